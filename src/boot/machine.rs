@@ -1,0 +1,111 @@
+//! What is known of one machine: its hardware address, its SMBIOS UUID, the firmware that speaks for it now.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An Ethernet hardware address, the name by which ringboot knows a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// `52-54-00-12-34-10`: the spelling of pxelinux and GRUB file names (B-1, B-7).
+    pub fn dashed(self) -> String {
+        self.to_string().replace(':', "-")
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// The text is not six octets in hexadecimal, parted by `:` or `-`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10")]
+pub struct NotAMac;
+
+impl FromStr for Mac {
+    type Err = NotAMac;
+
+    fn from_str(text: &str) -> Result<Self, NotAMac> {
+        let mut octets = [0u8; 6];
+        let mut parts = text.split([':', '-']);
+        for octet in &mut octets {
+            let part = parts.next().ok_or(NotAMac)?;
+            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(NotAMac);
+            }
+            *octet = u8::from_str_radix(part, 16).map_err(|_| NotAMac)?;
+        }
+        if parts.next().is_some() {
+            return Err(NotAMac);
+        }
+        Ok(Self(octets))
+    }
+}
+
+/// A machine UUID in the byte order of SMBIOS and option 97: first three fields little-endian (D-39).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uuid(pub [u8; 16]);
+
+impl fmt::Display for Uuid {
+    /// The text form that an operator reads in the firmware's screen: the little-endian fields turned round.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let b = &self.0;
+        write!(
+            f,
+            "{:02x}{:02x}{:02x}{:02x}-{:02x}{:02x}-{:02x}{:02x}-{:02x}{:02x}-{:02x}{:02x}{:02x}{:02x}{:02x}{:02x}",
+            b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]
+        )
+    }
+}
+
+/// The processor and firmware family behind option 93 (section 2.12 of the wire rules; IANA "Processor Architecture Types").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Arch {
+    /// 0 (and 20 over HTTP).
+    Bios,
+    /// 6 (and 15 over HTTP).
+    UefiIa32,
+    /// 7 and 9 (D-72; 16 and 17 over HTTP).
+    UefiX64,
+    /// 11 (and 19 over HTTP).
+    UefiArm64,
+    /// Any other number: plain DHCP and an event (D-73).
+    Other(u16),
+}
+
+/// What kind of program asks: the same machine is several of these in one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// A PXE ROM or the firmware's own PXE stack.
+    Pxe,
+    /// UEFI HTTP Boot (option 60 starts `HTTPClient`).
+    HttpBoot,
+    /// iPXE, by option 77 or 175 (D-69).
+    Ipxe,
+    /// A Raspberry Pi's boot ROM or EEPROM (by OUI and option 60).
+    RaspberryPi,
+    /// U-Boot (option 60 starts `U-Boot`).
+    UBoot,
+    /// Says nothing of booting: an installer, an installed system, GRUB's `net_dhcp`.
+    System,
+}
+
+/// The firmware class: which program, on which architecture (None where the client did not say).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Firmware {
+    pub role: Role,
+    pub arch: Option<Arch>,
+}
+
+/// What a core knows of the machine behind a TFTP or HTTP request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    pub mac: Mac,
+    pub uuid: Option<Uuid>,
+    /// The class it had in its last boot-stage DHCP exchange.
+    pub firmware: Option<Firmware>,
+}

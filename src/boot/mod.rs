@@ -1,0 +1,5 @@
+//! Who boots what, and the text of the menus. Pure: names, facts and numbers in, decisions and text out.
+
+pub mod machine;
+pub mod menu;
+pub mod plan;

@@ -1,0 +1,1 @@
+//! What the operator wrote (`file`), what it means (`resolve`), and what is wrong with it (`problem`).

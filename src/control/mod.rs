@@ -1,0 +1,1 @@
+//! Everything that is never on a packet's path: the store, templates, publishing.

@@ -1,0 +1,77 @@
+//! One subnet as configured: who is served, from which pools, with which options.
+
+use std::net::Ipv4Addr;
+
+use crate::boot::machine::Mac;
+
+/// An IPv4 network, `192.168.4.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    pub address: Ipv4Addr,
+    /// 0..=32
+    pub prefix: u8,
+}
+
+impl Network {
+    pub fn mask(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0))
+    }
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) & u32::from(self.mask()) == u32::from(self.address)
+    }
+    pub fn broadcast(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.address) | !u32::from(self.mask()))
+    }
+}
+
+/// A range of addresses, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    pub first: Ipv4Addr,
+    pub last: Ipv4Addr,
+}
+
+/// Whether and how ringboot speaks DHCP on a subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Addresses and boot information.
+    Server,
+    /// Says nothing.
+    Off,
+}
+
+/// A fixed address (and name) for one machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    pub mac: Mac,
+    pub address: Ipv4Addr,
+    pub hostname: Option<String>,
+}
+
+/// `[[dhcp.subnet]]`, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    pub network: Network,
+    /// Served on this interface; None only when reached by relays.
+    pub interface: Option<String>,
+    /// Requests may come through relay agents (giaddr).
+    pub relay: bool,
+    pub mode: Mode,
+    pub pools: Vec<Pool>,
+    pub reservations: Vec<Reservation>,
+    pub routers: Vec<Ipv4Addr>,
+    pub domain_name: Option<String>,
+    pub domain_name_servers: Vec<Ipv4Addr>,
+    pub ntp_servers: Vec<Ipv4Addr>,
+    pub default_lease_time_s: u32,
+    pub max_lease_time_s: u32,
+    /// D-24: answer INIT-REBOOT of unknown clients with NAK.
+    pub authoritative: bool,
+    /// The address in siaddr, 66 and URLs; None = the address on the receiving interface.
+    pub next_server: Option<Ipv4Addr>,
+    /// An unattended entry may be the menu's default on this subnet.
+    pub install_by_default: bool,
+    /// Option 209 and 210 for PXELINUX, where configured.
+    pub pxelinux_config: Option<String>,
+    pub pxelinux_prefix: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! HTTP answers as pure functions: targets, ranges, conditions, headers, limits.

@@ -1,0 +1,26 @@
+//! The rooms of ringboot, in reading order: from what the operator wrote to what leaves the machine.
+//!
+//! Pure rooms (`tftp`, `dhcp`, `http`, `boot`) know no socket, file, clock or thread. `tests/tidy.rs` holds who may import whom.
+
+pub mod cli;
+
+pub mod config;
+pub mod snapshot;
+pub mod bindings;
+
+pub mod boot;
+pub mod dhcp;
+pub mod http;
+pub mod tftp;
+
+#[allow(unsafe_code)]
+pub mod images;
+
+#[allow(unsafe_code)]
+pub mod engine;
+pub mod serve;
+
+pub mod control;
+pub mod observe;
+
+pub mod fleet;

@@ -1,0 +1,4 @@
+//! What operators see: events of machines, counters of cores, log lines. Cores only ever push here; nothing waits.
+
+pub mod counters;
+pub mod events;

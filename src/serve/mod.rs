@@ -1,0 +1,1 @@
+//! Drives the pure rooms with the engine.
