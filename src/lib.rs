@@ -4,9 +4,9 @@
 
 pub mod cli;
 
+pub mod bindings;
 pub mod config;
 pub mod snapshot;
-pub mod bindings;
 
 pub mod boot;
 pub mod dhcp;

@@ -1,0 +1,233 @@
+//! Who is behind an address: one fixed slot per pool or reservation address, written by the DHCP core, read by boot cores without a lock.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use crate::boot::machine::{Arch, Firmware, Mac, Machine, Role, Uuid};
+use crate::dhcp::subnet::Subnet;
+
+/// The machine that holds an address, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    pub machine: Machine,
+    /// Unix seconds.
+    pub lease_end_s: u64,
+}
+
+/// Every address that ringboot can give, with a slot for its holder.
+#[derive(Debug, Default)]
+pub struct Bindings {
+    /// (first address, addresses, first slot), by first address; ranges do not overlap.
+    ranges: Vec<(u32, u32, usize)>,
+    slots: Box<[Slot]>,
+}
+
+impl Bindings {
+    /// Slots for every pool and reservation address of these subnets.
+    pub fn new(subnets: &[Subnet]) -> Self {
+        let mut wanted: Vec<(u32, u32)> = Vec::new();
+        for subnet in subnets {
+            wanted.extend(subnet.pools.iter().map(|p| (u32::from(p.first), u32::from(p.last))));
+            wanted.extend(subnet.reservations.iter().map(|r| (u32::from(r.address), u32::from(r.address))));
+        }
+        wanted.sort_unstable();
+        let mut ranges: Vec<(u32, u32, usize)> = Vec::new();
+        let mut slots = 0usize;
+        for (first, last) in wanted {
+            if last < first {
+                continue;
+            }
+            let first = match ranges.last() {
+                Some(&(start, count, _)) if first < start.saturating_add(count) => start + count,
+                _ => first,
+            };
+            if first > last {
+                continue;
+            }
+            let count = last - first + 1;
+            ranges.push((first, count, slots));
+            slots += count as usize;
+        }
+        Self { ranges, slots: (0..slots).map(|_| Slot::default()).collect() }
+    }
+
+    /// The holder of this address, expired or not; None where there never was one or the address is not ours to give.
+    pub fn read(&self, address: Ipv4Addr) -> Option<Binding> {
+        self.slot(address)?.read()
+    }
+
+    /// Written before the ACK leaves, by the DHCP core alone. False: the address is in no pool and no reservation.
+    pub fn write(&self, address: Ipv4Addr, binding: Option<Binding>) -> bool {
+        let Some(slot) = self.slot(address) else { return false };
+        slot.write(binding);
+        true
+    }
+
+    /// How many addresses have a slot.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// True where no pool and no reservation is configured.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    fn slot(&self, address: Ipv4Addr) -> Option<&Slot> {
+        let address = u32::from(address);
+        let after = self.ranges.partition_point(|&(first, _, _)| first <= address);
+        let &(first, count, start) = self.ranges.get(after.checked_sub(1)?)?;
+        let offset = address - first;
+        if offset < count { self.slots.get(start + offset as usize) } else { None }
+    }
+}
+
+/// Bits above the 48 of the hardware address.
+const HELD: u64 = 1 << 63;
+const HAS_UUID: u64 = 1 << 62;
+
+/// A sequence lock over five words: odd while the writer is inside.
+#[derive(Debug, Default)]
+struct Slot {
+    sequence: AtomicU32,
+    words: [AtomicU64; 5],
+}
+
+impl Slot {
+    fn write(&self, binding: Option<Binding>) {
+        let words = binding.map_or([0; 5], pack);
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (slot, word) in self.words.iter().zip(words) {
+            slot.store(word, Ordering::Relaxed);
+        }
+        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
+    fn read(&self) -> Option<Binding> {
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            let mut words = [0u64; 5];
+            for (word, slot) in words.iter_mut().zip(&self.words) {
+                *word = slot.load(Ordering::Relaxed);
+            }
+            fence(Ordering::Acquire);
+            // The writer is inside for a handful of stores: trying again is cheaper than any lock.
+            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+                return unpack(words);
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+fn pack(binding: Binding) -> [u64; 5] {
+    let Machine { mac, uuid, firmware } = binding.machine;
+    let [a, b, c, d, e, f] = mac.0;
+    let mut head = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | HELD;
+    let uuid_words = uuid.map_or([0, 0], |u| {
+        head |= HAS_UUID;
+        let value = u128::from_be_bytes(u.0);
+        [(value >> 64) as u64, u64::try_from(value & u128::from(u64::MAX)).unwrap_or(0)]
+    });
+    [head, binding.lease_end_s, firmware.map_or(0, pack_firmware), uuid_words[0], uuid_words[1]]
+}
+
+fn unpack(words: [u64; 5]) -> Option<Binding> {
+    let [head, lease_end_s, firmware, high, low] = words;
+    if head & HELD == 0 {
+        return None;
+    }
+    let [_, _, a, b, c, d, e, f] = head.to_be_bytes();
+    let uuid = (head & HAS_UUID != 0).then(|| Uuid(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()));
+    Some(Binding {
+        machine: Machine { mac: Mac([a, b, c, d, e, f]), uuid, firmware: unpack_firmware(firmware) },
+        lease_end_s,
+    })
+}
+
+/// Layout: 0 = none; else role + 1 in bits 0..8, arch kind in bits 8..16 (0 = not said), its number in bits 16..32.
+fn pack_firmware(firmware: Firmware) -> u64 {
+    let role = match firmware.role {
+        Role::Pxe => 1,
+        Role::HttpBoot => 2,
+        Role::Ipxe => 3,
+        Role::RaspberryPi => 4,
+        Role::UBoot => 5,
+        Role::System => 6,
+    };
+    let (kind, number) = match firmware.arch {
+        None => (0, 0),
+        Some(Arch::Bios) => (1, 0),
+        Some(Arch::UefiIa32) => (2, 0),
+        Some(Arch::UefiX64) => (3, 0),
+        Some(Arch::UefiArm64) => (4, 0),
+        Some(Arch::Other(number)) => (5, u64::from(number)),
+    };
+    role | kind << 8 | number << 16
+}
+
+fn unpack_firmware(word: u64) -> Option<Firmware> {
+    let role = match word & 0xff {
+        1 => Role::Pxe,
+        2 => Role::HttpBoot,
+        3 => Role::Ipxe,
+        4 => Role::RaspberryPi,
+        5 => Role::UBoot,
+        6 => Role::System,
+        _ => return None,
+    };
+    let arch = match (word >> 8) & 0xff {
+        1 => Some(Arch::Bios),
+        2 => Some(Arch::UefiIa32),
+        3 => Some(Arch::UefiX64),
+        4 => Some(Arch::UefiArm64),
+        5 => Some(Arch::Other(u16::try_from((word >> 16) & 0xffff).unwrap_or(u16::MAX))),
+        _ => None,
+    };
+    Some(Firmware { role, arch })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use super::*;
+
+    fn binding(n: u8) -> Binding {
+        Binding {
+            machine: Machine {
+                mac: Mac([n; 6]),
+                uuid: Some(Uuid([n; 16])),
+                firmware: Some(Firmware { role: Role::Ipxe, arch: Some(Arch::Other(u16::from(n))) }),
+            },
+            lease_end_s: u64::from(n),
+        }
+    }
+
+    #[test]
+    fn a_slot_gives_back_what_was_written() {
+        let slot = Slot::default();
+        assert_eq!(slot.read(), None);
+        slot.write(Some(binding(7)));
+        assert_eq!(slot.read(), Some(binding(7)));
+        let bare = Binding { machine: Machine { mac: Mac([1; 6]), uuid: None, firmware: None }, lease_end_s: 0 };
+        slot.write(Some(bare));
+        assert_eq!(slot.read(), Some(bare));
+        slot.write(None);
+        assert_eq!(slot.read(), None);
+    }
+
+    #[test]
+    fn a_reader_never_sees_half_a_binding() {
+        let slot = Slot::default();
+        slot.write(Some(binding(0)));
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..200_000u32).for_each(|n| slot.write(Some(binding((n % 251) as u8)))));
+            for _ in 0..200_000 {
+                let seen = slot.read().expect("always held");
+                assert_eq!(seen, binding(seen.machine.mac.0[0]));
+            }
+        });
+    }
+}

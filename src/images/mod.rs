@@ -1,0 +1,1 @@
+//! Boot images: names under the root become contents that cores can send without touching a disk.
