@@ -1,1 +1,3 @@
 //! Drives the pure rooms with the engine.
+
+pub mod shelf;

@@ -1,0 +1,290 @@
+//! From a clean path to a content: what the kernel's name cache knows is found on the core, the rest by a worker.
+//!
+//! There is no index of names to keep in step with the disk: each request asks the kernel, with RESOLVE_CACHED, so that a file
+//! added, replaced or removed is seen by the very next request, and a name that would need a disk comes back at once as EAGAIN.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+
+use super::content::{Body, Content, Identity};
+use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, WHOLE_BYTES_MAX};
+use super::path::{CleanPath, Refusal};
+use super::workers::{Busy, Workers};
+
+/// Entries that a core's own map of mappings may hold before it forgets the dead ones.
+const KNOWN_MAX: usize = 2 * MAPPINGS_MAX;
+
+/// The root directory and every mapping of it, shared by all cores and workers.
+#[derive(Debug)]
+pub struct Images {
+    root: OwnedFd,
+    path: PathBuf,
+    workers: Workers,
+    /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only a worker does, here.
+    loaded: Mutex<HashMap<Identity, Content>>,
+    /// Ticks at each use; a mapping remembers its last tick.
+    clock: AtomicU64,
+}
+
+/// One core's view: a map of its own over mappings that [`Images`] holds.
+#[derive(Debug)]
+pub struct Catalog {
+    images: Arc<Images>,
+    known: HashMap<Identity, Weak<Body>>,
+}
+
+/// What a core learns at once.
+#[derive(Debug)]
+pub enum Found {
+    Content(Content),
+    Directory,
+    Refused(Refusal),
+    /// Needs a worker: hand it to [`Images::answer`].
+    Ask(Question),
+}
+
+/// Work for a worker: look a path up, or open what has been found.
+#[derive(Debug)]
+pub struct Question {
+    path: CleanPath,
+    found: Option<OwnedFd>,
+}
+
+impl Images {
+    /// Opens the root directory.
+    pub fn open(root: &Path, workers: Workers) -> io::Result<Arc<Self>> {
+        let directory = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_PATH)
+            .open(root)?;
+        Ok(Arc::new(Self {
+            root: directory.into(),
+            path: root.to_path_buf(),
+            workers,
+            loaded: Mutex::default(),
+            clock: AtomicU64::new(0),
+        }))
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// A view for one more core.
+    pub fn catalog(self: &Arc<Self>) -> Catalog {
+        Catalog { images: Arc::clone(self), known: HashMap::new() }
+    }
+
+    /// Answers on a worker thread; `reply` runs there too.
+    pub fn answer(
+        self: &Arc<Self>,
+        question: Question,
+        reply: impl FnOnce(Result<Content, Refusal>) + Send + 'static,
+    ) -> Result<(), Busy> {
+        let images = Arc::clone(self);
+        self.workers.run(move || reply(images.load(question)))
+    }
+
+    /// Reads a file whole, whatever its size up to [`WHOLE_BYTES_MAX`] (netascii, templates). Waits for the disk: workers only.
+    pub fn read_whole(&self, path: &CleanPath) -> Result<(Vec<u8>, Content), Refusal> {
+        let (file, identity) = self.open_regular(self.resolve(path, false)?)?;
+        if identity.len > WHOLE_BYTES_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        let bytes = read_exactly(&file, identity.len)?;
+        let content = Content::small_file(Bytes::from(bytes.clone()), &identity);
+        Ok((bytes, content))
+    }
+
+    /// Names in a directory, hidden ones left out, directories with a trailing `/`, sorted. Waits for the disk: workers only.
+    pub fn list(&self, path: &CleanPath) -> Result<Vec<String>, Refusal> {
+        let directory = self.resolve(path, false)?;
+        let entries = std::fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd())).map_err(|e| refusal(&e))?;
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let slash = if entry.path().is_dir() { "/" } else { "" };
+                (!name.starts_with('.')).then(|| format!("{name}{slash}"))
+            })
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Whether this path leads to a regular file, as far as the kernel's caches know; None = it would need a disk.
+    pub fn has_file(&self, path: &CleanPath) -> Option<bool> {
+        match self.resolve(path, true) {
+            Ok(found) => Some(stat(&found).is_ok_and(|stat| is_regular(&stat))),
+            Err(Refusal::Busy) => None,
+            Err(_) => Some(false),
+        }
+    }
+
+    fn load(&self, question: Question) -> Result<Content, Refusal> {
+        let found = match question.found {
+            Some(found) => found,
+            None => self.resolve(&question.path, false)?,
+        };
+        let (file, identity) = self.open_regular(found)?;
+        if let Some(content) = self.lock().get(&identity) {
+            return Ok(content.clone());
+        }
+        let content = if identity.len <= INLINE_BYTES_MAX {
+            Content::small_file(Bytes::from(read_exactly(&file, identity.len)?), &identity)
+        } else {
+            let content = Content::map(file, identity).map_err(|_| Refusal::TooMany)?;
+            if let Some(piece) = content.missing(&(0..1)) {
+                content.populate(piece);
+            }
+            content
+        };
+        self.touch(&content);
+        let mut evicted = Vec::new();
+        let mut loaded = self.lock();
+        while loaded.len() >= MAPPINGS_MAX {
+            let idle = loaded.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
+            let oldest = idle.min_by_key(|(_, content)| content.body().used.load(Ordering::Relaxed)).map(|(id, _)| *id);
+            evicted.push(oldest.and_then(|id| loaded.remove(&id)).ok_or(Refusal::TooMany)?);
+        }
+        let content = loaded.entry(identity).or_insert(content).clone();
+        drop(loaded);
+        drop(evicted); // munmap, outside the lock
+        Ok(content)
+    }
+
+    /// Opens exactly the file that was found: through its descriptor, so that no rename can put another one in its place.
+    fn open_regular(&self, found: OwnedFd) -> Result<(File, Identity), Refusal> {
+        if !is_regular(&stat(&found)?) {
+            return Err(Refusal::NotRegular);
+        }
+        let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
+        let identity = Identity::of(&stat(&file)?);
+        Ok((file, identity))
+    }
+
+    /// An O_PATH descriptor of what the path names: nothing is opened for reading, so a FIFO or a device does nothing.
+    fn resolve(&self, path: &CleanPath, cached_only: bool) -> Result<OwnedFd, Refusal> {
+        let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
+        let name = CString::new(name).map_err(|_| Refusal::ControlCharacter)?;
+        // SAFETY: open_how is a struct of three integers, for which all zeros is a valid value.
+        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+        how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+        how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+        if cached_only {
+            how.resolve |= libc::RESOLVE_CACHED;
+        }
+        // SAFETY: the root descriptor is open, `name` is NUL-terminated, `how` and its size describe one open_how.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                self.root.as_raw_fd(),
+                name.as_ptr(),
+                std::ptr::from_ref(&how),
+                size_of::<libc::open_how>(),
+            )
+        };
+        let fd = i32::try_from(answer).map_err(|_| Refusal::ReadFailed)?;
+        if fd < 0 {
+            return Err(refusal(&io::Error::last_os_error()));
+        }
+        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    fn touch(&self, content: &Content) {
+        content.body().used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Content>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Catalog {
+    pub fn images(&self) -> &Arc<Images> {
+        &self.images
+    }
+
+    /// Looks a path up without waiting for a disk.
+    pub fn find(&mut self, path: &CleanPath) -> Found {
+        let found = match self.images.resolve(path, true) {
+            Ok(found) => found,
+            Err(Refusal::Busy) => return Found::Ask(Question { path: path.clone(), found: None }),
+            Err(refusal) => return Found::Refused(refusal),
+        };
+        let stat = match stat(&found) {
+            Ok(stat) => stat,
+            Err(refusal) => return Found::Refused(refusal),
+        };
+        if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+            return Found::Directory;
+        }
+        if !is_regular(&stat) {
+            return Found::Refused(Refusal::NotRegular);
+        }
+        match self.known.get(&Identity::of(&stat)).and_then(Weak::upgrade) {
+            Some(body) => {
+                let content = Content::from_body(body);
+                self.images.touch(&content);
+                Found::Content(content)
+            }
+            None => Found::Ask(Question { path: path.clone(), found: Some(found) }),
+        }
+    }
+
+    /// Remembers what a worker has loaded, so that the next request finds it here.
+    pub fn remember(&mut self, content: &Content) {
+        if let Some(identity) = content.identity() {
+            if self.known.len() >= KNOWN_MAX {
+                self.known.retain(|_, body| body.strong_count() > 0);
+            }
+            self.known.insert(identity, Arc::downgrade(content.body()));
+        }
+    }
+}
+
+fn stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the descriptor is open while `file` is borrowed, and `stat` has room for one struct stat.
+    let answer = unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) };
+    if answer != 0 {
+        return Err(refusal(&io::Error::last_os_error()));
+    }
+    // SAFETY: fstat returned 0, so it filled the whole struct.
+    Ok(unsafe { stat.assume_init() })
+}
+
+fn is_regular(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFREG
+}
+
+fn read_exactly(file: &File, len: u64) -> Result<Vec<u8>, Refusal> {
+    let mut bytes = vec![0; usize::try_from(len).map_err(|_| Refusal::TooLarge)?];
+    file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
+    Ok(bytes)
+}
+
+fn refusal(error: &io::Error) -> Refusal {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => Refusal::Busy,
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => Refusal::NotFound,
+        Some(libc::EXDEV | libc::ELOOP) => Refusal::OutsideRoot,
+        Some(libc::EACCES | libc::EPERM) => Refusal::Unreadable,
+        Some(libc::EMFILE | libc::ENFILE) => Refusal::TooMany,
+        _ => Refusal::ReadFailed,
+    }
+}

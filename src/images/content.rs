@@ -1,0 +1,227 @@
+//! What is sent: a few bytes in memory, or a mapped file with a record of which pieces are resident.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use memmap2::{Advice, Mmap};
+
+use super::limits::PIECE_BYTES;
+
+/// What pure rooms see of a content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentMeta {
+    /// Bytes.
+    pub len: u64,
+    /// Strong and quoted (H-23).
+    pub etag: String,
+    pub mtime: SystemTime,
+}
+
+/// A version of a file, or a rendered text. Cheap to clone; one transfer holds one version to its end (T-31).
+#[derive(Clone, Debug)]
+pub struct Content(Arc<Body>);
+
+#[derive(Debug)]
+pub(super) struct Body {
+    meta: ContentMeta,
+    kind: Kind,
+    /// None: made by us, not read from a file.
+    identity: Option<Identity>,
+    /// Coarse clock of the last use, for the least-recently-used order of mappings.
+    pub(super) used: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Inline(Bytes),
+    Mapped(Mapped),
+}
+
+#[derive(Debug)]
+struct Mapped {
+    map: Mmap,
+    file: File,
+    /// One bit per piece of [`PIECE_BYTES`]: made resident by a worker.
+    resident: Box<[AtomicU64]>,
+}
+
+/// Which bytes of which file: what must be the same for two lookups to share a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) len: u64,
+    pub(super) mtime_ns: i128,
+    pub(super) ctime_ns: i128,
+}
+
+impl Identity {
+    pub(super) fn of(stat: &libc::stat) -> Self {
+        let ns = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec),
+            ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    fn etag(&self) -> String {
+        format!("\"{:x}-{:x}-{:x}\"", self.inode, self.len, self.mtime_ns)
+    }
+
+    fn mtime(&self) -> SystemTime {
+        u64::try_from(self.mtime_ns)
+            .map_or(SystemTime::UNIX_EPOCH, |ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns))
+    }
+}
+
+/// A part of a mapping that a worker must make resident before a core sends from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Piece(u64);
+
+impl Content {
+    /// A text made for one request, or a file small enough to be read whole.
+    pub fn inline(bytes: Bytes, etag: String, mtime: SystemTime) -> Self {
+        Self::in_memory(bytes, etag, mtime, None)
+    }
+
+    /// A rendered text: its ETag is a hash of its bytes (H-23).
+    pub fn rendered(text: String, now: SystemTime) -> Self {
+        let hash =
+            text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let etag = format!("\"r{hash:x}-{:x}\"", text.len());
+        Self::inline(Bytes::from(text), etag, now)
+    }
+
+    pub(super) fn small_file(bytes: Bytes, identity: &Identity) -> Self {
+        Self::in_memory(bytes, identity.etag(), identity.mtime(), Some(*identity))
+    }
+
+    fn in_memory(bytes: Bytes, etag: String, mtime: SystemTime, identity: Option<Identity>) -> Self {
+        let meta = ContentMeta { len: bytes.len() as u64, etag, mtime };
+        Self(Arc::new(Body { meta, kind: Kind::Inline(bytes), identity, used: AtomicU64::new(0) }))
+    }
+
+    pub(super) fn map(file: File, identity: Identity) -> std::io::Result<Self> {
+        // SAFETY: the mapping is read-only and shared, and no code in this process reads its bytes: `slice_for_kernel`
+        // hands out an address that only system calls read, for which a file cut short is EFAULT and not SIGBUS.
+        let map = unsafe { Mmap::map(&file)? };
+        let pieces = usize::try_from(identity.len.div_ceil(PIECE_BYTES)).unwrap_or(usize::MAX);
+        let resident = (0..pieces.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let meta = ContentMeta { len: identity.len, etag: identity.etag(), mtime: identity.mtime() };
+        let kind = Kind::Mapped(Mapped { map, file, resident });
+        Ok(Self(Arc::new(Body { meta, kind, identity: Some(identity), used: AtomicU64::new(0) })))
+    }
+
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.0.identity
+    }
+
+    pub(super) fn body(&self) -> &Arc<Body> {
+        &self.0
+    }
+
+    pub(super) fn from_body(body: Arc<Body>) -> Self {
+        Self(body)
+    }
+
+    pub fn meta(&self) -> &ContentMeta {
+        &self.0.meta
+    }
+
+    pub fn len(&self) -> u64 {
+        self.0.meta.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, where they lie in our own memory and not in a mapping.
+    pub fn inline_bytes(&self) -> Option<&Bytes> {
+        match &self.0.kind {
+            Kind::Inline(bytes) => Some(bytes),
+            Kind::Mapped(_) => None,
+        }
+    }
+
+    /// Start address and length of what the kernel may read as this content. User space must not read it where the content
+    /// is mapped: the file may be cut short at any time. Valid while this `Content` (or a clone) lives.
+    pub fn address(&self) -> (*const u8, usize) {
+        match &self.0.kind {
+            Kind::Inline(bytes) => (bytes.as_ptr(), bytes.len()),
+            Kind::Mapped(mapped) => (mapped.map.as_ptr(), mapped.map.len()),
+        }
+    }
+
+    /// The open file behind a mapping, for sendfile(2).
+    pub fn file(&self) -> Option<&File> {
+        match &self.0.kind {
+            Kind::Inline(_) => None,
+            Kind::Mapped(mapped) => Some(&mapped.file),
+        }
+    }
+
+    /// The first piece of this range that is not known resident; None = send away.
+    pub fn missing(&self, range: &Range<u64>) -> Option<Piece> {
+        let Kind::Mapped(mapped) = &self.0.kind else { return None };
+        if range.is_empty() {
+            return None;
+        }
+        let last = (range.end.min(self.len()).max(1) - 1) / PIECE_BYTES;
+        (range.start / PIECE_BYTES..=last).map(Piece).find(|piece| !mapped.is_resident(*piece))
+    }
+
+    /// The piece after this range's last, where it exists and is not resident: worth asking for ahead of need.
+    pub fn next_missing(&self, range: &Range<u64>) -> Option<Piece> {
+        let next = range.end.saturating_sub(1) / PIECE_BYTES + 1;
+        let start = next * PIECE_BYTES;
+        if start < self.len() { self.missing(&(start..start + 1)) } else { None }
+    }
+
+    /// Reads a piece into the page cache and maps it. Waits for the disk: workers only.
+    pub fn populate(&self, piece: Piece) {
+        let Kind::Mapped(mapped) = &self.0.kind else { return };
+        let Ok(start) = usize::try_from(piece.0 * PIECE_BYTES) else { return };
+        let len = mapped.map.len().saturating_sub(start).min(PIECE_BYTES as usize);
+        if len == 0 {
+            return;
+        }
+        // A failure (the file was cut short, memory is short) is left for the send to report: it gets EFAULT or waits.
+        let _ = mapped.map.advise_range(Advice::PopulateRead, start, len);
+        if let Some(word) = usize::try_from(piece.0 / 64).ok().and_then(|word| mapped.resident.get(word)) {
+            word.fetch_or(1 << (piece.0 % 64), Ordering::Release);
+        }
+    }
+
+    /// Whether the file still has the bytes that it had when it was mapped. Asked before the last bytes of a transfer leave,
+    /// so that nobody is ever told that a mix of two versions is complete. Rename and removal do not count: the version lives on.
+    pub fn is_unchanged(&self) -> bool {
+        let Kind::Mapped(mapped) = &self.0.kind else { return true };
+        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: the descriptor is open for as long as `mapped.file`, and `stat` has room for one struct stat.
+        let answer = unsafe { libc::fstat(mapped.file.as_raw_fd(), stat.as_mut_ptr()) };
+        if answer != 0 {
+            return false;
+        }
+        // SAFETY: fstat returned 0, so it filled the whole struct.
+        let now = Identity::of(unsafe { stat.assume_init_ref() });
+        self.0.identity.is_some_and(|then| (now.len, now.mtime_ns) == (then.len, then.mtime_ns))
+    }
+}
+
+impl Mapped {
+    fn is_resident(&self, piece: Piece) -> bool {
+        usize::try_from(piece.0 / 64)
+            .ok()
+            .and_then(|word| self.resident.get(word))
+            .is_none_or(|word| word.load(Ordering::Acquire) & (1 << (piece.0 % 64)) != 0)
+    }
+}

@@ -1,0 +1,169 @@
+//! Names off the wire become clean paths under the root, or a refusal. Text in, text out; knows no file.
+
+use super::limits::PATH_BYTES_MAX;
+
+/// A relative path without empty, `.`, `..` or hidden components. Empty = the root itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CleanPath(Vec<u8>);
+
+impl CleanPath {
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The last component.
+    pub fn file_name(&self) -> &[u8] {
+        self.0.rsplit(|&b| b == b'/').next().unwrap_or_default()
+    }
+
+    /// The same path with this added to its last component (`ks.cfg` and `.j2`).
+    pub fn with_suffix(&self, suffix: &str) -> Self {
+        let mut bytes = self.0.clone();
+        bytes.extend_from_slice(suffix.as_bytes());
+        Self(bytes)
+    }
+
+    /// Another file of the same directory.
+    pub fn sibling(&self, name: &str) -> Self {
+        let directory = self.0.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+        let mut bytes = self.0[..directory].to_vec();
+        bytes.extend_from_slice(name.as_bytes());
+        Self(bytes)
+    }
+
+    /// For logs: what is not UTF-8 is replaced.
+    pub fn display(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
+}
+
+/// Why a name gives no content. TFTP and HTTP each have their own code for it (T-53, H-24, H-30).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("file not found")]
+    NotFound,
+    #[error("the name holds a `..` component")]
+    DotDot,
+    #[error("the name holds a control character")]
+    ControlCharacter,
+    #[error("the name holds a hidden component")]
+    Hidden,
+    #[error("the name leads outside the root")]
+    OutsideRoot,
+    #[error("not a regular file")]
+    NotRegular,
+    #[error("the file may not be read")]
+    Unreadable,
+    #[error("the file is too large for this kind of request")]
+    TooLarge,
+    #[error("the file could not be read")]
+    ReadFailed,
+    #[error("too many files are in use")]
+    TooMany,
+    #[error("busy, ask again")]
+    Busy,
+}
+
+/// Cleans a name with `/` between its components (T-56, T-58; B-20: `/./` resolves).
+pub fn clean(name: &[u8]) -> Result<CleanPath, Refusal> {
+    if name.iter().any(|&b| b < 0x20 || b == 0x7f) {
+        return Err(Refusal::ControlCharacter);
+    }
+    if name.len() > PATH_BYTES_MAX {
+        return Err(Refusal::NotFound);
+    }
+    let mut path = Vec::with_capacity(name.len());
+    for component in name.split(|&b| b == b'/') {
+        match component {
+            b"" | b"." => continue,
+            b".." => return Err(Refusal::DotDot),
+            [b'.', ..] => return Err(Refusal::Hidden),
+            _ => {}
+        }
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(component);
+    }
+    Ok(CleanPath(path))
+}
+
+/// As [`clean`], for TFTP: `\` parts components too (T-56: Windows boot programs, GRUB and shim spell paths so).
+pub fn clean_tftp(name: &[u8]) -> Result<CleanPath, Refusal> {
+    let slashed: Vec<u8> = name.iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();
+    clean(&slashed)
+}
+
+/// The path below one of these prefixes (T-57), for clients configured with the server's own absolute paths.
+pub fn without_prefix(path: &CleanPath, prefixes: &[CleanPath]) -> Option<CleanPath> {
+    prefixes.iter().find_map(|prefix| {
+        let rest = path.0.strip_prefix(prefix.0.as_slice())?.strip_prefix(b"/")?;
+        Some(CleanPath(rest.to_vec()))
+    })
+}
+
+/// The name without what old ROMs read past the end of option 67: trailing 0xFF octets and everything after the
+/// first octet >= 0x80 of its tail (T-61). None where there is nothing to repair.
+pub fn without_trailing_garbage(name: &[u8]) -> Option<&[u8]> {
+    let end = name.iter().position(|&b| b >= 0x80)?;
+    let repaired = &name[..end];
+    (!repaired.is_empty()).then_some(repaired)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn cleaned(name: &str) -> Vec<u8> {
+        clean_tftp(name.as_bytes()).unwrap().as_bytes().to_vec()
+    }
+
+    #[test]
+    fn t56_every_spelling_names_the_same_file() {
+        for name in ["a/b", "/a/b", "//a//b", "./a/b", "a\\b", "\\a\\b", "/./a/./b", "a/b/"] {
+            assert_eq!(cleaned(name), b"a/b", "{name}");
+        }
+        assert_eq!(cleaned("/"), b"");
+    }
+
+    #[test]
+    fn t57_a_host_path_loses_its_prefix() {
+        let prefixes = [clean(b"/tftpboot").unwrap(), clean(b"/var/lib/tftpboot").unwrap()];
+        let path = clean(b"/var/lib/tftpboot/pxelinux.0").unwrap();
+        assert_eq!(without_prefix(&path, &prefixes).unwrap().as_bytes(), b"pxelinux.0");
+        assert_eq!(without_prefix(&clean(b"/tftpbootx/a").unwrap(), &prefixes), None);
+        assert_eq!(without_prefix(&clean(b"/tftpboot").unwrap(), &prefixes), None);
+    }
+
+    #[test]
+    fn t58_dot_dot_nul_and_control_characters_are_refused_even_inside_the_root() {
+        assert_eq!(clean_tftp(b"../etc/passwd"), Err(Refusal::DotDot));
+        assert_eq!(clean_tftp(b"a/../b"), Err(Refusal::DotDot));
+        assert_eq!(clean_tftp(b"..\\..\\boot.ini"), Err(Refusal::DotDot));
+        assert_eq!(clean_tftp(b"a\0b"), Err(Refusal::ControlCharacter));
+        assert_eq!(clean_tftp(b"a\nb"), Err(Refusal::ControlCharacter));
+        assert_eq!(clean_tftp(b"a/.ssh/id"), Err(Refusal::Hidden));
+        assert_eq!(cleaned("a..b/c..d"), b"a..b/c..d");
+    }
+
+    #[test]
+    fn t61_garbage_at_the_end_of_a_name_is_cut_off() {
+        assert_eq!(without_trailing_garbage(b"pxelinux.0\xff\xff"), Some(&b"pxelinux.0"[..]));
+        assert_eq!(without_trailing_garbage(b"pxelinux.0\xffab\x90"), Some(&b"pxelinux.0"[..]));
+        assert_eq!(without_trailing_garbage(b"pxelinux.0"), None);
+        assert_eq!(without_trailing_garbage(b"\xff"), None);
+    }
+
+    #[test]
+    fn t62_pxelinux_host_syntax_is_a_literal_name() {
+        assert_eq!(cleaned("192.168.4.150::a"), b"192.168.4.150::a");
+        assert_eq!(cleaned("::a"), b"::a");
+    }
+
+    #[test]
+    fn t63_percent_signs_and_other_encodings_stay_as_they_are() {
+        assert_eq!(cleaned("a%2fb"), b"a%2fb");
+        assert_eq!(clean_tftp(b"caf\xe9.img").unwrap().as_bytes(), b"caf\xe9.img");
+    }
+}
