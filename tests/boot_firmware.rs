@@ -51,7 +51,7 @@ const DISK_SAYS: &str = "the disk has booted";
 #[test]
 fn s16_a_bios_machine_with_an_e1000_reaches_its_unattended_installer() {
     let Some(lab) = Lab::new("bios", Boot { ipxe: "pxelinux.0", install_by_default: true }) else { return };
-    let _vm = Vm::start(&lab.net, Firmware::Bios, MAC, lab.scratch.path());
+    let _vm = Vm::start(&lab.net, Firmware::BiosE1000, MAC, lab.scratch.path());
 
     lab.capture.wait_request("TFTP pxelinux.0 ", FIRMWARE_LIMIT);
     lab.capture.wait_request("TFTP pxelinux.cfg/01-52-54-00-12-34-10", STAGE_LIMIT);
@@ -83,7 +83,7 @@ fn s83_a_machine_that_nobody_asked_to_install_boots_its_disk() {
 #[test]
 fn d68_an_ipxe_rom_has_its_address_within_200_ms_of_asking() {
     let Some(lab) = Lab::new("ipxe", Boot { ipxe: "boot.ipxe", install_by_default: false }) else { return };
-    let _vm = Vm::start(&lab.net, Firmware::Bios, MAC, lab.scratch.path());
+    let _vm = Vm::start(&lab.net, Firmware::BiosVirtio, MAC, lab.scratch.path());
 
     let of_us = |message: &Message| message.chaddr() == MAC_OCTETS && kind(message) == MessageType::Ack;
     lab.capture.wait_dhcp("an ACK", FIRMWARE_LIMIT, of_us);
