@@ -352,7 +352,8 @@ impl Leases {
 
     fn change(&mut self, address: Ipv4Addr, mac: Mac, now: Time, with: impl FnOnce(&mut Held)) {
         let key = u32::from(address);
-        if let Some(held) = self.held.get_mut(&key).filter(|held| held.lease.mac == mac) {
+        let is_its_own = |held: &&mut Held| held.lease.mac == mac && held.lease.state != State::Declined;
+        if let Some(held) = self.held.get_mut(&key).filter(is_its_own) {
             with(held);
             self.settle(key, now);
         }

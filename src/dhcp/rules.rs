@@ -238,14 +238,14 @@ fn d19_no_address_left_is_silence_and_an_event() {
 
 #[test]
 fn d20_server_identifier_is_on_the_clients_segment_and_any_of_ours_is_accepted() {
-    let second = Ipv4Addr::new(10, 1, 1, 1);
+    const SECOND: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
     let mut server = server();
     let offer = server.ask(&Message::from(1).discover());
     assert_eq!(offer.option(54).unwrap(), SERVER.octets());
     let relayed = server.ask(&Message::from(2).relayed().discover());
     assert_eq!(relayed.option(54).unwrap(), SERVER.octets(), "relayed: the receiving interface");
-    let request = Message::from(1).request(offer.yiaddr()).with(54, &second.octets());
-    let ack = server.ask_by(&request, |arrival| arrival.ours = &[SERVER, Ipv4Addr::new(10, 1, 1, 1)]);
+    let request = Message::from(1).request(offer.yiaddr()).with(54, &SECOND.octets());
+    let ack = server.ask_by(&request, |arrival| arrival.ours = &[SERVER, SECOND]);
     assert_eq!(ack.message_type(), Some(5));
 }
 
