@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms it may name. `cli` may name every room.
+// Pure rooms may name each other where that is natural.
 const ARROWS: &[(&str, &[&str])] = &[
     ("boot", &[]),
-    ("tftp", &[]),
+    ("tftp", &["dhcp"]),
     ("http", &[]),
     ("dhcp", &["boot", "snapshot", "bindings"]),
     ("snapshot", &["boot", "dhcp"]),

@@ -13,6 +13,7 @@ use crate::bindings::Bindings;
 use crate::boot::menu;
 use crate::config::{Config, TftpOptions};
 use crate::control::templates;
+use crate::dhcp::subnet::{Mode, Network};
 use crate::images::{CleanPath, Images, Workers, clean};
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::Names;
@@ -144,7 +145,7 @@ fn say_what_will_happen(config: &Config, arguments: &Arguments, wants_dhcp: bool
     if wants_dhcp {
         for subnet in &snapshot.subnets {
             let by = subnet.interface.as_deref().map_or("relays only".to_owned(), |name| format!("interface {name}"));
-            tracing::info!("DHCP on {:?} by {by}: {:?}", subnet.network, subnet.mode);
+            tracing::info!("DHCP on {} by {by}: {}", subnet.network, mode_word(subnet.mode));
         }
     } else if arguments.no_dhcp || arguments.config.is_none() && arguments.root.is_some() {
         tracing::info!("no DHCP is answered");
@@ -160,7 +161,7 @@ fn say_what_will_happen(config: &Config, arguments: &Arguments, wants_dhcp: bool
             snapshot.menu.as_ref().is_some_and(|menu| menu.default.as_deref() == Some(entry.label.as_str()));
         for subnet in snapshot.subnets.iter().filter(|subnet| is_default && subnet.install_by_default) {
             tracing::warn!(
-                "every machine that boots on {:?} INSTALLS BY ITSELF: install-by-default = true, and the menu's default entry `{}` is \
+                "every machine that boots on {} INSTALLS BY ITSELF: install-by-default = true, and the menu's default entry `{}` is \
                  unattended ({argument})",
                 subnet.network,
                 entry.label
@@ -206,7 +207,7 @@ fn tftp_plan(config: &Config) -> TftpPlan {
 }
 
 /// T-65: only configured client subnets are served; without any, everybody is.
-fn served_networks(snapshot: &Snapshot) -> Vec<crate::dhcp::subnet::Network> {
+fn served_networks(snapshot: &Snapshot) -> Vec<Network> {
     snapshot.subnets.iter().map(|subnet| subnet.network).collect()
 }
 
@@ -218,5 +219,12 @@ fn option_policy(options: TftpOptions) -> OptionPolicy {
         windowsize: !options.refuse_windowsize,
         block_size_max: options.blksize_max.unwrap_or(u16::MAX),
         window_max: options.windowsize_max,
+    }
+}
+
+fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Server => "addresses and boot files",
+        Mode::Off => "silent (mode = \"off\")",
     }
 }
