@@ -69,14 +69,13 @@ struct Screen<'a> {
 
 impl<'a> Screen<'a> {
     fn new(menu: &'a Menu, ask: &Ask<'_>, reasons: &mut Vec<String>) -> Self {
-        let entries = menu.entries.iter().filter(|entry| match left_out(entry, ask) {
-            Some(reason) => {
-                reasons.push(format!("entry {:?} is left out: {reason}", entry.label));
-                false
+        let mut entries: Vec<&Entry> = Vec::new();
+        for entry in &menu.entries {
+            match left_out(entry, &entries, ask) {
+                Some(reason) => reasons.push(format!("entry {:?} is left out: {reason}", entry.label)),
+                None => entries.push(entry),
             }
-            None => true,
-        });
-        let entries: Vec<&Entry> = entries.collect();
+        }
         let start = start(menu, &entries, ask, reasons);
         Self {
             title: if menu::title_fault(&menu.title).is_none() { &menu.title } else { PLAIN_TITLE },
@@ -107,7 +106,11 @@ impl<'a> Screen<'a> {
 }
 
 /// Why this loader must not get this entry; None if it may.
-fn left_out(entry: &Entry, ask: &Ask<'_>) -> Option<String> {
+fn left_out(entry: &Entry, before: &[&Entry], ask: &Ask<'_>) -> Option<String> {
+    let mut taken = before.iter().map(|entry| entry.label.as_str()).chain([menu::LOCAL_LABEL]);
+    if taken.any(|label| label.eq_ignore_ascii_case(&entry.label)) {
+        return Some("its label is taken".to_owned());
+    }
     let located =
         |what: &str, location: &str| menu::location_fault(location).map(|fault| format!("its {what} {fault}"));
     let fault = menu::label_fault(&entry.label)
@@ -174,3 +177,6 @@ fn hot_key(title: &str) -> (String, Option<char>) {
     let key = mark.filter(char::is_ascii_alphanumeric).map(|key| key.to_ascii_lowercase());
     (title.replace('^', ""), key)
 }
+
+#[cfg(test)]
+mod tests;
