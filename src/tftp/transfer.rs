@@ -193,7 +193,7 @@ impl Transfer {
         }
         // The next transmission sets it anew.
         self.deadline = NEVER;
-        if std::mem::take(&mut self.grace) {
+        if self.grace {
             self.rewind();
             return Timeout::Again;
         }
@@ -231,6 +231,7 @@ impl Transfer {
             }
         };
         self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
+        self.grace = false;
         self.deadline = now + self.interval();
         Some(transmit)
     }
@@ -279,7 +280,6 @@ impl Transfer {
     fn advance(&mut self, n: u64) -> Acked {
         // An ACK inside the window says that the next block is missing: begin anew there, once (T-34, T-37).
         self.gap_answered = n < self.sent;
-        self.grace = false;
         self.acked = n;
         self.sent = n;
         self.confirm();
