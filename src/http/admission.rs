@@ -3,12 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use super::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, WAITING_MAX};
+use super::limits::WAITING_MAX;
 
 /// The connections of one core, counted by client address, and those that wait for room.
 #[derive(Debug)]
 pub struct Admission<T> {
-    per_address_limits: bool,
+    per_address_max: Option<usize>,
+    running_max: usize,
     running: usize,
     by_address: HashMap<IpAddr, usize>,
     waiting: VecDeque<(IpAddr, T)>,
@@ -26,9 +27,9 @@ pub enum Arrival<T> {
 }
 
 impl<T> Admission<T> {
-    /// Without `per_address_limits` only the total counts. Loopback is never limited by address.
-    pub fn new(per_address_limits: bool) -> Self {
-        Self { per_address_limits, running: 0, by_address: HashMap::new(), waiting: VecDeque::new() }
+    /// Without `per_address_max` only the total counts. Loopback is never limited by address.
+    pub fn new(per_address_max: Option<usize>, running_max: usize) -> Self {
+        Self { per_address_max, running_max, running: 0, by_address: HashMap::new(), waiting: VecDeque::new() }
     }
 
     pub fn arrive(&mut self, address: IpAddr, connection: T) -> Arrival<T> {
@@ -77,14 +78,15 @@ impl<T> Admission<T> {
     }
 
     fn has_room(&self, address: IpAddr) -> bool {
-        let limited = self.per_address_limits && !address.is_loopback();
-        self.running < CONNECTIONS_MAX
-            && !(limited && self.by_address.get(&address).is_some_and(|&count| count >= CONNECTIONS_PER_ADDRESS_MAX))
+        let limit = self.per_address_max.filter(|_| !address.to_canonical().is_loopback());
+        let mine = self.by_address.get(&address).copied().unwrap_or(0);
+        self.running < self.running_max && limit.is_none_or(|limit| mine < limit)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
     use super::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -93,7 +95,7 @@ mod tests {
 
     #[test]
     fn h34_the_33rd_connection_of_an_address_waits_and_others_do_not() {
-        let mut admission = Admission::new(true);
+        let mut admission = Admission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), CONNECTIONS_MAX);
         for n in 0..CONNECTIONS_PER_ADDRESS_MAX {
             assert_eq!(admission.arrive(A, n), Arrival::Start(n));
         }
@@ -106,10 +108,9 @@ mod tests {
 
     #[test]
     fn h34_loopback_and_a_server_without_limits_are_bound_by_the_total_alone() {
-        for (limits, address) in
-            [(true, IpAddr::V4(Ipv4Addr::LOCALHOST)), (true, IpAddr::V6(Ipv6Addr::LOCALHOST)), (false, A)]
-        {
-            let mut admission = Admission::new(limits);
+        let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+        for (limit, address) in [(Some(1), v4), (Some(1), v6), (None, A)] {
+            let mut admission = Admission::new(limit, CONNECTIONS_MAX);
             for n in 0..CONNECTIONS_MAX {
                 assert_eq!(admission.arrive(address, n), Arrival::Start(n));
             }
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn h14_the_queue_is_bounded_and_beyond_it_connections_are_refused() {
-        let mut admission = Admission::new(true);
+        let mut admission = Admission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), CONNECTIONS_MAX);
         for n in 0..CONNECTIONS_PER_ADDRESS_MAX + WAITING_MAX {
             assert!(!matches!(admission.arrive(A, n), Arrival::Refuse(_)));
         }

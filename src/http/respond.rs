@@ -10,7 +10,6 @@ use super::conditional::{Verdict, evaluate, whole_seconds};
 use super::limits::{HEADERS_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX, RETRY_AFTER_SECONDS};
 use super::media::media_type;
 use super::range::{Ranges, parse};
-use crate::images::{ContentMeta, Refusal};
 
 /// The head of a request, as far as answers depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +19,16 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
     /// Bytes of the request target.
     pub target_len: usize,
+}
+
+/// What answers depend on of a file or a rendered text.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta<'a> {
+    /// Bytes.
+    pub len: u64,
+    /// Strong and quoted (H-23).
+    pub etag: &'a str,
+    pub mtime: SystemTime,
 }
 
 /// An answer, but for the bytes of the file.
@@ -92,17 +101,17 @@ pub fn forbid(head: &Head<'_>) -> Option<Plan> {
 }
 
 /// A file or a rendered text, under the name that was asked for.
-pub fn file(head: &Head<'_>, path: &[u8], meta: &ContentMeta, now: SystemTime) -> Plan {
+pub fn file(head: &Head<'_>, path: &[u8], meta: Meta<'_>, now: SystemTime) -> Plan {
     let last_modified = whole_seconds(meta.mtime.min(now));
     let mut headers = HeaderMap::with_capacity(8);
-    if let Ok(etag) = HeaderValue::from_str(&meta.etag) {
+    if let Ok(etag) = HeaderValue::from_str(meta.etag) {
         headers.insert(header::ETAG, etag);
     }
     if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(last_modified)) {
         headers.insert(header::LAST_MODIFIED, date);
     }
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let range = match evaluate(head.headers, &meta.etag, last_modified) {
+    let range = match evaluate(head.headers, meta.etag, last_modified) {
         Verdict::NotModified => return Plan { status: StatusCode::NOT_MODIFIED, headers, payload: Payload::None },
         Verdict::Failed => return text(head, StatusCode::PRECONDITION_FAILED, "the file has changed\n"),
         Verdict::Proceed { range } => range,
@@ -125,17 +134,19 @@ pub fn listing(head: &Head<'_>, page: String) -> Plan {
     finish(head, StatusCode::OK, headers, Payload::Text(page))
 }
 
-/// A name that gives no content. GRUB takes only 404 for "not found" and goes on to its next name (H-30).
-pub fn refused(head: &Head<'_>, refusal: Refusal) -> Plan {
-    match refusal {
-        Refusal::DotDot | Refusal::ControlCharacter => bad_request(head, &refusal.to_string()),
-        Refusal::NotFound | Refusal::Hidden => text(head, StatusCode::NOT_FOUND, "not found\n"),
-        Refusal::OutsideRoot | Refusal::NotRegular | Refusal::Unreadable | Refusal::TooLarge => {
-            text(head, StatusCode::FORBIDDEN, &format!("{refusal}\n"))
-        }
-        Refusal::ReadFailed => text(head, StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read\n"),
-        Refusal::TooMany | Refusal::Busy => overloaded(head),
-    }
+/// 404. GRUB takes nothing else for "not found" and goes on to its next name (H-30).
+pub fn not_found(head: &Head<'_>) -> Plan {
+    text(head, StatusCode::NOT_FOUND, "not found\n")
+}
+
+/// 403 with the reason: there is something of this name that is never served.
+pub fn forbidden(head: &Head<'_>, reason: &str) -> Plan {
+    text(head, StatusCode::FORBIDDEN, &format!("{reason}\n"))
+}
+
+/// 500 with the reason: the fault is on this side.
+pub fn failed(head: &Head<'_>, reason: &str) -> Plan {
+    text(head, StatusCode::INTERNAL_SERVER_ERROR, &format!("{reason}\n"))
 }
 
 /// 503. Only iPXE understands Retry-After, and only as whole seconds (H-14).
@@ -184,13 +195,13 @@ fn ranges(head: &Head<'_>, len: u64) -> Ranges {
     }
 }
 
-fn partial(headers: &mut HeaderMap, mut parts: Vec<Range<u64>>, meta: &ContentMeta, media_type: &str) -> Payload {
+fn partial(headers: &mut HeaderMap, mut parts: Vec<Range<u64>>, meta: Meta<'_>, media_type: &str) -> Payload {
     if parts.len() == 1 {
         let range = parts.swap_remove(0);
         insert(headers, header::CONTENT_RANGE, &content_range(&range, meta.len));
         return Payload::File(range);
     }
-    let boundary = boundary(&meta.etag, &parts);
+    let boundary = boundary(meta.etag, &parts);
     insert(headers, header::CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
     let part = |(n, range): (usize, Range<u64>)| {
         let line_end = if n == 0 { "" } else { "\r\n" };
@@ -276,12 +287,8 @@ mod tests {
         Request { method: Method::GET, version: Version::HTTP_11, headers, target_len: 10 }
     }
 
-    fn meta(len: u64) -> ContentMeta {
-        ContentMeta {
-            len,
-            etag: "\"1-2-3\"".to_owned(),
-            mtime: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
-        }
+    fn meta(len: u64) -> Meta<'static> {
+        Meta { len, etag: "\"1-2-3\"", mtime: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) }
     }
 
     fn now() -> SystemTime {
@@ -289,7 +296,7 @@ mod tests {
     }
 
     fn answer(request: &Request) -> Plan {
-        file(&request.head(), b"boot/vmlinuz", &meta(LEN), now())
+        file(&request.head(), b"boot/vmlinuz", meta(LEN), now())
     }
 
     fn value<'a>(plan: &'a Plan, name: &str) -> Option<&'a str> {
@@ -340,7 +347,7 @@ mod tests {
     #[test]
     fn h11_a_length_beyond_32_bits_is_written_whole() {
         let request = get(&[("range", "bytes=5368709120-5368711167")]);
-        let plan = file(&request.head(), b"a.iso", &meta(6 << 30), now());
+        let plan = file(&request.head(), b"a.iso", meta(6 << 30), now());
         assert_eq!(plan.payload, Payload::File(5_368_709_120..5_368_711_168));
         assert_eq!(value(&plan, "content-range"), Some("bytes 5368709120-5368711167/6442450944"));
     }
@@ -422,24 +429,21 @@ mod tests {
     fn h23_last_modified_is_never_in_the_future() {
         let mut meta = meta(LEN);
         meta.mtime = now() + Duration::from_secs(86_400);
-        let plan = file(&get(&[]).head(), b"a", &meta, now());
+        let plan = file(&get(&[]).head(), b"a", meta, now());
         assert_eq!(value(&plan, "last-modified"), Some("Tue, 14 Nov 2023 22:13:20 GMT"));
     }
 
     #[test]
-    fn h13_and_h30_no_refusal_is_a_redirect_and_each_is_a_short_text() {
-        for (refusal, status) in [
-            (Refusal::NotFound, 404),
-            (Refusal::Hidden, 404),
-            (Refusal::DotDot, 400),
-            (Refusal::ControlCharacter, 400),
-            (Refusal::OutsideRoot, 403),
-            (Refusal::NotRegular, 403),
-            (Refusal::Unreadable, 403),
-            (Refusal::ReadFailed, 500),
-            (Refusal::Busy, 503),
+    fn h30_a_refusal_is_a_short_text_with_its_length() {
+        let request = get(&[]);
+        let head = request.head();
+        for (plan, status) in [
+            (not_found(&head), 404),
+            (forbidden(&head, "not a regular file"), 403),
+            (failed(&head, "the file could not be read"), 500),
+            (bad_request(&head, "a `..` component"), 400),
+            (overloaded(&head), 503),
         ] {
-            let plan = refused(&get(&[]).head(), refusal);
             assert_eq!(plan.status.as_u16(), status);
             let Payload::Text(text) = &plan.payload else { panic!("{plan:?}") };
             assert!(text.len() < 128 && value(&plan, "content-type") == Some("text/plain"), "{text}");
