@@ -28,13 +28,13 @@ pub const DRAIN_BYTES_PER_SECOND_MIN: u64 = 1024;
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an answer may wait for a busy disk before the client is told 503 (H-10: EDK2 gives up after 5 s).
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long running answers may go on after a stop was asked for.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two attempts to hand work to the busy workers.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Connections of one client address; more wait (H-34).
+/// Connections of one client address; more wait (H-34). The default of `[http] per-source`.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
-/// Connections of one core; more wait (H-34).
-pub const CONNECTIONS_MAX: usize = 4096;
+/// Connections in all; more wait (H-34). The default of `[http] connections`.
+pub const CONNECTIONS_MAX: usize = 10_000;
 /// Connections of one core that wait for room; one more is refused (H-14, H-34).
 pub const WAITING_MAX: usize = 1024;
 /// Connections of one core that are being told 503 at a time; others are closed without a word.
