@@ -302,13 +302,28 @@ impl Stream {
         }
     }
 
+    /// What comes next, without hyper; empty at the end of the input.
+    pub async fn receive(&mut self) -> io::Result<&[u8]> {
+        poll_fn(|cx| self.poll_receive(cx)).await?;
+        Ok(&self.received)
+    }
+
+    /// Sends a few bytes without hyper.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let written = poll_fn(|cx| Pin::new(&mut *self).poll_write(cx, left)).await?;
+            left = &left[written..];
+        }
+        Ok(())
+    }
+
     async fn throw_input_away(&mut self) {
         let mut thrown = 0;
         while !self.has_ended && thrown < LINGER_BYTES_MAX {
-            let received = poll_fn(|cx| self.poll_receive(cx)).await;
-            thrown += self.received.len();
-            if received.is_err() {
-                return;
+            match self.receive().await {
+                Ok(received) => thrown += received.len(),
+                Err(_) => return,
             }
         }
     }

@@ -159,8 +159,16 @@ pub fn overloaded(head: &Head<'_>) -> Plan {
 }
 
 /// Whether a User-Agent is iPXE's.
-pub fn is_ipxe(user_agent: &[u8]) -> bool {
+fn is_ipxe(user_agent: &[u8]) -> bool {
     user_agent.starts_with(b"iPXE/")
+}
+
+/// Whether bytes that nobody has parsed begin with a request of iPXE's.
+pub fn is_from_ipxe(request: &[u8]) -> bool {
+    request.split(|&b| b == b'\n').any(|line| {
+        let (name, value) = line.split_at(line.iter().position(|&b| b == b':').unwrap_or(line.len()));
+        name.eq_ignore_ascii_case(b"user-agent") && is_ipxe(value.get(1..).unwrap_or_default().trim_ascii_start())
+    })
 }
 
 /// 400 with the reason. The connection ends: what follows such a request can not be trusted.
@@ -357,6 +365,10 @@ mod tests {
         let plan = overloaded(&get(&[("user-agent", "iPXE/1.21.1+")]).head());
         assert_eq!((plan.status, value(&plan, "retry-after")), (StatusCode::SERVICE_UNAVAILABLE, Some("5")));
         assert_eq!(value(&overloaded(&get(&[("user-agent", "UefiHttpBoot/1.0")]).head()), "retry-after"), None);
+        assert!(is_from_ipxe(
+            b"GET / HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.0.0+\r\nHost: h\r\n\r\n"
+        ));
+        assert!(!is_from_ipxe(b"GET /User-Agent: HTTP/1.1\r\nUser-Agent: curl iPXE/1\r\n\r\n"));
     }
 
     #[test]
