@@ -8,4 +8,5 @@ pub mod mailbox;
 pub mod net;
 pub mod ring;
 mod slot;
+pub mod tcp;
 pub mod udp;
