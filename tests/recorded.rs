@@ -141,7 +141,8 @@ fn arrival<'a>(bytes: &'a [u8], source: Option<SocketAddrV4>, destination: Ipv4A
     }
 }
 
-/// A server that lives through one capture.
+/// A server that lives through one capture. The client of the capture follows another server's offers: where that one chose
+/// otherwise (`clients-dhcp-classic`), what it says next is as wrong for us as a strange client's would be.
 struct Replay {
     snapshot: Snapshot,
     leases: Leases,
@@ -232,7 +233,7 @@ fn describe(frame: &Frame, decision: &Decision) -> String {
 
 fn describe_answer(text: &mut String, answer: &ringboot::dhcp::decide::Answer) {
     let reply = Packet::parse_reply(&answer.bytes).unwrap();
-    writeln!(text, "  > {:?}, {} octets, {:?}", answer.kind, answer.bytes.len(), answer.route).unwrap();
+    writeln!(text, "  > {}, {} octets, {}", answer.kind, answer.bytes.len(), answer.route).unwrap();
     let file = String::from_utf8_lossy(reply.file);
     writeln!(text, "    yiaddr {}, siaddr {}, file {file:?}", reply.yiaddr, reply.siaddr).unwrap();
     for (code, value) in reply.options() {
