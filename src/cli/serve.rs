@@ -131,7 +131,7 @@ fn plan(config: Config, arguments: &Arguments) -> anyhow::Result<Plan> {
     let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &snapshot, &bindings)).transpose()?;
     Ok(Plan {
         tftp: tftp_plan(&config),
-        http: HttpPlan::from(&config),
+        http: http_plan(&config),
         dhcp,
         workers: arguments.workers.map(usize::from).or(config.server.workers),
         names,
@@ -203,6 +203,20 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         policy,
         options_for: Arc::new(move |address, machine| option_policy(rules.options_for(address, machine))),
         spin: Duration::from_micros(u64::from(config.tuning.spin_us)),
+    }
+}
+
+fn http_plan(config: &Config) -> HttpPlan {
+    let http = &config.http;
+    let usize_of = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    HttpPlan {
+        listen: http.listen.clone(),
+        index: http.index.iter().filter_map(|path| clean(path.as_bytes()).ok()).collect(),
+        index_file: http.index_file.clone(),
+        per_source: http.per_source.map(usize_of),
+        connections: usize_of(http.connections),
+        chunk_bytes: u64::from(config.tuning.http_chunk),
+        ..HttpPlan::default()
     }
 }
 

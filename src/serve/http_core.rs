@@ -86,22 +86,6 @@ impl Default for HttpPlan {
     }
 }
 
-impl From<&crate::config::Config> for HttpPlan {
-    fn from(config: &crate::config::Config) -> Self {
-        let http = &config.http;
-        let usize_of = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        Self {
-            listen: http.listen.clone(),
-            index: http.index.iter().filter_map(|path| clean(path.as_bytes()).ok()).collect(),
-            index_file: http.index_file.clone(),
-            per_source: http.per_source.map(usize_of),
-            connections: usize_of(http.connections),
-            chunk_bytes: u64::from(config.tuning.http_chunk),
-            timeouts: Timeouts::default(),
-        }
-    }
-}
-
 impl HttpPlan {
     /// Whether a directory or one above it is listed.
     fn is_listed(&self, directory: &CleanPath) -> bool {
