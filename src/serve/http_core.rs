@@ -22,7 +22,7 @@ use crate::http::limits::{
     CHUNK_BYTES, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_BYTES_PER_SECOND_MIN, HEAD_TIMEOUT, IDLE_TIMEOUT,
     LINGER_TIMEOUT, REFUSALS_MAX, STALL_TIMEOUT,
 };
-use crate::images::{CleanPath, clean};
+use crate::images::CleanPath;
 use crate::observe::counters::Count;
 use crate::observe::events::Events;
 use crate::snapshot::Snapshot;
