@@ -1,7 +1,7 @@
 //! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::control::templates;
 use crate::dhcp::subnet::{Mode, Network};
 use crate::images::{CleanPath, Images, Workers, clean};
 use crate::serve::http_core::HttpPlan;
-use crate::serve::shelf::Names;
+use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
 use crate::serve::tftp_core::TftpPlan;
 use crate::snapshot::Snapshot;
@@ -124,7 +124,7 @@ fn plan(config: Config, arguments: &Arguments) -> anyhow::Result<Plan> {
         images,
         snapshot: Arc::clone(&snapshot),
         bindings: Arc::clone(&bindings),
-        render_template: Box::new(templates::render_for),
+        render_template: Box::new(render_template),
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
@@ -218,6 +218,27 @@ fn http_plan(config: &Config) -> HttpPlan {
         chunk_bytes: u64::from(config.tuning.http_chunk),
         ..HttpPlan::default()
     }
+}
+
+/// What the shelf knows of a request, in the words of templates.
+fn render_template(name: &str, source: &str, facts: &TemplateFacts, snapshot: &Snapshot) -> Result<String, String> {
+    let client = match facts.peer.to_canonical() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    };
+    let subnet = client.and_then(|client| snapshot.subnets.iter().find(|subnet| subnet.network.contains(client)));
+    let reservation = facts.machine.and_then(|machine| {
+        snapshot.subnets.iter().flat_map(|subnet| &subnet.reservations).find(|reserved| reserved.mac == machine.mac)
+    });
+    let context = templates::Context {
+        client: facts.peer,
+        machine: facts.machine.as_ref(),
+        hostname: reservation.and_then(|reserved| reserved.hostname.as_deref()),
+        subnet,
+        server: facts.server,
+        http_port: snapshot.http_port,
+    };
+    templates::render(name, source, &context).map_err(|error| error.to_string())
 }
 
 /// T-65: only configured client subnets are served; without any, everybody is.

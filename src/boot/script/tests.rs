@@ -454,7 +454,7 @@ fn nasty() -> impl Strategy<Value = String> {
 fn unquoted(text: &str) -> String {
     let line = |line: &str| {
         let plain = line.replace(r"'\''", "");
-        assert!(plain.matches('\'').count() % 2 == 0, "{line}");
+        assert!(plain.matches('\'').count().is_multiple_of(2), "{line}");
         plain.split('\'').step_by(2).collect::<String>()
     };
     text.lines().map(|text| line(text) + "\n").collect()
