@@ -35,8 +35,8 @@ pub struct MenuName<'a> {
 }
 
 impl MenuName<'_> {
-    /// A menu is rendered for the hardware address and for everybody. The names in between are a miss (ERROR 1), so that a
-    /// loader comes to the name by which we know the machine (B-1, B-7).
+    /// A menu is rendered for the hardware address and for everybody. The names in between are a miss (ERROR 1), so
+    /// that a loader comes to the name by which we know the machine (B-1, B-7).
     pub fn is_rendered(self) -> bool {
         matches!(self.key, Key::Mac(_) | Key::Default)
     }
@@ -100,6 +100,16 @@ mod tests {
         }
         assert_eq!(name("pxelinux.cfg/01-52-54-00-12-34-10"), Some((Loader::Pxelinux, Key::Mac(MAC), "")));
         assert_eq!(name("pxelinux.cfg/C0A8041A"), Some((Loader::Pxelinux, Key::IpHex("C0A8041A"), "")));
+    }
+
+    /// The whole search of a PXELINUX boot: eight shortened addresses, one after the other, are misses.
+    #[test]
+    fn s59_addresses_shortened_digit_by_digit_are_misses() {
+        for digits in 1..=8 {
+            let path = format!("pxelinux.cfg/{}", &"C0A8041A"[..digits]);
+            let name = menu_name(path.as_bytes()).expect(&path);
+            assert!(matches!(name.key, Key::IpHex(_)) && !name.is_rendered(), "{path}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A file `NAME.j2` is served as `NAME`, rendered for the machine that asks: Jinja2, strict, with limits and no way to other files.
+//! A file `NAME.j2` is served as `NAME`, rendered for the machine that asks: strict Jinja2 with limits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -64,8 +64,9 @@ impl std::error::Error for TemplateError {}
 
 /// Renders a template. `name` is its path under the root, with the suffix, for complaints.
 ///
-/// A fact that nobody has about this client is an undefined variable: `{% if mac is defined %}` asks for it, and printing
-/// it is a refusal that says which fact is missing and why. So a template without such facts is rendered for anybody.
+/// A fact that nobody has about this client is an undefined variable: `{% if mac is defined %}` asks for it, and
+/// printing it is a refusal that says which fact is missing and why. So a template without such facts is rendered for
+/// anybody.
 pub fn render(name: &str, source: &str, context: &Context<'_>) -> Result<String, TemplateError> {
     if source.len() > SOURCE_MAX_BYTES {
         let what = format!("the template has {} bytes, more than {SOURCE_MAX_BYTES}", source.len());

@@ -1,4 +1,4 @@
-//! A menu in GRUB's language, for BIOS and for each UEFI processor alike: GRUB itself says on which it runs (B-7 to B-9).
+//! A menu in GRUB's language, for BIOS and each UEFI processor alike: GRUB says on which it runs (B-7 to B-9).
 
 use std::fmt::Write;
 
@@ -25,8 +25,8 @@ pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
 
 /// Boots the disk. `exit` is not enough on UEFI: OVMF then opens its own menu instead of the next boot entry.
 ///
-/// The systems' own loaders come before \EFI\BOOT: what lies there may be the "fallback" loader of shim, which writes boot
-/// entries and restarts the machine, and that would bring it back to us for ever.
+/// The systems' own loaders come before \EFI\BOOT: what lies there may be the "fallback" loader of shim, which writes
+/// boot entries and restarts the machine, and that would bring it back to us for ever.
 const LOCAL_BOOT: &str = "  \
   if [ \"$grub_platform\" = efi ]; then
     if [ \"$grub_cpu\" = x86_64 ]; then set cpu=x64; set removable=BOOTX64; fi
@@ -108,7 +108,8 @@ fn file(location: &str) -> String {
     }
 }
 
-/// The arguments as a kernel parts them: by blanks outside quotation marks, and without the marks, since GRUB sets its own.
+/// The arguments as a kernel parts them: by blanks outside quotation marks, and without the marks, since GRUB sets
+/// its own.
 fn words(arguments: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut inside = false;

@@ -63,8 +63,8 @@ fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
     text.push_str("boot || goto _failed\n");
 }
 
-/// BIOS: the disk is started directly. UEFI: a GRUB of ours that starts the disk's loader; `exit 1` is what is left where
-/// there is none, and makes most firmware go to its next boot entry.
+/// BIOS: the disk is started directly. UEFI: a GRUB of ours that starts the disk's loader; `exit 1` is what is left
+/// where there is none, and makes most firmware go to its next boot entry.
 fn local(ask: &Ask<'_>) -> String {
     let mut text = format!("\n:{LOCAL_LABEL}\niseq ${{platform}} efi && goto _efi ||\n");
     text.push_str("sanboot --no-describe --drive 0x80 || exit\n\n:_efi\n");

@@ -1,4 +1,4 @@
-//! The text of a menu for the loader that asks: what all loaders have in common, and the choice of what starts by itself.
+//! The text of a menu for the loader that asks: what all have in common, and the choice of what starts by itself.
 
 use std::net::IpAddr;
 
@@ -118,7 +118,8 @@ fn left_out(entry: &Entry, before: &[&Entry], ask: &Ask<'_>) -> Option<String> {
         .or_else(|| menu::title_fault(&entry.title).map(|fault| format!("its title {fault}")))
         .or_else(|| menu::arguments_fault(&entry.arguments).map(|fault| format!("its arguments {fault}")))
         .or_else(|| located("kernel", &entry.kernel))
-        .or_else(|| entry.initrds.iter().find_map(|initrd| located("initrd", initrd)));
+        .or_else(|| entry.initrds.iter().find_map(|initrd| located("initrd", initrd)))
+        .or_else(|| (entry.initrds.len() > menu::INITRDS_MAX).then(|| "it has too many initrds".to_owned()));
     if fault.is_some() || !is_u_boot(ask) || ask.loader != Loader::Pxelinux {
         return fault;
     }

@@ -327,6 +327,30 @@ fn b4_the_console_reaches_loaders_and_kernels_unless_an_entry_has_its_own() {
 }
 
 #[test]
+fn s49_the_prompt_waits_where_there_is_no_picture_menu() {
+    assert!(has_line(&text(&office(), Loader::Pxelinux), "PROMPT 1"));
+    let menu = Menu { background: Some("splash.png".to_owned()), ..office() };
+    assert!(has_line(&text(&menu, Loader::Pxelinux), "PROMPT 0"), "vesamenu waits by itself");
+}
+
+/// PXELINUX's limit with everything as long as it may be.
+#[test]
+fn b4_the_longest_command_line_fits_into_append() {
+    let path = |letter: &str| letter.repeat(menu::PATH_MAX_BYTES);
+    let mut longest = entry("x", "x", "k", &[], &"a".repeat(menu::ARGUMENTS_MAX_BYTES));
+    longest.initrds = ["a", "b", "c", "d"].map(path).to_vec();
+    let menu = Menu { entries: vec![longest.clone()], console: Some("ttyS100,4000000n8r".to_owned()), ..office() };
+    let boot = BootConfig::default();
+    let rendered = render(&menu, &Ask { prefix: "bios/", ..ask(Loader::Pxelinux, &boot) }).text;
+    let line = |key: &str| rendered.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap().len();
+    let bootif = " BOOTIF=01-52-54-00-12-34-10".len();
+    assert!(line("APPEND ") + " initrd=".len() + line("INITRD ") + bootif < 2047);
+    longest.initrds.push("e".to_owned());
+    let menu = Menu { entries: vec![longest], ..menu };
+    assert!(render(&menu, &ask(Loader::Grub, &boot)).reasons[0].ends_with("it has too many initrds"));
+}
+
+#[test]
 fn s50_the_timeout_has_each_loaders_unit() {
     assert!(has_line(&text(&office(), Loader::Pxelinux), "TIMEOUT 600"));
     assert!(has_line(&text(&office(), Loader::Grub), "set timeout=60"));
@@ -464,7 +488,8 @@ proptest! {
     #[test]
     fn b4_no_text_breaks_out_of_a_menu(
         title in nasty(), labels in prop::collection::vec(nasty(), 3), titles in prop::collection::vec(nasty(), 3),
-        kernels in prop::collection::vec(nasty(), 3), arguments in prop::collection::vec(nasty(), 3), console in nasty(),
+        kernels in prop::collection::vec(nasty(), 3), arguments in prop::collection::vec(nasty(), 3),
+        console in nasty(),
     ) {
         let entries: Vec<Entry> = (0..3)
             .map(|i| {
@@ -476,7 +501,8 @@ proptest! {
         let menu = Menu { title, entries, console: Some(console), background: Some(kernels[0].clone()), ..office() };
         for loader in LOADERS {
             let rendered = render(&menu, &ask(loader, &BootConfig::default()));
-            let shown = menu.entries.len() - rendered.reasons.iter().filter(|reason| reason.contains("is left out")).count();
+            let left_out = rendered.reasons.iter().filter(|reason| reason.contains("is left out")).count();
+            let shown = menu.entries.len() - left_out;
             prop_assert!(rendered.text.bytes().all(|byte| byte == b'\n' || byte == b' ' || byte.is_ascii_graphic()));
             match loader {
                 Loader::Pxelinux => pxelinux_is_whole(&rendered.text, shown)?,
