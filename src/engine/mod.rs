@@ -1,1 +1,2 @@
 //! The only room that knows io_uring.
+pub mod orphan;
