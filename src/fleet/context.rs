@@ -14,7 +14,6 @@ use super::progress::Progress;
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) tftp: SocketAddrV4,
-    pub(super) http: SocketAddrV4,
     pub(super) contents: Contents,
     pub(super) pace: Pace,
     pub(super) progress: Arc<Progress>,
@@ -22,15 +21,12 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(
-        tftp: SocketAddrV4,
-        http: SocketAddrV4,
-        contents: Contents,
+    pub(super) fn new(tftp: SocketAddrV4, contents: Contents,
         pace: Pace,
         progress: Arc<Progress>,
     ) -> Self {
         let scratch = RefCell::new(vec![0; READ_OCTETS].into_boxed_slice());
-        Self { tftp, http, contents, pace, progress, scratch }
+        Self { tftp, contents, pace, progress, scratch }
     }
 
     /// Lends the one receive buffer for a single read and what is done with it: never across an await.

@@ -106,7 +106,13 @@ impl Machine {
         }
         let text = self.search(&tftp, Loader::Grub, self.grub_names(&folder, address)).await?;
         let server = self.context.tftp.ip().to_string();
-        let known = [("net_default_server", server.as_str()), ("grub_cpu", "x86_64"), ("grub_platform", "efi")];
+        let root = format!("tftp,{server}");
+        let known = [
+            ("root", root.as_str()),
+            ("net_default_server", &server),
+            ("grub_cpu", "x86_64"),
+            ("grub_platform", "efi"),
+        ];
         let choice = menu::grub(&text, &self.pick, &known).ok_or_else(|| Failure::NoEntry(self.pick.to_string()))?;
         steps.done(Stage::Menu);
         let mut http = Http::new(&self.context, Agent::Grub, address);
@@ -274,9 +280,13 @@ fn folder(loader: &str) -> String {
     loader.rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"))
 }
 
-/// A name of PXELINUX: from the root with a leading slash, else beside the loader.
+/// A name of PXELINUX: from the root with a leading slash or `::` (T-62), else beside the loader.
 fn under(folder: &str, name: &str) -> String {
-    if name.starts_with('/') { name.to_owned() } else { format!("{folder}{name}") }
+    match name.strip_prefix("::") {
+        Some(path) => path.to_owned(),
+        None if name.starts_with('/') => name.to_owned(),
+        None => format!("{folder}{name}"),
+    }
 }
 
 /// `7F4D0101`, `7F4D010`, ... `7`.
@@ -314,6 +324,7 @@ mod tests {
         assert_eq!(folder("pxelinux.0"), "");
         assert_eq!(folder("a/b/pxelinux.0"), "a/b/");
         assert_eq!(Place::of("linux", "a/"), Some(Place::Tftp("a/linux".to_owned())));
+        assert_eq!(Place::of("::linux", "a/"), Some(Place::Tftp("linux".to_owned())));
         assert_eq!(Place::of("/linux", "a/"), Some(Place::Tftp("/linux".to_owned())));
         let url = Url::parse("http://127.0.0.1:8080/k").unwrap();
         assert_eq!(Place::of("http://127.0.0.1:8080/k", ""), Some(Place::Url(url.clone())));

@@ -136,7 +136,7 @@ impl Fleet {
     /// The machines, each plugged into its rack's relay agent.
     fn machines(&self, progress: &Arc<Progress>) -> io::Result<Vec<Machine>> {
         let Plan { servers, pace, contents, .. } = &self.plan;
-        let context = Rc::new(Context::new(servers.tftp, servers.http, contents.clone(), *pace, Arc::clone(progress)));
+        let context = Rc::new(Context::new(servers.tftp, contents.clone(), *pace, Arc::clone(progress)));
         let pick: Rc<str> = Rc::from(self.plan.pick.as_str());
         let mut machines = Vec::new();
         let mut rack = None;
