@@ -1,4 +1,4 @@
-//! The one menu model, and its text for PXELINUX, GRUB and iPXE.
+//! The one menu model: what an operator can say in it, and which entry starts by itself.
 
 /// A boot menu as the operator wrote it; rendered for the loader that asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,4 +28,162 @@ pub struct Entry {
     pub kernel: String,
     pub initrds: Vec<String>,
     pub arguments: String,
+}
+
+/// Label of the entry that boots the machine's disk: in every menu, never written by the operator.
+pub const LOCAL_LABEL: &str = "local";
+/// PXELINUX and U-Boot cannot ask for a longer name.
+pub const PATH_MAX_BYTES: usize = 127;
+/// A line of a text screen.
+pub const TITLE_MAX_BYTES: usize = 72;
+/// PXELINUX takes 2,047 bytes after APPEND, and we add `initrd=`, `console=` and BOOTIF; arm64 kernels take 2,048 in all.
+pub const ARGUMENTS_MAX_BYTES: usize = 1_500;
+/// Kept short: iPXE and PXELINUX print labels at their prompts.
+pub const LABEL_MAX_BYTES: usize = 32;
+
+/// What makes this entry an unattended installation: the argument that answers an installer's questions. None: it asks a person.
+pub fn unattended(entry: &Entry) -> Option<&str> {
+    const ANSWERS: [&str; 12] = [
+        "ks=",
+        "inst.ks=",
+        "ks",
+        "inst.ks",
+        "preseed/url=",
+        "preseed/file=",
+        "url=",
+        "autoyast=",
+        "autoyast2=",
+        "inst.auto=",
+        "agama.auto=",
+        "ignition.config.url=",
+    ];
+    entry.arguments.split_ascii_whitespace().find(|argument| {
+        let argument = argument.trim_matches('"');
+        let (name, value) = argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
+        let spelled = if value.is_some() { &argument[..=name.len()] } else { name };
+        ANSWERS.contains(&spelled)
+            || matches!((name, value), ("auto" | "auto-install/enable", Some("true")) | ("autoinstall" | "preseed", _))
+            || name.starts_with("coreos.inst.")
+    })
+}
+
+/// Why this cannot be a label, in words that follow it; None if it can.
+pub fn label_fault(label: &str) -> Option<&'static str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !label.bytes().all(plain) || !label.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric) {
+        return Some("is no name: use letters, digits, `.`, `_` and `-`, and begin with a letter or digit");
+    }
+    (label.len() > LABEL_MAX_BYTES).then_some("is longer than 32 bytes")
+}
+
+/// Why this cannot be a title, in words that follow it; None if it can.
+pub fn title_fault(title: &str) -> Option<&'static str> {
+    if title.trim().is_empty() || title.starts_with('-') {
+        return Some("is empty or begins with `-`, which iPXE reads as an option");
+    }
+    if title.len() > TITLE_MAX_BYTES {
+        return Some("is longer than 72 bytes, a line of a text screen");
+    }
+    text_fault(title)
+}
+
+/// Why these cannot be kernel arguments, in words that follow them; None if they can.
+pub fn arguments_fault(arguments: &str) -> Option<&'static str> {
+    if arguments.len() > ARGUMENTS_MAX_BYTES {
+        return Some("are longer than 1500 bytes, more than PXELINUX passes on");
+    }
+    if arguments.contains(['\'', '\\']) {
+        return Some("hold ' or \\, and GRUB would put a \\ before it");
+    }
+    if !arguments.matches('"').count().is_multiple_of(2) {
+        return Some("hold a quotation mark that is not closed");
+    }
+    text_fault(arguments)
+}
+
+/// Why no client could ask for this path, in words that follow it; None if all can (H-25).
+pub fn path_fault(path: &str) -> Option<&'static str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+~@=".contains(&byte);
+    if path.trim_matches('/').is_empty() {
+        return Some("names no file");
+    }
+    if path.len() > PATH_MAX_BYTES {
+        return Some("is longer than 127 bytes, more than PXELINUX and U-Boot can ask for");
+    }
+    if !path.bytes().all(plain) {
+        return Some(
+            "holds a blank or a sign that boot loaders do not pass on: use letters, digits and / . _ - + ~ @ =",
+        );
+    }
+    path.split('/').any(|part| part == "..").then_some("holds `..`, which is never served")
+}
+
+/// The same for what may be a path under the root or an `http://` URL.
+pub fn location_fault(location: &str) -> Option<&'static str> {
+    if let Some((authority, path)) = url(location) {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        let host = !authority.is_empty() && authority.bytes().all(plain);
+        return if host { path_fault(path) } else { Some("has no host that a boot loader could reach") };
+    }
+    if location.contains("://") {
+        return Some("is neither a path under the root nor an http:// URL");
+    }
+    path_fault(location)
+}
+
+/// Why this is no serial console, in words that follow it; None if it is.
+pub fn console_fault(console: &str) -> Option<&'static str> {
+    let wrong = "is no console as a kernel knows it, such as ttyS0,115200n8";
+    if Serial::parse(console).is_some() { None } else { Some(wrong) }
+}
+
+/// Host (and port) and path of an `http://` URL.
+pub(super) fn url(location: &str) -> Option<(&str, &str)> {
+    let rest = location.strip_prefix("http://")?;
+    Some(rest.split_at(rest.find('/').unwrap_or(rest.len())))
+}
+
+/// A kernel's `console=` in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Serial {
+    /// The n of `ttySn`; None for other kinds of port, which the loaders do not drive by themselves.
+    pub(super) port: Option<u8>,
+    pub(super) baud: u32,
+    /// `n`, `e` or `o`.
+    pub(super) parity: char,
+    pub(super) bits: char,
+}
+
+impl Serial {
+    /// `ttyS0`, `ttyS0,115200`, `ttyS0,115200n8`, `ttyAMA0,115200`. What is not said is the kernel's 9600n8.
+    pub(super) fn parse(console: &str) -> Option<Self> {
+        let (name, mode) = console.split_once(',').unwrap_or((console, "9600"));
+        let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let number: u8 = name[kind.len()..].parse().ok()?;
+        let named = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let digits = mode.bytes().take_while(u8::is_ascii_digit).count();
+        let baud = mode[..digits].parse().ok().filter(|baud| (110..=4_000_000).contains(baud))?;
+        let mut rest = mode[digits..].chars();
+        let parity = rest.next().unwrap_or('n');
+        let bits = rest.next().unwrap_or('8');
+        let flow = rest.next().is_none_or(|flow| flow == 'r') && rest.next().is_none();
+        let known = matches!(parity, 'n' | 'e' | 'o') && matches!(bits, '5'..='8');
+        (named && known && flow).then_some(Self { port: (kind == "ttyS").then_some(number), baud, parity, bits })
+    }
+}
+
+/// What no menu can hold, whatever the loader: it would end the line, be expanded, or be read as a command.
+fn text_fault(text: &str) -> Option<&'static str> {
+    if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return Some(
+            "holds a line end, a control character or a letter outside ASCII, which firmware consoles do not show",
+        );
+    }
+    if text.contains("${") {
+        return Some("holds `${`, which iPXE would expand");
+    }
+    let commands = [";", "#", "&&", "||"];
+    text.split(' ')
+        .any(|word| commands.contains(&word))
+        .then_some("holds one of ; # && || as a word, which ends a command in iPXE")
 }

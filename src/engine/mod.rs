@@ -1,2 +1,12 @@
-//! The only room that knows io_uring.
+//! The only room that knows io_uring: rings, sockets, buffers that the kernel owns, and the way to wake a sleeping core.
+
+pub mod affinity;
+mod buffers;
+mod control_message;
+pub mod limits;
+pub mod mailbox;
+pub mod net;
 pub mod orphan;
+pub mod ring;
+mod slot;
+pub mod udp;

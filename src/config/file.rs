@@ -1,0 +1,370 @@
+//! What was written: the keys of the configuration file with their places. What they mean is `resolve`'s business.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Complaints, nearest};
+
+/// One value and where it stands in the file.
+pub(super) type At<T> = toml::Spanned<T>;
+
+/// Reads the whole file; None after an error of syntax. A value that could not be read is absent, and among the complaints.
+pub(super) fn read(text: &str, complaints: &mut Complaints<'_>) -> Option<File> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        let span = table.span();
+        return File::from_table(span, table.into_inner(), complaints);
+    }
+    // After a syntax error the rest of the tree is a guess: say what the parser says and nothing more.
+    for error in errors {
+        complaints.add(&error.span().unwrap_or(0..0), error.message().trim(), "");
+    }
+    None
+}
+
+/// A kind of value that a key can hold.
+pub(super) trait Written: Sized {
+    /// What it looks like, for hints.
+    const EXAMPLE: &'static str;
+
+    /// None: it was something else, and the complaint has been made.
+    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self>;
+}
+
+/// Declares the tables of the file: each field with its key, so that the key is written down once.
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty = $key:literal,)* })*) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub(super) struct $name {
+            /// Where the table begins. Tables without required keys have no use for it.
+            #[allow(dead_code)]
+            pub(super) span: Range<usize>,
+            $(pub(super) $field: Option<$kind>,)*
+        }
+
+        impl $name {
+            /// Every key of this table, in the order of the documentation.
+            pub(super) const KEYS: &'static [&'static str] = &[$($key),*];
+
+            fn from_table(span: Range<usize>, table: DeTable<'_>, complaints: &mut Complaints<'_>) -> Option<Self> {
+                let mut read = Self { span, ..Self::default() };
+                for (key, value) in table {
+                    match key.get_ref().as_ref() {
+                        $($key => read.$field = Written::read($key, value, complaints),)*
+                        unknown => refuse_unknown(unknown, key.span(), Self::KEYS, complaints),
+                    }
+                }
+                Some(read)
+            }
+        }
+
+        impl Written for $name {
+            const EXAMPLE: &'static str = "a table of its own keys";
+
+            fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+                let span = value.span();
+                match value.into_inner() {
+                    DeValue::Table(table) => Self::from_table(span, table, complaints),
+                    other => refuse::<Self>(key, &span, &other, complaints),
+                }
+            }
+        }
+    )* };
+}
+
+tables! {
+    /// The file itself.
+    File {
+        root: At<String> = "root",
+        state: At<String> = "state",
+        server: Server = "server",
+        tftp: Tftp = "tftp",
+        http: Http = "http",
+        dhcp: Dhcp = "dhcp",
+        boot: Boot = "boot",
+        menu: Menu = "menu",
+        log: Log = "log",
+        tuning: Tuning = "tuning",
+    }
+    /// `[server]`
+    Server {
+        interfaces: Vec<At<String>> = "interfaces",
+        workers: At<u64> = "workers",
+        advertise: At<String> = "advertise",
+    }
+    /// `[tftp]`
+    Tftp {
+        listen: Vec<At<String>> = "listen",
+        per_source: At<u64> = "per-source",
+        requests_per_second: At<u64> = "requests-per-second",
+        queue: At<u64> = "queue",
+        windowsize_max: At<u64> = "windowsize-max",
+        blksize_max: At<u64> = "blksize-max",
+        refuse_options: Vec<At<String>> = "refuse-options",
+        port_range: At<String> = "port-range",
+        case_insensitive: At<bool> = "case-insensitive",
+        strip_prefixes: Vec<At<String>> = "strip-prefixes",
+        client: Vec<TftpClient> = "client",
+    }
+    /// `[[tftp.client]]`
+    TftpClient {
+        network: At<String> = "network",
+        mac: At<String> = "mac",
+        arch: At<String> = "arch",
+        windowsize_max: At<u64> = "windowsize-max",
+        blksize_max: At<u64> = "blksize-max",
+        refuse_options: Vec<At<String>> = "refuse-options",
+    }
+    /// `[http]`
+    Http {
+        listen: Vec<At<String>> = "listen",
+        index: Vec<At<String>> = "index",
+        index_file: At<String> = "index-file",
+        per_source: At<u64> = "per-source",
+        connections: At<u64> = "connections",
+    }
+    /// `[dhcp]`
+    Dhcp {
+        listen_address: At<String> = "listen-address",
+        listen_port: At<u64> = "listen-port",
+        pxe_port: At<u64> = "pxe-port",
+        subnet: Vec<Subnet> = "subnet",
+    }
+    /// `[[dhcp.subnet]]`
+    Subnet {
+        subnet: At<String> = "subnet",
+        interface: At<String> = "interface",
+        relay: At<bool> = "relay",
+        mode: At<String> = "mode",
+        pools: Vec<At<String>> = "pools",
+        routers: Vec<At<String>> = "routers",
+        domain_name: At<String> = "domain-name",
+        domain_name_servers: Vec<At<String>> = "domain-name-servers",
+        ntp_servers: Vec<At<String>> = "ntp-servers",
+        default_lease_time: At<Seconds> = "default-lease-time",
+        max_lease_time: At<Seconds> = "max-lease-time",
+        authoritative: At<bool> = "authoritative",
+        next_server: At<String> = "next-server",
+        install_by_default: At<bool> = "install-by-default",
+        pxelinux_config: At<String> = "pxelinux-config",
+        pxelinux_prefix: At<String> = "pxelinux-prefix",
+        host: Vec<Host> = "host",
+    }
+    /// `[[dhcp.subnet.host]]`
+    Host {
+        mac: At<String> = "mac",
+        address: At<String> = "address",
+        hostname: At<String> = "hostname",
+    }
+    /// `[boot]`
+    Boot {
+        bios: At<String> = "bios",
+        uefi_x64: At<String> = "uefi-x64",
+        uefi_ia32: At<String> = "uefi-ia32",
+        uefi_arm64: At<String> = "uefi-arm64",
+        uefi_http: At<String> = "uefi-http",
+        ipxe: At<String> = "ipxe",
+    }
+    /// `[menu]`
+    Menu {
+        title: At<String> = "title",
+        default: At<String> = "default",
+        timeout: At<Seconds> = "timeout",
+        background: At<String> = "background",
+        display: At<String> = "display",
+        console: At<String> = "console",
+        entry: Vec<Entry> = "entry",
+    }
+    /// `[[menu.entry]]`
+    Entry {
+        label: At<String> = "label",
+        title: At<String> = "title",
+        kernel: At<String> = "kernel",
+        initrd: OneOrMany = "initrd",
+        arguments: At<String> = "arguments",
+    }
+    /// `[log]`
+    Log {
+        level: At<String> = "level",
+    }
+    /// `[tuning]`
+    Tuning {
+        spin_us: At<u64> = "spin-us",
+        tid_sockets: At<u64> = "tid-sockets",
+        http_chunk: At<u64> = "http-chunk",
+    }
+}
+
+/// Every key of the file by its table, for the test that the shipped file and the documentation name them all.
+#[cfg(test)]
+pub(super) const TABLES: &[(&str, &[&str])] = &[
+    ("", File::KEYS),
+    ("[server]", Server::KEYS),
+    ("[tftp]", Tftp::KEYS),
+    ("[[tftp.client]]", TftpClient::KEYS),
+    ("[http]", Http::KEYS),
+    ("[dhcp]", Dhcp::KEYS),
+    ("[[dhcp.subnet]]", Subnet::KEYS),
+    ("[[dhcp.subnet.host]]", Host::KEYS),
+    ("[boot]", Boot::KEYS),
+    ("[menu]", Menu::KEYS),
+    ("[[menu.entry]]", Entry::KEYS),
+    ("[log]", Log::KEYS),
+    ("[tuning]", Tuning::KEYS),
+];
+
+/// A duration: `600`, `"90s"`, `"10m"`, `"12h"`, `"2d"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seconds(pub(super) u64);
+
+/// `"initrd.img"` or `["microcode.img", "initrd.img"]`.
+#[derive(Debug, Default)]
+pub(super) struct OneOrMany(pub(super) Vec<At<String>>);
+
+impl Written for String {
+    const EXAMPLE: &'static str = "text in quotes";
+
+    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::String(text) => Some(text.into_owned()),
+            other => refuse::<Self>(key, &span, &other, complaints),
+        }
+    }
+}
+
+impl Written for bool {
+    const EXAMPLE: &'static str = "true or false";
+
+    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Boolean(yes) => Some(*yes),
+            other => refuse::<Self>(key, &value.span(), other, complaints),
+        }
+    }
+}
+
+impl Written for u64 {
+    const EXAMPLE: &'static str = "a whole number, such as 8, without quotes";
+
+    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+        let number = match value.get_ref() {
+            DeValue::Integer(digits) => Self::from_str_radix(digits.as_str(), digits.radix()).ok(),
+            _ => None,
+        };
+        number.or_else(|| refuse::<Self>(key, &value.span(), value.get_ref(), complaints))
+    }
+}
+
+impl Written for Seconds {
+    const EXAMPLE: &'static str = "a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\"";
+
+    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+        let seconds = match value.get_ref() {
+            DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
+            DeValue::String(text) => seconds(text),
+            _ => None,
+        };
+        seconds.map(Self).or_else(|| refuse::<Self>(key, &value.span(), value.get_ref(), complaints))
+    }
+}
+
+impl Written for OneOrMany {
+    const EXAMPLE: &'static str = "text in quotes, or a list of such texts";
+
+    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(_) => Written::read(key, value, complaints).map(|one| Self(vec![one])),
+            DeValue::Array(_) => Written::read(key, value, complaints).map(Self),
+            other => refuse::<Self>(key, &value.span(), other, complaints),
+        }
+    }
+}
+
+impl<T: Written> Written for At<T> {
+    const EXAMPLE: &'static str = T::EXAMPLE;
+
+    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+        let span = value.span();
+        T::read(key, value, complaints).map(|read| Self::new(span, read))
+    }
+}
+
+impl<T: Written> Written for Vec<T> {
+    const EXAMPLE: &'static str = "a list in square brackets";
+
+    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Array(items) => {
+                Some(items.into_iter().filter_map(|item| T::read(key, item, complaints)).collect())
+            }
+            other => {
+                let hint = format!("write {}, each item {}", Self::EXAMPLE, T::EXAMPLE);
+                complaints.add(&span, format!("{key} is a list, this is {}", kind(&other)), hint);
+                None
+            }
+        }
+    }
+}
+
+fn refuse<T: Written>(
+    key: &str,
+    span: &Range<usize>,
+    found: &DeValue<'_>,
+    complaints: &mut Complaints<'_>,
+) -> Option<T> {
+    complaints.add(span, format!("{key} cannot be {}", kind(found)), format!("write {}", T::EXAMPLE));
+    None
+}
+
+fn refuse_unknown(key: &str, span: Range<usize>, known: &[&str], complaints: &mut Complaints<'_>) {
+    let hint = match nearest(key, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: {}", known.join(", ")),
+    };
+    complaints.add(&span, format!("unknown key `{key}`"), hint);
+}
+
+fn kind(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the text {text:?}"),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(yes) => format!("{yes}"),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn seconds(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return None,
+    };
+    let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    plain.then(|| digits.parse::<u64>().ok()?.checked_mul(unit)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(seconds("90s"), Some(90));
+        assert_eq!(seconds("10m"), Some(600));
+        assert_eq!(seconds("12h"), Some(43_200));
+        assert_eq!(seconds("2d"), Some(172_800));
+        for wrong in ["", "h", "12", "1.5h", "+2h", "12 h", "12H", "99999999999999999999d"] {
+            assert_eq!(seconds(wrong), None, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What is wrong with a configuration file: `path:line:column: what`, and a hint below it. All of it at once.
+
+use std::fmt;
+use std::ops::Range;
+
+/// One complaint about one place in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file as the operator named it.
+    pub path: String,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    pub what: String,
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.path, self.line, self.column, self.what)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong with a file, in the order of the file. Never empty when it is returned as an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Collects complaints while a file is read and resolved, so that the operator sees all of them in one run.
+#[derive(Debug)]
+pub(super) struct Complaints<'a> {
+    path: &'a str,
+    text: &'a str,
+    found: Vec<(usize, Problem)>,
+}
+
+impl<'a> Complaints<'a> {
+    pub(super) fn new(path: &'a str, text: &'a str) -> Self {
+        Self { path, text, found: Vec::new() }
+    }
+
+    /// `span` is in bytes of the text; an empty hint is no hint.
+    pub(super) fn add(&mut self, span: &Range<usize>, what: impl Into<String>, hint: impl Into<String>) {
+        let (line, column) = position(self.text, span.start);
+        let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
+        let problem = Problem { path: self.path.to_owned(), line, column, what: what.into(), hint };
+        self.found.push((span.start, problem));
+    }
+
+    /// The value, if nothing at all was wrong.
+    pub(super) fn finish<T>(mut self, value: T) -> Result<T, Problems> {
+        if self.found.is_empty() {
+            return Ok(value);
+        }
+        self.found.sort_by_key(|&(start, _)| start);
+        Err(Problems(self.found.into_iter().map(|(_, problem)| problem).collect()))
+    }
+
+    /// Where something stands, for a complaint about something else: `line 12`.
+    pub(super) fn line_of(&self, span: &Range<usize>) -> String {
+        format!("line {}", position(self.text, span.start).0)
+    }
+}
+
+/// The nearest of the known words, if one is near enough to be what was meant.
+pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let plain = word.to_ascii_lowercase().replace('_', "-");
+    known
+        .iter()
+        .map(|candidate| (distance(&plain, candidate), *candidate))
+        .filter(|(steps, candidate)| *steps <= 1 + candidate.len() / 4)
+        .min_by_key(|(steps, _)| *steps)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Line and column (both from 1) of a byte offset.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// How many letters to add, drop or change to come from one word to the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (above, letter) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = above + 1;
+        for (index, other) in to.iter().enumerate() {
+            let change = diagonal + usize::from(letter != *other);
+            diagonal = row[index + 1];
+            row[index + 1] = change.min(diagonal + 1).min(row[index] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_counts_characters_not_bytes() {
+        assert_eq!(position("", 0), (1, 1));
+        assert_eq!(position("a\nbc = 1", 5), (2, 4));
+        assert_eq!(position("# 定义子网\nroot", 2 + 12), (1, 7));
+        assert_eq!(position("short", 99), (1, 6));
+    }
+
+    #[test]
+    fn the_nearest_word_is_one_that_could_be_meant() {
+        let known = ["subnet", "interface", "default-lease-time", "max-lease-time"];
+        assert_eq!(nearest("subnets", &known), Some("subnet"));
+        assert_eq!(nearest("max_lease_time", &known), Some("max-lease-time"));
+        assert_eq!(nearest("Interface", &known), Some("interface"));
+        assert_eq!(nearest("colour", &known), None);
+    }
+
+    #[test]
+    fn a_problem_reads_like_a_compiler_message() {
+        let mut complaints = Complaints::new("config/x.toml", "a = 1\npools = 2\n");
+        complaints.add(&(14..15), "pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24", "move it");
+        complaints.add(&(4..5), "first", "");
+        let problems = complaints.finish(()).expect_err("two problems");
+        assert_eq!(
+            problems.to_string(),
+            "config/x.toml:1:5: first\n\
+             config/x.toml:2:9: pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24\n  hint: move it"
+        );
+    }
+}

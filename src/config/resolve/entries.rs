@@ -1,0 +1,87 @@
+//! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that every loader can ask for, names that exist.
+
+use super::number;
+use crate::boot::menu::{self, Entry, LOCAL_LABEL, Menu};
+use crate::config::file::{self, At, Seconds};
+use crate::config::problem::{Complaints, nearest};
+
+/// PXELINUX counts tenths of a second up to 35,996.
+const TIMEOUT_MAX_S: u64 = 3_599;
+/// Seconds, where the file says nothing.
+const TIMEOUT_S: u32 = 10;
+const TITLE: &str = "Boot menu";
+
+pub(super) fn menu(written: file::Menu, complaints: &mut Complaints<'_>) -> Menu {
+    let mut entries: Vec<Entry> = Vec::new();
+    for one in written.entry.unwrap_or_default() {
+        if let Some(entry) = entry(one, &entries, complaints) {
+            entries.push(entry);
+        }
+    }
+    let default = written.default.as_ref().and_then(|at| default_entry(at, &entries, complaints));
+    Menu {
+        title: written.title.map_or_else(|| TITLE.to_owned(), |at| text(at, menu::title_fault, "title", complaints)),
+        default,
+        timeout_s: written.timeout.and_then(|at| timeout(&at, complaints)).unwrap_or(TIMEOUT_S),
+        background: written.background.map(|at| text(at, menu::path_fault, "background", complaints)),
+        display: written.display.map(|at| text(at, menu::path_fault, "display", complaints)),
+        console: written.console.map(|at| text(at, menu::console_fault, "console", complaints)),
+        entries,
+    }
+}
+
+fn entry(written: file::Entry, before: &[Entry], complaints: &mut Complaints<'_>) -> Option<Entry> {
+    let mut required = |at: Option<At<String>>, key: &str, example: &str| {
+        if at.is_none() {
+            complaints.add(&written.span, format!("`{key}` is missing"), format!("write {key} = \"{example}\""));
+        }
+        at
+    };
+    let label = required(written.label, "label", "rescue");
+    let kernel = required(written.kernel, "kernel", "images/vmlinuz");
+    let label = label?;
+    if let Some(first) = before.iter().find(|entry| entry.label.eq_ignore_ascii_case(label.get_ref())) {
+        let what = format!("label {:?} is taken by the entry {:?}", label.get_ref(), first.title);
+        complaints.add(&label.span(), what, "labels are names: give each entry its own");
+    } else if label.get_ref().eq_ignore_ascii_case(LOCAL_LABEL) {
+        let what = format!("label {LOCAL_LABEL:?} is taken by the entry that boots the disk");
+        complaints.add(&label.span(), what, "that entry is in every menu by itself: remove this one or rename it");
+    }
+    let label = text(label, menu::label_fault, "label", complaints);
+    let title = written.title.map_or_else(|| label.clone(), |at| text(at, menu::title_fault, "title", complaints));
+    let initrds = written.initrd.map(|list| list.0).unwrap_or_default();
+    let initrds = initrds.into_iter().map(|at| text(at, menu::location_fault, "initrd", complaints)).collect();
+    let arguments =
+        written.arguments.map(|at| text(at, menu::arguments_fault, "arguments", complaints)).unwrap_or_default();
+    let kernel = text(kernel?, menu::location_fault, "kernel", complaints);
+    Some(Entry { label, title, kernel, initrds, arguments })
+}
+
+/// Some only for an entry of the operator's own: booting the disk is the default without being named.
+fn default_entry(at: &At<String>, entries: &[Entry], complaints: &mut Complaints<'_>) -> Option<String> {
+    let label = at.get_ref();
+    if label == LOCAL_LABEL {
+        return None;
+    }
+    if !entries.iter().any(|entry| entry.label == *label) {
+        let labels: Vec<&str> = entries.iter().map(|entry| entry.label.as_str()).chain([LOCAL_LABEL]).collect();
+        let hint = match nearest(label, &labels) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("the menu has: {}", labels.join(", ")),
+        };
+        complaints.add(&at.span(), format!("no entry has the label {label:?}"), hint);
+    }
+    Some(label.clone())
+}
+
+fn timeout(at: &At<Seconds>, complaints: &mut Complaints<'_>) -> Option<u32> {
+    number(&At::new(at.span(), at.get_ref().0), "timeout", 0..=TIMEOUT_MAX_S, complaints)
+}
+
+/// A text that goes into a menu, if nothing is at fault with it.
+fn text(at: At<String>, fault: fn(&str) -> Option<&'static str>, key: &str, complaints: &mut Complaints<'_>) -> String {
+    if let Some(fault) = fault(at.get_ref()) {
+        complaints.add(&at.span(), format!("{key} {:?} {fault}", at.get_ref()), "");
+    }
+    at.into_inner()
+}

@@ -1,0 +1,356 @@
+//! What it means: defaults filled in, texts turned into types, everything checked that can be checked without a file or a socket.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::file::{self, At};
+use super::problem::{Complaints, nearest};
+use super::{Config, Http, Log, Server, Tftp, TftpClient, TftpOptions, Tuning};
+use crate::boot::machine::Arch;
+use crate::boot::menu;
+use crate::boot::plan::BootConfig;
+use crate::snapshot::Snapshot;
+
+mod entries;
+mod subnets;
+
+const TFTP_PORT: u16 = 69;
+const HTTP_PORT: u16 = 80;
+const DHCP_PORT: u16 = 67;
+const PXE_PORT: u16 = 4011;
+/// Where leases live unless the file says otherwise.
+const STATE: &str = "/var/lib/ringboot";
+/// The prefixes that clients of old set-ups ask for (T-57).
+const STRIP_PREFIXES: [&str; 3] = ["/tftpboot", "/srv/tftp", "/var/lib/tftpboot"];
+/// A URL in option 67 must fit into one option (D-41).
+const URL_MAX_BYTES: usize = 255;
+
+/// Turns the file into a configuration. What is wrong becomes a complaint and a default, so that the rest is checked too.
+pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints<'_>) -> Config {
+    let dhcp = file.dhcp.unwrap_or_default();
+    let server = file.server.unwrap_or_default();
+    let tuning = tuning(file.tuning.unwrap_or_default(), complaints);
+    let http = http(file.http.unwrap_or_default(), complaints);
+    let subnets = subnets::subnets(dhcp.subnet.as_deref().unwrap_or_default(), complaints);
+    let dhcp = subnets::listeners(&dhcp, &server, &subnets, complaints);
+    let snapshot = Snapshot {
+        subnets,
+        boot: boot(file.boot.unwrap_or_default(), complaints),
+        menu: file.menu.map(|menu| entries::menu(menu, complaints)),
+        advertise: server.advertise.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
+        http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
+    };
+    Config {
+        root: directory(base, file.root, complaints),
+        state: file.state.map_or_else(|| PathBuf::from(STATE), |state| base.join(state.into_inner())),
+        server: self::server(&server, complaints),
+        tftp: tftp(file.tftp.unwrap_or_default(), tuning.tid_sockets, complaints),
+        http,
+        dhcp,
+        log: log(file.log.unwrap_or_default(), complaints),
+        tuning,
+        snapshot,
+    }
+}
+
+/// The configuration of an empty file, but for its root.
+pub(super) fn defaults() -> Config {
+    let mut unheard = Complaints::new("", "");
+    resolve(Path::new(""), file::File::default(), &mut unheard)
+}
+
+fn directory(base: &Path, root: Option<At<String>>, complaints: &mut Complaints<'_>) -> PathBuf {
+    match root {
+        Some(root) => base.join(root.into_inner()),
+        None => {
+            complaints.add(&(0..0), "`root` is missing", "name the directory to serve: root = \"/srv/netboot\"");
+            PathBuf::new()
+        }
+    }
+}
+
+fn server(written: &file::Server, complaints: &mut Complaints<'_>) -> Server {
+    let workers = written.workers.as_ref().and_then(|at| number(at, "workers", 1..=256, complaints));
+    Server { workers: workers.map(|workers: u16| usize::from(workers)) }
+}
+
+fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) -> Tftp {
+    let plain = TftpOptions {
+        windowsize_max: 32,
+        blksize_max: None,
+        refuse_blksize: false,
+        refuse_timeout: false,
+        refuse_tsize: false,
+        refuse_windowsize: false,
+    };
+    let options = tftp_options(plain, written.windowsize_max, written.blksize_max, written.refuse_options, complaints);
+    let strip = written.strip_prefixes.map_or_else(
+        || STRIP_PREFIXES.map(str::to_owned).to_vec(),
+        |list| list.into_iter().map(|prefix| stripped_prefix(prefix, complaints)).collect(),
+    );
+    Tftp {
+        listen: listen(written.listen, TFTP_PORT, "tftp", complaints),
+        per_source: limit(written.per_source, "per-source", 8, complaints),
+        requests_per_second: limit(written.requests_per_second, "requests-per-second", 100, complaints),
+        queue: written.queue.and_then(|at| number(&at, "queue", 1..=65_536, complaints)).unwrap_or(1024),
+        port_range: written.port_range.and_then(|range| port_range(&range, tid_sockets, complaints)),
+        case_insensitive: written.case_insensitive.is_some_and(At::into_inner),
+        strip_prefixes: strip,
+        options,
+        clients: written
+            .client
+            .unwrap_or_default()
+            .into_iter()
+            .map(|client| tftp_client(options, client, complaints))
+            .collect(),
+    }
+}
+
+fn tftp_client(base: TftpOptions, written: file::TftpClient, complaints: &mut Complaints<'_>) -> TftpClient {
+    if written.network.is_none() && written.mac.is_none() && written.arch.is_none() {
+        let hint = "give `network`, `mac` or `arch`; for all clients write the same keys into [tftp]";
+        complaints.add(&written.span, "this rule says what, but not for whom", hint);
+    }
+    TftpClient {
+        network: written.network.and_then(|text| subnets::network(&text, complaints)),
+        mac: written.mac.and_then(|text| parsed(&text, "a hardware address", complaints)),
+        arch: written.arch.and_then(|text| arch(&text, complaints)),
+        options: tftp_options(base, written.windowsize_max, written.blksize_max, written.refuse_options, complaints),
+    }
+}
+
+fn tftp_options(
+    base: TftpOptions,
+    windowsize: Option<At<u64>>,
+    blksize: Option<At<u64>>,
+    refuse: Option<Vec<At<String>>>,
+    complaints: &mut Complaints<'_>,
+) -> TftpOptions {
+    let mut options = base;
+    if let Some(max) = windowsize.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints)) {
+        options.windowsize_max = max;
+    }
+    if let Some(max) = blksize.and_then(|at| number(&at, "blksize-max", 8..=65_464, complaints)) {
+        options.blksize_max = Some(max);
+    }
+    for name in refuse.into_iter().flatten() {
+        match name.get_ref().as_str() {
+            "blksize" => options.refuse_blksize = true,
+            "timeout" => options.refuse_timeout = true,
+            "tsize" => options.refuse_tsize = true,
+            "windowsize" => options.refuse_windowsize = true,
+            other => {
+                one_of(other, &name.span(), "TFTP option", &["blksize", "timeout", "tsize", "windowsize"], complaints)
+            }
+        }
+    }
+    options
+}
+
+fn arch(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Arch> {
+    match text.get_ref().as_str() {
+        "bios" => Some(Arch::Bios),
+        "uefi-ia32" => Some(Arch::UefiIa32),
+        "uefi-x64" => Some(Arch::UefiX64),
+        "uefi-arm64" => Some(Arch::UefiArm64),
+        other => {
+            let known = ["bios", "uefi-ia32", "uefi-x64", "uefi-arm64"];
+            one_of(other, &text.span(), "architecture", &known, complaints);
+            None
+        }
+    }
+}
+
+fn stripped_prefix(prefix: At<String>, complaints: &mut Complaints<'_>) -> String {
+    let text = prefix.get_ref().trim_end_matches('/');
+    if !text.starts_with('/') {
+        complaints.add(&prefix.span(), format!("prefix {text:?} does not begin with /"), "write \"/tftpboot\"");
+    }
+    text.to_owned()
+}
+
+fn port_range(text: &At<String>, tid_sockets: u16, complaints: &mut Complaints<'_>) -> Option<(u16, u16)> {
+    let ends = text.get_ref().split_once('-').and_then(|(first, last)| {
+        let ends: (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (ends.0 > 0 && ends.0 <= ends.1).then_some(ends)
+    });
+    let Some((first, last)) = ends else {
+        let what = format!("{:?} is not a range of ports", text.get_ref());
+        complaints.add(&text.span(), what, "write the lowest and the highest port: \"50000-50999\"");
+        return None;
+    };
+    let ports = u32::from(last - first) + 1;
+    if ports < u32::from(tid_sockets) {
+        let what = format!("{ports} ports are too few: every core opens {tid_sockets} sockets for transfers");
+        complaints.add(&text.span(), what, "widen the range or lower `tid-sockets` in [tuning]");
+    }
+    Some((first, last))
+}
+
+fn http(written: file::Http, complaints: &mut Complaints<'_>) -> Http {
+    let connections = written.connections.and_then(|at| number(&at, "connections", 1..=1_000_000, complaints));
+    Http {
+        listen: listen(written.listen, HTTP_PORT, "http", complaints),
+        index: written.index.unwrap_or_default().into_iter().map(|at| index_prefix(&at, complaints)).collect(),
+        index_file: written.index_file.map(|name| index_file(name, complaints)),
+        per_source: limit(written.per_source, "per-source", 32, complaints),
+        connections: connections.unwrap_or(10_000),
+    }
+}
+
+/// `/centos/os` and `centos/os/` are the same directory: kept as `centos/os/`, and `/` as the empty prefix.
+fn index_prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+    let path = text.get_ref().trim_matches('/');
+    if path.is_empty() {
+        return String::new();
+    }
+    if let Some(fault) = menu::path_fault(path) {
+        complaints.add(&text.span(), format!("{:?} {fault}", text.get_ref()), "name a directory under the root");
+    }
+    format!("{path}/")
+}
+
+fn index_file(name: At<String>, complaints: &mut Complaints<'_>) -> String {
+    if name.get_ref().is_empty() || name.get_ref().contains('/') {
+        let what = format!("{:?} is not a file name", name.get_ref());
+        complaints.add(&name.span(), what, "write a bare name: \"index.html\"");
+    }
+    name.into_inner()
+}
+
+fn boot(written: file::Boot, complaints: &mut Complaints<'_>) -> BootConfig {
+    let mut pxe = |at: Option<At<String>>| at.map(|at| loader(at, Speaks::Tftp, complaints));
+    let (bios, uefi_x64) = (pxe(written.bios), pxe(written.uefi_x64));
+    let (uefi_ia32, uefi_arm64) = (pxe(written.uefi_ia32), pxe(written.uefi_arm64));
+    BootConfig {
+        bios,
+        uefi_x64,
+        uefi_ia32,
+        uefi_arm64,
+        uefi_http: written.uefi_http.map(|at| loader(at, Speaks::HttpImages, complaints)),
+        ipxe: written.ipxe.map(|at| loader(at, Speaks::Both, complaints)),
+    }
+}
+
+/// What the program that gets the name can do with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    /// A PXE ROM or UEFI's PXE: a name for TFTP.
+    Tftp,
+    /// UEFI HTTP Boot: a URL (or a path that becomes one) of a kind it knows by its ending (H-27).
+    HttpImages,
+    /// iPXE.
+    Both,
+}
+
+fn loader(text: At<String>, speaks: Speaks, complaints: &mut Complaints<'_>) -> String {
+    let (name, span) = (text.get_ref(), text.span());
+    if let Some(fault) = menu::location_fault(name) {
+        complaints.add(&span, format!("loader {name:?} {fault}"), "name a file under the root, such as \"pxelinux.0\"");
+    } else if speaks == Speaks::Tftp && name.contains("://") {
+        let hint = "give a path under the root; URLs are for `uefi-http` and `ipxe`";
+        complaints.add(&span, format!("{name:?} is a URL, and PXE firmware speaks TFTP only"), hint);
+    } else if speaks == Speaks::HttpImages && ![".efi", ".iso", ".img"].iter().any(|end| name.ends_with(end)) {
+        let what = format!("UEFI HTTP Boot knows a file by its ending, and {name:?} has none that it knows");
+        complaints.add(&span, what, "name a file that ends in .efi, .iso or .img");
+    } else if name.len() > URL_MAX_BYTES {
+        let what = format!("{} bytes do not fit into the DHCP option for the boot file ({URL_MAX_BYTES})", name.len());
+        complaints.add(&span, what, "use a shorter name");
+    }
+    text.into_inner()
+}
+
+fn log(written: file::Log, complaints: &mut Complaints<'_>) -> Log {
+    let Some(level) = written.level else { return Log { level: tracing::Level::INFO } };
+    let known = ["error", "warn", "info", "debug", "trace"];
+    if !known.contains(&level.get_ref().as_str()) {
+        one_of(level.get_ref(), &level.span(), "level", &known, complaints);
+    }
+    Log { level: level.get_ref().parse().unwrap_or(tracing::Level::INFO) }
+}
+
+fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
+    let spin_us = written.spin_us.and_then(|at| number(&at, "spin-us", 0..=10_000, complaints));
+    let tid_sockets = written.tid_sockets.and_then(|at| number(&at, "tid-sockets", 1..=256, complaints));
+    let http_chunk = written.http_chunk.and_then(|at| number(&at, "http-chunk", 4_096..=16_777_216, complaints));
+    Tuning {
+        spin_us: spin_us.unwrap_or(50),
+        tid_sockets: tid_sockets.unwrap_or(16),
+        http_chunk: http_chunk.unwrap_or(1024 * 1024),
+    }
+}
+
+/// `["0.0.0.0:69", "[::]:69"]`; the default is both families on the usual port.
+fn listen(
+    written: Option<Vec<At<String>>>,
+    port: u16,
+    section: &str,
+    complaints: &mut Complaints<'_>,
+) -> Vec<SocketAddr> {
+    let Some(list) = written else {
+        return vec![
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+            SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+        ];
+    };
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for text in list {
+        match text.get_ref().parse() {
+            Ok(address) if addresses.contains(&address) => {
+                complaints.add(&text.span(), format!("{address} stands in the list twice"), "");
+            }
+            Ok(address) => addresses.push(address),
+            Err(_) => {
+                let what = format!("[{section}] cannot listen on {:?}", text.get_ref());
+                let hint = format!("write address and port: \"0.0.0.0:{port}\" or \"[::]:{port}\"");
+                complaints.add(&text.span(), what, hint);
+            }
+        }
+    }
+    addresses
+}
+
+/// A number within its bounds.
+fn number<T: TryFrom<u64>>(
+    at: &At<u64>,
+    key: &str,
+    allowed: RangeInclusive<u64>,
+    complaints: &mut Complaints<'_>,
+) -> Option<T> {
+    let value = *at.get_ref();
+    if let (true, Ok(value)) = (allowed.contains(&value), T::try_from(value)) {
+        return Some(value);
+    }
+    let what = format!("{key} = {value} is out of bounds");
+    complaints.add(&at.span(), what, format!("{} to {} are possible", allowed.start(), allowed.end()));
+    None
+}
+
+/// A limit per client address: 0 turns it off.
+fn limit(at: Option<At<u64>>, key: &str, default: u32, complaints: &mut Complaints<'_>) -> Option<u32> {
+    let limit = at.and_then(|at| number(&at, key, 0..=1_000_000, complaints)).unwrap_or(default);
+    (limit > 0).then_some(limit)
+}
+
+/// A text that is one typed value.
+fn parsed<T: FromStr>(at: &At<String>, kind: &str, complaints: &mut Complaints<'_>) -> Option<T> {
+    let value = at.get_ref().parse().ok();
+    if value.is_none() {
+        let hint = match kind {
+            "an IPv4 address" => "write four numbers with dots: \"192.168.4.150\"",
+            _ => "write six pairs of hexadecimal digits: \"52:54:00:12:34:10\"",
+        };
+        complaints.add(&at.span(), format!("{:?} is not {kind}", at.get_ref()), hint);
+    }
+    value
+}
+
+fn one_of(found: &str, span: &Range<usize>, kind: &str, known: &[&str], complaints: &mut Complaints<'_>) {
+    let hint = match nearest(found, known) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("possible are {}", known.join(", ")),
+    };
+    complaints.add(span, format!("{found:?} is not a known {kind}"), hint);
+}

@@ -1,0 +1,358 @@
+//! `[dhcp]` and `[[dhcp.subnet]]`: networks, pools, reservations, lease times, and where DHCP is listened for.
+
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use super::{DHCP_PORT, PXE_PORT, number, one_of, parsed};
+use crate::boot::machine::Mac;
+use crate::boot::menu;
+use crate::config::Dhcp;
+use crate::config::file::{self, At, Seconds};
+use crate::config::problem::Complaints;
+use crate::dhcp::subnet::{Mode, Network, Pool, Reservation, Subnet};
+
+/// dhcpd's own defaults where a subnet says nothing: 12 hours and 1 day.
+const DEFAULT_LEASE_TIME_S: u32 = 12 * 60 * 60;
+const MAX_LEASE_TIME_S: u32 = 24 * 60 * 60;
+/// Below a minute renewals outnumber boots; 0xffff_ffff on the wire would mean for ever.
+const LEASE_TIME_S: std::ops::RangeInclusive<u64> = 60..=365 * 24 * 60 * 60;
+/// `IFNAMSIZ` less its NUL.
+const INTERFACE_MAX_BYTES: usize = 15;
+/// Longest host or domain name of DNS.
+const NAME_MAX_BYTES: usize = 253;
+
+/// All subnets, with what can only be seen when they stand side by side.
+pub(super) fn subnets(written: &[file::Subnet], complaints: &mut Complaints<'_>) -> Vec<Subnet> {
+    let subnets: Vec<(Range<usize>, Subnet)> = written
+        .iter()
+        .filter_map(|one| Some((one.subnet.as_ref().map_or(one.span.clone(), At::span), subnet(one, complaints)?)))
+        .collect();
+    for (index, (span, subnet)) in subnets.iter().enumerate() {
+        let network = subnet.network;
+        let other = subnets[..index]
+            .iter()
+            .find(|(_, other)| other.network.contains(network.address) || network.contains(other.network.address));
+        if let Some((first, other)) = other {
+            let (theirs, line) = (show(other.network), complaints.line_of(first));
+            let what = format!("subnet {} overlaps subnet {theirs} of {line}", show(network));
+            complaints.add(span, what, "an address belongs to one subnet: make one of them smaller");
+        }
+    }
+    one_place_per_machine(written, complaints);
+    subnets.into_iter().map(|(_, subnet)| subnet).collect()
+}
+
+/// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or one address.
+pub(super) fn listeners(
+    written: &file::Dhcp,
+    server: &file::Server,
+    subnets: &[Subnet],
+    complaints: &mut Complaints<'_>,
+) -> Dhcp {
+    let allowed: Vec<String> = server.interfaces.iter().flatten().map(|name| interface(name, complaints)).collect();
+    let address = written.listen_address.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints));
+    let served: Vec<&Subnet> = subnets.iter().filter(|subnet| subnet.mode == Mode::Server).collect();
+    let mut interfaces: Vec<String> = Vec::new();
+    for name in served.iter().filter_map(|subnet| subnet.interface.clone()) {
+        if !interfaces.contains(&name) {
+            interfaces.push(name);
+        }
+    }
+    if served.iter().any(|subnet| subnet.relay) {
+        interfaces.extend(allowed.iter().filter(|name| !interfaces.contains(name)).cloned().collect::<Vec<_>>());
+    }
+    if !allowed.is_empty() {
+        for name in written.subnet.iter().flatten().filter_map(|subnet| subnet.interface.as_ref()) {
+            if !allowed.contains(name.get_ref()) {
+                let what = format!("interface {:?} is not among [server] interfaces", name.get_ref());
+                complaints.add(&name.span(), what, format!("listed there: {}", allowed.join(", ")));
+            }
+        }
+    }
+    if !served.is_empty() && interfaces.is_empty() && address.is_none() {
+        let hint = "list the interfaces that relays reach in [server], or set `listen-address` in [dhcp]";
+        complaints.add(&written.span, "these subnets are reached by relays, but no interface is named", hint);
+    }
+    let port = |at: &Option<At<u64>>, key, default, complaints: &mut Complaints<'_>| {
+        at.as_ref().and_then(|at| number(at, key, 1..=65_535, complaints)).unwrap_or(default)
+    };
+    Dhcp {
+        interfaces: if address.is_some() { Vec::new() } else { interfaces },
+        listen_address: address.filter(|_| !served.is_empty()),
+        listen_port: port(&written.listen_port, "listen-port", DHCP_PORT, complaints),
+        pxe_port: port(&written.pxe_port, "pxe-port", PXE_PORT, complaints),
+    }
+}
+
+/// `192.168.4.0/24`, without host bits.
+pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Network> {
+    let parts = text.get_ref().split_once('/').and_then(|(address, prefix)| {
+        let prefix = prefix.parse::<u8>().ok().filter(|prefix| *prefix <= 32)?;
+        Some(Network { address: address.parse().ok()?, prefix })
+    });
+    let Some(written) = parts else {
+        let what = format!("{:?} is not a network", text.get_ref());
+        complaints.add(&text.span(), what, "write address and prefix length: \"192.168.4.0/24\"");
+        return None;
+    };
+    let address = Ipv4Addr::from(u32::from(written.address) & u32::from(written.mask()));
+    let network = Network { address, ..written };
+    if network != written {
+        let what = format!("{} has bits set outside its prefix", text.get_ref());
+        complaints.add(&text.span(), what, format!("the network is {}", show(network)));
+    }
+    Some(network)
+}
+
+fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Subnet> {
+    let relay = written.relay.as_ref().is_some_and(|at| *at.get_ref());
+    let mode = mode(written, complaints);
+    if written.interface.is_none() && !relay && mode == Mode::Server {
+        let hint = "name the interface (interface = \"eth0\"), or say that relays bring the requests (relay = true)";
+        complaints.add(&written.span, "this subnet has neither `interface` nor `relay = true`", hint);
+    }
+    let Some(text) = &written.subnet else {
+        complaints.add(&written.span, "`subnet` is missing", "name the network: subnet = \"192.168.4.0/24\"");
+        return None;
+    };
+    let network = network(text, complaints)?;
+    let (default_lease_time_s, max_lease_time_s) = lease_times(written, complaints);
+    Some(Subnet {
+        network,
+        interface: written.interface.as_ref().map(|name| interface(name, complaints)),
+        relay,
+        mode,
+        pools: pools(written, network, complaints),
+        reservations: reservations(written, network, complaints),
+        routers: inside(written.routers.as_deref(), network, "router", complaints),
+        domain_name: written.domain_name.as_ref().map(|name| dns_name(name, complaints)),
+        domain_name_servers: addresses(written.domain_name_servers.as_deref(), complaints),
+        ntp_servers: addresses(written.ntp_servers.as_deref(), complaints),
+        default_lease_time_s,
+        max_lease_time_s,
+        authoritative: written.authoritative.as_ref().is_some_and(|at| *at.get_ref()),
+        next_server: written.next_server.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
+        install_by_default: written.install_by_default.as_ref().is_some_and(|at| *at.get_ref()),
+        pxelinux_config: written.pxelinux_config.as_ref().map(|text| location(text, complaints)),
+        pxelinux_prefix: written.pxelinux_prefix.as_ref().map(|text| prefix(text, complaints)),
+    })
+}
+
+/// Said aloud, never assumed: a second DHCP server on a segment does harm.
+fn mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Mode {
+    match written.mode.as_ref().map(|at| (at, at.get_ref().as_str())) {
+        Some((_, "server")) => Mode::Server,
+        Some((_, "off")) => Mode::Off,
+        Some((at, other)) => {
+            one_of(other, &at.span(), "mode", &["server", "off"], complaints);
+            Mode::Off
+        }
+        None => {
+            let hint = "write mode = \"server\" to give addresses here, or mode = \"off\" to stay silent";
+            complaints.add(&written.span, "`mode` is missing", hint);
+            Mode::Off
+        }
+    }
+}
+
+fn lease_times(written: &file::Subnet, complaints: &mut Complaints<'_>) -> (u32, u32) {
+    let mut seconds = |at: &Option<At<Seconds>>, key| {
+        let at = at.as_ref()?;
+        number::<u32>(&At::new(at.span(), at.get_ref().0), key, LEASE_TIME_S, complaints)
+    };
+    let default = seconds(&written.default_lease_time, "default-lease-time");
+    let max = seconds(&written.max_lease_time, "max-lease-time");
+    let (default, max) = match (default, max) {
+        (Some(default), Some(max)) => (default, max),
+        (Some(default), None) => (default, default.max(MAX_LEASE_TIME_S)),
+        (None, Some(max)) => (max.min(DEFAULT_LEASE_TIME_S), max),
+        (None, None) => (DEFAULT_LEASE_TIME_S, MAX_LEASE_TIME_S),
+    };
+    if let (true, Some(at)) = (default > max, &written.default_lease_time) {
+        let what = format!("default-lease-time {default} s is longer than max-lease-time {max} s");
+        complaints.add(&at.span(), what, "lower the one or raise the other");
+    }
+    (default, max)
+}
+
+fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'_>) -> Vec<Pool> {
+    let mut pools: Vec<Pool> = Vec::new();
+    for text in written.pools.iter().flatten() {
+        let Some(pool) = pool(text, complaints) else { continue };
+        let shown = format!("{}-{}", pool.first, pool.last);
+        if !network.contains(pool.first) || !network.contains(pool.last) {
+            let what = format!("pool {shown} is outside subnet {}", show(network));
+            let (first, last) = usable(network);
+            complaints.add(&text.span(), what, format!("machines there can have {first} to {last}"));
+        } else if network.prefix < 31 && (pool.first == network.address || pool.last == network.broadcast()) {
+            let what = format!("pool {shown} holds the address of the network or its broadcast address");
+            let (first, last) = usable(network);
+            complaints.add(&text.span(), what, format!("machines there can have {first} to {last}"));
+        }
+        if let Some(other) = pools.iter().find(|other| other.first <= pool.last && pool.first <= other.last) {
+            let what = format!("pool {shown} overlaps pool {}-{}", other.first, other.last);
+            complaints.add(&text.span(), what, "make one pool of the two, or move one of them");
+        }
+        pools.push(pool);
+    }
+    pools
+}
+
+fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
+    let ends = text
+        .get_ref()
+        .split_once('-')
+        .and_then(|(first, last)| Some(Pool { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? }));
+    match ends {
+        Some(pool) if pool.first > pool.last => {
+            let what = format!("pool {} runs backwards", text.get_ref());
+            complaints.add(&text.span(), what, format!("write \"{}-{}\"", pool.last, pool.first));
+            None
+        }
+        Some(pool) => Some(pool),
+        None => {
+            let what = format!("{:?} is not a pool", text.get_ref());
+            complaints.add(&text.span(), what, "write the first and the last address: \"192.168.4.10-192.168.4.100\"");
+            None
+        }
+    }
+}
+
+fn reservations(written: &file::Subnet, network: Network, complaints: &mut Complaints<'_>) -> Vec<Reservation> {
+    let mut reservations: Vec<Reservation> = Vec::new();
+    for host in written.host.iter().flatten() {
+        let mac: Option<Mac> = match &host.mac {
+            Some(text) => parsed(text, "a hardware address", complaints),
+            None => missing(host, "mac", "mac = \"52:54:00:12:34:10\"", complaints),
+        };
+        let address: Option<Ipv4Addr> = match &host.address {
+            Some(text) => parsed(text, "an IPv4 address", complaints),
+            None => missing(host, "address", &format!("address = \"{}\"", usable(network).0), complaints),
+        };
+        let hostname = host.hostname.as_ref().map(|name| dns_name(name, complaints));
+        if let (Some(address), Some(text)) = (address, &host.address) {
+            let reserved = network.prefix < 31 && (address == network.address || address == network.broadcast());
+            if !network.contains(address) || reserved {
+                let what = format!("{address} is no address for a machine in subnet {}", show(network));
+                let (first, last) = usable(network);
+                complaints.add(&text.span(), what, format!("machines there can have {first} to {last}"));
+            }
+        }
+        if let (Some(mac), Some(address)) = (mac, address) {
+            reservations.push(Reservation { mac, address, hostname });
+        }
+    }
+    reservations
+}
+
+fn missing<T>(host: &file::Host, key: &str, example: &str, complaints: &mut Complaints<'_>) -> Option<T> {
+    complaints.add(&host.span, format!("`{key}` is missing"), format!("write {example}"));
+    None
+}
+
+/// No two reservations of the file share a hardware address within a subnet, or an address at all.
+fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'_>) {
+    let mut addresses: Vec<(Ipv4Addr, Range<usize>)> = Vec::new();
+    for subnet in written {
+        let mut macs: Vec<(Mac, Range<usize>)> = Vec::new();
+        for host in subnet.host.iter().flatten() {
+            if let Some((mac, span)) = host.mac.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span()))) {
+                twice(&mut macs, mac, span, "a machine has one address in a subnet", complaints);
+            }
+            if let Some((address, span)) =
+                host.address.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span())))
+            {
+                twice(&mut addresses, address, span, "an address belongs to one machine", complaints);
+            }
+        }
+    }
+}
+
+fn twice<T: PartialEq + std::fmt::Display>(
+    seen: &mut Vec<(T, Range<usize>)>,
+    value: T,
+    span: Range<usize>,
+    hint: &str,
+    complaints: &mut Complaints<'_>,
+) {
+    if let Some((_, first)) = seen.iter().find(|(other, _)| *other == value) {
+        let what = format!("{value} is already reserved in {}", complaints.line_of(first));
+        complaints.add(&span, what, hint);
+    }
+    seen.push((value, span));
+}
+
+fn addresses(written: Option<&[At<String>]>, complaints: &mut Complaints<'_>) -> Vec<Ipv4Addr> {
+    written.unwrap_or_default().iter().filter_map(|text| parsed(text, "an IPv4 address", complaints)).collect()
+}
+
+fn inside(
+    written: Option<&[At<String>]>,
+    network: Network,
+    kind: &str,
+    complaints: &mut Complaints<'_>,
+) -> Vec<Ipv4Addr> {
+    for text in written.unwrap_or_default() {
+        if let Ok(address) = text.get_ref().parse::<Ipv4Addr>()
+            && !network.contains(address)
+        {
+            let what = format!("{kind} {address} is outside subnet {}", show(network));
+            complaints.add(&text.span(), what, "machines reach it without a router, so it must be inside");
+        }
+    }
+    addresses(written, complaints)
+}
+
+fn interface(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
+    let text = name.get_ref();
+    let odd = text.is_empty() || text.contains('/') || text.contains(char::is_whitespace);
+    if odd || text.len() > INTERFACE_MAX_BYTES {
+        let what = format!("{text:?} is not the name of an interface");
+        complaints.add(&name.span(), what, "`ip link` shows the names");
+    }
+    text.clone()
+}
+
+fn dns_name(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
+    let text = name.get_ref();
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if text.len() > NAME_MAX_BYTES || !text.split('.').all(label) {
+        let what = format!("{text:?} is not a name that DNS knows");
+        complaints.add(&name.span(), what, "letters, digits and hyphens, parted by dots: \"node41.example.org\"");
+    }
+    text.clone()
+}
+
+fn location(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+    if let Some(fault) = menu::location_fault(text.get_ref()) {
+        complaints.add(&text.span(), format!("{:?} {fault}", text.get_ref()), "");
+    }
+    text.get_ref().clone()
+}
+
+/// D-45: PXELINUX glues names to the prefix as it stands.
+fn prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+    if !text.get_ref().ends_with('/') {
+        let what = format!("pxelinux-prefix {:?} does not end with /", text.get_ref());
+        complaints.add(&text.span(), what, format!("write \"{}/\"", text.get_ref()));
+    } else if text.get_ref() != "/" {
+        return location(text, complaints);
+    }
+    text.get_ref().clone()
+}
+
+/// The first and the last address that a machine can have.
+fn usable(network: Network) -> (Ipv4Addr, Ipv4Addr) {
+    let (first, last) = (u32::from(network.address), u32::from(network.broadcast()));
+    let edge = u32::from(network.prefix < 31);
+    (Ipv4Addr::from(first + edge), Ipv4Addr::from(last - edge))
+}
+
+fn show(network: Network) -> String {
+    format!("{}/{}", network.address, network.prefix)
+}

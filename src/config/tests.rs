@@ -1,0 +1,382 @@
+//! What the configuration refuses, and what it says about it.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+use super::*;
+use crate::boot::machine::{Firmware, Role};
+use crate::dhcp::subnet::Mode;
+
+const SHIPPED: &str = include_str!("../../config/ringboot.toml");
+
+/// A whole file around some lines: they stand from line 2 on.
+fn complaints(lines: &str) -> String {
+    Config::parse("x.toml", &format!("root = \"/r\"\n{lines}")).expect_err("refused").to_string()
+}
+
+fn accepted(lines: &str) -> Config {
+    Config::parse("x.toml", &format!("root = \"/r\"\n{lines}")).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn subnet(lines: &str) -> String {
+    format!("[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \"eth0\"\n{lines}")
+}
+
+#[test]
+fn s36_the_shipped_file_serves_files_and_answers_no_dhcp() {
+    let config = Config::parse("config/ringboot.toml", SHIPPED).unwrap();
+    assert!(!config.dhcp.is_wanted());
+    assert!(config.snapshot.subnets.is_empty());
+    assert_eq!(config.tftp, resolve::defaults().tftp, "what is written out is the default");
+    assert_eq!(config.http, resolve::defaults().http);
+    assert_eq!(config.tuning, resolve::defaults().tuning);
+}
+
+/// Walks the tables of `file.rs`: no key without a line of its own (live or switched off) in its table of the shipped file.
+#[test]
+fn the_shipped_file_has_every_key_and_no_other() {
+    for (table, keys) in file::TABLES {
+        let written = keys_of(table);
+        for key in *keys {
+            let is_table = file::TABLES.iter().any(|(t, _)| t.trim_matches(['[', ']']).rsplit('.').next() == Some(key));
+            assert!(is_table || written.iter().any(|w| w == key), "{table} {key} is missing in config/ringboot.toml");
+        }
+        for key in written {
+            assert!(keys.contains(&key.as_str()), "{table} {key} is no key");
+        }
+    }
+}
+
+fn keys_of(table: &str) -> Vec<String> {
+    let mut current = "";
+    let mut keys = Vec::new();
+    for line in SHIPPED.lines() {
+        let line = line.strip_prefix('#').unwrap_or(line);
+        if line.starts_with('[') && line.ends_with(']') {
+            current = line;
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && current == table
+        {
+            keys.push(key.to_owned());
+        }
+    }
+    keys
+}
+
+/// Every line of the shipped file is right when it is switched on (those that exclude each other apart).
+#[test]
+fn the_shipped_file_is_right_with_every_line_switched_on() {
+    let excluded = ["#listen-address", "#port-range", "#relay"];
+    let on: String = SHIPPED
+        .lines()
+        .filter(|line| !excluded.iter().any(|key| line.starts_with(key)))
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = Config::parse("config/ringboot.toml", &on).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.snapshot.subnets[0].pools.len(), 1);
+    assert_eq!(config.snapshot.subnets[0].reservations[0].hostname.as_deref(), Some("node1"));
+    assert_eq!(config.snapshot.menu.unwrap().entries[0].initrds, ["images/rescue/initrd.img"]);
+    assert_eq!(config.dhcp.interfaces, ["eth1"]);
+}
+
+#[test]
+fn everything_wrong_is_said_at_once_with_its_place() {
+    let text = complaints(
+        "[tftp]\nlisten = [\"0.0.0.0\"]\nblocksize-max = 8\n[dhcp]\n[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\n\
+         mode = \"server\"\ninterface = \"eth0\"\npools = [\"192.168.5.10-192.168.5.20\"]\nmax-lease-time = \"2 hours\"\n",
+    );
+    assert_eq!(
+        text,
+        "x.toml:3:11: [tftp] cannot listen on \"0.0.0.0\"\n  \
+           hint: write address and port: \"0.0.0.0:69\" or \"[::]:69\"\n\
+         x.toml:4:1: unknown key `blocksize-max`\n  hint: did you mean `blksize-max`?\n\
+         x.toml:10:10: pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24\n  \
+           hint: machines there can have 192.168.4.1 to 192.168.4.254\n\
+         x.toml:11:18: max-lease-time cannot be the text \"2 hours\"\n  \
+           hint: write a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\""
+    );
+}
+
+#[test]
+fn a_syntax_error_is_one_problem_with_a_place() {
+    let text = complaints("[tftp\nlisten = 3\n");
+    assert!(text.starts_with("x.toml:2:"), "{text}");
+    assert!(Config::parse("x.toml", "root = \"/r").expect_err("unclosed").0[0].line == 1);
+}
+
+#[test]
+fn keys_of_later_work_are_unknown_not_ignored() {
+    for key in ["clients = [\"pxe\"]", "allow-other-servers = true", "mode = \"proxy\""] {
+        complaints(&format!("[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\ninterface = \"eth0\"\n{key}\n"));
+    }
+}
+
+#[test]
+fn kinds_of_values_are_named_in_the_operators_words() {
+    let text =
+        complaints("[server]\nworkers = \"two\"\ninterfaces = \"eth0\"\n[tftp]\ncase-insensitive = 1\nqueue = -1\n");
+    assert!(text.contains("x.toml:3:11: workers cannot be the text \"two\"\n  hint: write a whole number"), "{text}");
+    assert!(text.contains("x.toml:4:14: interfaces is a list, this is the text \"eth0\""), "{text}");
+    assert!(
+        text.contains("x.toml:6:20: case-insensitive cannot be the number 1\n  hint: write true or false"),
+        "{text}"
+    );
+    assert!(text.contains("x.toml:7:9: queue cannot be the number -1"), "{text}");
+    assert!(complaints("tftp = 3\n").contains("tftp cannot be the number 3"));
+}
+
+#[test]
+fn numbers_have_bounds() {
+    let text = complaints(
+        "[tftp]\nblksize-max = 7\nwindowsize-max = 65536\n[server]\nworkers = 0\n[tuning]\ntid-sockets = 0\n\
+         [dhcp]\nlisten-port = 65536\n[menu]\ntimeout = \"1h\"\n",
+    );
+    for complaint in [
+        "blksize-max = 7 is out of bounds\n  hint: 8 to 65464",
+        "windowsize-max = 65536 is out",
+        "workers = 0 is out",
+        "tid-sockets = 0 is out",
+        "listen-port = 65536 is out",
+        "timeout = 3600 is out",
+    ] {
+        assert!(text.contains(complaint), "{complaint}: {text}");
+    }
+}
+
+#[test]
+fn s40_zero_switches_a_limit_per_address_off() {
+    let config = accepted("[tftp]\nper-source = 0\nrequests-per-second = 0\n[http]\nper-source = 0\n");
+    assert_eq!((config.tftp.per_source, config.tftp.requests_per_second, config.http.per_source), (None, None, None));
+    let config = accepted("");
+    assert_eq!((config.tftp.per_source, config.http.per_source), (Some(8), Some(32)));
+}
+
+#[test]
+fn t46_the_port_range_holds_the_sockets_of_a_core() {
+    assert_eq!(accepted("[tftp]\nport-range = \"50000-50999\"\n").tftp.port_range, Some((50_000, 50_999)));
+    assert!(complaints("[tftp]\nport-range = \"50000-50003\"\n").contains("4 ports are too few"));
+    assert!(complaints("[tftp]\nport-range = \"50000\"\n").contains("not a range of ports"));
+    assert!(complaints("[tftp]\nport-range = \"50010-50000\"\n").contains("not a range of ports"));
+}
+
+#[test]
+fn t23_the_first_rule_that_fits_decides_what_a_client_may_negotiate() {
+    let config = accepted(
+        "[tftp]\nwindowsize-max = 16\n\
+         [[tftp.client]]\nmac = \"52:54:00:00:00:01\"\nrefuse-options = [\"blksize\", \"timeout\", \"tsize\", \"windowsize\"]\n\
+         [[tftp.client]]\narch = \"uefi-x64\"\nnetwork = \"192.168.4.0/25\"\nblksize-max = 1024\n",
+    );
+    let machine = |last, arch| Machine {
+        mac: Mac([0x52, 0x54, 0, 0, 0, last]),
+        uuid: None,
+        firmware: Some(Firmware { role: Role::Pxe, arch: Some(arch) }),
+    };
+    let near: IpAddr = "192.168.4.7".parse().unwrap();
+    let far: IpAddr = "192.168.4.200".parse().unwrap();
+    let options = |address, machine: Machine| config.tftp.options_for(address, Some(&machine));
+    assert!(options(near, machine(1, Arch::UefiX64)).refuses_all());
+    assert_eq!(options(near, machine(2, Arch::UefiX64)).blksize_max, Some(1024));
+    assert_eq!(options(near, machine(2, Arch::UefiX64)).windowsize_max, 16, "what a rule does not say stays");
+    assert_eq!(options(far, machine(2, Arch::UefiX64)), config.tftp.options);
+    assert_eq!(options(near, machine(2, Arch::Bios)), config.tftp.options);
+    assert_eq!(config.tftp.options_for("::ffff:192.168.4.7".parse().unwrap(), None), config.tftp.options);
+    assert!(complaints("[[tftp.client]]\nblksize-max = 512\n").contains("not for whom"));
+    assert!(complaints("[tftp]\nrefuse-options = [\"blksise\"]\n").contains("did you mean \"blksize\"?"));
+    assert!(complaints("[[tftp.client]]\narch = \"x64\"\n").contains("not a known architecture"));
+}
+
+#[test]
+fn s23_a_subnet_says_its_network_its_mode_and_its_interface() {
+    let text = complaints("[[dhcp.subnet]]\nmode = \"server\"\n");
+    assert!(text.contains("x.toml:2:1: `subnet` is missing"), "{text}");
+    assert!(text.contains("x.toml:2:1: this subnet has neither `interface` nor `relay = true`"), "{text}");
+    let text = complaints("[[dhcp.subnet]]\nsubnet = \"192.168.4.7/24\"\nrelay = true\n");
+    assert!(text.contains(
+        "x.toml:3:10: 192.168.4.7/24 has bits set outside its prefix\n  hint: the network is 192.168.4.0/24"
+    ));
+    assert!(text.contains("`mode` is missing"), "{text}");
+    for wrong in ["192.168.4.0", "192.168.4.0/33", "192.168.4/24", "fd00::/8"] {
+        assert!(
+            complaints(&format!("[[dhcp.subnet]]\nsubnet = \"{wrong}\"\n")).contains("is not a network"),
+            "{wrong}"
+        );
+    }
+    assert!(
+        complaints(&subnet("[[dhcp.subnet]]\nsubnet = \"192.168.0.0/16\"\nmode = \"off\"\n"))
+            .contains("subnet 192.168.0.0/16 overlaps subnet 192.168.4.0/24 of line 3")
+    );
+}
+
+#[test]
+fn d51_a_relayed_subnet_needs_somewhere_to_listen() {
+    let relayed = "[[dhcp.subnet]]\nsubnet = \"10.1.0.0/16\"\nmode = \"server\"\nrelay = true\n";
+    assert!(complaints(relayed).contains("no interface is named"));
+    let config = accepted(&format!("[server]\ninterfaces = [\"eth7\"]\n{relayed}"));
+    assert_eq!(config.dhcp.interfaces, ["eth7"]);
+    let config = accepted(&format!("[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = 6767\n{relayed}"));
+    assert_eq!((config.dhcp.listen_address, config.dhcp.listen_port), (Some(Ipv4Addr::LOCALHOST), 6767));
+    assert!(config.dhcp.interfaces.is_empty() && config.dhcp.is_wanted());
+}
+
+#[test]
+fn d51_a_subnet_on_an_interface_outside_the_fence_is_refused() {
+    let text = complaints(&format!("[server]\ninterfaces = [\"eth1\"]\n{}", subnet("")));
+    assert!(text.contains("interface \"eth0\" is not among [server] interfaces\n  hint: listed there: eth1"), "{text}");
+}
+
+#[test]
+fn a_subnet_that_is_off_opens_no_socket() {
+    let config =
+        accepted("[dhcp]\nlisten-address = \"127.0.0.1\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"off\"\n");
+    assert_eq!(config.snapshot.subnets[0].mode, Mode::Off);
+    assert!(!config.dhcp.is_wanted());
+}
+
+#[test]
+fn s24_pools_lie_inside_and_apart() {
+    for (pools, complaint) in [
+        ("\"192.168.4.10-192.168.4.100\", \"192.168.4.100-192.168.4.120\"", "overlaps pool 192.168.4.10-192.168.4.100"),
+        ("\"192.168.4.200-192.168.5.10\"", "is outside subnet 192.168.4.0/24"),
+        ("\"192.168.4.100-192.168.4.10\"", "runs backwards\n  hint: write \"192.168.4.10-192.168.4.100\""),
+        ("\"192.168.4.0-192.168.4.10\"", "holds the address of the network"),
+        ("\"192.168.4.200-192.168.4.255\"", "its broadcast address"),
+        ("\"192.168.4.10\"", "is not a pool"),
+    ] {
+        let text = complaints(&subnet(&format!("pools = [{pools}]\n")));
+        assert!(text.contains(complaint), "{complaint}: {text}");
+    }
+}
+
+#[test]
+fn s28_reservations_are_inside_complete_and_unique() {
+    let text = complaints(&subnet(
+        "[[dhcp.subnet.host]]\nmac = \"52:54:00:00:00:01\"\naddress = \"192.168.4.5\"\n\
+         [[dhcp.subnet.host]]\nmac = \"52-54-00-00-00-01\"\naddress = \"192.168.4.5\"\n\
+         [[dhcp.subnet.host]]\nmac = \"52:54:00:00:00\"\naddress = \"192.168.9.5\"\nhostname = \"bad name\"\n\
+         [[dhcp.subnet.host]]\naddress = \"192.168.4.255\"\n",
+    ));
+    for complaint in [
+        "x.toml:10:7: 52:54:00:00:00:01 is already reserved in line 7",
+        "x.toml:11:11: 192.168.4.5 is already reserved in line 8",
+        "x.toml:13:7: \"52:54:00:00:00\" is not a hardware address",
+        "x.toml:14:11: 192.168.9.5 is no address for a machine in subnet 192.168.4.0/24",
+        "x.toml:15:12: \"bad name\" is not a name that DNS knows",
+        "x.toml:16:1: `mac` is missing",
+        "x.toml:17:11: 192.168.4.255 is no address for a machine",
+    ] {
+        assert!(text.contains(complaint), "{complaint}: {text}");
+    }
+}
+
+#[test]
+fn s20_lease_times_keep_their_order() {
+    let times = |lines: &str| {
+        let config = accepted(&subnet(lines));
+        (config.snapshot.subnets[0].default_lease_time_s, config.snapshot.subnets[0].max_lease_time_s)
+    };
+    assert_eq!(times(""), (43_200, 86_400));
+    assert_eq!(times("default-lease-time = \"10m\"\nmax-lease-time = 7200\n"), (600, 7200));
+    assert_eq!(times("max-lease-time = \"1h\"\n"), (3600, 3600));
+    assert_eq!(times("default-lease-time = \"2d\"\n"), (172_800, 172_800));
+    assert!(
+        complaints(&subnet("default-lease-time = 7200\nmax-lease-time = 600\n"))
+            .contains("default-lease-time 7200 s is longer than max-lease-time 600 s")
+    );
+    assert!(complaints(&subnet("default-lease-time = 30\n")).contains("default-lease-time = 30 is out of bounds"));
+}
+
+#[test]
+fn s25_routers_are_reachable_without_a_router() {
+    assert!(complaints(&subnet("routers = [\"192.168.5.1\"]\n")).contains("router 192.168.5.1 is outside"));
+    assert!(complaints(&subnet("domain-name-servers = [\"dns1\"]\n")).contains("\"dns1\" is not an IPv4 address"));
+}
+
+#[test]
+fn d45_the_pxelinux_prefix_ends_with_a_slash() {
+    let text = complaints(&subnet("pxelinux-prefix = \"boot\"\n"));
+    assert!(text.contains("pxelinux-prefix \"boot\" does not end with /\n  hint: write \"boot/\""), "{text}");
+    let config =
+        accepted(&subnet("pxelinux-prefix = \"http://192.168.4.150/boot/\"\npxelinux-config = \"pxe/menu\"\n"));
+    assert_eq!(config.snapshot.subnets[0].pxelinux_config.as_deref(), Some("pxe/menu"));
+}
+
+#[test]
+fn h27_an_http_boot_loader_has_an_ending_that_firmware_knows() {
+    assert!(complaints("[boot]\nuefi-http = \"ipxe\"\n").contains("knows a file by its ending"));
+    let config =
+        accepted("[boot]\nuefi-http = \"http://192.168.4.150/ipxe.efi\"\nipxe = \"http://192.168.4.150/boot.ipxe\"\n");
+    assert_eq!(config.snapshot.boot.uefi_http.as_deref(), Some("http://192.168.4.150/ipxe.efi"));
+    assert!(complaints("[boot]\nbios = \"http://192.168.4.150/pxelinux.0\"\n").contains("speaks TFTP only"));
+    assert!(complaints("[boot]\nbios = \"my loader\"\n").contains("holds a blank"));
+    assert!(complaints("[boot]\nbios = \"../pxelinux.0\"\n").contains("never served"));
+}
+
+#[test]
+fn h25_menu_paths_have_no_spaces_and_no_letters_outside_ascii() {
+    for path in ["my kernel", "内核", "a/../b", "k;reboot", "k$x", "", "http:///k", "tftp://h/k", "a\\\\b"] {
+        let text = complaints(&format!("[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"{path}\"\n"));
+        assert!(text.starts_with("x.toml:5:10: kernel "), "{path}: {text}");
+        complaints(&format!("[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\ninitrd = [\"{path}\"]\n"));
+    }
+}
+
+#[test]
+fn s54_labels_are_unique_names_and_the_default_is_one_of_them() {
+    let entry = |label: &str| format!("[[menu.entry]]\nlabel = \"{label}\"\nkernel = \"vmlinuz\"\n");
+    assert!(complaints(&format!("{}{}", entry("linux"), entry("Linux"))).contains("label \"Linux\" is taken"));
+    assert!(complaints(&entry("local")).contains("taken by the entry that boots the disk"));
+    assert!(complaints(&entry("two words")).contains("is no name"));
+    let text = complaints(&format!("[menu]\ndefault = \"linus\"\n{}", entry("linux")));
+    assert!(text.contains("x.toml:3:11: no entry has the label \"linus\"\n  hint: did you mean \"linux\"?"), "{text}");
+    let config = accepted(&format!("[menu]\ndefault = \"local\"\n{}", entry("linux")));
+    assert_eq!(config.snapshot.menu.unwrap().default, None);
+    assert!(complaints("[[menu.entry]]\ntitle = \"x\"\n").contains("`label` is missing"));
+}
+
+#[test]
+fn s52_texts_that_would_break_out_of_a_menu_are_refused_by_line() {
+    for (key, value) in [
+        ("title", "two\\nlines"),
+        ("title", "${exit}"),
+        ("title", "a ; b"),
+        ("title", "--name"),
+        ("arguments", "a\\nLABEL evil"),
+        ("arguments", "it's"),
+        ("arguments", "open \\\"quote"),
+        ("arguments", "x && reboot"),
+        ("arguments", "naïve"),
+    ] {
+        let text = complaints(&format!("[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n{key} = \"{value}\"\n"));
+        assert!(text.starts_with(&format!("x.toml:5:{}: {key} ", key.len() + 4)), "{value}: {text}");
+    }
+    assert!(complaints("[menu]\nconsole = \"ttyS0;115200\"\n").contains("is no console as a kernel knows it"));
+}
+
+#[test]
+fn t65_a_bare_root_has_no_dhcp_no_menu_and_no_limits_per_address() {
+    let config = Config::for_root("/srv/x");
+    assert_eq!(config.root, Path::new("/srv/x"));
+    assert!(config.snapshot.subnets.is_empty() && config.snapshot.menu.is_none() && !config.dhcp.is_wanted());
+    assert_eq!((config.tftp.per_source, config.tftp.requests_per_second, config.http.per_source), (None, None, None));
+    assert_eq!(config.tftp.listen.len() + config.http.listen.len(), 4);
+    assert_eq!(config.snapshot.http_port, 80);
+}
+
+#[test]
+fn a_root_must_be_named_and_is_relative_to_the_file() {
+    let text = Config::parse("etc/x.toml", "[log]\nlevel = \"info\"\n").expect_err("no root").to_string();
+    assert!(text.starts_with("etc/x.toml:1:1: `root` is missing\n  hint: name the directory"), "{text}");
+    let config = Config::parse("etc/x.toml", "root = \"tree\"\nstate = \"/var/x\"\n").unwrap();
+    assert_eq!((config.root.as_path(), config.state.as_path()), (Path::new("etc/tree"), Path::new("/var/x")));
+}
+
+#[test]
+fn s77_listed_directories_have_one_spelling() {
+    let config = accepted("[http]\nindex = [\"/centos/os\", \"debian/\", \"/\"]\nlisten = [\"127.0.0.1:8080\"]\n");
+    assert_eq!(config.http.index, ["centos/os/", "debian/", ""]);
+    assert_eq!(config.snapshot.http_port, 8080);
+    assert!(complaints("[http]\nindex = [\"a/../b\"]\n").contains("never served"));
+    assert!(complaints("[http]\nlisten = [\"[::]:80\", \"[::]:80\"]\n").contains("stands in the list twice"));
+}

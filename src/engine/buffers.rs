@@ -1,0 +1,73 @@
+//! Receive buffers that the kernel picks by itself (a provided-buffer ring), and their way back to it.
+
+use std::io;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::IoUring;
+use io_uring::types::BufRingEntry;
+use memmap2::MmapMut;
+
+use super::limits::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
+
+/// The one buffer group of a core's ring.
+pub(super) const GROUP: u16 = 0;
+
+/// Owns the entries that the kernel reads and the buffers that it writes. Dropped after the ring: field order in its owner.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    /// Page-aligned array of [`BufRingEntry`], whose first element's spare field is the ring's tail.
+    entries: MmapMut,
+    memory: MmapMut,
+    tail: u16,
+}
+
+impl Buffers {
+    pub(super) fn register(ring: &IoUring) -> io::Result<Self> {
+        let count = usize::from(RECEIVE_BUFFERS);
+        let entries = MmapMut::map_anon(count * size_of::<BufRingEntry>())?;
+        let memory = MmapMut::map_anon(count * RECEIVE_BUFFER_BYTES)?;
+        let mut buffers = Self { entries, memory, tail: 0 };
+        // SAFETY: the entries are page-aligned (mmap), RECEIVE_BUFFERS of them fit, and the mapping outlives the ring: the
+        // owner's fields drop the ring first.
+        unsafe {
+            let address = buffers.entries.as_ptr() as u64;
+            ring.submitter().register_buf_ring_with_flags(address, RECEIVE_BUFFERS, GROUP, 0)?;
+        }
+        (0..RECEIVE_BUFFERS).for_each(|id| buffers.give_back(id));
+        buffers.publish();
+        Ok(buffers)
+    }
+
+    /// The bytes of a buffer that a completion has handed to us.
+    pub(super) fn bytes(&self, id: u16, len: usize) -> &[u8] {
+        let start = usize::from(id % RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES;
+        &self.memory[start..start + len.min(RECEIVE_BUFFER_BYTES)]
+    }
+
+    /// Puts a buffer at the ring's end; the kernel sees it after [`Buffers::publish`].
+    pub(super) fn give_back(&mut self, id: u16) {
+        let id = id % RECEIVE_BUFFERS;
+        let index = usize::from(self.tail % RECEIVE_BUFFERS);
+        // SAFETY: id < RECEIVE_BUFFERS, so the offset lies inside `memory`; index < RECEIVE_BUFFERS, so the entry lies inside
+        // `entries`, which is aligned for it and which the kernel reads only up to the published tail. BufRingEntry is plain
+        // integers. The entry's spare field is the tail of entry 0: set_* leave it alone.
+        unsafe {
+            let address = self.memory.as_ptr().add(usize::from(id) * RECEIVE_BUFFER_BYTES);
+            let entry = &mut *self.entries.as_mut_ptr().cast::<BufRingEntry>().add(index);
+            entry.set_addr(address as u64);
+            entry.set_len(RECEIVE_BUFFER_BYTES as u32);
+            entry.set_bid(id);
+        }
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Shows the kernel every buffer given back so far.
+    pub(super) fn publish(&mut self) {
+        // SAFETY: the mapping starts with entry 0, whose spare field is the tail: a u16 inside the mapping, aligned to 2, that
+        // only this thread writes and the kernel reads; an atomic store is how it wants to be told.
+        unsafe {
+            let tail = BufRingEntry::tail(self.entries.as_ptr().cast()).cast_mut();
+            AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
+        }
+    }
+}

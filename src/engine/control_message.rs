@@ -1,0 +1,144 @@
+//! Control messages of UDP sockets: which local address a datagram came to, and from which one an answer leaves.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Room for one PKTINFO (either family) and one UDP_SEGMENT. Bytes.
+pub(super) const CONTROL_BYTES: usize = 128;
+
+/// Of `struct cmsghdr` on 64-bit Linux: length (8), level (4), type (4). Bytes.
+const HEADER_BYTES: usize = 16;
+const ALIGN: usize = 8;
+const _: () = assert!(size_of::<libc::cmsghdr>() == HEADER_BYTES);
+
+/// What the kernel says of an arriving datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Arrived {
+    /// Where it was sent to: may be a broadcast or multicast address.
+    pub(super) destination: Option<IpAddr>,
+    /// The local address that answers should come from.
+    pub(super) local: Option<IpAddr>,
+    /// Index of the interface.
+    pub(super) interface: u32,
+}
+
+/// Reads IP_PKTINFO and IPV6_PKTINFO.
+pub(super) fn read(mut control: &[u8]) -> Arrived {
+    let mut arrived = Arrived::default();
+    while let Some((level, kind, data, rest)) = next(control) {
+        match (level, kind) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if data.len() >= 12 => {
+                arrived.interface = u32::from_ne_bytes([data[0], data[1], data[2], data[3]]);
+                arrived.local = Some(IpAddr::V4(Ipv4Addr::new(data[4], data[5], data[6], data[7])));
+                arrived.destination = Some(IpAddr::V4(Ipv4Addr::new(data[8], data[9], data[10], data[11])));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                if let Some((address, index)) = data.split_first_chunk::<16>()
+                    && let Some(index) = index.first_chunk::<4>()
+                {
+                    let address = IpAddr::V6(Ipv6Addr::from(*address));
+                    arrived = Arrived {
+                        destination: Some(address),
+                        local: Some(address),
+                        interface: u32::from_ne_bytes(*index),
+                    };
+                }
+            }
+            _ => {}
+        }
+        control = rest;
+    }
+    arrived
+}
+
+fn next(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+    let (len, rest) = control.split_first_chunk::<8>()?;
+    let (level, rest) = rest.split_first_chunk::<4>()?;
+    let (kind, _) = rest.split_first_chunk::<4>()?;
+    let len = usize::try_from(u64::from_ne_bytes(*len)).ok()?;
+    let data = control.get(HEADER_BYTES..len)?;
+    let rest = control.get(len.next_multiple_of(ALIGN)..).unwrap_or_default();
+    Some((i32::from_ne_bytes(*level), i32::from_ne_bytes(*kind), data, rest))
+}
+
+/// Writes control messages into a slot's buffer; returns their length.
+#[derive(Debug)]
+pub(super) struct Writer<'a> {
+    buffer: &'a mut [u8; CONTROL_BYTES],
+    len: usize,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(buffer: &'a mut [u8; CONTROL_BYTES]) -> Self {
+        Self { buffer, len: 0 }
+    }
+
+    /// The answer leaves from this address, through this interface (0 = as routed).
+    pub(super) fn source(&mut self, address: IpAddr, interface: u32) {
+        match address {
+            IpAddr::V4(address) => {
+                let mut info = [0; 12];
+                info[..4].copy_from_slice(&interface.to_ne_bytes());
+                info[4..8].copy_from_slice(&address.octets());
+                self.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+            }
+            IpAddr::V6(address) => {
+                let mut info = [0; 20];
+                info[..16].copy_from_slice(&address.octets());
+                info[16..].copy_from_slice(&interface.to_ne_bytes());
+                self.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+            }
+        }
+    }
+
+    /// The kernel cuts the payload into datagrams of this size.
+    pub(super) fn segment(&mut self, bytes: u16) {
+        self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &bytes.to_ne_bytes());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
+        let len = HEADER_BYTES + data.len();
+        let end = self.len + len.next_multiple_of(ALIGN);
+        // PKTINFO (40) and UDP_SEGMENT (24) fit CONTROL_BYTES; anything more would be a mistake of ours and is left out.
+        let Some(space) = self.buffer.get_mut(self.len..end) else { return };
+        space.fill(0);
+        space[..8].copy_from_slice(&(len as u64).to_ne_bytes());
+        space[8..12].copy_from_slice(&level.to_ne_bytes());
+        space[12..16].copy_from_slice(&kind.to_ne_bytes());
+        space[16..len].copy_from_slice(data);
+        self.len = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut buffer = [0; CONTROL_BYTES];
+        let mut writer = Writer::new(&mut buffer);
+        writer.segment(1472);
+        writer.source("fe80::1".parse().unwrap(), 3);
+        let len = writer.len();
+        let arrived = read(&buffer[..len]);
+        assert_eq!(arrived.local, Some("fe80::1".parse().unwrap()));
+        assert_eq!(arrived.interface, 3);
+    }
+
+    #[test]
+    fn cut_short_control_data_is_ignored() {
+        let mut buffer = [0; CONTROL_BYTES];
+        let mut writer = Writer::new(&mut buffer);
+        writer.source("192.168.4.150".parse().unwrap(), 2);
+        let len = writer.len();
+        for cut in 0..len {
+            let _ = read(&buffer[..cut]);
+        }
+        assert_eq!(read(&[0xff; 40]), Arrived::default());
+    }
+}

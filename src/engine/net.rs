@@ -1,0 +1,190 @@
+//! Sockets with the options that a boot server needs, and what the kernel says of the interfaces.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::limits::{SOCKET_RECEIVE_BYTES, SOCKET_SEND_BYTES};
+
+/// An interface of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    pub index: u32,
+    /// Bytes of an IP packet.
+    pub mtu: u32,
+    pub mac: [u8; 6],
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Every interface with its addresses.
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: getifaddrs fills the pointer with a list that freeifaddrs takes back below.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut found: HashMap<String, Interface> = HashMap::new();
+    let mut next = list;
+    while !next.is_null() {
+        // SAFETY: `next` is a live element of the list, which is freed only after the loop.
+        let entry = unsafe { &*next };
+        next = entry.ifa_next;
+        // SAFETY: the name is a NUL-terminated string of the same list.
+        let name = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy().into_owned();
+        let interface = found.entry(name.clone()).or_insert_with(|| describe(name));
+        if !entry.ifa_addr.is_null() {
+            // SAFETY: a non-null address of the list starts with its family and has that family's full length.
+            if let Some(address) = unsafe { address_of(entry.ifa_addr) } {
+                interface.addresses.push(address);
+            }
+        }
+    }
+    // SAFETY: the list came from getifaddrs, and nothing borrowed from it is left.
+    unsafe { libc::freeifaddrs(list) };
+    let mut interfaces: Vec<Interface> = found.into_values().collect();
+    interfaces.sort_by_key(|interface| interface.index);
+    Ok(interfaces)
+}
+
+/// # Safety
+/// The pointer leads to a socket address of the length that its family says.
+unsafe fn address_of(address: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: the caller's promise; the casts follow the family.
+    unsafe {
+        match i32::from((*address).sa_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(IpAddr::V4(Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes())))
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(IpAddr::V6(Ipv6Addr::from(address.sin6_addr.s6_addr)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn describe(name: String) -> Interface {
+    let read = |what: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/{what}")).unwrap_or_default();
+    let number = |what: &str| read(what).trim().parse().unwrap_or(0);
+    let mac = read("address").trim().parse::<crate::boot::machine::Mac>().map_or([0; 6], |mac| mac.0);
+    let index = std::ffi::CString::new(name.as_str()).map_or(0, |name| {
+        // SAFETY: the name is NUL-terminated.
+        unsafe { libc::if_nametoindex(name.as_ptr()) }
+    });
+    Interface { index, mtu: number("mtu"), mac, addresses: Vec::new(), name }
+}
+
+/// How a UDP socket is bound.
+#[derive(Clone, Debug)]
+pub struct Binding<'a> {
+    pub address: SocketAddr,
+    /// Receives and sends on this interface only.
+    pub interface: Option<&'a str>,
+    /// Several sockets share the port; the kernel spreads clients over them.
+    pub shared: bool,
+}
+
+/// A bound UDP socket that says where each datagram came to, never sets DF (T-66), and may send broadcasts.
+pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
+    let v6 = binding.address.is_ipv6();
+    let socket = Socket::new(Domain::for_address(binding.address), Type::DGRAM, Some(Protocol::UDP))?;
+    if v6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(binding.interface.is_some())?;
+    socket.set_reuse_port(binding.shared)?;
+    if let Some(interface) = binding.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    if v6 {
+        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+    } else {
+        socket.set_broadcast(true)?;
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+    }
+    grow_buffers(&socket);
+    socket.bind(&binding.address.into())?;
+    Ok(socket.into())
+}
+
+/// A socket that sends whole IPv4 packets in Ethernet frames to given hardware addresses (D-15). Receives nothing.
+pub fn link_sender() -> io::Result<OwnedFd> {
+    // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The address that a socket is bound to.
+pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let socket = socket2::SockRef::from(socket);
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
+}
+
+/// Steers a group of sockets that share a port: a client's source address picks the socket, so that a machine's TFTP and HTTP
+/// meet on one core. Attach to any one socket of the group after all of them are bound.
+pub fn steer_by_source(socket: &impl AsRawFd, v6: bool, sockets: u32) -> io::Result<()> {
+    // Offsets from the network header: the IPv4 source address, or the last word of the IPv6 one.
+    const SKF_NET_OFF: i32 = -0x10_0000;
+    let source = if v6 { 20 } else { 12 };
+    let offset = (SKF_NET_OFF + source).cast_unsigned();
+    let program = [
+        libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset },
+        libc::sock_filter {
+            code: (libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K) as u16,
+            jt: 0,
+            jf: 0,
+            k: sockets.max(1),
+        },
+        libc::sock_filter { code: (libc::BPF_RET | libc::BPF_A) as u16, jt: 0, jf: 0, k: 0 },
+    ];
+    let program = libc::sock_fprog { len: 3, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the program and its three instructions live across the call; the kernel copies them and only reads.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Asks for large buffers: past the sysctl limits where we may, up to them where not.
+fn grow_buffers(socket: &Socket) {
+    let receive = i32::try_from(SOCKET_RECEIVE_BYTES).unwrap_or(i32::MAX);
+    if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, receive).is_err() {
+        let _ = socket.set_recv_buffer_size(SOCKET_RECEIVE_BYTES);
+    }
+    let send = i32::try_from(SOCKET_SEND_BYTES).unwrap_or(i32::MAX);
+    if set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, send).is_err() {
+        let _ = socket.set_send_buffer_size(SOCKET_SEND_BYTES);
+    }
+}
+
+fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the kernel reads four bytes of `value`, which lives across the call.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,282 @@
+//! Send slots: everything that the kernel reads while a send is in flight, kept in place until its completion has been seen.
+//!
+//! The one rule: *the kernel owns a slot until the completion*. A slot is taken from the free list, filled, submitted, and goes
+//! back to the free list only when its completion is handled; nothing else frees or moves it.
+
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::ptr;
+
+use super::control_message::{CONTROL_BYTES, Writer};
+use super::limits::{COPIED_BYTES_MAX, DATAGRAM_BYTES_MAX, SEGMENTS_MAX, SEND_SLOTS};
+use crate::images::Content;
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Ip(SocketAddr),
+    /// A whole IPv4 frame without its Ethernet header, to a hardware address that cannot be asked by ARP yet (D-15).
+    Link {
+        interface: u32,
+        mac: [u8; 6],
+    },
+}
+
+/// The local address that a datagram leaves from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub address: IpAddr,
+    /// Interface index; 0 = as routed.
+    pub interface: u32,
+}
+
+/// A run of TFTP DATA blocks of one content, cut into datagrams by the kernel (UDP_SEGMENT) or one alone.
+#[derive(Clone, Debug)]
+pub struct Blocks<'a> {
+    pub content: &'a Content,
+    /// Number of the first block, as on the wire.
+    pub first: u16,
+    pub block_size: u16,
+    /// The run's bytes; the last block is short (or empty) at the end of the file.
+    pub bytes: Range<u64>,
+    pub count: u32,
+}
+
+/// Blocks of this size that one send may hold.
+pub fn blocks_per_send(block_size: u16) -> u32 {
+    let fit = DATAGRAM_BYTES_MAX / (usize::from(block_size) + DATA_HEADER_BYTES);
+    u32::try_from(fit).unwrap_or(1).clamp(1, SEGMENTS_MAX)
+}
+
+/// Opcode and block number. Bytes.
+const DATA_HEADER_BYTES: usize = 4;
+
+/// The header of every possible DATA packet, so that no block needs memory of its own.
+static HEADERS: [[u8; DATA_HEADER_BYTES]; 65536] = headers();
+
+#[allow(clippy::cast_possible_truncation)] // block numbers are below 65536 by the loop's bound
+const fn headers() -> [[u8; DATA_HEADER_BYTES]; 65536] {
+    let mut table = [[0, 3, 0, 0]; 65536];
+    let mut block = 0;
+    while block < 65536 {
+        table[block][2] = (block >> 8) as u8;
+        table[block][3] = block as u8;
+        block += 1;
+    }
+    table
+}
+
+/// All slots of a core.
+pub(super) struct Slots {
+    slots: Box<[Slot]>,
+    free: Vec<u16>,
+}
+
+struct Slot {
+    message: libc::msghdr,
+    name: libc::sockaddr_storage,
+    control: [u8; CONTROL_BYTES],
+    vectors: [libc::iovec; 2 * SEGMENTS_MAX as usize],
+    copy: [u8; COPIED_BYTES_MAX],
+    /// Keeps a mapping alive while the kernel reads from it.
+    content: Option<Content>,
+    token: u64,
+    segmented: bool,
+    in_kernel: bool,
+}
+
+/// What a finished send was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finished {
+    pub(super) token: u64,
+    pub(super) segmented: bool,
+}
+
+impl std::fmt::Debug for Slots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slots").field("free", &self.free.len()).finish_non_exhaustive()
+    }
+}
+
+impl Slots {
+    pub(super) fn new() -> Self {
+        // SAFETY: msghdr, sockaddr_storage and iovec are integers and raw pointers, for which all zeros is a valid value.
+        let slot = || unsafe {
+            Slot {
+                message: std::mem::zeroed(),
+                name: std::mem::zeroed(),
+                control: [0; CONTROL_BYTES],
+                vectors: std::mem::zeroed(),
+                copy: [0; COPIED_BYTES_MAX],
+                content: None,
+                token: 0,
+                segmented: false,
+                in_kernel: false,
+            }
+        };
+        let slots: Box<[Slot]> = (0..SEND_SLOTS).map(|_| slot()).collect();
+        let free = (0..u16::try_from(SEND_SLOTS).unwrap_or(u16::MAX)).rev().collect();
+        Self { slots, free }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        SEND_SLOTS - self.free.len()
+    }
+
+    /// Fills a slot with a copy of these bytes. None: no slot is free, or the bytes are too many for one.
+    pub(super) fn fill_copy(
+        &mut self,
+        to: Target,
+        from: Option<Source>,
+        bytes: &[u8],
+        token: u64,
+    ) -> Option<(u16, *const libc::msghdr)> {
+        if bytes.len() > COPIED_BYTES_MAX {
+            return None;
+        }
+        let id = self.free.pop()?;
+        let slot = &mut self.slots[usize::from(id)];
+        slot.copy[..bytes.len()].copy_from_slice(bytes);
+        slot.vectors[0] = libc::iovec { iov_base: slot.copy.as_mut_ptr().cast(), iov_len: bytes.len() };
+        Some((id, slot.finish(to, from, 1, None, token)))
+    }
+
+    /// Fills a slot with a run of blocks. None: no slot is free.
+    pub(super) fn fill_blocks(
+        &mut self,
+        to: SocketAddr,
+        from: Option<Source>,
+        blocks: &Blocks<'_>,
+        token: u64,
+    ) -> Option<(u16, *const libc::msghdr)> {
+        let id = self.free.pop()?;
+        let slot = &mut self.slots[usize::from(id)];
+        let (base, len) = blocks.content.address();
+        let block_size = u64::from(blocks.block_size);
+        let mut used = 0;
+        for n in 0..blocks.count.min(SEGMENTS_MAX) {
+            let number = usize::from(blocks.first.wrapping_add(u16::try_from(n).unwrap_or(0)));
+            let header = HEADERS[number].as_ptr().cast_mut().cast();
+            slot.vectors[used] = libc::iovec { iov_base: header, iov_len: DATA_HEADER_BYTES };
+            used += 1;
+            let start = blocks.bytes.start + u64::from(n) * block_size;
+            let end = (start + block_size).min(blocks.bytes.end).min(len as u64);
+            if start < end {
+                // `start` and `end` lie inside the content, whose length is a usize.
+                let (start, end) = (start as usize, end as usize);
+                let address = base.wrapping_add(start).cast_mut().cast();
+                slot.vectors[used] = libc::iovec { iov_base: address, iov_len: end - start };
+                used += 1;
+            }
+        }
+        let segment = (blocks.count > 1).then(|| blocks.block_size + DATA_HEADER_BYTES as u16);
+        slot.content = Some(blocks.content.clone());
+        Some((id, slot.finish(Target::Ip(to), from, used, segment, token)))
+    }
+
+    /// The kernel is done with this slot.
+    pub(super) fn release(&mut self, id: u16) -> Option<Finished> {
+        let slot = self.slots.get_mut(usize::from(id))?;
+        if !std::mem::take(&mut slot.in_kernel) {
+            return None;
+        }
+        slot.content = None;
+        self.free.push(id);
+        Some(Finished { token: slot.token, segmented: slot.segmented })
+    }
+}
+
+impl Slot {
+    fn finish(
+        &mut self,
+        to: Target,
+        from: Option<Source>,
+        vectors: usize,
+        segment: Option<u16>,
+        token: u64,
+    ) -> *const libc::msghdr {
+        let name_len = write_name(&mut self.name, to);
+        let mut control = Writer::new(&mut self.control);
+        if let Some(source) = from {
+            control.source(source.address, source.interface);
+        }
+        if let Some(bytes) = segment {
+            control.segment(bytes);
+        }
+        self.message.msg_controllen = control.len();
+        let no_control = self.message.msg_controllen == 0;
+        self.message.msg_control = if no_control { ptr::null_mut() } else { self.control.as_mut_ptr().cast() };
+        self.message.msg_name = (&raw mut self.name).cast();
+        self.message.msg_namelen = name_len;
+        self.message.msg_iov = self.vectors.as_mut_ptr();
+        self.message.msg_iovlen = vectors;
+        self.token = token;
+        self.segmented = segment.is_some();
+        self.in_kernel = true;
+        &raw const self.message
+    }
+}
+
+/// Writes the address in the kernel's form; returns its length.
+fn write_name(name: &mut libc::sockaddr_storage, to: Target) -> libc::socklen_t {
+    fn put<T>(name: &mut libc::sockaddr_storage, value: T) -> libc::socklen_t {
+        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
+        // SAFETY: sockaddr_storage is at least as large and as strictly aligned as every sockaddr type.
+        unsafe { ptr::from_mut(name).cast::<T>().write(value) };
+        size_of::<T>() as libc::socklen_t
+    }
+    match to {
+        Target::Ip(SocketAddr::V4(to)) => put(
+            name,
+            libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: to.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
+                sin_zero: [0; 8],
+            },
+        ),
+        Target::Ip(SocketAddr::V6(to)) => put(
+            name,
+            libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: to.port().to_be(),
+                sin6_flowinfo: to.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: to.ip().octets() },
+                sin6_scope_id: to.scope_id(),
+            },
+        ),
+        Target::Link { interface, mac } => {
+            let mut address = [0; 8];
+            address[..6].copy_from_slice(&mac);
+            // SAFETY: sockaddr_ll is plain integers, for which all zeros is a valid value.
+            let mut link: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
+            link.sll_family = libc::AF_PACKET as libc::sa_family_t;
+            link.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+            link.sll_ifindex = i32::try_from(interface).unwrap_or(0);
+            link.sll_halen = 6;
+            link.sll_addr = address;
+            put(name, link)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_header_is_opcode_three_and_its_block() {
+        assert_eq!(HEADERS[0], [0, 3, 0, 0]);
+        assert_eq!(HEADERS[0x1234], [0, 3, 0x12, 0x34]);
+        assert_eq!(HEADERS[65535], [0, 3, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn a_send_holds_as_many_blocks_as_a_datagram_and_the_kernel_allow() {
+        assert_eq!(blocks_per_send(512), 64);
+        assert_eq!(blocks_per_send(1468), 44);
+        assert_eq!(blocks_per_send(65464), 1);
+        assert_eq!(blocks_per_send(8), 64);
+    }
+}

@@ -1,0 +1,129 @@
+//! What one source address may have: transfers at once, requests a second, ERROR 5 a second.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use super::Tick;
+use super::limits::{Limits, RATE_PLACES, SECOND};
+use super::random::mix;
+use super::table::TransferId;
+
+/// Addresses that have transfers or wait for one. An entry lives no longer than its sessions, so it needs no sweep.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    sources: HashMap<IpAddr, Source>,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    transfers: u16,
+    /// In the order in which they came; some may have ended meanwhile.
+    waiting: VecDeque<TransferId>,
+}
+
+impl Sources {
+    /// May one more transfer of `address` begin now, and would it overtake nobody?
+    pub(super) fn has_room(&self, address: IpAddr, limits: &Limits) -> bool {
+        self.sources.get(&address).is_none_or(|source| {
+            source.waiting.is_empty() && source.transfers < limits.transfers_per_address_max.max(1)
+        })
+    }
+
+    pub(super) fn enter(&mut self, address: IpAddr) {
+        let source = self.sources.entry(address).or_default();
+        source.transfers = source.transfers.saturating_add(1);
+    }
+
+    pub(super) fn leave(&mut self, address: IpAddr) {
+        if let Some(source) = self.sources.get_mut(&address) {
+            source.transfers = source.transfers.saturating_sub(1);
+        }
+        self.forget_if_idle(address);
+    }
+
+    pub(super) fn wait(&mut self, address: IpAddr, id: TransferId) {
+        self.sources.entry(address).or_default().waiting.push_back(id);
+    }
+
+    /// The request of `address` that has waited longest and still `lives`, if a transfer may begin.
+    pub(super) fn next_waiting(
+        &mut self,
+        address: IpAddr,
+        limits: &Limits,
+        lives: impl Fn(TransferId) -> bool,
+    ) -> Option<TransferId> {
+        let source = self.sources.get_mut(&address)?;
+        while source.waiting.front().is_some_and(|id| !lives(*id)) {
+            source.waiting.pop_front();
+        }
+        let next = source.waiting.front().copied();
+        let room = source.transfers < limits.transfers_per_address_max.max(1);
+        self.forget_if_idle(address);
+        next.filter(|_| room)
+    }
+
+    /// Takes what [`Self::next_waiting`] showed.
+    pub(super) fn take_waiting(&mut self, address: IpAddr) {
+        if let Some(source) = self.sources.get_mut(&address) {
+            source.waiting.pop_front();
+        }
+        self.forget_if_idle(address);
+    }
+
+    fn forget_if_idle(&mut self, address: IpAddr) {
+        if self.sources.get(&address).is_some_and(|source| source.transfers == 0 && source.waiting.is_empty()) {
+            self.sources.remove(&address);
+        }
+    }
+}
+
+/// How often something may happen for one address: a bucket of tokens (GCRA), in a table of fixed size.
+///
+/// Two addresses may share a place, and then they share its rate. That can only slow, and no flood of forged addresses
+/// makes the table grow.
+#[derive(Debug)]
+pub(super) struct Rates {
+    /// When the place would be idle again.
+    idle_at: Box<[Tick]>,
+    /// Time that one event costs.
+    interval: Tick,
+    /// Time that may be owed.
+    burst: Tick,
+    seed: u64,
+}
+
+impl Rates {
+    pub(super) fn new(interval: Tick, burst: u32, seed: u64) -> Self {
+        let burst = interval * Tick::from(burst.max(1) - 1);
+        Self { idle_at: vec![0; RATE_PLACES].into(), interval, burst, seed }
+    }
+
+    pub(super) fn per_second(rate: u32, burst: u32, seed: u64) -> Self {
+        Self::new(SECOND / Tick::from(rate.max(1)), burst, seed)
+    }
+
+    /// Takes one event if it may happen now; else says when.
+    pub(super) fn take(&mut self, now: Tick, address: IpAddr) -> Result<(), Tick> {
+        let place = place(address, self.seed, self.idle_at.len());
+        let idle_at = &mut self.idle_at[place];
+        let free_at = idle_at.saturating_sub(self.burst);
+        if free_at > now {
+            return Err(free_at);
+        }
+        *idle_at = (*idle_at).max(now) + self.interval;
+        Ok(())
+    }
+}
+
+/// A place below `places` for an address: keyed, so that nobody can aim at another's.
+pub(super) fn place(address: IpAddr, seed: u64, places: usize) -> usize {
+    let (high, low) = match address {
+        IpAddr::V4(v4) => (0, u64::from(u32::from(v4))),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, e, f, g, h] = v6.segments().map(u64::from);
+            (a << 48 | b << 32 | c << 16 | d, e << 48 | f << 32 | g << 16 | h)
+        }
+    };
+    let hash = mix(mix(seed ^ high).wrapping_add(low));
+    usize::try_from(hash % places.max(1) as u64).unwrap_or(0)
+}

@@ -1,0 +1,935 @@
+//! All transfers of one boot core: who asked, on which port, what leaves next, and what is too much.
+//!
+//! The engine feeds datagrams in (`handle_listen`, `handle_tid`), wakes the table (`handle_timeouts`) and takes out what
+//! to do (`poll`). Nothing here waits and nothing is allocated for a packet; a request costs one allocation.
+
+mod session;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+
+use self::session::{Session, Stage};
+use super::limits::{
+    Limits, MTU_DEFAULT, OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX,
+    REQUEST_COPY_GRACE, TIDS_DEFAULT, WAITING_MAX, WRONG_TID_INTERVAL,
+};
+use super::options::{OptionPolicy, negotiate};
+use super::packet::{Asked, ErrorCode, Packet, Refusal, Request, parse, write_error};
+use super::random::Random;
+use super::sources::{Rates, Sources, place};
+use super::timers::Timers;
+use super::transfer::{Acked, Blocks, Tally, Timeout, Transfer, Transmit};
+use super::{NEVER, Tick};
+use crate::dhcp::subnet::Network;
+
+/// Names a transfer for as long as it lives; a name of one that has ended fits none that comes after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransferId {
+    index: u32,
+    generation: u32,
+}
+
+/// The address of ours that a datagram came to, and so must be answered from (T-46).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Local {
+    pub address: IpAddr,
+    /// Interface number; 0 = not known.
+    pub interface: u32,
+}
+
+/// What the operator allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Of the way to the clients, octets; blocks are cut to fit without fragments (T-17).
+    pub mtu: u16,
+    pub options: OptionPolicy,
+    /// TID sockets of the engine, numbered from 0. None at all = single-port mode: every answer leaves from the
+    /// listening socket (T-47).
+    pub tids: u16,
+    pub limits: Limits,
+    /// Off for `--root` without a configuration. Never applied to loopback (T-65).
+    pub per_address_limits: bool,
+    /// Who is served; empty = everybody. Loopback always is (T-65).
+    pub serve: Vec<Network>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            mtu: MTU_DEFAULT,
+            options: OptionPolicy::default(),
+            tids: TIDS_DEFAULT,
+            limits: Limits::default(),
+            per_address_limits: true,
+            serve: Vec::new(),
+        }
+    }
+}
+
+/// What the engine is to do.
+///
+/// `tid`: the socket to send from; None = the listening socket, in single-port mode only.
+#[derive(Debug)]
+pub enum Action<'a, C> {
+    /// Find the file and call [`Table::opened`].
+    Open { id: TransferId, peer: SocketAddr, local: Local, request: &'a Request },
+    /// Send blocks `first`, `first + 1`, … (modulo 65536), each `block_size` octets of `bytes`, the last one of the
+    /// transfer shorter or empty. One action is one window. What can't leave now goes back by [`Table::unsent`].
+    Blocks {
+        id: TransferId,
+        peer: SocketAddr,
+        local: Local,
+        tid: Option<u16>,
+        content: &'a C,
+        first: u16,
+        block_size: u16,
+        /// Octets of the content.
+        bytes: Range<u64>,
+        /// At least 1.
+        blocks: u32,
+        /// The final block is among them.
+        last: bool,
+    },
+    /// Send these octets: an OACK or an ERROR.
+    Datagram { peer: SocketAddr, local: Local, tid: Option<u16>, bytes: &'a [u8] },
+    /// The transfer is over. The content comes back, so that a core need not be the one to free it.
+    Ended {
+        id: TransferId,
+        peer: SocketAddr,
+        outcome: Outcome,
+        name: &'a [u8],
+        started: Tick,
+        /// Octets of content sent, repeats included.
+        bytes_sent: u64,
+        /// Blocks and OACKs sent again.
+        retransmits: u64,
+        content: Option<C>,
+    },
+}
+
+/// How a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The client has it all.
+    Complete,
+    /// All was sent; the last ACK never came. Some clients never send it (T-29).
+    CompleteWithoutLastAck,
+    /// The client ended it before its first ACK with code 8 or 0: it wanted the size, or to know that the file is
+    /// there (T-52). Not a failure.
+    SizeProbe,
+    /// The client sent an ERROR.
+    Aborted { code: u16 },
+    /// The client fell silent (T-42).
+    GaveUp,
+    /// Ours: the content was lost or did not come in time.
+    Failed(Failure),
+    /// The same endpoint asked for something else (T-50).
+    Replaced,
+    /// Turned away with this code.
+    Refused { code: ErrorCode },
+    /// Waited in the queue until its client must have given up (T-65).
+    NeverBegun,
+    /// Unconfirmed for longest when there were too many such (T-65).
+    Displaced,
+}
+
+impl Outcome {
+    /// Something an operator should look into (T-29, T-51, T-52: much that looks like it is not).
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Aborted { code } => code != ErrorCode::OptionsRefused as u16,
+            Self::GaveUp | Self::Failed(_) | Self::NeverBegun | Self::Displaced => true,
+            Self::Complete | Self::CompleteWithoutLastAck | Self::SizeProbe | Self::Replaced | Self::Refused { .. } => {
+                false
+            }
+        }
+    }
+}
+
+/// Why we could not go on; the client gets ERROR 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The file was changed or cut short in place (T-31).
+    ContentLost,
+    /// [`Table::opened`] was not called in time.
+    NotOpened,
+    /// The content stayed out of reach for `limits::PARKED_MAX`.
+    OutOfReach,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Read requests that were well formed, repeats included.
+    pub requests: u64,
+    /// Requests that came once more and were answered from the session they had (T-49).
+    pub repeated: u64,
+    /// Answered at once with an ERROR: writes, malformed requests.
+    pub turned_away: u64,
+    /// Datagrams on the listening port that mean nothing there (T-4).
+    pub strays: u64,
+    /// Not of a configured subnet, or sent to a broadcast address (T-9, T-65).
+    pub not_served: u64,
+    /// Requests that had to wait (T-65).
+    pub waited: u64,
+    /// Requests dropped because the queue, the table or the queue of replies was full, or a rate was passed.
+    pub dropped: u64,
+    /// ERROR 5 sent (T-48).
+    pub wrong_tid: u64,
+}
+
+/// The transfers of one core. `C` is the engine's handle of a file; the table holds it and hands it back.
+#[derive(Debug)]
+pub struct Table<C> {
+    policy: Policy,
+    random: Random,
+    slots: Vec<Slot<C>>,
+    free: Vec<u32>,
+    keys: HashMap<Key, TransferId>,
+    timers: Timers,
+    /// Sessions that may have something for [`Self::poll`], each at most once.
+    ready: VecDeque<TransferId>,
+    replies: VecDeque<Reply>,
+    sources: Sources,
+    request_rates: Rates,
+    wrong_tid_rates: Rates,
+    /// Sessions with a TID and not yet over.
+    transfers: usize,
+    waiting: usize,
+    unconfirmed: Line,
+    quiet: Line,
+    /// The TID last used for an endpoint, by a hash of it (T-46).
+    last_tids: Box<[u16]>,
+    seed: u64,
+    counts: Counts,
+    /// The datagram that [`Action::Datagram`] shows.
+    datagram: Vec<u8>,
+    /// The request whose name [`Action::Ended`] shows.
+    ended: Request,
+}
+
+impl<C> Table<C> {
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let limits = policy.limits;
+        Self {
+            request_rates: Rates::per_second(limits.requests_per_second_max, limits.requests_burst_max, random.next()),
+            wrong_tid_rates: Rates::new(WRONG_TID_INTERVAL, 1, random.next()),
+            seed: random.next(),
+            policy,
+            random,
+            slots: Vec::new(),
+            free: Vec::new(),
+            keys: HashMap::new(),
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            replies: VecDeque::new(),
+            sources: Sources::default(),
+            transfers: 0,
+            waiting: 0,
+            unconfirmed: Line::default(),
+            quiet: Line::default(),
+            last_tids: vec![u16::MAX; RATE_PLACES].into(),
+            counts: Counts::default(),
+            datagram: Vec::with_capacity(1024),
+            ended: Request::default(),
+        }
+    }
+
+    /// A datagram at the listening port. `broadcast`: it was sent to a broadcast or multicast address, and is dropped
+    /// (T-9).
+    pub fn handle_listen(&mut self, now: Tick, peer: SocketAddr, local: Local, broadcast: bool, bytes: &[u8]) {
+        if broadcast || !is_unicast(local.address) || !self.serves(peer) {
+            self.counts.not_served += 1;
+            return;
+        }
+        match parse(bytes) {
+            Some(Packet::Read(Ok(asked))) => self.handle_request(now, peer, local, &asked),
+            Some(Packet::Read(Err(refusal))) => self.turn_away(now, peer, local, refusal),
+            Some(Packet::Write) => self.turn_away(now, peer, local, Refusal::ACCESS_VIOLATION),
+            Some(packet) if self.policy.tids == 0 => {
+                if let Some(id) = self.find(peer, None) {
+                    self.handle_session_packet(now, id, packet);
+                }
+            }
+            _ => self.counts.strays += 1,
+        }
+    }
+
+    /// A datagram on TID socket number `tid`.
+    pub fn handle_tid(&mut self, now: Tick, tid: u16, peer: SocketAddr, local: Local, bytes: &[u8]) {
+        let Some(packet) = parse(bytes) else { return };
+        match self.find(peer, Some(tid)) {
+            Some(id) => self.handle_session_packet(now, id, packet),
+            None if matches!(packet, Packet::Ack { .. } | Packet::Data { .. }) => {
+                self.answer_wrong_tid(now, tid, peer, local);
+            }
+            None => (),
+        }
+    }
+
+    /// Options for this client alone (T-20, T-23), in place of [`Policy::options`]. Call it before [`Self::opened`].
+    pub fn restrict(&mut self, id: TransferId, options: OptionPolicy) {
+        if let Some(peer) = self.session_mut(id).map(|session| session.peer) {
+            let options = self.fit(options, peer);
+            if let Some(session) = self.session_mut(id) {
+                session.options = options;
+            }
+        }
+    }
+
+    /// The answer to [`Action::Open`]: the content and its length in octets (for netascii: of the translated bytes).
+    /// Content that comes too late for its transfer is handed back.
+    #[must_use = "content of a transfer that has ended meanwhile comes back"]
+    pub fn opened(&mut self, now: Tick, id: TransferId, answer: Result<(C, u64), Refusal>) -> Option<C> {
+        let seed = self.random.next();
+        let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
+            return answer.ok().map(|(content, _)| content);
+        };
+        if !matches!(session.stage, Stage::Opening { .. }) {
+            return answer.ok().map(|(content, _)| content);
+        }
+        match answer {
+            Ok((content, len)) => {
+                let terms = negotiate(
+                    session.request.options(),
+                    &session.options,
+                    session.request.mode(),
+                    len,
+                    &mut self.datagram,
+                );
+                session.len = len;
+                session.content = Some(content);
+                session.stage = Stage::Running(Box::new(Transfer::new(&terms, len, seed)));
+                self.settle(id);
+            }
+            Err(refusal) => self.end(now, id, Outcome::Refused { code: refusal.code }, Some(refusal)),
+        }
+        None
+    }
+
+    /// Of the blocks that the last [`Action::Blocks`] of `id` named, only the first `blocks` were sent: the rest is not
+    /// resident, or the send queue is full. Call it before anything else for this transfer. The transfer is parked, and
+    /// its timers with it, until [`Self::resume`]; after `limits::PARKED_MAX` it fails.
+    pub fn unsent(&mut self, now: Tick, id: TransferId, blocks: u32) {
+        if let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage) {
+            transfer.unsent(now, blocks);
+            self.settle(id);
+        }
+    }
+
+    /// What was parked can go on.
+    pub fn resume(&mut self, id: TransferId) {
+        if let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage) {
+            transfer.resume();
+            self.settle(id);
+        }
+    }
+
+    /// The content can't be sent any more; the client gets ERROR 0 (T-31).
+    pub fn failed(&mut self, now: Tick, id: TransferId, why: Failure) {
+        if self.session_mut(id).is_some_and(|session| session.is_live()) {
+            self.end(now, id, Outcome::Failed(why), Some(Refusal::INTERNAL));
+        }
+    }
+
+    /// The content of a transfer that has not ended.
+    pub fn content(&self, id: TransferId) -> Option<&C> {
+        peek(&self.slots, id)?.content.as_ref()
+    }
+
+    pub fn handle_timeouts(&mut self, now: Tick) {
+        while let Some(entry) = self.timers.pop(now) {
+            let id = entry.1;
+            let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
+                continue;
+            };
+            if self.timers.due(entry, &mut session.alarm, now) {
+                self.handle_alarm(now, id);
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeouts`] should be called; it may be called early.
+    pub fn next_timeout(&self) -> Option<Tick> {
+        self.timers.next()
+    }
+
+    /// Transfers that are neither over nor waiting: while there are any, a core may spin.
+    pub fn transfers(&self) -> usize {
+        self.transfers
+    }
+
+    /// Sessions of every kind: transfers, requests that wait, endings that still swallow late ACKs.
+    pub fn sessions(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The next thing to do; call it until None.
+    pub fn poll(&mut self, now: Tick) -> Option<Action<'_, C>> {
+        if let Some(reply) = self.replies.pop_front() {
+            write_error(&mut self.datagram, reply.refusal);
+            return Some(Action::Datagram {
+                peer: reply.peer,
+                local: reply.local,
+                tid: reply.tid,
+                bytes: &self.datagram,
+            });
+        }
+        let (id, step) = self.next_step(now)?;
+        if let Step::End(outcome, tally) = step {
+            return self.retire(now, id, outcome, tally);
+        }
+        let session = peek(&self.slots, id)?;
+        let Session { peer, local, tid, .. } = *session;
+        match step {
+            Step::Open => Some(Action::Open { id, peer, local, request: &session.request }),
+            Step::Oack => {
+                let request = &session.request;
+                negotiate(request.options(), &session.options, request.mode(), session.len, &mut self.datagram);
+                Some(Action::Datagram { peer, local, tid, bytes: &self.datagram })
+            }
+            Step::Error(refusal) => {
+                write_error(&mut self.datagram, refusal);
+                Some(Action::Datagram { peer, local, tid, bytes: &self.datagram })
+            }
+            Step::Blocks(Blocks { first, blocks, block_size, bytes, last }) => {
+                let content = session.content.as_ref()?;
+                Some(Action::Blocks { id, peer, local, tid, content, first, block_size, bytes, blocks, last })
+            }
+            Step::End(..) => None,
+        }
+    }
+
+    // --- requests ---
+
+    fn handle_request(&mut self, now: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
+        self.counts.requests += 1;
+        if let Some(id) = self.keys.get(&Key::endpoint(peer)).copied() {
+            if self.is_repeat(now, id, asked) {
+                self.counts.repeated += 1;
+                return;
+            }
+            self.replace(now, id);
+        }
+        if self.transfers >= self.policy.limits.transfers_max {
+            self.counts.dropped += 1;
+            return;
+        }
+        match self.limited_address(peer) {
+            Some(address) => self.admit(now, address, peer, local, asked),
+            None => {
+                let id = self.insert(now, peer, local, asked);
+                self.begin(now, id);
+            }
+        }
+    }
+
+    /// Is `asked` what session `id` is already about (T-49)? Then it is dealt with here.
+    fn is_repeat(&mut self, now: Tick, id: TransferId, asked: &Asked<'_>) -> bool {
+        let Some(session) = self.session_mut(id).filter(|session| session.request.same(asked)) else { return false };
+        let address = session.peer.ip().to_canonical();
+        match &mut session.stage {
+            // The client still wants it, so it keeps its place.
+            Stage::Waiting => {
+                session.forget_at = now + WAITING_MAX;
+                self.begin_waiting(now, address);
+                true
+            }
+            Stage::Opening { .. } => true,
+            Stage::Running(transfer) if transfer.confirmed() => now < session.started + REQUEST_COPY_GRACE,
+            Stage::Running(transfer) => {
+                if transfer.handle_repeated_request() {
+                    self.settle(id);
+                }
+                true
+            }
+            Stage::Ending { .. } | Stage::Quiet => false,
+        }
+    }
+
+    /// The endpoint of session `id` asks for something else, so it has dropped what it had (T-50).
+    fn replace(&mut self, now: Tick, id: TransferId) {
+        let Some(session) = self.session_mut(id).filter(|session| session.is_live()) else { return };
+        let whole = matches!(&session.stage, Stage::Running(transfer) if transfer.sent_whole());
+        self.end(now, id, if whole { Outcome::CompleteWithoutLastAck } else { Outcome::Replaced }, None);
+    }
+
+    /// A request from an address with limits: it begins, waits, or is dropped (T-65).
+    fn admit(&mut self, now: Tick, address: IpAddr, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
+        if !self.sources.has_room(address, &self.policy.limits) {
+            return self.enqueue(now, now + WAITING_MAX, peer, local, asked);
+        }
+        match self.request_rates.take(now, address) {
+            Ok(()) => {
+                let id = self.insert(now, peer, local, asked);
+                self.begin(now, id);
+            }
+            Err(free_at) => self.enqueue(now, free_at, peer, local, asked),
+        }
+    }
+
+    fn enqueue(&mut self, now: Tick, wake_at: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
+        if self.waiting >= self.policy.limits.waiting_max {
+            self.counts.dropped += 1;
+            return;
+        }
+        self.counts.waited += 1;
+        self.waiting += 1;
+        let id = self.insert(now, peer, local, asked);
+        self.sources.wait(peer.ip().to_canonical(), id);
+        self.set_alarm(id, wake_at);
+    }
+
+    /// Begins what waits of `address`, as far as its limits allow.
+    fn begin_waiting(&mut self, now: Tick, address: IpAddr) {
+        let limits = self.policy.limits;
+        loop {
+            let slots = &self.slots;
+            let waits = |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Waiting));
+            let Some(id) = self.sources.next_waiting(address, &limits, waits) else { return };
+            if self.transfers >= limits.transfers_max {
+                return;
+            }
+            if let Err(free_at) = self.request_rates.take(now, address) {
+                return self.set_alarm(id, free_at);
+            }
+            self.sources.take_waiting(address);
+            self.waiting -= 1;
+            self.begin(now, id);
+        }
+    }
+
+    fn insert(&mut self, now: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) -> TransferId {
+        let options = self.fit(self.policy.options, peer);
+        let session = Session::new(peer, local, Request::from(asked), options, now);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, session: None });
+            // Slots are bounded by the limits, far below 2^32.
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.session = Some(session);
+        let id = TransferId { index, generation: slot.generation };
+        self.keys.insert(Key::endpoint(peer), id);
+        id
+    }
+
+    /// Gives session `id` a TID and asks for its file.
+    fn begin(&mut self, now: Tick, id: TransferId) {
+        self.displace_unconfirmed();
+        let Some(peer) = self.session_mut(id).map(|session| session.peer) else { return };
+        let tid = self.choose_tid(peer);
+        let address = self.limited_address(peer);
+        let Some(session) = self.session_mut(id) else { return };
+        session.tid = tid;
+        session.stage = Stage::Opening { asked: false };
+        session.counted = address;
+        session.unconfirmed = true;
+        if tid.is_some() {
+            self.keys.insert(Key { peer, tid }, id);
+        }
+        if let Some(address) = address {
+            self.sources.enter(address);
+        }
+        self.transfers += 1;
+        let slots = &self.slots;
+        self.unconfirmed.enter(id, |id| peek(slots, id).is_some_and(|session| session.unconfirmed));
+        self.set_alarm(id, now + OPENING_MAX);
+        self.make_ready(id);
+    }
+
+    /// Makes room for one more unconfirmed session (T-65).
+    fn displace_unconfirmed(&mut self) {
+        while self.unconfirmed.count >= self.policy.limits.unconfirmed_max.max(1) {
+            let slots = &self.slots;
+            let oldest = self.unconfirmed.oldest(|id| peek(slots, id).is_some_and(|session| session.unconfirmed));
+            let Some(oldest) = oldest else { return };
+            // What waits of its address is not begun here, or one would displace the next without end.
+            self.finish(oldest, Outcome::Displaced, None);
+        }
+    }
+
+    /// A random TID that this endpoint did not have last and has no session on (T-46).
+    fn choose_tid(&mut self, peer: SocketAddr) -> Option<u16> {
+        let tids = self.policy.tids;
+        if tids == 0 {
+            return None;
+        }
+        let place = place(peer.ip(), self.seed ^ u64::from(peer.port()), self.last_tids.len());
+        let last = self.last_tids[place];
+        let start = u16::try_from(self.random.below(u64::from(tids))).unwrap_or(0);
+        let in_turn = (0..tids).map(|step| (u32::from(start) + u32::from(step)) % u32::from(tids));
+        let mut others = in_turn.filter_map(|tid| u16::try_from(tid).ok()).filter(|tid| *tid != last);
+        let first = others.clone().next().unwrap_or(start);
+        let tid = others.find(|tid| !self.keys.contains_key(&Key { peer, tid: Some(*tid) })).unwrap_or(first);
+        self.last_tids[place] = tid;
+        Some(tid)
+    }
+
+    /// Options for `peer`: a block and its headers fit the MTU of the way to it (T-17).
+    fn fit(&self, options: OptionPolicy, peer: SocketAddr) -> OptionPolicy {
+        let overhead = if peer.ip().to_canonical().is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        OptionPolicy { block_size_max: options.block_size_max.min(self.policy.mtu.saturating_sub(overhead)), ..options }
+    }
+
+    fn turn_away(&mut self, now: Tick, peer: SocketAddr, local: Local, refusal: Refusal) {
+        if self.limited_address(peer).is_some_and(|address| self.request_rates.take(now, address).is_err()) {
+            self.counts.dropped += 1;
+            return;
+        }
+        self.counts.turned_away += 1;
+        let tid = self.choose_tid(peer);
+        self.reply(Reply { peer, local, tid, refusal });
+    }
+
+    /// The address whose limits apply to `peer`; None = no limits (T-65).
+    fn limited_address(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let address = peer.ip().to_canonical();
+        (self.policy.per_address_limits && !address.is_loopback()).then_some(address)
+    }
+
+    /// A source that may be answered: an endpoint, and of a configured subnet (T-65).
+    fn serves(&self, peer: SocketAddr) -> bool {
+        let address = peer.ip().to_canonical();
+        if peer.port() == 0 || address.is_unspecified() || !is_unicast(address) {
+            return false;
+        }
+        match address {
+            _ if self.policy.serve.is_empty() || address.is_loopback() => true,
+            IpAddr::V4(v4) => self.policy.serve.iter().any(|network| network.contains(v4)),
+            IpAddr::V6(_) => false,
+        }
+    }
+
+    // --- running sessions ---
+
+    fn handle_session_packet(&mut self, now: Tick, id: TransferId, packet: Packet<'_>) {
+        let Some(session) = self.session_mut(id) else { return };
+        match (&mut session.stage, packet) {
+            (Stage::Running(transfer), Packet::Ack { block }) => match transfer.handle_ack(now, block) {
+                Acked::Done => self.end(now, id, Outcome::Complete, None),
+                Acked::Moved => {
+                    if std::mem::replace(&mut session.unconfirmed, false) {
+                        self.unconfirmed.leave();
+                    }
+                    self.settle(id);
+                }
+                Acked::Nothing => {
+                    let deadline = transfer.deadline();
+                    self.set_alarm(id, deadline);
+                }
+            },
+            (Stage::Running(_) | Stage::Opening { .. }, Packet::Error { code, .. }) => {
+                let probe = session.unconfirmed
+                    && (code == ErrorCode::OptionsRefused as u16 || code == ErrorCode::Undefined as u16);
+                self.end(now, id, if probe { Outcome::SizeProbe } else { Outcome::Aborted { code } }, None);
+            }
+            // Over: late packets are swallowed (T-32). The rest is nothing that a reading client sends.
+            _ => (),
+        }
+    }
+
+    fn handle_alarm(&mut self, now: Tick, id: TransferId) {
+        let Some(session) = self.session_mut(id) else { return };
+        match &mut session.stage {
+            Stage::Waiting if now >= session.forget_at => self.end(now, id, Outcome::NeverBegun, None),
+            Stage::Waiting => {
+                let (forget_at, peer) = (session.forget_at, session.peer);
+                self.set_alarm(id, forget_at);
+                if let Some(address) = self.limited_address(peer) {
+                    self.begin_waiting(now, address);
+                }
+            }
+            Stage::Opening { .. } => self.failed(now, id, Failure::NotOpened),
+            Stage::Running(transfer) => match transfer.handle_timeout(now) {
+                Timeout::Again | Timeout::Early => self.settle(id),
+                Timeout::LastAckMissing => self.end(now, id, Outcome::CompleteWithoutLastAck, None),
+                // A forged address gets no more than its share (T-64), a client that was there learns of it (T-42).
+                Timeout::GaveUp => {
+                    let gone = Refusal { code: ErrorCode::Undefined, text: "Timed out" };
+                    let told = transfer.confirmed().then_some(gone);
+                    self.end(now, id, Outcome::GaveUp, told);
+                }
+                Timeout::Stalled => self.failed(now, id, Failure::OutOfReach),
+            },
+            Stage::Ending { .. } => (),
+            Stage::Quiet => self.remove(id),
+        }
+    }
+
+    fn answer_wrong_tid(&mut self, now: Tick, tid: u16, peer: SocketAddr, local: Local) {
+        if !self.serves(peer) || self.wrong_tid_rates.take(now, peer.ip().to_canonical()).is_err() {
+            return;
+        }
+        self.counts.wrong_tid += 1;
+        let refusal = Refusal { code: ErrorCode::UnknownTid, text: "Unknown transfer ID" };
+        self.reply(Reply { peer, local, tid: Some(tid), refusal });
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        if self.replies.len() >= REPLIES_QUEUED_MAX {
+            self.counts.dropped += 1;
+            return;
+        }
+        self.replies.push_back(reply);
+    }
+
+    /// After an event of a running transfer: its timer, and its turn in `poll`.
+    fn settle(&mut self, id: TransferId) {
+        let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage) else { return };
+        let deadline = transfer.deadline();
+        self.set_alarm(id, deadline);
+        self.make_ready(id);
+    }
+
+    /// The next session with something to do, and what.
+    fn next_step(&mut self, now: Tick) -> Option<(TransferId, Step)> {
+        while let Some(id) = self.ready.pop_front() {
+            let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
+                continue;
+            };
+            session.ready = false;
+            match &mut session.stage {
+                Stage::Opening { asked } if !*asked => {
+                    *asked = true;
+                    return Some((id, Step::Open));
+                }
+                Stage::Running(transfer) => {
+                    let Some(transmit) = transfer.poll_transmit(now) else { continue };
+                    let deadline = transfer.deadline();
+                    let almost_over = transfer.confirmed() && transfer.sent_whole();
+                    let counted = session.counted.filter(|_| almost_over);
+                    self.timers.set(id, &mut session.alarm, deadline);
+                    // A client that never sends its last ACK may go on to its next file all the same.
+                    if let Some(address) = counted {
+                        session.counted = None;
+                        self.sources.leave(address);
+                        self.begin_waiting(now, address);
+                    }
+                    return Some((
+                        id,
+                        match transmit {
+                            Transmit::Oack => Step::Oack,
+                            Transmit::Blocks(blocks) => Step::Blocks(blocks),
+                        },
+                    ));
+                }
+                Stage::Ending { error, outcome, tally } => {
+                    let step = error.take().map_or(Step::End(*outcome, *tally), Step::Error);
+                    if matches!(step, Step::Error(_)) {
+                        session.ready = true;
+                        self.ready.push_front(id);
+                    }
+                    return Some((id, step));
+                }
+                Stage::Waiting | Stage::Opening { .. } | Stage::Quiet => (),
+            }
+        }
+        None
+    }
+
+    // --- endings ---
+
+    /// Session `id` is over; `poll` will send `error` and then tell the engine. Whoever waits for its place begins.
+    fn end(&mut self, now: Tick, id: TransferId, outcome: Outcome, error: Option<Refusal>) {
+        if let Some(address) = self.finish(id, outcome, error) {
+            self.begin_waiting(now, address);
+        }
+    }
+
+    /// [`Self::end`] without its last step: gives the address that has a place now.
+    fn finish(&mut self, id: TransferId, outcome: Outcome, error: Option<Refusal>) -> Option<IpAddr> {
+        let session = self.session_mut(id).filter(|session| session.is_live())?;
+        let peer = session.peer;
+        let waited = matches!(session.stage, Stage::Waiting);
+        let mut tally = Tally::default();
+        if let Stage::Running(transfer) = &mut session.stage {
+            session.quiet_for = QUIET_TIMEOUTS * transfer.rto();
+            tally = transfer.tally();
+        }
+        session.stage = Stage::Ending { outcome, error, tally };
+        let counted = session.counted.take();
+        if std::mem::replace(&mut session.unconfirmed, false) {
+            self.unconfirmed.leave();
+        }
+        self.set_alarm(id, NEVER);
+        self.make_ready(id);
+        if waited {
+            self.waiting -= 1;
+            return self.limited_address(peer);
+        }
+        self.transfers -= 1;
+        if let Some(address) = counted {
+            self.sources.leave(address);
+        }
+        counted
+    }
+
+    /// Tells the engine that session `id` is over. One that was running stays for a while, to swallow late packets of
+    /// its client (T-32).
+    fn retire(&mut self, now: Tick, id: TransferId, outcome: Outcome, tally: Tally) -> Option<Action<'_, C>> {
+        let session = self.session_mut(id)?;
+        let (peer, started, quiet_for) = (session.peer, session.started, session.quiet_for);
+        let content = session.content.take();
+        let request = std::mem::take(&mut session.request);
+        if quiet_for > 0 {
+            session.stage = Stage::Quiet;
+            self.set_alarm(id, now + quiet_for);
+            self.enter_quiet(id);
+        } else {
+            self.remove(id);
+        }
+        self.ended = request;
+        let Tally { bytes_sent, retransmits } = tally;
+        let name = self.ended.name();
+        Some(Action::Ended { id, peer, outcome, name, started, bytes_sent, retransmits, content })
+    }
+
+    fn enter_quiet(&mut self, id: TransferId) {
+        let slots = &self.slots;
+        let quiet = |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Quiet));
+        self.quiet.enter(id, quiet);
+        if self.quiet.count <= self.policy.limits.quiet_max {
+            return;
+        }
+        let oldest = self.quiet.oldest(quiet);
+        if let Some(oldest) = oldest {
+            self.remove(oldest);
+        }
+    }
+
+    fn remove(&mut self, id: TransferId) {
+        let Some(slot) = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation) else {
+            return;
+        };
+        let Some(session) = slot.session.take() else { return };
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.index);
+        if matches!(session.stage, Stage::Quiet) {
+            self.quiet.leave();
+        }
+        // A later session of this endpoint may have taken the key over.
+        for key in [Key::endpoint(session.peer), Key { peer: session.peer, tid: session.tid }] {
+            if self.keys.get(&key) == Some(&id) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+
+    // --- small change ---
+
+    fn find(&self, peer: SocketAddr, tid: Option<u16>) -> Option<TransferId> {
+        self.keys.get(&Key { peer, tid }).copied()
+    }
+
+    fn session_mut(&mut self, id: TransferId) -> Option<&mut Session<C>> {
+        self.slots.get_mut(id.index as usize)?.session(id)
+    }
+
+    fn set_alarm(&mut self, id: TransferId, deadline: Tick) {
+        if let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) {
+            self.timers.set(id, &mut session.alarm, deadline);
+        }
+    }
+
+    fn make_ready(&mut self, id: TransferId) {
+        if let Some(session) = self.session_mut(id)
+            && !std::mem::replace(&mut session.ready, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Where a datagram belongs. Without a TID it names the latest session of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    peer: SocketAddr,
+    tid: Option<u16>,
+}
+
+impl Key {
+    fn endpoint(peer: SocketAddr) -> Self {
+        Self { peer, tid: None }
+    }
+}
+
+/// An ERROR to somebody without a session.
+#[derive(Clone, Copy, Debug)]
+struct Reply {
+    peer: SocketAddr,
+    local: Local,
+    tid: Option<u16>,
+    refusal: Refusal,
+}
+
+/// What a session does in its turn.
+enum Step {
+    Open,
+    Oack,
+    Blocks(Blocks),
+    Error(Refusal),
+    End(Outcome, Tally),
+}
+
+/// A session by its name, where only the slots may be borrowed.
+fn peek<C>(slots: &[Slot<C>], id: TransferId) -> Option<&Session<C>> {
+    let slot = slots.get(id.index as usize)?;
+    slot.session.as_ref().filter(|_| slot.generation == id.generation)
+}
+
+#[derive(Debug)]
+struct Slot<C> {
+    generation: u32,
+    session: Option<Session<C>>,
+}
+
+impl<C> Slot<C> {
+    fn session(&mut self, id: TransferId) -> Option<&mut Session<C>> {
+        self.session.as_mut().filter(|_| self.generation == id.generation)
+    }
+}
+
+/// Sessions in the order in which they entered a state. Those that have left it are skipped when they come up.
+#[derive(Debug, Default)]
+struct Line {
+    entered: VecDeque<TransferId>,
+    /// Sessions in the state now.
+    count: usize,
+}
+
+impl Line {
+    /// Enters `id`. Those at the head that are not `still` in the state go, so that the line is no longer than what
+    /// came in while its oldest lived.
+    fn enter(&mut self, id: TransferId, still: impl Fn(TransferId) -> bool) {
+        while self.entered.front().is_some_and(|id| !still(*id)) {
+            self.entered.pop_front();
+        }
+        self.entered.push_back(id);
+        self.count += 1;
+    }
+
+    fn leave(&mut self) {
+        self.count -= 1;
+    }
+
+    /// Takes the oldest that is `still` in the state. Its count goes down by [`Self::leave`].
+    fn oldest(&mut self, still: impl Fn(TransferId) -> bool) -> Option<TransferId> {
+        while let Some(id) = self.entered.pop_front() {
+            if still(id) {
+                return Some(id);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,69 @@
+//! When each session wants to be woken: a heap that is told of every deadline but touched only when one moves nearer.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::table::TransferId;
+use super::{NEVER, Tick};
+
+/// One session's place in [`Timers`].
+///
+/// An ACK moves the deadline away thousands of times a second; the entry in the heap stays where it is, and is put
+/// right when it comes up. So a packet costs a comparison, and a transfer costs the heap about one entry a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alarm {
+    deadline: Tick,
+    /// The entry in the heap that counts; any other of this session is stale.
+    entry: Tick,
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self { deadline: NEVER, entry: NEVER }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    heap: BinaryHeap<Reverse<(Tick, TransferId)>>,
+}
+
+impl Timers {
+    /// Sets the deadline of session `id`.
+    pub(super) fn set(&mut self, id: TransferId, alarm: &mut Alarm, deadline: Tick) {
+        alarm.deadline = deadline;
+        if deadline < alarm.entry {
+            alarm.entry = deadline;
+            self.heap.push(Reverse((deadline, id)));
+        }
+    }
+
+    /// The next entry that has come up; hand it to [`Self::due`] if its session still lives.
+    pub(super) fn pop(&mut self, now: Tick) -> Option<(Tick, TransferId)> {
+        let Reverse(first) = self.heap.peek()?;
+        if first.0 > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Is session `id` due, or was the entry stale? Puts it back if its deadline has moved away.
+    pub(super) fn due(&mut self, entry: (Tick, TransferId), alarm: &mut Alarm, now: Tick) -> bool {
+        let (tick, id) = entry;
+        if alarm.entry != tick {
+            return false;
+        }
+        alarm.entry = NEVER;
+        let deadline = alarm.deadline;
+        if deadline > now {
+            self.set(id, alarm, deadline);
+            return false;
+        }
+        true
+    }
+
+    /// A moment no later than the next deadline.
+    pub(super) fn next(&self) -> Option<Tick> {
+        self.heap.peek().map(|Reverse((tick, _))| *tick)
+    }
+}

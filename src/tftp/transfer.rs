@@ -1,0 +1,709 @@
+//! One transfer as the server sees it: window, timers, repeats. Positions are 64-bit, only the wire's numbers are 16.
+
+use std::ops::Range;
+
+use super::limits::{ECHO_GRACE, OFFERS_MAX, PARKED_MAX, RTO_BASE, RTO_JITTER_PERCENT, RTO_MAX, SECOND, TRIES_MAX};
+use super::options::Terms;
+use super::random::Random;
+use super::{NEVER, Tick};
+
+/// The server's side of one read.
+///
+/// Blocks are counted from 1 and never wrap here: block `n` holds the octets from `(n - 1) * block_size` on, and the last
+/// one is short or empty (T-26).
+#[derive(Debug)]
+pub struct Transfer {
+    /// Octets to send.
+    len: u64,
+    /// Number of the final block.
+    blocks: u64,
+    block_size: u16,
+    window: u16,
+    /// First retransmission interval.
+    rto: Tick,
+    phase: Phase,
+    /// The client has answered at least once, so its address is not forged (T-64).
+    confirmed: bool,
+    /// Last block the client has acknowledged.
+    acked: u64,
+    /// Last block sent since the window was last begun anew; the next to send is one more.
+    sent: u64,
+    /// Last block ever sent; [`Self::highest`] adds the run that is not entered yet.
+    highest: u64,
+    /// Last block sent more than once.
+    repeated: u64,
+    /// What the last `Blocks` carried; it may still be cut by [`Self::unsent`].
+    run: Run,
+    /// A gap after `acked` has been answered; the same ACK again means nothing new (T-35).
+    gap_answered: bool,
+    /// Timeouts since the last progress.
+    tries: u8,
+    /// Transmissions before the first ACK.
+    offers: u8,
+    /// The engine can't reach the content; nothing is sent until it says so.
+    parked: bool,
+    deadline: Tick,
+    random: Random,
+    tally: Tally,
+}
+
+/// What leaves next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// The answer to the options.
+    Oack,
+    /// A contiguous run of blocks: at most a window.
+    Blocks(Blocks),
+}
+
+/// A run of blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Number of the first block on the wire; the next ones follow modulo 65536 (T-24).
+    pub first: u16,
+    /// How many; at least 1.
+    pub blocks: u32,
+    /// Octets in each block but the final one.
+    pub block_size: u16,
+    /// The octets of the file; shorter than `blocks * block_size` if the final block is in it.
+    pub bytes: Range<u64>,
+    /// The final block of the transfer is in it.
+    pub last: bool,
+}
+
+/// What an ACK led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acked {
+    /// Nothing: stale, ahead, or known (T-27, T-28).
+    Nothing,
+    /// There is something to send.
+    Moved,
+    /// The final block is acknowledged (T-29).
+    Done,
+}
+
+/// What the timer led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// It had not come yet.
+    Early,
+    /// There is something to send again.
+    Again,
+    /// The client never acknowledged the end of a transfer that was sent whole (T-29).
+    LastAckMissing,
+    /// The client is gone (T-42).
+    GaveUp,
+    /// The content did not come within reach in time.
+    Stalled,
+}
+
+/// What a transfer has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Octets of file content sent, repeats included.
+    pub bytes_sent: u64,
+    /// Blocks and OACKs sent again.
+    pub retransmits: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// An OACK is owed or awaits its ACK 0; no DATA may leave (T-16).
+    Offer {
+        owed: bool,
+    },
+    Data,
+}
+
+/// Blocks `first..=last`; empty if `last < first`.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: u64,
+    last: u64,
+}
+
+const NO_RUN: Run = Run { first: 1, last: 0 };
+
+impl Transfer {
+    /// A transfer of `len` octets that has something to send at once. `seed` is for jitter.
+    pub fn new(terms: &Terms, len: u64, seed: u64) -> Self {
+        Self {
+            len,
+            blocks: len / u64::from(terms.block_size) + 1,
+            block_size: terms.block_size,
+            window: terms.window,
+            rto: terms.timeout_s.map_or(RTO_BASE, |seconds| Tick::from(seconds) * SECOND),
+            phase: if terms.acknowledged { Phase::Offer { owed: true } } else { Phase::Data },
+            confirmed: false,
+            acked: 0,
+            sent: 0,
+            highest: 0,
+            repeated: 0,
+            run: NO_RUN,
+            gap_answered: false,
+            tries: 0,
+            offers: 0,
+            parked: false,
+            deadline: NEVER,
+            random: Random::new(seed),
+            tally: Tally::default(),
+        }
+    }
+
+    /// A client's ACK, by its number on the wire.
+    pub fn handle_ack(&mut self, now: Tick, block: u16) -> Acked {
+        self.enter_run();
+        if self.phase != Phase::Data {
+            if block != 0 || self.offers == 0 {
+                return Acked::Nothing;
+            }
+            self.phase = Phase::Data;
+            self.confirm();
+            return Acked::Moved;
+        }
+        // Signed distance from the first block that is not acknowledged (T-34).
+        let distance = block.wrapping_sub(wire(self.acked + 1)).cast_signed();
+        match u64::try_from(distance) {
+            Ok(ahead) if self.acked + 1 + ahead <= self.highest => self.advance(self.acked + 1 + ahead),
+            Err(_) if distance == -1 => self.handle_gap(now),
+            // Not sent yet, or long known (T-28).
+            _ => Acked::Nothing,
+        }
+    }
+
+    /// The request came once more before anything was acknowledged (T-49): true = the first answer is due again.
+    pub fn handle_repeated_request(&mut self) -> bool {
+        if self.confirmed || self.parked || self.offers == 0 || self.offers >= OFFERS_MAX {
+            return false;
+        }
+        self.rewind();
+        true
+    }
+
+    pub fn handle_timeout(&mut self, now: Tick) -> Timeout {
+        if now < self.deadline {
+            return Timeout::Early;
+        }
+        self.enter_run();
+        if self.parked {
+            return Timeout::Stalled;
+        }
+        let exhausted = if self.confirmed { self.tries + 1 >= TRIES_MAX } else { self.offers >= OFFERS_MAX };
+        if exhausted {
+            self.deadline = NEVER;
+            return if self.sent_whole() { Timeout::LastAckMissing } else { Timeout::GaveUp };
+        }
+        self.tries += 1;
+        self.gap_answered = false;
+        self.rewind();
+        Timeout::Again
+    }
+
+    /// What to send now; None = wait. One call gives a whole window (T-33).
+    pub fn poll_transmit(&mut self, now: Tick) -> Option<Transmit> {
+        if self.parked {
+            return None;
+        }
+        self.enter_run();
+        let transmit = match self.phase {
+            Phase::Offer { owed: false } => return None,
+            Phase::Offer { owed: true } => {
+                self.phase = Phase::Offer { owed: false };
+                self.tally.retransmits += u64::from(self.offers > 0);
+                Transmit::Oack
+            }
+            Phase::Data => {
+                let run = Run { first: self.sent + 1, last: self.blocks.min(self.acked + u64::from(self.window)) };
+                if run.last < run.first {
+                    return None;
+                }
+                self.run = run;
+                self.sent = run.last;
+                Transmit::Blocks(self.blocks(run))
+            }
+        };
+        self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
+        self.deadline = now + self.interval();
+        Some(transmit)
+    }
+
+    /// Of the blocks just given by [`Self::poll_transmit`], only the first `blocks` left; the rest is owed, and nothing
+    /// more is given until [`Self::resume`].
+    pub fn unsent(&mut self, now: Tick, blocks: u32) {
+        let last = self.run.first - 1 + u64::from(blocks);
+        self.run.last = self.run.last.min(last);
+        self.sent = self.sent.min(last).max(self.acked);
+        self.parked = true;
+        self.deadline = now + PARKED_MAX;
+    }
+
+    /// The content is within reach again.
+    pub fn resume(&mut self) {
+        self.parked = false;
+    }
+
+    /// When [`Self::handle_timeout`] is due; `Tick::MAX` = no timer.
+    pub fn deadline(&self) -> Tick {
+        self.deadline
+    }
+
+    /// The client has acknowledged something, so its address isn't forged.
+    pub fn confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// Every block has left at least once.
+    pub fn sent_whole(&self) -> bool {
+        self.highest() == self.blocks
+    }
+
+    /// First retransmission interval.
+    pub fn rto(&self) -> Tick {
+        self.rto
+    }
+
+    pub fn tally(&mut self) -> Tally {
+        self.enter_run();
+        self.tally
+    }
+
+    /// Block `n` and all before it have arrived.
+    fn advance(&mut self, n: u64) -> Acked {
+        // An ACK inside the window says that the next block is missing: begin anew there, once (T-34, T-37).
+        self.gap_answered = n < self.sent;
+        self.acked = n;
+        self.sent = n;
+        self.confirm();
+        if n == self.blocks {
+            self.deadline = NEVER;
+            return Acked::Done;
+        }
+        Acked::Moved
+    }
+
+    /// The last ACK once more: with a window it may say that the next block was lost.
+    fn handle_gap(&mut self, now: Tick) -> Acked {
+        // Lockstep: answering would double every packet from here on (T-27).
+        if self.window == 1 || self.gap_answered || self.sent == self.acked {
+            return Acked::Nothing;
+        }
+        self.gap_answered = true;
+        // If we sent the acknowledged block twice, this may be its echo: EDK2 acknowledges every block that it did not
+        // expect. Begun anew at once, every window from here on would go out twice. So wait for what comes.
+        let echo = if self.acked == 0 { self.offers > 1 } else { self.acked <= self.repeated };
+        if echo {
+            self.deadline = self.deadline.min(now + ECHO_GRACE);
+            return Acked::Nothing;
+        }
+        self.rewind();
+        Acked::Moved
+    }
+
+    /// Everything after the last ACK is to be sent again (T-36).
+    fn rewind(&mut self) {
+        self.enter_run();
+        match &mut self.phase {
+            Phase::Offer { owed } => *owed = true,
+            Phase::Data => self.sent = self.acked,
+        }
+    }
+
+    fn confirm(&mut self) {
+        self.confirmed = true;
+        self.tries = 0;
+    }
+
+    /// Books the last run; from here on it can't be cut.
+    fn enter_run(&mut self) {
+        let run = std::mem::replace(&mut self.run, NO_RUN);
+        if run.last < run.first {
+            return;
+        }
+        let bytes = self.bytes(run);
+        self.tally.bytes_sent += bytes.end - bytes.start;
+        let again = run.last.min(self.highest);
+        if again >= run.first {
+            self.tally.retransmits += again - run.first + 1;
+            self.repeated = self.repeated.max(again);
+        }
+        self.highest = self.highest.max(run.last);
+    }
+
+    fn highest(&self) -> u64 {
+        self.highest.max(self.run.last)
+    }
+
+    fn blocks(&self, run: Run) -> Blocks {
+        Blocks {
+            first: wire(run.first),
+            // A run is no longer than a window, which is 16-bit.
+            blocks: u32::try_from(run.last - run.first + 1).unwrap_or(u32::MAX),
+            block_size: self.block_size,
+            bytes: self.bytes(run),
+            last: run.last == self.blocks,
+        }
+    }
+
+    fn bytes(&self, run: Run) -> Range<u64> {
+        let size = u64::from(self.block_size);
+        (run.first - 1) * size..self.len.min(run.last * size)
+    }
+
+    /// Time until the next repeat: doubled by every timeout, spread by jitter (T-41).
+    fn interval(&mut self) -> Tick {
+        // Before the first ACK the client's own timeout may not bind a session for minutes (T-64).
+        let cap = if self.confirmed { self.rto.max(RTO_MAX) } else { RTO_MAX };
+        let interval = (self.rto << self.tries.min(TRIES_MAX)).min(cap);
+        let spread = interval * RTO_JITTER_PERCENT / 100;
+        interval - spread + self.random.below(2 * spread + 1)
+    }
+}
+
+/// A block's number on the wire: after 65535 comes 0 (T-24).
+fn wire(block: u64) -> u16 {
+    (block & 0xffff) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+    use super::super::limits::MILLISECOND;
+    use super::*;
+
+    fn terms(block_size: u16, window: u16) -> Terms {
+        Terms { block_size, window, timeout_s: None, acknowledged: true }
+    }
+
+    /// A transfer whose options are settled, before its first block.
+    fn begun(block_size: u16, window: u16, len: u64) -> Transfer {
+        let mut transfer = Transfer::new(&terms(block_size, window), len, 7);
+        assert_eq!(transfer.poll_transmit(0), Some(Transmit::Oack));
+        assert_eq!(transfer.handle_ack(0, 0), Acked::Moved);
+        transfer
+    }
+
+    /// The next run, as (first number on the wire, count).
+    fn run(transfer: &mut Transfer, now: Tick) -> Option<(u16, u32)> {
+        match transfer.poll_transmit(now)? {
+            Transmit::Blocks(blocks) => Some((blocks.first, blocks.blocks)),
+            Transmit::Oack => panic!("an OACK"),
+        }
+    }
+
+    /// Acknowledges whole windows until `block` is the last one acknowledged.
+    fn skip_to(transfer: &mut Transfer, block: u64) {
+        while transfer.acked < block {
+            transfer.poll_transmit(0).unwrap();
+            assert_eq!(transfer.handle_ack(0, wire(transfer.sent.min(block))), Acked::Moved);
+        }
+    }
+
+    /// Fires the timer and returns the time that passed.
+    fn fire(transfer: &mut Transfer, now: &mut Tick) -> (Timeout, Tick) {
+        let before = std::mem::replace(now, transfer.deadline());
+        (transfer.handle_timeout(*now), *now - before)
+    }
+
+    #[test]
+    fn t16_no_data_leaves_before_ack_0() {
+        let mut transfer = Transfer::new(&terms(512, 4), 5000, 1);
+        assert_eq!(transfer.poll_transmit(0), Some(Transmit::Oack));
+        assert_eq!(transfer.poll_transmit(0), None);
+        assert_eq!(transfer.handle_ack(0, 1), Acked::Nothing);
+        assert_eq!(transfer.poll_transmit(0), None);
+        assert_eq!(transfer.handle_ack(0, 0), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((1, 4)));
+    }
+
+    #[test]
+    fn t21_the_clients_timeout_is_the_base_interval() {
+        let asked = Terms { timeout_s: Some(5), ..terms(512, 1) };
+        let mut transfer = Transfer::new(&asked, 5000, 1);
+        transfer.poll_transmit(0);
+        assert!((4500 * MILLISECOND..=5500 * MILLISECOND).contains(&transfer.deadline()), "{}", transfer.deadline());
+        let long = Terms { timeout_s: Some(100), ..asked };
+        let mut transfer = Transfer::new(&long, 5000, 1);
+        transfer.poll_transmit(0);
+        transfer.handle_ack(0, 0);
+        transfer.poll_transmit(0);
+        assert!((90 * SECOND..=110 * SECOND).contains(&transfer.deadline()), "{}", transfer.deadline());
+    }
+
+    #[test]
+    fn t24_after_65535_comes_0() {
+        let mut transfer = begun(512, 1, 70_000 * 512);
+        skip_to(&mut transfer, 65534);
+        for number in [65535, 0, 1] {
+            assert_eq!(run(&mut transfer, 0), Some((number, 1)));
+            assert_eq!(transfer.handle_ack(0, number), Acked::Moved);
+        }
+    }
+
+    #[test]
+    fn t25_positions_pass_65535_blocks_and_4_gib() {
+        for (block_size, len) in [(512, 40 << 20), (1468, 1468 * 65537 + 1), (1468, (5 << 30) + 3), (65464, 1 << 40)] {
+            let mut transfer = begun(block_size, 32, len);
+            let mut expected = 0;
+            loop {
+                let Some(Transmit::Blocks(blocks)) = transfer.poll_transmit(0) else { panic!("nothing to send") };
+                assert_eq!(blocks.bytes.start, expected);
+                expected = blocks.bytes.end;
+                if transfer.handle_ack(0, wire(transfer.sent)) == Acked::Done {
+                    assert!(blocks.last);
+                    break;
+                }
+            }
+            assert_eq!(expected, len);
+            assert_eq!(transfer.tally(), Tally { bytes_sent: len, retransmits: 0 });
+        }
+    }
+
+    #[test]
+    fn t26_an_exact_multiple_ends_with_an_empty_block() {
+        for (len, blocks, octets) in [(0, 1, 0), (1, 1, 1), (511, 1, 511), (512, 2, 0), (1024, 3, 0), (1025, 3, 1)] {
+            let mut transfer = begun(512, 8, len);
+            let Some(Transmit::Blocks(sent)) = transfer.poll_transmit(0) else { panic!() };
+            assert_eq!((sent.blocks, sent.bytes, sent.last), (blocks, 0..len, true));
+            assert_eq!(len - u64::from(blocks - 1) * 512, octets);
+            assert_eq!(transfer.handle_ack(0, blocks as u16), Acked::Done);
+        }
+    }
+
+    #[test]
+    fn t27_a_duplicate_ack_in_lockstep_sends_nothing() {
+        let mut transfer = begun(512, 1, 10_000);
+        let mut sent = 0;
+        loop {
+            assert_eq!(run(&mut transfer, 0), Some((sent + 1, 1)));
+            for _ in 0..3 {
+                assert_eq!(transfer.handle_ack(0, sent), Acked::Nothing);
+                assert_eq!(transfer.poll_transmit(0), None);
+            }
+            sent += 1;
+            if transfer.handle_ack(0, sent) == Acked::Done {
+                break;
+            }
+        }
+        assert_eq!(u64::from(sent), 10_000 / 512 + 1);
+        assert_eq!(transfer.tally().retransmits, 0);
+    }
+
+    #[test]
+    fn t28_acks_ahead_or_far_behind_are_ignored() {
+        let mut transfer = begun(512, 4, 1 << 20);
+        skip_to(&mut transfer, 100);
+        assert_eq!(run(&mut transfer, 0), Some((101, 4)));
+        for block in [105, 106, 32000, 99, 50, 0, 40000, 65535] {
+            assert_eq!(transfer.handle_ack(0, block), Acked::Nothing, "{block}");
+            assert_eq!(transfer.poll_transmit(0), None);
+        }
+        assert_eq!(transfer.handle_ack(0, 104), Acked::Moved);
+    }
+
+    #[test]
+    fn t29_the_last_ack_ends_it_and_its_absence_is_no_failure() {
+        let mut transfer = begun(512, 1, 600);
+        run(&mut transfer, 0);
+        transfer.handle_ack(0, 1);
+        run(&mut transfer, 0);
+        let mut now = 0;
+        let end = loop {
+            match fire(&mut transfer, &mut now).0 {
+                Timeout::Again => run(&mut transfer, now),
+                end => break end,
+            };
+        };
+        assert_eq!(end, Timeout::LastAckMissing);
+        let mut transfer = begun(512, 1, 600);
+        run(&mut transfer, 0);
+        transfer.handle_ack(0, 1);
+        run(&mut transfer, 0);
+        assert_eq!(transfer.handle_ack(0, 2), Acked::Done);
+        assert_eq!(transfer.deadline(), NEVER);
+    }
+
+    #[test]
+    fn t33_no_more_than_a_window_is_in_flight() {
+        let mut transfer = begun(1000, 16, 40_000);
+        assert_eq!(run(&mut transfer, 0), Some((1, 16)));
+        assert_eq!(transfer.poll_transmit(0), None);
+        assert_eq!(transfer.handle_ack(0, 16), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((17, 16)));
+        assert_eq!(transfer.handle_ack(0, 32), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((33, 9)), "the last window is shorter");
+    }
+
+    #[test]
+    fn t34_an_ack_inside_the_window_begins_a_full_one_after_it() {
+        let mut transfer = begun(512, 8, 1 << 20);
+        assert_eq!(run(&mut transfer, 0), Some((1, 8)));
+        assert_eq!(transfer.handle_ack(0, 3), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((4, 8)));
+        assert_eq!(transfer.tally().retransmits, 5);
+        // The whole of the first window did arrive, and its ACK comes late: everything up to the highest counts.
+        assert_eq!(transfer.handle_ack(0, 11), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((12, 8)));
+    }
+
+    #[test]
+    fn t35_a_gap_is_answered_once_however_often_it_is_told() {
+        let mut transfer = begun(512, 4, 1 << 20);
+        run(&mut transfer, 0);
+        transfer.handle_ack(0, 4);
+        assert_eq!(run(&mut transfer, 0), Some((5, 4)));
+        // Block 5 is lost; EDK2 answers 6, 7 and 8 with ACK 4 each.
+        assert_eq!(transfer.handle_ack(0, 4), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((5, 4)));
+        assert_eq!(transfer.handle_ack(0, 4), Acked::Nothing);
+        assert_eq!(transfer.handle_ack(0, 4), Acked::Nothing);
+        // A gap inside the window: the first ACK restarts, its copies do not.
+        assert_eq!(transfer.handle_ack(0, 6), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((7, 4)));
+        assert_eq!(transfer.handle_ack(0, 6), Acked::Nothing);
+        // After the timer the same ACK counts again, soon if it may be an echo.
+        let now = transfer.deadline();
+        assert_eq!(transfer.handle_timeout(now), Timeout::Again);
+        assert_eq!(run(&mut transfer, now), Some((7, 4)));
+        transfer.handle_ack(now, 6);
+        assert!(transfer.deadline() <= now + ECHO_GRACE);
+    }
+
+    #[test]
+    fn t35_echoes_of_repeated_blocks_do_not_double_the_traffic() {
+        let mut transfer = begun(512, 4, 1 << 20);
+        run(&mut transfer, 0);
+        // The ACK of the first window is late: the timer sends the window again.
+        let now = transfer.deadline();
+        assert_eq!(transfer.handle_timeout(now), Timeout::Again);
+        assert_eq!(run(&mut transfer, now), Some((1, 4)));
+        assert_eq!(transfer.handle_ack(now, 4), Acked::Moved);
+        assert_eq!(run(&mut transfer, now), Some((5, 4)));
+        // EDK2 answers the four repeats with four more ACK 4. Nothing is lost, so nothing is sent.
+        for _ in 0..4 {
+            assert_eq!(transfer.handle_ack(now, 4), Acked::Nothing);
+        }
+        assert_eq!(transfer.poll_transmit(now), None);
+        assert_eq!(transfer.handle_ack(now, 8), Acked::Moved);
+    }
+
+    #[test]
+    fn t36_a_timeout_sends_from_the_last_ack_on() {
+        let mut transfer = begun(512, 4, 1 << 20);
+        run(&mut transfer, 0);
+        transfer.handle_ack(0, 2);
+        run(&mut transfer, 0);
+        assert_eq!(transfer.handle_timeout(transfer.deadline() - 1), Timeout::Early);
+        let now = transfer.deadline();
+        assert_eq!(transfer.handle_timeout(now), Timeout::Again);
+        assert_eq!(run(&mut transfer, now), Some((3, 4)));
+    }
+
+    #[test]
+    fn t37_a_restarted_window_is_counted_from_the_ack() {
+        let mut transfer = begun(512, 4, 1 << 20);
+        run(&mut transfer, 0);
+        transfer.handle_ack(0, 3);
+        assert_eq!(run(&mut transfer, 0), Some((4, 4)), "4..=7, not 4 alone to fill the old window");
+        assert_eq!(transfer.handle_ack(0, 7), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((8, 4)));
+    }
+
+    #[test]
+    fn t38_a_window_over_the_rollover_survives_a_loss_at_each_place() {
+        for lost in [65534u64, 65535, 65536, 65537] {
+            let mut transfer = begun(512, 8, 66_000 * 512);
+            skip_to(&mut transfer, 65530);
+            assert_eq!(run(&mut transfer, 0), Some((65531, 8)));
+            assert_eq!(transfer.handle_ack(0, wire(lost - 1)), Acked::Moved);
+            assert_eq!(run(&mut transfer, 0), Some((wire(lost), 8)));
+            assert_eq!(transfer.handle_ack(0, wire(lost + 7)), Acked::Moved);
+            assert_eq!(transfer.acked, lost + 7);
+        }
+    }
+
+    #[test]
+    fn t39_without_a_gap_ack_the_timer_recovers() {
+        let mut transfer = begun(512, 16, 1 << 26);
+        skip_to(&mut transfer, 32768);
+        assert_eq!(run(&mut transfer, 0), Some((32769, 16)));
+        let now = transfer.deadline();
+        assert!(now <= SECOND + SECOND / 10, "the client's own timer is 5 s");
+        assert_eq!(transfer.handle_timeout(now), Timeout::Again);
+        assert_eq!(run(&mut transfer, now), Some((32769, 16)));
+    }
+
+    #[test]
+    fn t41_intervals_double_to_8_s_with_jitter_and_progress_resets_them() {
+        let mut transfer = begun(512, 1, 1 << 20);
+        let mut now = 0;
+        let mut spread = std::collections::BTreeSet::new();
+        for round in 0..2 {
+            run(&mut transfer, now);
+            for seconds in [1, 2, 4, 8, 8] {
+                let (timeout, waited) = fire(&mut transfer, &mut now);
+                assert_eq!(timeout, Timeout::Again);
+                let expected = seconds * SECOND;
+                assert!((expected * 9 / 10..=expected * 11 / 10).contains(&waited), "{waited} for {seconds} s");
+                spread.insert(waited * 1000 / expected);
+                run(&mut transfer, now);
+            }
+            assert_eq!(transfer.handle_ack(now, round + 1), Acked::Moved);
+        }
+        assert!(spread.len() > 5, "jitter spreads: {spread:?}");
+    }
+
+    #[test]
+    fn t42_seven_tries_without_progress_are_enough() {
+        let mut transfer = begun(512, 1, 1 << 20);
+        let (mut now, mut transmissions) = (0, 0);
+        loop {
+            transmissions += u32::from(transfer.poll_transmit(now).is_some());
+            match fire(&mut transfer, &mut now).0 {
+                Timeout::Again => (),
+                end => break assert_eq!(end, Timeout::GaveUp),
+            }
+        }
+        assert_eq!(transmissions, 7);
+        assert!((30 * SECOND..45 * SECOND).contains(&now), "{now}");
+    }
+
+    #[test]
+    fn t64_five_transmissions_at_most_before_the_first_ack() {
+        for acknowledged in [true, false] {
+            let unanswered = Terms { acknowledged, window: 1, ..terms(512, 1) };
+            let mut transfer = Transfer::new(&unanswered, 1 << 20, 3);
+            let (mut now, mut transmissions, mut octets) = (0, 0, 0);
+            loop {
+                if let Some(transmit) = transfer.poll_transmit(now) {
+                    transmissions += 1;
+                    if let Transmit::Blocks(blocks) = transmit {
+                        assert_eq!(blocks.blocks, 1);
+                        octets += 4 + blocks.bytes.end - blocks.bytes.start;
+                    }
+                }
+                // Repeated requests draw on the same five.
+                transfer.handle_repeated_request();
+                if fire(&mut transfer, &mut now).0 == Timeout::GaveUp {
+                    break;
+                }
+            }
+            assert!(transmissions <= 5, "{transmissions}");
+            assert!(octets <= 5 * 516);
+        }
+    }
+
+    #[test]
+    fn unsent_blocks_are_owed_and_leave_after_resume() {
+        let mut transfer = begun(512, 8, 1 << 20);
+        assert_eq!(run(&mut transfer, 0), Some((1, 8)));
+        transfer.unsent(0, 3);
+        assert_eq!(transfer.poll_transmit(0), None);
+        assert_eq!(transfer.handle_ack(0, 5), Acked::Nothing, "block 5 has never left");
+        transfer.resume();
+        assert_eq!(run(&mut transfer, 0), Some((4, 5)));
+        assert_eq!(transfer.tally(), Tally { bytes_sent: 8 * 512, retransmits: 0 });
+        transfer.unsent(0, 0);
+        assert_eq!(transfer.handle_timeout(PARKED_MAX), Timeout::Stalled);
+    }
+}

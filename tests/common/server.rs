@@ -1,0 +1,114 @@
+//! The server under test: `ringboot serve` in a test's namespace, from READY to its exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use super::Scratch;
+use super::net::{BRIDGE, Net, SERVER};
+use super::process::Process;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ringboot");
+/// From start to READY, on a machine whose cores are busy.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// From SIGTERM to exit.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running server; killed when dropped without `stop`.
+pub struct Server {
+    process: Process,
+}
+
+impl Server {
+    /// Writes the configuration beside the root and serves it; returns when every socket answers.
+    pub fn start(net: &Net, scratch: &Scratch, configuration: &str) -> Self {
+        let file = scratch.path().join("ringboot.toml");
+        std::fs::write(&file, configuration).expect("the configuration file");
+        let mut command = net.command(BINARY);
+        command.args(["serve", "--config"]).arg(&file);
+        let server = Self { process: Process::start(command) };
+        server.wait_ready();
+        server
+    }
+
+    /// Serves a directory over TFTP and HTTP without configuration and without DHCP.
+    pub fn start_root(net: &Net, root: &Path) -> Self {
+        let mut command = net.command(BINARY);
+        command.args(["serve", "--root"]).arg(root);
+        let server = Self { process: Process::start(command) };
+        server.wait_ready();
+        server
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The first log line that contains `pattern`; fails the test where none comes.
+    pub fn wait_log(&self, pattern: &str, limit: Duration) -> String {
+        self.process.stderr.wait_line(pattern, limit)
+    }
+
+    /// All that it logged.
+    pub fn log(&self) -> String {
+        self.process.stderr.text()
+    }
+
+    /// SIGTERM; fails the test unless the server drains and exits with 0.
+    pub fn stop(mut self) {
+        let status = self.process.stop(STOP_LIMIT);
+        assert!(status.success(), "{status} after SIGTERM:\n{}", self.log());
+    }
+
+    /// SIGKILL, as a power cut for the process; returns when it is gone.
+    pub fn kill(mut self) -> ExitStatus {
+        self.process.signal("KILL");
+        self.process.wait(STOP_LIMIT).expect("SIGKILL ends any process")
+    }
+
+    fn wait_ready(&self) {
+        let ready = |text: &String| text.lines().any(|line| line.starts_with("READY")).then_some(());
+        if let Err(missing) = self.process.stdout.wait_for(READY_LIMIT, ready) {
+            panic!("{missing:?}: no READY line from the server:\n{}{}", self.process.stdout.text(), self.log());
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the end of the server's log:\n{}", self.process.stderr.tail(60));
+        }
+    }
+}
+
+/// The directory that is served.
+pub fn root(scratch: &Scratch) -> PathBuf {
+    let root = scratch.path().join("root");
+    std::fs::create_dir_all(&root).expect("a root directory");
+    root
+}
+
+/// The classic set-up's network as a configuration. It ends inside the subnet's table: what a test appends is more keys
+/// of that subnet, then tables of its own.
+pub fn configuration(scratch: &Scratch) -> String {
+    format!(
+        r#"root = "{root}"
+state = "{state}"
+
+[server]
+interfaces = ["{BRIDGE}"]
+
+[[dhcp.subnet]]
+subnet = "192.168.4.0/24"
+interface = "{BRIDGE}"
+mode = "server"
+pools = ["192.168.4.10-192.168.4.100"]
+routers = ["192.168.4.1"]
+domain-name = "example.test"
+domain-name-servers = ["{SERVER}"]
+"#,
+        root = root(scratch).display(),
+        state = scratch.path().join("state").display(),
+    )
+}
