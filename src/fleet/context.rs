@@ -21,10 +21,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(tftp: SocketAddrV4, contents: Contents,
-        pace: Pace,
-        progress: Arc<Progress>,
-    ) -> Self {
+    pub(super) fn new(tftp: SocketAddrV4, contents: Contents, pace: Pace, progress: Arc<Progress>) -> Self {
         let scratch = RefCell::new(vec![0; READ_OCTETS].into_boxed_slice());
         Self { tftp, contents, pace, progress, scratch }
     }
