@@ -2,8 +2,10 @@
 
 use std::io;
 
+use crate::tftp::client::Disagreement;
+
 /// The end of one machine's boot. Failures of one cause are counted together, so a cause has no address or number of its own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     #[error("no DHCP answer")]
     DhcpSilent,
@@ -17,8 +19,8 @@ pub enum Failure {
     TftpMissing(String),
     #[error("TFTP: refused {0} with error {1}")]
     TftpRefused(String, u16),
-    #[error("TFTP: options granted for {0} that were not asked for")]
-    TftpOptions(String),
+    #[error("TFTP: the server broke a rule with {0}: {1:?}")]
+    TftpDisagreed(String, Disagreement),
     #[error("HTTP: no answer for {0}")]
     HttpSilent(String),
     #[error("HTTP: status {1} for {0}")]

@@ -278,6 +278,15 @@ impl Head {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::thread::{JoinHandle, spawn};
+    use std::time::Duration;
+
+    use super::super::content::{Content, Contents};
+    use super::super::pace::Pace;
+    use super::super::url::Scheme;
     use super::*;
 
     #[test]
@@ -308,5 +317,68 @@ mod tests {
         {
             assert_eq!(Head::parse(wrong, Agent::Ipxe), None);
         }
+    }
+
+    /// Answers connection after connection with these bytes and closes each; gives the requests.
+    fn server(answers: Vec<Vec<u8>>) -> (SocketAddrV4, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = spawn(move || {
+            let answer_one = |answer: Vec<u8>| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut octet = [0];
+                    stream.read_exact(&mut octet).unwrap();
+                    request.extend_from_slice(&octet);
+                }
+                stream.write_all(&answer).unwrap();
+                String::from_utf8(request).unwrap()
+            };
+            answers.into_iter().map(answer_one).collect()
+        });
+        (SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), requests)
+    }
+
+    fn fetch(server: SocketAddrV4, content: &Content) -> (Result<Vec<u8>, Failure>, u64) {
+        let mut contents = Contents::default();
+        contents.insert("initrd", content.clone());
+        let pace = Pace { haste: 1000, patience: Duration::from_secs(5) };
+        let context = Context::new(server, contents, pace, Arc::default());
+        let url = Url { scheme: Scheme::Http, server, path: "/initrd".to_owned() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let fetched = runtime.block_on(Http::new(&context, Agent::Ipxe, Ipv4Addr::LOCALHOST).fetch(&url, false));
+        (fetched, context.progress.retries())
+    }
+
+    #[test]
+    fn h16_h20_a_transfer_goes_on_where_its_connection_broke() {
+        let content = Content::Generated { seed: 3, octets: 100_000 };
+        let mut file = Vec::new();
+        content.write_to(&mut file).unwrap();
+        let head =
+            |status: &str, more: &str| format!("HTTP/1.1 {status}\r\nETag: \"a\"\r\n{more}\r\n\r\n").into_bytes();
+        let first = [head("200 OK", "Content-Length: 100000"), file[..60_000].to_vec()].concat();
+        let range = "Content-Length: 40000\r\nContent-Range: bytes 60000-99999/100000";
+        let second = [head("206 Partial Content", range), file[60_000..].to_vec()].concat();
+        let (address, requests) = server(vec![first, second]);
+        assert_eq!(fetch(address, &content), (Ok(vec![]), 1));
+        assert!(requests.join().unwrap()[1].contains("Range: bytes=60000-\r\nIf-Match: \"a\"\r\n"));
+    }
+
+    #[test]
+    fn h12_another_version_of_the_file_is_seen_and_not_mixed_in() {
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        let mut other = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+        Content::Generated { seed: 4, octets: 1000 }.write_to(&mut other).unwrap();
+        let (address, _requests) = server(vec![other]);
+        assert_eq!(fetch(address, &content).0, Err(Failure::WrongContent("/initrd".to_owned())));
+    }
+
+    #[test]
+    fn h30_a_missing_file_ends_the_boot_at_once() {
+        let (address, _requests) = server(vec![b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()]);
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        assert_eq!(fetch(address, &content).0, Err(Failure::HttpStatus("/initrd".to_owned(), 404)));
     }
 }

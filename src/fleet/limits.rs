@@ -43,12 +43,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Chained scripts (`chain`, `CONFIG`) that a machine follows: a loop of menus must end.
 pub const CHAINED_SCRIPTS_MAX: u32 = 4;
 
-/// A loader's first pause before it repeats itself: iPXE 0.25 s, GRUB 0.4 s, EDK2 4 s (T-44).
-pub const TFTP_PAUSE_FIRST: Duration = Duration::from_millis(500);
-/// The pauses double up to this (T-44: iPXE 10 s).
-pub const TFTP_PAUSE_MAX: Duration = Duration::from_secs(8);
-/// Repetitions without an answer before a transfer is begun again (EDK2: 6).
-pub const TFTP_TRIES_MAX: u32 = 5;
+/// A transfer that has brought nothing for so long is begun again, as a person at the console would do: PXELINUX by itself
+/// waits for minutes.
+pub const TFTP_SILENCE_MAX: Duration = Duration::from_secs(16);
+/// Datagrams handled before the answers to them are sent; the client's queue holds more answers than this.
+pub const TFTP_DATAGRAMS_PER_TURN: usize = 16;
 
 /// How long a private server may take until it says READY.
 pub const READY_WAIT: Duration = Duration::from_secs(30);

@@ -11,10 +11,11 @@ use super::http::{Agent, Http};
 use super::limits::CHAINED_SCRIPTS_MAX;
 use super::menu::{self, Choice, Ipxe};
 use super::relay::{Port, Relay, Xids};
-use super::tftp::{Fetched, Loader, Tftp};
+use super::tftp::{Fetched, Tftp};
 use super::url::{Scheme, Url};
 use super::{Lease, Model};
 use crate::observe::events::Stage;
+use crate::tftp::client::Behaviour;
 
 /// A machine before it is switched on.
 #[derive(Debug)]
@@ -68,43 +69,44 @@ impl Machine {
 
     /// ROM, lpxelinux, its modules, its search for a configuration with all the misses that belong to it (B-1).
     async fn pxelinux(&self, address: Ipv4Addr, loader: &str, steps: &mut Steps<'_>) -> Result<(), Failure> {
-        let tftp = Tftp::new(&self.context, address);
+        let tftp = self.tftp(address);
+        let (rom, pxelinux) = (Behaviour::ipxe(), Behaviour::pxelinux());
         let folder = folder(loader);
-        must(&tftp, Loader::Rom, loader).await?;
-        must(&tftp, Loader::Pxelinux, &format!("{folder}ldlinux.c32")).await?;
+        must(&tftp, &rom, loader).await?;
+        must(&tftp, &pxelinux, &format!("{folder}ldlinux.c32")).await?;
         steps.done(Stage::Loader);
-        let text = self.search(&tftp, Loader::Pxelinux, self.pxelinux_names(&folder, address)).await?;
+        let text = self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         let read = menu::pxelinux(&text, &self.pick);
         if let Some(program) = &read.program {
             // The menu program, its libraries, and the configuration once more.
             for name in [program.as_str(), "libcom32.c32", "libutil.c32"] {
-                must(&tftp, Loader::Pxelinux, &under(&folder, name)).await?;
+                must(&tftp, &pxelinux, &under(&folder, name)).await?;
             }
-            self.search(&tftp, Loader::Pxelinux, self.pxelinux_names(&folder, address)).await?;
+            self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         }
         steps.done(Stage::Menu);
         let choice = read.choice.ok_or_else(|| Failure::NoEntry(self.pick.to_string()))?;
         let Port { mac, uuid, .. } = self.port;
         let mut http = Http::new(&self.context, Agent::Syslinux { mac, uuid }, address);
         let place = |name: &str| Place::of(name, &folder);
-        self.images(choice, place, &tftp, Loader::Pxelinux, &mut http, steps).await
+        self.images(choice, place, &tftp, &pxelinux, &mut http, steps).await
     }
 
     /// OVMF's size probe and fetch, shim's misses and its fetch of GRUB, GRUB's lists and its search for a configuration.
     async fn shim_and_grub(&self, address: Ipv4Addr, loader: &str, steps: &mut Steps<'_>) -> Result<(), Failure> {
-        let tftp = Tftp::new(&self.context, address);
+        let tftp = self.tftp(address);
+        let (edk2, shim, grub) = (Behaviour::edk2(), Behaviour::shim(), Behaviour::grub());
         let folder = folder(loader);
-        must(&tftp, Loader::Edk2Probe, loader).await?;
-        must(&tftp, Loader::Edk2, loader).await?;
+        must(&tftp, &edk2, loader).await?;
         for name in ["revocations_sku.efi", "revocations_sbat.efi", "shim_certificate_0.efi"] {
-            tftp.fetch(Loader::Shim, &format!("{folder}{name}"), false).await?;
+            tftp.fetch(&shim, &format!("{folder}{name}"), false).await?;
         }
-        must(&tftp, Loader::Shim, &format!("{folder}grubx64.efi")).await?;
+        must(&tftp, &shim, &format!("{folder}grubx64.efi")).await?;
         steps.done(Stage::Loader);
         for list in ["command.lst", "fs.lst", "crypto.lst", "terminal.lst"] {
-            tftp.fetch(Loader::Grub, &format!("/{folder}grub/x86_64-efi/{list}"), false).await?;
+            tftp.fetch(&grub, &format!("/{folder}grub/x86_64-efi/{list}"), false).await?;
         }
-        let text = self.search(&tftp, Loader::Grub, self.grub_names(&folder, address)).await?;
+        let text = self.search(&tftp, &grub, self.grub_names(&folder, address)).await?;
         let server = self.context.tftp.ip().to_string();
         let root = format!("tftp,{server}");
         let known = [
@@ -116,12 +118,13 @@ impl Machine {
         let choice = menu::grub(&text, &self.pick, &known).ok_or_else(|| Failure::NoEntry(self.pick.to_string()))?;
         steps.done(Stage::Menu);
         let mut http = Http::new(&self.context, Agent::Grub, address);
-        self.images(choice, Place::of_grub, &tftp, Loader::Grub, &mut http, steps).await
+        self.images(choice, Place::of_grub, &tftp, &grub, &mut http, steps).await
     }
 
     /// The script that DHCP named, the scripts it leads to, and what the last one boots.
     async fn ipxe(&self, address: Ipv4Addr, script: &str, steps: &mut Steps<'_>) -> Result<(), Failure> {
-        let tftp = Tftp::new(&self.context, address);
+        let tftp = self.tftp(address);
+        let rom = Behaviour::ipxe();
         let mut http = Http::new(&self.context, Agent::Ipxe, address);
         let Port { mac, uuid, .. } = self.port;
         let (mac, dashed, uuid) = (mac.to_string(), mac.dashed(), uuid.to_string());
@@ -139,14 +142,14 @@ impl Machine {
         ];
         let mut at = Url::parse(script).unwrap_or_else(|| tftp_url(&self.context, script));
         for _ in 0..CHAINED_SCRIPTS_MAX {
-            let text = fetch(&tftp, Loader::Rom, &mut http, &at, true).await?;
+            let text = fetch(&tftp, &rom, &mut http, &at, true).await?;
             match menu::ipxe(&String::from_utf8_lossy(&text), &self.pick, &known) {
                 None => return Err(Failure::NoEntry(self.pick.to_string())),
                 Some(Ipxe::Chain(next)) => at = at.join(&next).ok_or(Failure::BadUrl(next))?,
                 Some(Ipxe::Boot(choice)) => {
                     steps.done(Stage::Menu);
                     let place = |name: &str| at.join(name).map(Place::Url);
-                    return self.images(choice, place, &tftp, Loader::Rom, &mut http, steps).await;
+                    return self.images(choice, place, &tftp, &rom, &mut http, steps).await;
                 }
             }
         }
@@ -159,7 +162,7 @@ impl Machine {
         choice: Choice,
         place: impl Fn(&str) -> Option<Place>,
         tftp: &Tftp<'_>,
-        loader: Loader,
+        loader: &Behaviour,
         http: &mut Http<'_>,
         steps: &mut Steps<'_>,
     ) -> Result<(), Failure> {
@@ -174,8 +177,12 @@ impl Machine {
         Ok(())
     }
 
+    fn tftp(&self, address: Ipv4Addr) -> Tftp<'_> {
+        Tftp::new(&self.context, address, u64::from(self.port.circuit))
+    }
+
     /// Asks for one name after the other, as loaders do, until there is a file.
-    async fn search(&self, tftp: &Tftp<'_>, loader: Loader, names: Vec<String>) -> Result<String, Failure> {
+    async fn search(&self, tftp: &Tftp<'_>, loader: &Behaviour, names: Vec<String>) -> Result<String, Failure> {
         for name in names {
             if let Fetched::File(text) = tftp.fetch(loader, &name, true).await? {
                 return Ok(String::from_utf8_lossy(&text).into_owned());
@@ -246,7 +253,7 @@ impl Steps<'_> {
 }
 
 /// Fetches a file that has to be there.
-async fn must(tftp: &Tftp<'_>, loader: Loader, name: &str) -> Result<(), Failure> {
+async fn must(tftp: &Tftp<'_>, loader: &Behaviour, name: &str) -> Result<(), Failure> {
     match tftp.fetch(loader, name, false).await? {
         Fetched::File(_) => Ok(()),
         Fetched::Missing => Err(Failure::TftpMissing(name.to_owned())),
@@ -255,7 +262,7 @@ async fn must(tftp: &Tftp<'_>, loader: Loader, name: &str) -> Result<(), Failure
 
 async fn fetch(
     tftp: &Tftp<'_>,
-    loader: Loader,
+    loader: &Behaviour,
     http: &mut Http<'_>,
     url: &Url,
     keep: bool,

@@ -37,7 +37,11 @@ impl Progress {
     }
 
     pub(super) fn add_retry(&self) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
+        self.add_retries(1);
+    }
+
+    pub(super) fn add_retries(&self, retries: u64) {
+        self.retries.fetch_add(retries, Ordering::Relaxed);
     }
 
     pub(super) fn add_machine(&self, booted: bool) {

@@ -198,3 +198,79 @@ impl Drop for Line<'_> {
         self.relay.waiting.borrow_mut().remove(&(self.port.mac, self.xid));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::UdpSocket as Blocking;
+    use std::thread::spawn;
+
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::super::content::Contents;
+    use super::super::pace::Pace;
+    use super::*;
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 77, 16, 1);
+
+    /// A server that answers each message with the next of these kinds, or not at all.
+    fn server(answers: Vec<Option<u8>>) -> SocketAddrV4 {
+        let socket = Blocking::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        spawn(move || {
+            for answer in answers {
+                let mut packet = [0; 1500];
+                let (octets, from) = socket.recv_from(&mut packet).unwrap();
+                if let Some(kind) = answer {
+                    packet[0] = 2;
+                    packet[16..20].copy_from_slice(&ADDRESS.octets());
+                    packet[242] = kind;
+                    socket.send_to(&packet[..octets], from).unwrap();
+                }
+            }
+        });
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+    }
+
+    fn with_relay<T>(answers: Vec<Option<u8>>, work: impl AsyncFnOnce(&Relay, Port) -> T) -> (T, u64) {
+        let server = server(answers);
+        let pace = Pace { haste: 20, patience: Duration::from_secs(10) };
+        let context = Rc::new(Context::new(server, Contents::default(), pace, std::sync::Arc::default()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let relay = Relay::open(Rc::clone(&context), Ipv4Addr::new(127, 77, 0, 2), 0, server).unwrap();
+            spawn_local(Rc::clone(&relay).listen());
+            let port = Port { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 9 };
+            (work(&relay, port).await, context.progress.retries())
+        })
+    }
+
+    const OFFER: Option<u8> = Some(2);
+    const ACK: Option<u8> = Some(5);
+    const NAK: Option<u8> = Some(6);
+
+    #[test]
+    fn d71_a_lost_message_is_repeated_and_a_nak_leads_back_to_discover() {
+        let answers = vec![None, OFFER, None, NAK, OFFER, ACK];
+        let acquire = async |relay: &Relay, port| relay.acquire(port, Speaker::Ipxe, &mut Xids(1)).await;
+        let (answer, retries) = with_relay(answers, acquire);
+        assert_eq!(answer.unwrap().address, ADDRESS);
+        assert_eq!(retries, 3);
+    }
+
+    #[test]
+    fn d24_a_refused_address_is_no_longer_ours() {
+        let confirm = async |relay: &Relay, port| relay.confirm(port, Speaker::UefiPxe, &mut Xids(1), ADDRESS).await;
+        assert_eq!(with_relay(vec![ACK], confirm).0, Some(ADDRESS));
+        assert_eq!(with_relay(vec![NAK], confirm).0, None);
+    }
+
+    #[test]
+    fn transaction_ids_of_one_seed_differ() {
+        let mut xids = Xids(7);
+        let mut seen: Vec<u32> = (0..1000).map(|_| xids.next()).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 1000);
+    }
+}

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::Lease;
 use super::machine::Outcome;
-use super::{Failure, Lease};
 use crate::observe::events::Stage;
 
 /// The figures of one run.
@@ -27,8 +27,8 @@ pub struct Report {
     pub stages: BTreeMap<Stage, Histogram<u64>>,
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
-    /// Machines that did not boot, by cause.
-    pub failures: BTreeMap<Failure, u32>,
+    /// Machines that did not boot, by cause (the sentence of a [`super::Failure`]).
+    pub failures: BTreeMap<String, u32>,
     /// What each machine was given last.
     pub leases: Vec<Lease>,
 }
@@ -66,7 +66,7 @@ impl Report {
                 self.booted += 1;
                 self.boots.saturating_record(microseconds(outcome.steps.iter().map(|(_, took)| *took).sum()));
             }
-            Err(failure) => *self.failures.entry(failure).or_default() += 1,
+            Err(failure) => *self.failures.entry(failure.to_string()).or_default() += 1,
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
         let steps = vec![(Stage::Dhcp, Duration::from_millis(3)), (Stage::Kernel, Duration::from_secs(2))];
         report.add(Outcome { lease: None, steps, end: Ok(()) });
         for _ in 0..2 {
-            report.add(Outcome { lease: None, steps: vec![], end: Err(Failure::NoMenu) });
+            report.add(Outcome { lease: None, steps: vec![], end: Err(crate::fleet::Failure::NoMenu) });
         }
         report.wall = Duration::from_secs(2);
         report.octets = 4_000_000;
