@@ -77,6 +77,36 @@ pub enum Arch {
     Other(u16),
 }
 
+impl Arch {
+    /// The architecture behind a value of option 93, PXE and HTTP numbers alike.
+    pub fn from_number(number: u16) -> Self {
+        match number {
+            0 | 20 => Self::Bios,
+            6 | 15 => Self::UefiIa32,
+            7 | 9 | 16 | 17 => Self::UefiX64,
+            11 | 19 => Self::UefiArm64,
+            other => Self::Other(other),
+        }
+    }
+
+    /// True where the client is UEFI firmware for which a loader can be configured.
+    pub fn is_uefi(self) -> bool {
+        matches!(self, Self::UefiIa32 | Self::UefiX64 | Self::UefiArm64)
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bios => f.write_str("x86 BIOS"),
+            Self::UefiIa32 => f.write_str("ia32 UEFI"),
+            Self::UefiX64 => f.write_str("x64 UEFI"),
+            Self::UefiArm64 => f.write_str("arm64 UEFI"),
+            Self::Other(number) => write!(f, "architecture {number}"),
+        }
+    }
+}
+
 /// What kind of program asks: the same machine is several of these in one boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -94,11 +124,33 @@ pub enum Role {
     System,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pxe => "PXE firmware",
+            Self::HttpBoot => "HTTP Boot firmware",
+            Self::Ipxe => "iPXE",
+            Self::RaspberryPi => "Raspberry Pi firmware",
+            Self::UBoot => "U-Boot",
+            Self::System => "a system",
+        })
+    }
+}
+
 /// The firmware class: which program, on which architecture (None where the client did not say).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Firmware {
     pub role: Role,
     pub arch: Option<Arch>,
+}
+
+impl fmt::Display for Firmware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.arch {
+            Some(arch) => write!(f, "{} on {arch}", self.role),
+            None => write!(f, "{}", self.role),
+        }
+    }
 }
 
 /// What a core knows of the machine behind a TFTP or HTTP request.
@@ -108,4 +160,26 @@ pub struct Machine {
     pub uuid: Option<Uuid>,
     /// The class it had in its last boot-stage DHCP exchange.
     pub firmware: Option<Firmware>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d72_seven_and_nine_are_both_x64() {
+        for number in [7, 9, 16, 17] {
+            assert_eq!(Arch::from_number(number), Arch::UefiX64);
+        }
+        assert_eq!([0, 20].map(Arch::from_number), [Arch::Bios; 2]);
+        assert_eq!([6, 15].map(Arch::from_number), [Arch::UefiIa32; 2]);
+        assert_eq!([11, 19].map(Arch::from_number), [Arch::UefiArm64; 2]);
+        assert_eq!(Arch::from_number(22), Arch::Other(22), "arm64 U-Boot is not UEFI");
+    }
+
+    #[test]
+    fn d39_uuid_reads_as_the_firmware_shows_it() {
+        let smbios = [0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
+        assert_eq!(Uuid(smbios).to_string(), "00112233-4455-6677-8899-aabbccddeeff");
+    }
 }

@@ -1,5 +1,9 @@
 //! Which loader a firmware class gets, what a requested name means, and why.
 
+use std::net::Ipv4Addr;
+
+use super::machine::{Arch, Firmware, Role};
+
 /// The loader of each firmware class: a path under the root, or (iPXE, HTTP Boot) an `http://` URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BootConfig {
@@ -10,4 +14,198 @@ pub struct BootConfig {
     /// UEFI HTTP Boot: an `http://` URL or a path under the root from which the URL is made.
     pub uefi_http: Option<String>,
     pub ipxe: Option<String>,
+}
+
+/// Where a machine finds us: the host and port in the URLs that we make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub server: Ipv4Addr,
+    pub http_port: u16,
+}
+
+impl Origin {
+    /// `http://192.168.4.150/boot.ipxe`; port 80 is left out. An address, not a name: firmware HTTP passes no DNS on.
+    pub fn url(self, path: &str) -> String {
+        let path = path.trim_start_matches('/');
+        match self.http_port {
+            80 => format!("http://{}/{path}", self.server),
+            port => format!("http://{}:{port}/{path}", self.server),
+        }
+    }
+}
+
+/// What a machine is told to load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The boot file: a TFTP name or a URL. None: no boot file.
+    pub file: Option<String>,
+    /// One clause, such as `loader shimx64.efi because option 93 = 7`.
+    pub reason: String,
+    /// The machine wanted to boot and cannot: the operator should hear of it (D-73).
+    pub missing: bool,
+}
+
+/// The rendered script that iPXE gets unless the configuration names something else.
+pub const IPXE_SCRIPT: &str = "boot.ipxe";
+
+/// The boot file of a firmware class. `evidence` says how the class is known (`option 93 = 7`); `speaks_http` is what
+/// an iPXE said of itself (D-70).
+pub fn choose(firmware: Firmware, evidence: &str, speaks_http: bool, boot: &BootConfig, origin: Origin) -> Choice {
+    match firmware.role {
+        Role::Pxe => by_arch(firmware.arch, evidence, boot),
+        Role::Ipxe => for_ipxe(firmware.arch, evidence, speaks_http, boot, origin),
+        Role::HttpBoot => for_http_boot(firmware.arch, evidence, boot, origin),
+        Role::RaspberryPi => {
+            nothing(format!("no boot file because a Raspberry Pi asks for its own files ({evidence})"))
+        }
+        Role::UBoot => nothing(format!("no boot file because U-Boot looks for pxelinux.cfg itself ({evidence})")),
+        Role::System => nothing("no boot file because the client says nothing of booting".to_owned()),
+    }
+}
+
+fn by_arch(arch: Option<Arch>, evidence: &str, boot: &BootConfig) -> Choice {
+    match configured(arch, boot) {
+        (_, Some(name)) => gives(name.to_owned(), format!("loader {name} because {evidence}")),
+        (Some(key), None) => misses(format!("no boot file because [boot] {key} is not set ({evidence})")),
+        (None, None) => {
+            misses(format!("no boot file because no loader can be configured for this client ({evidence})"))
+        }
+    }
+}
+
+/// iPXE never gets an iPXE: it would load itself for ever (D-69).
+fn for_ipxe(arch: Option<Arch>, evidence: &str, speaks_http: bool, boot: &BootConfig, origin: Origin) -> Choice {
+    if let Some(name) = boot.ipxe.as_deref().filter(|name| !is_ipxe_binary(name)) {
+        return gives(name.to_owned(), format!("{name} because the client is iPXE ({evidence})"));
+    }
+    if let (_, Some(name)) = configured(arch, boot)
+        && !is_ipxe_binary(name)
+    {
+        return gives(name.to_owned(), format!("loader {name} for iPXE because {evidence} and [boot] ipxe is not set"));
+    }
+    if !speaks_http {
+        let reason = format!("{IPXE_SCRIPT} by TFTP because this iPXE says that it has no HTTP ({evidence})");
+        return gives(IPXE_SCRIPT.to_owned(), reason);
+    }
+    gives(origin.url(IPXE_SCRIPT), format!("script {IPXE_SCRIPT} because the client is iPXE ({evidence})"))
+}
+
+/// An absolute `http://` URL or nothing: such firmware must never see a TFTP name (D-66).
+fn for_http_boot(arch: Option<Arch>, evidence: &str, boot: &BootConfig, origin: Origin) -> Choice {
+    if !arch.is_some_and(Arch::is_uefi) {
+        return misses(format!("no boot file because HTTP Boot is for UEFI x64, ia32 and arm64 only ({evidence})"));
+    }
+    let Some(configured) = boot.uefi_http.as_deref() else {
+        return misses(format!("no boot file because [boot] uefi-http is not set ({evidence})"));
+    };
+    let url = if is_url(configured) { configured.to_owned() } else { origin.url(configured) };
+    let reason = format!("{url} because the client is HTTP Boot firmware ({evidence})");
+    gives(url, reason)
+}
+
+/// The configuration key of an architecture and its value.
+fn configured(arch: Option<Arch>, boot: &BootConfig) -> (Option<&'static str>, Option<&str>) {
+    let (key, value) = match arch {
+        Some(Arch::Bios) => ("bios", &boot.bios),
+        Some(Arch::UefiX64) => ("uefi-x64", &boot.uefi_x64),
+        Some(Arch::UefiIa32) => ("uefi-ia32", &boot.uefi_ia32),
+        Some(Arch::UefiArm64) => ("uefi-arm64", &boot.uefi_arm64),
+        Some(Arch::Other(_)) | None => return (None, None),
+    };
+    (Some(key), value.as_deref())
+}
+
+/// True for the file names under which iPXE binaries are built; an `.ipxe` file is a script.
+fn is_ipxe_binary(name: &str) -> bool {
+    let file = name.rsplit(['/', '\\']).next().unwrap_or(name).to_ascii_lowercase();
+    !file.ends_with(".ipxe") && ["ipxe", "undionly", "snponly"].iter().any(|part| file.contains(part))
+}
+
+fn is_url(name: &str) -> bool {
+    name.contains("://")
+}
+
+fn gives(file: String, reason: String) -> Choice {
+    Choice { file: Some(file), reason, missing: false }
+}
+
+fn nothing(reason: String) -> Choice {
+    Choice { file: None, reason, missing: false }
+}
+
+fn misses(reason: String) -> Choice {
+    Choice { file: None, reason, missing: true }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ORIGIN: Origin = Origin { server: Ipv4Addr::new(192, 168, 4, 150), http_port: 80 };
+
+    fn boot() -> BootConfig {
+        BootConfig {
+            bios: Some("pxelinux.0".into()),
+            uefi_x64: Some("shimx64.efi".into()),
+            uefi_http: Some("efi/bootx64.efi".into()),
+            ..BootConfig::default()
+        }
+    }
+
+    fn file(role: Role, arch: Option<Arch>, boot: &BootConfig) -> Option<String> {
+        choose(Firmware { role, arch }, "option 93", true, boot, ORIGIN).file
+    }
+
+    #[test]
+    fn every_class_gets_its_configured_loader() {
+        assert_eq!(file(Role::Pxe, Some(Arch::Bios), &boot()).unwrap(), "pxelinux.0");
+        assert_eq!(file(Role::Pxe, Some(Arch::UefiX64), &boot()).unwrap(), "shimx64.efi");
+        assert_eq!(file(Role::RaspberryPi, Some(Arch::Bios), &boot()), None);
+        assert_eq!(file(Role::UBoot, None, &boot()), None);
+        assert_eq!(file(Role::System, None, &boot()), None);
+    }
+
+    #[test]
+    fn d73_an_architecture_without_loader_gets_none_and_the_operator_hears_why() {
+        let arm64 = Firmware { role: Role::Pxe, arch: Some(Arch::UefiArm64) };
+        let choice = choose(arm64, "option 93 = 11", true, &boot(), ORIGIN);
+        assert_eq!((choice.file, choice.missing), (None, true));
+        assert_eq!(choice.reason, "no boot file because [boot] uefi-arm64 is not set (option 93 = 11)");
+        let riscv = Firmware { role: Role::Pxe, arch: Some(Arch::Other(27)) };
+        assert!(choose(riscv, "option 93 = 27", true, &boot(), ORIGIN).missing);
+    }
+
+    #[test]
+    fn d69_ipxe_never_gets_an_ipxe_binary() {
+        assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &boot()).unwrap(), "pxelinux.0");
+        for binary in ["undionly.kpxe", "boot/ipxe.efi", "SNPONLY.EFI", "ipxe-arm64.efi", "a\\ipxe.pxe"] {
+            let only = BootConfig { bios: Some(binary.into()), ..BootConfig::default() };
+            assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &only).unwrap(), "http://192.168.4.150/boot.ipxe");
+            let wrong = BootConfig { ipxe: Some(binary.into()), ..BootConfig::default() };
+            assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &wrong).unwrap(), "http://192.168.4.150/boot.ipxe");
+        }
+        for script in ["http://h/x.ipxe", "menu.ipxe", "pxelinux.0"] {
+            let set = BootConfig { ipxe: Some(script.into()), ..boot() };
+            assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &set).unwrap(), script);
+        }
+        assert_eq!(file(Role::Ipxe, None, &boot()).unwrap(), "http://192.168.4.150/boot.ipxe");
+    }
+
+    #[test]
+    fn d70_an_ipxe_without_http_gets_the_script_by_tftp() {
+        let ipxe = Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) };
+        assert_eq!(choose(ipxe, "option 175", false, &boot(), ORIGIN).file.unwrap(), "boot.ipxe");
+    }
+
+    #[test]
+    fn d66_http_boot_gets_an_absolute_url_or_nothing() {
+        let http = |boot: &BootConfig| file(Role::HttpBoot, Some(Arch::UefiX64), boot);
+        assert_eq!(http(&boot()).unwrap(), "http://192.168.4.150/efi/bootx64.efi");
+        let url = BootConfig { uefi_http: Some("http://10.0.0.1/a.efi".into()), ..boot() };
+        assert_eq!(http(&url).unwrap(), "http://10.0.0.1/a.efi");
+        assert_eq!(http(&BootConfig { uefi_http: None, ..boot() }), None, "never the TFTP loader");
+        assert_eq!(file(Role::HttpBoot, Some(Arch::Bios), &boot()), None);
+        assert_eq!(Origin { http_port: 8080, ..ORIGIN }.url("/a"), "http://192.168.4.150:8080/a");
+    }
 }

@@ -15,9 +15,8 @@ use signal_hook::iterator::Signals;
 
 use crate::fleet::{Audit, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers};
 
-/// The whole product on this machine: no configuration, no root, nothing left behind
-#[derive(Clone, Debug, clap::Args)]
-pub struct Demo {
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
     /// Machines to switch on, all at once
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
     clients: u32,
@@ -43,27 +42,27 @@ const TICK: Duration = Duration::from_millis(20);
 
 const MIB: u64 = 1 << 20;
 
-/// Runs the demo. Exit code 0 only when every machine booted and no lease was lost or doubled.
-pub fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
+/// Runs the arguments. Exit code 0 only when every machine booted and no lease was lost or doubled.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (sender, news) = channel();
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for Ctrl-C")?;
     let interrupts = sender.clone();
     thread::spawn(move || signals.forever().try_for_each(|_| interrupts.send(News::Interrupt)));
 
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let images = Images { kernel: u64::from(demo.kernel_mib) * MIB, initrd: u64::from(demo.initrd_mib) * MIB };
+    let images = Images { kernel: u64::from(arguments.kernel_mib) * MIB, initrd: u64::from(arguments.initrd_mib) * MIB };
     let seed = u64::from(std::process::id());
     let mut server = PrivateServer::start(&program, images, seed)?;
-    say(&introduction(demo, &server))?;
+    say(&introduction(arguments, &server))?;
 
     let pace = Pace { haste: HASTE, patience: crate::fleet::limits::PATIENCE };
-    let fleet = Arc::new(Fleet::new(server.plan(demo.clients, pace, seed)));
+    let fleet = Arc::new(Fleet::new(server.plan(arguments.clients, pace, seed)));
     let progress = Arc::new(Progress::default());
     let (running, counts) = (Arc::clone(&fleet), Arc::clone(&progress));
     thread::spawn(move || sender.send(News::Booted(running.run(&counts))));
 
-    let octets = u64::from(demo.clients) * (images.kernel + images.initrd);
-    let Some((report, outage)) = watch(&mut server, &progress, demo.clients, octets, &news)? else {
+    let octets = u64::from(arguments.clients) * (images.kernel + images.initrd);
+    let Some((report, outage)) = watch(&mut server, &progress, arguments.clients, octets, &news)? else {
         return Ok(ExitCode::FAILURE);
     };
     let audit = fleet.audit(&report).context("the lease audit")?;
@@ -72,7 +71,7 @@ pub fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
     if report.failed() > 0 {
         say(&format!("\nThe end of the server's log:\n{}", server.log_tail()))?;
     }
-    if !demo.once {
+    if !arguments.once {
         say(&invitation(server.servers()))?;
         while let Ok(News::Booted(_)) = news.recv() {}
     }
@@ -121,7 +120,7 @@ fn watch(
 
 const BAR: &str = "  [{bar:40}] {bytes:>10} of {total_bytes} {binary_bytes_per_sec}  {msg}";
 
-fn introduction(demo: &Demo, server: &PrivateServer) -> String {
+fn introduction(arguments: &Arguments, server: &PrivateServer) -> String {
     let Servers { dhcp, tftp, http } = server.servers();
     let real = match server.real_loaders() {
         [] => "made up (no syslinux, shim or GRUB packages here)".to_owned(),
@@ -131,7 +130,7 @@ fn introduction(demo: &Demo, server: &PrivateServer) -> String {
         "ringboot demo: DHCP {dhcp}, TFTP {tftp}, HTTP {http}\n\
          {} machines: a third each BIOS + PXELINUX, UEFI + shim + GRUB, iPXE\n\
          loaders: {real}; kernel {} MiB, initrd {} MiB, made up\n",
-        demo.clients, demo.kernel_mib, demo.initrd_mib
+        arguments.clients, arguments.kernel_mib, arguments.initrd_mib
     )
 }
 

@@ -1,5 +1,6 @@
 //! One subnet as configured: who is served, from which pools, with which options.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use crate::boot::machine::Mac;
@@ -21,6 +22,12 @@ impl Network {
     }
     pub fn broadcast(self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.address) | !u32::from(self.mask()))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 

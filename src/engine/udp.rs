@@ -12,6 +12,7 @@ pub use super::slot::{Blocks, Source, Target, blocks_per_send};
 
 use super::buffers::{Buffers, GROUP};
 use super::control_message::{self, CONTROL_BYTES};
+use super::limits::SEND_SLOTS;
 use super::mailbox::Mailbox;
 use super::ring::{self, NoRing};
 use super::slot::Slots;
@@ -135,6 +136,11 @@ impl Driver {
     /// Sends still in the kernel.
     pub fn in_flight(&self) -> usize {
         self.slots.in_flight()
+    }
+
+    /// Whether one more send finds a slot.
+    pub fn has_room(&self) -> bool {
+        self.slots.in_flight() < SEND_SLOTS
     }
 
     /// Queues a datagram of copied bytes.

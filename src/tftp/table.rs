@@ -30,6 +30,19 @@ pub struct TransferId {
     generation: u32,
 }
 
+impl TransferId {
+    /// One number for the engine to carry along with a send.
+    pub fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The transfer whose [`Self::token`] this is; a number that is none names no transfer.
+    #[allow(clippy::cast_possible_truncation)] // each half is taken on purpose
+    pub fn from_token(token: u64) -> Self {
+        Self { index: token as u32, generation: (token >> 32) as u32 }
+    }
+}
+
 /// The address of ours that a datagram came to, and so must be answered from (T-46).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Local {
@@ -332,6 +345,11 @@ impl<C> Table<C> {
         if self.session_mut(id).is_some_and(|session| session.is_live()) {
             self.end(now, id, Outcome::Failed(why), Some(Refusal::INTERNAL));
         }
+    }
+
+    /// Who asked for a transfer that has not ended.
+    pub fn peer(&self, id: TransferId) -> Option<SocketAddr> {
+        Some(peek(&self.slots, id)?.peer)
     }
 
     /// The content of a transfer that has not ended.

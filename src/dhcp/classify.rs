@@ -1,0 +1,451 @@
+//! Message to facts: which kind of message, whose, from which firmware, and what it asks for.
+
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::{DhcpOption, MessageType};
+
+use super::limits::{
+    DATAGRAM_OCTETS_DEFAULT, HOST_NAME_OCTETS_MAX, IP_UDP_HEADER_OCTETS, LEASE_REQUESTED_S_MIN, REPLY_OCTETS_MAX,
+};
+use super::packet::{Packet, code};
+use super::pxe;
+use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
+
+/// What a client's message says.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    pub kind: Kind,
+    /// The name of the machine: its Ethernet address, or a stand-in where it has none.
+    pub mac: Mac,
+    /// False: the client's hardware is not Ethernet, so no frame can be addressed to it (D-15).
+    pub ethernet: bool,
+    /// Option 61 as sent (D-37).
+    pub client_id: Option<&'a [u8]>,
+    /// Option 97 as sent (D-39).
+    pub guid: Option<&'a [u8]>,
+    pub uuid: Option<Uuid>,
+    pub firmware: Firmware,
+    /// How the firmware is known: `option 93 = 7`.
+    pub evidence: String,
+    /// False only for an iPXE that says so (D-70).
+    pub speaks_http: bool,
+    /// Option 50.
+    pub requested: Option<Ipv4Addr>,
+    /// Option 54.
+    pub server_id: Option<Ipv4Addr>,
+    /// Option 51, seconds.
+    pub lease_time_s: Option<u32>,
+    /// Option 55; None where the client sent no list.
+    pub wanted: Option<&'a [u8]>,
+    /// Largest UDP payload of a reply, octets (D-4).
+    pub payload_octets_max: usize,
+    pub host_name: Option<&'a str>,
+    pub relay: Relay<'a>,
+    /// Option 118 (RFC 3011).
+    pub subnet_selection: Option<Ipv4Addr>,
+}
+
+/// The message types, with REQUEST told apart by its fields alone (D-21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Discover,
+    /// Option 54 is there: the client answers an OFFER.
+    Selecting,
+    /// Option 50 without 54 and ciaddr: the client remembers an address.
+    InitReboot,
+    /// ciaddr alone: RENEW (unicast) or REBIND (broadcast).
+    Renewing,
+    /// A REQUEST that names no address at all.
+    Empty,
+    Decline,
+    Release,
+    Inform,
+    /// No option 53 (D-31).
+    Bootp,
+    /// FORCERENEW, leasequery, a server's message, an unknown number (D-32).
+    Other(u8),
+}
+
+/// What the relay agent says in option 82.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relay<'a> {
+    /// Option 82 as received (D-49).
+    pub information: Option<&'a [u8]>,
+    /// Sub-option 5 (RFC 3527).
+    pub link: Option<Ipv4Addr>,
+    /// Sub-option 11 (RFC 5107).
+    pub server_override: Option<Ipv4Addr>,
+    /// Sub-option 19 (RFC 8357): answer at the relay's source port (D-74).
+    pub source_port: bool,
+}
+
+impl<'a> Facts<'a> {
+    pub fn of(packet: &'a Packet<'_>) -> Self {
+        let (mac, ethernet) = hardware(packet);
+        let (firmware, evidence) = firmware(packet, mac);
+        let guid = packet.option(code::CLIENT_GUID);
+        Self {
+            kind: kind(packet),
+            mac,
+            ethernet,
+            client_id: packet.option(code::CLIENT_IDENTIFIER),
+            guid,
+            uuid: guid.and_then(uuid),
+            firmware,
+            evidence,
+            speaks_http: packet.option(code::IPXE).is_none_or(pxe::ipxe_speaks_http),
+            requested: match packet.typed(code::REQUESTED_ADDRESS) {
+                Some(DhcpOption::RequestedIpAddress(address)) => Some(address),
+                _ => None,
+            },
+            server_id: server_id(packet),
+            lease_time_s: match packet.typed(code::LEASE_TIME) {
+                Some(DhcpOption::AddressLeaseTime(seconds)) => Some(seconds.max(LEASE_REQUESTED_S_MIN)),
+                _ => None,
+            },
+            wanted: packet.option(code::PARAMETER_REQUEST_LIST),
+            payload_octets_max: payload_octets_max(packet),
+            host_name: packet.option(code::HOST_NAME).and_then(host_name),
+            relay: relay(packet),
+            subnet_selection: match packet.typed(code::SUBNET_SELECTION) {
+                Some(DhcpOption::SubnetSelection(address)) => Some(address),
+                _ => None,
+            },
+        }
+    }
+
+    /// False for an address that no station can have: a reply to it would go to a group or to nobody.
+    pub fn is_station(&self) -> bool {
+        self.mac != Mac([0; 6]) && self.mac.0[0] & 1 == 0
+    }
+}
+
+/// Hardware type of Ethernet (RFC 1700), and of IEEE 802 networks, which some drivers say instead.
+const HTYPE_ETHERNET: [u8; 2] = [1, 6];
+
+/// The Ethernet address. Other hardware (InfiniBand sends hlen 0 and option 61, RFC 4390) gets a stand-in: a locally
+/// administered address made from all that identifies it, the same each time.
+fn hardware(packet: &Packet<'_>) -> (Mac, bool) {
+    let [a, b, c, d, e, f, ..] = packet.chaddr;
+    if packet.hlen == 6 && HTYPE_ETHERNET.contains(&packet.htype) {
+        return (Mac([a, b, c, d, e, f]), true);
+    }
+    let used = packet.chaddr.get(..usize::from(packet.hlen)).unwrap_or_default();
+    let identity = packet.option(code::CLIENT_IDENTIFIER).unwrap_or_default();
+    if used.is_empty() && identity.is_empty() {
+        return (Mac([0; 6]), false);
+    }
+    let mixed = hash(&[&[packet.htype], used, identity].concat());
+    let [_, b, c, d, e, f, ..] = mixed.to_be_bytes();
+    (Mac([2, b, c, d, e, f]), false)
+}
+
+/// FNV-1a with a final mix: a hash that stays the same over versions, because leases and timers depend on it.
+pub(super) fn hash(bytes: &[u8]) -> u64 {
+    let sum =
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, &b| (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let sum = (sum ^ (sum >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    sum ^ (sum >> 33)
+}
+
+fn kind(packet: &Packet<'_>) -> Kind {
+    let Some(value) = packet.option(code::MESSAGE_TYPE) else { return Kind::Bootp };
+    match packet.typed(code::MESSAGE_TYPE) {
+        Some(DhcpOption::MessageType(MessageType::Discover)) => Kind::Discover,
+        Some(DhcpOption::MessageType(MessageType::Request)) => request_kind(packet),
+        Some(DhcpOption::MessageType(MessageType::Decline)) => Kind::Decline,
+        Some(DhcpOption::MessageType(MessageType::Release)) => Kind::Release,
+        Some(DhcpOption::MessageType(MessageType::Inform)) => Kind::Inform,
+        _ => Kind::Other(value.first().copied().unwrap_or(0)),
+    }
+}
+
+/// RFC 2131 table 4.
+fn request_kind(packet: &Packet<'_>) -> Kind {
+    if server_id(packet).is_some() {
+        Kind::Selecting
+    } else if !packet.ciaddr.is_unspecified() {
+        Kind::Renewing
+    } else if packet.option(code::REQUESTED_ADDRESS).is_some() {
+        Kind::InitReboot
+    } else {
+        Kind::Empty
+    }
+}
+
+fn server_id(packet: &Packet<'_>) -> Option<Ipv4Addr> {
+    match packet.typed(code::SERVER_IDENTIFIER) {
+        Some(DhcpOption::ServerIdentifier(address)) => Some(address),
+        _ => None,
+    }
+}
+
+/// Type octet 0 and sixteen octets; anything else is echoed but not understood (D-39).
+fn uuid(guid: &[u8]) -> Option<Uuid> {
+    let (&kind, rest) = guid.split_first()?;
+    (kind == 0).then_some(rest)?.try_into().ok().map(Uuid)
+}
+
+fn payload_octets_max(packet: &Packet<'_>) -> usize {
+    let datagram = match packet.typed(code::MAX_MESSAGE_SIZE) {
+        Some(DhcpOption::MaxMessageSize(octets)) => usize::from(octets).max(DATAGRAM_OCTETS_DEFAULT),
+        _ => DATAGRAM_OCTETS_DEFAULT,
+    };
+    (datagram - IP_UDP_HEADER_OCTETS).min(REPLY_OCTETS_MAX)
+}
+
+/// A name that may go into a log or a zone: letters, digits, hyphens and dots, without the NUL that some clients add.
+fn host_name(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
+    let sound = !text.is_empty()
+        && text.len() <= HOST_NAME_OCTETS_MAX
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    sound.then_some(text)
+}
+
+/// Sub-option 10 (RFC 5010, flags) is parsed over and ignored (D-50).
+fn relay<'a>(packet: &'a Packet<'_>) -> Relay<'a> {
+    let Some(information) = packet.option(code::RELAY_AGENT_INFORMATION) else { return Relay::default() };
+    let address = |wanted| {
+        let octets: [u8; 4] = pxe::suboption(information, wanted)?.try_into().ok()?;
+        Some(Ipv4Addr::from(octets)).filter(|a| !a.is_unspecified())
+    };
+    Relay {
+        information: Some(information),
+        link: address(5),
+        server_override: address(11),
+        source_port: pxe::suboption(information, 19).is_some(),
+    }
+}
+
+/// Vendor prefixes of the Raspberry Pi (IEEE registry: Raspberry Pi Foundation and Raspberry Pi Trading).
+const RASPBERRY_PI_PREFIXES: [[u8; 3]; 6] = [
+    RASPBERRY_PI_3_PREFIX,
+    [0xdc, 0xa6, 0x32],
+    [0xe4, 0x5f, 0x01],
+    [0x28, 0xcd, 0xc1],
+    [0xd8, 0x3a, 0xdd],
+    [0x2c, 0xcf, 0x67],
+];
+
+/// Models up to the Pi 3, whose ROM wants three spaces in its menu.
+pub(super) const RASPBERRY_PI_3_PREFIX: [u8; 3] = [0xb8, 0x27, 0xeb];
+
+/// Which program speaks. iPXE comes first: it keeps the vendor class of the firmware it replaced (D-52, D-69).
+fn firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
+    let class = packet.option(code::CLASS_IDENTIFIER).unwrap_or_default();
+    let (arch, arch_evidence) = arch(packet, class);
+    let user_class = packet.option(code::USER_CLASS).is_some_and(pxe::user_class_is_ipxe);
+    let (role, evidence) = if user_class {
+        (Role::Ipxe, "option 77 = iPXE")
+    } else if packet.option(code::IPXE).is_some() {
+        (Role::Ipxe, "option 175")
+    } else if class.starts_with(b"HTTPClient") {
+        (Role::HttpBoot, "option 60 = HTTPClient")
+    } else if class.starts_with(b"PXEClient") {
+        // A Pi that runs UEFI firmware says another architecture and boots as any PC.
+        let pi = arch == Some(Arch::Bios) && RASPBERRY_PI_PREFIXES.iter().any(|prefix| mac.0.starts_with(prefix));
+        if pi { (Role::RaspberryPi, "a Raspberry Pi's address") } else { (Role::Pxe, "option 60 = PXEClient") }
+    } else if class.starts_with(b"U-Boot") {
+        (Role::UBoot, "option 60 = U-Boot")
+    } else {
+        (Role::System, "no boot options")
+    };
+    let evidence = match (role, arch_evidence) {
+        (Role::Pxe | Role::RaspberryPi, Some(arch)) => arch,
+        (Role::Ipxe | Role::HttpBoot | Role::UBoot, Some(arch)) => format!("{evidence}, {arch}"),
+        (_, _) => evidence.to_owned(),
+    };
+    (Firmware { role, arch }, evidence)
+}
+
+/// Option 93 is a list: the first architecture that we know, else the first. Without it the text of option 60 (D-52).
+fn arch(packet: &Packet<'_>, class: &[u8]) -> (Option<Arch>, Option<String>) {
+    let list = packet.option(code::CLIENT_ARCHITECTURE).unwrap_or_default();
+    let mut numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let first = numbers.clone().next();
+    let known = numbers.find(|&n| !matches!(Arch::from_number(n), Arch::Other(_)));
+    if let Some(number) = known.or(first) {
+        return (Some(Arch::from_number(number)), Some(format!("option 93 = {number}")));
+    }
+    let Some(number) = arch_in_class(class) else { return (None, None) };
+    (Some(Arch::from_number(number)), Some(format!("option 60 says Arch:{number:05}")))
+}
+
+/// `PXEClient:Arch:00007:UNDI:003000`
+fn arch_in_class(class: &[u8]) -> Option<u16> {
+    let mut parts = class.split(|&b| b == b':');
+    parts.find(|part| *part == b"Arch")?;
+    std::str::from_utf8(parts.next()?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use super::*;
+    use crate::dhcp::packet::tests::request;
+
+    fn with<T>(options: &[u8], look: impl FnOnce(Facts<'_>) -> T) -> T {
+        let bytes = request(options);
+        let packet = Packet::parse_request(&bytes).unwrap();
+        look(Facts::of(&packet))
+    }
+
+    fn firmware_of(options: &[u8]) -> Firmware {
+        with(options, |facts| facts.firmware)
+    }
+
+    fn option(code: u8, value: &[u8]) -> Vec<u8> {
+        [&[code, value.len() as u8], value].concat()
+    }
+
+    #[test]
+    fn d21_request_is_told_apart_by_its_fields_alone() {
+        let kind = |options: &[u8], ciaddr: u8| {
+            let mut bytes = request(options);
+            bytes[12] = ciaddr;
+            Facts::of(&Packet::parse_request(&bytes).unwrap()).kind
+        };
+        let (address, server) = ([50, 4, 10, 0, 0, 9], [54, 4, 10, 0, 0, 1]);
+        let message = [53, 1, 3];
+        assert_eq!(kind(&[&message[..], &address, &server].concat(), 0), Kind::Selecting);
+        assert_eq!(kind(&[&message[..], &address].concat(), 0), Kind::InitReboot);
+        assert_eq!(kind(&message, 10), Kind::Renewing);
+        assert_eq!(kind(&[&message[..], &address].concat(), 10), Kind::Renewing);
+        assert_eq!(kind(&message, 0), Kind::Empty);
+        assert_eq!(kind(&[], 0), Kind::Bootp);
+    }
+
+    #[test]
+    fn d32_what_is_not_implemented_is_its_own_kind() {
+        for number in [2, 5, 6, 9, 10, 14, 200] {
+            assert_eq!(with(&[53, 1, number], |f| f.kind), Kind::Other(number));
+        }
+    }
+
+    #[test]
+    fn d04_size_of_a_reply_is_read_as_an_ip_datagram() {
+        let max = |size: u16| with(&option(57, &size.to_be_bytes()), |f| f.payload_octets_max);
+        assert_eq!(with(&[], |f| f.payload_octets_max), 548);
+        assert_eq!(max(576), 548);
+        assert_eq!(max(300), 548, "less than the RFC allows is not believed");
+        assert_eq!(max(1472), 1444);
+        assert_eq!(max(65280), 1472);
+    }
+
+    #[test]
+    fn d52_pxe_client_by_option_60_and_architecture_by_93_then_60() {
+        let class = option(60, b"PXEClient:Arch:00007:UNDI:003000");
+        let x64 = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
+        assert_eq!(firmware_of(&class), x64);
+        assert_eq!(firmware_of(&[class.clone(), option(93, &[0, 11])].concat()).arch, Some(Arch::UefiArm64));
+        let list = [class, option(93, &[0, 27, 0, 6])].concat();
+        assert_eq!(firmware_of(&list).arch, Some(Arch::UefiIa32), "the first known of a list");
+        assert_eq!(firmware_of(&option(93, &[0, 7])).role, Role::System, "option 60 makes a PXE client");
+        assert_eq!(firmware_of(&option(60, b"PXEClient:Arch:x:UNDI:003000")).arch, None);
+    }
+
+    #[test]
+    fn d69_ipxe_by_77_by_175_and_by_both() {
+        let base = [option(60, b"PXEClient:Arch:00000:UNDI:002001"), option(93, &[0, 0])].concat();
+        let (class, features) = (option(77, b"iPXE"), option(175, &[0x13, 1, 1]));
+        for more in [class.clone(), features.clone(), [class, features].concat()] {
+            let firmware = firmware_of(&[base.clone(), more].concat());
+            assert_eq!(firmware, Firmware { role: Role::Ipxe, arch: Some(Arch::Bios) });
+        }
+        assert_eq!(firmware_of(&base).role, Role::Pxe);
+    }
+
+    #[test]
+    fn d69_a_renamed_user_class_is_still_ipxe_by_175() {
+        let renamed = [option(77, b"my-ipxe"), option(175, &[0x13, 1, 1])].concat();
+        assert_eq!(firmware_of(&renamed).role, Role::Ipxe);
+    }
+
+    #[test]
+    fn d59_raspberry_pi_by_its_prefix_and_bios_architecture() {
+        let of = |arch: u8| {
+            let mut bytes =
+                request(&[option(60, b"PXEClient:Arch:00000:UNDI:002001"), option(93, &[0, arch])].concat());
+            bytes[28..31].copy_from_slice(&RASPBERRY_PI_3_PREFIX);
+            Facts::of(&Packet::parse_request(&bytes).unwrap()).firmware.role
+        };
+        assert_eq!(of(0), Role::RaspberryPi);
+        assert_eq!(of(11), Role::Pxe, "a Pi with UEFI firmware boots as any PC");
+    }
+
+    #[test]
+    fn d47_reserved_and_site_codes_change_nothing() {
+        let options: Vec<u8> = (128..=135).chain(224..=254).flat_map(|code| option(code, &[1, 2, 3])).collect();
+        with(&[&[53, 1, 1], &options[..]].concat(), |facts| {
+            assert_eq!(facts.kind, Kind::Discover);
+            assert_eq!(facts.firmware, Firmware { role: Role::System, arch: None });
+        });
+    }
+
+    #[test]
+    fn d39_uuid_wants_type_zero_and_sixteen_octets() {
+        let guid = |kind: u8, octets: usize| {
+            let value = [&[kind][..], &vec![7; octets]].concat();
+            with(&option(97, &value), |facts| (facts.uuid, facts.guid.map(<[u8]>::len)))
+        };
+        assert_eq!(guid(0, 16), (Some(Uuid([7; 16])), Some(17)));
+        assert_eq!(guid(1, 16), (None, Some(17)));
+        assert_eq!(guid(0, 15), (None, Some(16)));
+        assert_eq!(with(&[], |f| f.uuid), None);
+    }
+
+    #[test]
+    fn d01_hardware_that_is_not_ethernet_gets_a_stable_stand_in() {
+        let facts = |htype: u8, hlen: u8, options: &[u8]| {
+            let mut bytes = request(options);
+            (bytes[1], bytes[2]) = (htype, hlen);
+            let packet = Packet::parse_request(&bytes).unwrap();
+            let facts = Facts::of(&packet);
+            (facts.mac, facts.ethernet, facts.is_station())
+        };
+        let id = option(61, b"\xff1234");
+        let (mac, ethernet, station) = facts(32, 0, &id);
+        assert!(!ethernet && station && mac.0[0] == 2);
+        assert_eq!(facts(32, 0, &id).0, mac);
+        assert_ne!(facts(32, 0, &option(61, b"\xff1235")).0, mac);
+        assert!(facts(1, 16, &[]).2);
+        assert!(!facts(32, 0, &[]).2, "nothing to know it by");
+    }
+
+    #[test]
+    fn host_names_are_kept_only_when_they_are_names() {
+        let name = |value: &[u8]| with(&option(12, value), |f| f.host_name.map(str::to_owned));
+        assert_eq!(name(b"node-7.rack"), Some("node-7.rack".into()));
+        assert_eq!(name(b"node\0"), Some("node".into()));
+        for bad in [&b"\xff\xfe"[..], b"a b", b"-x", b"", b"\0", b"a\nb"] {
+            assert_eq!(name(bad), None);
+        }
+    }
+
+    #[test]
+    fn d50_relay_sub_options_are_read() {
+        let value = [1, 2, b'e', b'1', 10, 1, 0x80, 5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1, 19, 0];
+        with(&option(82, &value), |facts| {
+            assert_eq!(facts.relay.link, Some(Ipv4Addr::new(10, 7, 0, 0)));
+            assert_eq!(facts.relay.server_override, Some(Ipv4Addr::new(10, 7, 0, 1)));
+            assert!(facts.relay.source_port);
+            assert_eq!(facts.relay.information, Some(&value[..]));
+        });
+        with(&option(82, &[5, 3, 1, 2, 3]), |facts| assert_eq!(facts.relay.link, None));
+    }
+
+    /// dhcproto reads a well-formed option 82 as we do.
+    #[test]
+    fn d50_dhcproto_agrees_about_option_82() {
+        use dhcproto::v4::relay::{RelayCode, RelayInfo};
+        let bytes = request(&option(82, &[5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1]));
+        let packet = Packet::parse_request(&bytes).unwrap();
+        let Some(DhcpOption::RelayAgentInformation(info)) = packet.typed(82) else { panic!("option 82") };
+        let facts = Facts::of(&packet);
+        assert_eq!(info.get(RelayCode::LinkSelection), facts.relay.link.map(RelayInfo::LinkSelection).as_ref());
+        let over = facts.relay.server_override.map(RelayInfo::ServerIdentifierOverride);
+        assert_eq!(info.get(RelayCode::ServerIdentifierOverride), over.as_ref());
+    }
+}

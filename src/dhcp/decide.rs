@@ -1,0 +1,623 @@
+//! The decision: one message, the leases, the configuration, a time and a seed in; the answer, its changes and its reasons out.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::classify::{Facts, Kind, hash};
+use super::lease::{Change, Lease, Leases, Standing, State, Time};
+use super::limits::{
+    DECLINE_HOLD_S, FILE_FIELD_OCTETS_MAX, FOREVER_S, HOPS_MAX, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S,
+    OPTION_OCTETS_MAX,
+};
+use super::options::{self, Terms};
+use super::packet::{FLAG_BROADCAST, Malformed, Packet};
+use super::reply::{DoesNotFit, Reply};
+use super::route::{Ask, Route, route};
+use super::select::{Selected, select};
+use super::subnet::{Network, Reservation, Subnet};
+use super::times::Times;
+use crate::boot::machine::{Arch, Firmware, Mac, Machine, Role};
+use crate::boot::plan::{self, Choice, Origin};
+use crate::snapshot::Snapshot;
+
+/// A datagram and how it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    pub bytes: &'a [u8],
+    pub source: SocketAddrV4,
+    /// From IP_PKTINFO; None where it is not known.
+    pub destination: Option<Ipv4Addr>,
+    pub interface: Option<&'a str>,
+    /// Our address on the receiving interface.
+    pub interface_address: Ipv4Addr,
+    /// Every address of this host: a REQUEST may name any of them (D-20).
+    pub ours: &'a [Ipv4Addr],
+}
+
+impl Arrival<'_> {
+    /// True where the datagram was sent to an address of ours alone.
+    pub(super) fn is_unicast(&self) -> bool {
+        self.destination.is_some_and(|to| to == self.interface_address || self.ours.contains(&to))
+    }
+}
+
+/// What to do about one datagram.
+///
+/// The caller hands `changes` to `Leases::begin_commit`; where one of them is durable it gives them to the store and sends
+/// `answer` only after the commit, else it sends at once.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    pub answer: Option<Answer>,
+    pub changes: Vec<Change>,
+    /// Short clauses, in the order in which they were found.
+    pub reasons: Vec<String>,
+    pub event: Option<Event>,
+    /// Why there is no answer; None where there is one.
+    pub silence: Option<Silence>,
+    pub xid: u32,
+    pub mac: Option<Mac>,
+    pub firmware: Option<Firmware>,
+}
+
+/// A reply, ready for the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub bytes: Vec<u8>,
+    pub route: Route,
+    /// Source address: ours on the receiving interface; the source port is 67 (D-16).
+    pub source: Ipv4Addr,
+    pub kind: AnswerKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnswerKind {
+    Offer,
+    Ack,
+    /// ACK to INFORM: no lease.
+    Parameters,
+    Nak,
+    Bootp,
+}
+
+/// One sentence about one machine, for the log and the timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub mac: Mac,
+    pub address: Option<Ipv4Addr>,
+    pub weight: Weight,
+    pub text: String,
+}
+
+/// How loud an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    Detail,
+    /// A step of a boot.
+    Step,
+    /// Something an operator will want to know.
+    Warning,
+}
+
+/// Why a message is not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Silence {
+    #[error("not a DHCP request: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("passed more than {HOPS_MAX} relay agents")]
+    Hops,
+    #[error("the hardware address belongs to no station")]
+    NotAStation,
+    #[error("no subnet is configured for {0}")]
+    NoSubnet(Ipv4Addr),
+    #[error("subnet {0} is switched off")]
+    SubnetOff(Network),
+    #[error("message type {0} is not served")]
+    NotServed(u8),
+    #[error("the client chose server {0}")]
+    OtherServer(Ipv4Addr),
+    #[error("the request names no address")]
+    NoAddressNamed,
+    #[error("no address is free in subnet {0}")]
+    NoAddressFree(Network),
+    #[error("nothing is known of this client, and another server may know it")]
+    UnknownClient,
+    #[error("BOOTP without a reservation")]
+    NoReservation,
+    #[error("the same request waits for the store")]
+    CommitPending,
+    #[error("{0} is not held by this client")]
+    NotHeld(Ipv4Addr),
+    #[error("{0} lies outside of the subnet")]
+    OutsideSubnet(Ipv4Addr),
+    #[error("a release is not answered")]
+    Released,
+    #[error("a decline is not answered")]
+    Declined,
+    #[error(transparent)]
+    DoesNotFit(#[from] DoesNotFit),
+}
+
+/// The answer to a datagram. A pure function: the same input gives the same bytes. Call `Leases::advance(now)` before.
+pub fn decide(arrival: &Arrival<'_>, leases: &Leases, snapshot: &Snapshot, now: Time, seed: u64) -> Decision {
+    let packet = match Packet::parse_request(arrival.bytes) {
+        Ok(packet) => packet,
+        Err(malformed) => return Decision { silence: Some(malformed.into()), ..Decision::default() },
+    };
+    let facts = Facts::of(&packet);
+    let mut decision = Decision {
+        xid: packet.xid,
+        mac: Some(facts.mac),
+        firmware: Some(facts.firmware),
+        reasons: vec![format!("{} ({})", facts.firmware, facts.evidence)],
+        ..Decision::default()
+    };
+    let selected = match admit(&packet, &facts, arrival, snapshot) {
+        Ok(selected) => selected,
+        Err(silence) => {
+            decision.silence = Some(silence);
+            return decision;
+        }
+    };
+    decision.reasons.push(selected.reason.clone());
+    let case = Case { arrival, packet: &packet, facts: &facts, selected, leases, snapshot, now, seed };
+    if let Err(silence) = case.answer(&mut decision) {
+        case.explain_silence(&silence, &mut decision);
+        decision.silence = Some(silence);
+    }
+    decision
+}
+
+fn admit<'s>(
+    packet: &Packet<'_>,
+    facts: &Facts<'_>,
+    arrival: &Arrival<'_>,
+    snapshot: &'s Snapshot,
+) -> Result<Selected<'s>, Silence> {
+    if packet.hops > HOPS_MAX {
+        return Err(Silence::Hops);
+    }
+    if !facts.is_station() {
+        return Err(Silence::NotAStation);
+    }
+    if let Kind::Other(number) = facts.kind {
+        return Err(Silence::NotServed(number));
+    }
+    select(packet, facts, arrival, &snapshot.subnets)
+}
+
+/// One message with all that is known of it.
+struct Case<'a, 's> {
+    arrival: &'a Arrival<'a>,
+    packet: &'a Packet<'a>,
+    facts: &'a Facts<'a>,
+    selected: Selected<'s>,
+    leases: &'a Leases,
+    snapshot: &'a Snapshot,
+    now: Time,
+    seed: u64,
+}
+
+impl Case<'_, '_> {
+    fn answer(&self, decision: &mut Decision) -> Result<(), Silence> {
+        match self.facts.kind {
+            Kind::Discover => self.discover(decision),
+            Kind::Selecting => self.selecting(decision),
+            Kind::InitReboot => self.init_reboot(decision),
+            Kind::Renewing => self.renewing(decision),
+            Kind::Empty => Err(Silence::NoAddressNamed),
+            Kind::Decline => self.decline(decision),
+            Kind::Release => self.release(decision),
+            Kind::Inform => self.inform(decision),
+            Kind::Bootp => self.bootp(decision),
+            Kind::Other(number) => Err(Silence::NotServed(number)),
+        }
+    }
+
+    /// D-19: reservation, current or previous binding, the address asked for, the pool.
+    fn discover(&self, decision: &mut Decision) -> Result<(), Silence> {
+        let network = self.subnet().network;
+        let (address, why) = self.address_to_offer(decision).ok_or(Silence::NoAddressFree(network))?;
+        decision.reasons.push(format!("address {address} {why}"));
+        // The ROM of a Pi 3 goes on after the OFFER, without REQUEST.
+        let is_pi = self.facts.firmware.role == Role::RaspberryPi;
+        let hold_s = if is_pi { OFFER_HOLD_RASPBERRY_PI_S } else { OFFER_HOLD_S };
+        let machine = Machine { mac: self.facts.mac, uuid: self.facts.uuid, firmware: Some(self.facts.firmware) };
+        self.reply(AnswerKind::Offer, address, decision)?;
+        decision.changes.push(Change::Offer { address, machine, until_s: self.now.saturating_add(hold_s) });
+        Ok(())
+    }
+
+    fn address_to_offer(&self, decision: &mut Decision) -> Option<(Ipv4Addr, &'static str)> {
+        if let Some(reservation) = self.reservation() {
+            if self.may_hold(reservation.address) {
+                return Some((reservation.address, "by reservation"));
+            }
+            decision.reasons.push(format!("the reserved address {} is taken or declined", reservation.address));
+        }
+        if let Some(lease) = self.own().filter(|lease| self.gives(lease.address)) {
+            let live = lease.state == State::Bound && lease.end_s > self.now;
+            return Some((lease.address, if live { "by its lease" } else { "by what it had before" }));
+        }
+        let free = |address: &Ipv4Addr| {
+            let standing = self.leases.standing(*address, self.facts.mac, self.now);
+            self.gives(*address) && standing == Standing::Free && !self.is_ours(*address)
+        };
+        if let Some(address) = self.facts.requested.filter(free) {
+            return Some((address, "because the client asked for it"));
+        }
+        let mut ours = self.arrival.ours.to_vec();
+        ours.push(self.arrival.interface_address);
+        self.leases.choose(self.subnet(), self.facts.mac, self.seed, &ours).map(|address| (address, "from the pool"))
+    }
+
+    /// D-22, D-23.
+    fn selecting(&self, decision: &mut Decision) -> Result<(), Silence> {
+        let chosen = self.facts.server_id.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        if !self.is_ours(chosen) {
+            let (mac, held) = (self.facts.mac, self.own());
+            decision.changes.extend(held.map(|lease| Change::Forget { address: lease.address, mac }));
+            return Err(Silence::OtherServer(chosen));
+        }
+        let named = self.facts.requested.or(Some(self.packet.ciaddr)).filter(|address| !address.is_unspecified());
+        let address = named.ok_or(Silence::NoAddressNamed)?;
+        if self.leases.is_committing(address, self.facts.mac, self.packet.xid) {
+            return Err(Silence::CommitPending);
+        }
+        match self.refusal(address) {
+            Some(why) => self.refuse(address, why, decision),
+            None => self.bind(address, self.times(), decision),
+        }
+    }
+
+    /// Why this client may not have this address; None where it may.
+    fn refusal(&self, address: Ipv4Addr) -> Option<&'static str> {
+        if !self.subnet().network.contains(address) {
+            return Some("wrong network");
+        }
+        if self.reservation().is_some_and(|r| r.address != address && self.may_hold(r.address)) {
+            return Some("another address is reserved for this client");
+        }
+        if !self.gives(address) {
+            return Some("not an address that is given here");
+        }
+        match self.leases.standing(address, self.facts.mac, self.now) {
+            Standing::Own(_) => None,
+            Standing::Remembered if self.reservation().is_some() => None,
+            Standing::Taken | Standing::Remembered => Some("the address belongs to another client"),
+            // Our offer lapsed, or was forgotten by a restart: nobody else has the address, so it may have it.
+            Standing::Free => self.holds_another(address).then_some("another address was offered"),
+        }
+    }
+
+    /// D-24.
+    fn init_reboot(&self, decision: &mut Decision) -> Result<(), Silence> {
+        let address = self.facts.requested.ok_or(Silence::NoAddressNamed)?;
+        if !self.subnet().network.contains(address) {
+            return self.refuse(address, "wrong network", decision);
+        }
+        if self.leases.is_committing(address, self.facts.mac, self.packet.xid) {
+            return Err(Silence::CommitPending);
+        }
+        if self.is_known_at(address) && self.refusal(address).is_none() {
+            return self.bind(address, self.times(), decision);
+        }
+        if self.own().is_some() || self.reservation().is_some() {
+            return self.refuse(address, "wrong address for this client", decision);
+        }
+        if self.subnet().authoritative {
+            return self.refuse(address, "no record of this client", decision);
+        }
+        Err(Silence::UnknownClient)
+    }
+
+    /// D-25. A lease is kept until its machine restarts, even where a reservation now names another address.
+    fn renewing(&self, decision: &mut Decision) -> Result<(), Silence> {
+        let address = self.packet.ciaddr;
+        if self.leases.is_committing(address, self.facts.mac, self.packet.xid) {
+            return Err(Silence::CommitPending);
+        }
+        if self.is_known_at(address) {
+            if self.gives(address) {
+                return self.bind(address, self.times(), decision);
+            }
+            return self.refuse(address, "not an address that is given here", decision);
+        }
+        if self.arrival.is_unicast() && self.packet.giaddr.is_unspecified() {
+            return self.refuse(address, "no lease on this address for this client", decision);
+        }
+        Err(Silence::UnknownClient)
+    }
+
+    /// D-27. Only who holds an address may decline it: else one client could empty the pool.
+    fn decline(&self, decision: &mut Decision) -> Result<(), Silence> {
+        self.for_us()?;
+        let (mac, address) = (self.facts.mac, self.facts.requested.ok_or(Silence::NoAddressNamed)?);
+        if !matches!(self.leases.standing(address, mac, self.now), Standing::Own(_)) {
+            return Err(Silence::NotHeld(address));
+        }
+        decision.changes.push(Change::Decline { address, mac, until_s: self.now.saturating_add(DECLINE_HOLD_S) });
+        Err(Silence::Declined)
+    }
+
+    /// D-28: free, but remembered for the same client.
+    fn release(&self, decision: &mut Decision) -> Result<(), Silence> {
+        self.for_us()?;
+        let (mac, address) = (self.facts.mac, self.packet.ciaddr);
+        if self.leases.standing(address, mac, self.now) != Standing::Own(State::Bound) {
+            return Err(Silence::NotHeld(address));
+        }
+        decision.changes.push(Change::Release { address, mac, end_s: self.now });
+        Err(Silence::Released)
+    }
+
+    /// D-29: parameters only; nothing is allocated.
+    fn inform(&self, decision: &mut Decision) -> Result<(), Silence> {
+        let own = if self.packet.ciaddr.is_unspecified() { *self.arrival.source.ip() } else { self.packet.ciaddr };
+        if !self.subnet().network.contains(own) {
+            return Err(Silence::OutsideSubnet(own));
+        }
+        self.reply(AnswerKind::Parameters, Ipv4Addr::UNSPECIFIED, decision)
+    }
+
+    /// D-31: only for machines with a reservation, without end.
+    fn bootp(&self, decision: &mut Decision) -> Result<(), Silence> {
+        let reservation = self.reservation().ok_or(Silence::NoReservation)?;
+        if !self.may_hold(reservation.address) {
+            return Err(Silence::NotHeld(reservation.address));
+        }
+        if self.leases.is_committing(reservation.address, self.facts.mac, self.packet.xid) {
+            return Err(Silence::CommitPending);
+        }
+        decision.reasons.push(format!("address {} by reservation", reservation.address));
+        self.reply(AnswerKind::Bootp, reservation.address, decision)?;
+        decision.changes.push(self.lease(reservation.address, FOREVER_S));
+        Ok(())
+    }
+
+    fn bind(&self, address: Ipv4Addr, times: Times, decision: &mut Decision) -> Result<(), Silence> {
+        decision.reasons.push(format!("address {address} for {} s", times.lease_s));
+        let known = self.leases.get(address).and_then(|lease| lease.uuid);
+        let twin = known.zip(self.facts.uuid).filter(|(known, uuid)| known != uuid);
+        if let Some((known, uuid)) = twin {
+            decision.reasons.push(format!("machines {uuid} and {known} have one hardware address"));
+        }
+        self.reply(AnswerKind::Ack, address, decision)?;
+        if let (Some(event), Some(_)) = (&mut decision.event, twin) {
+            event.weight = Weight::Warning;
+        }
+        decision.changes.push(self.lease(address, self.now.saturating_add(u64::from(times.lease_s))));
+        Ok(())
+    }
+
+    /// The row of a binding. A booted system does not wipe out what the firmware said of the machine.
+    fn lease(&self, address: Ipv4Addr, end_s: Time) -> Change {
+        let (facts, before) = (self.facts, self.leases.get(address).filter(|lease| lease.mac == self.facts.mac));
+        let is_system = facts.firmware.role == Role::System;
+        let firmware = before.and_then(|lease| lease.firmware).filter(|_| is_system).or(Some(facts.firmware));
+        Change::Bind(Box::new(Lease {
+            address,
+            mac: facts.mac,
+            client_id: self.alias().or_else(|| before?.client_id.clone()),
+            uuid: facts.uuid.or_else(|| before?.uuid),
+            firmware,
+            host_name: self.host_name().or(facts.host_name).map(str::to_owned).or_else(|| before?.host_name.clone()),
+            state: State::Bound,
+            start_s: self.now,
+            end_s,
+        }))
+    }
+
+    /// Option 61 where it is more than type and hardware address (D-38).
+    fn alias(&self) -> Option<Vec<u8>> {
+        let id = self.facts.client_id?;
+        let plain = [&[1][..], &self.facts.mac.0].concat();
+        (id != plain).then(|| id.to_vec())
+    }
+
+    fn reply(&self, kind: AnswerKind, yiaddr: Ipv4Addr, decision: &mut Decision) -> Result<(), Silence> {
+        let choice = self.boot_file(decision);
+        let file = choice.file.as_deref();
+        let terms = Terms {
+            subnet: self.subnet(),
+            message_type: match kind {
+                AnswerKind::Offer => Some(options::OFFER),
+                AnswerKind::Bootp => None,
+                AnswerKind::Ack | AnswerKind::Parameters | AnswerKind::Nak => Some(options::ACK),
+            },
+            server: self.server(),
+            next_server: self.next_server(),
+            times: matches!(kind, AnswerKind::Offer | AnswerKind::Ack).then(|| self.times()),
+            file,
+            host_name: self.host_name(),
+        };
+        let reply = Reply {
+            flags: self.packet.flags,
+            ciaddr: if kind == AnswerKind::Offer { Ipv4Addr::UNSPECIFIED } else { self.packet.ciaddr },
+            yiaddr,
+            siaddr: self.next_server(),
+            file: file.map(|name| name.as_bytes().to_vec()).unwrap_or_default(),
+            options: options::compose(&terms, self.packet, self.facts),
+            ..self.header()
+        };
+        let dropped = self.send(&reply, kind, yiaddr, decision)?;
+        if !dropped.is_empty() {
+            decision.reasons.push(format!("options {dropped:?} left out to fit the client's size"));
+        }
+        let weight = match kind {
+            _ if choice.missing => Weight::Warning,
+            AnswerKind::Ack | AnswerKind::Bootp => Weight::Step,
+            AnswerKind::Offer | AnswerKind::Parameters | AnswerKind::Nak => Weight::Detail,
+        };
+        self.tell(format_args!("{kind}"), Some(yiaddr), weight, decision);
+        Ok(())
+    }
+
+    /// The loader of this client's class, with the limits of header field and option (D-41, D-42).
+    fn boot_file(&self, decision: &mut Decision) -> Choice {
+        let (facts, boot) = (self.facts, &self.snapshot.boot);
+        let origin = Origin { server: self.next_server(), http_port: self.snapshot.http_port };
+        // BOOTP has no option 93: who speaks it is a BIOS ROM (D-31).
+        let bootp = Firmware { role: Role::Pxe, arch: Some(Arch::Bios) };
+        let mut choice = match (facts.kind, facts.firmware.role) {
+            (Kind::Bootp, Role::System) => plan::choose(bootp, "BOOTP", true, boot, origin),
+            _ => plan::choose(facts.firmware, &facts.evidence, facts.speaks_http, boot, origin),
+        };
+        let octets = choice.file.as_ref().map_or(0, String::len);
+        if octets > OPTION_OCTETS_MAX {
+            choice = Choice {
+                file: None,
+                reason: format!("no boot file because its name has {octets} octets"),
+                missing: true,
+            };
+        }
+        decision.reasons.push(choice.reason.clone());
+        if (FILE_FIELD_OCTETS_MAX + 1..=OPTION_OCTETS_MAX).contains(&octets) {
+            decision.reasons.push(format!("the name has {octets} octets: in option 67 only, which shim does not read"));
+        }
+        choice
+    }
+
+    fn refuse(&self, address: Ipv4Addr, why: &'static str, decision: &mut Decision) -> Result<(), Silence> {
+        decision.reasons.push(format!("{address} refused: {why}"));
+        let relayed = !self.packet.giaddr.is_unspecified();
+        let flags = if relayed { self.packet.flags | FLAG_BROADCAST } else { self.packet.flags };
+        let reply = Reply { flags, options: options::refusal(self.server(), why, self.facts), ..self.header() };
+        self.send(&reply, AnswerKind::Nak, Ipv4Addr::UNSPECIFIED, decision)?;
+        self.tell(format_args!("{} of {address}", AnswerKind::Nak), Some(address), Weight::Step, decision);
+        Ok(())
+    }
+
+    /// What every reply copies from its request (D-2).
+    fn header(&self) -> Reply {
+        Reply {
+            htype: self.packet.htype,
+            hlen: self.packet.hlen,
+            xid: self.packet.xid,
+            flags: self.packet.flags,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            yiaddr: Ipv4Addr::UNSPECIFIED,
+            siaddr: Ipv4Addr::UNSPECIFIED,
+            giaddr: self.packet.giaddr,
+            chaddr: self.packet.chaddr,
+            file: Vec::new(),
+            options: Vec::new(),
+        }
+    }
+
+    fn send(
+        &self,
+        reply: &Reply,
+        kind: AnswerKind,
+        yiaddr: Ipv4Addr,
+        decision: &mut Decision,
+    ) -> Result<Vec<u8>, Silence> {
+        let (bytes, dropped) = reply.encode(self.facts.payload_octets_max)?;
+        let ask = Ask {
+            nak: kind == AnswerKind::Nak,
+            yiaddr,
+            network: self.subnet().network,
+            source: self.arrival.source,
+            off_link: self.selected.off_link,
+        };
+        let route = route(self.packet, self.facts, ask);
+        decision.answer = Some(Answer { bytes, route, source: self.arrival.interface_address, kind });
+        Ok(dropped)
+    }
+
+    fn tell(&self, what: fmt::Arguments<'_>, address: Option<Ipv4Addr>, weight: Weight, decision: &mut Decision) {
+        let text = format!("{what}: {}", decision.reasons.join("; "));
+        let address = address.filter(|address| !address.is_unspecified());
+        decision.event = Some(Event { mac: self.facts.mac, address, weight, text });
+    }
+
+    /// Silences that an operator should hear of (D-19, D-27, D-5).
+    fn explain_silence(&self, silence: &Silence, decision: &mut Decision) {
+        let weight = match silence {
+            Silence::NoAddressFree(_) | Silence::Declined | Silence::DoesNotFit(_) => Weight::Warning,
+            Silence::Released => Weight::Step,
+            _ => Weight::Detail,
+        };
+        decision.answer = None;
+        let address = decision.changes.first().map(Change::address);
+        self.tell(format_args!("no answer, {silence}"), address, weight, decision);
+    }
+
+    fn subnet(&self) -> &Subnet {
+        self.selected.subnet
+    }
+
+    fn times(&self) -> Times {
+        Times::new(self.facts.lease_time_s, self.subnet(), hash(&self.facts.mac.0))
+    }
+
+    fn reservation(&self) -> Option<&Reservation> {
+        self.subnet().reservations.iter().find(|reservation| reservation.mac == self.facts.mac)
+    }
+
+    fn host_name(&self) -> Option<&str> {
+        self.reservation()?.hostname.as_deref()
+    }
+
+    fn own(&self) -> Option<&Lease> {
+        self.leases.own(self.facts.mac, self.subnet().network, self.now)
+    }
+
+    fn holds_another(&self, address: Ipv4Addr) -> bool {
+        let live = |lease: &&Lease| lease.state != State::Released && lease.end_s > self.now;
+        self.own().filter(live).is_some_and(|lease| lease.address != address)
+    }
+
+    /// A lease of this client on the address, over or not; or its reservation.
+    fn is_known_at(&self, address: Ipv4Addr) -> bool {
+        let standing = self.leases.standing(address, self.facts.mac, self.now);
+        let reserved = self.reservation().is_some_and(|reservation| reservation.address == address);
+        matches!(standing, Standing::Own(State::Bound | State::Released)) || (reserved && standing != Standing::Taken)
+    }
+
+    /// True where the configuration lets this client have the address: from a pool, or reserved for it.
+    fn gives(&self, address: Ipv4Addr) -> bool {
+        self.subnet().network.contains(address)
+            && (self.leases.is_in_pool(address) || self.reservation().is_some_and(|r| r.address == address))
+    }
+
+    fn may_hold(&self, address: Ipv4Addr) -> bool {
+        self.leases.standing(address, self.facts.mac, self.now) != Standing::Taken
+    }
+
+    /// D-27, D-28: a message for another server changes nothing here. Without option 54 it is taken as for us.
+    fn for_us(&self) -> Result<(), Silence> {
+        self.facts
+            .server_id
+            .filter(|server| !self.is_ours(*server))
+            .map_or(Ok(()), |other| Err(Silence::OtherServer(other)))
+    }
+
+    /// Our identity on the client's segment, unless the relay wants to stand in for us (D-20, D-50).
+    fn server(&self) -> Ipv4Addr {
+        self.facts.relay.server_override.unwrap_or(self.arrival.interface_address)
+    }
+
+    /// Where files come from.
+    fn next_server(&self) -> Ipv4Addr {
+        self.subnet().next_server.or(self.snapshot.advertise).unwrap_or(self.arrival.interface_address)
+    }
+
+    fn is_ours(&self, address: Ipv4Addr) -> bool {
+        address == self.server()
+            || address == self.arrival.interface_address
+            || self.arrival.ours.contains(&address)
+            || self.snapshot.advertise == Some(address)
+    }
+}
+
+impl fmt::Display for AnswerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Offer => "offer",
+            Self::Ack => "lease",
+            Self::Parameters => "parameters",
+            Self::Nak => "refusal",
+            Self::Bootp => "BOOTP reply",
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! A UDP datagram as raw bytes, for the packet socket that reaches a client which cannot be asked by ARP yet (D-15).
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::boot::machine::Mac;
+
+/// Time to live, as Linux sends it: such a frame crosses no router.
+const TIME_TO_LIVE: u8 = 64;
+const PROTOCOL_UDP: u8 = 17;
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const IPV4_OCTETS: u16 = 20;
+const UDP_OCTETS: u16 = 8;
+
+/// Ethernet, IPv4 and UDP headers with checksums, then the payload. None where the payload does not fit an IPv4 datagram.
+pub fn ethernet(
+    source: Mac,
+    destination: Mac,
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    payload: &[u8],
+) -> Option<Vec<u8>> {
+    let mut frame = [&destination.0[..], &source.0, &ETHERTYPE_IPV4].concat();
+    frame.extend(datagram(from, to, payload)?);
+    Some(frame)
+}
+
+/// IPv4 and UDP headers with checksums, then the payload: what a packet socket of type SOCK_DGRAM takes.
+pub fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Option<Vec<u8>> {
+    let udp_octets = u16::try_from(payload.len()).ok()?.checked_add(UDP_OCTETS)?;
+    let total = udp_octets.checked_add(IPV4_OCTETS)?;
+    let mut udp = [from.port().to_be_bytes(), to.port().to_be_bytes(), udp_octets.to_be_bytes(), [0, 0]].concat();
+    udp.extend_from_slice(payload);
+    let sum = match checksum(&[&pseudo_header(*from.ip(), *to.ip(), udp_octets), &udp]) {
+        0 => u16::MAX, // zero would say "no checksum" (RFC 768)
+        sum => sum,
+    };
+    udp.get_mut(6..8)?.copy_from_slice(&sum.to_be_bytes());
+    let mut packet = ipv4_header(*from.ip(), *to.ip(), total).to_vec();
+    packet.extend(udp);
+    Some(packet)
+}
+
+/// No options, not fragmented, DF clear: some ROMs mishandle it.
+fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
+    let [t0, t1] = total.to_be_bytes();
+    let ([f0, f1, f2, f3], [d0, d1, d2, d3]) = (from.octets(), to.octets());
+    let header = |sum: [u8; 2]| {
+        [0x45, 0, t0, t1, 0, 0, 0, 0, TIME_TO_LIVE, PROTOCOL_UDP, sum[0], sum[1], f0, f1, f2, f3, d0, d1, d2, d3]
+    };
+    header(checksum(&[&header([0, 0])]).to_be_bytes())
+}
+
+fn pseudo_header(from: Ipv4Addr, to: Ipv4Addr, udp_octets: u16) -> Vec<u8> {
+    [&from.octets()[..], &to.octets(), &[0, PROTOCOL_UDP], &udp_octets.to_be_bytes()].concat()
+}
+
+/// The Internet checksum (RFC 1071) over parts, each but the last of even length.
+fn checksum(parts: &[&[u8]]) -> u16 {
+    let word = |pair: &[u8]| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    let mut sum: u32 = parts.iter().flat_map(|part| part.chunks(2)).map(word).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use super::*;
+
+    #[test]
+    fn d15_frame_goes_to_the_hardware_address_with_sound_checksums() {
+        let from = SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 150), 67);
+        let to = SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 26), 68);
+        for length in [300usize, 301] {
+            let payload: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            let client = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
+            let frame = ethernet(Mac([2, 0, 0, 0, 0, 1]), client, from, to, &payload).unwrap();
+            assert_eq!(&frame[..6], &client.0);
+            assert_eq!(&frame[12..14], &[8, 0]);
+            let (ip, udp) = (&frame[14..34], &frame[34..]);
+            assert_eq!(ip[0], 0x45);
+            assert_eq!(usize::from(u16::from_be_bytes([ip[2], ip[3]])), 28 + length);
+            assert_eq!(&ip[6..8], &[0, 0], "no fragment, no DF");
+            assert_eq!(&ip[12..20], &[192, 168, 4, 150, 192, 168, 4, 26]);
+            // A receiver sums headers with their checksums and gets all ones.
+            assert_eq!(checksum(&[ip]), 0);
+            assert_eq!(checksum(&[&pseudo_header(*from.ip(), *to.ip(), udp.len() as u16), udp]), 0);
+            assert_eq!(&udp[..4], &[0, 67, 0, 68]);
+            assert_eq!(&udp[8..], &payload);
+        }
+        assert!(datagram(from, to, &vec![0; 65_536]).is_none());
+        assert!(datagram(from, to, &vec![0; 65_508]).is_none());
+    }
+
+    /// The worked example of many textbooks has b861 with DF set; with DF clear that is f861.
+    #[test]
+    fn d15_known_header_checksum() {
+        let header = ipv4_header(Ipv4Addr::new(192, 168, 0, 1), Ipv4Addr::new(192, 168, 0, 199), 0x73);
+        assert_eq!(&header[10..12], &[0xf8, 0x61]);
+    }
+}

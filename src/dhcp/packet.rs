@@ -1,0 +1,350 @@
+//! The guard: the only code that walks a DHCP message. Bounds, op, hlen and cookie are checked, options are joined, once.
+//!
+//! dhcproto 0.15 panics on `hlen > 16`, forgets every option after a host name that is not UTF-8, ignores overload and keeps
+//! only the last piece of a split option. So it sees one option at a time, and only those whose types help.
+
+use std::borrow::Cow;
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::DhcpOption;
+use dhcproto::{Decodable, Decoder};
+
+use super::limits::{HARDWARE_OCTETS_MAX, MESSAGE_OCTETS_MAX, MESSAGE_OCTETS_MIN, OPTION_OCTETS_MAX};
+
+/// Option codes that ringboot reads or writes (RFC 2132 and those named).
+pub mod code {
+    pub const PAD: u8 = 0;
+    pub const SUBNET_MASK: u8 = 1;
+    pub const ROUTERS: u8 = 3;
+    pub const DOMAIN_NAME_SERVERS: u8 = 6;
+    pub const HOST_NAME: u8 = 12;
+    pub const DOMAIN_NAME: u8 = 15;
+    pub const BROADCAST_ADDRESS: u8 = 28;
+    pub const NTP_SERVERS: u8 = 42;
+    pub const VENDOR_SPECIFIC: u8 = 43;
+    pub const REQUESTED_ADDRESS: u8 = 50;
+    pub const LEASE_TIME: u8 = 51;
+    pub const OVERLOAD: u8 = 52;
+    pub const MESSAGE_TYPE: u8 = 53;
+    pub const SERVER_IDENTIFIER: u8 = 54;
+    pub const PARAMETER_REQUEST_LIST: u8 = 55;
+    pub const MESSAGE: u8 = 56;
+    pub const MAX_MESSAGE_SIZE: u8 = 57;
+    pub const RENEWAL_TIME: u8 = 58;
+    pub const REBINDING_TIME: u8 = 59;
+    pub const CLASS_IDENTIFIER: u8 = 60;
+    pub const CLIENT_IDENTIFIER: u8 = 61;
+    pub const TFTP_SERVER_NAME: u8 = 66;
+    pub const BOOT_FILE_NAME: u8 = 67;
+    pub const USER_CLASS: u8 = 77;
+    pub const RELAY_AGENT_INFORMATION: u8 = 82;
+    pub const CLIENT_ARCHITECTURE: u8 = 93;
+    pub const CLIENT_GUID: u8 = 97;
+    /// RFC 2563: may the client choose a link-local address?
+    pub const AUTO_CONFIGURE: u8 = 116;
+    /// RFC 3011.
+    pub const SUBNET_SELECTION: u8 = 118;
+    /// RFC 5859.
+    pub const TFTP_SERVER_ADDRESS: u8 = 150;
+    /// Encapsulated options of iPXE (ipxe.org/howto/dhcpd).
+    pub const IPXE: u8 = 175;
+    /// RFC 5071.
+    pub const PXELINUX_CONFIG: u8 = 209;
+    /// RFC 5071.
+    pub const PXELINUX_PREFIX: u8 = 210;
+    pub const END: u8 = 255;
+}
+
+/// First octet of a message: 1 from clients, 2 from servers.
+pub const OP_REQUEST: u8 = 1;
+pub const OP_REPLY: u8 = 2;
+
+/// The four octets before the options (RFC 2131 section 3).
+pub const COOKIE: [u8; 4] = [99, 130, 83, 99];
+
+/// The broadcast bit of `flags` (RFC 2131 figure 2).
+pub const FLAG_BROADCAST: u16 = 0x8000;
+
+const SNAME: std::ops::Range<usize> = 44..108;
+const FILE: std::ops::Range<usize> = 108..236;
+
+/// A message whose bounds have been checked. Fields are as on the wire.
+#[derive(Clone, Debug)]
+pub struct Packet<'a> {
+    pub op: u8,
+    pub htype: u8,
+    /// 0..=16
+    pub hlen: u8,
+    pub hops: u8,
+    pub xid: u32,
+    pub secs: u16,
+    pub flags: u16,
+    pub ciaddr: Ipv4Addr,
+    pub yiaddr: Ipv4Addr,
+    pub siaddr: Ipv4Addr,
+    pub giaddr: Ipv4Addr,
+    pub chaddr: [u8; 16],
+    /// The header's boot file, up to its NUL; empty when the field holds options (overload).
+    pub file: &'a [u8],
+    options: Options<'a>,
+}
+
+/// Why a datagram is not a DHCP message for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("shorter than a DHCP header")]
+    TooShort,
+    #[error("longer than any DHCP message")]
+    TooLong,
+    #[error("wrong direction: the op field does not fit")]
+    Op,
+    #[error("hardware address longer than its field")]
+    HardwareLength,
+    #[error("no DHCP cookie")]
+    Cookie,
+}
+
+impl<'a> Packet<'a> {
+    /// Reads a message from a client (op = 1).
+    pub fn parse_request(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse(bytes, OP_REQUEST)
+    }
+
+    /// Reads a message from a server (op = 2): for the simulated machines and for tests of our own replies.
+    pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse(bytes, OP_REPLY)
+    }
+
+    /// The value of an option, its pieces joined (RFC 3396); None where it was not sent.
+    pub fn option(&self, code: u8) -> Option<&[u8]> {
+        self.options.get(code)
+    }
+
+    /// Every option in the order of its first piece.
+    pub fn options(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        self.options.values.iter().map(|(code, value)| (*code, value.as_ref()))
+    }
+
+    /// One option through dhcproto's types. Not for options on which dhcproto asserts (94) or keeps too little (93).
+    pub fn typed(&self, code: u8) -> Option<DhcpOption> {
+        let value = self.option(code)?;
+        let mut one = [0u8; OPTION_OCTETS_MAX + 2];
+        *one.get_mut(0)? = code;
+        *one.get_mut(1)? = u8::try_from(value.len()).ok()?;
+        let end = value.len() + 2;
+        one.get_mut(2..end)?.copy_from_slice(value);
+        DhcpOption::decode(&mut Decoder::new(one.get(..end)?)).ok()
+    }
+
+    /// True where the client asks for a broadcast answer.
+    pub fn wants_broadcast(&self) -> bool {
+        self.flags & FLAG_BROADCAST != 0
+    }
+
+    fn parse(bytes: &'a [u8], op: u8) -> Result<Self, Malformed> {
+        if bytes.len() > MESSAGE_OCTETS_MAX {
+            return Err(Malformed::TooLong);
+        }
+        let (header, area) = bytes.split_at_checked(MESSAGE_OCTETS_MIN).ok_or(Malformed::TooShort)?;
+        let octet = |at: usize| header.get(at).copied().unwrap_or(0);
+        let address = |at| Ipv4Addr::from(array::<4>(header, at));
+        if octet(0) != op {
+            return Err(Malformed::Op);
+        }
+        if octet(2) > HARDWARE_OCTETS_MAX {
+            return Err(Malformed::HardwareLength);
+        }
+        if array::<4>(header, 236) != COOKIE {
+            return Err(Malformed::Cookie);
+        }
+        let (sname, file) = (field(header, SNAME), field(header, FILE));
+        let (options, overload) = Options::read(area, sname, file);
+        Ok(Self {
+            op,
+            htype: octet(1),
+            hlen: octet(2),
+            hops: octet(3),
+            xid: u32::from_be_bytes(array(header, 4)),
+            secs: u16::from_be_bytes(array(header, 8)),
+            flags: u16::from_be_bytes(array(header, 10)),
+            ciaddr: address(12),
+            yiaddr: address(16),
+            siaddr: address(20),
+            giaddr: address(24),
+            chaddr: array(header, 28),
+            file: if overload & OVERLOAD_FILE == 0 { until_nul(file) } else { &[] },
+            options,
+        })
+    }
+}
+
+/// Value bits of option 52: which header fields hold options.
+const OVERLOAD_FILE: u8 = 1;
+const OVERLOAD_SNAME: u8 = 2;
+
+/// Options with their pieces joined, found by code without a search.
+#[derive(Clone, Debug)]
+struct Options<'a> {
+    values: Vec<(u8, Cow<'a, [u8]>)>,
+    /// Place in `values` plus one, by code; 0 = not sent. Codes 0 and 255 carry nothing, so 254 places fit a u8.
+    index: [u8; 256],
+}
+
+impl<'a> Options<'a> {
+    /// The option area, then `file`, then `sname` where option 52 says so (D-7, D-41).
+    fn read(area: &'a [u8], sname: &'a [u8], file: &'a [u8]) -> (Self, u8) {
+        let mut options = Self { values: Vec::with_capacity(16), index: [0; 256] };
+        options.walk(area);
+        let overload = options.get(code::OVERLOAD).and_then(|v| v.first().copied()).unwrap_or(0);
+        if overload & OVERLOAD_FILE != 0 {
+            options.walk(file);
+        }
+        if overload & OVERLOAD_SNAME != 0 {
+            options.walk(sname);
+        }
+        (options, overload)
+    }
+
+    /// Stops at END, at the end of the area, and at a length that overruns it.
+    fn walk(&mut self, area: &'a [u8]) {
+        let mut rest = area;
+        while let Some((&code, after)) = rest.split_first() {
+            rest = after;
+            match code {
+                code::PAD => continue,
+                code::END => return,
+                _ => {}
+            }
+            let Some((&length, after)) = rest.split_first() else { return };
+            let Some((value, after)) = after.split_at_checked(usize::from(length)) else { return };
+            self.push(code, value);
+            rest = after;
+        }
+    }
+
+    fn push(&mut self, code: u8, value: &'a [u8]) {
+        let Some(place) = self.index.get_mut(usize::from(code)) else { return };
+        if let Some((_, joined)) = usize::from(*place).checked_sub(1).and_then(|at| self.values.get_mut(at)) {
+            joined.to_mut().extend_from_slice(value);
+            return;
+        }
+        self.values.push((code, Cow::Borrowed(value)));
+        *place = u8::try_from(self.values.len()).unwrap_or(0);
+    }
+
+    fn get(&self, code: u8) -> Option<&[u8]> {
+        let place = usize::from(*self.index.get(usize::from(code))?).checked_sub(1)?;
+        self.values.get(place).map(|(_, value)| value.as_ref())
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..at + N).and_then(|slice| slice.try_into().ok()).unwrap_or([0; N])
+}
+
+fn field(header: &[u8], range: std::ops::Range<usize>) -> &[u8] {
+    header.get(range).unwrap_or_default()
+}
+
+/// A text field up to its NUL, or the whole field where there is none.
+fn until_nul(field: &[u8]) -> &[u8] {
+    field.split(|&b| b == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use super::*;
+
+    /// A client's message with these options, END added.
+    pub(in crate::dhcp) fn request(options: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0u8; 236];
+        bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
+        bytes[4..8].copy_from_slice(&0xdead_beef_u32.to_be_bytes());
+        bytes[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x10]);
+        bytes.extend_from_slice(&COOKIE);
+        bytes.extend_from_slice(options);
+        bytes.push(255);
+        bytes
+    }
+
+    #[test]
+    fn d01_only_requests_with_sound_header_and_cookie_are_read() {
+        let good = request(&[53, 1, 1]);
+        assert!(Packet::parse_request(&good).is_ok());
+        let with = |at: usize, value: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            Packet::parse_request(&bytes).map(|_| ()).unwrap_err()
+        };
+        assert_eq!(with(0, 2), Malformed::Op);
+        assert_eq!(with(2, 17), Malformed::HardwareLength);
+        assert_eq!(with(2, 255), Malformed::HardwareLength);
+        assert_eq!(with(236, 98), Malformed::Cookie);
+        assert_eq!(Packet::parse_request(&good[..239]).map(|_| ()).unwrap_err(), Malformed::TooShort);
+        assert_eq!(Packet::parse_request(&[]).map(|_| ()).unwrap_err(), Malformed::TooShort);
+        assert_eq!(Packet::parse_request(&vec![1; 2049]).map(|_| ()).unwrap_err(), Malformed::TooLong);
+        assert!(Packet::parse_request(&good[..240]).is_ok(), "a header without any option is BOOTP");
+    }
+
+    #[test]
+    fn d07_missing_end_and_overrunning_length_lose_nothing_before_them() {
+        let mut bytes = request(&[53, 1, 1, 60, 3, b'a', b'b', b'c']);
+        bytes.pop();
+        assert_eq!(Packet::parse_request(&bytes).unwrap().option(60), Some(&b"abc"[..]));
+        let bytes = request(&[53, 1, 1, 60, 200, b'a']);
+        let packet = Packet::parse_request(&bytes).unwrap();
+        assert_eq!((packet.option(53), packet.option(60)), (Some(&[1][..]), None));
+        let bytes = request(&[53]);
+        assert_eq!(Packet::parse_request(&bytes[..241]).unwrap().option(53), None, "a code without its length");
+    }
+
+    #[test]
+    fn d07_overloaded_fields_are_read_and_are_not_names() {
+        let mut bytes = request(&[53, 1, 1, 52, 1, 3]);
+        bytes[108..114].copy_from_slice(&[67, 3, b'a', b'b', b'c', 255]);
+        bytes[44..48].copy_from_slice(&[12, 1, b'h', 255]);
+        let packet = Packet::parse_request(&bytes).unwrap();
+        assert_eq!(packet.option(67), Some(&b"abc"[..]));
+        assert_eq!(packet.option(12), Some(&b"h"[..]));
+        assert_eq!(packet.file, b"");
+    }
+
+    #[test]
+    fn d41_pieces_are_joined_in_the_order_options_file_sname() {
+        let mut bytes = request(&[43, 1, 6, 53, 1, 1, 43, 2, 1, 8, 52, 1, 3]);
+        bytes[108..112].copy_from_slice(&[43, 1, 0xf1, 255]);
+        bytes[44..48].copy_from_slice(&[43, 1, 0x51, 255]);
+        let packet = Packet::parse_request(&bytes).unwrap();
+        assert_eq!(packet.option(43), Some(&[6, 1, 8, 0xf1, 0x51][..]));
+    }
+
+    /// The packets on which dhcproto 0.15 panics or loses options.
+    #[test]
+    fn what_dhcproto_cannot_read_the_guard_reads() {
+        let two_archs = request(&[53, 1, 1, 0x5d, 4, 0, 7, 0, 9]);
+        assert_eq!(Packet::parse_request(&two_archs).unwrap().option(93), Some(&[0, 7, 0, 9][..]));
+        for undi in [&[94, 2, 1, 3][..], &[94, 4, 1, 3, 16, 0]] {
+            let bytes = request(&[&[53, 1, 1], undi, &[60, 1, b'x']].concat());
+            assert_eq!(Packet::parse_request(&bytes).unwrap().option(60), Some(&b"x"[..]));
+        }
+        let bad_name = request(&[53, 1, 1, 12, 2, 0xff, 0xfe, 60, 1, b'x', 93, 2, 0, 7]);
+        let packet = Packet::parse_request(&bad_name).unwrap();
+        assert_eq!((packet.option(60), packet.option(93)), (Some(&b"x"[..]), Some(&[0, 7][..])));
+        let mut no_nul = request(&[53, 1, 1]);
+        no_nul[108..236].fill(b'a');
+        assert_eq!(Packet::parse_request(&no_nul).unwrap().file.len(), 128);
+        no_nul[110] = 0;
+        assert_eq!(Packet::parse_request(&no_nul).unwrap().file, b"aa");
+    }
+
+    #[test]
+    fn one_option_at_a_time_goes_through_dhcproto() {
+        let bytes = request(&[53, 1, 3, 50, 4, 192, 168, 4, 26, 57, 2, 5, 0xc0, 54, 3, 1, 2, 3]);
+        let packet = Packet::parse_request(&bytes).unwrap();
+        assert_eq!(packet.typed(50), Some(DhcpOption::RequestedIpAddress(Ipv4Addr::new(192, 168, 4, 26))));
+        assert_eq!(packet.typed(57), Some(DhcpOption::MaxMessageSize(1472)));
+        assert_eq!(packet.typed(54), None, "three octets are no address");
+        assert_eq!(packet.typed(51), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! Which addresses of a range were never given: a bitmap with a summary, so that a full /16 is searched in a few words.
+
+use std::net::Ipv4Addr;
+
+/// One range of addresses, both ends included, and a bit per address: set = free.
+#[derive(Clone, Debug)]
+pub(super) struct FreeMap {
+    first: u32,
+    count: u32,
+    words: Vec<u64>,
+    /// One bit per word: set = the word has a free address.
+    summary: Vec<u64>,
+}
+
+impl FreeMap {
+    /// All addresses of the range are free. None where the range is empty.
+    pub(super) fn new(first: u32, last: u32) -> Option<Self> {
+        let count = last.checked_sub(first)?.checked_add(1)?;
+        let words = (count as usize).div_ceil(64);
+        let mut map = Self { first, count, words: vec![0; words], summary: vec![0; words.div_ceil(64)] };
+        (first..=last).for_each(|address| map.set(address, true));
+        Some(map)
+    }
+
+    pub(super) fn first(&self) -> u32 {
+        self.first
+    }
+
+    pub(super) fn contains(&self, address: u32) -> bool {
+        address.checked_sub(self.first).is_some_and(|offset| offset < self.count)
+    }
+
+    /// Marks an address; one outside the range is ignored.
+    pub(super) fn set(&mut self, address: u32, free: bool) {
+        if !self.contains(address) {
+            return;
+        }
+        let offset = (address - self.first) as usize;
+        let Some(word) = self.words.get_mut(offset / 64) else { return };
+        let bit = 1u64 << (offset % 64);
+        *word = if free { *word | bit } else { *word & !bit };
+        let (any, bit) = (*word != 0, 1u64 << (offset / 64 % 64));
+        let Some(summary) = self.summary.get_mut(offset / 64 / 64) else { return };
+        *summary = if any { *summary | bit } else { *summary & !bit };
+    }
+
+    /// The first free address at or after the place that `start` falls on, going round once.
+    pub(super) fn next(&self, start: u64) -> Option<Ipv4Addr> {
+        let start = usize::try_from(start % u64::from(self.count)).unwrap_or(0);
+        let offset = self.next_from(start).or_else(|| self.next_from(0))?;
+        Some(Ipv4Addr::from(self.first.checked_add(u32::try_from(offset).ok()?)?))
+    }
+
+    fn next_from(&self, start: usize) -> Option<usize> {
+        let within = self.words.get(start / 64)? & (u64::MAX << (start % 64));
+        if within != 0 {
+            return Some(start / 64 * 64 + within.trailing_zeros() as usize);
+        }
+        let word = next_bit(&self.summary, start / 64 + 1)?;
+        Some(word * 64 + self.words.get(word)?.trailing_zeros() as usize)
+    }
+}
+
+fn next_bit(words: &[u64], start: usize) -> Option<usize> {
+    let first = words.get(start / 64)? & (u64::MAX << (start % 64));
+    if first != 0 {
+        return Some(start / 64 * 64 + first.trailing_zeros() as usize);
+    }
+    let at = words.iter().skip(start / 64 + 1).position(|&word| word != 0)? + start / 64 + 1;
+    Some(at * 64 + words.get(at)?.trailing_zeros() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use super::*;
+
+    #[test]
+    fn every_address_is_found_once_wherever_the_search_starts() {
+        let (first, last) = (0x0a00_000a, 0x0a00_000a + 9_999);
+        let mut map = FreeMap::new(first, last).unwrap();
+        let mut seen = std::collections::HashSet::new();
+        for n in 0..10_000u64 {
+            let address = u32::from(map.next(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap());
+            assert!((first..=last).contains(&address) && seen.insert(address));
+            map.set(address, false);
+        }
+        assert_eq!(map.next(5), None);
+        map.set(first + 77, true);
+        assert_eq!(map.next(9_000), Some(Ipv4Addr::from(first + 77)), "the search goes round");
+        map.set(last + 1, true);
+        assert!(FreeMap::new(2, 1).is_none());
+    }
+}

@@ -1,0 +1,213 @@
+//! Our own encoder: a reply as fields and ordered options, and its bytes within the client's size limit.
+//!
+//! dhcproto sorts options by code, puts 82 last and knows no Pad: the order of D-33 and the Pads of D-43 cannot be said in it.
+
+use std::net::Ipv4Addr;
+
+use super::limits::{FILE_FIELD_OCTETS_MAX, OPTION_OCTETS_MAX, REPLY_OCTETS_MIN};
+use super::packet::{COOKIE, OP_REPLY, code};
+
+/// A reply before it is bytes. `hops` and `secs` are always 0 (D-2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub htype: u8,
+    pub hlen: u8,
+    pub xid: u32,
+    pub flags: u16,
+    pub ciaddr: Ipv4Addr,
+    pub yiaddr: Ipv4Addr,
+    pub siaddr: Ipv4Addr,
+    pub giaddr: Ipv4Addr,
+    pub chaddr: [u8; 16],
+    /// At most 127 octets; a longer one is left out (D-42).
+    pub file: Vec<u8>,
+    /// In the order in which they go out.
+    pub options: Vec<(u8, Vec<u8>)>,
+}
+
+/// The options that must be there do not fit the client's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the options that cannot be left out do not fit {limit} octets")]
+pub struct DoesNotFit {
+    pub limit: usize,
+}
+
+impl Reply {
+    /// The bytes, and the codes that had to be dropped to stay within `limit` octets of UDP payload (D-4, D-5).
+    pub fn encode(&self, limit: usize) -> Result<(Vec<u8>, Vec<u8>), DoesNotFit> {
+        let mut dropped = Vec::new();
+        loop {
+            let bytes = self.encode_without(&dropped);
+            if bytes.len() <= limit {
+                return Ok((bytes, dropped));
+            }
+            dropped.push(self.least_wanted(&dropped).ok_or(DoesNotFit { limit })?);
+        }
+    }
+
+    /// What is dropped next: what D-40 does not name, then what it names but D-5 lets go; the last first.
+    fn least_wanted(&self, dropped: &[u8]) -> Option<u8> {
+        let left = || self.options.iter().rev().map(|(code, _)| *code).filter(|code| !dropped.contains(code));
+        left().find(|code| !KEPT.contains(code)).or_else(|| left().find(|code| !NEVER_DROPPED.contains(code)))
+    }
+
+    fn encode_without(&self, dropped: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(REPLY_OCTETS_MIN * 2);
+        bytes.extend_from_slice(&[OP_REPLY, self.htype, self.hlen, 0]);
+        bytes.extend_from_slice(&self.xid.to_be_bytes());
+        bytes.extend_from_slice(&[0, 0]);
+        bytes.extend_from_slice(&self.flags.to_be_bytes());
+        for address in [self.ciaddr, self.yiaddr, self.siaddr, self.giaddr] {
+            bytes.extend_from_slice(&address.octets());
+        }
+        bytes.extend_from_slice(&self.chaddr);
+        bytes.resize(FILE_AT, 0);
+        if self.file.len() <= FILE_FIELD_OCTETS_MAX {
+            bytes.extend_from_slice(&self.file);
+        }
+        bytes.resize(COOKIE_AT, 0);
+        bytes.extend_from_slice(&COOKIE);
+        for (code, value) in self.options.iter().filter(|(code, _)| !dropped.contains(code)) {
+            push_option(&mut bytes, *code, value);
+        }
+        bytes.push(code::END);
+        bytes.resize(bytes.len().max(REPLY_OCTETS_MIN), 0);
+        bytes
+    }
+}
+
+/// Offset of the header's `file` field: `sname` before it stays empty, because option 66 says the same.
+const FILE_AT: usize = 108;
+const COOKIE_AT: usize = 236;
+
+/// Kept under pressure (D-40).
+const KEPT: [u8; 20] = [1, 3, 6, 28, 43, 51, 53, 54, 58, 59, 60, 61, 66, 67, 82, 97, 150, 175, 209, 210];
+
+/// Without these the reply is wrong, not poor (D-5). 56 is the whole point of a NAK.
+const NEVER_DROPPED: [u8; 11] = [53, 54, 51, 1, 3, 56, 61, 82, 60, 43, 67];
+
+/// Text that firmware reads as a C string. A Pad after it satisfies those who read on until a NUL, those who write a NUL
+/// behind it (EDK2, over the code of the next option), and those who take the length as it is (D-43).
+const PADDED: [u8; 3] = [code::CLASS_IDENTIFIER, code::TFTP_SERVER_NAME, code::BOOT_FILE_NAME];
+
+/// One option; a value over 255 octets in consecutive pieces (D-41).
+fn push_option(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
+    let mut pieces = value.chunks(OPTION_OCTETS_MAX).peekable();
+    loop {
+        let piece = pieces.next().unwrap_or_default();
+        bytes.extend_from_slice(&[code, u8::try_from(piece.len()).unwrap_or(u8::MAX)]);
+        bytes.extend_from_slice(piece);
+        if pieces.peek().is_none() {
+            break;
+        }
+    }
+    if PADDED.contains(&code) {
+        bytes.push(code::PAD);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use super::*;
+    use crate::dhcp::packet::Packet;
+
+    fn reply(options: Vec<(u8, Vec<u8>)>) -> Reply {
+        Reply {
+            htype: 1,
+            hlen: 6,
+            xid: 0x0102_0304,
+            flags: 0x8000,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            yiaddr: Ipv4Addr::new(192, 168, 4, 26),
+            siaddr: Ipv4Addr::new(192, 168, 4, 150),
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            chaddr: [0xaa; 16],
+            file: b"a.efi".to_vec(),
+            options,
+        }
+    }
+
+    #[test]
+    fn d02_d03_header_cookie_end_and_padding_are_golden() {
+        let (bytes, dropped) = reply(vec![(53, vec![2])]).encode(548).unwrap();
+        let mut golden =
+            vec![2, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0, 0, 0, 0, 0, 192, 168, 4, 26, 192, 168, 4, 150, 0, 0, 0, 0];
+        golden.extend([0xaa; 16]);
+        golden.extend([0; 64]);
+        golden.extend(b"a.efi");
+        golden.resize(236, 0);
+        golden.extend([99, 130, 83, 99, 53, 1, 2, 255]);
+        golden.resize(300, 0);
+        assert_eq!((bytes, dropped), (golden, vec![]));
+    }
+
+    #[test]
+    fn d03_after_end_come_only_zeros_and_300_octets_at_least() {
+        let (bytes, _) = reply(vec![(53, vec![2]), (54, vec![1, 2, 3, 4])]).encode(548).unwrap();
+        assert_eq!(bytes.len(), 300);
+        let end = 240 + 3 + 6;
+        assert_eq!(bytes[end], 255);
+        assert!(bytes[end + 1..].iter().all(|&b| b == 0));
+        let (long, _) = reply(vec![(53, vec![2]), (43, vec![7; 100])]).encode(548).unwrap();
+        assert_eq!((long.len(), long.last()), (240 + 3 + 102 + 1, Some(&255)), "no more padding than asked for");
+    }
+
+    #[test]
+    fn d43_a_pad_follows_60_66_and_67() {
+        let options = vec![
+            (60, b"HTTPClient".to_vec()),
+            (66, b"1.2.3.4".to_vec()),
+            (67, b"x".to_vec()),
+            (43, vec![6, 1, 8, 255]),
+        ];
+        let (bytes, _) = reply(options).encode(548).unwrap();
+        let golden = b"\x3c\x0aHTTPClient\x00\x42\x071.2.3.4\x00\x43\x01x\x00\x2b\x04\x06\x01\x08\xff\xff";
+        assert_eq!(&bytes[240..240 + golden.len()], golden);
+    }
+
+    #[test]
+    fn d41_long_values_are_split_and_joined_again() {
+        let value: Vec<u8> = (0..600).map(|n| n as u8).collect();
+        let (bytes, _) = reply(vec![(82, value.clone())]).encode(1472).unwrap();
+        assert_eq!((bytes[240], bytes[241], bytes[240 + 257], bytes[241 + 257]), (82, 255, 82, 255));
+        assert_eq!(Packet::parse_reply(&bytes).unwrap().option(82), Some(&value[..]));
+    }
+
+    #[test]
+    fn d05_under_pressure_the_unimportant_goes_first_and_some_never() {
+        let options = vec![
+            (53, vec![2]),
+            (1, vec![255; 4]),
+            (6, vec![1; 100]),
+            (12, vec![b'h'; 60]),
+            (15, vec![b'd'; 60]),
+            (67, vec![b'f'; 200]),
+            (97, vec![3; 17]),
+        ];
+        let reply = reply(options);
+        let full = reply.encode(1472).unwrap().0.len();
+        assert_eq!(reply.encode(full - 1).unwrap().1, vec![15], "not in D-40, the last first");
+        assert_eq!(reply.encode(full - 100).unwrap().1, vec![15, 12]);
+        assert_eq!(reply.encode(full - 125).unwrap().1, vec![15, 12, 97], "in D-40, but not of those that never go");
+        let (bytes, dropped) = reply.encode(548 - 60).unwrap();
+        assert!(bytes.len() <= 488 && !dropped.contains(&67));
+        assert_eq!(reply.encode(400), Err(DoesNotFit { limit: 400 }));
+    }
+
+    #[test]
+    fn d40_each_kept_option_outlives_one_that_is_not() {
+        for kept in KEPT.into_iter().filter(|code| *code != 53) {
+            let reply = reply(vec![(53, vec![2]), (17, vec![0; 30]), (kept, vec![0; 60])]);
+            let full = reply.encode(1472).unwrap().0.len();
+            assert_eq!(reply.encode(full - 1).unwrap().1, vec![17], "option {kept}");
+        }
+    }
+
+    #[test]
+    fn d42_a_name_over_127_octets_leaves_the_header_field_empty() {
+        let with = |octets: usize| Reply { file: vec![b'a'; octets], ..reply(vec![]) }.encode(548).unwrap().0;
+        assert_eq!(&with(127)[108..236], &[&[b'a'; 127][..], &[0]].concat()[..]);
+        assert_eq!(&with(128)[108..236], &[0; 128][..]);
+    }
+}

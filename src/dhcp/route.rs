@@ -1,0 +1,158 @@
+//! Where a reply goes: to the relay, to an address, to everybody, or to a hardware address that cannot be asked by ARP yet.
+
+use std::net::Ipv4Addr;
+
+use super::classify::{Facts, Kind};
+use super::packet::Packet;
+use super::subnet::Network;
+use crate::boot::machine::Mac;
+
+/// Server and relay port.
+pub const SERVER_PORT: u16 = 67;
+/// Client port.
+pub const CLIENT_PORT: u16 = 68;
+
+/// The way of a reply. It leaves from port 67 of the interface the request came in on (D-16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To the relay agent, at port 67 unless it asked otherwise (D-11, D-74).
+    Relay { address: Ipv4Addr, port: u16 },
+    /// To port 68 of this address, by the normal way.
+    Unicast(Ipv4Addr),
+    /// To 255.255.255.255:68.
+    Broadcast,
+    /// To port 68 of `address` in a frame to `mac`: the client has no address yet and answers no ARP. Where that is
+    /// impossible, broadcast (D-15).
+    LinkLayer { mac: Mac, address: Ipv4Addr },
+}
+
+/// What the choice depends on, beside the packet itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) nak: bool,
+    pub(super) yiaddr: Ipv4Addr,
+    pub(super) network: Network,
+    pub(super) source: std::net::SocketAddrV4,
+    /// The request came by unicast from an address that is not on the receiving interface's segment (D-12).
+    pub(super) off_link: bool,
+}
+
+/// Rules D-10 to D-15; the first that fits wins.
+pub(super) fn route(packet: &Packet<'_>, facts: &Facts<'_>, ask: Ask) -> Route {
+    let ciaddr = packet.ciaddr;
+    if facts.kind == Kind::Inform {
+        return Route::Unicast(if ciaddr.is_unspecified() { *ask.source.ip() } else { ciaddr });
+    }
+    if !packet.giaddr.is_unspecified() {
+        let port = if facts.relay.source_port { ask.source.port() } else { SERVER_PORT };
+        return Route::Relay { address: packet.giaddr, port };
+    }
+    if ask.nak {
+        return if ask.off_link { Route::Unicast(ciaddr) } else { Route::Broadcast };
+    }
+    // A ciaddr outside of the subnet would make us a reflector.
+    if !ciaddr.is_unspecified() && ask.network.contains(ciaddr) {
+        return Route::Unicast(ciaddr);
+    }
+    if packet.wants_broadcast() || ask.yiaddr.is_unspecified() || !facts.ethernet {
+        return Route::Broadcast;
+    }
+    Route::LinkLayer { mac: facts.mac, address: ask.yiaddr }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::SocketAddrV4;
+
+    use super::*;
+    use crate::dhcp::packet::tests::request;
+
+    const CIADDR: usize = 12;
+    const GIADDR: usize = 24;
+
+    fn routed(options: &[u8], fields: &[(usize, [u8; 4])], change: impl FnOnce(&mut Ask)) -> Route {
+        let mut bytes = request(options);
+        for (at, value) in fields {
+            bytes[*at..at + 4].copy_from_slice(value);
+        }
+        let packet = Packet::parse_request(&bytes).unwrap();
+        let mut ask = Ask {
+            nak: false,
+            yiaddr: Ipv4Addr::new(192, 168, 4, 26),
+            network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
+            source: SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 77), 4444),
+            off_link: false,
+        };
+        change(&mut ask);
+        route(&packet, &Facts::of(&packet), ask)
+    }
+
+    const DISCOVER: [u8; 3] = [53, 1, 1];
+    const REQUEST: [u8; 3] = [53, 1, 3];
+    const INFORM: [u8; 3] = [53, 1, 8];
+    const OWN: [u8; 4] = [192, 168, 4, 30];
+    const RELAY: [u8; 4] = [10, 7, 0, 1];
+    /// `secs` and `flags`, the broadcast bit set.
+    const BROADCAST_BIT: (usize, [u8; 4]) = (8, [0, 0, 0x80, 0]);
+
+    #[test]
+    fn d10_inform_goes_to_ciaddr_or_to_its_source() {
+        assert_eq!(routed(&INFORM, &[(CIADDR, OWN)], |_| ()), Route::Unicast(OWN.into()));
+        assert_eq!(routed(&INFORM, &[], |_| ()), Route::Unicast(Ipv4Addr::new(192, 168, 4, 77)));
+        assert_eq!(routed(&INFORM, &[(CIADDR, OWN), (GIADDR, RELAY)], |_| ()), Route::Unicast(OWN.into()));
+    }
+
+    #[test]
+    fn d11_relayed_goes_to_port_67_of_the_relay() {
+        let to_relay = Route::Relay { address: RELAY.into(), port: 67 };
+        assert_eq!(routed(&DISCOVER, &[(GIADDR, RELAY)], |_| ()), to_relay);
+        assert_eq!(routed(&REQUEST, &[(GIADDR, RELAY), (CIADDR, OWN)], |ask| ask.nak = true), to_relay);
+    }
+
+    #[test]
+    fn d12_nak_is_broadcast_unless_the_client_is_behind_a_router() {
+        assert_eq!(routed(&REQUEST, &[(CIADDR, OWN)], |ask| ask.nak = true), Route::Broadcast);
+        let off_link = routed(&REQUEST, &[(CIADDR, [10, 9, 0, 4])], |ask| (ask.nak, ask.off_link) = (true, true));
+        assert_eq!(off_link, Route::Unicast(Ipv4Addr::new(10, 9, 0, 4)));
+    }
+
+    #[test]
+    fn d13_renewing_client_is_answered_at_its_address() {
+        assert_eq!(routed(&REQUEST, &[(CIADDR, OWN)], |_| ()), Route::Unicast(OWN.into()));
+        assert_eq!(routed(&REQUEST, &[(CIADDR, OWN), BROADCAST_BIT], |_| ()), Route::Unicast(OWN.into()));
+        let foreign = routed(&DISCOVER, &[(CIADDR, [8, 8, 8, 8])], |_| ());
+        assert_ne!(foreign, Route::Unicast(Ipv4Addr::new(8, 8, 8, 8)), "we are no reflector");
+    }
+
+    #[test]
+    fn d14_broadcast_bit_or_no_address_means_broadcast() {
+        assert_eq!(routed(&DISCOVER, &[BROADCAST_BIT], |_| ()), Route::Broadcast);
+        assert_eq!(routed(&DISCOVER, &[], |ask| ask.yiaddr = Ipv4Addr::UNSPECIFIED), Route::Broadcast);
+    }
+
+    #[test]
+    fn d15_otherwise_a_frame_to_the_hardware_address() {
+        let mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
+        let frame = Route::LinkLayer { mac, address: Ipv4Addr::new(192, 168, 4, 26) };
+        assert_eq!(routed(&DISCOVER, &[], |_| ()), frame);
+        let mut infiniband = request(&[&DISCOVER[..], &[61, 4, 255, 1, 2, 3]].concat());
+        (infiniband[1], infiniband[2]) = (32, 0);
+        let packet = Packet::parse_request(&infiniband).unwrap();
+        let ask = Ask {
+            nak: false,
+            yiaddr: Ipv4Addr::new(192, 168, 4, 26),
+            network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
+            source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+            off_link: false,
+        };
+        assert_eq!(route(&packet, &Facts::of(&packet), ask), Route::Broadcast, "no frame can be made for it");
+    }
+
+    #[test]
+    fn d74_relay_source_port_is_answered_where_it_asked() {
+        let asks = [&DISCOVER[..], &[82, 2, 19, 0]].concat();
+        let route = routed(&asks, &[(GIADDR, RELAY)], |_| ());
+        assert_eq!(route, Route::Relay { address: RELAY.into(), port: 4444 });
+    }
+}

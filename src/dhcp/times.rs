@@ -1,0 +1,64 @@
+//! Lease time, and the times T1 and T2 at which a client renews and rebinds it.
+
+use super::subnet::Subnet;
+
+/// Lease time, T1 (option 58) and T2 (option 59), seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    pub(super) lease_s: u32,
+    pub(super) renew_s: u32,
+    pub(super) rebind_s: u32,
+}
+
+/// T1 and T2 are spread by this much either way, in thousandths: 500 machines that booted together do not renew together (D-35).
+const SPREAD_PER_MILLE: u64 = 50;
+
+impl Times {
+    /// What the client asked for (option 51) up to the subnet's maximum, else the subnet's default.
+    pub(super) fn new(requested_s: Option<u32>, subnet: &Subnet, identity: u64) -> Self {
+        let lease_s = requested_s.unwrap_or(subnet.default_lease_time_s).min(subnet.max_lease_time_s).max(1);
+        let part = |per_mille: u64, share: u64| {
+            let spread = 1000 - SPREAD_PER_MILLE + share % (2 * SPREAD_PER_MILLE + 1);
+            u32::try_from(u64::from(lease_s) * per_mille * spread / 1_000_000).unwrap_or(u32::MAX)
+        };
+        let rebind_s = part(875, identity).min(lease_s.saturating_sub(1));
+        let renew_s = part(500, identity >> 32).min(rebind_s.saturating_sub(1));
+        Self { lease_s, renew_s, rebind_s }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dhcp::classify::hash;
+    use crate::dhcp::testing::subnet;
+
+    #[test]
+    fn d35_t1_and_t2_lie_within_five_percent_and_in_order() {
+        let subnet = Subnet { default_lease_time_s: 600, max_lease_time_s: 7200, ..subnet() };
+        let mut seen = std::collections::HashSet::new();
+        for n in 0..500u32 {
+            let times = Times::new(Some(7200), &subnet, hash(&n.to_be_bytes()));
+            assert!((3420..=3780).contains(&times.renew_s), "{times:?}");
+            assert!((5985..=6615).contains(&times.rebind_s), "{times:?}");
+            seen.insert(times.renew_s);
+        }
+        assert!(seen.len() > 50, "spread over the machines");
+        let of = |n: u32| Times::new(None, &subnet, hash(&n.to_be_bytes()));
+        assert_eq!(of(7), of(7), "a function of its input");
+        for lease in [3, 4, 10, 60] {
+            let tight = Subnet { max_lease_time_s: lease, ..subnet.clone() };
+            for n in 0..200u32 {
+                let t = Times::new(None, &tight, hash(&n.to_be_bytes()));
+                assert!(t.renew_s < t.rebind_s && t.rebind_s < t.lease_s, "{t:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn d35_option_51_is_honoured_up_to_the_maximum() {
+        let subnet = Subnet { default_lease_time_s: 600, max_lease_time_s: 7200, ..subnet() };
+        let lease = |requested| Times::new(requested, &subnet, 0).lease_s;
+        assert_eq!([lease(None), lease(Some(300)), lease(Some(u32::MAX))], [600, 300, 7200]);
+    }
+}
