@@ -16,6 +16,8 @@ pub mod transfer;
 
 pub mod table;
 
+pub mod client;
+
 mod random;
 mod sources;
 mod timers;

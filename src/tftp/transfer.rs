@@ -36,6 +36,8 @@ pub struct Transfer {
     run: Run,
     /// A gap after `acked` has been answered; the same ACK again means nothing new (T-35).
     gap_answered: bool,
+    /// The timer was pulled in by [`ECHO_GRACE`]; it answers a gap and is no sign of silence.
+    grace: bool,
     /// Timeouts since the last progress.
     tries: u8,
     /// Transmissions before the first ACK.
@@ -141,6 +143,7 @@ impl Transfer {
             repeated: 0,
             run: NO_RUN,
             gap_answered: false,
+            grace: false,
             tries: 0,
             offers: 0,
             parked: false,
@@ -188,9 +191,14 @@ impl Transfer {
         if self.parked {
             return Timeout::Stalled;
         }
+        // The next transmission sets it anew.
+        self.deadline = NEVER;
+        if self.grace {
+            self.rewind();
+            return Timeout::Again;
+        }
         let exhausted = if self.confirmed { self.tries + 1 >= TRIES_MAX } else { self.offers >= OFFERS_MAX };
         if exhausted {
-            self.deadline = NEVER;
             return if self.sent_whole() { Timeout::LastAckMissing } else { Timeout::GaveUp };
         }
         self.tries += 1;
@@ -223,6 +231,7 @@ impl Transfer {
             }
         };
         self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
+        self.grace = false;
         self.deadline = now + self.interval();
         Some(transmit)
     }
@@ -292,6 +301,7 @@ impl Transfer {
         // expect. Begun anew at once, every window from here on would go out twice. So wait for what comes.
         let echo = if self.acked == 0 { self.offers > 1 } else { self.acked <= self.repeated };
         if echo {
+            self.grace = now + ECHO_GRACE < self.deadline;
             self.deadline = self.deadline.min(now + ECHO_GRACE);
             return Acked::Nothing;
         }
