@@ -42,15 +42,23 @@ const TICK: Duration = Duration::from_millis(20);
 
 const MIB: u64 = 1 << 20;
 
-/// Runs the arguments. Exit code 0 only when every machine booted and no lease was lost or doubled.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// Exit code 0 only when every machine booted and no lease was lost or doubled.
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    show(arguments).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "ringboot demo: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (sender, news) = channel();
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for Ctrl-C")?;
     let interrupts = sender.clone();
     thread::spawn(move || signals.forever().try_for_each(|_| interrupts.send(News::Interrupt)));
 
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let images = Images { kernel: u64::from(arguments.kernel_mib) * MIB, initrd: u64::from(arguments.initrd_mib) * MIB };
+    let images =
+        Images { kernel: u64::from(arguments.kernel_mib) * MIB, initrd: u64::from(arguments.initrd_mib) * MIB };
     let seed = u64::from(std::process::id());
     let mut server = PrivateServer::start(&program, images, seed)?;
     say(&introduction(arguments, &server))?;
