@@ -53,3 +53,8 @@ pub const TFTP_DATAGRAMS_PER_TURN: usize = 16;
 pub const READY_WAIT: Duration = Duration::from_secs(30);
 /// How often a private server is started, each time on other ports.
 pub const START_TRIES_MAX: u32 = 3;
+
+/// Files that a machine has open at once at most: a TFTP socket, or a TCP connection and the one that replaces it.
+pub const FILES_PER_MACHINE: u64 = 2;
+/// Files of the process itself and of the relay agents.
+pub const FILES_RESERVED: u64 = 512;

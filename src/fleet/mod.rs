@@ -32,6 +32,7 @@ use std::time::Instant;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::boot::machine::{Mac, Uuid};
+use crate::engine::open_files::raise_open_files;
 use context::Context;
 use machine::Machine;
 use relay::{Port, Relay, Xids};
@@ -117,6 +118,7 @@ impl Fleet {
     }
 
     async fn boot_all(&self, progress: &Arc<Progress>) -> io::Result<Report> {
+        self.ensure_sockets()?;
         let started = Instant::now();
         let machines = self.machines(progress)?;
         let boots: Vec<_> = machines.into_iter().map(|machine| spawn_local(machine.boot())).collect();
@@ -131,6 +133,19 @@ impl Fleet {
         report.octets = progress.octets();
         report.retries = progress.retries();
         Ok(report)
+    }
+
+    /// Says beforehand that this process may not have as many sockets as it will need.
+    fn ensure_sockets(&self) -> io::Result<()> {
+        let files = raise_open_files()?;
+        let needed = u64::from(self.plan.machines) * limits::FILES_PER_MACHINE + limits::FILES_RESERVED;
+        if files >= needed {
+            return Ok(());
+        }
+        let machines = self.plan.machines;
+        Err(io::Error::other(format!(
+            "{machines} machines need {needed} open files, the limit is {files} (ulimit -Hn)"
+        )))
     }
 
     /// The machines, each plugged into its rack's relay agent.
