@@ -10,4 +10,5 @@ pub mod open_files;
 pub mod orphan;
 pub mod ring;
 mod slot;
+pub mod tcp;
 pub mod udp;

@@ -392,3 +392,180 @@ fn dhcp_event(decision: &Decision) -> Option<Event> {
 fn unix_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::UdpSocket;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::JoinHandle;
+
+    use super::*;
+    use crate::boot::machine::Mac;
+    use crate::dhcp::packet::Packet;
+    use crate::dhcp::subnet::{Mode, Network, Pool, Subnet};
+    use crate::observe::events;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    /// Long enough for an answer that should not come: answers take well under a millisecond here.
+    const SILENCE: Duration = Duration::from_millis(150);
+    const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x10];
+
+    /// A store that syncs when it is told to: it hands over each batch and reports nothing by itself.
+    struct Held {
+        batches: Sender<(u64, Vec<Change>)>,
+    }
+
+    impl LeaseWriter for Held {
+        fn write(&mut self, ticket: u64, changes: Vec<Change>) -> bool {
+            self.batches.send((ticket, changes)).is_ok()
+        }
+    }
+
+    /// A DHCP core on loopback with a held-back store, and a relay agent in front of it.
+    struct World {
+        relay: UdpSocket,
+        server: SocketAddr,
+        batches: Receiver<(u64, Vec<Change>)>,
+        reporter: Arc<Mutex<Option<Reporter>>>,
+        bindings: Arc<Bindings>,
+        drain: Drain,
+        bell: Bell,
+        thread: Option<JoinHandle<Result<(), String>>>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let first = Ipv4Addr::new(127, 77, 1, 1);
+            let subnet = Subnet {
+                network: Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
+                interface: None,
+                relay: true,
+                mode: Mode::Server,
+                pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
+                reservations: Vec::new(),
+                routers: Vec::new(),
+                domain_name: None,
+                domain_name_servers: Vec::new(),
+                ntp_servers: Vec::new(),
+                default_lease_time_s: 600,
+                max_lease_time_s: 7200,
+                authoritative: false,
+                next_server: None,
+                install_by_default: false,
+                pxelinux_config: None,
+                pxelinux_prefix: None,
+            };
+            let snapshot = Arc::new(Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() });
+            let bindings = Arc::new(Bindings::new(&snapshot.subnets));
+            let (sender, batches) = channel();
+            let reporter = Arc::new(Mutex::new(None));
+            let reporter_of_writer = Arc::clone(&reporter);
+            let plan = DhcpPlan {
+                interfaces: Vec::new(),
+                address: Some(Ipv4Addr::LOCALHOST),
+                port: 0,
+                leases: Leases::new(&snapshot.subnets),
+                snapshot,
+                bindings: Arc::clone(&bindings),
+                start_writer: Box::new(move |report| {
+                    *reporter_of_writer.lock().unwrap() = Some(report);
+                    Ok(Box::new(Held { batches: sender }))
+                }),
+            };
+            let sockets = bind(&plan).unwrap();
+            let server = sockets.sockets[0].0;
+            let drain = Drain::default();
+            let (events, _) = events::queue();
+            let (core, bell) = Core::new(plan, sockets, &events, &drain).unwrap();
+            let (ready, is_ready) = channel();
+            let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
+            is_ready.recv_timeout(PATIENCE).unwrap();
+            let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+            Self { relay, server, batches, reporter, bindings, drain, bell, thread: Some(thread) }
+        }
+
+        fn say(&self, kind: u8, address: Option<Ipv4Addr>) {
+            self.relay.send_to(&message(kind, address), self.server).unwrap();
+        }
+
+        /// The next reply's message type and address.
+        fn hear(&self, limit: Duration) -> Option<(u8, Ipv4Addr)> {
+            self.relay.set_read_timeout(Some(limit)).unwrap();
+            let mut bytes = [0; 1500];
+            let (len, _) = self.relay.recv_from(&mut bytes).ok()?;
+            let reply = Packet::parse_reply(&bytes[..len]).unwrap();
+            Some((reply.option(53).unwrap()[0], reply.yiaddr))
+        }
+
+        fn report(&self, tickets: &[u64], durable: bool) {
+            (self.reporter.lock().unwrap().as_ref().unwrap())(tickets, durable);
+        }
+    }
+
+    impl Drop for World {
+        fn drop(&mut self) {
+            self.drain.order();
+            self.bell.ring();
+            if let Some(thread) = self.thread.take() {
+                assert!(thread.join().is_ok());
+            }
+        }
+    }
+
+    /// A relayed message with option 82 sub-option 19: the answer comes to the port it was sent from (D-74).
+    fn message(kind: u8, address: Option<Ipv4Addr>) -> Vec<u8> {
+        let mut bytes = vec![0; 236];
+        bytes[..4].copy_from_slice(&[1, 1, 6, 1]);
+        bytes[4..8].copy_from_slice(&[1, 2, 3, 4]);
+        bytes[24..28].copy_from_slice(&[127, 0, 0, 1]);
+        bytes[28..34].copy_from_slice(&MAC);
+        bytes.extend_from_slice(&[99, 130, 83, 99, 53, 1, kind]);
+        if let Some(address) = address {
+            bytes.extend_from_slice(&[50, 4]);
+            bytes.extend_from_slice(&address.octets());
+            bytes.extend_from_slice(&[54, 4, 127, 0, 0, 1]);
+        }
+        bytes.extend_from_slice(&[82, 8, 5, 4, 127, 77, 0, 0, 19, 0, 255]);
+        let at = bytes.len() - 10;
+        bytes[at] = 8;
+        bytes
+    }
+
+    #[test]
+    fn no_ack_leaves_before_its_lease_is_durable_and_a_repeated_request_gets_one_ack_and_one_row() {
+        let world = World::new();
+        world.say(1, None);
+        let (offer, address) = world.hear(PATIENCE).expect("an OFFER needs no commit");
+        assert_eq!(offer, 2);
+        world.say(3, Some(address));
+        let (ticket, changes) = world.batches.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(&changes[..], [Change::Bind(lease)] if lease.address == address && lease.mac == Mac(MAC)));
+        world.say(3, Some(address));
+        world.say(3, Some(address));
+        assert_eq!(world.hear(SILENCE), None, "nothing leaves while the sync is held back");
+        assert_eq!(world.bindings.read(address), None);
+        assert!(world.batches.try_recv().is_err(), "the repeated REQUEST writes nothing");
+        world.report(&[ticket], true);
+        assert_eq!(world.hear(PATIENCE), Some((5, address)));
+        assert_eq!(world.bindings.read(address).unwrap().machine.mac, Mac(MAC), "written before the ACK left");
+        assert_eq!(world.hear(SILENCE), None, "one ACK for three REQUESTs");
+    }
+
+    #[test]
+    fn a_failed_commit_is_never_acknowledged_and_the_client_may_ask_again() {
+        let world = World::new();
+        world.say(1, None);
+        let (_, address) = world.hear(PATIENCE).unwrap();
+        world.say(3, Some(address));
+        let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
+        world.report(&[ticket], false);
+        assert_eq!(world.hear(SILENCE), None);
+        assert_eq!(world.bindings.read(address), None);
+        world.say(3, Some(address));
+        let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
+        world.report(&[ticket], true);
+        assert_eq!(world.hear(PATIENCE), Some((5, address)));
+    }
+}

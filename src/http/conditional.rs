@@ -1,0 +1,158 @@
+//! Conditional requests: If-Match and its sisters, in the order of RFC 9110 §13.2.2 (H-19).
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use http::header::{self, AsHeaderName};
+
+/// What the conditions of a GET or HEAD come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answer; a Range header counts only where `range` says so (If-Range, H-21).
+    Proceed { range: bool },
+    /// 304 (H-22).
+    NotModified,
+    /// 412 (H-20).
+    Failed,
+}
+
+/// Weighs the conditions against a strong ETag and a time of last change in whole seconds.
+pub fn evaluate(headers: &HeaderMap, etag: &str, last_modified: SystemTime) -> Verdict {
+    let date = |name| headers.get(name).and_then(|value| date(value.as_bytes()));
+    if headers.contains_key(header::IF_MATCH) {
+        if !lists(headers, header::IF_MATCH, etag, Comparison::Strong) {
+            return Verdict::Failed;
+        }
+    } else if date(header::IF_UNMODIFIED_SINCE).is_some_and(|date| last_modified > date) {
+        return Verdict::Failed;
+    }
+    if headers.contains_key(header::IF_NONE_MATCH) {
+        if lists(headers, header::IF_NONE_MATCH, etag, Comparison::Weak) {
+            return Verdict::NotModified;
+        }
+    } else if date(header::IF_MODIFIED_SINCE).is_some_and(|date| last_modified <= date) {
+        return Verdict::NotModified;
+    }
+    Verdict::Proceed { range: if_range(headers, etag, last_modified) }
+}
+
+/// A time without its fraction: what an HTTP date can say.
+pub fn whole_seconds(time: SystemTime) -> SystemTime {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+/// Whether a list of entity tags holds this one; `*` holds every one.
+fn lists(headers: &HeaderMap, name: impl AsHeaderName, etag: &str, comparison: Comparison) -> bool {
+    headers.get_all(name).iter().any(|value| {
+        let mut rest = value.as_bytes().trim_ascii();
+        if rest == b"*" {
+            return true;
+        }
+        // Tags may hold commas, so the list is walked from quote to quote.
+        while let Some(open) = rest.iter().position(|&b| b == b'"') {
+            let Some(len) = rest[open + 1..].iter().position(|&b| b == b'"') else { return false };
+            let close = open + 1 + len;
+            let is_weak = rest[..open].ends_with(b"W/");
+            if &rest[open..=close] == etag.as_bytes() && !(is_weak && comparison == Comparison::Strong) {
+                return true;
+            }
+            rest = &rest[close + 1..];
+        }
+        false
+    })
+}
+
+fn if_range(headers: &HeaderMap, etag: &str, last_modified: SystemTime) -> bool {
+    let Some(value) = headers.get(header::IF_RANGE) else { return true };
+    let value = value.as_bytes().trim_ascii();
+    if value.starts_with(b"\"") || value.starts_with(b"W/") {
+        value == etag.as_bytes()
+    } else {
+        date(value) == Some(last_modified)
+    }
+}
+
+fn date(value: &[u8]) -> Option<SystemTime> {
+    httpdate::parse_http_date(std::str::from_utf8(value).ok()?.trim()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use http::HeaderValue;
+    use http::header::HeaderName;
+
+    const ETAG: &str = "\"1f-a,b-77\"";
+    const BEFORE: &str = "Sat, 03 Jan 2026 04:05:05 GMT";
+    const SAME: &str = "Sat, 03 Jan 2026 04:05:06 GMT";
+    const AFTER: &str = "Sat, 03 Jan 2026 04:05:07 GMT";
+    const GO: Verdict = Verdict::Proceed { range: true };
+
+    fn verdict(conditions: &[(&'static str, &str)]) -> Verdict {
+        let headers: HeaderMap = conditions
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        evaluate(&headers, ETAG, httpdate::parse_http_date(SAME).unwrap())
+    }
+
+    #[test]
+    fn h20_a_failed_precondition_is_412() {
+        assert_eq!(verdict(&[("if-match", ETAG)]), GO);
+        assert_eq!(verdict(&[("if-match", "*")]), GO);
+        assert_eq!(verdict(&[("if-match", "\"x\", \"1f-a,b-77\"")]), GO);
+        assert_eq!(verdict(&[("if-match", "\"x\"")]), Verdict::Failed);
+        assert_eq!(verdict(&[("if-match", "W/\"1f-a,b-77\"")]), Verdict::Failed);
+        assert_eq!(verdict(&[("if-unmodified-since", SAME)]), GO);
+        assert_eq!(verdict(&[("if-unmodified-since", AFTER)]), GO);
+        assert_eq!(verdict(&[("if-unmodified-since", BEFORE)]), Verdict::Failed);
+        assert_eq!(verdict(&[("if-unmodified-since", "yesterday")]), GO);
+    }
+
+    #[test]
+    fn h22_a_matching_tag_or_date_is_304() {
+        for value in [ETAG, "*", "\"x\", W/\"1f-a,b-77\""] {
+            assert_eq!(verdict(&[("if-none-match", value)]), Verdict::NotModified, "{value}");
+        }
+        assert_eq!(verdict(&[("if-none-match", "\"x\"")]), GO);
+        assert_eq!(verdict(&[("if-none-match", "\"1f-a,b-77")]), GO);
+        assert_eq!(verdict(&[("if-modified-since", SAME)]), Verdict::NotModified);
+        assert_eq!(verdict(&[("if-modified-since", BEFORE)]), GO);
+    }
+
+    #[test]
+    fn h19_the_order_of_conditions_is_that_of_the_rfc() {
+        assert_eq!(verdict(&[("if-match", "\"x\""), ("if-none-match", ETAG)]), Verdict::Failed);
+        assert_eq!(verdict(&[("if-match", ETAG), ("if-unmodified-since", BEFORE)]), GO, "If-Match shadows the date");
+        assert_eq!(
+            verdict(&[("if-none-match", "\"x\""), ("if-modified-since", SAME)]),
+            GO,
+            "and so does If-None-Match"
+        );
+        assert_eq!(verdict(&[("if-unmodified-since", BEFORE), ("if-modified-since", SAME)]), Verdict::Failed);
+        assert_eq!(verdict(&[("if-none-match", ETAG), ("if-range", "\"x\"")]), Verdict::NotModified);
+    }
+
+    #[test]
+    fn h21_if_range_wants_the_same_tag_or_the_same_second() {
+        assert_eq!(verdict(&[("if-range", ETAG)]), GO);
+        assert_eq!(verdict(&[("if-range", SAME)]), GO);
+        for value in ["\"x\"", "W/\"1f-a,b-77\"", BEFORE, AFTER, "nonsense"] {
+            assert_eq!(verdict(&[("if-range", value)]), Verdict::Proceed { range: false }, "{value}");
+        }
+    }
+
+    #[test]
+    fn h23_dates_are_compared_without_their_fraction() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(7_654);
+        assert_eq!(whole_seconds(time), SystemTime::UNIX_EPOCH + Duration::from_secs(7));
+    }
+}

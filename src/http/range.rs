@@ -1,0 +1,173 @@
+//! The Range header: which bytes of a file are asked for (RFC 9110 §14). Numbers in, numbers out.
+
+use std::ops::Range;
+
+use super::limits::PARTS_MAX;
+
+/// What a Range header means for a file of a given length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ranges {
+    /// The header is malformed, of another unit, or asks for too much: as if it were not there (H-17, H-18).
+    Whole,
+    /// No byte of the file is meant: 416.
+    Unsatisfiable,
+    /// One or more parts that do not overlap, each within the file and not empty, in the order they were asked for.
+    Parts(Vec<Range<u64>>),
+}
+
+/// Reads a Range header for a file of `len` bytes.
+pub fn parse(header: &[u8], len: u64) -> Ranges {
+    match wanted(header, len) {
+        None => Ranges::Whole,
+        Some(wanted) if wanted.is_empty() => Ranges::Unsatisfiable,
+        Some(wanted) => {
+            let total = wanted.iter().try_fold(0u64, |sum, range| sum.checked_add(range.end - range.start));
+            let parts = merge(wanted);
+            // Asking for more than there is, or for crumbs, is not what boot clients do: it costs us and helps nobody.
+            if total.is_none_or(|total| total > len) || parts.len() > PARTS_MAX {
+                Ranges::Whole
+            } else {
+                Ranges::Parts(parts)
+            }
+        }
+    }
+}
+
+/// The satisfiable ranges, or None where the header must be ignored.
+fn wanted(header: &[u8], len: u64) -> Option<Vec<Range<u64>>> {
+    let (unit, set) = header.split_at_checked(b"bytes=".len())?;
+    if !unit.eq_ignore_ascii_case(b"bytes=") {
+        return None;
+    }
+    let mut wanted = Vec::new();
+    let mut seen = false;
+    for spec in set.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|spec| !spec.is_empty()) {
+        seen = true;
+        wanted.extend(satisfiable(spec, len)?);
+    }
+    // A suffix of an empty file is satisfiable, but 206 can not say so: the whole of it is the same.
+    if !seen || (len == 0 && !wanted.is_empty()) { None } else { Some(wanted) }
+}
+
+/// One `a-b`, `a-` or `-n`: None = malformed, Some(None) = outside the file.
+fn satisfiable(spec: &[u8], len: u64) -> Option<Option<Range<u64>>> {
+    let dash = spec.iter().position(|&b| b == b'-')?;
+    let (first, last) = (&spec[..dash], &spec[dash + 1..]);
+    if first.is_empty() {
+        let suffix = number(last)?;
+        return Some((suffix > 0).then(|| len.saturating_sub(suffix)..len));
+    }
+    let first = number(first)?;
+    let end =
+        if last.is_empty() { len } else { number(last).filter(|&last| last >= first)?.saturating_add(1).min(len) };
+    Some((first < len).then_some(first..end))
+}
+
+/// Digits only; what does not fit is as good as endless.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(digits.iter().fold(0u64, |n, d| n.saturating_mul(10).saturating_add(u64::from(d - b'0'))))
+}
+
+/// Joins overlapping and touching ranges; each joined range takes the place of its first member.
+fn merge(wanted: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut sorted: Vec<(usize, Range<u64>)> = wanted.into_iter().enumerate().collect();
+    sorted.sort_by_key(|(_, range)| range.start);
+    let mut merged: Vec<(usize, Range<u64>)> = Vec::new();
+    for (place, range) in sorted {
+        match merged.last_mut() {
+            Some((first, last)) if range.start <= last.end => {
+                last.end = last.end.max(range.end);
+                *first = place.min(*first);
+            }
+            _ => merged.push((place, range)),
+        }
+    }
+    merged.sort_by_key(|(place, _)| *place);
+    merged.into_iter().map(|(_, range)| range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one(range: Range<u64>) -> Ranges {
+        Ranges::Parts(vec![range])
+    }
+
+    #[test]
+    fn h16_the_three_forms_of_a_range() {
+        assert_eq!(parse(b"bytes=0-0", 100), one(0..1));
+        assert_eq!(parse(b"bytes=10-19", 100), one(10..20));
+        assert_eq!(parse(b"bytes=90-1000", 100), one(90..100));
+        assert_eq!(parse(b"bytes=40-", 100), one(40..100));
+        assert_eq!(parse(b"bytes=-30", 100), one(70..100));
+        assert_eq!(parse(b"bytes=-300", 100), one(0..100));
+        assert_eq!(parse(b"Bytes=1-2", 100), one(1..3));
+        assert_eq!(parse(b"bytes=-0", 100), Ranges::Unsatisfiable);
+    }
+
+    #[test]
+    fn h11_offsets_are_64_bits_wide() {
+        let len = 6 * 1024 * 1024 * 1024;
+        assert_eq!(parse(b"bytes=5368709120-5368711167", len), one(5_368_709_120..5_368_711_168));
+        assert_eq!(parse(b"bytes=5368709120-99999999999999999999999999", len), one(5_368_709_120..len));
+        assert_eq!(parse(b"bytes=99999999999999999999999999-", len), Ranges::Unsatisfiable);
+    }
+
+    #[test]
+    fn h17_beyond_the_end_is_unsatisfiable_and_nonsense_is_ignored() {
+        assert_eq!(parse(b"bytes=100-", 100), Ranges::Unsatisfiable);
+        assert_eq!(parse(b"bytes=100-200", 100), Ranges::Unsatisfiable);
+        assert_eq!(parse(b"bytes=0-", 0), Ranges::Unsatisfiable);
+        assert_eq!(parse(b"bytes=-5", 0), Ranges::Whole);
+        for header in [
+            "bytes=5-4",
+            "bytes=a-b",
+            "bytes=1",
+            "bytes=",
+            "bytes=-",
+            "bytes=1-2x",
+            "items=0-1",
+            "bytes",
+            "",
+            "bytes=0x1-2",
+        ] {
+            assert_eq!(parse(header.as_bytes(), 100), Ranges::Whole, "{header}");
+        }
+        assert_eq!(parse(b"bytes=0-1,5-4", 100), Ranges::Whole);
+    }
+
+    #[test]
+    fn h18_several_ranges_are_merged_and_limited() {
+        assert_eq!(parse(b"bytes=50-59, 0-9", 100), Ranges::Parts(vec![50..60, 0..10]));
+        assert_eq!(parse(b"bytes=0-9,5-14,15-19,40-49", 100), Ranges::Parts(vec![0..20, 40..50]));
+        assert_eq!(parse(b"bytes=0-9,200-300", 100), one(0..10));
+        assert_eq!(parse(b"bytes=200-,300-", 100), Ranges::Unsatisfiable);
+        assert_eq!(parse(b"bytes=0-,0-,0-", 100), Ranges::Whole, "more bytes than the file has");
+        let crumbs = |n: u64| (0..n).map(|i| format!("{0}-{0}", i * 2)).collect::<Vec<_>>().join(",");
+        assert!(
+            matches!(parse(format!("bytes={}", crumbs(8)).as_bytes(), 100), Ranges::Parts(parts) if parts.len() == 8)
+        );
+        assert_eq!(parse(format!("bytes={}", crumbs(9)).as_bytes(), 100), Ranges::Whole);
+    }
+
+    proptest! {
+        #[test]
+        fn h16_parts_stay_inside_the_file_whatever_is_asked(header in "bytes=[-0-9, ]{0,60}", len in 0u64..2000) {
+            if let Ranges::Parts(parts) = parse(header.as_bytes(), len) {
+                prop_assert!(!parts.is_empty() && parts.len() <= PARTS_MAX);
+                prop_assert!(parts.iter().all(|part| part.start < part.end && part.end <= len));
+                prop_assert!(parts.iter().map(|part| part.end - part.start).sum::<u64>() <= len);
+            }
+        }
+
+        #[test]
+        fn h17_any_bytes_are_survived(header in proptest::collection::vec(any::<u8>(), 0..200), len in any::<u64>()) {
+            parse(&header, len);
+        }
+    }
+}

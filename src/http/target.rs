@@ -1,0 +1,124 @@
+//! Request targets become names under the root: decoded once, tricks refused (H-24). Bytes in, bytes out; knows no file.
+
+/// Why a target names nothing. Each is answered 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTarget {
+    /// GRUB with a prefix without parentheses sends `GET http,192.168.4.150/grub/grub.cfg`.
+    #[error("the target is neither a path nor an http URL")]
+    Form,
+    #[error("a percent sign without two hexadecimal digits")]
+    Encoding,
+    #[error("an encoded NUL, slash or backslash")]
+    EncodedSeparator,
+    #[error("a `..` component")]
+    DotDot,
+}
+
+/// The decoded path of an origin-form (`/a/b?q`) or absolute-form (`http://host/a/b?q`) target, query left out. Empty and
+/// `.` components stay for the caller to drop; `\` counts as `/` (T-56), an encoded one is refused.
+pub fn path(target: &[u8]) -> Result<Vec<u8>, BadTarget> {
+    let path = origin(target).ok_or(BadTarget::Form)?;
+    let end = path.iter().position(|&b| b == b'?' || b == b'#').unwrap_or(path.len());
+    let path = decode(&path[..end])?;
+    if path.split(|&b| b == b'/').any(|component| component == b"..") {
+        return Err(BadTarget::DotDot);
+    }
+    Ok(path)
+}
+
+/// The part that begins with the path.
+fn origin(target: &[u8]) -> Option<&[u8]> {
+    if target.first() == Some(&b'/') {
+        return Some(target);
+    }
+    let rest = strip_scheme(target, b"http://").or_else(|| strip_scheme(target, b"https://"))?;
+    let authority = rest.iter().position(|&b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    if authority == 0 {
+        return None;
+    }
+    Some(&rest[authority..])
+}
+
+fn strip_scheme<'a>(target: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
+    let (head, rest) = target.split_at_checked(scheme.len())?;
+    head.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+fn decode(path: &[u8]) -> Result<Vec<u8>, BadTarget> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut bytes = path.iter();
+    while let Some(&byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let high = bytes.next().and_then(|&b| hex(b)).ok_or(BadTarget::Encoding)?;
+                let low = bytes.next().and_then(|&b| hex(b)).ok_or(BadTarget::Encoding)?;
+                match high << 4 | low {
+                    0 | b'/' | b'\\' => return Err(BadTarget::EncodedSeparator),
+                    value => value,
+                }
+            }
+            b'\\' => b'/',
+            _ => byte,
+        });
+    }
+    Ok(decoded)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn h24_origin_and_absolute_form_name_the_same_file() {
+        for target in
+            ["/a/b", "/a/b?mac=52:54", "http://192.168.4.150/a/b", "HTTP://host:8080/a/b?x#y", "/%61/b", "/a\\b"]
+        {
+            assert_eq!(path(target.as_bytes()).unwrap(), b"/a/b", "{target}");
+        }
+        assert_eq!(path(b"http://host").unwrap(), b"");
+        assert_eq!(path(b"//grubx64.efi").unwrap(), b"//grubx64.efi");
+    }
+
+    #[test]
+    fn h24_percent_is_decoded_once_and_only_once() {
+        assert_eq!(path(b"/%252e%252e/a%20b").unwrap(), b"/%2e%2e/a b");
+        assert_eq!(path(b"/caf%E9.img").unwrap(), b"/caf\xe9.img");
+        for target in ["/%", "/%2", "/%zz", "/a%4"] {
+            assert_eq!(path(target.as_bytes()), Err(BadTarget::Encoding), "{target}");
+        }
+    }
+
+    #[test]
+    fn h24_dot_dot_is_refused_in_every_spelling() {
+        for target in ["/..", "/a/../b", "/%2e%2e/b", "/.%2E/b", "/a\\..\\b", "http://h/../b"] {
+            assert_eq!(path(target.as_bytes()), Err(BadTarget::DotDot), "{target}");
+        }
+        assert_eq!(path(b"/a..b/..c").unwrap(), b"/a..b/..c");
+    }
+
+    #[test]
+    fn h24_encoded_nul_slash_and_backslash_are_refused() {
+        for target in ["/a%00", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5C"] {
+            assert_eq!(path(target.as_bytes()), Err(BadTarget::EncodedSeparator), "{target}");
+        }
+    }
+
+    #[test]
+    fn h24_targets_that_are_no_path_are_refused() {
+        for target in
+            ["", "*", "a/b", "http,192.168.4.150/grub/grub.cfg", "host:80", "http://", "http:///a", "ftp://h/a"]
+        {
+            assert_eq!(path(target.as_bytes()), Err(BadTarget::Form), "{target}");
+        }
+    }
+}
