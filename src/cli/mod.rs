@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod demo;
 mod dhcp;
 mod serve;
 
@@ -25,11 +26,14 @@ struct Arguments {
 enum Command {
     /// Serve boot files (and addresses, where the configuration names a subnet) until SIGTERM
     Serve(serve::Arguments),
+    /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
+    Demo(demo::Arguments),
 }
 
 /// Parses argv and runs the command it names. Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or configuration.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
     }
 }

@@ -1,0 +1,83 @@
+//! The lease audit: does the server still know what it promised, and did it promise anything twice?
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use tokio::task::spawn_local;
+
+use super::{Fleet, Lease, Progress, Report};
+
+/// What became of the leases that machines were given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Leases looked at.
+    pub leases: usize,
+    /// Leases that the server denied, changed or did not answer for.
+    pub lost: Vec<Lease>,
+    /// Leases whose address another machine was given too.
+    pub doubled: Vec<Lease>,
+}
+
+impl Audit {
+    /// Compares what machines hold with what the server says now. `says` holds the address per machine number.
+    fn compare(leases: &[Lease], says: &HashMap<u32, Ipv4Addr>) -> Self {
+        let mut holders: HashMap<Ipv4Addr, u32> = HashMap::new();
+        for lease in leases {
+            *holders.entry(lease.address).or_default() += 1;
+        }
+        Self {
+            leases: leases.len(),
+            lost: leases.iter().filter(|lease| says.get(&lease.machine) != Some(&lease.address)).copied().collect(),
+            doubled: leases.iter().filter(|lease| holders.get(&lease.address) != Some(&1)).copied().collect(),
+        }
+    }
+
+    /// True where every promise was kept.
+    pub fn is_clean(&self) -> bool {
+        self.lost.is_empty() && self.doubled.is_empty()
+    }
+}
+
+/// Every machine comes back and asks for the address that it had.
+pub(super) async fn ask_again(fleet: &Fleet, report: &Report) -> io::Result<Audit> {
+    let had: HashMap<u32, Ipv4Addr> = report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
+    let mut questions = Vec::new();
+    for mut machine in fleet.machines(&Arc::new(Progress::default()))? {
+        let number = machine.port.circuit;
+        if let Some(&address) = had.get(&number) {
+            questions.push(spawn_local(async move {
+                let speaker = machine.model.speaker();
+                let says = machine.relay.confirm(machine.port, speaker, &mut machine.xids, address).await;
+                says.map(|says| (number, says))
+            }));
+        }
+    }
+    let mut says = HashMap::new();
+    for question in questions {
+        says.extend(question.await.ok().flatten());
+    }
+    Ok(Audit::compare(&report.leases, &says))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::machine::Mac;
+
+    fn lease(machine: u32, last: u8) -> Lease {
+        Lease { machine, mac: Mac([2; 6]), address: Ipv4Addr::new(127, 77, 1, last), lease_s: 600 }
+    }
+
+    #[test]
+    fn a_denied_a_changed_and_a_doubled_lease_are_told_apart() {
+        let leases = [lease(1, 1), lease(2, 2), lease(3, 3), lease(4, 3)];
+        let says = [(1, 1), (2, 9), (3, 3), (4, 3)].map(|(machine, last)| (machine, lease(machine, last).address));
+        let audit = Audit::compare(&leases, &says.into_iter().collect());
+        assert_eq!((audit.lost.as_slice(), audit.doubled.as_slice()), (&leases[1..2], &leases[2..]));
+        assert!(!audit.is_clean());
+        let nothing_said = Audit::compare(&leases[..2], &HashMap::new());
+        assert_eq!(nothing_said.lost, &leases[..2]);
+    }
+}
