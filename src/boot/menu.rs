@@ -82,13 +82,15 @@ pub fn label_fault(label: &str) -> Option<&'static str> {
 
 /// Why this cannot be a title, in words that follow it; None if it can.
 pub fn title_fault(title: &str) -> Option<&'static str> {
-    if title.trim().is_empty() || title.starts_with('-') {
+    // Loaders without hot keys print the title without its mark, and it must be harmless so too.
+    let plain = title.replace('^', "");
+    if plain.trim().is_empty() || plain.starts_with('-') {
         return Some("is empty or begins with `-`, which iPXE reads as an option");
     }
     if title.len() > TITLE_MAX_BYTES {
         return Some("is longer than 72 bytes, a line of a text screen");
     }
-    text_fault(title)
+    text_fault(title).or_else(|| text_fault(&plain))
 }
 
 /// Why these cannot be kernel arguments, in words that follow them; None if they can.
