@@ -321,13 +321,15 @@ impl Running {
             });
             return;
         }
-        for change in pending.decision.changes.iter().filter(|change| change.is_durable()) {
-            self.bindings.write(change.address(), self.leases.binding(change.address()));
-        }
         self.conclude(pending);
     }
 
+    /// Who holds an address is known to boot cores before the answer leaves: the machine's next packet may be a file request.
+    /// Offers count too where the table says so: a Raspberry Pi never sends a REQUEST.
     fn conclude(&mut self, pending: Pending) {
+        for change in &pending.decision.changes {
+            self.bindings.write(change.address(), self.leases.binding(change.address()));
+        }
         if let Some(answer) = &pending.decision.answer {
             self.send(answer, pending.way);
         }
