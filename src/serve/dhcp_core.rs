@@ -12,6 +12,7 @@ use super::drain::Drain;
 use super::port_holder::Protocol;
 use super::supervisor::{Failure, refused};
 use crate::bindings::Bindings;
+use crate::boot::machine::Role;
 use crate::dhcp::decide::{self, Answer, Arrival, Decision, decide};
 use crate::dhcp::frame;
 use crate::dhcp::lease::{Change, Leases};
@@ -325,9 +326,10 @@ impl Running {
     }
 
     /// Who holds an address is known to boot cores before the answer leaves: the machine's next packet may be a file request.
-    /// Offers count too where the table says so: a Raspberry Pi never sends a REQUEST.
+    /// An OFFER counts for a Raspberry Pi alone: a Pi 3 never sends a REQUEST.
     fn conclude(&mut self, pending: Pending) {
-        for change in &pending.decision.changes {
+        let pi = pending.decision.firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
+        for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
             self.bindings.write(change.address(), self.leases.binding(change.address()));
         }
         if let Some(answer) = &pending.decision.answer {
