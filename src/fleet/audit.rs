@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::task::spawn_local;
 
+use super::machine::{Errand, Machine};
 use super::{Fleet, Lease, Progress, Report};
 use crate::boot::machine::Mac;
 
@@ -62,12 +63,12 @@ impl Audit {
 pub(super) async fn ask_again(fleet: &Fleet, report: &Report) -> io::Result<Audit> {
     let had: HashMap<u32, Ipv4Addr> = report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
     let mut questions = Vec::new();
-    for mut machine in fleet.machines(&Arc::new(Progress::default()))? {
-        let number = machine.port.circuit;
+    for Machine { port, errand, .. } in fleet.machines(&Arc::new(Progress::default()))? {
+        let Errand::Boot { relay, model, mut xids, .. } = errand else { continue };
+        let number = port.circuit;
         if let Some(&address) = had.get(&number) {
             questions.push(spawn_local(async move {
-                let speaker = machine.model.speaker();
-                let says = machine.relay.confirm(machine.port, speaker, &mut machine.xids, address).await;
+                let says = relay.confirm(port, model.speaker(), &mut xids, address).await;
                 says.map(|says| (number, says))
             }));
         }
