@@ -4,6 +4,8 @@
 //! to do (`poll`). Nothing here waits and nothing is allocated for a packet; a request costs one allocation.
 
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,7 +14,7 @@ use std::ops::Range;
 use self::session::{Session, Stage};
 use super::limits::{
     Limits, MTU_DEFAULT, OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX,
-    REQUEST_COPY_GRACE, TIDS_DEFAULT, WAITING_MAX, WRONG_TID_INTERVAL,
+    REQUEST_COPY_GRACE, RTO_MAX, TIDS_DEFAULT, WAITING_MAX, WRONG_TID_INTERVAL,
 };
 use super::options::{OptionPolicy, negotiate};
 use super::packet::{Asked, ErrorCode, Packet, Refusal, Request, parse, write_error};
@@ -214,9 +216,13 @@ impl<C> Table<C> {
         let mut random = Random::new(seed);
         let limits = policy.limits;
         Self {
-            request_rates: Rates::per_second(limits.requests_per_second_max, limits.requests_burst_max, random.next()),
-            wrong_tid_rates: Rates::new(WRONG_TID_INTERVAL, 1, random.next()),
-            seed: random.next(),
+            request_rates: Rates::per_second(
+                limits.requests_per_second_max,
+                limits.requests_burst_max,
+                random.next_number(),
+            ),
+            wrong_tid_rates: Rates::new(WRONG_TID_INTERVAL, 1, random.next_number()),
+            seed: random.next_number(),
             policy,
             random,
             slots: Vec::new(),
@@ -283,7 +289,7 @@ impl<C> Table<C> {
     /// Content that comes too late for its transfer is handed back.
     #[must_use = "content of a transfer that has ended meanwhile comes back"]
     pub fn opened(&mut self, now: Tick, id: TransferId, answer: Result<(C, u64), Refusal>) -> Option<C> {
-        let seed = self.random.next();
+        let seed = self.random.next_number();
         let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
             return answer.ok().map(|(content, _)| content);
         };
@@ -750,7 +756,8 @@ impl<C> Table<C> {
         let waited = matches!(session.stage, Stage::Waiting);
         let mut tally = Tally::default();
         if let Stage::Running(transfer) = &mut session.stage {
-            session.quiet_for = QUIET_TIMEOUTS * transfer.rto();
+            let rto = if transfer.confirmed() { transfer.rto() } else { transfer.rto().min(RTO_MAX) };
+            session.quiet_for = QUIET_TIMEOUTS * rto;
             tally = transfer.tally();
         }
         session.stage = Stage::Ending { outcome, error, tally };
