@@ -448,7 +448,7 @@ impl<C> Table<C> {
                 true
             }
             Stage::Opening { .. } => true,
-            Stage::Running(transfer) if transfer.confirmed() => now < session.started + REQUEST_COPY_GRACE,
+            Stage::Running(transfer) if transfer.confirmed() => now < session.moved_at + REQUEST_COPY_GRACE,
             Stage::Running(transfer) => {
                 if transfer.handle_repeated_request() {
                     self.settle(id);
@@ -621,6 +621,7 @@ impl<C> Table<C> {
             (Stage::Running(transfer), Packet::Ack { block }) => match transfer.handle_ack(now, block) {
                 Acked::Done => self.end(now, id, Outcome::Complete, None),
                 Acked::Moved => {
+                    session.moved_at = now;
                     if std::mem::replace(&mut session.unconfirmed, false) {
                         self.unconfirmed.leave();
                     }
