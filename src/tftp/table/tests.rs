@@ -1,8 +1,10 @@
 //! The rules that take a whole table to see: ports, repeats, refusals, quiet times, limits.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+use std::net::Ipv4Addr;
+
 use super::*;
-use crate::tftp::limits::{MILLISECOND, SECOND};
+use crate::tftp::limits::{MILLISECOND, OPENING_MAX, SECOND};
 
 const OPTIONS: &[u8] = b"tsize\x000\0blksize\x001468\0";
 const WINDOW: &[u8] = b"blksize\x00512\0windowsize\x004\0";
