@@ -191,7 +191,7 @@ fn json(report: &Report, processor: Option<Duration>) -> String {
         .map(|(name, times)| {
             let [p50, p99] = [0.5, 0.99].map(|quantile| times.value_at_quantile(quantile));
             format!(
-                "    \"{name}\": {{\"machines\": {}, \"p50_us\": {p50}, \"p99_us\": {p99}, \"max_us\": {}}}",
+                "    \"{name}\": {{\"count\": {}, \"p50_us\": {p50}, \"p99_us\": {p99}, \"max_us\": {}}}",
                 times.len(),
                 times.max()
             )

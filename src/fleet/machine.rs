@@ -155,10 +155,11 @@ impl Boot<'_> {
         let (edk2, shim, grub) = (Behaviour::edk2(), Behaviour::shim(), Behaviour::grub());
         let folder = folder(loader);
         must(&tftp, &edk2, loader).await?;
-        for name in ["revocations_sku.efi", "revocations_sbat.efi", "shim_certificate_0.efi"] {
-            tftp.fetch(&shim, &format!("{folder}{name}"), false).await?;
+        let (asides, second_stage) = shim_names(&folder);
+        for name in asides {
+            tftp.fetch(&shim, &name, false).await?;
         }
-        must(&tftp, &shim, &format!("{folder}grubx64.efi")).await?;
+        must(&tftp, &shim, &second_stage).await?;
         steps.done(Stage::Loader);
         for list in ["command.lst", "fs.lst", "crypto.lst", "terminal.lst"] {
             tftp.fetch(&grub, &format!("/{folder}grub/x86_64-efi/{list}"), false).await?;
@@ -344,6 +345,12 @@ fn folder(loader: &str) -> String {
     loader.rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"))
 }
 
+/// What shim asks for beside itself: files that are normally absent, and GRUB (B-10).
+fn shim_names(folder: &str) -> ([String; 3], String) {
+    let asides = ["revocations_sku.efi", "revocations_sbat.efi", "shim_certificate_0.efi"];
+    (asides.map(|name| format!("{folder}{name}")), format!("{folder}grubx64.efi"))
+}
+
 /// A name of PXELINUX: from the root with a leading slash or `::` (T-62), else beside the loader.
 fn under(folder: &str, name: &str) -> String {
     match name.strip_prefix("::") {
@@ -381,6 +388,14 @@ mod tests {
         assert_eq!(names.first().unwrap(), "C0A8041A");
         assert_eq!(names.last().unwrap(), "C");
         assert_eq!(names.len(), 8);
+    }
+
+    #[test]
+    fn b10_shim_asks_beside_itself_for_what_is_absent_and_for_grub() {
+        let (asides, second_stage) = shim_names(&folder("efi/bootnetx64.efi"));
+        assert!(asides.iter().all(|name| name.starts_with("efi/")), "{asides:?}");
+        assert_eq!(second_stage, "efi/grubx64.efi");
+        assert_eq!(shim_names(&folder("bootnetx64.efi")).1, "grubx64.efi");
     }
 
     #[test]

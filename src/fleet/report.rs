@@ -99,7 +99,7 @@ impl Report {
 impl fmt::Display for Report {
     /// The table of steps and the failures, without a final newline.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {:<10}{:>10}{:>12}{:>12}{:>12}", "step", "machines", "p50", "p99", "max")?;
+        writeln!(f, "  {:<10}{:>10}{:>12}{:>12}{:>12}", "step", "count", "p50", "p99", "max")?;
         for (name, times) in self.steps() {
             let [p50, p99, max] =
                 [times.value_at_quantile(0.5), times.value_at_quantile(0.99), times.max()].map(Pretty);
