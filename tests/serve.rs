@@ -116,6 +116,26 @@ fn t46_successive_transfers_of_one_endpoint_come_from_different_ports() {
 }
 
 #[test]
+fn h9_a_kept_connection_answers_request_after_request() {
+    let scratch = Scratch::new("serve-kept");
+    fs::write(scratch.path().join("a"), b"a\n").unwrap();
+    let served = Served::root(scratch.path(), &[]);
+    let mut stream = TcpStream::connect(served.http[0]).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    for request in 1..=4 {
+        stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\na\n") {
+            let mut octet = [0];
+            stream.read_exact(&mut octet).unwrap_or_else(|error| panic!("request {request}: {error}"));
+            answer.extend_from_slice(&octet);
+        }
+    }
+    let log = served.stop();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
 fn sigterm_lets_a_running_transfer_finish_and_takes_no_new_one() {
     let scratch = Scratch::new("serve-drain");
     fs::write(scratch.path().join("two"), vec![7; 700]).unwrap();

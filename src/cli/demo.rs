@@ -67,7 +67,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let fleet = Arc::new(Fleet::new(server.plan(arguments.clients, pace, seed)));
     let progress = Arc::new(Progress::default());
     let (running, counts) = (Arc::clone(&fleet), Arc::clone(&progress));
-    thread::spawn(move || sender.send(News::Booted(running.run(&counts))));
+    thread::spawn(move || sender.send(News::Booted(running.run(&counts).map(Box::new))));
 
     let octets = u64::from(arguments.clients) * (images.kernel + images.initrd);
     let Some((report, outage)) = watch(&mut server, &progress, arguments.clients, octets, &news)? else {
@@ -88,7 +88,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// What the main thread waits for.
 enum News {
-    Booted(io::Result<Report>),
+    Booted(io::Result<Box<Report>>),
     Interrupt,
 }
 
@@ -100,7 +100,7 @@ fn watch(
     clients: u32,
     octets: u64,
     news: &Receiver<News>,
-) -> anyhow::Result<Option<(Report, Option<Duration>)>> {
+) -> anyhow::Result<Option<(Box<Report>, Option<Duration>)>> {
     let bar = ProgressBar::new(octets).with_style(ProgressStyle::with_template(BAR)?.progress_chars("=> "));
     let mut outage = None;
     loop {

@@ -130,7 +130,6 @@ tables! {
     Dhcp {
         listen_address: At<String> = "listen-address",
         listen_port: At<u64> = "listen-port",
-        pxe_port: At<u64> = "pxe-port",
         subnet: Vec<Subnet> = "subnet",
     }
     /// `[[dhcp.subnet]]`

@@ -151,8 +151,6 @@ pub struct Dhcp {
     /// One socket on this address in the place of one on each interface: behind relays, or on loopback.
     pub listen_address: Option<Ipv4Addr>,
     pub listen_port: u16,
-    /// Where PXE clients ask for their boot server (4011).
-    pub pxe_port: u16,
 }
 
 impl Dhcp {

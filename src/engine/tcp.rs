@@ -337,6 +337,8 @@ impl Stream {
         let reading = self.reading.get_or_insert_with(|| {
             let mut buffer = std::mem::take(&mut self.received);
             buffer.clear();
+            // hyper asks again while this read is under way: then nothing is left to pass on.
+            self.passed = 0;
             buffer.reserve(READ_BYTES);
             let wire = Rc::clone(&self.wire);
             Box::pin(async move { wire.tcp.read(buffer).await })
@@ -344,7 +346,6 @@ impl Stream {
         let (result, received) = ready!(reading.as_mut().poll(cx));
         self.reading = None;
         self.received = received;
-        self.passed = 0;
         self.has_ended = result? == 0;
         Poll::Ready(Ok(()))
     }

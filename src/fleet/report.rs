@@ -83,9 +83,7 @@ impl Report {
     /// Megabytes received and checked.
     pub fn megabytes(&self) -> f64 {
         // 2^53 octets are nine petabytes: nothing is lost.
-        #[allow(clippy::cast_precision_loss)]
-        let octets = self.octets as f64;
-        octets / MEGABYTE
+        self.octets as f64 / MEGABYTE
     }
 }
 
@@ -126,7 +124,6 @@ struct Pretty(u64);
 
 impl fmt::Display for Pretty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[allow(clippy::cast_precision_loss)]
         let milliseconds = self.0 as f64 / 1000.0;
         let text = match self.0 {
             ..10_000 => format!("{milliseconds:.2} ms"),
@@ -150,8 +147,7 @@ fn step_name(stage: Stage) -> &'static str {
 }
 
 fn histogram() -> Histogram<u64> {
-    // Bounds and digits are constants that the crate accepts; the fallback merely grows by itself.
-    Histogram::new_with_max(STEP_US_MAX, STEP_DIGITS).unwrap_or_else(|_| Histogram::new(STEP_DIGITS).expect("2 digits"))
+    Histogram::new_with_max(STEP_US_MAX, STEP_DIGITS).expect("a bound of at least 2 and at most 5 digits")
 }
 
 fn microseconds(time: Duration) -> u64 {

@@ -12,6 +12,7 @@ use super::drain::Drain;
 use super::port_holder::Protocol;
 use super::supervisor::{Failure, refused};
 use crate::bindings::Bindings;
+use crate::boot::machine::Role;
 use crate::dhcp::decide::{self, Answer, Arrival, Decision, decide};
 use crate::dhcp::frame;
 use crate::dhcp::lease::{Change, Leases};
@@ -321,13 +322,16 @@ impl Running {
             });
             return;
         }
-        for change in pending.decision.changes.iter().filter(|change| change.is_durable()) {
-            self.bindings.write(change.address(), self.leases.binding(change.address()));
-        }
         self.conclude(pending);
     }
 
+    /// Who holds an address is known to boot cores before the answer leaves: the machine's next packet may be a file request.
+    /// An OFFER counts for a Raspberry Pi alone: a Pi 3 never sends a REQUEST.
     fn conclude(&mut self, pending: Pending) {
+        let pi = pending.decision.firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
+        for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
+            self.bindings.write(change.address(), self.leases.binding(change.address()));
+        }
         if let Some(answer) = &pending.decision.answer {
             self.send(answer, pending.way);
         }

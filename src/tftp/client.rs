@@ -183,7 +183,9 @@ impl Client {
             }
             Phase::Receiving if self.behaviour.repeats_acks => {
                 self.counters.retransmits += 1;
-                self.send(Due::Ack(self.last_ack));
+                // U-Boot acknowledges what it has, the others send their last packet again.
+                let uboot = self.behaviour.unexpected == Unexpected::AckGapOnce;
+                self.acknowledge(if uboot { self.last_in_order() } else { self.last_ack });
             }
             Phase::Receiving | Phase::Over(_) => (),
         }
@@ -337,7 +339,7 @@ impl Client {
     /// A block that is not the next one: here firmware differs most.
     fn handle_unexpected(&mut self, block: u16, old: bool) {
         *(if old { &mut self.counters.duplicates } else { &mut self.counters.out_of_order }) += 1;
-        let last = ((self.expected - 1) & 0xffff) as u16;
+        let last = self.last_in_order();
         match self.behaviour.unexpected {
             Unexpected::AckLast => self.acknowledge(last),
             Unexpected::AckOldOnly if old => self.send(Due::Ack(block)),
@@ -347,6 +349,11 @@ impl Client {
             }
             Unexpected::AckOldOnly | Unexpected::AckGapOnce => (),
         }
+    }
+
+    /// Number on the wire of the last block received in order; 0 = none yet.
+    fn last_in_order(&self) -> u16 {
+        ((self.expected - 1) & 0xffff) as u16
     }
 
     /// Windows are counted from the ACK (T-37).

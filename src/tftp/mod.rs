@@ -18,7 +18,7 @@ pub mod table;
 
 pub mod client;
 
-mod random;
+pub mod random;
 mod sources;
 mod timers;
 

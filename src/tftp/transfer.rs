@@ -45,6 +45,8 @@ pub struct Transfer {
     /// The engine can't reach the content; nothing is sent until it says so.
     parked: bool,
     deadline: Tick,
+    /// Place within the jitter; drawn anew by a timeout and not by every packet, so that deadlines only move away.
+    jitter_permille: u64,
     random: Random,
     tally: Tally,
 }
@@ -129,6 +131,7 @@ const NO_RUN: Run = Run { first: 1, last: 0 };
 impl Transfer {
     /// A transfer of `len` octets that has something to send at once. `seed` is for jitter.
     pub fn new(terms: &Terms, len: u64, seed: u64) -> Self {
+        let mut random = Random::new(seed);
         Self {
             len,
             blocks: len / u64::from(terms.block_size) + 1,
@@ -148,7 +151,8 @@ impl Transfer {
             offers: 0,
             parked: false,
             deadline: NEVER,
-            random: Random::new(seed),
+            jitter_permille: random.below(1001),
+            random,
             tally: Tally::default(),
         }
     }
@@ -202,6 +206,7 @@ impl Transfer {
             return if self.sent_whole() { Timeout::LastAckMissing } else { Timeout::GaveUp };
         }
         self.tries += 1;
+        self.jitter_permille = self.random.below(1001);
         self.gap_answered = false;
         self.rewind();
         Timeout::Again
@@ -371,12 +376,12 @@ impl Transfer {
     }
 
     /// Time until the next repeat: doubled by every timeout, spread by jitter (T-41).
-    fn interval(&mut self) -> Tick {
+    fn interval(&self) -> Tick {
         // Before the first ACK the client's own timeout may not bind a session for minutes (T-64).
         let cap = if self.confirmed { self.rto.max(RTO_MAX) } else { RTO_MAX };
         let interval = (self.rto << self.tries.min(TRIES_MAX)).min(cap);
         let spread = interval * RTO_JITTER_PERCENT / 100;
-        interval - spread + self.random.below(2 * spread + 1)
+        interval - spread + 2 * spread * self.jitter_permille / 1000
     }
 }
 

@@ -8,6 +8,7 @@ use ringboot::tftp::Tick;
 use ringboot::tftp::client::{Behaviour, Client, Outcome};
 use ringboot::tftp::limits::{MILLISECOND, SECOND};
 use ringboot::tftp::packet::{Refusal, data_header};
+use ringboot::tftp::random::Random;
 use ringboot::tftp::table::{Action, Local, Outcome as Ending, Policy, Table, TransferId};
 
 const LISTEN: u16 = 69;
@@ -121,12 +122,12 @@ enum Event {
 
 impl World {
     pub(crate) fn new(seed: u64, weather: Weather, policy: Policy) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         Self {
             now: 0,
             weather,
             machines: Vec::new(),
-            table: Table::new(policy, random.next()),
+            table: Table::new(policy, random.next_number()),
             endings: Vec::new(),
             random,
             events: BinaryHeap::new(),
@@ -140,7 +141,7 @@ impl World {
     pub(crate) fn boot(&mut self, behaviour: Behaviour, file: Option<File>) {
         let name = file.map_or("missing".to_owned(), |file| format!("f{}", file.len));
         let named = behaviour.name;
-        let client = Client::new(behaviour, name.as_bytes(), self.random.next());
+        let client = Client::new(behaviour, name.as_bytes(), self.random.next_number());
         self.machines.push(Machine { client, behaviour: named, file, received: 0 });
     }
 
@@ -343,23 +344,9 @@ fn to_machine(peer: SocketAddr, tid: Option<u16>, bytes: Vec<u8>) -> Event {
     Event::ToMachine { machine, socket, port: tid.map_or(LISTEN, |tid| FIRST_TID_PORT + tid), bytes }
 }
 
-/// A small generator of numbers; any seed will do.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed ^ (mixed >> 29)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[usize::try_from(self.below(from.len() as u64)).unwrap_or(0)].clone()
-    }
+/// One of `from`.
+pub(crate) fn pick<T: Clone>(random: &mut Random, from: &[T]) -> T {
+    from[usize::try_from(random.below(from.len() as u64)).unwrap_or(0)].clone()
 }
 
 /// A moderate local network.

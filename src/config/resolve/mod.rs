@@ -19,7 +19,6 @@ mod subnets;
 const TFTP_PORT: u16 = 69;
 const HTTP_PORT: u16 = 80;
 const DHCP_PORT: u16 = 67;
-const PXE_PORT: u16 = 4011;
 /// Where leases live unless the file says otherwise.
 const STATE: &str = "/var/lib/ringboot";
 /// The prefixes that clients of old set-ups ask for (T-57).
