@@ -336,6 +336,7 @@ impl Stream {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let reading = self.reading.get_or_insert_with(|| {
             let mut buffer = std::mem::take(&mut self.received);
+            self.passed = 0;
             buffer.clear();
             buffer.reserve(READ_BYTES);
             let wire = Rc::clone(&self.wire);
@@ -344,7 +345,6 @@ impl Stream {
         let (result, received) = ready!(reading.as_mut().poll(cx));
         self.reading = None;
         self.received = received;
-        self.passed = 0;
         self.has_ended = result? == 0;
         Poll::Ready(Ok(()))
     }
@@ -379,6 +379,16 @@ impl Stream {
             let (result, buffer) = wire.tcp.write(one).submit().await;
             (result, spare(buffer))
         }))
+    }
+}
+
+/// Only where [`Stream::finish`] was not reached (a panic above): what the kernel still holds is left to it for ever.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.reading.is_some() || self.writing.is_some() {
+            let _ = self.shutdown(Shutdown::Both);
+            std::mem::forget((self.reading.take(), self.writing.take()));
+        }
     }
 }
 
