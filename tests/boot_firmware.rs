@@ -25,6 +25,10 @@ const STAGE_LIMIT: Duration = Duration::from_secs(180);
 /// The pass mark for the address of an iPXE ROM: it was 3.0 s without D-68's answer.
 const IPXE_ADDRESS_MAX: Duration = Duration::from_millis(200);
 
+/// No questions, no full-screen dialogues on the serial line, no wait for IPv6 routers.
+const INSTALLER_ARGUMENTS: &str = "auto=true priority=critical url=http://192.168.4.150/preseed.cfg \
+     DEBIAN_FRONTEND=text netcfg/choose_interface=auto ipv6.disable=1";
+
 const PRESEED: &str = "\
 d-i debian-installer/locale string en_US
 d-i keyboard-configuration/xkb-keymap select us
@@ -189,7 +193,7 @@ label = "install"
 title = "^Install Debian without questions"
 kernel = "{}"
 initrd = ["{}"]
-arguments = "auto=true priority=critical url=http://{SERVER}/preseed.cfg"
+arguments = "{INSTALLER_ARGUMENTS}"
 "#,
             self.install_by_default,
             self.ipxe,

@@ -4,8 +4,10 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use ringboot::boot::machine::{Mac, Machine};
 use ringboot::boot::menu::{Menu, unattended};
 use ringboot::config::Config;
+use ringboot::control::templates;
 use ringboot::dhcp::subnet::{Mode, Network, Pool, Subnet};
 
 fn parse(path: &str) -> Config {
@@ -23,6 +25,49 @@ fn every_example_is_right() {
     assert!(names.contains(&"classic.toml".to_owned()));
     for name in names {
         parse(&format!("config/examples/{name}"));
+    }
+}
+
+/// Fenced blocks of one language in a page of the documentation.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page)).unwrap();
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_configuration_in_the_documentation_is_right() {
+    let mut seen = 0;
+    for page in ["configuration.md", "menus.md"] {
+        for block in blocks(page, "toml") {
+            Config::parse(page, &block).unwrap_or_else(|problems| panic!("{problems}\n{block}"));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 6, "{seen}");
+}
+
+#[test]
+fn every_template_in_the_documentation_renders() {
+    let config = parse("config/examples/classic.toml");
+    let machine = Machine { mac: Mac([2, 0, 0, 0, 0, 1]), uuid: None, firmware: None };
+    let context = templates::Context {
+        client: "192.168.4.77".parse().unwrap(),
+        machine: Some(&machine),
+        hostname: None,
+        subnet: config.snapshot.subnets.first(),
+        server: SERVER.into(),
+        http_port: 80,
+    };
+    let blocks = blocks("templates.md", "jinja");
+    assert_eq!(blocks.len(), 2);
+    let rendered: Vec<String> =
+        blocks.iter().map(|block| templates::render("templates.md", block, &context).unwrap()).collect();
+    assert!(rendered[0].contains("--hostname node-02-00-00-00-00-01\n"), "{rendered:?}");
+    assert_eq!(rendered[1], "network --hostname new-192-168-4-77\n");
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/templates.md")).unwrap();
+    for variable in templates::VARIABLES {
+        assert!(page.contains(&format!("`{variable}`")) || page.contains(&format!("`{variable}.")), "{variable}");
     }
 }
 
@@ -171,6 +216,17 @@ fn s58_append() {
     assert_eq!(entry.initrds, ["initrd.img"]);
     assert_eq!(entry.arguments, "ks=http://192.168.4.150/ks.cfg");
     assert_eq!(unattended(entry), Some("ks=http://192.168.4.150/ks.cfg"));
+}
+
+/// What the classic set-up did not have: a loader for each firmware beside BIOS.
+#[test]
+fn s60_every_kind_of_firmware_has_its_loader() {
+    let text = "root = \"/r\"\n[boot]\nbios = \"pxelinux.0\"\nuefi-x64 = \"bootx64.efi\"\n\
+        uefi-ia32 = \"bootia32.efi\"\nuefi-arm64 = \"bootaa64.efi\"\nuefi-http = \"ipxe.efi\"\nipxe = \"boot.ipxe\"\n";
+    let boot = Config::parse("x.toml", text).unwrap().snapshot.boot;
+    let loaders = [boot.bios, boot.uefi_x64, boot.uefi_ia32, boot.uefi_arm64, boot.uefi_http, boot.ipxe];
+    let loaders: Vec<String> = loaders.into_iter().flatten().collect();
+    assert_eq!(loaders, ["pxelinux.0", "bootx64.efi", "bootia32.efi", "bootaa64.efi", "ipxe.efi", "boot.ipxe"]);
 }
 
 // --- httpd.conf ---

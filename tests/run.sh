@@ -2,4 +2,74 @@
 # Installs the Debian packages that the system tests need and runs every test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo test --workspace
+
+# Real clients, and what builds network namespaces and watches them.
+client_packages=(gcc libc6-dev iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client)
+# Real firmware: emulator, BIOS and UEFI, their network boot code, and an installer with its loaders.
+firmware_packages=(qemu-system-x86 seabios ovmf ipxe-qemu ipxe debian-installer-12-netboot-amd64)
+
+usage() {
+    cat <<USAGE
+usage: tests/run.sh [--skip-firmware] [ARGUMENT...]
+
+Installs missing Debian packages (apt-get; as root, or through sudo), then runs every test of the workspace.
+The system tests make network namespaces: without root, their binaries are run through sudo.
+
+  --skip-firmware   neither install QEMU nor boot virtual machines: for a laptop, never for a release
+  ARGUMENT...       for 'cargo test', in place of --workspace --no-fail-fast: '--test interop t24' runs one test
+
+Packages: ${client_packages[*]}
+      and ${firmware_packages[*]}
+USAGE
+}
+
+fail() {
+    echo "tests/run.sh: $*" >&2
+    exit 1
+}
+
+packages=("${client_packages[@]}" "${firmware_packages[@]}")
+case "${1-}" in
+-h | --help)
+    usage
+    exit 0
+    ;;
+--skip-firmware)
+    shift
+    packages=("${client_packages[@]}")
+    export RINGBOOT_SKIP_FIRMWARE=1
+    echo "########  --skip-firmware: NO boot by real firmware is proved by this run  ########"
+    ;;
+esac
+
+started=$SECONDS
+trap 'echo "tests/run.sh: $((SECONDS - started)) s in all, $(nproc) cores, exit status $?"' EXIT
+
+command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.90 or newer (rustup.rs, or your distribution's packages)"
+command -v dpkg-query >/dev/null || fail "this is no Debian: install the programs of these packages yourself, then run" \
+    "'cargo test --workspace' as root: ${packages[*]}"
+
+sudo=()
+if [[ $(id -u) -ne 0 ]]; then
+    command -v sudo >/dev/null || fail "neither root nor sudo: the system tests cannot make network namespaces here"
+    sudo=(sudo -E)
+    export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="sudo -E"
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || status=unknown
+    [[ $status == installed ]] || missing+=("$package")
+done
+if [[ ${#missing[@]} -gt 0 ]]; then
+    echo "installing: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    "${sudo[@]}" apt-get -qq update || fail "apt-get update failed"
+    "${sudo[@]}" apt-get -qq -y --no-install-recommends install "${missing[@]}" </dev/null ||
+        fail "apt-get could not install: ${missing[*]}"
+fi
+
+if [[ $# -eq 0 ]]; then
+    set -- --workspace --no-fail-fast
+fi
+cargo test "$@"

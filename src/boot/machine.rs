@@ -89,6 +89,17 @@ impl Arch {
         }
     }
 
+    /// The number of option 93 that stands for this architecture: the PXE one, the first where there are several.
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Bios => 0,
+            Self::UefiIa32 => 6,
+            Self::UefiX64 => 7,
+            Self::UefiArm64 => 11,
+            Self::Other(number) => number,
+        }
+    }
+
     /// True where the client is UEFI firmware for which a loader can be configured.
     pub fn is_uefi(self) -> bool {
         matches!(self, Self::UefiIa32 | Self::UefiX64 | Self::UefiArm64)

@@ -36,12 +36,16 @@ pub const LOCAL_LABEL: &str = "local";
 pub const PATH_MAX_BYTES: usize = 127;
 /// A line of a text screen.
 pub const TITLE_MAX_BYTES: usize = 72;
-/// PXELINUX takes 2,047 bytes after APPEND, and we add `initrd=`, `console=` and BOOTIF; arm64 kernels take 2,048 in all.
-pub const ARGUMENTS_MAX_BYTES: usize = 1_500;
+/// PXELINUX takes 2,047 bytes after APPEND, and initrds, `console=` and BOOTIF go there too; a kernel takes 2,048 and
+/// more.
+pub const ARGUMENTS_MAX_BYTES: usize = 1_400;
+/// Their names, as long as they may be, and the arguments together stay below that.
+pub const INITRDS_MAX: usize = 4;
 /// Kept short: iPXE and PXELINUX print labels at their prompts.
 pub const LABEL_MAX_BYTES: usize = 32;
 
-/// What makes this entry an unattended installation: the argument that answers an installer's questions. None: it asks a person.
+/// What makes this entry an unattended installation: the argument that answers an installer's questions. None: it
+/// asks a person.
 pub fn unattended(entry: &Entry) -> Option<&str> {
     const ANSWERS: [&str; 12] = [
         "ks=",
@@ -78,19 +82,21 @@ pub fn label_fault(label: &str) -> Option<&'static str> {
 
 /// Why this cannot be a title, in words that follow it; None if it can.
 pub fn title_fault(title: &str) -> Option<&'static str> {
-    if title.trim().is_empty() || title.starts_with('-') {
+    // Loaders without hot keys print the title without its mark, and it must be harmless so too.
+    let plain = title.replace('^', "");
+    if plain.trim().is_empty() || plain.starts_with('-') {
         return Some("is empty or begins with `-`, which iPXE reads as an option");
     }
     if title.len() > TITLE_MAX_BYTES {
         return Some("is longer than 72 bytes, a line of a text screen");
     }
-    text_fault(title)
+    text_fault(title).or_else(|| text_fault(&plain))
 }
 
 /// Why these cannot be kernel arguments, in words that follow them; None if they can.
 pub fn arguments_fault(arguments: &str) -> Option<&'static str> {
     if arguments.len() > ARGUMENTS_MAX_BYTES {
-        return Some("are longer than 1500 bytes, more than PXELINUX passes on");
+        return Some("are longer than 1400 bytes, more than PXELINUX passes on");
     }
     if arguments.contains(['\'', '\\']) {
         return Some("hold ' or \\, and GRUB would put a \\ before it");
@@ -160,7 +166,7 @@ impl Serial {
         let (name, mode) = console.split_once(',').unwrap_or((console, "9600"));
         let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let number: u8 = name[kind.len()..].parse().ok()?;
-        let named = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let named = (1..=8).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphabetic());
         let digits = mode.bytes().take_while(u8::is_ascii_digit).count();
         let baud = mode[..digits].parse().ok().filter(|baud| (110..=4_000_000).contains(baud))?;
         let mut rest = mode[digits..].chars();

@@ -2,4 +2,6 @@
 
 pub mod machine;
 pub mod menu;
+pub mod names;
 pub mod plan;
+pub mod script;

@@ -9,7 +9,8 @@ use super::problem::{Complaints, nearest};
 /// One value and where it stands in the file.
 pub(super) type At<T> = toml::Spanned<T>;
 
-/// Reads the whole file; None after an error of syntax. A value that could not be read is absent, and among the complaints.
+/// Reads the whole file; None after an error of syntax. A value that could not be read is absent, and among the
+/// complaints.
 pub(super) fn read(text: &str, complaints: &mut Complaints<'_>) -> Option<File> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -129,7 +130,6 @@ tables! {
     Dhcp {
         listen_address: At<String> = "listen-address",
         listen_port: At<u64> = "listen-port",
-        pxe_port: At<u64> = "pxe-port",
         subnet: Vec<Subnet> = "subnet",
     }
     /// `[[dhcp.subnet]]`

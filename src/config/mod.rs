@@ -31,7 +31,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks a configuration. `path` names the file in complaints, and relative directories start from its directory.
+    /// Reads and checks a configuration. `path` names the file in complaints, and relative directories start from its
+    /// directory.
     pub fn parse(path: &str, text: &str) -> Result<Self, Problems> {
         let mut complaints = problem::Complaints::new(path, text);
         let base = Path::new(path).parent().unwrap_or(Path::new(""));
@@ -42,7 +43,8 @@ impl Config {
         complaints.finish(config)
     }
 
-    /// `serve --root DIR` without a file: TFTP and HTTP for anybody, no DHCP, no menu, no limits per address (T-65, H-34).
+    /// `serve --root DIR` without a file: TFTP and HTTP for anybody, no DHCP, no menu, no limits per address (T-65,
+    /// H-34).
     pub fn for_root(root: impl Into<PathBuf>) -> Self {
         let mut config = Self { root: root.into(), ..resolve::defaults() };
         config.tftp.per_source = None;
@@ -149,8 +151,6 @@ pub struct Dhcp {
     /// One socket on this address in the place of one on each interface: behind relays, or on loopback.
     pub listen_address: Option<Ipv4Addr>,
     pub listen_port: u16,
-    /// Where PXE clients ask for their boot server (4011).
-    pub pxe_port: u16,
 }
 
 impl Dhcp {

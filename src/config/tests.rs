@@ -30,7 +30,8 @@ fn s36_the_shipped_file_serves_files_and_answers_no_dhcp() {
     assert_eq!(config.tuning, resolve::defaults().tuning);
 }
 
-/// Walks the tables of `file.rs`: no key without a line of its own (live or switched off) in its table of the shipped file.
+/// Walks the tables of `file.rs`: no key without a line of its own (live or switched off) in its table of the shipped
+/// file.
 #[test]
 fn the_shipped_file_has_every_key_and_no_other() {
     for (table, keys) in file::TABLES {
@@ -82,10 +83,11 @@ fn the_shipped_file_is_right_with_every_line_switched_on() {
 }
 
 #[test]
-fn everything_wrong_is_said_at_once_with_its_place() {
+fn s29_everything_wrong_is_said_at_once_with_its_place() {
     let text = complaints(
         "[tftp]\nlisten = [\"0.0.0.0\"]\nblocksize-max = 8\n[dhcp]\n[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\n\
-         mode = \"server\"\ninterface = \"eth0\"\npools = [\"192.168.5.10-192.168.5.20\"]\nmax-lease-time = \"2 hours\"\n",
+         mode = \"server\"\ninterface = \"eth0\"\npools = [\"192.168.5.10-192.168.5.20\"]\n\
+         max-lease-time = \"2 hours\"\n",
     );
     assert_eq!(
         text,
@@ -165,7 +167,8 @@ fn t46_the_port_range_holds_the_sockets_of_a_core() {
 fn t23_the_first_rule_that_fits_decides_what_a_client_may_negotiate() {
     let config = accepted(
         "[tftp]\nwindowsize-max = 16\n\
-         [[tftp.client]]\nmac = \"52:54:00:00:00:01\"\nrefuse-options = [\"blksize\", \"timeout\", \"tsize\", \"windowsize\"]\n\
+         [[tftp.client]]\nmac = \"52:54:00:00:00:01\"\n\
+         refuse-options = [\"blksize\", \"timeout\", \"tsize\", \"windowsize\"]\n\
          [[tftp.client]]\narch = \"uefi-x64\"\nnetwork = \"192.168.4.0/25\"\nblksize-max = 1024\n",
     );
     let machine = |last, arch| Machine {
@@ -351,6 +354,8 @@ fn s52_texts_that_would_break_out_of_a_menu_are_refused_by_line() {
         let text = complaints(&format!("[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n{key} = \"{value}\"\n"));
         assert!(text.starts_with(&format!("x.toml:5:{}: {key} ", key.len() + 4)), "{value}: {text}");
     }
+    let five = "[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\ninitrd = [\"a\", \"b\", \"c\", \"d\", \"e\"]\n";
+    assert!(complaints(five).contains("x.toml:5:31: more than 4 initrds"));
     assert!(complaints("[menu]\nconsole = \"ttyS0;115200\"\n").contains("is no console as a kernel knows it"));
 }
 

@@ -1,1 +1,4 @@
-//! Everything that is never on a packet's path: the store, templates, publishing.
+//! Everything that is never on a packet's path: the store of leases, the rendering of templates.
+
+pub mod store;
+pub mod templates;

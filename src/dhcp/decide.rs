@@ -391,7 +391,8 @@ impl Case<'_, '_> {
 
     /// The row of a binding. A booted system does not wipe out what the firmware said of the machine.
     fn lease(&self, address: Ipv4Addr, end_s: Time) -> Change {
-        let (facts, before) = (self.facts, self.leases.get(address).filter(|lease| lease.mac == self.facts.mac));
+        let facts = self.facts;
+        let before = self.leases.get(address).filter(|lease| lease.mac == facts.mac).or_else(|| self.own());
         let is_system = facts.firmware.role == Role::System;
         let firmware = before.and_then(|lease| lease.firmware).filter(|_| is_system).or(Some(facts.firmware));
         Change::Bind(Box::new(Lease {

@@ -1,5 +1,6 @@
 //! Where a reply goes: to the relay, to an address, to everybody, or to a hardware address that cannot be asked by ARP yet.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use super::classify::{Facts, Kind};
@@ -24,6 +25,17 @@ pub enum Route {
     /// To port 68 of `address` in a frame to `mac`: the client has no address yet and answers no ARP. Where that is
     /// impossible, broadcast (D-15).
     LinkLayer { mac: Mac, address: Ipv4Addr },
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Relay { address, port } => write!(f, "to relay {address}:{port}"),
+            Self::Unicast(address) => write!(f, "to {address}"),
+            Self::Broadcast => f.write_str("to everybody"),
+            Self::LinkLayer { mac, address } => write!(f, "to {address} in a frame to {mac}"),
+        }
+    }
 }
 
 /// What the choice depends on, beside the packet itself.

@@ -6,6 +6,8 @@ mod control_message;
 pub mod limits;
 pub mod mailbox;
 pub mod net;
+pub mod open_files;
+pub mod orphan;
 pub mod ring;
 mod slot;
 pub mod tcp;

@@ -1,9 +1,12 @@
 //! Sockets with the options that a boot server needs, and what the kernel says of the interfaces.
 
+// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -112,6 +115,22 @@ pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
     }
     grow_buffers(&socket);
     socket.bind(&binding.address.into())?;
+    Ok(socket.into())
+}
+
+/// A listening TCP socket; several of them may share the port.
+pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
+    const BACKLOG: i32 = 4096;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 

@@ -338,6 +338,8 @@ impl Stream {
             let mut buffer = std::mem::take(&mut self.received);
             self.passed = 0;
             buffer.clear();
+            // hyper asks again while this read is under way: then nothing is left to pass on.
+            self.passed = 0;
             buffer.reserve(READ_BYTES);
             let wire = Rc::clone(&self.wire);
             Box::pin(async move { wire.tcp.read(buffer).await })

@@ -1,5 +1,8 @@
 //! The UDP driver of one core: multishot receives into the kernel's choice of buffers, batched sends, one enter per batch.
 
+// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,6 +15,7 @@ pub use super::slot::{Blocks, Source, Target, blocks_per_send};
 
 use super::buffers::{Buffers, GROUP};
 use super::control_message::{self, CONTROL_BYTES};
+use super::limits::SEND_SLOTS;
 use super::mailbox::Mailbox;
 use super::ring::{self, NoRing};
 use super::slot::Slots;
@@ -135,6 +139,11 @@ impl Driver {
     /// Sends still in the kernel.
     pub fn in_flight(&self) -> usize {
         self.slots.in_flight()
+    }
+
+    /// Whether one more send finds a slot.
+    pub fn has_room(&self) -> bool {
+        self.slots.in_flight() < SEND_SLOTS
     }
 
     /// Queues a datagram of copied bytes.

@@ -98,6 +98,39 @@ impl Images {
         self.workers.run(move || reply(images.load(question)))
     }
 
+    /// Looks a path up and loads it. Waits for the disk: workers only.
+    pub fn find_waiting(&self, path: &CleanPath) -> Found {
+        let found = match self.resolve(path, false) {
+            Ok(found) => found,
+            Err(refusal) => return Found::Refused(refusal),
+        };
+        if stat(&found).is_ok_and(|stat| is_directory(&stat)) {
+            return Found::Directory;
+        }
+        match self.load(Question { path: path.clone(), found: Some(found) }) {
+            Ok(content) => Found::Content(content),
+            Err(refusal) => Found::Refused(refusal),
+        }
+    }
+
+    /// The one path that differs from this one in the case of its letters only (T-60). Waits for the disk: workers only.
+    pub fn find_ignoring_case(&self, path: &CleanPath) -> Option<CleanPath> {
+        let mut real = CleanPath::root();
+        for component in path.as_bytes().split(|&b| b == b'/') {
+            let names = self.list(&real).ok()?;
+            let mut matches = names
+                .iter()
+                .map(|name| name.trim_end_matches('/'))
+                .filter(|name| name.as_bytes().eq_ignore_ascii_case(component));
+            let name = matches.next()?;
+            if matches.next().is_some() {
+                return None;
+            }
+            real = real.child(name);
+        }
+        Some(real)
+    }
+
     /// Reads a file whole, whatever its size up to [`WHOLE_BYTES_MAX`] (netascii, templates). Waits for the disk: workers only.
     pub fn read_whole(&self, path: &CleanPath) -> Result<(Vec<u8>, Content), Refusal> {
         let (file, identity) = self.open_regular(self.resolve(path, false)?)?;
@@ -132,6 +165,18 @@ impl Images {
             Err(Refusal::Busy) => None,
             Err(_) => Some(false),
         }
+    }
+
+    /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that their disk space comes back.
+    pub fn sweep(&self) {
+        let gone: Vec<Content> = {
+            let mut loaded = self.lock();
+            let idle_and_unlinked = |content: &Content| Arc::strong_count(content.body()) == 1 && content.is_unlinked();
+            let ids: Vec<Identity> =
+                loaded.iter().filter(|(_, content)| idle_and_unlinked(content)).map(|(id, _)| *id).collect();
+            ids.iter().filter_map(|id| loaded.remove(id)).collect()
+        };
+        drop(gone); // munmap, outside the lock
     }
 
     fn load(&self, question: Question) -> Result<Content, Refusal> {
@@ -230,7 +275,7 @@ impl Catalog {
             Ok(stat) => stat,
             Err(refusal) => return Found::Refused(refusal),
         };
-        if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        if is_directory(&stat) {
             return Found::Directory;
         }
         if !is_regular(&stat) {
@@ -268,6 +313,10 @@ fn stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
     Ok(unsafe { stat.assume_init() })
 }
 
+fn is_directory(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFDIR
+}
+
 fn is_regular(stat: &libc::stat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFREG
 }
@@ -286,5 +335,162 @@ fn refusal(error: &io::Error) -> Refusal {
         Some(libc::EACCES | libc::EPERM) => Refusal::Unreadable,
         Some(libc::EMFILE | libc::ENFILE) => Refusal::TooMany,
         _ => Refusal::ReadFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::images::{PIECE_BYTES, clean};
+
+    struct Tree {
+        directory: tempfile::TempDir,
+        catalog: Catalog,
+    }
+
+    impl Tree {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            fs::create_dir(directory.path().join("root")).unwrap();
+            let images = Images::open(&directory.path().join("root"), Workers::start().unwrap()).unwrap();
+            Self { catalog: images.catalog(), directory }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join("root").join(name)
+        }
+
+        /// As a core does it: at once, or by a worker whose answer the core then remembers.
+        fn get(&mut self, name: &str) -> Result<Content, Refusal> {
+            match self.catalog.find(&clean(name.as_bytes()).unwrap()) {
+                Found::Content(content) => Ok(content),
+                Found::Directory => Err(Refusal::NotRegular),
+                Found::Refused(refusal) => Err(refusal),
+                Found::Ask(question) => {
+                    let (sender, receiver) = channel();
+                    self.catalog.images().answer(question, move |answer| sender.send(answer).unwrap()).unwrap();
+                    let content = receiver.recv().unwrap()?;
+                    self.catalog.remember(&content);
+                    Ok(content)
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_request_is_answered_on_the_core() {
+        let mut tree = Tree::new();
+        for (name, len) in [("small", 100), ("large", 300_000)] {
+            fs::write(tree.path(name), vec![7; len]).unwrap();
+            assert_eq!(tree.get(name).unwrap().len(), len as u64);
+            let found = tree.catalog.find(&clean(name.as_bytes()).unwrap());
+            assert!(matches!(found, Found::Content(_)), "{found:?}");
+        }
+        assert!(tree.get("small").unwrap().inline_bytes().is_some());
+        assert!(tree.get("large").unwrap().inline_bytes().is_none());
+    }
+
+    #[test]
+    fn t31_a_replaced_file_is_seen_by_the_next_request_and_the_old_version_lives_on() {
+        let mut tree = Tree::new();
+        fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
+        let old = tree.get("image").unwrap();
+        fs::write(tree.path("new"), vec![2; 150_000]).unwrap();
+        fs::rename(tree.path("new"), tree.path("image")).unwrap();
+        let new = tree.get("image").unwrap();
+        assert_eq!((old.len(), new.len()), (200_000, 150_000));
+        assert!(old.is_unchanged() && new.is_unchanged());
+        assert_ne!(old.meta().etag, new.meta().etag);
+        fs::remove_file(tree.path("image")).unwrap();
+        assert_eq!(tree.get("image").unwrap_err(), Refusal::NotFound);
+        assert!(new.is_unchanged());
+    }
+
+    #[test]
+    fn a_file_overwritten_in_place_is_no_longer_what_was_mapped() {
+        let mut tree = Tree::new();
+        fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
+        let old = tree.get("image").unwrap();
+        OpenOptions::new().write(true).open(tree.path("image")).unwrap().write_all_at(&[9; 10], 0).unwrap();
+        // The timestamp of a write may be as coarse as a kernel tick: set it, as a later write would have.
+        let file = File::options().write(true).open(tree.path("image")).unwrap();
+        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
+        assert!(!old.is_unchanged());
+        assert!(tree.get("image").unwrap().is_unchanged());
+    }
+
+    #[test]
+    fn t59_links_are_followed_inside_the_root_only_and_nothing_but_files_is_opened() {
+        let mut tree = Tree::new();
+        fs::write(tree.path("real"), b"inside").unwrap();
+        fs::write(tree.directory.path().join("secret"), b"outside").unwrap();
+        symlink("real", tree.path("good")).unwrap();
+        symlink("../secret", tree.path("relative")).unwrap();
+        symlink(tree.directory.path().join("secret"), tree.path("absolute")).unwrap();
+        symlink("/proc/self/fd/0", tree.path("magic")).unwrap();
+        symlink("loop", tree.path("loop")).unwrap();
+        let fifo = CString::new(tree.path("fifo").into_os_string().into_encoded_bytes()).unwrap();
+        // SAFETY: the path is NUL-terminated.
+        assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o644) }, 0);
+        let socket = std::os::unix::net::UnixListener::bind(tree.path("socket")).unwrap();
+        assert_eq!(tree.get("good").unwrap().inline_bytes().unwrap(), &b"inside"[..]);
+        for outside in ["relative", "absolute", "magic", "loop"] {
+            assert_eq!(tree.get(outside).unwrap_err(), Refusal::OutsideRoot, "{outside}");
+        }
+        for odd in ["fifo", "socket"] {
+            assert_eq!(tree.get(odd).unwrap_err(), Refusal::NotRegular, "{odd}");
+        }
+        assert_eq!(tree.get("").unwrap_err(), Refusal::NotRegular);
+        assert_eq!(tree.get("real/below").unwrap_err(), Refusal::NotFound);
+        drop(socket);
+    }
+
+    #[test]
+    fn t60_a_name_is_found_without_regard_to_case_where_only_one_fits() {
+        let tree = Tree::new();
+        fs::create_dir(tree.path("Boot")).unwrap();
+        fs::write(tree.path("Boot/BCD"), b"x").unwrap();
+        fs::write(tree.path("Boot/Twice"), b"x").unwrap();
+        fs::write(tree.path("Boot/tWICE"), b"x").unwrap();
+        let images = tree.catalog.images();
+        let found = images.find_ignoring_case(&clean(b"boot/bcd").unwrap()).unwrap();
+        assert_eq!(found.as_bytes(), b"Boot/BCD");
+        assert_eq!(images.find_ignoring_case(&clean(b"boot/twice").unwrap()), None);
+        assert_eq!(images.find_ignoring_case(&clean(b"boot/none").unwrap()), None);
+    }
+
+    #[test]
+    fn a_removed_file_is_let_go_when_its_last_transfer_has_ended() {
+        let mut tree = Tree::new();
+        fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
+        let content = tree.get("image").unwrap();
+        fs::remove_file(tree.path("image")).unwrap();
+        tree.catalog.images().sweep();
+        assert_eq!(tree.catalog.images().lock().len(), 1, "a transfer holds it");
+        drop(content);
+        tree.catalog.images().sweep();
+        assert_eq!(tree.catalog.images().lock().len(), 0);
+    }
+
+    #[test]
+    fn pieces_are_asked_for_until_a_worker_has_made_them_resident() {
+        let mut tree = Tree::new();
+        let file = File::create(tree.path("big")).unwrap();
+        file.set_len(2 * PIECE_BYTES + 10).unwrap();
+        let content = tree.get("big").unwrap();
+        assert_eq!(content.missing(&(0..PIECE_BYTES)), None, "the first piece comes with the mapping");
+        let second = content.missing(&(0..PIECE_BYTES + 1)).unwrap();
+        assert_eq!(content.next_missing(&(0..PIECE_BYTES)), Some(second));
+        content.populate(second);
+        assert_eq!(content.missing(&(0..2 * PIECE_BYTES)), None);
+        let last = content.missing(&(0..content.len())).unwrap();
+        content.populate(last);
+        assert_eq!(content.missing(&(0..content.len())), None);
+        assert_eq!(content.next_missing(&(0..content.len())), None);
     }
 }

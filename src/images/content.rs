@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use memmap2::{Advice, Mmap};
 
-use super::limits::PIECE_BYTES;
+use super::limits::{PIECE_BYTES, WHOLE_BYTES_MAX};
+use super::path::Refusal;
 
 /// What pure rooms see of a content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +122,14 @@ impl Content {
         Ok(Self(Arc::new(Body { meta, kind, identity: Some(identity), used: AtomicU64::new(0) })))
     }
 
+    /// Whether no name leads to the mapped file any more. A file held in memory holds no disk space.
+    pub(super) fn is_unlinked(&self) -> bool {
+        match &self.0.kind {
+            Kind::Inline(_) => false,
+            Kind::Mapped(mapped) => mapped.stat().is_none_or(|stat| stat.st_nlink == 0),
+        }
+    }
+
     pub(super) fn identity(&self) -> Option<Identity> {
         self.0.identity
     }
@@ -161,11 +171,17 @@ impl Content {
         }
     }
 
-    /// The open file behind a mapping, for sendfile(2).
-    pub fn file(&self) -> Option<&File> {
+    /// The bytes as a copy of their own, read from the file and never through the mapping. At most [`WHOLE_BYTES_MAX`].
+    /// Waits for the disk where the content is mapped: workers only.
+    pub fn read_whole(&self) -> Result<Bytes, Refusal> {
         match &self.0.kind {
-            Kind::Inline(_) => None,
-            Kind::Mapped(mapped) => Some(&mapped.file),
+            Kind::Inline(bytes) => Ok(bytes.clone()),
+            Kind::Mapped(_) if self.len() > WHOLE_BYTES_MAX => Err(Refusal::TooLarge),
+            Kind::Mapped(mapped) => {
+                let mut bytes = vec![0; usize::try_from(self.len()).map_err(|_| Refusal::TooLarge)?];
+                mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
+                Ok(bytes.into())
+            }
         }
     }
 
@@ -190,7 +206,8 @@ impl Content {
     pub fn populate(&self, piece: Piece) {
         let Kind::Mapped(mapped) = &self.0.kind else { return };
         let Ok(start) = usize::try_from(piece.0 * PIECE_BYTES) else { return };
-        let len = mapped.map.len().saturating_sub(start).min(PIECE_BYTES as usize);
+        let piece_bytes = usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX);
+        let len = mapped.map.len().saturating_sub(start).min(piece_bytes);
         if len == 0 {
             return;
         }
@@ -205,19 +222,21 @@ impl Content {
     /// so that nobody is ever told that a mix of two versions is complete. Rename and removal do not count: the version lives on.
     pub fn is_unchanged(&self) -> bool {
         let Kind::Mapped(mapped) = &self.0.kind else { return true };
-        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: the descriptor is open for as long as `mapped.file`, and `stat` has room for one struct stat.
-        let answer = unsafe { libc::fstat(mapped.file.as_raw_fd(), stat.as_mut_ptr()) };
-        if answer != 0 {
-            return false;
-        }
-        // SAFETY: fstat returned 0, so it filled the whole struct.
-        let now = Identity::of(unsafe { stat.assume_init_ref() });
+        let Some(stat) = mapped.stat() else { return false };
+        let now = Identity::of(&stat);
         self.0.identity.is_some_and(|then| (now.len, now.mtime_ns) == (then.len, then.mtime_ns))
     }
 }
 
 impl Mapped {
+    fn stat(&self) -> Option<libc::stat> {
+        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: the descriptor is open for as long as `self.file`, and `stat` has room for one struct stat.
+        let answer = unsafe { libc::fstat(self.file.as_raw_fd(), stat.as_mut_ptr()) };
+        // SAFETY: fstat returned 0, so it filled the whole struct.
+        (answer == 0).then(|| unsafe { stat.assume_init() })
+    }
+
     fn is_resident(&self, piece: Piece) -> bool {
         usize::try_from(piece.0 / 64)
             .ok()

@@ -11,6 +11,20 @@ impl CleanPath {
         &self.0
     }
 
+    /// The root itself.
+    pub(super) fn root() -> Self {
+        Self(Vec::new())
+    }
+
+    /// A name in this directory.
+    pub(super) fn child(&self, name: &str) -> Self {
+        let slash = if self.0.is_empty() { "" } else { "/" };
+        let mut bytes = self.0.clone();
+        bytes.extend_from_slice(slash.as_bytes());
+        bytes.extend_from_slice(name.as_bytes());
+        Self(bytes)
+    }
+
     /// The last component.
     pub fn file_name(&self) -> &[u8] {
         self.0.rsplit(|&b| b == b'/').next().unwrap_or_default()
@@ -60,6 +74,8 @@ pub enum Refusal {
     ReadFailed,
     #[error("too many files are in use")]
     TooMany,
+    #[error("the template could not be rendered")]
+    TemplateFailed,
     #[error("busy, ask again")]
     Busy,
 }

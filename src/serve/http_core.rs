@@ -24,7 +24,7 @@ use crate::http::limits::{
     CHUNK_BYTES, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_BYTES_PER_SECOND_MIN, HEAD_TIMEOUT, IDLE_TIMEOUT,
     LINGER_TIMEOUT, REFUSALS_MAX, STALL_TIMEOUT,
 };
-use crate::images::{CleanPath, clean};
+use crate::images::CleanPath;
 use crate::observe::counters::Count;
 use crate::observe::events::Events;
 use crate::snapshot::Snapshot;
@@ -83,22 +83,6 @@ impl Default for HttpPlan {
             per_source: Some(CONNECTIONS_PER_ADDRESS_MAX),
             connections: CONNECTIONS_MAX,
             chunk_bytes: CHUNK_BYTES,
-            timeouts: Timeouts::default(),
-        }
-    }
-}
-
-impl From<&crate::config::Config> for HttpPlan {
-    fn from(config: &crate::config::Config) -> Self {
-        let http = &config.http;
-        let usize_of = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        Self {
-            listen: http.listen.clone(),
-            index: http.index.iter().filter_map(|path| clean(path.as_bytes()).ok()).collect(),
-            index_file: http.index_file.clone(),
-            per_source: http.per_source.map(usize_of),
-            connections: usize_of(http.connections),
-            chunk_bytes: u64::from(config.tuning.http_chunk),
             timeouts: Timeouts::default(),
         }
     }

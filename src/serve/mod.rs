@@ -1,3 +1,11 @@
-//! Drives the pure rooms with the engine.
+//! Drives the pure rooms with the engine: one core for DHCP, boot cores for TFTP and HTTP, and what starts and stops them.
 
+pub mod dhcp_core;
+mod drain;
+pub mod http_core;
+mod placement;
+mod port_holder;
 pub mod shelf;
+mod stage;
+pub mod supervisor;
+pub mod tftp_core;

@@ -1,25 +1,322 @@
 //! What a requested name gives to the machine that asks: a file, a rendered menu, a rendered template, or a refusal with its reason.
+//!
+//! TFTP and HTTP share one shelf, so that the same name is the same answer over both. The order: a file of that name; the
+//! template `NAME.j2`; a rendered menu; then the same again for the name's other spellings (a stripped prefix, a repaired tail).
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::images::{CleanPath, Content, Refusal};
+use crate::bindings::Bindings;
+use crate::boot::machine::Machine;
+use crate::boot::names::{Key, Loader, MenuName, menu_name};
+use crate::boot::script;
+use crate::images::{Catalog, CleanPath, Content, Found, Images, Refusal, without_prefix};
+use crate::snapshot::Snapshot;
+
+/// What a template file is called beside the name under which it is served.
+const TEMPLATE_SUFFIX: &str = ".j2";
 
 /// A request for a name, over TFTP and HTTP alike.
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub path: CleanPath,
+    /// The path after the repair of a ROM's trailing garbage (T-61), where there was any.
+    pub repaired: Option<CleanPath>,
     /// Who asks.
     pub peer: IpAddr,
     /// The address of ours that was asked: it goes into URLs that we make.
     pub local: IpAddr,
+    /// Over HTTP: a loader that asks so can fetch so.
+    pub over_http: bool,
 }
 
 /// The answer to an [`Ask`].
 #[derive(Clone, Debug)]
 pub enum Reply {
-    Content(Content),
+    Content(Answer),
     /// HTTP may list it; TFTP refuses it.
     Directory,
     /// With one sentence for the log.
     Refused(Refusal, String),
+}
+
+/// A content and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub content: Content,
+    pub origin: Origin,
+    /// Why this and nothing else, one sentence each; empty for a plain file.
+    pub reasons: Vec<String>,
+}
+
+/// Where a content comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    File,
+    Menu,
+    Template,
+}
+
+/// What a template may know of the request. The renderer turns it into its own variables.
+#[derive(Clone, Debug)]
+pub struct TemplateFacts {
+    /// None: nobody known asks; a template that needs the machine is refused.
+    pub machine: Option<Machine>,
+    pub peer: IpAddr,
+    /// The server's address as the machine should use it.
+    pub server: IpAddr,
+}
+
+/// Renders a template's source for a request; the error is one sentence with `NAME:line`.
+pub type RenderTemplate = dyn Fn(&str, &str, &TemplateFacts, &Snapshot) -> Result<String, String> + Send + Sync;
+
+/// What all cores and workers share to answer names.
+pub struct Names {
+    pub images: Arc<Images>,
+    pub snapshot: Arc<Snapshot>,
+    pub bindings: Arc<Bindings>,
+    pub render_template: Box<RenderTemplate>,
+    /// Prefixes that clients with the server's own absolute paths put before names (T-57).
+    pub strip_prefixes: Vec<CleanPath>,
+    /// Look a missing name up without regard to case (T-60).
+    pub ignore_case: bool,
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").field("images", &self.images).finish_non_exhaustive()
+    }
+}
+
+/// One core's way to the names: what needs no disk is answered on the core, the rest by a worker.
+#[derive(Debug)]
+pub struct Shelf {
+    names: Arc<Names>,
+    catalog: Catalog,
+}
+
+impl Shelf {
+    pub fn new(names: Arc<Names>) -> Self {
+        let catalog = names.images.catalog();
+        Self { names, catalog }
+    }
+
+    pub fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
+    /// Answers at once (Some), or later on a worker thread (None): then `later` is called there exactly once.
+    pub fn ask(&mut self, ask: Ask, later: impl FnOnce(Reply) + Send + 'static) -> Option<Reply> {
+        let mut on_core = OnCore(&mut self.catalog);
+        if let Looked::Reply(reply) = self.names.look_everywhere(&ask, &mut on_core) {
+            return Some(reply);
+        }
+        let names = Arc::clone(&self.names);
+        let busy = self.names.images.workers().run(move || later(names.answer_waiting(&ask))).is_err();
+        busy.then(|| Reply::Refused(Refusal::Busy, "every worker is busy and the queue is full".into()))
+    }
+
+    /// Remembers a content that came by `later`, so that the next request for it is answered on the core.
+    pub fn remember(&mut self, content: &Content) {
+        self.catalog.remember(content);
+    }
+}
+
+/// How far a look has come.
+enum Looked {
+    Reply(Reply),
+    /// Nothing of this name, with the reason where there is more to say.
+    Nothing(Option<String>),
+    /// Only a worker can tell.
+    NeedsWorker,
+}
+
+/// The two ways to look at the disk: from what the kernel has cached, or with patience.
+trait Look {
+    fn find(&mut self, images: &Images, path: &CleanPath) -> Option<Found>;
+    fn may_wait(&self) -> bool;
+}
+
+struct OnCore<'a>(&'a mut Catalog);
+
+impl Look for OnCore<'_> {
+    fn find(&mut self, _: &Images, path: &CleanPath) -> Option<Found> {
+        match self.0.find(path) {
+            Found::Ask(_) => None,
+            found => Some(found),
+        }
+    }
+    fn may_wait(&self) -> bool {
+        false
+    }
+}
+
+struct Waiting;
+
+impl Look for Waiting {
+    fn find(&mut self, images: &Images, path: &CleanPath) -> Option<Found> {
+        Some(images.find_waiting(path))
+    }
+    fn may_wait(&self) -> bool {
+        true
+    }
+}
+
+impl Names {
+    /// The machine behind this address, as far as a live binding says.
+    pub fn machine_at(&self, peer: IpAddr) -> Option<Machine> {
+        let IpAddr::V4(peer) = peer.to_canonical() else { return None };
+        let binding = self.bindings.read(peer)?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        (binding.lease_end_s > now).then_some(binding.machine)
+    }
+
+    fn answer_waiting(&self, ask: &Ask) -> Reply {
+        match self.look_everywhere(ask, &mut Waiting) {
+            Looked::Reply(reply) => reply,
+            Looked::Nothing(_) | Looked::NeedsWorker => not_found(ask, None),
+        }
+    }
+
+    /// Every spelling of the name in turn; the first that gives anything but "not found" is the answer.
+    fn look_everywhere(&self, ask: &Ask, look: &mut impl Look) -> Looked {
+        let stripped = without_prefix(&ask.path, &self.strip_prefixes);
+        let mut why = None;
+        for path in [Some(&ask.path), stripped.as_ref(), ask.repaired.as_ref()].into_iter().flatten() {
+            match self.look(ask, path, look) {
+                Looked::Nothing(reason) => why = why.or(reason),
+                other => return other,
+            }
+        }
+        if self.ignore_case {
+            if !look.may_wait() {
+                return Looked::NeedsWorker;
+            }
+            if let Some(path) = self.images.find_ignoring_case(&ask.path) {
+                return self.look(ask, &path, look);
+            }
+        }
+        Looked::Reply(not_found(ask, why))
+    }
+
+    fn look(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
+        if path.as_bytes().ends_with(TEMPLATE_SUFFIX.as_bytes()) {
+            return Looked::Nothing(Some("a template is served only as what it renders to".into()));
+        }
+        match look.find(&self.images, path) {
+            None => return Looked::NeedsWorker,
+            Some(Found::Content(content)) => {
+                let answer = Answer { content, origin: Origin::File, reasons: Vec::new() };
+                return Looked::Reply(Reply::Content(answer));
+            }
+            Some(Found::Directory) => return Looked::Reply(Reply::Directory),
+            Some(Found::Refused(Refusal::NotFound)) | Some(Found::Ask(_)) => {}
+            Some(Found::Refused(refusal)) => {
+                return Looked::Reply(Reply::Refused(refusal, format!("{}: {refusal}", path.display())));
+            }
+        }
+        match look.find(&self.images, &path.with_suffix(TEMPLATE_SUFFIX)) {
+            Some(Found::Refused(_)) | Some(Found::Ask(_)) => self.menu(ask, path, look),
+            Some(_) if look.may_wait() => Looked::Reply(self.template(ask, path)),
+            Some(_) | None => Looked::NeedsWorker,
+        }
+    }
+
+    /// A rendered menu, where the name is one that a loader searches for and no static menu governs the directory.
+    fn menu(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
+        let (Some(menu), Some(name)) = (&self.snapshot.menu, menu_name(path.as_bytes())) else {
+            return Looked::Nothing(None);
+        };
+        if !name.is_rendered() {
+            return Looked::Nothing(Some("menus are rendered under the hardware address and the default name".into()));
+        }
+        if let Some(general) = general_name(&name) {
+            match look.find(&self.images, &path.sibling(general)) {
+                None => return Looked::NeedsWorker,
+                Some(Found::Refused(_)) | Some(Found::Ask(_)) => {}
+                Some(_) => {
+                    return Looked::Nothing(Some(format!(
+                        "the file {general} in that directory is the menu of every machine"
+                    )));
+                }
+            }
+        }
+        let machine = self.who(ask, &name);
+        let rendered = script::render(
+            menu,
+            &script::Ask {
+                loader: name.loader,
+                prefix: name.prefix,
+                over_http: ask.over_http,
+                machine: machine.as_ref(),
+                server: self.server_address(ask),
+                http_port: self.snapshot.http_port,
+                install_by_default: self.installs_by_default(ask.peer),
+                boot: &self.snapshot.boot,
+            },
+        );
+        let content = Content::rendered(rendered.text, SystemTime::now());
+        Looked::Reply(Reply::Content(Answer { content, origin: Origin::Menu, reasons: rendered.reasons }))
+    }
+
+    /// Who asks: the hardware address in the name goes before the binding of the address.
+    fn who(&self, ask: &Ask, name: &MenuName<'_>) -> Option<Machine> {
+        let bound = self.machine_at(ask.peer);
+        match name.key {
+            Key::Mac(mac) => {
+                bound.filter(|machine| machine.mac == mac).or(Some(Machine { mac, uuid: None, firmware: None }))
+            }
+            _ => bound,
+        }
+    }
+
+    /// `[server] advertise`, else the address that was asked.
+    fn server_address(&self, ask: &Ask) -> IpAddr {
+        self.snapshot.advertise.map_or(ask.local, IpAddr::V4)
+    }
+
+    fn installs_by_default(&self, peer: IpAddr) -> bool {
+        let IpAddr::V4(peer) = peer.to_canonical() else { return false };
+        self.snapshot.subnets.iter().any(|subnet| subnet.network.contains(peer) && subnet.install_by_default)
+    }
+
+    fn template(&self, ask: &Ask, path: &CleanPath) -> Reply {
+        let template = path.with_suffix(TEMPLATE_SUFFIX);
+        let name = template.display().into_owned();
+        let source = match self.images.read_whole(&template) {
+            Ok((bytes, _)) => bytes,
+            Err(refusal) => return Reply::Refused(refusal, format!("template {name}: {refusal}")),
+        };
+        let Ok(source) = String::from_utf8(source) else {
+            return Reply::Refused(Refusal::ReadFailed, format!("template {name} is not UTF-8 text"));
+        };
+        let machine = self.machine_at(ask.peer);
+        let facts = TemplateFacts { machine, peer: ask.peer, server: self.server_address(ask) };
+        match (self.render_template)(&name, &source, &facts, &self.snapshot) {
+            Ok(text) => {
+                let reason = machine.map_or_else(|| "nobody known".to_owned(), |machine| machine.mac.to_string());
+                let reasons = vec![format!("template {name} rendered for {reason}")];
+                let content = Content::rendered(text, SystemTime::now());
+                Reply::Content(Answer { content, origin: Origin::Template, reasons })
+            }
+            Err(why) => Reply::Refused(Refusal::TemplateFailed, why),
+        }
+    }
+}
+
+/// The name by which every machine would find a static menu beside this one: such a file governs its directory.
+fn general_name(name: &MenuName<'_>) -> Option<&'static str> {
+    match (name.loader, name.key) {
+        (_, Key::Default) | (Loader::Ipxe, _) => None,
+        (Loader::Pxelinux, _) => Some("default"),
+        (Loader::Grub, _) => Some("grub.cfg"),
+    }
+}
+
+fn not_found(ask: &Ask, why: Option<String>) -> Reply {
+    let path = ask.path.display();
+    let text = why.map_or_else(|| format!("{path}: no such file"), |why| format!("{path}: no such file ({why})"));
+    Reply::Refused(Refusal::NotFound, text)
 }

@@ -58,8 +58,8 @@ pub const OPENING_MAX: Tick = 30 * SECOND;
 pub const WAITING_MAX: Tick = 10 * SECOND;
 /// A finished session keeps its key for this many base timeouts, to swallow late ACKs (T-32: at least 2).
 pub const QUIET_TIMEOUTS: u64 = 2;
-/// The same request from the same endpoint so soon after the first is a copy made by the network, even if the
-/// transfer has moved on; no client restarts so fast without having changed its port.
+/// The same request from the same endpoint so soon after an ACK is a copy made by the network, or has crossed our first
+/// answer on its way; it does not end the transfer (T-50). No client begins anew so fast from the same port.
 pub const REQUEST_COPY_GRACE: Tick = 100 * MILLISECOND;
 /// At most one ERROR 5 per source address in this time (T-48).
 pub const WRONG_TID_INTERVAL: Tick = SECOND;

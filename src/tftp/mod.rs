@@ -16,7 +16,9 @@ pub mod transfer;
 
 pub mod table;
 
-mod random;
+pub mod client;
+
+pub mod random;
 mod sources;
 mod timers;
 

@@ -6,10 +6,14 @@ use super::packet::{Mode, Options, write_option, write_option_ack};
 /// What may be granted: the switches for firmware that asks for options and then fails on them (T-23).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionPolicy {
-    /// False: every option is ignored, plain RFC 1350.
-    pub negotiate: bool,
-    /// False: `blksize` is ignored.
+    /// False: `blksize` is ignored. All four false is plain RFC 1350: no OACK is ever sent.
     pub blksize: bool,
+    /// False: `timeout` is ignored.
+    pub timeout: bool,
+    /// False: `tsize` is ignored.
+    pub tsize: bool,
+    /// False: `windowsize` is ignored.
+    pub windowsize: bool,
     /// Largest block, octets; the MTU may lower it further.
     pub block_size_max: u16,
     /// Largest window, blocks.
@@ -18,7 +22,14 @@ pub struct OptionPolicy {
 
 impl Default for OptionPolicy {
     fn default() -> Self {
-        Self { negotiate: true, blksize: true, block_size_max: BLOCK_SIZE_MAX, window_max: WINDOW_DEFAULT_MAX }
+        Self {
+            blksize: true,
+            timeout: true,
+            tsize: true,
+            windowsize: true,
+            block_size_max: BLOCK_SIZE_MAX,
+            window_max: WINDOW_DEFAULT_MAX,
+        }
     }
 }
 
@@ -42,9 +53,6 @@ pub struct Terms {
 pub fn negotiate(options: Options<'_>, policy: &OptionPolicy, mode: Mode, len: u64, oack: &mut Vec<u8>) -> Terms {
     let mut terms = Terms { block_size: BLOCK_SIZE_DEFAULT, window: 1, timeout_s: None, acknowledged: false };
     write_option_ack(oack);
-    if !policy.negotiate {
-        return terms;
-    }
     let mut seen = [false; 4];
     for (name, value) in options {
         let Some(option) = Known::from_name(name) else { continue };
@@ -52,7 +60,9 @@ pub fn negotiate(options: Options<'_>, policy: &OptionPolicy, mode: Mode, len: u
         if std::mem::replace(&mut seen[option as usize], true) {
             continue;
         }
-        let granted = decimal(value).and_then(|asked| option.grant(asked, policy, mode, len, &mut terms));
+        let granted = decimal(value)
+            .filter(|_| option.is_allowed(policy))
+            .and_then(|asked| option.grant(asked, policy, mode, len, &mut terms));
         if let Some(granted) = granted {
             write_option(oack, name, granted);
             terms.acknowledged = true;
@@ -91,6 +101,16 @@ impl Known {
         known.into_iter().find(|(spelling, _)| name.eq_ignore_ascii_case(spelling)).map(|(_, option)| option)
     }
 
+    /// T-23: the operator's switch for this option.
+    fn is_allowed(self, policy: &OptionPolicy) -> bool {
+        match self {
+            Self::Blksize => policy.blksize,
+            Self::Timeout => policy.timeout,
+            Self::Tsize => policy.tsize,
+            Self::Windowsize => policy.windowsize,
+        }
+    }
+
     /// The value to answer, entered into the terms; None = leave the option out.
     fn grant(self, asked: u64, policy: &OptionPolicy, mode: Mode, len: u64, terms: &mut Terms) -> Option<u64> {
         match self {
@@ -98,7 +118,7 @@ impl Known {
             Self::Blksize => {
                 let cap = policy.block_size_max.clamp(BLOCK_SIZE_MIN, BLOCK_SIZE_MAX);
                 let size = u16::try_from(asked).unwrap_or(u16::MAX).min(cap);
-                if !policy.blksize || size < BLOCK_SIZE_MIN {
+                if size < BLOCK_SIZE_MIN {
                     return None;
                 }
                 terms.block_size = size;
@@ -273,7 +293,13 @@ mod tests {
     fn t23_switches_turn_options_off_or_down() {
         let all = [("blksize", "1468"), ("windowsize", "16"), ("tsize", "0")];
         let with = |policy| ask_with(policy, Mode::Octet, &all).0;
-        assert!(!with(OptionPolicy { negotiate: false, ..OptionPolicy::default() }).acknowledged);
+        let no_timeout =
+            ask_with(OptionPolicy { timeout: false, ..OptionPolicy::default() }, Mode::Octet, &[("timeout", "5")]);
+        assert_eq!((no_timeout.0.timeout_s, no_timeout.0.acknowledged), (None, false));
+        let none =
+            OptionPolicy { blksize: false, timeout: false, tsize: false, windowsize: false, ..OptionPolicy::default() };
+        assert!(!with(none).acknowledged);
+        assert_eq!(with(OptionPolicy { windowsize: false, ..OptionPolicy::default() }).window, 1);
         assert_eq!(with(OptionPolicy { blksize: false, ..OptionPolicy::default() }).block_size, 512);
         assert_eq!(with(OptionPolicy { block_size_max: 1024, ..OptionPolicy::default() }).block_size, 1024);
         assert_eq!(with(OptionPolicy { window_max: 1, ..OptionPolicy::default() }).window, 1);

@@ -1,23 +1,28 @@
 //! All transfers of one boot core: who asked, on which port, what leaves next, and what is too much.
 //!
-//! The engine feeds datagrams in (`handle_listen`, `handle_tid`), wakes the table (`handle_timeouts`) and takes out what
-//! to do (`poll`). Nothing here waits and nothing is allocated for a packet; a request costs one allocation.
+//! The engine feeds datagrams in (`handle_listen`, `handle_tid`), wakes the table (`handle_timeouts`) and takes out
+//! what to do (`poll`). Nothing here waits and nothing is allocated for a packet; a request costs one allocation.
 
+mod line;
+mod requests;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use self::line::Line;
+use self::requests::is_unicast;
 use self::session::{Session, Stage};
 use super::limits::{
-    Limits, MTU_DEFAULT, OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX,
-    REQUEST_COPY_GRACE, TIDS_DEFAULT, WAITING_MAX, WRONG_TID_INTERVAL,
+    Limits, MTU_DEFAULT, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX, RTO_MAX, TIDS_DEFAULT, WRONG_TID_INTERVAL,
 };
 use super::options::{OptionPolicy, negotiate};
-use super::packet::{Asked, ErrorCode, Packet, Refusal, Request, parse, write_error};
+use super::packet::{ErrorCode, Packet, Refusal, Request, parse, write_error};
 use super::random::Random;
-use super::sources::{Rates, Sources, place};
+use super::sources::{Rates, Sources};
 use super::timers::Timers;
 use super::transfer::{Acked, Blocks, Tally, Timeout, Transfer, Transmit};
 use super::{NEVER, Tick};
@@ -28,6 +33,19 @@ use crate::dhcp::subnet::Network;
 pub struct TransferId {
     index: u32,
     generation: u32,
+}
+
+impl TransferId {
+    /// One number for the engine to carry along with a send.
+    pub fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The transfer whose [`Self::token`] this is; a number that is none names no transfer.
+    #[allow(clippy::cast_possible_truncation)] // each half is taken on purpose
+    pub fn from_token(token: u64) -> Self {
+        Self { index: token as u32, generation: (token >> 32) as u32 }
+    }
 }
 
 /// The address of ours that a datagram came to, and so must be answered from (T-46).
@@ -214,9 +232,13 @@ impl<C> Table<C> {
         let mut random = Random::new(seed);
         let limits = policy.limits;
         Self {
-            request_rates: Rates::per_second(limits.requests_per_second_max, limits.requests_burst_max, random.next()),
-            wrong_tid_rates: Rates::new(WRONG_TID_INTERVAL, 1, random.next()),
-            seed: random.next(),
+            request_rates: Rates::per_second(
+                limits.requests_per_second_max,
+                limits.requests_burst_max,
+                random.next_number(),
+            ),
+            wrong_tid_rates: Rates::new(WRONG_TID_INTERVAL, 1, random.next_number()),
+            seed: random.next_number(),
             policy,
             random,
             slots: Vec::new(),
@@ -283,7 +305,7 @@ impl<C> Table<C> {
     /// Content that comes too late for its transfer is handed back.
     #[must_use = "content of a transfer that has ended meanwhile comes back"]
     pub fn opened(&mut self, now: Tick, id: TransferId, answer: Result<(C, u64), Refusal>) -> Option<C> {
-        let seed = self.random.next();
+        let seed = self.random.next_number();
         let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
             return answer.ok().map(|(content, _)| content);
         };
@@ -332,6 +354,11 @@ impl<C> Table<C> {
         if self.session_mut(id).is_some_and(|session| session.is_live()) {
             self.end(now, id, Outcome::Failed(why), Some(Refusal::INTERNAL));
         }
+    }
+
+    /// Who asked for a transfer that has not ended.
+    pub fn peer(&self, id: TransferId) -> Option<SocketAddr> {
+        Some(peek(&self.slots, id)?.peer)
     }
 
     /// The content of a transfer that has not ended.
@@ -406,215 +433,13 @@ impl<C> Table<C> {
         }
     }
 
-    // --- requests ---
-
-    fn handle_request(&mut self, now: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
-        self.counts.requests += 1;
-        if let Some(id) = self.keys.get(&Key::endpoint(peer)).copied() {
-            if self.is_repeat(now, id, asked) {
-                self.counts.repeated += 1;
-                return;
-            }
-            self.replace(now, id);
-        }
-        if self.transfers >= self.policy.limits.transfers_max {
-            self.counts.dropped += 1;
-            return;
-        }
-        match self.limited_address(peer) {
-            Some(address) => self.admit(now, address, peer, local, asked),
-            None => {
-                let id = self.insert(now, peer, local, asked);
-                self.begin(now, id);
-            }
-        }
-    }
-
-    /// Is `asked` what session `id` is already about (T-49)? Then it is dealt with here.
-    fn is_repeat(&mut self, now: Tick, id: TransferId, asked: &Asked<'_>) -> bool {
-        let Some(session) = self.session_mut(id).filter(|session| session.request.same(asked)) else { return false };
-        let address = session.peer.ip().to_canonical();
-        match &mut session.stage {
-            // The client still wants it, so it keeps its place.
-            Stage::Waiting => {
-                session.forget_at = now + WAITING_MAX;
-                self.begin_waiting(now, address);
-                true
-            }
-            Stage::Opening { .. } => true,
-            Stage::Running(transfer) if transfer.confirmed() => now < session.started + REQUEST_COPY_GRACE,
-            Stage::Running(transfer) => {
-                if transfer.handle_repeated_request() {
-                    self.settle(id);
-                }
-                true
-            }
-            Stage::Ending { .. } | Stage::Quiet => false,
-        }
-    }
-
-    /// The endpoint of session `id` asks for something else, so it has dropped what it had (T-50).
-    fn replace(&mut self, now: Tick, id: TransferId) {
-        let Some(session) = self.session_mut(id).filter(|session| session.is_live()) else { return };
-        let whole = matches!(&session.stage, Stage::Running(transfer) if transfer.sent_whole());
-        self.end(now, id, if whole { Outcome::CompleteWithoutLastAck } else { Outcome::Replaced }, None);
-    }
-
-    /// A request from an address with limits: it begins, waits, or is dropped (T-65).
-    fn admit(&mut self, now: Tick, address: IpAddr, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
-        if !self.sources.has_room(address, &self.policy.limits) {
-            return self.enqueue(now, now + WAITING_MAX, peer, local, asked);
-        }
-        match self.request_rates.take(now, address) {
-            Ok(()) => {
-                let id = self.insert(now, peer, local, asked);
-                self.begin(now, id);
-            }
-            Err(free_at) => self.enqueue(now, free_at, peer, local, asked),
-        }
-    }
-
-    fn enqueue(&mut self, now: Tick, wake_at: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
-        if self.waiting >= self.policy.limits.waiting_max {
-            self.counts.dropped += 1;
-            return;
-        }
-        self.counts.waited += 1;
-        self.waiting += 1;
-        let id = self.insert(now, peer, local, asked);
-        self.sources.wait(peer.ip().to_canonical(), id);
-        self.set_alarm(id, wake_at);
-    }
-
-    /// Begins what waits of `address`, as far as its limits allow.
-    fn begin_waiting(&mut self, now: Tick, address: IpAddr) {
-        let limits = self.policy.limits;
-        loop {
-            let slots = &self.slots;
-            let waits = |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Waiting));
-            let Some(id) = self.sources.next_waiting(address, &limits, waits) else { return };
-            if self.transfers >= limits.transfers_max {
-                return;
-            }
-            if let Err(free_at) = self.request_rates.take(now, address) {
-                return self.set_alarm(id, free_at);
-            }
-            self.sources.take_waiting(address);
-            self.waiting -= 1;
-            self.begin(now, id);
-        }
-    }
-
-    fn insert(&mut self, now: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) -> TransferId {
-        let options = self.fit(self.policy.options, peer);
-        let session = Session::new(peer, local, Request::from(asked), options, now);
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, session: None });
-            // Slots are bounded by the limits, far below 2^32.
-            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-        });
-        let slot = &mut self.slots[index as usize];
-        slot.session = Some(session);
-        let id = TransferId { index, generation: slot.generation };
-        self.keys.insert(Key::endpoint(peer), id);
-        id
-    }
-
-    /// Gives session `id` a TID and asks for its file.
-    fn begin(&mut self, now: Tick, id: TransferId) {
-        self.displace_unconfirmed();
-        let Some(peer) = self.session_mut(id).map(|session| session.peer) else { return };
-        let tid = self.choose_tid(peer);
-        let address = self.limited_address(peer);
-        let Some(session) = self.session_mut(id) else { return };
-        session.tid = tid;
-        session.stage = Stage::Opening { asked: false };
-        session.counted = address;
-        session.unconfirmed = true;
-        if tid.is_some() {
-            self.keys.insert(Key { peer, tid }, id);
-        }
-        if let Some(address) = address {
-            self.sources.enter(address);
-        }
-        self.transfers += 1;
-        let slots = &self.slots;
-        self.unconfirmed.enter(id, |id| peek(slots, id).is_some_and(|session| session.unconfirmed));
-        self.set_alarm(id, now + OPENING_MAX);
-        self.make_ready(id);
-    }
-
-    /// Makes room for one more unconfirmed session (T-65).
-    fn displace_unconfirmed(&mut self) {
-        while self.unconfirmed.count >= self.policy.limits.unconfirmed_max.max(1) {
-            let slots = &self.slots;
-            let oldest = self.unconfirmed.oldest(|id| peek(slots, id).is_some_and(|session| session.unconfirmed));
-            let Some(oldest) = oldest else { return };
-            // What waits of its address is not begun here, or one would displace the next without end.
-            self.finish(oldest, Outcome::Displaced, None);
-        }
-    }
-
-    /// A random TID that this endpoint did not have last and has no session on (T-46).
-    fn choose_tid(&mut self, peer: SocketAddr) -> Option<u16> {
-        let tids = self.policy.tids;
-        if tids == 0 {
-            return None;
-        }
-        let place = place(peer.ip(), self.seed ^ u64::from(peer.port()), self.last_tids.len());
-        let last = self.last_tids[place];
-        let start = u16::try_from(self.random.below(u64::from(tids))).unwrap_or(0);
-        let in_turn = (0..tids).map(|step| (u32::from(start) + u32::from(step)) % u32::from(tids));
-        let mut others = in_turn.filter_map(|tid| u16::try_from(tid).ok()).filter(|tid| *tid != last);
-        let first = others.clone().next().unwrap_or(start);
-        let tid = others.find(|tid| !self.keys.contains_key(&Key { peer, tid: Some(*tid) })).unwrap_or(first);
-        self.last_tids[place] = tid;
-        Some(tid)
-    }
-
-    /// Options for `peer`: a block and its headers fit the MTU of the way to it (T-17).
-    fn fit(&self, options: OptionPolicy, peer: SocketAddr) -> OptionPolicy {
-        let overhead = if peer.ip().to_canonical().is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
-        OptionPolicy { block_size_max: options.block_size_max.min(self.policy.mtu.saturating_sub(overhead)), ..options }
-    }
-
-    fn turn_away(&mut self, now: Tick, peer: SocketAddr, local: Local, refusal: Refusal) {
-        if self.limited_address(peer).is_some_and(|address| self.request_rates.take(now, address).is_err()) {
-            self.counts.dropped += 1;
-            return;
-        }
-        self.counts.turned_away += 1;
-        let tid = self.choose_tid(peer);
-        self.reply(Reply { peer, local, tid, refusal });
-    }
-
-    /// The address whose limits apply to `peer`; None = no limits (T-65).
-    fn limited_address(&self, peer: SocketAddr) -> Option<IpAddr> {
-        let address = peer.ip().to_canonical();
-        (self.policy.per_address_limits && !address.is_loopback()).then_some(address)
-    }
-
-    /// A source that may be answered: an endpoint, and of a configured subnet (T-65).
-    fn serves(&self, peer: SocketAddr) -> bool {
-        let address = peer.ip().to_canonical();
-        if peer.port() == 0 || address.is_unspecified() || !is_unicast(address) {
-            return false;
-        }
-        match address {
-            _ if self.policy.serve.is_empty() || address.is_loopback() => true,
-            IpAddr::V4(v4) => self.policy.serve.iter().any(|network| network.contains(v4)),
-            IpAddr::V6(_) => false,
-        }
-    }
-
-    // --- running sessions ---
-
     fn handle_session_packet(&mut self, now: Tick, id: TransferId, packet: Packet<'_>) {
         let Some(session) = self.session_mut(id) else { return };
         match (&mut session.stage, packet) {
             (Stage::Running(transfer), Packet::Ack { block }) => match transfer.handle_ack(now, block) {
                 Acked::Done => self.end(now, id, Outcome::Complete, None),
                 Acked::Moved => {
+                    session.moved_at = now;
                     if std::mem::replace(&mut session.unconfirmed, false) {
                         self.unconfirmed.leave();
                     }
@@ -750,7 +575,8 @@ impl<C> Table<C> {
         let waited = matches!(session.stage, Stage::Waiting);
         let mut tally = Tally::default();
         if let Stage::Running(transfer) = &mut session.stage {
-            session.quiet_for = QUIET_TIMEOUTS * transfer.rto();
+            let rto = if transfer.confirmed() { transfer.rto() } else { transfer.rto().min(RTO_MAX) };
+            session.quiet_for = QUIET_TIMEOUTS * rto;
             tally = transfer.tally();
         }
         session.stage = Stage::Ending { outcome, error, tally };
@@ -847,10 +673,6 @@ impl<C> Table<C> {
     }
 }
 
-fn is_unicast(address: IpAddr) -> bool {
-    !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
-}
-
 /// Where a datagram belongs. Without a TID it names the latest session of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -897,39 +719,5 @@ struct Slot<C> {
 impl<C> Slot<C> {
     fn session(&mut self, id: TransferId) -> Option<&mut Session<C>> {
         self.session.as_mut().filter(|_| self.generation == id.generation)
-    }
-}
-
-/// Sessions in the order in which they entered a state. Those that have left it are skipped when they come up.
-#[derive(Debug, Default)]
-struct Line {
-    entered: VecDeque<TransferId>,
-    /// Sessions in the state now.
-    count: usize,
-}
-
-impl Line {
-    /// Enters `id`. Those at the head that are not `still` in the state go, so that the line is no longer than what
-    /// came in while its oldest lived.
-    fn enter(&mut self, id: TransferId, still: impl Fn(TransferId) -> bool) {
-        while self.entered.front().is_some_and(|id| !still(*id)) {
-            self.entered.pop_front();
-        }
-        self.entered.push_back(id);
-        self.count += 1;
-    }
-
-    fn leave(&mut self) {
-        self.count -= 1;
-    }
-
-    /// Takes the oldest that is `still` in the state. Its count goes down by [`Self::leave`].
-    fn oldest(&mut self, still: impl Fn(TransferId) -> bool) -> Option<TransferId> {
-        while let Some(id) = self.entered.pop_front() {
-            if still(id) {
-                return Some(id);
-            }
-        }
-        None
     }
 }

@@ -66,4 +66,10 @@ impl Timers {
     pub(super) fn next(&self) -> Option<Tick> {
         self.heap.peek().map(|Reverse((tick, _))| *tick)
     }
+
+    /// Entries, stale ones included.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
 }

@@ -9,8 +9,8 @@ use super::{NEVER, Tick};
 
 /// The server's side of one read.
 ///
-/// Blocks are counted from 1 and never wrap here: block `n` holds the octets from `(n - 1) * block_size` on, and the last
-/// one is short or empty (T-26).
+/// Blocks are counted from 1 and never wrap here: block `n` holds the octets from `(n - 1) * block_size` on, and the
+/// last one is short or empty (T-26).
 #[derive(Debug)]
 pub struct Transfer {
     /// Octets to send.
@@ -36,6 +36,8 @@ pub struct Transfer {
     run: Run,
     /// A gap after `acked` has been answered; the same ACK again means nothing new (T-35).
     gap_answered: bool,
+    /// The timer was pulled in by [`ECHO_GRACE`]; it answers a gap and is no sign of silence.
+    grace: bool,
     /// Timeouts since the last progress.
     tries: u8,
     /// Transmissions before the first ACK.
@@ -43,6 +45,8 @@ pub struct Transfer {
     /// The engine can't reach the content; nothing is sent until it says so.
     parked: bool,
     deadline: Tick,
+    /// Place within the jitter; drawn anew by a timeout and not by every packet, so that deadlines only move away.
+    jitter_permille: u64,
     random: Random,
     tally: Tally,
 }
@@ -127,6 +131,7 @@ const NO_RUN: Run = Run { first: 1, last: 0 };
 impl Transfer {
     /// A transfer of `len` octets that has something to send at once. `seed` is for jitter.
     pub fn new(terms: &Terms, len: u64, seed: u64) -> Self {
+        let mut random = Random::new(seed);
         Self {
             len,
             blocks: len / u64::from(terms.block_size) + 1,
@@ -141,11 +146,13 @@ impl Transfer {
             repeated: 0,
             run: NO_RUN,
             gap_answered: false,
+            grace: false,
             tries: 0,
             offers: 0,
             parked: false,
             deadline: NEVER,
-            random: Random::new(seed),
+            jitter_permille: random.below(1001),
+            random,
             tally: Tally::default(),
         }
     }
@@ -164,7 +171,7 @@ impl Transfer {
         // Signed distance from the first block that is not acknowledged (T-34).
         let distance = block.wrapping_sub(wire(self.acked + 1)).cast_signed();
         match u64::try_from(distance) {
-            Ok(ahead) if self.acked + 1 + ahead <= self.highest => self.advance(self.acked + 1 + ahead),
+            Ok(ahead) if self.acked + 1 + ahead <= self.highest => self.advance(now, self.acked + 1 + ahead),
             Err(_) if distance == -1 => self.handle_gap(now),
             // Not sent yet, or long known (T-28).
             _ => Acked::Nothing,
@@ -188,12 +195,18 @@ impl Transfer {
         if self.parked {
             return Timeout::Stalled;
         }
+        // The next transmission sets it anew.
+        self.deadline = NEVER;
+        if self.grace {
+            self.rewind();
+            return Timeout::Again;
+        }
         let exhausted = if self.confirmed { self.tries + 1 >= TRIES_MAX } else { self.offers >= OFFERS_MAX };
         if exhausted {
-            self.deadline = NEVER;
             return if self.sent_whole() { Timeout::LastAckMissing } else { Timeout::GaveUp };
         }
         self.tries += 1;
+        self.jitter_permille = self.random.below(1001);
         self.gap_answered = false;
         self.rewind();
         Timeout::Again
@@ -223,7 +236,7 @@ impl Transfer {
             }
         };
         self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
-        self.deadline = now + self.interval();
+        self.deadline = now + if self.grace { ECHO_GRACE } else { self.interval() };
         Some(transmit)
     }
 
@@ -268,15 +281,22 @@ impl Transfer {
     }
 
     /// Block `n` and all before it have arrived.
-    fn advance(&mut self, n: u64) -> Acked {
-        // An ACK inside the window says that the next block is missing: begin anew there, once (T-34, T-37).
-        self.gap_answered = n < self.sent;
+    fn advance(&mut self, now: Tick, n: u64) -> Acked {
+        let inside = n < self.sent;
         self.acked = n;
-        self.sent = n;
+        self.gap_answered = inside;
         self.confirm();
         if n == self.blocks {
             self.deadline = NEVER;
             return Acked::Done;
+        }
+        self.grace = inside && self.is_echo() && !self.parked;
+        if self.grace {
+            // The rest may be on its way: go on behind it. The client counts its window from this ACK (T-37).
+            self.deadline = now + ECHO_GRACE;
+        } else {
+            // An ACK inside the window says that the next block is missing: begin anew there, once (T-34).
+            self.sent = n;
         }
         Acked::Moved
     }
@@ -284,14 +304,12 @@ impl Transfer {
     /// The last ACK once more: with a window it may say that the next block was lost.
     fn handle_gap(&mut self, now: Tick) -> Acked {
         // Lockstep: answering would double every packet from here on (T-27).
-        if self.window == 1 || self.gap_answered || self.sent == self.acked {
+        if self.window == 1 || self.gap_answered || self.parked || self.sent == self.acked {
             return Acked::Nothing;
         }
         self.gap_answered = true;
-        // If we sent the acknowledged block twice, this may be its echo: EDK2 acknowledges every block that it did not
-        // expect. Begun anew at once, every window from here on would go out twice. So wait for what comes.
-        let echo = if self.acked == 0 { self.offers > 1 } else { self.acked <= self.repeated };
-        if echo {
+        if self.is_echo() {
+            self.grace = true;
             self.deadline = self.deadline.min(now + ECHO_GRACE);
             return Acked::Nothing;
         }
@@ -299,9 +317,17 @@ impl Transfer {
         Acked::Moved
     }
 
+    /// May the last ACK be the client's answer to a copy of what it had? EDK2 acknowledges every block that it did not
+    /// expect; if each such ACK began a window anew, one loss would send every later window twice. So a window whose
+    /// ACK we may have provoked begins anew only if nothing better comes for [`ECHO_GRACE`].
+    fn is_echo(&self) -> bool {
+        if self.acked == 0 { self.offers > 1 } else { self.acked <= self.repeated }
+    }
+
     /// Everything after the last ACK is to be sent again (T-36).
     fn rewind(&mut self) {
         self.enter_run();
+        self.grace = false;
         match &mut self.phase {
             Phase::Offer { owed } => *owed = true,
             Phase::Data => self.sent = self.acked,
@@ -350,12 +376,12 @@ impl Transfer {
     }
 
     /// Time until the next repeat: doubled by every timeout, spread by jitter (T-41).
-    fn interval(&mut self) -> Tick {
+    fn interval(&self) -> Tick {
         // Before the first ACK the client's own timeout may not bind a session for minutes (T-64).
         let cap = if self.confirmed { self.rto.max(RTO_MAX) } else { RTO_MAX };
         let interval = (self.rto << self.tries.min(TRIES_MAX)).min(cap);
         let spread = interval * RTO_JITTER_PERCENT / 100;
-        interval - spread + self.random.below(2 * spread + 1)
+        interval - spread + 2 * spread * self.jitter_permille / 1000
     }
 }
 
@@ -557,16 +583,35 @@ mod tests {
         assert_eq!(run(&mut transfer, 0), Some((5, 4)));
         assert_eq!(transfer.handle_ack(0, 4), Acked::Nothing);
         assert_eq!(transfer.handle_ack(0, 4), Acked::Nothing);
-        // A gap inside the window: the first ACK restarts, its copies do not.
-        assert_eq!(transfer.handle_ack(0, 6), Acked::Moved);
-        assert_eq!(run(&mut transfer, 0), Some((7, 4)));
-        assert_eq!(transfer.handle_ack(0, 6), Acked::Nothing);
-        // After the timer the same ACK counts again, soon if it may be an echo.
+        assert_eq!(transfer.poll_transmit(0), None);
+        // After the timer the same ACK counts again, if nothing better comes within a moment.
         let now = transfer.deadline();
         assert_eq!(transfer.handle_timeout(now), Timeout::Again);
-        assert_eq!(run(&mut transfer, now), Some((7, 4)));
-        transfer.handle_ack(now, 6);
-        assert!(transfer.deadline() <= now + ECHO_GRACE);
+        assert_eq!(run(&mut transfer, now), Some((5, 4)));
+        assert_eq!(transfer.handle_ack(now, 4), Acked::Nothing);
+        assert_eq!(transfer.handle_timeout(now + ECHO_GRACE), Timeout::Again);
+        // A gap inside the window: the first ACK begins a new one, its copies do not.
+        assert_eq!(run(&mut transfer, now), Some((5, 4)));
+        assert_eq!(transfer.handle_ack(now, 8), Acked::Moved);
+        assert_eq!(run(&mut transfer, now), Some((9, 4)));
+        assert_eq!(transfer.handle_ack(now, 10), Acked::Moved);
+        assert_eq!(run(&mut transfer, now), Some((11, 4)));
+        assert_eq!(transfer.handle_ack(now, 10), Acked::Nothing);
+    }
+
+    #[test]
+    fn t35_what_may_be_an_echo_is_answered_after_a_moment() {
+        let mut transfer = begun(512, 4, 1 << 20);
+        run(&mut transfer, 0);
+        assert_eq!(transfer.handle_timeout(transfer.deadline()), Timeout::Again);
+        assert_eq!(run(&mut transfer, SECOND), Some((1, 4)));
+        // Inside a window sent twice: 3 may be lost, or the client had 1 and 2 already. Go on behind, then look again.
+        assert_eq!(transfer.handle_ack(SECOND, 2), Acked::Moved);
+        assert_eq!(run(&mut transfer, SECOND), Some((5, 2)));
+        assert_eq!(transfer.deadline(), SECOND + ECHO_GRACE);
+        assert_eq!(transfer.handle_timeout(SECOND + ECHO_GRACE), Timeout::Again);
+        assert_eq!(run(&mut transfer, 2 * SECOND), Some((3, 4)));
+        assert!(transfer.deadline() > 2 * SECOND + ECHO_GRACE, "the next look takes the whole interval");
     }
 
     #[test]
@@ -612,13 +657,13 @@ mod tests {
     #[test]
     fn t38_a_window_over_the_rollover_survives_a_loss_at_each_place() {
         for lost in [65534u64, 65535, 65536, 65537] {
-            let mut transfer = begun(512, 8, 66_000 * 512);
+            let mut transfer = begun(512, 10, 66_000 * 512);
             skip_to(&mut transfer, 65530);
-            assert_eq!(run(&mut transfer, 0), Some((65531, 8)));
+            assert_eq!(run(&mut transfer, 0), Some((65531, 10)));
             assert_eq!(transfer.handle_ack(0, wire(lost - 1)), Acked::Moved);
-            assert_eq!(run(&mut transfer, 0), Some((wire(lost), 8)));
-            assert_eq!(transfer.handle_ack(0, wire(lost + 7)), Acked::Moved);
-            assert_eq!(transfer.acked, lost + 7);
+            assert_eq!(run(&mut transfer, 0), Some((wire(lost), 10)));
+            assert_eq!(transfer.handle_ack(0, wire(lost + 9)), Acked::Moved);
+            assert_eq!(transfer.acked, lost + 9);
         }
     }
 

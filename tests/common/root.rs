@@ -2,38 +2,40 @@
 
 use std::path::{Path, PathBuf};
 
-/// Debian 12's netboot installer for x86-64, text variant.
+/// Debian 12's netboot installer for x86-64, text variant, with the loaders that Debian ships beside it.
+const INSTALLER: &str = "/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
 const INSTALLER_PACKAGE: &str = "debian-installer-12-netboot-amd64";
+/// iPXE as a UEFI program.
+const IPXE: &str = "/usr/lib/ipxe/ipxe.efi";
+
 /// The installer's kernel under the root.
 pub const KERNEL: &str = "debian-installer/amd64/linux";
 /// The installer's first file system under the root.
 pub const INITRD: &str = "debian-installer/amd64/initrd.gz";
 
-/// Where the files of the tree come from: (source, name under the root, package).
-const FILES: [(&str, &str, &str); 10] = [
-    ("/usr/lib/PXELINUX/pxelinux.0", "pxelinux.0", "pxelinux"),
-    ("/usr/lib/syslinux/modules/bios/ldlinux.c32", "ldlinux.c32", "syslinux-common"),
-    ("/usr/lib/syslinux/modules/bios/vesamenu.c32", "vesamenu.c32", "syslinux-common"),
-    ("/usr/lib/syslinux/modules/bios/libcom32.c32", "libcom32.c32", "syslinux-common"),
-    ("/usr/lib/syslinux/modules/bios/libutil.c32", "libutil.c32", "syslinux-common"),
-    // The name that Debian's netboot archive gives to shim; shim asks for grubx64.efi beside itself (B-10).
-    ("/usr/lib/shim/shimx64.efi.signed", "bootnetx64.efi", "shim-signed"),
-    ("/usr/lib/grub/x86_64-efi-signed/grubnetx64-installer.efi.signed", "grubx64.efi", "grub-efi-amd64-signed"),
-    ("/usr/lib/ipxe/ipxe.efi", "ipxe.efi", "ipxe"),
-    ("/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/linux", KERNEL, INSTALLER_PACKAGE),
-    ("/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/initrd.gz", INITRD, INSTALLER_PACKAGE),
+/// (source under the installer's directory, name under the root)
+const FILES: [(&str, &str); 9] = [
+    ("pxelinux.0", "pxelinux.0"),
+    ("boot-screens/ldlinux.c32", "ldlinux.c32"),
+    ("boot-screens/vesamenu.c32", "vesamenu.c32"),
+    ("boot-screens/libcom32.c32", "libcom32.c32"),
+    ("boot-screens/libutil.c32", "libutil.c32"),
+    // shim, by the name that Debian's netboot archive gives it; it asks for grubx64.efi beside itself (B-10).
+    ("bootnetx64.efi", "bootnetx64.efi"),
+    ("grubx64.efi", "grubx64.efi"),
+    ("linux", KERNEL),
+    ("initrd.gz", INITRD),
 ];
 
 /// Lays out the Debian installer with its loaders as an operator would, without any menu (ringboot renders those) and
 /// without GRUB's modules (the signed GRUB carries its own; that it asks for more in vain is normal, B-8).
 /// Plain copies: a server must not need to follow any link.
 pub fn debian(root: &Path) {
-    super::need(&FILES.map(|(source, _, package)| (source, package)));
-    for (source, name, _) in FILES {
-        let target = root.join(name);
-        std::fs::create_dir_all(target.parent().expect("a file under the root")).expect("a directory under the root");
-        std::fs::copy(source, &target).unwrap_or_else(|error| panic!("{source}: {error}"));
+    super::need(&[(INSTALLER, INSTALLER_PACKAGE), (IPXE, "ipxe")]);
+    for (source, name) in FILES {
+        copy(&Path::new(INSTALLER).join(source), &root.join(name));
     }
+    copy(Path::new(IPXE), &root.join("ipxe.efi"));
 }
 
 /// A file of `length` octets whose content depends on its place, so that a lost, doubled or moved block shows.
@@ -60,4 +62,9 @@ pub fn pattern(length: usize) -> Vec<u8> {
 pub fn write(path: &Path, content: &[u8]) {
     std::fs::create_dir_all(path.parent().expect("a file under the root")).expect("a directory under the root");
     std::fs::write(path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+fn copy(source: &Path, target: &Path) {
+    std::fs::create_dir_all(target.parent().expect("a file under the root")).expect("a directory under the root");
+    std::fs::copy(source, target).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
 }

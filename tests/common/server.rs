@@ -107,6 +107,8 @@ pools = ["192.168.4.10-192.168.4.100"]
 routers = ["192.168.4.1"]
 domain-name = "example.test"
 domain-name-servers = ["{SERVER}"]
+default-lease-time = 600
+max-lease-time = 7200
 "#,
         root = root(scratch).display(),
         state = scratch.path().join("state").display(),

@@ -38,7 +38,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Waits for its turn, then switches the machine on. `dir` takes its variable store.
+    /// Waits for its turn, then switches the machine on. `dir` takes its variable store and its serial console.
     pub fn start(net: &Net, firmware: Firmware, mac: &str, dir: &Path) -> Self {
         Self::start_with(net, firmware, mac, dir, &[])
     }
@@ -59,7 +59,9 @@ impl Vm {
         let turn = Turn::wait();
         let mut command = net.command("qemu-system-x86_64");
         command.args(["-accel", "tcg", "-smp", "1", "-m", MEMORY_MIB, "-no-reboot", "-display", "none"]);
-        command.args(["-monitor", "none", "-serial", "stdio", "-uuid", "00112233-4455-6677-8899-aabbccddee00"]);
+        command.args(["-monitor", "none", "-uuid", "00112233-4455-6677-8899-aabbccddee00"]);
+        let console = format!("stdio,id=console,logfile={}", dir.join("serial.txt").display());
+        command.args(["-chardev", &console, "-serial", "chardev:console"]);
         command.arg("-netdev").arg(format!("tap,id=lan,ifname={},script=no,downscript=no", net.tap()));
         match firmware {
             Firmware::BiosE1000 | Firmware::BiosVirtio => {
@@ -92,7 +94,7 @@ impl Drop for Vm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("QEMU said: {}", self.qemu.stderr.text());
-            eprintln!("the end of the serial console:\n{}", self.serial.tail(60));
+            eprintln!("the end of the serial console (all of it is in serial.txt):\n{}", self.serial.tail(60));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that every loader can ask for, names that exist.
+//! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that it can ask for, names that exist.
 
 use super::number;
 use crate::boot::menu::{self, Entry, LOCAL_LABEL, Menu};
@@ -50,6 +50,10 @@ fn entry(written: file::Entry, before: &[Entry], complaints: &mut Complaints<'_>
     let label = text(label, menu::label_fault, "label", complaints);
     let title = written.title.map_or_else(|| label.clone(), |at| text(at, menu::title_fault, "title", complaints));
     let initrds = written.initrd.map(|list| list.0).unwrap_or_default();
+    if let Some(extra) = initrds.get(menu::INITRDS_MAX) {
+        let hint = "join some: initrds are cpio archives, and `cat` makes one of several";
+        complaints.add(&extra.span(), format!("more than {} initrds", menu::INITRDS_MAX), hint);
+    }
     let initrds = initrds.into_iter().map(|at| text(at, menu::location_fault, "initrd", complaints)).collect();
     let arguments =
         written.arguments.map(|at| text(at, menu::arguments_fault, "arguments", complaints)).unwrap_or_default();

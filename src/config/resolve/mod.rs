@@ -1,4 +1,4 @@
-//! What it means: defaults filled in, texts turned into types, everything checked that can be checked without a file or a socket.
+//! What it means: defaults filled in, texts turned into types, all checked that needs no file and no socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -19,7 +19,6 @@ mod subnets;
 const TFTP_PORT: u16 = 69;
 const HTTP_PORT: u16 = 80;
 const DHCP_PORT: u16 = 67;
-const PXE_PORT: u16 = 4011;
 /// Where leases live unless the file says otherwise.
 const STATE: &str = "/var/lib/ringboot";
 /// The prefixes that clients of old set-ups ask for (T-57).
@@ -27,7 +26,8 @@ const STRIP_PREFIXES: [&str; 3] = ["/tftpboot", "/srv/tftp", "/var/lib/tftpboot"
 /// A URL in option 67 must fit into one option (D-41).
 const URL_MAX_BYTES: usize = 255;
 
-/// Turns the file into a configuration. What is wrong becomes a complaint and a default, so that the rest is checked too.
+/// Turns the file into a configuration. What is wrong becomes a complaint and a default, so that the rest is checked
+/// too.
 pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints<'_>) -> Config {
     let dhcp = file.dhcp.unwrap_or_default();
     let server = file.server.unwrap_or_default();

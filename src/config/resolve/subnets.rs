@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use super::{DHCP_PORT, PXE_PORT, number, one_of, parsed};
+use super::{DHCP_PORT, number, one_of, parsed};
 use crate::boot::machine::Mac;
 use crate::boot::menu;
 use crate::config::Dhcp;
@@ -73,14 +73,11 @@ pub(super) fn listeners(
         let hint = "list the interfaces that relays reach in [server], or set `listen-address` in [dhcp]";
         complaints.add(&written.span, "these subnets are reached by relays, but no interface is named", hint);
     }
-    let port = |at: &Option<At<u64>>, key, default, complaints: &mut Complaints<'_>| {
-        at.as_ref().and_then(|at| number(at, key, 1..=65_535, complaints)).unwrap_or(default)
-    };
+    let port = written.listen_port.as_ref().and_then(|at| number(at, "listen-port", 1..=65_535, complaints));
     Dhcp {
         interfaces: if address.is_some() { Vec::new() } else { interfaces },
         listen_address: address.filter(|_| !served.is_empty()),
-        listen_port: port(&written.listen_port, "listen-port", DHCP_PORT, complaints),
-        pxe_port: port(&written.pxe_port, "pxe-port", PXE_PORT, complaints),
+        listen_port: port.unwrap_or(DHCP_PORT),
     }
 }
 

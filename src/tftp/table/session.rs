@@ -22,6 +22,8 @@ pub(super) struct Session<C> {
     /// Octets of the content.
     pub(super) len: u64,
     pub(super) started: Tick,
+    /// Last ACK that moved the transfer on.
+    pub(super) moved_at: Tick,
     /// While waiting: when its client must have given up.
     pub(super) forget_at: Tick,
     /// How long it swallows late packets after its end; 0 = not at all.
@@ -62,6 +64,7 @@ impl<C> Session<C> {
             content: None,
             len: 0,
             started: now,
+            moved_at: now,
             forget_at: now + WAITING_MAX,
             quiet_for: 0,
             counted: None,

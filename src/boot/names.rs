@@ -1,0 +1,176 @@
+//! Which requested names are menus that we render, for which loader, and for whom.
+
+use super::machine::Mac;
+
+/// A boot loader that reads a menu.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Loader {
+    /// And those that mirror it: SYSLINUX for EFI, U-Boot's `pxe get`.
+    Pxelinux,
+    Grub,
+    Ipxe,
+}
+
+/// What a loader put into the name to say who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key<'a> {
+    /// `01-52-54-00-12-34-10`
+    Mac(Mac),
+    /// In the byte order that the loader likes; nothing is rendered for it.
+    Uuid(&'a str),
+    /// Eight digits of the address in hexadecimal, or the first of them.
+    IpHex(&'a str),
+    /// `default`, `grub.cfg`, `boot.ipxe`
+    Default,
+}
+
+/// A requested name, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MenuName<'a> {
+    pub loader: Loader,
+    pub key: Key<'a>,
+    /// What the loader puts before the names of a menu: the directory of the file (for PXELINUX the one above
+    /// `pxelinux.cfg/`), with its slash, or empty.
+    pub prefix: &'a str,
+}
+
+impl MenuName<'_> {
+    /// A menu is rendered for the hardware address and for everybody. The names in between are a miss (ERROR 1), so
+    /// that a loader comes to the name by which we know the machine (B-1, B-7).
+    pub fn is_rendered(self) -> bool {
+        matches!(self.key, Key::Mac(_) | Key::Default)
+    }
+}
+
+/// Reads the bytes of a requested path, with or without its leading slashes. None: not the name of a menu.
+pub fn menu_name(path: &[u8]) -> Option<MenuName<'_>> {
+    let path = std::str::from_utf8(path).ok()?.trim_start_matches('/');
+    let file = path.rfind('/').map_or(0, |slash| slash + 1);
+    let (directory, name) = path.split_at(file);
+    if let Some(prefix) = directory.strip_suffix("pxelinux.cfg/") {
+        let key = if name == "default" { Some(Key::Default) } else { key(name) };
+        return key.map(|key| MenuName { loader: Loader::Pxelinux, key, prefix });
+    }
+    if let Some(rest) = name.strip_prefix("grub.cfg") {
+        let key = if rest.is_empty() { Some(Key::Default) } else { rest.strip_prefix('-').and_then(key) };
+        return key.map(|key| MenuName { loader: Loader::Grub, key, prefix: directory });
+    }
+    (path == "boot.ipxe").then_some(MenuName { loader: Loader::Ipxe, key: Key::Default, prefix: "" })
+}
+
+fn key(name: &str) -> Option<Key<'_>> {
+    /// Ethernet, as PXELINUX and GRUB write the hardware type.
+    const ETHERNET: &str = "01-";
+    if let Some(mac) = name.strip_prefix(ETHERNET).and_then(|mac| mac.parse().ok()) {
+        return Some(Key::Mac(mac));
+    }
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if (1..=8).contains(&name.len()) && hex(name) {
+        return Some(Key::IpHex(name));
+    }
+    let groups = name.split('-').map(str::len);
+    (groups.eq([8, 4, 4, 4, 12]) && hex(&name.replace('-', ""))).then_some(Key::Uuid(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
+
+    fn name(path: &str) -> Option<(Loader, Key<'_>, &str)> {
+        menu_name(path.as_bytes()).map(|name| (name.loader, name.key, name.prefix))
+    }
+
+    /// The ten names of a PXELINUX boot, as captured (and the U-Boot ones between them).
+    #[test]
+    fn b1_pxelinux_names_are_rendered_for_mac_and_default_only() {
+        let asked = [
+            ("pxelinux.cfg/33221100-5544-7766-8899-aabbccddee00", false),
+            ("pxelinux.cfg/01-52-54-00-12-34-10", true),
+            ("pxelinux.cfg/C0A8041A", false),
+            ("pxelinux.cfg/C0A8041", false),
+            ("pxelinux.cfg/C0", false),
+            ("pxelinux.cfg/C", false),
+            ("pxelinux.cfg/default", true),
+        ];
+        for (path, rendered) in asked {
+            let name = menu_name(path.as_bytes()).expect(path);
+            assert_eq!((name.loader, name.is_rendered(), name.prefix), (Loader::Pxelinux, rendered, ""), "{path}");
+        }
+        assert_eq!(name("pxelinux.cfg/01-52-54-00-12-34-10"), Some((Loader::Pxelinux, Key::Mac(MAC), "")));
+        assert_eq!(name("pxelinux.cfg/C0A8041A"), Some((Loader::Pxelinux, Key::IpHex("C0A8041A"), "")));
+    }
+
+    /// The whole search of a PXELINUX boot: eight shortened addresses, one after the other, are misses.
+    #[test]
+    fn s59_addresses_shortened_digit_by_digit_are_misses() {
+        for digits in 1..=8 {
+            let path = format!("pxelinux.cfg/{}", &"C0A8041A"[..digits]);
+            let name = menu_name(path.as_bytes()).expect(&path);
+            assert!(matches!(name.key, Key::IpHex(_)) && !name.is_rendered(), "{path}");
+        }
+    }
+
+    #[test]
+    fn b2_the_prefix_is_what_stands_before_pxelinux_cfg() {
+        assert_eq!(name("/boot/bios/pxelinux.cfg/default"), Some((Loader::Pxelinux, Key::Default, "boot/bios/")));
+        // A loader called my_pxelinux.0: the prefix ends at the last sign that is no letter, digit, dot or hyphen.
+        assert_eq!(name("my_pxelinux.cfg/default"), Some((Loader::Pxelinux, Key::Default, "my_")));
+        assert_eq!(name("pxelinux.cfg/x/default"), None);
+    }
+
+    /// U-Boot's own names between the address and `default` are no menus: a miss brings it to `default`.
+    #[test]
+    fn b3_names_of_u_boot_boards_are_no_menus() {
+        for path in ["pxelinux.cfg/default-x86-qemu-qemu-x86", "pxelinux.cfg/default-arm", "C0A8041A.img"] {
+            assert_eq!(name(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn b7_grub_names_are_rendered_for_mac_and_the_plain_name() {
+        for (path, rendered) in [
+            ("grub/grub.cfg-33221100-5544-7766-8899-aabbccddee00", false),
+            ("grub/grub.cfg-01-52-54-00-12-34-10", true),
+            ("grub/grub.cfg-C0A8041A", false),
+            ("grub/grub.cfg-C", false),
+            ("grub/grub.cfg", true),
+        ] {
+            let name = menu_name(path.as_bytes()).expect(path);
+            assert_eq!((name.loader, name.is_rendered(), name.prefix), (Loader::Grub, rendered, "grub/"), "{path}");
+        }
+    }
+
+    #[test]
+    fn b8_grub_names_are_known_in_every_directory() {
+        for (path, prefix) in [
+            ("grub.cfg", ""),
+            ("/debian-installer/arm64/grub/grub.cfg", "debian-installer/arm64/grub/"),
+            ("//EFI/BOOT/grub.cfg", "EFI/BOOT/"),
+        ] {
+            assert_eq!(name(path), Some((Loader::Grub, Key::Default, prefix)), "{path}");
+        }
+        for path in ["grub/grub.cfg.bak", "grub/grub.cfgs", "grub/grub.cfg-", "grub/grub.cfg-mine", "grub.cfg/x"] {
+            assert_eq!(name(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn b11_the_ipxe_script_is_one_name_in_the_root() {
+        assert_eq!(name("/boot.ipxe"), Some((Loader::Ipxe, Key::Default, "")));
+        assert_eq!(name("x/boot.ipxe"), None);
+        assert_eq!(name("boot.ipxe.bak"), None);
+    }
+
+    #[test]
+    fn b1_other_bytes_are_no_menu() {
+        for path in
+            [&b"pxelinux.cfg/\xff\xfe"[..], b"", b"/", b"pxelinux.cfg/", b"pxelinux.0", b"pxelinux.cfg/C0A8041A9"]
+        {
+            assert_eq!(menu_name(path), None);
+        }
+        assert_eq!(name("pxelinux.cfg/06-52-54-00-12-34-10"), None, "not Ethernet");
+        assert_eq!(name("pxelinux.cfg/01-52-54-00-12-34"), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! `ringboot demo`: a server, a rack of simulated machines, a power cut half-way, a report. Nothing to configure, nothing left behind.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
+use rusqlite::{Connection, OpenFlags};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::dhcp::DATABASE;
+use crate::boot::machine::Mac;
+use crate::fleet::{Audit, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Machines to switch on, all at once
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
+    clients: u32,
+    /// Exit after the report instead of serving until Ctrl-C
+    #[arg(long)]
+    once: bool,
+    /// Size of the made-up kernel
+    #[arg(long, hide = true, default_value_t = 8, value_name = "MIB")]
+    kernel_mib: u32,
+    /// Size of the made-up initial disk
+    #[arg(long, hide = true, default_value_t = 32, value_name = "MIB")]
+    initrd_mib: u32,
+}
+
+/// The demo's pool has 60,000 addresses, and one process may hold about a million sockets: far above what two cores bear.
+const CLIENTS_MAX: i64 = 20_000;
+
+/// Firmware's waits are cut by this: a demo need not show how long 4 s are.
+const HASTE: u32 = 4;
+
+/// How often the bar moves and the half-way mark is looked for.
+const TICK: Duration = Duration::from_millis(20);
+
+const MIB: u64 = 1 << 20;
+
+/// Exit code 0 only when every machine booted and no lease was lost or doubled.
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    show(arguments).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "ringboot demo: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (sender, news) = channel();
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for Ctrl-C")?;
+    let interrupts = sender.clone();
+    thread::spawn(move || signals.forever().try_for_each(|_| interrupts.send(News::Interrupt)));
+
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let images =
+        Images { kernel: u64::from(arguments.kernel_mib) * MIB, initrd: u64::from(arguments.initrd_mib) * MIB };
+    let seed = u64::from(std::process::id());
+    let mut server = PrivateServer::start(&program, images, seed)?;
+    say(&introduction(arguments, &server))?;
+
+    let pace = Pace { haste: HASTE, patience: crate::fleet::limits::PATIENCE };
+    let fleet = Arc::new(Fleet::new(server.plan(arguments.clients, pace, seed)));
+    let progress = Arc::new(Progress::default());
+    let (running, counts) = (Arc::clone(&fleet), Arc::clone(&progress));
+    thread::spawn(move || sender.send(News::Booted(running.run(&counts).map(Box::new))));
+
+    let octets = u64::from(arguments.clients) * (images.kernel + images.initrd);
+    let Some((report, outage)) = watch(&mut server, &progress, arguments.clients, octets, &news)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let rows = stored_leases(&server.state()).context("the lease audit")?;
+    let mut audit = fleet.audit(&report).context("the lease audit")?;
+    audit.look_into_store(&report.leases, &rows);
+    let clean = report.failed() == 0 && audit.is_clean() && outage.is_some();
+    say(&conclusion(&server, &report, &audit, outage))?;
+    if report.failed() > 0 {
+        say(&format!("\nThe end of the server's log:\n{}", server.log_tail()))?;
+    }
+    if !arguments.once {
+        say(&invitation(server.servers()))?;
+        while let Ok(News::Booted(_)) = news.recv() {}
+    }
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the main thread waits for.
+enum News {
+    Booted(io::Result<Box<Report>>),
+    Interrupt,
+}
+
+/// Shows the fleet's progress and pulls the server's plug half-way. Gives the report and how long the outage was; None
+/// after Ctrl-C.
+fn watch(
+    server: &mut PrivateServer,
+    progress: &Progress,
+    clients: u32,
+    octets: u64,
+    news: &Receiver<News>,
+) -> anyhow::Result<Option<(Box<Report>, Option<Duration>)>> {
+    let bar = ProgressBar::new(octets).with_style(ProgressStyle::with_template(BAR)?.progress_chars("=> "));
+    let mut outage = None;
+    loop {
+        match news.recv_timeout(TICK) {
+            Ok(News::Booted(report)) => {
+                bar.finish_and_clear();
+                return Ok(Some((report.context("the fleet cannot run")?, outage)));
+            }
+            Ok(News::Interrupt) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the fleet ended without a report")),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        bar.set_position(progress.octets().min(octets));
+        bar.set_message(format!("{} of {clients} machines booted", progress.booted()));
+        let half_way = progress.octets() >= octets / 2 || progress.booted() >= clients.div_ceil(2);
+        if outage.is_none() && half_way {
+            bar.println("  half-way: the server is killed (kill -9) and started again");
+            let pulled = Instant::now();
+            server.kill();
+            server.restart().context("the server does not come back after kill -9")?;
+            outage = Some(pulled.elapsed());
+        }
+    }
+}
+
+/// The bound leases as they lie on the disk, read beside the running server.
+fn stored_leases(state: &Path) -> anyhow::Result<Vec<(Mac, Ipv4Addr)>> {
+    let store = Connection::open_with_flags(state.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut statement = store.prepare("SELECT mac, address FROM leases WHERE state = 'bound'")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    rows.map(|row| row.map_err(Into::into).and_then(|(mac, address)| Ok((mac.parse()?, address.parse()?)))).collect()
+}
+
+const BAR: &str = "  [{bar:40}] {bytes:>10} of {total_bytes} {binary_bytes_per_sec}  {msg}";
+
+fn introduction(arguments: &Arguments, server: &PrivateServer) -> String {
+    let Servers { dhcp, tftp, http } = server.servers();
+    let real = match server.real_loaders() {
+        [] => "made up (no syslinux, shim or GRUB packages here)".to_owned(),
+        names => format!("real {}", names.join(", ")),
+    };
+    format!(
+        "ringboot demo: DHCP {dhcp}, TFTP {tftp}, HTTP {http}\n\
+         {} machines: a third each BIOS + PXELINUX, UEFI + shim + GRUB, iPXE\n\
+         loaders: {real}; kernel {} MiB, initrd {} MiB, made up\n",
+        arguments.clients, arguments.kernel_mib, arguments.initrd_mib
+    )
+}
+
+fn conclusion(server: &PrivateServer, report: &Report, audit: &Audit, outage: Option<Duration>) -> String {
+    let gigabytes = report.megabytes() / 1000.0;
+    let mut text = format!("{report}\n");
+    let processor = server.processor_time().as_secs_f64();
+    let _ = writeln!(text, "  server: {processor:.2} CPU-s, {:.2} CPU-s/GB", processor / gigabytes.max(f64::EPSILON));
+    let _ = match outage {
+        Some(outage) => {
+            writeln!(text, "  killed with -9 half-way, ready again after {:.0} ms", outage.as_secs_f64() * 1e3)
+        }
+        None => writeln!(text, "  never killed: the machines were done before half-way"),
+    };
+    let (lost, doubled) = (audit.lost.len(), audit.doubled.len());
+    let _ = writeln!(
+        text,
+        "  lease audit: {} leases, {lost} lost, {doubled} doubled (every machine asked again, and the database read)",
+        audit.leases
+    );
+    for lease in audit.lost.iter().chain(&audit.doubled).take(LEASES_SHOWN_MAX) {
+        let _ = writeln!(text, "    {} had {}", lease.mac, lease.address);
+    }
+    text.push_str("  (loopback is not a NIC: machines and server share this computer's cores and memory)\n");
+    text
+}
+
+/// Leases that are listed when the audit is not clean.
+const LEASES_SHOWN_MAX: usize = 5;
+
+fn invitation(Servers { tftp, http, .. }: Servers) -> String {
+    format!(
+        "\nStill serving; Ctrl-C ends it and removes everything. Try:\n  \
+         curl http://{http}/boot.ipxe\n  \
+         curl -r 0-99 http://{http}/demo/vmlinuz | xxd | head -3\n  \
+         curl tftp://{tftp}/pxelinux.cfg/default\n"
+    )
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}

@@ -1,0 +1,269 @@
+//! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
+
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::bindings::Bindings;
+use crate::boot::menu;
+use crate::config::{Config, TftpOptions};
+use crate::control::templates;
+use crate::dhcp::subnet::{Mode, Network};
+use crate::engine::open_files::raise_open_files;
+use crate::images::{CleanPath, Images, Workers, clean};
+use crate::serve::http_core::HttpPlan;
+use crate::serve::shelf::{Names, TemplateFacts};
+use crate::serve::supervisor::{self, Plan};
+use crate::serve::tftp_core::TftpPlan;
+use crate::snapshot::Snapshot;
+use crate::tftp::limits::Limits;
+use crate::tftp::options::OptionPolicy;
+use crate::tftp::table::Policy;
+
+/// Read when neither --config nor --root is given.
+const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Configuration file [default: /etc/ringboot/ringboot.toml where it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Serve this directory by TFTP and HTTP; without --config no DHCP is answered
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Answer TFTP here, in place of the configured addresses; may be given several times
+    #[arg(long, value_name = "ADDR:PORT")]
+    tftp: Vec<SocketAddr>,
+    /// Answer HTTP here, in place of the configured addresses; may be given several times
+    #[arg(long, value_name = "ADDR:PORT")]
+    http: Vec<SocketAddr>,
+    /// Answer no DHCP, whatever the configuration says
+    #[arg(long)]
+    no_dhcp: bool,
+    /// At most so many boot cores [default: one for each processor of the affinity mask, less one for DHCP]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+}
+
+/// Runs the command. Exit 2: usage or configuration; 1: could not start, or a core ended by itself.
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let config = match read(arguments) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("ringboot: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    start_log(config.log.level);
+    match plan(config, arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringboot: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read(arguments: &Arguments) -> anyhow::Result<Config> {
+    let file = match (&arguments.config, &arguments.root) {
+        (Some(file), _) => Some(file.clone()),
+        (None, Some(_)) => None,
+        (None, None) if Path::new(DEFAULT_CONFIG).exists() => Some(PathBuf::from(DEFAULT_CONFIG)),
+        (None, None) => bail!(
+            "nothing to serve: there is no {DEFAULT_CONFIG}\n  hint: `ringboot serve --root DIR` serves a directory by TFTP and HTTP \
+             without any configuration; --config FILE names another file"
+        ),
+    };
+    let mut config = match (&file, &arguments.root) {
+        (Some(file), _) => {
+            let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            Config::parse(&file.to_string_lossy(), &text)
+                .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?
+        }
+        (None, Some(root)) => Config::for_root(root),
+        (None, None) => bail!("nothing to serve"),
+    };
+    if let Some(root) = &arguments.root {
+        config.root.clone_from(root);
+    }
+    if !arguments.tftp.is_empty() {
+        config.tftp.listen.clone_from(&arguments.tftp);
+    }
+    if !arguments.http.is_empty() {
+        config.http.listen.clone_from(&arguments.http);
+        config.snapshot.http_port = arguments.http[0].port();
+    }
+    Ok(config)
+}
+
+/// To standard error: the lines of systemd and of people. READY goes to standard output alone.
+fn start_log(level: tracing::Level) {
+    let format = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // Another subscriber is there already only in tests that run several servers in one process.
+    let _ = format.try_init();
+}
+
+fn plan(config: Config, arguments: &Arguments) -> anyhow::Result<Plan> {
+    if let Err(error) = raise_open_files() {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+    let workers = Workers::start().context("starting worker threads")?;
+    let images = Images::open(&config.root, workers).with_context(|| {
+        format!("opening the root {}: name an existing directory with `root` or --root", config.root.display())
+    })?;
+    let bindings = Arc::new(Bindings::new(&config.snapshot.subnets));
+    let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
+    say_what_will_happen(&config, arguments, wants_dhcp);
+    let snapshot = Arc::new(config.snapshot.clone());
+    let names = Arc::new(Names {
+        images,
+        snapshot: Arc::clone(&snapshot),
+        bindings: Arc::clone(&bindings),
+        render_template: Box::new(render_template),
+        strip_prefixes: prefixes(&config.tftp.strip_prefixes),
+        ignore_case: config.tftp.case_insensitive,
+    });
+    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &snapshot, &bindings)).transpose()?;
+    Ok(Plan {
+        tftp: tftp_plan(&config),
+        http: http_plan(&config),
+        dhcp,
+        workers: arguments.workers.map(usize::from).or(config.server.workers),
+        names,
+    })
+}
+
+/// The start log: what this process will do to the network, and what in the configuration an operator should know of.
+fn say_what_will_happen(config: &Config, arguments: &Arguments, wants_dhcp: bool) {
+    let snapshot = &config.snapshot;
+    tracing::info!("serving {}", config.root.display());
+    if wants_dhcp {
+        for subnet in &snapshot.subnets {
+            let by = subnet.interface.as_deref().map_or("relays only".to_owned(), |name| format!("interface {name}"));
+            tracing::info!("DHCP on {} by {by}: {}", subnet.network, mode_word(subnet.mode));
+        }
+    } else if arguments.no_dhcp || arguments.config.is_none() && arguments.root.is_some() {
+        tracing::info!("no DHCP is answered");
+    } else {
+        tracing::info!("no DHCP is answered: the configuration names no [[dhcp.subnet]] on an interface");
+    }
+    if config.tftp.per_source.is_none() {
+        tracing::info!("limits per client address are off");
+    }
+    for entry in snapshot.menu.iter().flat_map(|menu| &menu.entries) {
+        let Some(argument) = menu::unattended(entry) else { continue };
+        let is_default =
+            snapshot.menu.as_ref().is_some_and(|menu| menu.default.as_deref() == Some(entry.label.as_str()));
+        for subnet in snapshot.subnets.iter().filter(|subnet| is_default && subnet.install_by_default) {
+            tracing::warn!(
+                "every machine that boots on {} INSTALLS BY ITSELF: install-by-default = true, and the menu's default entry `{}` is \
+                 unattended ({argument})",
+                subnet.network,
+                entry.label
+            );
+        }
+    }
+}
+
+fn prefixes(written: &[String]) -> Vec<CleanPath> {
+    written
+        .iter()
+        .filter_map(|prefix| clean(prefix.as_bytes()).ok())
+        .filter(|path| !path.as_bytes().is_empty())
+        .collect()
+}
+
+fn tftp_plan(config: &Config) -> TftpPlan {
+    let tftp = &config.tftp;
+    let limits = Limits {
+        transfers_per_address_max: tftp.per_source.map_or(u16::MAX, |n| u16::try_from(n).unwrap_or(u16::MAX)),
+        waiting_max: usize::try_from(tftp.queue).unwrap_or(usize::MAX),
+        requests_per_second_max: tftp.requests_per_second.unwrap_or(u32::MAX),
+        requests_burst_max: tftp.requests_per_second.map_or(u32::MAX, |n| n.saturating_mul(2)),
+        ..Limits::default()
+    };
+    let policy = Policy {
+        mtu: u16::MAX, // each request is held to the MTU of its own interface
+        options: option_policy(tftp.options),
+        tids: config.tuning.tid_sockets,
+        limits,
+        per_address_limits: tftp.per_source.is_some() || tftp.requests_per_second.is_some(),
+        serve: served_networks(&config.snapshot),
+    };
+    let rules = tftp.clone();
+    TftpPlan {
+        listen: tftp.listen.clone(),
+        tids: config.tuning.tid_sockets,
+        port_range: tftp.port_range,
+        policy,
+        options_for: Arc::new(move |address, machine| option_policy(rules.options_for(address, machine))),
+        spin: Duration::from_micros(u64::from(config.tuning.spin_us)),
+    }
+}
+
+fn http_plan(config: &Config) -> HttpPlan {
+    let http = &config.http;
+    let usize_of = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    HttpPlan {
+        listen: http.listen.clone(),
+        index: http.index.iter().filter_map(|path| clean(path.as_bytes()).ok()).collect(),
+        index_file: http.index_file.clone(),
+        per_source: http.per_source.map(usize_of),
+        connections: usize_of(http.connections),
+        chunk_bytes: u64::from(config.tuning.http_chunk),
+        ..HttpPlan::default()
+    }
+}
+
+/// What the shelf knows of a request, in the words of templates.
+fn render_template(name: &str, source: &str, facts: &TemplateFacts, snapshot: &Snapshot) -> Result<String, String> {
+    let client = match facts.peer.to_canonical() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    };
+    let subnet = client.and_then(|client| snapshot.subnets.iter().find(|subnet| subnet.network.contains(client)));
+    let reservation = facts.machine.and_then(|machine| {
+        snapshot.subnets.iter().flat_map(|subnet| &subnet.reservations).find(|reserved| reserved.mac == machine.mac)
+    });
+    let context = templates::Context {
+        client: facts.peer,
+        machine: facts.machine.as_ref(),
+        hostname: reservation.and_then(|reserved| reserved.hostname.as_deref()),
+        subnet,
+        server: facts.server,
+        http_port: snapshot.http_port,
+    };
+    templates::render(name, source, &context).map_err(|error| error.to_string())
+}
+
+/// T-65: only configured client subnets are served; without any, everybody is.
+fn served_networks(snapshot: &Snapshot) -> Vec<Network> {
+    snapshot.subnets.iter().map(|subnet| subnet.network).collect()
+}
+
+fn option_policy(options: TftpOptions) -> OptionPolicy {
+    OptionPolicy {
+        blksize: !options.refuse_blksize,
+        timeout: !options.refuse_timeout,
+        tsize: !options.refuse_tsize,
+        windowsize: !options.refuse_windowsize,
+        block_size_max: options.blksize_max.unwrap_or(u16::MAX),
+        window_max: options.windowsize_max,
+    }
+}
+
+fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Server => "addresses and boot files",
+        Mode::Off => "silent (mode = \"off\")",
+    }
+}

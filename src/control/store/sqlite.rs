@@ -1,0 +1,292 @@
+//! Leases in one SQLite file: WAL, synchronous=FULL, one row per address, readable with `sqlite3` while ringboot runs.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::{Store, StoreError};
+use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
+use crate::dhcp::lease::{Change, Lease, State, Time};
+
+/// One step per schema version; `user_version` counts those that were taken. Steps are only ever added.
+const MIGRATIONS: [&str; 1] = ["
+CREATE TABLE leases (
+    address   TEXT PRIMARY KEY,     -- 192.168.4.26
+    mac       TEXT NOT NULL,        -- 52:54:00:12:34:10
+    client_id BLOB,                 -- option 61 where it is more than the hardware address
+    uuid      BLOB,                 -- 16 octets in SMBIOS order
+    role      TEXT,                 -- the program of the last boot stage
+    arch      INTEGER,              -- its option 93
+    host_name TEXT,
+    state     TEXT NOT NULL CHECK (state IN ('bound', 'released', 'declined')),
+    start_s   INTEGER NOT NULL,     -- unix seconds
+    end_s     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"];
+
+/// How long a commit waits for an operator's `sqlite3` that holds the file.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// The lease table of one box.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Connection,
+}
+
+impl SqliteStore {
+    /// Opens or creates the database, brings its schema up to date, and refuses one from the future.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let shown = || path.display().to_string();
+        let mut connection = connect(path).map_err(|source| StoreError::Open { path: shown(), source })?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+        if found > known {
+            return Err(StoreError::Newer { path: shown(), found, known });
+        }
+        let transaction = connection.transaction()?;
+        for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "user_version", known)?;
+        transaction.commit()?;
+        Ok(Self { connection })
+    }
+}
+
+impl Store for SqliteStore {
+    fn load(&mut self) -> Result<Vec<Lease>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT * FROM leases ORDER BY start_s")?;
+        let mut rows = statement.query([])?;
+        let mut leases = Vec::new();
+        while let Some(row) = rows.next()? {
+            leases.push(read(row)?);
+        }
+        Ok(leases)
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        for change in changes {
+            write(&transaction, change)?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    // FULL: in WAL mode every commit is synced, not only every checkpoint. An ACK stands for a synced row.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+    match change {
+        Change::Bind(lease) => bind(transaction, lease),
+        Change::Release { address, mac, end_s } => {
+            let sql = "UPDATE leases SET state = 'released', end_s = ?3 WHERE address = ?1 AND mac = ?2";
+            let values = params![address.to_string(), mac.to_string(), seconds(*end_s)];
+            transaction.prepare_cached(sql)?.execute(values).map(|_| ())
+        }
+        Change::Decline { address, mac, until_s } => {
+            let sql = "INSERT INTO leases (address, mac, state, start_s, end_s) VALUES (?1, ?2, 'declined', ?3, ?3)
+                ON CONFLICT (address) DO UPDATE SET mac = ?2, state = 'declined', end_s = ?3";
+            let values = params![address.to_string(), mac.to_string(), seconds(*until_s)];
+            transaction.prepare_cached(sql)?.execute(values).map(|_| ())
+        }
+        Change::Offer { .. } | Change::Forget { .. } => Ok(()),
+    }
+}
+
+fn bind(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO leases
+        (address, mac, client_id, uuid, role, arch, host_name, state, start_s, end_s)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'bound', ?8, ?9)";
+    let values = params![
+        lease.address.to_string(),
+        lease.mac.to_string(),
+        lease.client_id,
+        lease.uuid.map(|uuid| uuid.0),
+        lease.firmware.map(|firmware| role_name(firmware.role)),
+        lease.firmware.and_then(|firmware| firmware.arch).map(Arch::number),
+        lease.host_name,
+        seconds(lease.start_s),
+        seconds(lease.end_s),
+    ];
+    transaction.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
+    let address: String = row.get("address")?;
+    let wrong = |column| StoreError::Row { address: address.clone(), column };
+    let time = |column: &'static str| {
+        let seconds: i64 = row.get(column)?;
+        Time::try_from(seconds).map_err(|_| wrong(column))
+    };
+    let state: String = row.get("state")?;
+    let role: Option<String> = row.get("role")?;
+    let arch: Option<u16> = row.get("arch")?;
+    let role = role.map(|name| role_named(&name).ok_or_else(|| wrong("role"))).transpose()?;
+    Ok(Lease {
+        address: address.parse::<Ipv4Addr>().map_err(|_| wrong("address"))?,
+        mac: row.get::<_, String>("mac")?.parse::<Mac>().map_err(|_| wrong("mac"))?,
+        client_id: row.get("client_id")?,
+        uuid: row.get::<_, Option<[u8; 16]>>("uuid")?.map(Uuid),
+        firmware: role.map(|role| Firmware { role, arch: arch.map(Arch::from_number) }),
+        host_name: row.get("host_name")?,
+        state: match state.as_str() {
+            "bound" => State::Bound,
+            "released" => State::Released,
+            "declined" => State::Declined,
+            _ => return Err(wrong("state")),
+        },
+        start_s: time("start_s")?,
+        end_s: time("end_s")?,
+    })
+}
+
+const ROLES: [(Role, &str); 6] = [
+    (Role::Pxe, "pxe"),
+    (Role::HttpBoot, "http-boot"),
+    (Role::Ipxe, "ipxe"),
+    (Role::RaspberryPi, "raspberry-pi"),
+    (Role::UBoot, "u-boot"),
+    (Role::System, "system"),
+];
+
+fn role_name(role: Role) -> Option<&'static str> {
+    ROLES.iter().find(|(known, _)| *known == role).map(|(_, name)| *name)
+}
+
+fn role_named(name: &str) -> Option<Role> {
+    ROLES.iter().find(|(_, known)| *known == name).map(|(role, _)| *role)
+}
+
+/// A lease without end is the largest time that SQLite can hold.
+fn seconds(time: Time) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use super::*;
+    use crate::dhcp::limits::FOREVER_S;
+
+    fn address(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(192, 168, 4, last)
+    }
+
+    fn lease(last: u8) -> Lease {
+        Lease {
+            address: address(last),
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            client_id: Some(vec![255, 1, 2]),
+            uuid: Some(Uuid([last; 16])),
+            firmware: Some(Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) }),
+            host_name: Some("node-1".into()),
+            state: State::Bound,
+            start_s: 1000,
+            end_s: 1600,
+        }
+    }
+
+    fn bare(last: u8) -> Lease {
+        Lease { client_id: None, uuid: None, firmware: None, host_name: None, ..lease(last) }
+    }
+
+    fn bind(lease: Lease) -> Change {
+        Change::Bind(Box::new(lease))
+    }
+
+    fn rows(store: &mut SqliteStore) -> Vec<Lease> {
+        let mut rows = store.load().unwrap();
+        rows.sort_by_key(|lease| lease.address);
+        rows
+    }
+
+    #[test]
+    fn rows_survive_a_reopening() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ringboot.db");
+        let forever = Lease { end_s: FOREVER_S, ..bare(11) };
+        let mut all_roles: Vec<Lease> = Vec::new();
+        for (n, (role, _)) in ROLES.iter().enumerate() {
+            let arch = [None, Some(Arch::Bios), Some(Arch::UefiX64), Some(Arch::Other(22))][n % 4];
+            all_roles.push(Lease { firmware: Some(Firmware { role: *role, arch }), ..lease(20 + n as u8) });
+        }
+        let mut expected = vec![lease(10), forever];
+        expected.extend(all_roles);
+        {
+            let mut store = SqliteStore::open(&path).unwrap();
+            let changes: Vec<Change> = expected.iter().cloned().map(bind).collect();
+            store.commit(&changes).unwrap();
+        }
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(rows(&mut store), expected);
+    }
+
+    #[test]
+    fn one_row_per_address_and_only_its_holder_releases_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&directory.path().join("db")).unwrap();
+        let renewed = Lease { end_s: 2000, ..lease(10) };
+        store.commit(&[bind(lease(10)), bind(renewed.clone())]).unwrap();
+        let stranger = Change::Release { address: address(10), mac: Mac([9; 6]), end_s: 1 };
+        store.commit(&[stranger]).unwrap();
+        assert_eq!(rows(&mut store).first(), Some(&renewed));
+        let release = Change::Release { address: address(10), mac: renewed.mac, end_s: 1700 };
+        let decline = Change::Decline { address: address(11), mac: renewed.mac, until_s: 9000 };
+        let volatile = Change::Forget { address: address(10), mac: renewed.mac };
+        store.commit(&[release, decline, volatile]).unwrap();
+        let rows = rows(&mut store);
+        assert_eq!(rows[0], Lease { state: State::Released, end_s: 1700, ..renewed });
+        assert_eq!((rows[1].state, rows[1].end_s), (State::Declined, 9000));
+    }
+
+    #[test]
+    fn a_batch_is_one_transaction() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON leases WHEN NEW.address = '192.168.4.13'
+            BEGIN SELECT RAISE(ABORT, 'full'); END";
+        Connection::open(&path).unwrap().execute_batch(refuse).unwrap();
+        assert!(store.commit(&[bind(lease(12)), bind(lease(13)), bind(lease(14))]).is_err());
+        assert_eq!(rows(&mut store), [], "nothing of a batch that failed");
+        store.commit(&[bind(lease(12)), bind(lease(14))]).unwrap();
+        assert_eq!(rows(&mut store).len(), 2, "and the next one is fine");
+    }
+
+    #[test]
+    fn commits_are_synced_each() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("db")).unwrap();
+        let pragma = |name: &str| -> String {
+            let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+            store.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((pragma("journal_mode").as_str(), pragma("synchronous").as_str()), ("wal", "2"));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_and_an_odd_row_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.commit(&[bind(bare(10))]).unwrap();
+        store.connection.execute("UPDATE leases SET mac = 'x'", []).unwrap();
+        let said = store.load().unwrap_err().to_string();
+        assert!(said.contains("192.168.4.10") && said.contains("mac"), "{said}");
+        store.connection.pragma_update(None, "user_version", 99).unwrap();
+        drop(store);
+        let said = SqliteStore::open(&path).unwrap_err().to_string();
+        assert!(said.contains("newer ringboot") && said.contains("99"), "{said}");
+        let nowhere = SqliteStore::open(Path::new("/nonexistent/db")).unwrap_err().to_string();
+        assert!(nowhere.starts_with("/nonexistent/db:"), "{nowhere}");
+    }
+}

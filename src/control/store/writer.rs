@@ -1,0 +1,194 @@
+//! The writer thread: takes work from a queue, commits in groups, reports each ticket only after its sync.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use super::{Store, StoreError};
+use crate::dhcp::lease::Change;
+
+/// The caller's number for one piece of work.
+pub type Ticket = u64;
+
+/// Work that may wait for the writer. Beyond it the disk is hopelessly behind: the client repeats its REQUEST anyway.
+pub const QUEUED_MAX: usize = 65_536;
+
+/// Changes in one transaction: about 3 ms of SQLite, so that the first ACK of a storm does not wait for the last.
+pub const BATCH_CHANGES_MAX: usize = 1024;
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Outcome {
+    /// In the order in which they were submitted.
+    pub tickets: Vec<Ticket>,
+    /// An error means that nothing of the batch is durable: no ACK may leave.
+    pub result: Result<(), StoreError>,
+}
+
+/// The queue is full: treat the work as failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the lease store is {QUEUED_MAX} changes behind")]
+pub struct QueueFull;
+
+/// The DHCP core's end of the writer.
+#[derive(Debug)]
+pub struct Writer {
+    queue: SyncSender<Work>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Work {
+    ticket: Ticket,
+    changes: Vec<Change>,
+}
+
+impl Writer {
+    /// Starts the thread. `report` is called on it, once per batch, after the batch is synced or has failed.
+    pub fn start(store: impl Store + 'static, report: impl FnMut(Outcome) + Send + 'static) -> io::Result<Self> {
+        let (queue, work) = sync_channel(QUEUED_MAX);
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || run(store, &work, report))?;
+        Ok(Self { queue, thread })
+    }
+
+    /// Queues the changes of one decision without waiting.
+    pub fn submit(&self, ticket: Ticket, changes: Vec<Change>) -> Result<(), QueueFull> {
+        self.queue.try_send(Work { ticket, changes }).map_err(|_| QueueFull)
+    }
+
+    /// Commits and reports what is queued, then ends the thread.
+    pub fn close(self) {
+        drop(self.queue);
+        // A panic of the thread has been printed by it; there is nothing left to save.
+        let _ = self.thread.join();
+    }
+}
+
+fn run(mut store: impl Store, work: &Receiver<Work>, mut report: impl FnMut(Outcome)) {
+    // Whatever came in during the last sync is the next batch: no timer, so a lone lease does not wait.
+    while let Ok(first) = work.recv() {
+        let (mut tickets, mut changes) = (vec![first.ticket], first.changes);
+        while changes.len() < BATCH_CHANGES_MAX {
+            let Ok(next) = work.try_recv() else { break };
+            tickets.push(next.ticket);
+            changes.extend(next.changes);
+        }
+        let result = store.commit(&changes);
+        report(Outcome { tickets, result });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use std::net::Ipv4Addr;
+    use std::sync::mpsc::{Sender, TryRecvError, channel};
+
+    use super::*;
+    use crate::boot::machine::Mac;
+    use crate::dhcp::lease::Lease;
+
+    /// A store whose sync ends when the test says so, and as it says.
+    struct HeldBack {
+        entered: Sender<usize>,
+        go_on: Receiver<bool>,
+    }
+
+    impl Store for HeldBack {
+        fn load(&mut self) -> Result<Vec<Lease>, StoreError> {
+            Ok(Vec::new())
+        }
+        fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+            // Both ends are gone when a test has seen enough.
+            let _ = self.entered.send(changes.len());
+            if self.go_on.recv().unwrap_or(false) { Ok(()) } else { Err(StoreError::Other("disk full".into())) }
+        }
+    }
+
+    struct Bench {
+        writer: Writer,
+        entered: Receiver<usize>,
+        go_on: Sender<bool>,
+        reports: Receiver<Outcome>,
+    }
+
+    fn bench() -> Bench {
+        let ((in_commit, entered), (go_on, gate), (reporter, reports)) = (channel(), channel(), channel());
+        let store = HeldBack { entered: in_commit, go_on: gate };
+        let writer = Writer::start(store, move |outcome| drop(reporter.send(outcome))).unwrap();
+        Bench { writer, entered, go_on, reports }
+    }
+
+    fn change() -> Vec<Change> {
+        vec![Change::Release { address: Ipv4Addr::LOCALHOST, mac: Mac([2; 6]), end_s: 1 }]
+    }
+
+    #[test]
+    fn no_ticket_is_reported_before_its_sync() {
+        let bench = bench();
+        bench.writer.submit(7, change()).unwrap();
+        assert_eq!(bench.entered.recv().unwrap(), 1);
+        assert_eq!(bench.reports.try_recv().map(|_| ()).unwrap_err(), TryRecvError::Empty);
+        bench.go_on.send(true).unwrap();
+        let outcome = bench.reports.recv().unwrap();
+        assert!(outcome.result.is_ok());
+        assert_eq!(outcome.tickets, [7]);
+    }
+
+    #[test]
+    fn what_comes_in_during_a_sync_shares_the_next_one() {
+        let bench = bench();
+        bench.writer.submit(0, change()).unwrap();
+        assert_eq!(bench.entered.recv().unwrap(), 1);
+        (1..=500).for_each(|ticket| bench.writer.submit(ticket, change()).unwrap());
+        bench.go_on.send(true).unwrap();
+        assert_eq!(bench.entered.recv().unwrap(), 500, "one commit for all");
+        bench.go_on.send(true).unwrap();
+        assert_eq!(bench.reports.recv().unwrap().tickets, [0]);
+        assert_eq!(bench.reports.recv().unwrap().tickets, (1..=500).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_batch_is_bounded() {
+        let bench = bench();
+        bench.writer.submit(0, change()).unwrap();
+        assert_eq!(bench.entered.recv().unwrap(), 1);
+        (0..BATCH_CHANGES_MAX as u64 + 10).for_each(|ticket| bench.writer.submit(ticket, change()).unwrap());
+        bench.go_on.send(true).unwrap();
+        assert_eq!(bench.entered.recv().unwrap(), BATCH_CHANGES_MAX);
+        bench.go_on.send(true).unwrap();
+        assert_eq!(bench.entered.recv().unwrap(), 10);
+    }
+
+    #[test]
+    fn a_failed_commit_fails_its_tickets_and_the_next_is_tried() {
+        let bench = bench();
+        bench.writer.submit(1, change()).unwrap();
+        bench.go_on.send(false).unwrap();
+        let failed = bench.reports.recv().unwrap();
+        assert_eq!(failed.tickets, [1]);
+        assert_eq!(failed.result.unwrap_err().to_string(), "disk full");
+        bench.writer.submit(2, change()).unwrap();
+        bench.go_on.send(true).unwrap();
+        assert!(bench.reports.recv().unwrap().result.is_ok());
+    }
+
+    #[test]
+    fn closing_commits_what_is_queued() {
+        let bench = bench();
+        (0..3).for_each(|ticket| bench.writer.submit(ticket, change()).unwrap());
+        (0..3).for_each(|_| bench.go_on.send(true).unwrap());
+        bench.writer.close();
+        let reported: Vec<Ticket> = bench.reports.iter().flat_map(|outcome| outcome.tickets).collect();
+        assert_eq!(reported, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_never_waits() {
+        let bench = bench();
+        bench.writer.submit(0, Vec::new()).unwrap();
+        bench.entered.recv().unwrap();
+        (0..QUEUED_MAX as u64).for_each(|ticket| bench.writer.submit(ticket, Vec::new()).unwrap());
+        assert_eq!(bench.writer.submit(1, Vec::new()), Err(QueueFull));
+    }
+}

@@ -1,0 +1,450 @@
+//! A file `NAME.j2` is served as `NAME`, rendered for the machine that asks: strict Jinja2 with limits.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
+
+use crate::boot::machine::{Arch, Machine, Role};
+use crate::dhcp::subnet::Subnet;
+
+/// What a template's file name has more than the name under which it is served.
+pub const SUFFIX: &str = ".j2";
+/// Bytes of a template; an answer file is a few thousand.
+pub const SOURCE_MAX_BYTES: usize = 1024 * 1024;
+/// Bytes of what becomes of it, the limit of every rendered file.
+pub const OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Steps of the engine, tens of milliseconds: a loop that does not end is a mistake in the template.
+const FUEL: u64 = 1_000_000;
+
+/// Who asks, and what is known of the machine behind the address.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Where the request came from.
+    pub client: IpAddr,
+    /// None: the address holds no lease, so nobody knows whose it is.
+    pub machine: Option<&'a Machine>,
+    /// From the machine's reservation.
+    pub hostname: Option<&'a str>,
+    /// The subnet that the client is in.
+    pub subnet: Option<&'a Subnet>,
+    /// Our address as the client sees it.
+    pub server: IpAddr,
+    pub http_port: u16,
+}
+
+/// Why a template gave no file: `ks.cfg.j2:12:8: what`, and a hint below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateError {
+    pub template: String,
+    /// From 1; None where the template as a whole is at fault.
+    pub line: Option<usize>,
+    /// In characters, from 1.
+    pub column: Option<usize>,
+    pub what: String,
+    pub hint: String,
+    /// The template is right, but not for this client: it asks for facts that nobody has about it.
+    pub refused: bool,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.template)?;
+        for place in [self.line, self.column].into_iter().flatten() {
+            write!(f, ":{place}")?;
+        }
+        write!(f, ": {}\n  hint: {}", self.what, self.hint)
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+/// Renders a template. `name` is its path under the root, with the suffix, for complaints.
+///
+/// A fact that nobody has about this client is an undefined variable: `{% if mac is defined %}` asks for it, and
+/// printing it is a refusal that says which fact is missing and why. So a template without such facts is rendered for
+/// anybody.
+pub fn render(name: &str, source: &str, context: &Context<'_>) -> Result<String, TemplateError> {
+    if source.len() > SOURCE_MAX_BYTES {
+        let what = format!("the template has {} bytes, more than {SOURCE_MAX_BYTES}", source.len());
+        return Err(whole(name, what, "serve large files as they are, without a template"));
+    }
+    let environment = environment();
+    let mut output = Output::default();
+    let rendered = environment
+        .template_from_named_str(name, source)
+        .and_then(|template| template.render_captured_to(variables(context), &mut output));
+    match rendered {
+        Ok(_) => String::from_utf8(output.bytes).map_err(|_| whole(name, "the result is no text", "check the filters")),
+        Err(_) if output.overflowed => {
+            let what = format!("the result would have more than {OUTPUT_MAX_BYTES} bytes");
+            Err(whole(name, what, "look for a loop that prints too much"))
+        }
+        Err(error) => Err(explain(name, source, &error, context)),
+    }
+}
+
+/// The dialect: what Ansible makes of Jinja2 (no blank line where a statement stood), strict, and no escaping.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build() {
+        environment.set_syntax(syntax); // refused only for strange delimiters, and these are Jinja2's own
+    }
+    environment.set_fuel(Some(FUEL));
+    environment.set_debug(true); // places in errors, nothing else
+    environment
+}
+
+/// A complaint about no line in particular.
+fn whole(name: &str, what: impl Into<String>, hint: &str) -> TemplateError {
+    TemplateError {
+        template: name.to_owned(),
+        line: None,
+        column: None,
+        what: what.into(),
+        hint: hint.to_owned(),
+        refused: false,
+    }
+}
+
+fn explain(name: &str, source: &str, error: &minijinja::Error, context: &Context<'_>) -> TemplateError {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let undefined = undefined(error, &detail);
+    // `uuid.x` is undefined too where `uuid` is known: then nothing is missing but the template's good sense.
+    let missing =
+        undefined.filter(|variable| variables(context).get_attr(variable).is_ok_and(|value| value.is_undefined()));
+    let reason = missing.and_then(|variable| why_unknown(variable, context));
+    let refused = reason.is_some();
+    let (what, hint) = match (reason, undefined) {
+        (Some((what, hint)), _) => (what, hint.to_owned()),
+        (None, Some(variable)) if !VARIABLES.contains(&variable) => {
+            (format!("there is no variable `{variable}`"), format!("there are: {}", VARIABLES.join(", ")))
+        }
+        (None, _) => (detail, advice(error.kind()).to_owned()),
+    };
+    let column = error.range().and_then(|range| {
+        let before = source.get(..range.start)?;
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Some(before[line_start..].chars().count() + 1)
+    });
+    TemplateError { template: name.to_owned(), line: error.line(), column, what, hint, refused }
+}
+
+/// The variable behind an undefined value: the engine names the expression in backquotes, `subnet.routers[0]`.
+fn undefined<'d>(error: &minijinja::Error, detail: &'d str) -> Option<&'d str> {
+    let expression = detail.split('`').nth(1).filter(|_| error.kind() == ErrorKind::UndefinedError)?;
+    expression.split(['.', '[']).next()
+}
+
+fn advice(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::SyntaxError => {
+            "every {{, {% and {# needs its end, and every {% if %} and {% for %} its {% end... %}"
+        }
+        ErrorKind::UndefinedError => "test it first: {% if x is defined %}, or give a default: {{ x | default(\"\") }}",
+        ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction | ErrorKind::UnknownMethod => {
+            "only what Jinja2 itself has is there, nothing of Ansible or Cobbler"
+        }
+        ErrorKind::TemplateNotFound | ErrorKind::BadInclude => "a template stands alone: no include, import or extends",
+        ErrorKind::OutOfFuel => "look for a loop that does not end",
+        _ => "see docs/templates.md",
+    }
+}
+
+/// Facts that not everybody has, and why this client does not have it. None for a name that is no fact at all.
+fn why_unknown(variable: &str, context: &Context<'_>) -> Option<(String, &'static str)> {
+    let client = context.client.to_canonical();
+    let machine = context.machine.map(|machine| machine.mac);
+    match (variable, machine) {
+        ("mac" | "mac_dashed" | "uuid" | "arch" | "firmware" | "hostname", None) => Some((
+            format!("`{variable}` needs the machine, but {client} holds no lease"),
+            "let ringboot give the addresses, or ask {% if mac is defined %} first",
+        )),
+        ("uuid" | "arch" | "firmware", Some(mac)) => Some((
+            format!("`{variable}` is not known: {mac} did not tell it when it booted"),
+            "ask {% if ... is defined %} first, or give a default",
+        )),
+        ("hostname", Some(mac)) => {
+            Some((format!("no hostname is reserved for {mac}"), "give it one in a [[dhcp.subnet.host]]"))
+        }
+        ("subnet", _) => {
+            Some((format!("{client} is in no configured subnet"), "add a [[dhcp.subnet]]; mode = \"off\" is enough"))
+        }
+        _ => None,
+    }
+}
+
+/// All that a template can name, in the order of the documentation.
+pub const VARIABLES: [&str; 11] =
+    ["ip", "server", "http_port", "http", "subnet", "mac", "mac_dashed", "hostname", "uuid", "arch", "firmware"];
+
+/// Those of them that have a value for this client.
+fn variables(context: &Context<'_>) -> Value {
+    let server = match context.server.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    let port = if context.http_port == 80 { String::new() } else { format!(":{}", context.http_port) };
+    let mut known = vec![
+        ("ip", Value::from(context.client.to_canonical().to_string())),
+        ("server", Value::from(context.server.to_canonical().to_string())),
+        ("http_port", Value::from(context.http_port)),
+        ("http", Value::from(format!("http://{server}{port}"))),
+    ];
+    known.extend(context.subnet.map(|subnet| ("subnet", self::subnet(subnet))));
+    if let Some(machine) = context.machine {
+        known.extend(self::machine(machine));
+        known.extend(context.hostname.map(|name| ("hostname", Value::from(name))));
+    }
+    map(known)
+}
+
+fn map(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    Value::from(entries.into_iter().collect::<BTreeMap<_, _>>())
+}
+
+fn machine(machine: &Machine) -> Vec<(&'static str, Value)> {
+    let mut known =
+        vec![("mac", Value::from(machine.mac.to_string())), ("mac_dashed", Value::from(machine.mac.dashed()))];
+    known.extend(machine.uuid.map(|uuid| ("uuid", Value::from(uuid.to_string()))));
+    if let Some(firmware) = machine.firmware {
+        let role = match firmware.role {
+            Role::Pxe => "pxe",
+            Role::HttpBoot => "http-boot",
+            Role::Ipxe => "ipxe",
+            Role::RaspberryPi => "raspberry-pi",
+            Role::UBoot => "u-boot",
+            Role::System => "system",
+        };
+        known.push(("firmware", Value::from(role)));
+        known.extend(firmware.arch.map(|arch| ("arch", Value::from(self::arch(arch)))));
+    }
+    known
+}
+
+/// The names of the configuration file.
+fn arch(arch: Arch) -> String {
+    match arch {
+        Arch::Bios => "bios".to_owned(),
+        Arch::UefiIa32 => "uefi-ia32".to_owned(),
+        Arch::UefiX64 => "uefi-x64".to_owned(),
+        Arch::UefiArm64 => "uefi-arm64".to_owned(),
+        Arch::Other(number) => format!("other-{number}"),
+    }
+}
+
+fn subnet(subnet: &Subnet) -> Value {
+    let list = |addresses: &[std::net::Ipv4Addr]| Value::from_iter(addresses.iter().map(ToString::to_string));
+    let network = subnet.network;
+    map([
+        ("network", Value::from(format!("{}/{}", network.address, network.prefix))),
+        ("address", Value::from(network.address.to_string())),
+        ("prefix", Value::from(network.prefix)),
+        ("netmask", Value::from(network.mask().to_string())),
+        ("routers", list(&subnet.routers)),
+        ("domain_name", Value::from(subnet.domain_name.clone().unwrap_or_default())),
+        ("domain_name_servers", list(&subnet.domain_name_servers)),
+        ("ntp_servers", list(&subnet.ntp_servers)),
+    ])
+}
+
+/// Takes what the engine writes, up to the limit.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    overflowed: bool,
+}
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > OUTPUT_MAX_BYTES {
+            self.overflowed = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::boot::machine::{Firmware, Mac, Uuid};
+    use crate::dhcp::subnet::{Mode, Network};
+
+    const MACHINE: Machine = Machine {
+        mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]),
+        uuid: Some(Uuid([0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0])),
+        firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }),
+    };
+
+    fn subnet() -> Subnet {
+        Subnet {
+            network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
+            interface: None,
+            relay: true,
+            mode: Mode::Server,
+            pools: Vec::new(),
+            reservations: Vec::new(),
+            routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
+            domain_name: Some("example.org".to_owned()),
+            domain_name_servers: vec![Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(192, 168, 4, 151)],
+            ntp_servers: Vec::new(),
+            default_lease_time_s: 600,
+            max_lease_time_s: 600,
+            authoritative: false,
+            next_server: None,
+            install_by_default: false,
+            pxelinux_config: None,
+            pxelinux_prefix: None,
+        }
+    }
+
+    fn stranger() -> Context<'static> {
+        Context {
+            client: "192.168.4.77".parse().unwrap(),
+            machine: None,
+            hostname: None,
+            subnet: None,
+            server: "192.168.4.150".parse().unwrap(),
+            http_port: 80,
+        }
+    }
+
+    fn known() -> Context<'static> {
+        Context { machine: Some(&MACHINE), hostname: Some("node1"), ..stranger() }
+    }
+
+    fn complaint(source: &str, context: &Context<'_>) -> String {
+        render("ks.cfg.j2", source, context).expect_err("a complaint").to_string()
+    }
+
+    #[test]
+    fn b16_a_file_is_made_for_the_machine_that_asks() {
+        let subnet = subnet();
+        let context = Context { subnet: Some(&subnet), http_port: 8080, ..known() };
+        let source = "# {{ mac }} {{ mac_dashed }} {{ uuid }} {{ arch }} {{ firmware }}\n\
+            network --bootproto=dhcp --device={{ mac }} --hostname={{ hostname }}.{{ subnet.domain_name }}\n\
+            {% for dns in subnet.domain_name_servers %}\nnameserver {{ dns }}\n{% endfor %}\n\
+            url --url={{ http }}/centos/os/ # {{ ip }}/{{ subnet.prefix }} via {{ subnet.routers[0] }}, {{ server }}\n";
+        assert_eq!(
+            render("ks.cfg.j2", source, &context).unwrap(),
+            "# 52:54:00:12:34:10 52-54-00-12-34-10 00112233-4455-6677-8899-aabbccddee00 uefi-x64 pxe\n\
+             network --bootproto=dhcp --device=52:54:00:12:34:10 --hostname=node1.example.org\n\
+             nameserver 192.168.4.150\nnameserver 192.168.4.151\n\
+             url --url=http://192.168.4.150:8080/centos/os/ # 192.168.4.77/24 via 192.168.4.1, 192.168.4.150\n"
+        );
+    }
+
+    #[test]
+    fn b17_what_needs_the_machine_is_refused_to_strangers_with_the_reason() {
+        let error = render("ks.cfg.j2", "lang en\nhost {{ hostname }}\n", &stranger()).expect_err("refused");
+        assert!(error.refused);
+        assert_eq!(
+            error.to_string(),
+            "ks.cfg.j2:2:9: `hostname` needs the machine, but 192.168.4.77 holds no lease\n  \
+             hint: let ringboot give the addresses, or ask {% if mac is defined %} first"
+        );
+        for variable in ["mac", "mac_dashed", "uuid", "arch", "firmware", "hostname"] {
+            for usage in [
+                "{{ X }}",
+                "{{ X | upper }}",
+                "{% if X %}{% endif %}",
+                "{% set y = X %}{{ y }}",
+                "{{ 'a' ~ X }}",
+                "{{ X.y }}",
+            ] {
+                let source = usage.replace('X', variable);
+                let text = complaint(&source, &stranger());
+                assert!(text.contains(&format!("`{variable}` needs the machine")), "{source}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn b17_what_needs_no_machine_is_rendered_for_anybody() {
+        let source = "{{ http }}{% if mac is defined %} {{ mac }}{% endif %} {{ hostname | default('new') }}";
+        assert_eq!(render("a.j2", source, &stranger()).unwrap(), "http://192.168.4.150 new");
+        assert_eq!(render("a.j2", source, &known()).unwrap(), "http://192.168.4.150 52:54:00:12:34:10 node1");
+    }
+
+    #[test]
+    fn b17_facts_that_a_known_machine_lacks_are_named_too() {
+        let bare = Machine { uuid: None, firmware: None, ..MACHINE };
+        let context = Context { machine: Some(&bare), ..stranger() };
+        assert!(complaint("{{ uuid }}", &context).contains("52:54:00:12:34:10 did not tell it"));
+        assert!(complaint("{{ hostname }}", &context).contains("no hostname is reserved for 52:54:00:12:34:10"));
+        let text = complaint("{{ subnet.netmask }}", &context);
+        assert!(text.starts_with("ks.cfg.j2:1:4: 192.168.4.77 is in no configured subnet"), "{text}");
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_not_blamed_on_the_machine() {
+        for context in [stranger(), known()] {
+            let error =
+                render("a.j2", "{% if mac is defined %}{% endif %}\n{{ hostnam }}", &context).expect_err("unknown");
+            assert!(!error.refused);
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("a.j2:2:4: there is no variable `hostnam`\n  hint: there are: ip, server")
+            );
+        }
+        let subnet = subnet();
+        let text = complaint("{{ subnet.routres }}", &Context { subnet: Some(&subnet), ..known() });
+        assert!(text.starts_with("ks.cfg.j2:1:4: `subnet.routres` is undefined\n  hint: test it first"), "{text}");
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_line_and_a_way_out() {
+        for (source, line, hint) in [
+            ("a\n{% if ip %}\nb\n", "ks.cfg.j2:", "needs its end"),
+            ("a\n{{ ip | uper }}", "ks.cfg.j2:2", "nothing of Ansible"),
+            ("{% include 'other' %}", "ks.cfg.j2:1", "stands alone"),
+            ("{% extends '/etc/passwd' %}", "ks.cfg.j2:1", "stands alone"),
+            ("{{ 1 / 0 }}", "ks.cfg.j2:1", "hint: "),
+        ] {
+            let text = complaint(source, &known());
+            assert!(text.starts_with(line) && text.contains(hint), "{source}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_template_ends_in_time_and_within_bounds() {
+        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% set x = a + b %}{% endfor %}{% endfor %}";
+        assert!(complaint(endless, &known()).contains("a loop that does not end"));
+        let wide = format!("{{% for i in range(99999) %}}{}{{% endfor %}}", "x".repeat(1000));
+        assert!(complaint(&wide, &known()).contains("more than 16777216 bytes"));
+        assert!(complaint(&"x".repeat(SOURCE_MAX_BYTES + 1), &known()).contains("more than 1048576"));
+        let deep = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
+        assert!(complaint(deep, &known()).starts_with("ks.cfg.j2:1"));
+    }
+
+    #[test]
+    fn b21_nothing_is_escaped_and_the_last_line_keeps_its_end() {
+        let text = render("seed.xml.j2", "<a>{{ '<&>' }}</a>\n", &stranger()).unwrap();
+        assert_eq!(text, "<a><&></a>\n");
+    }
+
+    #[test]
+    fn every_documented_variable_is_there() {
+        let subnet = subnet();
+        let context = Context { subnet: Some(&subnet), ..known() };
+        for variable in VARIABLES {
+            assert!(render("a.j2", &format!("{{{{ {variable} }}}}"), &context).is_ok(), "{variable}");
+        }
+        assert_eq!(variables(&context).len(), Some(VARIABLES.len()));
+    }
+}

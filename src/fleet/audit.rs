@@ -1,0 +1,123 @@
+//! The lease audit: does the server still know what it promised, and did it promise anything twice?
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use tokio::task::spawn_local;
+
+use super::machine::{Errand, Machine};
+use super::{Fleet, Lease, Progress, Report};
+use crate::boot::machine::Mac;
+
+/// What became of the leases that machines were given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Leases looked at.
+    pub leases: usize,
+    /// Leases that the server denied, changed or did not answer for.
+    pub lost: Vec<Lease>,
+    /// Leases whose address another machine was given too.
+    pub doubled: Vec<Lease>,
+}
+
+impl Audit {
+    /// Compares what machines hold with what the server says now. `says` holds the address per machine number.
+    fn compare(leases: &[Lease], says: &HashMap<u32, Ipv4Addr>) -> Self {
+        let mut holders: HashMap<Ipv4Addr, u32> = HashMap::new();
+        for lease in leases {
+            *holders.entry(lease.address).or_default() += 1;
+        }
+        Self {
+            leases: leases.len(),
+            lost: leases.iter().filter(|lease| says.get(&lease.machine) != Some(&lease.address)).copied().collect(),
+            doubled: leases.iter().filter(|lease| holders.get(&lease.address) != Some(&1)).copied().collect(),
+        }
+    }
+
+    /// Adds what a look into the server's durable store shows: `rows` are its bound leases.
+    pub fn look_into_store(&mut self, leases: &[Lease], rows: &[(Mac, Ipv4Addr)]) {
+        let mut kept: HashMap<Mac, Vec<Ipv4Addr>> = HashMap::new();
+        for &(mac, address) in rows {
+            kept.entry(mac).or_default().push(address);
+        }
+        for lease in leases {
+            let addresses = kept.get(&lease.mac).map_or(&[][..], Vec::as_slice);
+            if !addresses.contains(&lease.address) && !self.lost.contains(lease) {
+                self.lost.push(*lease);
+            }
+            if addresses.len() > 1 && !self.doubled.contains(lease) {
+                self.doubled.push(*lease);
+            }
+        }
+    }
+
+    /// True where every promise was kept.
+    pub fn is_clean(&self) -> bool {
+        self.lost.is_empty() && self.doubled.is_empty()
+    }
+}
+
+/// Every machine comes back and asks for the address that it had.
+pub(super) async fn ask_again(fleet: &Fleet, report: &Report) -> io::Result<Audit> {
+    let had: HashMap<u32, Ipv4Addr> = report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
+    let mut questions = Vec::new();
+    for Machine { port, errand, .. } in fleet.machines(&Arc::new(Progress::default()))? {
+        let Errand::Boot { relay, model, mut xids, .. } = errand else { continue };
+        let number = port.circuit;
+        if let Some(&address) = had.get(&number) {
+            questions.push(spawn_local(async move {
+                let says = relay.confirm(port, model.speaker(), &mut xids, address).await;
+                says.map(|says| (number, says))
+            }));
+        }
+    }
+    let mut says = HashMap::new();
+    for question in questions {
+        says.extend(question.await.ok().flatten());
+    }
+    Ok(Audit::compare(&report.leases, &says))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(machine: u8, last: u8) -> Lease {
+        Lease {
+            machine: machine.into(),
+            mac: Mac([machine; 6]),
+            address: Ipv4Addr::new(127, 77, 1, last),
+            lease_s: 600,
+        }
+    }
+
+    fn says(answers: &[(u32, u8)]) -> HashMap<u32, Ipv4Addr> {
+        answers.iter().map(|&(machine, last)| (machine, lease(0, last).address)).collect()
+    }
+
+    #[test]
+    fn a_denied_a_changed_and_a_doubled_lease_are_told_apart() {
+        let leases = [lease(1, 1), lease(2, 2), lease(3, 3), lease(4, 3), lease(5, 5)];
+        let audit = Audit::compare(&leases, &says(&[(1, 1), (2, 9), (3, 3), (4, 3)]));
+        assert_eq!(audit.lost, [leases[1], leases[4]]);
+        assert_eq!(audit.doubled, leases[2..4]);
+        assert!(!audit.is_clean());
+    }
+
+    #[test]
+    fn a_lease_that_the_store_does_not_have_or_has_twice_is_seen() {
+        let leases = [lease(1, 1), lease(2, 2)];
+        let rows = leases.map(|lease| (lease.mac, lease.address));
+        let audit = |rows: &[(Mac, Ipv4Addr)]| {
+            let mut audit = Audit::compare(&leases, &says(&[(1, 1), (2, 2)]));
+            audit.look_into_store(&leases, rows);
+            audit
+        };
+        assert!(audit(&rows).is_clean());
+        assert_eq!(audit(&rows[..1]).lost, leases[1..]);
+        let twice = (leases[0].mac, lease(0, 7).address);
+        assert_eq!(audit(&[rows[0], rows[1], twice]).doubled, leases[..1]);
+    }
+}

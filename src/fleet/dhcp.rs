@@ -1,0 +1,336 @@
+//! The client's and relay agent's side of DHCP as bytes: what firmware asks, how a relay passes it on, what comes back.
+
+use std::net::Ipv4Addr;
+
+use crate::boot::machine::{Mac, Uuid};
+
+/// The numbers of option 53 that a client meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Discover,
+    Offer,
+    Request,
+    Ack,
+    Nak,
+}
+
+/// Which program of a machine speaks: each has its own options, in its own order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Speaker {
+    /// A BIOS PXE ROM that is not iPXE.
+    BiosRom,
+    /// OVMF's PXE stack, x64.
+    UefiPxe,
+    /// iPXE as an option ROM, BIOS.
+    Ipxe,
+}
+
+/// One message of a client, before a relay agent has touched it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) speaker: Speaker,
+    pub(super) mac: Mac,
+    pub(super) uuid: Uuid,
+    pub(super) xid: u32,
+    /// Option 54: set in the REQUEST that answers an OFFER.
+    pub(super) server: Option<Ipv4Addr>,
+    /// Option 50: the address asked for.
+    pub(super) address: Option<Ipv4Addr>,
+    pub(super) kind: Kind,
+}
+
+/// The relay agent that a message goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Through {
+    /// giaddr: the agent's address on the machines' segment.
+    pub(super) relay: Ipv4Addr,
+    /// Sub-option 1: the switch port.
+    pub(super) circuit: u32,
+    /// Sub-option 19 (RFC 8357, D-74): answer this agent at the port it sent from. Off where it listens on port 67.
+    pub(super) own_port: bool,
+}
+
+/// A server's answer, as a client reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) kind: Kind,
+    pub(super) xid: u32,
+    pub(super) mac: Mac,
+    /// yiaddr
+    pub(super) address: Ipv4Addr,
+    /// siaddr
+    pub(super) next_server: Ipv4Addr,
+    /// Option 54.
+    pub(super) server: Option<Ipv4Addr>,
+    /// Option 51, seconds.
+    pub(super) lease_s: Option<u32>,
+    /// Option 67, else the header's `file`; up to the first NUL.
+    pub(super) boot_file: Option<String>,
+    /// Option 82 as it came back (D-49).
+    pub(super) relay_information: Option<Vec<u8>>,
+}
+
+const HEADER_OCTETS: usize = 236;
+const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
+const BROADCAST: u16 = 0x8000;
+
+/// Builds the relayed message: hops 1, giaddr, option 82 last before END (D-49).
+pub(super) fn encode(ask: &Ask, through: &Through) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(DHCP_ROOM);
+    packet.extend_from_slice(&[1, 1, 6, 1]);
+    packet.extend_from_slice(&ask.xid.to_be_bytes());
+    packet.extend_from_slice(&ask.speaker.secs().to_be_bytes());
+    packet.extend_from_slice(&ask.speaker.flags().to_be_bytes());
+    packet.extend_from_slice(&[0; 12]);
+    packet.extend_from_slice(&through.relay.octets());
+    packet.extend_from_slice(&ask.mac.0);
+    packet.resize(HEADER_OCTETS, 0);
+    packet.extend_from_slice(&COOKIE);
+    for (code, value) in options(ask) {
+        put(&mut packet, code, &value);
+    }
+    put(&mut packet, 82, &relay_information(through));
+    packet.push(255);
+    packet
+}
+
+/// Reads an answer; None for anything that is not a whole BOOTP reply with option 53.
+pub(super) fn decode(packet: &[u8]) -> Option<Answer> {
+    let header = packet.first_chunk::<HEADER_OCTETS>()?;
+    if header[0] != 2 || packet.get(HEADER_OCTETS..HEADER_OCTETS + COOKIE.len())? != COOKIE {
+        return None;
+    }
+    let address = |at: usize| Some(Ipv4Addr::from(*header.get(at..)?.first_chunk::<4>()?));
+    let mut answer = Answer {
+        kind: Kind::Offer,
+        xid: u32::from_be_bytes(*header.get(4..)?.first_chunk()?),
+        mac: Mac(*header.get(28..)?.first_chunk()?),
+        address: address(16)?,
+        next_server: address(20)?,
+        server: None,
+        lease_s: None,
+        boot_file: text(header.get(108..)?),
+        relay_information: None,
+    };
+    let mut kind = None;
+    for (code, value) in (Options { rest: packet.get(HEADER_OCTETS + COOKIE.len()..)? }) {
+        match code {
+            53 => kind = Kind::from_octet(*value.first()?),
+            54 => answer.server = value.first_chunk::<4>().map(|a| Ipv4Addr::from(*a)),
+            51 => answer.lease_s = value.first_chunk::<4>().map(|s| u32::from_be_bytes(*s)),
+            67 => answer.boot_file = text(value).or(answer.boot_file),
+            82 => answer.relay_information = Some(value.to_vec()),
+            _ => {}
+        }
+    }
+    answer.kind = kind?;
+    Some(answer)
+}
+
+/// The value of option 82: a circuit id, and sub-option 19 with no content (RFC 8357) where the agent has its own port.
+pub(super) fn relay_information(through: &Through) -> Vec<u8> {
+    let mut value = Vec::new();
+    put(&mut value, 1, &through.circuit.to_be_bytes());
+    if through.own_port {
+        put(&mut value, 19, &[]);
+    }
+    value
+}
+
+impl Kind {
+    fn octet(self) -> u8 {
+        match self {
+            Self::Discover => 1,
+            Self::Offer => 2,
+            Self::Request => 3,
+            Self::Ack => 5,
+            Self::Nak => 6,
+        }
+    }
+
+    fn from_octet(octet: u8) -> Option<Self> {
+        [Self::Discover, Self::Offer, Self::Request, Self::Ack, Self::Nak]
+            .into_iter()
+            .find(|kind| kind.octet() == octet)
+    }
+}
+
+impl Speaker {
+    /// iPXE keeps session flags in `secs` (D-8): 4 was seen in every first DISCOVER.
+    fn secs(self) -> u16 {
+        if self == Self::Ipxe { 4 } else { 0 }
+    }
+
+    /// EDK2 always sets the broadcast flag (D-18).
+    fn flags(self) -> u16 {
+        if self == Self::UefiPxe { BROADCAST } else { 0 }
+    }
+}
+
+/// Largest message built here; a starting capacity, not a limit.
+const DHCP_ROOM: usize = 576;
+
+/// A client's options in the order that was captured from it.
+fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
+    let mut options = vec![(53, vec![ask.kind.octet()])];
+    let server = ask.server.map(|a| (54, a.octets().to_vec()));
+    let address = ask.address.map(|a| (50, a.octets().to_vec()));
+    let mut guid = vec![0];
+    guid.extend_from_slice(&ask.uuid.0);
+    match ask.speaker {
+        Speaker::BiosRom => {
+            // As udhcpc imitates it (no plain ROM was at hand), with the UUID and interface version of PXE 2.1.
+            options.extend(address);
+            options.extend(server);
+            options.push((57, vec![0x02, 0x40]));
+            options.push((55, BIOS_LIST.to_vec()));
+            options.push((60, b"PXEClient:Arch:00000:UNDI:002001".to_vec()));
+            options.push((93, vec![0, 0]));
+            options.push((94, vec![1, 2, 1]));
+            options.push((97, guid));
+        }
+        Speaker::UefiPxe => {
+            options.extend(server);
+            options.extend(address);
+            let room = if ask.kind == Kind::Discover { vec![0x05, 0xc0] } else { vec![0xff, 0x00] };
+            options.push((57, room));
+            options.push((55, UEFI_LIST.to_vec()));
+            options.push((97, guid));
+            options.push((94, vec![1, 3, 0]));
+            options.push((93, vec![0, 7]));
+            options.push((60, b"PXEClient:Arch:00007:UNDI:003000".to_vec()));
+        }
+        Speaker::Ipxe => {
+            options.push((57, vec![0x05, 0xc0]));
+            options.push((93, vec![0, 0]));
+            options.push((94, vec![1, 2, 1]));
+            options.push((60, b"PXEClient:Arch:00000:UNDI:002001".to_vec()));
+            options.push((77, b"iPXE".to_vec()));
+            options.push((55, IPXE_LIST.to_vec()));
+            options.push((175, IPXE_FEATURES.to_vec()));
+            options.push((61, [&[1u8], ask.mac.0.as_slice()].concat()));
+            options.push((97, guid));
+            options.extend(server);
+            options.extend(address);
+        }
+    }
+    options
+}
+
+/// Option 55 of the BIOS ROM's stand-in (capture `clients`), with 43 as PXE 2.1 asks.
+const BIOS_LIST: [u8; 10] = [1, 3, 6, 12, 15, 28, 42, 43, 66, 67];
+/// Option 55 of OVMF (capture `uefi-pxe`).
+const UEFI_LIST: [u8; 35] = [
+    1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97, 128, 129,
+    130, 131, 132, 133, 134, 135,
+];
+/// Option 55 of the iPXE ROM (capture `bios-ipxe`).
+const IPXE_LIST: [u8; 23] =
+    [1, 3, 6, 7, 12, 15, 17, 26, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175, 203];
+/// Option 175 of the iPXE ROM (capture `bios-ipxe`): PCI id, version, one octet for each feature it has.
+const IPXE_FEATURES: [u8; 48] = [
+    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x22, 1, 1, 0x13, 1, 1, 0x11, 1, 1, 0x27, 1, 1,
+    0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x18, 1, 1, 0x12, 1, 1,
+];
+
+fn put(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
+    packet.push(code);
+    packet.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
+    packet.extend_from_slice(value.get(..usize::from(u8::MAX)).unwrap_or(value));
+}
+
+/// Text up to its first NUL; None where nothing is left.
+fn text(octets: &[u8]) -> Option<String> {
+    let line = octets.split(|octet| *octet == 0).next()?;
+    if line.is_empty() { None } else { Some(String::from_utf8_lossy(line).into_owned()) }
+}
+
+/// Walks an option area; ends at END, at its end, or at a length that overruns.
+struct Options<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Options<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.rest {
+                [0, rest @ ..] => self.rest = rest,
+                [255, ..] | [] | [_] => return None,
+                [code, length, rest @ ..] => {
+                    let (value, rest) = rest.split_at_checked(usize::from(*length))?;
+                    self.rest = rest;
+                    return Some((*code, value));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
+    const THROUGH: Through = Through { relay: Ipv4Addr::new(127, 77, 0, 2), circuit: 5, own_port: true };
+
+    fn ask(speaker: Speaker, kind: Kind) -> Ask {
+        Ask { speaker, mac: MAC, uuid: Uuid([3; 16]), xid: 0x0102_0304, server: None, address: None, kind }
+    }
+
+    fn codes(packet: &[u8]) -> Vec<u8> {
+        (Options { rest: &packet[240..] }).map(|(code, _)| code).collect()
+    }
+
+    #[test]
+    fn d8_d18_d52_each_firmware_asks_as_it_was_captured() {
+        let uefi = encode(&ask(Speaker::UefiPxe, Kind::Discover), &THROUGH);
+        assert_eq!(codes(&uefi), [53, 57, 55, 97, 94, 93, 60, 82]);
+        assert_eq!(uefi[10..12], [0x80, 0]);
+        let ipxe = encode(&ask(Speaker::Ipxe, Kind::Discover), &THROUGH);
+        assert_eq!(codes(&ipxe), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 82]);
+        assert_eq!((ipxe[9], &ipxe[10..12]), (4, [0u8, 0].as_slice()));
+        let mut request = ask(Speaker::Ipxe, Kind::Request);
+        request.server = Some(Ipv4Addr::LOCALHOST);
+        request.address = Some(Ipv4Addr::new(127, 77, 1, 1));
+        assert_eq!(codes(&encode(&request, &THROUGH)), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 54, 50, 82]);
+    }
+
+    #[test]
+    fn d49_d74_the_relay_adds_giaddr_a_hop_and_option_82_last() {
+        let packet = encode(&ask(Speaker::BiosRom, Kind::Discover), &THROUGH);
+        assert_eq!(packet[3], 1);
+        assert_eq!(packet[24..28], [127, 77, 0, 2]);
+        assert!(packet.ends_with(&[82, 8, 1, 4, 0, 0, 0, 5, 19, 0, 255]));
+        let plain = Through { own_port: false, ..THROUGH };
+        assert!(encode(&ask(Speaker::BiosRom, Kind::Discover), &plain).ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255]));
+    }
+
+    #[test]
+    fn d42_the_boot_file_is_option_67_and_else_the_header() {
+        let mut packet = encode(&ask(Speaker::BiosRom, Kind::Offer), &THROUGH);
+        packet[0] = 2;
+        packet[108..118].copy_from_slice(b"pxelinux.0");
+        assert_eq!(decode(&packet).unwrap().boot_file.as_deref(), Some("pxelinux.0"));
+        packet.pop();
+        packet.extend_from_slice(b"\x43\x05a.efi\x00\xff");
+        let answer = decode(&packet).unwrap();
+        assert_eq!(answer.boot_file.as_deref(), Some("a.efi"));
+        assert_eq!((answer.kind, answer.xid, answer.mac), (Kind::Offer, 0x0102_0304, MAC));
+        assert_eq!(answer.relay_information, Some(relay_information(&THROUGH)));
+    }
+
+    #[test]
+    fn d7_a_cut_answer_is_no_answer_and_never_a_panic() {
+        let mut packet = encode(&ask(Speaker::UefiPxe, Kind::Ack), &THROUGH);
+        packet[0] = 2;
+        for end in 0..243 {
+            assert_eq!(decode(&packet[..end]), None, "{end} octets");
+        }
+        assert!(decode(&packet[..243]).is_some());
+        packet[0] = 1;
+        assert_eq!(decode(&packet), None);
+    }
+}

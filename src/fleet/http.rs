@@ -1,0 +1,383 @@
+//! HTTP as boot loaders speak it: one GET at a time, resumed where it broke, every octet checked, no buffer per machine.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::context::{Checker, Context, local_address};
+use super::failure::Failure;
+use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS};
+use super::url::Url;
+use crate::boot::machine::{Mac, Uuid};
+
+/// Which program asks: they differ in version, headers, and whether they keep the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Agent {
+    /// lpxelinux.0: HTTP/1.0, a connection per file, its inventory in a Cookie (capture `bios-lpxelinux`).
+    Syslinux { mac: Mac, uuid: Uuid },
+    /// GRUB: HTTP/1.1, a connection per file; finds headers only as `Content-Length: ` (H-1, H-2).
+    Grub,
+    /// iPXE: HTTP/1.1, one connection kept for all files.
+    Ipxe,
+}
+
+/// One machine's HTTP client.
+#[derive(Debug)]
+pub(super) struct Http<'a> {
+    context: &'a Context,
+    agent: Agent,
+    /// The leased address: requests come from it.
+    address: Ipv4Addr,
+    /// Kept alive after a whole answer, with the server it leads to.
+    idle: Option<(TcpStream, SocketAddrV4)>,
+}
+
+impl<'a> Http<'a> {
+    pub(super) fn new(context: &'a Context, agent: Agent, address: Ipv4Addr) -> Self {
+        Self { context, agent, address, idle: None }
+    }
+
+    /// Fetches a whole file, through as many connections as it takes. The octets are given back only where `keep` says so.
+    pub(super) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, Failure> {
+        let name = url.path.clone();
+        let mut checker = Checker::new(self.context, &name, keep);
+        let mut etag = None;
+        let mut last_progress = (Instant::now(), 0);
+        loop {
+            let reused = self.idle.is_some();
+            match self.attempt(url, &mut checker, &mut etag).await {
+                Ok(()) => return checker.finish(),
+                Err(Broken::Machine(failure)) => return Err(failure),
+                Err(Broken::Connection) => {}
+            }
+            self.context.progress.add_retry();
+            if checker.received() != last_progress.1 {
+                last_progress = (Instant::now(), checker.received());
+            }
+            if last_progress.0.elapsed() > self.context.pace.patience {
+                return Err(Failure::HttpSilent(name));
+            }
+            // A kept connection that the server has closed meanwhile says nothing about the server: no pause.
+            if !reused {
+                sleep(self.context.pace.hurried(HTTP_RETRY)).await;
+            }
+        }
+    }
+
+    /// One request and its answer. What has come before is asked for no more (H-16, H-20).
+    async fn attempt(&mut self, url: &Url, checker: &mut Checker<'_>, etag: &mut Option<String>) -> Result<(), Broken> {
+        let stream = self.connect(url).await?;
+        let request = self.agent.request(url, checker.received(), etag.as_deref());
+        write(&stream, request.as_bytes()).await?;
+        let (head, rest) = self.read_head(&stream).await?;
+        let nonsense = || Broken::Machine(Failure::HttpNonsense(url.path.clone()));
+        let head = Head::parse(&head, self.agent).ok_or_else(nonsense)?;
+        match head.status {
+            200 => checker.restart(),
+            206 if head.range_start == Some(checker.received()) => {}
+            // 412: the file is another one now; 416: it has become shorter. Both begin again.
+            412 | 416 if checker.received() > 0 => {
+                checker.restart();
+                return Err(Broken::Connection);
+            }
+            503 => return Err(Broken::Connection),
+            206 => return Err(nonsense()),
+            status => return Err(Broken::Machine(Failure::HttpStatus(url.path.clone(), status))),
+        }
+        *etag = head.etag;
+        let length = head.length.ok_or_else(nonsense)?;
+        self.read_body(&stream, rest, length, checker).await?;
+        if self.agent == Agent::Ipxe && !head.closes {
+            self.idle = Some((stream, url.server));
+        }
+        Ok(())
+    }
+
+    async fn connect(&mut self, url: &Url) -> Result<TcpStream, Broken> {
+        if let Some((stream, kept)) = self.idle.take()
+            && kept == url.server
+        {
+            return Ok(stream);
+        }
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(local_address(self.address))?;
+        timeout(HTTP_SILENCE_MAX, socket.connect(url.server.into()))
+            .await
+            .map_err(|_| Broken::Connection)?
+            .map_err(Broken::from)
+    }
+
+    /// The answer up to its empty line, and what came after it in the same read.
+    async fn read_head(&self, stream: &TcpStream) -> Result<(Vec<u8>, Vec<u8>), Broken> {
+        let mut head = Vec::new();
+        loop {
+            // The first body octets come along with the head: read little, so that little has to be copied.
+            let octets = self.read(stream, HEAD_READ_OCTETS, |bytes| head.extend_from_slice(bytes)).await?;
+            if octets == 0 || head.len() > HEAD_OCTETS_MAX {
+                return Err(Broken::Connection);
+            }
+            if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+                let rest = head.split_off(end + 4);
+                return Ok((head, rest));
+            }
+        }
+    }
+
+    async fn read_body(
+        &self,
+        stream: &TcpStream,
+        first: Vec<u8>,
+        length: u64,
+        checker: &mut Checker<'_>,
+    ) -> Result<(), Broken> {
+        let mut left = length.checked_sub(first.len() as u64).ok_or(Broken::Connection)?;
+        checker.take(&first)?;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(READ_OCTETS).min(READ_OCTETS);
+            let mut taken = Ok(());
+            let octets = self.read(stream, most, |bytes| taken = checker.take(bytes)).await?;
+            taken?;
+            if octets == 0 {
+                return Err(Broken::Connection);
+            }
+            left -= octets as u64;
+            if octets == READ_OCTETS {
+                // More is waiting already: let the other machines have their turn.
+                yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// One read of at most `most` octets into the shared buffer; 0 at the end of the stream.
+    async fn read(&self, stream: &TcpStream, most: usize, mut take: impl FnMut(&[u8])) -> Result<usize, Broken> {
+        loop {
+            timeout(HTTP_SILENCE_MAX, stream.readable()).await.map_err(|_| Broken::Connection)??;
+            let read = self.context.with_scratch(|buffer| {
+                let room = buffer.get_mut(..most).unwrap_or_default();
+                stream.try_read(room).inspect(|&octets| take(room.get(..octets).unwrap_or_default()))
+            });
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+/// Octets asked for while the head is still coming.
+const HEAD_READ_OCTETS: usize = 4096;
+
+/// Why one connection brought no whole file.
+enum Broken {
+    /// To be tried again.
+    Connection,
+    /// Nothing that trying again would mend.
+    Machine(Failure),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => Self::Machine(error.into()),
+            _ => Self::Connection,
+        }
+    }
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Machine(failure)
+    }
+}
+
+async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(octets) => bytes = bytes.get(octets..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl Agent {
+    /// The request as that program writes it; with a range where the first `from` octets have come already.
+    fn request(self, url: &Url, from: u64, etag: Option<&str>) -> String {
+        let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());
+        let mut request = match self {
+            Self::Syslinux { mac, uuid } => format!(
+                "GET {path} HTTP/1.0\r\nHost: {ip}\r\nUser-Agent: Syslinux/6.04\r\nConnection: close\r\n\
+                 Cookie: _Syslinux_BOOTIF=01-{};_Syslinux_SYSUUID={uuid};\r\n",
+                mac.dashed()
+            ),
+            // GRUB leaves the port out of Host, and so does EDK2 (H-8).
+            Self::Grub => format!("GET {path} HTTP/1.1\r\nHost: {ip}\r\nUser-Agent: GRUB 2.06-13+deb12u2\r\n"),
+            Self::Ipxe => format!(
+                "GET {path} HTTP/1.1\r\nConnection: keep-alive\r\n\
+                 User-Agent: iPXE/1.0.0+git-20190125.36a4c85-5.1\r\nHost: {authority}\r\n"
+            ),
+        };
+        if from > 0 {
+            request.push_str(&format!("Range: bytes={from}-\r\n"));
+            if let Some(etag) = etag {
+                request.push_str(&format!("If-Match: {etag}\r\n"));
+            }
+        }
+        request.push_str("\r\n");
+        request
+    }
+}
+
+/// What a loader needs of an answer's head.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    length: Option<u64>,
+    range_start: Option<u64>,
+    etag: Option<String>,
+    closes: bool,
+}
+
+impl Head {
+    fn parse(octets: &[u8], agent: Agent) -> Option<Self> {
+        let text = std::str::from_utf8(octets).ok()?;
+        let mut lines = text.split("\r\n");
+        let (version, rest) = lines.next()?.split_once(' ')?;
+        let answers_1_0 = version == "HTTP/1.0";
+        if version != "HTTP/1.1" && !answers_1_0 {
+            return None;
+        }
+        let status = rest.get(..3)?.parse().ok()?;
+        let mut head = Self { status, length: None, range_start: None, etag: None, closes: answers_1_0 };
+        for line in lines.take_while(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':')?;
+            let is =
+                |wanted: &str| if agent == Agent::Grub { name == wanted } else { name.eq_ignore_ascii_case(wanted) };
+            let value = value.trim();
+            if is("Content-Length") {
+                head.length = Some(value.parse().ok()?);
+            } else if is("Content-Range") {
+                head.range_start = value.strip_prefix("bytes ")?.split('-').next()?.parse().ok();
+            } else if name.eq_ignore_ascii_case("ETag") {
+                head.etag = Some(value.to_owned());
+            } else if is("Connection") {
+                head.closes |= value.eq_ignore_ascii_case("close");
+            }
+        }
+        Some(head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::thread::{JoinHandle, spawn};
+    use std::time::Duration;
+
+    use super::super::content::{Content, Contents};
+    use super::super::pace::Pace;
+    use super::super::url::Scheme;
+    use super::*;
+
+    #[test]
+    fn h1_grub_sees_content_length_in_title_case_only() {
+        let lower = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
+        assert_eq!(Head::parse(lower, Agent::Grub).unwrap().length, None);
+        assert_eq!(Head::parse(lower, Agent::Ipxe).unwrap().length, Some(5));
+        let title = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(Head::parse(title, Agent::Grub).unwrap().length, Some(5));
+    }
+
+    #[test]
+    fn h16_h20_a_broken_transfer_is_asked_for_from_where_it_broke() {
+        let url = Url::parse("http://127.0.0.1:8080/initrd").unwrap();
+        let whole = Agent::Grub.request(&url, 0, Some("\"a\""));
+        assert!(!whole.contains("Range"), "{whole}");
+        let rest = Agent::Grub.request(&url, 1000, Some("\"a\""));
+        assert!(rest.contains("Range: bytes=1000-\r\nIf-Match: \"a\"\r\n\r\n"), "{rest}");
+        let head =
+            b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-1999/2000\r\nContent-Length: 1000\r\n\r\n";
+        assert_eq!(Head::parse(head, Agent::Grub).unwrap().range_start, Some(1000));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_http_is_nonsense() {
+        for wrong in
+            [&b"SSH-2.0-OpenSSH\r\n\r\n"[..], b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 20x OK\r\n\r\n", b"\xff\xff\r\n\r\n"]
+        {
+            assert_eq!(Head::parse(wrong, Agent::Ipxe), None);
+        }
+    }
+
+    /// Answers connection after connection with these bytes and closes each; gives the requests.
+    fn server(answers: Vec<Vec<u8>>) -> (SocketAddrV4, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = spawn(move || {
+            let answer_one = |answer: Vec<u8>| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut octet = [0];
+                    stream.read_exact(&mut octet).unwrap();
+                    request.extend_from_slice(&octet);
+                }
+                stream.write_all(&answer).unwrap();
+                String::from_utf8(request).unwrap()
+            };
+            answers.into_iter().map(answer_one).collect()
+        });
+        (SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), requests)
+    }
+
+    fn fetch(server: SocketAddrV4, content: &Content) -> (Result<Vec<u8>, Failure>, u64) {
+        let mut contents = Contents::default();
+        contents.insert("initrd", content.clone());
+        let pace = Pace { haste: 1000, patience: Duration::from_secs(5) };
+        let context = Context::new(server, contents, pace, Arc::default());
+        let url = Url { scheme: Scheme::Http, server, path: "/initrd".to_owned() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let fetched = runtime.block_on(Http::new(&context, Agent::Ipxe, Ipv4Addr::LOCALHOST).fetch(&url, false));
+        (fetched, context.progress.retries())
+    }
+
+    #[test]
+    fn h16_h20_a_transfer_goes_on_where_its_connection_broke() {
+        let content = Content::Generated { seed: 3, octets: 100_000 };
+        let mut file = Vec::new();
+        content.write_to(&mut file).unwrap();
+        let head =
+            |status: &str, more: &str| format!("HTTP/1.1 {status}\r\nETag: \"a\"\r\n{more}\r\n\r\n").into_bytes();
+        let first = [head("200 OK", "Content-Length: 100000"), file[..60_000].to_vec()].concat();
+        let range = "Content-Length: 40000\r\nContent-Range: bytes 60000-99999/100000";
+        let second = [head("206 Partial Content", range), file[60_000..].to_vec()].concat();
+        let (address, requests) = server(vec![first, second]);
+        assert_eq!(fetch(address, &content), (Ok(vec![]), 1));
+        assert!(requests.join().unwrap()[1].contains("Range: bytes=60000-\r\nIf-Match: \"a\"\r\n"));
+    }
+
+    #[test]
+    fn h12_another_version_of_the_file_is_seen_and_not_mixed_in() {
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        let mut other = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+        Content::Generated { seed: 4, octets: 1000 }.write_to(&mut other).unwrap();
+        let (address, _requests) = server(vec![other]);
+        assert_eq!(fetch(address, &content).0, Err(Failure::WrongContent("/initrd".to_owned())));
+    }
+
+    #[test]
+    fn h30_a_missing_file_ends_the_boot_at_once() {
+        let (address, _requests) = server(vec![b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()]);
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        assert_eq!(fetch(address, &content).0, Err(Failure::HttpStatus("/initrd".to_owned(), 404)));
+    }
+}

@@ -1,0 +1,60 @@
+//! The fleet's named numbers: what one simulated machine may use, and how long it keeps trying.
+
+use std::time::Duration;
+
+/// Octets read from a socket in one go. One buffer serves the whole fleet, so a machine costs no memory of its own for data.
+pub const READ_OCTETS: usize = 256 * 1024;
+
+/// Octets of an HTTP response head; a longer one is not a boot server's.
+pub const HEAD_OCTETS_MAX: usize = 16 * 1024;
+
+/// Octets of a menu or script that a machine reads. iPXE and PXELINUX manage far less.
+pub const MENU_OCTETS_MAX: usize = 256 * 1024;
+
+/// Octets of one DHCP answer: an Ethernet frame's worth (D-4).
+pub const DHCP_OCTETS_MAX: usize = 1500;
+
+/// Machines behind one relay agent: a rack. More than this in one instant overflow the default receive buffer of a socket.
+pub const MACHINES_PER_RELAY: u32 = 48;
+
+/// Answers that wait for one machine; a retransmission at most doubles the two of an exchange.
+pub const ANSWERS_QUEUED_MAX: usize = 8;
+
+/// Receive buffer asked for each relay's socket; an unprivileged process gets what `net.core.rmem_max` allows.
+pub const RELAY_RECEIVE_OCTETS: usize = 4 << 20;
+
+/// Firmware repeats an unanswered DISCOVER or REQUEST after 1, 2, 4 and 8 s, then every 8 s (D-71; RFC 2131 section 4.1).
+pub const DHCP_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest pause between two repetitions of one DHCP message.
+pub const DHCP_RETRY_MAX: Duration = Duration::from_secs(8);
+
+/// EDK2 tries a broken HTTP transfer again after 2 s (H-10); iPXE scripts with `|| goto retry` do it at once.
+pub const HTTP_RETRY: Duration = Duration::from_secs(2);
+
+/// A connection that brings nothing for this long is given up. EDK2 waits 5 s for a first octet, iPXE for ever.
+pub const HTTP_SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Pause before a TFTP transfer that ended without a file is asked for again.
+pub const TFTP_RETRY: Duration = Duration::from_secs(1);
+
+/// How long one step may go on without any progress before the machine counts as failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Chained scripts (`chain`, `CONFIG`) that a machine follows: a loop of menus must end.
+pub const CHAINED_SCRIPTS_MAX: u32 = 4;
+
+/// A transfer that has brought nothing for so long is begun again, as a person at the console would do: PXELINUX by itself
+/// waits for minutes.
+pub const TFTP_SILENCE_MAX: Duration = Duration::from_secs(16);
+/// Datagrams handled before the answers to them are sent; the client's queue holds more answers than this.
+pub const TFTP_DATAGRAMS_PER_TURN: usize = 16;
+
+/// How long a private server may take until it says READY.
+pub const READY_WAIT: Duration = Duration::from_secs(30);
+/// How often a private server is started, each time on other ports.
+pub const START_TRIES_MAX: u32 = 3;
+
+/// Files that a machine has open at once at most: a TFTP socket, or a TCP connection and the one that replaces it.
+pub const FILES_PER_MACHINE: u64 = 2;
+/// Files of the process itself and of the relay agents.
+pub const FILES_RESERVED: u64 = 512;

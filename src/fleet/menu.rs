@@ -1,0 +1,227 @@
+//! What a loader makes of the menu it was given: the kernel and initial disks of the entry that is chosen.
+//!
+//! Only what a boot menu uses is understood; it is not a shell.
+
+use std::collections::HashMap;
+
+/// What an entry boots. Names are as written in the menu: a path, an `http://` URL, or GRUB's `(http,address)/path`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) kernel: String,
+    pub(super) initrds: Vec<String>,
+}
+
+/// What PXELINUX reads from a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pxelinux {
+    /// The menu program, such as `vesamenu.c32`, where one is named.
+    pub(super) program: Option<String>,
+    pub(super) choice: Option<Choice>,
+}
+
+/// Reads a PXELINUX configuration for the entry with this label.
+pub(super) fn pxelinux(text: &str, label: &str) -> Pxelinux {
+    let mut read = Pxelinux::default();
+    let mut choice = Choice::default();
+    let mut inside = false;
+    for line in text.lines() {
+        let (word, rest) = split_word(line);
+        match word.to_ascii_lowercase().as_str() {
+            "ui" | "default" if rest.contains(".c32") => read.program = Some(split_word(rest).0.to_owned()),
+            "label" => inside = rest == label,
+            "kernel" | "linux" if inside => rest.clone_into(&mut choice.kernel),
+            "initrd" if inside => choice.initrds = rest.split(',').map(str::to_owned).collect(),
+            "append" if inside => {
+                let given = rest.split_whitespace().find_map(|argument| argument.strip_prefix("initrd="));
+                choice.initrds.extend(given.into_iter().flat_map(|names| names.split(',')).map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    read.choice = (!choice.kernel.is_empty()).then_some(choice);
+    read
+}
+
+/// Reads a GRUB configuration for the entry whose `--id` is this label, or whose title contains it.
+pub(super) fn grub(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Choice> {
+    let mut variables = Variables::new(known);
+    let mut choice = Choice::default();
+    let mut inside = false;
+    for line in text.lines() {
+        let (word, rest) = split_word(line);
+        match word {
+            "set" => variables.assign(rest.split_once('=')),
+            "menuentry" => {
+                let words = unquoted(rest);
+                let id = words.iter().position(|word| word == "--id").and_then(|at| words.get(at + 1));
+                inside = id.map_or_else(|| words.first().is_some_and(|title| title.contains(label)), |id| id == label);
+            }
+            "linux" | "linuxefi" | "linux16" if inside => choice.kernel = variables.put_in(split_word(rest).0),
+            "initrd" | "initrdefi" | "initrd16" if inside => {
+                choice.initrds = rest.split_whitespace().map(|name| variables.put_in(name)).collect();
+            }
+            "}" => inside = false,
+            _ => {}
+        }
+    }
+    (!choice.kernel.is_empty()).then_some(choice)
+}
+
+/// What iPXE does at the end of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ipxe {
+    Boot(Choice),
+    /// Another script goes on.
+    Chain(String),
+}
+
+/// Reads an iPXE script as it runs for a person who picks this label in the menu: with the label, from it on.
+pub(super) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ipxe> {
+    if !text.starts_with("#!ipxe\n") {
+        return None;
+    }
+    let mut variables = Variables::new(known);
+    let marker = format!(":{label}");
+    let has_menu = text.lines().any(|line| line.trim() == marker);
+    let mut running = !has_menu;
+    let mut choice = Choice::default();
+    for line in text.lines() {
+        // `kernel ... || goto failed`: only the first part runs when all is well.
+        let command = line.split("||").next().unwrap_or_default().trim();
+        let (word, rest) = split_word(command);
+        running |= command == marker;
+        match word {
+            "set" => variables.assign(rest.split_once(char::is_whitespace)),
+            _ if !running => {}
+            "kernel" | "initrd" | "chain" | "imgexec" => {
+                let name =
+                    rest.split_whitespace().find(|word| !word.starts_with('-') && !known_option_value(rest, word));
+                let name = variables.put_in(name?);
+                match word {
+                    "kernel" => choice.kernel = name,
+                    "initrd" => choice.initrds.push(name),
+                    _ => return Some(Ipxe::Chain(name)),
+                }
+            }
+            "boot" if !choice.kernel.is_empty() => return Some(Ipxe::Boot(choice)),
+            _ => {}
+        }
+    }
+    (!choice.kernel.is_empty()).then_some(Ipxe::Boot(choice))
+}
+
+/// True for NAME in `--name NAME` (and `-n NAME`): the options of `kernel` and `initrd` that take a value.
+fn known_option_value(arguments: &str, word: &str) -> bool {
+    let mut before = "";
+    for argument in arguments.split_whitespace() {
+        if std::ptr::eq(argument, word) {
+            return matches!(before, "--name" | "-n" | "--timeout" | "-t");
+        }
+        before = argument;
+    }
+    false
+}
+
+/// The first word of a line, and the rest without the blanks around it.
+fn split_word(line: &str) -> (&str, &str) {
+    let line = line.trim();
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    (word, rest.trim())
+}
+
+/// Words of a line in GRUB's quoting, `'` and `"` alike.
+fn unquoted(line: &str) -> Vec<String> {
+    let mut words = vec![];
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, _) if c.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// `set name=value` and `$name`, `${name}`.
+struct Variables(HashMap<String, String>);
+
+impl Variables {
+    fn new(known: &[(&str, &str)]) -> Self {
+        Self(known.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    fn assign(&mut self, pair: Option<(&str, &str)>) {
+        if let Some((name, value)) = pair {
+            let value = self.put_in(value.trim().trim_matches(['"', '\'']));
+            self.0.insert(name.trim().to_owned(), value);
+        }
+    }
+
+    /// The text with every variable replaced; an unknown one is empty.
+    fn put_in(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            out.push_str(before);
+            let (name, tail) = match after.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+                Some(split) => split,
+                None => after.split_at(after.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(after.len())),
+            };
+            out.push_str(self.0.get(name).map_or("", String::as_str));
+            rest = tail;
+        }
+        out.push_str(rest);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn choice(kernel: &str, initrds: &[&str]) -> Choice {
+        Choice { kernel: kernel.to_owned(), initrds: initrds.iter().map(|name| (*name).to_owned()).collect() }
+    }
+
+    #[test]
+    fn b4_pxelinux_entries_by_label_with_initrd_in_either_place() {
+        let text = "DEFAULT vesamenu.c32\nLABEL local\n  LOCALBOOT 0\nLABEL a\n  KERNEL /linux\n  APPEND initrd=/i1,/i2 quiet\n\
+                    label b\n  menu label ^B\n  linux http://127.0.0.1/k\n  initrd http://127.0.0.1/i\n";
+        let read = pxelinux(text, "a");
+        assert_eq!(read.program.as_deref(), Some("vesamenu.c32"));
+        assert_eq!(read.choice, Some(choice("/linux", &["/i1", "/i2"])));
+        assert_eq!(pxelinux(text, "b").choice, Some(choice("http://127.0.0.1/k", &["http://127.0.0.1/i"])));
+        assert_eq!(pxelinux(text, "local").choice, None);
+    }
+
+    #[test]
+    fn b9_grub_entries_by_id_or_title_with_variables() {
+        let text = "set timeout=5\nset http='(http,127.0.0.1:8080)'\nmenuentry 'Local disk' --id local {\n exit\n}\n\
+                    menuentry \"Demo system\" --id demo {\n  linux ${http}/k quiet\n  initrd $http/i /j\n}\n\
+                    menuentry 'Other' {\n linux /o\n}\n";
+        let http = "(http,127.0.0.1:8080)";
+        assert_eq!(grub(text, "demo", &[]), Some(choice(&format!("{http}/k"), &[&format!("{http}/i"), "/j"])));
+        assert_eq!(grub(text, "Other", &[]), Some(choice("/o", &[])));
+        assert_eq!(grub(text, "local", &[]), None);
+    }
+
+    #[test]
+    fn b11_ipxe_scripts_start_at_octet_0_and_run_from_the_label() {
+        let text = "#!ipxe\nset base http://127.0.0.1\nmenu Boot\nitem demo Demo\nchoose target && goto ${target}\n\
+                    :other\nkernel /no\nboot\n:demo\nimgfree\nkernel --name k ${base}/k quiet || goto failed\n\
+                    initrd ${base}/i || goto failed\nboot || goto failed\n:failed\nshell\n";
+        let wanted = choice("http://127.0.0.1/k", &["http://127.0.0.1/i"]);
+        assert_eq!(ipxe(text, "demo", &[]), Some(Ipxe::Boot(wanted)));
+        assert_eq!(ipxe(&format!(" {text}"), "demo", &[]), None);
+        let chain = "#!ipxe\nchain --replace menu.ipxe?mac=${mac}\n";
+        assert_eq!(ipxe(chain, "demo", &[("mac", "1-2")]), Some(Ipxe::Chain("menu.ipxe?mac=1-2".to_owned())));
+    }
+}

@@ -1,0 +1,19 @@
+//! How patient a machine is, and how much faster than real firmware it waits.
+
+use std::time::Duration;
+
+/// The fleet's relation to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Firmware's long waits (DHCP, a broken connection, a dead server) are divided by this: 1 waits as firmware does. Never 0.
+    pub haste: u32,
+    /// How long one step may go on without any progress.
+    pub patience: Duration,
+}
+
+impl Pace {
+    /// A wait of firmware, scaled.
+    pub(super) fn hurried(&self, wait: Duration) -> Duration {
+        wait / self.haste.max(1)
+    }
+}

@@ -1,0 +1,383 @@
+//! A whole server for one run on this machine: scratch directory, images, configuration, a child process; all gone afterwards.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::content::{Content, Contents};
+use super::limits::{READY_WAIT, START_TRIES_MAX};
+use super::{Model, Pace, Plan, Servers, Task};
+use crate::engine::orphan::die_with_parent;
+
+/// Sizes of the images that a private server offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Octets.
+    pub kernel: u64,
+    /// Octets.
+    pub initrd: u64,
+}
+
+/// Label of the one menu entry.
+const ENTRY: &str = "demo";
+
+/// The first relay agent's address; the pool of the same subnet begins far above any rack.
+const RELAY: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 2);
+
+/// All firmware models that the private server has loaders for.
+const MODELS: [Model; 3] = [Model::BiosPxe, Model::UefiPxe, Model::Ipxe];
+
+/// Why there is no private server.
+#[derive(Debug, thiserror::Error)]
+pub enum NoServer {
+    #[error("cannot make the scratch directory {path}: {error}")]
+    Scratch { path: PathBuf, error: io::Error },
+    #[error("cannot start {program}: {error}")]
+    Program { program: PathBuf, error: io::Error },
+    #[error("no free port on 127.0.0.1: {0}")]
+    Ports(io::Error),
+    #[error("the server did not become ready; the end of its log:\n{0}")]
+    NotReady(String),
+}
+
+/// A server with its images and its state, on ports of its own. Dropping it ends the process and removes everything.
+#[derive(Debug)]
+pub struct PrivateServer {
+    // Before the directory: the process goes first.
+    child: Option<Running>,
+    program: PathBuf,
+    scratch: Scratch,
+    contents: Contents,
+    servers: Servers,
+    /// Processor time of incarnations that have ended.
+    spent: Duration,
+    /// Names of loaders that are real ones, found on this machine.
+    real_loaders: Vec<&'static str>,
+}
+
+impl PrivateServer {
+    /// Makes the images and starts `program serve`; returns when it says that it is ready.
+    pub fn start(program: &Path, images: Images, seed: u64) -> Result<Self, NoServer> {
+        let scratch = Scratch::make()?;
+        let (contents, real_loaders) = images.contents(seed);
+        let unwritable = |error| NoServer::Scratch { path: scratch.path.clone(), error };
+        write_root(&scratch.path.join("root"), &contents).map_err(unwritable)?;
+        fs::create_dir(scratch.path.join("state")).map_err(unwritable)?;
+        let servers = free_ports().map_err(NoServer::Ports)?;
+        let program = program.to_owned();
+        let mut server = Self { child: None, program, scratch, contents, servers, spent: Duration::ZERO, real_loaders };
+        // A port that was free a moment ago may be somebody else's by now, a second demo's for one.
+        for _ in 1..START_TRIES_MAX {
+            if server.restart().is_ok() {
+                return Ok(server);
+            }
+            server.servers = free_ports().map_err(NoServer::Ports)?;
+        }
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Ends the process as a power cut would (SIGKILL): nothing is flushed, nobody is told.
+    pub fn kill(&mut self) {
+        self.spent = self.processor_time();
+        self.child = None;
+    }
+
+    /// Starts the server on what the last incarnation left.
+    pub fn restart(&mut self) -> Result<(), NoServer> {
+        let file = self.scratch.path.join("ringboot.toml");
+        let written = fs::write(&file, self.configuration());
+        written.map_err(|error| NoServer::Scratch { path: file.clone(), error })?;
+        self.child = Some(Running::start(&self.program, &file, &self.log_file())?);
+        Ok(())
+    }
+
+    /// Processor time of the server, all incarnations together, in steps of 10 ms.
+    pub fn processor_time(&self) -> Duration {
+        let running = self.child.as_ref().and_then(|running| processor_time(running.child.id()));
+        self.spent + running.unwrap_or_default()
+    }
+
+    /// That many machines against this server, a third of each firmware.
+    pub fn plan(&self, machines: u32, pace: Pace, seed: u64) -> Plan {
+        Plan {
+            machines,
+            task: Task::Boot {
+                dhcp: self.servers.dhcp,
+                relay: SocketAddrV4::new(RELAY, 0),
+                models: MODELS.to_vec(),
+                pick: ENTRY.to_owned(),
+            },
+            tftp: self.servers.tftp,
+            contents: self.contents.clone(),
+            pace,
+            seed,
+        }
+    }
+
+    /// Where it listens.
+    pub fn servers(&self) -> Servers {
+        self.servers
+    }
+
+    /// Where the server keeps its leases.
+    pub fn state(&self) -> PathBuf {
+        self.scratch.path.join("state")
+    }
+
+    /// Loaders that came from this machine's packages; the others are made up.
+    pub fn real_loaders(&self) -> &[&'static str] {
+        &self.real_loaders
+    }
+
+    /// False once the process has ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|running| matches!(running.child.try_wait(), Ok(None)))
+    }
+
+    /// The last lines of the server's log.
+    pub fn log_tail(&self) -> String {
+        log_tail(&self.log_file())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.scratch.path.join("server.log")
+    }
+
+    fn configuration(&self) -> String {
+        let Servers { dhcp, tftp, http } = self.servers;
+        let path = self.scratch.path.display();
+        format!(
+            r#"root = "{path}/root"
+state = "{path}/state"
+
+[server]
+advertise = "{address}"
+
+[tftp]
+listen = ["{tftp}"]
+
+[http]
+listen = ["{http}"]
+
+[dhcp]
+listen-address = "{address}"
+listen-port = {dhcp_port}
+
+[[dhcp.subnet]]
+subnet = "127.77.0.0/16"
+relay = true
+mode = "server"
+pools = ["127.77.16.1-127.77.255.250"]
+
+[boot]
+bios = "{LPXELINUX}"
+uefi-x64 = "{SHIM}"
+ipxe = "http://{http}/boot.ipxe"
+
+[menu]
+title = "ringboot"
+
+[[menu.entry]]
+label = "{ENTRY}"
+title = "A system that is made up"
+kernel = "http://{http}/{KERNEL}"
+initrd = "http://{http}/{INITRD}"
+"#,
+            address = dhcp.ip(),
+            dhcp_port = dhcp.port(),
+        )
+    }
+}
+
+const LPXELINUX: &str = "lpxelinux.0";
+const SHIM: &str = "bootnetx64.efi";
+const KERNEL: &str = "demo/vmlinuz";
+const INITRD: &str = "demo/initrd.img";
+
+/// Loaders: name under the root, places where packages put the real one, octets of a made-up one (those of the real one).
+const LOADERS: [(&str, &[&str], u64); 4] = [
+    (LPXELINUX, &["/usr/lib/PXELINUX/lpxelinux.0", "/usr/share/syslinux/lpxelinux.0"], 75_072),
+    ("ldlinux.c32", &["/usr/lib/syslinux/modules/bios/ldlinux.c32", "/usr/share/syslinux/ldlinux.c32"], 119_524),
+    (SHIM, &["/usr/lib/shim/shimx64.efi.signed", "/boot/efi/EFI/fedora/shimx64.efi"], 1_048_504),
+    (
+        "grubx64.efi",
+        &["/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "/boot/efi/EFI/fedora/grubx64.efi"],
+        3_843_520,
+    ),
+];
+
+impl Images {
+    fn contents(self, seed: u64) -> (Contents, Vec<&'static str>) {
+        let mut contents = Contents::default();
+        let mut real = Vec::new();
+        for (number, (name, places, octets)) in (1..).zip(LOADERS) {
+            let found = places.iter().find_map(|place| fs::read(place).ok());
+            let made_up = Content::Generated { seed: seed.wrapping_add(number), octets };
+            if found.is_some() {
+                real.push(name);
+            }
+            contents.insert(name, found.map_or(made_up, |file| Content::Kept(Arc::from(file))));
+        }
+        contents.insert(KERNEL, Content::Generated { seed: seed ^ u64::MAX, octets: self.kernel });
+        contents.insert(INITRD, Content::Generated { seed: !seed.rotate_left(1), octets: self.initrd });
+        (contents, real)
+    }
+}
+
+fn write_root(root: &Path, contents: &Contents) -> io::Result<()> {
+    for (name, content) in contents.iter() {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(root))?;
+        content.write_to(&mut File::create(path)?)?;
+    }
+    Ok(())
+}
+
+/// Ports that nobody has at this moment: bound, asked for, let go.
+fn free_ports() -> io::Result<Servers> {
+    let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    let (dhcp, tftp, http) = (UdpSocket::bind(any)?, UdpSocket::bind(any)?, TcpListener::bind(any)?);
+    let at = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    Ok(Servers {
+        dhcp: at(dhcp.local_addr()?.port()),
+        tftp: at(tftp.local_addr()?.port()),
+        http: at(http.local_addr()?.port()),
+    })
+}
+
+/// The server process; ends with this value.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+}
+
+impl Running {
+    fn start(program: &Path, configuration: &Path, log: &Path) -> Result<Self, NoServer> {
+        let failed = |error| NoServer::Program { program: program.to_owned(), error };
+        let log_end = File::options().create(true).append(true).open(log).map_err(failed)?;
+        let mut command = Command::new(program);
+        // A process group of its own: Ctrl-C at the terminal is for us to handle.
+        command.arg("serve").arg("--config").arg(configuration).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_end);
+        die_with_parent(&mut command);
+        let mut running = Self { child: command.spawn().map_err(failed)? };
+        let (sender, ready) = channel();
+        if let Some(stdout) = running.child.stdout.take() {
+            // Reads on after READY, so that the server never waits for a full pipe.
+            thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    if line.starts_with("READY") {
+                        let _ = sender.send(());
+                    }
+                }
+            });
+        }
+        match ready.recv_timeout(READY_WAIT) {
+            Ok(()) => Ok(running),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(NoServer::NotReady(log_tail(log))),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself: then there is nobody to kill, and only the wait is left.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory of this run's own, readable by nobody else, removed with all it holds.
+#[derive(Debug)]
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn make() -> Result<Self, NoServer> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ringboot-{}-{number}", std::process::id()));
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self { path }),
+            Err(error) => Err(NoServer::Scratch { path, error }),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing sensible is left to do where even this fails.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// utime + stime of a process, all threads (proc(5): fields 14 and 15, counted after the name in parentheses).
+fn processor_time(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * MILLISECONDS_PER_TICK))
+}
+
+/// USER_HZ is 100 on every architecture that we run on.
+const MILLISECONDS_PER_TICK: u64 = 10;
+
+/// Lines of the log that are shown when something went wrong.
+const LOG_LINES_SHOWN: usize = 12;
+
+fn log_tail(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let shown = lines.len().saturating_sub(LOG_LINES_SHOWN);
+    lines.get(shown..).unwrap_or_default().iter().map(|line| format!("  {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_scratch_directory_goes_with_its_value() {
+        let scratch = Scratch::make().unwrap();
+        let path = scratch.path.clone();
+        fs::write(path.join("file"), "x").unwrap();
+        drop(scratch);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_program_that_never_says_ready_is_reported_with_its_log_and_leaves_nothing() {
+        let before = scratch_directories();
+        let images = Images { kernel: 10, initrd: 10 };
+        let error = PrivateServer::start(Path::new("/bin/false"), images, 1).unwrap_err();
+        assert!(matches!(error, NoServer::NotReady(_)), "{error}");
+        let error = PrivateServer::start(Path::new("/nonexistent"), images, 1).unwrap_err();
+        assert!(matches!(error, NoServer::Program { .. }), "{error}");
+        assert_eq!(scratch_directories(), before);
+    }
+
+    #[test]
+    fn our_own_processor_time_is_readable() {
+        assert!(processor_time(std::process::id()).is_some());
+        assert_eq!(processor_time(0), None);
+    }
+
+    fn scratch_directories() -> usize {
+        let prefix = format!("ringboot-{}-", std::process::id());
+        let names =
+            fs::read_dir(std::env::temp_dir()).unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(&prefix)).count()
+    }
+}

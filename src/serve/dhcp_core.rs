@@ -1,0 +1,575 @@
+//! The DHCP thread: drives the pure `decide` with a ring, and lets no ACK leave before its lease is durable.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::drain::Drain;
+use super::port_holder::Protocol;
+use super::supervisor::{Failure, refused};
+use crate::bindings::Bindings;
+use crate::boot::machine::Role;
+use crate::dhcp::decide::{self, Answer, Arrival, Decision, decide};
+use crate::dhcp::frame;
+use crate::dhcp::lease::{Change, Leases};
+use crate::dhcp::route::{CLIENT_PORT, Route};
+use crate::engine::mailbox::{Bell, Letters, Mailbox};
+use crate::engine::net::{self, Binding};
+use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
+use crate::observe::events::{Event, Events, Stage, Weight};
+use crate::snapshot::Snapshot;
+
+/// Commits that may wait for the store; a request beyond is dropped, and its client asks again.
+const COMMITS_PENDING_MAX: usize = 16_384;
+/// How often expired leases and offers are looked through while nothing arrives.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long the last commits may take when told to stop.
+const LAST_COMMITS_MAX: Duration = Duration::from_secs(5);
+
+/// The durable store's writer, as the DHCP core sees it: it reports each ticket to the [`Reporter`] exactly once.
+pub trait LeaseWriter: Send {
+    /// Queues changes to be committed together. False: the writer has ended.
+    fn write(&mut self, ticket: u64, changes: Vec<Change>) -> bool;
+}
+
+/// Told by the writer's thread: these tickets are durable (true), or their transaction failed (false).
+pub type Reporter = Box<dyn Fn(&[u64], bool) + Send>;
+
+/// Starts the writer; called once, by the core's maker.
+pub type StartWriter = Box<dyn FnOnce(Reporter) -> io::Result<Box<dyn LeaseWriter>> + Send>;
+
+/// Everything that the DHCP core is made of.
+pub struct DhcpPlan {
+    /// One socket on each of these, bound to it.
+    pub interfaces: Vec<String>,
+    /// One socket on this address, for relays and loopback.
+    pub address: Option<Ipv4Addr>,
+    /// 67, unless a test or a demonstration says otherwise.
+    pub port: u16,
+    pub snapshot: Arc<Snapshot>,
+    pub bindings: Arc<Bindings>,
+    /// Loaded from the store.
+    pub leases: Leases,
+    pub start_writer: StartWriter,
+}
+
+impl fmt::Debug for DhcpPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DhcpPlan")
+            .field("interfaces", &self.interfaces)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The sockets, bound by the supervisor.
+#[derive(Debug)]
+pub struct DhcpSockets {
+    sockets: Vec<(SocketAddr, Option<String>, OwnedFd)>,
+    /// For frames to clients that answer no ARP (D-15); without the privilege such replies are broadcast.
+    link: Option<OwnedFd>,
+}
+
+impl DhcpSockets {
+    /// For the READY line: interfaces and addresses.
+    pub(super) fn names(&self) -> String {
+        let name = |(address, interface, _): &(SocketAddr, Option<String>, OwnedFd)| match interface {
+            Some(interface) => format!("{interface}:{}", address.port()),
+            None => address.to_string(),
+        };
+        self.sockets.iter().map(name).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Binds every DHCP socket of the plan.
+pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
+    let mut sockets = Vec::new();
+    let on_interfaces = plan.interfaces.iter().map(|name| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
+    for (address, interface) in on_interfaces.chain(plan.address.map(|address| (address, None))) {
+        let address = SocketAddr::from((address, plan.port));
+        let bound =
+            net::udp(&Binding { address, interface, shared: false }).and_then(|fd| Ok((net::local_address(&fd)?, fd)));
+        let (address, fd) = match (bound, interface) {
+            (Err(error), Some(name)) if error.raw_os_error() == Some(libc::ENODEV) => {
+                let reason = format!("there is no interface {name} (`ip link` lists them)");
+                return Err(Failure::Bind { what: "DHCP", address: format!("interface {name}"), reason });
+            }
+            (bound, _) => bound.map_err(refused("DHCP", Protocol::Udp, address))?,
+        };
+        sockets.push((address, interface.map(ToOwned::to_owned), fd));
+    }
+    let link = net::link_sender();
+    if let Err(error) = &link {
+        tracing::warn!(
+            "replies to clients without an address are broadcast: no packet socket ({error}); CAP_NET_RAW gives one"
+        );
+    }
+    Ok(DhcpSockets { sockets, link: link.ok() })
+}
+
+/// The writer's word on its way to the core.
+#[derive(Debug)]
+struct Committed {
+    tickets: Vec<u64>,
+    durable: bool,
+}
+
+/// Everything of the thread before it runs.
+#[derive(Debug)]
+pub struct Core {
+    plan: DhcpPlan,
+    sockets: DhcpSockets,
+    events: Events,
+    drain: Drain,
+    letters: Letters<Committed>,
+    mailbox: Mailbox<Committed>,
+}
+
+impl Core {
+    pub fn new(plan: DhcpPlan, sockets: DhcpSockets, events: &Events, drain: &Drain) -> io::Result<(Self, Bell)> {
+        let (letters, mailbox) = Mailbox::new()?;
+        let bell = mailbox.bell();
+        Ok((Self { plan, sockets, events: events.clone(), drain: drain.clone(), letters, mailbox }, bell))
+    }
+
+    /// Serves until drained. `ready` is called once, when datagrams are received.
+    pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), String> {
+        let mut running = Running::new(self).map_err(|error| error.to_string())?;
+        running.turn(Wait::No)?;
+        ready();
+        running.serve()
+    }
+}
+
+struct Running {
+    driver: Driver,
+    sockets: Vec<Option<String>>,
+    /// The packet socket, the last of the driver's.
+    link: Option<SocketId>,
+    port: u16,
+    snapshot: Arc<Snapshot>,
+    bindings: Arc<Bindings>,
+    leases: Leases,
+    writer: Box<dyn LeaseWriter>,
+    pending: HashMap<u64, Pending>,
+    next_ticket: u64,
+    /// Every address of this host (D-20).
+    ours: Vec<Ipv4Addr>,
+    seed: u64,
+    events: Events,
+    drain: Drain,
+    mailbox: Mailbox<Committed>,
+}
+
+/// What waits for its commit.
+struct Pending {
+    decision: Decision,
+    way: Way,
+}
+
+/// Where a request came in, and so where its reply leaves.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    socket: SocketId,
+    interface: u32,
+}
+
+/// A datagram copied out of the driver, so that it can be answered while the driver is free.
+struct Received {
+    bytes: Vec<u8>,
+    source: SocketAddrV4,
+    destination: Ipv4Addr,
+    local: Ipv4Addr,
+    way: Way,
+}
+
+impl Running {
+    fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
+        let Core { plan, sockets, events, drain, letters, mailbox } = core;
+        let mut driver = Driver::new()?;
+        driver.listen_to(&mailbox);
+        let mut names = Vec::new();
+        for (address, interface, fd) in sockets.sockets {
+            driver.add(fd, address.ip(), true);
+            names.push(interface);
+        }
+        let link = sockets.link.map(|fd| driver.add(fd, IpAddr::V4(Ipv4Addr::UNSPECIFIED), false));
+        let reporter: Reporter =
+            Box::new(move |tickets, durable| letters.send(Committed { tickets: tickets.to_vec(), durable }));
+        let mut running = Self {
+            driver,
+            sockets: names,
+            link,
+            port: plan.port,
+            snapshot: plan.snapshot,
+            bindings: plan.bindings,
+            leases: plan.leases,
+            writer: (plan.start_writer)(reporter)?,
+            pending: HashMap::new(),
+            next_ticket: 1,
+            ours: Vec::new(),
+            seed: u64::from(std::process::id()),
+            events,
+            drain,
+            mailbox,
+        };
+        running
+            .leases
+            .iter()
+            .filter_map(|lease| Some((lease.address, running.leases.binding(lease.address)?)))
+            .for_each(|(address, binding)| {
+                running.bindings.write(address, Some(binding));
+            });
+        running.learn_own_addresses();
+        Ok(running)
+    }
+
+    fn serve(&mut self) -> Result<(), String> {
+        let mut last_commits_until = None;
+        loop {
+            self.turn(Wait::AtMost(SWEEP))?;
+            self.leases.advance(unix_now());
+            if self.drain.is_ordered() {
+                let until = *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);
+                if self.pending.is_empty() && self.driver.in_flight() == 0 || Instant::now() >= until {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, wait: Wait) -> Result<(), String> {
+        let mut received = Vec::new();
+        let draining = self.drain.is_ordered();
+        let turned = self.driver.turn(wait, |completion| {
+            let Completion::Datagram(datagram) = completion else { return };
+            let (SocketAddr::V4(source), IpAddr::V4(destination), IpAddr::V4(local)) =
+                (datagram.from, datagram.destination, datagram.local)
+            else {
+                return;
+            };
+            if !datagram.truncated && !draining {
+                let way = Way { socket: datagram.socket, interface: datagram.interface };
+                received.push(Received { bytes: datagram.bytes.to_vec(), source, destination, local, way });
+            }
+        });
+        turned.map_err(|error| format!("the ring of the DHCP core failed: {error}"))?;
+        while let Some(committed) = self.mailbox.take() {
+            for ticket in committed.tickets {
+                self.finish(ticket, committed.durable);
+            }
+        }
+        received.iter().for_each(|datagram| self.handle(datagram));
+        Ok(())
+    }
+
+    fn handle(&mut self, datagram: &Received) {
+        if !self.ours.contains(&datagram.local) {
+            self.learn_own_addresses();
+        }
+        let now = unix_now();
+        self.leases.advance(now);
+        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let interface = self.sockets.get(usize::from(datagram.way.socket.0)).and_then(Option::as_deref);
+        let arrival = Arrival {
+            bytes: &datagram.bytes,
+            source: datagram.source,
+            destination: Some(datagram.destination),
+            interface,
+            interface_address: datagram.local,
+            ours: &self.ours,
+        };
+        let decision = decide(&arrival, &self.leases, &self.snapshot, now, self.seed);
+        let xid = decision.xid;
+        self.leases.begin_commit(&decision.changes, xid, now);
+        let pending = Pending { decision, way: datagram.way };
+        if !pending.decision.changes.iter().any(Change::is_durable) {
+            self.conclude(pending);
+        } else if self.pending.len() >= COMMITS_PENDING_MAX {
+            self.leases.finish_commit(&pending.decision.changes, xid, false, now);
+        } else {
+            self.commit(pending);
+        }
+    }
+
+    fn commit(&mut self, pending: Pending) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let changes = pending.decision.changes.iter().filter(|change| change.is_durable()).cloned().collect();
+        self.pending.insert(ticket, pending);
+        if !self.writer.write(ticket, changes) {
+            self.finish(ticket, false);
+        }
+    }
+
+    /// The store has spoken: the lease is durable and its ACK may leave, or it is not and nobody gets one.
+    fn finish(&mut self, ticket: u64, durable: bool) {
+        let Some(pending) = self.pending.remove(&ticket) else { return };
+        let now = unix_now();
+        self.leases.finish_commit(&pending.decision.changes, pending.decision.xid, durable, now);
+        if !durable {
+            let text = "the store could not keep the lease: no answer, the client asks again".to_owned();
+            self.events.push(Event {
+                mac: pending.decision.mac,
+                address: None,
+                stage: Stage::Dhcp,
+                weight: Weight::Warning,
+                text,
+            });
+            return;
+        }
+        self.conclude(pending);
+    }
+
+    /// Who holds an address is known to boot cores before the answer leaves: the machine's next packet may be a file request.
+    /// An OFFER counts for a Raspberry Pi alone: a Pi 3 never sends a REQUEST.
+    fn conclude(&mut self, pending: Pending) {
+        let pi = pending.decision.firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
+        for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
+            self.bindings.write(change.address(), self.leases.binding(change.address()));
+        }
+        if let Some(answer) = &pending.decision.answer {
+            self.send(answer, pending.way);
+        }
+        if let Some(event) = dhcp_event(&pending.decision) {
+            self.events.push(event);
+        }
+    }
+
+    /// D-10 to D-16: from our address on the receiving interface, out of that interface. Lost where the ring is full: the client
+    /// asks again.
+    fn send(&mut self, answer: &Answer, way: Way) {
+        let from = Source { address: IpAddr::V4(answer.source), interface: way.interface };
+        let routed = Source { interface: 0, ..from };
+        let to = |address: Ipv4Addr, port: u16| Target::Ip(SocketAddr::from((address, port)));
+        let _ = match answer.route {
+            Route::Relay { address, port } => {
+                self.driver.send(way.socket, to(address, port), Some(routed), &answer.bytes, 0)
+            }
+            Route::Unicast(address) => {
+                self.driver.send(way.socket, to(address, CLIENT_PORT), Some(from), &answer.bytes, 0)
+            }
+            Route::LinkLayer { mac, address } if self.link.is_some() && way.interface > 0 => {
+                let source = SocketAddrV4::new(answer.source, self.port);
+                let packet = frame::datagram(source, SocketAddrV4::new(address, CLIENT_PORT), &answer.bytes);
+                let (Some(packet), Some(link)) = (packet, self.link) else { return };
+                let target = Target::Link { interface: way.interface, mac: mac.0 };
+                self.driver.send(link, target, None, &packet, 0)
+            }
+            Route::Broadcast | Route::LinkLayer { .. } => {
+                self.driver.send(way.socket, to(Ipv4Addr::BROADCAST, CLIENT_PORT), Some(from), &answer.bytes, 0)
+            }
+        };
+    }
+
+    fn learn_own_addresses(&mut self) {
+        let interfaces = net::interfaces().unwrap_or_default();
+        self.ours = interfaces
+            .iter()
+            .flat_map(|interface| &interface.addresses)
+            .filter_map(|address| if let IpAddr::V4(address) = address { Some(*address) } else { None })
+            .collect();
+    }
+}
+
+/// The log's line: what was decided, with its reasons.
+fn dhcp_event(decision: &Decision) -> Option<Event> {
+    let event = decision.event.as_ref()?;
+    let weight = match event.weight {
+        decide::Weight::Detail => Weight::Detail,
+        decide::Weight::Step => Weight::Step,
+        decide::Weight::Warning => Weight::Warning,
+    };
+    Some(Event {
+        mac: Some(event.mac),
+        address: event.address.map(IpAddr::V4),
+        stage: Stage::Dhcp,
+        weight,
+        text: event.text.clone(),
+    })
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::UdpSocket;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::JoinHandle;
+
+    use super::*;
+    use crate::boot::machine::Mac;
+    use crate::dhcp::packet::Packet;
+    use crate::dhcp::subnet::{Mode, Network, Pool, Subnet};
+    use crate::observe::events;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    /// Long enough for an answer that should not come: answers take well under a millisecond here.
+    const SILENCE: Duration = Duration::from_millis(150);
+    const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x10];
+
+    /// A store that syncs when it is told to: it hands over each batch and reports nothing by itself.
+    struct Held {
+        batches: Sender<(u64, Vec<Change>)>,
+    }
+
+    impl LeaseWriter for Held {
+        fn write(&mut self, ticket: u64, changes: Vec<Change>) -> bool {
+            self.batches.send((ticket, changes)).is_ok()
+        }
+    }
+
+    /// A DHCP core on loopback with a held-back store, and a relay agent in front of it.
+    struct World {
+        relay: UdpSocket,
+        server: SocketAddr,
+        batches: Receiver<(u64, Vec<Change>)>,
+        reporter: Arc<Mutex<Option<Reporter>>>,
+        bindings: Arc<Bindings>,
+        drain: Drain,
+        bell: Bell,
+        thread: Option<JoinHandle<Result<(), String>>>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let first = Ipv4Addr::new(127, 77, 1, 1);
+            let subnet = Subnet {
+                network: Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
+                interface: None,
+                relay: true,
+                mode: Mode::Server,
+                pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
+                reservations: Vec::new(),
+                routers: Vec::new(),
+                domain_name: None,
+                domain_name_servers: Vec::new(),
+                ntp_servers: Vec::new(),
+                default_lease_time_s: 600,
+                max_lease_time_s: 7200,
+                authoritative: false,
+                next_server: None,
+                install_by_default: false,
+                pxelinux_config: None,
+                pxelinux_prefix: None,
+            };
+            let snapshot = Arc::new(Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() });
+            let bindings = Arc::new(Bindings::new(&snapshot.subnets));
+            let (sender, batches) = channel();
+            let reporter = Arc::new(Mutex::new(None));
+            let reporter_of_writer = Arc::clone(&reporter);
+            let plan = DhcpPlan {
+                interfaces: Vec::new(),
+                address: Some(Ipv4Addr::LOCALHOST),
+                port: 0,
+                leases: Leases::new(&snapshot.subnets),
+                snapshot,
+                bindings: Arc::clone(&bindings),
+                start_writer: Box::new(move |report| {
+                    *reporter_of_writer.lock().unwrap() = Some(report);
+                    Ok(Box::new(Held { batches: sender }))
+                }),
+            };
+            let sockets = bind(&plan).unwrap();
+            let server = sockets.sockets[0].0;
+            let drain = Drain::default();
+            let (events, _) = events::queue();
+            let (core, bell) = Core::new(plan, sockets, &events, &drain).unwrap();
+            let (ready, is_ready) = channel();
+            let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
+            is_ready.recv_timeout(PATIENCE).unwrap();
+            let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+            Self { relay, server, batches, reporter, bindings, drain, bell, thread: Some(thread) }
+        }
+
+        fn say(&self, kind: u8, address: Option<Ipv4Addr>) {
+            self.relay.send_to(&message(kind, address), self.server).unwrap();
+        }
+
+        /// The next reply's message type and address.
+        fn hear(&self, limit: Duration) -> Option<(u8, Ipv4Addr)> {
+            self.relay.set_read_timeout(Some(limit)).unwrap();
+            let mut bytes = [0; 1500];
+            let (len, _) = self.relay.recv_from(&mut bytes).ok()?;
+            let reply = Packet::parse_reply(&bytes[..len]).unwrap();
+            Some((reply.option(53).unwrap()[0], reply.yiaddr))
+        }
+
+        fn report(&self, tickets: &[u64], durable: bool) {
+            (self.reporter.lock().unwrap().as_ref().unwrap())(tickets, durable);
+        }
+    }
+
+    impl Drop for World {
+        fn drop(&mut self) {
+            self.drain.order();
+            self.bell.ring();
+            if let Some(thread) = self.thread.take() {
+                assert!(thread.join().is_ok());
+            }
+        }
+    }
+
+    /// A relayed message with option 82 sub-option 19: the answer comes to the port it was sent from (D-74).
+    fn message(kind: u8, address: Option<Ipv4Addr>) -> Vec<u8> {
+        let mut bytes = vec![0; 236];
+        bytes[..4].copy_from_slice(&[1, 1, 6, 1]);
+        bytes[4..8].copy_from_slice(&[1, 2, 3, 4]);
+        bytes[24..28].copy_from_slice(&[127, 0, 0, 1]);
+        bytes[28..34].copy_from_slice(&MAC);
+        bytes.extend_from_slice(&[99, 130, 83, 99, 53, 1, kind]);
+        if let Some(address) = address {
+            bytes.extend_from_slice(&[50, 4]);
+            bytes.extend_from_slice(&address.octets());
+            bytes.extend_from_slice(&[54, 4, 127, 0, 0, 1]);
+        }
+        bytes.extend_from_slice(&[82, 8, 5, 4, 127, 77, 0, 0, 19, 0, 255]);
+        let at = bytes.len() - 10;
+        bytes[at] = 8;
+        bytes
+    }
+
+    #[test]
+    fn no_ack_leaves_before_its_lease_is_durable_and_a_repeated_request_gets_one_ack_and_one_row() {
+        let world = World::new();
+        world.say(1, None);
+        let (offer, address) = world.hear(PATIENCE).expect("an OFFER needs no commit");
+        assert_eq!(offer, 2);
+        world.say(3, Some(address));
+        let (ticket, changes) = world.batches.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(&changes[..], [Change::Bind(lease)] if lease.address == address && lease.mac == Mac(MAC)));
+        world.say(3, Some(address));
+        world.say(3, Some(address));
+        assert_eq!(world.hear(SILENCE), None, "nothing leaves while the sync is held back");
+        assert_eq!(world.bindings.read(address), None);
+        assert!(world.batches.try_recv().is_err(), "the repeated REQUEST writes nothing");
+        world.report(&[ticket], true);
+        assert_eq!(world.hear(PATIENCE), Some((5, address)));
+        assert_eq!(world.bindings.read(address).unwrap().machine.mac, Mac(MAC), "written before the ACK left");
+        assert_eq!(world.hear(SILENCE), None, "one ACK for three REQUESTs");
+    }
+
+    #[test]
+    fn a_failed_commit_is_never_acknowledged_and_the_client_may_ask_again() {
+        let world = World::new();
+        world.say(1, None);
+        let (_, address) = world.hear(PATIENCE).unwrap();
+        world.say(3, Some(address));
+        let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
+        world.report(&[ticket], false);
+        assert_eq!(world.hear(SILENCE), None);
+        assert_eq!(world.bindings.read(address), None);
+        world.say(3, Some(address));
+        let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
+        world.report(&[ticket], true);
+        assert_eq!(world.hear(PATIENCE), Some((5, address)));
+    }
+}

@@ -1,0 +1,22 @@
+//! The order to stop: one flag that every core looks at, and the bells that wake those who sleep.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long running transfers may go on after SIGTERM; what is left then is cut off.
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Cloned to every core: once raised, nothing new is accepted and what runs is finished.
+#[derive(Clone, Debug, Default)]
+pub struct Drain(Arc<AtomicBool>);
+
+impl Drain {
+    pub fn order(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub fn is_ordered(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}

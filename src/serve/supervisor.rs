@@ -1,0 +1,326 @@
+//! Starts every thread, says READY when every socket answers, waits for the order to stop, and drains.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::dhcp_core::{self, DhcpPlan};
+use super::drain::{DRAIN_MAX, Drain};
+use super::http_core::{self, HttpPlan};
+use super::placement::{Placement, place};
+use super::port_holder::{Protocol, holder};
+use super::shelf::Names;
+use super::tftp_core::{self, HttpBusy, TftpPlan, TftpSockets};
+use crate::engine::affinity;
+use crate::engine::mailbox::Bell;
+use crate::engine::net::{self, Binding};
+use crate::engine::ring::{self, NoRing};
+use crate::observe::events::{self, Events};
+use crate::observe::log;
+
+/// How often contents of removed files are let go.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Everything that is to be started.
+#[derive(Debug)]
+pub struct Plan {
+    pub names: Arc<Names>,
+    pub tftp: TftpPlan,
+    pub http: HttpPlan,
+    /// None: no DHCP, no packet leaves port 67.
+    pub dhcp: Option<DhcpPlan>,
+    /// At most so many boot cores; None = as many as the inherited mask allows.
+    pub workers: Option<usize>,
+}
+
+/// Why nothing was started, or why it ended, in words for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Ring(#[from] NoRing),
+    #[error("cannot bind {what} to {address}: {reason}")]
+    Bind { what: &'static str, address: String, reason: String },
+    #[error("{what}: {error}")]
+    System { what: &'static str, error: io::Error },
+    #[error("the thread {0} has ended by itself: {1}")]
+    ThreadEnded(String, String),
+}
+
+/// What may happen while the server runs.
+enum Notice {
+    Signal,
+    Ready,
+    Ended { thread: String, result: Result<(), String> },
+}
+
+/// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when the ring is refused.
+pub fn run(plan: Plan) -> Result<(), Failure> {
+    ring::probe()?;
+    let placement = place(&affinity::allowed().map_err(system("reading the affinity mask"))?, plan.workers);
+    let bound = bind(&plan, &placement)?;
+    let images = Arc::clone(&plan.names.images);
+    let (notices, inbox) = channel();
+    watch_signals(notices.clone())?;
+    let (events, printed) = events::queue();
+    let log_thread = std::thread::spawn(move || log::print_all(&printed));
+    let drain = Drain::default();
+    let started = start(plan, bound, &placement, &events, &drain, &notices)?;
+
+    let mut waiting = started.threads;
+    while waiting > 0 {
+        match inbox.recv() {
+            Ok(Notice::Ready) => waiting -= 1,
+            Ok(Notice::Ended { thread, result }) => return Err(ended(thread, result)),
+            Ok(Notice::Signal) | Err(_) => return Ok(()),
+        }
+    }
+    say_ready(&started.line);
+
+    let mut running = started.threads;
+    loop {
+        match inbox.recv_timeout(SWEEP) {
+            Err(RecvTimeoutError::Timeout) => images.sweep(),
+            Ok(Notice::Ended { thread, result }) => return Err(ended(thread, result)),
+            _ => break,
+        }
+    }
+    drain.order();
+    tracing::info!("stopping: running transfers may take up to {} s", DRAIN_MAX.as_secs());
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    started.bells.iter().for_each(Bell::ring);
+    while running > 0 {
+        match inbox.recv_timeout(DRAIN_MAX + Duration::from_secs(2)) {
+            Ok(Notice::Ended { .. }) => running -= 1,
+            Ok(Notice::Signal) => {
+                tracing::warn!("told to stop again: what still runs is cut off");
+                break;
+            }
+            Ok(Notice::Ready) => {}
+            Err(_) => break,
+        }
+    }
+    drop((events, notices));
+    if running == 0 {
+        let _ = log_thread.join();
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn ended(thread: String, result: Result<(), String>) -> Failure {
+    Failure::ThreadEnded(thread, result.err().unwrap_or_else(|| "without an error".into()))
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::System { what, error }
+}
+
+/// Sockets of all threads, bound before any thread runs, in the order of the boot cores.
+struct Bound {
+    tftp: Vec<TftpSockets>,
+    http: Vec<Vec<std::net::TcpListener>>,
+    dhcp: Option<dhcp_core::DhcpSockets>,
+}
+
+fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
+    let cores = placement.boot.len();
+    let mut tftp: Vec<TftpSockets> = (0..cores).map(|_| TftpSockets::default()).collect();
+    for &address in &plan.tftp.listen {
+        let group = bind_group(address, cores, |address| {
+            net::udp(&Binding { address, interface: None, shared: cores > 1 })
+                .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+        })
+        .map_err(refused("TFTP", Protocol::Udp, address))?;
+        steer(group.iter().map(|(_, fd)| fd), address, cores);
+        for (sockets, (address, fd)) in tftp.iter_mut().zip(group) {
+            sockets.listening.push((address, fd));
+        }
+    }
+    for sockets in &mut tftp {
+        sockets.tids = bind_tids(&plan.tftp)?;
+    }
+    let mut http: Vec<Vec<std::net::TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
+    for &address in &plan.http.listen {
+        let group = bind_group(address, cores, |address| {
+            net::tcp_listener(address, cores > 1).and_then(|listener| Ok((listener.local_addr()?, listener)))
+        })
+        .map_err(refused("HTTP", Protocol::Tcp, address))?;
+        steer(group.iter().map(|(_, listener)| listener), address, cores);
+        for (listeners, (_, listener)) in http.iter_mut().zip(group) {
+            listeners.push(listener);
+        }
+    }
+    let dhcp = plan.dhcp.as_ref().map(dhcp_core::bind).transpose()?;
+    Ok(Bound { tftp, http, dhcp })
+}
+
+/// Binds one socket per core to an address; port 0 becomes one port for all of them.
+fn bind_group<S>(
+    address: SocketAddr,
+    cores: usize,
+    bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, S)>,
+) -> io::Result<Vec<(SocketAddr, S)>> {
+    let first = bind(address)?;
+    let same = first.0;
+    let mut group = vec![first];
+    for _ in 1..cores {
+        group.push(bind(same)?);
+    }
+    Ok(group)
+}
+
+/// A machine's TFTP and HTTP meet on one core. Without it the kernel spreads by its own hash: slower, not wrong.
+fn steer<'a, S: std::os::fd::AsRawFd + 'a>(group: impl Iterator<Item = &'a S>, address: SocketAddr, cores: usize) {
+    let cores = u32::try_from(cores).unwrap_or(1);
+    if cores > 1
+        && let Some(socket) = group.into_iter().next()
+        && let Err(error) = net::steer_by_source(socket, address.is_ipv6(), cores)
+    {
+        tracing::warn!("clients of {address} are not steered by their address: {error}");
+    }
+}
+
+fn bind_tids(plan: &TftpPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, Failure> {
+    let mut tids = Vec::new();
+    let families = [
+        (IpAddr::from([0; 4]), plan.listen.iter().any(SocketAddr::is_ipv4)),
+        (IpAddr::from([0; 16]), plan.listen.iter().any(SocketAddr::is_ipv6)),
+    ];
+    for (any, _) in families.iter().filter(|(_, wanted)| *wanted) {
+        for _ in 0..plan.tids {
+            let bound = bind_tid(*any, plan.port_range);
+            tids.push(bound.map_err(refused("a TFTP transfer socket", Protocol::Udp, SocketAddr::new(*any, 0)))?);
+        }
+    }
+    Ok(tids)
+}
+
+fn bind_tid(any: IpAddr, range: Option<(u16, u16)>) -> io::Result<(SocketAddr, OwnedFd)> {
+    let (first, last) = range.unwrap_or((0, 0));
+    let mut refusal = io::Error::from(io::ErrorKind::AddrInUse);
+    for port in first..=last {
+        match net::udp(&Binding { address: SocketAddr::new(any, port), interface: None, shared: false }) {
+            Ok(fd) => return Ok((net::local_address(&fd)?, fd)),
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
+}
+
+/// The sentence for an address that could not be bound: what to do, and who holds it.
+pub(super) fn refused(what: &'static str, protocol: Protocol, address: SocketAddr) -> impl Fn(io::Error) -> Failure {
+    move |error| {
+        let reason = match error.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => format!(
+                "not permitted. Ports below 1024 need root or CAP_NET_BIND_SERVICE; without either, take another port, \
+                 such as {}:{}",
+                address.ip(),
+                address.port().saturating_add(8000)
+            ),
+            Some(libc::EADDRINUSE) => match holder(protocol, address.port()) {
+                Some(program) => format!("{program} holds this port. Stop it, or take another address or port"),
+                None => "another program holds this port (`ss -lnp` tells which). Stop it, or take another port".into(),
+            },
+            Some(libc::EADDRNOTAVAIL) => "no interface of this machine has that address".into(),
+            _ => error.to_string(),
+        };
+        Failure::Bind { what, address: address.to_string(), reason }
+    }
+}
+
+struct Started {
+    threads: usize,
+    bells: Vec<Bell>,
+    line: String,
+}
+
+fn start(
+    plan: Plan,
+    bound: Bound,
+    placement: &Placement,
+    events: &Events,
+    drain: &Drain,
+    notices: &Sender<Notice>,
+) -> Result<Started, Failure> {
+    let addresses = |list: &mut dyn Iterator<Item = SocketAddr>| {
+        list.map(|address| address.to_string()).collect::<Vec<_>>().join(",")
+    };
+    let tftp_line = addresses(&mut bound.tftp[0].listening.iter().map(|(address, _)| *address));
+    let http_line = addresses(&mut bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()));
+    let mut line = format!("READY tftp={tftp_line} http={http_line}");
+    let mut started = Started { threads: 0, bells: Vec::new(), line: String::new() };
+    let mut tftp_plan = plan.tftp;
+    if !placement.may_spin {
+        tftp_plan.spin = Duration::ZERO;
+    }
+
+    for (number, (cpu, (tftp, http))) in placement.boot.iter().zip(bound.tftp.into_iter().zip(bound.http)).enumerate() {
+        let http_busy = HttpBusy::default();
+        let (core, bell) = tftp_core::Core::new(tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
+            .map_err(system("making a core's mailbox"))?;
+        started.bells.push(bell);
+        spawn(format!("rb-tftp-{number}"), *cpu, notices, move |ready| core.run(ready))?;
+        let http = http_core::Core::new(http, &plan.http, &plan.names, events, drain, &http_busy);
+        spawn(format!("rb-http-{number}"), *cpu, notices, move |ready| http.run(ready))?;
+        started.threads += 2;
+    }
+    if let (Some(plan), Some(sockets)) = (plan.dhcp, bound.dhcp) {
+        line.push_str(&format!(" dhcp={}", sockets.names()));
+        let (core, bell) =
+            dhcp_core::Core::new(plan, sockets, events, drain).map_err(system("making the DHCP core's mailbox"))?;
+        started.bells.push(bell);
+        spawn("rb-dhcp".into(), placement.control, notices, move |ready| core.run(ready))?;
+        started.threads += 1;
+    }
+    // Control shares the first processor with DHCP; threads that were started before keep the whole mask, and wait for disks.
+    affinity::pin(&[placement.control]).map_err(system("pinning the control thread"))?;
+    started.line = line;
+    Ok(started)
+}
+
+/// Starts a pinned thread that reports when it answers and when it has ended, panics included.
+fn spawn(
+    name: String,
+    cpu: usize,
+    notices: &Sender<Notice>,
+    run: impl FnOnce(&mut dyn FnMut()) -> Result<(), String> + Send + 'static,
+) -> Result<(), Failure> {
+    let notices = notices.clone();
+    let thread = name.clone();
+    let body = move || {
+        let _ = affinity::pin(&[cpu]);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            run(&mut || {
+                let _ = notices.send(Notice::Ready);
+            })
+        }));
+        let result = result.unwrap_or_else(|_| Err("it panicked; the message stands above".into()));
+        let _ = notices.send(Notice::Ended { thread, result });
+    };
+    std::thread::Builder::new().name(name).spawn(body).map(drop).map_err(system("starting a thread"))
+}
+
+fn watch_signals(notices: Sender<Notice>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(system("watching signals"))?;
+    let forward = move || {
+        for _ in signals.forever() {
+            if notices.send(Notice::Signal).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("rb-signals".into()).spawn(forward).map(drop).map_err(system("starting a thread"))
+}
+
+/// One line on standard output for scripts, one message for systemd.
+fn say_ready(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}

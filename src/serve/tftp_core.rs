@@ -1,0 +1,610 @@
+//! The TFTP thread of a boot core: drives the pure `Table` with a ring, and the shelf with names.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::drain::{DRAIN_MAX, Drain};
+use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
+use super::stage::stage_of;
+use crate::boot::machine::Machine;
+use crate::engine::mailbox::{Bell, Letters, Mailbox};
+use crate::engine::net;
+use crate::engine::udp::{Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send};
+use crate::images::{self, CleanPath, Content};
+use crate::observe::events::{Event, Events, Weight};
+use crate::tftp::Tick;
+use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
+use crate::tftp::netascii;
+use crate::tftp::options::OptionPolicy;
+use crate::tftp::packet::{Mode, Refusal};
+use crate::tftp::table::{Action, Failure, Local, Outcome, Policy, Table, TransferId};
+
+/// What a client may negotiate, by its address and what is known of it (T-23).
+pub type OptionsFor = dyn Fn(IpAddr, Option<&Machine>) -> OptionPolicy + Send + Sync;
+
+/// `[tftp]` as the cores want it.
+#[derive(Clone)]
+pub struct TftpPlan {
+    pub listen: Vec<SocketAddr>,
+    /// Sockets per core and address family that transfers answer from (T-46); 0 = from the listening port (T-47).
+    pub tids: u16,
+    /// Their ports, both ends included; None = the system's ephemeral ports.
+    pub port_range: Option<(u16, u16)>,
+    pub policy: Policy,
+    pub options_for: Arc<OptionsFor>,
+    /// How long a core polls while transfers are in flight before it sleeps.
+    pub spin: Duration,
+}
+
+impl std::fmt::Debug for TftpPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TftpPlan").field("listen", &self.listen).field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// One core's sockets, bound by the supervisor.
+#[derive(Debug, Default)]
+pub struct TftpSockets {
+    pub listening: Vec<(SocketAddr, OwnedFd)>,
+    /// First those of IPv4, then those of IPv6.
+    pub tids: Vec<(SocketAddr, OwnedFd)>,
+}
+
+/// How many HTTP responses are being sent on the same processor: polling would take time from them.
+pub type HttpBusy = Arc<AtomicU32>;
+
+/// What workers hand back to the core.
+enum Letter {
+    Opened(TransferId, Opened),
+    Resident(TransferId),
+}
+
+/// A name's answer on its way to the table.
+struct Opened {
+    path: CleanPath,
+    reply: Reply,
+}
+
+/// Everything of the thread before it runs.
+#[derive(Debug)]
+pub struct Core {
+    sockets: TftpSockets,
+    plan: TftpPlan,
+    shelf: Shelf,
+    events: Events,
+    drain: Drain,
+    http_busy: HttpBusy,
+    letters: Letters<Letter>,
+    mailbox: Mailbox<Letter>,
+}
+
+impl std::fmt::Debug for Letter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Letter")
+    }
+}
+
+impl Core {
+    pub fn new(
+        sockets: TftpSockets,
+        plan: &TftpPlan,
+        names: &Arc<Names>,
+        events: &Events,
+        drain: &Drain,
+        http_busy: &HttpBusy,
+    ) -> io::Result<(Self, Bell)> {
+        let (letters, mailbox) = Mailbox::new()?;
+        let bell = mailbox.bell();
+        let core = Self {
+            sockets,
+            plan: plan.clone(),
+            shelf: Shelf::new(Arc::clone(names)),
+            events: events.clone(),
+            drain: drain.clone(),
+            http_busy: Arc::clone(http_busy),
+            letters,
+            mailbox,
+        };
+        Ok((core, bell))
+    }
+
+    /// Serves until drained. `ready` is called once, when datagrams are received.
+    pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), String> {
+        let mut running = Running::new(self).map_err(|error| error.to_string())?;
+        running.turn(Wait::No)?;
+        ready();
+        running.serve()
+    }
+}
+
+struct Running {
+    driver: Driver,
+    table: Table<Held>,
+    shelf: Shelf,
+    plan: TftpPlan,
+    events: Events,
+    drain: Drain,
+    http_busy: HttpBusy,
+    letters: Letters<Letter>,
+    mailbox: Mailbox<Letter>,
+    /// Sockets in the driver's order: listening first, then TIDs.
+    roles: Vec<SocketRole>,
+    /// Driver socket of the first TID of each family.
+    first_tid: (u16, u16),
+    /// MTU by interface index; asked of the system once for each.
+    mtus: HashMap<u32, u16>,
+    /// Transfers that found no send slot: polled again after the next turn.
+    starved: Vec<TransferId>,
+    failed: Vec<(TransferId, SendError)>,
+    segments: bool,
+    started: Instant,
+    last_busy: Tick,
+}
+
+/// What the table keeps for a transfer.
+#[derive(Debug)]
+struct Held {
+    content: Content,
+    origin: Origin,
+    reasons: Vec<String>,
+    path: CleanPath,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SocketRole {
+    Listening,
+    Tid(u16),
+}
+
+impl Running {
+    fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
+        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox } = core;
+        let mut driver = Driver::new()?;
+        driver.listen_to(&mailbox);
+        let mut roles = Vec::new();
+        for (address, fd) in sockets.listening {
+            driver.add(fd, address.ip(), true);
+            roles.push(SocketRole::Listening);
+        }
+        let listening = u16::try_from(roles.len())?;
+        let v4 = u16::try_from(sockets.tids.iter().filter(|(address, _)| address.is_ipv4()).count())?;
+        for (number, (address, fd)) in sockets.tids.into_iter().enumerate() {
+            driver.add(fd, address.ip(), true);
+            let number = u16::try_from(number)?;
+            roles.push(SocketRole::Tid(if number < v4 { number } else { number - v4 }));
+        }
+        let mut seed = [0; 8];
+        getrandom(&mut seed)?;
+        Ok(Self {
+            driver,
+            table: Table::new(plan.policy.clone(), u64::from_ne_bytes(seed)),
+            shelf,
+            plan,
+            events,
+            drain,
+            http_busy,
+            letters,
+            mailbox,
+            roles,
+            first_tid: (listening, listening + v4),
+            mtus: HashMap::new(),
+            starved: Vec::new(),
+            failed: Vec::new(),
+            segments: true,
+            started: Instant::now(),
+            last_busy: 0,
+        })
+    }
+
+    fn now(&self) -> Tick {
+        Tick::try_from(self.started.elapsed().as_nanos()).unwrap_or(Tick::MAX)
+    }
+
+    fn serve(&mut self) -> Result<(), String> {
+        let mut drained_since = None;
+        loop {
+            self.turn(self.wait())?;
+            if self.drain.is_ordered() {
+                let since = *drained_since.get_or_insert_with(Instant::now);
+                if self.table.transfers() == 0 || since.elapsed() >= DRAIN_MAX {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// How long the next turn may sleep: not at all while there is work or the core may poll, else until the next timer.
+    fn wait(&self) -> Wait {
+        if !self.starved.is_empty() {
+            return Wait::No;
+        }
+        let now = self.now();
+        let spin = Tick::try_from(self.plan.spin.as_nanos()).unwrap_or(0);
+        let alone = self.http_busy.load(Ordering::Relaxed) == 0;
+        if alone && self.table.transfers() > 0 && now.saturating_sub(self.last_busy) < spin {
+            return Wait::No;
+        }
+        let patience = if self.drain.is_ordered() { Some(Duration::from_millis(50)) } else { None };
+        let timer = self.table.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        match [timer, patience].into_iter().flatten().min() {
+            Some(Duration::ZERO) => Wait::No,
+            Some(time) => Wait::AtMost(time),
+            None => Wait::Forever,
+        }
+    }
+
+    /// One batch: collect what has arrived, advance every transfer, queue all sends; the next turn submits them.
+    fn turn(&mut self, wait: Wait) -> Result<(), String> {
+        let started = self.started;
+        let draining = self.drain.is_ordered();
+        let (table, roles, failed, last_busy) = (&mut self.table, &self.roles, &mut self.failed, &mut self.last_busy);
+        let mut segments = self.segments;
+        let turned = self.driver.turn(wait, |completion| {
+            let now = Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX);
+            match completion {
+                Completion::Datagram(datagram) => {
+                    *last_busy = now;
+                    let local = Local { address: datagram.local, interface: datagram.interface };
+                    match roles.get(usize::from(datagram.socket.0)) {
+                        Some(SocketRole::Listening) if !draining => {
+                            let broadcast = datagram.destination != datagram.local;
+                            table.handle_listen(now, datagram.from, local, broadcast, datagram.bytes);
+                        }
+                        Some(SocketRole::Tid(tid)) => {
+                            table.handle_tid(now, *tid, datagram.from, local, datagram.bytes);
+                        }
+                        _ => {}
+                    }
+                }
+                Completion::Sent { token, result: Err(error) } => {
+                    segments &= error != SendError::NoSegments;
+                    failed.push((TransferId::from_token(token), error));
+                }
+                Completion::Sent { .. } | Completion::Woken => {}
+            }
+        });
+        turned.map_err(|error| format!("the ring of a TFTP core failed: {error}"))?;
+        self.segments = segments;
+        self.settle_failures();
+        self.read_letters();
+        let now = self.now();
+        self.table.handle_timeouts(now);
+        for id in std::mem::take(&mut self.starved) {
+            self.table.resume(id);
+        }
+        self.act();
+        Ok(())
+    }
+
+    fn settle_failures(&mut self) {
+        let now = self.now();
+        for (id, error) in std::mem::take(&mut self.failed) {
+            // Any other failure is the network's: the datagram is lost, and a timer brings it again.
+            if error == SendError::ContentGone {
+                self.table.failed(now, id, Failure::ContentLost);
+            }
+        }
+    }
+
+    fn read_letters(&mut self) {
+        while let Some(letter) = self.mailbox.take() {
+            match letter {
+                Letter::Opened(id, opened) => {
+                    if let Reply::Content(answer) = &opened.reply {
+                        self.shelf.remember(&answer.content);
+                    }
+                    self.opened(id, opened);
+                }
+                Letter::Resident(id) => self.table.resume(id),
+            }
+        }
+    }
+
+    /// Does what the table wants until it wants nothing more or no send slot is left.
+    fn act(&mut self) {
+        let now = self.now();
+        while self.driver.has_room() {
+            let Some(action) = self.table.poll(now) else { return };
+            match action {
+                Action::Open { id, peer, local, request } => {
+                    let (name, mode) = (request.name().to_vec(), request.mode());
+                    self.open(id, peer, local, &name, mode);
+                }
+                Action::Datagram { peer, local, tid, bytes } => {
+                    let socket = socket_for(self.first_tid, peer, tid);
+                    let from = Source { address: local.address, interface: interface_for(&peer, local) };
+                    // Lost where the ring is full: a timer brings it again.
+                    let _ = self.driver.send(socket, Target::Ip(peer), Some(from), bytes, NOBODY);
+                }
+                Action::Blocks { id, peer, local, tid, content: held, first, block_size, bytes, blocks, last } => {
+                    let run = Run { id, peer, local, socket: socket_for(self.first_tid, peer, tid), first, block_size };
+                    let mtu = mtu_of(&mut self.mtus, local.interface);
+                    let segments = self.segments && fits(mtu, peer, block_size);
+                    let per_send = if segments { blocks_per_send(block_size) } else { 1 };
+                    let sent = if let Some(piece) = held.content.missing(&bytes) {
+                        let (content, letters) = (held.content.clone(), self.letters.clone());
+                        populate(&self.shelf, content, piece, move || letters.send(Letter::Resident(id)));
+                        Sent::Later
+                    } else if last && !held.content.is_unchanged() {
+                        Sent::Gone
+                    } else {
+                        if let Some(piece) = held.content.next_missing(&bytes) {
+                            populate(&self.shelf, held.content.clone(), piece, || {});
+                        }
+                        send_run(&mut self.driver, &run, &held.content, bytes, blocks, per_send)
+                    };
+                    match sent {
+                        Sent::All => {}
+                        Sent::Some(count) => {
+                            self.table.unsent(now, id, count);
+                            self.starved.push(id);
+                        }
+                        Sent::Later => self.table.unsent(now, id, 0),
+                        Sent::Gone => self.table.failed(now, id, Failure::ContentLost),
+                    }
+                }
+                Action::Ended { peer, outcome, name, started, bytes_sent, retransmits, content: held, .. } => {
+                    let end = End { peer, outcome, bytes_sent, retransmits, time: now.saturating_sub(started) };
+                    let event = end_event(self.shelf.names(), &end, name, held.as_ref());
+                    if let Some(event) = event {
+                        self.events.push(event);
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, id: TransferId, peer: SocketAddr, local: Local, name: &[u8], mode: Mode) {
+        let now = self.now();
+        let path = match images::clean_tftp(name) {
+            Ok(path) => path,
+            Err(refusal) => {
+                let why = format!("{}: {refusal}", name.escape_ascii());
+                self.refuse(id, peer, refusal, why);
+                return;
+            }
+        };
+        let machine = self.shelf.names().machine_at(peer.ip());
+        let mtu = mtu_of(&mut self.mtus, local.interface);
+        let mut options = (self.plan.options_for)(peer.ip(), machine.as_ref());
+        let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
+        self.table.restrict(id, options);
+        let repaired = images::without_trailing_garbage(name).and_then(|name| images::clean_tftp(name).ok());
+        let ask = Ask { path: path.clone(), repaired, peer: peer.ip(), local: local.address, over_http: false };
+        let letters = self.letters.clone();
+        let later_path = path.clone();
+        let reply = self.shelf.ask(ask, move |reply| {
+            let reply = if mode == Mode::Netascii { as_netascii(reply) } else { reply };
+            letters.send(Letter::Opened(id, Opened { path: later_path, reply }));
+        });
+        match reply {
+            None => {}
+            Some(Reply::Content(answer)) if mode == Mode::Netascii => self.translate(id, path, answer),
+            Some(reply) => self.opened(id, Opened { path, reply }),
+        }
+        let _ = now;
+    }
+
+    /// A file that is known already, for a client that wants other line ends: a worker reads and translates it.
+    fn translate(&mut self, id: TransferId, path: CleanPath, answer: Answer) {
+        let letters = self.letters.clone();
+        let workers = self.shelf.names().images.workers().clone();
+        let job = move || letters.send(Letter::Opened(id, Opened { path, reply: as_netascii(Reply::Content(answer)) }));
+        if workers.run(job).is_err() {
+            tracing::debug!("a netascii request is left to its repetition: every worker is busy");
+        }
+    }
+
+    fn opened(&mut self, id: TransferId, opened: Opened) {
+        let now = self.now();
+        match opened.reply {
+            Reply::Content(Answer { content, origin, reasons }) => {
+                let len = content.len();
+                let held = Held { content, origin, reasons, path: opened.path };
+                drop(self.table.opened(now, id, Ok((held, len))));
+            }
+            Reply::Directory => {
+                let why = format!("{}: a directory", opened.path.display());
+                self.refuse_open(id, images::Refusal::NotRegular, why);
+            }
+            Reply::Refused(refusal, why) => self.refuse_open(id, refusal, why),
+        }
+    }
+
+    fn refuse_open(&mut self, id: TransferId, refusal: images::Refusal, why: String) {
+        match self.table.peer(id) {
+            Some(peer) => self.refuse(id, peer, refusal, why),
+            None => drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal)))),
+        }
+    }
+
+    fn refuse(&mut self, id: TransferId, peer: SocketAddr, refusal: images::Refusal, why: String) {
+        let weight = if refusal == images::Refusal::NotFound { Weight::Detail } else { Weight::Warning };
+        let names = self.shelf.names();
+        let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
+        let stage = crate::observe::events::Stage::File;
+        self.events.push(Event { mac, address: Some(peer.ip()), stage, weight, text: format!("TFTP refused {why}") });
+        drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal))));
+    }
+}
+
+/// The token of sends that belong to no transfer.
+const NOBODY: u64 = u64::MAX;
+
+/// A run of blocks on its way out.
+struct Run {
+    id: TransferId,
+    peer: SocketAddr,
+    local: Local,
+    socket: SocketId,
+    first: u16,
+    block_size: u16,
+}
+
+/// How much of a run has been queued.
+enum Sent {
+    All,
+    /// So many blocks; the rest waits for send slots.
+    Some(u32),
+    /// Nothing: a worker makes the range resident first.
+    Later,
+    /// The file is no longer what it was when the transfer began.
+    Gone,
+}
+
+fn send_run(
+    driver: &mut Driver,
+    run: &Run,
+    content: &Content,
+    bytes: std::ops::Range<u64>,
+    count: u32,
+    per_send: u32,
+) -> Sent {
+    let from = Source { address: run.local.address, interface: interface_for(&run.peer, run.local) };
+    let mut done = 0;
+    while done < count {
+        let now = per_send.min(count - done);
+        let start = bytes.start + u64::from(done) * u64::from(run.block_size);
+        let end = (start + u64::from(now) * u64::from(run.block_size)).min(bytes.end);
+        // Block numbers wrap from 65535 to 0 (T-24).
+        let first = run.first.wrapping_add(u16::try_from(done & 0xffff).unwrap_or(0));
+        let blocks = Blocks { content, first, block_size: run.block_size, bytes: start..end, count: now };
+        if driver.send_blocks(run.socket, run.peer, Some(from), &blocks, run.id.token()).is_err() {
+            return Sent::Some(done);
+        }
+        done += now;
+    }
+    Sent::All
+}
+
+/// Whether a block of this size leaves as one frame: only then may the kernel cut a send into such blocks.
+fn fits(mtu: u16, peer: SocketAddr, block_size: u16) -> bool {
+    let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+    block_size <= mtu.saturating_sub(overhead)
+}
+
+fn populate(shelf: &Shelf, content: Content, piece: images::Piece, then: impl FnOnce() + Send + 'static) {
+    let job = move || {
+        content.populate(piece);
+        then();
+    };
+    // Busy workers: the transfer's timer brings the blocks again, and with them this question.
+    let _ = shelf.names().images.workers().run(job);
+}
+
+/// The MTU of an interface, asked of the system once. Unknown interfaces count as Ethernet.
+fn mtu_of(mtus: &mut HashMap<u32, u16>, interface: u32) -> u16 {
+    const ETHERNET: u16 = crate::tftp::limits::MTU_DEFAULT;
+    *mtus.entry(interface).or_insert_with(|| {
+        let found = net::interfaces().ok().and_then(|all| all.into_iter().find(|one| one.index == interface));
+        found.map_or(ETHERNET, |one| u16::try_from(one.mtu).unwrap_or(u16::MAX))
+    })
+}
+
+/// Link-local peers are reached through the interface that they asked on; everything else as routed.
+fn interface_for(peer: &SocketAddr, local: Local) -> u32 {
+    match peer {
+        SocketAddr::V6(peer) if peer.ip().is_unicast_link_local() => local.interface,
+        _ => 0,
+    }
+}
+
+/// The driver's socket for a TID of the peer's family; without one, the listening socket answers (T-47).
+fn socket_for(first: (u16, u16), peer: SocketAddr, tid: Option<u16>) -> SocketId {
+    match (tid, peer) {
+        (Some(tid), SocketAddr::V4(_)) => SocketId(first.0 + tid),
+        (Some(tid), SocketAddr::V6(_)) => SocketId(first.1 + tid),
+        (None, _) => SocketId(0),
+    }
+}
+
+/// T-53: the code for the wire; the log has the reason.
+fn wire_refusal(refusal: images::Refusal) -> Refusal {
+    use images::Refusal as R;
+    match refusal {
+        R::NotFound => Refusal::NOT_FOUND,
+        R::DotDot | R::ControlCharacter | R::Hidden | R::OutsideRoot | R::NotRegular | R::Unreadable => {
+            Refusal::ACCESS_VIOLATION
+        }
+        R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => Refusal::INTERNAL,
+    }
+}
+
+/// T-8: the whole file with CR LF line ends, in memory. Waits for the disk: workers only.
+fn as_netascii(reply: Reply) -> Reply {
+    let Reply::Content(answer) = reply else { return reply };
+    let translated = answer
+        .content
+        .read_whole()
+        .and_then(|bytes| netascii::translate(&bytes).map_err(|_| images::Refusal::TooLarge));
+    match translated {
+        Ok(bytes) => {
+            let meta = answer.content.meta();
+            let content = Content::inline(bytes.into(), meta.etag.clone(), meta.mtime);
+            Reply::Content(Answer { content, ..answer })
+        }
+        Err(refusal) => Reply::Refused(refusal, format!("as netascii: {refusal}")),
+    }
+}
+
+/// How a transfer ended, in numbers.
+struct End {
+    peer: SocketAddr,
+    outcome: Outcome,
+    bytes_sent: u64,
+    retransmits: u64,
+    time: Tick,
+}
+
+/// The log's line for the end of a transfer; None for what was told when it was refused.
+fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Option<Event> {
+    let name = held.map_or_else(|| name.escape_ascii().to_string(), |held| held.path.display().into_owned());
+    let seconds = Duration::from_nanos(end.time).as_secs_f64();
+    let (weight, what) = match end.outcome {
+        Outcome::Refused { .. } => return None,
+        Outcome::Complete => (Weight::Step, format!("{name} sent by TFTP, {} bytes in {seconds:.3} s", end.bytes_sent)),
+        Outcome::CompleteWithoutLastAck => {
+            (Weight::Step, format!("{name} sent by TFTP, {} bytes; the last ACK never came", end.bytes_sent))
+        }
+        Outcome::SizeProbe => (Weight::Detail, format!("{name}: size probe")),
+        Outcome::Replaced => (Weight::Detail, format!("{name}: the client began anew")),
+        Outcome::Aborted { code } => (
+            Weight::Detail,
+            format!("{name}: the client ended the transfer with ERROR {code} after {} bytes", end.bytes_sent),
+        ),
+        Outcome::GaveUp => (
+            Weight::Warning,
+            format!("{name}: the client fell silent after {} bytes and {seconds:.0} s", end.bytes_sent),
+        ),
+        Outcome::Failed(Failure::ContentLost) => {
+            (Weight::Warning, format!("{name}: the file was changed in place while it was being sent: transfer ended"))
+        }
+        outcome => (Weight::Warning, format!("{name}: {outcome:?} after {} bytes", end.bytes_sent)),
+    };
+    let retransmits = match end.retransmits {
+        0 => String::new(),
+        n => format!(", {n} retransmissions"),
+    };
+    let reasons = held.map(|held| held.reasons.join("; ")).filter(|reasons| !reasons.is_empty());
+    let reasons = reasons.map_or_else(String::new, |reasons| format!(" ({reasons})"));
+    let origin = held.map_or(Origin::File, |held| held.origin);
+    let machine = names.machine_at(end.peer.ip());
+    Some(Event {
+        mac: machine.map(|machine| machine.mac),
+        address: Some(end.peer.ip()),
+        stage: stage_of(&names.snapshot, &name, origin),
+        weight,
+        text: format!("{what}{retransmits}{reasons}"),
+    })
+}
+
+fn getrandom(seed: &mut [u8; 8]) -> io::Result<()> {
+    use std::io::Read;
+    std::fs::File::open("/dev/urandom")?.read_exact(seed)
+}

@@ -1,0 +1,216 @@
+//! From a request to a session: repeats, replacements, limits, and the choice of a TID.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::super::Tick;
+use super::super::limits::{OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, REQUEST_COPY_GRACE, WAITING_MAX};
+use super::super::options::OptionPolicy;
+use super::super::packet::{Asked, Refusal, Request};
+use super::super::sources::place;
+use super::session::{Session, Stage};
+use super::{Key, Local, Outcome, Reply, Slot, Table, TransferId, peek};
+
+impl<C> Table<C> {
+    pub(super) fn handle_request(&mut self, now: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
+        self.counts.requests += 1;
+        if let Some(id) = self.keys.get(&Key::endpoint(peer)).copied() {
+            if self.is_repeat(now, id, asked) {
+                self.counts.repeated += 1;
+                return;
+            }
+            self.replace(now, id);
+        }
+        if self.transfers >= self.policy.limits.transfers_max {
+            self.counts.dropped += 1;
+            return;
+        }
+        match self.limited_address(peer) {
+            Some(address) => self.admit(now, address, peer, local, asked),
+            None => {
+                let id = self.insert(now, peer, local, asked);
+                self.begin(now, id);
+            }
+        }
+    }
+
+    /// Is `asked` what session `id` is already about (T-49)? Then it is dealt with here.
+    fn is_repeat(&mut self, now: Tick, id: TransferId, asked: &Asked<'_>) -> bool {
+        let Some(session) = self.session_mut(id).filter(|session| session.request.same(asked)) else { return false };
+        let address = session.peer.ip().to_canonical();
+        match &mut session.stage {
+            // The client still wants it, so it keeps its place.
+            Stage::Waiting => {
+                session.forget_at = now + WAITING_MAX;
+                self.begin_waiting(now, address);
+                true
+            }
+            Stage::Opening { .. } => true,
+            Stage::Running(transfer) if transfer.confirmed() => now < session.moved_at + REQUEST_COPY_GRACE,
+            Stage::Running(transfer) => {
+                if transfer.handle_repeated_request() {
+                    self.settle(id);
+                }
+                true
+            }
+            Stage::Ending { .. } | Stage::Quiet => false,
+        }
+    }
+
+    /// The endpoint of session `id` asks for something else, so it has dropped what it had (T-50).
+    fn replace(&mut self, now: Tick, id: TransferId) {
+        let Some(session) = self.session_mut(id).filter(|session| session.is_live()) else { return };
+        let whole = matches!(&session.stage, Stage::Running(transfer) if transfer.sent_whole());
+        self.end(now, id, if whole { Outcome::CompleteWithoutLastAck } else { Outcome::Replaced }, None);
+    }
+
+    /// A request from an address with limits: it begins, waits, or is dropped (T-65).
+    fn admit(&mut self, now: Tick, address: IpAddr, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
+        if !self.sources.has_room(address, &self.policy.limits) {
+            return self.enqueue(now, now + WAITING_MAX, peer, local, asked);
+        }
+        match self.request_rates.take(now, address) {
+            Ok(()) => {
+                let id = self.insert(now, peer, local, asked);
+                self.begin(now, id);
+            }
+            Err(free_at) => self.enqueue(now, free_at, peer, local, asked),
+        }
+    }
+
+    fn enqueue(&mut self, now: Tick, wake_at: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
+        if self.waiting >= self.policy.limits.waiting_max {
+            self.counts.dropped += 1;
+            return;
+        }
+        self.counts.waited += 1;
+        self.waiting += 1;
+        let id = self.insert(now, peer, local, asked);
+        self.sources.wait(peer.ip().to_canonical(), id);
+        self.set_alarm(id, wake_at);
+    }
+
+    /// Begins what waits of `address`, as far as its limits allow.
+    pub(super) fn begin_waiting(&mut self, now: Tick, address: IpAddr) {
+        let limits = self.policy.limits;
+        loop {
+            let slots = &self.slots;
+            let waits = |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Waiting));
+            let Some(id) = self.sources.next_waiting(address, &limits, waits) else { return };
+            if self.transfers >= limits.transfers_max {
+                return;
+            }
+            if let Err(free_at) = self.request_rates.take(now, address) {
+                return self.set_alarm(id, free_at);
+            }
+            self.sources.take_waiting(address);
+            self.waiting -= 1;
+            self.begin(now, id);
+        }
+    }
+
+    fn insert(&mut self, now: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) -> TransferId {
+        let options = self.fit(self.policy.options, peer);
+        let session = Session::new(peer, local, Request::from(asked), options, now);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, session: None });
+            // Slots are bounded by the limits, far below 2^32.
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.session = Some(session);
+        let id = TransferId { index, generation: slot.generation };
+        self.keys.insert(Key::endpoint(peer), id);
+        id
+    }
+
+    /// Gives session `id` a TID and asks for its file.
+    fn begin(&mut self, now: Tick, id: TransferId) {
+        self.displace_unconfirmed();
+        let Some(peer) = self.session_mut(id).map(|session| session.peer) else { return };
+        let tid = self.choose_tid(peer);
+        let address = self.limited_address(peer);
+        let Some(session) = self.session_mut(id) else { return };
+        session.tid = tid;
+        session.stage = Stage::Opening { asked: false };
+        session.counted = address;
+        session.unconfirmed = true;
+        if tid.is_some() {
+            self.keys.insert(Key { peer, tid }, id);
+        }
+        if let Some(address) = address {
+            self.sources.enter(address);
+        }
+        self.transfers += 1;
+        let slots = &self.slots;
+        self.unconfirmed.enter(id, |id| peek(slots, id).is_some_and(|session| session.unconfirmed));
+        self.set_alarm(id, now + OPENING_MAX);
+        self.make_ready(id);
+    }
+
+    /// Makes room for one more unconfirmed session (T-65).
+    fn displace_unconfirmed(&mut self) {
+        while self.unconfirmed.count >= self.policy.limits.unconfirmed_max.max(1) {
+            let slots = &self.slots;
+            let oldest = self.unconfirmed.oldest(|id| peek(slots, id).is_some_and(|session| session.unconfirmed));
+            let Some(oldest) = oldest else { return };
+            // What waits of its address is not begun here, or one would displace the next without end.
+            self.finish(oldest, Outcome::Displaced, None);
+        }
+    }
+
+    /// A random TID that this endpoint did not have last and has no session on (T-46).
+    pub(super) fn choose_tid(&mut self, peer: SocketAddr) -> Option<u16> {
+        let tids = self.policy.tids;
+        if tids == 0 {
+            return None;
+        }
+        let place = place(peer.ip(), self.seed ^ u64::from(peer.port()), self.last_tids.len());
+        let last = self.last_tids[place];
+        let start = u16::try_from(self.random.below(u64::from(tids))).unwrap_or(0);
+        let in_turn = (0..tids).map(|step| (u32::from(start) + u32::from(step)) % u32::from(tids));
+        let mut others = in_turn.filter_map(|tid| u16::try_from(tid).ok()).filter(|tid| *tid != last);
+        let first = others.clone().next().unwrap_or(start);
+        let tid = others.find(|tid| !self.keys.contains_key(&Key { peer, tid: Some(*tid) })).unwrap_or(first);
+        self.last_tids[place] = tid;
+        Some(tid)
+    }
+
+    /// Options for `peer`: a block and its headers fit the MTU of the way to it (T-17).
+    pub(super) fn fit(&self, options: OptionPolicy, peer: SocketAddr) -> OptionPolicy {
+        let overhead = if peer.ip().to_canonical().is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        OptionPolicy { block_size_max: options.block_size_max.min(self.policy.mtu.saturating_sub(overhead)), ..options }
+    }
+
+    pub(super) fn turn_away(&mut self, now: Tick, peer: SocketAddr, local: Local, refusal: Refusal) {
+        if self.limited_address(peer).is_some_and(|address| self.request_rates.take(now, address).is_err()) {
+            self.counts.dropped += 1;
+            return;
+        }
+        self.counts.turned_away += 1;
+        let tid = self.choose_tid(peer);
+        self.reply(Reply { peer, local, tid, refusal });
+    }
+
+    /// The address whose limits apply to `peer`; None = no limits (T-65).
+    pub(super) fn limited_address(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let address = peer.ip().to_canonical();
+        (self.policy.per_address_limits && !address.is_loopback()).then_some(address)
+    }
+
+    /// A source that may be answered: an endpoint, and of a configured subnet (T-65).
+    pub(super) fn serves(&self, peer: SocketAddr) -> bool {
+        let address = peer.ip().to_canonical();
+        if peer.port() == 0 || address.is_unspecified() || !is_unicast(address) {
+            return false;
+        }
+        match address {
+            _ if self.policy.serve.is_empty() || address.is_loopback() => true,
+            IpAddr::V4(v4) => self.policy.serve.iter().any(|network| network.contains(v4)),
+            IpAddr::V6(_) => false,
+        }
+    }
+}
+
+pub(super) fn is_unicast(address: IpAddr) -> bool {
+    !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+}

@@ -1,0 +1,630 @@
+//! The rules that take a whole table to see: ports, repeats, refusals, quiet times, limits.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::tftp::limits::{MILLISECOND, OPENING_MAX, SECOND};
+
+const OPTIONS: &[u8] = b"tsize\x000\0blksize\x001468\0";
+const WINDOW: &[u8] = b"blksize\x00512\0windowsize\x004\0";
+
+/// What `poll` gave, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Did {
+    Open(TransferId),
+    Blocks { to: SocketAddr, tid: Option<u16>, first: u16, blocks: u32, size: u16 },
+    Sent { to: SocketAddr, tid: Option<u16>, bytes: Vec<u8> },
+    Ended { name: Vec<u8>, outcome: Outcome, content: Option<u64> },
+}
+
+struct Bench {
+    table: Table<u64>,
+    now: Tick,
+    /// Answer to every `Open`: the length of the file, or a refusal.
+    file: Result<u64, Refusal>,
+}
+
+fn bench(policy: Policy) -> Bench {
+    Bench { table: Table::new(policy, 42), now: SECOND, file: Ok(10_000) }
+}
+
+fn machine(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 168, 4, host)), port)
+}
+
+fn here() -> Local {
+    Local { address: IpAddr::V4(Ipv4Addr::new(192, 168, 4, 150)), interface: 2 }
+}
+
+fn rrq(name: &str, options: &[u8]) -> Vec<u8> {
+    [b"\0\x01", name.as_bytes(), b"\0octet\0", options].concat()
+}
+
+fn ack(block: u16) -> Vec<u8> {
+    let [high, low] = block.to_be_bytes();
+    vec![0, 4, high, low]
+}
+
+fn error(code: u8) -> Vec<u8> {
+    [&[0, 5, 0, code][..], b"bye\0"].concat()
+}
+
+impl Bench {
+    fn listen(&mut self, peer: SocketAddr, bytes: &[u8]) -> Vec<Did> {
+        self.table.handle_listen(self.now, peer, here(), false, bytes);
+        self.drain()
+    }
+
+    fn tid(&mut self, tid: Option<u16>, peer: SocketAddr, bytes: &[u8]) -> Vec<Did> {
+        match tid {
+            Some(tid) => self.table.handle_tid(self.now, tid, peer, here(), bytes),
+            None => self.table.handle_listen(self.now, peer, here(), false, bytes),
+        }
+        self.drain()
+    }
+
+    fn ask(&mut self, peer: SocketAddr, name: &str, options: &[u8]) -> Vec<Did> {
+        self.listen(peer, &rrq(name, options))
+    }
+
+    /// Lets time pass, with every timer in it.
+    fn pass(&mut self, time: Tick) -> Vec<Did> {
+        let end = self.now + time;
+        let mut did = Vec::new();
+        while let Some(next) = self.table.next_timeout().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.table.handle_timeouts(self.now);
+            did.extend(self.drain());
+        }
+        self.now = end;
+        did
+    }
+
+    /// Takes everything from `poll`, and answers every `Open` at once.
+    fn drain(&mut self) -> Vec<Did> {
+        let mut did = Vec::new();
+        while let Some(one) = self.poll() {
+            if let Did::Open(id) = one {
+                assert_eq!(self.table.opened(self.now, id, self.file.map(|len| (len, len))), None);
+            }
+            did.push(one);
+        }
+        did
+    }
+
+    fn poll(&mut self) -> Option<Did> {
+        Some(match self.table.poll(self.now)? {
+            Action::Open { id, .. } => Did::Open(id),
+            Action::Blocks { peer, tid, first, blocks, block_size, .. } => {
+                Did::Blocks { to: peer, tid, first, blocks, size: block_size }
+            }
+            Action::Datagram { peer, local, tid, bytes } => {
+                assert_eq!(local, here());
+                Did::Sent { to: peer, tid, bytes: bytes.to_vec() }
+            }
+            Action::Ended { outcome, name, content, .. } => Did::Ended { name: name.to_vec(), outcome, content },
+        })
+    }
+}
+
+/// The TID from which something was sent.
+fn from(did: &[Did]) -> Option<u16> {
+    let mut tids = did.iter().filter_map(|one| match one {
+        Did::Blocks { tid, .. } | Did::Sent { tid, .. } => Some(*tid),
+        _ => None,
+    });
+    tids.next_back().expect("something was sent")
+}
+
+fn opens(did: &[Did]) -> usize {
+    did.iter().filter(|one| matches!(one, Did::Open(_))).count()
+}
+
+fn outcomes(did: &[Did]) -> Vec<Outcome> {
+    let ended = did.iter().filter_map(|one| match one {
+        Did::Ended { outcome, .. } => Some(*outcome),
+        _ => None,
+    });
+    ended.collect()
+}
+
+/// Codes of the ERRORs sent.
+fn errors(did: &[Did]) -> Vec<u8> {
+    let sent = did.iter().filter_map(|one| match one {
+        Did::Sent { bytes, .. } if bytes[1] == 5 => Some(bytes[3]),
+        _ => None,
+    });
+    sent.collect()
+}
+
+fn runs(did: &[Did]) -> Vec<(u16, u32)> {
+    let runs = did.iter().filter_map(|one| match one {
+        Did::Blocks { first, blocks, .. } => Some((*first, *blocks)),
+        _ => None,
+    });
+    runs.collect()
+}
+
+#[test]
+fn t1_a_request_brings_its_file_from_first_block_to_last_ack() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 2070);
+    let did = bench.ask(peer, "pxelinux.0", OPTIONS);
+    let tid = from(&did);
+    assert_eq!(did[1], Did::Sent { to: peer, tid, bytes: b"\0\x06tsize\x0010000\0blksize\x001468\0".to_vec() });
+    for block in 0..7 {
+        let did = bench.tid(tid, peer, &ack(block));
+        assert_eq!(did, [Did::Blocks { to: peer, tid, first: block + 1, blocks: 1, size: 1468 }]);
+    }
+    let ended = Did::Ended { name: b"pxelinux.0".to_vec(), outcome: Outcome::Complete, content: Some(10_000) };
+    assert_eq!(bench.tid(tid, peer, &ack(7)), [ended]);
+    assert_eq!(bench.table.transfers(), 0);
+}
+
+#[test]
+fn t3_a_write_gets_one_error_2_and_no_session() {
+    let mut bench = bench(Policy::default());
+    let did = bench.listen(machine(1, 2000), b"\0\x02upload\0octet\0");
+    assert_eq!(errors(&did), [2]);
+    assert_eq!((did.len(), bench.table.sessions()), (1, 0));
+    assert_eq!(bench.pass(60 * SECOND), []);
+}
+
+#[test]
+fn t4_strays_on_the_listening_port_are_dropped_and_errors_never_answered() {
+    let mut bench = bench(Policy::default());
+    for bytes in [
+        &b"\0\x03\0\x01data"[..],
+        b"\0\x04\0\x01",
+        b"\0\x05\0\x05x\0",
+        b"\0\x06tsize\x001\0",
+        b"\0\0ab",
+        b"\0\x09ab",
+        b"",
+    ] {
+        assert_eq!(bench.listen(machine(1, 2000), bytes), [], "{bytes:?}");
+    }
+    assert_eq!(bench.tid(Some(3), machine(1, 2000), &error(0)), []);
+    assert_eq!(bench.table.counts().strays, 7);
+}
+
+#[test]
+fn t9_broadcast_requests_are_dropped() {
+    let mut bench = bench(Policy::default());
+    bench.table.handle_listen(bench.now, machine(1, 2000), here(), true, &rrq("f", b""));
+    for address in ["255.255.255.255", "224.0.0.1", "ff02::1"] {
+        let local = Local { address: address.parse().unwrap(), interface: 2 };
+        bench.table.handle_listen(bench.now, machine(1, 2000), local, false, &rrq("f", b""));
+    }
+    assert_eq!((bench.drain(), bench.table.counts().not_served), (vec![], 4));
+}
+
+#[test]
+fn t13_a_request_without_options_starts_with_data() {
+    let mut bench = bench(Policy::default());
+    for options in [&b""[..], b"multicast\0\0", b"blksize\x004\0"] {
+        let did = bench.ask(machine(1, 2000), "f", options);
+        assert_eq!(runs(&did), [(1, 1)]);
+        bench.tid(from(&did), machine(1, 2000), &error(0));
+    }
+}
+
+#[test]
+fn t17_blocks_fit_the_mtu_of_either_family() {
+    let size = |peer: SocketAddr, mtu| {
+        let mut bench = bench(Policy { mtu, ..Policy::default() });
+        let did = bench.ask(peer, "f", b"blksize\x0065464\0");
+        match bench.tid(from(&did), peer, &ack(0))[0] {
+            Did::Blocks { size, .. } => size,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(size(machine(1, 2000), 1500), 1468);
+    assert_eq!(size("[2001:db8::1]:2000".parse().unwrap(), 1500), 1448);
+    assert_eq!(size("[::ffff:192.168.4.1]:2000".parse().unwrap(), 1500), 1468);
+    assert_eq!(size(machine(1, 2000), 9000), 8968);
+}
+
+#[test]
+fn t23_one_client_may_be_restricted() {
+    let mut bench = bench(Policy::default());
+    bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &rrq("f", WINDOW));
+    let Some(Did::Open(id)) = bench.poll() else { panic!() };
+    bench.table.restrict(id, OptionPolicy { window_max: 2, block_size_max: 9000, ..OptionPolicy::default() });
+    assert_eq!(bench.table.opened(bench.now, id, Ok((1, 10_000))), None);
+    let did = bench.drain();
+    assert_eq!(
+        did,
+        [Did::Sent {
+            to: machine(1, 2000),
+            tid: from(&did),
+            bytes: b"\0\x06blksize\x00512\0windowsize\x002\0".to_vec()
+        }]
+    );
+}
+
+#[test]
+fn t31_content_that_is_lost_ends_with_error_0() {
+    let mut bench = bench(Policy::default());
+    let did = bench.ask(machine(1, 2000), "f", b"");
+    let Did::Open(id) = did[0] else { panic!() };
+    assert_eq!(bench.table.content(id), Some(&10_000));
+    bench.table.failed(bench.now, id, Failure::ContentLost);
+    let did = bench.drain();
+    assert_eq!(errors(&did), [0]);
+    assert_eq!(outcomes(&did), [Outcome::Failed(Failure::ContentLost)]);
+    assert_eq!(bench.table.content(id), None);
+}
+
+#[test]
+fn t32_late_acks_of_a_finished_transfer_are_swallowed() {
+    let mut bench = bench(Policy::default());
+    bench.file = Ok(100);
+    let peer = machine(1, 2000);
+    let did = bench.ask(peer, "f", b"");
+    let tid = from(&did);
+    assert_eq!(outcomes(&bench.tid(tid, peer, &ack(1))), [Outcome::Complete]);
+    assert_eq!(bench.pass(1900 * MILLISECOND), []);
+    assert_eq!(bench.tid(tid, peer, &ack(1)), []);
+    assert_eq!(bench.pass(SECOND), []);
+    assert_eq!(bench.table.sessions(), 0);
+    assert_eq!(errors(&bench.tid(tid, peer, &ack(1))), [5]);
+}
+
+#[test]
+fn t42_giving_up_is_told_once() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 2000);
+    let tid = from(&bench.ask(peer, "f", b""));
+    bench.tid(tid, peer, &ack(1));
+    let did = bench.pass(60 * SECOND);
+    assert_eq!(runs(&did), [(2, 1); 6]);
+    assert_eq!((errors(&did), outcomes(&did)), (vec![0], vec![Outcome::GaveUp]));
+    assert_eq!(bench.table.sessions(), 0);
+}
+
+#[test]
+fn t45_the_first_answer_waits_for_nothing_but_the_file() {
+    let mut bench = bench(Policy::default());
+    for host in 1..=200 {
+        let did = bench.ask(machine(host, 2000), "f", OPTIONS);
+        assert_eq!(did.len(), 2, "Open, and the OACK in the same moment");
+    }
+}
+
+#[test]
+fn t46_each_transfer_of_an_endpoint_gets_another_random_tid() {
+    let mut bench = bench(Policy::default());
+    let mut used = std::collections::BTreeSet::new();
+    let mut last = None;
+    for _ in 0..100 {
+        let did = bench.ask(machine(1, 2000), "f", b"");
+        let tid = from(&did);
+        assert!(tid.is_some() && tid != last, "not the one used last, not the listening port");
+        bench.tid(tid, machine(1, 2000), &error(0));
+        bench.pass(10 * SECOND);
+        last = tid;
+        used.insert(tid);
+    }
+    assert_eq!(used.len(), 16);
+}
+
+#[test]
+fn t47_in_single_port_mode_all_leaves_from_the_listening_port() {
+    let mut bench = bench(Policy { tids: 0, ..Policy::default() });
+    bench.file = Ok(600);
+    let (one, two) = (machine(1, 2000), machine(1, 2001));
+    for peer in [one, two] {
+        let did = bench.ask(peer, "f", OPTIONS);
+        assert_eq!(from(&did), None);
+    }
+    for peer in [two, one] {
+        assert_eq!(runs(&bench.listen(peer, &ack(0))), [(1, 1)]);
+        assert_eq!(outcomes(&bench.listen(peer, &ack(1))), [Outcome::Complete]);
+        assert_eq!(bench.listen(peer, &ack(1)), []);
+    }
+}
+
+#[test]
+fn t48_a_stranger_at_a_tid_gets_error_5_once_a_second() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 2000);
+    let tid = from(&bench.ask(peer, "f", b""));
+    let stranger = machine(2, 2000);
+    assert_eq!(errors(&bench.tid(tid, stranger, &ack(1))), [5]);
+    for _ in 0..50 {
+        assert_eq!(bench.tid(tid, machine(2, 999), &ack(1)), [], "the same address from any port");
+    }
+    assert_eq!(errors(&bench.tid(tid, machine(3, 2000), b"\0\x03\0\x01x")), [5], "others have a second of their own");
+    assert_eq!(runs(&bench.tid(tid, peer, &ack(1))), [(2, 1)], "the session is untouched");
+    bench.now += SECOND;
+    assert_eq!(errors(&bench.tid(tid, stranger, &ack(1))), [5]);
+    assert_eq!(bench.tid(tid, stranger, &error(5)), []);
+}
+
+#[test]
+fn t49_a_repeated_request_is_answered_from_the_same_session() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 2000);
+    let first = bench.ask(peer, "f", OPTIONS);
+    bench.now += 250 * MILLISECOND;
+    let again = bench.ask(peer, "f", OPTIONS);
+    assert_eq!(again[..], first[1..], "the same OACK from the same TID, and no second Open");
+    assert_eq!((bench.table.transfers(), bench.table.counts().repeated), (1, 1));
+    let plain = machine(2, 2000);
+    let first = bench.ask(plain, "f", b"");
+    bench.now += 250 * MILLISECOND;
+    assert_eq!(bench.ask(plain, "f", b"")[..], first[1..]);
+}
+
+#[test]
+fn t49_a_request_repeated_while_the_file_is_sought_opens_nothing() {
+    let mut bench = bench(Policy::default());
+    let request = rrq("f", OPTIONS);
+    bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &request);
+    let Some(Did::Open(id)) = bench.poll() else { panic!() };
+    bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &request);
+    assert_eq!(bench.poll(), None);
+    assert_eq!(bench.table.opened(bench.now, id, Ok((7, 10_000))), None);
+    assert_eq!(bench.drain().len(), 1);
+}
+
+#[test]
+fn t50_another_request_of_an_endpoint_replaces_what_it_had() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 49152);
+    let old = bench.ask(peer, "bootcode.bin", b"");
+    let new = bench.ask(peer, "config.txt", b"");
+    assert_eq!((outcomes(&new), opens(&new)), (vec![Outcome::Replaced], 1));
+    assert_ne!(from(&new), from(&old));
+    assert_eq!(bench.tid(from(&old), peer, &ack(1)), [], "late packets of the old one");
+    assert_eq!(runs(&bench.tid(from(&new), peer, &ack(1))), [(2, 1)]);
+    // The same name once more, but later: the client has begun anew.
+    bench.now += SECOND / 2;
+    let third = bench.ask(peer, "config.txt", b"");
+    assert_eq!((outcomes(&third), opens(&third)), (vec![Outcome::Replaced], 1));
+}
+
+#[test]
+fn t50_a_copy_of_the_request_does_not_end_a_transfer_that_has_just_begun() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 2000);
+    let tid = from(&bench.ask(peer, "f", OPTIONS));
+    // The client asks again just before our OACK reaches it.
+    bench.pass(900 * MILLISECOND);
+    bench.tid(tid, peer, &ack(0));
+    assert_eq!(bench.ask(peer, "f", OPTIONS), []);
+    assert_eq!(runs(&bench.tid(tid, peer, &ack(1))), [(2, 1)]);
+}
+
+#[test]
+fn t51_an_error_ends_the_session_at_once_and_unanswered() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 2000);
+    for code in [0, 3, 8] {
+        let tid = from(&bench.ask(peer, "f", OPTIONS));
+        bench.tid(tid, peer, &ack(0));
+        let did = bench.tid(tid, peer, &error(code));
+        assert_eq!((outcomes(&did), errors(&did)), (vec![Outcome::Aborted { code: code.into() }], vec![]));
+        assert_eq!(Outcome::Aborted { code: code.into() }.is_failure(), code != 8);
+        assert_eq!(bench.pass(60 * SECOND), []);
+    }
+}
+
+#[test]
+fn t52_a_size_probe_is_no_failure_and_does_not_delay_the_second_request() {
+    let mut bench = bench(Policy::default());
+    for code in [8, 0] {
+        let tid = from(&bench.ask(machine(1, 2000), "bootx64.efi", OPTIONS));
+        let did = bench.tid(tid, machine(1, 2000), &error(code));
+        assert_eq!(outcomes(&did), [Outcome::SizeProbe]);
+        assert!(!Outcome::SizeProbe.is_failure());
+        let second = bench.ask(machine(1, 2001), "bootx64.efi", WINDOW);
+        assert_eq!((second.len(), opens(&second)), (2, 1));
+        bench.tid(from(&second), machine(1, 2001), &error(0));
+    }
+}
+
+#[test]
+fn t53_a_refusal_has_the_code_it_was_given() {
+    let mut bench = bench(Policy::default());
+    for (refusal, code) in [(Refusal::INTERNAL, 0), (Refusal::NOT_FOUND, 1), (Refusal::ACCESS_VIOLATION, 2)] {
+        bench.file = Err(refusal);
+        let did = bench.ask(machine(1, 2000), "../../etc/passwd", OPTIONS);
+        assert_eq!((errors(&did), outcomes(&did)), (vec![code], vec![Outcome::Refused { code: refusal.code }]));
+    }
+    assert_eq!(errors(&bench.listen(machine(1, 2000), b"\0\x01f\0mail\0")), [4]);
+}
+
+#[test]
+fn t54_a_missing_file_is_answered_at_once_every_time() {
+    let mut bench = bench(Policy::default());
+    bench.file = Err(Refusal::NOT_FOUND);
+    for name in 0..40 {
+        let did = bench.ask(machine(1, 2000), &format!("pxelinux.cfg/{name}"), OPTIONS);
+        assert_eq!(errors(&did), [1]);
+        assert_eq!(bench.table.sessions(), 0);
+    }
+}
+
+#[test]
+fn t55_a_client_without_options_is_served_to_the_end() {
+    let mut bench = bench(Policy::default());
+    bench.file = Ok(52_480);
+    let peer = machine(1, 49152);
+    let did = bench.ask(peer, "bootcode.bin", b"");
+    assert_eq!(did[1], Did::Blocks { to: peer, tid: from(&did), first: 1, blocks: 1, size: 512 });
+    for block in 1..=102 {
+        assert_eq!(runs(&bench.tid(from(&did), peer, &ack(block))), [(block + 1, 1)]);
+    }
+    assert_eq!(outcomes(&bench.tid(from(&did), peer, &ack(103))), [Outcome::Complete]);
+}
+
+#[test]
+fn t64_a_forged_request_is_worth_five_packets() {
+    for options in [&b""[..], OPTIONS, WINDOW, b"timeout\x00255\0"] {
+        let mut bench = bench(Policy::default());
+        let mut did = bench.ask(machine(1, 2000), "f", options);
+        did.extend(bench.pass(300 * SECOND));
+        let sent = did.iter().filter(|one| matches!(one, Did::Blocks { .. } | Did::Sent { .. })).count();
+        assert_eq!(sent, 5, "{options:?}");
+        assert!(runs(&did).iter().all(|run| *run == (1, 1)));
+        assert_eq!((outcomes(&did), bench.table.sessions()), (vec![Outcome::GaveUp], 0));
+        assert!(bench.now - SECOND <= 300 * SECOND);
+    }
+}
+
+#[test]
+fn t65_more_transfers_than_an_address_may_have_wait_their_turn() {
+    let mut bench = bench(Policy::default());
+    let all: Vec<_> = (0..10).map(|port| bench.ask(machine(1, 2000 + port), "f", b"")).collect();
+    assert_eq!(all.iter().map(|did| opens(did)).sum::<usize>(), 8);
+    assert_eq!((bench.table.transfers(), bench.table.sessions(), bench.table.counts().waited), (8, 10, 2));
+    assert_eq!(opens(&bench.ask(machine(2, 2000), "f", b"")), 1, "others don't wait");
+    let did = bench.tid(from(&all[0]), machine(1, 2000), &error(0));
+    assert_eq!(opens(&did), 1, "the one that has waited longest begins");
+    assert!(matches!(did.last(), Some(Did::Blocks { to, .. }) if *to == machine(1, 2008)));
+}
+
+#[test]
+fn t65_a_request_that_waits_in_vain_is_forgotten() {
+    let mut bench = bench(Policy::default());
+    for port in 0..9 {
+        let tid = from_or(&bench.ask(machine(1, 2000 + port), "f", b""));
+        if let Some(tid) = tid {
+            bench.tid(Some(tid), machine(1, 2000 + port), &ack(1));
+        }
+    }
+    assert!(outcomes(&bench.pass(9 * SECOND)).is_empty());
+    assert_eq!(bench.ask(machine(1, 2008), "f", b""), [], "asked again, it keeps its place");
+    assert!(outcomes(&bench.pass(9 * SECOND)).is_empty());
+    assert_eq!(outcomes(&bench.pass(2 * SECOND)), [Outcome::NeverBegun]);
+
+    fn from_or(did: &[Did]) -> Option<u16> {
+        (!did.is_empty()).then(|| from(did)).flatten()
+    }
+}
+
+#[test]
+fn t65_requests_faster_than_the_rate_wait_and_come_in_order() {
+    let limits = Limits { requests_per_second_max: 10, requests_burst_max: 5, ..Limits::default() };
+    let mut bench = bench(Policy { limits, ..Policy::default() });
+    bench.file = Err(Refusal::NOT_FOUND);
+    let at_once: usize = (0..12).map(|port| opens(&bench.ask(machine(1, 2000 + port), "f", b""))).sum();
+    assert_eq!(at_once, 5);
+    let did = bench.pass(350 * MILLISECOND);
+    assert_eq!(errors(&did), [1, 1, 1]);
+    let did = bench.pass(SECOND);
+    assert_eq!(errors(&did), [1; 4]);
+    assert_eq!(bench.table.sessions(), 0);
+}
+
+#[test]
+fn t65_the_queue_and_the_table_are_bounded() {
+    let limits = Limits { waiting_max: 3, transfers_max: 20, ..Limits::default() };
+    let mut bench = bench(Policy { limits, ..Policy::default() });
+    for port in 0..50 {
+        bench.ask(machine(1, 2000 + port), "f", b"");
+    }
+    assert_eq!((bench.table.sessions(), bench.table.counts().dropped), (8 + 3, 39));
+    for host in 2..100 {
+        bench.ask(machine(host, 2000), "f", b"");
+    }
+    assert_eq!((bench.table.transfers(), bench.table.sessions()), (20, 23));
+}
+
+#[test]
+fn t65_too_many_unconfirmed_sessions_displace_the_oldest() {
+    let limits = Limits { unconfirmed_max: 4, ..Limits::default() };
+    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let tid = from(&bench.ask(machine(1, 2000), "f", b""));
+    bench.tid(tid, machine(1, 2000), &ack(1));
+    for host in 2..=5 {
+        assert!(outcomes(&bench.ask(machine(host, 2000), "f", b"")).is_empty());
+    }
+    let did = bench.ask(machine(6, 2000), "f", b"");
+    assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::Displaced], 1));
+    assert_eq!(bench.tid(tid, machine(1, 2000), &ack(2)).len(), 1, "a confirmed one is safe");
+}
+
+#[test]
+fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
+    let network = Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 };
+    let mut bench = bench(Policy { serve: vec![network], ..Policy::default() });
+    assert_eq!(opens(&bench.ask(machine(1, 2000), "f", b"")), 1);
+    for outsider in ["192.168.5.1:2000", "[2001:db8::1]:2000", "0.0.0.0:5", "192.168.4.1:0", "224.0.0.1:5"] {
+        let peer = outsider.parse().unwrap();
+        assert_eq!(bench.ask(peer, "f", b""), [], "{outsider}");
+        assert_eq!(bench.listen(peer, b"\0\x02f\0octet\0"), []);
+        assert_eq!(bench.tid(Some(1), peer, &ack(1)), []);
+    }
+    let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    let begun: usize = (1..=500).map(|port| opens(&bench.ask(loopback(port), "f", b""))).sum();
+    assert_eq!(begun, 500);
+}
+
+#[test]
+fn t65_a_client_that_never_sends_last_acks_goes_on_to_its_next_files() {
+    let mut bench = bench(Policy::default());
+    bench.file = Ok(600);
+    for port in 0..20 {
+        let did = bench.ask(machine(1, 2000 + port), "f", b"");
+        assert_eq!(runs(&bench.tid(from(&did), machine(1, 2000 + port), &ack(1))), [(2, 1)]);
+    }
+    assert!(outcomes(&bench.pass(60 * SECOND)).iter().all(|end| *end == Outcome::CompleteWithoutLastAck));
+}
+
+#[test]
+fn t66_no_datagram_needs_a_fragment() {
+    let mut bench = bench(Policy::default());
+    let did = bench.ask(machine(1, 2000), "f", b"blksize\x0065464\0windowsize\x0032\0");
+    let did = bench.tid(from(&did), machine(1, 2000), &ack(0));
+    let Did::Blocks { size, .. } = did[0] else { panic!() };
+    assert!(20 + 8 + 4 + u32::from(size) <= 1500, "so DF need not be set");
+}
+
+#[test]
+fn a_transfer_whose_file_never_comes_ends() {
+    let mut bench = bench(Policy::default());
+    bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &rrq("f", b""));
+    let Some(Did::Open(id)) = bench.poll() else { panic!() };
+    let did = bench.pass(OPENING_MAX);
+    assert_eq!((errors(&did), outcomes(&did)), (vec![0], vec![Outcome::Failed(Failure::NotOpened)]));
+    assert_eq!(bench.table.opened(bench.now, id, Ok((9, 9))), Some(9), "too late: the content comes back");
+}
+
+#[test]
+fn unsent_blocks_leave_after_resume_and_not_before() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 2000);
+    let did = bench.ask(peer, "f", WINDOW);
+    let Did::Open(id) = did[0] else { panic!() };
+    assert_eq!(runs(&bench.tid(from(&did), peer, &ack(0))), [(1, 4)]);
+    bench.table.unsent(bench.now, id, 1);
+    assert_eq!(bench.pass(20 * SECOND), [], "no timer runs while the fault is ours");
+    bench.table.resume(id);
+    assert_eq!(runs(&bench.drain()), [(2, 3)]);
+    bench.table.unsent(bench.now, id, 0);
+    let did = bench.pass(31 * SECOND);
+    assert_eq!((errors(&did), outcomes(&did)), (vec![0], vec![Outcome::Failed(Failure::OutOfReach)]));
+}
+
+#[test]
+fn ten_thousand_transfers_cost_a_few_timer_entries_each() {
+    let mut bench = bench(Policy {
+        limits: Limits { unconfirmed_max: 20_000, ..Limits::default() },
+        per_address_limits: false,
+        ..Policy::default()
+    });
+    let tids: Vec<_> = (0..10_000).map(|port| from(&bench.ask(machine(1, 1 + port), "f", b"blksize\x008\0"))).collect();
+    for block in 0..100 {
+        for (port, tid) in (1..).zip(&tids) {
+            assert_eq!(runs(&bench.tid(*tid, machine(1, port), &ack(block))), [(block + 1, 1)]);
+        }
+        bench.pass(MILLISECOND);
+    }
+    assert_eq!(bench.table.transfers(), 10_000);
+    assert!(bench.table.timers.len() <= 30_000, "{}", bench.table.timers.len());
+    assert!(bench.table.unconfirmed.entered.len() <= 10_000);
+}

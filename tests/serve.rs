@@ -1,0 +1,310 @@
+//! `ringboot serve` as an operator starts it: on loopback ports, without root, from READY to the exit code.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+mod common;
+
+use common::Scratch;
+use common::process::{Process, run};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A server on free loopback ports, and where it answers.
+struct Served {
+    process: Process,
+    tftp: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+}
+
+impl Served {
+    fn root(root: &Path, more: &[&str]) -> Self {
+        let mut command = ringboot(&["serve", "--root"]);
+        command.arg(root).args(["--tftp", "127.0.0.1:0", "--tftp", "[::1]:0"]);
+        command.args(["--http", "127.0.0.1:0", "--http", "[::1]:0"]).args(more);
+        Self::of(command)
+    }
+
+    fn of(command: Command) -> Self {
+        let process = Process::start(command);
+        let find = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let ready =
+            process.stdout.wait_for(LIMIT, find).unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
+        let addresses = |key: &str| {
+            let word = ready.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap_or_default();
+            word.split(',').filter_map(|address| address.parse().ok()).collect::<Vec<SocketAddr>>()
+        };
+        Self { tftp: addresses("tftp="), http: addresses("http="), process }
+    }
+
+    fn stop(mut self) -> String {
+        let status = self.process.stop(LIMIT);
+        let log = self.process.stderr.text();
+        assert!(status.success(), "{status}: {log}");
+        log
+    }
+}
+
+fn ringboot(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
+    command.args(arguments);
+    command
+}
+
+/// One datagram to the server and its answer.
+fn ask(socket: &UdpSocket, to: SocketAddr, request: &[u8]) -> (Vec<u8>, SocketAddr) {
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket.send_to(request, to).unwrap();
+    let mut bytes = [0; 2000];
+    let (len, from) = socket.recv_from(&mut bytes).unwrap();
+    (bytes[..len].to_vec(), from)
+}
+
+fn client_for(server: SocketAddr) -> UdpSocket {
+    UdpSocket::bind(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap()
+}
+
+#[test]
+fn a_root_is_served_over_both_protocols_and_both_families() {
+    let scratch = Scratch::new("serve-root");
+    fs::write(scratch.path().join("hello.txt"), b"hello\n").unwrap();
+    let served = Served::root(scratch.path(), &["--no-dhcp"]);
+    assert_eq!((served.tftp.len(), served.http.len()), (2, 2));
+    for &address in &served.tftp {
+        let client = client_for(address);
+        let (data, tid) = ask(&client, address, b"\0\x01hello.txt\0octet\0");
+        assert_eq!(data, b"\0\x03\0\x01hello\n");
+        assert_ne!(tid.port(), address.port());
+        assert_eq!(tid.ip(), address.ip(), "answered from the address that was asked");
+        client.send_to(b"\0\x04\0\x01", tid).unwrap();
+    }
+    for &address in &served.http {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(b"GET /hello.txt HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.") && answer.contains(" 200 ") && answer.ends_with("\r\n\r\nhello\n"),
+            "{answer}"
+        );
+    }
+    let log = served.stop();
+    assert!(log.contains("no DHCP is answered"), "{log}");
+}
+
+#[test]
+fn t46_successive_transfers_of_one_endpoint_come_from_different_ports() {
+    let scratch = Scratch::new("serve-tids");
+    fs::write(scratch.path().join("a"), b"a").unwrap();
+    let served = Served::root(scratch.path(), &[]);
+    let client = client_for(served.tftp[0]);
+    let mut last = None;
+    for _ in 0..8 {
+        let (data, tid) = ask(&client, served.tftp[0], b"\0\x01a\0octet\0");
+        assert_eq!(data, b"\0\x03\0\x01a");
+        assert_ne!(Some(tid.port()), last);
+        client.send_to(b"\0\x04\0\x01", tid).unwrap();
+        last = Some(tid.port());
+    }
+    served.stop();
+}
+
+#[test]
+fn h9_a_kept_connection_answers_request_after_request() {
+    let scratch = Scratch::new("serve-kept");
+    fs::write(scratch.path().join("a"), b"a\n").unwrap();
+    let served = Served::root(scratch.path(), &[]);
+    let mut stream = TcpStream::connect(served.http[0]).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    for request in 1..=4 {
+        stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\na\n") {
+            let mut octet = [0];
+            stream.read_exact(&mut octet).unwrap_or_else(|error| panic!("request {request}: {error}"));
+            answer.extend_from_slice(&octet);
+        }
+    }
+    let log = served.stop();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn sigterm_lets_a_running_transfer_finish_and_takes_no_new_one() {
+    let scratch = Scratch::new("serve-drain");
+    fs::write(scratch.path().join("two"), vec![7; 700]).unwrap();
+    let mut served = Served::root(scratch.path(), &[]);
+    let client = client_for(served.tftp[0]);
+    let (first, tid) = ask(&client, served.tftp[0], b"\0\x01two\0octet\0");
+    assert_eq!(first.len(), 516);
+    served.process.signal("TERM");
+    served.process.stderr.wait_line("stopping", LIMIT);
+    let late = client_for(served.tftp[0]);
+    late.send_to(b"\0\x01two\0octet\0", served.tftp[0]).unwrap();
+    let (last, _) = ask(&client, tid, b"\0\x04\0\x01");
+    assert_eq!(last.len(), 4 + 188);
+    client.send_to(b"\0\x04\0\x02", tid).unwrap();
+    let status = served.process.wait(LIMIT).expect("it drains");
+    assert!(status.success(), "{status}");
+    late.set_nonblocking(true).unwrap();
+    assert!(late.recv_from(&mut [0; 600]).is_err(), "nothing new is begun");
+}
+
+#[test]
+fn threads_stay_inside_the_inherited_affinity_mask() {
+    common::need(&[("taskset", "util-linux")]);
+    let scratch = Scratch::new("serve-mask");
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0", env!("CARGO_BIN_EXE_ringboot"), "serve", "--root"]).arg(scratch.path());
+    command.args(["--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    let served = Served::of(command);
+    let tasks = fs::read_dir(format!("/proc/{}/task", served.process.pid())).unwrap();
+    let mut seen = 0;
+    for task in tasks {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+        assert_eq!(mask.trim(), "0", "{status}");
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen} threads");
+    served.stop();
+}
+
+#[test]
+fn a_busy_port_is_named_with_its_holder_and_nothing_is_served() {
+    let scratch = Scratch::new("serve-busy");
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let mut command = ringboot(&["serve", "--tftp", "127.0.0.1:0", "--http", &address, "--root"]);
+    command.arg(scratch.path());
+    let output = run(command, LIMIT).failed();
+    assert_eq!(output.status.code(), Some(1));
+    let pid = format!("(pid {})", std::process::id());
+    assert!(output.stderr.contains(&format!("cannot bind HTTP to {address}")), "{}", output.stderr);
+    assert!(output.stderr.contains(&pid), "{}", output.stderr);
+    assert!(!output.stdout.contains("READY"));
+}
+
+#[test]
+fn a_kernel_that_refuses_io_uring_gets_a_clear_sentence_and_nothing_is_bound() {
+    common::need(&[("strace", "strace")]);
+    let scratch = Scratch::new("serve-no-ring");
+    for (error, words) in
+        [("EPERM", "kernel.io_uring_disabled"), ("ENOSYS", "needs Linux 6.0"), ("ENOMEM", "RLIMIT_MEMLOCK")]
+    {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o"]).arg(scratch.path().join("trace"));
+        command.args(["-e", "trace=io_uring_setup,bind", "-e", &format!("inject=io_uring_setup:error={error}")]);
+        command.args([
+            env!("CARGO_BIN_EXE_ringboot"),
+            "serve",
+            "--tftp",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--root",
+        ]);
+        command.arg(scratch.path());
+        let output = run(command, LIMIT).failed();
+        assert!(output.stderr.contains(words), "{error}: {}", output.stderr);
+        let trace = fs::read_to_string(scratch.path().join("trace")).unwrap();
+        assert!(!trace.contains("bind("), "{trace}");
+    }
+}
+
+#[test]
+fn usage_and_configuration_errors_exit_with_2() {
+    let scratch = Scratch::new("serve-usage");
+    let missing = scratch.path().join("missing.toml");
+    let mut command = ringboot(&["serve", "--config"]);
+    command.arg(&missing);
+    assert_eq!(run(command, LIMIT).status.code(), Some(2));
+    let wrong = scratch.path().join("wrong.toml");
+    fs::write(&wrong, "root = \"/srv\"\nrooot = 1\n[tftp]\nlisten = [\"nowhere\"]\n").unwrap();
+    let mut command = ringboot(&["serve", "--config"]);
+    command.arg(&wrong);
+    let output = run(command, LIMIT);
+    assert_eq!(output.status.code(), Some(2));
+    for words in ["wrong.toml:2:1:", "wrong.toml:4:11:", "hint:"] {
+        assert!(output.stderr.contains(words), "{words}: {}", output.stderr);
+    }
+    assert_eq!(run(ringboot(&["serve", "--workers", "0"]), LIMIT).status.code(), Some(2));
+    let no_root = run(
+        ringboot(&["serve", "--root", "/nonexistent-root", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0"]),
+        LIMIT,
+    );
+    assert!(no_root.stderr.contains("/nonexistent-root"), "{}", no_root.stderr);
+}
+
+#[test]
+fn t31_a_file_cut_short_under_a_transfer_ends_that_transfer_and_not_the_server() {
+    let scratch = Scratch::new("serve-truncate");
+    let file = scratch.path().join("image");
+    fs::write(&file, vec![7; 300_000]).unwrap();
+    fs::write(scratch.path().join("other"), b"x").unwrap();
+    let served = Served::root(scratch.path(), &[]);
+    let client = client_for(served.tftp[0]);
+    let (first, tid) = ask(&client, served.tftp[0], b"\0\x01image\0octet\0");
+    assert_eq!(first.len(), 516);
+    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(10).unwrap();
+    // The rest of the page that is left reads as zeros; the next page is gone. Either way the transfer never completes.
+    let mut answer = first;
+    for block in 1..=600u16 {
+        (answer, _) = ask(&client, tid, &[&[0, 4][..], &block.to_be_bytes()].concat());
+        if answer[1] == 5 {
+            break;
+        }
+        assert_eq!(answer.len(), 516, "a whole block, so the client goes on");
+    }
+    assert_eq!(answer[..4], [0, 5, 0, 0]);
+    let other = client_for(served.tftp[0]);
+    assert_eq!(ask(&other, served.tftp[0], b"\0\x01other\0octet\0").0, b"\0\x03\0\x01x");
+    let log = served.stop();
+    assert!(log.contains("changed in place"), "{log}");
+}
+
+#[test]
+fn t54_a_missing_file_gets_error_1_at_once_and_path_tricks_get_error_2() {
+    let scratch = Scratch::new("serve-paths");
+    fs::create_dir(scratch.path().join("root")).unwrap();
+    fs::write(scratch.path().join("secret"), b"secret").unwrap();
+    fs::write(scratch.path().join("root/.hidden"), b"hidden").unwrap();
+    std::os::unix::fs::symlink("../secret", scratch.path().join("root/link")).unwrap();
+    run(command("mkfifo", &[scratch.path().join("root/fifo").to_str().unwrap()]), LIMIT).ok();
+    let served = Served::root(&scratch.path().join("root"), &[]);
+    for (name, code) in [
+        ("nothing", 1u8),
+        ("../secret", 2),
+        ("a/../../secret", 2),
+        ("..\\secret", 2),
+        ("link", 2),
+        ("fifo", 2),
+        (".hidden", 2),
+        ("", 1),
+        ("/", 2),
+        ("a\nb", 2),
+        ("%2e%2e/secret", 1),
+    ] {
+        let client = client_for(served.tftp[0]);
+        let started = Instant::now();
+        let request = [b"\0\x01", name.as_bytes(), b"\0octet\0"].concat();
+        let (answer, _) = ask(&client, served.tftp[0], &request);
+        assert_eq!(answer[..4], [0, 5, 0, code], "{name:?}");
+        assert!(started.elapsed() < Duration::from_secs(2));
+        let text = String::from_utf8_lossy(&answer[4..]).into_owned();
+        assert!(text.ends_with('\0') && !text.contains("secret") && !text.contains('/'), "{text}");
+    }
+    served.stop();
+}
+
+fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}

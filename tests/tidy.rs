@@ -1,0 +1,186 @@
+//! The code itself is tidy: who may import whom, where `unsafe` may stand, what pure rooms may not name.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room with the rooms it may name. `cli` may name every room.
+// Pure rooms may name each other where that is natural.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("boot", &[]),
+    ("tftp", &["dhcp"]),
+    ("http", &[]),
+    ("dhcp", &["boot", "snapshot", "bindings"]),
+    ("snapshot", &["boot", "dhcp"]),
+    ("bindings", &["boot", "dhcp"]),
+    ("images", &[]),
+    ("observe", &["boot"]),
+    ("engine", &["images", "boot"]),
+    ("config", &["boot", "dhcp", "tftp", "http", "snapshot"]),
+    ("serve", &["engine", "tftp", "dhcp", "http", "boot", "images", "snapshot", "bindings", "observe"]),
+    ("control", &["snapshot", "boot", "images", "dhcp", "bindings"]),
+    ("fleet", &["engine", "tftp", "dhcp", "http", "boot", "images", "observe"]),
+];
+
+/// Rooms that are functions of their input.
+const PURE: &[&str] = &["boot", "tftp", "dhcp", "http"];
+
+/// What would make a pure room depend on the world.
+const WORLD: &[&str] = &[
+    "UdpSocket",
+    "TcpStream",
+    "TcpListener",
+    "std::fs",
+    "File::",
+    "Instant::now",
+    "SystemTime::now",
+    "std::thread",
+    "thread::",
+    "io_uring",
+    "tokio",
+    "std::env",
+    "rusqlite",
+    "println!",
+    "eprintln!",
+];
+
+/// Rooms in which `unsafe` may stand, each with its proof.
+const UNSAFE_ROOMS: &[&str] = &["engine", "images"];
+
+#[test]
+fn rooms_import_only_along_the_arrows() {
+    let mut wrong = Vec::new();
+    for (room, allowed) in ARROWS {
+        for (path, text) in sources_of(room) {
+            for named in rooms_named(&text) {
+                if named != *room && !allowed.contains(&named.as_str()) {
+                    wrong.push(format!("{}: {room} may not name crate::{named}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_room_has_its_arrows() {
+    let lib = fs::read_to_string("src/lib.rs").unwrap();
+    for line in lib.lines() {
+        if let Some(room) = line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(';')) {
+            assert!(room == "cli" || ARROWS.iter().any(|(name, _)| *name == room), "no arrows for {room}");
+        }
+    }
+}
+
+#[test]
+fn pure_rooms_do_not_know_the_world() {
+    let mut wrong = Vec::new();
+    for room in PURE {
+        for (path, text) in sources_of(room) {
+            let code = without_tests(&text);
+            for (number, line) in code.lines().enumerate() {
+                let code = line.split("//").next().unwrap_or_default();
+                for word in WORLD {
+                    if code.contains(word) {
+                        wrong.push(format!("{}:{}: {word} in a pure room", path.display(), number + 1));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_stands_only_where_its_proof_is_expected() {
+    for path in rust_files(Path::new("src")) {
+        let room = path.components().nth(1).unwrap().as_os_str().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let lifts = text.contains("allow(unsafe_code)");
+        let uses = text.lines().any(|line| line.split("//").next().unwrap_or_default().contains("unsafe {"));
+        let may = UNSAFE_ROOMS.contains(&room.as_str());
+        assert!(!uses || may, "{}: unsafe outside {UNSAFE_ROOMS:?}", path.display());
+        assert!(!lifts || room == "lib.rs", "{}: lifts the ban on unsafe", path.display());
+    }
+}
+
+#[test]
+fn every_file_says_in_its_first_line_what_lives_there() {
+    let roots = ["src", "tests", "benches", "loadtest/src"];
+    for path in roots.iter().flat_map(|root| rust_files(Path::new(root))) {
+        let text = fs::read_to_string(&path).unwrap();
+        let first = text.lines().next().unwrap_or_default();
+        assert!(first.starts_with("//! ") && first.len() > 12, "{}: {first:?}", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_left_half_done() {
+    let words = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("#[ig", "nore")];
+    for path in ["src", "tests", "benches", "loadtest/src"].iter().flat_map(|root| rust_files(Path::new(root))) {
+        let text = fs::read_to_string(&path).unwrap();
+        for word in words {
+            assert!(!text.contains(word), "{}: {word}", path.display());
+        }
+    }
+}
+
+fn sources_of(room: &str) -> Vec<(PathBuf, String)> {
+    let folder = Path::new("src").join(room);
+    let file = Path::new("src").join(format!("{room}.rs"));
+    let paths = if folder.is_dir() { rust_files(&folder) } else { vec![file] };
+    paths.into_iter().map(|path| (path.clone(), fs::read_to_string(&path).unwrap())).collect()
+}
+
+/// Every `crate::room` and every room of a `use crate::{a, b}` in this source, tests left out.
+fn rooms_named(text: &str) -> Vec<String> {
+    let code: String = without_tests(text).lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let mut rooms = Vec::new();
+    for part in code.split("crate::").skip(1) {
+        let word = |text: &str| text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
+        match part.strip_prefix('{') {
+            Some(group) => {
+                let mut depth = 1;
+                let mut start = true;
+                for (at, character) in group.char_indices() {
+                    match character {
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        ',' if depth == 1 => start = true,
+                        c if start && c.is_ascii_lowercase() => {
+                            rooms.push(word(&group[at..]));
+                            start = false;
+                        }
+                        _ => {}
+                    }
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            }
+            None => rooms.push(word(part)),
+        }
+    }
+    rooms.retain(|room| !room.is_empty());
+    rooms
+}
+
+/// Unit tests stand last in a file: what comes after their attribute is not part of the room.
+fn without_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod ").map_or(text, |at| &text[..at])
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { return files };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
