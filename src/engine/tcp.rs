@@ -336,6 +336,7 @@ impl Stream {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let reading = self.reading.get_or_insert_with(|| {
             let mut buffer = std::mem::take(&mut self.received);
+            self.passed = 0;
             buffer.clear();
             // hyper asks again while this read is under way: then nothing is left to pass on.
             self.passed = 0;
@@ -380,6 +381,16 @@ impl Stream {
             let (result, buffer) = wire.tcp.write(one).submit().await;
             (result, spare(buffer))
         }))
+    }
+}
+
+/// Only where [`Stream::finish`] was not reached (a panic above): what the kernel still holds is left to it for ever.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.reading.is_some() || self.writing.is_some() {
+            let _ = self.shutdown(Shutdown::Both);
+            std::mem::forget((self.reading.take(), self.writing.take()));
+        }
     }
 }
 
