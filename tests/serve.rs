@@ -308,3 +308,131 @@ fn command(program: &str, arguments: &[&str]) -> Command {
     command.args(arguments);
     command
 }
+
+/// A server with a configuration of its own: a root directory, free ports, and these lines.
+fn configured(scratch: &Scratch, more: &str) -> Served {
+    let root = scratch.path().join("root");
+    fs::create_dir_all(&root).unwrap();
+    let file = scratch.path().join("ringboot.toml");
+    fs::write(&file, format!("root = \"root\"\nstate = \"state\"\n{more}")).unwrap();
+    let mut command = ringboot(&["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"]);
+    command.arg(&file);
+    Served::of(command)
+}
+
+/// A whole small file by TFTP; Err = the code of the ERROR.
+fn fetch(served: &Served, name: &str) -> Result<String, u8> {
+    let client = client_for(served.tftp[0]);
+    let request = [b"\0\x01", name.as_bytes(), b"\0octet\0blksize\x001400\0"].concat();
+    let (first, tid) = ask(&client, served.tftp[0], &request);
+    if first[1] == 5 {
+        return Err(first[3]);
+    }
+    let mut text = Vec::new();
+    for block in 0..=u16::MAX {
+        let (data, _) = ask(&client, tid, &[&[0, 4][..], &block.to_be_bytes()].concat());
+        text.extend_from_slice(&data[4..]);
+        if data.len() < 1404 {
+            client.send_to(&[&[0, 4][..], &(block + 1).to_be_bytes()].concat(), tid).unwrap();
+            break;
+        }
+    }
+    Ok(String::from_utf8(text).unwrap())
+}
+
+const MENU: &str = "[menu]\ntitle = \"Rack\"\ndefault = \"install\"\n[[menu.entry]]\nlabel = \"install\"\n\
+                    title = \"Install\"\nkernel = \"linux\"\ninitrd = \"initrd.gz\"\narguments = \"inst.ks=http://192.0.2.1/ks.cfg\"\n";
+
+#[test]
+fn b1_menus_are_rendered_under_the_names_that_loaders_search_and_boot_the_disk_by_default() {
+    let scratch = Scratch::new("serve-menus");
+    let served = configured(&scratch, MENU);
+    for name in ["pxelinux.cfg/01-52-54-00-12-34-10", "pxelinux.cfg/default", "//sub\\pxelinux.cfg\\default"] {
+        let menu = fetch(&served, name).unwrap();
+        assert!(menu.contains("DEFAULT local") && menu.contains("LABEL install"), "{menu}");
+    }
+    for name in ["grub.cfg-01-52-54-00-12-34-10", "/debian-installer/amd64/grub/grub.cfg"] {
+        let menu = fetch(&served, name).unwrap();
+        assert!(menu.contains("set default=0") && menu.contains("--id install"), "{menu}");
+    }
+    assert!(fetch(&served, "boot.ipxe").unwrap().starts_with("#!ipxe\n"));
+    for missing in
+        ["pxelinux.cfg/33221100-5544-7766-8899-aabbccddee00", "pxelinux.cfg/C0A8041A", "pxelinux.cfg/C", "x.cfg"]
+    {
+        assert_eq!(fetch(&served, missing), Err(1), "{missing}");
+    }
+    served.stop();
+}
+
+#[test]
+fn a_file_of_that_name_wins_over_the_rendered_menu_and_a_general_one_governs_its_directory() {
+    let scratch = Scratch::new("serve-static-menus");
+    let old = scratch.path().join("root/old/pxelinux.cfg");
+    fs::create_dir_all(&old).unwrap();
+    fs::write(old.join("default"), "DEFAULT old\n").unwrap();
+    fs::create_dir_all(scratch.path().join("root/pxelinux.cfg")).unwrap();
+    fs::write(scratch.path().join("root/pxelinux.cfg/01-52-54-00-12-34-10"), "DEFAULT mine\n").unwrap();
+    let served = configured(&scratch, MENU);
+    assert_eq!(fetch(&served, "pxelinux.cfg/01-52-54-00-12-34-10").unwrap(), "DEFAULT mine\n");
+    assert!(fetch(&served, "pxelinux.cfg/01-52-54-00-12-34-11").unwrap().contains("rendered by ringboot"));
+    assert_eq!(fetch(&served, "old/pxelinux.cfg/default").unwrap(), "DEFAULT old\n");
+    assert_eq!(fetch(&served, "old/pxelinux.cfg/01-52-54-00-12-34-11"), Err(1), "so that PXELINUX comes to `default`");
+    fs::remove_file(old.join("default")).unwrap();
+    assert!(
+        fetch(&served, "old/pxelinux.cfg/default").unwrap().contains("rendered by ringboot"),
+        "seen by the next request"
+    );
+    served.stop();
+}
+
+#[test]
+fn a_template_is_served_as_what_it_renders_to_and_never_as_it_is() {
+    let scratch = Scratch::new("serve-templates");
+    fs::create_dir_all(scratch.path().join("root")).unwrap();
+    fs::write(scratch.path().join("root/anybody.cfg.j2"), "server {{ server }}\n").unwrap();
+    fs::write(scratch.path().join("root/machine.cfg.j2"), "first line\nmac {{ mac }}\n").unwrap();
+    fs::write(scratch.path().join("root/wrong.cfg.j2"), "{{ nonsense }}\n").unwrap();
+    let served = configured(&scratch, "");
+    assert_eq!(fetch(&served, "anybody.cfg").unwrap(), "server 127.0.0.1\n");
+    assert_eq!(fetch(&served, "anybody.cfg.j2"), Err(1));
+    assert_eq!(fetch(&served, "machine.cfg"), Err(0));
+    assert_eq!(fetch(&served, "wrong.cfg"), Err(0));
+    let log = served.stop();
+    for words in ["machine.cfg.j2:2:", "127.0.0.1 holds no lease", "wrong.cfg.j2:1:"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+}
+
+#[test]
+fn the_start_log_warns_of_a_subnet_whose_machines_install_by_themselves() {
+    let scratch = Scratch::new("serve-warning");
+    let port = client_for(([127, 0, 0, 1], 0).into()).local_addr().unwrap().port();
+    let subnet = |install: bool| {
+        format!(
+            "[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n[[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\n\
+             relay = true\nmode = \"server\"\npools = [\"127.77.1.1-127.77.1.9\"]\ninstall-by-default = {install}\n{MENU}"
+        )
+    };
+    let log = configured(&scratch, &subnet(true)).stop();
+    assert!(log.contains("WARN") && log.contains("127.77.0.0/16 INSTALLS BY ITSELF"), "{log}");
+    let log = configured(&scratch, &subnet(false)).stop();
+    assert!(!log.contains("INSTALLS BY ITSELF") && log.contains("DHCP on 127.77.0.0/16"), "{log}");
+}
+
+#[test]
+fn systemd_is_told_when_every_socket_answers_and_when_it_ends() {
+    let scratch = Scratch::new("serve-notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(scratch.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut command = ringboot(&["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--root"]);
+    command.arg(scratch.path()).env("NOTIFY_SOCKET", scratch.path().join("notify"));
+    let served = Served::of(command);
+    let hear = || {
+        let mut bytes = [0; 200];
+        let len = socket.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    };
+    assert!(hear().contains("READY=1"));
+    served.stop();
+    assert!(hear().contains("STOPPING=1"));
+}

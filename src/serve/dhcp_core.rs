@@ -244,7 +244,7 @@ impl Running {
 
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
         let mut received = Vec::new();
-        let draining = self.drain.is_ordered();
+        let drain = &self.drain;
         let turned = self.driver.turn(wait, |completion| {
             let Completion::Datagram(datagram) = completion else { return };
             let (SocketAddr::V4(source), IpAddr::V4(destination), IpAddr::V4(local)) =
@@ -252,7 +252,7 @@ impl Running {
             else {
                 return;
             };
-            if !datagram.truncated && !draining {
+            if !datagram.truncated && !drain.is_ordered() {
                 let way = Way { socket: datagram.socket, interface: datagram.interface };
                 received.push(Received { bytes: datagram.bytes.to_vec(), source, destination, local, way });
             }

@@ -241,8 +241,8 @@ impl Running {
     /// One batch: collect what has arrived, advance every transfer, queue all sends; the next turn submits them.
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
         let started = self.started;
-        let draining = self.drain.is_ordered();
-        let (table, roles, failed, last_busy) = (&mut self.table, &self.roles, &mut self.failed, &mut self.last_busy);
+        let (drain, table, roles, failed, last_busy) =
+            (&self.drain, &mut self.table, &self.roles, &mut self.failed, &mut self.last_busy);
         let mut segments = self.segments;
         let turned = self.driver.turn(wait, |completion| {
             let now = Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX);
@@ -251,7 +251,7 @@ impl Running {
                     *last_busy = now;
                     let local = Local { address: datagram.local, interface: datagram.interface };
                     match roles.get(usize::from(datagram.socket.0)) {
-                        Some(SocketRole::Listening) if !draining => {
+                        Some(SocketRole::Listening) if !drain.is_ordered() => {
                             let broadcast = datagram.destination != datagram.local;
                             table.handle_listen(now, datagram.from, local, broadcast, datagram.bytes);
                         }
