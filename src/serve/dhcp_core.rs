@@ -1,6 +1,6 @@
 //! The DHCP thread: drives the pure `decide` with a ring, and lets no ACK leave before its lease is durable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -25,6 +25,8 @@ use crate::snapshot::Snapshot;
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.
 const COMMITS_PENDING_MAX: usize = 16_384;
+/// Datagrams that may wait while replies find no send slot; those beyond are dropped, and their clients ask again.
+const RECEIVED_MAX: usize = 16_384;
 /// How often expired leases and offers are looked through while nothing arrives.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long the last commits may take when told to stop.
@@ -155,6 +157,7 @@ struct Running {
     bindings: Arc<Bindings>,
     leases: Leases,
     writer: Box<dyn LeaseWriter>,
+    received: VecDeque<Received>,
     pending: HashMap<u64, Pending>,
     next_ticket: u64,
     /// Every address of this host (D-20).
@@ -209,6 +212,7 @@ impl Running {
             bindings: plan.bindings,
             leases: plan.leases,
             writer: (plan.start_writer)(reporter)?,
+            received: VecDeque::new(),
             pending: HashMap::new(),
             next_ticket: 1,
             ours: Vec::new(),
@@ -243,8 +247,30 @@ impl Running {
     }
 
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
-        let mut received = Vec::new();
-        let draining = self.drain.is_ordered();
+        self.collect(wait)?;
+        while let Some(committed) = self.mailbox.take() {
+            for ticket in committed.tickets {
+                self.make_room()?;
+                self.finish(ticket, committed.durable);
+            }
+        }
+        while let Some(datagram) = self.received.pop_front() {
+            self.make_room()?;
+            self.handle(&datagram);
+        }
+        Ok(())
+    }
+
+    /// A batch of commits or of datagrams may hold more replies than there are send slots: those queued so far leave first.
+    fn make_room(&mut self) -> Result<(), String> {
+        while !self.driver.has_room() {
+            self.collect(Wait::AtMost(SWEEP))?;
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, wait: Wait) -> Result<(), String> {
+        let (draining, received) = (self.drain.is_ordered(), &mut self.received);
         let turned = self.driver.turn(wait, |completion| {
             let Completion::Datagram(datagram) = completion else { return };
             let (SocketAddr::V4(source), IpAddr::V4(destination), IpAddr::V4(local)) =
@@ -252,19 +278,12 @@ impl Running {
             else {
                 return;
             };
-            if !datagram.truncated && !draining {
+            if !datagram.truncated && !draining && received.len() < RECEIVED_MAX {
                 let way = Way { socket: datagram.socket, interface: datagram.interface };
-                received.push(Received { bytes: datagram.bytes.to_vec(), source, destination, local, way });
+                received.push_back(Received { bytes: datagram.bytes.to_vec(), source, destination, local, way });
             }
         });
-        turned.map_err(|error| format!("the ring of the DHCP core failed: {error}"))?;
-        while let Some(committed) = self.mailbox.take() {
-            for ticket in committed.tickets {
-                self.finish(ticket, committed.durable);
-            }
-        }
-        received.iter().for_each(|datagram| self.handle(datagram));
-        Ok(())
+        turned.map_err(|error| format!("the ring of the DHCP core failed: {error}"))
     }
 
     fn handle(&mut self, datagram: &Received) {
@@ -555,6 +574,34 @@ mod tests {
         assert_eq!(world.hear(PATIENCE), Some((5, address)));
         assert_eq!(world.bindings.read(address).unwrap().machine.mac, Mac(MAC), "written before the ACK left");
         assert_eq!(world.hear(SILENCE), None, "one ACK for three REQUESTs");
+    }
+
+    /// A storm's commits share a sync, so their ACKs are due in one turn: more than the core has send slots.
+    #[test]
+    fn every_ack_of_a_large_commit_leaves() {
+        const RELAYS: usize = 10;
+        // As many replies as fit a relay's default receive buffer.
+        const REQUESTS: usize = 80;
+        let world = World::new();
+        let relays: Vec<UdpSocket> = (0..RELAYS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        world.say(1, None);
+        let (_, address) = world.hear(PATIENCE).unwrap();
+        let mut tickets = Vec::new();
+        for (number, relay) in relays.iter().enumerate() {
+            for xid in 0..REQUESTS {
+                let mut request = message(3, Some(address));
+                request[4..8].copy_from_slice(&u32::try_from(number * REQUESTS + xid).unwrap().to_be_bytes());
+                relay.send_to(&request, world.server).unwrap();
+                tickets.push(world.batches.recv_timeout(PATIENCE).unwrap().0);
+            }
+        }
+        world.report(&tickets, true);
+        for (number, relay) in relays.iter().enumerate() {
+            relay.set_read_timeout(Some(PATIENCE)).unwrap();
+            for xid in 0..REQUESTS {
+                assert!(relay.recv(&mut [0; 1500]).is_ok(), "no ACK for request {xid} of relay {number}");
+            }
+        }
     }
 
     #[test]
