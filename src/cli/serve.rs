@@ -14,6 +14,7 @@ use crate::boot::menu;
 use crate::config::{Config, TftpOptions};
 use crate::control::templates;
 use crate::dhcp::subnet::{Mode, Network};
+use crate::engine::open_files::raise_open_files;
 use crate::images::{CleanPath, Images, Workers, clean};
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
@@ -59,6 +60,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     start_log(config.log.level);
+    // A mapping and a connection hold one each: the usual 1,024 are fewer than either may be.
+    if let Err(error) = raise_open_files() {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
     match plan(config, arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
