@@ -162,6 +162,7 @@ struct Running {
     next_ticket: u64,
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
+    said_no_address: bool,
     seed: u64,
     events: Events,
     drain: Drain,
@@ -216,6 +217,7 @@ impl Running {
             pending: HashMap::new(),
             next_ticket: 1,
             ours: Vec::new(),
+            said_no_address: false,
             seed: u64::from(std::process::id()),
             events,
             drain,
@@ -270,7 +272,7 @@ impl Running {
     }
 
     fn collect(&mut self, wait: Wait) -> Result<(), String> {
-        let (draining, received) = (self.drain.is_ordered(), &mut self.received);
+        let (drain, received) = (&self.drain, &mut self.received);
         let turned = self.driver.turn(wait, |completion| {
             let Completion::Datagram(datagram) = completion else { return };
             let (SocketAddr::V4(source), IpAddr::V4(destination), IpAddr::V4(local)) =
@@ -278,7 +280,7 @@ impl Running {
             else {
                 return;
             };
-            if !datagram.truncated && !draining && received.len() < RECEIVED_MAX {
+            if !datagram.truncated && !drain.is_ordered() && received.len() < RECEIVED_MAX {
                 let way = Way { socket: datagram.socket, interface: datagram.interface };
                 received.push_back(Received { bytes: datagram.bytes.to_vec(), source, destination, local, way });
             }
@@ -287,6 +289,9 @@ impl Running {
     }
 
     fn handle(&mut self, datagram: &Received) {
+        if datagram.local.is_unspecified() {
+            return self.say_no_address(datagram.way);
+        }
         if !self.ours.contains(&datagram.local) {
             self.learn_own_addresses();
         }
@@ -313,6 +318,17 @@ impl Running {
         } else {
             self.commit(pending);
         }
+    }
+
+    /// An answer would name 0.0.0.0 as its server. Said once: every client on that segment asks again and again.
+    fn say_no_address(&mut self, way: Way) {
+        if std::mem::replace(&mut self.said_no_address, true) {
+            return;
+        }
+        let name =
+            self.sockets.get(usize::from(way.socket.0)).and_then(Option::as_deref).unwrap_or("a listening address");
+        let text = format!("{name} has no IPv4 address: what comes in there is not answered until it has one");
+        self.events.push(Event { mac: None, address: None, stage: Stage::Dhcp, weight: Weight::Warning, text });
     }
 
     fn commit(&mut self, pending: Pending) {
@@ -458,45 +474,49 @@ mod tests {
         thread: Option<JoinHandle<Result<(), String>>>,
     }
 
+    fn plan(start_writer: StartWriter) -> DhcpPlan {
+        let first = Ipv4Addr::new(127, 77, 1, 1);
+        let subnet = Subnet {
+            network: Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
+            interface: None,
+            relay: true,
+            mode: Mode::Server,
+            pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
+            reservations: Vec::new(),
+            routers: Vec::new(),
+            domain_name: None,
+            domain_name_servers: Vec::new(),
+            ntp_servers: Vec::new(),
+            default_lease_time_s: 600,
+            max_lease_time_s: 7200,
+            authoritative: false,
+            next_server: None,
+            install_by_default: false,
+            pxelinux_config: None,
+            pxelinux_prefix: None,
+        };
+        let snapshot = Arc::new(Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() });
+        DhcpPlan {
+            interfaces: Vec::new(),
+            address: Some(Ipv4Addr::LOCALHOST),
+            port: 0,
+            leases: Leases::new(&snapshot.subnets),
+            bindings: Arc::new(Bindings::new(&snapshot.subnets)),
+            snapshot,
+            start_writer,
+        }
+    }
+
     impl World {
         fn new() -> Self {
-            let first = Ipv4Addr::new(127, 77, 1, 1);
-            let subnet = Subnet {
-                network: Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
-                interface: None,
-                relay: true,
-                mode: Mode::Server,
-                pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
-                reservations: Vec::new(),
-                routers: Vec::new(),
-                domain_name: None,
-                domain_name_servers: Vec::new(),
-                ntp_servers: Vec::new(),
-                default_lease_time_s: 600,
-                max_lease_time_s: 7200,
-                authoritative: false,
-                next_server: None,
-                install_by_default: false,
-                pxelinux_config: None,
-                pxelinux_prefix: None,
-            };
-            let snapshot = Arc::new(Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() });
-            let bindings = Arc::new(Bindings::new(&snapshot.subnets));
             let (sender, batches) = channel();
             let reporter = Arc::new(Mutex::new(None));
             let reporter_of_writer = Arc::clone(&reporter);
-            let plan = DhcpPlan {
-                interfaces: Vec::new(),
-                address: Some(Ipv4Addr::LOCALHOST),
-                port: 0,
-                leases: Leases::new(&snapshot.subnets),
-                snapshot,
-                bindings: Arc::clone(&bindings),
-                start_writer: Box::new(move |report| {
-                    *reporter_of_writer.lock().unwrap() = Some(report);
-                    Ok(Box::new(Held { batches: sender }))
-                }),
-            };
+            let plan = plan(Box::new(move |report| {
+                *reporter_of_writer.lock().unwrap() = Some(report);
+                Ok(Box::new(Held { batches: sender }))
+            }));
+            let bindings = Arc::clone(&plan.bindings);
             let sockets = bind(&plan).unwrap();
             let server = sockets.sockets[0].0;
             let drain = Drain::default();
@@ -602,6 +622,29 @@ mod tests {
                 assert!(relay.recv(&mut [0; 1500]).is_ok(), "no ACK for request {xid} of relay {number}");
             }
         }
+    }
+
+    #[test]
+    fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
+        let plan = plan(Box::new(|_| Ok(Box::new(Held { batches: channel().0 }))));
+        let sockets = bind(&plan).unwrap();
+        let (events, said) = events::queue();
+        let (core, _) = Core::new(plan, sockets, &events, &Drain::default()).unwrap();
+        let mut running = Running::new(core).unwrap();
+        let arrived_at = |local| Received {
+            bytes: message(1, None),
+            source: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6767),
+            destination: Ipv4Addr::BROADCAST,
+            local,
+            way: Way { socket: SocketId(0), interface: 0 },
+        };
+        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED));
+        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED));
+        assert_eq!(running.driver.in_flight(), 0);
+        let words: Vec<String> = said.try_iter().map(|event| event.text).collect();
+        assert!(words.len() == 1 && words[0].contains("has no IPv4 address"), "{words:?}");
+        running.handle(&arrived_at(Ipv4Addr::LOCALHOST));
+        assert_eq!(running.driver.in_flight(), 1);
     }
 
     #[test]

@@ -250,7 +250,8 @@ impl Running {
     /// One batch: collect what has arrived, advance every transfer, queue all sends; the next turn submits them.
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
         let started = self.started;
-        let draining = self.drain.is_ordered();
+        // Looked at when a datagram is there: the order may come while the turn sleeps.
+        let drain = &self.drain;
         let (table, roles, failed, last_busy) = (&mut self.table, &self.roles, &mut self.failed, &mut self.last_busy);
         let mut segments = self.segments;
         let turned = self.driver.turn(wait, |completion| {
@@ -260,7 +261,7 @@ impl Running {
                     *last_busy = now;
                     let local = Local { address: datagram.local, interface: datagram.interface };
                     match roles.get(usize::from(datagram.socket.0)) {
-                        Some(SocketRole::Listening) if !draining => {
+                        Some(SocketRole::Listening) if !drain.is_ordered() => {
                             let broadcast = datagram.destination != datagram.local;
                             table.handle_listen(now, datagram.from, local, broadcast, datagram.bytes);
                         }
