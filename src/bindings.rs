@@ -38,12 +38,11 @@ impl Bindings {
                 continue;
             }
             let first = match ranges.last() {
-                Some(&(start, count, _)) if first < start.saturating_add(count) => start + count,
-                _ => first,
+                Some(&(start, count, _)) if first - start < count => start.checked_add(count),
+                _ => Some(first),
             };
-            if first > last {
-                continue;
-            }
+            // Past the last address of all: the range lies within the one before.
+            let Some(first) = first.filter(|first| *first <= last) else { continue };
             let count = last - first + 1;
             ranges.push((first, count, slots));
             slots += count as usize;

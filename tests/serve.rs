@@ -98,6 +98,21 @@ fn a_root_is_served_over_both_protocols_and_both_families() {
     assert!(log.contains("no DHCP is answered"), "{log}");
 }
 
+/// A mapping and a connection hold a descriptor each: 1,024, the usual soft limit, are fewer than one server may need.
+#[test]
+fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
+    let scratch = Scratch::new("serve-files");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 256; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_ringboot"), "serve", "--root"]);
+    command.arg(scratch.path()).args(["--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    let served = Served::of(command);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", served.process.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+    served.stop();
+}
+
 #[test]
 fn t46_successive_transfers_of_one_endpoint_come_from_different_ports() {
     let scratch = Scratch::new("serve-tids");

@@ -60,6 +60,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     start_log(config.log.level);
+    // A mapping and a connection hold one each: the usual 1,024 are fewer than either may be.
+    if let Err(error) = raise_open_files() {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
     match plan(config, arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -113,9 +117,6 @@ fn start_log(level: tracing::Level) {
 }
 
 fn plan(config: Config, arguments: &Arguments) -> anyhow::Result<Plan> {
-    if let Err(error) = raise_open_files() {
-        tracing::warn!("the limit of open files stays as it is: {error}");
-    }
     let workers = Workers::start().context("starting worker threads")?;
     let images = Images::open(&config.root, workers).with_context(|| {
         format!("opening the root {}: name an existing directory with `root` or --root", config.root.display())

@@ -101,7 +101,6 @@ pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
     if v6 {
         socket.set_only_v6(true)?;
     }
-    socket.set_reuse_address(binding.interface.is_some())?;
     socket.set_reuse_port(binding.shared)?;
     if let Some(interface) = binding.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
@@ -206,4 +205,23 @@ fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Resul
         )
     };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_port_of_an_interface_has_one_owner() {
+        let on_loopback = |port| Binding {
+            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            interface: Some("lo"),
+            shared: false,
+        };
+        let first = udp(&on_loopback(0)).unwrap();
+        let port = local_address(&first).unwrap().port();
+        let second = udp(&on_loopback(port)).unwrap_err();
+        assert_eq!(second.raw_os_error(), Some(libc::EADDRINUSE), "two DHCP servers would both answer");
+    }
 }

@@ -86,6 +86,9 @@ pub struct Driver {
     /// Template of every receive: how much room for the sender's name and control messages.
     receive: Box<libc::msghdr>,
     bell: Option<(i32, Box<u64>)>,
+    bell_armed: bool,
+    /// Being dropped: nothing is armed again.
+    closing: bool,
     /// Completions copied out of the ring, so that it is free while they are handled.
     completed: Vec<(u64, i32, u32)>,
 }
@@ -121,7 +124,17 @@ impl Driver {
         receive.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
         receive.msg_controllen = CONTROL_BYTES;
         let slots = Slots::new();
-        Ok(Self { ring, sockets: Vec::new(), slots, buffers, receive, bell: None, completed: Vec::new() })
+        Ok(Self {
+            ring,
+            sockets: Vec::new(),
+            slots,
+            buffers,
+            receive,
+            bell: None,
+            bell_armed: false,
+            closing: false,
+            completed: Vec::new(),
+        })
     }
 
     /// Takes a bound socket over. `receives` = datagrams are wanted from it.
@@ -237,6 +250,7 @@ impl Driver {
             }
             BELL => {
                 on(Completion::Woken);
+                self.bell_armed = false;
                 self.arm_bell();
             }
             _ => {}
@@ -268,7 +282,7 @@ impl Driver {
     fn arm_receives(&mut self) {
         for index in 0..self.sockets.len() {
             let socket = &self.sockets[index];
-            if !socket.receives || socket.armed {
+            if !socket.receives || socket.armed || self.closing {
                 continue;
             }
             let entry = opcode::RecvMsgMulti::new(Fd(socket.fd.as_raw_fd()), &raw const *self.receive, GROUP)
@@ -283,10 +297,15 @@ impl Driver {
     }
 
     fn arm_bell(&mut self) {
-        let Some((fd, buffer)) = &mut self.bell else { return };
+        let Some((fd, buffer)) = self.bell.as_mut().filter(|_| !self.closing) else { return };
         let entry = opcode::Read::new(Fd(*fd), (&raw mut **buffer).cast(), 8).build().user_data(BELL);
         // SAFETY: the eight bytes are boxed and live as long as the driver, whose ring is dropped before them.
-        let _ = unsafe { self.push(&entry) };
+        self.bell_armed = unsafe { self.push(&entry) }.is_ok();
+    }
+
+    /// Whether the kernel may still read or write memory of ours.
+    fn is_lent(&self) -> bool {
+        self.in_flight() > 0 || self.bell_armed || self.sockets.iter().any(|socket| socket.armed)
     }
 
     fn queue_send(&mut self, socket: SocketId, slot: u16, message: *const libc::msghdr) -> Result<(), Full> {
@@ -320,14 +339,17 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// Waits for sends in flight and cancels the receives, so that the kernel holds no memory of ours when it is freed.
+    /// Submits what is queued, cancels what does not end by itself, and waits until the kernel holds no memory of ours: the end
+    /// of a ring takes place behind the back of its owner, who may have freed everything by then.
     fn drop(&mut self) {
         const PATIENCE: Duration = Duration::from_millis(200);
-        let timeout = Timespec::from(PATIENCE);
-        // ENOENT: nothing was in flight. Any other failure leaves the receives to the end of the ring itself.
-        let _ = self.ring.submitter().register_sync_cancel(Some(timeout), CancelBuilder::any());
-        for _ in 0..10 {
-            if self.in_flight() == 0 || self.turn(Wait::AtMost(PATIENCE), |_| {}).is_err() {
+        const TURNS_MAX: u32 = 10;
+        self.closing = true;
+        let _ = self.turn(Wait::No, |_| {});
+        // ENOENT: nothing was in flight.
+        let _ = self.ring.submitter().register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
+        for _ in 0..TURNS_MAX {
+            if !self.is_lent() || self.turn(Wait::AtMost(PATIENCE), |_| {}).is_err() {
                 break;
             }
         }
@@ -472,6 +494,22 @@ mod tests {
             sender.join().unwrap();
             assert_eq!(mailbox.take(), Some(n));
         }
+    }
+
+    #[test]
+    fn what_was_queued_leaves_before_the_end_and_the_end_waits_for_nobody() {
+        let (mut driver, socket, _) = driver_on_loopback("127.0.0.1:0");
+        let (_, mailbox) = Mailbox::<()>::new().unwrap();
+        driver.listen_to(&mailbox);
+        driver.turn(Wait::No, |_| {}).unwrap();
+        assert!(driver.is_lent());
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        driver.send(socket, Target::Ip(client.local_addr().unwrap()), None, b"last", 1).unwrap();
+        let started = Instant::now();
+        drop(driver);
+        assert!(started.elapsed() < Duration::from_millis(200), "nothing had to be given up");
+        assert_eq!(client.recv(&mut [0; 10]).unwrap(), 4);
     }
 
     #[test]

@@ -425,6 +425,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_cut_short_before_it_is_mapped_keeps_the_length_that_was_promised() {
+        let tree = Tree::new();
+        fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
+        let images = tree.catalog.images();
+        let found = images.resolve(&clean(b"image").unwrap(), false).unwrap();
+        let (file, identity) = images.open_regular(found).unwrap();
+        File::options().write(true).open(tree.path("image")).unwrap().set_len(100).unwrap();
+        let content = Content::map(file, identity).unwrap();
+        assert_eq!((content.len(), content.address().1), (200_000, 200_000));
+        assert!(!content.is_unchanged());
+    }
+
+    #[test]
     fn t59_links_are_followed_inside_the_root_only_and_nothing_but_files_is_opened() {
         let mut tree = Tree::new();
         fs::write(tree.path("real"), b"inside").unwrap();
@@ -486,6 +499,8 @@ mod tests {
         assert_eq!(content.missing(&(0..PIECE_BYTES)), None, "the first piece comes with the mapping");
         let second = content.missing(&(0..PIECE_BYTES + 1)).unwrap();
         assert_eq!(content.next_missing(&(0..PIECE_BYTES)), Some(second));
+        assert_eq!(content.claim_next_missing(&(0..PIECE_BYTES)), Some(second));
+        assert_eq!(content.claim_next_missing(&(0..PIECE_BYTES)), None, "once is enough");
         content.populate(second);
         assert_eq!(content.missing(&(0..2 * PIECE_BYTES)), None);
         let last = content.missing(&(0..content.len())).unwrap();

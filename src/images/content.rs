@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use memmap2::{Advice, Mmap};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 use super::limits::{PIECE_BYTES, WHOLE_BYTES_MAX};
 use super::path::Refusal;
@@ -48,9 +48,15 @@ enum Kind {
 struct Mapped {
     map: Mmap,
     file: File,
-    /// One bit per piece of [`PIECE_BYTES`]: made resident by a worker.
-    resident: Box<[AtomicU64]>,
+    /// Made resident by a worker.
+    resident: Pieces,
+    /// Asked of a worker ahead of need.
+    asked_ahead: Pieces,
 }
+
+/// One bit per piece of [`PIECE_BYTES`].
+#[derive(Debug)]
+struct Pieces(Box<[AtomicU64]>);
 
 /// Which bytes of which file: what must be the same for two lookups to share a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,13 +118,14 @@ impl Content {
     }
 
     pub(super) fn map(file: File, identity: Identity) -> std::io::Result<Self> {
-        // SAFETY: the mapping is read-only and shared, and no code in this process reads its bytes: `slice_for_kernel`
-        // hands out an address that only system calls read, for which a file cut short is EFAULT and not SIGBUS.
-        let map = unsafe { Mmap::map(&file)? };
-        let pieces = usize::try_from(identity.len.div_ceil(PIECE_BYTES)).unwrap_or(usize::MAX);
-        let resident = (0..pieces.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let len = usize::try_from(identity.len).map_err(|_| std::io::ErrorKind::FileTooLarge)?;
+        // SAFETY: the mapping is read-only and shared, and no code in this process reads its bytes: `address` is for system
+        // calls alone, for which a file cut short is EFAULT and not SIGBUS. That holds for a length beyond the file's end
+        // too: it is the identity's, since the file may have been cut short after it was looked at.
+        let map = unsafe { MmapOptions::new().len(len).map(&file)? };
+        let (resident, asked_ahead) = (Pieces::none_of(identity.len), Pieces::none_of(identity.len));
         let meta = ContentMeta { len: identity.len, etag: identity.etag(), mtime: identity.mtime() };
-        let kind = Kind::Mapped(Mapped { map, file, resident });
+        let kind = Kind::Mapped(Mapped { map, file, resident, asked_ahead });
         Ok(Self(Arc::new(Body { meta, kind, identity: Some(identity), used: AtomicU64::new(0) })))
     }
 
@@ -192,7 +199,7 @@ impl Content {
             return None;
         }
         let last = (range.end.min(self.len()).max(1) - 1) / PIECE_BYTES;
-        (range.start / PIECE_BYTES..=last).map(Piece).find(|piece| !mapped.is_resident(*piece))
+        (range.start / PIECE_BYTES..=last).map(Piece).find(|piece| !mapped.resident.has(*piece))
     }
 
     /// The piece after this range's last, where it exists and is not resident: worth asking for ahead of need.
@@ -202,20 +209,24 @@ impl Content {
         if start < self.len() { self.missing(&(start..start + 1)) } else { None }
     }
 
+    /// As [`Self::next_missing`], and each piece once: who looks ahead at every packet would fill the workers' queue.
+    pub fn claim_next_missing(&self, range: &Range<u64>) -> Option<Piece> {
+        let Kind::Mapped(mapped) = &self.0.kind else { return None };
+        self.next_missing(range).filter(|piece| mapped.asked_ahead.add(*piece))
+    }
+
     /// Reads a piece into the page cache and maps it. Waits for the disk: workers only.
     pub fn populate(&self, piece: Piece) {
         let Kind::Mapped(mapped) = &self.0.kind else { return };
         let Ok(start) = usize::try_from(piece.0 * PIECE_BYTES) else { return };
         let piece_bytes = usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX);
         let len = mapped.map.len().saturating_sub(start).min(piece_bytes);
-        if len == 0 {
+        if len == 0 || mapped.resident.has(piece) {
             return;
         }
         // A failure (the file was cut short, memory is short) is left for the send to report: it gets EFAULT or waits.
         let _ = mapped.map.advise_range(Advice::PopulateRead, start, len);
-        if let Some(word) = usize::try_from(piece.0 / 64).ok().and_then(|word| mapped.resident.get(word)) {
-            word.fetch_or(1 << (piece.0 % 64), Ordering::Release);
-        }
+        mapped.resident.add(piece);
     }
 
     /// Whether the file still has the bytes that it had when it was mapped. Asked before the last bytes of a transfer leave,
@@ -236,11 +247,29 @@ impl Mapped {
         // SAFETY: fstat returned 0, so it filled the whole struct.
         (answer == 0).then(|| unsafe { stat.assume_init() })
     }
+}
 
-    fn is_resident(&self, piece: Piece) -> bool {
-        usize::try_from(piece.0 / 64)
-            .ok()
-            .and_then(|word| self.resident.get(word))
-            .is_none_or(|word| word.load(Ordering::Acquire) & (1 << (piece.0 % 64)) != 0)
+impl Pieces {
+    fn none_of(len: u64) -> Self {
+        let pieces = usize::try_from(len.div_ceil(PIECE_BYTES)).unwrap_or(usize::MAX);
+        Self((0..pieces.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
     }
+
+    /// A piece beyond the end is always there.
+    fn has(&self, piece: Piece) -> bool {
+        self.word(piece).is_none_or(|word| word.load(Ordering::Acquire) & bit(piece) != 0)
+    }
+
+    /// True where the piece was not there before.
+    fn add(&self, piece: Piece) -> bool {
+        self.word(piece).is_some_and(|word| word.fetch_or(bit(piece), Ordering::AcqRel) & bit(piece) == 0)
+    }
+
+    fn word(&self, piece: Piece) -> Option<&AtomicU64> {
+        usize::try_from(piece.0 / 64).ok().and_then(|word| self.0.get(word))
+    }
+}
+
+fn bit(piece: Piece) -> u64 {
+    1 << (piece.0 % 64)
 }

@@ -1,6 +1,7 @@
 //! A few threads that may wait for a disk, so that no core ever does.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,8 +47,26 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
-            Ok(job) => job(),
+            // Its panic has been printed; the thread is for the next job as well.
+            Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_job_that_panics_takes_no_worker_with_it() {
+        let workers = Workers::start().unwrap();
+        for _ in 0..2 * WORKERS {
+            workers.run(|| panic!("a job of this test")).unwrap();
+        }
+        let (done, is_done) = std::sync::mpsc::channel();
+        workers.run(move || done.send(()).unwrap()).unwrap();
+        assert_eq!(is_done.recv_timeout(std::time::Duration::from_secs(10)), Ok(()));
     }
 }

@@ -1,6 +1,6 @@
 //! The DHCP thread: drives the pure `decide` with a ring, and lets no ACK leave before its lease is durable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -25,6 +25,8 @@ use crate::snapshot::Snapshot;
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.
 const COMMITS_PENDING_MAX: usize = 16_384;
+/// Datagrams that may wait while replies find no send slot; those beyond are dropped, and their clients ask again.
+const RECEIVED_MAX: usize = 16_384;
 /// How often expired leases and offers are looked through while nothing arrives.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long the last commits may take when told to stop.
@@ -155,10 +157,12 @@ struct Running {
     bindings: Arc<Bindings>,
     leases: Leases,
     writer: Box<dyn LeaseWriter>,
+    received: VecDeque<Received>,
     pending: HashMap<u64, Pending>,
     next_ticket: u64,
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
+    said_no_address: bool,
     seed: u64,
     events: Events,
     drain: Drain,
@@ -209,9 +213,11 @@ impl Running {
             bindings: plan.bindings,
             leases: plan.leases,
             writer: (plan.start_writer)(reporter)?,
+            received: VecDeque::new(),
             pending: HashMap::new(),
             next_ticket: 1,
             ours: Vec::new(),
+            said_no_address: false,
             seed: u64::from(std::process::id()),
             events,
             drain,
@@ -243,8 +249,30 @@ impl Running {
     }
 
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
-        let mut received = Vec::new();
-        let drain = &self.drain;
+        self.collect(wait)?;
+        while let Some(committed) = self.mailbox.take() {
+            for ticket in committed.tickets {
+                self.make_room()?;
+                self.finish(ticket, committed.durable);
+            }
+        }
+        while let Some(datagram) = self.received.pop_front() {
+            self.make_room()?;
+            self.handle(&datagram);
+        }
+        Ok(())
+    }
+
+    /// A batch of commits or of datagrams may hold more replies than there are send slots: those queued so far leave first.
+    fn make_room(&mut self) -> Result<(), String> {
+        while !self.driver.has_room() {
+            self.collect(Wait::AtMost(SWEEP))?;
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, wait: Wait) -> Result<(), String> {
+        let (drain, received) = (&self.drain, &mut self.received);
         let turned = self.driver.turn(wait, |completion| {
             let Completion::Datagram(datagram) = completion else { return };
             let (SocketAddr::V4(source), IpAddr::V4(destination), IpAddr::V4(local)) =
@@ -252,22 +280,18 @@ impl Running {
             else {
                 return;
             };
-            if !datagram.truncated && !drain.is_ordered() {
+            if !datagram.truncated && !drain.is_ordered() && received.len() < RECEIVED_MAX {
                 let way = Way { socket: datagram.socket, interface: datagram.interface };
-                received.push(Received { bytes: datagram.bytes.to_vec(), source, destination, local, way });
+                received.push_back(Received { bytes: datagram.bytes.to_vec(), source, destination, local, way });
             }
         });
-        turned.map_err(|error| format!("the ring of the DHCP core failed: {error}"))?;
-        while let Some(committed) = self.mailbox.take() {
-            for ticket in committed.tickets {
-                self.finish(ticket, committed.durable);
-            }
-        }
-        received.iter().for_each(|datagram| self.handle(datagram));
-        Ok(())
+        turned.map_err(|error| format!("the ring of the DHCP core failed: {error}"))
     }
 
     fn handle(&mut self, datagram: &Received) {
+        if datagram.local.is_unspecified() {
+            return self.say_no_address(datagram.way);
+        }
         if !self.ours.contains(&datagram.local) {
             self.learn_own_addresses();
         }
@@ -294,6 +318,17 @@ impl Running {
         } else {
             self.commit(pending);
         }
+    }
+
+    /// An answer would name 0.0.0.0 as its server. Said once: every client on that segment asks again and again.
+    fn say_no_address(&mut self, way: Way) {
+        if std::mem::replace(&mut self.said_no_address, true) {
+            return;
+        }
+        let name =
+            self.sockets.get(usize::from(way.socket.0)).and_then(Option::as_deref).unwrap_or("a listening address");
+        let text = format!("{name} has no IPv4 address: what comes in there is not answered until it has one");
+        self.events.push(Event { mac: None, address: None, stage: Stage::Dhcp, weight: Weight::Warning, text });
     }
 
     fn commit(&mut self, pending: Pending) {
@@ -439,45 +474,49 @@ mod tests {
         thread: Option<JoinHandle<Result<(), String>>>,
     }
 
+    fn plan(start_writer: StartWriter) -> DhcpPlan {
+        let first = Ipv4Addr::new(127, 77, 1, 1);
+        let subnet = Subnet {
+            network: Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
+            interface: None,
+            relay: true,
+            mode: Mode::Server,
+            pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
+            reservations: Vec::new(),
+            routers: Vec::new(),
+            domain_name: None,
+            domain_name_servers: Vec::new(),
+            ntp_servers: Vec::new(),
+            default_lease_time_s: 600,
+            max_lease_time_s: 7200,
+            authoritative: false,
+            next_server: None,
+            install_by_default: false,
+            pxelinux_config: None,
+            pxelinux_prefix: None,
+        };
+        let snapshot = Arc::new(Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() });
+        DhcpPlan {
+            interfaces: Vec::new(),
+            address: Some(Ipv4Addr::LOCALHOST),
+            port: 0,
+            leases: Leases::new(&snapshot.subnets),
+            bindings: Arc::new(Bindings::new(&snapshot.subnets)),
+            snapshot,
+            start_writer,
+        }
+    }
+
     impl World {
         fn new() -> Self {
-            let first = Ipv4Addr::new(127, 77, 1, 1);
-            let subnet = Subnet {
-                network: Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
-                interface: None,
-                relay: true,
-                mode: Mode::Server,
-                pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
-                reservations: Vec::new(),
-                routers: Vec::new(),
-                domain_name: None,
-                domain_name_servers: Vec::new(),
-                ntp_servers: Vec::new(),
-                default_lease_time_s: 600,
-                max_lease_time_s: 7200,
-                authoritative: false,
-                next_server: None,
-                install_by_default: false,
-                pxelinux_config: None,
-                pxelinux_prefix: None,
-            };
-            let snapshot = Arc::new(Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() });
-            let bindings = Arc::new(Bindings::new(&snapshot.subnets));
             let (sender, batches) = channel();
             let reporter = Arc::new(Mutex::new(None));
             let reporter_of_writer = Arc::clone(&reporter);
-            let plan = DhcpPlan {
-                interfaces: Vec::new(),
-                address: Some(Ipv4Addr::LOCALHOST),
-                port: 0,
-                leases: Leases::new(&snapshot.subnets),
-                snapshot,
-                bindings: Arc::clone(&bindings),
-                start_writer: Box::new(move |report| {
-                    *reporter_of_writer.lock().unwrap() = Some(report);
-                    Ok(Box::new(Held { batches: sender }))
-                }),
-            };
+            let plan = plan(Box::new(move |report| {
+                *reporter_of_writer.lock().unwrap() = Some(report);
+                Ok(Box::new(Held { batches: sender }))
+            }));
+            let bindings = Arc::clone(&plan.bindings);
             let sockets = bind(&plan).unwrap();
             let server = sockets.sockets[0].0;
             let drain = Drain::default();
@@ -555,6 +594,57 @@ mod tests {
         assert_eq!(world.hear(PATIENCE), Some((5, address)));
         assert_eq!(world.bindings.read(address).unwrap().machine.mac, Mac(MAC), "written before the ACK left");
         assert_eq!(world.hear(SILENCE), None, "one ACK for three REQUESTs");
+    }
+
+    /// A storm's commits share a sync, so their ACKs are due in one turn: more than the core has send slots.
+    #[test]
+    fn every_ack_of_a_large_commit_leaves() {
+        const RELAYS: usize = 10;
+        // As many replies as fit a relay's default receive buffer.
+        const REQUESTS: usize = 80;
+        let world = World::new();
+        let relays: Vec<UdpSocket> = (0..RELAYS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        world.say(1, None);
+        let (_, address) = world.hear(PATIENCE).unwrap();
+        let mut tickets = Vec::new();
+        for (number, relay) in relays.iter().enumerate() {
+            for xid in 0..REQUESTS {
+                let mut request = message(3, Some(address));
+                request[4..8].copy_from_slice(&u32::try_from(number * REQUESTS + xid).unwrap().to_be_bytes());
+                relay.send_to(&request, world.server).unwrap();
+                tickets.push(world.batches.recv_timeout(PATIENCE).unwrap().0);
+            }
+        }
+        world.report(&tickets, true);
+        for (number, relay) in relays.iter().enumerate() {
+            relay.set_read_timeout(Some(PATIENCE)).unwrap();
+            for xid in 0..REQUESTS {
+                assert!(relay.recv(&mut [0; 1500]).is_ok(), "no ACK for request {xid} of relay {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
+        let plan = plan(Box::new(|_| Ok(Box::new(Held { batches: channel().0 }))));
+        let sockets = bind(&plan).unwrap();
+        let (events, said) = events::queue();
+        let (core, _) = Core::new(plan, sockets, &events, &Drain::default()).unwrap();
+        let mut running = Running::new(core).unwrap();
+        let arrived_at = |local| Received {
+            bytes: message(1, None),
+            source: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6767),
+            destination: Ipv4Addr::BROADCAST,
+            local,
+            way: Way { socket: SocketId(0), interface: 0 },
+        };
+        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED));
+        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED));
+        assert_eq!(running.driver.in_flight(), 0);
+        let words: Vec<String> = said.try_iter().map(|event| event.text).collect();
+        assert!(words.len() == 1 && words[0].contains("has no IPv4 address"), "{words:?}");
+        running.handle(&arrived_at(Ipv4Addr::LOCALHOST));
+        assert_eq!(running.driver.in_flight(), 1);
     }
 
     #[test]

@@ -132,9 +132,8 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     let cores = placement.boot.len();
     let mut tftp: Vec<TftpSockets> = (0..cores).map(|_| TftpSockets::default()).collect();
     for &address in &plan.tftp.listen {
-        let group = bind_group(address, cores, |address| {
-            net::udp(&Binding { address, interface: None, shared: cores > 1 })
-                .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+        let group = bind_group(address, cores, |address, shared| {
+            net::udp(&Binding { address, interface: None, shared }).and_then(|fd| Ok((net::local_address(&fd)?, fd)))
         })
         .map_err(refused("TFTP", Protocol::Udp, address))?;
         steer(group.iter().map(|(_, fd)| fd), address, cores);
@@ -147,8 +146,8 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     }
     let mut http: Vec<Vec<std::net::TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
     for &address in &plan.http.listen {
-        let group = bind_group(address, cores, |address| {
-            net::tcp_listener(address, cores > 1).and_then(|listener| Ok((listener.local_addr()?, listener)))
+        let group = bind_group(address, cores, |address, shared| {
+            net::tcp_listener(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)))
         })
         .map_err(refused("HTTP", Protocol::Tcp, address))?;
         steer(group.iter().map(|(_, listener)| listener), address, cores);
@@ -164,13 +163,18 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
 fn bind_group<S>(
     address: SocketAddr,
     cores: usize,
-    bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, S)>,
+    bind: impl Fn(SocketAddr, bool) -> io::Result<(SocketAddr, S)>,
 ) -> io::Result<Vec<(SocketAddr, S)>> {
-    let first = bind(address)?;
+    let shared = cores > 1;
+    // A port that is shared lets a second server of the same user in, which then gets no client: ask for it alone first.
+    if shared && address.port() != 0 {
+        drop(bind(address, false)?);
+    }
+    let first = bind(address, shared)?;
     let same = first.0;
     let mut group = vec![first];
     for _ in 1..cores {
-        group.push(bind(same)?);
+        group.push(bind(same, shared)?);
     }
     Ok(group)
 }
@@ -323,4 +327,32 @@ fn say_ready(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_second_server_on_several_cores_is_refused_as_on_one() {
+        let udp = |address, shared| {
+            let fd = net::udp(&Binding { address, interface: None, shared })?;
+            Ok((net::local_address(&fd)?, fd))
+        };
+        let tcp = |address, shared| {
+            let listener = net::tcp_listener(address, shared)?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        for cores in 1..=3 {
+            let group = bind_group(any_port, cores, udp).unwrap();
+            assert!(group.len() == cores && group.iter().all(|one| one.0 == group[0].0));
+            let second = bind_group(group[0].0, cores, udp).map(drop).unwrap_err();
+            assert_eq!(second.raw_os_error(), Some(libc::EADDRINUSE), "TFTP on {cores} cores");
+            let group = bind_group(any_port, cores, tcp).unwrap();
+            let second = bind_group(group[0].0, cores, tcp).map(drop).unwrap_err();
+            assert_eq!(second.raw_os_error(), Some(libc::EADDRINUSE), "HTTP on {cores} cores");
+        }
+    }
 }

@@ -55,6 +55,9 @@ pub struct TftpSockets {
     pub tids: Vec<(SocketAddr, OwnedFd)>,
 }
 
+/// How long transfers wait that found every worker busy and the queue full, before they ask again.
+const BUSY_PAUSE: Tick = 10_000_000;
+
 /// How many HTTP responses are being sent on the same processor: polling would take time from them.
 pub type HttpBusy = Arc<AtomicU32>;
 
@@ -140,6 +143,9 @@ struct Running {
     mtus: HashMap<u32, u16>,
     /// Transfers that found no send slot: polled again after the next turn.
     starved: Vec<TransferId>,
+    /// Transfers whose next blocks found no worker to make them resident, and when they ask again.
+    postponed: Vec<TransferId>,
+    ask_again_at: Tick,
     failed: Vec<(TransferId, SendError)>,
     segments: bool,
     started: Instant,
@@ -194,6 +200,8 @@ impl Running {
             first_tid: (listening, listening + v4),
             mtus: HashMap::new(),
             starved: Vec::new(),
+            postponed: Vec::new(),
+            ask_again_at: 0,
             failed: Vec::new(),
             segments: true,
             started: Instant::now(),
@@ -231,7 +239,8 @@ impl Running {
         }
         let patience = if self.drain.is_ordered() { Some(Duration::from_millis(50)) } else { None };
         let timer = self.table.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(now)));
-        match [timer, patience].into_iter().flatten().min() {
+        let again = (!self.postponed.is_empty()).then(|| Duration::from_nanos(self.ask_again_at.saturating_sub(now)));
+        match [timer, patience, again].into_iter().flatten().min() {
             Some(Duration::ZERO) => Wait::No,
             Some(time) => Wait::AtMost(time),
             None => Wait::Forever,
@@ -241,8 +250,9 @@ impl Running {
     /// One batch: collect what has arrived, advance every transfer, queue all sends; the next turn submits them.
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
         let started = self.started;
-        let (drain, table, roles, failed, last_busy) =
-            (&self.drain, &mut self.table, &self.roles, &mut self.failed, &mut self.last_busy);
+        // Looked at when a datagram is there: the order may come while the turn sleeps.
+        let drain = &self.drain;
+        let (table, roles, failed, last_busy) = (&mut self.table, &self.roles, &mut self.failed, &mut self.last_busy);
         let mut segments = self.segments;
         let turned = self.driver.turn(wait, |completion| {
             let now = Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX);
@@ -276,6 +286,11 @@ impl Running {
         self.table.handle_timeouts(now);
         for id in std::mem::take(&mut self.starved) {
             self.table.resume(id);
+        }
+        if now >= self.ask_again_at {
+            for id in std::mem::take(&mut self.postponed) {
+                self.table.resume(id);
+            }
         }
         self.act();
         Ok(())
@@ -328,12 +343,12 @@ impl Running {
                     let per_send = if segments { blocks_per_send(block_size) } else { 1 };
                     let sent = if let Some(piece) = held.content.missing(&bytes) {
                         let (content, letters) = (held.content.clone(), self.letters.clone());
-                        populate(&self.shelf, content, piece, move || letters.send(Letter::Resident(id)));
-                        Sent::Later
+                        let asked = populate(&self.shelf, content, piece, move || letters.send(Letter::Resident(id)));
+                        if asked { Sent::Later } else { Sent::Postponed }
                     } else if last && !held.content.is_unchanged() {
                         Sent::Gone
                     } else {
-                        if let Some(piece) = held.content.next_missing(&bytes) {
+                        if let Some(piece) = held.content.claim_next_missing(&bytes) {
                             populate(&self.shelf, held.content.clone(), piece, || {});
                         }
                         send_run(&mut self.driver, &run, &held.content, bytes, blocks, per_send)
@@ -345,6 +360,13 @@ impl Running {
                             self.starved.push(id);
                         }
                         Sent::Later => self.table.unsent(now, id, 0),
+                        Sent::Postponed => {
+                            self.table.unsent(now, id, 0);
+                            if self.postponed.is_empty() {
+                                self.ask_again_at = now + BUSY_PAUSE;
+                            }
+                            self.postponed.push(id);
+                        }
                         Sent::Gone => self.table.failed(now, id, Failure::ContentLost),
                     }
                 }
@@ -395,9 +417,12 @@ impl Running {
     fn translate(&mut self, id: TransferId, path: CleanPath, answer: Answer) {
         let letters = self.letters.clone();
         let workers = self.shelf.names().images.workers().clone();
+        let name = path.clone();
         let job = move || letters.send(Letter::Opened(id, Opened { path, reply: as_netascii(Reply::Content(answer)) }));
         if workers.run(job).is_err() {
-            tracing::debug!("a netascii request is left to its repetition: every worker is busy");
+            // Its repetition would find this request still being opened, and be swallowed.
+            let why = format!("{}: every worker is busy and the queue is full", name.display());
+            self.refuse_open(id, images::Refusal::Busy, why);
         }
     }
 
@@ -454,6 +479,8 @@ enum Sent {
     Some(u32),
     /// Nothing: a worker makes the range resident first.
     Later,
+    /// Nothing, and no worker has time to make the range resident.
+    Postponed,
     /// The file is no longer what it was when the transfer began.
     Gone,
 }
@@ -489,13 +516,13 @@ fn fits(mtu: u16, peer: SocketAddr, block_size: u16) -> bool {
     block_size <= mtu.saturating_sub(overhead)
 }
 
-fn populate(shelf: &Shelf, content: Content, piece: images::Piece, then: impl FnOnce() + Send + 'static) {
+/// Has a worker make a piece resident. False: every worker is busy and the queue is full.
+fn populate(shelf: &Shelf, content: Content, piece: images::Piece, then: impl FnOnce() + Send + 'static) -> bool {
     let job = move || {
         content.populate(piece);
         then();
     };
-    // Busy workers: the transfer's timer brings the blocks again, and with them this question.
-    let _ = shelf.names().images.workers().run(job);
+    shelf.names().images.workers().run(job).is_ok()
 }
 
 /// The MTU of an interface, asked of the system once. Unknown interfaces count as Ethernet.
@@ -607,4 +634,104 @@ fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Opti
 fn getrandom(seed: &mut [u8; 8]) -> io::Result<()> {
     use std::io::Read;
     std::fs::File::open("/dev/urandom")?.read_exact(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::UdpSocket;
+    use std::sync::RwLock;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::bindings::Bindings;
+    use crate::engine::net::Binding;
+    use crate::images::{Images, PIECE_BYTES, Workers};
+    use crate::observe::events;
+    use crate::snapshot::Snapshot;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    /// Long enough for a block that should not come: blocks take well under a millisecond here.
+    const SILENCE: Duration = Duration::from_millis(150);
+    const BLOCK_BYTES: usize = 65_464;
+
+    fn socket() -> (SocketAddr, OwnedFd) {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let fd = net::udp(&Binding { address, interface: None, shared: false }).unwrap();
+        (net::local_address(&fd).unwrap(), fd)
+    }
+
+    fn request(client: &UdpSocket, server: SocketAddr) -> SocketAddr {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.send_to(b"\0\x01image\0octet\0blksize\x0065464\0", server).unwrap();
+        let mut bytes = [0; 1500];
+        let (len, tid) = client.recv_from(&mut bytes).unwrap();
+        assert_eq!(&bytes[..len], b"\0\x06blksize\x0065464\0");
+        tid
+    }
+
+    #[test]
+    fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::File::create(directory.path().join("image")).unwrap().set_len(PIECE_BYTES + 100_000).unwrap();
+        let workers = Workers::start().unwrap();
+        let names = Arc::new(Names {
+            images: Images::open(directory.path(), workers.clone()).unwrap(),
+            snapshot: Arc::new(Snapshot::default()),
+            bindings: Arc::new(Bindings::default()),
+            render_template: Box::new(|_, _, _, _| Err(String::new())),
+            strip_prefixes: Vec::new(),
+            ignore_case: false,
+        });
+        let sockets = TftpSockets { listening: vec![socket()], tids: vec![socket()] };
+        let server = sockets.listening[0].0;
+        let plan = TftpPlan {
+            listen: vec![server],
+            tids: 1,
+            port_range: None,
+            policy: Policy { mtu: u16::MAX, tids: 1, ..Policy::default() },
+            options_for: Arc::new(|_, _| OptionPolicy::default()),
+            spin: Duration::ZERO,
+        };
+        let (events, _) = events::queue();
+        let drain = Drain::default();
+        let (core, bell) = Core::new(sockets, &plan, &names, &events, &drain, &HttpBusy::default()).unwrap();
+        let (ready, is_ready) = channel();
+        let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
+        is_ready.recv_timeout(PATIENCE).unwrap();
+
+        // The core knows the file from a first request, so that the second needs no worker to open it.
+        let first = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let tid = request(&first, server);
+        first.send_to(b"\0\x05\0\x08\0", tid).unwrap();
+        let gate = Arc::new(RwLock::new(()));
+        let shut = gate.write().unwrap();
+        let wait_at = |gate: &Arc<RwLock<()>>| {
+            let gate = Arc::clone(gate);
+            workers.run(move || drop(gate.read()))
+        };
+        while wait_at(&gate).is_ok() {}
+
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let tid = request(&client, server);
+        let mut bytes = vec![0; BLOCK_BYTES + 4];
+        let resident = u16::try_from(PIECE_BYTES / BLOCK_BYTES as u64).unwrap();
+        for block in 0..resident {
+            client.send_to(&[[0, 4], block.to_be_bytes()].concat(), tid).unwrap();
+            client.recv_from(&mut bytes).unwrap();
+            assert_eq!(bytes[2..4], (block + 1).to_be_bytes());
+        }
+        client.send_to(&[[0, 4], resident.to_be_bytes()].concat(), tid).unwrap();
+        client.set_read_timeout(Some(SILENCE)).unwrap();
+        assert!(client.recv_from(&mut bytes).is_err(), "the next block is not resident");
+        drop(shut);
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.recv_from(&mut bytes).unwrap();
+        assert_eq!(bytes[..4], [[0, 3], (resident + 1).to_be_bytes()].concat());
+
+        drain.order();
+        bell.ring();
+        client.send_to(b"\0\x05\0\0\0", tid).unwrap();
+        assert_eq!(thread.join().unwrap(), Ok(()));
+    }
 }
