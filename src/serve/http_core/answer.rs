@@ -129,7 +129,7 @@ async fn look_up(connection: &Rc<Connection>, head: &Head<'_>, target: &[u8]) ->
     }
 }
 
-/// Asks the shelf. Work that finds every worker busy is tried again for a while: clients are queued, not refused (H-14).
+/// Asks the shelf. What finds every worker or mapping in use is tried again for a while: clients are queued, not refused (H-14).
 async fn ask(connection: &Connection, path: &CleanPath) -> Reply {
     let asked = Instant::now();
     loop {
@@ -154,7 +154,7 @@ async fn ask(connection: &Connection, path: &CleanPath) -> Reply {
                 reply
             }
         };
-        if !matches!(reply, Reply::Refused(Refusal::Busy, _)) || asked.elapsed() > BUSY_TIMEOUT {
+        if !matches!(reply, Reply::Refused(Refusal::Busy | Refusal::TooMany, _)) || asked.elapsed() > BUSY_TIMEOUT {
             return reply;
         }
         tokio::time::sleep(BUSY_PAUSE).await;
