@@ -1,10 +1,10 @@
-//! Real firmware boots from ringboot: BIOS to an unattended installer, UEFI PXE through shim and GRUB, UEFI HTTP Boot through iPXE.
+//! Real firmware boots from ringboot: BIOS into an installer, Secure Boot through shim and GRUB, HTTP Boot into iPXE.
 
 mod common;
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::Scratch;
 use common::capture::{Capture, REQUESTS, discover_to_ack};
@@ -36,7 +36,7 @@ d-i netcfg/choose_interface select auto
 d-i preseed/early_command string wget -O /dev/null http://192.168.4.150/beacon/{{ mac }}/{{ ip }}
 ";
 
-/// A master boot record that says so on the first serial port and halts: the disk of a machine that needs no installation.
+/// A master boot record that says so on the first serial port and halts: the disk of a machine that is installed.
 #[rustfmt::skip]
 const DISK_CODE: &[u8] = &[
     0x31, 0xc0,             // xor ax, ax
@@ -67,7 +67,7 @@ fn s16_a_bios_machine_with_an_e1000_reaches_its_unattended_installer() {
     // The answer file was rendered for this machine, and the installer runs what it says.
     let address = lab.one_address();
     lab.capture.wait_request(&format!("HTTP GET /beacon/{MAC}/{address} "), STAGE_LIMIT);
-    lab.server.stop();
+    lab.finish();
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn s83_a_machine_that_nobody_asked_to_install_boots_its_disk() {
     vm.serial.wait_line(DISK_SAYS, STAGE_LIMIT);
     let loaded = lab.capture.requests().into_iter().find(|request| request.contains(root::KERNEL));
     assert_eq!(loaded, None, "the installer's kernel was fetched by a machine that should boot its disk");
-    lab.server.stop();
+    lab.finish();
 }
 
 #[test]
@@ -94,27 +94,32 @@ fn d68_an_ipxe_rom_has_its_address_within_200_ms_of_asking() {
     let took = discover_to_ack(&lab.capture.dhcp(), MAC_OCTETS).expect("a DISCOVER before that ACK");
     say(&format!("iPXE ROM on BIOS: DISCOVER to ACK in {:.1} ms", took.as_secs_f64() * 1000.0));
     assert!(took < IPXE_ADDRESS_MAX, "{took:?} from DISCOVER to ACK, at most {IPXE_ADDRESS_MAX:?}:\n{}", lab.capture);
-    lab.server.stop();
+    lab.finish();
 }
 
 #[test]
-fn b8_a_uefi_machine_boots_by_pxe_through_shim_and_grub() {
+fn b10_a_secure_boot_machine_boots_by_pxe_through_shim_and_grub() {
     let Some(lab) = Lab::new("uefi-pxe", Boot { ipxe: "boot.ipxe", install_by_default: true }) else { return };
-    let vm = Vm::start(&lab.net, Firmware::UefiPxe, MAC, lab.scratch.path());
+    let vm = Vm::start(&lab.net, Firmware::UefiSecurePxe, MAC, lab.scratch.path());
 
     lab.capture.wait_request("TFTP bootnetx64.efi ", FIRMWARE_LIMIT);
-    lab.capture.wait_request("grubx64.efi ", STAGE_LIMIT);
+    lab.capture.wait_request("TFTP revocations", STAGE_LIMIT);
+    lab.capture.wait_request("TFTP grubx64.efi octet blksize 512", STAGE_LIMIT);
     lab.capture.wait_request("grub.cfg", STAGE_LIMIT);
     lab.capture.wait_request(root::INITRD, STAGE_LIMIT);
     vm.serial.wait_line("Linux version", STAGE_LIMIT);
+    vm.serial.wait_line("Secure boot enabled", STAGE_LIMIT);
     vm.serial.wait_line(&format!("url=http://{SERVER}/preseed.cfg"), STAGE_LIMIT);
     lab.one_address();
-    lab.server.stop();
+    lab.finish();
 }
 
 #[test]
 fn d66_a_uefi_machine_boots_by_http_through_ipxe() {
-    let Some(lab) = Lab::new("uefi-http", Boot { ipxe: "boot.ipxe", install_by_default: true }) else { return };
+    let Some(lab) = Lab::new("uefi-http", Boot { ipxe: "http://192.168.4.150/boot.ipxe", install_by_default: true })
+    else {
+        return;
+    };
     let vm = Vm::start(&lab.net, Firmware::UefiHttp, MAC, lab.scratch.path());
 
     lab.capture.wait_request("HTTP HEAD /ipxe.efi ", FIRMWARE_LIMIT);
@@ -125,7 +130,7 @@ fn d66_a_uefi_machine_boots_by_http_through_ipxe() {
     lab.one_address();
     let by_tftp = lab.capture.requests().into_iter().find(|request| request.starts_with("TFTP"));
     assert_eq!(by_tftp, None, "HTTP Boot asked over TFTP");
-    lab.server.stop();
+    lab.finish();
 }
 
 /// What differs between the tests' configurations.
@@ -141,6 +146,8 @@ struct Lab {
     capture: Capture,
     net: Net,
     scratch: Scratch,
+    name: String,
+    started: Instant,
 }
 
 impl Lab {
@@ -157,7 +164,13 @@ impl Lab {
         let net = Net::new();
         let capture = Capture::start(&net, REQUESTS, &scratch.path().join("boot.pcap"));
         let server = Server::start(&net, &scratch, &(server::configuration(&scratch) + &boot.tables()));
-        Some(Self { server, capture, net, scratch })
+        Some(Self { server, capture, net, scratch, name: name.to_owned(), started: Instant::now() })
+    }
+
+    /// Stops the server, which must exit with 0, and says how long the boot took.
+    fn finish(self) {
+        say(&format!("firmware boot {:?}: all seen after {:.1} s", self.name, self.started.elapsed().as_secs_f64()));
+        self.server.stop();
     }
 
     /// The address of the machine; fails where its stages (firmware, loader, installer) got different ones.

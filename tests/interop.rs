@@ -1,4 +1,4 @@
-//! Other people's clients against ringboot: curl, tftp-hpa, atftp, busybox, udhcpc and dhclient, each in a namespace of its own.
+//! Other people's clients against ringboot: curl, tftp-hpa, atftp, busybox, udhcpc, dhclient, each in its namespace.
 
 mod common;
 
@@ -234,6 +234,7 @@ fn h24_no_target_leads_out_of_the_root() {
 // --- DHCP ---
 
 const MAC: &str = "52:54:00:c1:1e:01";
+const MAC_OCTETS: [u8; 6] = [0x52, 0x54, 0x00, 0xc1, 0x1e, 0x01];
 /// The shell of both scripts: what the server said, one line an event.
 const UDHCPC_SCRIPT: &str = r#"#!/bin/sh
 echo "$1 ip=$ip mask=$mask router=$router dns=$dns domain=$domain lease=$lease siaddr=$siaddr file=$boot_file \
@@ -273,6 +274,24 @@ fn d42_a_bios_rom_reads_its_boot_file_wherever_it_looks() {
     for wanted in places {
         assert!(bound.contains(wanted), "{wanted} in {bound}");
     }
+    lab.server.stop();
+}
+
+#[test]
+fn d15_an_offer_goes_to_the_hardware_that_asked_or_to_all_as_the_client_wants() {
+    let lab = Lab::new("udhcpc-flag", REQUESTS);
+    let client = lab.net.client(MAC);
+    lab.udhcpc(&client, &["-q"]).ok();
+    lab.udhcpc(&client, &["-q", "-B"]).ok();
+    let offers = |packets: &Vec<Packet>| {
+        let is_offer = |packet: &&Packet| packet.dhcp().is_some_and(|message| kind(&message) == MessageType::Offer);
+        let offers: Vec<Packet> = packets.iter().filter(is_offer).cloned().collect();
+        (offers.len() == 2).then_some(offers)
+    };
+    let offers = lab.capture.wait_for(LIMIT, offers).unwrap_or_else(|missing| panic!("{missing:?}:\n{}", lab.capture));
+    let offered = offers[0].dhcp().expect("filtered above").yiaddr();
+    assert_eq!((offers[0].destination.ip(), offers[0].ethernet_destination), (offered.into(), MAC_OCTETS));
+    assert_eq!((offers[1].destination.ip(), offers[1].ethernet_destination), (Ipv4Addr::BROADCAST.into(), [0xff; 6]));
     lab.server.stop();
 }
 
@@ -346,7 +365,7 @@ fn d25_dhclient_renews_then_comes_back_after_a_reboot_and_rebinds() {
     let address = address_of(&renewing.stdout.wait_line("BOUND ", LIMIT));
     renewing.stdout.wait_line(&format!("RENEW ip={address}"), LIMIT);
     drop(renewing);
-    // The lease file is still there: INIT-REBOOT. The renewals then go to nobody, so that it has to rebind by broadcast.
+    // The lease file is still there: INIT-REBOOT. Renewals then go to nobody, so that it has to rebind by broadcast.
     let times = "supersede dhcp-renewal-time 2;\nsupersede dhcp-rebinding-time 4;\n\
          supersede dhcp-server-identifier 192.168.4.253;\n";
     let rebinding = lab.dhclient(&client, times, None);

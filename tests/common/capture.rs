@@ -175,7 +175,8 @@ impl<R: Read> Read for Tee<R> {
     }
 }
 
-/// The classic pcap format: a header of 24 octets, then records with a header of 16 (seconds, microseconds, length, whole length).
+/// The classic pcap format: a header of 24 octets, then records, each with a header of 16: seconds, microseconds,
+/// length, length before the cut.
 fn read_records(mut source: impl Read, packets: &Watched<Vec<Packet>>) -> std::io::Result<()> {
     source.read_exact(&mut [0u8; 24])?;
     loop {

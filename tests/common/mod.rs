@@ -1,4 +1,4 @@
-//! The system tests' world: namespaces, processes, captures, virtual machines and file trees. Each test binary uses its part.
+//! The system tests' world: namespaces, processes, captures, machines, file trees; each test binary uses its part.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -8,7 +8,6 @@ pub mod net;
 pub mod process;
 pub mod root;
 pub mod server;
-pub mod trace;
 pub mod vm;
 pub mod watched;
 

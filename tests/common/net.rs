@@ -43,10 +43,6 @@ impl Net {
         net
     }
 
-    pub fn name(&self) -> &str {
-        &self.namespace
-    }
-
     /// A command that will run in the server's namespace.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         inside(&self.namespace, program.as_ref())
@@ -118,12 +114,6 @@ impl Client {
 
     pub fn ip(&self, arguments: &[&str]) {
         ip(&[&["-n", self.namespace.as_str()], arguments].concat());
-    }
-
-    /// The IPv4 addresses that `eth0` has now, such as `192.168.4.10/24`.
-    pub fn addresses(&self) -> Vec<String> {
-        let shown = ip(&["-n", &self.namespace, "-4", "-o", "addr", "show", "dev", "eth0"]);
-        shown.lines().filter_map(|line| line.split_whitespace().nth(3)).map(str::to_owned).collect()
     }
 }
 

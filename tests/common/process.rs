@@ -1,6 +1,6 @@
 //! Child processes: started with their output collected, waited for with a time limit, gone when dropped.
 
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::watched::Transcript;
@@ -15,17 +15,14 @@ pub struct Process {
 
 impl Process {
     /// Starts the command with no input. The command must be one process (`ip netns exec` becomes what it starts).
-    pub fn start(mut command: Command) -> Self {
-        let name = format!("{command:?}");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} did not start: {error}"));
-        let stdout = Transcript::of(child.stdout.take().expect("piped above"));
-        let stderr = Transcript::of(child.stderr.take().expect("piped above"));
-        Self { name, child, stdout, stderr }
+    pub fn start(command: Command) -> Self {
+        let (mut process, output) = Self::start_with_raw_output(command);
+        process.stdout = Transcript::of(output);
+        process
     }
 
     /// For tcpdump, whose standard output is packets: the caller reads it.
-    pub fn start_with_raw_output(mut command: Command) -> (Self, std::process::ChildStdout) {
+    pub fn start_with_raw_output(mut command: Command) -> (Self, ChildStdout) {
         let name = format!("{command:?}");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} did not start: {error}"));
@@ -44,7 +41,7 @@ impl Process {
         assert!(sent.is_ok_and(|status| status.success()), "kill -{signal} {}: {}", self.pid(), self.name);
     }
 
-    /// The exit status, once both outputs have ended; None after `limit`.
+    /// The exit status, once the error output has ended; None after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let ended = self.stderr.wait_end(limit);
         ended.then(|| self.child.wait().expect("a child of ours"))

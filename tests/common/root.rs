@@ -1,4 +1,4 @@
-//! File trees to serve: Debian's installer and boot loaders from the installed packages, and small files of known content.
+//! File trees to serve: Debian's installer and loaders from the installed packages, and files of known content.
 
 use std::path::{Path, PathBuf};
 

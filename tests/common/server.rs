@@ -1,7 +1,6 @@
 //! The server under test: `ringboot serve` in a test's namespace, from READY to its exit code.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::Scratch;
@@ -40,15 +39,6 @@ impl Server {
         server
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
-    }
-
-    /// The first log line that contains `pattern`; fails the test where none comes.
-    pub fn wait_log(&self, pattern: &str, limit: Duration) -> String {
-        self.process.stderr.wait_line(pattern, limit)
-    }
-
     /// All that it logged.
     pub fn log(&self) -> String {
         self.process.stderr.text()
@@ -58,12 +48,6 @@ impl Server {
     pub fn stop(mut self) {
         let status = self.process.stop(STOP_LIMIT);
         assert!(status.success(), "{status} after SIGTERM:\n{}", self.log());
-    }
-
-    /// SIGKILL, as a power cut for the process; returns when it is gone.
-    pub fn kill(mut self) -> ExitStatus {
-        self.process.signal("KILL");
-        self.process.wait(STOP_LIMIT).expect("SIGKILL ends any process")
     }
 
     fn wait_ready(&self) {

@@ -12,18 +12,19 @@ use super::watched::Transcript;
 pub enum Firmware {
     /// SeaBIOS with the iPXE option ROM of an Intel E1000, the network card of the classic set-up.
     BiosE1000,
-    /// SeaBIOS with the iPXE option ROM of a virtio card. For times in milliseconds: QEMU's E1000 holds back whatever arrives
-    /// in the first second after its receiver is switched on, this card does not.
+    /// SeaBIOS with the iPXE option ROM of a virtio card. For times in milliseconds: QEMU's E1000 holds back whatever
+    /// arrives in the first second after its receiver is switched on, this card does not.
     BiosVirtio,
-    /// OVMF's own PXE over IPv4 (no option ROM).
-    UefiPxe,
-    /// OVMF's own HTTP Boot over IPv4.
+    /// OVMF's own PXE over IPv4 (no option ROM) with Secure Boot on.
+    UefiSecurePxe,
+    /// OVMF's own HTTP Boot over IPv4, Secure Boot off: no signed iPXE is packaged.
     UefiHttp,
 }
 
 /// Debian 12's UEFI firmware: code, and the template of its variables.
-const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
+/// The same with Microsoft's keys enrolled and Secure Boot on.
+const OVMF_SECURE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"];
 /// Enough for the installer's kernel with its unpacked first file system.
 const MEMORY_MIB: &str = "1024";
 /// One emulated machine keeps one core busy; more at once than this and firmware timers run out on small machines.
@@ -54,7 +55,7 @@ impl Vm {
         super::need(&[
             ("qemu-system-x86_64", "qemu-system-x86"),
             ("/usr/lib/ipxe/qemu/pxe-e1000.rom", "ipxe-qemu"),
-            (OVMF_CODE, "ovmf"),
+            (OVMF[0], "ovmf"),
         ]);
         let turn = Turn::wait();
         let mut command = net.command("qemu-system-x86_64");
@@ -68,11 +69,13 @@ impl Vm {
                 let card = if firmware == Firmware::BiosE1000 { "e1000" } else { "virtio-net-pci" };
                 command.args(["-machine", "pc", "-device", &format!("{card},netdev=lan,mac={mac},bootindex=0")]);
             }
-            Firmware::UefiPxe | Firmware::UefiHttp => {
+            Firmware::UefiSecurePxe | Firmware::UefiHttp => {
+                let [code, template] = if firmware == Firmware::UefiSecurePxe { OVMF_SECURE } else { OVMF };
                 let variables = dir.join("variables.fd");
-                std::fs::copy(OVMF_VARIABLES, &variables).expect("a copy of OVMF's variables");
-                command.args(["-machine", "q35"]);
-                command.args(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}")]);
+                std::fs::copy(template, &variables).expect("a copy of OVMF's variables");
+                // Secure Boot's variables may only be written in system management mode.
+                command.args(["-machine", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"]);
+                command.args(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={code}")]);
                 command.args(["-drive", &format!("if=pflash,unit=1,format=raw,file={}", variables.display())]);
                 // An empty romfile takes QEMU's iPXE away, else that would boot instead of the firmware.
                 let card = format!("virtio-net-pci,netdev=lan,mac={mac},romfile=,bootindex=0");

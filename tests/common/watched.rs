@@ -88,7 +88,7 @@ impl<T> Watched<T> {
 pub type Transcript = Watched<String>;
 
 impl Transcript {
-    /// Collects what `source` says, in a thread that ends with it; bytes that are no UTF-8 become replacement characters.
+    /// Collects what `source` says, in a thread that ends with it; bytes that are no UTF-8 become U+FFFD.
     pub fn of(mut source: impl Read + Send + 'static) -> Self {
         let transcript = Self::default();
         let ours = transcript.clone();

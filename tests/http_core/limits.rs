@@ -127,7 +127,7 @@ fn h33_a_client_that_takes_nothing_or_next_to_nothing_is_cut() {
 #[test]
 fn h33_a_client_that_rests_and_goes_on_gets_all() {
     let server = hurried(|timeouts| timeouts.stall = Duration::from_millis(1500));
-    let image = pattern(30_000_000);
+    let image = pattern(60_000_000);
     server.put("image", &image);
     let mut client = server.connect();
     client.send("GET /image HTTP/1.1\r\nHost: h\r\n\r\n");
