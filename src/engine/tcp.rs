@@ -336,9 +336,9 @@ impl Stream {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let reading = self.reading.get_or_insert_with(|| {
             let mut buffer = std::mem::take(&mut self.received);
-            buffer.clear();
             // hyper asks again while this read is under way: then nothing is left to pass on.
             self.passed = 0;
+            buffer.clear();
             buffer.reserve(READ_BYTES);
             let wire = Rc::clone(&self.wire);
             Box::pin(async move { wire.tcp.read(buffer).await })

@@ -95,7 +95,7 @@ impl Client {
                 len
             }
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => 0,
-            Err(error) => panic!("reading: {error}; so far {:?}", self.received.escape_ascii().to_string()),
+            Err(error) => panic!("reading: {error}, after {} bytes", self.received.len()),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::server::{Server, pattern};
+use ringboot::images::clean;
+use ringboot::serve::http_core::HttpPlan;
 
 #[test]
 fn h1_header_names_go_out_in_title_case_in_answers_of_ours_and_of_hyper() {
@@ -47,9 +49,7 @@ fn h3_the_status_line_of_a_file_is_http_1_1_200_or_206() {
 
 #[test]
 fn h4_every_answer_has_its_length_and_none_is_chunked() {
-    let mut plan = ringboot::serve::http_core::HttpPlan::default();
-    plan.index = vec![ringboot::images::clean(b"dir").unwrap()];
-    let server = Server::with(plan);
+    let server = Server::with(HttpPlan { index: vec![clean(b"dir").unwrap()], ..HttpPlan::default() });
     let large = pattern(3_000_000);
     server.put("small", b"small");
     server.put("large", &large);

@@ -5,8 +5,10 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
-use super::server::{Server, pattern};
+use super::server::{PATIENCE, Server, pattern};
+use ringboot::engine::open_files::raise_open_files;
 use ringboot::http::limits::WAITING_MAX;
+use ringboot::observe::events::Weight;
 use ringboot::serve::http_core::{HttpPlan, Timeouts};
 
 fn hurried(change: impl FnOnce(&mut Timeouts)) -> Server {
@@ -116,18 +118,16 @@ fn h33_a_client_that_takes_nothing_or_next_to_nothing_is_cut() {
     let mut stalled = server.connect();
     stalled.send("GET /image HTTP/1.1\r\nHost: h\r\n\r\n");
     let began = Instant::now();
-    while server.counters.timed_out.read() == 0 {
-        assert!(began.elapsed() < Duration::from_secs(5), "a stalled client is served for ever");
-        std::thread::yield_now();
-    }
-    assert!(began.elapsed() >= Duration::from_millis(450));
+    let event = server.events.recv_timeout(PATIENCE).unwrap();
+    assert!(event.weight == Weight::Warning && event.text.contains("too slow"), "{event:?}");
+    assert!(began.elapsed() >= Duration::from_millis(450) && began.elapsed() < Duration::from_secs(5));
     assert!(stalled.rest().len() < 40_000_000);
 }
 
 #[test]
 fn h33_a_client_that_rests_and_goes_on_gets_all() {
     let server = hurried(|timeouts| timeouts.stall = Duration::from_millis(1500));
-    let image = pattern(30_000_000);
+    let image = pattern(60_000_000);
     server.put("image", &image);
     let mut client = server.connect();
     client.send("GET /image HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -137,10 +137,8 @@ fn h33_a_client_that_rests_and_goes_on_gets_all() {
         // As a machine that writes to flash: it takes a few MB, then nothing for most of the time that it has.
         client.stream.read_exact(&mut piece).unwrap();
         received.extend_from_slice(&piece);
-        let rest = Instant::now();
-        while rest.elapsed() < Duration::from_millis(700) {
-            std::thread::park_timeout(Duration::from_millis(700));
-        }
+        let said = server.events.recv_timeout(Duration::from_millis(700));
+        assert!(said.is_err(), "{said:?}");
     }
     client.half_close();
     received.extend(client.rest());
@@ -168,6 +166,7 @@ fn h34_connections_over_the_total_wait_for_their_turn() {
 
 #[test]
 fn h14_without_room_to_wait_ipxe_is_told_when_to_come_again_and_others_are_closed() {
+    raise_open_files().unwrap();
     let server = Server::with(HttpPlan { connections: 1, ..HttpPlan::default() });
     let mut running = server.connect();
     running.get("/none", &[]);
@@ -185,6 +184,7 @@ fn h14_without_room_to_wait_ipxe_is_told_when_to_come_again_and_others_are_close
 
 #[test]
 fn h34_two_thousand_slow_clients_do_not_slow_another_one_down() {
+    raise_open_files().unwrap();
     let server = Server::start();
     let image = pattern(300_000);
     server.put("image", &image);
@@ -203,6 +203,7 @@ fn h34_two_thousand_slow_clients_do_not_slow_another_one_down() {
         assert!(client.answer(true).body == image);
     }
     times.sort_unstable();
-    let typical = times[times.len() / 2];
-    assert!(typical < Duration::from_millis(100), "{times:?}");
+    // All but the few that another program on this machine may have delayed.
+    let slowest = times[times.len() * 8 / 10];
+    assert!(slowest < Duration::from_millis(100), "{times:?}");
 }

@@ -21,6 +21,9 @@ use crate::images::{CleanPath, Content, Refusal, clean};
 use crate::serve::shelf::{Answer, Ask, Reply};
 use crate::serve::stage::stage_of;
 
+/// Bytes of a refused target that the log shows.
+const TARGET_BYTES_SHOWN: usize = 200;
+
 /// Answers one request. What goes wrong is an answer too.
 pub(super) async fn answer(
     connection: Rc<Connection>,
@@ -93,6 +96,7 @@ async fn throw_away(connection: &Connection, head: &Head<'_>, mut input: Incomin
 
 async fn look_up(connection: &Rc<Connection>, head: &Head<'_>, target: &[u8]) -> Answered {
     let began = Instant::now();
+    let shown = || target[..target.len().min(TARGET_BYTES_SHOWN)].escape_ascii();
     let refuse = |refusal: Refusal, why: &str| {
         connection.running.say_refused(connection.peer, refusal, why);
         Answered::of(refused(head, refusal))
@@ -100,17 +104,13 @@ async fn look_up(connection: &Rc<Connection>, head: &Head<'_>, target: &[u8]) ->
     let path = match target::path(target) {
         Ok(path) => path,
         Err(bad) => {
-            connection.running.say_refused(
-                connection.peer,
-                Refusal::NotFound,
-                &format!("{bad}: {}", target.escape_ascii()),
-            );
+            connection.running.say_refused(connection.peer, Refusal::NotFound, &format!("{bad}: {}", shown()));
             return Answered::of(respond::bad_request(head, &bad.to_string()));
         }
     };
     let mut path = match clean(&path) {
         Ok(path) => path,
-        Err(refusal) => return refuse(refusal, &format!("{refusal}: {}", target.escape_ascii())),
+        Err(refusal) => return refuse(refusal, &format!("{refusal}: {}", shown())),
     };
     let mut reply = ask(connection, &path).await;
     if let (Reply::Directory, Some(index)) = (&reply, index_file(connection, &path)) {
@@ -123,13 +123,13 @@ async fn look_up(connection: &Rc<Connection>, head: &Head<'_>, target: &[u8]) ->
         Reply::Content(answer) => file(connection, head, path, answer, began),
         Reply::Directory => match list(connection, path).await {
             Ok(page) => Answered::of(respond::listing(head, page)),
-            Err(refusal) => refuse(refusal, "a directory that is not listed"),
+            Err(refusal) => refuse(refusal, &format!("{}: a directory that is not listed", shown())),
         },
         Reply::Refused(refusal, why) => refuse(refusal, &why),
     }
 }
 
-/// Asks the shelf. Work that finds every worker busy is tried again for a while: clients are queued, not refused (H-14).
+/// Asks the shelf. What finds every worker or mapping in use is tried again for a while: clients are queued, not refused (H-14).
 async fn ask(connection: &Connection, path: &CleanPath) -> Reply {
     let asked = Instant::now();
     loop {
@@ -154,7 +154,7 @@ async fn ask(connection: &Connection, path: &CleanPath) -> Reply {
                 reply
             }
         };
-        if !matches!(reply, Reply::Refused(Refusal::Busy, _)) || asked.elapsed() > BUSY_TIMEOUT {
+        if !matches!(reply, Reply::Refused(Refusal::Busy | Refusal::TooMany, _)) || asked.elapsed() > BUSY_TIMEOUT {
             return reply;
         }
         tokio::time::sleep(BUSY_PAUSE).await;

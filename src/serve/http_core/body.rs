@@ -80,7 +80,7 @@ impl Body {
         Self { connection, parts, source, left, waiting: None, ahead: None, delivery, _sending: sending }
     }
 
-    /// The next bytes of a file part; None = something has to be waited for, or the file has changed.
+    /// The next bytes of a file part, resident and still of the version that the answer began with.
     fn poll_file(&mut self, cx: &mut Context<'_>, range: &Range<u64>) -> Poll<Result<Range<u64>, Changed>> {
         let Some(source) = &self.source else { return Poll::Ready(Err(Changed)) };
         if !source.is_mapped {
@@ -101,9 +101,11 @@ impl Body {
             && self.ahead != Some(next)
         {
             self.ahead = Some(next);
-            let content = source.content.clone();
-            // Only a help: where the workers are busy, the piece is asked for again when it is needed.
-            let _ = self.connection.workers().run(move || content.populate(next));
+            let (content, chunk) = (source.content.clone(), chunk.clone());
+            // Only a help: where the workers are busy, the piece is asked for again when it is needed. Of many clients that
+            // ask at once, the first has it done for all.
+            let job = move || content.next_missing(&chunk).into_iter().for_each(|next| content.populate(next));
+            let _ = self.connection.workers().run(job);
         }
         let wire = &self.connection.wire;
         if is_last && chunk.end == range.end {

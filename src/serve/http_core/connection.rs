@@ -36,7 +36,9 @@ pub(super) struct Connection {
     /// From the end of a request's head to the end of its answer's body.
     pub(super) is_answering: Cell<bool>,
     /// Said when the answer's last byte has been taken; forgotten when the connection ends before.
-    pub(super) delivery: RefCell<Option<Delivery>>,
+    delivery: RefCell<Option<Delivery>>,
+    /// Bytes written that have been counted.
+    counted: Cell<u64>,
     clock: Clock,
 }
 
@@ -54,6 +56,7 @@ pub(super) async fn serve(running: &Rc<Running>, accepted: Accepted) {
         guard: Rc::clone(&guard),
         is_answering: Cell::new(false),
         delivery: RefCell::new(None),
+        counted: Cell::new(0),
     });
     let stream = Stream::new(wire, Box::new(move |bytes| guard.borrow_mut().pass(bytes)));
     let service = service_fn(|request| answer::answer(Rc::clone(&connection), request));
@@ -61,7 +64,7 @@ pub(super) async fn serve(running: &Rc<Running>, accepted: Accepted) {
 
     let end = drive(&connection, &mut http).await;
     let counters = &running.counters;
-    counters.bytes_sent.add(connection.wire.written());
+    connection.count();
     let linger = match end {
         End::Done => Some(running.plan.timeouts.linger),
         End::Failed => {
@@ -70,6 +73,7 @@ pub(super) async fn serve(running: &Rc<Running>, accepted: Accepted) {
         }
         End::TimedOut => {
             counters.timed_out.add(1);
+            running.say_timed_out(peer, connection.wire.written());
             None
         }
         End::Cut => None,
@@ -161,8 +165,15 @@ impl Connection {
         self.running.shelf.borrow().names().images.workers().clone()
     }
 
+    /// Adds what has been written since the last time to the core's count.
+    fn count(&self) {
+        let written = self.wire.written();
+        self.running.counters.bytes_sent.add(written - self.counted.replace(written));
+    }
+
     /// Says what has been delivered once the kernel has taken all of it.
     fn settle(&self) {
+        self.count();
         if !self.is_answering.get()
             && !self.wire.is_writing()
             && let Some(delivery) = self.delivery.borrow_mut().take()
@@ -287,5 +298,73 @@ impl Clock {
         self.idle_held.set(held);
         self.idle_since.set(Some(now));
         gets_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A clock, and a time that its connection began.
+    fn clock() -> (Clock, Instant) {
+        let clock = Clock::new(Timeouts::default());
+        let start = clock.window.get();
+        (clock, start)
+    }
+
+    fn nothing_held() -> u64 {
+        0
+    }
+
+    #[test]
+    fn h33_a_head_has_10_seconds_from_its_first_byte_and_an_idle_connection_15() {
+        let (clock, start) = clock();
+        let first_byte = start + 5 * SECOND;
+        assert_eq!(clock.due(State::Head(first_byte), start), start + 15 * SECOND);
+        assert!(!clock.is_overdue(start + 14 * SECOND, State::Head(first_byte), start, 0, nothing_held));
+        assert!(clock.is_overdue(start + 15 * SECOND, State::Head(first_byte), start, 0, nothing_held));
+        assert!(!clock.is_overdue(start + 14 * SECOND, State::Idle, start, 0, nothing_held));
+        assert!(clock.is_overdue(start + 15 * SECOND, State::Idle, start, 0, nothing_held));
+    }
+
+    #[test]
+    fn h33_a_stall_of_60_seconds_is_cut_however_much_went_before() {
+        let (clock, start) = clock();
+        let moved = start + 59 * SECOND;
+        assert!(!clock.is_overdue(start + 60 * SECOND, State::Sending, moved, 1 << 30, nothing_held));
+        assert_eq!(clock.due(State::Sending, moved), moved + 60 * SECOND);
+        assert!(!clock.is_overdue(start + 118 * SECOND, State::Sending, moved, 1 << 30, nothing_held));
+        assert!(clock.is_overdue(start + 119 * SECOND, State::Sending, moved, 1 << 30, nothing_held));
+    }
+
+    #[test]
+    fn h33_a_client_that_takes_less_than_1_kib_a_second_is_cut_after_a_minute() {
+        for (bytes, is_cut) in [(60 * 1024 - 1, true), (60 * 1024, false)] {
+            let (clock, start) = clock();
+            clock.begin_window(start, 5_000);
+            let now = start + 60 * SECOND;
+            assert_eq!(clock.is_overdue(now, State::Sending, now - SECOND, 5_000 + bytes, nothing_held), is_cut);
+        }
+    }
+
+    #[test]
+    fn h33_time_that_a_disk_takes_is_not_held_against_the_client() {
+        let (clock, start) = clock();
+        assert!(!clock.is_overdue(start + 100 * SECOND, State::Preparing, start, 0, nothing_held));
+        assert!(!clock.is_overdue(start + 130 * SECOND, State::Sending, start + 101 * SECOND, 0, nothing_held));
+    }
+
+    #[test]
+    fn h33_a_client_that_still_drains_the_kernels_buffer_is_not_idle() {
+        let (clock, start) = clock();
+        let mut now = start;
+        for held in [3_000_000, 2_000_000, 1_000_000] {
+            now += 15 * SECOND;
+            assert!(!clock.is_overdue(now, State::Idle, start, 9, || held), "{held}");
+            assert_eq!(clock.due(State::Idle, start), now + 15 * SECOND);
+        }
+        assert!(clock.is_overdue(now + 15 * SECOND, State::Idle, start, 9, || 1_000_000), "it has stopped");
     }
 }

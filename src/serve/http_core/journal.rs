@@ -64,6 +64,11 @@ impl Running {
         });
     }
 
+    /// The client took too little, or never finished its request (H-33).
+    pub(super) fn say_timed_out(&self, peer: SocketAddr, written: u64) {
+        self.say(peer, Stage::File, Weight::Warning, || format!("HTTP connection cut after {written} bytes: too slow"));
+    }
+
     pub(super) fn say_refused(&self, peer: SocketAddr, refusal: Refusal, why: &str) {
         // Firmware and loaders ask for many names that are not there.
         let weight = match refusal {
