@@ -15,7 +15,7 @@ use ringboot::tftp::table::{Action, Local, Policy, Table};
 
 const CLASSIC: &str = include_str!("../config/examples/classic.toml");
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
-const RRQ: &[u8] = b"\0\x01pxelinux.0\0octet\0blksize\01468\0tsize\00\0windowsize\032\0";
+const RRQ: &[u8] = b"\0\x01pxelinux.0\0octet\0blksize\x001468\0tsize\x000\0windowsize\x0032\0";
 
 fn request_parse(c: &mut Criterion) {
     c.bench_function("tftp: parse a read request", |b| b.iter(|| packet::parse(black_box(RRQ)).is_some()));

@@ -114,7 +114,7 @@ impl Slot {
             }
             fence(Ordering::Acquire);
             // The writer is inside for a handful of stores: trying again is cheaper than any lock.
-            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return unpack(words);
             }
             std::hint::spin_loop();

@@ -169,7 +169,9 @@ impl Watched {
                 0 => self.table.unsent(now, id, random.below(8) as u32),
                 1 => self.table.resume(id),
                 2 => self.table.failed(now, id, Failure::ContentLost),
-                _ => self.table.restrict(id, OptionPolicy { negotiate: false, ..OptionPolicy::default() }),
+                _ => self
+                    .table
+                    .restrict(id, OptionPolicy { blksize: false, windowsize: false, ..OptionPolicy::default() }),
             },
             (10, ..) => self.now += random.below(20 * MILLISECOND),
             (11, ..) if random.below(10) == 0 => self.now += random.below(10 * SECOND),

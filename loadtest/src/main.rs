@@ -1,13 +1,17 @@
 //! The load generator's command line: a thin face on the library's fleet.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
-use ringboot::fleet::{Fleet, Images, Pace, PrivateServer, Progress, Report, limits};
+use ringboot::fleet::{
+    Content, Contents, Fetch, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Task, limits,
+};
 
 /// Switches on simulated machines against a boot server and reports what they saw.
 ///
@@ -18,15 +22,6 @@ struct Arguments {
     /// Machines, all switched on at once
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     clients: u32,
-    /// The server program to start [default: the `ringboot` beside this program]
-    #[arg(long, value_name = "FILE")]
-    ringboot: Option<PathBuf>,
-    /// Size of the made-up kernel
-    #[arg(long, default_value_t = 8, value_name = "MIB")]
-    kernel_mib: u32,
-    /// Size of the made-up initial disk
-    #[arg(long, default_value_t = 32, value_name = "MIB")]
-    initrd_mib: u32,
     /// Divides the waits of firmware; 1 waits as long as firmware does
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     haste: u32,
@@ -36,6 +31,57 @@ struct Arguments {
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    private: Private,
+    #[command(flatten)]
+    other: Other,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "A private server")]
+struct Private {
+    /// The server program [default: the `ringboot` beside this program]
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    ringboot: Option<PathBuf>,
+    /// Size of the made-up kernel
+    #[arg(long, default_value_t = 8, value_name = "MIB", conflicts_with = "server")]
+    kernel_mib: u32,
+    /// Size of the made-up initial disk
+    #[arg(long, default_value_t = 32, value_name = "MIB", conflicts_with = "server")]
+    initrd_mib: u32,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Another server")]
+struct Other {
+    /// A server that runs already; DHCP reaches it as from a relay agent
+    #[arg(long, value_name = "ADDR")]
+    server: Option<Ipv4Addr>,
+    /// Its TFTP [default: port 69 of --server]
+    #[arg(long, value_name = "ADDR:PORT", requires = "server")]
+    tftp: Option<SocketAddrV4>,
+    /// Its HTTP [default: port 80 of --server]
+    #[arg(long, value_name = "ADDR:PORT", requires = "no_dhcp")]
+    http: Option<SocketAddrV4>,
+    /// Its DHCP [default: port 67 of --server]
+    #[arg(long, value_name = "ADDR:PORT", requires = "server")]
+    dhcp: Option<SocketAddrV4>,
+    /// The relay agent's address, one of this host in the machines' subnet. Port 0 asks for answers at any port (RFC 8357);
+    /// port 67 suits every server, but needs the privilege to bind it
+    #[arg(long, value_name = "ADDR:PORT", requires = "server", conflicts_with = "no_dhcp")]
+    relay: Option<SocketAddrV4>,
+    /// The menu entry that everybody picks
+    #[arg(long, value_name = "LABEL", requires = "relay")]
+    entry: Option<String>,
+    /// Speak no DHCP and read no menu: every machine fetches --files
+    #[arg(long, requires = "server", requires = "files")]
+    no_dhcp: bool,
+    /// The first by TFTP, the others by HTTP; `tftp:NAME` and `http:PATH` say otherwise
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "no_dhcp")]
+    files: Vec<String>,
+    /// Compare every octet with the files of the same names in this directory
+    #[arg(long, value_name = "DIR", requires = "server")]
+    verify: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -49,23 +95,38 @@ fn main() -> ExitCode {
     }
 }
 
+/// Exit code 1 when a machine failed.
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    const MIB: u64 = 1 << 20;
-    let images =
-        Images { kernel: u64::from(arguments.kernel_mib) * MIB, initrd: u64::from(arguments.initrd_mib) * MIB };
-    let program = arguments.ringboot.clone().map_or_else(beside, Ok)?;
-    let server = PrivateServer::start(&program, images, arguments.seed)?;
     let pace = Pace { haste: arguments.haste, patience: limits::PATIENCE };
-    let fleet = Fleet::new(server.plan(arguments.clients, pace, arguments.seed));
-    let report = fleet.run(&Arc::new(Progress::default()))?;
+    let (plan, server) = match arguments.other.server {
+        Some(server) => (other_plan(arguments, server, pace)?, None),
+        None => {
+            let server = arguments.private.start(arguments.seed)?;
+            (server.plan(arguments.clients, pace, arguments.seed), Some(server))
+        }
+    };
+    let report = Fleet::new(plan).run(&Arc::new(Progress::default()))?;
+    let processor = server.map(|server| server.processor_time());
     let mut out = io::stdout().lock();
     writeln!(out, "{report}")?;
-    let processor_s = server.processor_time().as_secs_f64();
-    writeln!(out, "  server: {processor_s:.2} CPU-s, {:.2} CPU-s/GB", processor_s / (report.megabytes() / 1000.0))?;
+    if let Some(processor_s) = processor.map(|time| time.as_secs_f64()) {
+        let per_gigabyte = processor_s / (report.megabytes() / 1000.0);
+        writeln!(out, "  server: {processor_s:.2} CPU-s, {per_gigabyte:.2} CPU-s/GB")?;
+    }
     if let Some(file) = &arguments.json {
-        std::fs::write(file, json(&report, processor_s)).with_context(|| format!("cannot write {}", file.display()))?;
+        let text = json(&report, processor);
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Private {
+    fn start(&self, seed: u64) -> anyhow::Result<PrivateServer> {
+        const MIB: u64 = 1 << 20;
+        let images = Images { kernel: u64::from(self.kernel_mib) * MIB, initrd: u64::from(self.initrd_mib) * MIB };
+        let program = self.ringboot.clone().map_or_else(beside, Ok)?;
+        Ok(PrivateServer::start(&program, images, seed)?)
+    }
 }
 
 /// The server program in this program's own directory.
@@ -76,16 +137,76 @@ fn beside() -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// Numbers only, so nothing needs quoting.
-fn json(report: &Report, processor_s: f64) -> String {
+fn other_plan(arguments: &Arguments, server: Ipv4Addr, pace: Pace) -> anyhow::Result<Plan> {
+    let other = &arguments.other;
+    let at = |given: Option<SocketAddrV4>, port| given.unwrap_or(SocketAddrV4::new(server, port));
+    let task = match (other.no_dhcp, other.relay, &other.entry) {
+        (true, ..) => Task::Fetch(fetches(&other.files, at(other.http, 80))),
+        (false, Some(relay), Some(entry)) => Task::Boot {
+            dhcp: at(other.dhcp, 67),
+            relay,
+            models: vec![Model::BiosPxe, Model::UefiPxe, Model::Ipxe],
+            pick: entry.clone(),
+        },
+        _ => bail!("with --server, say either --relay ADDR:PORT --entry LABEL, or --no-dhcp --files NAME,..."),
+    };
+    let mut contents = Contents::default();
+    if let Some(directory) = &other.verify {
+        read_below(directory, Path::new(""), &mut contents)
+            .with_context(|| format!("cannot read {}", directory.display()))?;
+    }
+    Ok(Plan { machines: arguments.clients, task, tftp: at(other.tftp, 69), contents, pace, seed: arguments.seed })
+}
+
+fn fetches(files: &[String], http: SocketAddrV4) -> Vec<Fetch> {
+    let url = |path: &str| Fetch::Http(format!("http://{http}/{}", path.trim_start_matches('/')));
+    let fetch = |(index, name): (usize, &String)| match (name.strip_prefix("tftp:"), name.strip_prefix("http:")) {
+        (Some(name), _) => Fetch::Tftp(name.to_owned()),
+        (_, Some(path)) => url(path),
+        _ if index == 0 => Fetch::Tftp(name.clone()),
+        _ => url(name),
+    };
+    files.iter().enumerate().map(fetch).collect()
+}
+
+/// Every file below `root/below`, by its name under the root.
+fn read_below(root: &Path, below: &Path, contents: &mut Contents) -> io::Result<()> {
+    for entry in root.join(below).read_dir()? {
+        let entry = entry?;
+        let name = below.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            read_below(root, &name, contents)?;
+        } else if kind.is_file() {
+            contents.insert(&name.to_string_lossy(), Content::Kept(Arc::from(std::fs::read(entry.path())?)));
+        }
+    }
+    Ok(())
+}
+
+/// Numbers and names of steps only, so nothing needs quoting.
+fn json(report: &Report, processor: Option<Duration>) -> String {
+    let steps: Vec<String> = report
+        .steps()
+        .map(|(name, times)| {
+            let [p50, p99] = [0.5, 0.99].map(|quantile| times.value_at_quantile(quantile));
+            format!(
+                "    \"{name}\": {{\"count\": {}, \"p50_us\": {p50}, \"p99_us\": {p99}, \"max_us\": {}}}",
+                times.len(),
+                times.max()
+            )
+        })
+        .collect();
+    let processor = processor.map_or("null".to_owned(), |time| format!("{:.2}", time.as_secs_f64()));
     format!(
-        "{{\"summary\": {{\"machines\": {}, \"booted\": {}, \"failed\": {}, \"wall_s\": {:.6}, \"bytes\": {}, \
-         \"retries\": {}, \"server_cpu_s\": {processor_s:.2}}}}}\n",
+        "{{\n  \"summary\": {{\"machines\": {}, \"booted\": {}, \"failed\": {}, \"wall_s\": {:.6}, \"bytes\": {}, \
+         \"retries\": {}, \"server_cpu_s\": {processor}}},\n  \"steps\": {{\n{}\n  }}\n}}\n",
         report.machines,
         report.booted,
         report.failed(),
         report.wall.as_secs_f64(),
         report.octets,
         report.retries,
+        steps.join(",\n"),
     )
 }

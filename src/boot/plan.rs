@@ -76,6 +76,11 @@ fn by_arch(arch: Option<Arch>, evidence: &str, boot: &BootConfig) -> Choice {
 /// iPXE never gets an iPXE: it would load itself for ever (D-69).
 fn for_ipxe(arch: Option<Arch>, evidence: &str, speaks_http: bool, boot: &BootConfig, origin: Origin) -> Choice {
     if let Some(name) = boot.ipxe.as_deref().filter(|name| !is_ipxe_binary(name)) {
+        // A script under the root comes by HTTP where the client can: that saves it a protocol.
+        if name.ends_with(".ipxe") && !is_url(name) && speaks_http {
+            let url = origin.url(name);
+            return gives(url, format!("script {name} because the client is iPXE ({evidence})"));
+        }
         return gives(name.to_owned(), format!("{name} because the client is iPXE ({evidence})"));
     }
     if let (_, Some(name)) = configured(arch, boot)
@@ -185,9 +190,12 @@ mod tests {
             let wrong = BootConfig { ipxe: Some(binary.into()), ..BootConfig::default() };
             assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &wrong).unwrap(), "http://192.168.4.150/boot.ipxe");
         }
-        for script in ["http://h/x.ipxe", "menu.ipxe", "pxelinux.0"] {
-            let set = BootConfig { ipxe: Some(script.into()), ..boot() };
-            assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &set).unwrap(), script);
+        let by_http = "http://192.168.4.150/menu.ipxe";
+        for (written, given) in
+            [("http://h/x.ipxe", "http://h/x.ipxe"), ("menu.ipxe", by_http), ("lpxelinux.0", "lpxelinux.0")]
+        {
+            let set = BootConfig { ipxe: Some(written.into()), ..boot() };
+            assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &set).unwrap(), given);
         }
         assert_eq!(file(Role::Ipxe, None, &boot()).unwrap(), "http://192.168.4.150/boot.ipxe");
     }
@@ -196,6 +204,8 @@ mod tests {
     fn d70_an_ipxe_without_http_gets_the_script_by_tftp() {
         let ipxe = Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) };
         assert_eq!(choose(ipxe, "option 175", false, &boot(), ORIGIN).file.unwrap(), "boot.ipxe");
+        let set = BootConfig { ipxe: Some("menu.ipxe".into()), ..boot() };
+        assert_eq!(choose(ipxe, "option 175", false, &set, ORIGIN).file.unwrap(), "menu.ipxe");
     }
 
     #[test]

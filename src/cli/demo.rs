@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -10,9 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
+use rusqlite::{Connection, OpenFlags};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::dhcp::DATABASE;
+use crate::boot::machine::Mac;
 use crate::fleet::{Audit, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers};
 
 #[derive(Debug, clap::Args)]
@@ -73,7 +78,9 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Some((report, outage)) = watch(&mut server, &progress, arguments.clients, octets, &news)? else {
         return Ok(ExitCode::FAILURE);
     };
-    let audit = fleet.audit(&report).context("the lease audit")?;
+    let rows = stored_leases(&server.state()).context("the lease audit")?;
+    let mut audit = fleet.audit(&report).context("the lease audit")?;
+    audit.look_into_store(&report.leases, &rows);
     let clean = report.failed() == 0 && audit.is_clean() && outage.is_some();
     say(&conclusion(&server, &report, &audit, outage))?;
     if report.failed() > 0 {
@@ -126,6 +133,14 @@ fn watch(
     }
 }
 
+/// The bound leases as they lie on the disk, read beside the running server.
+fn stored_leases(state: &Path) -> anyhow::Result<Vec<(Mac, Ipv4Addr)>> {
+    let store = Connection::open_with_flags(state.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut statement = store.prepare("SELECT mac, address FROM leases WHERE state = 'bound'")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    rows.map(|row| row.map_err(Into::into).and_then(|(mac, address)| Ok((mac.parse()?, address.parse()?)))).collect()
+}
+
 const BAR: &str = "  [{bar:40}] {bytes:>10} of {total_bytes} {binary_bytes_per_sec}  {msg}";
 
 fn introduction(arguments: &Arguments, server: &PrivateServer) -> String {
@@ -154,7 +169,11 @@ fn conclusion(server: &PrivateServer, report: &Report, audit: &Audit, outage: Op
         None => writeln!(text, "  never killed: the machines were done before half-way"),
     };
     let (lost, doubled) = (audit.lost.len(), audit.doubled.len());
-    let _ = writeln!(text, "  lease audit: {} leases, {lost} lost, {doubled} doubled", audit.leases);
+    let _ = writeln!(
+        text,
+        "  lease audit: {} leases, {lost} lost, {doubled} doubled (every machine asked again, and the database read)",
+        audit.leases
+    );
     for lease in audit.lost.iter().chain(&audit.doubled).take(LEASES_SHOWN_MAX) {
         let _ = writeln!(text, "    {} had {}", lease.mac, lease.address);
     }

@@ -16,7 +16,7 @@ use crate::serve::dhcp_core::{DhcpPlan, LeaseWriter, Reporter};
 use crate::snapshot::Snapshot;
 
 /// The lease database in the state directory.
-const DATABASE: &str = "ringboot.db";
+pub(super) const DATABASE: &str = "ringboot.db";
 
 /// Opens the store, loads its leases, and says what the DHCP core shall do.
 pub(super) fn plan(config: &Config, snapshot: &Arc<Snapshot>, bindings: &Arc<Bindings>) -> anyhow::Result<DhcpPlan> {

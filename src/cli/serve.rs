@@ -14,6 +14,7 @@ use crate::boot::menu;
 use crate::config::{Config, TftpOptions};
 use crate::control::templates;
 use crate::dhcp::subnet::{Mode, Network};
+use crate::engine::open_files::raise_open_files;
 use crate::images::{CleanPath, Images, Workers, clean};
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
@@ -112,6 +113,9 @@ fn start_log(level: tracing::Level) {
 }
 
 fn plan(config: Config, arguments: &Arguments) -> anyhow::Result<Plan> {
+    if let Err(error) = raise_open_files() {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
     let workers = Workers::start().context("starting worker threads")?;
     let images = Images::open(&config.root, workers).with_context(|| {
         format!("opening the root {}: name an existing directory with `root` or --root", config.root.display())

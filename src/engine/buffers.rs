@@ -1,5 +1,8 @@
 //! Receive buffers that the kernel picks by itself (a provided-buffer ring), and their way back to it.
 
+// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 

@@ -1,5 +1,8 @@
 //! Sockets with the options that a boot server needs, and what the kernel says of the interfaces.
 
+// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;

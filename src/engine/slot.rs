@@ -3,6 +3,9 @@
 //! The one rule: *the kernel owns a slot until the completion*. A slot is taken from the free list, filled, submitted, and goes
 //! back to the free list only when its completion is handled; nothing else frees or moves it.
 
+// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;

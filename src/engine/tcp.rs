@@ -383,6 +383,16 @@ impl Stream {
     }
 }
 
+/// Only where [`Stream::finish`] was not reached (a panic above): what the kernel still holds is left to it for ever.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.reading.is_some() || self.writing.is_some() {
+            let _ = self.shutdown(Shutdown::Both);
+            std::mem::forget((self.reading.take(), self.writing.take()));
+        }
+    }
+}
+
 fn spare(buffer: Outgoing) -> Vec<u8> {
     match buffer {
         Outgoing::Copied(bytes) => bytes,

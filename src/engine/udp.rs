@@ -1,5 +1,8 @@
 //! The UDP driver of one core: multishot receives into the kernel's choice of buffers, batched sends, one enter per batch.
 
+// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use tokio::task::spawn_local;
 
+use super::machine::{Errand, Machine};
 use super::{Fleet, Lease, Progress, Report};
+use crate::boot::machine::Mac;
 
 /// What became of the leases that machines were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,23 @@ impl Audit {
         }
     }
 
+    /// Adds what a look into the server's durable store shows: `rows` are its bound leases.
+    pub fn look_into_store(&mut self, leases: &[Lease], rows: &[(Mac, Ipv4Addr)]) {
+        let mut kept: HashMap<Mac, Vec<Ipv4Addr>> = HashMap::new();
+        for &(mac, address) in rows {
+            kept.entry(mac).or_default().push(address);
+        }
+        for lease in leases {
+            let addresses = kept.get(&lease.mac).map_or(&[][..], Vec::as_slice);
+            if !addresses.contains(&lease.address) && !self.lost.contains(lease) {
+                self.lost.push(*lease);
+            }
+            if addresses.len() > 1 && !self.doubled.contains(lease) {
+                self.doubled.push(*lease);
+            }
+        }
+    }
+
     /// True where every promise was kept.
     pub fn is_clean(&self) -> bool {
         self.lost.is_empty() && self.doubled.is_empty()
@@ -44,12 +63,12 @@ impl Audit {
 pub(super) async fn ask_again(fleet: &Fleet, report: &Report) -> io::Result<Audit> {
     let had: HashMap<u32, Ipv4Addr> = report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
     let mut questions = Vec::new();
-    for mut machine in fleet.machines(&Arc::new(Progress::default()))? {
-        let number = machine.port.circuit;
+    for Machine { port, errand, .. } in fleet.machines(&Arc::new(Progress::default()))? {
+        let Errand::Boot { relay, model, mut xids, .. } = errand else { continue };
+        let number = port.circuit;
         if let Some(&address) = had.get(&number) {
             questions.push(spawn_local(async move {
-                let speaker = machine.model.speaker();
-                let says = machine.relay.confirm(machine.port, speaker, &mut machine.xids, address).await;
+                let says = relay.confirm(port, model.speaker(), &mut xids, address).await;
                 says.map(|says| (number, says))
             }));
         }
@@ -64,20 +83,41 @@ pub(super) async fn ask_again(fleet: &Fleet, report: &Report) -> io::Result<Audi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::machine::Mac;
 
-    fn lease(machine: u32, last: u8) -> Lease {
-        Lease { machine, mac: Mac([2; 6]), address: Ipv4Addr::new(127, 77, 1, last), lease_s: 600 }
+    fn lease(machine: u8, last: u8) -> Lease {
+        Lease {
+            machine: machine.into(),
+            mac: Mac([machine; 6]),
+            address: Ipv4Addr::new(127, 77, 1, last),
+            lease_s: 600,
+        }
+    }
+
+    fn says(answers: &[(u32, u8)]) -> HashMap<u32, Ipv4Addr> {
+        answers.iter().map(|&(machine, last)| (machine, lease(0, last).address)).collect()
     }
 
     #[test]
     fn a_denied_a_changed_and_a_doubled_lease_are_told_apart() {
-        let leases = [lease(1, 1), lease(2, 2), lease(3, 3), lease(4, 3)];
-        let says = [(1, 1), (2, 9), (3, 3), (4, 3)].map(|(machine, last)| (machine, lease(machine, last).address));
-        let audit = Audit::compare(&leases, &says.into_iter().collect());
-        assert_eq!((audit.lost.as_slice(), audit.doubled.as_slice()), (&leases[1..2], &leases[2..]));
+        let leases = [lease(1, 1), lease(2, 2), lease(3, 3), lease(4, 3), lease(5, 5)];
+        let audit = Audit::compare(&leases, &says(&[(1, 1), (2, 9), (3, 3), (4, 3)]));
+        assert_eq!(audit.lost, [leases[1], leases[4]]);
+        assert_eq!(audit.doubled, leases[2..4]);
         assert!(!audit.is_clean());
-        let nothing_said = Audit::compare(&leases[..2], &HashMap::new());
-        assert_eq!(nothing_said.lost, &leases[..2]);
+    }
+
+    #[test]
+    fn a_lease_that_the_store_does_not_have_or_has_twice_is_seen() {
+        let leases = [lease(1, 1), lease(2, 2)];
+        let rows = leases.map(|lease| (lease.mac, lease.address));
+        let audit = |rows: &[(Mac, Ipv4Addr)]| {
+            let mut audit = Audit::compare(&leases, &says(&[(1, 1), (2, 2)]));
+            audit.look_into_store(&leases, rows);
+            audit
+        };
+        assert!(audit(&rows).is_clean());
+        assert_eq!(audit(&rows[..1]).lost, leases[1..]);
+        let twice = (leases[0].mac, lease(0, 7).address);
+        assert_eq!(audit(&[rows[0], rows[1], twice]).doubled, leases[..1]);
     }
 }

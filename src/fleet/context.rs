@@ -71,8 +71,12 @@ impl<'a> Checker<'a> {
             }
             kept.extend_from_slice(bytes);
         }
-        self.received += bytes.len() as u64;
-        self.context.progress.add_octets(bytes.len() as u64);
+        let octets = bytes.len() as u64;
+        self.received += octets;
+        self.context.progress.add_octets(octets);
+        if self.expected.is_none() && self.keep.is_none() {
+            self.context.progress.add_unchecked_octets(octets);
+        }
         Ok(())
     }
 

@@ -209,8 +209,7 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 impl Agent {
     /// The request as that program writes it; with a range where the first `from` octets have come already.
     fn request(self, url: &Url, from: u64, etag: Option<&str>) -> String {
-        let Url { path, server, .. } = url;
-        let ip = server.ip();
+        let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());
         let mut request = match self {
             Self::Syslinux { mac, uuid } => format!(
                 "GET {path} HTTP/1.0\r\nHost: {ip}\r\nUser-Agent: Syslinux/6.04\r\nConnection: close\r\n\
@@ -221,7 +220,7 @@ impl Agent {
             Self::Grub => format!("GET {path} HTTP/1.1\r\nHost: {ip}\r\nUser-Agent: GRUB 2.06-13+deb12u2\r\n"),
             Self::Ipxe => format!(
                 "GET {path} HTTP/1.1\r\nConnection: keep-alive\r\n\
-                 User-Agent: iPXE/1.0.0+git-20190125.36a4c85-5.1\r\nHost: {server}\r\n"
+                 User-Agent: iPXE/1.0.0+git-20190125.36a4c85-5.1\r\nHost: {authority}\r\n"
             ),
         };
         if from > 0 {

@@ -15,7 +15,7 @@ pub const MENU_OCTETS_MAX: usize = 256 * 1024;
 pub const DHCP_OCTETS_MAX: usize = 1500;
 
 /// Machines behind one relay agent: a rack. More than this in one instant overflow the default receive buffer of a socket.
-pub const MACHINES_PER_RELAY: usize = 48;
+pub const MACHINES_PER_RELAY: u32 = 48;
 
 /// Answers that wait for one machine; a retransmission at most doubles the two of an exchange.
 pub const ANSWERS_QUEUED_MAX: usize = 8;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::dhcp::Speaker;
+use super::dhcp::{Answer, Speaker};
 use super::failure::Failure;
 use super::http::{Agent, Http};
 use super::limits::CHAINED_SCRIPTS_MAX;
@@ -13,7 +13,7 @@ use super::menu::{self, Choice, Ipxe};
 use super::relay::{Port, Relay, Xids};
 use super::tftp::{Fetched, Tftp};
 use super::url::{Scheme, Url};
-use super::{Lease, Model};
+use super::{Fetch, Lease, Model};
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 
@@ -21,12 +21,21 @@ use crate::tftp::client::Behaviour;
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) context: Rc<Context>,
-    pub(super) relay: Rc<Relay>,
     pub(super) port: Port,
-    pub(super) model: Model,
-    pub(super) xids: Xids,
-    /// The menu entry that the person at the console picks.
-    pub(super) pick: Rc<str>,
+    pub(super) errand: Errand,
+}
+
+/// What a machine is there for.
+#[derive(Debug)]
+pub(super) enum Errand {
+    Boot {
+        relay: Rc<Relay>,
+        model: Model,
+        xids: Xids,
+        /// The menu entry that the person at the console picks.
+        pick: Rc<str>,
+    },
+    Fetch(Rc<[Fetch]>),
 }
 
 /// What came of one machine.
@@ -41,26 +50,74 @@ pub(super) struct Outcome {
 
 impl Machine {
     /// Switches the machine on.
-    pub(super) async fn boot(mut self) -> Outcome {
+    pub(super) async fn boot(self) -> Outcome {
+        let Self { context, port, errand } = self;
         let mut outcome = Outcome { lease: None, steps: Vec::new(), end: Ok(()) };
-        outcome.end =
-            self.run(&mut outcome.lease, &mut Steps { begun: Instant::now(), done: &mut outcome.steps }).await;
-        self.context.progress.add_machine(outcome.end.is_ok());
+        let mut steps = Steps { begun: Instant::now(), done: &mut outcome.steps };
+        outcome.end = match errand {
+            Errand::Fetch(files) => fetch_all(&context, port, &files, &mut steps).await,
+            Errand::Boot { relay, model, mut xids, pick } => {
+                let boot = Boot { context: &context, port, pick: &pick };
+                match relay.acquire(port, model.speaker(), &mut xids).await {
+                    Ok(answer) => {
+                        steps.done(Stage::Dhcp);
+                        outcome.lease = Some(Lease::of(port, &answer));
+                        boot.load(model, answer, &mut steps).await
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
+        };
+        context.progress.add_machine(outcome.end.is_ok());
         outcome
     }
+}
 
-    async fn run(&mut self, lease: &mut Option<Lease>, steps: &mut Steps<'_>) -> Result<(), Failure> {
-        let speaker = self.model.speaker();
-        let answer = self.relay.acquire(self.port, speaker, &mut self.xids).await?;
-        steps.done(Stage::Dhcp);
-        *lease = Some(Lease {
-            machine: self.port.circuit,
-            mac: self.port.mac,
-            address: answer.address,
-            lease_s: answer.lease_s.unwrap_or(0),
-        });
+impl Lease {
+    fn of(port: Port, answer: &Answer) -> Self {
+        let lease_s = answer.lease_s.unwrap_or(0);
+        Self { machine: port.circuit, mac: port.mac, address: answer.address, lease_s }
+    }
+}
+
+/// The files of a machine that has nothing else to do.
+async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut Steps<'_>) -> Result<(), Failure> {
+    let address = unleased_address(context, port.circuit);
+    let tftp = Tftp::new(context, address, u64::from(port.circuit));
+    let mut http = Http::new(context, Agent::Ipxe, address);
+    for file in files {
+        match file {
+            Fetch::Tftp(name) => {
+                must(&tftp, &Behaviour::ipxe(), name).await?;
+                steps.done(Stage::Loader);
+            }
+            Fetch::Http(url) => {
+                let url = Url::parse(url).ok_or_else(|| Failure::BadUrl(url.clone()))?;
+                http.fetch(&url, false).await?;
+                steps.done(Stage::File);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An address of its own on loopback, so that a server's limits per address see machines and not one giant; else any.
+fn unleased_address(context: &Context, number: u32) -> Ipv4Addr {
+    const FIRST: u32 = u32::from_be_bytes([127, 78, 0, 1]);
+    if context.tftp.ip().is_loopback() { Ipv4Addr::from(FIRST + number) } else { Ipv4Addr::UNSPECIFIED }
+}
+
+/// A machine that has an address and goes on with its loader.
+struct Boot<'a> {
+    context: &'a Context,
+    port: Port,
+    pick: &'a str,
+}
+
+impl Boot<'_> {
+    async fn load(&self, model: Model, answer: Answer, steps: &mut Steps<'_>) -> Result<(), Failure> {
         let file = answer.boot_file.ok_or(Failure::NoBootFile)?;
-        match self.model {
+        match model {
             Model::BiosPxe => self.pxelinux(answer.address, &file, steps).await,
             Model::UefiPxe => self.shim_and_grub(answer.address, &file, steps).await,
             Model::Ipxe => self.ipxe(answer.address, &file, steps).await,
@@ -76,7 +133,7 @@ impl Machine {
         must(&tftp, &pxelinux, &format!("{folder}ldlinux.c32")).await?;
         steps.done(Stage::Loader);
         let text = self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
-        let read = menu::pxelinux(&text, &self.pick);
+        let read = menu::pxelinux(&text, self.pick);
         if let Some(program) = &read.program {
             // The menu program, its libraries, and the configuration once more.
             for name in [program.as_str(), "libcom32.c32", "libutil.c32"] {
@@ -87,7 +144,7 @@ impl Machine {
         steps.done(Stage::Menu);
         let choice = read.choice.ok_or_else(|| Failure::NoEntry(self.pick.to_string()))?;
         let Port { mac, uuid, .. } = self.port;
-        let mut http = Http::new(&self.context, Agent::Syslinux { mac, uuid }, address);
+        let mut http = Http::new(self.context, Agent::Syslinux { mac, uuid }, address);
         let place = |name: &str| Place::of(name, &folder);
         self.images(choice, place, &tftp, &pxelinux, &mut http, steps).await
     }
@@ -98,10 +155,11 @@ impl Machine {
         let (edk2, shim, grub) = (Behaviour::edk2(), Behaviour::shim(), Behaviour::grub());
         let folder = folder(loader);
         must(&tftp, &edk2, loader).await?;
-        for name in ["revocations_sku.efi", "revocations_sbat.efi", "shim_certificate_0.efi"] {
-            tftp.fetch(&shim, &format!("{folder}{name}"), false).await?;
+        let (asides, second_stage) = shim_names(&folder);
+        for name in asides {
+            tftp.fetch(&shim, &name, false).await?;
         }
-        must(&tftp, &shim, &format!("{folder}grubx64.efi")).await?;
+        must(&tftp, &shim, &second_stage).await?;
         steps.done(Stage::Loader);
         for list in ["command.lst", "fs.lst", "crypto.lst", "terminal.lst"] {
             tftp.fetch(&grub, &format!("/{folder}grub/x86_64-efi/{list}"), false).await?;
@@ -115,9 +173,9 @@ impl Machine {
             ("grub_cpu", "x86_64"),
             ("grub_platform", "efi"),
         ];
-        let choice = menu::grub(&text, &self.pick, &known).ok_or_else(|| Failure::NoEntry(self.pick.to_string()))?;
+        let choice = menu::grub(&text, self.pick, &known).ok_or_else(|| Failure::NoEntry(self.pick.to_string()))?;
         steps.done(Stage::Menu);
-        let mut http = Http::new(&self.context, Agent::Grub, address);
+        let mut http = Http::new(self.context, Agent::Grub, address);
         self.images(choice, Place::of_grub, &tftp, &grub, &mut http, steps).await
     }
 
@@ -125,7 +183,7 @@ impl Machine {
     async fn ipxe(&self, address: Ipv4Addr, script: &str, steps: &mut Steps<'_>) -> Result<(), Failure> {
         let tftp = self.tftp(address);
         let rom = Behaviour::ipxe();
-        let mut http = Http::new(&self.context, Agent::Ipxe, address);
+        let mut http = Http::new(self.context, Agent::Ipxe, address);
         let Port { mac, uuid, .. } = self.port;
         let (mac, dashed, uuid) = (mac.to_string(), mac.dashed(), uuid.to_string());
         let ip = address.to_string();
@@ -140,10 +198,10 @@ impl Machine {
             ("buildarch", "x86_64"),
             ("platform", "pcbios"),
         ];
-        let mut at = Url::parse(script).unwrap_or_else(|| tftp_url(&self.context, script));
+        let mut at = Url::parse(script).unwrap_or_else(|| tftp_url(self.context, script));
         for _ in 0..CHAINED_SCRIPTS_MAX {
             let text = fetch(&tftp, &rom, &mut http, &at, true).await?;
-            match menu::ipxe(&String::from_utf8_lossy(&text), &self.pick, &known) {
+            match menu::ipxe(&String::from_utf8_lossy(&text), self.pick, &known) {
                 None => return Err(Failure::NoEntry(self.pick.to_string())),
                 Some(Ipxe::Chain(next)) => at = at.join(&next).ok_or(Failure::BadUrl(next))?,
                 Some(Ipxe::Boot(choice)) => {
@@ -178,7 +236,7 @@ impl Machine {
     }
 
     fn tftp(&self, address: Ipv4Addr) -> Tftp<'_> {
-        Tftp::new(&self.context, address, u64::from(self.port.circuit))
+        Tftp::new(self.context, address, u64::from(self.port.circuit))
     }
 
     /// Asks for one name after the other, as loaders do, until there is a file.
@@ -287,6 +345,12 @@ fn folder(loader: &str) -> String {
     loader.rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"))
 }
 
+/// What shim asks for beside itself: files that are normally absent, and GRUB (B-10).
+fn shim_names(folder: &str) -> ([String; 3], String) {
+    let asides = ["revocations_sku.efi", "revocations_sbat.efi", "shim_certificate_0.efi"];
+    (asides.map(|name| format!("{folder}{name}")), format!("{folder}grubx64.efi"))
+}
+
 /// A name of PXELINUX: from the root with a leading slash or `::` (T-62), else beside the loader.
 fn under(folder: &str, name: &str) -> String {
     match name.strip_prefix("::") {
@@ -324,6 +388,14 @@ mod tests {
         assert_eq!(names.first().unwrap(), "C0A8041A");
         assert_eq!(names.last().unwrap(), "C");
         assert_eq!(names.len(), 8);
+    }
+
+    #[test]
+    fn b10_shim_asks_beside_itself_for_what_is_absent_and_for_grub() {
+        let (asides, second_stage) = shim_names(&folder("efi/bootnetx64.efi"));
+        assert!(asides.iter().all(|name| name.starts_with("efi/")), "{asides:?}");
+        assert_eq!(second_stage, "efi/grubx64.efi");
+        assert_eq!(shim_names(&folder("bootnetx64.efi")).1, "grubx64.efi");
     }
 
     #[test]

@@ -34,7 +34,7 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::boot::machine::{Mac, Uuid};
 use crate::engine::open_files::raise_open_files;
 use context::Context;
-use machine::Machine;
+use machine::{Errand, Machine};
 use relay::{Port, Relay, Xids};
 
 pub use audit::Audit;
@@ -69,18 +69,41 @@ pub struct Servers {
 pub struct Plan {
     /// How many machines; they are switched on all at once.
     pub machines: u32,
-    /// Dealt out in turn.
-    pub models: Vec<Model>,
-    pub servers: Servers,
-    /// Address of the first relay agent; each further one has the next address. They belong to this host.
-    pub relay: Ipv4Addr,
+    pub task: Task,
+    /// Where TFTP is asked for. (Where HTTP is asked for stands in URLs.)
+    pub tftp: SocketAddrV4,
     /// Files whose octets are known; all others are only counted.
     pub contents: Contents,
-    /// Label of the menu entry that everybody picks.
-    pub pick: String,
     pub pace: Pace,
     /// Runs with one seed send the same hardware addresses and transaction ids.
     pub seed: u64,
+}
+
+/// What each machine does.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// All that its firmware does, from DISCOVER to the last octet of the initial disk.
+    Boot {
+        dhcp: SocketAddrV4,
+        /// Address of the relay agent, which belongs to this host. On loopback each rack has its own, counted from this one.
+        /// Port 0 is any, with the answers asked for there (RFC 8357); 67 needs the privilege to bind it.
+        relay: SocketAddrV4,
+        /// Dealt out in turn.
+        models: Vec<Model>,
+        /// Label of the menu entry that everybody picks.
+        pick: String,
+    },
+    /// Fetches these, one after the other, and speaks no DHCP: for servers that know nothing of menus.
+    Fetch(Vec<Fetch>),
+}
+
+/// One file of [`Task::Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetch {
+    /// A name, asked for as a BIOS ROM asks for its loader.
+    Tftp(String),
+    /// A URL, asked for as iPXE does.
+    Http(String),
 }
 
 /// An address as a machine has it from its last ACK.
@@ -131,6 +154,7 @@ impl Fleet {
         }
         report.wall = started.elapsed();
         report.octets = progress.octets();
+        report.checked = progress.unchecked_octets() == 0;
         report.retries = progress.retries();
         Ok(report)
     }
@@ -148,38 +172,39 @@ impl Fleet {
         )))
     }
 
-    /// The machines, each plugged into its rack's relay agent.
+    /// The machines, and on the way to them the relay agents of their racks.
     fn machines(&self, progress: &Arc<Progress>) -> io::Result<Vec<Machine>> {
-        let Plan { servers, pace, contents, .. } = &self.plan;
-        let context = Rc::new(Context::new(servers.tftp, contents.clone(), *pace, Arc::clone(progress)));
-        let pick: Rc<str> = Rc::from(self.plan.pick.as_str());
-        let mut machines = Vec::new();
-        let mut rack = None;
-        for number in 0..self.plan.machines {
-            let place = number as usize % limits::MACHINES_PER_RELAY;
-            if place == 0 {
-                let racks = number / u32::try_from(limits::MACHINES_PER_RELAY).unwrap_or(u32::MAX);
-                let address = Ipv4Addr::from(u32::from(self.plan.relay).wrapping_add(racks));
-                let relay = Relay::open(Rc::clone(&context), address, 0, servers.dhcp)?;
-                spawn_local(Rc::clone(&relay).listen());
-                rack = Some(relay);
+        let Plan { machines, task, tftp, pace, contents, seed } = &self.plan;
+        let context = Rc::new(Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress)));
+        let machine = |number, errand| Machine { context: Rc::clone(&context), port: port(*seed, number), errand };
+        let (dhcp, relay, models, pick) = match task {
+            Task::Boot { dhcp, relay, models, pick } => (*dhcp, *relay, models, Rc::<str>::from(pick.as_str())),
+            Task::Fetch(files) => {
+                let files: Rc<[Fetch]> = Rc::from(files.as_slice());
+                return Ok((0..*machines).map(|number| machine(number, Errand::Fetch(Rc::clone(&files)))).collect());
             }
-            let Some(relay) = &rack else { continue };
-            machines.push(Machine {
-                context: Rc::clone(&context),
-                relay: Rc::clone(relay),
-                port: port(self.plan.seed, number),
-                model: self.model(number),
-                xids: Xids(self.plan.seed.rotate_left(32) ^ u64::from(number)),
-                pick: Rc::clone(&pick),
-            });
+        };
+        let mut relays = Vec::new();
+        for rack in 0..self.racks(*relay.ip()) {
+            let address = Ipv4Addr::from(u32::from(*relay.ip()).wrapping_add(rack));
+            let relay = Relay::open(Rc::clone(&context), SocketAddrV4::new(address, relay.port()), dhcp)?;
+            spawn_local(Rc::clone(&relay).listen());
+            relays.push(relay);
         }
-        Ok(machines)
+        let numbers = 0..*machines;
+        let plugs = numbers.zip(relays.iter().cycle()).zip(models.iter().cycle());
+        Ok(plugs
+            .map(|((number, relay), model)| {
+                let xids = Xids(seed.rotate_left(32) ^ u64::from(number));
+                let (relay, pick) = (Rc::clone(relay), Rc::clone(&pick));
+                machine(number, Errand::Boot { relay, model: *model, xids, pick })
+            })
+            .collect())
     }
 
-    fn model(&self, number: u32) -> Model {
-        let models = &self.plan.models;
-        models.get(number as usize % models.len().max(1)).copied().unwrap_or(Model::BiosPxe)
+    /// A rack has a relay agent of its own where this host has the addresses for it: all of loopback is its own.
+    fn racks(&self, relay: Ipv4Addr) -> u32 {
+        if relay.is_loopback() { self.plan.machines.div_ceil(limits::MACHINES_PER_RELAY) } else { 1 }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The fleet's relation to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Firmware's waits are divided by this: 1 waits as firmware does. Never 0.
+    /// Firmware's long waits (DHCP, a broken connection, a dead server) are divided by this: 1 waits as firmware does. Never 0.
     pub haste: u32,
     /// How long one step may go on without any progress.
     pub patience: Duration,

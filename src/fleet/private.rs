@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::content::{Content, Contents};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
-use super::{Model, Pace, Plan, Servers};
+use super::{Model, Pace, Plan, Servers, Task};
 use crate::engine::orphan::die_with_parent;
 
 /// Sizes of the images that a private server offers.
@@ -111,11 +111,14 @@ impl PrivateServer {
     pub fn plan(&self, machines: u32, pace: Pace, seed: u64) -> Plan {
         Plan {
             machines,
-            models: MODELS.to_vec(),
-            servers: self.servers,
-            relay: RELAY,
+            task: Task::Boot {
+                dhcp: self.servers.dhcp,
+                relay: SocketAddrV4::new(RELAY, 0),
+                models: MODELS.to_vec(),
+                pick: ENTRY.to_owned(),
+            },
+            tftp: self.servers.tftp,
             contents: self.contents.clone(),
-            pick: ENTRY.to_owned(),
             pace,
             seed,
         }

@@ -6,15 +6,21 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Progress {
     octets: AtomicU64,
+    unchecked_octets: AtomicU64,
     booted: AtomicU32,
     failed: AtomicU32,
     retries: AtomicU64,
 }
 
 impl Progress {
-    /// Octets of files received and checked.
+    /// Octets of files received.
     pub fn octets(&self) -> u64 {
         self.octets.load(Ordering::Relaxed)
+    }
+
+    /// Octets of files of which nothing is known, menus apart.
+    pub fn unchecked_octets(&self) -> u64 {
+        self.unchecked_octets.load(Ordering::Relaxed)
     }
 
     /// Machines that have everything they came for.
@@ -34,6 +40,10 @@ impl Progress {
 
     pub(super) fn add_octets(&self, octets: u64) {
         self.octets.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_unchecked_octets(&self, octets: u64) {
+        self.unchecked_octets.fetch_add(octets, Ordering::Relaxed);
     }
 
     pub(super) fn add_retry(&self) {

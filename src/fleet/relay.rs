@@ -41,20 +41,22 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Port 0 takes any free one and asks for answers there (RFC 8357); 67 is the port of a relay agent that may bind it.
-    pub(super) fn open(
-        context: Rc<Context>,
-        address: Ipv4Addr,
-        port: u16,
-        server: SocketAddrV4,
-    ) -> io::Result<Rc<Self>> {
+    /// A port other than 67 means that answers are asked for there (RFC 8357); 0 is any.
+    pub(super) fn open(context: Rc<Context>, at: SocketAddrV4, server: SocketAddrV4) -> io::Result<Rc<Self>> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         // What the kernel refuses beyond its limit, retransmission mends.
         let _ = socket.set_recv_buffer_size(RELAY_RECEIVE_OCTETS);
         socket.set_nonblocking(true)?;
-        socket.bind(&SocketAddrV4::new(address, port).into())?;
+        socket.bind(&at.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
-        Ok(Rc::new(Self { context, socket, server, address, own_port: port != 67, waiting: RefCell::default() }))
+        Ok(Rc::new(Self {
+            context,
+            socket,
+            server,
+            address: *at.ip(),
+            own_port: at.port() != DHCP_SERVER_PORT,
+            waiting: RefCell::default(),
+        }))
     }
 
     /// Hands answers to the machines that wait for them; never ends.
@@ -113,6 +115,9 @@ impl Relay {
         Line { relay: self, port, speaker, xid, through, answers }
     }
 }
+
+/// Where relay agents listen, unless they say otherwise (RFC 2131 section 4.1).
+const DHCP_SERVER_PORT: u16 = 67;
 
 /// REQUESTs sent before a client goes back to DISCOVER (RFC 2131 section 4.4.1 leaves the number open; EDK2 takes 4).
 const REQUESTS_MAX: u32 = 4;
@@ -238,7 +243,8 @@ mod tests {
         let context = Rc::new(Context::new(server, Contents::default(), pace, std::sync::Arc::default()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let relay = Relay::open(Rc::clone(&context), Ipv4Addr::new(127, 77, 0, 2), 0, server).unwrap();
+            let relay =
+                Relay::open(Rc::clone(&context), SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0), server).unwrap();
             spawn_local(Rc::clone(&relay).listen());
             let port = Port { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 9 };
             (work(&relay, port).await, context.progress.retries())

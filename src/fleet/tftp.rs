@@ -88,7 +88,8 @@ impl<'a> Tftp<'a> {
     }
 }
 
-/// A client at work. Its clock runs faster than ours by the fleet's haste.
+/// A client at work. Its timers are firmware's own, whatever the fleet's haste: hurried, PXELINUX's 110 ms would take a busy
+/// server for a lost packet.
 struct Attempt<'a> {
     context: &'a Context,
     client: Client,
@@ -138,11 +139,10 @@ impl Attempt<'_> {
     }
 
     fn tick(&self) -> Tick {
-        let nanoseconds = self.begun.elapsed().as_nanos() * u128::from(self.context.pace.haste);
-        Tick::try_from(nanoseconds).unwrap_or(Tick::MAX)
+        Tick::try_from(self.begun.elapsed().as_nanos()).unwrap_or(Tick::MAX)
     }
 
     fn moment(&self, tick: Tick) -> Instant {
-        self.begun + self.context.pace.hurried(Duration::from_nanos(tick))
+        self.begun + Duration::from_nanos(tick)
     }
 }

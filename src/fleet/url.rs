@@ -51,6 +51,11 @@ impl Url {
         Some(Self { scheme, server: SocketAddrV4::new(address, port), path })
     }
 
+    /// The host as it stands in a URL and in `Host`: the port only where it is not the usual one.
+    pub(super) fn authority(&self) -> String {
+        if self.server.port() == self.scheme.port() { self.server.ip().to_string() } else { self.server.to_string() }
+    }
+
     /// What a reference in a script means there: absolute, from the root (`/x`), or beside the script.
     pub(super) fn join(&self, reference: &str) -> Option<Self> {
         if reference.contains("://") {
@@ -64,7 +69,7 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme.name(), self.server, self.path)
+        write!(f, "{}://{}{}", self.scheme.name(), self.authority(), self.path)
     }
 }
 
@@ -77,7 +82,11 @@ mod tests {
     fn a_url_is_an_address_a_port_and_a_path() {
         let url = Url::parse("http://127.0.0.1:8080/boot.ipxe").unwrap();
         assert_eq!((url.server.to_string().as_str(), url.path.as_str()), ("127.0.0.1:8080", "/boot.ipxe"));
-        assert_eq!(Url::parse("tftp://10.0.0.1").unwrap().to_string(), "tftp://10.0.0.1:69/");
+        assert_eq!(Url::parse("tftp://10.0.0.1").unwrap().to_string(), "tftp://10.0.0.1/");
+        assert_eq!(
+            (url.authority().as_str(), url.to_string().as_str()),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080/boot.ipxe")
+        );
         for wrong in ["ftp://127.0.0.1/x", "http://boot/x", "http://127.0.0.1:x/", "/x", ""] {
             assert_eq!(Url::parse(wrong), None, "{wrong}");
         }

@@ -2,16 +2,20 @@
 
 use super::limits::REQUEST_LINE_BYTES_MAX;
 
-/// What the parser is given in place of the rest of an endless line: a head that parses and can not be answered but with 414.
-pub const LINE_END: &[u8] = b" HTTP/1.1\r\nHost: ringboot\r\nConnection: close\r\n\r\n";
+/// What the parser is given in place of the rest of an endless line: the end of a head that parses and can not be answered
+/// but with 414.
+const VERSION: &[u8] = b"HTTP/1.1";
+const HEAD_END: &[u8] = b"\r\nHost: ringboot\r\nConnection: close\r\n\r\n";
 
 /// Watches the bytes of one connection on their way to the parser. It follows heads only; [`LineGuard::stop`] ends its watch
 /// where a request has a body, whose lines would look like heads.
 #[derive(Debug, Default)]
 pub struct LineGuard {
     state: State,
-    /// Bytes of the line so far.
+    /// Bytes of the line so far, its spaces, and the bytes after the last of them.
     line: usize,
+    spaces: usize,
+    word: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,19 +40,32 @@ impl LineGuard {
                 (_, b'\r') => {}
                 (_, b'\n') => {
                     self.state = if self.line == 0 { State::RequestLine } else { State::Headers };
-                    self.line = 0;
+                    (self.line, self.spaces, self.word) = (0, 0, 0);
                 }
                 (State::RequestLine, _) if self.line == REQUEST_LINE_BYTES_MAX => {
                     self.state = State::Cut;
                     end = Some(at);
                 }
-                _ => self.line += 1,
+                (_, byte) => {
+                    self.line += 1;
+                    self.word += 1;
+                    if byte == b' ' {
+                        (self.spaces, self.word) = (self.spaces + 1, 0);
+                    }
+                }
             }
         }
         match (end, self.state) {
             (Some(at), _) => {
                 bytes.truncate(at);
-                bytes.extend_from_slice(LINE_END);
+                // The line may have been cut in its last word.
+                if self.spaces < 2 {
+                    bytes.push(b' ');
+                    bytes.extend_from_slice(VERSION);
+                } else {
+                    bytes.extend_from_slice(VERSION.get(self.word..).unwrap_or_default());
+                }
+                bytes.extend_from_slice(HEAD_END);
             }
             (None, State::Cut) => bytes.clear(),
             _ => {}
@@ -81,9 +98,19 @@ mod tests {
         assert_eq!(pass(&mut guard, &piece), piece);
         assert_eq!(pass(&mut guard, &piece), piece);
         let cut = pass(&mut guard, &piece);
-        assert_eq!(cut.len(), REQUEST_LINE_BYTES_MAX - 8005 + LINE_END.len());
-        assert!(cut.ends_with(LINE_END));
+        assert_eq!(cut.len(), REQUEST_LINE_BYTES_MAX - 8005 + 1 + VERSION.len() + HEAD_END.len());
+        assert!(cut.ends_with(HEAD_END));
         assert_eq!(pass(&mut guard, &piece), b"");
+    }
+
+    #[test]
+    fn h32_a_line_that_is_cut_anywhere_near_its_end_still_parses() {
+        for over in 1..40 {
+            let target = "a".repeat(REQUEST_LINE_BYTES_MAX - "GET / HTTP/1.1".len() + over);
+            let head = pass(&mut LineGuard::default(), format!("GET /{target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+            let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
+            assert!(line.ends_with(b"a HTTP/1.1") && line.len() > REQUEST_LINE_BYTES_MAX, "{over}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub enum BadTarget {
     Form,
     #[error("a percent sign without two hexadecimal digits")]
     Encoding,
-    #[error("an encoded NUL, slash or backslash")]
+    #[error("a NUL, or an encoded slash or backslash")]
     EncodedSeparator,
     #[error("a `..` component")]
     DotDot,
@@ -58,6 +58,7 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, BadTarget> {
                 }
             }
             b'\\' => b'/',
+            0 => return Err(BadTarget::EncodedSeparator),
             _ => byte,
         });
     }
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn h24_encoded_nul_slash_and_backslash_are_refused() {
-        for target in ["/a%00", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5C"] {
+        for target in ["/a%00", "/a\0", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5C"] {
             assert_eq!(path(target.as_bytes()), Err(BadTarget::EncodedSeparator), "{target}");
         }
     }

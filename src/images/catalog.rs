@@ -416,9 +416,9 @@ mod tests {
         let mut tree = Tree::new();
         fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
         let old = tree.get("image").unwrap();
-        fs::OpenOptions::new().write(true).open(tree.path("image")).unwrap().write_all_at(&[9; 10], 0).unwrap();
+        OpenOptions::new().write(true).open(tree.path("image")).unwrap().write_all_at(&[9; 10], 0).unwrap();
         // The timestamp of a write may be as coarse as a kernel tick: set it, as a later write would have.
-        let file = fs::File::options().write(true).open(tree.path("image")).unwrap();
+        let file = File::options().write(true).open(tree.path("image")).unwrap();
         file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
         assert!(!old.is_unchanged());
         assert!(tree.get("image").unwrap().is_unchanged());
@@ -434,7 +434,7 @@ mod tests {
         symlink(tree.directory.path().join("secret"), tree.path("absolute")).unwrap();
         symlink("/proc/self/fd/0", tree.path("magic")).unwrap();
         symlink("loop", tree.path("loop")).unwrap();
-        let fifo = std::ffi::CString::new(tree.path("fifo").into_os_string().into_encoded_bytes()).unwrap();
+        let fifo = CString::new(tree.path("fifo").into_os_string().into_encoded_bytes()).unwrap();
         // SAFETY: the path is NUL-terminated.
         assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o644) }, 0);
         let socket = std::os::unix::net::UnixListener::bind(tree.path("socket")).unwrap();
@@ -480,7 +480,7 @@ mod tests {
     #[test]
     fn pieces_are_asked_for_until_a_worker_has_made_them_resident() {
         let mut tree = Tree::new();
-        let file = fs::File::create(tree.path("big")).unwrap();
+        let file = File::create(tree.path("big")).unwrap();
         file.set_len(2 * PIECE_BYTES + 10).unwrap();
         let content = tree.get("big").unwrap();
         assert_eq!(content.missing(&(0..PIECE_BYTES)), None, "the first piece comes with the mapping");

@@ -206,7 +206,8 @@ impl Content {
     pub fn populate(&self, piece: Piece) {
         let Kind::Mapped(mapped) = &self.0.kind else { return };
         let Ok(start) = usize::try_from(piece.0 * PIECE_BYTES) else { return };
-        let len = mapped.map.len().saturating_sub(start).min(PIECE_BYTES as usize);
+        let piece_bytes = usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX);
+        let len = mapped.map.len().saturating_sub(start).min(piece_bytes);
         if len == 0 {
             return;
         }

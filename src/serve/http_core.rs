@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::drain::{DRAIN_MAX, Drain};
+pub use super::drain::Drain;
+
+use super::drain::DRAIN_MAX;
 use super::shelf::{Names, Shelf};
 use crate::engine::tcp::{self, Accepted, CONNECTIONS_PER_RING_MAX, Listener};
 use crate::http::admission::{Admission, Arrival};
@@ -249,17 +251,9 @@ impl Running {
         }
     }
 
-    /// Serves a connection, and after it those that waited for its place.
     fn start(self: &Rc<Self>, address: IpAddr, accepted: Accepted) {
-        let running = Rc::clone(self);
-        tcp::spawn(async move {
-            let mut next = Some((address, accepted));
-            while let Some((address, accepted)) = next {
-                connection::serve(&running, accepted).await;
-                next = running.admission.borrow_mut().leave(address);
-            }
-            running.left.notify_waiters();
-        });
+        let place = Place { running: Rc::clone(self), address };
+        tcp::spawn(async move { connection::serve(&place.running, accepted).await });
     }
 
     /// No room to wait: iPXE is told when to come again, others are closed (H-14).
@@ -296,6 +290,22 @@ impl Running {
     fn sending(&self) -> Sending {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Sending(Arc::clone(&self.busy))
+    }
+}
+
+/// A connection's place among those that are served, for as long as its task lives.
+struct Place {
+    running: Rc<Running>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let next = self.running.admission.borrow_mut().leave(self.address);
+        if let Some((address, accepted)) = next {
+            self.running.start(address, accepted);
+        }
+        self.running.left.notify_waiters();
     }
 }
 

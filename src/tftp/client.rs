@@ -1,6 +1,6 @@
 //! A TFTP client that fetches one file, with the manners of real firmware: for the simulated machines and the tests.
 //!
-//! It checks what firmware checks and keeps no bytes: received data goes straight to the caller, in order, each octet once.
+//! It checks what firmware checks and keeps no bytes: received data goes straight to the caller, in order and once.
 
 mod behaviour;
 

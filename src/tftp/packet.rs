@@ -131,8 +131,8 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Why a client is turned away: the code and text of an ERROR. The text is part of the program, so that it can't carry a
-/// path of this server (T-53).
+/// Why a client is turned away: the code and text of an ERROR. The text is part of the program, so that it can't carry
+/// a path of this server (T-53).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub code: ErrorCode,

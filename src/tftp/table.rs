@@ -1,7 +1,7 @@
 //! All transfers of one boot core: who asked, on which port, what leaves next, and what is too much.
 //!
-//! The engine feeds datagrams in (`handle_listen`, `handle_tid`), wakes the table (`handle_timeouts`) and takes out what
-//! to do (`poll`). Nothing here waits and nothing is allocated for a packet; a request costs one allocation.
+//! The engine feeds datagrams in (`handle_listen`, `handle_tid`), wakes the table (`handle_timeouts`) and takes out
+//! what to do (`poll`). Nothing here waits and nothing is allocated for a packet; a request costs one allocation.
 
 mod line;
 mod requests;

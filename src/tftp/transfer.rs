@@ -9,8 +9,8 @@ use super::{NEVER, Tick};
 
 /// The server's side of one read.
 ///
-/// Blocks are counted from 1 and never wrap here: block `n` holds the octets from `(n - 1) * block_size` on, and the last
-/// one is short or empty (T-26).
+/// Blocks are counted from 1 and never wrap here: block `n` holds the octets from `(n - 1) * block_size` on, and the
+/// last one is short or empty (T-26).
 #[derive(Debug)]
 pub struct Transfer {
     /// Octets to send.

@@ -1,4 +1,4 @@
-//! Whole transfers between firmware models and the server's table, over a network that loses, copies, delays and reorders.
+//! Whole transfers between firmware models and the server's table, over a network that loses, copies and reorders.
 //!
 //! Every run follows from a seed; a failing one prints it, and `SEED=n cargo test --test sim` runs it alone.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stdout)]

@@ -1,0 +1,208 @@
+//! Sizes, times and numbers of connections (H-14, H-32 to H-34).
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::server::{Server, pattern};
+use ringboot::http::limits::WAITING_MAX;
+use ringboot::serve::http_core::{HttpPlan, Timeouts};
+
+fn hurried(change: impl FnOnce(&mut Timeouts)) -> Server {
+    let mut plan = HttpPlan::default();
+    plan.timeouts.linger = Duration::from_millis(100);
+    change(&mut plan.timeouts);
+    Server::with(plan)
+}
+
+#[test]
+fn h32_a_long_request_line_is_414_whether_it_ends_or_not() {
+    let server = Server::start();
+    for len in [8_180, 9_000, 20_000, 60_000, 300_000] {
+        let mut client = server.connect();
+        client.send(format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(len)));
+        let answer = client.answer(true);
+        assert_eq!((answer.status(), answer.value("Connection")), (414, Some("close")), "{len}");
+        client.expect_end();
+    }
+    let mut endless = server.connect();
+    endless.send(vec![b'x'; 4000]);
+    endless.send(format!(" /{}", "a".repeat(10_000)));
+    assert!(matches!(endless.answer(true).status(), 400 | 414));
+    let answer = server.connect().get(&format!("/{}", "a".repeat(8_000)), &[]);
+    assert_eq!(answer.status(), 404, "just below the limit");
+}
+
+#[test]
+fn h32_large_or_many_headers_are_431() {
+    let server = Server::start();
+    let many: Vec<String> = (0..70).map(|n| format!("X-{n}: y")).collect();
+    let very_many: Vec<String> = (0..150).map(|n| format!("X-{n}: y")).collect();
+    let large = vec![format!("Cookie: {}", "c".repeat(17_000))];
+    let very_large = vec![format!("Cookie: {}", "c".repeat(200_000))];
+    for lines in [many, very_many, large, very_large] {
+        let mut client = server.connect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let answer = client.get("/f", &lines);
+        assert_eq!((answer.status(), answer.value("Connection")), (431, Some("close")), "{} lines", lines.len());
+        client.expect_end();
+    }
+    let allowed: Vec<String> = (0..60).map(|n| format!("X-{n}: {}", "y".repeat(200))).collect();
+    let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
+    assert_eq!(server.connect().get("/f", &allowed).status(), 404);
+}
+
+#[test]
+fn h32_a_small_body_on_get_is_ignored_and_a_large_one_ends_the_connection() {
+    let server = Server::start();
+    server.put("f", b"x");
+    let mut client = server.connect();
+    client.send(format!("GET /f HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n{}", "b".repeat(60_000)));
+    assert_eq!(client.answer(true).text(), "x");
+    client.send("GET /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    assert_eq!(client.answer(true).text(), "x");
+    client.send(format!("GET /f HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n{}", "b".repeat(70_000)));
+    assert_eq!(client.answer(true).status(), 413);
+    client.expect_end();
+    let mut chunked = server.connect();
+    chunked.send("GET /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    chunked.send(format!("14000\r\n{}\r\n", "b".repeat(0x14000)));
+    assert_eq!(chunked.answer(true).status(), 413);
+}
+
+#[test]
+fn h33_a_head_that_does_not_come_in_time_ends_the_connection() {
+    let server = hurried(|timeouts| timeouts.head = Duration::from_millis(300));
+    server.put("f", b"x");
+    let mut client = server.connect();
+    assert_eq!(client.get("/f", &[]).text(), "x");
+    let began = Instant::now();
+    client.send("GET /f HTTP/1.1\r\n");
+    // A byte now and then does not buy time.
+    let mut byte = [0];
+    client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    while !matches!(client.stream.read(&mut byte), Ok(0)) && began.elapsed() < Duration::from_secs(5) {
+        if client.stream.write_all(b"X").is_err() {
+            break;
+        }
+    }
+    let time = began.elapsed();
+    assert!(time >= Duration::from_millis(290) && time < Duration::from_secs(4), "{time:?}");
+    assert_eq!(server.counters.timed_out.read(), 1);
+}
+
+#[test]
+fn h33_an_idle_connection_is_closed_after_its_time() {
+    let server = hurried(|timeouts| timeouts.idle = Duration::from_millis(300));
+    server.put("f", b"x");
+    let mut silent = server.connect();
+    let mut client = server.connect();
+    for _ in 0..2 {
+        let began = Instant::now();
+        client.get("/f", &[]);
+        assert!(began.elapsed() < Duration::from_millis(250));
+    }
+    let began = Instant::now();
+    client.expect_end();
+    silent.expect_end();
+    assert!(began.elapsed() > Duration::from_millis(200) && began.elapsed() < Duration::from_secs(4));
+}
+
+#[test]
+fn h33_a_client_that_takes_nothing_or_next_to_nothing_is_cut() {
+    let server = hurried(|timeouts| timeouts.stall = Duration::from_millis(500));
+    server.put("image", &pattern(40_000_000));
+    let mut stalled = server.connect();
+    stalled.send("GET /image HTTP/1.1\r\nHost: h\r\n\r\n");
+    let began = Instant::now();
+    while server.counters.timed_out.read() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(5), "a stalled client is served for ever");
+        std::thread::yield_now();
+    }
+    assert!(began.elapsed() >= Duration::from_millis(450));
+    assert!(stalled.rest().len() < 40_000_000);
+}
+
+#[test]
+fn h33_a_client_that_rests_and_goes_on_gets_all() {
+    let server = hurried(|timeouts| timeouts.stall = Duration::from_millis(1500));
+    let image = pattern(30_000_000);
+    server.put("image", &image);
+    let mut client = server.connect();
+    client.send("GET /image HTTP/1.1\r\nHost: h\r\n\r\n");
+    let mut received = Vec::new();
+    let mut piece = vec![0; 6_000_000];
+    for _ in 0..3 {
+        // As a machine that writes to flash: it takes a few MB, then nothing for most of the time that it has.
+        client.stream.read_exact(&mut piece).unwrap();
+        received.extend_from_slice(&piece);
+        let rest = Instant::now();
+        while rest.elapsed() < Duration::from_millis(700) {
+            std::thread::park_timeout(Duration::from_millis(700));
+        }
+    }
+    client.half_close();
+    received.extend(client.rest());
+    let head = received.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    assert!(received[head..] == image);
+}
+
+#[test]
+fn h34_connections_over_the_total_wait_for_their_turn() {
+    let server = Server::with(HttpPlan { connections: 2, ..HttpPlan::default() });
+    server.put("f", b"x");
+    let mut first = server.connect();
+    let mut second = server.connect();
+    first.get("/f", &[]);
+    second.get("/f", &[]);
+    let mut third = server.connect();
+    third.send("GET /f HTTP/1.1\r\nHost: h\r\n\r\n");
+    third.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(third.stream.peek(&mut [0]).is_err(), "served over the limit");
+    third.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    drop(first);
+    assert_eq!(third.answer(true).text(), "x");
+    assert_eq!(server.counters.queued.read(), 1);
+}
+
+#[test]
+fn h14_without_room_to_wait_ipxe_is_told_when_to_come_again_and_others_are_closed() {
+    let server = Server::with(HttpPlan { connections: 1, ..HttpPlan::default() });
+    let mut running = server.connect();
+    running.get("/none", &[]);
+    let waiting: Vec<TcpStream> = (0..WAITING_MAX).map(|_| TcpStream::connect(server.v4).unwrap()).collect();
+    let mut ipxe = server.connect();
+    ipxe.send("GET /boot.ipxe HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.21.1\r\nHost: h\r\n\r\n");
+    let answer = ipxe.answer(true);
+    assert_eq!((answer.status(), answer.value("Retry-After")), (503, Some("5")));
+    let mut other = server.connect();
+    other.send("GET /boot.ipxe HTTP/1.1\r\nUser-Agent: UefiHttpBoot/1.0\r\nHost: h\r\n\r\n");
+    other.expect_end();
+    assert_eq!((server.counters.queued.read(), server.counters.turned_away.read()), (WAITING_MAX as u64, 2));
+    drop(waiting);
+}
+
+#[test]
+fn h34_two_thousand_slow_clients_do_not_slow_another_one_down() {
+    let server = Server::start();
+    let image = pattern(300_000);
+    server.put("image", &image);
+    server.connect().get("/image", &[]);
+    let mut slow: Vec<TcpStream> = (0..2000).map(|_| TcpStream::connect(server.v4).unwrap()).collect();
+    let mut times = Vec::new();
+    for (round, byte) in b"GET /image HTTP/1.1\r\nX".chunks(1).enumerate() {
+        for stream in slow.iter_mut().skip(round % 2).step_by(2) {
+            stream.write_all(byte).unwrap();
+        }
+        let began = Instant::now();
+        let mut client = Client::new(TcpStream::connect(server.v4).unwrap());
+        client.send("GET /image HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.stream.peek(&mut [0]).unwrap();
+        times.push(began.elapsed());
+        assert!(client.answer(true).body == image);
+    }
+    times.sort_unstable();
+    let typical = times[times.len() / 2];
+    assert!(typical < Duration::from_millis(100), "{times:?}");
+}
