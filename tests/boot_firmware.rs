@@ -18,6 +18,8 @@ use dhcproto::v4::{Message, MessageType, OptionCode};
 const MAC: &str = "52:54:00:12:34:10";
 const MAC_OCTETS: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x10];
 
+/// What an iPXE is told to fetch where a boot goes on over HTTP.
+const SCRIPT_URL: &str = "http://192.168.4.150/boot.ipxe";
 /// From power-on to the firmware's first DHCP packet.
 const FIRMWARE_LIMIT: Duration = Duration::from_secs(120);
 /// From one stage of a boot to the next: an emulated machine beside other work needs up to half of this.
@@ -75,13 +77,43 @@ fn s83_a_machine_that_nobody_asked_to_install_boots_its_disk() {
     let Some(lab) = Lab::new("disk", Boot { ipxe: "pxelinux.0", install_by_default: false }) else { return };
     let disk = lab.scratch.path().join("disk.img");
     write_disk(&disk);
-    let vm = Vm::start_with_disk(&lab.net, MAC, lab.scratch.path(), &disk);
+    let vm = Vm::start_with_disk(&lab.net, Firmware::BiosVirtio, MAC, lab.scratch.path(), &disk);
 
     lab.capture.wait_request("TFTP pxelinux.cfg/01-52-54-00-12-34-10", FIRMWARE_LIMIT);
-    vm.serial.wait_line(DISK_SAYS, STAGE_LIMIT);
-    let loaded = lab.capture.requests().into_iter().find(|request| request.contains(root::KERNEL));
-    assert_eq!(loaded, None, "the installer's kernel was fetched by a machine that should boot its disk");
-    lab.finish();
+    lab.expect_disk(&vm);
+}
+
+#[test]
+fn s83_the_same_from_an_ipxe_script() {
+    let Some(lab) = Lab::new("ipxe-disk", Boot { ipxe: SCRIPT_URL, install_by_default: false }) else { return };
+    let disk = lab.scratch.path().join("disk.img");
+    write_disk(&disk);
+    let vm = Vm::start_with_disk(&lab.net, Firmware::BiosVirtio, MAC, lab.scratch.path(), &disk);
+
+    lab.capture.wait_request("HTTP GET /boot.ipxe", FIRMWARE_LIMIT);
+    lab.expect_disk(&vm);
+}
+
+#[test]
+fn s83_the_same_from_grub_with_secure_boot() {
+    let Some(lab) = Lab::new("uefi-disk", Boot { ipxe: SCRIPT_URL, install_by_default: false }) else { return };
+    let disk = lab.scratch.path().join("disk");
+    root::installed_disk(&disk, DISK_SAYS);
+    let vm = Vm::start_with_disk(&lab.net, Firmware::UefiSecurePxe, MAC, lab.scratch.path(), &disk);
+
+    lab.capture.wait_request("grub.cfg", FIRMWARE_LIMIT);
+    lab.expect_disk(&vm);
+}
+
+#[test]
+fn s83_the_same_from_an_ipxe_script_on_uefi() {
+    let Some(lab) = Lab::new("uefi-ipxe-disk", Boot { ipxe: SCRIPT_URL, install_by_default: false }) else { return };
+    let disk = lab.scratch.path().join("disk");
+    root::installed_disk(&disk, DISK_SAYS);
+    let vm = Vm::start_with_disk(&lab.net, Firmware::UefiHttp, MAC, lab.scratch.path(), &disk);
+
+    lab.capture.wait_request("HTTP GET /boot.ipxe", FIRMWARE_LIMIT);
+    lab.expect_disk(&vm);
 }
 
 #[test]
@@ -116,8 +148,7 @@ fn b10_a_secure_boot_machine_boots_by_pxe_through_shim_and_grub() {
 
 #[test]
 fn d66_a_uefi_machine_boots_by_http_through_ipxe() {
-    let Some(lab) = Lab::new("uefi-http", Boot { ipxe: "http://192.168.4.150/boot.ipxe", install_by_default: true })
-    else {
+    let Some(lab) = Lab::new("uefi-http", Boot { ipxe: SCRIPT_URL, install_by_default: true }) else {
         return;
     };
     let vm = Vm::start(&lab.net, Firmware::UefiHttp, MAC, lab.scratch.path());
@@ -171,6 +202,14 @@ impl Lab {
     fn finish(self) {
         say(&format!("firmware boot {:?}: all seen after {:.1} s", self.name, self.started.elapsed().as_secs_f64()));
         self.server.stop();
+    }
+
+    /// The machine boots its disk, without a look at the installer.
+    fn expect_disk(self, vm: &Vm) {
+        vm.serial.wait_line(DISK_SAYS, STAGE_LIMIT);
+        let loaded = self.capture.requests().into_iter().find(|request| request.contains(root::KERNEL));
+        assert_eq!(loaded, None, "the installer's kernel was fetched by a machine that should boot its disk");
+        self.finish();
     }
 
     /// The address of the machine; fails where its stages (firmware, loader, installer) got different ones.

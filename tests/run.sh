@@ -43,7 +43,7 @@ case "${1-}" in
 esac
 
 started=$SECONDS
-trap 'echo "tests/run.sh: $((SECONDS - started)) s in all, $(nproc) cores, exit status $?"' EXIT
+trap 'status=$?; echo "tests/run.sh: $((SECONDS - started)) s in all, $(nproc) cores, exit status $status"' EXIT
 
 command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.90 or newer (rustup.rs, or your distribution's packages)"
 command -v dpkg-query >/dev/null || fail "this is no Debian: install the programs of these packages yourself, then run" \

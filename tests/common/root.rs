@@ -38,6 +38,13 @@ pub fn debian(root: &Path) {
     copy(Path::new(IPXE), &root.join("ipxe.efi"));
 }
 
+/// The partition of an installed UEFI system, reduced to a signed GRUB that says so and waits.
+pub fn installed_disk(dir: &Path, says: &str) {
+    copy(&Path::new(INSTALLER).join("grubx64.efi"), &dir.join("EFI/BOOT/BOOTX64.EFI"));
+    // Where that GRUB looks for its configuration, on the disk from which it was started.
+    write(&dir.join("debian-installer/amd64/grub/grub.cfg"), format!("echo '{says}'\nsleep 3600\n").as_bytes());
+}
+
 /// A file of `length` octets whose content depends on its place, so that a lost, doubled or moved block shows.
 pub fn pattern_file(path: &Path, length: usize) -> PathBuf {
     write(path, &pattern(length));

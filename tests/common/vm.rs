@@ -44,11 +44,13 @@ impl Vm {
         Self::start_with(net, firmware, mac, dir, &[])
     }
 
-    /// A BIOS machine with a hard disk, which comes after the network in its boot order.
-    pub fn start_with_disk(net: &Net, mac: &str, dir: &Path, disk: &Path) -> Self {
-        let drive = format!("if=none,id=disk,format=raw,file={}", disk.display());
+    /// A machine with a hard disk, which comes after the network in its boot order: an image, or a directory that QEMU
+    /// shows to it as a disk with one FAT partition.
+    pub fn start_with_disk(net: &Net, firmware: Firmware, mac: &str, dir: &Path, disk: &Path) -> Self {
+        let fat = if disk.is_dir() { "fat:rw:" } else { "" };
+        let drive = format!("if=none,id=disk,format=raw,file={fat}{}", disk.display());
         let extra = ["-drive", &drive, "-device", "ide-hd,drive=disk,bootindex=1"];
-        Self::start_with(net, Firmware::BiosVirtio, mac, dir, &extra)
+        Self::start_with(net, firmware, mac, dir, &extra)
     }
 
     fn start_with(net: &Net, firmware: Firmware, mac: &str, dir: &Path, extra: &[&str]) -> Self {

@@ -64,14 +64,15 @@ fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
 }
 
 /// BIOS: the disk is started directly. UEFI: a GRUB of ours that starts the disk's loader; `exit 1` is what is left
-/// where there is none, and makes most firmware go to its next boot entry.
+/// where there is none, and makes most firmware go to its next boot entry. No `chain --replace`: that would end this
+/// script even where the firmware refuses the GRUB.
 fn local(ask: &Ask<'_>) -> String {
     let mut text = format!("\n:{LOCAL_LABEL}\niseq ${{platform}} efi && goto _efi ||\n");
     text.push_str("sanboot --no-describe --drive 0x80 || exit\n\n:_efi\n");
     for (cpu, path) in grubs(ask.boot) {
         let _ = writeln!(
             text,
-            "iseq ${{buildarch}} {cpu} && chain --replace tftp://{}/{} ||",
+            "iseq ${{buildarch}} {cpu} && chain tftp://{}/{} ||",
             host(ask.server),
             path.trim_start_matches('/')
         );
@@ -80,17 +81,30 @@ fn local(ask: &Ask<'_>) -> String {
     text
 }
 
-/// The configured loaders that are GRUB (or a shim before it), by iPXE's name of the processor. By TFTP, because a GRUB
-/// that was started over HTTP does not find its way back to the server.
-fn grubs(boot: &BootConfig) -> Vec<(&'static str, &str)> {
-    [("x86_64", &boot.uefi_x64), ("i386", &boot.uefi_ia32), ("arm64", &boot.uefi_arm64)]
-        .into_iter()
-        .filter_map(|(cpu, path)| Some((cpu, path.as_deref()?)))
-        .filter(|(_, path)| {
-            let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
-            menu::path_fault(path).is_none() && ["grub", "shim", "boot"].iter().any(|kind| name.starts_with(kind))
-        })
-        .collect()
+/// What may start the disk's loader, by iPXE's name of the processor: configured GRUBs, and for a configured shim the GRUB
+/// beside it first. iPXE (the build of 2019 in Debian 12, seen on OVMF) answers shim's reads with a rounded length, shim
+/// then calls its GRUB a "Malformed binary" and the boot ends. By TFTP, because a GRUB that was started over HTTP does
+/// not find its way back to the server.
+fn grubs(boot: &BootConfig) -> Vec<(&'static str, String)> {
+    let loaders = [
+        ("x86_64", "grubx64.efi", &boot.uefi_x64),
+        ("i386", "grubia32.efi", &boot.uefi_ia32),
+        ("arm64", "grubaa64.efi", &boot.uefi_arm64),
+    ];
+    let mut grubs = Vec::new();
+    for (cpu, beside_shim, path) in loaders {
+        let Some(path) = path.as_deref().filter(|path| menu::path_fault(path).is_none()) else { continue };
+        let (directory, name) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
+        let name = name.to_ascii_lowercase();
+        let is_shim = ["shim", "boot"].iter().any(|kind| name.starts_with(kind));
+        if is_shim {
+            grubs.push((cpu, format!("{directory}{beside_shim}")));
+        }
+        if is_shim || name.starts_with("grub") {
+            grubs.push((cpu, path.to_owned()));
+        }
+    }
+    grubs
 }
 
 fn file(location: &str, ask: &Ask<'_>) -> String {

@@ -228,9 +228,13 @@ fn b6_local_boot_is_right_for_each_loader_and_firmware() {
 fn b6_ipxe_on_uefi_chains_a_configured_grub_but_never_itself() {
     let chained = |path: &str| {
         let boot = BootConfig { uefi_x64: Some(path.to_owned()), ..BootConfig::default() };
-        render(&office(), &ask(Loader::Ipxe, &boot)).text.contains("chain --replace tftp://192.168.4.150/")
+        render(&office(), &ask(Loader::Ipxe, &boot)).text.contains("chain tftp://192.168.4.150/")
     };
     assert!(chained("grubx64.efi") && chained("boot/shimx64.efi") && chained("bootnetx64.efi"));
+    let boot = BootConfig { uefi_x64: Some("boot/shimx64.efi".to_owned()), ..BootConfig::default() };
+    let text = render(&office(), &ask(Loader::Ipxe, &boot)).text;
+    let place = |name: &str| text.find(&format!("chain tftp://192.168.4.150/boot/{name} ||")).unwrap();
+    assert!(place("grubx64.efi") < place("shimx64.efi"), "shim does not get through iPXE, its GRUB does");
     assert!(!chained("ipxe.efi") && !chained("snponly.efi") && !chained("a/../grub.efi"));
 }
 
