@@ -1,6 +1,6 @@
 //! The TFTP thread of a boot core: drives the pure `Table` with a ring, and the shelf with names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -57,6 +57,9 @@ pub struct TftpSockets {
 
 /// How long transfers wait that found every worker busy and the queue full, before they ask again.
 const BUSY_PAUSE: Tick = 10_000_000;
+
+/// Clients that are remembered for not taking segmented sends; beyond it all are forgotten, and found out again.
+const UNSEGMENTED_MAX: usize = 4096;
 
 /// How many HTTP responses are being sent on the same processor: polling would take time from them.
 pub type HttpBusy = Arc<AtomicU32>;
@@ -147,7 +150,8 @@ struct Running {
     postponed: Vec<TransferId>,
     ask_again_at: Tick,
     failed: Vec<(TransferId, SendError)>,
-    segments: bool,
+    /// Clients on whose way the kernel cuts no sends: their route has a smaller MTU, or their device cannot.
+    unsegmented: HashSet<IpAddr>,
     started: Instant,
     last_busy: Tick,
 }
@@ -203,7 +207,7 @@ impl Running {
             postponed: Vec::new(),
             ask_again_at: 0,
             failed: Vec::new(),
-            segments: true,
+            unsegmented: HashSet::new(),
             started: Instant::now(),
             last_busy: 0,
         })
@@ -253,7 +257,6 @@ impl Running {
         // Looked at when a datagram is there: the order may come while the turn sleeps.
         let drain = &self.drain;
         let (table, roles, failed, last_busy) = (&mut self.table, &self.roles, &mut self.failed, &mut self.last_busy);
-        let mut segments = self.segments;
         let turned = self.driver.turn(wait, |completion| {
             let now = Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX);
             match completion {
@@ -272,14 +275,12 @@ impl Running {
                     }
                 }
                 Completion::Sent { token, result: Err(error) } => {
-                    segments &= error != SendError::NoSegments;
                     failed.push((TransferId::from_token(token), error));
                 }
                 Completion::Sent { .. } | Completion::Woken => {}
             }
         });
         turned.map_err(|error| format!("the ring of a TFTP core failed: {error}"))?;
-        self.segments = segments;
         self.settle_failures();
         self.read_letters();
         let now = self.now();
@@ -299,11 +300,22 @@ impl Running {
     fn settle_failures(&mut self) {
         let now = self.now();
         for (id, error) in std::mem::take(&mut self.failed) {
-            // Any other failure is the network's: the datagram is lost, and a timer brings it again.
-            if error == SendError::ContentGone {
-                self.table.failed(now, id, Failure::ContentLost);
+            match error {
+                SendError::ContentGone => self.table.failed(now, id, Failure::ContentLost),
+                SendError::NoSegments => self.send_single_blocks_to(id),
+                // The network's matter: the datagram is lost, and a timer brings it again.
+                SendError::Other(_) => {}
             }
         }
+    }
+
+    /// A timer brings the lost blocks again, then one by one. Other clients are not concerned.
+    fn send_single_blocks_to(&mut self, id: TransferId) {
+        let Some(peer) = self.table.peer(id) else { return };
+        if self.unsegmented.len() >= UNSEGMENTED_MAX {
+            self.unsegmented.clear();
+        }
+        self.unsegmented.insert(peer.ip());
     }
 
     fn read_letters(&mut self) {
@@ -339,7 +351,7 @@ impl Running {
                 Action::Blocks { id, peer, local, tid, content: held, first, block_size, bytes, blocks, last } => {
                     let run = Run { id, peer, local, socket: socket_for(self.first_tid, peer, tid), first, block_size };
                     let mtu = mtu_of(&mut self.mtus, local.interface);
-                    let segments = self.segments && fits(mtu, peer, block_size);
+                    let segments = fits(mtu, peer, block_size) && !self.unsegmented.contains(&peer.ip());
                     let per_send = if segments { blocks_per_send(block_size) } else { 1 };
                     let sent = if let Some(piece) = held.content.missing(&bytes) {
                         let (content, letters) = (held.content.clone(), self.letters.clone());
@@ -661,22 +673,10 @@ mod tests {
         (net::local_address(&fd).unwrap(), fd)
     }
 
-    fn request(client: &UdpSocket, server: SocketAddr) -> SocketAddr {
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.send_to(b"\0\x01image\0octet\0blksize\x0065464\0", server).unwrap();
-        let mut bytes = [0; 1500];
-        let (len, tid) = client.recv_from(&mut bytes).unwrap();
-        assert_eq!(&bytes[..len], b"\0\x06blksize\x0065464\0");
-        tid
-    }
-
-    #[test]
-    fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::File::create(directory.path().join("image")).unwrap().set_len(PIECE_BYTES + 100_000).unwrap();
-        let workers = Workers::start().unwrap();
+    /// A core with one listening and one transfer socket on loopback.
+    fn core(root: &std::path::Path, workers: Workers, drain: &Drain) -> (Core, SocketAddr, Bell) {
         let names = Arc::new(Names {
-            images: Images::open(directory.path(), workers.clone()).unwrap(),
+            images: Images::open(root, workers).unwrap(),
             snapshot: Arc::new(Snapshot::default()),
             bindings: Arc::new(Bindings::default()),
             render_template: Box::new(|_, _, _, _| Err(String::new())),
@@ -693,9 +693,40 @@ mod tests {
             options_for: Arc::new(|_, _| OptionPolicy::default()),
             spin: Duration::ZERO,
         };
-        let (events, _) = events::queue();
+        let (core, bell) = Core::new(sockets, &plan, &names, &events::queue().0, drain, &HttpBusy::default()).unwrap();
+        (core, server, bell)
+    }
+
+    fn request(client: &UdpSocket, server: SocketAddr) -> SocketAddr {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.send_to(b"\0\x01image\0octet\0blksize\x0065464\0", server).unwrap();
+        let mut bytes = [0; 1500];
+        let (len, tid) = client.recv_from(&mut bytes).unwrap();
+        assert_eq!(&bytes[..len], b"\0\x06blksize\x0065464\0");
+        tid
+    }
+
+    #[test]
+    fn a_route_that_takes_no_segmented_sends_concerns_its_client_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (core, server, _) = core(directory.path(), Workers::start().unwrap(), &Drain::default());
+        let mut running = Running::new(core).unwrap();
+        let client = SocketAddr::from(([127, 0, 0, 2], 4000));
+        let local = Local { address: server.ip(), interface: 1 };
+        running.table.handle_listen(0, client, local, false, b"\0\x01image\0octet\0");
+        let Some(Action::Open { id, .. }) = running.table.poll(0) else { panic!("a request is opened") };
+        running.failed.push((id, SendError::NoSegments));
+        running.settle_failures();
+        assert_eq!(running.unsegmented, HashSet::from([client.ip()]));
+    }
+
+    #[test]
+    fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::File::create(directory.path().join("image")).unwrap().set_len(PIECE_BYTES + 100_000).unwrap();
+        let workers = Workers::start().unwrap();
         let drain = Drain::default();
-        let (core, bell) = Core::new(sockets, &plan, &names, &events, &drain, &HttpBusy::default()).unwrap();
+        let (core, server, bell) = core(directory.path(), workers.clone(), &drain);
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
         is_ready.recv_timeout(PATIENCE).unwrap();
