@@ -201,3 +201,17 @@ fn kill_9_in_the_middle_of_500_machines_loses_no_lease_and_doubles_none() {
     }
     assert!(server.stop(LIMIT).success());
 }
+
+#[test]
+fn a_second_server_on_the_same_state_is_refused() {
+    let world = World::new("durable-lock");
+    let mut first = world.start(&[]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
+    command.args(["serve", "--config"]).arg(world.scratch.path().join("ringboot.toml"));
+    let second = common::process::run(command, LIMIT).failed();
+    assert!(second.stderr.contains("another ringboot runs with the state directory"), "{}", second.stderr);
+    first.signal("KILL");
+    first.wait(LIMIT).unwrap();
+    let mut third = world.start(&[]);
+    assert!(third.stop(LIMIT).success());
+}

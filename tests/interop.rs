@@ -36,9 +36,37 @@ fn t17_curl_is_given_blocks_that_fit_the_ethernet() {
 }
 
 #[test]
+fn t66_data_leaves_without_the_dont_fragment_bit() {
+    let lab = Lab::new("df", UDP);
+    lab.file("random.bin", RANDOM);
+    lab.curl(&["--tftp-blksize", "1468", "-o", "got", &format!("tftp://{SERVER}/random.bin")]).ok();
+    let is_data = |packet: &&Packet| packet.payload.starts_with(&[0, 3]) && packet.source.ip().to_string() == SERVER;
+    let seen = |packets: &Vec<Packet>| (packets.iter().filter(is_data).count() > 100).then_some(());
+    assert!(lab.capture.wait_for(LIMIT, seen).is_ok(), "no DATA was seen");
+    assert!(lab.capture.packets().iter().filter(is_data).all(|packet| !packet.dont_fragment));
+    lab.server.stop();
+}
+
+#[test]
+fn t9_a_request_to_the_broadcast_address_is_not_answered() {
+    let lab = Lab::new("broadcast", UDP);
+    lab.file("a.bin", 100);
+    let ask = "import socket\n\
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)\n\
+        s.settimeout(20)\n\
+        s.sendto(b'\\0\\1a.bin\\0octet\\0', ('192.168.4.255', 69))\n\
+        s.sendto(b'\\0\\1b.bin\\0octet\\0', ('192.168.4.150', 69))\n\
+        print(s.recv(600)[:4])\n";
+    let said = lab.run("python3", &["-c", ask]).ok();
+    // The answer to the second request comes first: there was none to the first.
+    assert_eq!(said.stdout.trim(), r"b'\x00\x05\x00\x01'");
+    lab.server.stop();
+}
+
+#[test]
 fn t17_curl_over_ipv6_is_given_blocks_that_fit_too() {
-    // Without a configuration everybody is served; with one, only its IPv4 subnets are (T-65).
-    let lab = Lab::without_configuration("curl-ipv6", UDP);
+    let lab = Lab::new("curl-ipv6", UDP);
     lab.file("random.bin", RANDOM);
     let from = |scheme: &str| format!("{scheme}://[{SERVER_V6}]/random.bin");
     lab.curl(&["-6", "-g", "--tftp-blksize", "65464", "-o", "got", &from("tftp")]).ok();

@@ -335,6 +335,9 @@ impl Case<'_, '_> {
         if !matches!(self.leases.standing(address, mac, self.now), Standing::Own(_)) {
             return Err(Silence::NotHeld(address));
         }
+        if self.leases.is_written(address) {
+            return Err(Silence::CommitPending);
+        }
         decision.changes.push(Change::Decline { address, mac, until_s: self.now.saturating_add(DECLINE_HOLD_S) });
         Err(Silence::Declined)
     }
@@ -345,6 +348,9 @@ impl Case<'_, '_> {
         let (mac, address) = (self.facts.mac, self.packet.ciaddr);
         if self.leases.standing(address, mac, self.now) != Standing::Own(State::Bound) {
             return Err(Silence::NotHeld(address));
+        }
+        if self.leases.is_written(address) {
+            return Err(Silence::CommitPending);
         }
         decision.changes.push(Change::Release { address, mac, end_s: self.now });
         Err(Silence::Released)

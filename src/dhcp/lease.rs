@@ -231,6 +231,11 @@ impl Leases {
         }
     }
 
+    /// True while a lease of this address is on its way to the store: whatever else is said of it would be overtaken.
+    pub(super) fn is_written(&self, address: Ipv4Addr) -> bool {
+        self.committing.contains_key(&u32::from(address))
+    }
+
     /// What boot cores should know of this address: the machine that holds it, also by offer (a Pi 3 never sends REQUEST).
     pub fn binding(&self, address: Ipv4Addr) -> Option<Binding> {
         let held = self.held.get(&u32::from(address)).filter(|held| held.lease.state != State::Declined)?;

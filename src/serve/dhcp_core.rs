@@ -34,8 +34,17 @@ const LAST_COMMITS_MAX: Duration = Duration::from_secs(5);
 
 /// The durable store's writer, as the DHCP core sees it: it reports each ticket to the [`Reporter`] exactly once.
 pub trait LeaseWriter: Send {
-    /// Queues changes to be committed together. False: the writer has ended.
-    fn write(&mut self, ticket: u64, changes: Vec<Change>) -> bool;
+    /// Queues changes to be committed together.
+    fn write(&mut self, ticket: u64, changes: Vec<Change>) -> Result<(), NotQueued>;
+}
+
+/// Why the writer did not take a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotQueued {
+    #[error("the store is behind, and its queue is full")]
+    Full,
+    #[error("the store's thread has ended")]
+    Gone,
 }
 
 /// Told by the writer's thread: these tickets are durable (true), or their transaction failed (false).
@@ -258,7 +267,7 @@ impl Running {
         }
         while let Some(datagram) = self.received.pop_front() {
             self.make_room()?;
-            self.handle(&datagram);
+            self.handle(&datagram)?;
         }
         Ok(())
     }
@@ -288,9 +297,10 @@ impl Running {
         turned.map_err(|error| format!("the ring of the DHCP core failed: {error}"))
     }
 
-    fn handle(&mut self, datagram: &Received) {
+    fn handle(&mut self, datagram: &Received) -> Result<(), String> {
         if datagram.local.is_unspecified() {
-            return self.say_no_address(datagram.way);
+            self.say_no_address(datagram.way);
+            return Ok(());
         }
         if !self.ours.contains(&datagram.local) {
             self.learn_own_addresses();
@@ -316,8 +326,9 @@ impl Running {
         } else if self.pending.len() >= COMMITS_PENDING_MAX {
             self.leases.finish_commit(&pending.decision.changes, xid, false, now);
         } else {
-            self.commit(pending);
+            self.commit(pending)?;
         }
+        Ok(())
     }
 
     /// An answer would name 0.0.0.0 as its server. Said once: every client on that segment asks again and again.
@@ -331,13 +342,19 @@ impl Running {
         self.events.push(Event { mac: None, address: None, stage: Stage::Dhcp, weight: Weight::Warning, text });
     }
 
-    fn commit(&mut self, pending: Pending) {
+    fn commit(&mut self, pending: Pending) -> Result<(), String> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let changes = pending.decision.changes.iter().filter(|change| change.is_durable()).cloned().collect();
         self.pending.insert(ticket, pending);
-        if !self.writer.write(ticket, changes) {
-            self.finish(ticket, false);
+        match self.writer.write(ticket, changes) {
+            Ok(()) => Ok(()),
+            Err(NotQueued::Full) => {
+                self.finish(ticket, false);
+                Ok(())
+            }
+            // Nobody would get a lease from now on: better to end, and to be started again.
+            Err(gone) => Err(gone.to_string()),
         }
     }
 
@@ -457,8 +474,8 @@ mod tests {
     }
 
     impl LeaseWriter for Held {
-        fn write(&mut self, ticket: u64, changes: Vec<Change>) -> bool {
-            self.batches.send((ticket, changes)).is_ok()
+        fn write(&mut self, ticket: u64, changes: Vec<Change>) -> Result<(), NotQueued> {
+            self.batches.send((ticket, changes)).map_err(|_| NotQueued::Gone)
         }
     }
 

@@ -29,8 +29,6 @@ use crate::observe::counters::Count;
 use crate::observe::events::Events;
 use crate::snapshot::Snapshot;
 
-/// How often the order to stop is looked for.
-const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// Pause after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -212,9 +210,7 @@ async fn serve(core: Core, ready: &mut dyn FnMut()) -> std::io::Result<()> {
         .collect();
     ready();
 
-    while !core.drain.is_ordered() {
-        tokio::time::sleep(DRAIN_POLL).await;
-    }
+    core.drain.ordered().await;
     listeners.iter().for_each(|listener| listener.close());
     for task in accepting {
         let _ = task.await;

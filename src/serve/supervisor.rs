@@ -260,6 +260,9 @@ fn start(
     let mut line = format!("READY tftp={tftp_line} http={http_line}");
     let mut started = Started { threads: 0, bells: Vec::new(), line: String::new() };
     let mut tftp_plan = plan.tftp;
+    let mut http_plan = plan.http;
+    // The limit is the server's; each core has its share.
+    http_plan.connections = (http_plan.connections / placement.boot.len().max(1)).max(1);
     if !placement.may_spin {
         tftp_plan.spin = Duration::ZERO;
     }
@@ -270,7 +273,7 @@ fn start(
             .map_err(system("making a core's mailbox"))?;
         started.bells.push(bell);
         spawn(format!("rb-tftp-{number}"), *cpu, notices, move |ready| core.run(ready))?;
-        let http = http_core::Core::new(http, &plan.http, &plan.names, events, drain, &http_busy);
+        let http = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy);
         spawn(format!("rb-http-{number}"), *cpu, notices, move |ready| http.run(ready))?;
         started.threads += 2;
     }

@@ -394,7 +394,6 @@ impl Running {
     }
 
     fn open(&mut self, id: TransferId, peer: SocketAddr, local: Local, name: &[u8], mode: Mode) {
-        let now = self.now();
         let path = match images::clean_tftp(name) {
             Ok(path) => path,
             Err(refusal) => {
@@ -422,7 +421,6 @@ impl Running {
             Some(Reply::Content(answer)) if mode == Mode::Netascii => self.translate(id, path, answer),
             Some(reply) => self.opened(id, Opened { path, reply }),
         }
-        let _ = now;
     }
 
     /// A file that is known already, for a client that wants other line ends: a worker reads and translates it.
@@ -455,6 +453,11 @@ impl Running {
     }
 
     fn refuse_open(&mut self, id: TransferId, refusal: images::Refusal, why: String) {
+        if refusal == images::Refusal::Busy {
+            // An ERROR is final for a ROM; silence makes it ask again.
+            self.table.forget(self.now(), id);
+            return;
+        }
         match self.table.peer(id) {
             Some(peer) => self.refuse(id, peer, refusal, why),
             None => drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal)))),

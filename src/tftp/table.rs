@@ -356,6 +356,13 @@ impl<C> Table<C> {
         }
     }
 
+    /// There is no answer to an `Action::Open` now: the request is forgotten without a word, and its repetition is a new one.
+    pub fn forget(&mut self, now: Tick, id: TransferId) {
+        if self.session_mut(id).is_some_and(|session| matches!(session.stage, Stage::Opening { .. })) {
+            self.end(now, id, Outcome::NeverBegun, None);
+        }
+    }
+
     /// Who asked for a transfer that has not ended.
     pub fn peer(&self, id: TransferId) -> Option<SocketAddr> {
         Some(peek(&self.slots, id)?.peer)

@@ -29,6 +29,8 @@ pub struct Packet {
     /// Since the Unix epoch, by the kernel's clock.
     pub at: Duration,
     pub ethernet_destination: [u8; 6],
+    /// DF of IPv4.
+    pub dont_fragment: bool,
     pub source: SocketAddr,
     pub destination: SocketAddr,
     pub payload: Vec<u8>,
@@ -212,6 +214,7 @@ fn decode(at: Duration, frame: &[u8]) -> Option<Packet> {
         }
         _ => return None,
     };
+    let dont_fragment = frame.get(12..14)? == [0x08, 0x00] && ip.get(6)? & 0x40 != 0;
     let port = |at: usize| Some(u16::from_be_bytes(*inner.get(at..)?.first_chunk::<2>()?));
     let header = match protocol {
         UDP => 8,
@@ -221,6 +224,7 @@ fn decode(at: Duration, frame: &[u8]) -> Option<Packet> {
     Some(Packet {
         at,
         ethernet_destination,
+        dont_fragment,
         source: SocketAddr::new(source, port(0)?),
         destination: SocketAddr::new(destination, port(2)?),
         payload: inner.get(header..)?.to_vec(),

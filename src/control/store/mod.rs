@@ -7,7 +7,7 @@ mod sqlite;
 mod writer;
 
 pub use sqlite::SqliteStore;
-pub use writer::{BATCH_CHANGES_MAX, Outcome, QUEUED_MAX, QueueFull, Ticket, Writer};
+pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, QUEUED_MAX, Ticket, Writer};
 
 use crate::dhcp::lease::{Change, Lease};
 

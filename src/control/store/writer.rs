@@ -1,7 +1,7 @@
 //! The writer thread: takes work from a queue, commits in groups, reports each ticket only after its sync.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use super::{Store, StoreError};
@@ -25,10 +25,14 @@ pub struct Outcome {
     pub result: Result<(), StoreError>,
 }
 
-/// The queue is full: treat the work as failed.
+/// Why work was not queued: treat it as failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the lease store is {QUEUED_MAX} changes behind")]
-pub struct QueueFull;
+pub enum NotQueued {
+    #[error("the lease store is {QUEUED_MAX} changes behind")]
+    Full,
+    #[error("the thread of the lease store has ended")]
+    Gone,
+}
 
 /// The DHCP core's end of the writer.
 #[derive(Debug)]
@@ -52,8 +56,11 @@ impl Writer {
     }
 
     /// Queues the changes of one decision without waiting.
-    pub fn submit(&self, ticket: Ticket, changes: Vec<Change>) -> Result<(), QueueFull> {
-        self.queue.try_send(Work { ticket, changes }).map_err(|_| QueueFull)
+    pub fn submit(&self, ticket: Ticket, changes: Vec<Change>) -> Result<(), NotQueued> {
+        self.queue.try_send(Work { ticket, changes }).map_err(|error| match error {
+            TrySendError::Full(_) => NotQueued::Full,
+            TrySendError::Disconnected(_) => NotQueued::Gone,
+        })
     }
 
     /// Commits and reports what is queued, then ends the thread.
@@ -189,6 +196,6 @@ mod tests {
         bench.writer.submit(0, Vec::new()).unwrap();
         bench.entered.recv().unwrap();
         (0..QUEUED_MAX as u64).for_each(|ticket| bench.writer.submit(ticket, Vec::new()).unwrap());
-        assert_eq!(bench.writer.submit(1, Vec::new()), Err(QueueFull));
+        assert_eq!(bench.writer.submit(1, Vec::new()), Err(NotQueued::Full));
     }
 }

@@ -206,7 +206,8 @@ impl<C> Table<C> {
         match address {
             _ if self.policy.serve.is_empty() || address.is_loopback() => true,
             IpAddr::V4(v4) => self.policy.serve.iter().any(|network| network.contains(v4)),
-            IpAddr::V6(_) => false,
+            // Subnets are configured for IPv4; of IPv6 those are served who are on a network of ours.
+            IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unique_local(),
         }
     }
 }

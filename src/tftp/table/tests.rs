@@ -565,6 +565,29 @@ fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
 }
 
 #[test]
+fn t65_of_ipv6_those_on_a_network_of_ours_are_served() {
+    let serve = vec![Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 }];
+    let mut bench = bench(Policy { serve, ..Policy::default() });
+    for (address, served) in [("fe80::1", true), ("fd00:4::7", true), ("2001:db8::1", false), ("ff02::1", false)] {
+        let peer = SocketAddr::new(address.parse().unwrap(), 2070);
+        assert_eq!(!bench.ask(peer, "a", b"").is_empty(), served, "{address}");
+    }
+}
+
+#[test]
+fn a_request_that_could_not_be_looked_up_is_forgotten_without_a_word_and_may_come_again() {
+    let mut table: Table<u64> = Table::new(Policy::default(), 42);
+    for _ in 0..3 {
+        table.handle_listen(SECOND, machine(26, 2070), here(), false, &rrq("a", b""));
+        let Some(Action::Open { id, .. }) = table.poll(SECOND) else { panic!("not opened") };
+        table.forget(SECOND, id);
+        while let Some(action) = table.poll(SECOND) {
+            assert!(matches!(action, Action::Ended { outcome: Outcome::NeverBegun, .. }), "{action:?}");
+        }
+    }
+}
+
+#[test]
 fn t65_a_client_that_never_sends_last_acks_goes_on_to_its_next_files() {
     let mut bench = bench(Policy::default());
     bench.file = Ok(600);
