@@ -36,8 +36,7 @@ fn b8_grub_script_check_accepts_every_menu() {
 
 #[test]
 fn b8_grub_script_check_would_notice() {
-    let Some(complaint) = grub_script_check("menuentry 'open {\n") else { return };
-    assert!(!complaint.is_empty());
+    assert_ne!(grub_script_check("menuentry 'open {\n"), "");
 }
 
 /// Titles and arguments with all that GRUB's shell knows and the configuration allows.
