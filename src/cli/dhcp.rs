@@ -9,33 +9,31 @@ use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
-use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::control::store::{self, SqliteStore, Store, Writer};
 use crate::dhcp::lease::{Change, Leases};
 use crate::serve::dhcp_core::{DhcpPlan, LeaseWriter, NotQueued, Reporter};
-use crate::snapshot::Snapshot;
+use crate::snapshot::Published;
 
 /// The lease database in the state directory.
 pub(super) const DATABASE: &str = "ringboot.db";
 
 /// Opens the store, loads its leases, and says what the DHCP core shall do.
-pub(super) fn plan(config: &Config, snapshot: &Arc<Snapshot>, bindings: &Arc<Bindings>) -> anyhow::Result<DhcpPlan> {
+pub(super) fn plan(config: &Config, published: &Arc<Published>) -> anyhow::Result<DhcpPlan> {
     make_directory(&config.state)
         .with_context(|| format!("making the state directory {}: name another with `state`", config.state.display()))?;
     let lock = lock_state(&config.state)?;
     let mut store = SqliteStore::open(&config.state.join(DATABASE))?;
     let rows = store.load()?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut leases = Leases::new(&snapshot.subnets);
+    let mut leases = Leases::new(&config.snapshot.subnets);
     tracing::info!("{} leases in {}", rows.len(), config.state.join(DATABASE).display());
     leases.load(rows, now);
     Ok(DhcpPlan {
         interfaces: config.dhcp.interfaces.clone(),
         address: config.dhcp.listen_address,
         port: config.dhcp.listen_port,
-        snapshot: Arc::clone(snapshot),
-        bindings: Arc::clone(bindings),
+        published: Arc::clone(published),
         leases,
         start_writer: Box::new(move |reporter| start_writer(store, lock, reporter)),
     })

@@ -4,9 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod client;
+mod control;
 mod demo;
 mod dhcp;
+mod reload;
 mod serve;
+mod status;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.
 #[derive(Debug, Parser)]
@@ -26,6 +30,10 @@ struct Arguments {
 enum Command {
     /// Serve boot files (and addresses, where the configuration names a subnet) until SIGTERM
     Serve(serve::Arguments),
+    /// What the running server does: sockets, subnets, cores, counters
+    Status(status::Arguments),
+    /// Let the running server check its configuration and publish it; on error it keeps the old one
+    Reload(reload::Arguments),
     /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
     Demo(demo::Arguments),
 }
@@ -34,6 +42,8 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

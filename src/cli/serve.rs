@@ -9,26 +9,25 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
-use crate::bindings::Bindings;
 use crate::boot::menu;
 use crate::config::{Config, TftpOptions};
 use crate::control::templates;
-use crate::dhcp::subnet::{Mode, Network};
+use crate::dhcp::subnet::Mode;
 use crate::engine::open_files::raise_open_files;
 use crate::images::{CleanPath, Images, Workers, clean};
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
 use crate::serve::tftp_core::TftpPlan;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Published, Snapshot};
 use crate::tftp::limits::Limits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;
 
 /// Read when neither --config nor --root is given.
-const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
+pub(super) const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Configuration file [default: /etc/ringboot/ringboot.toml where it exists]
     #[arg(long, value_name = "FILE")]
@@ -73,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn read(arguments: &Arguments) -> anyhow::Result<Config> {
+pub(super) fn read(arguments: &Arguments) -> anyhow::Result<Config> {
     let file = match (&arguments.config, &arguments.root) {
         (Some(file), _) => Some(file.clone()),
         (None, Some(_)) => None,
@@ -121,25 +120,24 @@ fn plan(config: Config, arguments: &Arguments) -> anyhow::Result<Plan> {
     let images = Images::open(&config.root, workers).with_context(|| {
         format!("opening the root {}: name an existing directory with `root` or --root", config.root.display())
     })?;
-    let bindings = Arc::new(Bindings::new(&config.snapshot.subnets));
     let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
     say_what_will_happen(&config, arguments, wants_dhcp);
-    let snapshot = Arc::new(config.snapshot.clone());
+    let published = Published::new(config.snapshot.clone());
     let names = Arc::new(Names {
         images,
-        snapshot: Arc::clone(&snapshot),
-        bindings: Arc::clone(&bindings),
+        published: Arc::clone(&published),
         render_template: Box::new(render_template),
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
-    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &snapshot, &bindings)).transpose()?;
+    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &published)).transpose()?;
     Ok(Plan {
         tftp: tftp_plan(&config),
         http: http_plan(&config),
         dhcp,
         workers: arguments.workers.map(usize::from).or(config.server.workers),
         names,
+        control: super::control::control(config, arguments),
     })
 }
 
@@ -198,7 +196,7 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         tids: config.tuning.tid_sockets,
         limits,
         per_address_limits: tftp.per_source.is_some() || tftp.requests_per_second.is_some(),
-        serve: served_networks(&config.snapshot),
+        serve: config.snapshot.networks(),
     };
     let rules = tftp.clone();
     TftpPlan {
@@ -244,11 +242,6 @@ fn render_template(name: &str, source: &str, facts: &TemplateFacts, snapshot: &S
         http_port: snapshot.http_port,
     };
     templates::render(name, source, &context).map_err(|error| error.to_string())
-}
-
-/// T-65: only configured client subnets are served; without any, everybody is.
-fn served_networks(snapshot: &Snapshot) -> Vec<Network> {
-    snapshot.subnets.iter().map(|subnet| subnet.network).collect()
 }
 
 fn option_policy(options: TftpOptions) -> OptionPolicy {

@@ -16,6 +16,7 @@ use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net;
 use crate::engine::udp::{Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send};
 use crate::images::{self, CleanPath, Content};
+use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Weight};
 use crate::tftp::Tick;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
@@ -87,6 +88,7 @@ pub struct Core {
     http_busy: HttpBusy,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
+    counters: Arc<TftpCounters>,
 }
 
 impl std::fmt::Debug for Letter {
@@ -115,8 +117,13 @@ impl Core {
             http_busy: Arc::clone(http_busy),
             letters,
             mailbox,
+            counters: Arc::default(),
         };
         Ok((core, bell))
+    }
+
+    pub fn counters(&self) -> Arc<TftpCounters> {
+        Arc::clone(&self.counters)
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -154,6 +161,22 @@ struct Running {
     unsegmented: HashSet<IpAddr>,
     started: Instant,
     last_busy: Tick,
+    /// Number of the generation that the table's networks are from.
+    generation: u64,
+    counters: Arc<TftpCounters>,
+}
+
+/// What one TFTP core counts.
+#[derive(Debug, Default)]
+pub struct TftpCounters {
+    /// Transfers that run now.
+    pub transfers: Count,
+    pub requests: Count,
+    /// Requests of clients that are not served (T-65), or sent to broadcast addresses (T-9).
+    pub not_served: Count,
+    /// Requests that waited for their turn, and those that found no room to wait.
+    pub waited: Count,
+    pub dropped: Count,
 }
 
 /// What the table keeps for a transfer.
@@ -173,7 +196,7 @@ enum SocketRole {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox } = core;
+        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut roles = Vec::new();
@@ -210,6 +233,8 @@ impl Running {
             unsegmented: HashSet::new(),
             started: Instant::now(),
             last_busy: 0,
+            generation: 0,
+            counters,
         })
     }
 
@@ -294,7 +319,23 @@ impl Running {
             }
         }
         self.act();
+        self.follow_control();
         Ok(())
+    }
+
+    /// Takes the networks of a new generation over, and shows the counts.
+    fn follow_control(&mut self) {
+        let generation = self.shelf.names().published.load();
+        if generation.number != self.generation {
+            self.generation = generation.number;
+            self.table.serve_only(generation.snapshot.networks());
+        }
+        let counts = self.table.counts();
+        self.counters.transfers.set(self.table.transfers() as u64);
+        self.counters.requests.set(counts.requests);
+        self.counters.not_served.set(counts.not_served);
+        self.counters.waited.set(counts.waited);
+        self.counters.dropped.set(counts.dropped);
     }
 
     fn settle_failures(&mut self) {
@@ -640,7 +681,7 @@ fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Opti
     Some(Event {
         mac: machine.map(|machine| machine.mac),
         address: Some(end.peer.ip()),
-        stage: stage_of(&names.snapshot, &name, origin),
+        stage: stage_of(&names.published.load().snapshot, &name, origin),
         weight,
         text: format!("{what}{retransmits}{reasons}"),
     })
@@ -659,11 +700,10 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::bindings::Bindings;
     use crate::engine::net::Binding;
     use crate::images::{Images, PIECE_BYTES, Workers};
     use crate::observe::events;
-    use crate::snapshot::Snapshot;
+    use crate::snapshot::{Published, Snapshot};
 
     const PATIENCE: Duration = Duration::from_secs(10);
     /// Long enough for a block that should not come: blocks take well under a millisecond here.
@@ -680,8 +720,7 @@ mod tests {
     fn core(root: &std::path::Path, workers: Workers, drain: &Drain) -> (Core, SocketAddr, Bell) {
         let names = Arc::new(Names {
             images: Images::open(root, workers).unwrap(),
-            snapshot: Arc::new(Snapshot::default()),
-            bindings: Arc::new(Bindings::default()),
+            published: Published::new(Snapshot::default()),
             render_template: Box::new(|_, _, _, _| Err(String::new())),
             strip_prefixes: Vec::new(),
             ignore_case: false,
