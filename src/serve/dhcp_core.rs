@@ -211,6 +211,7 @@ struct Running {
     received: VecDeque<Received>,
     pending: HashMap<u64, Pending>,
     next_ticket: u64,
+    interfaces: Vec<net::Interface>,
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
     said_no_address: bool,
@@ -268,6 +269,7 @@ impl Running {
             received: VecDeque::new(),
             pending: HashMap::new(),
             next_ticket: 1,
+            interfaces: Vec::new(),
             ours: Vec::new(),
             said_no_address: false,
             seed: u64::from(std::process::id()),
@@ -377,7 +379,7 @@ impl Running {
             source: datagram.source,
             destination: Some(datagram.destination),
             interface,
-            interface_address: datagram.local,
+            interface_address: self.address_on(interface, datagram.local),
             ours: &self.ours,
         };
         let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
@@ -483,13 +485,31 @@ impl Running {
     }
 
     fn learn_own_addresses(&mut self) {
-        let interfaces = net::interfaces().unwrap_or_default();
-        self.ours = interfaces
-            .iter()
-            .flat_map(|interface| &interface.addresses)
-            .filter_map(|address| if let IpAddr::V4(address) = address { Some(*address) } else { None })
-            .collect();
+        self.interfaces = net::interfaces().unwrap_or_default();
+        self.ours = self.interfaces.iter().flat_map(ipv4_of).collect();
     }
+
+    /// Our address on a client's segment: of an interface with several, the one inside the subnet that is served there. The kernel
+    /// names the interface's first for every broadcast.
+    fn address_on(&self, interface: Option<&str>, local: Ipv4Addr) -> Ipv4Addr {
+        let served = |address: &Ipv4Addr| {
+            let subnets = &self.generation.snapshot.subnets;
+            subnets.iter().any(|subnet| subnet.interface.as_deref() == interface && subnet.network.contains(*address))
+        };
+        let Some(name) = interface else { return local };
+        if served(&local) {
+            return local;
+        }
+        let own = self.interfaces.iter().filter(|one| one.name == name).flat_map(ipv4_of).find(served);
+        own.unwrap_or(local)
+    }
+}
+
+fn ipv4_of(interface: &net::Interface) -> impl Iterator<Item = Ipv4Addr> {
+    interface
+        .addresses
+        .iter()
+        .filter_map(|address| if let IpAddr::V4(address) = address { Some(*address) } else { None })
 }
 
 /// The log's line: what was decided, with its reasons.
