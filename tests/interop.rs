@@ -296,8 +296,8 @@ fn d33_udhcpc_gets_address_mask_router_name_servers_and_domain() {
 fn d20_of_two_addresses_on_an_interface_the_server_names_the_one_inside_the_subnet() {
     let lab = Lab::new("two-addresses", REQUESTS);
     let ip = |arguments: &[&str]| {
-        let mut command = Command::new("ip");
-        command.args(["-n", lab.net.name(), "addr"]).args(arguments).args(["dev", "br0"]);
+        let mut command = lab.net.command("ip");
+        command.arg("addr").args(arguments).args(["dev", "br0"]);
         run(command, LIMIT).ok();
     };
     // The kernel names the first address of an interface for every broadcast: make that the foreign one.
