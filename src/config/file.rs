@@ -94,6 +94,7 @@ tables! {
         interfaces: Vec<At<String>> = "interfaces",
         workers: At<u64> = "workers",
         advertise: At<String> = "advertise",
+        user: At<String> = "user",
     }
     /// `[tftp]`
     Tftp {
@@ -188,6 +189,7 @@ tables! {
     /// `[log]`
     Log {
         level: At<String> = "level",
+        facility: At<String> = "facility",
     }
     /// `[tuning]`
     Tuning {

@@ -59,6 +59,8 @@ impl Config {
 pub struct Server {
     /// Threads that answer TFTP and HTTP; None = one for each CPU that the process may use.
     pub workers: Option<usize>,
+    /// Who the process becomes when it was started as root; None = `ringboot` where that user exists.
+    pub user: Option<String>,
 }
 
 /// `[tftp]`
@@ -164,6 +166,8 @@ impl Dhcp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     pub level: tracing::Level,
+    /// Lines go to the system's log under this facility number (RFC 5424 section 6.2.1); None = standard error.
+    pub facility: Option<u8>,
 }
 
 /// `[tuning]`
