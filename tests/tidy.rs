@@ -17,7 +17,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("observe", &["boot"]),
     ("engine", &["images", "boot"]),
     ("config", &["boot", "dhcp", "tftp", "http", "snapshot"]),
-    ("serve", &["engine", "tftp", "dhcp", "http", "boot", "images", "snapshot", "bindings", "observe"]),
+    ("guard", &["engine"]),
+    ("serve", &["engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "bindings", "observe"]),
     ("control", &["snapshot", "boot", "images", "dhcp", "bindings"]),
     ("fleet", &["engine", "tftp", "dhcp", "http", "boot", "images", "observe"]),
 ];

@@ -16,8 +16,8 @@ use rusqlite::{Connection, OpenFlags};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::dhcp::DATABASE;
 use crate::boot::machine::Mac;
+use crate::control::store::DATABASE;
 use crate::fleet::{Audit, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers};
 
 #[derive(Debug, clap::Args)]

@@ -62,6 +62,8 @@ pub struct Server {
     pub workers: Option<usize>,
     /// Where `status` and `reload` find the server; None = nowhere.
     pub admin_socket: Option<PathBuf>,
+    /// Who the process becomes when it was started as root; None = `ringboot` where that user exists.
+    pub user: Option<String>,
 }
 
 /// `[tftp]`
@@ -167,6 +169,8 @@ impl Dhcp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     pub level: tracing::Level,
+    /// Lines go to the system's log under this facility number (RFC 5424 section 6.2.1); None = standard error.
+    pub facility: Option<u8>,
 }
 
 /// `[tuning]`
