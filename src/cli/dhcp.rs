@@ -1,8 +1,8 @@
 //! From the configuration to the DHCP core: the store, the leases it holds, and the writer behind the core's back.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -49,7 +49,8 @@ fn make_directory(path: &Path) -> io::Result<()> {
 /// Two servers on one database would each give away what the other has given: the first holds this lock while it lives.
 fn lock_state(state: &Path) -> anyhow::Result<File> {
     let path = state.join("lock");
-    let lock = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    let private = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let lock = private.with_context(|| format!("making {}", path.display()))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => bail!(
