@@ -3,5 +3,6 @@
 pub mod machine;
 pub mod menu;
 pub mod names;
+pub mod pe;
 pub mod plan;
 pub mod script;

@@ -20,7 +20,7 @@ pub(super) fn control(config: Config, arguments: &serve::Arguments) -> Control {
     let arguments = arguments.clone();
     Control {
         read_again: Box::new(move || {
-            let next = serve::read(&arguments).map_err(|error| format!("{error:#}"))?;
+            let (next, _) = serve::read(&arguments).map_err(|error| format!("{error:#}"))?;
             let after_restart = after_restart(&config, &next);
             Ok(Reread { snapshot: next.snapshot, after_restart })
         }),

@@ -14,7 +14,7 @@ use crate::config::{Config, TftpOptions};
 use crate::control::templates;
 use crate::dhcp::subnet::Mode;
 use crate::engine::open_files::raise_open_files;
-use crate::images::{CleanPath, Images, Workers, clean};
+use crate::images::{CleanPath, Fence, Images, Workers, clean};
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
@@ -51,8 +51,8 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage or configuration; 1: could not start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let config = match read(arguments) {
-        Ok(config) => config,
+    let (config, file) = match read(arguments) {
+        Ok(read) => read,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
             return ExitCode::from(2);
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if let Err(error) = raise_open_files() {
         tracing::warn!("the limit of open files stays as it is: {error}");
     }
-    match plan(config, arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
+    match plan(config, file.as_deref(), arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
@@ -72,7 +72,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-pub(super) fn read(arguments: &Arguments) -> anyhow::Result<Config> {
+/// The configuration, and the file that it comes from.
+pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
     let file = match (&arguments.config, &arguments.root) {
         (Some(file), _) => Some(file.clone()),
         (None, Some(_)) => None,
@@ -101,7 +102,7 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<Config> {
         config.http.listen.clone_from(&arguments.http);
         config.snapshot.http_port = arguments.http[0].port();
     }
-    Ok(config)
+    Ok((config, file))
 }
 
 /// To standard error: the lines of systemd and of people. READY goes to standard output alone.
@@ -115,9 +116,11 @@ fn start_log(level: tracing::Level) {
     let _ = format.try_init();
 }
 
-fn plan(config: Config, arguments: &Arguments) -> anyhow::Result<Plan> {
+fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
     let workers = Workers::start().context("starting worker threads")?;
-    let images = Images::open(&config.root, workers).with_context(|| {
+    let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
+    let fence = Fence::around(&config.root, &private);
+    let images = Images::open_fenced(&config.root, fence, workers).with_context(|| {
         format!("opening the root {}: name an existing directory with `root` or --root", config.root.display())
     })?;
     let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;

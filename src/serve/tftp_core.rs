@@ -612,7 +612,7 @@ fn wire_refusal(refusal: images::Refusal) -> Refusal {
     use images::Refusal as R;
     match refusal {
         R::NotFound => Refusal::NOT_FOUND,
-        R::DotDot | R::ControlCharacter | R::Hidden | R::OutsideRoot | R::NotRegular | R::Unreadable => {
+        R::DotDot | R::ControlCharacter | R::Hidden | R::OutsideRoot | R::NotRegular | R::Unreadable | R::Private => {
             Refusal::ACCESS_VIOLATION
         }
         R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => Refusal::INTERNAL,

@@ -29,6 +29,8 @@ pub trait Store: Send {
 pub enum StoreError {
     #[error("{path}: cannot open the lease database: {source}")]
     Open { path: String, source: rusqlite::Error },
+    #[error("{path}: cannot make the lease database its owner's alone (mode 0600): {error}")]
+    Private { path: String, error: std::io::Error },
     #[error(
         "{path}: written by a newer ringboot (schema {found}, this one knows {known}); update ringboot or restore a backup"
     )]

@@ -201,7 +201,7 @@ async fn list(connection: &Connection, directory: CleanPath) -> Result<String, R
 /// The status of each refusal (H-30). GRUB takes only 404 for "not found".
 fn refused(head: &Head<'_>, refusal: Refusal) -> Plan {
     match refusal {
-        Refusal::NotFound | Refusal::Hidden => respond::not_found(head),
+        Refusal::NotFound | Refusal::Hidden | Refusal::Private => respond::not_found(head),
         Refusal::DotDot | Refusal::ControlCharacter => respond::bad_request(head, &refusal.to_string()),
         Refusal::OutsideRoot | Refusal::NotRegular | Refusal::Unreadable | Refusal::TooLarge => {
             respond::forbidden(head, &refusal.to_string())
