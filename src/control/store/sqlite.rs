@@ -400,7 +400,7 @@ mod tests {
         assert_eq!((schema_of(&kept).unwrap(), columns(&kept)), (1, 5));
         drop(store);
         SqliteStore::open_with(&path, &steps).unwrap();
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing to change, nothing to keep");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing to change, nothing to keep");
     }
 
     #[test]
