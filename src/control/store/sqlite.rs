@@ -126,7 +126,8 @@ impl Store for SqliteStore {
 /// The database and what SQLite lays beside it are their owner's alone, whatever the umask: SQLite gives the files that it
 /// makes the mode of the database.
 fn keep_private(path: &Path) -> io::Result<()> {
-    OpenOptions::new().create(true).append(true).mode(PRIVATE).open(path)?;
+    // A link in its place is not followed: root must not write where somebody else points.
+    OpenOptions::new().create(true).append(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW).open(path)?;
     for ending in ["", "-wal", "-shm"] {
         let mut name = path.as_os_str().to_owned();
         name.push(ending);
