@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tftp", &["dhcp"]),
     ("http", &[]),
     ("dhcp", &["boot", "snapshot", "bindings"]),
-    ("snapshot", &["boot", "dhcp"]),
+    ("snapshot", &["boot", "dhcp", "bindings"]),
     ("bindings", &["boot", "dhcp"]),
     ("images", &[]),
     ("observe", &["boot"]),
