@@ -1,18 +1,29 @@
 //! From the configuration to the DHCP core: the store, the leases it holds, and the writer behind the core's back.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use anyhow::Context;
 
 use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::control::store::{self, SqliteStore, StateDirectory, Store, Writer};
 use crate::dhcp::lease::{Change, Leases};
+use crate::guard::{self, Account};
 use crate::serve::dhcp_core::{DhcpPlan, LeaseWriter, NotQueued, Reporter};
 use crate::snapshot::Snapshot;
 
 /// Opens the store, loads its leases, and says what the DHCP core shall do.
-pub(super) fn plan(config: &Config, snapshot: &Arc<Snapshot>, bindings: &Arc<Bindings>) -> anyhow::Result<DhcpPlan> {
+///
+/// Where root is about to be given away, the state directory goes to whom the process becomes.
+pub(super) fn plan(
+    config: &Config,
+    snapshot: &Arc<Snapshot>,
+    bindings: &Arc<Bindings>,
+    account: Option<&Account>,
+) -> anyhow::Result<DhcpPlan> {
     let state = StateDirectory::lock(&config.state)?;
     let database = state.database();
     let mut store = SqliteStore::open(&database)?;
@@ -21,6 +32,9 @@ pub(super) fn plan(config: &Config, snapshot: &Arc<Snapshot>, bindings: &Arc<Bin
     let mut leases = Leases::new(&snapshot.subnets);
     tracing::info!("{} leases in {}", rows.len(), database.display());
     leases.load(rows, now);
+    if let Some(account) = account {
+        give(state.path(), account)?;
+    }
     Ok(DhcpPlan {
         interfaces: config.dhcp.interfaces.clone(),
         address: config.dhcp.listen_address,
@@ -30,6 +44,19 @@ pub(super) fn plan(config: &Config, snapshot: &Arc<Snapshot>, bindings: &Arc<Bin
         leases,
         start_writer: Box::new(move |reporter| start_writer(store, state, reporter)),
     })
+}
+
+/// Done after the first read, when SQLite's files beside the database are there too.
+fn give(directory: &Path, account: &Account) -> anyhow::Result<()> {
+    let given = guard::give(directory, account.ids, StateDirectory::is_ours)
+        .with_context(|| format!("giving {} to {}", directory.display(), account.name))?;
+    if !given {
+        tracing::warn!(
+            "{} holds other files than ringboot's and keeps its owner: give ringboot a directory of its own with `state`",
+            directory.display()
+        );
+    }
+    Ok(())
 }
 
 fn start_writer(store: SqliteStore, state: StateDirectory, reporter: Reporter) -> io::Result<Box<dyn LeaseWriter>> {

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
+mod backup;
 mod demo;
 mod dhcp;
+mod manual;
 mod serve;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.
@@ -28,6 +30,14 @@ enum Command {
     Serve(serve::Arguments),
     /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
     Demo(demo::Arguments),
+    /// Copy the lease database into a new file, while the server runs or not
+    Backup(backup::BackupArguments),
+    /// Put a backup in the place of the lease database of a server that does not run
+    Restore(backup::RestoreArguments),
+    /// Print what makes a shell complete ringboot's commands and options
+    Completions(manual::CompletionsArguments),
+    /// Print the manual page, or write all of them into a directory
+    Man(manual::ManArguments),
 }
 
 /// Parses argv and runs the command it names. Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or configuration.
@@ -35,5 +45,9 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Backup(arguments) => backup::back_up(&arguments),
+        Command::Restore(arguments) => backup::restore(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments, &mut Arguments::command()),
+        Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
     }
 }

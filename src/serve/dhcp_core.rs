@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::drain::Drain;
 use super::port_holder::Protocol;
+use super::pulse::Pulse;
 use super::supervisor::{Failure, refused};
 use crate::bindings::Bindings;
 use crate::boot::machine::Role;
@@ -138,13 +139,21 @@ pub struct Core {
     drain: Drain,
     letters: Letters<Committed>,
     mailbox: Mailbox<Committed>,
+    pulse: Pulse,
 }
 
 impl Core {
     pub fn new(plan: DhcpPlan, sockets: DhcpSockets, events: &Events, drain: &Drain) -> io::Result<(Self, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
-        Ok((Self { plan, sockets, events: events.clone(), drain: drain.clone(), letters, mailbox }, bell))
+        let (events, drain, pulse) = (events.clone(), drain.clone(), Pulse::default());
+        Ok((Self { plan, sockets, events, drain, letters, mailbox, pulse }, bell))
+    }
+
+    /// The core is watched: it shows signs of life.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -176,6 +185,7 @@ struct Running {
     events: Events,
     drain: Drain,
     mailbox: Mailbox<Committed>,
+    pulse: Pulse,
 }
 
 /// What waits for its commit.
@@ -202,7 +212,7 @@ struct Received {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { plan, sockets, events, drain, letters, mailbox } = core;
+        let Core { plan, sockets, events, drain, letters, mailbox, pulse } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -231,6 +241,7 @@ impl Running {
             events,
             drain,
             mailbox,
+            pulse,
         };
         running
             .leases
@@ -246,7 +257,8 @@ impl Running {
     fn serve(&mut self) -> Result<(), String> {
         let mut last_commits_until = None;
         loop {
-            self.turn(Wait::AtMost(SWEEP))?;
+            self.turn(Wait::AtMost(self.pulse.every().unwrap_or(SWEEP).min(SWEEP)))?;
+            self.pulse.beat();
             self.leases.advance(unix_now());
             if self.drain.is_ordered() {
                 let until = *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);

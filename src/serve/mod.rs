@@ -5,6 +5,7 @@ mod drain;
 pub mod http_core;
 mod placement;
 mod port_holder;
+pub mod pulse;
 pub mod shelf;
 mod stage;
 pub mod supervisor;

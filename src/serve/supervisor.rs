@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::dhcp_core::{self, DhcpPlan};
@@ -15,12 +15,14 @@ use super::drain::{DRAIN_MAX, Drain};
 use super::http_core::{self, HttpPlan};
 use super::placement::{Placement, place};
 use super::port_holder::{Protocol, holder};
+use super::pulse::Watchdog;
 use super::shelf::Names;
 use super::tftp_core::{self, HttpBusy, TftpPlan, TftpSockets};
 use crate::engine::affinity;
 use crate::engine::mailbox::Bell;
 use crate::engine::net::{self, Binding};
 use crate::engine::ring::{self, NoRing};
+use crate::guard::Account;
 use crate::observe::events::{self, Events};
 use crate::observe::log;
 
@@ -37,6 +39,8 @@ pub struct Plan {
     pub dhcp: Option<DhcpPlan>,
     /// At most so many boot cores; None = as many as the inherited mask allows.
     pub workers: Option<usize>,
+    /// Who the process becomes when everything is bound; None = it stays who it is.
+    pub account: Option<Account>,
 }
 
 /// Why nothing was started, or why it ended, in words for the operator.
@@ -48,6 +52,13 @@ pub enum Failure {
     Bind { what: &'static str, address: String, reason: String },
     #[error("{what}: {error}")]
     System { what: &'static str, error: io::Error },
+    #[error(
+        "becoming the user {user}: {error}. Where a container forbids it, start ringboot as that user, or write [server] \
+         user = \"root\""
+    )]
+    User { user: String, error: io::Error },
+    #[error("the user {user} gets no io_uring: {error}")]
+    UserRing { user: String, error: NoRing },
     #[error("the thread {0} has ended by itself: {1}")]
     ThreadEnded(String, String),
 }
@@ -55,6 +66,7 @@ pub enum Failure {
 /// What may happen while the server runs.
 enum Notice {
     Signal,
+    Hangup,
     Ready,
     Ended { thread: String, result: Result<(), String> },
 }
@@ -70,24 +82,39 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
     let (events, printed) = events::queue();
     let log_thread = std::thread::spawn(move || log::print_all(&printed));
     let drain = Drain::default();
-    let started = start(plan, bound, &placement, &events, &drain, &notices)?;
+    if let Some(account) = &plan.account {
+        give_root_away(account)?;
+    }
+    let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
+    let started =
+        start(plan, bound, &placement, &Shared { events: &events, drain: &drain, notices: &notices }, &mut watchdog)?;
 
     let mut waiting = started.threads;
     while waiting > 0 {
         match inbox.recv() {
             Ok(Notice::Ready) => waiting -= 1,
             Ok(Notice::Ended { thread, result }) => return Err(ended(thread, result)),
+            Ok(Notice::Hangup) => say_no_reload(),
             Ok(Notice::Signal) | Err(_) => return Ok(()),
         }
     }
     say_ready(&started.line);
 
     let mut running = started.threads;
+    let mut swept = Instant::now();
     loop {
-        match inbox.recv_timeout(SWEEP) {
-            Err(RecvTimeoutError::Timeout) => images.sweep(),
+        match inbox.recv_timeout(watchdog.every().unwrap_or(SWEEP).min(SWEEP)) {
+            Err(RecvTimeoutError::Timeout) => {}
             Ok(Notice::Ended { thread, result }) => return Err(ended(thread, result)),
+            Ok(Notice::Hangup) => say_no_reload(),
             _ => break,
+        }
+        if watchdog.all_go_on() {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+        if swept.elapsed() >= SWEEP {
+            images.sweep();
+            swept = Instant::now();
         }
     }
     drain.order();
@@ -101,7 +128,7 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
                 tracing::warn!("told to stop again: what still runs is cut off");
                 break;
             }
-            Ok(Notice::Ready) => {}
+            Ok(Notice::Ready | Notice::Hangup) => {}
             Err(_) => break,
         }
     }
@@ -111,6 +138,21 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// After this no thread is root, and none is started that is: packets are met without privileges only.
+///
+/// A ring belongs to the thread that made it, so rings come later, and the kernel is asked once more on behalf of the user:
+/// sysctl kernel.io_uring_disabled=1 leaves them to root and to one group.
+fn give_root_away(account: &Account) -> Result<(), Failure> {
+    account.take_over().map_err(|error| Failure::User { user: account.name.clone(), error })?;
+    ring::probe().map_err(|error| Failure::UserRing { user: account.name.clone(), error })
+}
+
+fn say_no_reload() {
+    tracing::warn!(
+        "SIGHUP: nothing is read again; the configuration is read at the start only, so restart to change it"
+    );
 }
 
 fn ended(thread: String, result: Result<(), String>) -> Failure {
@@ -238,6 +280,13 @@ pub(super) fn refused(what: &'static str, protocol: Protocol, address: SocketAdd
     }
 }
 
+/// What every core gets a share of.
+struct Shared<'a> {
+    events: &'a Events,
+    drain: &'a Drain,
+    notices: &'a Sender<Notice>,
+}
+
 struct Started {
     threads: usize,
     bells: Vec<Bell>,
@@ -248,9 +297,8 @@ fn start(
     plan: Plan,
     bound: Bound,
     placement: &Placement,
-    events: &Events,
-    drain: &Drain,
-    notices: &Sender<Notice>,
+    &Shared { events, drain, notices }: &Shared<'_>,
+    watchdog: &mut Watchdog,
 ) -> Result<Started, Failure> {
     let addresses = |list: &mut dyn Iterator<Item = SocketAddr>| {
         list.map(|address| address.to_string()).collect::<Vec<_>>().join(",")
@@ -272,8 +320,10 @@ fn start(
         let (core, bell) = tftp_core::Core::new(tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
             .map_err(system("making a core's mailbox"))?;
         started.bells.push(bell);
+        let core = core.with_pulse(watchdog.pulse());
         spawn(format!("rb-tftp-{number}"), *cpu, notices, move |ready| core.run(ready))?;
         let http = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy);
+        let http = http.with_pulse(watchdog.pulse());
         spawn(format!("rb-http-{number}"), *cpu, notices, move |ready| http.run(ready))?;
         started.threads += 2;
     }
@@ -282,6 +332,7 @@ fn start(
         let (core, bell) =
             dhcp_core::Core::new(plan, sockets, events, drain).map_err(system("making the DHCP core's mailbox"))?;
         started.bells.push(bell);
+        let core = core.with_pulse(watchdog.pulse());
         spawn("rb-dhcp".into(), placement.control, notices, move |ready| core.run(ready))?;
         started.threads += 1;
     }
@@ -314,10 +365,11 @@ fn spawn(
 }
 
 fn watch_signals(notices: Sender<Notice>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(system("watching signals"))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("watching signals"))?;
     let forward = move || {
-        for _ in signals.forever() {
-            if notices.send(Notice::Signal).is_err() {
+        for signal in signals.forever() {
+            let notice = if signal == SIGHUP { Notice::Hangup } else { Notice::Signal };
+            if notices.send(notice).is_err() {
                 return;
             }
         }

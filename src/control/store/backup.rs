@@ -170,7 +170,7 @@ mod tests {
     use crate::dhcp::lease::{Change, Lease, State};
 
     fn bind(last: u8) -> Change {
-        Change::Bind(Lease {
+        Change::Bind(Box::new(Lease {
             address: Ipv4Addr::new(192, 168, 4, last),
             mac: Mac([2, 0, 0, 0, 0, last]),
             client_id: None,
@@ -180,7 +180,7 @@ mod tests {
             state: State::Bound,
             start_s: 1000,
             end_s: 1600,
-        })
+        }))
     }
 
     struct World {
