@@ -1,6 +1,10 @@
 //! What the running server's control side is made of: reading the configuration again, and the admin socket's resources.
 
 use std::any::Any;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::path::Path;
 use std::time::SystemTime;
 
 use http::StatusCode;
@@ -11,6 +15,7 @@ use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
 use crate::dhcp::subnet::Mode;
 use crate::engine::net;
+use crate::guard::Account;
 use crate::serve::overview::{CoreView, Overview};
 use crate::serve::supervisor::{Control, Handle, Reread};
 
@@ -24,9 +29,10 @@ pub(super) fn control(config: Config, arguments: &serve::Arguments) -> Control {
             let after_restart = after_restart(&config, &next);
             Ok(Reread { snapshot: next.snapshot, after_restart })
         }),
-        start: Box::new(move |handle| -> Box<dyn Any> {
+        start: Box::new(move |handle, account| -> Box<dyn Any> {
             let Some(path) = socket else { return Box::new(()) };
-            match admin::start(&path, routes(handle)) {
+            let started = make_directory(&path, account).and_then(|()| admin::start(&path, routes(handle)));
+            match started.and_then(|socket| give(&path, account).map(|()| socket)) {
                 Ok(socket) => Box::new(socket),
                 Err(error) => {
                     tracing::warn!(
@@ -38,6 +44,22 @@ pub(super) fn control(config: Config, arguments: &serve::Arguments) -> Control {
             }
         }),
     }
+}
+
+/// The socket's own directory is made where its parent is there: /run/ringboot goes with every boot.
+fn make_directory(socket: &Path, account: Option<&Account>) -> io::Result<()> {
+    const DIRECTORY_MODE: u32 = 0o755;
+    let Some(directory) = socket.parent() else { return Ok(()) };
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
+        Ok(()) => give(directory, account),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whom the process becomes must be able to remove it again, and the group of that user may use it.
+fn give(path: &Path, account: Option<&Account>) -> io::Result<()> {
+    account.map_or(Ok(()), |account| lchown(path, Some(account.ids.uid), Some(account.ids.gid)))
 }
 
 /// The tables whose changes a reload does not carry: sockets, threads and limits are made once.

@@ -1,17 +1,23 @@
 //! From the configuration to the DHCP core: the store, the leases it holds, and the writer behind the core's back.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use anyhow::Context;
 
 use crate::config::Config;
 use crate::control::store::{self, SqliteStore, StateDirectory, Store, Writer};
 use crate::dhcp::lease::{Change, Leases};
+use crate::guard::{self, Account};
 use crate::serve::dhcp_core::{DhcpPlan, LeaseWriter, NotQueued, Reporter};
 use crate::snapshot::Published;
 
 /// Opens the store, loads its leases, and says what the DHCP core shall do.
-pub(super) fn plan(config: &Config, published: &Arc<Published>) -> anyhow::Result<DhcpPlan> {
+///
+/// Where root is about to be given away, the state directory goes to whom the process becomes.
+pub(super) fn plan(config: &Config, published: &Arc<Published>, account: Option<&Account>) -> anyhow::Result<DhcpPlan> {
     let state = StateDirectory::lock(&config.state)?;
     let database = state.database();
     let mut store = SqliteStore::open(&database)?;
@@ -20,6 +26,9 @@ pub(super) fn plan(config: &Config, published: &Arc<Published>) -> anyhow::Resul
     let mut leases = Leases::new(&config.snapshot.subnets);
     tracing::info!("leases in {}: {}", database.display(), rows.len());
     leases.load(rows, now);
+    if let Some(account) = account {
+        give(state.path(), account)?;
+    }
     Ok(DhcpPlan {
         interfaces: config.dhcp.interfaces.clone(),
         address: config.dhcp.listen_address,
@@ -28,6 +37,19 @@ pub(super) fn plan(config: &Config, published: &Arc<Published>) -> anyhow::Resul
         leases,
         start_writer: Box::new(move |reporter| start_writer(store, state, reporter)),
     })
+}
+
+/// Done after the first read, when SQLite's files beside the database are there too.
+fn give(directory: &Path, account: &Account) -> anyhow::Result<()> {
+    let given = guard::give(directory, account.ids, StateDirectory::is_ours)
+        .with_context(|| format!("giving {} to {}", directory.display(), account.name))?;
+    if !given {
+        tracing::warn!(
+            "{} holds other files than ringboot's and keeps its owner: give ringboot a directory of its own with `state`",
+            directory.display()
+        );
+    }
+    Ok(())
 }
 
 fn start_writer(store: SqliteStore, state: StateDirectory, reporter: Reporter) -> io::Result<Box<dyn LeaseWriter>> {

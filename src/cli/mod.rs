@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
+mod backup;
 mod client;
 mod control;
 mod demo;
 mod dhcp;
+mod manual;
 mod reload;
 mod serve;
 mod status;
@@ -36,6 +38,14 @@ enum Command {
     Reload(reload::Arguments),
     /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
     Demo(demo::Arguments),
+    /// Copy the lease database into a new file, while the server runs or not
+    Backup(backup::BackupArguments),
+    /// Put a backup in the place of the lease database of a server that does not run
+    Restore(backup::RestoreArguments),
+    /// Print what makes a shell complete ringboot's commands and options
+    Completions(manual::CompletionsArguments),
+    /// Print the manual page, or write all of them into a directory
+    Man(manual::ManArguments),
 }
 
 /// Parses argv and runs the command it names. Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or configuration.
@@ -45,5 +55,9 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Backup(arguments) => backup::back_up(&arguments),
+        Command::Restore(arguments) => backup::restore(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments, &mut Arguments::command()),
+        Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
     }
 }

@@ -1,6 +1,5 @@
 //! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
 
-use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +13,9 @@ use crate::config::{Config, TftpOptions};
 use crate::control::templates;
 use crate::dhcp::subnet::Mode;
 use crate::engine::open_files::raise_open_files;
+use crate::guard;
 use crate::images::{CleanPath, Fence, Images, Workers, clean};
+use crate::observe::sink;
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
@@ -58,7 +59,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    start_log(config.log.level);
+    let facility = config.log.facility;
+    sink::start(config.log.level, facility);
+    if let Err(error) = guard::no_new_privileges() {
+        tracing::warn!("programs that are started may still gain privileges: {error}");
+    }
     // A mapping and a connection hold one each: the usual 1,024 are fewer than either may be.
     if let Err(error) = raise_open_files() {
         tracing::warn!("the limit of open files stays as it is: {error}");
@@ -67,9 +72,19 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
+            if facility.is_some() {
+                tracing::error!("{error:#}");
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads and checks a configuration file.
+pub(super) fn read_file(file: &Path) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    Config::parse(&file.to_string_lossy(), &text)
+        .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))
 }
 
 /// The configuration, and the file that it comes from.
@@ -84,11 +99,7 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<Path
         ),
     };
     let mut config = match (&file, &arguments.root) {
-        (Some(file), _) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-            Config::parse(&file.to_string_lossy(), &text)
-                .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?
-        }
+        (Some(file), _) => read_file(file)?,
         (None, Some(root)) => Config::for_root(root),
         (None, None) => bail!("nothing to serve"),
     };
@@ -103,17 +114,6 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<Path
         config.snapshot.http_port = arguments.http[0].port();
     }
     Ok((config, file))
-}
-
-/// To standard error: the lines of systemd and of people. READY goes to standard output alone.
-fn start_log(level: tracing::Level) {
-    let format = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // Another subscriber is there already only in tests that run several servers in one process.
-    let _ = format.try_init();
 }
 
 fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
@@ -133,12 +133,14 @@ fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::R
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
-    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &published)).transpose()?;
+    let account = guard::account(config.server.user.as_deref())?;
+    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &published, account.as_ref())).transpose()?;
     Ok(Plan {
         tftp: tftp_plan(&config),
         http: http_plan(&config),
         dhcp,
         workers: arguments.workers.map(usize::from).or(config.server.workers),
+        account,
         names,
         control: super::control::control(config, arguments),
     })

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::drain::Drain;
 use super::port_holder::Protocol;
+use super::pulse::Pulse;
 use super::supervisor::{Failure, refused};
 use crate::boot::machine::Role;
 use crate::dhcp::decide::{self, Answer, Arrival, Decision, decide};
@@ -169,6 +170,7 @@ pub struct Core {
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
     counters: Arc<DhcpCounters>,
+    pulse: Pulse,
 }
 
 impl Core {
@@ -176,7 +178,8 @@ impl Core {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
         let (events, drain) = (events.clone(), drain.clone());
-        Ok((Self { plan, sockets, events, drain, letters, mailbox, counters: Arc::default() }, bell))
+        let (pulse, counters) = (Pulse::default(), Arc::default());
+        Ok((Self { plan, sockets, events, drain, letters, mailbox, counters, pulse }, bell))
     }
 
     pub(super) fn control(&self) -> DhcpControl {
@@ -185,6 +188,12 @@ impl Core {
 
     pub fn counters(&self) -> Arc<DhcpCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// The core is watched: it shows signs of life.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -219,6 +228,7 @@ struct Running {
     events: Events,
     drain: Drain,
     mailbox: Mailbox<Letter>,
+    pulse: Pulse,
 }
 
 /// What waits for its commit.
@@ -245,7 +255,7 @@ struct Received {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { plan, sockets, events, drain, letters, mailbox, counters } = core;
+        let Core { plan, sockets, events, drain, letters, mailbox, counters, pulse } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -276,6 +286,7 @@ impl Running {
             events,
             drain,
             mailbox,
+            pulse,
         };
         running.fill_bindings();
         running.learn_own_addresses();
@@ -285,7 +296,8 @@ impl Running {
     fn serve(&mut self) -> Result<(), String> {
         let mut last_commits_until = None;
         loop {
-            self.turn(Wait::AtMost(SWEEP))?;
+            self.turn(Wait::AtMost(self.pulse.every().unwrap_or(SWEEP).min(SWEEP)))?;
+            self.pulse.beat();
             self.leases.advance(unix_now());
             if self.drain.is_ordered() {
                 let until = *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);

@@ -6,6 +6,7 @@ pub mod http_core;
 pub mod overview;
 mod placement;
 mod port_holder;
+pub mod pulse;
 pub mod shelf;
 mod stage;
 pub mod supervisor;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -16,12 +16,14 @@ use super::http_core::{self, HttpPlan};
 use super::overview::{CoreView, Overview};
 use super::placement::{Placement, place};
 use super::port_holder::{Protocol, holder};
+use super::pulse::Watchdog;
 use super::shelf::Names;
 use super::tftp_core::{self, HttpBusy, TftpPlan, TftpSockets};
 use crate::engine::affinity;
 use crate::engine::mailbox::Bell;
 use crate::engine::net::{self, Binding};
 use crate::engine::ring::{self, NoRing};
+use crate::guard::Account;
 use crate::observe::events::{self, Events};
 use crate::observe::log;
 use crate::snapshot::Snapshot;
@@ -39,6 +41,8 @@ pub struct Plan {
     pub dhcp: Option<DhcpPlan>,
     /// At most so many boot cores; None = as many as the inherited mask allows.
     pub workers: Option<usize>,
+    /// Who the process becomes when everything is bound; None = it stays who it is.
+    pub account: Option<Account>,
     pub control: Control,
 }
 
@@ -49,8 +53,9 @@ pub type ReadAgain = dyn Fn() -> Result<Reread, String> + Send;
 pub struct Control {
     /// For SIGHUP and `reload`.
     pub read_again: Box<ReadAgain>,
-    /// Called once, before READY: the admin socket starts here. What it returns is dropped when the server has stopped.
-    pub start: Box<dyn FnOnce(Handle) -> Box<dyn std::any::Any> + Send>,
+    /// Called once, before root is given away to this account: the admin socket starts here. What it returns is dropped when the
+    /// server has stopped.
+    pub start: Box<dyn FnOnce(Handle, Option<&Account>) -> Box<dyn std::any::Any> + Send>,
 }
 
 impl std::fmt::Debug for Control {
@@ -104,6 +109,13 @@ pub enum Failure {
     Bind { what: &'static str, address: String, reason: String },
     #[error("{what}: {error}")]
     System { what: &'static str, error: io::Error },
+    #[error(
+        "becoming the user {user}: {error}. Where a container forbids it, start ringboot as that user, or write [server] \
+         user = \"root\""
+    )]
+    User { user: String, error: io::Error },
+    #[error("the user {user} gets no io_uring: {error}")]
+    UserRing { user: String, error: NoRing },
     #[error("the thread {0} has ended by itself: {1}")]
     ThreadEnded(String, String),
 }
@@ -132,11 +144,15 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
     let (events, printed) = events::queue();
     let log_thread = std::thread::spawn(move || log::print_all(&printed));
     let drain = Drain::default();
-    let Plan { names, tftp, http, dhcp, control, .. } = plan;
+    let Plan { names, tftp, http, dhcp, control: Control { read_again, start: start_control }, account, .. } = plan;
+    let _control = start_control(Handle(notices.clone()), account.as_ref());
+    if let Some(account) = &account {
+        give_root_away(account)?;
+    }
+    let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
     let parts = Parts { names, tftp, http, dhcp };
-    let started = start(parts, bound, &placement, &events, &drain, &notices)?;
-    let Control { read_again, start } = control;
-    let _admin = start(Handle(notices.clone()));
+    let shared = Shared { events: &events, drain: &drain, notices: &notices };
+    let started = start(parts, bound, &placement, &shared, &mut watchdog)?;
 
     let mut waiting = started.threads;
     while waiting > 0 {
@@ -150,12 +166,20 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
     say_ready(&started.line);
 
     let mut running = started.threads;
+    let mut swept = Instant::now();
     loop {
-        match inbox.recv_timeout(SWEEP) {
-            Err(RecvTimeoutError::Timeout) => started.overview.images.sweep(),
+        match inbox.recv_timeout(watchdog.every().unwrap_or(SWEEP).min(SWEEP)) {
+            Err(RecvTimeoutError::Timeout) => {}
             Ok(Notice::Ended { thread, result }) => return Err(ended(thread, result)),
             Ok(Notice::Signal) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(notice) => started.answer(notice, &read_again),
+        }
+        if watchdog.all_go_on() {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+        if swept.elapsed() >= SWEEP {
+            started.overview.images.sweep();
+            swept = Instant::now();
         }
     }
     drain.order();
@@ -179,6 +203,15 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// After this no thread is root, and none is started that is: packets are met without privileges only.
+///
+/// A ring belongs to the thread that made it, so rings come later, and the kernel is asked once more on behalf of the user:
+/// sysctl kernel.io_uring_disabled=1 leaves them to root and to one group.
+fn give_root_away(account: &Account) -> Result<(), Failure> {
+    account.take_over().map_err(|error| Failure::User { user: account.name.clone(), error })?;
+    ring::probe().map_err(|error| Failure::UserRing { user: account.name.clone(), error })
 }
 
 fn ended(thread: String, result: Result<(), String>) -> Failure {
@@ -306,6 +339,13 @@ pub(super) fn refused(what: &'static str, protocol: Protocol, address: SocketAdd
     }
 }
 
+/// What every core gets a share of.
+struct Shared<'a> {
+    events: &'a Events,
+    drain: &'a Drain,
+    notices: &'a Sender<Notice>,
+}
+
 struct Started {
     threads: usize,
     bells: Vec<Bell>,
@@ -363,9 +403,8 @@ fn start(
     plan: Parts,
     bound: Bound,
     placement: &Placement,
-    events: &Events,
-    drain: &Drain,
-    notices: &Sender<Notice>,
+    &Shared { events, drain, notices }: &Shared<'_>,
+    watchdog: &mut Watchdog,
 ) -> Result<Started, Failure> {
     let addresses = |list: &mut dyn Iterator<Item = SocketAddr>| {
         list.map(|address| address.to_string()).collect::<Vec<_>>().join(",")
@@ -400,10 +439,12 @@ fn start(
             .map_err(system("making a core's mailbox"))?;
         started.bells.push(bell);
         let tftp_counters = core.counters();
+        let core = core.with_pulse(watchdog.pulse());
         spawn(format!("rb-tftp-{number}"), *cpu, notices, move |ready| core.run(ready))?;
         let http = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy);
         let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: http.counters() };
         started.overview.cores.push(view);
+        let http = http.with_pulse(watchdog.pulse());
         spawn(format!("rb-http-{number}"), *cpu, notices, move |ready| http.run(ready))?;
         started.threads += 2;
     }
@@ -414,6 +455,7 @@ fn start(
         started.bells.push(bell);
         started.dhcp = Some(core.control());
         started.overview.dhcp_counters = Some(core.counters());
+        let core = core.with_pulse(watchdog.pulse());
         spawn("rb-dhcp".into(), placement.control, notices, move |ready| core.run(ready))?;
         started.threads += 1;
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::drain::{DRAIN_MAX, Drain};
+use super::pulse::Pulse;
 use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
 use super::stage::stage_of;
 use crate::boot::machine::Machine;
@@ -89,6 +90,7 @@ pub struct Core {
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
     counters: Arc<TftpCounters>,
+    pulse: Pulse,
 }
 
 impl std::fmt::Debug for Letter {
@@ -118,12 +120,19 @@ impl Core {
             letters,
             mailbox,
             counters: Arc::default(),
+            pulse: Pulse::default(),
         };
         Ok((core, bell))
     }
 
     pub fn counters(&self) -> Arc<TftpCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// The core is watched: it shows signs of life.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -145,6 +154,7 @@ struct Running {
     http_busy: HttpBusy,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
+    pulse: Pulse,
     /// Sockets in the driver's order: listening first, then TIDs.
     roles: Vec<SocketRole>,
     /// Driver socket of the first TID of each family.
@@ -196,7 +206,7 @@ enum SocketRole {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters } = core;
+        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters, pulse } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut roles = Vec::new();
@@ -223,6 +233,7 @@ impl Running {
             http_busy,
             letters,
             mailbox,
+            pulse,
             roles,
             first_tid: (listening, listening + v4),
             mtus: HashMap::new(),
@@ -246,6 +257,7 @@ impl Running {
         let mut drained_since = None;
         loop {
             self.turn(self.wait())?;
+            self.pulse.beat();
             if self.drain.is_ordered() {
                 let since = *drained_since.get_or_insert_with(Instant::now);
                 if self.table.transfers() == 0 || since.elapsed() >= DRAIN_MAX {
@@ -269,7 +281,7 @@ impl Running {
         let patience = if self.drain.is_ordered() { Some(Duration::from_millis(50)) } else { None };
         let timer = self.table.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(now)));
         let again = (!self.postponed.is_empty()).then(|| Duration::from_nanos(self.ask_again_at.saturating_sub(now)));
-        match [timer, patience, again].into_iter().flatten().min() {
+        match [timer, patience, again, self.pulse.every()].into_iter().flatten().min() {
             Some(Duration::ZERO) => Wait::No,
             Some(time) => Wait::AtMost(time),
             None => Wait::Forever,

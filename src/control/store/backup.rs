@@ -273,7 +273,7 @@ mod tests {
         refused("missing", "No such file");
         fs::write(world.path("text"), "leases? none.").unwrap();
         refused("text", "no sound lease database");
-        drop(Connection::open(world.path("foreign")).unwrap().execute_batch("CREATE TABLE a (b)").unwrap());
+        Connection::open(world.path("foreign")).unwrap().execute_batch("CREATE TABLE a (b)").unwrap();
         refused("foreign", "no ringboot wrote it");
         let mut torn = fs::read(&copy).unwrap();
         let half = torn.len() / 2;

@@ -142,7 +142,9 @@ fn keep_private(path: &Path) -> io::Result<()> {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // Whoever owns the directory may have put a link in the place of the file, for root to write through. SQLite refuses a
     // link anywhere in the name, so those on the way to the directory are resolved here.
-    let directory = path.parent().unwrap_or(Path::new("")).canonicalize().unwrap_or_default();
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // What cannot be resolved cannot be opened either, and SQLite says why.
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
