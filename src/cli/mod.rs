@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod demo;
 mod dhcp;
 mod serve;
+mod why;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.
 #[derive(Debug, Parser)]
@@ -26,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Serve boot files (and addresses, where the configuration names a subnet) until SIGTERM
     Serve(serve::Arguments),
+    /// Tell the last boot of one machine, and where it stopped
+    Why(why::Arguments),
     /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
     Demo(demo::Arguments),
 }
@@ -34,6 +37,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

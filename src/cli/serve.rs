@@ -16,6 +16,7 @@ use crate::control::templates;
 use crate::dhcp::subnet::{Mode, Network};
 use crate::engine::open_files::raise_open_files;
 use crate::images::{CleanPath, Images, Workers, clean};
+use crate::observe::log::Memory;
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
@@ -26,7 +27,7 @@ use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;
 
 /// Read when neither --config nor --root is given.
-const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
+pub(super) const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -134,12 +135,15 @@ fn plan(config: Config, arguments: &Arguments) -> anyhow::Result<Plan> {
         ignore_case: config.tftp.case_insensitive,
     });
     let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &snapshot, &bindings)).transpose()?;
+    // Without DHCP no machine is known by name, and there is no state directory.
+    let memory = if wants_dhcp { super::why::memory(&config.state) } else { Memory::default() };
     Ok(Plan {
         tftp: tftp_plan(&config),
         http: http_plan(&config),
         dhcp,
         workers: arguments.workers.map(usize::from).or(config.server.workers),
         names,
+        memory,
     })
 }
 

@@ -2,4 +2,6 @@
 
 pub mod counters;
 pub mod events;
+pub mod journal;
 pub mod log;
+pub mod timeline;

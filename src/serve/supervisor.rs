@@ -22,7 +22,7 @@ use crate::engine::mailbox::Bell;
 use crate::engine::net::{self, Binding};
 use crate::engine::ring::{self, NoRing};
 use crate::observe::events::{self, Events};
-use crate::observe::log;
+use crate::observe::log::{self, Memory};
 
 /// How often contents of removed files are let go.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -37,6 +37,8 @@ pub struct Plan {
     pub dhcp: Option<DhcpPlan>,
     /// At most so many boot cores; None = as many as the inherited mask allows.
     pub workers: Option<usize>,
+    /// What the log thread writes beside the log.
+    pub memory: Memory,
 }
 
 /// Why nothing was started, or why it ended, in words for the operator.
@@ -60,7 +62,7 @@ enum Notice {
 }
 
 /// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when the ring is refused.
-pub fn run(plan: Plan) -> Result<(), Failure> {
+pub fn run(mut plan: Plan) -> Result<(), Failure> {
     ring::probe()?;
     let placement = place(&affinity::allowed().map_err(system("reading the affinity mask"))?, plan.workers);
     let bound = bind(&plan, &placement)?;
@@ -68,7 +70,8 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
     let (notices, inbox) = channel();
     watch_signals(notices.clone())?;
     let (events, printed) = events::queue();
-    let log_thread = std::thread::spawn(move || log::print_all(&printed));
+    let memory = std::mem::take(&mut plan.memory);
+    let log_thread = std::thread::spawn(move || log::print_all(&printed, memory));
     let drain = Drain::default();
     let started = start(plan, bound, &placement, &events, &drain, &notices)?;
 

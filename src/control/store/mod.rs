@@ -3,9 +3,11 @@
 //! RFC 2131 wants a lease on stable storage before its ACK leaves. A sync costs far more than a row, so the ACKs that wait
 //! share one: whatever has come in while the last transaction was synced goes into the next (group commit).
 
+mod history;
 mod sqlite;
 mod writer;
 
+pub use history::History;
 pub use sqlite::SqliteStore;
 pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, QUEUED_MAX, Ticket, Writer};
 
@@ -25,6 +27,8 @@ pub trait Store: Send {
 pub enum StoreError {
     #[error("{path}: cannot open the lease database: {source}")]
     Open { path: String, source: rusqlite::Error },
+    #[error("{path}: cannot open the history of machines: {source}")]
+    History { path: String, source: rusqlite::Error },
     #[error(
         "{path}: written by a newer ringboot (schema {found}, this one knows {known}); update ringboot or restore a backup"
     )]

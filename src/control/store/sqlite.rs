@@ -27,7 +27,7 @@ CREATE TABLE leases (
 "];
 
 /// How long a commit waits for an operator's `sqlite3` that holds the file.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// The lease table of one box.
 #[derive(Debug)]
@@ -158,11 +158,11 @@ const ROLES: [(Role, &str); 6] = [
     (Role::System, "system"),
 ];
 
-fn role_name(role: Role) -> Option<&'static str> {
+pub(super) fn role_name(role: Role) -> Option<&'static str> {
     ROLES.iter().find(|(known, _)| *known == role).map(|(_, name)| *name)
 }
 
-fn role_named(name: &str) -> Option<Role> {
+pub(super) fn role_named(name: &str) -> Option<Role> {
     ROLES.iter().find(|(_, known)| *known == name).map(|(role, _)| *role)
 }
 
