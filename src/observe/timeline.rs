@@ -233,7 +233,7 @@ fn in_dhcp(entry: &Entry, boot: &[Entry]) -> Option<Stop> {
         ),
         Kind::NotAnswered => stop(
             format!("Its last message was not answered: {}.", clause(entry)),
-            "See docs/troubleshooting.md, \"not answered\".",
+            "Another server may know this machine; docs/troubleshooting.md lists what ringboot leaves to others.",
         ),
         Kind::Leased { to } if to.role != Role::System => stop(
             format!("It holds {address}, was told its loader, and has asked for no file."),
@@ -281,7 +281,7 @@ fn in_a_file(entry: &Entry) -> Option<Stop> {
         ),
         Kind::TooSlow => stop(
             "Its HTTP connection was cut because it took too little in too much time.",
-            "Look for packet loss on the way, or raise the timeouts in [http].",
+            "Look for packet loss on the way: a machine that hangs gives its connection back after a while, and may ask again.",
         ),
         Kind::Failed => stop(
             format!("The server could not serve it: {}.", clause(entry)),
