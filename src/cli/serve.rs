@@ -15,6 +15,7 @@ use crate::dhcp::subnet::Mode;
 use crate::engine::open_files::raise_open_files;
 use crate::guard;
 use crate::images::{CleanPath, Fence, Images, Workers, clean};
+use crate::observe::log::Memory;
 use crate::observe::sink;
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
@@ -135,6 +136,8 @@ fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::R
     });
     let account = guard::account(config.server.user.as_deref())?;
     let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &published, account.as_ref())).transpose()?;
+    // Without DHCP no machine is known by name, and there is no state directory.
+    let memory = if wants_dhcp { super::why::memory(&config.state) } else { Memory::default() };
     Ok(Plan {
         tftp: tftp_plan(&config),
         http: http_plan(&config),
@@ -142,6 +145,7 @@ fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::R
         workers: arguments.workers.map(usize::from).or(config.server.workers),
         account,
         names,
+        memory,
         control: super::control::control(config, arguments),
     })
 }
