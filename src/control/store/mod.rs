@@ -7,7 +7,7 @@ mod history;
 mod sqlite;
 mod writer;
 
-pub use history::History;
+pub use history::{HISTORY, History};
 pub use sqlite::SqliteStore;
 pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, QUEUED_MAX, Ticket, Writer};
 
@@ -27,8 +27,8 @@ pub trait Store: Send {
 pub enum StoreError {
     #[error("{path}: cannot open the lease database: {source}")]
     Open { path: String, source: rusqlite::Error },
-    #[error("{path}: cannot open the history of machines: {source}")]
-    History { path: String, source: rusqlite::Error },
+    #[error("{path}: cannot open the history of machines: {reason}")]
+    History { path: String, reason: String },
     #[error(
         "{path}: written by a newer ringboot (schema {found}, this one knows {known}); update ringboot or restore a backup"
     )]
