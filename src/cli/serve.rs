@@ -135,9 +135,11 @@ fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::R
         ignore_case: config.tftp.case_insensitive,
     });
     let account = guard::account(config.server.user.as_deref())?;
-    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &published, account.as_ref())).transpose()?;
     // Without DHCP no machine is known by name, and there is no state directory.
-    let memory = if wants_dhcp { super::why::memory(&config.state) } else { Memory::default() };
+    let (dhcp, memory) = match wants_dhcp {
+        true => super::dhcp::plan(&config, &published, account.as_ref()).map(|(dhcp, memory)| (Some(dhcp), memory))?,
+        false => (None, Memory::default()),
+    };
     Ok(Plan {
         tftp: tftp_plan(&config),
         http: http_plan(&config),

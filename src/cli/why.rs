@@ -12,12 +12,9 @@ use anyhow::{Context, anyhow, bail};
 use super::serve::DEFAULT_CONFIG;
 use crate::boot::machine::Mac;
 use crate::config::Config;
-use crate::control::store::{History, StoreError};
+use crate::control::store::{HISTORY, History, StoreError};
 use crate::observe::log::Memory;
 use crate::observe::timeline::{Story, story};
-
-/// The history of machines in the state directory.
-const DATABASE: &str = "history.db";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -81,7 +78,7 @@ fn state(arguments: &Arguments) -> anyhow::Result<PathBuf> {
 }
 
 fn tell(arguments: &Arguments, state: &Path) -> anyhow::Result<ExitCode> {
-    let path = state.join(DATABASE);
+    let path = state.join(HISTORY);
     if !path.exists() {
         bail!(
             "there is no {}: a server that answers DHCP writes it into its state directory; --state DIR names another",
@@ -186,7 +183,7 @@ fn quoted(text: &str) -> String {
 /// The server's memory of machines, with what an earlier run kept in `state`. A history that cannot be kept stops no boot.
 pub(super) fn memory(state: &Path) -> Memory {
     let memory = Memory::default();
-    let remembered = History::open(&state.join(DATABASE)).and_then(|mut history| {
+    let remembered = History::open(&state.join(HISTORY)).and_then(|mut history| {
         let forgotten = memory.journal.load(history.load()?);
         history.keep(&forgotten)?;
         Ok::<_, StoreError>(history)

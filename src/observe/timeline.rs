@@ -160,7 +160,8 @@ fn judge(boot: &[Entry]) -> Option<Stop> {
     let tail = &boot[after_sent..];
     // The loader tries other spellings of a file that it was told of: the name in the configuration is the one to speak of.
     let named = tail.iter().find(|entry| matches!(&entry.kind, Kind::Missing { rule: Some(_), .. }));
-    let last = boot.iter().rev().find(|entry| decides(&entry.kind))?;
+    let last =
+        (0..boot.len()).rev().find(|at| decides(&boot[*at].kind) && !leased_again(boot, *at)).map(|at| &boot[at])?;
     let entry = if matches!(last.kind, Kind::Missing { .. }) {
         named.or_else(|| tail.iter().find(|entry| matches!(entry.kind, Kind::Missing { .. }) && decides(&entry.kind)))
     } else {
@@ -177,6 +178,14 @@ fn decides(kind: &Kind) -> bool {
         Kind::SizeProbe | Kind::Renewed | Kind::Other => false,
         _ => true,
     }
+}
+
+/// A program that has loaded files with its lease may ask for the lease once more: that says nothing of where it stands.
+fn leased_again(boot: &[Entry], at: usize) -> bool {
+    let kind = &boot[at].kind;
+    let before = boot[..at].iter().position(|entry| entry.kind == *kind);
+    matches!(kind, Kind::Leased { .. })
+        && before.is_some_and(|before| boot[before..at].iter().any(|entry| entry.stage != Stage::Dhcp))
 }
 
 fn nak_loop(boot: &[Entry]) -> Option<Stop> {
@@ -477,6 +486,14 @@ mod tests {
             dhcp(7100, Kind::Leased { to: LINUX }),
         ];
         assert_eq!(after_loading(end), "");
+    }
+
+    #[test]
+    fn a_lease_asked_for_once_more_after_the_files_is_no_stop_but_that_of_a_chained_loader_is() {
+        let again = dhcp(7000, Kind::Leased { to: PXE });
+        assert_eq!(after_loading(vec![sent(6000, Stage::Kernel, "linux"), again]), "");
+        let chained = vec![dhcp(7000, Kind::Offered { to: IPXE }), dhcp(7100, Kind::Leased { to: IPXE })];
+        assert!(after_loading(chained).contains("has asked for no file"));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! Not the lease database: a lease's commit must not wait for it, and what a power cut takes from it nobody misses.
 
+use std::fs::OpenOptions;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
@@ -13,6 +15,9 @@ use crate::boot::machine::{Arch, Firmware, Mac};
 use crate::observe::events::{Kind, Stage};
 use crate::observe::journal::{ENTRIES_MAX, Note};
 use crate::observe::timeline::Entry;
+
+/// The history database in the state directory; SQLite's own files begin with its name.
+pub const HISTORY: &str = "history.db";
 
 /// The schema that this program writes. History of another one is thrown away, not migrated.
 const SCHEMA: i64 = 1;
@@ -43,8 +48,11 @@ pub struct History {
 }
 
 impl History {
-    /// Opens or creates it for the server.
+    /// Opens or creates it for the server: it names machines, so it is its owner's alone.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        drop(options.open(path).map_err(|error| refused(path, error))?);
         let connection = Connection::open(path).map_err(|source| refused(path, source))?;
         let mut history = Self { connection };
         history.prepare().map_err(|source| refused(path, source))?;
@@ -116,8 +124,8 @@ impl History {
     }
 }
 
-fn refused(path: &Path, source: rusqlite::Error) -> StoreError {
-    StoreError::History { path: path.display().to_string(), source }
+fn refused(path: &Path, reason: impl std::fmt::Display) -> StoreError {
+    StoreError::History { path: path.display().to_string(), reason: reason.to_string() }
 }
 
 /// What the kind of an entry becomes in its columns.
@@ -246,6 +254,8 @@ fn kind(columns: Columns) -> Option<Kind> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::boot::machine::Role;
 
@@ -292,6 +302,9 @@ mod tests {
         let mut history = History::open(&path).unwrap();
         let notes: Vec<Note> = kinds.iter().cloned().zip(0..).map(|(kind, number)| note(number, kind)).collect();
         history.keep(&notes).unwrap();
+        for file in std::fs::read_dir(directory.path()).unwrap() {
+            assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
         let read: Vec<Kind> = history.entries(MAC).unwrap().into_iter().map(|entry| entry.kind).collect();
         assert_eq!(read, kinds);
         let beside = History::read_only(&path).unwrap();
