@@ -67,6 +67,8 @@ check "it is ready" timeout 20 sh -c "until grep -q READY '$package/out'; do sle
 check "it is ringboot's" bash -c "[[ \$(ps -o user= -p $server) == ringboot ]]"
 kill "$server"
 wait "$server"
+check "the demo boots, with a power cut and a server that is not root" \
+    sh -c '/usr/bin/ringboot demo --once --clients 30 >/dev/null 2>&1'
 
 echo "update"
 echo "# an operator's line" >>/etc/ringboot/ringboot.toml
