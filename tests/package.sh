@@ -19,8 +19,8 @@ check() {
 refute() {
     local what=$1
     shift
-    ! "$@" >/dev/null 2>&1 || fail "not true: $what"
-    echo "  ok: $what"
+    ! "$@" >/dev/null 2>&1 || fail "true, and should not be: $what"
+    echo "  ok, not so: $what"
 }
 
 owner_and_mode() {
