@@ -421,7 +421,7 @@ struct Lab {
 impl Lab {
     fn new(name: &str, filter: &str) -> Self {
         Self::serve(name, filter, |net, scratch| {
-            let boot = "\n[boot]\nbios = \"pxelinux.0\"\n";
+            let boot = "clients = \"any\"\nallow-other-servers = true\n[boot]\nbios = \"pxelinux.0\"\n";
             Server::start(net, scratch, &(server::configuration(scratch) + boot))
         })
     }

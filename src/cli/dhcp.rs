@@ -13,6 +13,7 @@ use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::control::store::{self, SqliteStore, Store, Writer};
 use crate::dhcp::lease::{Change, Leases};
+use crate::dhcp::neighbours::Look;
 use crate::serve::dhcp_core::{DhcpPlan, LeaseWriter, NotQueued, Reporter};
 use crate::snapshot::Snapshot;
 
@@ -30,6 +31,15 @@ pub(super) fn plan(config: &Config, snapshot: &Arc<Snapshot>, bindings: &Arc<Bin
     let mut leases = Leases::new(&snapshot.subnets);
     tracing::info!("{} leases in {}", rows.len(), config.state.join(DATABASE).display());
     leases.load(rows, now);
+    leases.load_machines(store.machines()?);
+    let looks = store.looks()?;
+    // A connection of its own: a look is kept every few minutes, and never waits behind leases.
+    let findings_store = SqliteStore::open(&config.state.join(DATABASE))?;
+    let keep_look = move |look: &Look| {
+        if let Err(error) = findings_store.keep_look(look) {
+            tracing::warn!("what was found out about other DHCP servers could not be kept: {error}");
+        }
+    };
     Ok(DhcpPlan {
         interfaces: config.dhcp.interfaces.clone(),
         address: config.dhcp.listen_address,
@@ -38,6 +48,9 @@ pub(super) fn plan(config: &Config, snapshot: &Arc<Snapshot>, bindings: &Arc<Bin
         bindings: Arc::clone(bindings),
         leases,
         start_writer: Box::new(move |reporter| start_writer(store, lock, reporter)),
+        looks,
+        keep_look: Box::new(keep_look),
+        findings: Arc::default(),
     })
 }
 

@@ -9,16 +9,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::drain::Drain;
+use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts};
 use super::port_holder::Protocol;
 use super::supervisor::{Failure, refused};
 use crate::bindings::Bindings;
 use crate::boot::machine::Role;
-use crate::dhcp::decide::{self, Answer, Arrival, Decision, decide};
+use crate::dhcp::decide::{self, Answer, Arrival, Decision, Silence, decide};
 use crate::dhcp::frame;
 use crate::dhcp::lease::{Change, Leases};
+use crate::dhcp::neighbours::Look;
 use crate::dhcp::route::{CLIENT_PORT, Route};
+use crate::dhcp::subnet::{Held, Mode, Network};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
-use crate::engine::net::{self, Binding};
+use crate::engine::net::{self, Binding, Interface};
 use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
 use crate::observe::events::{Event, Events, Stage, Weight};
 use crate::snapshot::Snapshot;
@@ -66,6 +69,10 @@ pub struct DhcpPlan {
     /// Loaded from the store.
     pub leases: Leases,
     pub start_writer: StartWriter,
+    /// What the last looks for other servers found.
+    pub looks: Vec<Look>,
+    pub keep_look: KeepLook,
+    pub findings: Arc<Findings>,
 }
 
 impl fmt::Debug for DhcpPlan {
@@ -81,6 +88,8 @@ impl fmt::Debug for DhcpPlan {
 #[derive(Debug)]
 pub struct DhcpSockets {
     sockets: Vec<(SocketAddr, Option<String>, OwnedFd)>,
+    /// Interfaces that a socket is wanted on, with the index of the one that has it; the others are waited for.
+    interfaces: Vec<(String, Option<u32>)>,
     /// For frames to clients that answer no ARP (D-15); without the privilege such replies are broadcast.
     link: Option<OwnedFd>,
 }
@@ -98,19 +107,22 @@ impl DhcpSockets {
 
 /// Binds every DHCP socket of the plan.
 pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
+    let present = net::interfaces().map_err(|error| Failure::System { what: "reading the interfaces", error })?;
+    on_their_interfaces(plan, &present)?;
+    let index = |name: &String| {
+        let usable = |one: &&Interface| one.name == *name && neighbours::ipv4(one).next().is_some();
+        present.iter().find(usable).map(|interface| interface.index)
+    };
+    let interfaces: Vec<(String, Option<u32>)> =
+        plan.interfaces.iter().map(|name| (name.clone(), index(name))).collect();
     let mut sockets = Vec::new();
-    let on_interfaces = plan.interfaces.iter().map(|name| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
+    let there = interfaces.iter().filter(|(_, index)| index.is_some());
+    let on_interfaces = there.map(|(name, _)| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
     for (address, interface) in on_interfaces.chain(plan.address.map(|address| (address, None))) {
         let address = SocketAddr::from((address, plan.port));
         let bound =
             net::udp(&Binding { address, interface, shared: false }).and_then(|fd| Ok((net::local_address(&fd)?, fd)));
-        let (address, fd) = match (bound, interface) {
-            (Err(error), Some(name)) if error.raw_os_error() == Some(libc::ENODEV) => {
-                let reason = format!("there is no interface {name} (`ip link` lists them)");
-                return Err(Failure::Bind { what: "DHCP", address: format!("interface {name}"), reason });
-            }
-            (bound, _) => bound.map_err(refused("DHCP", Protocol::Udp, address))?,
-        };
+        let (address, fd) = bound.map_err(refused("DHCP", Protocol::Udp, address))?;
         sockets.push((address, interface.map(ToOwned::to_owned), fd));
     }
     let link = net::link_sender();
@@ -119,14 +131,33 @@ pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
             "replies to clients without an address are broadcast: no packet socket ({error}); CAP_NET_RAW gives one"
         );
     }
-    Ok(DhcpSockets { sockets, link: link.ok() })
+    Ok(DhcpSockets { sockets, interfaces, link: link.ok() })
 }
 
-/// The writer's word on its way to the core.
+/// A subnet that is configured for an interface where it is not would give addresses that lead nowhere. An interface that is
+/// not there yet, or has no address yet, is waited for.
+fn on_their_interfaces(plan: &DhcpPlan, present: &[Interface]) -> Result<(), Failure> {
+    for subnet in plan.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
+        let is_named = |one: &&Interface| subnet.interface.as_ref() == Some(&one.name);
+        let with_addresses = present.iter().find(is_named).filter(|one| neighbours::ipv4(one).next().is_some());
+        if let Some(interface) = with_addresses.filter(|one| !neighbours::is_on(one, subnet.network, subnet.relay)) {
+            return Err(Failure::Misplaced(neighbours::misplaced_words(subnet.network, interface)));
+        }
+    }
+    Ok(())
+}
+
+/// What other threads tell the core.
 #[derive(Debug)]
-struct Committed {
-    tickets: Vec<u64>,
-    durable: bool,
+pub(super) enum Letter {
+    /// The writer: these tickets are durable, or are not.
+    Committed { tickets: Vec<u64>, durable: bool },
+    /// Subnets on which nothing may leave from now on; on all others everything may.
+    Held(Vec<(Network, Held)>),
+    /// An interface has come (again).
+    Bound { interface: String, socket: OwnedFd },
+    /// An interface has gone, and nothing comes in by its socket any more.
+    Gone(String),
 }
 
 /// Everything of the thread before it runs.
@@ -136,15 +167,40 @@ pub struct Core {
     sockets: DhcpSockets,
     events: Events,
     drain: Drain,
-    letters: Letters<Committed>,
-    mailbox: Mailbox<Committed>,
+    letters: Letters<Letter>,
+    mailbox: Mailbox<Letter>,
+    /// Where clients choose other servers: indexes of interfaces.
+    suspicions: Option<Letters<u32>>,
 }
 
 impl Core {
     pub fn new(plan: DhcpPlan, sockets: DhcpSockets, events: &Events, drain: &Drain) -> io::Result<(Self, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
-        Ok((Self { plan, sockets, events: events.clone(), drain: drain.clone(), letters, mailbox }, bell))
+        Ok((
+            Self { plan, sockets, events: events.clone(), drain: drain.clone(), letters, mailbox, suspicions: None },
+            bell,
+        ))
+    }
+
+    /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
+    pub(super) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
+        let plan = &mut self.plan;
+        let now = unix_now();
+        let is_trusted = |look: &&Look| look.server.is_none() && plan.leases.is_leased(look.network, now);
+        let trusted: Vec<Network> = plan.looks.iter().filter(is_trusted).map(|look| look.network).collect();
+        let (neighbours, suspicions, bell) = Neighbours::new(Parts {
+            subnets: &plan.snapshot.subnets,
+            trusted: &trusted,
+            wanted: std::mem::take(&mut self.sockets.interfaces),
+            port: plan.port,
+            findings: Arc::clone(&plan.findings),
+            keep: std::mem::replace(&mut plan.keep_look, Box::new(|_| ())),
+            core: self.letters.clone(),
+            drain: self.drain.clone(),
+        })?;
+        self.suspicions = Some(suspicions);
+        Ok((neighbours, bell))
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -171,11 +227,14 @@ struct Running {
     next_ticket: u64,
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
+    /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
+    held: Vec<(Network, Held)>,
     said_no_address: bool,
     seed: u64,
     events: Events,
     drain: Drain,
-    mailbox: Mailbox<Committed>,
+    mailbox: Mailbox<Letter>,
+    suspicions: Option<Letters<u32>>,
 }
 
 /// What waits for its commit.
@@ -202,7 +261,7 @@ struct Received {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { plan, sockets, events, drain, letters, mailbox } = core;
+        let Core { plan, sockets, events, drain, letters, mailbox, suspicions } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -212,7 +271,10 @@ impl Running {
         }
         let link = sockets.link.map(|fd| driver.add(fd, IpAddr::V4(Ipv4Addr::UNSPECIFIED), false));
         let reporter: Reporter =
-            Box::new(move |tickets, durable| letters.send(Committed { tickets: tickets.to_vec(), durable }));
+            Box::new(move |tickets, durable| letters.send(Letter::Committed { tickets: tickets.to_vec(), durable }));
+        let held = neighbours::watched(&plan.snapshot.subnets, plan.port)
+            .map(|(subnet, _)| (subnet.network, Held::Looking))
+            .collect();
         let mut running = Self {
             driver,
             sockets: names,
@@ -226,11 +288,13 @@ impl Running {
             pending: HashMap::new(),
             next_ticket: 1,
             ours: Vec::new(),
+            held,
             said_no_address: false,
             seed: u64::from(std::process::id()),
             events,
             drain,
             mailbox,
+            suspicions,
         };
         running
             .leases
@@ -259,10 +323,17 @@ impl Running {
 
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
         self.collect(wait)?;
-        while let Some(committed) = self.mailbox.take() {
-            for ticket in committed.tickets {
-                self.make_room()?;
-                self.finish(ticket, committed.durable);
+        while let Some(letter) = self.mailbox.take() {
+            match letter {
+                Letter::Committed { tickets, durable } => {
+                    for ticket in tickets {
+                        self.make_room()?;
+                        self.finish(ticket, durable);
+                    }
+                }
+                Letter::Held(held) => self.held = held,
+                Letter::Bound { interface, socket } => self.listen_on(interface, socket),
+                Letter::Gone(interface) => self.forget(&interface),
             }
         }
         while let Some(datagram) = self.received.pop_front() {
@@ -270,6 +341,23 @@ impl Running {
             self.handle(&datagram)?;
         }
         Ok(())
+    }
+
+    fn listen_on(&mut self, interface: String, socket: OwnedFd) {
+        let id = usize::from(self.driver.add(socket, IpAddr::V4(Ipv4Addr::UNSPECIFIED), true).0);
+        // The packet socket has a place in the driver, and no interface of its own.
+        self.sockets.resize(self.sockets.len().max(id + 1), None);
+        if let Some(place) = self.sockets.get_mut(id) {
+            *place = Some(interface);
+        }
+    }
+
+    fn forget(&mut self, interface: &str) {
+        let is_its = |name: &Option<String>| name.as_deref() == Some(interface);
+        while let Some(place) = self.sockets.iter().position(is_its) {
+            self.sockets[place] = None;
+            self.driver.remove(SocketId(u16::try_from(place).unwrap_or(u16::MAX)));
+        }
     }
 
     /// A batch of commits or of datagrams may hold more replies than there are send slots: those queued so far leave first.
@@ -316,8 +404,12 @@ impl Running {
             interface,
             interface_address: datagram.local,
             ours: &self.ours,
+            held: &self.held,
         };
         let decision = decide(&arrival, &self.leases, &self.snapshot, now, self.seed);
+        if let (Some(Silence::OtherServer(_)), Some(suspicions)) = (&decision.silence, &self.suspicions) {
+            suspicions.send(datagram.way.interface);
+        }
         let xid = decision.xid;
         self.leases.begin_commit(&decision.changes, xid, now);
         let pending = Pending { decision, way: datagram.way };
@@ -445,7 +537,7 @@ fn dhcp_event(decision: &Decision) -> Option<Event> {
     })
 }
 
-fn unix_now() -> u64 {
+pub(super) fn unix_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -460,7 +552,7 @@ mod tests {
     use super::*;
     use crate::boot::machine::Mac;
     use crate::dhcp::packet::Packet;
-    use crate::dhcp::subnet::{Mode, Network, Pool, Subnet};
+    use crate::dhcp::subnet::{Clients, Pool, Subnet};
     use crate::observe::events;
 
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -498,6 +590,8 @@ mod tests {
             interface: None,
             relay: true,
             mode: Mode::Server,
+            clients: Clients::Any,
+            allow_other_servers: false,
             pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
             reservations: Vec::new(),
             routers: Vec::new(),
@@ -505,6 +599,7 @@ mod tests {
             domain_name_servers: Vec::new(),
             ntp_servers: Vec::new(),
             default_lease_time_s: 600,
+            firmware_lease_time_s: 600,
             max_lease_time_s: 7200,
             authoritative: false,
             next_server: None,
@@ -521,6 +616,9 @@ mod tests {
             bindings: Arc::new(Bindings::new(&snapshot.subnets)),
             snapshot,
             start_writer,
+            looks: Vec::new(),
+            keep_look: Box::new(|_| ()),
+            findings: Arc::default(),
         }
     }
 
@@ -655,12 +753,12 @@ mod tests {
             local,
             way: Way { socket: SocketId(0), interface: 0 },
         };
-        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED));
-        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED));
+        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
+        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
         assert_eq!(running.driver.in_flight(), 0);
         let words: Vec<String> = said.try_iter().map(|event| event.text).collect();
         assert!(words.len() == 1 && words[0].contains("has no IPv4 address"), "{words:?}");
-        running.handle(&arrived_at(Ipv4Addr::LOCALHOST));
+        running.handle(&arrived_at(Ipv4Addr::LOCALHOST)).unwrap();
         assert_eq!(running.driver.in_flight(), 1);
     }
 
