@@ -426,11 +426,6 @@ impl Lab {
         })
     }
 
-    /// The twin of a file server: a directory over TFTP and HTTP, no DHCP.
-    fn without_configuration(name: &str, filter: &str) -> Self {
-        Self::serve(name, filter, |net, scratch| Server::start_root(net, &server::root(scratch)))
-    }
-
     fn serve(name: &str, filter: &str, start: impl FnOnce(&Net, &Scratch) -> Server) -> Self {
         let scratch = Scratch::new(name);
         root::write(&server::root(&scratch).join("pxelinux.0"), b"a loader");

@@ -1,4 +1,5 @@
 //! Safe by default: ringboot looks for other DHCP servers, serves machines that boot, and waits for interfaces.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -89,7 +90,7 @@ fn wait_log(server: &Server, words: &str) -> String {
 }
 
 #[test]
-fn d18_beside_another_server_nothing_leaves_and_it_is_named() {
+fn beside_another_server_nothing_leaves_and_it_is_named() {
     let lab = Lab::new("polite-other");
     let (_host, _dnsmasq) = lab.dnsmasq(&["--no-ping"]);
     let server = lab.ringboot("clients = \"any\"");
@@ -110,7 +111,7 @@ fn d18_beside_another_server_nothing_leaves_and_it_is_named() {
 }
 
 #[test]
-fn d18_a_server_that_answers_after_the_first_look_silences_it_then() {
+fn a_server_that_answers_after_the_first_look_silences_it_then() {
     let lab = Lab::new("polite-late");
     // It pings an address for three seconds before it offers it.
     let (_host, _dnsmasq) = lab.dnsmasq(&[]);
@@ -123,7 +124,7 @@ fn d18_a_server_that_answers_after_the_first_look_silences_it_then() {
 }
 
 #[test]
-fn d18_beside_another_server_it_serves_when_told_so() {
+fn beside_another_server_it_serves_when_told_so() {
     let lab = Lab::new("polite-beside");
     let (_host, _dnsmasq) = lab.dnsmasq(&["--no-ping"]);
     let server = lab.ringboot("clients = \"any\"\nallow-other-servers = true");
@@ -138,7 +139,7 @@ fn d18_beside_another_server_it_serves_when_told_so() {
 }
 
 #[test]
-fn d18_alone_it_answers_after_two_seconds_and_a_restart_with_leases_answers_at_once() {
+fn alone_it_answers_after_two_seconds_and_a_restart_with_leases_answers_at_once() {
     let lab = Lab::new("polite-alone");
     let client = lab.net.client(MAC);
     let server = lab.ringboot("clients = \"any\"");
@@ -258,7 +259,7 @@ fn s36_the_shipped_configuration_sends_no_offer_and_says_what_to_fill_in() {
     let client = lab.net.client(MAC);
     lab.udhcpc(&client, &[&ROM[..], &["-t", "3"]].concat()).failed();
     let from_server = |(_, message): &(_, Message)| message.opcode() == dhcproto::v4::Opcode::BootReply;
-    assert!(!lab.capture.dhcp().iter().any(|message| from_server(message)), "{}", lab.capture);
+    assert!(!lab.capture.dhcp().iter().any(from_server), "{}", lab.capture);
     assert!(server.log().contains("[[dhcp.subnet]]"), "{}", server.log());
     server.stop();
 }

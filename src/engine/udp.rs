@@ -153,7 +153,7 @@ impl Driver {
         SocketId(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
-    /// Closes a socket; what was queued on it is lost.
+    /// Closes a socket, for good with the next turn; what was queued on it is lost.
     pub fn remove(&mut self, socket: SocketId) {
         let Some(fd) = self.sockets.get_mut(usize::from(socket.0)).and_then(|socket| socket.fd.take()) else { return };
         // A receive that is armed keeps the socket open, and its port taken, after its descriptor is closed.
@@ -520,8 +520,8 @@ mod tests {
         let (mut driver, socket, bound) = driver_on_loopback("127.0.0.1:0");
         driver.turn(Wait::No, |_| {}).unwrap();
         driver.remove(socket);
-        let fd = net::udp(&Binding { address: bound, interface: None, shared: false }).expect("the port is free");
         driver.turn(Wait::No, |_| {}).unwrap();
+        let fd = net::udp(&Binding { address: bound, interface: None, shared: false }).expect("the port is free");
         assert_eq!(driver.add(fd, bound.ip(), true), socket);
         driver.turn(Wait::No, |_| {}).unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"again", bound).unwrap();
