@@ -108,6 +108,23 @@ fn beside_another_server_nothing_leaves_and_it_is_named() {
     wait_log(&server, &format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there"));
     assert_eq!(lab.ours(), [], "not one packet:\n{}", lab.capture);
     server.stop();
+    let database = rusqlite::Connection::open(lab.scratch.path().join("state/ringboot.db")).unwrap();
+    let select = "SELECT subnet, mac, address FROM other_servers";
+    let row: (String, String, String) =
+        database.query_row(select, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    assert_eq!(row, ("192.168.4.0/24".to_owned(), OTHER_MAC.to_owned(), OTHER.to_string()));
+}
+
+#[test]
+fn a_server_that_comes_later_is_found_when_a_client_takes_its_address() {
+    let lab = Lab::new("polite-later");
+    let server = lab.ringboot("clients = \"known\"");
+    wait_log(&server, "no other DHCP server answers on br0");
+    let (_host, _dnsmasq) = lab.dnsmasq(&["--no-ping"]);
+    lab.udhcpc(&lab.net.client(MAC), &["-t", "10"]).ok();
+    let said = wait_log(&server, "ringboot is silent on 192.168.4.0/24");
+    assert!(said.contains(OTHER_MAC), "{said}");
+    server.stop();
 }
 
 #[test]

@@ -207,8 +207,10 @@ struct Case<'a, 's> {
 
 impl Case<'_, '_> {
     fn answer(&self, decision: &mut Decision) -> Result<(), Silence> {
-        // What a client gives back is never answered, so it is heard from everybody and at any time.
-        if !matches!(self.facts.kind, Kind::Decline | Kind::Release) {
+        // What a client gives back, or takes from another server, is never answered: heard from everybody and at any time.
+        let is_never_answered =
+            matches!(self.facts.kind, Kind::Decline | Kind::Release) || self.chose_another().is_some();
+        if !is_never_answered {
             self.may_speak()?;
             self.admitted()?;
         }
@@ -285,8 +287,7 @@ impl Case<'_, '_> {
 
     /// D-22, D-23.
     fn selecting(&self, decision: &mut Decision) -> Result<(), Silence> {
-        let chosen = self.facts.server_id.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        if !self.is_ours(chosen) {
+        if let Some(chosen) = self.chose_another() {
             let (mac, held) = (self.facts.mac, self.own());
             decision.changes.extend(held.map(|lease| Change::Forget { address: lease.address, mac }));
             return Err(Silence::OtherServer(chosen));
@@ -300,6 +301,10 @@ impl Case<'_, '_> {
             Some(why) => self.refuse(address, why, decision),
             None => self.bind(address, self.times(), decision),
         }
+    }
+
+    fn chose_another(&self) -> Option<Ipv4Addr> {
+        self.facts.server_id.filter(|server| self.facts.kind == Kind::Selecting && !self.is_ours(*server))
     }
 
     /// Why this client may not have this address; None where it may.

@@ -71,12 +71,21 @@ pub struct Watch {
     state: State,
     /// Serve beside other servers (`allow-other-servers`), but look for them all the same.
     beside: bool,
-    /// The last look found nobody, and clients have leases: serve at once, look behind it.
-    trusted: bool,
+    before: Before,
     xid: Option<u32>,
     looked_ms: Millis,
     listens_until_ms: Option<Millis>,
     next_ms: Millis,
+}
+
+/// What the run before this one knew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    Nothing,
+    /// Its last look found nobody, and clients have leases: serve at once, look behind it.
+    Alone,
+    /// Its last look found a server, which may be slow to answer.
+    Beside,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,9 +107,9 @@ pub struct Verdict {
 }
 
 impl Watch {
-    pub fn new(beside: bool, trusted: bool) -> Self {
+    pub fn new(beside: bool, before: Before) -> Self {
         let state = State::Nowhere;
-        Self { state, beside, trusted, xid: None, looked_ms: 0, listens_until_ms: None, next_ms: 0 }
+        Self { state, beside, before, xid: None, looked_ms: 0, listens_until_ms: None, next_ms: 0 }
     }
 
     /// Why nothing may leave; None where the subnet is served.
@@ -114,14 +123,17 @@ impl Watch {
         }
     }
 
-    /// The interface is there, with an address in the subnet. Only a first appearance is trusted: a new interface may be on
-    /// another segment.
+    /// The interface is there, with an address in the subnet. What was known before counts for its first appearance only: a
+    /// new interface may be on another segment.
     pub fn appeared(&mut self, now: Millis) {
-        self.state = if std::mem::take(&mut self.trusted) { State::Alone } else { State::Looking };
+        self.state = if self.before == Before::Alone { State::Alone } else { State::Looking };
         (self.xid, self.listens_until_ms, self.next_ms) = (None, None, now);
     }
 
     pub fn vanished(&mut self) {
+        if self.state != State::Nowhere {
+            self.before = Before::Nothing;
+        }
         (self.state, self.xid, self.listens_until_ms) = (State::Nowhere, None, None);
     }
 
@@ -132,7 +144,8 @@ impl Watch {
 
     /// The DISCOVER with this number has left.
     pub fn looked(&mut self, xid: u32, now: Millis) {
-        let listens = if self.state == State::Looking { LOOK_FIRST_MS } else { LOOK_LISTENS_MS };
+        let is_waited_for = self.state == State::Looking && self.before == Before::Nothing;
+        let listens = if is_waited_for { LOOK_FIRST_MS } else { LOOK_LISTENS_MS };
         (self.xid, self.looked_ms, self.listens_until_ms) = (Some(xid), now, Some(now.saturating_add(listens)));
         self.next_ms = now.saturating_add(LOOK_EVERY_MS).saturating_add(u64::from(xid) % LOOK_SPREAD_MS);
     }
@@ -239,8 +252,8 @@ mod tests {
         }
     }
 
-    fn watching(beside: bool, trusted: bool) -> Watch {
-        let mut watch = Watch::new(beside, trusted);
+    fn watching(beside: bool, before: Before) -> Watch {
+        let mut watch = Watch::new(beside, before);
         assert_eq!(watch.held(), Some(Held::NoInterface));
         assert!(!watch.is_due(0) && watch.wakes_at().is_none());
         watch.appeared(100);
@@ -255,7 +268,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_for_two_seconds_and_then_all_is_well_where_nobody_answers() {
-        let mut watch = watching(false, false);
+        let mut watch = watching(false, Before::Nothing);
         assert_eq!((watch.held(), watch.tick(2099)), (Some(Held::Looking), None));
         assert_eq!(watch.wakes_at(), Some(2100));
         assert_eq!(watch.tick(2100), Some(Verdict { server: None, is_news: true }));
@@ -264,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_server_that_answers_silences_the_subnet_until_a_look_finds_nobody() {
-        let mut watch = watching(false, false);
+        let mut watch = watching(false, Before::Nothing);
         assert_eq!(watch.heard(&word_of(7), 600), Some(Verdict { server: Some(OTHER), is_news: true }));
         assert_eq!((watch.held(), watch.tick(9000)), (Some(Held::OtherServer(OTHER)), None));
         watch.looked(8, 400_000);
@@ -274,8 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn after_a_run_that_found_a_server_it_is_given_time_to_answer() {
+        let mut watch = watching(false, Before::Beside);
+        assert_eq!((watch.tick(10_099), watch.held()), (None, Some(Held::Looking)));
+        assert!(watch.tick(10_100).is_some() && watch.held().is_none());
+    }
+
+    #[test]
     fn a_late_answer_counts() {
-        let mut watch = watching(false, false);
+        let mut watch = watching(false, Before::Nothing);
         watch.tick(2100).unwrap();
         assert_eq!(watch.heard(&word_of(7), 3200), Some(Verdict { server: Some(OTHER), is_news: true }));
         assert!(watch.held().is_some());
@@ -284,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_server_that_speaks_to_others_is_a_reason_to_look_but_not_every_time() {
-        let mut watch = watching(false, false);
+        let mut watch = watching(false, Before::Nothing);
         watch.tick(2100).unwrap();
         assert_eq!(watch.heard(&word_of(99), 3000), None);
         assert_eq!((watch.held(), watch.is_due(3000), watch.is_due(15_100)), (None, false, true));
@@ -296,7 +316,7 @@ mod tests {
 
     #[test]
     fn beside_other_servers_it_looks_but_is_never_held() {
-        let mut watch = watching(true, false);
+        let mut watch = watching(true, Before::Nothing);
         assert_eq!(watch.held(), None);
         assert!(watch.heard(&word_of(7), 600).is_some_and(|verdict| verdict.is_news));
         assert_eq!(watch.held(), None);
@@ -304,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_restart_with_leases_serves_at_once_but_a_new_interface_does_not() {
-        let mut watch = watching(false, true);
+        let mut watch = watching(false, Before::Alone);
         assert_eq!(watch.held(), None);
         assert!(watch.heard(&word_of(7), 3000).is_some(), "it listens behind that");
         assert!(watch.held().is_some());

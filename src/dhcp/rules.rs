@@ -1068,6 +1068,9 @@ fn d51_nothing_leaves_on_a_subnet_that_is_held() {
     }
     let release = server.ask_by(&Message::from(1).release(lease), |arrival| arrival.held = Box::leak(Box::new(held)));
     assert_eq!(release.silence, Some(Silence::Released), "what a client gives back is never answered");
+    let elsewhere = NOT_BOOTING.clone().request(address(20)).with(54, &[192, 168, 4, 2]);
+    let silence = server_with(|subnet| subnet.clients = Clients::Pxe).ask(&elsewhere).silence;
+    assert_eq!(silence, Some(Silence::OtherServer(address(2))), "which is a reason to look for it");
 }
 
 /// siaddr, option 66, option 150 and the URL of HTTP Boot.

@@ -17,7 +17,7 @@ use crate::boot::machine::Role;
 use crate::dhcp::decide::{self, Answer, Arrival, Decision, Silence, decide};
 use crate::dhcp::frame;
 use crate::dhcp::lease::{Change, Leases};
-use crate::dhcp::neighbours::Look;
+use crate::dhcp::neighbours::{Before, Look};
 use crate::dhcp::route::{CLIENT_PORT, Route};
 use crate::dhcp::subnet::{Held, Mode, Network};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
@@ -187,11 +187,15 @@ impl Core {
     pub(super) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
         let plan = &mut self.plan;
         let now = unix_now();
-        let is_trusted = |look: &&Look| look.server.is_none() && plan.leases.is_leased(look.network, now);
-        let trusted: Vec<Network> = plan.looks.iter().filter(is_trusted).map(|look| look.network).collect();
+        let before = |look: &Look| match look.server {
+            Some(_) => Before::Beside,
+            None if plan.leases.is_leased(look.network, now) => Before::Alone,
+            None => Before::Nothing,
+        };
+        let before: Vec<(Network, Before)> = plan.looks.iter().map(|look| (look.network, before(look))).collect();
         let (neighbours, suspicions, bell) = Neighbours::new(Parts {
             subnets: &plan.snapshot.subnets,
-            trusted: &trusted,
+            before: &before,
             wanted: std::mem::take(&mut self.sockets.interfaces),
             port: plan.port,
             findings: Arc::clone(&plan.findings),

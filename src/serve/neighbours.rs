@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::dhcp_core::{Letter, unix_now};
 use super::drain::Drain;
 use crate::boot::machine::Mac;
-use crate::dhcp::neighbours::{self, Look, Millis, Verdict, Watch};
+use crate::dhcp::neighbours::{self, Before, Look, Millis, Verdict, Watch};
 use crate::dhcp::subnet::{Held, Mode, Network, OtherServer, Subnet};
 use crate::engine::link::{self, Listener};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
@@ -53,8 +53,8 @@ impl Findings {
 /// What the thread is made of.
 pub(super) struct Parts<'a> {
     pub(super) subnets: &'a [Subnet],
-    /// Subnets that may be served before the first look ends.
-    pub(super) trusted: &'a [Network],
+    /// What the run before this one knew of each.
+    pub(super) before: &'a [(Network, Before)],
     /// Interfaces that a DHCP socket is wanted on, with the index of the one that has it.
     pub(super) wanted: Vec<(String, Option<u32>)>,
     pub(super) port: u16,
@@ -114,13 +114,14 @@ impl Neighbours {
     pub(super) fn new(parts: Parts<'_>) -> io::Result<(Self, Letters<u32>, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
+        let before = |network| parts.before.iter().find(|(known, _)| *known == network).map(|(_, before)| *before);
         let segment = |(subnet, interface): (&Subnet, &String)| Segment {
             subnet: subnet.network,
             interface: interface.clone(),
             relay: subnet.relay,
             beside: subnet.allow_other_servers,
             index: None,
-            watch: Watch::new(subnet.allow_other_servers, parts.trusted.contains(&subnet.network)),
+            watch: Watch::new(subnet.allow_other_servers, before(subnet.network).unwrap_or(Before::Nothing)),
             misplaced_said: false,
             unsent_said: false,
         };
