@@ -45,7 +45,7 @@ impl World {
             "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\n{server}\n[log]\n{log}\n\
              [tftp]\nlisten = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\nrelay = true\nmode = \"server\"\npools = [\"127.77.1.1-127.77.4.250\"]\n"
+             [[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"127.77.1.1-127.77.4.250\"]\n"
         );
         fs::write(directory.path().join("ringboot.toml"), text).unwrap();
         Self { directory, dhcp: SocketAddr::from(([127, 0, 0, 1], port)) }
