@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tftp", &["dhcp"]),
     ("http", &[]),
     ("dhcp", &["boot", "snapshot", "bindings"]),
-    ("snapshot", &["boot", "dhcp"]),
+    ("snapshot", &["boot", "dhcp", "bindings"]),
     ("bindings", &["boot", "dhcp"]),
     ("images", &[]),
     ("observe", &["boot"]),
@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["boot", "dhcp", "tftp", "http", "snapshot"]),
     ("guard", &["engine"]),
     ("serve", &["engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "bindings", "observe"]),
-    ("control", &["snapshot", "boot", "images", "dhcp", "bindings"]),
+    ("control", &["snapshot", "boot", "images", "dhcp", "bindings", "observe"]),
     ("fleet", &["engine", "tftp", "dhcp", "http", "boot", "images", "observe"]),
 ];
 

@@ -7,43 +7,44 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 
-use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::control::store::{self, SqliteStore, StateDirectory, Store, Writer};
 use crate::dhcp::lease::{Change, Leases};
 use crate::guard::{self, Account};
+use crate::observe::log::Memory;
 use crate::serve::dhcp_core::{DhcpPlan, LeaseWriter, NotQueued, Reporter};
-use crate::snapshot::Snapshot;
+use crate::snapshot::Published;
 
-/// Opens the store, loads its leases, and says what the DHCP core shall do.
+/// Opens the store, loads its leases, and says what the DHCP core shall do and where the log thread remembers machines.
 ///
 /// Where root is about to be given away, the state directory goes to whom the process becomes.
 pub(super) fn plan(
     config: &Config,
-    snapshot: &Arc<Snapshot>,
-    bindings: &Arc<Bindings>,
+    published: &Arc<Published>,
     account: Option<&Account>,
-) -> anyhow::Result<DhcpPlan> {
+) -> anyhow::Result<(DhcpPlan, Memory)> {
     let state = StateDirectory::lock(&config.state)?;
     let database = state.database();
     let mut store = SqliteStore::open(&database)?;
     let rows = store.load()?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut leases = Leases::new(&snapshot.subnets);
-    tracing::info!("{} leases in {}", rows.len(), database.display());
+    let mut leases = Leases::new(&config.snapshot.subnets);
+    tracing::info!("leases in {}: {}", database.display(), rows.len());
     leases.load(rows, now);
+    // Its files are there before the directory is given away.
+    let memory = super::why::memory(&config.state);
     if let Some(account) = account {
         give(state.path(), account)?;
     }
-    Ok(DhcpPlan {
+    let plan = DhcpPlan {
         interfaces: config.dhcp.interfaces.clone(),
         address: config.dhcp.listen_address,
         port: config.dhcp.listen_port,
-        snapshot: Arc::clone(snapshot),
-        bindings: Arc::clone(bindings),
+        published: Arc::clone(published),
         leases,
         start_writer: Box::new(move |reporter| start_writer(store, state, reporter)),
-    })
+    };
+    Ok((plan, memory))
 }
 
 /// Done after the first read, when SQLite's files beside the database are there too.

@@ -5,10 +5,15 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod backup;
+mod client;
+mod control;
 mod demo;
 mod dhcp;
 mod manual;
+mod reload;
 mod serve;
+mod status;
+mod why;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.
 #[derive(Debug, Parser)]
@@ -28,6 +33,12 @@ struct Arguments {
 enum Command {
     /// Serve boot files (and addresses, where the configuration names a subnet) until SIGTERM
     Serve(serve::Arguments),
+    /// What the running server does: sockets, subnets, cores, counters
+    Status(status::Arguments),
+    /// Let the running server check its configuration and publish it; on error it keeps the old one
+    Reload(reload::Arguments),
+    /// Tell the last boot of one machine, and where it stopped
+    Why(why::Arguments),
     /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
     Demo(demo::Arguments),
     /// Copy the lease database into a new file, while the server runs or not
@@ -44,6 +55,9 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::restore(&arguments),

@@ -94,6 +94,7 @@ tables! {
         interfaces: Vec<At<String>> = "interfaces",
         workers: At<u64> = "workers",
         advertise: At<String> = "advertise",
+        admin_socket: At<String> = "admin-socket",
         user: At<String> = "user",
     }
     /// `[tftp]`

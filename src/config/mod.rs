@@ -50,6 +50,7 @@ impl Config {
         config.tftp.per_source = None;
         config.tftp.requests_per_second = None;
         config.http.per_source = None;
+        config.server.admin_socket = None;
         config
     }
 }
@@ -59,6 +60,8 @@ impl Config {
 pub struct Server {
     /// Threads that answer TFTP and HTTP; None = one for each CPU that the process may use.
     pub workers: Option<usize>,
+    /// Where `status` and `reload` find the server; None = nowhere.
+    pub admin_socket: Option<PathBuf>,
     /// Who the process becomes when it was started as root; None = `ringboot` where that user exists.
     pub user: Option<String>,
 }

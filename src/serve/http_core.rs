@@ -28,7 +28,7 @@ use crate::http::limits::{
 use crate::images::CleanPath;
 use crate::observe::counters::Count;
 use crate::observe::events::Events;
-use crate::snapshot::Snapshot;
+use crate::snapshot::Published;
 
 /// Pause after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -297,8 +297,8 @@ impl Running {
         }
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.shelf.borrow().names().snapshot)
+    fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.shelf.borrow().names().published)
     }
 
     /// One more answer is being sent, until the guard is dropped.

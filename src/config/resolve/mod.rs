@@ -19,6 +19,8 @@ mod subnets;
 const TFTP_PORT: u16 = 69;
 const HTTP_PORT: u16 = 80;
 const DHCP_PORT: u16 = 67;
+/// Where commands find the server unless the file says otherwise.
+const ADMIN_SOCKET: &str = "/run/ringboot/admin.sock";
 /// Where leases live unless the file says otherwise.
 const STATE: &str = "/var/lib/ringboot";
 /// The prefixes that clients of old set-ups ask for (T-57).
@@ -45,7 +47,7 @@ pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints
     Config {
         root: directory(base, file.root, complaints),
         state: file.state.map_or_else(|| PathBuf::from(STATE), |state| base.join(state.into_inner())),
-        server: self::server(&server, complaints),
+        server: self::server(base, &server, complaints),
         tftp: tftp(file.tftp.unwrap_or_default(), tuning.tid_sockets, complaints),
         http,
         dhcp,
@@ -71,10 +73,15 @@ fn directory(base: &Path, root: Option<At<String>>, complaints: &mut Complaints<
     }
 }
 
-fn server(written: &file::Server, complaints: &mut Complaints<'_>) -> Server {
+fn server(base: &Path, written: &file::Server, complaints: &mut Complaints<'_>) -> Server {
     let workers = written.workers.as_ref().and_then(|at| number(at, "workers", 1..=256, complaints));
     let user = written.user.as_ref().map(|user| user_name(user, complaints));
-    Server { workers: workers.map(|workers: u16| usize::from(workers)), user }
+    let socket = written.admin_socket.as_ref().map_or(ADMIN_SOCKET, |at| at.get_ref().as_str());
+    Server {
+        workers: workers.map(|workers: u16| usize::from(workers)),
+        admin_socket: (!socket.is_empty()).then(|| base.join(socket)),
+        user,
+    }
 }
 
 /// Whether there is such a user is asked at the start: the file may be checked on another machine.

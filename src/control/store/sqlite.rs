@@ -1,7 +1,9 @@
 //! Leases in one SQLite file: WAL, synchronous=FULL, one row per address, readable with `sqlite3` while ringboot runs.
 
+use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +33,9 @@ CREATE TABLE leases (
 /// How long a commit waits for an operator's `sqlite3` that holds the file.
 pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 
+/// Leases name machines and people's habits: read and written by the owner alone.
+const PRIVATE: u32 = 0o600;
+
 /// The lease table of one box.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -46,6 +51,7 @@ impl SqliteStore {
 
     fn open_with(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
         let shown = || path.display().to_string();
+        keep_private(path).map_err(|error| StoreError::Private { path: shown(), error })?;
         let mut connection = connect(path).map_err(|source| StoreError::Open { path: shown(), source })?;
         let found = schema_of(&connection)?;
         let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
@@ -72,7 +78,7 @@ fn keep_older_schema(connection: &Connection, path: &Path, schema: i64) -> Resul
     name.push(format!(".schema-{schema}.bak"));
     let kept = PathBuf::from(name);
     // One of an earlier update is older than what is about to be changed.
-    match std::fs::remove_file(&kept) {
+    match fs::remove_file(&kept) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(StoreError::Copy { path: kept.display().to_string(), error: error.to_string() });
         }
@@ -115,6 +121,22 @@ impl Store for SqliteStore {
         }
         Ok(transaction.commit()?)
     }
+}
+
+/// The database and what SQLite lays beside it are their owner's alone, whatever the umask: SQLite gives the files that it
+/// makes the mode of the database.
+fn keep_private(path: &Path) -> io::Result<()> {
+    // A link in its place is not followed: root must not write where somebody else points.
+    OpenOptions::new().create(true).append(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        match fs::set_permissions(&name, Permissions::from_mode(PRIVATE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -209,11 +231,11 @@ const ROLES: [(Role, &str); 6] = [
     (Role::System, "system"),
 ];
 
-fn role_name(role: Role) -> Option<&'static str> {
+pub(super) fn role_name(role: Role) -> Option<&'static str> {
     ROLES.iter().find(|(known, _)| *known == role).map(|(_, name)| *name)
 }
 
-fn role_named(name: &str) -> Option<Role> {
+pub(super) fn role_named(name: &str) -> Option<Role> {
     ROLES.iter().find(|(_, known)| *known == name).map(|(role, _)| *role)
 }
 
@@ -300,6 +322,20 @@ mod tests {
     }
 
     #[test]
+    fn the_database_and_its_companions_are_the_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        fs::write(&path, b"").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.commit(&[bind(bare(10))]).unwrap();
+        for name in ["db", "db-wal", "db-shm"] {
+            let mode = fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
     fn a_batch_is_one_transaction() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
@@ -367,7 +403,7 @@ mod tests {
         assert_eq!((schema_of(&kept).unwrap(), columns(&kept)), (1, 5));
         drop(store);
         SqliteStore::open_with(&path, &steps).unwrap();
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing to change, nothing to keep");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing to change, nothing to keep");
     }
 
     #[test]
