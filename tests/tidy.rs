@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["images", "boot"]),
     ("config", &["boot", "dhcp", "tftp", "http", "snapshot"]),
     ("serve", &["engine", "tftp", "dhcp", "http", "boot", "images", "snapshot", "bindings", "observe"]),
-    ("control", &["snapshot", "boot", "images", "dhcp", "bindings"]),
+    ("control", &["snapshot", "boot", "images", "dhcp", "bindings", "config", "engine", "observe"]),
     ("fleet", &["engine", "tftp", "dhcp", "http", "boot", "images", "observe"]),
 ];
 

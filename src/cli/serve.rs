@@ -7,15 +7,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 
 use crate::bindings::Bindings;
 use crate::boot::menu;
 use crate::config::{Config, TftpOptions};
+use crate::control::check::{self, Finding, Severity, Subject};
+use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
 use crate::dhcp::subnet::{Mode, Network};
 use crate::engine::open_files::raise_open_files;
-use crate::images::{CleanPath, Fence, Images, Workers, clean};
+use crate::images::{CleanPath, Fence, Images, Workers, clean, runs_as_root};
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
@@ -24,9 +26,6 @@ use crate::snapshot::Snapshot;
 use crate::tftp::limits::Limits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;
-
-/// Read when neither --config nor --root is given.
-const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -52,13 +51,20 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage or configuration; 1: could not start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let (config, file) = match read(arguments) {
+    let (mut config, file) = match super::read(arguments.config.as_deref(), arguments.root.as_deref()) {
         Ok(read) => read,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
             return ExitCode::from(2);
         }
     };
+    if !arguments.tftp.is_empty() {
+        config.tftp.listen.clone_from(&arguments.tftp);
+    }
+    if let Some(first) = arguments.http.first() {
+        config.http.listen.clone_from(&arguments.http);
+        config.snapshot.http_port = first.port();
+    }
     start_log(config.log.level);
     // A mapping and a connection hold one each: the usual 1,024 are fewer than either may be.
     if let Err(error) = raise_open_files() {
@@ -73,39 +79,6 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// The configuration, and the file that it comes from.
-fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
-    let file = match (&arguments.config, &arguments.root) {
-        (Some(file), _) => Some(file.clone()),
-        (None, Some(_)) => None,
-        (None, None) if Path::new(DEFAULT_CONFIG).exists() => Some(PathBuf::from(DEFAULT_CONFIG)),
-        (None, None) => bail!(
-            "nothing to serve: there is no {DEFAULT_CONFIG}\n  hint: `ringboot serve --root DIR` serves a directory by TFTP and HTTP \
-             without any configuration; --config FILE names another file"
-        ),
-    };
-    let mut config = match (&file, &arguments.root) {
-        (Some(file), _) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-            Config::parse(&file.to_string_lossy(), &text)
-                .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?
-        }
-        (None, Some(root)) => Config::for_root(root),
-        (None, None) => bail!("nothing to serve"),
-    };
-    if let Some(root) = &arguments.root {
-        config.root.clone_from(root);
-    }
-    if !arguments.tftp.is_empty() {
-        config.tftp.listen.clone_from(&arguments.tftp);
-    }
-    if !arguments.http.is_empty() {
-        config.http.listen.clone_from(&arguments.http);
-        config.snapshot.http_port = arguments.http[0].port();
-    }
-    Ok((config, file))
-}
-
 /// To standard error: the lines of systemd and of people. READY goes to standard output alone.
 fn start_log(level: tracing::Level) {
     let format = tracing_subscriber::fmt()
@@ -117,15 +90,17 @@ fn start_log(level: tracing::Level) {
     let _ = format.try_init();
 }
 
-fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
+fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
+    let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
+    let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
+    refuse_errors(&config, &borrowed, wants_dhcp)?;
     let workers = Workers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
-    let fence = Fence::around(&config.root, &private);
-    let images = Images::open_fenced(&config.root, fence, workers).with_context(|| {
-        format!("opening the root {}: name an existing directory with `root` or --root", config.root.display())
-    })?;
+    let fence = Fence { borrowed: borrowed.files, ..Fence::around(&config.root, &private) };
+    let images = Images::open_fenced(&config.root, fence, workers)
+        .with_context(|| format!("opening the root {}", config.root.display()))?;
     let bindings = Arc::new(Bindings::new(&config.snapshot.subnets));
-    let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
+    borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
     say_what_will_happen(&config, arguments, wants_dhcp);
     let snapshot = Arc::new(config.snapshot.clone());
     let names = Arc::new(Names {
@@ -144,6 +119,25 @@ fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::R
         workers: arguments.workers.map(usize::from).or(config.server.workers),
         names,
     })
+}
+
+/// What `ringboot check` says of configuration and files: warnings go to the log, an error binds nothing.
+fn refuse_errors(config: &Config, borrowed: &Borrowed, wants_dhcp: bool) -> anyhow::Result<()> {
+    let subject = Subject { config, borrowed, wants_dhcp, as_root: runs_as_root() };
+    let (errors, rest): (Vec<Finding>, Vec<Finding>) =
+        check::configuration(subject).into_iter().partition(|finding| finding.severity == Severity::Error);
+    for finding in &rest {
+        let hint = if finding.hint.is_empty() { String::new() } else { format!("; {}", finding.hint) };
+        match finding.severity {
+            Severity::Note => tracing::info!("{}{hint}", finding.what),
+            _ => tracing::warn!("{}{hint}", finding.what),
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let errors: Vec<String> = errors.iter().map(Finding::to_string).collect();
+    bail!("nothing was started\n{}", errors.join("\n"))
 }
 
 /// The start log: what this process will do to the network, and what in the configuration an operator should know of.

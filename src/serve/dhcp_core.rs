@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::drain::Drain;
-use super::port_holder::Protocol;
 use super::supervisor::{Failure, refused};
 use crate::bindings::Bindings;
 use crate::boot::machine::Role;
@@ -21,6 +20,7 @@ use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding};
 use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
 use crate::observe::events::{Event, Events, Stage, Weight};
+use crate::observe::port_holder::Protocol;
 use crate::snapshot::Snapshot;
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.

@@ -4,7 +4,6 @@ pub mod dhcp_core;
 mod drain;
 pub mod http_core;
 mod placement;
-mod port_holder;
 pub mod shelf;
 mod stage;
 pub mod supervisor;

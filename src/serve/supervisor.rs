@@ -14,7 +14,6 @@ use super::dhcp_core::{self, DhcpPlan};
 use super::drain::{DRAIN_MAX, Drain};
 use super::http_core::{self, HttpPlan};
 use super::placement::{Placement, place};
-use super::port_holder::{Protocol, holder};
 use super::shelf::Names;
 use super::tftp_core::{self, HttpBusy, TftpPlan, TftpSockets};
 use crate::engine::affinity;
@@ -23,6 +22,7 @@ use crate::engine::net::{self, Binding};
 use crate::engine::ring::{self, NoRing};
 use crate::observe::events::{self, Events};
 use crate::observe::log;
+use crate::observe::port_holder::{Protocol, holder};
 
 /// How often contents of removed files are let go.
 const SWEEP: Duration = Duration::from_secs(10);
