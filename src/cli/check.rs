@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::json;
+use serde_json::json;
+
+use super::serve;
 use crate::control::check::{self, Finding, Severity, Subject};
 use crate::control::loaders;
-use crate::images::runs_as_root;
+use crate::guard;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -23,7 +25,7 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let mut config = match super::read(arguments.config.as_deref(), arguments.root.as_deref()) {
+    let mut config = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
         Ok((config, _)) => config,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
@@ -32,8 +34,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let wants_dhcp = config.dhcp.is_wanted();
     let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
-    let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp, as_root: runs_as_root() };
-    let mut findings = check::configuration(subject);
+    let (account, unknown) = match guard::account(config.server.user.as_deref()) {
+        Ok(account) => (account, None),
+        Err(error) => (None, Some(Finding::error(error.to_string(), ""))),
+    };
+    let reader = serve::reader(account.as_ref());
+    let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp, reader };
+    let mut findings: Vec<Finding> = unknown.into_iter().chain(check::configuration(subject)).collect();
     findings.extend(check::surroundings(subject));
     findings.sort_by_key(|finding| finding.severity);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
@@ -52,17 +59,12 @@ fn plural(number: usize, word: &str) -> String {
 }
 
 fn as_json(findings: &[Finding], errors: usize, warnings: usize) -> String {
-    let listed: Vec<String> = findings
+    let listed: Vec<_> = findings
         .iter()
         .map(|finding| {
-            let hint = Some(finding.hint.as_str()).filter(|hint| !hint.is_empty());
-            json::object(&[
-                ("severity", json::string(finding.severity.word())),
-                ("text", json::string(&finding.what)),
-                ("hint", json::optional(hint)),
-            ])
+            let hint = Some(&finding.hint).filter(|hint| !hint.is_empty());
+            json!({ "severity": finding.severity.word(), "text": finding.what, "hint": hint })
         })
         .collect();
-    let findings = format!("[{}]", listed.join(","));
-    json::object(&[("findings", findings), ("errors", errors.to_string()), ("warnings", warnings.to_string())]) + "\n"
+    format!("{}\n", json!({ "findings": listed, "errors": errors, "warnings": warnings }))
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::json;
+use serde_json::json;
+
+use super::serve;
 use crate::boot::loaders::{ARCHITECTURES, packages, version};
 use crate::boot::machine::Arch;
 use crate::boot::pe::Program;
@@ -51,7 +53,7 @@ struct Row {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let Command::List(list) = &arguments.command;
     let is_named = list.config.is_some() || list.root.is_some();
-    let root = match super::read(list.config.as_deref(), list.root.as_deref()) {
+    let root = match serve::read_named(list.config.as_deref(), list.root.as_deref()) {
         Ok((config, _)) => Some(config.root),
         Err(error) if is_named => {
             eprintln!("ringboot: {error:#}");
@@ -103,22 +105,14 @@ fn as_table(rows: &[Row], missing: &[(&str, Arch)]) -> String {
 }
 
 fn as_json(rows: &[Row], missing: &[(&str, Arch)]) -> String {
-    let rows: Vec<String> = rows
+    let rows: Vec<_> = rows
         .iter()
         .map(|row| {
-            json::object(&[
-                ("key", json::string(row.key)),
-                ("name", json::string(&row.name)),
-                ("path", json::string(&row.path.to_string_lossy())),
-                ("version", json::optional(row.version.as_deref())),
-                ("signed", row.signed.map_or_else(|| "null".to_owned(), |signed| signed.to_string())),
-            ])
+            let path = row.path.to_string_lossy();
+            json!({ "key": row.key, "name": row.name, "path": path, "version": row.version, "signed": row.signed })
         })
         .collect();
-    let missing: Vec<String> = missing
-        .iter()
-        .map(|(key, arch)| json::object(&[("key", json::string(key)), ("packages", json::string(packages(*arch)))]))
-        .collect();
-    let list = |items: &[String]| format!("[{}]", items.join(","));
-    json::object(&[("loaders", list(&rows)), ("missing", list(&missing))]) + "\n"
+    let missing: Vec<_> =
+        missing.iter().map(|(key, arch)| json!({ "key": key, "packages": packages(*arch) })).collect();
+    format!("{}\n", json!({ "loaders": rows, "missing": missing }))
 }

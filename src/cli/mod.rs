@@ -1,23 +1,21 @@
 //! One file per command, and the table of contents that picks one.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::Config;
-
+mod backup;
 mod check;
+mod client;
+mod control;
 mod demo;
 mod dhcp;
-mod json;
 mod loader;
+mod manual;
+mod reload;
 mod serve;
-
-/// Read when neither --config nor --root is given.
-const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
+mod status;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.
 #[derive(Debug, Parser)]
@@ -41,8 +39,20 @@ enum Command {
     Check(check::Arguments),
     /// Boot loaders that are found on this machine
     Loader(loader::Arguments),
+    /// What the running server does: sockets, subnets, cores, counters
+    Status(status::Arguments),
+    /// Let the running server check its configuration and publish it; on error it keeps the old one
+    Reload(reload::Arguments),
     /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
     Demo(demo::Arguments),
+    /// Copy the lease database into a new file, while the server runs or not
+    Backup(backup::BackupArguments),
+    /// Put a backup in the place of the lease database of a server that does not run
+    Restore(backup::RestoreArguments),
+    /// Print what makes a shell complete ringboot's commands and options
+    Completions(manual::CompletionsArguments),
+    /// Print the manual page, or write all of them into a directory
+    Man(manual::ManArguments),
 }
 
 /// Parses argv and runs the command it names. Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or configuration.
@@ -51,34 +61,14 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Loader(arguments) => loader::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Backup(arguments) => backup::back_up(&arguments),
+        Command::Restore(arguments) => backup::restore(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments, &mut Arguments::command()),
+        Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
     }
-}
-
-/// The configuration that --config and --root ask for, and the file that it comes from.
-fn read(file: Option<&Path>, root: Option<&Path>) -> anyhow::Result<(Config, Option<PathBuf>)> {
-    let file = match (file, root) {
-        (Some(file), _) => Some(file.to_path_buf()),
-        (None, Some(_)) => None,
-        (None, None) if Path::new(DEFAULT_CONFIG).exists() => Some(PathBuf::from(DEFAULT_CONFIG)),
-        (None, None) => bail!(
-            "no configuration: there is no {DEFAULT_CONFIG}\n  hint: --root DIR takes a directory without any configuration, as \
-             `ringboot serve --root DIR` serves it by TFTP and HTTP; --config FILE names another file"
-        ),
-    };
-    let mut config = match (&file, root) {
-        (Some(file), _) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-            Config::parse(&file.to_string_lossy(), &text)
-                .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?
-        }
-        (None, Some(root)) => Config::for_root(root),
-        (None, None) => bail!("no configuration"),
-    };
-    if let Some(root) = root {
-        config.root = root.to_path_buf();
-    }
-    Ok((config, file))
 }
 
 /// Writes to standard output; whoever has closed it wants no more.

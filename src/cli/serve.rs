@@ -1,33 +1,36 @@
 //! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
 
-use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
-use crate::bindings::Bindings;
 use crate::boot::menu;
 use crate::config::{Config, TftpOptions};
-use crate::control::check::{self, Finding, Severity, Subject};
+use crate::control::check::{self, Finding, Reader, Severity, Subject};
 use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
-use crate::dhcp::subnet::{Mode, Network};
+use crate::dhcp::subnet::Mode;
 use crate::engine::open_files::raise_open_files;
+use crate::guard::{self, Account};
 use crate::images::{CleanPath, Fence, Images, Workers, clean, runs_as_root};
+use crate::observe::sink;
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
 use crate::serve::tftp_core::TftpPlan;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Published, Snapshot};
 use crate::tftp::limits::Limits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;
 
-#[derive(Debug, clap::Args)]
+/// Read when neither --config nor --root is given.
+pub(super) const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
+
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Configuration file [default: /etc/ringboot/ringboot.toml where it exists]
     #[arg(long, value_name = "FILE")]
@@ -43,7 +46,7 @@ pub(super) struct Arguments {
     http: Vec<SocketAddr>,
     /// Answer no DHCP, whatever the configuration says
     #[arg(long)]
-    no_dhcp: bool,
+    pub(super) no_dhcp: bool,
     /// At most so many boot cores [default: one for each processor of the affinity mask, less one for DHCP]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
@@ -51,21 +54,18 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage or configuration; 1: could not start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let (mut config, file) = match super::read(arguments.config.as_deref(), arguments.root.as_deref()) {
+    let (config, file) = match read(arguments) {
         Ok(read) => read,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
             return ExitCode::from(2);
         }
     };
-    if !arguments.tftp.is_empty() {
-        config.tftp.listen.clone_from(&arguments.tftp);
+    let facility = config.log.facility;
+    sink::start(config.log.level, facility);
+    if let Err(error) = guard::no_new_privileges() {
+        tracing::warn!("programs that are started may still gain privileges: {error}");
     }
-    if let Some(first) = arguments.http.first() {
-        config.http.listen.clone_from(&arguments.http);
-        config.snapshot.http_port = first.port();
-    }
-    start_log(config.log.level);
     // A mapping and a connection hold one each: the usual 1,024 are fewer than either may be.
     if let Err(error) = raise_open_files() {
         tracing::warn!("the limit of open files stays as it is: {error}");
@@ -74,56 +74,62 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
+            if facility.is_some() {
+                tracing::error!("{error:#}");
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-/// To standard error: the lines of systemd and of people. READY goes to standard output alone.
-fn start_log(level: tracing::Level) {
-    let format = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // Another subscriber is there already only in tests that run several servers in one process.
-    let _ = format.try_init();
+/// Reads and checks a configuration file.
+pub(super) fn read_file(file: &Path) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    Config::parse(&file.to_string_lossy(), &text)
+        .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))
 }
 
-fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
-    let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
+/// The configuration of `serve` with these arguments, and the file that it comes from.
+pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
+    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref())?;
+    if !arguments.tftp.is_empty() {
+        config.tftp.listen.clone_from(&arguments.tftp);
+    }
+    if let Some(first) = arguments.http.first() {
+        config.http.listen.clone_from(&arguments.http);
+        config.snapshot.http_port = first.port();
+    }
+    Ok((config, file))
+}
+
+/// The configuration that --config and --root ask for, and the file that it comes from.
+pub(super) fn read_named(file: Option<&Path>, root: Option<&Path>) -> anyhow::Result<(Config, Option<PathBuf>)> {
+    let file = match (file, root) {
+        (Some(file), _) => Some(file.to_path_buf()),
+        (None, Some(_)) => None,
+        (None, None) if Path::new(DEFAULT_CONFIG).exists() => Some(PathBuf::from(DEFAULT_CONFIG)),
+        (None, None) => bail!(
+            "nothing to serve: there is no {DEFAULT_CONFIG}\n  hint: `ringboot serve --root DIR` serves a directory by TFTP and HTTP \
+             without any configuration; --config FILE names another file"
+        ),
+    };
+    let mut config = match (&file, root) {
+        (Some(file), _) => read_file(file)?,
+        (None, Some(root)) => Config::for_root(root),
+        (None, None) => bail!("nothing to serve"),
+    };
+    if let Some(root) = root {
+        config.root = root.to_path_buf();
+    }
+    Ok((config, file))
+}
+
+/// Settles the loaders and asks what `ringboot check` asks of configuration and files: warnings go to the log, and with an
+/// error nothing is started or published.
+pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Account>) -> anyhow::Result<Borrowed> {
+    let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
     let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
-    refuse_errors(&config, &borrowed, wants_dhcp)?;
-    let workers = Workers::start().context("starting worker threads")?;
-    let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
-    let fence = Fence { borrowed: borrowed.files, ..Fence::around(&config.root, &private) };
-    let images = Images::open_fenced(&config.root, fence, workers)
-        .with_context(|| format!("opening the root {}", config.root.display()))?;
-    let bindings = Arc::new(Bindings::new(&config.snapshot.subnets));
-    borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
-    say_what_will_happen(&config, arguments, wants_dhcp);
-    let snapshot = Arc::new(config.snapshot.clone());
-    let names = Arc::new(Names {
-        images,
-        snapshot: Arc::clone(&snapshot),
-        bindings: Arc::clone(&bindings),
-        render_template: Box::new(render_template),
-        strip_prefixes: prefixes(&config.tftp.strip_prefixes),
-        ignore_case: config.tftp.case_insensitive,
-    });
-    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &snapshot, &bindings)).transpose()?;
-    Ok(Plan {
-        tftp: tftp_plan(&config),
-        http: http_plan(&config),
-        dhcp,
-        workers: arguments.workers.map(usize::from).or(config.server.workers),
-        names,
-    })
-}
-
-/// What `ringboot check` says of configuration and files: warnings go to the log, an error binds nothing.
-fn refuse_errors(config: &Config, borrowed: &Borrowed, wants_dhcp: bool) -> anyhow::Result<()> {
-    let subject = Subject { config, borrowed, wants_dhcp, as_root: runs_as_root() };
+    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: reader(account) };
     let (errors, rest): (Vec<Finding>, Vec<Finding>) =
         check::configuration(subject).into_iter().partition(|finding| finding.severity == Severity::Error);
     for finding in &rest {
@@ -134,10 +140,54 @@ fn refuse_errors(config: &Config, borrowed: &Borrowed, wants_dhcp: bool) -> anyh
         }
     }
     if errors.is_empty() {
-        return Ok(());
+        return Ok(borrowed);
     }
     let errors: Vec<String> = errors.iter().map(Finding::to_string).collect();
-    bail!("nothing was started\n{}", errors.join("\n"))
+    bail!("the check of `ringboot check` has failed\n{}", errors.join("\n"))
+}
+
+/// Who opens the files that are served.
+pub(super) fn reader(account: Option<&Account>) -> Reader {
+    match account {
+        Some(account) => Reader::User { uid: account.ids.uid, gid: account.ids.gid },
+        None if runs_as_root() => Reader::Root,
+        None => Reader::Caller,
+    }
+}
+
+fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
+    let account = guard::account(config.server.user.as_deref())?;
+    let borrowed = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
+    let workers = Workers::start().context("starting worker threads")?;
+    let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
+    let fence = Fence {
+        borrowed: borrowed.files.clone(),
+        only_world_readable: reader(account.as_ref()) == Reader::Root,
+        ..Fence::around(&config.root, &private)
+    };
+    let images = Images::open_fenced(&config.root, fence, workers)
+        .with_context(|| format!("opening the root {}", config.root.display()))?;
+    let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
+    borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
+    say_what_will_happen(&config, arguments, wants_dhcp);
+    let published = Published::new(config.snapshot.clone());
+    let names = Arc::new(Names {
+        images,
+        published: Arc::clone(&published),
+        render_template: Box::new(render_template),
+        strip_prefixes: prefixes(&config.tftp.strip_prefixes),
+        ignore_case: config.tftp.case_insensitive,
+    });
+    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &published, account.as_ref())).transpose()?;
+    Ok(Plan {
+        tftp: tftp_plan(&config),
+        http: http_plan(&config),
+        dhcp,
+        workers: arguments.workers.map(usize::from).or(config.server.workers),
+        account,
+        names,
+        control: super::control::control(config, borrowed.files, arguments),
+    })
 }
 
 /// The start log: what this process will do to the network, and what in the configuration an operator should know of.
@@ -195,7 +245,7 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         tids: config.tuning.tid_sockets,
         limits,
         per_address_limits: tftp.per_source.is_some() || tftp.requests_per_second.is_some(),
-        serve: served_networks(&config.snapshot),
+        serve: config.snapshot.networks(),
     };
     let rules = tftp.clone();
     TftpPlan {
@@ -241,11 +291,6 @@ fn render_template(name: &str, source: &str, facts: &TemplateFacts, snapshot: &S
         http_port: snapshot.http_port,
     };
     templates::render(name, source, &context).map_err(|error| error.to_string())
-}
-
-/// T-65: only configured client subnets are served; without any, everybody is.
-fn served_networks(snapshot: &Snapshot) -> Vec<Network> {
-    snapshot.subnets.iter().map(|subnet| subnet.network).collect()
 }
 
 fn option_policy(options: TftpOptions) -> OptionPolicy {

@@ -176,6 +176,11 @@ impl Images {
         }
     }
 
+    /// Contents held now: mappings and small files.
+    pub fn loaded(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that their disk space comes back.
     pub fn sweep(&self) {
         let gone: Vec<Content> = {

@@ -4,3 +4,4 @@ pub mod counters;
 pub mod events;
 pub mod log;
 pub mod port_holder;
+pub mod sink;

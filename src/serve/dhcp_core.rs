@@ -6,11 +6,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::drain::Drain;
+use super::pulse::Pulse;
 use super::supervisor::{Failure, refused};
-use crate::bindings::Bindings;
 use crate::boot::machine::Role;
 use crate::dhcp::decide::{self, Answer, Arrival, Decision, decide};
 use crate::dhcp::frame;
@@ -19,9 +20,10 @@ use crate::dhcp::route::{CLIENT_PORT, Route};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding};
 use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
+use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Stage, Weight};
 use crate::observe::port_holder::Protocol;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Generation, Published};
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.
 const COMMITS_PENDING_MAX: usize = 16_384;
@@ -29,6 +31,8 @@ const COMMITS_PENDING_MAX: usize = 16_384;
 const RECEIVED_MAX: usize = 16_384;
 /// How often expired leases and offers are looked through while nothing arrives.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long control waits for a new generation to be taken.
+const RECONFIGURED_MAX: Duration = Duration::from_secs(5);
 /// How long the last commits may take when told to stop.
 const LAST_COMMITS_MAX: Duration = Duration::from_secs(5);
 
@@ -61,8 +65,7 @@ pub struct DhcpPlan {
     pub address: Option<Ipv4Addr>,
     /// 67, unless a test or a demonstration says otherwise.
     pub port: u16,
-    pub snapshot: Arc<Snapshot>,
-    pub bindings: Arc<Bindings>,
+    pub published: Arc<Published>,
     /// Loaded from the store.
     pub leases: Leases,
     pub start_writer: StartWriter,
@@ -122,11 +125,39 @@ pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
     Ok(DhcpSockets { sockets, link: link.ok() })
 }
 
-/// The writer's word on its way to the core.
+/// What other threads tell the core.
 #[derive(Debug)]
-struct Committed {
-    tickets: Vec<u64>,
-    durable: bool,
+enum Letter {
+    /// The writer's word.
+    Committed { tickets: Vec<u64>, durable: bool },
+    /// Control's: decide from this generation now, and publish it.
+    Reconfigured { next: Arc<Generation>, done: SyncSender<()> },
+}
+
+/// Control's way to the core.
+#[derive(Clone, Debug)]
+pub(super) struct DhcpControl(Letters<Letter>);
+
+impl DhcpControl {
+    /// Hands the next generation over and waits until the core has published it.
+    pub(super) fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
+        let (done, is_done) = sync_channel(1);
+        self.0.send(Letter::Reconfigured { next, done });
+        is_done
+            .recv_timeout(RECONFIGURED_MAX)
+            .map_err(|_| "the DHCP core did not take the new configuration".to_owned())
+    }
+}
+
+/// What the DHCP core counts.
+#[derive(Debug, Default)]
+pub struct DhcpCounters {
+    pub received: Count,
+    pub answered: Count,
+    /// Leases and offers in memory.
+    pub leases: Count,
+    /// ACKs that wait for their commit.
+    pub pending: Count,
 }
 
 /// Everything of the thread before it runs.
@@ -136,15 +167,33 @@ pub struct Core {
     sockets: DhcpSockets,
     events: Events,
     drain: Drain,
-    letters: Letters<Committed>,
-    mailbox: Mailbox<Committed>,
+    letters: Letters<Letter>,
+    mailbox: Mailbox<Letter>,
+    counters: Arc<DhcpCounters>,
+    pulse: Pulse,
 }
 
 impl Core {
     pub fn new(plan: DhcpPlan, sockets: DhcpSockets, events: &Events, drain: &Drain) -> io::Result<(Self, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
-        Ok((Self { plan, sockets, events: events.clone(), drain: drain.clone(), letters, mailbox }, bell))
+        let (events, drain) = (events.clone(), drain.clone());
+        let (pulse, counters) = (Pulse::default(), Arc::default());
+        Ok((Self { plan, sockets, events, drain, letters, mailbox, counters, pulse }, bell))
+    }
+
+    pub(super) fn control(&self) -> DhcpControl {
+        DhcpControl(self.letters.clone())
+    }
+
+    pub fn counters(&self) -> Arc<DhcpCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The core is watched: it shows signs of life.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -162,20 +211,24 @@ struct Running {
     /// The packet socket, the last of the driver's.
     link: Option<SocketId>,
     port: u16,
-    snapshot: Arc<Snapshot>,
-    bindings: Arc<Bindings>,
+    published: Arc<Published>,
+    /// The generation that decisions are made from; this core publishes the next one.
+    generation: Arc<Generation>,
+    counters: Arc<DhcpCounters>,
     leases: Leases,
     writer: Box<dyn LeaseWriter>,
     received: VecDeque<Received>,
     pending: HashMap<u64, Pending>,
     next_ticket: u64,
+    interfaces: Vec<net::Interface>,
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
     said_no_address: bool,
     seed: u64,
     events: Events,
     drain: Drain,
-    mailbox: Mailbox<Committed>,
+    mailbox: Mailbox<Letter>,
+    pulse: Pulse,
 }
 
 /// What waits for its commit.
@@ -202,7 +255,7 @@ struct Received {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { plan, sockets, events, drain, letters, mailbox } = core;
+        let Core { plan, sockets, events, drain, letters, mailbox, counters, pulse } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -212,33 +265,30 @@ impl Running {
         }
         let link = sockets.link.map(|fd| driver.add(fd, IpAddr::V4(Ipv4Addr::UNSPECIFIED), false));
         let reporter: Reporter =
-            Box::new(move |tickets, durable| letters.send(Committed { tickets: tickets.to_vec(), durable }));
+            Box::new(move |tickets, durable| letters.send(Letter::Committed { tickets: tickets.to_vec(), durable }));
         let mut running = Self {
             driver,
             sockets: names,
             link,
             port: plan.port,
-            snapshot: plan.snapshot,
-            bindings: plan.bindings,
+            generation: plan.published.get(),
+            published: plan.published,
+            counters,
             leases: plan.leases,
             writer: (plan.start_writer)(reporter)?,
             received: VecDeque::new(),
             pending: HashMap::new(),
             next_ticket: 1,
+            interfaces: Vec::new(),
             ours: Vec::new(),
             said_no_address: false,
             seed: u64::from(std::process::id()),
             events,
             drain,
             mailbox,
+            pulse,
         };
-        running
-            .leases
-            .iter()
-            .filter_map(|lease| Some((lease.address, running.leases.binding(lease.address)?)))
-            .for_each(|(address, binding)| {
-                running.bindings.write(address, Some(binding));
-            });
+        running.fill_bindings();
         running.learn_own_addresses();
         Ok(running)
     }
@@ -246,7 +296,8 @@ impl Running {
     fn serve(&mut self) -> Result<(), String> {
         let mut last_commits_until = None;
         loop {
-            self.turn(Wait::AtMost(SWEEP))?;
+            self.turn(Wait::AtMost(self.pulse.every().unwrap_or(SWEEP).min(SWEEP)))?;
+            self.pulse.beat();
             self.leases.advance(unix_now());
             if self.drain.is_ordered() {
                 let until = *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);
@@ -259,17 +310,43 @@ impl Running {
 
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
         self.collect(wait)?;
-        while let Some(committed) = self.mailbox.take() {
-            for ticket in committed.tickets {
-                self.make_room()?;
-                self.finish(ticket, committed.durable);
+        while let Some(letter) = self.mailbox.take() {
+            match letter {
+                Letter::Committed { tickets, durable } => {
+                    for ticket in tickets {
+                        self.make_room()?;
+                        self.finish(ticket, durable);
+                    }
+                }
+                Letter::Reconfigured { next, done } => {
+                    self.reconfigure(next);
+                    let _ = done.send(());
+                }
             }
         }
         while let Some(datagram) = self.received.pop_front() {
+            self.counters.received.add(1);
             self.make_room()?;
             self.handle(&datagram)?;
         }
+        self.counters.leases.set(self.leases.len() as u64);
+        self.counters.pending.set(self.pending.len() as u64);
         Ok(())
+    }
+
+    /// Leases first, then the slots of the new generation, then the generation itself: boot cores never see an empty slot of
+    /// an address that is held.
+    fn reconfigure(&mut self, next: Arc<Generation>) {
+        self.leases.reconfigure(&next.snapshot.subnets, unix_now());
+        self.generation = Arc::clone(&next);
+        self.fill_bindings();
+        self.published.publish(next);
+    }
+
+    fn fill_bindings(&self) {
+        for lease in self.leases.iter() {
+            self.generation.bindings.write(lease.address, self.leases.binding(lease.address));
+        }
     }
 
     /// A batch of commits or of datagrams may hold more replies than there are send slots: those queued so far leave first.
@@ -314,10 +391,10 @@ impl Running {
             source: datagram.source,
             destination: Some(datagram.destination),
             interface,
-            interface_address: datagram.local,
+            interface_address: self.address_on(interface, datagram.local),
             ours: &self.ours,
         };
-        let decision = decide(&arrival, &self.leases, &self.snapshot, now, self.seed);
+        let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
         let xid = decision.xid;
         self.leases.begin_commit(&decision.changes, xid, now);
         let pending = Pending { decision, way: datagram.way };
@@ -382,7 +459,7 @@ impl Running {
     fn conclude(&mut self, pending: Pending) {
         let pi = pending.decision.firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
         for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
-            self.bindings.write(change.address(), self.leases.binding(change.address()));
+            self.generation.bindings.write(change.address(), self.leases.binding(change.address()));
         }
         if let Some(answer) = &pending.decision.answer {
             self.send(answer, pending.way);
@@ -395,6 +472,7 @@ impl Running {
     /// D-10 to D-16: from our address on the receiving interface, out of that interface. Lost where the ring is full: the client
     /// asks again.
     fn send(&mut self, answer: &Answer, way: Way) {
+        self.counters.answered.add(1);
         let from = Source { address: IpAddr::V4(answer.source), interface: way.interface };
         let routed = Source { interface: 0, ..from };
         let to = |address: Ipv4Addr, port: u16| Target::Ip(SocketAddr::from((address, port)));
@@ -419,13 +497,31 @@ impl Running {
     }
 
     fn learn_own_addresses(&mut self) {
-        let interfaces = net::interfaces().unwrap_or_default();
-        self.ours = interfaces
-            .iter()
-            .flat_map(|interface| &interface.addresses)
-            .filter_map(|address| if let IpAddr::V4(address) = address { Some(*address) } else { None })
-            .collect();
+        self.interfaces = net::interfaces().unwrap_or_default();
+        self.ours = self.interfaces.iter().flat_map(ipv4_of).collect();
     }
+
+    /// Our address on a client's segment: of an interface with several, the one inside the subnet that is served there. The kernel
+    /// names the interface's first for every broadcast.
+    fn address_on(&self, interface: Option<&str>, local: Ipv4Addr) -> Ipv4Addr {
+        let served = |address: &Ipv4Addr| {
+            let subnets = &self.generation.snapshot.subnets;
+            subnets.iter().any(|subnet| subnet.interface.as_deref() == interface && subnet.network.contains(*address))
+        };
+        let Some(name) = interface else { return local };
+        if served(&local) {
+            return local;
+        }
+        let own = self.interfaces.iter().filter(|one| one.name == name).flat_map(ipv4_of).find(served);
+        own.unwrap_or(local)
+    }
+}
+
+fn ipv4_of(interface: &net::Interface) -> impl Iterator<Item = Ipv4Addr> {
+    interface
+        .addresses
+        .iter()
+        .filter_map(|address| if let IpAddr::V4(address) = address { Some(*address) } else { None })
 }
 
 /// The log's line: what was decided, with its reasons.
@@ -462,6 +558,7 @@ mod tests {
     use crate::dhcp::packet::Packet;
     use crate::dhcp::subnet::{Mode, Network, Pool, Subnet};
     use crate::observe::events;
+    use crate::snapshot::Snapshot;
 
     const PATIENCE: Duration = Duration::from_secs(10);
     /// Long enough for an answer that should not come: answers take well under a millisecond here.
@@ -485,7 +582,7 @@ mod tests {
         server: SocketAddr,
         batches: Receiver<(u64, Vec<Change>)>,
         reporter: Arc<Mutex<Option<Reporter>>>,
-        bindings: Arc<Bindings>,
+        published: Arc<Published>,
         drain: Drain,
         bell: Bell,
         thread: Option<JoinHandle<Result<(), String>>>,
@@ -512,14 +609,15 @@ mod tests {
             pxelinux_config: None,
             pxelinux_prefix: None,
         };
-        let snapshot = Arc::new(Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() });
+        let snapshot = Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() };
+        let leases = Leases::new(&snapshot.subnets);
+        let published = Published::new(snapshot);
         DhcpPlan {
             interfaces: Vec::new(),
             address: Some(Ipv4Addr::LOCALHOST),
             port: 0,
-            leases: Leases::new(&snapshot.subnets),
-            bindings: Arc::new(Bindings::new(&snapshot.subnets)),
-            snapshot,
+            leases,
+            published,
             start_writer,
         }
     }
@@ -533,7 +631,7 @@ mod tests {
                 *reporter_of_writer.lock().unwrap() = Some(report);
                 Ok(Box::new(Held { batches: sender }))
             }));
-            let bindings = Arc::clone(&plan.bindings);
+            let published = Arc::clone(&plan.published);
             let sockets = bind(&plan).unwrap();
             let server = sockets.sockets[0].0;
             let drain = Drain::default();
@@ -543,7 +641,7 @@ mod tests {
             let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
             is_ready.recv_timeout(PATIENCE).unwrap();
             let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
-            Self { relay, server, batches, reporter, bindings, drain, bell, thread: Some(thread) }
+            Self { relay, server, batches, reporter, published, drain, bell, thread: Some(thread) }
         }
 
         fn say(&self, kind: u8, address: Option<Ipv4Addr>) {
@@ -605,11 +703,15 @@ mod tests {
         world.say(3, Some(address));
         world.say(3, Some(address));
         assert_eq!(world.hear(SILENCE), None, "nothing leaves while the sync is held back");
-        assert_eq!(world.bindings.read(address), None);
+        assert_eq!(world.published.load().bindings.read(address), None);
         assert!(world.batches.try_recv().is_err(), "the repeated REQUEST writes nothing");
         world.report(&[ticket], true);
         assert_eq!(world.hear(PATIENCE), Some((5, address)));
-        assert_eq!(world.bindings.read(address).unwrap().machine.mac, Mac(MAC), "written before the ACK left");
+        assert_eq!(
+            world.published.load().bindings.read(address).unwrap().machine.mac,
+            Mac(MAC),
+            "written before the ACK left"
+        );
         assert_eq!(world.hear(SILENCE), None, "one ACK for three REQUESTs");
     }
 
@@ -655,12 +757,12 @@ mod tests {
             local,
             way: Way { socket: SocketId(0), interface: 0 },
         };
-        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED));
-        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED));
+        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
+        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
         assert_eq!(running.driver.in_flight(), 0);
         let words: Vec<String> = said.try_iter().map(|event| event.text).collect();
         assert!(words.len() == 1 && words[0].contains("has no IPv4 address"), "{words:?}");
-        running.handle(&arrived_at(Ipv4Addr::LOCALHOST));
+        running.handle(&arrived_at(Ipv4Addr::LOCALHOST)).unwrap();
         assert_eq!(running.driver.in_flight(), 1);
     }
 
@@ -673,7 +775,7 @@ mod tests {
         let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
         world.report(&[ticket], false);
         assert_eq!(world.hear(SILENCE), None);
-        assert_eq!(world.bindings.read(address), None);
+        assert_eq!(world.published.load().bindings.read(address), None);
         world.say(3, Some(address));
         let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
         world.report(&[ticket], true);

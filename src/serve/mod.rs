@@ -3,7 +3,9 @@
 pub mod dhcp_core;
 mod drain;
 pub mod http_core;
+pub mod overview;
 mod placement;
+pub mod pulse;
 pub mod shelf;
 mod stage;
 pub mod supervisor;

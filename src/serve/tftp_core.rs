@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::drain::{DRAIN_MAX, Drain};
+use super::pulse::Pulse;
 use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
 use super::stage::stage_of;
 use crate::boot::machine::Machine;
@@ -16,6 +17,7 @@ use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net;
 use crate::engine::udp::{Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send};
 use crate::images::{self, CleanPath, Content};
+use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Weight};
 use crate::tftp::Tick;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
@@ -87,6 +89,8 @@ pub struct Core {
     http_busy: HttpBusy,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
+    counters: Arc<TftpCounters>,
+    pulse: Pulse,
 }
 
 impl std::fmt::Debug for Letter {
@@ -115,8 +119,20 @@ impl Core {
             http_busy: Arc::clone(http_busy),
             letters,
             mailbox,
+            counters: Arc::default(),
+            pulse: Pulse::default(),
         };
         Ok((core, bell))
+    }
+
+    pub fn counters(&self) -> Arc<TftpCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The core is watched: it shows signs of life.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -138,6 +154,7 @@ struct Running {
     http_busy: HttpBusy,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
+    pulse: Pulse,
     /// Sockets in the driver's order: listening first, then TIDs.
     roles: Vec<SocketRole>,
     /// Driver socket of the first TID of each family.
@@ -154,6 +171,22 @@ struct Running {
     unsegmented: HashSet<IpAddr>,
     started: Instant,
     last_busy: Tick,
+    /// Number of the generation that the table's networks are from.
+    generation: u64,
+    counters: Arc<TftpCounters>,
+}
+
+/// What one TFTP core counts.
+#[derive(Debug, Default)]
+pub struct TftpCounters {
+    /// Transfers that run now.
+    pub transfers: Count,
+    pub requests: Count,
+    /// Requests of clients that are not served (T-65), or sent to broadcast addresses (T-9).
+    pub not_served: Count,
+    /// Requests that waited for their turn, and those that found no room to wait.
+    pub waited: Count,
+    pub dropped: Count,
 }
 
 /// What the table keeps for a transfer.
@@ -173,7 +206,7 @@ enum SocketRole {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox } = core;
+        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters, pulse } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut roles = Vec::new();
@@ -200,6 +233,7 @@ impl Running {
             http_busy,
             letters,
             mailbox,
+            pulse,
             roles,
             first_tid: (listening, listening + v4),
             mtus: HashMap::new(),
@@ -210,6 +244,8 @@ impl Running {
             unsegmented: HashSet::new(),
             started: Instant::now(),
             last_busy: 0,
+            generation: 0,
+            counters,
         })
     }
 
@@ -221,6 +257,7 @@ impl Running {
         let mut drained_since = None;
         loop {
             self.turn(self.wait())?;
+            self.pulse.beat();
             if self.drain.is_ordered() {
                 let since = *drained_since.get_or_insert_with(Instant::now);
                 if self.table.transfers() == 0 || since.elapsed() >= DRAIN_MAX {
@@ -244,7 +281,7 @@ impl Running {
         let patience = if self.drain.is_ordered() { Some(Duration::from_millis(50)) } else { None };
         let timer = self.table.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(now)));
         let again = (!self.postponed.is_empty()).then(|| Duration::from_nanos(self.ask_again_at.saturating_sub(now)));
-        match [timer, patience, again].into_iter().flatten().min() {
+        match [timer, patience, again, self.pulse.every()].into_iter().flatten().min() {
             Some(Duration::ZERO) => Wait::No,
             Some(time) => Wait::AtMost(time),
             None => Wait::Forever,
@@ -294,7 +331,23 @@ impl Running {
             }
         }
         self.act();
+        self.follow_control();
         Ok(())
+    }
+
+    /// Takes the networks of a new generation over, and shows the counts.
+    fn follow_control(&mut self) {
+        let generation = self.shelf.names().published.load();
+        if generation.number != self.generation {
+            self.generation = generation.number;
+            self.table.serve_only(generation.snapshot.networks());
+        }
+        let counts = self.table.counts();
+        self.counters.transfers.set(self.table.transfers() as u64);
+        self.counters.requests.set(counts.requests);
+        self.counters.not_served.set(counts.not_served);
+        self.counters.waited.set(counts.waited);
+        self.counters.dropped.set(counts.dropped);
     }
 
     fn settle_failures(&mut self) {
@@ -640,7 +693,7 @@ fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Opti
     Some(Event {
         mac: machine.map(|machine| machine.mac),
         address: Some(end.peer.ip()),
-        stage: stage_of(&names.snapshot, &name, origin),
+        stage: stage_of(&names.published.load().snapshot, &name, origin),
         weight,
         text: format!("{what}{retransmits}{reasons}"),
     })
@@ -659,11 +712,10 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::bindings::Bindings;
     use crate::engine::net::Binding;
     use crate::images::{Images, PIECE_BYTES, Workers};
     use crate::observe::events;
-    use crate::snapshot::Snapshot;
+    use crate::snapshot::{Published, Snapshot};
 
     const PATIENCE: Duration = Duration::from_secs(10);
     /// Long enough for a block that should not come: blocks take well under a millisecond here.
@@ -680,8 +732,7 @@ mod tests {
     fn core(root: &std::path::Path, workers: Workers, drain: &Drain) -> (Core, SocketAddr, Bell) {
         let names = Arc::new(Names {
             images: Images::open(root, workers).unwrap(),
-            snapshot: Arc::new(Snapshot::default()),
-            bindings: Arc::new(Bindings::default()),
+            published: Published::new(Snapshot::default()),
             render_template: Box::new(|_, _, _, _| Err(String::new())),
             strip_prefixes: Vec::new(),
             ignore_case: false,

@@ -356,6 +356,11 @@ impl<C> Table<C> {
         }
     }
 
+    /// From now on requests of these networks are answered; none = of all (T-65). Transfers that run go on.
+    pub fn serve_only(&mut self, networks: Vec<Network>) {
+        self.policy.serve = networks;
+    }
+
     /// There is no answer to an `Action::Open` now: the request is forgotten without a word, and its repetition is a new one.
     pub fn forget(&mut self, now: Tick, id: TransferId) {
         if self.session_mut(id).is_some_and(|session| matches!(session.stage, Stage::Opening { .. })) {

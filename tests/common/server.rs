@@ -82,6 +82,8 @@ state = "{state}"
 
 [server]
 interfaces = ["{BRIDGE}"]
+admin-socket = "admin.sock"
+user = "root"
 
 [[dhcp.subnet]]
 subnet = "192.168.4.0/24"

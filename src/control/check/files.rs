@@ -1,10 +1,11 @@
 //! The files that a configuration names: there, readable, of the right kind, and none that should not be served.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Subject};
+use super::{Finding, Reader, Subject};
 use crate::boot::loaders::{ARCHITECTURES, KITS, packages};
 use crate::boot::names::menu_name;
 use crate::boot::pe::{Machine, Program};
@@ -67,7 +68,7 @@ pub(super) fn loaders(subject: Subject<'_>) -> Vec<Finding> {
                 continue;
             }
         };
-        if let Some(finding) = unreadable(&what, &path, subject.as_root) {
+        if let Some(finding) = unreadable(&what, &path, subject.reader) {
             findings.push(finding);
             continue;
         }
@@ -96,7 +97,7 @@ pub(super) fn menu(subject: Subject<'_>) -> Vec<Finding> {
     let of_ours = named.into_iter().filter(|(_, name)| !name.contains("://"));
     of_ours
         .filter_map(|(what, name)| match locate(subject, name) {
-            Place::File(path) => unreadable(&what, &path, subject.as_root),
+            Place::File(path) => unreadable(&what, &path, subject.reader),
             Place::MadeOnRequest => None,
             Place::Nowhere => {
                 let what = format!("{what}: there is no {name} under {}", subject.config.root.display());
@@ -135,16 +136,19 @@ fn locate(subject: Subject<'_>, name: &str) -> Place {
     Place::Nowhere
 }
 
-fn unreadable(what: &str, path: &Path, as_root: bool) -> Option<Finding> {
-    let refused = if as_root {
-        let mode = fs::metadata(path).ok()?.permissions().mode();
-        mode & 0o004 == 0
-    } else {
-        fs::File::open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<Finding> {
+    let found = fs::metadata(path).ok()?;
+    let refused = match reader {
+        Reader::Caller => fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied),
+        Reader::Root => found.mode() & 0o004 == 0,
+        Reader::User { uid, .. } if uid == found.uid() => found.mode() & 0o400 == 0,
+        Reader::User { gid, .. } if gid == found.gid() => found.mode() & 0o040 == 0,
+        Reader::User { .. } => found.mode() & 0o004 == 0,
     };
     let shown = path.display();
-    refused
-        .then(|| Finding::error(format!("{what}: {shown} may not be read by everybody"), format!("chmod o+r {shown}")))
+    refused.then(|| {
+        Finding::error(format!("{what}: {shown} may not be read by the service"), format!("chmod o+r {shown}"))
+    })
 }
 
 /// What a file is that cannot be what its key asks for, and what to do.

@@ -41,7 +41,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn error(what: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn error(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { severity: Severity::Error, what: what.into(), hint: hint.into() }
     }
 
@@ -70,8 +70,19 @@ pub struct Subject<'a> {
     pub borrowed: &'a Borrowed,
     /// DHCP will be answered.
     pub wants_dhcp: bool,
-    /// The service runs as root: it serves what everybody may read, and nothing else.
-    pub as_root: bool,
+    /// Who opens the files that are served.
+    pub reader: Reader,
+}
+
+/// Who opens the files that are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// The user who runs this process.
+    Caller,
+    /// Root, which serves what everybody may read and nothing else.
+    Root,
+    /// The user that the service becomes, who is in no other group.
+    User { uid: u32, gid: u32 },
 }
 
 /// What the configuration and the files that it names say; `serve` asks the same before it binds anything.

@@ -8,7 +8,7 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
-use super::{Finding, Subject};
+use super::{Finding, Reader, Subject};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::observe::port_holder::{Protocol, holder};
 
@@ -20,7 +20,7 @@ pub fn surroundings(subject: Subject<'_>) -> Vec<Finding> {
     let mut findings = ports(subject);
     findings.extend(firewall(subject));
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
-    findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.as_root)));
+    findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.reader != Reader::Caller)));
     findings
 }
 
@@ -86,7 +86,7 @@ fn try_to_bind(protocol: Protocol, address: SocketAddr) -> io::Result<()> {
 }
 
 fn firewall(subject: Subject<'_>) -> Vec<Finding> {
-    if !subject.as_root {
+    if subject.reader == Reader::Caller {
         return vec![Finding::note("the firewall was not checked: only root may read its rules")];
     }
     let listings: Vec<String> = [("nft", &["list", "ruleset"][..]), ("iptables-save", &[])]

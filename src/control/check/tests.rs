@@ -41,16 +41,16 @@ impl Bench {
     }
 
     /// Findings as they are printed, without the root's own place.
-    fn check_as(&self, more: &str, as_root: bool) -> Vec<String> {
+    fn check_as(&self, more: &str, reader: Reader) -> Vec<String> {
         let mut config = self.config(more);
         let borrowed = settle(&mut config.snapshot.boot, &self.root(), true, self.directory.path());
-        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, as_root };
+        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader };
         let place = self.directory.path().to_string_lossy().into_owned();
         configuration(subject).iter().map(|finding| finding.to_string().replace(&place, "")).collect()
     }
 
     fn check(&self, more: &str) -> Vec<String> {
-        self.check_as(more, false)
+        self.check_as(more, Reader::Caller)
     }
 }
 
@@ -172,8 +172,13 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
     let bench = Bench::new();
     bench.put("k", b"x");
     fs::set_permissions(bench.root().join("k"), fs::Permissions::from_mode(0o640)).unwrap();
-    let said = only(bench.check_as("[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n", true));
+    let menu = "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n";
+    let said = only(bench.check_as(menu, Reader::Root));
     assert!(said.starts_with("error: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"), "{said}");
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.root()).unwrap());
+    let stranger = Reader::User { uid: owner.wrapping_add(7), gid: u32::MAX };
+    assert!(only(bench.check_as(menu, stranger)).contains("may not be read by the service"));
+    assert_eq!(bench.check_as(menu, Reader::User { uid: owner, gid: u32::MAX }), [""; 0]);
 }
 
 #[test]

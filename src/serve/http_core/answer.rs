@@ -168,8 +168,8 @@ fn file(connection: &Connection, head: &Head<'_>, path: CleanPath, answer: Answe
     // The answer that carries a file's last byte completes it: pieces of an ISO that is booted in place do not.
     let delivery = match &plan.payload {
         Payload::File(range) if range.end == meta.len => {
-            let snapshot = connection.running.snapshot();
-            let stage = stage_of(&snapshot, &path.display(), answer.origin);
+            let published = connection.running.published();
+            let stage = stage_of(&published.load().snapshot, &path.display(), answer.origin);
             Some(Delivery { path, stage, reasons: answer.reasons, bytes: plan.payload.len(), began })
         }
         _ => None,
