@@ -195,7 +195,7 @@ mod tests {
             (b"PXELINUX boots PXELINUX 6.03\0", Some("PXELINUX 6.03")),
             (b"shim,4,UEFI shim,shim,1,https://\nshim.debian,1,Debian,shim,15.8,https://", Some("shim 15.8")),
             (b"\ngrub,5,Free Software Foundation,grub,2.06,https://", Some("GRUB 2.06")),
-            (b"\0iPXE\01.0.0+git-20190125.36a4c85-5.1\0", Some("iPXE 1.0.0+git-20190125.36a4c85-5.1")),
+            (b"\0iPXE\x001.0.0+git-20190125.36a4c85-5.1\0", Some("iPXE 1.0.0+git-20190125.36a4c85-5.1")),
             (b"+git", None),
             (b"PXELINUX ", None),
             (b"", None),

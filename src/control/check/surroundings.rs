@@ -108,7 +108,7 @@ fn firewall(subject: Subject<'_>) -> Vec<Finding> {
         wanted.extend([config.dhcp.listen_port, PXE_PORT].map(|port| Wanted { protocol: "udp", port }));
     }
     wanted.dedup();
-    listings.iter().flat_map(|listing| shut(listing, &wanted)).map(|wanted| shut_port(wanted)).collect()
+    listings.iter().flat_map(|listing| shut(listing, &wanted)).map(shut_port).collect()
 }
 
 pub(super) fn shut_port(Wanted { protocol, port }: Wanted) -> Finding {
