@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
@@ -101,6 +102,21 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("{name} in {status}")).trim()
 }
 
+/// The next datagram. A receive with a time limit is cut short when the process is stopped and goes on (signal(7)).
+fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut bytes = vec![0; 1500];
+    loop {
+        match socket.recv_from(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            answer => {
+                let (len, from) = answer.unwrap();
+                bytes.truncate(len);
+                return (bytes, from);
+            }
+        }
+    }
+}
+
 /// DISCOVER, OFFER, REQUEST, ACK through a relay on loopback.
 fn dora(server: SocketAddr) {
     let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -119,10 +135,7 @@ fn dora(server: SocketAddr) {
         // Option 82: the answer goes to the port that the relay speaks from (RFC 8357).
         bytes.extend_from_slice(&[82, 2, 19, 0, 255]);
         relay.send_to(&bytes, server).unwrap();
-        let mut answer = vec![0; 1500];
-        let len = relay.recv(&mut answer).unwrap();
-        answer.truncate(len);
-        answer
+        receive(&relay).0
     };
     let kind = |answer: &[u8]| answer[240..].windows(3).find(|window| window[..2] == [53, 1]).map(|window| window[2]);
     let offer = say(1, None);
@@ -135,9 +148,8 @@ fn fetch_both(served: &Served) {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(LIMIT)).unwrap();
     client.send_to(b"\0\x01hello.txt\0octet\0", served.tftp).unwrap();
-    let mut bytes = [0; 600];
-    let (len, tid) = client.recv_from(&mut bytes).unwrap();
-    assert_eq!(&bytes[..len], b"\0\x03\0\x01hello\n");
+    let (data, tid) = receive(&client);
+    assert_eq!(data, b"\0\x03\0\x01hello\n");
     client.send_to(b"\0\x04\0\x01", tid).unwrap();
     common::need(&[("curl", "curl")]);
     let mut curl = Command::new("curl");
@@ -209,9 +221,8 @@ fn files_that_the_user_may_not_read_are_refused_and_not_served_with_roots_eyes()
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(LIMIT)).unwrap();
     client.send_to(b"\0\x01secret\0octet\0", served.tftp).unwrap();
-    let mut bytes = [0; 600];
-    let (len, _) = client.recv_from(&mut bytes).unwrap();
-    assert_eq!(bytes[..4], [0, 5, 0, 2], "{}", String::from_utf8_lossy(&bytes[..len]));
+    let (answer, _) = receive(&client);
+    assert_eq!(answer[..4], [0, 5, 0, 2], "{}", String::from_utf8_lossy(&answer));
     served.stop();
 }
 
@@ -224,6 +235,26 @@ fn staying_root_is_said_loudly_and_an_unknown_user_is_refused() {
     let output = run(world.serve(), LIMIT).failed();
     assert!(output.stderr.contains("\"no-such-user\": there is no such user"), "{}", output.stderr);
     assert!(!output.stdout.contains("READY"));
+}
+
+/// `ringboot demo` starts its server so; a change of user makes the kernel forget it.
+#[test]
+fn a_server_that_shall_end_with_its_parent_still_does_so_after_it_has_changed_its_user() {
+    common::need(&[("setpriv", "util-linux")]);
+    let world = World::new(&format!("user = \"{NOBODY}\""), "");
+    let mut command = Command::new("sh");
+    command.args(["-c", "setpriv --pdeathsig TERM \"$@\" & wait", "sh", BINARY, "serve", "--config"]);
+    command.arg(world.path("ringboot.toml"));
+    let mut parent = world.start(command).process;
+    assert!(parent.stderr.text().contains("root is given away"));
+    let children = format!("/proc/{0}/task/{0}/children", parent.pid());
+    let server = fs::read_to_string(children).unwrap().trim().to_owned();
+    parent.signal("KILL");
+    let ended = parent.wait(LIMIT).is_some();
+    if !ended {
+        let _ = Command::new("kill").args(["-KILL", &server]).status();
+    }
+    assert!(ended && parent.stderr.text().contains("stopped"), "{}", parent.stderr.text());
 }
 
 /// A datagram socket with a time limit, such as systemd and syslog daemons have.

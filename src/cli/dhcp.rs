@@ -11,13 +11,18 @@ use crate::config::Config;
 use crate::control::store::{self, SqliteStore, StateDirectory, Store, Writer};
 use crate::dhcp::lease::{Change, Leases};
 use crate::guard::{self, Account};
+use crate::observe::log::Memory;
 use crate::serve::dhcp_core::{DhcpPlan, LeaseWriter, NotQueued, Reporter};
 use crate::snapshot::Published;
 
-/// Opens the store, loads its leases, and says what the DHCP core shall do.
+/// Opens the store, loads its leases, and says what the DHCP core shall do and where the log thread remembers machines.
 ///
 /// Where root is about to be given away, the state directory goes to whom the process becomes.
-pub(super) fn plan(config: &Config, published: &Arc<Published>, account: Option<&Account>) -> anyhow::Result<DhcpPlan> {
+pub(super) fn plan(
+    config: &Config,
+    published: &Arc<Published>,
+    account: Option<&Account>,
+) -> anyhow::Result<(DhcpPlan, Memory)> {
     let state = StateDirectory::lock(&config.state)?;
     let database = state.database();
     let mut store = SqliteStore::open(&database)?;
@@ -26,17 +31,20 @@ pub(super) fn plan(config: &Config, published: &Arc<Published>, account: Option<
     let mut leases = Leases::new(&config.snapshot.subnets);
     tracing::info!("leases in {}: {}", database.display(), rows.len());
     leases.load(rows, now);
+    // Its files are there before the directory is given away.
+    let memory = super::why::memory(&config.state);
     if let Some(account) = account {
         give(state.path(), account)?;
     }
-    Ok(DhcpPlan {
+    let plan = DhcpPlan {
         interfaces: config.dhcp.interfaces.clone(),
         address: config.dhcp.listen_address,
         port: config.dhcp.listen_port,
         published: Arc::clone(published),
         leases,
         start_writer: Box::new(move |reporter| start_writer(store, state, reporter)),
-    })
+    };
+    Ok((plan, memory))
 }
 
 /// Done after the first read, when SQLite's files beside the database are there too.

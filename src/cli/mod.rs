@@ -16,6 +16,7 @@ mod manual;
 mod reload;
 mod serve;
 mod status;
+mod why;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.
 #[derive(Debug, Parser)]
@@ -43,6 +44,8 @@ enum Command {
     Status(status::Arguments),
     /// Let the running server check its configuration and publish it; on error it keeps the old one
     Reload(reload::Arguments),
+    /// Tell the last boot of one machine, and where it stopped
+    Why(why::Arguments),
     /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
     Demo(demo::Arguments),
     /// Copy the lease database into a new file, while the server runs or not
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Loader(arguments) => loader::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::restore(&arguments),

@@ -17,6 +17,7 @@ use crate::dhcp::subnet::Mode;
 use crate::engine::open_files::raise_open_files;
 use crate::guard::{self, Account};
 use crate::images::{CleanPath, Fence, Images, Workers, clean, runs_as_root};
+use crate::observe::log::Memory;
 use crate::observe::sink;
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
@@ -178,7 +179,11 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
-    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &published, account.as_ref())).transpose()?;
+    // Without DHCP no machine is known by name, and there is no state directory.
+    let (dhcp, memory) = match wants_dhcp {
+        true => super::dhcp::plan(&config, &published, account.as_ref()).map(|(dhcp, memory)| (Some(dhcp), memory))?,
+        false => (None, Memory::default()),
+    };
     Ok(Plan {
         tftp: tftp_plan(&config),
         http: http_plan(&config),
@@ -186,6 +191,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         workers: arguments.workers.map(usize::from).or(config.server.workers),
         account,
         names,
+        memory,
         control: super::control::control(config, borrowed.files, arguments),
     })
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use super::drain::Drain;
 use super::pulse::Pulse;
 use super::supervisor::{Failure, refused};
-use crate::boot::machine::Role;
-use crate::dhcp::decide::{self, Answer, Arrival, Decision, decide};
+use crate::boot::machine::{Firmware, Role};
+use crate::dhcp::decide::{self, Answer, Arrival, Decision, Silence, Told, decide};
 use crate::dhcp::frame;
 use crate::dhcp::lease::{Change, Leases};
 use crate::dhcp::route::{CLIENT_PORT, Route};
@@ -21,7 +21,7 @@ use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding};
 use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
 use crate::observe::counters::Count;
-use crate::observe::events::{Event, Events, Stage, Weight};
+use crate::observe::events::{Event, Events, Kind, Stage, Weight};
 use crate::observe::port_holder::Protocol;
 use crate::snapshot::{Generation, Published};
 
@@ -416,7 +416,8 @@ impl Running {
         let name =
             self.sockets.get(usize::from(way.socket.0)).and_then(Option::as_deref).unwrap_or("a listening address");
         let text = format!("{name} has no IPv4 address: what comes in there is not answered until it has one");
-        self.events.push(Event { mac: None, address: None, stage: Stage::Dhcp, weight: Weight::Warning, text });
+        let (stage, weight, kind) = (Stage::Dhcp, Weight::Warning, Kind::Failed);
+        self.events.push(Event { mac: None, address: None, stage, weight, kind, text });
     }
 
     fn commit(&mut self, pending: Pending) -> Result<(), String> {
@@ -447,6 +448,7 @@ impl Running {
                 address: None,
                 stage: Stage::Dhcp,
                 weight: Weight::Warning,
+                kind: Kind::Failed,
                 text,
             });
             return;
@@ -537,8 +539,31 @@ fn dhcp_event(decision: &Decision) -> Option<Event> {
         address: event.address.map(IpAddr::V4),
         stage: Stage::Dhcp,
         weight,
+        kind: kind_of(&event.told, decision),
         text: event.text.clone(),
     })
+}
+
+/// The decision in the terms of the timeline.
+fn kind_of(told: &Told, decision: &Decision) -> Kind {
+    let to = decision.firmware.unwrap_or(Firmware { role: Role::System, arch: None });
+    match told {
+        Told::Offered => Kind::Offered { to },
+        Told::Leased => Kind::Leased { to },
+        Told::Renewed => Kind::Renewed,
+        Told::Parameters => Kind::Other,
+        Told::NoLoader(why) => Kind::NoLoader { to, why: why.clone() },
+        Told::Refused => Kind::Nak,
+        Told::Silent(silence) => match silence {
+            Silence::NoAddressFree(_) => Kind::NoAddressFree,
+            Silence::OtherServer(server) => Kind::OtherServer { server: *server },
+            Silence::NoSubnet(_) | Silence::SubnetOff(_) => Kind::NotAdmitted,
+            Silence::Declined => Kind::Declined,
+            // The answer is on its way, or none is due.
+            Silence::CommitPending | Silence::Released => Kind::Other,
+            _ => Kind::NotAnswered,
+        },
+    }
 }
 
 fn unix_now() -> u64 {

@@ -24,7 +24,7 @@ use crate::engine::net::{self, Binding};
 use crate::engine::ring::{self, NoRing};
 use crate::guard::Account;
 use crate::observe::events::{self, Events};
-use crate::observe::log;
+use crate::observe::log::{self, Memory};
 use crate::observe::port_holder::{Protocol, holder};
 use crate::snapshot::Snapshot;
 
@@ -43,6 +43,8 @@ pub struct Plan {
     pub workers: Option<usize>,
     /// Who the process becomes when everything is bound; None = it stays who it is.
     pub account: Option<Account>,
+    /// What the log thread writes beside the log.
+    pub memory: Memory,
     pub control: Control,
 }
 
@@ -135,14 +137,15 @@ enum Notice {
 }
 
 /// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when the ring is refused.
-pub fn run(plan: Plan) -> Result<(), Failure> {
+pub fn run(mut plan: Plan) -> Result<(), Failure> {
     ring::probe()?;
     let placement = place(&affinity::allowed().map_err(system("reading the affinity mask"))?, plan.workers);
     let bound = bind(&plan, &placement)?;
     let (notices, inbox) = channel();
     watch_signals(notices.clone())?;
     let (events, printed) = events::queue();
-    let log_thread = std::thread::spawn(move || log::print_all(&printed));
+    let memory = std::mem::take(&mut plan.memory);
+    let log_thread = std::thread::spawn(move || log::print_all(&printed, memory));
     let drain = Drain::default();
     let Plan { names, tftp, http, dhcp, control: Control { read_again, start: start_control }, account, .. } = plan;
     let _control = start_control(Handle(notices.clone()), account.as_ref());

@@ -122,6 +122,8 @@ pub enum Action<'a, C> {
         bytes_sent: u64,
         /// Blocks and OACKs sent again.
         retransmits: u64,
+        /// Blocks that the client has acknowledged, without a gap from the first.
+        acked_blocks: u64,
         content: Option<C>,
     },
 }
@@ -624,9 +626,9 @@ impl<C> Table<C> {
             self.remove(id);
         }
         self.ended = request;
-        let Tally { bytes_sent, retransmits } = tally;
+        let Tally { bytes_sent, retransmits, acked_blocks } = tally;
         let name = self.ended.name();
-        Some(Action::Ended { id, peer, outcome, name, started, bytes_sent, retransmits, content })
+        Some(Action::Ended { id, peer, outcome, name, started, bytes_sent, retransmits, acked_blocks, content })
     }
 
     fn enter_quiet(&mut self, id: TransferId) {

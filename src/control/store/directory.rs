@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 
+use super::history::HISTORY;
+
 /// The lease database; SQLite's own files, older schemas and what `restore` replaced begin with its name.
 pub const DATABASE: &str = "ringboot.db";
 /// Held by the process that may write to the database.
@@ -77,6 +79,6 @@ impl StateDirectory {
 
     /// Whether a file of this name in a state directory is one of ringboot's.
     pub fn is_ours(name: &str) -> bool {
-        name == LOCK || name.starts_with(DATABASE)
+        name == LOCK || name.starts_with(DATABASE) || name.starts_with(HISTORY)
     }
 }

@@ -5,11 +5,13 @@
 
 mod backup;
 mod directory;
+mod history;
 mod sqlite;
 mod writer;
 
 pub use backup::{BackupError, Restored, backup, restore};
 pub use directory::{DATABASE, NoState, StateDirectory};
+pub use history::{HISTORY, History};
 pub use sqlite::SqliteStore;
 pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, QUEUED_MAX, Ticket, Writer};
 
@@ -31,6 +33,8 @@ pub enum StoreError {
     Open { path: String, source: rusqlite::Error },
     #[error("{path}: cannot make the lease database its owner's alone (mode 0600): {error}")]
     Private { path: String, error: std::io::Error },
+    #[error("{path}: cannot open the history of machines: {reason}")]
+    History { path: String, reason: String },
     #[error(
         "{path}: written by a newer ringboot (schema {found}, this one knows {known}); update ringboot or restore a backup"
     )]

@@ -231,11 +231,11 @@ const ROLES: [(Role, &str); 6] = [
     (Role::System, "system"),
 ];
 
-fn role_name(role: Role) -> Option<&'static str> {
+pub(super) fn role_name(role: Role) -> Option<&'static str> {
     ROLES.iter().find(|(known, _)| *known == role).map(|(_, name)| *name)
 }
 
-fn role_named(name: &str) -> Option<Role> {
+pub(super) fn role_named(name: &str) -> Option<Role> {
     ROLES.iter().find(|(_, known)| *known == name).map(|(role, _)| *role)
 }
 

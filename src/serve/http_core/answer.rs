@@ -97,20 +97,21 @@ async fn throw_away(connection: &Connection, head: &Head<'_>, mut input: Incomin
 async fn look_up(connection: &Rc<Connection>, head: &Head<'_>, target: &[u8]) -> Answered {
     let began = Instant::now();
     let shown = || target[..target.len().min(TARGET_BYTES_SHOWN)].escape_ascii();
-    let refuse = |refusal: Refusal, why: &str| {
-        connection.running.say_refused(connection.peer, refusal, why);
+    let refuse = |name: String, refusal: Refusal, why: &str| {
+        connection.running.say_refused(connection.peer, name, refusal, why);
         Answered::of(refused(head, refusal))
     };
     let path = match target::path(target) {
         Ok(path) => path,
         Err(bad) => {
-            connection.running.say_refused(connection.peer, Refusal::NotFound, &format!("{bad}: {}", shown()));
+            let (name, why) = (shown().to_string(), format!("{bad}: {}", shown()));
+            connection.running.say_refused(connection.peer, name, Refusal::NotFound, &why);
             return Answered::of(respond::bad_request(head, &bad.to_string()));
         }
     };
     let mut path = match clean(&path) {
         Ok(path) => path,
-        Err(refusal) => return refuse(refusal, &format!("{refusal}: {}", shown())),
+        Err(refusal) => return refuse(shown().to_string(), refusal, &format!("{refusal}: {}", shown())),
     };
     let mut reply = ask(connection, &path).await;
     if let (Reply::Directory, Some(index)) = (&reply, index_file(connection, &path)) {
@@ -123,9 +124,11 @@ async fn look_up(connection: &Rc<Connection>, head: &Head<'_>, target: &[u8]) ->
         Reply::Content(answer) => file(connection, head, path, answer, began),
         Reply::Directory => match list(connection, path).await {
             Ok(page) => Answered::of(respond::listing(head, page)),
-            Err(refusal) => refuse(refusal, &format!("{}: a directory that is not listed", shown())),
+            Err(refusal) => {
+                refuse(shown().to_string(), refusal, &format!("{}: a directory that is not listed", shown()))
+            }
         },
-        Reply::Refused(refusal, why) => refuse(refusal, &why),
+        Reply::Refused(refusal, why) => refuse(path.display().into_owned(), refusal, &why),
     }
 }
 
