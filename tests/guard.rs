@@ -406,6 +406,7 @@ fn the_capabilities_of_the_unit_are_enough_without_root() {
                 pools = [\"127.77.1.1-127.77.4.250\"]\n";
     fs::write(world.path("ringboot.toml"), text).unwrap();
     fs::create_dir(world.path("state")).unwrap();
+    fs::set_permissions(world.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
     std::os::unix::fs::chown(world.path("state"), Some(NOBODY_ID), Some(NOBODY_ID)).unwrap();
     let script = "ip link set lo up; caps=$1; shift; exec setpriv --reuid nobody --regid nogroup --clear-groups \
                   --no-new-privs --inh-caps -all,$caps --ambient-caps -all,$caps --bounding-set -all,$caps \"$@\"";

@@ -278,6 +278,8 @@ struct Running {
     pending: HashMap<u64, Pending>,
     next_ticket: u64,
     interfaces: Vec<Interface>,
+    /// When the interfaces were listed last.
+    learned: Instant,
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
     /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
@@ -343,6 +345,7 @@ impl Running {
             pending: HashMap::new(),
             next_ticket: 1,
             interfaces: Vec::new(),
+            learned: Instant::now(),
             ours: Vec::new(),
             held,
             said_no_address: false,
@@ -460,23 +463,25 @@ impl Running {
     }
 
     fn handle(&mut self, datagram: &Received) -> Result<(), String> {
-        if datagram.local.is_unspecified() {
+        // At most once in a while: a storm on an interface without an address must not list all interfaces for each datagram.
+        if !self.ours.contains(&datagram.local) && self.learned.elapsed() >= SWEEP {
+            self.learn_own_addresses();
+        }
+        let interface = self.sockets.get(usize::from(datagram.way.socket.0)).and_then(Option::as_deref);
+        let own_address = self.address_on(interface, datagram.local);
+        if own_address.is_unspecified() {
             self.say_no_address(datagram.way);
             return Ok(());
-        }
-        if !self.ours.contains(&datagram.local) {
-            self.learn_own_addresses();
         }
         let now = unix_now();
         self.leases.advance(now);
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let interface = self.sockets.get(usize::from(datagram.way.socket.0)).and_then(Option::as_deref);
         let arrival = Arrival {
             bytes: &datagram.bytes,
             source: datagram.source,
             destination: Some(datagram.destination),
             interface,
-            interface_address: self.address_on(interface, datagram.local),
+            interface_address: own_address,
             ours: &self.ours,
             held: &self.held,
         };
@@ -588,6 +593,7 @@ impl Running {
     }
 
     fn learn_own_addresses(&mut self) {
+        self.learned = Instant::now();
         self.interfaces = net::interfaces().unwrap_or_default();
         self.ours = self.interfaces.iter().flat_map(neighbours::ipv4).collect();
     }
