@@ -71,6 +71,7 @@ fn discover(c: &mut Criterion) {
         interface: snapshot.subnets[0].interface.as_deref(),
         interface_address: SERVER,
         ours: &[SERVER],
+        held: &[],
     };
     assert!(decide(&arrival, &leases, &snapshot, 1, 1).answer.is_some());
     c.bench_function("dhcp: DISCOVER to decision", |b| {

@@ -440,14 +440,9 @@ struct Lab {
 impl Lab {
     fn new(name: &str, filter: &str) -> Self {
         Self::serve(name, filter, |net, scratch| {
-            let boot = "\n[boot]\nbios = \"pxelinux.0\"\n";
+            let boot = "clients = \"any\"\nallow-other-servers = true\n[boot]\nbios = \"pxelinux.0\"\n";
             Server::start(net, scratch, &(server::configuration(scratch) + boot))
         })
-    }
-
-    /// The twin of a file server: a directory over TFTP and HTTP, no DHCP.
-    fn without_configuration(name: &str, filter: &str) -> Self {
-        Self::serve(name, filter, |net, scratch| Server::start_root(net, &server::root(scratch)))
     }
 
     fn serve(name: &str, filter: &str, start: impl FnOnce(&Net, &Scratch) -> Server) -> Self {

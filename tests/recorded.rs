@@ -14,7 +14,7 @@ use ringboot::boot::plan::BootConfig;
 use ringboot::dhcp::decide::{Arrival, Decision, decide};
 use ringboot::dhcp::lease::{Change, Lease, Leases, State};
 use ringboot::dhcp::packet::{Packet, code};
-use ringboot::dhcp::subnet::{Mode, Network, Pool, Subnet};
+use ringboot::dhcp::subnet::{Clients, Mode, Network, Pool, Subnet};
 use ringboot::snapshot::Snapshot;
 
 /// In the captures the server is this; the simulated network is that of the classic set-up.
@@ -105,6 +105,8 @@ fn configuration() -> Snapshot {
         interface: Some("eth1".into()),
         relay: false,
         mode: Mode::Server,
+        clients: Clients::Any,
+        allow_other_servers: false,
         pools: vec![Pool { first: Ipv4Addr::new(192, 168, 4, 10), last: Ipv4Addr::new(192, 168, 4, 100) }],
         reservations: Vec::new(),
         routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
@@ -112,6 +114,7 @@ fn configuration() -> Snapshot {
         domain_name_servers: vec![SERVER],
         ntp_servers: Vec::new(),
         default_lease_time_s: 600,
+        firmware_lease_time_s: 600,
         max_lease_time_s: 7200,
         authoritative: false,
         next_server: None,
@@ -138,6 +141,7 @@ fn arrival<'a>(bytes: &'a [u8], source: Option<SocketAddrV4>, destination: Ipv4A
         interface: Some("eth1"),
         interface_address: SERVER,
         ours: &[SERVER],
+        held: &[],
     }
 }
 

@@ -10,6 +10,7 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::control::store::{self, SqliteStore, StateDirectory, Store, Writer};
 use crate::dhcp::lease::{Change, Leases};
+use crate::dhcp::neighbours::Look;
 use crate::guard::{self, Account};
 use crate::observe::log::Memory;
 use crate::serve::dhcp_core::{DhcpPlan, LeaseWriter, NotQueued, Reporter};
@@ -31,6 +32,15 @@ pub(super) fn plan(
     let mut leases = Leases::new(&config.snapshot.subnets);
     tracing::info!("leases in {}: {}", database.display(), rows.len());
     leases.load(rows, now);
+    leases.load_machines(store.machines()?);
+    let looks = store.looks()?;
+    // A connection of its own: a look is kept every few minutes, and never waits behind leases.
+    let findings_store = SqliteStore::open(&database)?;
+    let keep_look = move |look: &Look| {
+        if let Err(error) = findings_store.keep_look(look) {
+            tracing::warn!("what was found out about other DHCP servers could not be kept: {error}");
+        }
+    };
     // Its files are there before the directory is given away.
     let memory = super::why::memory(&config.state);
     if let Some(account) = account {
@@ -43,6 +53,9 @@ pub(super) fn plan(
         published: Arc::clone(published),
         leases,
         start_writer: Box::new(move |reporter| start_writer(store, state, reporter)),
+        looks,
+        keep_look: Box::new(keep_look),
+        findings: Arc::default(),
     };
     Ok((plan, memory))
 }

@@ -13,7 +13,7 @@ use crate::config::{Config, TftpOptions};
 use crate::control::check::{self, Finding, Reader, Severity, Subject};
 use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
-use crate::dhcp::subnet::Mode;
+use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::engine::open_files::raise_open_files;
 use crate::guard::{self, Account};
 use crate::images::{CleanPath, Fence, Images, Workers, clean, runs_as_root};
@@ -203,12 +203,15 @@ fn say_what_will_happen(config: &Config, arguments: &Arguments, wants_dhcp: bool
     if wants_dhcp {
         for subnet in &snapshot.subnets {
             let by = subnet.interface.as_deref().map_or("relays only".to_owned(), |name| format!("interface {name}"));
-            tracing::info!("DHCP on {} by {by}: {}", subnet.network, mode_word(subnet.mode));
+            tracing::info!("DHCP on {} by {by}: {}", subnet.network, words(subnet));
         }
     } else if arguments.no_dhcp || arguments.config.is_none() && arguments.root.is_some() {
         tracing::info!("no DHCP is answered");
     } else {
-        tracing::info!("no DHCP is answered: the configuration names no [[dhcp.subnet]] on an interface");
+        tracing::info!(
+            "no DHCP is answered: no [[dhcp.subnet]] is to be served. Fill in `subnet`, `mode = \"server\"`, `interface` and `pools` \
+             of one to give addresses on its network"
+        );
     }
     if config.tftp.per_source.is_none() {
         tracing::info!("limits per client address are off");
@@ -310,9 +313,11 @@ fn option_policy(options: TftpOptions) -> OptionPolicy {
     }
 }
 
-fn mode_word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Server => "addresses and boot files",
-        Mode::Off => "silent (mode = \"off\")",
+fn words(subnet: &Subnet) -> &'static str {
+    match (subnet.mode, subnet.clients) {
+        (Mode::Server, Clients::Pxe) => "addresses and boot files for machines that boot from the network",
+        (Mode::Server, Clients::Known) => "addresses and boot files for machines with a reservation",
+        (Mode::Server, Clients::Any) => "addresses and boot files for everybody",
+        (Mode::Off, _) => "silent (mode = \"off\")",
     }
 }

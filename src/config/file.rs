@@ -140,6 +140,8 @@ tables! {
         interface: At<String> = "interface",
         relay: At<bool> = "relay",
         mode: At<String> = "mode",
+        clients: At<String> = "clients",
+        allow_other_servers: At<bool> = "allow-other-servers",
         pools: Vec<At<String>> = "pools",
         routers: Vec<At<String>> = "routers",
         domain_name: At<String> = "domain-name",

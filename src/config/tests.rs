@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::boot::machine::{Firmware, Role};
-use crate::dhcp::subnet::Mode;
+use crate::dhcp::subnet::{Clients, Mode};
 
 const SHIPPED: &str = include_str!("../../config/ringboot.toml");
 
@@ -110,7 +110,7 @@ fn a_syntax_error_is_one_problem_with_a_place() {
 
 #[test]
 fn keys_of_later_work_are_unknown_not_ignored() {
-    for key in ["clients = [\"pxe\"]", "allow-other-servers = true", "mode = \"proxy\""] {
+    for key in ["conflict-probe = true", "mode = \"proxy\""] {
         complaints(&format!("[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\ninterface = \"eth0\"\n{key}\n"));
     }
 }
@@ -243,6 +243,18 @@ fn d51_a_subnet_on_an_interface_outside_the_fence_is_refused() {
 }
 
 #[test]
+fn a_subnet_serves_machines_that_boot_and_no_others_unless_it_says_so() {
+    let clients = |lines: &str| accepted(&subnet(lines)).snapshot.subnets[0].clients;
+    assert_eq!(clients(""), Clients::Pxe);
+    assert_eq!(clients("clients = \"known\"\n"), Clients::Known);
+    assert_eq!(clients("clients = \"any\"\n"), Clients::Any);
+    let text = complaints(&subnet("clients = \"all\"\n"));
+    assert!(text.starts_with("x.toml:6:11: \"all\" is not a known kind of clients"), "{text}");
+    assert!(!accepted(&subnet("")).snapshot.subnets[0].allow_other_servers);
+    assert!(accepted(&subnet("allow-other-servers = true\n")).snapshot.subnets[0].allow_other_servers);
+}
+
+#[test]
 fn a_subnet_that_is_off_opens_no_socket() {
     let config =
         accepted("[dhcp]\nlisten-address = \"127.0.0.1\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"off\"\n");
@@ -289,13 +301,14 @@ fn s28_reservations_are_inside_complete_and_unique() {
 #[test]
 fn s20_lease_times_keep_their_order() {
     let times = |lines: &str| {
-        let config = accepted(&subnet(lines));
-        (config.snapshot.subnets[0].default_lease_time_s, config.snapshot.subnets[0].max_lease_time_s)
+        let subnet = accepted(&subnet(lines)).snapshot.subnets.remove(0);
+        (subnet.default_lease_time_s, subnet.firmware_lease_time_s, subnet.max_lease_time_s)
     };
-    assert_eq!(times(""), (43_200, 86_400));
-    assert_eq!(times("default-lease-time = \"10m\"\nmax-lease-time = 7200\n"), (600, 7200));
-    assert_eq!(times("max-lease-time = \"1h\"\n"), (3600, 3600));
-    assert_eq!(times("default-lease-time = \"2d\"\n"), (172_800, 172_800));
+    assert_eq!(times(""), (43_200, 600, 86_400));
+    assert_eq!(times("default-lease-time = \"20m\"\nmax-lease-time = 7200\n"), (1200, 1200, 7200));
+    assert_eq!(times("max-lease-time = \"1h\"\n"), (3600, 600, 3600));
+    assert_eq!(times("max-lease-time = \"5m\"\n"), (300, 300, 300));
+    assert_eq!(times("default-lease-time = \"2d\"\n"), (172_800, 172_800, 172_800));
     assert!(
         complaints(&subnet("default-lease-time = 7200\nmax-lease-time = 600\n"))
             .contains("default-lease-time 7200 s is longer than max-lease-time 600 s")

@@ -282,7 +282,7 @@ mod tests {
 
     use super::*;
     use crate::boot::machine::{Firmware, Mac, Uuid};
-    use crate::dhcp::subnet::{Mode, Network};
+    use crate::dhcp::subnet::{Clients, Mode, Network};
 
     const MACHINE: Machine = Machine {
         mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]),
@@ -296,6 +296,8 @@ mod tests {
             interface: None,
             relay: true,
             mode: Mode::Server,
+            clients: Clients::Any,
+            allow_other_servers: false,
             pools: Vec::new(),
             reservations: Vec::new(),
             routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
@@ -303,6 +305,7 @@ mod tests {
             domain_name_servers: vec![Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(192, 168, 4, 151)],
             ntp_servers: Vec::new(),
             default_lease_time_s: 600,
+            firmware_lease_time_s: 600,
             max_lease_time_s: 600,
             authoritative: false,
             next_server: None,

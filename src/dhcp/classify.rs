@@ -114,10 +114,21 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// True for firmware and loaders that say so (options 60, 77, 93, 175), and for every Raspberry Pi: a Pi 3 takes its
+    /// address without a REQUEST, so that no lease remembers what it said.
+    pub fn boots_from_network(&self) -> bool {
+        says_boot(self.firmware) || RASPBERRY_PI_PREFIXES.iter().any(|prefix| self.mac.0.starts_with(prefix))
+    }
+
     /// False for an address that no station can have: a reply to it would go to a group or to nobody.
     pub fn is_station(&self) -> bool {
         self.mac != Mac([0; 6]) && self.mac.0[0] & 1 == 0
     }
+}
+
+/// True for the class of a program that boots; option 93 without option 60 counts.
+pub(super) fn says_boot(firmware: Firmware) -> bool {
+    firmware.role != Role::System || firmware.arch.is_some()
 }
 
 /// Hardware type of Ethernet (RFC 1700), and of IEEE 802 networks, which some drivers say instead.

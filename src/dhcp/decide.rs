@@ -14,7 +14,7 @@ use super::packet::{FLAG_BROADCAST, Malformed, Packet};
 use super::reply::{DoesNotFit, Reply};
 use super::route::{Ask, Route, route};
 use super::select::{Selected, select};
-use super::subnet::{Network, Reservation, Subnet};
+use super::subnet::{Clients, Held, Network, Reservation, Subnet};
 use super::times::Times;
 use crate::boot::machine::{Arch, Firmware, Mac, Machine, Role};
 use crate::boot::plan::{self, Choice, Origin};
@@ -32,6 +32,8 @@ pub struct Arrival<'a> {
     pub interface_address: Ipv4Addr,
     /// Every address of this host: a REQUEST may name any of them (D-20).
     pub ours: &'a [Ipv4Addr],
+    /// Subnets on which nothing may leave now, with the reason.
+    pub held: &'a [(Network, Held)],
 }
 
 impl Arrival<'_> {
@@ -136,6 +138,12 @@ pub enum Silence {
     NoAddressNamed,
     #[error("no address is free in subnet {0}")]
     NoAddressFree(Network),
+    #[error("subnet {0} is silent: {1}")]
+    Held(Network, Held),
+    #[error("the client says nothing of network boot, and never did (`clients = \"pxe\"` on subnet {0})")]
+    NotPxe(Network),
+    #[error("the client has no reservation (`clients = \"known\"` on subnet {0})")]
+    NotReserved(Network),
     #[error("nothing is known of this client, and another server may know it")]
     UnknownClient,
     #[error("BOOTP without a reservation")]
@@ -225,6 +233,13 @@ struct Case<'a, 's> {
 
 impl Case<'_, '_> {
     fn answer(&self, decision: &mut Decision) -> Result<(), Silence> {
+        // What a client gives back, or takes from another server, is never answered: heard from everybody and at any time.
+        let is_never_answered =
+            matches!(self.facts.kind, Kind::Decline | Kind::Release) || self.chose_another().is_some();
+        if !is_never_answered {
+            self.may_speak()?;
+            self.admitted()?;
+        }
         match self.facts.kind {
             Kind::Discover => self.discover(decision),
             Kind::Selecting => self.selecting(decision),
@@ -236,6 +251,26 @@ impl Case<'_, '_> {
             Kind::Inform => self.inform(decision),
             Kind::Bootp => self.bootp(decision),
             Kind::Other(number) => Err(Silence::NotServed(number)),
+        }
+    }
+
+    fn may_speak(&self) -> Result<(), Silence> {
+        let network = self.subnet().network;
+        let held = self.arrival.held.iter().find(|(held, _)| *held == network);
+        held.map_or(Ok(()), |(network, why)| Err(Silence::Held(*network, *why)))
+    }
+
+    /// Who is served here. GRUB and an installed system say nothing of booting: they come with what their firmware said.
+    fn admitted(&self) -> Result<(), Silence> {
+        let (subnet, facts) = (self.subnet(), self.facts);
+        let reserved = self.reservation().is_some();
+        match subnet.clients {
+            Clients::Any => Ok(()),
+            Clients::Known if reserved => Ok(()),
+            Clients::Known => Err(Silence::NotReserved(subnet.network)),
+            Clients::Pxe if reserved || facts.boots_from_network() => Ok(()),
+            Clients::Pxe if self.leases.has_booted(facts.mac) => Ok(()),
+            Clients::Pxe => Err(Silence::NotPxe(subnet.network)),
         }
     }
 
@@ -278,8 +313,7 @@ impl Case<'_, '_> {
 
     /// D-22, D-23.
     fn selecting(&self, decision: &mut Decision) -> Result<(), Silence> {
-        let chosen = self.facts.server_id.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        if !self.is_ours(chosen) {
+        if let Some(chosen) = self.chose_another() {
             let (mac, held) = (self.facts.mac, self.own());
             decision.changes.extend(held.map(|lease| Change::Forget { address: lease.address, mac }));
             return Err(Silence::OtherServer(chosen));
@@ -293,6 +327,10 @@ impl Case<'_, '_> {
             Some(why) => self.refuse(address, why, decision),
             None => self.bind(address, self.times(), decision),
         }
+    }
+
+    fn chose_another(&self) -> Option<Ipv4Addr> {
+        self.facts.server_id.filter(|server| self.facts.kind == Kind::Selecting && !self.is_ours(*server))
     }
 
     /// Why this client may not have this address; None where it may.
@@ -595,7 +633,7 @@ impl Case<'_, '_> {
     }
 
     fn times(&self) -> Times {
-        Times::new(self.facts.lease_time_s, self.subnet(), hash(&self.facts.mac.0))
+        Times::new(self.facts.lease_time_s, self.facts.firmware.role, self.subnet(), hash(&self.facts.mac.0))
     }
 
     fn reservation(&self) -> Option<&Reservation> {

@@ -40,6 +40,19 @@ pub fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Option<
     Some(packet)
 }
 
+/// Source and payload of an IPv4 packet that holds a whole UDP datagram. Checksums are the network card's matter: a packet of
+/// this very host has none yet.
+pub fn read_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
+    let header_octets = usize::from(packet.first()? & 0x0f) * 4;
+    let (header, rest) = packet.split_at_checked(header_octets)?;
+    let source: [u8; 4] = header.get(12..16)?.try_into().ok()?;
+    let is_whole = u16::from_be_bytes([*header.get(6)?, *header.get(7)?]) & 0x3fff == 0;
+    let [p0, p1, _, _, l0, l1, _, _] = *rest.first_chunk::<8>()?;
+    let payload = rest.get(8..usize::from(u16::from_be_bytes([l0, l1])))?;
+    let is_udp = packet.first()? >> 4 == 4 && header.get(9) == Some(&PROTOCOL_UDP);
+    (is_udp && is_whole).then(|| (SocketAddrV4::new(Ipv4Addr::from(source), u16::from_be_bytes([p0, p1])), payload))
+}
+
 /// No options, not fragmented, DF clear: some ROMs mishandle it.
 fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
     let [t0, t1] = total.to_be_bytes();

@@ -8,11 +8,11 @@
 //! | EXPIRED | the end of a lease, `Change::Release` | the same machine binds again; taken, oldest first, when nothing is free |
 //! | DECLINED | `Change::Decline` | its timer |
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 
-use super::classify::hash;
-use super::limits::OFFER_HOLD_S;
+use super::classify::{hash, says_boot};
+use super::limits::{MACHINES_MAX, OFFER_HOLD_S};
 use super::pool::FreeMap;
 use super::subnet::{Network, Subnet};
 use crate::bindings::Binding;
@@ -36,6 +36,13 @@ pub struct Lease {
     pub start_s: Time,
     /// End of the lease, of the offer, or of the quarantine.
     pub end_s: Time,
+}
+
+impl Lease {
+    /// True where the row is of a machine that boots from the network: the store remembers the machine for longer.
+    pub fn is_of_booting_machine(&self) -> bool {
+        self.firmware.is_some_and(says_boot)
+    }
 }
 
 /// What a row says of its address. EXPIRED is `Bound` whose end is past, or `Released`.
@@ -114,6 +121,8 @@ pub(super) enum Standing {
 pub struct Leases {
     held: HashMap<u32, Held>,
     by_mac: HashMap<Mac, Vec<u32>>,
+    /// Machines that booted from the network once, whoever has their address now.
+    booted: HashSet<Mac>,
     /// By first address; they do not overlap.
     pools: Vec<FreeMap>,
     /// Given to one machine only, or to nobody.
@@ -166,6 +175,18 @@ impl Leases {
         for lease in rows {
             self.insert(Held { lease, offered_until_s: 0, timer_s: None, remembered: None }, now);
         }
+    }
+
+    /// Takes the machines over that the store remembers to have booted from the network.
+    pub fn load_machines(&mut self, machines: impl IntoIterator<Item = Mac>) {
+        machines.into_iter().for_each(|mac| self.remember(mac));
+    }
+
+    /// True for a machine whose firmware or loader had a lease at any time, or has an offer now.
+    pub(super) fn has_booted(&self, mac: Mac) -> bool {
+        let addresses = self.by_mac.get(&mac).into_iter().flatten();
+        let offered = || addresses.filter_map(|address| self.held.get(address)?.lease.firmware).any(says_boot);
+        self.booted.contains(&mac) || offered()
     }
 
     /// Lets offers lapse, leases expire and quarantines end. Call it with the time before `decide`; it costs what has ended.
@@ -234,6 +255,11 @@ impl Leases {
     /// True while a lease of this address is on its way to the store: whatever else is said of it would be overtaken.
     pub(super) fn is_written(&self, address: Ipv4Addr) -> bool {
         self.committing.contains_key(&u32::from(address))
+    }
+
+    /// True where a lease in this network has not ended.
+    pub fn is_leased(&self, network: Network, now: Time) -> bool {
+        self.iter().any(|lease| network.contains(lease.address) && lease.state == State::Bound && lease.end_s > now)
     }
 
     /// What boot cores should know of this address: the machine that holds it, also by offer (a Pi 3 never sends REQUEST).
@@ -316,6 +342,12 @@ impl Leases {
         })
     }
 
+    fn remember(&mut self, mac: Mac) {
+        if self.booted.len() < MACHINES_MAX {
+            self.booted.insert(mac);
+        }
+    }
+
     fn is_occupied(&self, address: u32, held: &Held, now: Time) -> bool {
         let leased = matches!(held.lease.state, State::Bound | State::Declined) && held.lease.end_s > now;
         leased || held.offered_until_s > now || self.committing.contains_key(&address)
@@ -367,6 +399,9 @@ impl Leases {
     fn insert(&mut self, held: Held, now: Time) {
         let key = u32::from(held.lease.address);
         self.remove(key);
+        if held.lease.state != State::Offered && held.lease.firmware.is_some_and(says_boot) {
+            self.remember(held.lease.mac);
+        }
         if held.lease.state != State::Declined {
             self.by_mac.entry(held.lease.mac).or_default().push(key);
         }

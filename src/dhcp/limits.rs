@@ -48,3 +48,27 @@ pub const LEASE_REQUESTED_S_MIN: u32 = 60;
 
 /// End of a lease without end (BOOTP, D-31), in unix seconds: fits a signed 64-bit column.
 pub const FOREVER_S: u64 = i64::MAX as u64;
+
+/// Machines that are remembered to have booted from the network, the freshest of the store: a thousand racks or more.
+pub const MACHINES_MAX: usize = 65_536;
+
+/// Lease of firmware and boot loaders where no time is configured: long enough for a loader's menu and a slow kernel, short
+/// enough that a rack that only looks round does not hold its addresses for half a day.
+pub const FIRMWARE_LEASE_S: u32 = 600;
+
+/// How long the first look for other DHCP servers listens before anything is offered, milliseconds. Clients repeat themselves.
+pub const LOOK_FIRST_MS: u64 = 2_000;
+
+/// How long a look listens while the answer is not waited for, milliseconds: dnsmasq pings an address for 3 s before it
+/// offers it, ISC dhcpd for 1 s.
+pub const LOOK_LISTENS_MS: u64 = 10_000;
+
+/// From one look to the next, milliseconds; the spread keeps two ringboots from looking at the same moment.
+pub const LOOK_EVERY_MS: u64 = 300_000;
+pub const LOOK_SPREAD_MS: u64 = 30_000;
+
+/// Between looks that another server's packets ask for, milliseconds.
+pub const LOOK_APART_MS: u64 = 15_000;
+
+/// Before a DISCOVER that could not leave is tried again, milliseconds.
+pub const LOOK_RETRY_MS: u64 = 1_000;

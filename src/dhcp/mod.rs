@@ -7,6 +7,7 @@ pub mod decide;
 pub mod frame;
 pub mod lease;
 pub mod limits;
+pub mod neighbours;
 mod options;
 pub mod packet;
 mod pool;

@@ -9,7 +9,7 @@ use super::lease::{Change, State};
 use super::limits::{DECLINE_HOLD_S, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S};
 use super::packet::COOKIE;
 use super::route::Route;
-use super::subnet::{Mode, Pool, Reservation, Subnet};
+use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Subnet};
 use super::testing::{Message, SERVER, Server, relayed_subnet, snapshot, subnet, unicast};
 use crate::boot::machine::{Arch, Firmware, Mac, Role};
 use crate::boot::plan::BootConfig;
@@ -968,4 +968,121 @@ fn every_decision_gives_its_reasons() {
     assert!(reasons.contains("subnet 192.168.4.0/24 by interface eth1"), "{reasons}");
     assert!(reasons.contains("loader shimx64.efi because option 93 = 7"), "{reasons}");
     assert!(reasons.contains("from the pool"), "{reasons}");
+}
+
+// --- whom we serve ---
+
+const NOT_BOOTING: Message = Message {
+    mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 9]),
+    xid: 9,
+    flags: 0,
+    secs: 0,
+    hops: 0,
+    ciaddr: Ipv4Addr::UNSPECIFIED,
+    giaddr: Ipv4Addr::UNSPECIFIED,
+    options: Vec::new(),
+};
+
+#[test]
+fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
+    let mut server = server_with(|subnet| subnet.clients = Clients::Pxe);
+    let network = subnet().network;
+    for message in [
+        NOT_BOOTING.clone().discover(),
+        NOT_BOOTING.clone().init_reboot(address(20)),
+        NOT_BOOTING.clone().inform(address(20)),
+    ] {
+        let decision = server.ask(&message);
+        assert_eq!((decision.answer, decision.silence), (None, Some(Silence::NotPxe(network))));
+        let event = decision.event.unwrap();
+        assert!(event.weight == Weight::Detail && event.text.contains("says nothing of network boot"), "{event:?}");
+    }
+    let boots = [
+        Message::from(1).pxe(0),
+        Message::from(2).http(16),
+        Message::from(3).with(77, b"iPXE"),
+        Message::from(4).with(175, &[0x13, 1, 1]),
+        Message::from(5).with(93, &[0, 7]),
+        Message::from(6).with(60, b"U-Boot.armv8"),
+    ];
+    for message in boots {
+        assert_eq!(server.ask(&message.clone().discover()).message_type(), Some(2), "{message:?}");
+    }
+    let mut pi = Message::from(7);
+    pi.mac.0[..3].copy_from_slice(&[0xb8, 0x27, 0xeb]);
+    assert_eq!(server.ask(&pi.discover()).message_type(), Some(2), "its ROM asks once, its system says nothing");
+    let mut reserved = server_with(|subnet| {
+        subnet.clients = Clients::Pxe;
+        reserve(9, 5)(subnet);
+    });
+    assert_eq!(reserved.ask(&NOT_BOOTING.clone().discover()).yiaddr(), address(5));
+}
+
+#[test]
+fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_restart() {
+    let mut server = server_with(|subnet| subnet.clients = Clients::Pxe);
+    let firmware = NOT_BOOTING.clone().pxe(7);
+    let offered = server.ask(&firmware.clone().discover()).yiaddr();
+    assert_eq!(server.ask(&NOT_BOOTING.clone().discover()).yiaddr(), offered, "GRUB, after an OFFER alone");
+    server.ask(&firmware.request(offered));
+    let rows: Vec<_> = server.leases.iter().cloned().collect();
+    let mut again = server_with(|subnet| subnet.clients = Clients::Pxe);
+    again.leases.load(rows, again.now);
+    assert_eq!(again.ask(&NOT_BOOTING.clone().discover()).yiaddr(), offered);
+    let mut forgotten = server_with(|subnet| subnet.clients = Clients::Pxe);
+    assert!(forgotten.ask(&NOT_BOOTING.clone().discover()).answer.is_none());
+    forgotten.leases.load_machines([NOT_BOOTING.mac]);
+    assert!(forgotten.ask(&NOT_BOOTING.clone().discover()).answer.is_some(), "by the store's memory");
+}
+
+#[test]
+fn d52_known_means_reserved() {
+    let mut server = server_with(|subnet| {
+        subnet.clients = Clients::Known;
+        reserve(1, 5)(subnet);
+    });
+    assert_eq!(server.ask(&Message::from(1).discover()).yiaddr(), address(5));
+    let stranger = server.ask(&Message::from(2).pxe(7).discover());
+    assert_eq!(stranger.silence, Some(Silence::NotReserved(subnet().network)));
+}
+
+#[test]
+fn d51_nothing_leaves_on_a_subnet_that_is_held() {
+    let mut server = server();
+    let lease = server.bind(&Message::from(1).pxe(7));
+    let other = OtherServer { mac: Mac([2; 6]), address: address(2) };
+    let held = [(subnet().network, Held::OtherServer(other))];
+    let messages = [
+        Message::from(1).pxe(7).discover(),
+        Message::from(1).pxe(7).request(lease),
+        Message::from(1).renew(lease),
+        Message::from(1).init_reboot(Ipv4Addr::new(10, 9, 9, 9)),
+        Message::from(1).inform(lease),
+    ];
+    for message in &messages {
+        // Leaked: the closure sets a reference that outlives it.
+        let decision = server.ask_by(message, |arrival| arrival.held = Box::leak(Box::new(held)));
+        assert_eq!((decision.answer, decision.changes.len()), (None, 0));
+        assert!(decision.event.unwrap().text.contains("192.168.4.2 (02:02:02:02:02:02)"));
+        assert!(server.decide(message, |_| ()).answer.is_some(), "without that it is answered");
+    }
+    let release = server.ask_by(&Message::from(1).release(lease), |arrival| arrival.held = Box::leak(Box::new(held)));
+    assert_eq!(release.silence, Some(Silence::Released), "what a client gives back is never answered");
+    let elsewhere = NOT_BOOTING.clone().request(address(20)).with(54, &[192, 168, 4, 2]);
+    let silence = server_with(|subnet| subnet.clients = Clients::Pxe).ask(&elsewhere).silence;
+    assert_eq!(silence, Some(Silence::OtherServer(address(2))), "which is a reason to look for it");
+}
+
+/// siaddr, option 66, option 150 and the URL of HTTP Boot.
+#[test]
+fn d20_advertise_is_where_files_come_from() {
+    let mut server = server();
+    let advertised = Ipv4Addr::new(203, 0, 113, 5);
+    server.snapshot.advertise = Some(advertised);
+    let bios = server.ask(&Message::from(1).pxe(0).with(55, &[66, 67, 150]).discover());
+    assert_eq!((bios.reply().siaddr, bios.option(66).unwrap()), (advertised, b"203.0.113.5".to_vec()));
+    assert_eq!(bios.option(150), Some(advertised.octets().to_vec()));
+    assert_eq!(bios.option(54), Some(SERVER.octets().to_vec()), "but the server is who it is");
+    let http = server.ask(&Message::from(2).http(16).discover());
+    assert_eq!(http.option(67).unwrap(), b"http://203.0.113.5/efi/bootx64.efi");
 }

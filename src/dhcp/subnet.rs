@@ -25,6 +25,22 @@ impl Network {
     }
 }
 
+impl std::str::FromStr for Network {
+    type Err = NotANetwork;
+
+    /// `192.168.4.0/24`, as shown; bits beyond the prefix are kept.
+    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+        let (address, prefix) = text.split_once('/').ok_or(NotANetwork)?;
+        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or(NotANetwork)?;
+        Ok(Self { address: address.parse().map_err(|_| NotANetwork)?, prefix })
+    }
+}
+
+/// The text is not address and prefix length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a network is address and prefix length, such as 192.168.4.0/24")]
+pub struct NotANetwork;
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
@@ -47,12 +63,49 @@ pub enum Mode {
     Off,
 }
 
+/// Who is served on a subnet; everybody else is met with silence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// Machines that boot from the network, now or once, and those with a reservation.
+    #[default]
+    Pxe,
+    /// Machines with a reservation.
+    Known,
+    Any,
+}
+
 /// A fixed address (and name) for one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     pub mac: Mac,
     pub address: Ipv4Addr,
     pub hostname: Option<String>,
+}
+
+/// Why nothing is answered on a subnet now, though its mode is `server`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Held {
+    #[error("its interface is not there, or has no address in it")]
+    NoInterface,
+    #[error("looking for other DHCP servers")]
+    Looking,
+    #[error("{0} answers there")]
+    OtherServer(OtherServer),
+}
+
+/// A DHCP server that is not this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherServer {
+    /// The sender of the frame: the server, or the relay agent before it.
+    pub mac: Mac,
+    /// Option 54, else the source address.
+    pub address: Ipv4Addr,
+}
+
+impl fmt::Display for OtherServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the DHCP server {} ({})", self.address, self.mac)
+    }
 }
 
 /// `[[dhcp.subnet]]`, resolved.
@@ -64,13 +117,19 @@ pub struct Subnet {
     /// Requests may come through relay agents (giaddr).
     pub relay: bool,
     pub mode: Mode,
+    pub clients: Clients,
+    /// Serve although another DHCP server answers on this segment.
+    pub allow_other_servers: bool,
     pub pools: Vec<Pool>,
     pub reservations: Vec<Reservation>,
     pub routers: Vec<Ipv4Addr>,
     pub domain_name: Option<String>,
     pub domain_name_servers: Vec<Ipv4Addr>,
     pub ntp_servers: Vec<Ipv4Addr>,
+    /// For systems: what a client gets that asks for no time.
     pub default_lease_time_s: u32,
+    /// The same for firmware and boot loaders, which are done with the address within minutes.
+    pub firmware_lease_time_s: u32,
     pub max_lease_time_s: u32,
     /// D-24: answer INIT-REBOOT of unknown clients with NAK.
     pub authoritative: bool,

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use super::decide::{Arrival, Decision, decide};
 use super::lease::{Leases, Time};
 use super::packet::{COOKIE, Packet};
-use super::subnet::{Mode, Network, Pool, Subnet};
+use super::subnet::{Clients, Mode, Network, Pool, Subnet};
 use crate::boot::machine::Mac;
 use crate::boot::plan::BootConfig;
 use crate::snapshot::Snapshot;
@@ -21,6 +21,8 @@ pub(super) fn subnet() -> Subnet {
         interface: Some("eth1".into()),
         relay: false,
         mode: Mode::Server,
+        clients: Clients::Any,
+        allow_other_servers: false,
         pools: vec![Pool { first: Ipv4Addr::new(192, 168, 4, 10), last: Ipv4Addr::new(192, 168, 4, 100) }],
         reservations: Vec::new(),
         routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
@@ -28,6 +30,7 @@ pub(super) fn subnet() -> Subnet {
         domain_name_servers: vec![SERVER],
         ntp_servers: Vec::new(),
         default_lease_time_s: 600,
+        firmware_lease_time_s: 600,
         max_lease_time_s: 7200,
         authoritative: false,
         next_server: None,
@@ -86,6 +89,7 @@ impl Server {
             interface: Some("eth1"),
             interface_address: SERVER,
             ours: &[SERVER],
+            held: &[],
         };
         how(&mut arrival);
         self.leases.advance(self.now);

@@ -70,6 +70,13 @@ impl<T> Mailbox<T> {
         self.bell.clone()
     }
 
+    /// Takes the ringing away, so that the bell can be waited for again.
+    pub(super) fn silence(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: the descriptor is an open eventfd that has rung, and eight bytes are written to `count`.
+        let _ = unsafe { libc::read(self.fd(), count.as_mut_ptr().cast(), count.len()) };
+    }
+
     pub(super) fn fd(&self) -> RawFd {
         self.bell.0.as_raw_fd()
     }

@@ -4,6 +4,7 @@ pub mod affinity;
 mod buffers;
 mod control_message;
 pub mod limits;
+pub mod link;
 pub mod mailbox;
 pub mod net;
 pub mod open_files;

@@ -77,6 +77,9 @@ pub enum Wait {
     Forever,
 }
 
+/// How long an operation of a socket that is taken away may take to end.
+const CANCEL_PATIENCE: Duration = Duration::from_millis(200);
+
 /// One core's ring with its sockets. Field order is drop order: the ring goes before the memory that the kernel was lent.
 pub struct Driver {
     ring: IoUring,
@@ -95,7 +98,8 @@ pub struct Driver {
 
 #[derive(Debug)]
 struct Socket {
-    fd: OwnedFd,
+    /// None once removed; the place is used again when the kernel has let go of its receive.
+    fd: Option<OwnedFd>,
     /// The address it is bound to, for datagrams without PKTINFO.
     local: IpAddr,
     receives: bool,
@@ -139,8 +143,23 @@ impl Driver {
 
     /// Takes a bound socket over. `receives` = datagrams are wanted from it.
     pub fn add(&mut self, fd: OwnedFd, local: IpAddr, receives: bool) -> SocketId {
-        self.sockets.push(Socket { fd, local, receives, armed: false });
-        SocketId(u16::try_from(self.sockets.len() - 1).unwrap_or(u16::MAX))
+        let socket = Socket { fd: Some(fd), local, receives, armed: false };
+        let vacant = self.sockets.iter().position(|socket| socket.fd.is_none() && !socket.armed);
+        let index = vacant.unwrap_or(self.sockets.len());
+        match self.sockets.get_mut(index) {
+            Some(place) => *place = socket,
+            None => self.sockets.push(socket),
+        }
+        SocketId(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+
+    /// Closes a socket, for good with the next turn; what was queued on it is lost.
+    pub fn remove(&mut self, socket: SocketId) {
+        let Some(fd) = self.sockets.get_mut(usize::from(socket.0)).and_then(|socket| socket.fd.take()) else { return };
+        // A receive that is armed keeps the socket open, and its port taken, after its descriptor is closed.
+        let armed = CancelBuilder::fd(Fd(fd.as_raw_fd())).all();
+        // ENOENT: nothing was in flight.
+        let _ = self.ring.submitter().register_sync_cancel(Some(Timespec::from(CANCEL_PATIENCE)), armed);
     }
 
     /// Wakes up when this mailbox's bell rings. The mailbox must live as long as the driver turns.
@@ -282,10 +301,10 @@ impl Driver {
     fn arm_receives(&mut self) {
         for index in 0..self.sockets.len() {
             let socket = &self.sockets[index];
-            if !socket.receives || socket.armed || self.closing {
+            let Some(fd) = socket.fd.as_ref().filter(|_| socket.receives && !socket.armed && !self.closing) else {
                 continue;
-            }
-            let entry = opcode::RecvMsgMulti::new(Fd(socket.fd.as_raw_fd()), &raw const *self.receive, GROUP)
+            };
+            let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), &raw const *self.receive, GROUP)
                 .build()
                 .user_data(RECEIVE | index as u64);
             // SAFETY: the message template is boxed and lives as long as the driver, as do the registered buffers.
@@ -309,11 +328,11 @@ impl Driver {
     }
 
     fn queue_send(&mut self, socket: SocketId, slot: u16, message: *const libc::msghdr) -> Result<(), Full> {
-        let Some(socket) = self.sockets.get(usize::from(socket.0)) else {
+        let Some(fd) = self.sockets.get(usize::from(socket.0)).and_then(|socket| socket.fd.as_ref()) else {
             self.slots.release(slot);
             return Err(Full);
         };
-        let entry = opcode::SendMsg::new(Fd(socket.fd.as_raw_fd()), message).build().user_data(SEND | u64::from(slot));
+        let entry = opcode::SendMsg::new(Fd(fd.as_raw_fd()), message).build().user_data(SEND | u64::from(slot));
         // SAFETY: the message and all it points to lie in the slot (or in content that the slot holds), which stays in place
         // until its completion releases it.
         let pushed = unsafe { self.push(&entry) };
@@ -494,6 +513,19 @@ mod tests {
             sender.join().unwrap();
             assert_eq!(mailbox.take(), Some(n));
         }
+    }
+
+    #[test]
+    fn a_removed_socket_frees_its_port_and_its_place() {
+        let (mut driver, socket, bound) = driver_on_loopback("127.0.0.1:0");
+        driver.turn(Wait::No, |_| {}).unwrap();
+        driver.remove(socket);
+        driver.turn(Wait::No, |_| {}).unwrap();
+        let fd = net::udp(&Binding { address: bound, interface: None, shared: false }).expect("the port is free");
+        assert_eq!(driver.add(fd, bound.ip(), true), socket);
+        driver.turn(Wait::No, |_| {}).unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"again", bound).unwrap();
+        turn_until(&mut driver, |c| matches!(c, Completion::Datagram(datagram) if datagram.bytes == b"again"));
     }
 
     #[test]

@@ -180,6 +180,7 @@ listen-port = {dhcp_port}
 subnet = "127.77.0.0/16"
 relay = true
 mode = "server"
+clients = "any"
 pools = ["127.77.16.1-127.77.255.250"]
 
 [boot]

@@ -10,15 +10,18 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::drain::Drain;
+use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts};
 use super::pulse::Pulse;
 use super::supervisor::{Failure, refused};
 use crate::boot::machine::{Firmware, Role};
 use crate::dhcp::decide::{self, Answer, Arrival, Decision, Silence, Told, decide};
 use crate::dhcp::frame;
 use crate::dhcp::lease::{Change, Leases};
+use crate::dhcp::neighbours::{Before, Look};
 use crate::dhcp::route::{CLIENT_PORT, Route};
+use crate::dhcp::subnet::{Held, Mode, Network};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
-use crate::engine::net::{self, Binding};
+use crate::engine::net::{self, Binding, Interface};
 use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
 use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
@@ -69,6 +72,10 @@ pub struct DhcpPlan {
     /// Loaded from the store.
     pub leases: Leases,
     pub start_writer: StartWriter,
+    /// What the last looks for other servers found.
+    pub looks: Vec<Look>,
+    pub keep_look: KeepLook,
+    pub findings: Arc<Findings>,
 }
 
 impl fmt::Debug for DhcpPlan {
@@ -84,6 +91,8 @@ impl fmt::Debug for DhcpPlan {
 #[derive(Debug)]
 pub struct DhcpSockets {
     sockets: Vec<(SocketAddr, Option<String>, OwnedFd)>,
+    /// Interfaces that a socket is wanted on, with the index of the one that has it; the others are waited for.
+    interfaces: Vec<(String, Option<u32>)>,
     /// For frames to clients that answer no ARP (D-15); without the privilege such replies are broadcast.
     link: Option<OwnedFd>,
 }
@@ -101,19 +110,22 @@ impl DhcpSockets {
 
 /// Binds every DHCP socket of the plan.
 pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
+    let present = net::interfaces().map_err(|error| Failure::System { what: "reading the interfaces", error })?;
+    on_their_interfaces(plan, &present)?;
+    let index = |name: &String| {
+        let usable = |one: &&Interface| one.name == *name && neighbours::ipv4(one).next().is_some();
+        present.iter().find(usable).map(|interface| interface.index)
+    };
+    let interfaces: Vec<(String, Option<u32>)> =
+        plan.interfaces.iter().map(|name| (name.clone(), index(name))).collect();
     let mut sockets = Vec::new();
-    let on_interfaces = plan.interfaces.iter().map(|name| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
+    let there = interfaces.iter().filter(|(_, index)| index.is_some());
+    let on_interfaces = there.map(|(name, _)| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
     for (address, interface) in on_interfaces.chain(plan.address.map(|address| (address, None))) {
         let address = SocketAddr::from((address, plan.port));
         let bound =
             net::udp(&Binding { address, interface, shared: false }).and_then(|fd| Ok((net::local_address(&fd)?, fd)));
-        let (address, fd) = match (bound, interface) {
-            (Err(error), Some(name)) if error.raw_os_error() == Some(libc::ENODEV) => {
-                let reason = format!("there is no interface {name} (`ip link` lists them)");
-                return Err(Failure::Bind { what: "DHCP", address: format!("interface {name}"), reason });
-            }
-            (bound, _) => bound.map_err(refused("DHCP", Protocol::Udp, address))?,
-        };
+        let (address, fd) = bound.map_err(refused("DHCP", Protocol::Udp, address))?;
         sockets.push((address, interface.map(ToOwned::to_owned), fd));
     }
     let link = net::link_sender();
@@ -122,16 +134,35 @@ pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
             "replies to clients without an address are broadcast: no packet socket ({error}); CAP_NET_RAW gives one"
         );
     }
-    Ok(DhcpSockets { sockets, link: link.ok() })
+    Ok(DhcpSockets { sockets, interfaces, link: link.ok() })
+}
+
+/// A subnet that is configured for an interface where it is not would give addresses that lead nowhere. An interface that is
+/// not there yet, or has no address yet, is waited for.
+fn on_their_interfaces(plan: &DhcpPlan, present: &[Interface]) -> Result<(), Failure> {
+    for subnet in plan.published.load().snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
+        let is_named = |one: &&Interface| subnet.interface.as_ref() == Some(&one.name);
+        let with_addresses = present.iter().find(is_named).filter(|one| neighbours::ipv4(one).next().is_some());
+        if let Some(interface) = with_addresses.filter(|one| !neighbours::is_on(one, subnet.network, subnet.relay)) {
+            return Err(Failure::Misplaced(neighbours::misplaced_words(subnet.network, interface)));
+        }
+    }
+    Ok(())
 }
 
 /// What other threads tell the core.
 #[derive(Debug)]
-enum Letter {
-    /// The writer's word.
+pub(super) enum Letter {
+    /// The writer: these tickets are durable, or are not.
     Committed { tickets: Vec<u64>, durable: bool },
     /// Control's: decide from this generation now, and publish it.
     Reconfigured { next: Arc<Generation>, done: SyncSender<()> },
+    /// Subnets on which nothing may leave from now on; on all others everything may.
+    Held(Vec<(Network, Held)>),
+    /// An interface has come (again).
+    Bound { interface: String, socket: OwnedFd },
+    /// An interface has gone, and nothing comes in by its socket any more.
+    Gone(String),
 }
 
 /// Control's way to the core.
@@ -171,6 +202,8 @@ pub struct Core {
     mailbox: Mailbox<Letter>,
     counters: Arc<DhcpCounters>,
     pulse: Pulse,
+    /// Where clients choose other servers: indexes of interfaces.
+    suspicions: Option<Letters<u32>>,
 }
 
 impl Core {
@@ -178,8 +211,8 @@ impl Core {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
         let (events, drain) = (events.clone(), drain.clone());
-        let (pulse, counters) = (Pulse::default(), Arc::default());
-        Ok((Self { plan, sockets, events, drain, letters, mailbox, counters, pulse }, bell))
+        let (pulse, counters, suspicions) = (Pulse::default(), Arc::default(), None);
+        Ok((Self { plan, sockets, events, drain, letters, mailbox, counters, pulse, suspicions }, bell))
     }
 
     pub(super) fn control(&self) -> DhcpControl {
@@ -194,6 +227,30 @@ impl Core {
     #[must_use]
     pub fn with_pulse(self, pulse: Pulse) -> Self {
         Self { pulse, ..self }
+    }
+
+    /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
+    pub(super) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
+        let plan = &mut self.plan;
+        let now = unix_now();
+        let before = |look: &Look| match look.server {
+            Some(_) => Before::Beside,
+            None if plan.leases.is_leased(look.network, now) => Before::Alone,
+            None => Before::Nothing,
+        };
+        let before: Vec<(Network, Before)> = plan.looks.iter().map(|look| (look.network, before(look))).collect();
+        let (neighbours, suspicions, bell) = Neighbours::new(Parts {
+            subnets: &plan.published.load().snapshot.subnets,
+            before: &before,
+            wanted: std::mem::take(&mut self.sockets.interfaces),
+            port: plan.port,
+            findings: Arc::clone(&plan.findings),
+            keep: std::mem::replace(&mut plan.keep_look, Box::new(|_| ())),
+            core: self.letters.clone(),
+            drain: self.drain.clone(),
+        })?;
+        self.suspicions = Some(suspicions);
+        Ok((neighbours, bell))
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -220,15 +277,18 @@ struct Running {
     received: VecDeque<Received>,
     pending: HashMap<u64, Pending>,
     next_ticket: u64,
-    interfaces: Vec<net::Interface>,
+    interfaces: Vec<Interface>,
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
+    /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
+    held: Vec<(Network, Held)>,
     said_no_address: bool,
     seed: u64,
     events: Events,
     drain: Drain,
     mailbox: Mailbox<Letter>,
     pulse: Pulse,
+    suspicions: Option<Letters<u32>>,
 }
 
 /// What waits for its commit.
@@ -255,7 +315,7 @@ struct Received {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { plan, sockets, events, drain, letters, mailbox, counters, pulse } = core;
+        let Core { plan, sockets, events, drain, letters, mailbox, counters, pulse, suspicions } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -266,6 +326,9 @@ impl Running {
         let link = sockets.link.map(|fd| driver.add(fd, IpAddr::V4(Ipv4Addr::UNSPECIFIED), false));
         let reporter: Reporter =
             Box::new(move |tickets, durable| letters.send(Letter::Committed { tickets: tickets.to_vec(), durable }));
+        let held = neighbours::watched(&plan.published.load().snapshot.subnets, plan.port)
+            .map(|(subnet, _)| (subnet.network, Held::Looking))
+            .collect();
         let mut running = Self {
             driver,
             sockets: names,
@@ -281,12 +344,14 @@ impl Running {
             next_ticket: 1,
             interfaces: Vec::new(),
             ours: Vec::new(),
+            held,
             said_no_address: false,
             seed: u64::from(std::process::id()),
             events,
             drain,
             mailbox,
             pulse,
+            suspicions,
         };
         running.fill_bindings();
         running.learn_own_addresses();
@@ -322,6 +387,9 @@ impl Running {
                     self.reconfigure(next);
                     let _ = done.send(());
                 }
+                Letter::Held(held) => self.held = held,
+                Letter::Bound { interface, socket } => self.listen_on(interface, socket),
+                Letter::Gone(interface) => self.forget(&interface),
             }
         }
         while let Some(datagram) = self.received.pop_front() {
@@ -346,6 +414,23 @@ impl Running {
     fn fill_bindings(&self) {
         for lease in self.leases.iter() {
             self.generation.bindings.write(lease.address, self.leases.binding(lease.address));
+        }
+    }
+
+    fn listen_on(&mut self, interface: String, socket: OwnedFd) {
+        let id = usize::from(self.driver.add(socket, IpAddr::V4(Ipv4Addr::UNSPECIFIED), true).0);
+        // The packet socket has a place in the driver, and no interface of its own.
+        self.sockets.resize(self.sockets.len().max(id + 1), None);
+        if let Some(place) = self.sockets.get_mut(id) {
+            *place = Some(interface);
+        }
+    }
+
+    fn forget(&mut self, interface: &str) {
+        let is_its = |name: &Option<String>| name.as_deref() == Some(interface);
+        while let Some(place) = self.sockets.iter().position(is_its) {
+            self.sockets[place] = None;
+            self.driver.remove(SocketId(u16::try_from(place).unwrap_or(u16::MAX)));
         }
     }
 
@@ -393,8 +478,12 @@ impl Running {
             interface,
             interface_address: self.address_on(interface, datagram.local),
             ours: &self.ours,
+            held: &self.held,
         };
         let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
+        if let (Some(Silence::OtherServer(_)), Some(suspicions)) = (&decision.silence, &self.suspicions) {
+            suspicions.send(datagram.way.interface);
+        }
         let xid = decision.xid;
         self.leases.begin_commit(&decision.changes, xid, now);
         let pending = Pending { decision, way: datagram.way };
@@ -500,7 +589,7 @@ impl Running {
 
     fn learn_own_addresses(&mut self) {
         self.interfaces = net::interfaces().unwrap_or_default();
-        self.ours = self.interfaces.iter().flat_map(ipv4_of).collect();
+        self.ours = self.interfaces.iter().flat_map(neighbours::ipv4).collect();
     }
 
     /// Our address on a client's segment: of an interface with several, the one inside the subnet that is served there. The kernel
@@ -514,16 +603,9 @@ impl Running {
         if served(&local) {
             return local;
         }
-        let own = self.interfaces.iter().filter(|one| one.name == name).flat_map(ipv4_of).find(served);
+        let own = self.interfaces.iter().filter(|one| one.name == name).flat_map(neighbours::ipv4).find(served);
         own.unwrap_or(local)
     }
-}
-
-fn ipv4_of(interface: &net::Interface) -> impl Iterator<Item = Ipv4Addr> {
-    interface
-        .addresses
-        .iter()
-        .filter_map(|address| if let IpAddr::V4(address) = address { Some(*address) } else { None })
 }
 
 /// The log's line: what was decided, with its reasons.
@@ -566,7 +648,7 @@ fn kind_of(told: &Told, decision: &Decision) -> Kind {
     }
 }
 
-fn unix_now() -> u64 {
+pub(super) fn unix_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -581,7 +663,7 @@ mod tests {
     use super::*;
     use crate::boot::machine::Mac;
     use crate::dhcp::packet::Packet;
-    use crate::dhcp::subnet::{Mode, Network, Pool, Subnet};
+    use crate::dhcp::subnet::{Clients, Pool, Subnet};
     use crate::observe::events;
     use crate::snapshot::Snapshot;
 
@@ -620,6 +702,8 @@ mod tests {
             interface: None,
             relay: true,
             mode: Mode::Server,
+            clients: Clients::Any,
+            allow_other_servers: false,
             pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
             reservations: Vec::new(),
             routers: Vec::new(),
@@ -627,6 +711,7 @@ mod tests {
             domain_name_servers: Vec::new(),
             ntp_servers: Vec::new(),
             default_lease_time_s: 600,
+            firmware_lease_time_s: 600,
             max_lease_time_s: 7200,
             authoritative: false,
             next_server: None,
@@ -644,6 +729,9 @@ mod tests {
             leases,
             published,
             start_writer,
+            looks: Vec::new(),
+            keep_look: Box::new(|_| ()),
+            findings: Arc::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod dhcp_core;
 mod drain;
 pub mod http_core;
+pub mod neighbours;
 pub mod overview;
 mod placement;
 pub mod pulse;

@@ -109,6 +109,8 @@ pub enum Failure {
     Ring(#[from] NoRing),
     #[error("cannot bind {what} to {address}: {reason}")]
     Bind { what: &'static str, address: String, reason: String },
+    #[error("{0}")]
+    Misplaced(String),
     #[error("{what}: {error}")]
     System { what: &'static str, error: io::Error },
     #[error(
@@ -452,15 +454,21 @@ fn start(
         started.threads += 2;
     }
     if let (Some(plan), Some(sockets)) = (plan.dhcp, bound.dhcp) {
-        line.push_str(&format!(" dhcp={}", sockets.names()));
-        let (core, bell) =
+        let names = sockets.names();
+        if !names.is_empty() {
+            line.push_str(&format!(" dhcp={names}"));
+        }
+        let (mut core, bell) =
             dhcp_core::Core::new(plan, sockets, events, drain).map_err(system("making the DHCP core's mailbox"))?;
         started.bells.push(bell);
         started.dhcp = Some(core.control());
         started.overview.dhcp_counters = Some(core.counters());
+        let (neighbours, bell) = core.neighbours().map_err(system("making a mailbox"))?;
+        started.bells.push(bell);
         let core = core.with_pulse(watchdog.pulse());
         spawn("rb-dhcp".into(), placement.control, notices, move |ready| core.run(ready))?;
-        started.threads += 1;
+        spawn("rb-neighbours".into(), placement.control, notices, move |ready| neighbours.run(ready))?;
+        started.threads += 2;
     }
     // Control shares the first processor with DHCP; threads that were started before keep the whole mask, and wait for disks.
     affinity::pin(&[placement.control]).map_err(system("pinning the control thread"))?;

@@ -115,6 +115,11 @@ impl Client {
     pub fn ip(&self, arguments: &[&str]) {
         ip(&[&["-n", self.namespace.as_str()], arguments].concat());
     }
+
+    /// Of its namespace, for `ip link set ... netns`.
+    pub fn name(&self) -> &str {
+        &self.namespace
+    }
 }
 
 impl Drop for Client {

@@ -44,6 +44,23 @@ impl Server {
         self.process.stderr.text()
     }
 
+    /// Waits for a line of its log; fails the test where none comes.
+    pub fn log_line(&self, words: &str, limit: Duration) -> String {
+        self.process.stderr.wait_line(words, limit)
+    }
+
+    /// Waits until that many lines of its log hold these words.
+    pub fn log_lines(&self, words: &str, count: usize, limit: Duration) {
+        let enough = |text: &String| (text.lines().filter(|line| line.contains(words)).count() >= count).then_some(());
+        let waited = self.process.stderr.wait_for(limit, enough);
+        assert!(waited.is_ok(), "{waited:?}: {count} lines with {words:?} in:\n{}", self.log());
+    }
+
+    /// What it said on standard output when every socket answered.
+    pub fn ready_line(&self) -> String {
+        self.process.stdout.wait_line("READY", READY_LIMIT)
+    }
+
     /// SIGTERM; fails the test unless the server drains and exits with 0.
     pub fn stop(mut self) {
         let status = self.process.stop(STOP_LIMIT);

@@ -9,7 +9,8 @@ use crate::boot::menu;
 use crate::config::Dhcp;
 use crate::config::file::{self, At, Seconds};
 use crate::config::problem::Complaints;
-use crate::dhcp::subnet::{Mode, Network, Pool, Reservation, Subnet};
+use crate::dhcp::limits::FIRMWARE_LEASE_S;
+use crate::dhcp::subnet::{Clients, Mode, Network, Pool, Reservation, Subnet};
 
 /// dhcpd's own defaults where a subnet says nothing: 12 hours and 1 day.
 const DEFAULT_LEASE_TIME_S: u32 = 12 * 60 * 60;
@@ -114,11 +115,15 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
     };
     let network = network(text, complaints)?;
     let (default_lease_time_s, max_lease_time_s) = lease_times(written, complaints);
+    let is_said = written.default_lease_time.is_some();
+    let firmware_lease_time_s = if is_said { default_lease_time_s } else { FIRMWARE_LEASE_S.min(max_lease_time_s) };
     Some(Subnet {
         network,
         interface: written.interface.as_ref().map(|name| interface(name, complaints)),
         relay,
         mode,
+        clients: clients(written, complaints),
+        allow_other_servers: written.allow_other_servers.as_ref().is_some_and(|at| *at.get_ref()),
         pools: pools(written, network, complaints),
         reservations: reservations(written, network, complaints),
         routers: inside(written.routers.as_deref(), network, "router", complaints),
@@ -126,6 +131,7 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
         domain_name_servers: addresses(written.domain_name_servers.as_deref(), complaints),
         ntp_servers: addresses(written.ntp_servers.as_deref(), complaints),
         default_lease_time_s,
+        firmware_lease_time_s,
         max_lease_time_s,
         authoritative: written.authoritative.as_ref().is_some_and(|at| *at.get_ref()),
         next_server: written.next_server.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
@@ -148,6 +154,18 @@ fn mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Mode {
             let hint = "write mode = \"server\" to give addresses here, or mode = \"off\" to stay silent";
             complaints.add(&written.span, "`mode` is missing", hint);
             Mode::Off
+        }
+    }
+}
+
+fn clients(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Clients {
+    match written.clients.as_ref().map(|at| (at, at.get_ref().as_str())) {
+        None | Some((_, "pxe")) => Clients::Pxe,
+        Some((_, "known")) => Clients::Known,
+        Some((_, "any")) => Clients::Any,
+        Some((at, other)) => {
+            one_of(other, &at.span(), "kind of clients", &["pxe", "known", "any"], complaints);
+            Clients::Known
         }
     }
 }

@@ -13,9 +13,13 @@ use super::backup::copy;
 use super::{Store, StoreError};
 use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
 use crate::dhcp::lease::{Change, Lease, State, Time};
+use crate::dhcp::limits::MACHINES_MAX;
+use crate::dhcp::neighbours::Look;
+use crate::dhcp::subnet::OtherServer;
 
 /// One step per schema version; `user_version` counts those that were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE leases (
     address   TEXT PRIMARY KEY,     -- 192.168.4.26
     mac       TEXT NOT NULL,        -- 52:54:00:12:34:10
@@ -28,7 +32,22 @@ CREATE TABLE leases (
     start_s   INTEGER NOT NULL,     -- unix seconds
     end_s     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE machines (             -- booted from the network once: served under clients = 'pxe' though their system is silent
+    mac       TEXT PRIMARY KEY,
+    seen_s    INTEGER NOT NULL      -- the last lease of their firmware or loader
+) STRICT, WITHOUT ROWID;
+INSERT INTO machines SELECT mac, max(start_s) FROM leases
+    WHERE role <> 'system' OR arch IS NOT NULL GROUP BY mac;
+CREATE TABLE other_servers (        -- what the last look for other DHCP servers found
+    subnet    TEXT PRIMARY KEY,     -- 192.168.4.0/24
+    looked_s  INTEGER NOT NULL,
+    mac       TEXT,                 -- of the server that answered; NULL: nobody did
+    address   TEXT
+) STRICT, WITHOUT ROWID;
+",
+];
 
 /// How long a commit waits for an operator's `sqlite3` that holds the file.
 pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -139,6 +158,48 @@ fn keep_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+impl SqliteStore {
+    /// The machines that booted from the network, the freshest first.
+    pub fn machines(&self) -> Result<Vec<Mac>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT mac FROM machines ORDER BY seen_s DESC LIMIT ?1")?;
+        let rows =
+            statement.query_map([i64::try_from(MACHINES_MAX).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?;
+        // A row that is no hardware address admits nobody.
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|mac| mac.parse().ok()).collect())
+    }
+
+    /// What the last look at each subnet found.
+    pub fn looks(&self) -> Result<Vec<Look>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT subnet, looked_s, mac, address FROM other_servers")?;
+        let rows = statement.query_map([], |row| {
+            let (mac, address): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
+            let server = mac.zip(address).and_then(|(mac, address)| {
+                Some(OtherServer { mac: mac.parse().ok()?, address: address.parse().ok()? })
+            });
+            let looked_s = Time::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+            Ok((row.get::<_, String>(0)?, looked_s, server))
+        })?;
+        // A row that is not understood is a look that did not take place.
+        let look = |(subnet, looked_s, server): (String, Time, _)| {
+            Some(Look { network: subnet.parse().ok()?, looked_s, server })
+        };
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(look).collect())
+    }
+
+    /// Keeps what a look found, in the place of the one before.
+    pub fn keep_look(&self, look: &Look) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO other_servers (subnet, looked_s, mac, address) VALUES (?1, ?2, ?3, ?4)";
+        let values = params![
+            look.network.to_string(),
+            seconds(look.looked_s),
+            look.server.map(|server| server.mac.to_string()),
+            look.server.map(|server| server.address.to_string()),
+        ];
+        self.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // Whoever owns the directory may have put a link in the place of the file, for root to write through. SQLite refuses a
     // link anywhere in the name, so those on the way to the directory are resolved here.
@@ -190,7 +251,12 @@ fn bind(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
         seconds(lease.start_s),
         seconds(lease.end_s),
     ];
-    transaction.prepare_cached(sql)?.execute(values).map(|_| ())
+    transaction.prepare_cached(sql)?.execute(values)?;
+    if lease.is_of_booting_machine() {
+        let sql = "INSERT OR REPLACE INTO machines (mac, seen_s) VALUES (?1, ?2)";
+        transaction.prepare_cached(sql)?.execute(params![lease.mac.to_string(), seconds(lease.start_s)])?;
+    }
+    Ok(())
 }
 
 fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
@@ -304,6 +370,38 @@ mod tests {
     }
 
     #[test]
+    fn machines_that_booted_are_remembered_when_another_has_their_address() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        let system = |lease: Lease| Lease { firmware: Some(Firmware { role: Role::System, arch: None }), ..lease };
+        let newcomer = system(Lease { mac: Mac([4; 6]), ..lease(10) });
+        store.commit(&[bind(lease(10)), bind(newcomer), bind(system(lease(11)))]).unwrap();
+        drop(store);
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.machines().unwrap(), [lease(10).mac], "firmware alone counts");
+    }
+
+    #[test]
+    fn the_last_look_for_other_servers_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let network = "192.168.4.0/24".parse().unwrap();
+        let server = OtherServer { mac: Mac([2; 6]), address: address(2) };
+        let found = Look { network, looked_s: 7, server: Some(server) };
+        let nobody = Look { looked_s: 9, server: None, ..found };
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.looks().unwrap(), []);
+        store.keep_look(&nobody).unwrap();
+        store.keep_look(&found).unwrap();
+        drop(store);
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.looks().unwrap(), [found]);
+        store.keep_look(&nobody).unwrap();
+        assert_eq!(store.looks().unwrap(), [nobody]);
+    }
+
+    #[test]
     fn one_row_per_address_and_only_its_holder_releases_it() {
         let directory = tempfile::tempdir().unwrap();
         let mut store = SqliteStore::open(&directory.path().join("db")).unwrap();
@@ -411,10 +509,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
         drop(SqliteStore::open(&path).unwrap());
-        let steps = [MIGRATIONS[0], "ALTER TABLE leases ADD COLUMN more TEXT; SELECT no such thing"];
+        let steps = [&MIGRATIONS[..], &["ALTER TABLE leases ADD COLUMN more TEXT; SELECT no such thing"]].concat();
         assert!(SqliteStore::open_with(&path, &steps).is_err());
         let store = SqliteStore::open(&path).unwrap();
-        assert_eq!(schema_of(&store.connection).unwrap(), 1);
+        assert_eq!(schema_of(&store.connection).unwrap(), schema_known());
     }
 
     #[test]

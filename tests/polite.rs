@@ -1,0 +1,282 @@
+//! Safe by default: ringboot looks for other DHCP servers, serves machines that boot, and waits for interfaces.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::Scratch;
+use common::capture::{Capture, REQUESTS};
+use common::net::{BRIDGE, Client, Net, SERVER};
+use common::process::{Output, Process, run};
+use common::root;
+use common::server::{self, Server};
+use dhcproto::v4::{Message, MessageType, OptionCode};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const MAC: &str = "52:54:00:c1:1e:01";
+const OTHER_MAC: &str = "52:54:00:c1:1e:02";
+const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 2);
+/// What makes udhcpc a BIOS ROM.
+const ROM: [&str; 4] = ["-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000"];
+const SCRIPT: &str = "#!/bin/sh\necho \"$1 ip=$ip server=$serverid lease=$lease\"\n";
+
+/// A bridge with a capture; servers and clients come as a test wants them.
+struct Lab {
+    capture: Capture,
+    net: Net,
+    scratch: Scratch,
+}
+
+impl Lab {
+    fn new(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let net = Net::new();
+        let capture = Capture::start(&net, REQUESTS, &scratch.path().join("wire.pcap"));
+        Self { capture, net, scratch }
+    }
+
+    /// ringboot with the classic network and these lines in its subnet.
+    fn ringboot(&self, lines: &str) -> Server {
+        let detail = "[log]\nlevel = \"debug\"\n[boot]\nbios = \"pxelinux.0\"\n";
+        Server::start(&self.net, &self.scratch, &format!("{}{lines}\n{detail}", server::configuration(&self.scratch)))
+    }
+
+    /// A real dnsmasq on the same bridge, ready to answer.
+    fn dnsmasq(&self, more: &[&str]) -> (Client, Process) {
+        common::need(&[("dnsmasq", "dnsmasq-base")]);
+        let host = self.net.client(OTHER_MAC);
+        host.ip(&["addr", "add", &format!("{OTHER}/24"), "dev", "eth0"]);
+        let mut command = host.command("dnsmasq");
+        command.args(["--keep-in-foreground", "--log-facility=-", "--port=0", "--conf-file=/dev/null", "--user=root"]);
+        command.args(["--interface=eth0", "--dhcp-authoritative", "--dhcp-range=192.168.4.200,192.168.4.220,10m"]);
+        command.arg(format!("--dhcp-leasefile={}", self.scratch.path().join("dnsmasq.leases").display())).args(more);
+        let dnsmasq = Process::start(command);
+        dnsmasq.stderr.wait_line("DHCP, IP range", LIMIT);
+        (host, dnsmasq)
+    }
+
+    fn udhcpc(&self, client: &Client, arguments: &[&str]) -> Output {
+        common::need(&[("udhcpc", "udhcpc")]);
+        let script = self.scratch.path().join("udhcpc.sh");
+        root::write(&script, SCRIPT.as_bytes());
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("an executable script");
+        let mut command = client.command("udhcpc");
+        command.args(["-f", "-n", "-q", "-i", "eth0", "-T", "1", "-s"]).arg(script).args(arguments);
+        run(command, LIMIT)
+    }
+
+    /// Messages of ours that were on the wire.
+    fn ours(&self) -> Vec<MessageType> {
+        let sent =
+            self.capture.dhcp().into_iter().filter(|(_, message)| server_of(message) == Some(SERVER.parse().unwrap()));
+        sent.filter_map(|(_, message)| message.opts().msg_type()).collect()
+    }
+}
+
+fn server_of(message: &Message) -> Option<Ipv4Addr> {
+    let is_reply = !matches!(message.opts().msg_type(), Some(MessageType::Discover | MessageType::Request));
+    match message.opts().get(OptionCode::ServerIdentifier) {
+        Some(dhcproto::v4::DhcpOption::ServerIdentifier(address)) if is_reply => Some(*address),
+        _ => None,
+    }
+}
+
+fn wait_log(server: &Server, words: &str) -> String {
+    server.log_line(words, LIMIT)
+}
+
+#[test]
+fn beside_another_server_nothing_leaves_and_it_is_named() {
+    let lab = Lab::new("polite-other");
+    let (_host, _dnsmasq) = lab.dnsmasq(&["--no-ping"]);
+    let server = lab.ringboot("clients = \"any\"");
+    let client = lab.net.client(MAC);
+    // From the first moment on, so that some of these come while it looks.
+    let bound = lab.udhcpc(&client, &["-t", "10"]).ok().stdout;
+    assert!(bound.contains(&format!("server={OTHER}")), "{bound}");
+    let said = wait_log(&server, "ringboot is silent on 192.168.4.0/24");
+    assert!(
+        said.contains(&OTHER.to_string()) && said.contains(OTHER_MAC) && said.contains("allow-other-servers"),
+        "{said}"
+    );
+    lab.udhcpc(&client, &["-t", "10"]).ok();
+    lab.udhcpc(&lab.net.client("52:54:00:c1:1e:03"), &[&ROM[..], &["-t", "10"]].concat()).ok();
+    wait_log(&server, &format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there"));
+    assert_eq!(lab.ours(), [], "not one packet:\n{}", lab.capture);
+    server.stop();
+    let database = rusqlite::Connection::open(lab.scratch.path().join("state/ringboot.db")).unwrap();
+    let select = "SELECT subnet, mac, address FROM other_servers";
+    let row: (String, String, String) =
+        database.query_row(select, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    assert_eq!(row, ("192.168.4.0/24".to_owned(), OTHER_MAC.to_owned(), OTHER.to_string()));
+}
+
+#[test]
+fn a_server_that_comes_later_is_found_when_a_client_takes_its_address() {
+    let lab = Lab::new("polite-later");
+    let server = lab.ringboot("clients = \"known\"");
+    wait_log(&server, "no other DHCP server answers on br0");
+    let (_host, _dnsmasq) = lab.dnsmasq(&["--no-ping"]);
+    lab.udhcpc(&lab.net.client(MAC), &["-t", "10"]).ok();
+    let said = wait_log(&server, "ringboot is silent on 192.168.4.0/24");
+    assert!(said.contains(OTHER_MAC), "{said}");
+    server.stop();
+}
+
+#[test]
+fn a_server_that_answers_after_the_first_look_silences_it_then() {
+    let lab = Lab::new("polite-late");
+    // It pings an address for three seconds before it offers it.
+    let (_host, _dnsmasq) = lab.dnsmasq(&[]);
+    let server = lab.ringboot("clients = \"any\"");
+    wait_log(&server, "ringboot is silent on 192.168.4.0/24");
+    let before = lab.ours().len();
+    lab.udhcpc(&lab.net.client(MAC), &["-t", "20"]).ok();
+    assert_eq!(lab.ours().len(), before);
+    server.stop();
+}
+
+#[test]
+fn beside_another_server_it_serves_when_told_so() {
+    let lab = Lab::new("polite-beside");
+    let (_host, _dnsmasq) = lab.dnsmasq(&["--no-ping"]);
+    let server = lab.ringboot("clients = \"any\"\nallow-other-servers = true");
+    let said = wait_log(&server, "is served beside it");
+    assert!(said.contains(OTHER_MAC), "{said}");
+    let client = lab.net.client(MAC);
+    lab.udhcpc(&client, &["-t", "10"]).ok();
+    let offer =
+        |message: &Message| message.opts().msg_type() == Some(MessageType::Offer) && server_of(message) != Some(OTHER);
+    lab.capture.wait_dhcp("an OFFER of ours", LIMIT, offer);
+    server.stop();
+}
+
+#[test]
+fn alone_it_answers_after_two_seconds_and_a_restart_with_leases_answers_at_once() {
+    let lab = Lab::new("polite-alone");
+    let client = lab.net.client(MAC);
+    let server = lab.ringboot("clients = \"any\"");
+    let bound = lab.udhcpc(&client, &["-t", "20"]).ok().stdout;
+    assert!(bound.contains(&format!("server={SERVER}")), "{bound}");
+    wait_log(&server, "no other DHCP server answers on br0");
+    let messages = lab.capture.dhcp();
+    let look = messages.iter().find(|(_, message)| message.chaddr()[0] & 2 != 0 && is(message, MessageType::Discover));
+    let (looked, look) = look.expect("a DISCOVER of its own");
+    assert!(look.flags().broadcast(), "{look:?}");
+    let offered = messages.iter().find(|(_, message)| is(message, MessageType::Offer)).expect("bound above").0;
+    assert!(offered - *looked >= Duration::from_secs(2), "{:?}", offered - *looked);
+    server.stop();
+    let server = lab.ringboot("clients = \"any\"");
+    let started = Instant::now();
+    lab.udhcpc(&client, &["-t", "20"]).ok();
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    server.stop();
+}
+
+fn is(message: &Message, kind: MessageType) -> bool {
+    message.opts().msg_type() == Some(kind)
+}
+
+#[test]
+fn d52_a_client_that_never_booted_gets_nothing_and_once_it_has_it_is_served_also_after_a_restart() {
+    let lab = Lab::new("polite-clients");
+    let client = lab.net.client(MAC);
+    let server = lab.ringboot("");
+    wait_log(&server, "no other DHCP server answers on br0");
+    lab.udhcpc(&client, &["-t", "3"]).failed();
+    wait_log(&server, "says nothing of network boot");
+    assert_eq!(lab.ours(), []);
+    lab.udhcpc(&client, &[&ROM[..], &["-t", "10"]].concat()).ok();
+    lab.udhcpc(&client, &["-t", "10"]).ok();
+    server.stop();
+    let server = lab.ringboot("");
+    lab.udhcpc(&client, &["-t", "10"]).ok();
+    lab.udhcpc(&lab.net.client(OTHER_MAC), &["-t", "3"]).failed();
+    server.stop();
+}
+
+#[test]
+fn d35_firmware_has_its_lease_for_minutes_and_a_system_for_half_a_day() {
+    let lab = Lab::new("polite-times");
+    let client = lab.net.client(MAC);
+    let lines = server::configuration(&lab.scratch)
+        .replace("default-lease-time = 600\n", "")
+        .replace("max-lease-time = 7200\n", "");
+    let server = Server::start(&lab.net, &lab.scratch, &lines);
+    let firmware = lab.udhcpc(&client, &[&ROM[..], &["-t", "10"]].concat()).ok().stdout;
+    assert!(firmware.contains("lease=600"), "{firmware}");
+    let system = lab.udhcpc(&client, &["-t", "10"]).ok().stdout;
+    assert!(system.contains("lease=43200"), "{system}");
+    server.stop();
+}
+
+#[test]
+fn d51_an_interface_is_waited_for_and_found_again_after_it_was_deleted() {
+    let lab = Lab::new("polite-late-interface");
+    let configuration =
+        server::configuration(&lab.scratch).replace(BRIDGE, "late0").replace("192.168.4.", "192.168.9.");
+    let server = Server::start(&lab.net, &lab.scratch, &format!("{configuration}clients = \"any\"\n"));
+    assert!(!server.ready_line().contains("dhcp="), "{}", server.ready_line());
+    wait_log(&server, "interface late0 is not there");
+    for mac in [MAC, OTHER_MAC] {
+        let client = lab.net.client("52:54:00:c1:1e:77");
+        let ip = |arguments: &[&str]| run(ip_command(&lab.net, arguments), LIMIT).ok();
+        // A cable of its own: one end here, the other at the client.
+        ip(&["link", "add", "late0", "type", "veth", "peer", "name", "peer0", "address", mac]);
+        ip(&["link", "set", "peer0", "netns", client.name()]);
+        client.ip(&["link", "set", "peer0", "up"]);
+        ip(&["addr", "add", "192.168.9.150/24", "dev", "late0"]);
+        ip(&["link", "set", "late0", "up"]);
+        let bound = lab.udhcpc(&client, &["-i", "peer0", "-t", "20"]).ok().stdout;
+        assert!(bound.contains("server=192.168.9.150"), "{bound}");
+        ip(&["link", "del", "late0"]);
+        server.log_lines("interface late0 is gone", if mac == MAC { 1 } else { 2 }, LIMIT);
+    }
+    server.stop();
+}
+
+fn ip_command(net: &Net, arguments: &[&str]) -> Command {
+    let mut command = net.command("ip");
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn d51_a_subnet_that_is_not_on_its_interface_is_refused_with_the_addresses_that_are() {
+    let lab = Lab::new("polite-misplaced");
+    let wrong = server::configuration(&lab.scratch).replace("192.168.4.", "10.44.0.");
+    let file = lab.scratch.path().join("ringboot.toml");
+    std::fs::write(&file, &wrong).unwrap();
+    let serve = || {
+        let mut command = lab.net.command(env!("CARGO_BIN_EXE_ringboot"));
+        command.args(["serve", "--config"]).arg(&file);
+        run(command, LIMIT).failed()
+    };
+    let said = serve();
+    for words in ["subnet 10.44.0.0/24", "interface br0", SERVER, "relay = true"] {
+        assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
+    }
+    assert_eq!((said.status.code(), said.stdout.contains("READY")), (Some(1), false));
+    Server::start(&lab.net, &lab.scratch, &format!("{wrong}relay = true\n")).stop();
+}
+
+#[test]
+fn s36_the_shipped_configuration_sends_no_offer_and_says_what_to_fill_in() {
+    let lab = Lab::new("polite-shipped");
+    let root = server::root(&lab.scratch);
+    let shipped = include_str!("../config/ringboot.toml");
+    let unedited = shipped
+        .replace("\"/srv/netboot\"", &format!("{:?}", root.display().to_string()))
+        .replace("\"/var/lib/ringboot\"", &format!("{:?}", lab.scratch.path().join("state").display().to_string()));
+    let server = Server::start(&lab.net, &lab.scratch, &unedited);
+    let client = lab.net.client(MAC);
+    lab.udhcpc(&client, &[&ROM[..], &["-t", "3"]].concat()).failed();
+    let from_server = |(_, message): &(_, Message)| message.opcode() == dhcproto::v4::Opcode::BootReply;
+    assert!(!lab.capture.dhcp().iter().any(from_server), "{}", lab.capture);
+    assert!(server.log().contains("[[dhcp.subnet]]"), "{}", server.log());
+    server.stop();
+}
