@@ -18,6 +18,7 @@ pub mod images;
 
 #[allow(unsafe_code)]
 pub mod engine;
+pub mod guard;
 pub mod serve;
 
 pub mod control;

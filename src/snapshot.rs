@@ -1,10 +1,14 @@
-//! All that control gives to the cores: one immutable value, shared by every thread.
+//! All that control gives to the cores: one immutable generation after another, read by every thread without a lock.
 
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::{ArcSwap, Guard};
+
+use crate::bindings::Bindings;
 use crate::boot::menu::Menu;
 use crate::boot::plan::BootConfig;
-use crate::dhcp::subnet::Subnet;
+use crate::dhcp::subnet::{Network, Subnet};
 
 /// The configuration as the cores see it. Never changed after it has been published.
 #[derive(Clone, Debug, Default)]
@@ -17,4 +21,76 @@ pub struct Snapshot {
     pub advertise: Option<Ipv4Addr>,
     /// Port of HTTP in URLs that we make (80 is left out).
     pub http_port: u16,
+}
+
+impl Snapshot {
+    /// T-65: the networks whose clients are served; none = everybody.
+    pub fn networks(&self) -> Vec<Network> {
+        self.subnets.iter().map(|subnet| subnet.network).collect()
+    }
+}
+
+/// A configuration as it was published, with the slots of its addresses.
+#[derive(Debug, Default)]
+pub struct Generation {
+    /// Counts from 1 in each life of the process.
+    pub number: u64,
+    pub snapshot: Snapshot,
+    pub bindings: Bindings,
+}
+
+/// The place where cores find the current generation, and control puts the next one.
+#[derive(Debug)]
+pub struct Published {
+    current: ArcSwap<Generation>,
+    /// Generations that were replaced. A core may still hold one: control frees it when nobody does, so that a core never
+    /// runs the last drop.
+    retired: Mutex<Vec<Arc<Generation>>>,
+}
+
+impl Published {
+    pub fn new(snapshot: Snapshot) -> Arc<Self> {
+        let bindings = Bindings::new(&snapshot.subnets);
+        let first = Generation { number: 1, snapshot, bindings };
+        Arc::new(Self { current: ArcSwap::from_pointee(first), retired: Mutex::default() })
+    }
+
+    /// The current generation, for the time of one request. No lock, no count that other cores touch.
+    pub fn load(&self) -> Guard<Arc<Generation>> {
+        self.current.load()
+    }
+
+    /// The current generation, for longer. Control and start only.
+    pub fn get(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// The next generation, not yet published: its slots are empty until the DHCP core has filled them.
+    pub fn prepare(&self, snapshot: Snapshot) -> Arc<Generation> {
+        let bindings = Bindings::new(&snapshot.subnets);
+        Arc::new(Generation { number: self.load().number + 1, snapshot, bindings })
+    }
+
+    /// From now on every request is answered from this generation; what runs goes on with the one that it began with.
+    pub fn publish(&self, next: Arc<Generation>) {
+        let previous = self.current.swap(next);
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.push(previous);
+        retired.retain(|generation| Arc::strong_count(generation) > 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_begun_with_a_generation_keeps_it_and_the_next_request_gets_the_next() {
+        let published = Published::new(Snapshot { http_port: 80, ..Snapshot::default() });
+        let begun = published.load();
+        published.publish(published.prepare(Snapshot { http_port: 8080, ..Snapshot::default() }));
+        assert_eq!((begun.number, begun.snapshot.http_port), (1, 80));
+        let next = published.load();
+        assert_eq!((next.number, next.snapshot.http_port), (2, 8080));
+    }
 }

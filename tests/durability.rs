@@ -36,7 +36,7 @@ impl World {
         // A port that is free now; the socket that found it is closed again.
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[tftp]\nlisten = []\n[http]\nlisten = []\n\
+            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n[tftp]\nlisten = []\n[http]\nlisten = []\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
              [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\n\
              pools = [\"127.77.1.1-127.77.4.250\"]\n"

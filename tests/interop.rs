@@ -293,6 +293,25 @@ fn d33_udhcpc_gets_address_mask_router_name_servers_and_domain() {
 }
 
 #[test]
+fn d20_of_two_addresses_on_an_interface_the_server_names_the_one_inside_the_subnet() {
+    let lab = Lab::new("two-addresses", REQUESTS);
+    let ip = |arguments: &[&str]| {
+        let mut command = lab.net.command("ip");
+        command.arg("addr").args(arguments).args(["dev", "br0"]);
+        run(command, LIMIT).ok();
+    };
+    // The kernel names the first address of an interface for every broadcast: make that the foreign one.
+    ip(&["del", &format!("{SERVER}/24")]);
+    ip(&["add", "10.99.0.1/24"]);
+    ip(&["add", &format!("{SERVER}/24")]);
+    let client = lab.net.client(MAC);
+    let rom = ["-q", "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000"];
+    let bound = field_line(&lab.udhcpc(&client, &rom).ok().stdout, "bound");
+    assert!(bound.contains(&format!("siaddr={SERVER}")), "{bound}");
+    lab.server.stop();
+}
+
+#[test]
 fn d42_a_bios_rom_reads_its_boot_file_wherever_it_looks() {
     let lab = Lab::new("udhcpc-pxe", REQUESTS);
     let client = lab.net.client(MAC);

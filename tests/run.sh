@@ -4,18 +4,20 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Real clients, and what builds network namespaces and watches them.
-client_packages=(gcc libc6-dev util-linux procps grub-common python3 iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client dnsmasq-base)
+client_packages=(gcc libc6-dev util-linux procps grub-common python3 iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client systemd dnsmasq-base)
 # Real firmware: emulator, BIOS and UEFI, their network boot code, and an installer with its loaders.
 firmware_packages=(qemu-system-x86 seabios ovmf ipxe-qemu ipxe debian-installer-12-netboot-amd64)
 
 usage() {
     cat <<USAGE
-usage: tests/run.sh [--skip-firmware] [ARGUMENT...]
+usage: tests/run.sh [--skip-firmware] [--package] [ARGUMENT...]
 
 Installs missing Debian packages (apt-get; as root, or through sudo), then runs every test of the workspace.
 The system tests make network namespaces: without root, their binaries are run through sudo.
 
   --skip-firmware   neither install QEMU nor boot virtual machines: for a laptop, never for a release
+  --package         afterwards build the Debian package, install, update, remove and purge it on THIS machine
+                    (tests/package.sh; needs cargo-deb: cargo install cargo-deb --version ^3)
   ARGUMENT...       for 'cargo test', in place of --workspace --no-fail-fast: '--test interop t24' runs one test
 
 Packages: ${client_packages[*]}
@@ -29,18 +31,27 @@ fail() {
 }
 
 packages=("${client_packages[@]}" "${firmware_packages[@]}")
-case "${1-}" in
--h | --help)
-    usage
-    exit 0
-    ;;
---skip-firmware)
+package=
+while [[ $# -gt 0 ]]; do
+    case $1 in
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    --skip-firmware)
+        packages=("${client_packages[@]}")
+        export RINGBOOT_SKIP_FIRMWARE=1
+        echo "########  --skip-firmware: NO boot by real firmware is proved by this run  ########"
+        ;;
+    --package)
+        package=yes
+        command -v cargo-deb >/dev/null || fail "--package needs cargo-deb: cargo install cargo-deb --version ^3"
+        ;;
+    *) break ;;
+    esac
     shift
-    packages=("${client_packages[@]}")
-    export RINGBOOT_SKIP_FIRMWARE=1
-    echo "########  --skip-firmware: NO boot by real firmware is proved by this run  ########"
-    ;;
-esac
+done
+[[ $package ]] || echo "tests/run.sh: the Debian package is not tried; --package does"
 
 started=$SECONDS
 trap 'status=$?; echo "tests/run.sh: $((SECONDS - started)) s in all, $(nproc) cores, exit status $status"' EXIT
@@ -73,3 +84,6 @@ if [[ $# -eq 0 ]]; then
     set -- --workspace --no-fail-fast
 fi
 cargo test "$@"
+if [[ $package ]]; then
+    "${sudo[@]}" env PATH="$PATH" bash tests/package.sh
+fi

@@ -329,7 +329,11 @@ fn configured(scratch: &Scratch, more: &str) -> Served {
     let root = scratch.path().join("root");
     fs::create_dir_all(&root).unwrap();
     let file = scratch.path().join("ringboot.toml");
-    fs::write(&file, format!("root = \"root\"\nstate = \"state\"\n{more}")).unwrap();
+    fs::write(
+        &file,
+        format!("root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"\"\nuser = \"root\"\n{more}"),
+    )
+    .unwrap();
     let mut command = ringboot(&["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"]);
     command.arg(&file);
     Served::of(command)

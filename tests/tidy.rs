@@ -11,14 +11,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tftp", &["dhcp"]),
     ("http", &[]),
     ("dhcp", &["boot", "snapshot", "bindings"]),
-    ("snapshot", &["boot", "dhcp"]),
+    ("snapshot", &["boot", "dhcp", "bindings"]),
     ("bindings", &["boot", "dhcp"]),
     ("images", &[]),
     ("observe", &["boot"]),
     ("engine", &["images", "boot"]),
     ("config", &["boot", "dhcp", "tftp", "http", "snapshot"]),
-    ("serve", &["engine", "tftp", "dhcp", "http", "boot", "images", "snapshot", "bindings", "observe"]),
-    ("control", &["snapshot", "boot", "images", "dhcp", "bindings"]),
+    ("guard", &["engine"]),
+    ("serve", &["engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "bindings", "observe"]),
+    ("control", &["snapshot", "boot", "images", "dhcp", "bindings", "observe"]),
     ("fleet", &["engine", "tftp", "dhcp", "http", "boot", "images", "observe"]),
 ];
 

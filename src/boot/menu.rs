@@ -47,6 +47,11 @@ pub const LABEL_MAX_BYTES: usize = 32;
 /// What makes this entry an unattended installation: the argument that answers an installer's questions. None: it
 /// asks a person.
 pub fn unattended(entry: &Entry) -> Option<&str> {
+    unattended_argument(&entry.arguments)
+}
+
+/// The same for the arguments of an entry that somebody else wrote.
+pub fn unattended_argument(arguments: &str) -> Option<&str> {
     const ANSWERS: [&str; 12] = [
         "ks=",
         "inst.ks=",
@@ -61,7 +66,7 @@ pub fn unattended(entry: &Entry) -> Option<&str> {
         "agama.auto=",
         "ignition.config.url=",
     ];
-    entry.arguments.split_ascii_whitespace().find(|argument| {
+    arguments.split_ascii_whitespace().find(|argument| {
         let argument = argument.trim_matches('"');
         let (name, value) = argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
         let spelled = if value.is_some() { &argument[..=name.len()] } else { name };

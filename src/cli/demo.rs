@@ -16,8 +16,8 @@ use rusqlite::{Connection, OpenFlags};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::dhcp::DATABASE;
 use crate::boot::machine::Mac;
+use crate::control::store::DATABASE;
 use crate::fleet::{Audit, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers};
 
 #[derive(Debug, clap::Args)]
@@ -116,7 +116,11 @@ fn watch(
                 bar.finish_and_clear();
                 return Ok(Some((report.context("the fleet cannot run")?, outage)));
             }
-            Ok(News::Interrupt) => return Ok(None),
+            Ok(News::Interrupt) => {
+                bar.finish_and_clear();
+                say("interrupted: everything that was started is stopped and removed\n")?;
+                return Ok(None);
+            }
             Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the fleet ended without a report")),
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -164,7 +168,12 @@ fn conclusion(server: &PrivateServer, report: &Report, audit: &Audit, outage: Op
     let _ = writeln!(text, "  server: {processor:.2} CPU-s, {:.2} CPU-s/GB", processor / gigabytes.max(f64::EPSILON));
     let _ = match outage {
         Some(outage) => {
-            writeln!(text, "  killed with -9 half-way, ready again after {:.0} ms", outage.as_secs_f64() * 1e3)
+            writeln!(
+                text,
+                "  killed with -9 half-way, ready again after {:.0} ms; machines that were loading by TFTP then waited for\n  \
+                 their firmware's own timeouts before they began anew",
+                outage.as_secs_f64() * 1e3
+            )
         }
         None => writeln!(text, "  never killed: the machines were done before half-way"),
     };

@@ -2,11 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
+mod backup;
+mod client;
+mod control;
 mod demo;
 mod dhcp;
+mod manual;
+mod reload;
 mod serve;
+mod status;
+mod why;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.
 #[derive(Debug, Parser)]
@@ -26,14 +33,35 @@ struct Arguments {
 enum Command {
     /// Serve boot files (and addresses, where the configuration names a subnet) until SIGTERM
     Serve(serve::Arguments),
+    /// What the running server does: sockets, subnets, cores, counters
+    Status(status::Arguments),
+    /// Let the running server check its configuration and publish it; on error it keeps the old one
+    Reload(reload::Arguments),
+    /// Tell the last boot of one machine, and where it stopped
+    Why(why::Arguments),
     /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
     Demo(demo::Arguments),
+    /// Copy the lease database into a new file, while the server runs or not
+    Backup(backup::BackupArguments),
+    /// Put a backup in the place of the lease database of a server that does not run
+    Restore(backup::RestoreArguments),
+    /// Print what makes a shell complete ringboot's commands and options
+    Completions(manual::CompletionsArguments),
+    /// Print the manual page, or write all of them into a directory
+    Man(manual::ManArguments),
 }
 
 /// Parses argv and runs the command it names. Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or configuration.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Backup(arguments) => backup::back_up(&arguments),
+        Command::Restore(arguments) => backup::restore(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments, &mut Arguments::command()),
+        Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
     }
 }

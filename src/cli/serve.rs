@@ -1,6 +1,5 @@
 //! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
 
-use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,26 +8,28 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
-use crate::bindings::Bindings;
 use crate::boot::menu;
 use crate::config::{Config, TftpOptions};
 use crate::control::templates;
-use crate::dhcp::subnet::{Clients, Mode, Network, Subnet};
+use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::engine::open_files::raise_open_files;
-use crate::images::{CleanPath, Images, Workers, clean};
+use crate::guard;
+use crate::images::{CleanPath, Fence, Images, Workers, clean};
+use crate::observe::log::Memory;
+use crate::observe::sink;
 use crate::serve::http_core::HttpPlan;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
 use crate::serve::tftp_core::TftpPlan;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Published, Snapshot};
 use crate::tftp::limits::Limits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;
 
 /// Read when neither --config nor --root is given.
-const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
+pub(super) const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Configuration file [default: /etc/ringboot/ringboot.toml where it exists]
     #[arg(long, value_name = "FILE")]
@@ -52,28 +53,43 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage or configuration; 1: could not start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let config = match read(arguments) {
-        Ok(config) => config,
+    let (config, file) = match read(arguments) {
+        Ok(read) => read,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
             return ExitCode::from(2);
         }
     };
-    start_log(config.log.level);
+    let facility = config.log.facility;
+    sink::start(config.log.level, facility);
+    if let Err(error) = guard::no_new_privileges() {
+        tracing::warn!("programs that are started may still gain privileges: {error}");
+    }
     // A mapping and a connection hold one each: the usual 1,024 are fewer than either may be.
     if let Err(error) = raise_open_files() {
         tracing::warn!("the limit of open files stays as it is: {error}");
     }
-    match plan(config, arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
+    match plan(config, file.as_deref(), arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
+            if facility.is_some() {
+                tracing::error!("{error:#}");
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn read(arguments: &Arguments) -> anyhow::Result<Config> {
+/// Reads and checks a configuration file.
+pub(super) fn read_file(file: &Path) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    Config::parse(&file.to_string_lossy(), &text)
+        .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))
+}
+
+/// The configuration, and the file that it comes from.
+pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
     let file = match (&arguments.config, &arguments.root) {
         (Some(file), _) => Some(file.clone()),
         (None, Some(_)) => None,
@@ -84,11 +100,7 @@ fn read(arguments: &Arguments) -> anyhow::Result<Config> {
         ),
     };
     let mut config = match (&file, &arguments.root) {
-        (Some(file), _) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-            Config::parse(&file.to_string_lossy(), &text)
-                .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?
-        }
+        (Some(file), _) => read_file(file)?,
         (None, Some(root)) => Config::for_root(root),
         (None, None) => bail!("nothing to serve"),
     };
@@ -102,44 +114,41 @@ fn read(arguments: &Arguments) -> anyhow::Result<Config> {
         config.http.listen.clone_from(&arguments.http);
         config.snapshot.http_port = arguments.http[0].port();
     }
-    Ok(config)
+    Ok((config, file))
 }
 
-/// To standard error: the lines of systemd and of people. READY goes to standard output alone.
-fn start_log(level: tracing::Level) {
-    let format = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // Another subscriber is there already only in tests that run several servers in one process.
-    let _ = format.try_init();
-}
-
-fn plan(config: Config, arguments: &Arguments) -> anyhow::Result<Plan> {
+fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
     let workers = Workers::start().context("starting worker threads")?;
-    let images = Images::open(&config.root, workers).with_context(|| {
+    let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
+    let fence = Fence::around(&config.root, &private);
+    let images = Images::open_fenced(&config.root, fence, workers).with_context(|| {
         format!("opening the root {}: name an existing directory with `root` or --root", config.root.display())
     })?;
-    let bindings = Arc::new(Bindings::new(&config.snapshot.subnets));
     let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
     say_what_will_happen(&config, arguments, wants_dhcp);
-    let snapshot = Arc::new(config.snapshot.clone());
+    let published = Published::new(config.snapshot.clone());
     let names = Arc::new(Names {
         images,
-        snapshot: Arc::clone(&snapshot),
-        bindings: Arc::clone(&bindings),
+        published: Arc::clone(&published),
         render_template: Box::new(render_template),
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
-    let dhcp = wants_dhcp.then(|| super::dhcp::plan(&config, &snapshot, &bindings)).transpose()?;
+    let account = guard::account(config.server.user.as_deref())?;
+    // Without DHCP no machine is known by name, and there is no state directory.
+    let (dhcp, memory) = match wants_dhcp {
+        true => super::dhcp::plan(&config, &published, account.as_ref()).map(|(dhcp, memory)| (Some(dhcp), memory))?,
+        false => (None, Memory::default()),
+    };
     Ok(Plan {
         tftp: tftp_plan(&config),
         http: http_plan(&config),
         dhcp,
         workers: arguments.workers.map(usize::from).or(config.server.workers),
+        account,
         names,
+        memory,
+        control: super::control::control(config, arguments),
     })
 }
 
@@ -201,7 +210,7 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         tids: config.tuning.tid_sockets,
         limits,
         per_address_limits: tftp.per_source.is_some() || tftp.requests_per_second.is_some(),
-        serve: served_networks(&config.snapshot),
+        serve: config.snapshot.networks(),
     };
     let rules = tftp.clone();
     TftpPlan {
@@ -247,11 +256,6 @@ fn render_template(name: &str, source: &str, facts: &TemplateFacts, snapshot: &S
         http_port: snapshot.http_port,
     };
     templates::render(name, source, &context).map_err(|error| error.to_string())
-}
-
-/// T-65: only configured client subnets are served; without any, everybody is.
-fn served_networks(snapshot: &Snapshot) -> Vec<Network> {
-    snapshot.subnets.iter().map(|subnet| subnet.network).collect()
 }
 
 fn option_policy(options: TftpOptions) -> OptionPolicy {

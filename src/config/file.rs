@@ -94,6 +94,8 @@ tables! {
         interfaces: Vec<At<String>> = "interfaces",
         workers: At<u64> = "workers",
         advertise: At<String> = "advertise",
+        admin_socket: At<String> = "admin-socket",
+        user: At<String> = "user",
     }
     /// `[tftp]`
     Tftp {
@@ -190,6 +192,7 @@ tables! {
     /// `[log]`
     Log {
         level: At<String> = "level",
+        facility: At<String> = "facility",
     }
     /// `[tuning]`
     Tuning {

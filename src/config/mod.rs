@@ -50,6 +50,7 @@ impl Config {
         config.tftp.per_source = None;
         config.tftp.requests_per_second = None;
         config.http.per_source = None;
+        config.server.admin_socket = None;
         config
     }
 }
@@ -59,6 +60,10 @@ impl Config {
 pub struct Server {
     /// Threads that answer TFTP and HTTP; None = one for each CPU that the process may use.
     pub workers: Option<usize>,
+    /// Where `status` and `reload` find the server; None = nowhere.
+    pub admin_socket: Option<PathBuf>,
+    /// Who the process becomes when it was started as root; None = `ringboot` where that user exists.
+    pub user: Option<String>,
 }
 
 /// `[tftp]`
@@ -164,6 +169,8 @@ impl Dhcp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     pub level: tracing::Level,
+    /// Lines go to the system's log under this facility number (RFC 5424 section 6.2.1); None = standard error.
+    pub facility: Option<u8>,
 }
 
 /// `[tuning]`

@@ -130,6 +130,19 @@ fn kinds_of_values_are_named_in_the_operators_words() {
 }
 
 #[test]
+fn a_facility_has_a_known_name_and_a_user_a_plain_one() {
+    let log = accepted("[log]\nfacility = \"local7\"\n").log;
+    assert_eq!((log.facility, log.level), (Some(23), tracing::Level::INFO));
+    assert_eq!(accepted("[log]\nfacility = \"daemon\"\n").log.facility, Some(3));
+    assert_eq!(accepted("").log.facility, None);
+    let text = complaints("[log]\nfacility = \"local8\"\nlevel = \"loud\"\n[server]\nuser = \"a b\"\n");
+    assert!(text.contains("x.toml:3:12: \"local8\" is not a known syslog facility\n  hint: did you mean"), "{text}");
+    assert!(text.contains("x.toml:4:9: \"loud\" is not a known level"), "{text}");
+    assert!(text.contains("x.toml:6:8: \"a b\" is not the name of a user"), "{text}");
+    assert_eq!(accepted("[server]\nuser = \"tftpd\"\n").server.user.as_deref(), Some("tftpd"));
+}
+
+#[test]
 fn numbers_have_bounds() {
     let text = complaints(
         "[tftp]\nblksize-max = 7\nwindowsize-max = 65536\n[server]\nworkers = 0\n[tuning]\ntid-sockets = 0\n\

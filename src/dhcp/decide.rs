@@ -87,7 +87,24 @@ pub struct Event {
     pub mac: Mac,
     pub address: Option<Ipv4Addr>,
     pub weight: Weight,
+    pub told: Told,
     pub text: String,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Offered,
+    Leased,
+    /// A lease that the client holds was made longer.
+    Renewed,
+    /// Parameters for an address that the client has from elsewhere.
+    Parameters,
+    /// Offered or leased, but the firmware wants a boot file and there is none; the clause that says why.
+    NoLoader(String),
+    Refused,
+    /// No answer.
+    Silent(Silence),
 }
 
 /// How loud an event is.
@@ -162,6 +179,7 @@ pub fn decide(arrival: &Arrival<'_>, leases: &Leases, snapshot: &Snapshot, now: 
     let selected = match admit(&packet, &facts, arrival, snapshot) {
         Ok(selected) => selected,
         Err(silence) => {
+            decision.event = not_admitted(&facts, &silence, &decision.reasons);
             decision.silence = Some(silence);
             return decision;
         }
@@ -191,6 +209,14 @@ fn admit<'s>(
         return Err(Silence::NotServed(number));
     }
     select(packet, facts, arrival, &snapshot.subnets)
+}
+
+/// A machine that the configuration has no place for is one that somebody will ask about; noise is not.
+fn not_admitted(facts: &Facts<'_>, silence: &Silence, reasons: &[String]) -> Option<Event> {
+    let told =
+        matches!(silence, Silence::NoSubnet(_) | Silence::SubnetOff(_)).then(|| Told::Silent(silence.clone()))?;
+    let text = format!("no answer, {silence}: {}", reasons.join("; "));
+    Some(Event { mac: facts.mac, address: None, weight: Weight::Detail, told, text })
 }
 
 /// One message with all that is known of it.
@@ -493,7 +519,14 @@ impl Case<'_, '_> {
             AnswerKind::Ack | AnswerKind::Bootp => Weight::Step,
             AnswerKind::Offer | AnswerKind::Parameters | AnswerKind::Nak => Weight::Detail,
         };
-        self.tell(format_args!("{kind}"), Some(yiaddr), weight, decision);
+        let told = match kind {
+            _ if choice.missing => Told::NoLoader(choice.reason),
+            AnswerKind::Offer => Told::Offered,
+            AnswerKind::Ack if self.facts.kind == Kind::Renewing => Told::Renewed,
+            AnswerKind::Ack | AnswerKind::Bootp => Told::Leased,
+            AnswerKind::Parameters | AnswerKind::Nak => Told::Parameters,
+        };
+        self.tell(format_args!("{kind}"), Some(yiaddr), (weight, told), decision);
         Ok(())
     }
 
@@ -528,7 +561,8 @@ impl Case<'_, '_> {
         let flags = if relayed { self.packet.flags | FLAG_BROADCAST } else { self.packet.flags };
         let reply = Reply { flags, options: options::refusal(self.server(), why, self.facts), ..self.header() };
         self.send(&reply, AnswerKind::Nak, Ipv4Addr::UNSPECIFIED, decision)?;
-        self.tell(format_args!("{} of {address}", AnswerKind::Nak), Some(address), Weight::Step, decision);
+        let how = (Weight::Step, Told::Refused);
+        self.tell(format_args!("{} of {address}", AnswerKind::Nak), Some(address), how, decision);
         Ok(())
     }
 
@@ -569,10 +603,16 @@ impl Case<'_, '_> {
         Ok(dropped)
     }
 
-    fn tell(&self, what: fmt::Arguments<'_>, address: Option<Ipv4Addr>, weight: Weight, decision: &mut Decision) {
+    fn tell(
+        &self,
+        what: fmt::Arguments<'_>,
+        address: Option<Ipv4Addr>,
+        (weight, told): (Weight, Told),
+        decision: &mut Decision,
+    ) {
         let text = format!("{what}: {}", decision.reasons.join("; "));
         let address = address.filter(|address| !address.is_unspecified());
-        decision.event = Some(Event { mac: self.facts.mac, address, weight, text });
+        decision.event = Some(Event { mac: self.facts.mac, address, weight, told, text });
     }
 
     /// Silences that an operator should hear of (D-19, D-27, D-5).
@@ -584,7 +624,8 @@ impl Case<'_, '_> {
         };
         decision.answer = None;
         let address = decision.changes.first().map(Change::address);
-        self.tell(format_args!("no answer, {silence}"), address, weight, decision);
+        let how = (weight, Told::Silent(silence.clone()));
+        self.tell(format_args!("no answer, {silence}"), address, how, decision);
     }
 
     fn subnet(&self) -> &Subnet {

@@ -17,6 +17,7 @@ pub mod route;
 #[cfg(test)]
 mod rules;
 mod select;
+pub mod solicitation;
 pub mod subnet;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,7 @@ pub mod mailbox;
 pub mod net;
 pub mod open_files;
 pub mod orphan;
+pub mod privileges;
 pub mod ring;
 mod slot;
 pub mod tcp;

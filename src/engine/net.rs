@@ -144,6 +144,37 @@ pub fn link_sender() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A socket that receives the IPv6 router solicitations of one interface and may answer them. Needs CAP_NET_RAW.
+pub fn router_solicitations(interface: &str, index: u32) -> io::Result<OwnedFd> {
+    /// Of icmp6.h: an optname that libc does not have; set bits block a type.
+    const ICMP6_FILTER: i32 = 1;
+    const SOLICITATION: usize = 133;
+    /// Neighbour discovery is believed only from the same link (RFC 4861 section 6.1): no router has lowered this.
+    const HOPS: u32 = 255;
+    const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+    let mut blocked = [u32::MAX; 8];
+    blocked[SOLICITATION / 32] &= !(1 << (SOLICITATION % 32));
+    // SAFETY: the kernel reads the 32 bytes of `blocked`, which live across the call.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_ICMPV6,
+            ICMP6_FILTER,
+            blocked.as_ptr().cast(),
+            size_of_val(&blocked) as libc::socklen_t,
+        )
+    };
+    if answer != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.set_unicast_hops_v6(HOPS)?;
+    socket.join_multicast_v6(&ALL_ROUTERS, index)?;
+    set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+    Ok(socket.into())
+}
+
 /// The address that a socket is bound to.
 pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     let socket = socket2::SockRef::from(socket);

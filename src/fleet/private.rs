@@ -162,6 +162,8 @@ state = "{path}/state"
 
 [server]
 advertise = "{address}"
+admin-socket = "{path}/admin.sock"
+user = "root"
 
 [tftp]
 listen = ["{tftp}"]

@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 
 use super::content::{Body, Content, Identity};
+use super::fence::Fence;
 use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, WHOLE_BYTES_MAX};
 use super::path::{CleanPath, Refusal};
 use super::workers::{Busy, Workers};
@@ -28,6 +30,7 @@ const KNOWN_MAX: usize = 2 * MAPPINGS_MAX;
 pub struct Images {
     root: OwnedFd,
     path: PathBuf,
+    fence: Fence,
     workers: Workers,
     /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only a worker does, here.
     loaded: Mutex<HashMap<Identity, Content>>,
@@ -60,8 +63,13 @@ pub struct Question {
 }
 
 impl Images {
-    /// Opens the root directory.
+    /// Opens the root directory, with nothing private in it and nothing borrowed.
     pub fn open(root: &Path, workers: Workers) -> io::Result<Arc<Self>> {
+        Self::open_fenced(root, Fence::around(root, &[]), workers)
+    }
+
+    /// Opens the root directory.
+    pub fn open_fenced(root: &Path, fence: Fence, workers: Workers) -> io::Result<Arc<Self>> {
         let directory = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_PATH)
@@ -69,6 +77,7 @@ impl Images {
         Ok(Arc::new(Self {
             root: directory.into(),
             path: root.to_path_buf(),
+            fence,
             workers,
             loaded: Mutex::default(),
             clock: AtomicU64::new(0),
@@ -167,6 +176,11 @@ impl Images {
         }
     }
 
+    /// Contents held now: mappings and small files.
+    pub fn loaded(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that their disk space comes back.
     pub fn sweep(&self) {
         let gone: Vec<Content> = {
@@ -213,22 +227,49 @@ impl Images {
 
     /// Opens exactly the file that was found: through its descriptor, so that no rename can put another one in its place.
     fn open_regular(&self, found: OwnedFd) -> Result<(File, Identity), Refusal> {
-        if !is_regular(&stat(&found)?) {
-            return Err(Refusal::NotRegular);
-        }
+        self.admit(&stat(&found)?)?;
         let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
         let identity = Identity::of(&stat(&file)?);
         Ok((file, identity))
     }
 
-    /// An O_PATH descriptor of what the path names: nothing is opened for reading, so a FIFO or a device does nothing.
+    /// A regular file that everybody may read, where that matters.
+    fn admit(&self, stat: &libc::stat) -> Result<(), Refusal> {
+        if !is_regular(stat) {
+            return Err(Refusal::NotRegular);
+        }
+        let hidden = self.fence.only_world_readable && stat.st_mode & libc::S_IROTH == 0;
+        if hidden { Err(Refusal::Unreadable) } else { Ok(()) }
+    }
+
+    /// An O_PATH descriptor of what the path names, in the root or borrowed from a package: nothing is opened for reading,
+    /// so a FIFO or a device does nothing.
     fn resolve(&self, path: &CleanPath, cached_only: bool) -> Result<OwnedFd, Refusal> {
         let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
+        let found = match self.open_path(name, libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS, cached_only) {
+            Err(Refusal::NotFound) => {
+                // The path comes from the list of loaders, never from a client: links in it are the package's own.
+                let borrowed = self.fence.borrowed.get(path).ok_or(Refusal::NotFound)?;
+                return self.open_path(borrowed.as_os_str().as_bytes(), libc::RESOLVE_NO_MAGICLINKS, cached_only);
+            }
+            found => found?,
+        };
+        // The kernel tells where the descriptor leads, links inside the root followed.
+        if !self.fence.private.is_empty() {
+            let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
+            if self.fence.is_private(&real) {
+                return Err(Refusal::Private);
+            }
+        }
+        Ok(found)
+    }
+
+    fn open_path(&self, name: &[u8], how_resolved: u64, cached_only: bool) -> Result<OwnedFd, Refusal> {
         let name = CString::new(name).map_err(|_| Refusal::ControlCharacter)?;
         // SAFETY: open_how is a struct of three integers, for which all zeros is a valid value.
         let mut how: libc::open_how = unsafe { std::mem::zeroed() };
         how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-        how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+        how.resolve = how_resolved;
         if cached_only {
             how.resolve |= libc::RESOLVE_CACHED;
         }
@@ -278,8 +319,8 @@ impl Catalog {
         if is_directory(&stat) {
             return Found::Directory;
         }
-        if !is_regular(&stat) {
-            return Found::Refused(Refusal::NotRegular);
+        if let Err(refusal) = self.images.admit(&stat) {
+            return Found::Refused(refusal);
         }
         match self.known.get(&Identity::of(&stat)).and_then(Weak::upgrade) {
             Some(body) => {
@@ -488,6 +529,74 @@ mod tests {
         drop(content);
         tree.catalog.images().sweep();
         assert_eq!(tree.catalog.images().lock().len(), 0);
+    }
+
+    fn fenced(private: &[&str], borrowed: &[(&str, PathBuf)], only_world_readable: bool) -> Tree {
+        let mut tree = Tree::new();
+        let root = tree.path("");
+        for directory in private.iter().filter(|name| name.ends_with('/')) {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        let paths: Vec<PathBuf> = private.iter().map(|name| root.join(name)).collect();
+        let mut fence = Fence::around(&root, &paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+        fence.only_world_readable = only_world_readable;
+        fence.borrowed = borrowed.iter().map(|(name, path)| (clean(name.as_bytes()).unwrap(), path.clone())).collect();
+        tree.catalog = Images::open_fenced(&root, fence, Workers::start().unwrap()).unwrap().catalog();
+        tree
+    }
+
+    #[test]
+    fn s71_configuration_and_state_are_never_served_not_even_through_links() {
+        let mut tree = fenced(&["ringboot.toml", "state/"], &[], false);
+        for name in ["ringboot.toml", "state/ringboot.db", "ringboot.toml.old", "statement"] {
+            fs::write(tree.path(name), b"x").unwrap();
+        }
+        symlink("ringboot.toml", tree.path("link")).unwrap();
+        symlink("state", tree.path("alias")).unwrap();
+        // Twice each: by a worker, and then by the core with what the kernel has cached.
+        for _ in 0..2 {
+            for name in ["ringboot.toml", "link", "state/ringboot.db", "alias/ringboot.db", "state", "alias"] {
+                assert_eq!(tree.get(name).unwrap_err(), Refusal::Private, "{name}");
+            }
+            for name in ["ringboot.toml.old", "statement"] {
+                assert_eq!(tree.get(name).unwrap().len(), 1, "{name}");
+            }
+        }
+        fs::rename(tree.path("ringboot.toml.old"), tree.path("ringboot.toml")).unwrap();
+        assert_eq!(tree.get("ringboot.toml").unwrap_err(), Refusal::Private, "an editor puts a new file in its place");
+        assert_eq!(tree.catalog.images().list(&clean(b"state").unwrap()).unwrap_err(), Refusal::Private);
+    }
+
+    #[test]
+    fn s73_a_process_of_root_serves_only_what_everybody_may_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut tree = fenced(&[], &[], true);
+        fs::write(tree.path("secret"), b"x").unwrap();
+        fs::set_permissions(tree.path("secret"), fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(tree.get("secret").unwrap_err(), Refusal::Unreadable);
+        assert!(Refusal::Unreadable.to_string().contains("chmod o+r"));
+        let whole = tree.catalog.images().read_whole(&clean(b"secret").unwrap());
+        assert_eq!(whole.unwrap_err(), Refusal::Unreadable);
+        fs::set_permissions(tree.path("secret"), fs::Permissions::from_mode(0o604)).unwrap();
+        assert_eq!(tree.get("secret").unwrap().len(), 1);
+        // Known to the core by now: taking the right away counts at the next request all the same.
+        fs::set_permissions(tree.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(tree.get("secret").unwrap_err(), Refusal::Unreadable);
+    }
+
+    #[test]
+    fn a_borrowed_file_is_served_under_its_name_until_the_root_has_one() {
+        let package = tempfile::tempdir().unwrap();
+        fs::write(package.path().join("pxelinux.0"), b"package").unwrap();
+        fs::write(package.path().join("other"), b"x").unwrap();
+        let borrowed = [("boot/pxelinux.0", package.path().join("pxelinux.0"))];
+        let mut tree = fenced(&[], &borrowed, false);
+        assert_eq!(tree.get("boot/pxelinux.0").unwrap().len(), 7);
+        assert_eq!(tree.get("boot/other").unwrap_err(), Refusal::NotFound, "one file, never its directory");
+        assert_eq!(tree.get("pxelinux.0").unwrap_err(), Refusal::NotFound);
+        fs::create_dir(tree.path("boot")).unwrap();
+        fs::write(tree.path("boot/pxelinux.0"), b"mine").unwrap();
+        assert_eq!(tree.get("boot/pxelinux.0").unwrap().len(), 4);
     }
 
     #[test]

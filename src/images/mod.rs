@@ -5,12 +5,14 @@
 
 mod catalog;
 mod content;
+mod fence;
 mod limits;
 mod path;
 mod workers;
 
 pub use catalog::{Catalog, Found, Images, Question};
 pub use content::{Content, ContentMeta, Piece};
+pub use fence::{Fence, canonical, runs_as_root};
 pub use limits::*;
 pub use path::{CleanPath, Refusal, clean, clean_tftp, without_prefix, without_trailing_garbage};
 pub use workers::{Busy, Workers};

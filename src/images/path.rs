@@ -66,8 +66,10 @@ pub enum Refusal {
     OutsideRoot,
     #[error("not a regular file")]
     NotRegular,
-    #[error("the file may not be read")]
+    #[error("not everybody may read the file: `chmod o+r` lets it be served")]
     Unreadable,
+    #[error("ringboot's own configuration and state are never served")]
+    Private,
     #[error("the file is too large for this kind of request")]
     TooLarge,
     #[error("the file could not be read")]

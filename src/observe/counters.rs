@@ -11,6 +11,10 @@ impl Count {
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
+    /// For what goes up and down, such as open transfers.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

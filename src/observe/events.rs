@@ -1,11 +1,11 @@
 //! Events: one per machine and stage, pushed by cores into a bounded queue, printed by the log thread.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::boot::machine::Mac;
+use crate::boot::machine::{Firmware, Mac};
 
 /// Events that may wait for the log thread; one more is dropped and counted, never waited for.
 pub const EVENTS_QUEUED_MAX: usize = 8192;
@@ -22,6 +22,24 @@ pub enum Stage {
     File,
 }
 
+impl Stage {
+    pub const ALL: [Self; 7] =
+        [Self::Dhcp, Self::Loader, Self::Menu, Self::Kernel, Self::Initrd, Self::AnswerFile, Self::File];
+
+    /// The stage in the words of log and timeline.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Dhcp => "dhcp",
+            Self::Loader => "loader",
+            Self::Menu => "menu",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::AnswerFile => "answer file",
+            Self::File => "file",
+        }
+    }
+}
+
 /// How loud an event is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
@@ -33,6 +51,70 @@ pub enum Weight {
     Warning,
 }
 
+/// What happened, with the facts by which [`super::timeline`] judges where a boot stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Offered {
+        to: Firmware,
+    },
+    Leased {
+        to: Firmware,
+    },
+    /// A lease that the machine holds was made longer.
+    Renewed,
+    /// Offered or leased, without the boot file that its firmware wants; `why` is a clause.
+    NoLoader {
+        to: Firmware,
+        why: String,
+    },
+    Nak,
+    NoAddressFree,
+    OtherServer {
+        server: Ipv4Addr,
+    },
+    /// No subnet of the configuration is for this client.
+    NotAdmitted,
+    /// The client found its address in use.
+    Declined,
+    /// DHCP left a message without an answer for some other reason.
+    NotAnswered,
+    /// The client looked for a size or a name and wanted no more.
+    SizeProbe,
+    Sent {
+        name: String,
+        bytes: u64,
+    },
+    /// `rule`: the line of the configuration that names the file.
+    Missing {
+        name: String,
+        rule: Option<String>,
+    },
+    /// The file is there, or may be, and is not given.
+    Denied {
+        name: String,
+    },
+    TemplateFailed,
+    /// The client fell silent; `block` is the first that it did not acknowledge, counted from 1 and never wrapped.
+    Stalled {
+        name: String,
+        block: u64,
+    },
+    ClientAborted {
+        name: String,
+        code: u16,
+    },
+    /// The file was changed in place under a transfer.
+    Changed {
+        name: String,
+    },
+    /// An HTTP connection was cut because its client was too slow.
+    TooSlow,
+    /// A fault of ours: the sentence says which.
+    Failed,
+    /// Nothing that a boot hangs on.
+    Other,
+}
+
 /// One thing that happened to one machine.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -40,6 +122,7 @@ pub struct Event {
     pub address: Option<IpAddr>,
     pub stage: Stage,
     pub weight: Weight,
+    pub kind: Kind,
     /// One sentence, reasons included.
     pub text: String,
 }

@@ -1,13 +1,56 @@
-//! The log thread: one human line per machine and stage.
+//! The log thread: one human line per machine and stage, and the journal beside it.
 
-use std::sync::mpsc::Receiver;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::events::{Event, Stage, Weight};
+use super::events::{Event, Weight};
+use super::journal::{Journal, Keep, Note};
 
-/// Prints events until every sender is gone.
-pub fn print_all(events: &Receiver<Event>) {
-    while let Ok(event) = events.recv() {
-        print(&event);
+/// How long an event may wait to be kept beyond the process; a power cut loses so much of the history, and no lease.
+const KEPT_EVERY: Duration = Duration::from_secs(1);
+/// Notes in one batch at most: memory, and the time that one commit takes.
+const BATCH_NOTES_MAX: usize = 4096;
+
+/// Where the log thread writes what it has printed.
+#[derive(Default)]
+pub struct Memory {
+    pub journal: Arc<Journal>,
+    /// None: the history ends with the process.
+    pub keep: Option<Keep>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("journal", &self.journal).finish_non_exhaustive()
+    }
+}
+
+/// Prints and remembers events until every sender is gone.
+pub fn print_all(events: &Receiver<Event>, memory: Memory) {
+    let Memory { journal, mut keep } = memory;
+    let mut notes: Vec<Note> = Vec::new();
+    let mut due: Option<Instant> = None;
+    loop {
+        let patience = due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
+        let received = events.recv_timeout(patience);
+        let is_over = matches!(received, Err(RecvTimeoutError::Disconnected));
+        if let Ok(event) = &received {
+            print(event);
+            journal.add(event, unix_ms(), &mut notes);
+        }
+        let is_due = due.is_some_and(|due| Instant::now() >= due) || notes.len() >= BATCH_NOTES_MAX;
+        if is_due || is_over {
+            if let Some(keep) = keep.as_mut().filter(|_| !notes.is_empty()) {
+                keep(&notes);
+            }
+            notes.clear();
+        }
+        if is_over {
+            return;
+        }
+        due = (!notes.is_empty()).then(|| due.filter(|_| !is_due).unwrap_or_else(|| Instant::now() + KEPT_EVERY));
     }
 }
 
@@ -18,7 +61,7 @@ fn print(event: &Event) {
         (None, Some(address)) => address.to_canonical().to_string(),
         (None, None) => "-".to_owned(),
     };
-    let stage = word(event.stage);
+    let stage = event.stage.word();
     match event.weight {
         Weight::Detail => tracing::debug!("{who} {stage}: {}", event.text),
         Weight::Step => tracing::info!("{who} {stage}: {}", event.text),
@@ -26,14 +69,7 @@ fn print(event: &Event) {
     }
 }
 
-fn word(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Dhcp => "dhcp",
-        Stage::Loader => "loader",
-        Stage::Menu => "menu",
-        Stage::Kernel => "kernel",
-        Stage::Initrd => "initrd",
-        Stage::AnswerFile => "answer file",
-        Stage::File => "file",
-    }
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

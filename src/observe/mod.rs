@@ -2,4 +2,7 @@
 
 pub mod counters;
 pub mod events;
+pub mod journal;
 pub mod log;
+pub mod sink;
+pub mod timeline;

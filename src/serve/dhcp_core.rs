@@ -6,15 +6,16 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::drain::Drain;
 use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts};
 use super::port_holder::Protocol;
+use super::pulse::Pulse;
 use super::supervisor::{Failure, refused};
-use crate::bindings::Bindings;
-use crate::boot::machine::Role;
-use crate::dhcp::decide::{self, Answer, Arrival, Decision, Silence, decide};
+use crate::boot::machine::{Firmware, Role};
+use crate::dhcp::decide::{self, Answer, Arrival, Decision, Silence, Told, decide};
 use crate::dhcp::frame;
 use crate::dhcp::lease::{Change, Leases};
 use crate::dhcp::neighbours::{Before, Look};
@@ -23,8 +24,9 @@ use crate::dhcp::subnet::{Held, Mode, Network};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface};
 use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
-use crate::observe::events::{Event, Events, Stage, Weight};
-use crate::snapshot::Snapshot;
+use crate::observe::counters::Count;
+use crate::observe::events::{Event, Events, Kind, Stage, Weight};
+use crate::snapshot::{Generation, Published};
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.
 const COMMITS_PENDING_MAX: usize = 16_384;
@@ -32,6 +34,8 @@ const COMMITS_PENDING_MAX: usize = 16_384;
 const RECEIVED_MAX: usize = 16_384;
 /// How often expired leases and offers are looked through while nothing arrives.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long control waits for a new generation to be taken.
+const RECONFIGURED_MAX: Duration = Duration::from_secs(5);
 /// How long the last commits may take when told to stop.
 const LAST_COMMITS_MAX: Duration = Duration::from_secs(5);
 
@@ -64,8 +68,7 @@ pub struct DhcpPlan {
     pub address: Option<Ipv4Addr>,
     /// 67, unless a test or a demonstration says otherwise.
     pub port: u16,
-    pub snapshot: Arc<Snapshot>,
-    pub bindings: Arc<Bindings>,
+    pub published: Arc<Published>,
     /// Loaded from the store.
     pub leases: Leases,
     pub start_writer: StartWriter,
@@ -137,7 +140,7 @@ pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
 /// A subnet that is configured for an interface where it is not would give addresses that lead nowhere. An interface that is
 /// not there yet, or has no address yet, is waited for.
 fn on_their_interfaces(plan: &DhcpPlan, present: &[Interface]) -> Result<(), Failure> {
-    for subnet in plan.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
+    for subnet in plan.published.get().snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
         let is_named = |one: &&Interface| subnet.interface.as_ref() == Some(&one.name);
         let with_addresses = present.iter().find(is_named).filter(|one| neighbours::ipv4(one).next().is_some());
         if let Some(interface) = with_addresses.filter(|one| !neighbours::is_on(one, subnet.network, subnet.relay)) {
@@ -152,12 +155,40 @@ fn on_their_interfaces(plan: &DhcpPlan, present: &[Interface]) -> Result<(), Fai
 pub(super) enum Letter {
     /// The writer: these tickets are durable, or are not.
     Committed { tickets: Vec<u64>, durable: bool },
-    /// Subnets on which nothing may leave from now on; on all others everything may.
-    Held(Vec<(Network, Held)>),
+    /// Every watched subnet with the reason why nothing may leave there; None = everything may.
+    Watched(Vec<(Network, Option<Held>)>),
     /// An interface has come (again).
     Bound { interface: String, socket: OwnedFd },
     /// An interface has gone, and nothing comes in by its socket any more.
     Gone(String),
+    /// Control: decide from this generation now, and publish it.
+    Reconfigured { next: Arc<Generation>, done: SyncSender<()> },
+}
+
+/// Control's way to the core.
+#[derive(Clone, Debug)]
+pub(super) struct DhcpControl(Letters<Letter>);
+
+impl DhcpControl {
+    /// Hands the next generation over and waits until the core has published it.
+    pub(super) fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
+        let (done, is_done) = sync_channel(1);
+        self.0.send(Letter::Reconfigured { next, done });
+        is_done
+            .recv_timeout(RECONFIGURED_MAX)
+            .map_err(|_| "the DHCP core did not take the new configuration".to_owned())
+    }
+}
+
+/// What the DHCP core counts.
+#[derive(Debug, Default)]
+pub struct DhcpCounters {
+    pub received: Count,
+    pub answered: Count,
+    /// Leases and offers in memory.
+    pub leases: Count,
+    /// ACKs that wait for their commit.
+    pub pending: Count,
 }
 
 /// Everything of the thread before it runs.
@@ -171,16 +202,17 @@ pub struct Core {
     mailbox: Mailbox<Letter>,
     /// Where clients choose other servers: indexes of interfaces.
     suspicions: Option<Letters<u32>>,
+    counters: Arc<DhcpCounters>,
+    pulse: Pulse,
 }
 
 impl Core {
     pub fn new(plan: DhcpPlan, sockets: DhcpSockets, events: &Events, drain: &Drain) -> io::Result<(Self, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
-        Ok((
-            Self { plan, sockets, events: events.clone(), drain: drain.clone(), letters, mailbox, suspicions: None },
-            bell,
-        ))
+        let (events, drain) = (events.clone(), drain.clone());
+        let (pulse, counters) = (Pulse::default(), Arc::default());
+        Ok((Self { plan, sockets, events, drain, letters, mailbox, suspicions: None, counters, pulse }, bell))
     }
 
     /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
@@ -194,7 +226,7 @@ impl Core {
         };
         let before: Vec<(Network, Before)> = plan.looks.iter().map(|look| (look.network, before(look))).collect();
         let (neighbours, suspicions, bell) = Neighbours::new(Parts {
-            subnets: &plan.snapshot.subnets,
+            published: Arc::clone(&plan.published),
             before: &before,
             wanted: std::mem::take(&mut self.sockets.interfaces),
             port: plan.port,
@@ -205,6 +237,20 @@ impl Core {
         })?;
         self.suspicions = Some(suspicions);
         Ok((neighbours, bell))
+    }
+
+    pub(super) fn control(&self) -> DhcpControl {
+        DhcpControl(self.letters.clone())
+    }
+
+    pub fn counters(&self) -> Arc<DhcpCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The core is watched: it shows signs of life.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -222,15 +268,20 @@ struct Running {
     /// The packet socket, the last of the driver's.
     link: Option<SocketId>,
     port: u16,
-    snapshot: Arc<Snapshot>,
-    bindings: Arc<Bindings>,
+    published: Arc<Published>,
+    /// The generation that decisions are made from; this core publishes the next one.
+    generation: Arc<Generation>,
+    counters: Arc<DhcpCounters>,
     leases: Leases,
     writer: Box<dyn LeaseWriter>,
     received: VecDeque<Received>,
     pending: HashMap<u64, Pending>,
     next_ticket: u64,
+    interfaces: Vec<Interface>,
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
+    /// The last word of the thread that looks for other servers.
+    watched: Vec<(Network, Option<Held>)>,
     /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
     held: Vec<(Network, Held)>,
     said_no_address: bool,
@@ -239,6 +290,7 @@ struct Running {
     drain: Drain,
     mailbox: Mailbox<Letter>,
     suspicions: Option<Letters<u32>>,
+    pulse: Pulse,
 }
 
 /// What waits for its commit.
@@ -265,7 +317,7 @@ struct Received {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { plan, sockets, events, drain, letters, mailbox, suspicions } = core;
+        let Core { plan, sockets, events, drain, letters, mailbox, suspicions, counters, pulse } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -276,37 +328,33 @@ impl Running {
         let link = sockets.link.map(|fd| driver.add(fd, IpAddr::V4(Ipv4Addr::UNSPECIFIED), false));
         let reporter: Reporter =
             Box::new(move |tickets, durable| letters.send(Letter::Committed { tickets: tickets.to_vec(), durable }));
-        let held = neighbours::watched(&plan.snapshot.subnets, plan.port)
-            .map(|(subnet, _)| (subnet.network, Held::Looking))
-            .collect();
         let mut running = Self {
             driver,
             sockets: names,
             link,
             port: plan.port,
-            snapshot: plan.snapshot,
-            bindings: plan.bindings,
+            generation: plan.published.get(),
+            published: plan.published,
+            counters,
             leases: plan.leases,
             writer: (plan.start_writer)(reporter)?,
             received: VecDeque::new(),
             pending: HashMap::new(),
             next_ticket: 1,
+            interfaces: Vec::new(),
             ours: Vec::new(),
-            held,
+            watched: Vec::new(),
+            held: Vec::new(),
             said_no_address: false,
             seed: u64::from(std::process::id()),
             events,
             drain,
             mailbox,
             suspicions,
+            pulse,
         };
-        running
-            .leases
-            .iter()
-            .filter_map(|lease| Some((lease.address, running.leases.binding(lease.address)?)))
-            .for_each(|(address, binding)| {
-                running.bindings.write(address, Some(binding));
-            });
+        running.hold();
+        running.fill_bindings();
         running.learn_own_addresses();
         Ok(running)
     }
@@ -314,7 +362,8 @@ impl Running {
     fn serve(&mut self) -> Result<(), String> {
         let mut last_commits_until = None;
         loop {
-            self.turn(Wait::AtMost(SWEEP))?;
+            self.turn(Wait::AtMost(self.pulse.every().unwrap_or(SWEEP).min(SWEEP)))?;
+            self.pulse.beat();
             self.leases.advance(unix_now());
             if self.drain.is_ordered() {
                 let until = *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);
@@ -335,16 +384,34 @@ impl Running {
                         self.finish(ticket, durable);
                     }
                 }
-                Letter::Held(held) => self.held = held,
+                Letter::Watched(watched) => {
+                    self.watched = watched;
+                    self.hold();
+                }
                 Letter::Bound { interface, socket } => self.listen_on(interface, socket),
                 Letter::Gone(interface) => self.forget(&interface),
+                Letter::Reconfigured { next, done } => {
+                    self.reconfigure(next);
+                    let _ = done.send(());
+                }
             }
         }
         while let Some(datagram) = self.received.pop_front() {
+            self.counters.received.add(1);
             self.make_room()?;
             self.handle(&datagram)?;
         }
+        self.counters.leases.set(self.leases.len() as u64);
+        self.counters.pending.set(self.pending.len() as u64);
         Ok(())
+    }
+
+    /// A subnet that nobody has looked at yet, at the start or after a reload, is silent.
+    fn hold(&mut self) {
+        let word = |network| self.watched.iter().find(|(known, _)| *known == network).map(|(_, held)| *held);
+        let held = |network| word(network).unwrap_or(Some(Held::Looking)).map(|held| (network, held));
+        let watched = neighbours::watched(&self.generation.snapshot.subnets, self.port);
+        self.held = watched.filter_map(|(subnet, _)| held(subnet.network)).collect();
     }
 
     fn listen_on(&mut self, interface: String, socket: OwnedFd) {
@@ -361,6 +428,22 @@ impl Running {
         while let Some(place) = self.sockets.iter().position(is_its) {
             self.sockets[place] = None;
             self.driver.remove(SocketId(u16::try_from(place).unwrap_or(u16::MAX)));
+        }
+    }
+
+    /// Leases first, then the slots of the new generation, then the generation itself: boot cores never see an empty slot of
+    /// an address that is held.
+    fn reconfigure(&mut self, next: Arc<Generation>) {
+        self.leases.reconfigure(&next.snapshot.subnets, unix_now());
+        self.generation = Arc::clone(&next);
+        self.hold();
+        self.fill_bindings();
+        self.published.publish(next);
+    }
+
+    fn fill_bindings(&self) {
+        for lease in self.leases.iter() {
+            self.generation.bindings.write(lease.address, self.leases.binding(lease.address));
         }
     }
 
@@ -406,11 +489,11 @@ impl Running {
             source: datagram.source,
             destination: Some(datagram.destination),
             interface,
-            interface_address: datagram.local,
+            interface_address: self.address_on(interface, datagram.local),
             ours: &self.ours,
             held: &self.held,
         };
-        let decision = decide(&arrival, &self.leases, &self.snapshot, now, self.seed);
+        let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
         if let (Some(Silence::OtherServer(_)), Some(suspicions)) = (&decision.silence, &self.suspicions) {
             suspicions.send(datagram.way.interface);
         }
@@ -435,7 +518,8 @@ impl Running {
         let name =
             self.sockets.get(usize::from(way.socket.0)).and_then(Option::as_deref).unwrap_or("a listening address");
         let text = format!("{name} has no IPv4 address: what comes in there is not answered until it has one");
-        self.events.push(Event { mac: None, address: None, stage: Stage::Dhcp, weight: Weight::Warning, text });
+        let (stage, weight, kind) = (Stage::Dhcp, Weight::Warning, Kind::Failed);
+        self.events.push(Event { mac: None, address: None, stage, weight, kind, text });
     }
 
     fn commit(&mut self, pending: Pending) -> Result<(), String> {
@@ -466,6 +550,7 @@ impl Running {
                 address: None,
                 stage: Stage::Dhcp,
                 weight: Weight::Warning,
+                kind: Kind::Failed,
                 text,
             });
             return;
@@ -478,7 +563,7 @@ impl Running {
     fn conclude(&mut self, pending: Pending) {
         let pi = pending.decision.firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
         for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
-            self.bindings.write(change.address(), self.leases.binding(change.address()));
+            self.generation.bindings.write(change.address(), self.leases.binding(change.address()));
         }
         if let Some(answer) = &pending.decision.answer {
             self.send(answer, pending.way);
@@ -491,6 +576,7 @@ impl Running {
     /// D-10 to D-16: from our address on the receiving interface, out of that interface. Lost where the ring is full: the client
     /// asks again.
     fn send(&mut self, answer: &Answer, way: Way) {
+        self.counters.answered.add(1);
         let from = Source { address: IpAddr::V4(answer.source), interface: way.interface };
         let routed = Source { interface: 0, ..from };
         let to = |address: Ipv4Addr, port: u16| Target::Ip(SocketAddr::from((address, port)));
@@ -515,12 +601,23 @@ impl Running {
     }
 
     fn learn_own_addresses(&mut self) {
-        let interfaces = net::interfaces().unwrap_or_default();
-        self.ours = interfaces
-            .iter()
-            .flat_map(|interface| &interface.addresses)
-            .filter_map(|address| if let IpAddr::V4(address) = address { Some(*address) } else { None })
-            .collect();
+        self.interfaces = net::interfaces().unwrap_or_default();
+        self.ours = self.interfaces.iter().flat_map(neighbours::ipv4).collect();
+    }
+
+    /// Our address on a client's segment: of an interface with several, the one inside the subnet that is served there. The kernel
+    /// names the interface's first for every broadcast.
+    fn address_on(&self, interface: Option<&str>, local: Ipv4Addr) -> Ipv4Addr {
+        let served = |address: &Ipv4Addr| {
+            let subnets = &self.generation.snapshot.subnets;
+            subnets.iter().any(|subnet| subnet.interface.as_deref() == interface && subnet.network.contains(*address))
+        };
+        let Some(name) = interface else { return local };
+        if served(&local) {
+            return local;
+        }
+        let own = self.interfaces.iter().filter(|one| one.name == name).flat_map(neighbours::ipv4).find(served);
+        own.unwrap_or(local)
     }
 }
 
@@ -537,8 +634,33 @@ fn dhcp_event(decision: &Decision) -> Option<Event> {
         address: event.address.map(IpAddr::V4),
         stage: Stage::Dhcp,
         weight,
+        kind: kind_of(&event.told, decision),
         text: event.text.clone(),
     })
+}
+
+/// The decision in the terms of the timeline.
+fn kind_of(told: &Told, decision: &Decision) -> Kind {
+    let to = decision.firmware.unwrap_or(Firmware { role: Role::System, arch: None });
+    match told {
+        Told::Offered => Kind::Offered { to },
+        Told::Leased => Kind::Leased { to },
+        Told::Renewed => Kind::Renewed,
+        Told::Parameters => Kind::Other,
+        Told::NoLoader(why) => Kind::NoLoader { to, why: why.clone() },
+        Told::Refused => Kind::Nak,
+        Told::Silent(silence) => match silence {
+            Silence::NoAddressFree(_) => Kind::NoAddressFree,
+            Silence::OtherServer(server) => Kind::OtherServer { server: *server },
+            Silence::NoSubnet(_) | Silence::SubnetOff(_) | Silence::NotPxe(_) | Silence::NotReserved(_) => {
+                Kind::NotAdmitted
+            }
+            Silence::Declined => Kind::Declined,
+            // The answer is on its way, or none is due.
+            Silence::CommitPending | Silence::Released => Kind::Other,
+            _ => Kind::NotAnswered,
+        },
+    }
 }
 
 pub(super) fn unix_now() -> u64 {
@@ -558,6 +680,7 @@ mod tests {
     use crate::dhcp::packet::Packet;
     use crate::dhcp::subnet::{Clients, Pool, Subnet};
     use crate::observe::events;
+    use crate::snapshot::Snapshot;
 
     const PATIENCE: Duration = Duration::from_secs(10);
     /// Long enough for an answer that should not come: answers take well under a millisecond here.
@@ -581,7 +704,7 @@ mod tests {
         server: SocketAddr,
         batches: Receiver<(u64, Vec<Change>)>,
         reporter: Arc<Mutex<Option<Reporter>>>,
-        bindings: Arc<Bindings>,
+        published: Arc<Published>,
         drain: Drain,
         bell: Bell,
         thread: Option<JoinHandle<Result<(), String>>>,
@@ -611,14 +734,15 @@ mod tests {
             pxelinux_config: None,
             pxelinux_prefix: None,
         };
-        let snapshot = Arc::new(Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() });
+        let snapshot = Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() };
+        let leases = Leases::new(&snapshot.subnets);
+        let published = Published::new(snapshot);
         DhcpPlan {
             interfaces: Vec::new(),
             address: Some(Ipv4Addr::LOCALHOST),
             port: 0,
-            leases: Leases::new(&snapshot.subnets),
-            bindings: Arc::new(Bindings::new(&snapshot.subnets)),
-            snapshot,
+            leases,
+            published,
             start_writer,
             looks: Vec::new(),
             keep_look: Box::new(|_| ()),
@@ -635,7 +759,7 @@ mod tests {
                 *reporter_of_writer.lock().unwrap() = Some(report);
                 Ok(Box::new(Held { batches: sender }))
             }));
-            let bindings = Arc::clone(&plan.bindings);
+            let published = Arc::clone(&plan.published);
             let sockets = bind(&plan).unwrap();
             let server = sockets.sockets[0].0;
             let drain = Drain::default();
@@ -645,7 +769,7 @@ mod tests {
             let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
             is_ready.recv_timeout(PATIENCE).unwrap();
             let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
-            Self { relay, server, batches, reporter, bindings, drain, bell, thread: Some(thread) }
+            Self { relay, server, batches, reporter, published, drain, bell, thread: Some(thread) }
         }
 
         fn say(&self, kind: u8, address: Option<Ipv4Addr>) {
@@ -707,11 +831,15 @@ mod tests {
         world.say(3, Some(address));
         world.say(3, Some(address));
         assert_eq!(world.hear(SILENCE), None, "nothing leaves while the sync is held back");
-        assert_eq!(world.bindings.read(address), None);
+        assert_eq!(world.published.load().bindings.read(address), None);
         assert!(world.batches.try_recv().is_err(), "the repeated REQUEST writes nothing");
         world.report(&[ticket], true);
         assert_eq!(world.hear(PATIENCE), Some((5, address)));
-        assert_eq!(world.bindings.read(address).unwrap().machine.mac, Mac(MAC), "written before the ACK left");
+        assert_eq!(
+            world.published.load().bindings.read(address).unwrap().machine.mac,
+            Mac(MAC),
+            "written before the ACK left"
+        );
         assert_eq!(world.hear(SILENCE), None, "one ACK for three REQUESTs");
     }
 
@@ -775,7 +903,7 @@ mod tests {
         let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
         world.report(&[ticket], false);
         assert_eq!(world.hear(SILENCE), None);
-        assert_eq!(world.bindings.read(address), None);
+        assert_eq!(world.published.load().bindings.read(address), None);
         world.say(3, Some(address));
         let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
         world.report(&[ticket], true);

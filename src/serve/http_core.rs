@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 pub use super::drain::Drain;
 
 use super::drain::DRAIN_MAX;
+use super::pulse::Pulse;
 use super::shelf::{Names, Shelf};
 use crate::engine::tcp::{self, Accepted, CONNECTIONS_PER_RING_MAX, Listener};
 use crate::http::admission::{Admission, Arrival};
@@ -27,7 +28,7 @@ use crate::http::limits::{
 use crate::images::CleanPath;
 use crate::observe::counters::Count;
 use crate::observe::events::Events;
-use crate::snapshot::Snapshot;
+use crate::snapshot::Published;
 
 /// Pause after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -127,6 +128,7 @@ pub struct Core {
     drain: Drain,
     busy: Arc<AtomicU32>,
     counters: Arc<HttpCounters>,
+    pulse: Pulse,
 }
 
 impl Core {
@@ -147,7 +149,14 @@ impl Core {
             drain: drain.clone(),
             busy: Arc::clone(busy),
             counters: Arc::default(),
+            pulse: Pulse::default(),
         }
+    }
+
+    /// The core is watched: it shows signs of life.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     pub fn counters(&self) -> Arc<HttpCounters> {
@@ -208,6 +217,7 @@ async fn serve(core: Core, ready: &mut dyn FnMut()) -> std::io::Result<()> {
         .iter()
         .map(|listener| tcp::spawn(accept_all(Rc::clone(&running), Rc::clone(listener), core.drain.clone())))
         .collect();
+    tcp::spawn(show_life(core.pulse));
     ready();
 
     core.drain.ordered().await;
@@ -222,6 +232,15 @@ async fn serve(core: Core, ready: &mut dyn FnMut()) -> std::io::Result<()> {
         running.all_left().await;
     }
     Ok(())
+}
+
+/// A task like any other: it runs only while the core's loop does.
+async fn show_life(pulse: Pulse) {
+    let Some(every) = pulse.every() else { return };
+    loop {
+        pulse.beat();
+        tokio::time::sleep(every).await;
+    }
 }
 
 async fn accept_all(running: Rc<Running>, listener: Rc<Listener>, drain: Drain) {
@@ -278,8 +297,8 @@ impl Running {
         }
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.shelf.borrow().names().snapshot)
+    fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.shelf.borrow().names().published)
     }
 
     /// One more answer is being sent, until the guard is dropped.

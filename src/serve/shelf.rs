@@ -8,12 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::bindings::Bindings;
 use crate::boot::machine::Machine;
 use crate::boot::names::{Key, Loader, MenuName, menu_name};
 use crate::boot::script;
 use crate::images::{Catalog, CleanPath, Content, Found, Images, Refusal, without_prefix};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Published, Snapshot};
 
 /// What a template file is called beside the name under which it is served.
 const TEMPLATE_SUFFIX: &str = ".j2";
@@ -75,8 +74,7 @@ pub type RenderTemplate = dyn Fn(&str, &str, &TemplateFacts, &Snapshot) -> Resul
 /// What all cores and workers share to answer names.
 pub struct Names {
     pub images: Arc<Images>,
-    pub snapshot: Arc<Snapshot>,
-    pub bindings: Arc<Bindings>,
+    pub published: Arc<Published>,
     pub render_template: Box<RenderTemplate>,
     /// Prefixes that clients with the server's own absolute paths put before names (T-57).
     pub strip_prefixes: Vec<CleanPath>,
@@ -168,7 +166,7 @@ impl Names {
     /// The machine behind this address, as far as a live binding says.
     pub fn machine_at(&self, peer: IpAddr) -> Option<Machine> {
         let IpAddr::V4(peer) = peer.to_canonical() else { return None };
-        let binding = self.bindings.read(peer)?;
+        let binding = self.published.load().bindings.read(peer)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         (binding.lease_end_s > now).then_some(binding.machine)
     }
@@ -226,7 +224,9 @@ impl Names {
 
     /// A rendered menu, where the name is one that a loader searches for and no static menu governs the directory.
     fn menu(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
-        let (Some(menu), Some(name)) = (&self.snapshot.menu, menu_name(path.as_bytes())) else {
+        let generation = self.published.load();
+        let snapshot = &generation.snapshot;
+        let (Some(menu), Some(name)) = (&snapshot.menu, menu_name(path.as_bytes())) else {
             return Looked::Nothing(None);
         };
         if !name.is_rendered() {
@@ -252,9 +252,9 @@ impl Names {
                 over_http: ask.over_http,
                 machine: machine.as_ref(),
                 server: self.server_address(ask),
-                http_port: self.snapshot.http_port,
+                http_port: snapshot.http_port,
                 install_by_default: self.installs_by_default(ask.peer),
-                boot: &self.snapshot.boot,
+                boot: &snapshot.boot,
             },
         );
         let content = Content::rendered(rendered.text, SystemTime::now());
@@ -274,12 +274,17 @@ impl Names {
 
     /// `[server] advertise`, else the address that was asked.
     fn server_address(&self, ask: &Ask) -> IpAddr {
-        self.snapshot.advertise.map_or(ask.local, IpAddr::V4)
+        self.published.load().snapshot.advertise.map_or(ask.local, IpAddr::V4)
     }
 
     fn installs_by_default(&self, peer: IpAddr) -> bool {
         let IpAddr::V4(peer) = peer.to_canonical() else { return false };
-        self.snapshot.subnets.iter().any(|subnet| subnet.network.contains(peer) && subnet.install_by_default)
+        self.published
+            .load()
+            .snapshot
+            .subnets
+            .iter()
+            .any(|subnet| subnet.network.contains(peer) && subnet.install_by_default)
     }
 
     fn template(&self, ask: &Ask, path: &CleanPath) -> Reply {
@@ -294,7 +299,7 @@ impl Names {
         };
         let machine = self.machine_at(ask.peer);
         let facts = TemplateFacts { machine, peer: ask.peer, server: self.server_address(ask) };
-        match (self.render_template)(&name, &source, &facts, &self.snapshot) {
+        match (self.render_template)(&name, &source, &facts, &self.published.load().snapshot) {
             Ok(text) => {
                 let reason = machine.map_or_else(|| "nobody known".to_owned(), |machine| machine.mac.to_string());
                 let reasons = vec![format!("template {name} rendered for {reason}")];

@@ -4,25 +4,29 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::dhcp_core::{self, DhcpPlan};
+use super::dhcp_core::{self, DhcpControl, DhcpPlan};
 use super::drain::{DRAIN_MAX, Drain};
 use super::http_core::{self, HttpPlan};
+use super::overview::{CoreView, Overview};
 use super::placement::{Placement, place};
 use super::port_holder::{Protocol, holder};
+use super::pulse::Watchdog;
 use super::shelf::Names;
 use super::tftp_core::{self, HttpBusy, TftpPlan, TftpSockets};
 use crate::engine::affinity;
 use crate::engine::mailbox::Bell;
 use crate::engine::net::{self, Binding};
 use crate::engine::ring::{self, NoRing};
+use crate::guard::Account;
 use crate::observe::events::{self, Events};
-use crate::observe::log;
+use crate::observe::log::{self, Memory};
+use crate::snapshot::Snapshot;
 
 /// How often contents of removed files are let go.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -37,6 +41,65 @@ pub struct Plan {
     pub dhcp: Option<DhcpPlan>,
     /// At most so many boot cores; None = as many as the inherited mask allows.
     pub workers: Option<usize>,
+    /// Who the process becomes when everything is bound; None = it stays who it is.
+    pub account: Option<Account>,
+    /// What the log thread writes beside the log.
+    pub memory: Memory,
+    pub control: Control,
+}
+
+/// Reads and checks the configuration once more; the error is what is wrong with it.
+pub type ReadAgain = dyn Fn() -> Result<Reread, String> + Send;
+
+/// What the supervisor asks of the rest of control.
+pub struct Control {
+    /// For SIGHUP and `reload`.
+    pub read_again: Box<ReadAgain>,
+    /// Called once, before root is given away to this account: the admin socket starts here. What it returns is dropped when the
+    /// server has stopped.
+    pub start: Box<dyn FnOnce(Handle, Option<&Account>) -> Box<dyn std::any::Any> + Send>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Control")
+    }
+}
+
+/// A configuration that was read again and found right.
+#[derive(Debug)]
+pub struct Reread {
+    pub snapshot: Snapshot,
+    /// Tables whose changes take effect after a restart only.
+    pub after_restart: Vec<String>,
+}
+
+/// The answer to a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    pub generation: u64,
+    pub after_restart: Vec<String>,
+}
+
+/// The way of other control threads to the supervisor.
+#[derive(Clone, Debug)]
+pub struct Handle(Sender<Notice>);
+
+impl Handle {
+    /// Checks, then publishes; on error the old configuration stays.
+    pub fn reload(&self) -> Result<Reloaded, String> {
+        let (answer, answered) = sync_channel(1);
+        let gone = |_| "the server is stopping".to_owned();
+        self.0.send(Notice::Reload(Some(answer))).map_err(|_| "the server is stopping".to_owned())?;
+        answered.recv().map_err(gone)?
+    }
+
+    /// What runs now; None while the server starts or stops.
+    pub fn overview(&self) -> Option<Overview> {
+        let (answer, answered) = sync_channel(1);
+        self.0.send(Notice::Look(answer)).ok()?;
+        answered.recv().ok()
+    }
 }
 
 /// Why nothing was started, or why it ended, in words for the operator.
@@ -50,29 +113,51 @@ pub enum Failure {
     Misplaced(String),
     #[error("{what}: {error}")]
     System { what: &'static str, error: io::Error },
+    #[error(
+        "becoming the user {user}: {error}. Where a container forbids it, start ringboot as that user, or write [server] \
+         user = \"root\""
+    )]
+    User { user: String, error: io::Error },
+    #[error("the user {user} gets no io_uring: {error}")]
+    UserRing { user: String, error: NoRing },
     #[error("the thread {0} has ended by itself: {1}")]
     ThreadEnded(String, String),
 }
 
 /// What may happen while the server runs.
+#[derive(Debug)]
 enum Notice {
     Signal,
+    /// From SIGHUP without a place for the answer, or from `reload`.
+    Reload(Option<SyncSender<Result<Reloaded, String>>>),
+    Look(SyncSender<Overview>),
     Ready,
-    Ended { thread: String, result: Result<(), String> },
+    Ended {
+        thread: String,
+        result: Result<(), String>,
+    },
 }
 
 /// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when the ring is refused.
-pub fn run(plan: Plan) -> Result<(), Failure> {
+pub fn run(mut plan: Plan) -> Result<(), Failure> {
     ring::probe()?;
     let placement = place(&affinity::allowed().map_err(system("reading the affinity mask"))?, plan.workers);
     let bound = bind(&plan, &placement)?;
-    let images = Arc::clone(&plan.names.images);
     let (notices, inbox) = channel();
     watch_signals(notices.clone())?;
     let (events, printed) = events::queue();
-    let log_thread = std::thread::spawn(move || log::print_all(&printed));
+    let memory = std::mem::take(&mut plan.memory);
+    let log_thread = std::thread::spawn(move || log::print_all(&printed, memory));
     let drain = Drain::default();
-    let started = start(plan, bound, &placement, &events, &drain, &notices)?;
+    let Plan { names, tftp, http, dhcp, control: Control { read_again, start: start_control }, account, .. } = plan;
+    let _control = start_control(Handle(notices.clone()), account.as_ref());
+    if let Some(account) = &account {
+        give_root_away(account)?;
+    }
+    let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
+    let parts = Parts { names, tftp, http, dhcp };
+    let shared = Shared { events: &events, drain: &drain, notices: &notices };
+    let started = start(parts, bound, &placement, &shared, &mut watchdog)?;
 
     let mut waiting = started.threads;
     while waiting > 0 {
@@ -80,16 +165,26 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
             Ok(Notice::Ready) => waiting -= 1,
             Ok(Notice::Ended { thread, result }) => return Err(ended(thread, result)),
             Ok(Notice::Signal) | Err(_) => return Ok(()),
+            Ok(notice) => started.answer(notice, &read_again),
         }
     }
     say_ready(&started.line);
 
     let mut running = started.threads;
+    let mut swept = Instant::now();
     loop {
-        match inbox.recv_timeout(SWEEP) {
-            Err(RecvTimeoutError::Timeout) => images.sweep(),
+        match inbox.recv_timeout(watchdog.every().unwrap_or(SWEEP).min(SWEEP)) {
+            Err(RecvTimeoutError::Timeout) => {}
             Ok(Notice::Ended { thread, result }) => return Err(ended(thread, result)),
-            _ => break,
+            Ok(Notice::Signal) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(notice) => started.answer(notice, &read_again),
+        }
+        if watchdog.all_go_on() {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+        if swept.elapsed() >= SWEEP {
+            started.overview.images.sweep();
+            swept = Instant::now();
         }
     }
     drain.order();
@@ -103,16 +198,25 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
                 tracing::warn!("told to stop again: what still runs is cut off");
                 break;
             }
-            Ok(Notice::Ready) => {}
+            Ok(_) => {}
             Err(_) => break,
         }
     }
-    drop((events, notices));
+    drop((events, notices, started));
     if running == 0 {
         let _ = log_thread.join();
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// After this no thread is root, and none is started that is: packets are met without privileges only.
+///
+/// A ring belongs to the thread that made it, so rings come later, and the kernel is asked once more on behalf of the user:
+/// sysctl kernel.io_uring_disabled=1 leaves them to root and to one group.
+fn give_root_away(account: &Account) -> Result<(), Failure> {
+    account.take_over().map_err(|error| Failure::User { user: account.name.clone(), error })?;
+    ring::probe().map_err(|error| Failure::UserRing { user: account.name.clone(), error })
 }
 
 fn ended(thread: String, result: Result<(), String>) -> Failure {
@@ -240,19 +344,72 @@ pub(super) fn refused(what: &'static str, protocol: Protocol, address: SocketAdd
     }
 }
 
+/// What every core gets a share of.
+struct Shared<'a> {
+    events: &'a Events,
+    drain: &'a Drain,
+    notices: &'a Sender<Notice>,
+}
+
 struct Started {
     threads: usize,
     bells: Vec<Bell>,
     line: String,
+    overview: Overview,
+    dhcp: Option<DhcpControl>,
+}
+
+impl Started {
+    /// What other control threads ask for.
+    fn answer(&self, notice: Notice, read_again: &ReadAgain) {
+        match notice {
+            Notice::Look(answer) => drop(answer.send(self.overview.clone())),
+            Notice::Reload(answer) => {
+                let reloaded = self.reload(read_again);
+                match &reloaded {
+                    Ok(done) => tracing::info!("configuration reloaded: generation {}", done.generation),
+                    Err(error) => tracing::error!("not reloaded, the old configuration stays: {error}"),
+                }
+                for table in reloaded.iter().flat_map(|done| &done.after_restart) {
+                    tracing::warn!("changes in {table} take effect after a restart");
+                }
+                if let Some(answer) = answer {
+                    drop(answer.send(reloaded));
+                }
+            }
+            Notice::Ready | Notice::Signal | Notice::Ended { .. } => {}
+        }
+    }
+
+    fn reload(&self, read_again: &ReadAgain) -> Result<Reloaded, String> {
+        let Reread { snapshot, after_restart } = read_again()?;
+        let published = &self.overview.published;
+        let next = published.prepare(snapshot);
+        let generation = next.number;
+        match &self.dhcp {
+            Some(dhcp) => dhcp.reconfigure(next)?,
+            None => published.publish(next),
+        }
+        // Sleeping cores take the new networks over now and not with their next datagram.
+        self.bells.iter().for_each(Bell::ring);
+        Ok(Reloaded { generation, after_restart })
+    }
+}
+
+/// What threads are made of.
+struct Parts {
+    names: Arc<Names>,
+    tftp: TftpPlan,
+    http: HttpPlan,
+    dhcp: Option<DhcpPlan>,
 }
 
 fn start(
-    plan: Plan,
+    plan: Parts,
     bound: Bound,
     placement: &Placement,
-    events: &Events,
-    drain: &Drain,
-    notices: &Sender<Notice>,
+    &Shared { events, drain, notices }: &Shared<'_>,
+    watchdog: &mut Watchdog,
 ) -> Result<Started, Failure> {
     let addresses = |list: &mut dyn Iterator<Item = SocketAddr>| {
         list.map(|address| address.to_string()).collect::<Vec<_>>().join(",")
@@ -260,7 +417,19 @@ fn start(
     let tftp_line = addresses(&mut bound.tftp[0].listening.iter().map(|(address, _)| *address));
     let http_line = addresses(&mut bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()));
     let mut line = format!("READY tftp={tftp_line} http={http_line}");
-    let mut started = Started { threads: 0, bells: Vec::new(), line: String::new() };
+    let overview = Overview {
+        started: SystemTime::now(),
+        published: Arc::clone(&plan.names.published),
+        tftp: bound.tftp[0].listening.iter().map(|(address, _)| *address).collect(),
+        http: bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+        dhcp: bound.dhcp.as_ref().map_or_else(String::new, dhcp_core::DhcpSockets::names),
+        control_cpu: placement.control,
+        cores: Vec::new(),
+        dhcp_counters: None,
+        images: Arc::clone(&plan.names.images),
+        events: events.clone(),
+    };
+    let mut started = Started { threads: 0, bells: Vec::new(), line: String::new(), overview, dhcp: None };
     let mut tftp_plan = plan.tftp;
     let mut http_plan = plan.http;
     // The limit is the server's; each core has its share.
@@ -274,8 +443,13 @@ fn start(
         let (core, bell) = tftp_core::Core::new(tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
             .map_err(system("making a core's mailbox"))?;
         started.bells.push(bell);
+        let tftp_counters = core.counters();
+        let core = core.with_pulse(watchdog.pulse());
         spawn(format!("rb-tftp-{number}"), *cpu, notices, move |ready| core.run(ready))?;
         let http = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy);
+        let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: http.counters() };
+        started.overview.cores.push(view);
+        let http = http.with_pulse(watchdog.pulse());
         spawn(format!("rb-http-{number}"), *cpu, notices, move |ready| http.run(ready))?;
         started.threads += 2;
     }
@@ -287,8 +461,11 @@ fn start(
         let (mut core, bell) =
             dhcp_core::Core::new(plan, sockets, events, drain).map_err(system("making the DHCP core's mailbox"))?;
         started.bells.push(bell);
+        started.dhcp = Some(core.control());
+        started.overview.dhcp_counters = Some(core.counters());
         let (neighbours, bell) = core.neighbours().map_err(system("making a mailbox"))?;
         started.bells.push(bell);
+        let core = core.with_pulse(watchdog.pulse());
         spawn("rb-dhcp".into(), placement.control, notices, move |ready| core.run(ready))?;
         spawn("rb-neighbours".into(), placement.control, notices, move |ready| neighbours.run(ready))?;
         started.threads += 2;
@@ -322,10 +499,11 @@ fn spawn(
 }
 
 fn watch_signals(notices: Sender<Notice>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(system("watching signals"))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("watching signals"))?;
     let forward = move || {
-        for _ in signals.forever() {
-            if notices.send(Notice::Signal).is_err() {
+        for signal in signals.forever() {
+            let notice = if signal == SIGHUP { Notice::Reload(None) } else { Notice::Signal };
+            if notices.send(notice).is_err() {
                 return;
             }
         }

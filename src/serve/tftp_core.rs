@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::drain::{DRAIN_MAX, Drain};
+use super::pulse::Pulse;
 use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
-use super::stage::stage_of;
+use super::stage::{self, stage_of};
 use crate::boot::machine::Machine;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net;
 use crate::engine::udp::{Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send};
 use crate::images::{self, CleanPath, Content};
-use crate::observe::events::{Event, Events, Weight};
+use crate::observe::counters::Count;
+use crate::observe::events::{Event, Events, Kind, Weight};
 use crate::tftp::Tick;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::netascii;
@@ -87,6 +89,8 @@ pub struct Core {
     http_busy: HttpBusy,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
+    counters: Arc<TftpCounters>,
+    pulse: Pulse,
 }
 
 impl std::fmt::Debug for Letter {
@@ -115,8 +119,20 @@ impl Core {
             http_busy: Arc::clone(http_busy),
             letters,
             mailbox,
+            counters: Arc::default(),
+            pulse: Pulse::default(),
         };
         Ok((core, bell))
+    }
+
+    pub fn counters(&self) -> Arc<TftpCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The core is watched: it shows signs of life.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -138,6 +154,7 @@ struct Running {
     http_busy: HttpBusy,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
+    pulse: Pulse,
     /// Sockets in the driver's order: listening first, then TIDs.
     roles: Vec<SocketRole>,
     /// Driver socket of the first TID of each family.
@@ -154,6 +171,22 @@ struct Running {
     unsegmented: HashSet<IpAddr>,
     started: Instant,
     last_busy: Tick,
+    /// Number of the generation that the table's networks are from.
+    generation: u64,
+    counters: Arc<TftpCounters>,
+}
+
+/// What one TFTP core counts.
+#[derive(Debug, Default)]
+pub struct TftpCounters {
+    /// Transfers that run now.
+    pub transfers: Count,
+    pub requests: Count,
+    /// Requests of clients that are not served (T-65), or sent to broadcast addresses (T-9).
+    pub not_served: Count,
+    /// Requests that waited for their turn, and those that found no room to wait.
+    pub waited: Count,
+    pub dropped: Count,
 }
 
 /// What the table keeps for a transfer.
@@ -173,7 +206,7 @@ enum SocketRole {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox } = core;
+        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters, pulse } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut roles = Vec::new();
@@ -200,6 +233,7 @@ impl Running {
             http_busy,
             letters,
             mailbox,
+            pulse,
             roles,
             first_tid: (listening, listening + v4),
             mtus: HashMap::new(),
@@ -210,6 +244,8 @@ impl Running {
             unsegmented: HashSet::new(),
             started: Instant::now(),
             last_busy: 0,
+            generation: 0,
+            counters,
         })
     }
 
@@ -221,6 +257,7 @@ impl Running {
         let mut drained_since = None;
         loop {
             self.turn(self.wait())?;
+            self.pulse.beat();
             if self.drain.is_ordered() {
                 let since = *drained_since.get_or_insert_with(Instant::now);
                 if self.table.transfers() == 0 || since.elapsed() >= DRAIN_MAX {
@@ -244,7 +281,7 @@ impl Running {
         let patience = if self.drain.is_ordered() { Some(Duration::from_millis(50)) } else { None };
         let timer = self.table.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(now)));
         let again = (!self.postponed.is_empty()).then(|| Duration::from_nanos(self.ask_again_at.saturating_sub(now)));
-        match [timer, patience, again].into_iter().flatten().min() {
+        match [timer, patience, again, self.pulse.every()].into_iter().flatten().min() {
             Some(Duration::ZERO) => Wait::No,
             Some(time) => Wait::AtMost(time),
             None => Wait::Forever,
@@ -294,7 +331,23 @@ impl Running {
             }
         }
         self.act();
+        self.follow_control();
         Ok(())
+    }
+
+    /// Takes the networks of a new generation over, and shows the counts.
+    fn follow_control(&mut self) {
+        let generation = self.shelf.names().published.load();
+        if generation.number != self.generation {
+            self.generation = generation.number;
+            self.table.serve_only(generation.snapshot.networks());
+        }
+        let counts = self.table.counts();
+        self.counters.transfers.set(self.table.transfers() as u64);
+        self.counters.requests.set(counts.requests);
+        self.counters.not_served.set(counts.not_served);
+        self.counters.waited.set(counts.waited);
+        self.counters.dropped.set(counts.dropped);
     }
 
     fn settle_failures(&mut self) {
@@ -382,8 +435,19 @@ impl Running {
                         Sent::Gone => self.table.failed(now, id, Failure::ContentLost),
                     }
                 }
-                Action::Ended { peer, outcome, name, started, bytes_sent, retransmits, content: held, .. } => {
-                    let end = End { peer, outcome, bytes_sent, retransmits, time: now.saturating_sub(started) };
+                Action::Ended {
+                    peer,
+                    outcome,
+                    name,
+                    started,
+                    bytes_sent,
+                    retransmits,
+                    acked_blocks,
+                    content: held,
+                    ..
+                } => {
+                    let time = now.saturating_sub(started);
+                    let end = End { peer, outcome, bytes_sent, retransmits, acked_blocks, time };
                     let event = end_event(self.shelf.names(), &end, name, held.as_ref());
                     if let Some(event) = event {
                         self.events.push(event);
@@ -398,7 +462,7 @@ impl Running {
             Ok(path) => path,
             Err(refusal) => {
                 let why = format!("{}: {refusal}", name.escape_ascii());
-                self.refuse(id, peer, refusal, why);
+                self.refuse(id, peer, name.escape_ascii().to_string(), refusal, why);
                 return;
             }
         };
@@ -432,7 +496,7 @@ impl Running {
         if workers.run(job).is_err() {
             // Its repetition would find this request still being opened, and be swallowed.
             let why = format!("{}: every worker is busy and the queue is full", name.display());
-            self.refuse_open(id, images::Refusal::Busy, why);
+            self.refuse_open(id, &name, images::Refusal::Busy, why);
         }
     }
 
@@ -446,30 +510,30 @@ impl Running {
             }
             Reply::Directory => {
                 let why = format!("{}: a directory", opened.path.display());
-                self.refuse_open(id, images::Refusal::NotRegular, why);
+                self.refuse_open(id, &opened.path, images::Refusal::NotRegular, why);
             }
-            Reply::Refused(refusal, why) => self.refuse_open(id, refusal, why),
+            Reply::Refused(refusal, why) => self.refuse_open(id, &opened.path, refusal, why),
         }
     }
 
-    fn refuse_open(&mut self, id: TransferId, refusal: images::Refusal, why: String) {
+    fn refuse_open(&mut self, id: TransferId, path: &CleanPath, refusal: images::Refusal, why: String) {
         if refusal == images::Refusal::Busy {
             // An ERROR is final for a ROM; silence makes it ask again.
             self.table.forget(self.now(), id);
             return;
         }
         match self.table.peer(id) {
-            Some(peer) => self.refuse(id, peer, refusal, why),
+            Some(peer) => self.refuse(id, peer, path.display().into_owned(), refusal, why),
             None => drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal)))),
         }
     }
 
-    fn refuse(&mut self, id: TransferId, peer: SocketAddr, refusal: images::Refusal, why: String) {
-        let weight = if refusal == images::Refusal::NotFound { Weight::Detail } else { Weight::Warning };
+    fn refuse(&mut self, id: TransferId, peer: SocketAddr, name: String, refusal: images::Refusal, why: String) {
         let names = self.shelf.names();
         let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
-        let stage = crate::observe::events::Stage::File;
-        self.events.push(Event { mac, address: Some(peer.ip()), stage, weight, text: format!("TFTP refused {why}") });
+        let (stage, weight, kind) = stage::refused(&names.published.load().snapshot, name, refusal);
+        let text = format!("TFTP refused {why}");
+        self.events.push(Event { mac, address: Some(peer.ip()), stage, weight, kind, text });
         drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal))));
     }
 }
@@ -571,7 +635,7 @@ fn wire_refusal(refusal: images::Refusal) -> Refusal {
     use images::Refusal as R;
     match refusal {
         R::NotFound => Refusal::NOT_FOUND,
-        R::DotDot | R::ControlCharacter | R::Hidden | R::OutsideRoot | R::NotRegular | R::Unreadable => {
+        R::DotDot | R::ControlCharacter | R::Hidden | R::OutsideRoot | R::NotRegular | R::Unreadable | R::Private => {
             Refusal::ACCESS_VIOLATION
         }
         R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => Refusal::INTERNAL,
@@ -601,48 +665,64 @@ struct End {
     outcome: Outcome,
     bytes_sent: u64,
     retransmits: u64,
+    acked_blocks: u64,
     time: Tick,
 }
 
 /// The log's line for the end of a transfer; None for what was told when it was refused.
 fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Option<Event> {
     let name = held.map_or_else(|| name.escape_ascii().to_string(), |held| held.path.display().into_owned());
-    let seconds = Duration::from_nanos(end.time).as_secs_f64();
-    let (weight, what) = match end.outcome {
-        Outcome::Refused { .. } => return None,
-        Outcome::Complete => (Weight::Step, format!("{name} sent by TFTP, {} bytes in {seconds:.3} s", end.bytes_sent)),
-        Outcome::CompleteWithoutLastAck => {
-            (Weight::Step, format!("{name} sent by TFTP, {} bytes; the last ACK never came", end.bytes_sent))
-        }
-        Outcome::SizeProbe => (Weight::Detail, format!("{name}: size probe")),
-        Outcome::Replaced => (Weight::Detail, format!("{name}: the client began anew")),
-        Outcome::Aborted { code } => (
-            Weight::Detail,
-            format!("{name}: the client ended the transfer with ERROR {code} after {} bytes", end.bytes_sent),
-        ),
-        Outcome::GaveUp => (
-            Weight::Warning,
-            format!("{name}: the client fell silent after {} bytes and {seconds:.0} s", end.bytes_sent),
-        ),
-        Outcome::Failed(Failure::ContentLost) => {
-            (Weight::Warning, format!("{name}: the file was changed in place while it was being sent: transfer ended"))
-        }
-        outcome => (Weight::Warning, format!("{name}: {outcome:?} after {} bytes", end.bytes_sent)),
-    };
+    let origin = held.map_or(Origin::File, |held| held.origin);
+    let stage = stage_of(&names.published.load().snapshot, &name, origin);
+    let (weight, kind, what) = ending(end, name)?;
     let retransmits = match end.retransmits {
         0 => String::new(),
         n => format!(", {n} retransmissions"),
     };
     let reasons = held.map(|held| held.reasons.join("; ")).filter(|reasons| !reasons.is_empty());
     let reasons = reasons.map_or_else(String::new, |reasons| format!(" ({reasons})"));
-    let origin = held.map_or(Origin::File, |held| held.origin);
     let machine = names.machine_at(end.peer.ip());
     Some(Event {
         mac: machine.map(|machine| machine.mac),
         address: Some(end.peer.ip()),
-        stage: stage_of(&names.snapshot, &name, origin),
+        stage,
         weight,
+        kind,
         text: format!("{what}{retransmits}{reasons}"),
+    })
+}
+
+/// How a transfer ended, in words.
+fn ending(end: &End, name: String) -> Option<(Weight, Kind, String)> {
+    let seconds = Duration::from_nanos(end.time).as_secs_f64();
+    let bytes = end.bytes_sent;
+    Some(match end.outcome {
+        Outcome::Refused { .. } => return None,
+        Outcome::Complete => {
+            let text = format!("{name} sent by TFTP, {bytes} bytes in {seconds:.3} s");
+            (Weight::Step, Kind::Sent { name, bytes }, text)
+        }
+        Outcome::CompleteWithoutLastAck => {
+            let text = format!("{name} sent by TFTP, {bytes} bytes; the last ACK never came");
+            (Weight::Step, Kind::Sent { name, bytes }, text)
+        }
+        Outcome::SizeProbe => (Weight::Detail, Kind::SizeProbe, format!("{name}: size probe")),
+        Outcome::Replaced => (Weight::Detail, Kind::Other, format!("{name}: the client began anew")),
+        Outcome::Aborted { code } => {
+            let text = format!("{name}: the client ended the transfer with ERROR {code} after {bytes} bytes");
+            (Weight::Detail, Kind::ClientAborted { name, code }, text)
+        }
+        Outcome::GaveUp => {
+            let block = end.acked_blocks + 1;
+            let text =
+                format!("{name}: the client fell silent at block {block} after {bytes} bytes and {seconds:.0} s");
+            (Weight::Warning, Kind::Stalled { name, block }, text)
+        }
+        Outcome::Failed(Failure::ContentLost) => {
+            let text = format!("{name}: the file was changed in place while it was being sent: transfer ended");
+            (Weight::Warning, Kind::Changed { name }, text)
+        }
+        outcome => (Weight::Warning, Kind::Failed, format!("{name}: {outcome:?} after {bytes} bytes")),
     })
 }
 
@@ -659,11 +739,10 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::bindings::Bindings;
     use crate::engine::net::Binding;
     use crate::images::{Images, PIECE_BYTES, Workers};
     use crate::observe::events;
-    use crate::snapshot::Snapshot;
+    use crate::snapshot::{Published, Snapshot};
 
     const PATIENCE: Duration = Duration::from_secs(10);
     /// Long enough for a block that should not come: blocks take well under a millisecond here.
@@ -680,8 +759,7 @@ mod tests {
     fn core(root: &std::path::Path, workers: Workers, drain: &Drain) -> (Core, SocketAddr, Bell) {
         let names = Arc::new(Names {
             images: Images::open(root, workers).unwrap(),
-            snapshot: Arc::new(Snapshot::default()),
-            bindings: Arc::new(Bindings::default()),
+            published: Published::new(Snapshot::default()),
             render_template: Box::new(|_, _, _, _| Err(String::new())),
             strip_prefixes: Vec::new(),
             ignore_case: false,

@@ -122,6 +122,8 @@ pub enum Action<'a, C> {
         bytes_sent: u64,
         /// Blocks and OACKs sent again.
         retransmits: u64,
+        /// Blocks that the client has acknowledged, without a gap from the first.
+        acked_blocks: u64,
         content: Option<C>,
     },
 }
@@ -354,6 +356,11 @@ impl<C> Table<C> {
         if self.session_mut(id).is_some_and(|session| session.is_live()) {
             self.end(now, id, Outcome::Failed(why), Some(Refusal::INTERNAL));
         }
+    }
+
+    /// From now on requests of these networks are answered; none = of all (T-65). Transfers that run go on.
+    pub fn serve_only(&mut self, networks: Vec<Network>) {
+        self.policy.serve = networks;
     }
 
     /// There is no answer to an `Action::Open` now: the request is forgotten without a word, and its repetition is a new one.
@@ -619,9 +626,9 @@ impl<C> Table<C> {
             self.remove(id);
         }
         self.ended = request;
-        let Tally { bytes_sent, retransmits } = tally;
+        let Tally { bytes_sent, retransmits, acked_blocks } = tally;
         let name = self.ended.name();
-        Some(Action::Ended { id, peer, outcome, name, started, bytes_sent, retransmits, content })
+        Some(Action::Ended { id, peer, outcome, name, started, bytes_sent, retransmits, acked_blocks, content })
     }
 
     fn enter_quiet(&mut self, id: TransferId) {

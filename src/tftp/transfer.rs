@@ -108,6 +108,8 @@ pub struct Tally {
     pub bytes_sent: u64,
     /// Blocks and OACKs sent again.
     pub retransmits: u64,
+    /// Blocks that the client has acknowledged, without a gap from the first.
+    pub acked_blocks: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,7 +279,7 @@ impl Transfer {
 
     pub fn tally(&mut self) -> Tally {
         self.enter_run();
-        self.tally
+        Tally { acked_blocks: self.acked, ..self.tally }
     }
 
     /// Block `n` and all before it have arrived.
@@ -481,7 +483,7 @@ mod tests {
                 }
             }
             assert_eq!(expected, len);
-            assert_eq!(transfer.tally(), Tally { bytes_sent: len, retransmits: 0 });
+            assert_eq!(transfer.tally(), Tally { bytes_sent: len, retransmits: 0, acked_blocks: transfer.blocks });
         }
     }
 
@@ -747,7 +749,7 @@ mod tests {
         assert_eq!(transfer.handle_ack(0, 5), Acked::Nothing, "block 5 has never left");
         transfer.resume();
         assert_eq!(run(&mut transfer, 0), Some((4, 5)));
-        assert_eq!(transfer.tally(), Tally { bytes_sent: 8 * 512, retransmits: 0 });
+        assert_eq!(transfer.tally(), Tally { bytes_sent: 8 * 512, retransmits: 0, acked_blocks: 0 });
         transfer.unsent(0, 0);
         assert_eq!(transfer.handle_timeout(PARKED_MAX), Timeout::Stalled);
     }

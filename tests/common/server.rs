@@ -99,6 +99,8 @@ state = "{state}"
 
 [server]
 interfaces = ["{BRIDGE}"]
+admin-socket = "admin.sock"
+user = "root"
 
 [[dhcp.subnet]]
 subnet = "192.168.4.0/24"

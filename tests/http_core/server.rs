@@ -8,13 +8,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use ringboot::bindings::Bindings;
 use ringboot::engine::net;
 use ringboot::images::{Images, Workers};
 use ringboot::observe::events::{Event, queue};
 use ringboot::serve::http_core::{Core, Drain, HttpCounters, HttpPlan};
 use ringboot::serve::shelf::Names;
-use ringboot::snapshot::Snapshot;
+use ringboot::snapshot::{Published, Snapshot};
 
 use super::client::Client;
 
@@ -41,8 +40,7 @@ impl Server {
         let images = Images::open(root.path(), Workers::start().unwrap()).unwrap();
         let names = Arc::new(Names {
             images,
-            snapshot: Arc::new(Snapshot::default()),
-            bindings: Arc::new(Bindings::default()),
+            published: Published::new(Snapshot::default()),
             render_template: Box::new(|_, _, _, _| Err("no templates here".into())),
             strip_prefixes: Vec::new(),
             ignore_case: false,

@@ -19,6 +19,8 @@ mod subnets;
 const TFTP_PORT: u16 = 69;
 const HTTP_PORT: u16 = 80;
 const DHCP_PORT: u16 = 67;
+/// Where commands find the server unless the file says otherwise.
+const ADMIN_SOCKET: &str = "/run/ringboot/admin.sock";
 /// Where leases live unless the file says otherwise.
 const STATE: &str = "/var/lib/ringboot";
 /// The prefixes that clients of old set-ups ask for (T-57).
@@ -45,7 +47,7 @@ pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints
     Config {
         root: directory(base, file.root, complaints),
         state: file.state.map_or_else(|| PathBuf::from(STATE), |state| base.join(state.into_inner())),
-        server: self::server(&server, complaints),
+        server: self::server(base, &server, complaints),
         tftp: tftp(file.tftp.unwrap_or_default(), tuning.tid_sockets, complaints),
         http,
         dhcp,
@@ -71,9 +73,25 @@ fn directory(base: &Path, root: Option<At<String>>, complaints: &mut Complaints<
     }
 }
 
-fn server(written: &file::Server, complaints: &mut Complaints<'_>) -> Server {
+fn server(base: &Path, written: &file::Server, complaints: &mut Complaints<'_>) -> Server {
     let workers = written.workers.as_ref().and_then(|at| number(at, "workers", 1..=256, complaints));
-    Server { workers: workers.map(|workers: u16| usize::from(workers)) }
+    let user = written.user.as_ref().map(|user| user_name(user, complaints));
+    let socket = written.admin_socket.as_ref().map_or(ADMIN_SOCKET, |at| at.get_ref().as_str());
+    Server {
+        workers: workers.map(|workers: u16| usize::from(workers)),
+        admin_socket: (!socket.is_empty()).then(|| base.join(socket)),
+        user,
+    }
+}
+
+/// Whether there is such a user is asked at the start: the file may be checked on another machine.
+fn user_name(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+    let name = text.get_ref();
+    let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
+        complaints.add(&text.span(), format!("{name:?} is not the name of a user"), "write \"ringboot\"");
+    }
+    name.clone()
 }
 
 fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) -> Tftp {
@@ -263,13 +281,37 @@ fn loader(text: At<String>, speaks: Speaks, complaints: &mut Complaints<'_>) -> 
 }
 
 fn log(written: file::Log, complaints: &mut Complaints<'_>) -> Log {
-    let Some(level) = written.level else { return Log { level: tracing::Level::INFO } };
     let known = ["error", "warn", "info", "debug", "trace"];
-    if !known.contains(&level.get_ref().as_str()) {
-        one_of(level.get_ref(), &level.span(), "level", &known, complaints);
-    }
-    Log { level: level.get_ref().parse().unwrap_or(tracing::Level::INFO) }
+    let level = written.level.and_then(|level| {
+        if !known.contains(&level.get_ref().as_str()) {
+            one_of(level.get_ref(), &level.span(), "level", &known, complaints);
+        }
+        level.get_ref().parse().ok()
+    });
+    let facility = written.facility.and_then(|name| {
+        let number = FACILITIES.iter().find(|(known, _)| known == name.get_ref()).map(|&(_, number)| number);
+        if number.is_none() {
+            one_of(name.get_ref(), &name.span(), "syslog facility", &FACILITIES.map(|(known, _)| known), complaints);
+        }
+        number
+    });
+    Log { level: level.unwrap_or(tracing::Level::INFO), facility }
 }
+
+/// Facilities that a service may log under, with their numbers (RFC 5424 table 1; names as in syslog.conf(5)).
+const FACILITIES: [(&str, u8); 11] = [
+    ("user", 1),
+    ("daemon", 3),
+    ("syslog", 5),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
 
 fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
     let spin_us = written.spin_us.and_then(|at| number(&at, "spin-us", 0..=10_000, complaints));

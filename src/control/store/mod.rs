@@ -3,9 +3,15 @@
 //! RFC 2131 wants a lease on stable storage before its ACK leaves. A sync costs far more than a row, so the ACKs that wait
 //! share one: whatever has come in while the last transaction was synced goes into the next (group commit).
 
+mod backup;
+mod directory;
+mod history;
 mod sqlite;
 mod writer;
 
+pub use backup::{BackupError, Restored, backup, restore};
+pub use directory::{DATABASE, NoState, StateDirectory};
+pub use history::{HISTORY, History};
 pub use sqlite::SqliteStore;
 pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, QUEUED_MAX, Ticket, Writer};
 
@@ -25,12 +31,18 @@ pub trait Store: Send {
 pub enum StoreError {
     #[error("{path}: cannot open the lease database: {source}")]
     Open { path: String, source: rusqlite::Error },
+    #[error("{path}: cannot make the lease database its owner's alone (mode 0600): {error}")]
+    Private { path: String, error: std::io::Error },
+    #[error("{path}: cannot open the history of machines: {reason}")]
+    History { path: String, reason: String },
     #[error(
         "{path}: written by a newer ringboot (schema {found}, this one knows {known}); update ringboot or restore a backup"
     )]
     Newer { path: String, found: i64, known: i64 },
     #[error("lease of {address}: column {column} holds what no ringboot wrote; correct or delete the row")]
     Row { address: String, column: &'static str },
+    #[error("{path}: copying the lease database: {error}")]
+    Copy { path: String, error: String },
     #[error("lease database: {0}")]
     Sqlite(#[from] rusqlite::Error),
     /// What a store that is not SQLite has to say.

@@ -1,11 +1,15 @@
 //! Leases in one SQLite file: WAL, synchronous=FULL, one row per address, readable with `sqlite3` while ringboot runs.
 
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, OpenFlags, Row, Transaction, params};
 
+use super::backup::copy;
 use super::{Store, StoreError};
 use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
 use crate::dhcp::lease::{Change, Lease, State, Time};
@@ -46,7 +50,10 @@ CREATE TABLE other_servers (        -- what the last look for other DHCP servers
 ];
 
 /// How long a commit waits for an operator's `sqlite3` that holds the file.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// Leases name machines and people's habits: read and written by the owner alone.
+const PRIVATE: u32 = 0o600;
 
 /// The lease table of one box.
 #[derive(Debug)]
@@ -55,17 +62,27 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens or creates the database, brings its schema up to date, and refuses one from the future.
+    /// Opens or creates the database, brings its schema up to date (the older one is kept beside it), and refuses one from
+    /// the future.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, &MIGRATIONS)
+    }
+
+    fn open_with(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
         let shown = || path.display().to_string();
+        keep_private(path).map_err(|error| StoreError::Private { path: shown(), error })?;
         let mut connection = connect(path).map_err(|source| StoreError::Open { path: shown(), source })?;
-        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+        let found = schema_of(&connection)?;
+        let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
         if found > known {
             return Err(StoreError::Newer { path: shown(), found, known });
         }
+        if 0 < found && found < known {
+            let kept = keep_older_schema(&connection, path, found)?;
+            tracing::info!("{}: schema {found} becomes {known}; the older one is in {}", shown(), kept.display());
+        }
         let transaction = connection.transaction()?;
-        for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        for step in migrations.iter().skip(usize::try_from(found).unwrap_or(0)) {
             transaction.execute_batch(step)?;
         }
         transaction.pragma_update(None, "user_version", known)?;
@@ -74,15 +91,46 @@ impl SqliteStore {
     }
 }
 
+/// `ringboot.db.schema-3.bak`: the way back for whoever returns to the ringboot of before.
+fn keep_older_schema(connection: &Connection, path: &Path, schema: i64) -> Result<PathBuf, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".schema-{schema}.bak"));
+    let kept = PathBuf::from(name);
+    // One of an earlier update is older than what is about to be changed.
+    match fs::remove_file(&kept) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreError::Copy { path: kept.display().to_string(), error: error.to_string() });
+        }
+        _ => {}
+    }
+    copy(connection, &kept)?;
+    Ok(kept)
+}
+
+/// Counts the migrations that a database has seen; 0: an empty file, or somebody else's database.
+pub(super) fn schema_of(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// The schema that this ringboot writes.
+pub(super) fn schema_known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Every lease of a database, of whatever connection.
+pub(super) fn leases(connection: &Connection) -> Result<Vec<Lease>, StoreError> {
+    let mut statement = connection.prepare("SELECT * FROM leases ORDER BY start_s")?;
+    let mut rows = statement.query([])?;
+    let mut leases = Vec::new();
+    while let Some(row) = rows.next()? {
+        leases.push(read(row)?);
+    }
+    Ok(leases)
+}
+
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Vec<Lease>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT * FROM leases ORDER BY start_s")?;
-        let mut rows = statement.query([])?;
-        let mut leases = Vec::new();
-        while let Some(row) = rows.next()? {
-            leases.push(read(row)?);
-        }
-        Ok(leases)
+        leases(&self.connection)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
@@ -136,8 +184,33 @@ impl SqliteStore {
     }
 }
 
+/// The database and what SQLite lays beside it are their owner's alone, whatever the umask: SQLite gives the files that it
+/// makes the mode of the database.
+fn keep_private(path: &Path) -> io::Result<()> {
+    // A link in its place is not followed: root must not write where somebody else points.
+    OpenOptions::new().create(true).append(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        match fs::set_permissions(&name, Permissions::from_mode(PRIVATE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+    // Whoever owns the directory may have put a link in the place of the file, for root to write through. SQLite refuses a
+    // link anywhere in the name, so those on the way to the directory are resolved here.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // What cannot be resolved cannot be opened either, and SQLite says why.
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(directory.join(path.file_name().unwrap_or_default()), flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
     // FULL: in WAL mode every commit is synced, not only every checkpoint. An ACK stands for a synced row.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
@@ -224,11 +297,11 @@ const ROLES: [(Role, &str); 6] = [
     (Role::System, "system"),
 ];
 
-fn role_name(role: Role) -> Option<&'static str> {
+pub(super) fn role_name(role: Role) -> Option<&'static str> {
     ROLES.iter().find(|(known, _)| *known == role).map(|(_, name)| *name)
 }
 
-fn role_named(name: &str) -> Option<Role> {
+pub(super) fn role_named(name: &str) -> Option<Role> {
     ROLES.iter().find(|(_, known)| *known == name).map(|(role, _)| *role)
 }
 
@@ -310,6 +383,19 @@ mod tests {
     }
 
     #[test]
+    fn machines_of_an_older_schema_are_remembered_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        drop(SqliteStore::open_with(&path, &MIGRATIONS[..1]).unwrap());
+        let insert = "INSERT INTO leases (address, mac, role, arch, state, start_s, end_s) VALUES
+            ('192.168.4.10', '02:00:00:00:00:0a', 'pxe', 0, 'bound', 5, 9),
+            ('192.168.4.11', '02:00:00:00:00:0b', 'system', NULL, 'bound', 5, 9),
+            ('192.168.4.12', '02:00:00:00:00:0c', NULL, NULL, 'declined', 5, 9)";
+        Connection::open(&path).unwrap().execute_batch(insert).unwrap();
+        assert_eq!(SqliteStore::open(&path).unwrap().machines().unwrap(), [lease(10).mac]);
+    }
+
+    #[test]
     fn the_last_look_for_other_servers_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
@@ -344,6 +430,20 @@ mod tests {
         let rows = rows(&mut store);
         assert_eq!(rows[0], Lease { state: State::Released, end_s: 1700, ..renewed });
         assert_eq!((rows[1].state, rows[1].end_s), (State::Declined, 9000));
+    }
+
+    #[test]
+    fn the_database_and_its_companions_are_the_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        fs::write(&path, b"").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.commit(&[bind(bare(10))]).unwrap();
+        for name in ["db", "db-wal", "db-shm"] {
+            let mode = fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
     }
 
     #[test]
@@ -386,5 +486,55 @@ mod tests {
         assert!(said.contains("newer ringboot") && said.contains("99"), "{said}");
         let nowhere = SqliteStore::open(Path::new("/nonexistent/db")).unwrap_err().to_string();
         assert!(nowhere.starts_with("/nonexistent/db:"), "{nowhere}");
+    }
+
+    #[test]
+    fn an_older_schema_is_kept_beside_before_it_is_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(
+            "CREATE TABLE leases (address TEXT PRIMARY KEY, mac TEXT NOT NULL, state TEXT NOT NULL, start_s INTEGER, end_s
+             INTEGER); INSERT INTO leases VALUES ('192.168.4.10', '52:54:00:00:00:0a', 'bound', 1, 2); PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+        let steps = [
+            "SELECT this step was taken long ago",
+            "ALTER TABLE leases ADD COLUMN client_id BLOB; ALTER TABLE leases ADD COLUMN uuid BLOB;",
+            "ALTER TABLE leases ADD COLUMN role TEXT; ALTER TABLE leases ADD COLUMN arch INTEGER;
+             ALTER TABLE leases ADD COLUMN host_name TEXT;",
+        ];
+        let mut store = SqliteStore::open_with(&path, &steps).unwrap();
+        assert_eq!(rows(&mut store).len(), 1, "the lease has come along");
+        assert_eq!(schema_of(&store.connection).unwrap(), 3);
+        let columns = |connection: &Connection| connection.prepare("SELECT * FROM leases").unwrap().column_count();
+        assert_eq!(columns(&store.connection), 10);
+        let kept = Connection::open(directory.path().join("db.schema-1.bak")).unwrap();
+        assert_eq!((schema_of(&kept).unwrap(), columns(&kept)), (1, 5));
+        drop(store);
+        SqliteStore::open_with(&path, &steps).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing to change, nothing to keep");
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_older_schema_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        drop(SqliteStore::open(&path).unwrap());
+        let broken = "ALTER TABLE leases ADD COLUMN more TEXT; SELECT no such thing";
+        let steps = [&MIGRATIONS[..], &[broken]].concat();
+        assert!(SqliteStore::open_with(&path, &steps).is_err());
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(schema_of(&store.connection).unwrap(), schema_known());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_database_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        std::os::unix::fs::symlink(&target, directory.path().join("db")).unwrap();
+        assert!(SqliteStore::open(&directory.path().join("db")).is_err());
+        assert!(!target.exists());
     }
 }

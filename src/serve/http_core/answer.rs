@@ -97,20 +97,21 @@ async fn throw_away(connection: &Connection, head: &Head<'_>, mut input: Incomin
 async fn look_up(connection: &Rc<Connection>, head: &Head<'_>, target: &[u8]) -> Answered {
     let began = Instant::now();
     let shown = || target[..target.len().min(TARGET_BYTES_SHOWN)].escape_ascii();
-    let refuse = |refusal: Refusal, why: &str| {
-        connection.running.say_refused(connection.peer, refusal, why);
+    let refuse = |name: String, refusal: Refusal, why: &str| {
+        connection.running.say_refused(connection.peer, name, refusal, why);
         Answered::of(refused(head, refusal))
     };
     let path = match target::path(target) {
         Ok(path) => path,
         Err(bad) => {
-            connection.running.say_refused(connection.peer, Refusal::NotFound, &format!("{bad}: {}", shown()));
+            let (name, why) = (shown().to_string(), format!("{bad}: {}", shown()));
+            connection.running.say_refused(connection.peer, name, Refusal::NotFound, &why);
             return Answered::of(respond::bad_request(head, &bad.to_string()));
         }
     };
     let mut path = match clean(&path) {
         Ok(path) => path,
-        Err(refusal) => return refuse(refusal, &format!("{refusal}: {}", shown())),
+        Err(refusal) => return refuse(shown().to_string(), refusal, &format!("{refusal}: {}", shown())),
     };
     let mut reply = ask(connection, &path).await;
     if let (Reply::Directory, Some(index)) = (&reply, index_file(connection, &path)) {
@@ -123,9 +124,11 @@ async fn look_up(connection: &Rc<Connection>, head: &Head<'_>, target: &[u8]) ->
         Reply::Content(answer) => file(connection, head, path, answer, began),
         Reply::Directory => match list(connection, path).await {
             Ok(page) => Answered::of(respond::listing(head, page)),
-            Err(refusal) => refuse(refusal, &format!("{}: a directory that is not listed", shown())),
+            Err(refusal) => {
+                refuse(shown().to_string(), refusal, &format!("{}: a directory that is not listed", shown()))
+            }
         },
-        Reply::Refused(refusal, why) => refuse(refusal, &why),
+        Reply::Refused(refusal, why) => refuse(path.display().into_owned(), refusal, &why),
     }
 }
 
@@ -168,8 +171,8 @@ fn file(connection: &Connection, head: &Head<'_>, path: CleanPath, answer: Answe
     // The answer that carries a file's last byte completes it: pieces of an ISO that is booted in place do not.
     let delivery = match &plan.payload {
         Payload::File(range) if range.end == meta.len => {
-            let snapshot = connection.running.snapshot();
-            let stage = stage_of(&snapshot, &path.display(), answer.origin);
+            let published = connection.running.published();
+            let stage = stage_of(&published.load().snapshot, &path.display(), answer.origin);
             Some(Delivery { path, stage, reasons: answer.reasons, bytes: plan.payload.len(), began })
         }
         _ => None,
@@ -201,7 +204,7 @@ async fn list(connection: &Connection, directory: CleanPath) -> Result<String, R
 /// The status of each refusal (H-30). GRUB takes only 404 for "not found".
 fn refused(head: &Head<'_>, refusal: Refusal) -> Plan {
     match refusal {
-        Refusal::NotFound | Refusal::Hidden => respond::not_found(head),
+        Refusal::NotFound | Refusal::Hidden | Refusal::Private => respond::not_found(head),
         Refusal::DotDot | Refusal::ControlCharacter => respond::bad_request(head, &refusal.to_string()),
         Refusal::OutsideRoot | Refusal::NotRegular | Refusal::Unreadable | Refusal::TooLarge => {
             respond::forbidden(head, &refusal.to_string())

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Running;
 use crate::images::{CleanPath, Refusal};
-use crate::observe::events::{Event, Stage, Weight};
+use crate::observe::events::{Event, Kind, Stage, Weight};
+use crate::serve::stage;
 
 /// Events of one core in a second. What is beyond is not said: a person can not read it, and formatting it would cost more
 /// than serving a small file.
@@ -47,7 +48,8 @@ impl Running {
     /// The kernel has taken the last byte.
     pub(super) fn say_delivered(&self, peer: SocketAddr, delivery: Delivery) {
         let Delivery { path, stage, reasons, bytes, began } = delivery;
-        self.say(peer, stage, Weight::Step, || {
+        let kind = Kind::Sent { name: path.display().into_owned(), bytes };
+        self.say(peer, stage, Weight::Step, kind, || {
             let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
             let seconds = began.elapsed().as_secs_f64();
             format!("{} sent by HTTP, {bytes} bytes in {seconds:.3} s{reasons}", path.display())
@@ -56,7 +58,8 @@ impl Running {
 
     /// The file was changed in place: the client got less than was promised.
     pub(super) fn say_changed(&self, peer: SocketAddr, delivery: &Delivery) {
-        self.say(peer, delivery.stage, Weight::Warning, || {
+        let kind = Kind::Changed { name: delivery.path.display().into_owned() };
+        self.say(peer, delivery.stage, Weight::Warning, kind, || {
             format!(
                 "{}: the file was changed in place while it was being sent: connection cut",
                 delivery.path.display()
@@ -66,19 +69,16 @@ impl Running {
 
     /// The client took too little, or never finished its request (H-33).
     pub(super) fn say_timed_out(&self, peer: SocketAddr, written: u64) {
-        self.say(peer, Stage::File, Weight::Warning, || format!("HTTP connection cut after {written} bytes: too slow"));
+        let text = || format!("HTTP connection cut after {written} bytes: too slow");
+        self.say(peer, Stage::File, Weight::Warning, Kind::TooSlow, text);
     }
 
-    pub(super) fn say_refused(&self, peer: SocketAddr, refusal: Refusal, why: &str) {
-        // Firmware and loaders ask for many names that are not there.
-        let weight = match refusal {
-            Refusal::NotFound => Weight::Detail,
-            _ => Weight::Warning,
-        };
-        self.say(peer, Stage::File, weight, || format!("HTTP refused {why}"));
+    pub(super) fn say_refused(&self, peer: SocketAddr, name: String, refusal: Refusal, why: &str) {
+        let (stage, weight, kind) = stage::refused(&self.published().load().snapshot, name, refusal);
+        self.say(peer, stage, weight, kind, || format!("HTTP refused {why}"));
     }
 
-    fn say(&self, peer: SocketAddr, stage: Stage, weight: Weight, text: impl FnOnce() -> String) {
+    fn say(&self, peer: SocketAddr, stage: Stage, weight: Weight, kind: Kind, text: impl FnOnce() -> String) {
         let mut pace = self.pace.get();
         let allowed = pace.allows(Instant::now());
         self.pace.set(pace);
@@ -89,7 +89,7 @@ impl Running {
         let address = peer.ip();
         let machine = self.shelf.borrow().names().machine_at(address);
         let mac = machine.map(|machine| machine.mac);
-        self.events.push(Event { mac, address: Some(address), stage, weight, text: text() });
+        self.events.push(Event { mac, address: Some(address), stage, weight, kind, text: text() });
     }
 }
 

@@ -1,0 +1,198 @@
+//! What kind of program a boot file is: the few fields of a PE image that say for which machine it was built and whether it is signed.
+
+/// Bytes of a file that [`Program::of`] wants to see: the headers of every loader lie well inside.
+pub const HEAD_BYTES: usize = 4096;
+
+/// PE machine types (PE/COFF specification, "Machine Types").
+const MACHINE_X64: u16 = 0x8664;
+const MACHINE_IA32: u16 = 0x014c;
+const MACHINE_ARM64: u16 = 0xaa64;
+/// IMAGE_SUBSYSTEM_EFI_APPLICATION; drivers (11, 12) and ROMs (13) are no boot files.
+const SUBSYSTEM_EFI_APPLICATION: u16 = 10;
+/// Magic numbers of the optional header: 32-bit and 64-bit images.
+const PE32: u16 = 0x010b;
+const PE32_PLUS: u16 = 0x020b;
+/// Index of the attribute certificate table among the data directories.
+const SECURITY_DIRECTORY: usize = 4;
+
+/// What the first bytes of a boot file say of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    Efi {
+        machine: Machine,
+        /// The subsystem is that of a program which firmware starts, not of a driver.
+        is_application: bool,
+        /// The image carries a certificate. Whether the firmware trusts it is the firmware's business.
+        is_signed: bool,
+    },
+    Elf,
+    /// Readable text: a script, a menu, an error page that was saved as a loader.
+    Text,
+    Empty,
+    /// Machine code without a header, as BIOS boot programs are.
+    Raw,
+}
+
+/// The processor that a PE image was built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    X64,
+    Ia32,
+    Arm64,
+    Other(u16),
+}
+
+impl Program {
+    /// Reads the first [`HEAD_BYTES`] of a file, or all of a shorter one. Never fails: what is nothing else is raw code.
+    pub fn of(head: &[u8]) -> Self {
+        if head.is_empty() {
+            return Self::Empty;
+        }
+        if let Some(efi) = efi(head) {
+            return efi;
+        }
+        if head.starts_with(b"\x7fELF") {
+            return Self::Elf;
+        }
+        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+        if head.iter().all(is_text) { Self::Text } else { Self::Raw }
+    }
+
+    /// In an operator's words, with its article.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Efi { machine, is_application: true, .. } => format!("a UEFI program for {}", machine.name()),
+            Self::Efi { machine, .. } => format!("a PE file for {} that is no UEFI program", machine.name()),
+            Self::Elf => "an ELF file, a program for an operating system".to_owned(),
+            Self::Text => "a text file".to_owned(),
+            Self::Empty => "an empty file".to_owned(),
+            Self::Raw => "no UEFI program".to_owned(),
+        }
+    }
+}
+
+impl Machine {
+    /// As configuration keys spell it.
+    pub fn name(self) -> String {
+        match self {
+            Self::X64 => "x64".to_owned(),
+            Self::Ia32 => "ia32".to_owned(),
+            Self::Arm64 => "arm64".to_owned(),
+            Self::Other(number) => format!("machine type {number:#06x}"),
+        }
+    }
+}
+
+/// None: not a PE image, or one whose header does not lie in these bytes.
+fn efi(head: &[u8]) -> Option<Program> {
+    const OPTIONAL_HEADER: usize = 24;
+    if !head.starts_with(b"MZ") {
+        return None;
+    }
+    let pe = usize::try_from(u32_at(head, 0x3c)?).ok()?;
+    if head.get(pe..pe.checked_add(4)?)? != b"PE\0\0" {
+        return None;
+    }
+    let machine = match u16_at(head, pe + 4)? {
+        MACHINE_X64 => Machine::X64,
+        MACHINE_IA32 => Machine::Ia32,
+        MACHINE_ARM64 => Machine::Arm64,
+        other => Machine::Other(other),
+    };
+    let optional = pe + OPTIONAL_HEADER;
+    // The 64-bit header has no BaseOfData and four wider fields: its directories begin 16 bytes later.
+    let directories = match u16_at(head, optional)? {
+        PE32 => optional + 96,
+        PE32_PLUS => optional + 112,
+        _ => return None,
+    };
+    let is_application = u16_at(head, optional + 68)? == SUBSYSTEM_EFI_APPLICATION;
+    let count = usize::try_from(u32_at(head, directories - 4)?).ok()?;
+    let size = u32_at(head, directories + 8 * SECURITY_DIRECTORY + 4);
+    let is_signed = count > SECURITY_DIRECTORY && size.is_some_and(|size| size > 0);
+    Some(Program::Efi { machine, is_application, is_signed })
+}
+
+/// The smallest head that is a UEFI program for x64: for made-up loaders.
+pub fn made_up_x64() -> [u8; 0x200] {
+    const PE: usize = 0x80;
+    let mut head = [0; 0x200];
+    let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &[0x80]);
+    put(PE, b"PE\0\0");
+    put(PE + 4, &MACHINE_X64.to_le_bytes());
+    put(PE + 24, &PE32_PLUS.to_le_bytes());
+    put(PE + 24 + 68, &SUBSYSTEM_EFI_APPLICATION.to_le_bytes());
+    put(PE + 24 + 108, &[16]); // data directories
+    head
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(at: usize, bytes: &[u8]) -> Program {
+        let mut head = made_up_x64();
+        head[at..at + bytes.len()].copy_from_slice(bytes);
+        Program::of(&head)
+    }
+
+    #[test]
+    fn machine_subsystem_and_signature_are_read() {
+        let x64 = Program::Efi { machine: Machine::X64, is_application: true, is_signed: false };
+        assert_eq!(Program::of(&made_up_x64()), x64);
+        let signed = with(0x80 + 24 + 112 + 8 * 4 + 4, &[8, 1]);
+        assert_eq!(signed, Program::Efi { machine: Machine::X64, is_application: true, is_signed: true });
+        for (number, machine) in [(0x014c, Machine::Ia32), (0xaa64, Machine::Arm64), (0x5064, Machine::Other(0x5064))] {
+            let found = with(0x84, &u16::to_le_bytes(number));
+            assert!(matches!(found, Program::Efi { machine: found, .. } if found == machine), "{found:?}");
+        }
+        let driver = with(0x80 + 24 + 68, &[11]);
+        assert!(matches!(driver, Program::Efi { is_application: false, .. }));
+        assert!(driver.describe().contains("no UEFI program"));
+    }
+
+    #[test]
+    fn a_32_bit_header_has_its_directories_elsewhere() {
+        let mut head = made_up_x64();
+        head[0x80 + 24..0x80 + 26].copy_from_slice(&PE32.to_le_bytes());
+        head[0x80 + 24 + 92] = 16;
+        head[0x80 + 24 + 96 + 8 * 4 + 4] = 1;
+        assert!(matches!(Program::of(&head), Program::Efi { is_signed: true, .. }));
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        assert_eq!(Program::of(b""), Program::Empty);
+        assert_eq!(Program::of(b"<html>\n404 not found\n"), Program::Text);
+        assert_eq!(Program::of(b"\x7fELF\x02\x01\x01\0"), Program::Elf);
+        assert_eq!(Program::of(b"\xea\x05\0\xc0\x07"), Program::Raw);
+        assert_eq!(with(0x3c, &[0xff, 0xff, 0xff, 0xff]), Program::Raw, "the header lies beyond the end");
+    }
+
+    /// Every head with one byte changed, and every shorter one, gives an answer.
+    #[test]
+    fn no_head_is_too_broken_to_be_read() {
+        let head = made_up_x64();
+        for at in 0..head.len() {
+            let _ = Program::of(&head[..at]);
+            for value in [0, 1, 0x7f, 0x80, 0xff, head[at] ^ 0x10] {
+                let mut mutant = head;
+                mutant[at] = value;
+                for end in [at, at + 1, 0x100, head.len()] {
+                    let _ = Program::of(&mutant[..end]).describe();
+                }
+            }
+        }
+        assert_eq!(Program::of(&head[..0x80 + 24 + 68]), Program::Raw, "cut short before it says what it is");
+    }
+}

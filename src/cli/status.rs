@@ -1,0 +1,102 @@
+//! `ringboot status`: what the running server does, on one screen.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::client::Server;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    server: Server,
+    /// As JSON, with every counter
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit 0: it runs; 1: no server, or it is starting or stopping.
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    match arguments.server.ask("GET", "/v1/status") {
+        Ok(Ok(status)) => {
+            let text = if arguments.json { format!("{status:#}\n") } else { table(&status) };
+            let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Ok(Err(why)) => {
+            eprintln!("ringboot: {why}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("ringboot: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn table(status: &Value) -> String {
+    let mut text = String::new();
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list =
+        |value: &Value| value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+    let _ = writeln!(
+        text,
+        "ringboot {} (pid {}), up {} s, configuration generation {}",
+        word(&status["version"]),
+        status["pid"],
+        status["up_s"],
+        status["generation"]
+    );
+    let _ = writeln!(text, "  root       {}", word(&status["root"]));
+    let _ = writeln!(text, "  tftp       {}", list(&status["sockets"]["tftp"]));
+    let _ = writeln!(text, "  http       {}", list(&status["sockets"]["http"]));
+    let dhcp = word(&status["sockets"]["dhcp"]);
+    let _ = writeln!(text, "  dhcp       {}", if dhcp.is_empty() { "not answered".to_owned() } else { dhcp });
+    for interface in status["interfaces"].as_array().into_iter().flatten() {
+        let (name, addresses) = (word(&interface["name"]), list(&interface["addresses"]));
+        let _ = writeln!(text, "  interface  {name} mtu {} {addresses}", interface["mtu"]);
+    }
+    for subnet in status["subnets"].as_array().into_iter().flatten() {
+        let by = subnet["interface"].as_str().map_or("relays".to_owned(), |name| format!("interface {name}"));
+        let installs = if subnet["install_by_default"] == true { ", INSTALLS BY DEFAULT" } else { "" };
+        let _ = writeln!(
+            text,
+            "  subnet     {} by {by}, mode {}{installs}",
+            word(&subnet["subnet"]),
+            word(&subnet["mode"])
+        );
+    }
+    if let Some(dhcp) = status["dhcp"].as_object() {
+        let _ = writeln!(
+            text,
+            "  leases     {} held, {} commits pending, {} requests, {} answers",
+            dhcp["leases"], dhcp["commits_pending"], dhcp["received"], dhcp["answered"]
+        );
+    }
+    let _ = writeln!(text, "  datapath   {}, control on cpu {}", word(&status["datapath"]), status["control_cpu"]);
+    for core in status["cores"].as_array().into_iter().flatten() {
+        let (tftp, http) = (&core["tftp"], &core["http"]);
+        let _ = writeln!(
+            text,
+            "  core       cpu {}: {} transfers, {} TFTP requests ({} dropped), {} HTTP requests ({} refused), {} MB by HTTP",
+            core["cpu"],
+            tftp["transfers"],
+            tftp["requests"],
+            tftp["dropped"],
+            http["requests"],
+            http["refused"],
+            number(&http["bytes_sent"]) / 1_000_000
+        );
+    }
+    let _ = writeln!(text, "  mappings   {}", status["mappings"]);
+    let drops = &status["drops"];
+    let _ = writeln!(
+        text,
+        "  drops      {} datagrams (full receive buffers), {} events",
+        drops["sockets"], drops["events"]
+    );
+    text
+}

@@ -1,0 +1,264 @@
+//! Boot loaders are found, not hunted: in the root, and in the directories where distributions put them.
+//!
+//! Nothing is copied or downloaded. A loader of a package is served from where it lies, file by file.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::boot::loaders::{ARCHITECTURES, File, KITS, Kit, usual_names};
+use crate::boot::machine::Arch;
+use crate::boot::pe::{HEAD_BYTES, Program};
+use crate::boot::plan::BootConfig;
+use crate::images::{CleanPath, clean};
+
+/// Directories that one `*` may stand for; an ESP and the installer images have a handful.
+const DIRECTORIES_MAX: usize = 64;
+
+/// A loader on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub arch: Arch,
+    /// The name under which it is served.
+    pub name: String,
+    pub path: PathBuf,
+    /// What it loads from its own directory: names and paths.
+    pub companions: Vec<(String, PathBuf)>,
+}
+
+/// What is borrowed from packages, and why, one sentence for each loader.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Borrowed {
+    pub files: HashMap<CleanPath, PathBuf>,
+    pub reasons: Vec<String>,
+}
+
+/// The keys of `[boot]` and their values.
+pub fn keys(boot: &BootConfig) -> [(&'static str, Option<&str>); 6] {
+    [
+        ("bios", boot.bios.as_deref()),
+        ("uefi-x64", boot.uefi_x64.as_deref()),
+        ("uefi-ia32", boot.uefi_ia32.as_deref()),
+        ("uefi-arm64", boot.uefi_arm64.as_deref()),
+        ("uefi-http", boot.uefi_http.as_deref()),
+        ("ipxe", boot.ipxe.as_deref()),
+    ]
+}
+
+/// Fills in the loaders that `[boot]` leaves open where DHCP is on, and borrows from packages what it names and the root
+/// does not have. `system` is `/`.
+pub fn settle(boot: &mut BootConfig, root: &Path, wants_dhcp: bool, system: &Path) -> Borrowed {
+    let mut borrowed = Borrowed::default();
+    if wants_dhcp {
+        for (key, arch) in [("bios", Arch::Bios), ("uefi-x64", Arch::UefiX64)] {
+            let value = if arch == Arch::Bios { &mut boot.bios } else { &mut boot.uefi_x64 };
+            if value.is_none()
+                && let Some(name) = default_name(arch, root, system)
+            {
+                borrowed.reasons.push(format!("[boot] {key} is not set: {name} was found and is given"));
+                *value = Some(name);
+            }
+        }
+    }
+    for (key, value) in keys(boot) {
+        let Some(path) = value.filter(|value| !value.contains("://")).and_then(|name| clean(name.as_bytes()).ok())
+        else {
+            continue;
+        };
+        if root.join(&*path.display()).exists() {
+            continue;
+        }
+        if let Some(found) = named(key, &path, system) {
+            borrowed.reasons.push(format!("{} is served from {}", path.display(), found.path.display()));
+            for (name, companion) in found.companions {
+                borrowed.files.entry(path.sibling(&name)).or_insert(companion);
+            }
+            borrowed.files.insert(path, found.path);
+        }
+    }
+    borrowed
+}
+
+/// Every loader of every known place that is there.
+pub fn in_packages(system: &Path) -> Vec<Found> {
+    KITS.iter()
+        .flat_map(|kit| directories(kit.directory, system).into_iter().map(move |directory| (kit, directory)))
+        .flat_map(|(kit, directory)| {
+            kit.loaders.iter().filter_map(move |file| found(kit, &directory, *file, system)).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Loaders by their usual names at the top of the root.
+pub fn in_root(root: &Path) -> Vec<Found> {
+    let all = ARCHITECTURES.iter().flat_map(|(_, arch)| usual_names(*arch).iter().map(|name| (*arch, *name)));
+    all.filter_map(|(arch, name)| {
+        let path = root.join(name);
+        path.is_file().then(|| Found { arch, name: name.to_owned(), path, companions: Vec::new() })
+    })
+    .collect()
+}
+
+/// What kind of program a file is, by its first bytes.
+pub fn program(path: &Path) -> std::io::Result<Program> {
+    let mut head = Vec::new();
+    fs::File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    Ok(Program::of(&head))
+}
+
+/// The loader for an architecture whose key is not set: one in the root, else one of a package that has all it needs.
+fn default_name(arch: Arch, root: &Path, system: &Path) -> Option<String> {
+    let in_root = usual_names(arch).iter().find(|name| root.join(name).is_file());
+    in_root.map(|name| (*name).to_owned()).or_else(|| {
+        let complete = |found: &Found| {
+            let kit = KITS.iter().find(|kit| kit.loaders.iter().any(|(name, _)| *name == found.name));
+            let needed = kit.and_then(|kit| kit.companions.first());
+            needed.is_none_or(|(name, _)| found.companions.iter().any(|(companion, _)| companion == name))
+        };
+        in_packages(system).into_iter().find(|found| found.arch == arch && complete(found)).map(|found| found.name)
+    })
+}
+
+/// The loader of a package that has this file name and fits the key.
+fn named(key: &str, path: &CleanPath, system: &Path) -> Option<Found> {
+    let fits = |arch: Arch| match ARCHITECTURES.iter().find(|(known, _)| *known == key) {
+        Some((_, wanted)) => arch == *wanted,
+        // `uefi-http` and `ipxe` are for all architectures.
+        None => key == "ipxe" || arch != Arch::Bios,
+    };
+    in_packages(system).into_iter().find(|found| fits(found.arch) && found.name.as_bytes() == path.file_name())
+}
+
+fn found(kit: &Kit, directory: &Path, (name, file): File, system: &Path) -> Option<Found> {
+    let place = |file: &str| match file.strip_prefix('/') {
+        Some(absolute) => system.join(absolute),
+        None => directory.join(file),
+    };
+    let path = place(file);
+    let companions = kit.companions.iter().map(|(name, file)| ((*name).to_owned(), place(file)));
+    is_public_file(&path).then(|| Found {
+        arch: kit.arch,
+        name: name.to_owned(),
+        path,
+        companions: companions.filter(|(_, path)| is_public_file(path)).collect(),
+    })
+}
+
+/// A `*` component by all directories that it stands for, the last name (the newest installer) first.
+fn directories(pattern: &str, system: &Path) -> Vec<PathBuf> {
+    let pattern = pattern.trim_start_matches('/');
+    let Some((before, after)) = pattern.split_once("*") else { return vec![system.join(pattern)] };
+    let entries = fs::read_dir(system.join(before)).into_iter().flatten().flatten().take(DIRECTORIES_MAX);
+    let mut directories: Vec<PathBuf> =
+        entries.map(|entry| entry.path().join(after.trim_start_matches('/'))).filter(|path| path.is_dir()).collect();
+    directories.sort_unstable_by(|a, b| b.cmp(a));
+    directories
+}
+
+/// What everybody may read is what may be served.
+fn is_public_file(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let tree = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = tree.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, file).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        tree
+    }
+
+    fn debian() -> tempfile::TempDir {
+        tree(&[
+            "usr/lib/PXELINUX/pxelinux.0",
+            "usr/lib/syslinux/modules/bios/ldlinux.c32",
+            "usr/lib/syslinux/modules/bios/menu.c32",
+            "usr/lib/syslinux/modules/bios/hdt.c32",
+            "usr/lib/shim/shimx64.efi.signed",
+            "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
+            "usr/lib/ipxe/ipxe.efi",
+        ])
+    }
+
+    fn names(borrowed: &Borrowed) -> Vec<String> {
+        let mut names: Vec<String> = borrowed.files.keys().map(|name| name.display().into_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn s59_a_named_loader_comes_from_its_package_with_what_it_loads() {
+        let (system, root) = (debian(), tree(&["ipxe.efi"]));
+        let mut boot = BootConfig {
+            bios: Some("boot/pxelinux.0".into()),
+            uefi_x64: Some("/shimx64.efi".into()),
+            uefi_http: Some("ipxe.efi".into()),
+            ..BootConfig::default()
+        };
+        let borrowed = settle(&mut boot, root.path(), true, system.path());
+        let expected = ["boot/ldlinux.c32", "boot/menu.c32", "boot/pxelinux.0", "grubx64.efi", "shimx64.efi"];
+        assert_eq!(names(&borrowed), expected, "and never a whole directory, and never what the root has");
+        let grub = &borrowed.files[&clean(b"grubx64.efi").unwrap()];
+        assert!(grub.ends_with("usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"));
+        assert!(borrowed.reasons[0].contains("boot/pxelinux.0 is served from"), "{:?}", borrowed.reasons);
+    }
+
+    #[test]
+    fn what_is_found_is_the_default_where_dhcp_is_on() {
+        let system = debian();
+        let mut boot = BootConfig::default();
+        assert_eq!(settle(&mut boot, system.path(), false, system.path()), Borrowed::default());
+        assert_eq!(boot, BootConfig::default());
+        let borrowed = settle(&mut boot, system.path(), true, system.path());
+        assert_eq!((boot.bios.as_deref(), boot.uefi_x64.as_deref()), (Some("pxelinux.0"), Some("shimx64.efi")));
+        assert!(borrowed.reasons[0].contains("[boot] bios is not set: pxelinux.0 was found"));
+        let (mut boot, root) = (BootConfig::default(), tree(&["bootx64.efi"]));
+        settle(&mut boot, root.path(), true, system.path());
+        assert_eq!(boot.uefi_x64.as_deref(), Some("bootx64.efi"), "the root's own goes first");
+    }
+
+    #[test]
+    fn a_shim_without_its_grub_is_no_default() {
+        let system = tree(&["usr/lib/shim/shimx64.efi.signed", "usr/lib/ipxe/ipxe.efi"]);
+        let mut boot = BootConfig::default();
+        settle(&mut boot, system.path(), true, system.path());
+        assert_eq!(boot.uefi_x64.as_deref(), Some("ipxe.efi"));
+    }
+
+    #[test]
+    fn other_distributions_and_the_newest_installer_are_known() {
+        let system = tree(&[
+            "usr/share/syslinux/pxelinux.0",
+            "usr/share/syslinux/ldlinux.c32",
+            "boot/efi/EFI/fedora/shimx64.efi",
+            "boot/efi/EFI/fedora/grubx64.efi",
+            "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/bootnetx64.efi",
+            "usr/lib/debian-installer/images/13/amd64/text/debian-installer/amd64/bootnetx64.efi",
+        ]);
+        let mut boot = BootConfig { uefi_http: Some("bootnetx64.efi".into()), ..BootConfig::default() };
+        let borrowed = settle(&mut boot, Path::new("/nonexistent"), true, system.path());
+        assert_eq!(names(&borrowed), ["bootnetx64.efi", "grubx64.efi", "ldlinux.c32", "pxelinux.0", "shimx64.efi"]);
+        assert!(borrowed.files[&clean(b"bootnetx64.efi").unwrap()].to_string_lossy().contains("/13/"));
+        assert!(borrowed.files[&clean(b"grubx64.efi").unwrap()].to_string_lossy().contains("fedora"));
+    }
+
+    #[test]
+    fn a_loader_of_another_architecture_or_for_the_owner_alone_is_none() {
+        let system = debian();
+        let mut boot = BootConfig { uefi_arm64: Some("ipxe.efi".into()), ..BootConfig::default() };
+        assert_eq!(names(&settle(&mut boot, Path::new("/nonexistent"), false, system.path())), [""; 0]);
+        let loader = system.path().join("usr/lib/PXELINUX/pxelinux.0");
+        fs::set_permissions(&loader, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(in_packages(system.path()).iter().all(|found| found.path != loader));
+    }
+}

@@ -1,0 +1,136 @@
+//! Looks through the root for menus written by hand whose default entry installs without asking.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::boot::static_menu::{Unattended, menu_of, unattended_defaults};
+
+/// Names that one walk looks at; a tree of packages has more, and no menus.
+pub const NAMES_MAX: usize = 50_000;
+/// Directories below the root: `debian-installer/amd64/pxelinux.cfg` is three.
+pub const DEPTH_MAX: usize = 8;
+/// Bytes of one menu that are read.
+pub const MENU_BYTES_MAX: u64 = 256 * 1024;
+
+/// A menu that is a danger, by its path under the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Danger {
+    pub path: PathBuf,
+    pub unattended: Unattended,
+}
+
+/// What a walk has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    pub dangers: Vec<Danger>,
+    /// The root holds more than [`NAMES_MAX`] names or [`DEPTH_MAX`] directories deep: not all was seen.
+    pub is_cut_short: bool,
+}
+
+/// Walks the root. Links are followed where they stay inside; hidden names are not served and not read.
+pub fn survey(root: &Path) -> Survey {
+    let Ok(root) = root.canonicalize() else { return Survey::default() };
+    let mut walk = Walk { survey: Survey::default(), names: 0, seen: HashSet::new(), root: &root };
+    walk.directory(&root, 0);
+    walk.survey.dangers.sort_by(|a, b| (&a.path, a.unattended.line).cmp(&(&b.path, b.unattended.line)));
+    walk.survey
+}
+
+struct Walk<'r> {
+    survey: Survey,
+    names: usize,
+    /// Directories by device, inode and whether their name makes their files menus.
+    seen: HashSet<(u64, u64, bool)>,
+    root: &'r Path,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, directory: &Path, depth: usize) {
+        let Ok(entries) = fs::read_dir(directory) else { return };
+        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).take(NAMES_MAX).collect();
+        names.sort_unstable();
+        for path in names {
+            self.names += 1;
+            if self.names > NAMES_MAX {
+                self.survey.is_cut_short = true;
+                return;
+            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with('.') {
+                continue;
+            }
+            let Ok(found) = fs::metadata(&path) else { continue };
+            if found.is_dir() {
+                let id = (found.dev(), found.ino(), name == "pxelinux.cfg");
+                if depth == DEPTH_MAX {
+                    self.survey.is_cut_short = true;
+                } else if self.is_inside(&path) && self.seen.insert(id) {
+                    self.directory(&path, depth + 1);
+                }
+            } else if found.is_file() {
+                self.file(&path);
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path) {
+        let Ok(name) = path.strip_prefix(self.root) else { return };
+        let Some(loader) = menu_of(&name.to_string_lossy()) else { return };
+        let mut bytes = Vec::new();
+        let read = fs::File::open(path).and_then(|file| file.take(MENU_BYTES_MAX).read_to_end(&mut bytes));
+        if read.is_err() || !self.is_inside(path) {
+            return;
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let found = unattended_defaults(loader, &text).into_iter();
+        self.survey.dangers.extend(found.map(|unattended| Danger { path: name.to_owned(), unattended }));
+    }
+
+    fn is_inside(&self, path: &Path) -> bool {
+        path.canonicalize().is_ok_and(|real| real.starts_with(self.root))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const DANGER: &str = "DEFAULT in\nLABEL in\n KERNEL k\n APPEND ks=x\n";
+
+    #[test]
+    fn s84_menus_by_hand_are_found_wherever_a_client_could_ask_for_them() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("root");
+        fs::create_dir_all(root.join("pxelinux.cfg")).unwrap();
+        fs::create_dir_all(root.join("menus")).unwrap();
+        fs::create_dir_all(scratch.path().join("outside")).unwrap();
+        fs::write(root.join("pxelinux.cfg/default"), DANGER).unwrap();
+        fs::write(root.join("pxelinux.cfg/.swp"), DANGER).unwrap();
+        fs::write(root.join("menus/default"), DANGER).unwrap();
+        fs::write(scratch.path().join("outside/default"), DANGER).unwrap();
+        fs::create_dir(root.join("old")).unwrap();
+        symlink("../menus", root.join("old/pxelinux.cfg")).unwrap();
+        symlink(".", root.join("circle")).unwrap();
+        fs::create_dir(root.join("new")).unwrap();
+        symlink(scratch.path().join("outside"), root.join("new/pxelinux.cfg")).unwrap();
+        let survey = survey(&root);
+        let paths: Vec<String> = survey.dangers.iter().map(|d| d.path.to_string_lossy().into_owned()).collect();
+        assert_eq!(paths, ["old/pxelinux.cfg/default", "pxelinux.cfg/default"]);
+        assert_eq!((survey.dangers[0].unattended.line, survey.is_cut_short), (4, false));
+    }
+
+    #[test]
+    fn a_walk_is_bounded() {
+        let root = tempfile::tempdir().unwrap();
+        let deep: PathBuf = (0..DEPTH_MAX + 2).map(|n| format!("d{n}")).collect();
+        fs::create_dir_all(root.path().join(&deep)).unwrap();
+        assert!(survey(root.path()).is_cut_short);
+        assert_eq!(survey(Path::new("/nonexistent")), Survey::default());
+    }
+}

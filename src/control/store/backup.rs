@@ -1,0 +1,301 @@
+//! Copies of the lease database: one made while the server runs, and the way back from it.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::sqlite::{leases, schema_known, schema_of};
+use super::{StateDirectory, StoreError};
+
+/// Why there is no backup, or why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("there is no lease database {0}: is the server's `state` another directory, or has it never served DHCP?")]
+    NoDatabase(PathBuf),
+    #[error("{0} exists: name a file that does not")]
+    Exists(PathBuf),
+    #[error("{0} exists: an earlier restore has kept the database of before it there; move it away first")]
+    KeptBefore(PathBuf),
+    #[error("{path}: this is no sound lease database: {reason}")]
+    Unsound { path: PathBuf, reason: String },
+    #[error("{0}: {1}")]
+    File(PathBuf, io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What `restore` has done.
+#[derive(Debug)]
+pub struct Restored {
+    /// Leases in the database that is now in place.
+    pub leases: usize,
+    /// The database of before; None where there was none.
+    pub kept: Option<PathBuf>,
+}
+
+/// Copies a database, which a server may be writing to, into a new file that only its owner can read. Returns how many
+/// leases it holds, after the copy has been read back and synced.
+pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
+    if !database.exists() {
+        return Err(BackupError::NoDatabase(database.to_owned()));
+    }
+    let source = read_only(database)?;
+    match copy(&source, target).map_err(BackupError::from).and_then(|()| leases_in(target)) {
+        Ok(leases) => Ok(leases),
+        Err(BackupError::Store(StoreError::Copy { .. })) if target.exists() => {
+            Err(BackupError::Exists(target.to_owned()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a backup in the place of the database of a server that does not run. What was there is kept beside it.
+pub fn restore(state: &StateDirectory, source: &Path) -> Result<Restored, BackupError> {
+    let database = state.database();
+    let fresh = with_suffix(&database, ".restoring");
+    let kept = with_suffix(&database, ".before-restore");
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |error| BackupError::File(path, error)
+    };
+    if kept.exists() {
+        return Err(BackupError::KeptBefore(kept));
+    }
+    // A restore that was cut short has left it; it was never in use.
+    remove_if_there(&fresh).map_err(at(&fresh))?;
+    leases_in(source)?;
+    copy(&read_only(source)?, &fresh)?;
+    let leases = leases_in(&fresh)?;
+    state.give_to_owner(&fresh).map_err(at(&fresh))?;
+
+    let replaces = database.exists();
+    // The log goes first: one that is left beside another database would be played into it.
+    for part in ["-wal", "-shm", ""] {
+        let (from, to) = (with_suffix(&database, part), with_suffix(&kept, part));
+        if from.exists() {
+            fs::rename(&from, &to).map_err(at(&from))?;
+        }
+    }
+    sync_directory_of(&database).map_err(at(&database))?;
+    fs::rename(&fresh, &database).map_err(at(&fresh))?;
+    sync_directory_of(&database).map_err(at(&database))?;
+    Ok(Restored { leases, kept: replaces.then_some(kept) })
+}
+
+/// Writes a consistent copy into a new file (never over one that is there) and syncs it with its name. A copy that fails is
+/// removed again.
+pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError> {
+    let failed = |error: String| StoreError::Copy { path: target.display().to_string(), error };
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
+    let file = made.map_err(|error| failed(error.to_string()))?;
+    let copied = target
+        .to_str()
+        .ok_or_else(|| "the name is not UTF-8".to_owned())
+        .and_then(|name| source.execute("VACUUM INTO ?1", [name]).map_err(|error| error.to_string()))
+        .and_then(|_| file.sync_all().and_then(|()| sync_directory_of(target)).map_err(|error| error.to_string()));
+    copied.map_err(|error| {
+        let _ = fs::remove_file(target);
+        failed(error)
+    })
+}
+
+/// Reads a database from its first page to its last row; how many leases it holds.
+fn leases_in(path: &Path) -> Result<usize, BackupError> {
+    let unsound = |reason: String| BackupError::Unsound { path: path.to_owned(), reason };
+    let connection = read_only(path)?;
+    let verdict: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(|error| unsound(error.to_string()))?;
+    if verdict != "ok" {
+        return Err(unsound(verdict));
+    }
+    match schema_of(&connection).map_err(StoreError::from)? {
+        0 => Err(unsound("no ringboot wrote it".to_owned())),
+        found if found > schema_known() => {
+            Err(StoreError::Newer { path: path.display().to_string(), found, known: schema_known() }.into())
+        }
+        // The columns of an older schema are for the server to bring up to date.
+        found if found < schema_known() => {
+            let count = connection.query_row("SELECT count(*) FROM leases", [], |row| row.get::<_, i64>(0));
+            let count = count.map_err(|error| unsound(error.to_string()))?;
+            Ok(usize::try_from(count).unwrap_or(0))
+        }
+        _ => leases(&connection).map(|leases| leases.len()).map_err(|error| unsound(error.to_string())),
+    }
+}
+
+fn read_only(path: &Path) -> Result<Connection, BackupError> {
+    if let Err(error) = File::open(path) {
+        return Err(BackupError::File(path.to_owned(), error));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = |source| StoreError::Open { path: path.display().to_string(), source };
+    let connection = Connection::open_with_flags(path, flags).map_err(open)?;
+    connection.busy_timeout(super::sqlite::BUSY_WAIT).map_err(open)?;
+    Ok(connection)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        answer => answer,
+    }
+}
+
+/// A name is durable when its directory is.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+
+    use super::super::{DATABASE, SqliteStore, Store};
+    use super::*;
+    use crate::boot::machine::Mac;
+    use crate::dhcp::lease::{Change, Lease, State};
+
+    fn bind(last: u8) -> Change {
+        Change::Bind(Box::new(Lease {
+            address: Ipv4Addr::new(192, 168, 4, last),
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            client_id: None,
+            uuid: None,
+            firmware: None,
+            host_name: None,
+            state: State::Bound,
+            start_s: 1000,
+            end_s: 1600,
+        }))
+    }
+
+    struct World {
+        directory: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { directory: tempfile::tempdir().unwrap() }
+        }
+        fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join(name)
+        }
+        fn database(&self) -> PathBuf {
+            self.path("state").join(DATABASE)
+        }
+        fn state(&self) -> StateDirectory {
+            StateDirectory::lock(&self.path("state")).unwrap()
+        }
+        fn store(&self) -> SqliteStore {
+            drop(self.state());
+            SqliteStore::open(&self.database()).unwrap()
+        }
+        fn addresses(&self) -> Vec<u8> {
+            let mut store = SqliteStore::open(&self.database()).unwrap();
+            let mut last: Vec<u8> = store.load().unwrap().iter().map(|lease| lease.address.octets()[3]).collect();
+            last.sort_unstable();
+            last
+        }
+    }
+
+    #[test]
+    fn a_backup_is_made_while_the_store_is_written_to_and_is_never_written_over() {
+        let world = World::new();
+        let mut store = world.store();
+        store.commit(&[bind(1), bind(2)]).unwrap();
+        let target = world.path("copy");
+        assert_eq!(backup(&world.database(), &target).unwrap(), 2);
+        store.commit(&[bind(3)]).unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+        let said = backup(&world.database(), &target).unwrap_err().to_string();
+        assert!(said.contains("exists: name a file"), "{said}");
+        assert_eq!(leases_in(&target).unwrap(), 2, "and it is as it was");
+        let said = backup(&world.path("nothing"), &world.path("copy2")).unwrap_err().to_string();
+        assert!(said.contains("there is no lease database") && !world.path("copy2").exists(), "{said}");
+        assert!(backup(&world.database(), &world.path("no/such/directory")).is_err());
+    }
+
+    #[test]
+    fn a_restore_brings_the_leases_of_the_backup_back_and_keeps_what_was_there() {
+        let world = World::new();
+        let mut store = world.store();
+        store.commit(&[bind(1), bind(2)]).unwrap();
+        backup(&world.database(), &world.path("copy")).unwrap();
+        store.commit(&[bind(3)]).unwrap();
+        // As after a power cut: the last commits are in the log beside the database.
+        assert!(with_suffix(&world.database(), "-wal").exists());
+        let restored = restore(&world.state(), &world.path("copy")).unwrap();
+        drop(store);
+        assert_eq!((restored.leases, world.addresses()), (2, vec![1, 2]));
+        let kept = restored.kept.unwrap();
+        assert_eq!(leases_in(&kept).unwrap(), 3, "log included");
+        let said = restore(&world.state(), &world.path("copy")).unwrap_err().to_string();
+        assert!(said.contains("before-restore exists"), "{said}");
+    }
+
+    #[test]
+    fn a_restore_to_a_new_box_needs_no_database_there() {
+        let world = World::new();
+        world.store().commit(&[bind(7)]).unwrap();
+        backup(&world.database(), &world.path("copy")).unwrap();
+        fs::remove_dir_all(world.path("state")).unwrap();
+        let restored = restore(&world.state(), &world.path("copy")).unwrap();
+        assert!(restored.kept.is_none());
+        assert_eq!(world.addresses(), [7]);
+    }
+
+    #[test]
+    fn what_is_no_sound_database_of_ours_is_refused_and_nothing_is_touched() {
+        let world = World::new();
+        world.store().commit(&[bind(1)]).unwrap();
+        let copy = world.path("copy");
+        backup(&world.database(), &copy).unwrap();
+        let refused = |name: &str, words: &str| {
+            let said = restore(&world.state(), &world.path(name)).unwrap_err().to_string();
+            assert!(said.contains(words), "{name}: {said}");
+            assert_eq!(world.addresses(), [1]);
+            assert!(!with_suffix(&world.database(), ".before-restore").exists());
+        };
+        refused("missing", "No such file");
+        fs::write(world.path("text"), "leases? none.").unwrap();
+        refused("text", "no sound lease database");
+        Connection::open(world.path("foreign")).unwrap().execute_batch("CREATE TABLE a (b)").unwrap();
+        refused("foreign", "no ringboot wrote it");
+        let mut torn = fs::read(&copy).unwrap();
+        let half = torn.len() / 2;
+        torn[half..].fill(0x5a);
+        fs::write(world.path("torn"), torn).unwrap();
+        refused("torn", "no sound lease database");
+        Connection::open(&copy).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        refused("copy", "newer ringboot");
+    }
+
+    #[test]
+    fn what_root_restores_belongs_to_the_owner_of_the_state_directory() {
+        let world = World::new();
+        world.store().commit(&[bind(1)]).unwrap();
+        backup(&world.database(), &world.path("copy")).unwrap();
+        let state = world.path("state");
+        fs::remove_file(state.join("lock")).unwrap();
+        lchown(&state, Some(12_345), Some(12_346)).unwrap();
+        restore(&world.state(), &world.path("copy")).unwrap();
+        for name in ["lock", DATABASE] {
+            let meta = fs::metadata(state.join(name)).unwrap();
+            assert_eq!((meta.uid(), meta.gid()), (12_345, 12_346), "{name}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The state directory: its owner's alone, one process at a time, and every file in it known by name.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use super::history::HISTORY;
+
+/// The lease database; SQLite's own files, older schemas and what `restore` replaced begin with its name.
+pub const DATABASE: &str = "ringboot.db";
+/// Held by the process that may write to the database.
+const LOCK: &str = "lock";
+
+/// Why the state directory is not ours to write to.
+#[derive(Debug, thiserror::Error)]
+pub enum NoState {
+    #[error("making the state directory {0}: {1}. Name another with `state`")]
+    Make(PathBuf, io::Error),
+    #[error("another ringboot runs with the state directory {0}: stop it, or name another directory with `state`")]
+    InUse(PathBuf),
+    #[error("locking {0}: {1}")]
+    Lock(PathBuf, io::Error),
+}
+
+/// A state directory that no other process writes to for as long as this value lives.
+#[derive(Debug)]
+pub struct StateDirectory {
+    path: PathBuf,
+    /// Given back by the kernel when the process ends, however it ends.
+    _lock: File,
+}
+
+impl StateDirectory {
+    /// Makes the directory where it is missing (leases name machines and people's habits: for its owner alone) and locks it.
+    /// Two servers on one database would each give away what the other has given.
+    pub fn lock(path: &Path) -> Result<Self, NoState> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| NoState::Make(path.to_owned(), error))?;
+        let file = path.join(LOCK);
+        let failed = |error| NoState::Lock(file.clone(), error);
+        // Whoever owns the directory may have put a link here, for root to write through.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let lock = options.open(&file).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(NoState::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let state = Self { path: path.to_owned(), _lock: lock };
+        state.give_to_owner(&file).map_err(failed)?;
+        Ok(state)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path.join(DATABASE)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What root leaves here the server must be able to open: it belongs to the owner of the directory.
+    pub(super) fn give_to_owner(&self, file: &Path) -> io::Result<()> {
+        let (directory, now) = (std::fs::metadata(&self.path)?, std::fs::symlink_metadata(file)?);
+        if (directory.uid(), directory.gid()) == (now.uid(), now.gid()) {
+            return Ok(());
+        }
+        match lchown(file, Some(directory.uid()), Some(directory.gid())) {
+            // Not root: what we make is ours, and the directory lets us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            answer => answer,
+        }
+    }
+
+    /// Whether a file of this name in a state directory is one of ringboot's.
+    pub fn is_ours(name: &str) -> bool {
+        name == LOCK || name.starts_with(DATABASE) || name.starts_with(HISTORY)
+    }
+}

@@ -1,0 +1,341 @@
+//! The history of machines in a SQLite file of its own: what `ringboot why` tells, also after a restart.
+//!
+//! Not the lease database: a lease's commit must not wait for it, and what a power cut takes from it nobody misses.
+
+use std::fs::OpenOptions;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
+
+use super::StoreError;
+use super::sqlite::{BUSY_WAIT, role_name, role_named};
+use crate::boot::machine::{Arch, Firmware, Mac};
+use crate::observe::events::{Kind, Stage};
+use crate::observe::journal::{ENTRIES_MAX, Note};
+use crate::observe::timeline::Entry;
+
+/// The history database in the state directory; SQLite's own files begin with its name.
+pub const HISTORY: &str = "history.db";
+
+/// The schema that this program writes. History of another one is thrown away, not migrated.
+const SCHEMA: i64 = 1;
+
+/// One row per entry; a machine's rows are a ring, so that the table is bounded by the journal's limits.
+const TABLE: &str = "
+CREATE TABLE entries (
+    mac     TEXT NOT NULL,     -- 52:54:00:12:34:10
+    slot    INTEGER NOT NULL,  -- number modulo the ring's length
+    number  INTEGER NOT NULL,  -- counts the machine's entries
+    at_ms   INTEGER NOT NULL,  -- unix milliseconds
+    address TEXT,
+    stage   TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    name    TEXT,              -- of a file, a role, a server: what the kind needs
+    detail  TEXT,
+    value   INTEGER,
+    text    TEXT NOT NULL,
+    PRIMARY KEY (mac, slot)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX entries_by_address ON entries (address);
+";
+
+/// The history database, open for writing or for reading alone.
+#[derive(Debug)]
+pub struct History {
+    connection: Connection,
+}
+
+impl History {
+    /// Opens or creates it for the server: it names machines, so it is its owner's alone.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        drop(options.open(path).map_err(|error| refused(path, error))?);
+        let connection = Connection::open(path).map_err(|source| refused(path, source))?;
+        let mut history = Self { connection };
+        history.prepare().map_err(|source| refused(path, source))?;
+        Ok(history)
+    }
+
+    /// Opens it beside a server that writes, or after one.
+    pub fn read_only(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|source| refused(path, source))?;
+        connection.busy_timeout(BUSY_WAIT)?;
+        Ok(Self { connection })
+    }
+
+    /// Every entry: machines by when they were last heard of, each one's entries in order. What cannot be read is left out.
+    pub fn load(&self) -> Result<Vec<(Mac, u64, Entry)>, StoreError> {
+        let sql =
+            "SELECT entries.* FROM entries JOIN (SELECT mac, max(at_ms) AS heard FROM entries GROUP BY mac) USING (mac)
+            ORDER BY heard, mac, number";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement.query_map([], read)?.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        Ok(rows)
+    }
+
+    /// The entries of one machine, oldest first.
+    pub fn entries(&self, mac: Mac) -> Result<Vec<Entry>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT * FROM entries WHERE mac = ?1 ORDER BY number")?;
+        let rows = statement.query_map([mac.to_string()], read)?.filter_map(Result::transpose);
+        Ok(rows.map(|row| row.map(|(_, _, entry)| entry)).collect::<Result<_, _>>()?)
+    }
+
+    /// The machine that was last heard of at this address.
+    pub fn find(&self, address: IpAddr) -> Result<Option<Mac>, StoreError> {
+        let sql = "SELECT mac FROM entries WHERE address = ?1 ORDER BY at_ms DESC LIMIT 1";
+        let address = address.to_canonical().to_string();
+        let found: Option<String> = self.connection.query_row(sql, [address], |row| row.get(0)).optional()?;
+        Ok(found.and_then(|mac| mac.parse().ok()))
+    }
+
+    /// Writes a batch in one transaction.
+    pub fn keep(&mut self, notes: &[Note]) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        for note in notes {
+            match note {
+                Note::Entry { mac, number, entry } => write(&transaction, *mac, *number, entry)?,
+                Note::Forgotten(mac) => {
+                    transaction.prepare_cached("DELETE FROM entries WHERE mac = ?1")?.execute([mac.to_string()])?;
+                }
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn prepare(&mut self) -> rusqlite::Result<()> {
+        let connection = &mut self.connection;
+        connection.busy_timeout(BUSY_WAIT)?;
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        // NORMAL: no sync per commit. A power cut may take the last seconds, never the file.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if found != SCHEMA {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch("DROP TABLE IF EXISTS entries")?;
+            transaction.execute_batch(TABLE)?;
+            transaction.pragma_update(None, "user_version", SCHEMA)?;
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+}
+
+fn refused(path: &Path, reason: impl std::fmt::Display) -> StoreError {
+    StoreError::History { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// What the kind of an entry becomes in its columns.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Columns {
+    kind: String,
+    name: Option<String>,
+    detail: Option<String>,
+    value: Option<i64>,
+}
+
+fn write(transaction: &Transaction<'_>, mac: Mac, number: u64, entry: &Entry) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let Columns { kind, name, detail, value } = columns(&entry.kind);
+    let values = params![
+        mac.to_string(),
+        integer(number % ENTRIES_MAX as u64),
+        integer(number),
+        integer(entry.at_ms),
+        entry.address.map(|address| address.to_canonical().to_string()),
+        entry.stage.word(),
+        kind,
+        name,
+        detail,
+        value,
+        entry.text,
+    ];
+    transaction.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+/// None: written by another version.
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, Entry)>> {
+    let (mac, stage, address): (String, String, Option<String>) =
+        (row.get("mac")?, row.get("stage")?, row.get("address")?);
+    let columns = Columns {
+        kind: row.get("kind")?,
+        name: row.get("name")?,
+        detail: row.get("detail")?,
+        value: row.get("value")?,
+    };
+    let (number, at_ms): (i64, i64) = (row.get("number")?, row.get("at_ms")?);
+    let text = row.get("text")?;
+    let entry = || {
+        let entry = Entry {
+            at_ms: u64::try_from(at_ms).ok()?,
+            address: address.and_then(|address| address.parse().ok()),
+            stage: Stage::ALL.into_iter().find(|known| known.word() == stage)?,
+            kind: kind(columns)?,
+            text,
+        };
+        Some((mac.parse().ok()?, u64::try_from(number).ok()?, entry))
+    };
+    Ok(entry())
+}
+
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn columns(kind: &Kind) -> Columns {
+    let word = |word: &str| Columns { kind: word.to_owned(), ..Columns::default() };
+    let named = |kind: &str, name: &str| Columns { name: Some(name.to_owned()), ..word(kind) };
+    let firmware = |kind: &str, to: Firmware| Columns {
+        name: role_name(to.role).map(str::to_owned),
+        value: to.arch.map(|arch| arch.number().into()),
+        ..word(kind)
+    };
+    match kind {
+        Kind::Offered { to } => firmware("offered", *to),
+        Kind::Leased { to } => firmware("leased", *to),
+        Kind::NoLoader { to, why } => Columns { detail: Some(why.clone()), ..firmware("no-loader", *to) },
+        Kind::Renewed => word("renewed"),
+        Kind::Nak => word("nak"),
+        Kind::NoAddressFree => word("no-address-free"),
+        Kind::OtherServer { server } => named("other-server", &server.to_string()),
+        Kind::NotAdmitted => word("not-admitted"),
+        Kind::Declined => word("declined"),
+        Kind::NotAnswered => word("not-answered"),
+        Kind::SizeProbe => word("size-probe"),
+        Kind::Sent { name, bytes } => Columns { value: Some(integer(*bytes)), ..named("sent", name) },
+        Kind::Missing { name, rule } => Columns { detail: rule.clone(), ..named("missing", name) },
+        Kind::Denied { name } => named("denied", name),
+        Kind::TemplateFailed => word("template-failed"),
+        Kind::Stalled { name, block } => Columns { value: Some(integer(*block)), ..named("stalled", name) },
+        Kind::ClientAborted { name, code } => Columns { value: Some((*code).into()), ..named("client-aborted", name) },
+        Kind::Changed { name } => named("changed", name),
+        Kind::TooSlow => word("too-slow"),
+        Kind::Failed => word("failed"),
+        Kind::Other => word("other"),
+    }
+}
+
+fn kind(columns: Columns) -> Option<Kind> {
+    let Columns { kind, name, detail, value } = columns;
+    let firmware = |role: &str| {
+        let arch = value.map(|arch| u16::try_from(arch).map(Arch::from_number)).transpose().ok()?;
+        Some(Firmware { role: role_named(role)?, arch })
+    };
+    let number = value.and_then(|value| u64::try_from(value).ok());
+    Some(match (kind.as_str(), name) {
+        ("offered", Some(role)) => Kind::Offered { to: firmware(&role)? },
+        ("leased", Some(role)) => Kind::Leased { to: firmware(&role)? },
+        ("no-loader", Some(role)) => Kind::NoLoader { to: firmware(&role)?, why: detail? },
+        ("renewed", _) => Kind::Renewed,
+        ("nak", _) => Kind::Nak,
+        ("no-address-free", _) => Kind::NoAddressFree,
+        ("other-server", Some(server)) => Kind::OtherServer { server: server.parse().ok()? },
+        ("not-admitted", _) => Kind::NotAdmitted,
+        ("declined", _) => Kind::Declined,
+        ("not-answered", _) => Kind::NotAnswered,
+        ("size-probe", _) => Kind::SizeProbe,
+        ("sent", Some(name)) => Kind::Sent { name, bytes: number? },
+        ("missing", Some(name)) => Kind::Missing { name, rule: detail },
+        ("denied", Some(name)) => Kind::Denied { name },
+        ("template-failed", _) => Kind::TemplateFailed,
+        ("stalled", Some(name)) => Kind::Stalled { name, block: number? },
+        ("client-aborted", Some(name)) => Kind::ClientAborted { name, code: u16::try_from(number?).ok()? },
+        ("changed", Some(name)) => Kind::Changed { name },
+        ("too-slow", _) => Kind::TooSlow,
+        ("failed", _) => Kind::Failed,
+        ("other", _) => Kind::Other,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::boot::machine::Role;
+
+    const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
+
+    fn entry(at_ms: u64, kind: Kind) -> Entry {
+        Entry { at_ms, address: Some(IpAddr::from([192, 168, 4, 26])), stage: Stage::File, kind, text: "why".into() }
+    }
+
+    fn note(number: u64, kind: Kind) -> Note {
+        Note::Entry { mac: MAC, number, entry: entry(1000 + number, kind) }
+    }
+
+    #[test]
+    fn every_kind_comes_back_as_it_was() {
+        let to = Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) };
+        let name = || "a/b c".to_owned();
+        let kinds = [
+            Kind::Offered { to },
+            Kind::Leased { to: Firmware { role: Role::System, arch: None } },
+            Kind::NoLoader { to, why: "because".into() },
+            Kind::Renewed,
+            Kind::Nak,
+            Kind::NoAddressFree,
+            Kind::OtherServer { server: [10, 0, 0, 1].into() },
+            Kind::NotAdmitted,
+            Kind::Declined,
+            Kind::NotAnswered,
+            Kind::SizeProbe,
+            Kind::Sent { name: name(), bytes: 1 << 40 },
+            Kind::Missing { name: name(), rule: None },
+            Kind::Missing { name: name(), rule: Some("[boot] bios".into()) },
+            Kind::Denied { name: name() },
+            Kind::TemplateFailed,
+            Kind::Stalled { name: name(), block: 70_000 },
+            Kind::ClientAborted { name: name(), code: 8 },
+            Kind::Changed { name: name() },
+            Kind::TooSlow,
+            Kind::Failed,
+            Kind::Other,
+        ];
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history.db");
+        let mut history = History::open(&path).unwrap();
+        let notes: Vec<Note> = kinds.iter().cloned().zip(0..).map(|(kind, number)| note(number, kind)).collect();
+        history.keep(&notes).unwrap();
+        for file in std::fs::read_dir(directory.path()).unwrap() {
+            assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let read: Vec<Kind> = history.entries(MAC).unwrap().into_iter().map(|entry| entry.kind).collect();
+        assert_eq!(read, kinds);
+        let beside = History::read_only(&path).unwrap();
+        assert_eq!(beside.entries(MAC).unwrap()[0], entry(1000, Kind::Offered { to }));
+        assert_eq!(beside.find(IpAddr::from([192, 168, 4, 26])).unwrap(), Some(MAC));
+        assert_eq!(beside.find(IpAddr::from([192, 168, 4, 27])).unwrap(), None);
+    }
+
+    #[test]
+    fn a_machine_has_64_rows_and_a_forgotten_one_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history.db");
+        let mut history = History::open(&path).unwrap();
+        let notes: Vec<Note> = (0..100).map(|number| note(number, Kind::Nak)).collect();
+        history.keep(&notes).unwrap();
+        drop(history);
+        let mut history = History::open(&path).unwrap();
+        let numbers: Vec<u64> = history.load().unwrap().into_iter().map(|(_, number, _)| number).collect();
+        assert_eq!(numbers, (36..100).collect::<Vec<_>>());
+        history.keep(&[Note::Forgotten(MAC)]).unwrap();
+        assert_eq!(history.load().unwrap(), []);
+    }
+
+    #[test]
+    fn history_of_another_version_is_thrown_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history.db");
+        let mut history = History::open(&path).unwrap();
+        history.keep(&[note(0, Kind::Nak)]).unwrap();
+        history.connection.pragma_update(None, "user_version", 99).unwrap();
+        drop(history);
+        assert_eq!(History::open(&path).unwrap().load().unwrap(), []);
+    }
+}

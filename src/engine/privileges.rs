@@ -1,0 +1,128 @@
+//! The system calls that look up a user and give root away; what is kept and when is `guard`'s business.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+
+/// CAP_NET_BIND_SERVICE of capabilities(7): ports below 1024.
+pub const NET_BIND_SERVICE: u32 = 10;
+/// CAP_NET_RAW of capabilities(7): packet sockets, and sockets bound to an interface.
+pub const NET_RAW: u32 = 13;
+
+/// A user of the system, by the numbers that the kernel knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    pub uid: u32,
+    /// The user's own group.
+    pub gid: u32,
+}
+
+/// Bytes for one line of the user database; longer ones are refused by the C library with ERANGE.
+const PASSWD_LINE_BYTES: usize = 16 * 1024;
+
+/// Looks a user up by name, wherever nsswitch.conf says. None: there is no such user.
+pub fn ids_of(name: &str) -> io::Result<Option<Ids>> {
+    let name = CString::new(name)?;
+    let mut buffer = vec![0; PASSWD_LINE_BYTES];
+    let mut entry = MaybeUninit::<libc::passwd>::uninit();
+    let mut found = std::ptr::null_mut();
+    // SAFETY: the name is NUL-terminated, the buffer is as long as said, and all of them outlive the call.
+    let error = unsafe {
+        libc::getpwnam_r(name.as_ptr(), entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found)
+    };
+    match (error, found.is_null()) {
+        (0, false) => {
+            // SAFETY: `found` is not null, so the call has filled `entry`; the two numbers point into no buffer.
+            let entry = unsafe { entry.assume_init_ref() };
+            Ok(Some(Ids { uid: entry.pw_uid, gid: entry.pw_gid }))
+        }
+        (0 | libc::ENOENT | libc::ESRCH, true) => Ok(None),
+        (error, _) => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Whether this process may do what it likes, for now.
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// The calling thread, and every thread that it starts later, gains nothing by executing a set-user-id program.
+pub fn no_new_privileges() -> io::Result<()> {
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers only.
+    checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+}
+
+/// Every thread of the process becomes this user, without supplementary groups (the C library tells each of them). The
+/// calling thread, and what it starts later, keeps `capabilities`; the others keep none. There is no way back.
+pub fn become_user(ids: Ids, capabilities: &[u32]) -> io::Result<()> {
+    let mut parent_death_signal = 0;
+    // SAFETY: PR_GET_PDEATHSIG writes one int to the address given.
+    checked(unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut parent_death_signal) })?;
+    // SAFETY: PR_SET_KEEPCAPS takes numbers only.
+    checked(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) })?;
+    // SAFETY: a list of no groups is read nowhere.
+    checked(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    // SAFETY: takes a number.
+    checked(unsafe { libc::setgid(ids.gid) })?;
+    // SAFETY: takes a number.
+    checked(unsafe { libc::setuid(ids.uid) })?;
+    set_capabilities(capabilities)?;
+    // A change of user clears it, and whoever started us with it still wants us gone when he is.
+    // SAFETY: PR_SET_PDEATHSIG takes numbers only.
+    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, parent_death_signal, 0, 0, 0) })?;
+    // SAFETY: takes a number.
+    if unsafe { libc::setuid(0) } == 0 {
+        return Err(io::Error::other("root could be had again"));
+    }
+    Ok(())
+}
+
+/// `struct __user_cap_header_struct` of linux/capability.h.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    /// 0: the calling thread.
+    pid: i32,
+}
+
+/// `struct __user_cap_data_struct`: 32 capabilities of each set.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// _LINUX_CAPABILITY_VERSION_3: two data structures, capabilities 0 to 63.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+fn set_capabilities(kept: &[u32]) -> io::Result<()> {
+    let low = kept.iter().filter(|&&number| number < 32).fold(0, |set, number| set | 1 << number);
+    let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let data = [CapabilityData { effective: low, permitted: low, inheritable: 0 }, CapabilityData::default()];
+    // SAFETY: version 3 reads one header and two data structures, and both live across the call.
+    if unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn checked(answer: i32) -> io::Result<()> {
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_name_and_a_stranger_is_none() {
+        assert_eq!(ids_of("root").unwrap(), Some(Ids { uid: 0, gid: 0 }));
+        assert_eq!(ids_of("no-such-user-here").unwrap(), None);
+        assert!(ids_of("a\0b").is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! What the process may do once it has bound: which user it becomes, what that user keeps, and the files it is given.
+
+mod files;
+
+use std::io;
+
+use crate::engine::privileges::{self, Ids};
+
+pub use files::give;
+
+/// Who the server becomes where the configuration names nobody; the Debian package makes this user.
+pub const DEFAULT_USER: &str = "ringboot";
+
+/// What is kept: enough to bind anew, and nothing that reads or changes another user's files.
+const KEPT: [u32; 2] = [privileges::NET_BIND_SERVICE, privileges::NET_RAW];
+
+/// A user to become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub name: String,
+    pub ids: Ids,
+}
+
+/// Why there is nobody to become.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAccount {
+    #[error("[server] user = {0:?}: there is no such user. Make it (`adduser --system --group {0}`), or name another")]
+    Unknown(String),
+    #[error("looking up the user {0:?}: {1}")]
+    Lookup(String, io::Error),
+}
+
+/// Nothing that this process executes may gain what it does not have. To be called before any thread is started.
+pub fn no_new_privileges() -> io::Result<()> {
+    privileges::no_new_privileges()
+}
+
+/// Whom to become: None where the process is not root, where `root` is asked for, or where nobody is named and the default
+/// user is missing (a first try on a fresh machine); the last two are said as warnings.
+pub fn account(written: Option<&str>) -> Result<Option<Account>, NoAccount> {
+    if !privileges::is_root() {
+        return Ok(None);
+    }
+    let name = written.unwrap_or(DEFAULT_USER);
+    let found = privileges::ids_of(name).map_err(|error| NoAccount::Lookup(name.to_owned(), error))?;
+    match (found, written) {
+        (Some(Ids { uid: 0, .. }), _) => {
+            tracing::warn!("ringboot STAYS ROOT, because [server] user = {name:?} asks for it");
+            Ok(None)
+        }
+        (Some(ids), _) => Ok(Some(Account { name: name.to_owned(), ids })),
+        (None, Some(_)) => Err(NoAccount::Unknown(name.to_owned())),
+        (None, None) => {
+            tracing::warn!(
+                "ringboot STAYS ROOT: there is no user {DEFAULT_USER} to become. `adduser --system --group {DEFAULT_USER}` \
+                 makes it, [server] user names another"
+            );
+            Ok(None)
+        }
+    }
+}
+
+impl Account {
+    /// Every thread becomes this user. The calling thread keeps what new sockets need, and passes it on to threads that it
+    /// starts from now on.
+    pub fn take_over(&self) -> io::Result<()> {
+        privileges::become_user(self.ids, &KEPT)?;
+        tracing::info!(
+            "root is given away: user {} (uid {}, gid {}), no other groups, CAP_NET_BIND_SERVICE and CAP_NET_RAW kept",
+            self.name,
+            self.ids.uid,
+            self.ids.gid
+        );
+        Ok(())
+    }
+}

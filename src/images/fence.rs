@@ -1,0 +1,52 @@
+//! What is kept in and what is let in: files that are never served although they lie under the root, and single files of
+//! packages that are served although they do not.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::path::CleanPath;
+
+/// The exceptions to "a name is the file of that name under the root".
+#[derive(Clone, Debug, Default)]
+pub struct Fence {
+    /// Files and directories that are never served (the configuration, the state), as absolute paths without links.
+    /// Those outside the root need no guard: nothing leads there.
+    pub private: Vec<PathBuf>,
+    /// Single files outside the root that are served under these names where the root has no such name: the loaders that
+    /// packages have installed. Read-only, and never a directory.
+    pub borrowed: HashMap<CleanPath, PathBuf>,
+    /// Serve only what everybody may read (mode o+r). For a process that runs as root, which no mode would stop.
+    pub only_world_readable: bool,
+}
+
+impl Fence {
+    /// The fence of a root: what is private is made comparable with the paths that the kernel tells.
+    pub fn around(root: &Path, private: &[&Path]) -> Self {
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
+        let private = private.iter().map(|path| canonical(path)).filter(|path| path.starts_with(&root)).collect();
+        Self { private, borrowed: HashMap::new(), only_world_readable: runs_as_root() }
+    }
+
+    /// Whether this path, as the kernel tells it, is private or lies in what is.
+    pub(super) fn is_private(&self, path: &Path) -> bool {
+        self.private.iter().any(|private| path.starts_with(private))
+    }
+}
+
+/// Whether this process may read whatever it likes.
+pub fn runs_as_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// The path without links; what does not exist yet (a state directory before the first start) by its parent.
+pub fn canonical(path: &Path) -> PathBuf {
+    if let Ok(canonical) = path.canonicalize() {
+        return canonical;
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) => canonical(parent).join(name),
+        _ => absolute,
+    }
+}

@@ -1,0 +1,162 @@
+//! A running server takes a new configuration over, or keeps the old one; `status` says what it runs.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use ringboot::dhcp::packet::Packet;
+
+mod common;
+
+use common::Scratch;
+use common::process::{Output, Process, run};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const OFFER: u8 = 2;
+
+struct World {
+    scratch: Scratch,
+    server: Process,
+    dhcp: SocketAddr,
+    tftp: SocketAddr,
+}
+
+impl World {
+    fn new(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        fs::create_dir(scratch.path().join("root")).unwrap();
+        let free = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (dhcp, tftp) = (free(), free());
+        write(&scratch, dhcp, tftp, "127.77.1.1-127.77.1.9", "One");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
+        command.args(["serve", "--config"]).arg(scratch.path().join("ringboot.toml"));
+        let server = Process::start(command);
+        let ready = server.stdout.wait_for(LIMIT, |text| text.starts_with("READY").then_some(()));
+        assert!(ready.is_ok(), "{}", server.stderr.text());
+        Self { scratch, server, dhcp, tftp }
+    }
+
+    fn configure(&self, pool: &str, title: &str) {
+        write(&self.scratch, self.dhcp, self.tftp, pool, title);
+    }
+
+    fn ringboot(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
+        command.args(arguments).arg("--config").arg(self.scratch.path().join("ringboot.toml"));
+        run(command, LIMIT)
+    }
+
+    /// The address that a machine is offered.
+    fn offered(&self, machine: u8) -> Ipv4Addr {
+        let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+        relay.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut bytes = vec![0; 236];
+        bytes[..4].copy_from_slice(&[1, 1, 6, 1]);
+        bytes[24..28].copy_from_slice(&[127, 0, 0, 1]);
+        bytes[28..34].copy_from_slice(&[0x52, 0x54, 0, 0, 7, machine]);
+        bytes.extend_from_slice(&[99, 130, 83, 99, 53, 1, 1, 60, 9]);
+        bytes.extend_from_slice(b"PXEClient");
+        bytes.extend_from_slice(&[93, 2, 0, 0, 82, 8, 5, 4, 127, 77, 0, 0, 19, 0, 255]);
+        relay.send_to(&bytes, self.dhcp).unwrap();
+        let mut answer = [0; 1500];
+        let len = relay.recv(&mut answer).unwrap();
+        let reply = Packet::parse_reply(&answer[..len]).unwrap();
+        assert_eq!(reply.option(53), Some(&[OFFER][..]));
+        reply.yiaddr
+    }
+
+    /// The default menu as PXELINUX reads it.
+    fn menu(&self) -> String {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        client.send_to(b"\0\x01pxelinux.cfg/default\0octet\0", self.tftp).unwrap();
+        let mut bytes = [0; 600];
+        let (len, tid) = client.recv_from(&mut bytes).unwrap();
+        client.send_to(b"\0\x04\0\x01", tid).unwrap();
+        String::from_utf8_lossy(&bytes[4..len]).into_owned()
+    }
+}
+
+fn write(scratch: &Scratch, dhcp: SocketAddr, tftp: SocketAddr, pool: &str, title: &str) {
+    let text = format!(
+        "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n[tftp]\nlisten = [\"{tftp}\"]\n[http]\n\
+         listen = []\n[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {}\n[[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\n\
+         relay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"{pool}\"]\n[menu]\ntitle = \"{title}\"\n",
+        dhcp.port()
+    );
+    fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
+}
+
+#[test]
+fn reload_publishes_pools_and_menus_without_a_restart() {
+    let mut world = World::new("reload");
+    assert!(world.menu().contains("TITLE One"));
+    let first = world.offered(1);
+    assert!((1..=9).contains(&first.octets()[3]) && first.octets()[2] == 1, "{first}");
+    world.configure("127.77.2.1-127.77.2.9", "Two");
+    assert!(world.menu().contains("TITLE One"), "nothing changes by itself");
+    let said = world.ringboot(&["reload"]).ok();
+    assert_eq!(said.stdout, "reloaded: generation 2\n");
+    assert!(world.menu().contains("TITLE Two"));
+    assert_eq!(world.offered(2).octets()[2], 2);
+    // SIGHUP does the same.
+    world.configure("127.77.3.1-127.77.3.9", "Three");
+    world.server.signal("HUP");
+    world.server.stderr.wait_line("generation 3", LIMIT);
+    assert!(world.menu().contains("TITLE Three"));
+    assert!(world.server.stop(LIMIT).success());
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_the_list_and_the_old_one_stays() {
+    let mut world = World::new("reload-wrong");
+    world.configure("10.0.0.1-10.0.0.9", "Two\\u0007");
+    let said =
+        world.ringboot(&["reload", "--socket", world.scratch.path().join("admin.sock").to_str().unwrap()]).failed();
+    assert_eq!(said.status.code(), Some(1));
+    for words in ["the old configuration stays", "ringboot.toml:18:10", "ringboot.toml:20:9", "outside subnet"] {
+        assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
+    }
+    assert!(world.menu().contains("TITLE One"));
+    world.server.signal("HUP");
+    world.server.stderr.wait_line("not reloaded", LIMIT);
+    assert!(world.menu().contains("TITLE One"));
+    assert!(world.server.stop(LIMIT).success());
+}
+
+#[test]
+fn what_a_reload_cannot_carry_is_named() {
+    let mut world = World::new("reload-restart");
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    write(&world.scratch, world.dhcp, other, "127.77.1.1-127.77.1.9", "Two");
+    let said = world.ringboot(&["reload"]).ok();
+    assert!(said.stdout.contains("changes in [tftp] take effect after a restart"), "{}", said.stdout);
+    assert!(world.menu().contains("TITLE Two"));
+    assert!(world.server.stop(LIMIT).success());
+}
+
+#[test]
+fn status_says_what_runs_and_that_nothing_does() {
+    let mut world = World::new("status");
+    world.offered(1);
+    let said = world.ringboot(&["status"]).ok().stdout;
+    for words in [
+        "generation 1",
+        &world.tftp.to_string(),
+        "127.77.0.0/16 by relays, mode server",
+        "io_uring",
+        "1 requests, 1 answers",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let json = world.ringboot(&["status", "--json"]).ok().stdout;
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(status["pid"], world.server.pid());
+    assert_eq!(status["cores"][0]["tftp"]["requests"], 0);
+    assert!(world.server.stop(LIMIT).success());
+    let gone = world.ringboot(&["status"]).failed();
+    assert!(gone.stderr.contains("no server answers on"), "{}", gone.stderr);
+    assert!(!world.scratch.path().join("admin.sock").exists());
+}

@@ -1,0 +1,355 @@
+//! `ringboot why` against a real server: each way in which a boot stops is provoked, and its sentence is read.
+#![allow(clippy::unwrap_used)]
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ringboot::dhcp::packet::Packet;
+
+mod common;
+
+use common::Scratch;
+use common::process::{Output, Process, run};
+
+/// A client that falls silent is given up after half a minute (T-42).
+const LIMIT: Duration = Duration::from_secs(90);
+const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x10];
+const DISCOVER: u8 = 1;
+const OFFER: u8 = 2;
+const REQUEST: u8 = 3;
+const ACK: u8 = 5;
+const NAK: u8 = 6;
+const UEFI_X64: u16 = 7;
+const UEFI_ARM64: u16 = 11;
+const SUBNET: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 0);
+const OURS: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// A state directory and a root with a configuration: DHCP for relays, TFTP, a loader, a menu.
+struct World {
+    scratch: Scratch,
+    port: u16,
+}
+
+/// A running server.
+struct Server {
+    process: Process,
+    tftp: SocketAddr,
+    dhcp: SocketAddr,
+    relay: UdpSocket,
+}
+
+impl World {
+    fn new(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        std::fs::create_dir(scratch.path().join("root")).unwrap();
+        std::fs::write(scratch.path().join("root/shimx64.efi"), vec![7; 5 * 512]).unwrap();
+        // A port that is free now; the socket that found it is closed again.
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = format!(
+            "root = \"root\"\nstate = \"state\"\n[boot]\nuefi-x64 = \"shimx64.efi\"\n\
+             [menu]\ntitle = \"Rack\"\n[[menu.entry]]\nlabel = \"install\"\ntitle = \"Install\"\nkernel = \"debian/linux\"\n\
+             [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
+             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"127.77.1.1-127.77.1.2\"]\n"
+        );
+        std::fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
+        Self { scratch, port }
+    }
+
+    fn start(&self) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
+        command.args(["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"]);
+        command.arg(self.scratch.path().join("ringboot.toml"));
+        let process = Process::start(command);
+        let find = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let ready =
+            process.stdout.wait_for(LIMIT, find).unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
+        let tftp = ready.split_whitespace().find_map(|word| word.strip_prefix("tftp=")).unwrap().parse().unwrap();
+        let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+        relay.set_read_timeout(Some(LIMIT)).unwrap();
+        Server { process, tftp, dhcp: SocketAddr::from((OURS, self.port)), relay }
+    }
+
+    fn ask(&self, who: &str, more: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
+        command.args(["why", who, "--config"]).arg(self.scratch.path().join("ringboot.toml")).args(more);
+        run(command, LIMIT)
+    }
+
+    /// What it says of the test's machine.
+    fn why(&self) -> String {
+        self.ask("52:54:00:12:34:10", &[]).ok().stdout
+    }
+
+    /// Asks again until the answer has these words: what has happened is kept within a second.
+    fn why_until(&self, words: &str) -> String {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let said = self.ask("52-54-00-12-34-10", &[]).stdout;
+            if said.contains(words) {
+                return said;
+            }
+            assert!(Instant::now() < deadline, "no {words:?} in:\n{said}");
+        }
+    }
+}
+
+impl Server {
+    fn stop(mut self) {
+        let status = self.process.stop(LIMIT);
+        assert!(status.success(), "{status}: {}", self.process.stderr.text());
+    }
+
+    fn say(&self, message: &Message) {
+        self.relay.send_to(&message.bytes(), self.dhcp).unwrap();
+    }
+
+    /// The next reply's type and address.
+    fn hear(&self) -> (u8, Ipv4Addr) {
+        let mut bytes = [0; 1500];
+        let len = self.relay.recv(&mut bytes).unwrap();
+        let reply = Packet::parse_reply(&bytes[..len]).unwrap();
+        (reply.option(53).unwrap()[0], reply.yiaddr)
+    }
+
+    /// DISCOVER to ACK.
+    fn lease(&self, mac: [u8; 6], arch: u16) -> Ipv4Addr {
+        let message = Message { kind: DISCOVER, mac, arch, ..Message::default() };
+        self.say(&message);
+        let (kind, address) = self.hear();
+        assert_eq!(kind, OFFER);
+        self.say(&Message { kind: REQUEST, requested: Some(address), chosen: Some(OURS), ..message });
+        assert_eq!(self.hear(), (ACK, address));
+        address
+    }
+
+    /// The first answer to a TFTP request of this machine, and the socket that it came to.
+    fn read(&self, machine: Ipv4Addr, name: &str) -> (UdpSocket, Vec<u8>, SocketAddr) {
+        let client = UdpSocket::bind((machine, 0)).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        client.send_to(&[b"\0\x01", name.as_bytes(), b"\0octet\0"].concat(), self.tftp).unwrap();
+        let mut bytes = [0; 600];
+        let (len, tid) = client.recv_from(&mut bytes).unwrap();
+        (client, bytes[..len].to_vec(), tid)
+    }
+
+    /// Reads the loader to its end.
+    fn load(&self, machine: Ipv4Addr) {
+        let (client, mut data, tid) = self.read(machine, "shimx64.efi");
+        let mut bytes = [0; 600];
+        while data.len() == 516 {
+            client.send_to(&[0, 4, data[2], data[3]], tid).unwrap();
+            let len = client.recv(&mut bytes).unwrap();
+            data = bytes[..len].to_vec();
+        }
+        client.send_to(&[0, 4, data[2], data[3]], tid).unwrap();
+    }
+}
+
+/// A relayed message; option 82 says which subnet it is for and that answers go to the port it came from (D-48, D-74).
+#[derive(Clone, Copy)]
+struct Message {
+    kind: u8,
+    mac: [u8; 6],
+    arch: u16,
+    requested: Option<Ipv4Addr>,
+    chosen: Option<Ipv4Addr>,
+    subnet: Ipv4Addr,
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        Self { kind: DISCOVER, mac: MAC, arch: UEFI_X64, requested: None, chosen: None, subnet: SUBNET }
+    }
+}
+
+impl Message {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 236];
+        bytes[..4].copy_from_slice(&[1, 1, 6, 1]);
+        bytes[4..8].copy_from_slice(&self.mac[2..]);
+        bytes[24..28].copy_from_slice(&OURS.octets());
+        bytes[28..34].copy_from_slice(&self.mac);
+        bytes.extend_from_slice(&[99, 130, 83, 99, 53, 1, self.kind, 60, 9]);
+        bytes.extend_from_slice(b"PXEClient");
+        bytes.extend_from_slice(&[93, 2]);
+        bytes.extend_from_slice(&self.arch.to_be_bytes());
+        for (option, address) in [(50, self.requested), (54, self.chosen)] {
+            if let Some(address) = address {
+                bytes.extend_from_slice(&[option, 4]);
+                bytes.extend_from_slice(&address.octets());
+            }
+        }
+        bytes.extend_from_slice(&[82, 8, 5, 4]);
+        bytes.extend_from_slice(&self.subnet.octets());
+        bytes.extend_from_slice(&[19, 0, 255]);
+        bytes
+    }
+}
+
+#[track_caller]
+fn holds(said: &str, words: &[&str]) {
+    for words in words {
+        assert!(said.contains(words), "no {words:?} in:\n{said}");
+    }
+}
+
+#[test]
+fn a_machine_that_was_never_seen() {
+    let world = World::new("why-unseen");
+    world.start().stop();
+    let said = world.ask("5254.0012.3410", &[]);
+    assert_eq!(said.status.code(), Some(1));
+    holds(&said.stdout, &["52:54:00:12:34:10\n", "No DISCOVER of this machine was seen", "PortFast", "boot order"]);
+    assert_eq!(world.ask("127.77.1.1", &[]).status.code(), Some(1));
+    assert_eq!(world.ask("nobody", &[]).status.code(), Some(2));
+    let elsewhere = world.scratch.path().join("elsewhere");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
+    command.args(["why", "52:54:00:12:34:10", "--state"]).arg(&elsewhere);
+    let said = run(command, LIMIT);
+    assert_eq!(said.status.code(), Some(1));
+    holds(&said.stderr, &["elsewhere/history.db", "--state DIR"]);
+    assert!(!elsewhere.exists(), "asking makes no files");
+}
+
+#[test]
+fn an_offer_that_was_never_requested() {
+    let world = World::new("why-offer");
+    let server = world.start();
+    for _ in 0..3 {
+        server.say(&Message::default());
+        assert_eq!(server.hear().0, OFFER);
+    }
+    server.stop();
+    holds(
+        &world.why(),
+        &["PXE firmware on x64 UEFI", "dhcp", "x 2", "option 93 = 7", "offered 127.77.1.", "(3 x) and never requested"],
+    );
+}
+
+#[test]
+fn a_pool_that_is_full() {
+    let world = World::new("why-full");
+    let server = world.start();
+    server.lease([2, 0, 0, 0, 0, 1], UEFI_X64);
+    server.lease([2, 0, 0, 0, 0, 2], UEFI_X64);
+    server.say(&Message::default());
+    world.why_until("The pool is full: no address is free in subnet 127.77.0.0/16");
+    server.stop();
+}
+
+#[test]
+fn no_loader_for_an_architecture() {
+    let world = World::new("why-arch");
+    let server = world.start();
+    server.lease(MAC, UEFI_ARM64);
+    server.stop();
+    let said = world.why();
+    holds(
+        &said,
+        &["There is no loader for PXE firmware on arm64 UEFI, architecture 11", "[boot] uefi-arm64 is not set"],
+    );
+}
+
+#[test]
+fn requests_that_are_refused_again_and_again() {
+    let world = World::new("why-nak");
+    let server = world.start();
+    let elsewhere = Some(Ipv4Addr::new(10, 1, 1, 1));
+    for _ in 0..2 {
+        server.say(&Message::default());
+        assert_eq!(server.hear().0, OFFER);
+        server.say(&Message { kind: REQUEST, requested: elsewhere, chosen: Some(OURS), ..Message::default() });
+        assert_eq!(server.hear().0, NAK);
+    }
+    server.stop();
+    holds(&world.why(), &["again and again (2 NAKs)", "wrong network"]);
+}
+
+#[test]
+fn another_server_was_chosen_and_a_network_that_is_not_configured() {
+    let world = World::new("why-other");
+    let server = world.start();
+    server.say(&Message::default());
+    let (_, address) = server.hear();
+    let other = Some(Ipv4Addr::new(10, 9, 9, 9));
+    server.say(&Message { kind: REQUEST, requested: Some(address), chosen: other, ..Message::default() });
+    world.why_until("It chose another DHCP server, 10.9.9.9.");
+    server.say(&Message { subnet: Ipv4Addr::new(127, 99, 0, 0), ..Message::default() });
+    let said = world.why_until("It is not admitted");
+    holds(&said, &["no subnet is configured for 127.99.0.0"]);
+    server.stop();
+}
+
+#[test]
+fn a_lease_and_no_file_then_a_missing_kernel_with_the_line_that_asks_for_it() {
+    let world = World::new("why-missing");
+    let server = world.start();
+    let machine = server.lease(MAC, UEFI_X64);
+    holds(&world.why_until("has asked for no file"), &["told its loader"]);
+    server.load(machine);
+    world.why_until("shimx64.efi was sent whole, and nothing was asked for after it");
+    assert_eq!(server.read(machine, "revocations_sku.efi").1[..4], [0, 5, 0, 1]);
+    assert_eq!(server.read(machine, "debian/linux").1[..4], [0, 5, 0, 1]);
+    server.stop();
+    let words = "debian/linux is missing; kernel of the menu entry `install` asks for it.";
+    holds(&world.why(), &["revocations_sku.efi: no such file", words]);
+    let by_address = world.ask(&machine.to_string(), &["--json"]).ok().stdout;
+    holds(&by_address, &["{\"machine\":\"52:54:00:12:34:10\"", "\"stage\":\"loader\"", words]);
+}
+
+#[test]
+fn a_template_that_fails_is_told_with_its_line() {
+    let world = World::new("why-template");
+    std::fs::write(world.scratch.path().join("root/ks.cfg.j2"), "lang en\n{{ nonsense }}\n").unwrap();
+    let server = world.start();
+    let machine = server.lease(MAC, UEFI_X64);
+    assert_eq!(server.read(machine, "ks.cfg").1[1], 5);
+    server.stop();
+    holds(&world.why(), &["answer file", "A template failed: ks.cfg.j2:2:", "there is no variable `nonsense`"]);
+}
+
+#[test]
+fn a_transfer_that_stalls_is_told_with_its_block() {
+    let world = World::new("why-stall");
+    let server = world.start();
+    let machine = server.lease(MAC, UEFI_X64);
+    let (client, first, tid) = server.read(machine, "shimx64.efi");
+    assert_eq!(first[..4], [0, 3, 0, 1]);
+    client.send_to(&[0, 4, 0, 1], tid).unwrap();
+    client.send_to(&[0, 4, 0, 2], tid).unwrap();
+    let mut bytes = [0; 600];
+    while bytes[..4] != [0, 3, 0, 3] {
+        client.recv(&mut bytes).unwrap();
+        if bytes[..4] == [0, 3, 0, 2] {
+            client.send_to(&[0, 4, 0, 2], tid).unwrap();
+        }
+    }
+    server.process.stderr.wait_line("fell silent", LIMIT);
+    server.stop();
+    holds(&world.why(), &["shimx64.efi stalled at block 3: it fell silent in the middle."]);
+}
+
+#[test]
+fn the_history_survives_kill_9_and_stays_bounded() {
+    const BOUND: usize = 64;
+    let world = World::new("why-kill");
+    let mut server = world.start();
+    server.say(&Message::default());
+    assert_eq!(server.hear().0, OFFER);
+    let before = world.why_until("(1 x) and never requested");
+    server.process.signal("KILL");
+    server.process.wait(LIMIT).unwrap();
+    holds(&world.why(), &["(1 x) and never requested"]);
+    let server = world.start();
+    assert_eq!(world.why().lines().nth(2), before.lines().nth(2), "the same line after the restart");
+    for _ in 0..BOUND + 20 {
+        server.say(&Message::default());
+        assert_eq!(server.hear().0, OFFER);
+    }
+    server.stop();
+    holds(&world.why(), &[&format!("({BOUND} x) and never requested")]);
+    let database = rusqlite::Connection::open(world.scratch.path().join("state/history.db")).unwrap();
+    let rows: i64 = database.query_row("SELECT count(*) FROM entries", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 64);
+}
