@@ -1,6 +1,7 @@
 //! Safe by default: root is given away, the log goes where it is wanted, the watchdog hears of a core that stands still.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -190,7 +191,7 @@ fn s33_no_thread_is_root_after_the_start_and_everything_is_still_served() {
     }
     dora(world.dhcp);
     fetch_both(&served);
-    for name in ["", "lock", "ringboot.db", "ringboot.db-wal", "ringboot.db-shm"] {
+    for name in ["", "lock", "ringboot.db", "ringboot.db-wal", "ringboot.db-shm", "history.db"] {
         assert_eq!(owner(&world.path("state").join(name)), (NOBODY_ID, NOBODY_ID), "state/{name}");
     }
     let log = served.stop();
@@ -395,9 +396,112 @@ fn a_backup_of_a_running_server_comes_back_after_it_is_stopped() {
     assert!(log.contains("ringboot.db: 1"), "{log}");
 }
 
+/// What the unit grants, in a network of its own with the real ports: 67 on an interface, 69 and 80.
+#[test]
+fn the_capabilities_of_the_unit_are_enough_without_root() {
+    common::need(&[("unshare", "util-linux"), ("setpriv", "util-linux"), ("ip", "iproute2")]);
+    let world = World::new("", "");
+    let text = "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"state/admin.sock\"\n\
+                [[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\ninterface = \"lo\"\nmode = \"server\"\n\
+                pools = [\"127.77.1.1-127.77.4.250\"]\n";
+    fs::write(world.path("ringboot.toml"), text).unwrap();
+    fs::create_dir(world.path("state")).unwrap();
+    std::os::unix::fs::chown(world.path("state"), Some(NOBODY_ID), Some(NOBODY_ID)).unwrap();
+    let script = "ip link set lo up; caps=$1; shift; exec setpriv --reuid nobody --regid nogroup --clear-groups \
+                  --no-new-privs --inh-caps -all,$caps --ambient-caps -all,$caps --bounding-set -all,$caps \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", script, "sh", &unit_capabilities(), BINARY, "serve", "--config"]);
+    command.arg(world.path("ringboot.toml"));
+    let mut process = Process::start(command);
+    let ready =
+        |text: &String| text.lines().any(|line| line.starts_with("READY") && line.contains(":67")).then_some(());
+    let is_ready = process.stdout.wait_for(LIMIT, ready).is_ok();
+    let log = process.stderr.text();
+    assert!(is_ready && !log.contains("WARN"), "{log}");
+    assert!(process.stop(LIMIT).success());
+}
+
+/// `AmbientCapabilities=` as setpriv(1) writes them: `+net_bind_service,+net_raw`.
+fn unit_capabilities() -> String {
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(UNIT)).unwrap();
+    let list = unit.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).unwrap().to_lowercase();
+    list.split_whitespace().map(|name| name.replace("cap_", "+")).collect::<Vec<_>>().join(",")
+}
+
+const UNIT: &str = "config/systemd/ringboot.service";
+
+/// Everything that the server asks of the kernel from its start over a lease and two transfers to its end is let through by
+/// the unit's filter.
+#[test]
+fn the_system_call_filter_of_the_unit_lets_the_whole_server_through() {
+    common::need(&[("strace", "strace"), ("setpriv", "util-linux"), ("systemd-analyze", "systemd")]);
+    let world = World::new("", "");
+    fs::create_dir(world.path("state")).unwrap();
+    std::os::unix::fs::chown(world.path("state"), Some(NOBODY_ID), Some(NOBODY_ID)).unwrap();
+    std::os::unix::fs::chown(world.directory.path(), Some(NOBODY_ID), Some(NOBODY_ID)).unwrap();
+    let trace = world.path("trace");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", NOBODY, "--regid", "nogroup", "--clear-groups", "strace", "-f", "-qq", "-o"]).arg(&trace);
+    command.args([BINARY, "serve", "--config"]).arg(world.path("ringboot.toml"));
+    let mut served = world.start(command);
+    dora(world.dhcp);
+    fetch_both(&served);
+    // strace keeps signals for itself: the server is its child.
+    let pid = served.process.pid();
+    let child = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    for signal in ["-HUP", "-TERM"] {
+        assert!(Command::new("kill").args([signal, child.trim()]).status().unwrap().success());
+        let word = if signal == "-HUP" { "reloaded" } else { "stopped" };
+        served.process.stderr.wait_line(word, LIMIT);
+    }
+    served.process.wait(LIMIT).unwrap();
+    let allowed = filter_of_the_unit();
+    let called: BTreeSet<String> = fs::read_to_string(&trace).unwrap().lines().filter_map(called_in).collect();
+    assert!(called.contains("io_uring_enter") && called.len() > 30, "{called:?}");
+    let refused: Vec<&String> = called.difference(&allowed).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+/// `1234 openat(AT_FDCWD, ...`: the call's name; None for signals, exits and second halves.
+fn called_in(line: &str) -> Option<String> {
+    let call = line.split_once(char::is_whitespace)?.1.trim_start();
+    let name = call.split_once('(')?.0;
+    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    (plain && !name.is_empty()).then(|| name.to_owned())
+}
+
+/// The filter's lines in their order: the first makes it a list of what is allowed, a `~` takes away again (systemd.exec(5)).
+fn filter_of_the_unit() -> BTreeSet<String> {
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(UNIT)).unwrap();
+    let mut allowed: BTreeSet<String> = members("@default");
+    for line in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let (list, taken) = line.strip_prefix('~').map_or((line, false), |list| (list, true));
+        for name in list.split_whitespace().flat_map(members) {
+            if taken {
+                allowed.remove(&name)
+            } else {
+                allowed.insert(name)
+            };
+        }
+    }
+    allowed
+}
+
+/// A group of system calls with the groups in it; a single call is itself.
+fn members(name: &str) -> BTreeSet<String> {
+    if !name.starts_with('@') {
+        return BTreeSet::from([name.to_owned()]);
+    }
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.args(["syscall-filter", name]);
+    let listed = run(analyze, LIMIT).ok().stdout;
+    let names = listed.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    names.flat_map(members).collect()
+}
+
 #[test]
 fn the_unit_has_what_safety_and_the_ring_need() {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/systemd/ringboot.service");
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join(UNIT);
     let text = fs::read_to_string(&unit).unwrap();
     for line in [
         "Type=notify",

@@ -68,7 +68,7 @@ check "it is ringboot's" bash -c "[[ \$(ps -o user= -p $server) == ringboot ]]"
 kill "$server"
 wait "$server"
 check "the demo boots, with a power cut and a server that is not root" \
-    sh -c '/usr/bin/ringboot demo --once --clients 30 >/dev/null 2>&1'
+    sh -c "/usr/bin/ringboot demo --once --clients 30 >'$package/demo' 2>&1 || { cat '$package/demo'; exit 1; }"
 
 echo "update"
 echo "# an operator's line" >>/etc/ringboot/ringboot.toml

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Real clients, and what builds network namespaces and watches them.
-client_packages=(gcc libc6-dev util-linux procps grub-common python3 iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client systemd dnsmasq-base)
+client_packages=(gcc libc6-dev util-linux procps grub-common python3 iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client dnsmasq-base systemd)
 # Real firmware: emulator, BIOS and UEFI, their network boot code, and an installer with its loaders.
 firmware_packages=(qemu-system-x86 seabios ovmf ipxe-qemu ipxe debian-installer-12-netboot-amd64)
 

@@ -26,6 +26,7 @@ pub(super) fn control(config: Config, arguments: &serve::Arguments) -> Control {
     Control {
         read_again: Box::new(move || {
             let (next, _) = serve::read(&arguments).map_err(|error| format!("{error:#}"))?;
+            keeps_segments(&config, &next)?;
             let after_restart = after_restart(&config, &next);
             Ok(Reread { snapshot: next.snapshot, after_restart })
         }),
@@ -60,6 +61,20 @@ fn make_directory(socket: &Path, account: Option<&Account>) -> io::Result<()> {
 /// Whom the process becomes must be able to remove it again, and the group of that user may use it.
 fn give(path: &Path, account: Option<&Account>) -> io::Result<()> {
     account.map_or(Ok(()), |account| lchown(path, Some(account.ids.uid), Some(account.ids.gid)))
+}
+
+/// Before anything is offered on a segment, other servers are looked for there: that happens at the start. So a reload may change
+/// what is given on a segment, and not which segments are served.
+fn keeps_segments(old: &Config, new: &Config) -> Result<(), String> {
+    let segments = |config: &Config| {
+        let served = config.snapshot.subnets.iter().filter(|subnet| subnet.interface.is_some());
+        served.map(|one| (one.network, one.interface.clone(), one.mode, one.allow_other_servers)).collect::<Vec<_>>()
+    };
+    if segments(old) == segments(new) {
+        return Ok(());
+    }
+    Err("the subnets on interfaces are others, or served otherwise: that takes a restart, and nothing was changed"
+        .to_owned())
 }
 
 /// The tables whose changes a reload does not carry: sockets, threads and limits are made once.
