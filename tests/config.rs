@@ -38,7 +38,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 #[test]
 fn every_configuration_in_the_documentation_is_right() {
     let mut seen = 0;
-    for page in ["configuration.md", "menus.md"] {
+    for page in ["configuration.md", "menus.md", "loaders.md"] {
         for block in blocks(page, "toml") {
             Config::parse(page, &block).unwrap_or_else(|problems| panic!("{problems}\n{block}"));
             seen += 1;

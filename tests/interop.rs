@@ -447,7 +447,7 @@ impl Lab {
 
     fn serve(name: &str, filter: &str, start: impl FnOnce(&Net, &Scratch) -> Server) -> Self {
         let scratch = Scratch::new(name);
-        root::write(&server::root(&scratch).join("pxelinux.0"), b"a loader");
+        root::write(&server::root(&scratch).join("pxelinux.0"), b"\xeaa loader");
         let net = Net::new();
         let client = net.client_with_address(200);
         let capture = Capture::start(&net, filter, &scratch.path().join("wire.pcap"));

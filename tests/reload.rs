@@ -126,6 +126,22 @@ fn a_wrong_configuration_is_refused_with_the_list_and_the_old_one_stays() {
     assert!(world.server.stop(LIMIT).success());
 }
 
+/// What would not have been started is not published either.
+#[test]
+fn a_configuration_that_check_finds_wrong_is_refused_and_the_old_one_stays() {
+    let mut world = World::new("reload-check");
+    world.configure("127.77.1.1-127.77.1.9", "Two");
+    let file = world.scratch.path().join("ringboot.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}[boot]\nbios = \"nothing.0\"\n")).unwrap();
+    let said = world.ringboot(&["reload"]).failed();
+    for words in ["the old configuration stays", "[boot] bios = \"nothing.0\" names no file under the root"] {
+        assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
+    }
+    assert!(world.menu().contains("TITLE One"));
+    assert!(world.server.stop(LIMIT).success());
+}
+
 #[test]
 fn what_a_reload_cannot_carry_is_named() {
     let mut world = World::new("reload-restart");

@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 
 # Real clients, and what builds network namespaces and watches them.
 client_packages=(gcc libc6-dev util-linux procps grub-common python3 iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client dnsmasq-base systemd)
+# Loaders that are found where these packages put them.
+loader_packages=(pxelinux syslinux-common shim-signed grub-efi-amd64-signed ipxe)
 # Real firmware: emulator, BIOS and UEFI, their network boot code, and an installer with its loaders.
 firmware_packages=(qemu-system-x86 seabios ovmf ipxe-qemu ipxe debian-installer-12-netboot-amd64)
 
@@ -20,7 +22,7 @@ The system tests make network namespaces: without root, their binaries are run t
                     (tests/package.sh; needs cargo-deb: cargo install cargo-deb --version ^3)
   ARGUMENT...       for 'cargo test', in place of --workspace --no-fail-fast: '--test interop t24' runs one test
 
-Packages: ${client_packages[*]}
+Packages: ${client_packages[*]} ${loader_packages[*]}
       and ${firmware_packages[*]}
 USAGE
 }
@@ -30,7 +32,7 @@ fail() {
     exit 1
 }
 
-packages=("${client_packages[@]}" "${firmware_packages[@]}")
+packages=("${client_packages[@]}" "${loader_packages[@]}" "${firmware_packages[@]}")
 package=
 while [[ $# -gt 0 ]]; do
     case $1 in
@@ -39,7 +41,7 @@ while [[ $# -gt 0 ]]; do
         exit 0
         ;;
     --skip-firmware)
-        packages=("${client_packages[@]}")
+        packages=("${client_packages[@]}" "${loader_packages[@]}")
         export RINGBOOT_SKIP_FIRMWARE=1
         echo "########  --skip-firmware: NO boot by real firmware is proved by this run  ########"
         ;;

@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["boot", "dhcp", "tftp", "http", "snapshot"]),
     ("guard", &["engine"]),
     ("serve", &["engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "bindings", "observe"]),
-    ("control", &["snapshot", "boot", "images", "dhcp", "bindings", "observe"]),
+    ("control", &["snapshot", "boot", "images", "dhcp", "bindings", "config", "engine", "observe"]),
     ("fleet", &["engine", "tftp", "dhcp", "http", "boot", "images", "observe"]),
 ];
 

@@ -43,7 +43,13 @@ impl World {
     fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
         std::fs::create_dir(scratch.path().join("root")).unwrap();
-        std::fs::write(scratch.path().join("root/shimx64.efi"), vec![7; 5 * 512]).unwrap();
+        // A server starts only with a loader that could be one, and with what its menu names.
+        let mut loader = vec![7; 5 * 512];
+        let head = ringboot::boot::pe::made_up_x64();
+        loader[..head.len()].copy_from_slice(&head);
+        std::fs::write(scratch.path().join("root/shimx64.efi"), loader).unwrap();
+        std::fs::create_dir(scratch.path().join("root/debian")).unwrap();
+        std::fs::write(scratch.path().join("root/debian/linux"), "kernel").unwrap();
         // A port that is free now; the socket that found it is closed again.
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let text = format!(
@@ -290,6 +296,7 @@ fn a_lease_and_no_file_then_a_missing_kernel_with_the_line_that_asks_for_it() {
     server.load(machine);
     world.why_until("shimx64.efi was sent whole, and nothing was asked for after it");
     assert_eq!(server.read(machine, "revocations_sku.efi").1[..4], [0, 5, 0, 1]);
+    std::fs::remove_file(world.scratch.path().join("root/debian/linux")).unwrap();
     assert_eq!(server.read(machine, "debian/linux").1[..4], [0, 5, 0, 1]);
     server.stop();
     let words = "debian/linux is missing; kernel of the menu entry `install` asks for it.";

@@ -161,15 +161,15 @@ pub fn packages(arch: Arch) -> &'static str {
 /// `iPXE 1.0.0+git-20190125`. Compressed ones say nothing.
 pub fn version(file: &[u8]) -> Option<String> {
     const WORD_MAX: usize = 48;
-    // (what to look for, what to call it); shim and GRUB say it in their SBAT section.
+    // (what to look for, what to call it). shim and GRUB say it in their SBAT section, shim in its distribution's line.
     let marks: [(&[u8], &str); 3] =
-        [(b"PXELINUX ", "PXELINUX"), (b",UEFI shim,shim,", "shim"), (b",Free Software Foundation,grub,", "GRUB")];
+        [(b"PXELINUX ", "PXELINUX"), (b",shim,", "shim"), (b",Free Software Foundation,grub,", "GRUB")];
     let is_version = |byte: &u8| byte.is_ascii_alphanumeric() || b".+-_~".contains(byte);
     for (mark, name) in marks {
         for at in positions(file, mark) {
             let word = file[at + mark.len()..].iter().copied().take(WORD_MAX).take_while(is_version);
             let word: String = word.map(char::from).collect();
-            if word.starts_with(|c: char| c.is_ascii_digit()) {
+            if word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.') {
                 return Some(format!("{name} {word}"));
             }
         }
@@ -193,9 +193,9 @@ mod tests {
         for (bytes, said) in [
             (&b"\0\r\nPXELINUX 6.04 PXE 20200816 \0"[..], Some("PXELINUX 6.04")),
             (b"PXELINUX boots PXELINUX 6.03\0", Some("PXELINUX 6.03")),
-            (b"shim,4,UEFI shim,shim,15.8,https://", Some("shim 15.8")),
+            (b"shim,4,UEFI shim,shim,1,https://\nshim.debian,1,Debian,shim,15.8,https://", Some("shim 15.8")),
             (b"\ngrub,5,Free Software Foundation,grub,2.06,https://", Some("GRUB 2.06")),
-            (b"\0iPXE\01.0.0+git-20190125.36a4c85-5.1\0", Some("iPXE 1.0.0+git-20190125.36a4c85-5.1")),
+            (b"\0iPXE\x001.0.0+git-20190125.36a4c85-5.1\0", Some("iPXE 1.0.0+git-20190125.36a4c85-5.1")),
             (b"+git", None),
             (b"PXELINUX ", None),
             (b"", None),

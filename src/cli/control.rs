@@ -1,10 +1,11 @@
 //! What the running server's control side is made of: reading the configuration again, and the admin socket's resources.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, lchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use http::StatusCode;
@@ -16,18 +17,24 @@ use crate::control::admin::{self, Answer, Routes};
 use crate::dhcp::subnet::Mode;
 use crate::engine::net;
 use crate::guard::Account;
+use crate::images::CleanPath;
 use crate::serve::overview::{CoreView, Overview};
 use crate::serve::supervisor::{Control, Handle, Reread};
 
 /// The control side of a server that runs with this configuration.
-pub(super) fn control(config: Config, arguments: &serve::Arguments) -> Control {
+pub(super) fn control(config: Config, borrowed: HashMap<CleanPath, PathBuf>, arguments: &serve::Arguments) -> Control {
     let socket = config.server.admin_socket.clone();
     let arguments = arguments.clone();
     Control {
         read_again: Box::new(move || {
-            let (next, _) = serve::read(&arguments).map_err(|error| format!("{error:#}"))?;
+            let (mut next, _) = serve::read(&arguments).map_err(|error| format!("{error:#}"))?;
             keeps_segments(&config, &next)?;
-            let after_restart = after_restart(&config, &next);
+            let mut after_restart = after_restart(&config, &next);
+            // Who we are now is who reads: the account of the start has been taken by then.
+            let found = serve::examine(&mut next, arguments.no_dhcp, None).map_err(|error| format!("{error:#}"))?;
+            if found.files != borrowed {
+                after_restart.push("the loaders of packages that [boot] names".to_owned());
+            }
             Ok(Reread { snapshot: next.snapshot, after_restart })
         }),
         start: Box::new(move |handle, account| -> Box<dyn Any> {

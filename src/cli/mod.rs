@@ -1,14 +1,17 @@
 //! One file per command, and the table of contents that picks one.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod backup;
+mod check;
 mod client;
 mod control;
 mod demo;
 mod dhcp;
+mod loader;
 mod manual;
 mod reload;
 mod serve;
@@ -33,6 +36,10 @@ struct Arguments {
 enum Command {
     /// Serve boot files (and addresses, where the configuration names a subnet) until SIGTERM
     Serve(serve::Arguments),
+    /// Look at configuration, files, ports and firewall without starting anything
+    Check(check::Arguments),
+    /// Boot loaders that are found on this machine
+    Loader(loader::Arguments),
     /// What the running server does: sockets, subnets, cores, counters
     Status(status::Arguments),
     /// Let the running server check its configuration and publish it; on error it keeps the old one
@@ -55,6 +62,8 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Loader(arguments) => loader::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
@@ -64,4 +73,10 @@ pub fn main() -> ExitCode {
         Command::Completions(arguments) => manual::completions(&arguments, &mut Arguments::command()),
         Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
     }
+}
+
+/// Writes to standard output; whoever has closed it wants no more.
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

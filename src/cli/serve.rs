@@ -10,11 +10,13 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::boot::menu;
 use crate::config::{Config, TftpOptions};
+use crate::control::check::{self, Finding, Reader, Severity, Subject};
+use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::engine::open_files::raise_open_files;
-use crate::guard;
-use crate::images::{CleanPath, Fence, Images, Workers, clean};
+use crate::guard::{self, Account};
+use crate::images::{CleanPath, Fence, Images, Workers, clean, runs_as_root};
 use crate::observe::log::Memory;
 use crate::observe::sink;
 use crate::serve::http_core::HttpPlan;
@@ -45,7 +47,7 @@ pub(super) struct Arguments {
     http: Vec<SocketAddr>,
     /// Answer no DHCP, whatever the configuration says
     #[arg(long)]
-    no_dhcp: bool,
+    pub(super) no_dhcp: bool,
     /// At most so many boot cores [default: one for each processor of the affinity mask, less one for DHCP]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
@@ -88,10 +90,23 @@ pub(super) fn read_file(file: &Path) -> anyhow::Result<Config> {
         .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))
 }
 
-/// The configuration, and the file that it comes from.
+/// The configuration of `serve` with these arguments, and the file that it comes from.
 pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
-    let file = match (&arguments.config, &arguments.root) {
-        (Some(file), _) => Some(file.clone()),
+    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref())?;
+    if !arguments.tftp.is_empty() {
+        config.tftp.listen.clone_from(&arguments.tftp);
+    }
+    if let Some(first) = arguments.http.first() {
+        config.http.listen.clone_from(&arguments.http);
+        config.snapshot.http_port = first.port();
+    }
+    Ok((config, file))
+}
+
+/// The configuration that --config and --root ask for, and the file that it comes from.
+pub(super) fn read_named(file: Option<&Path>, root: Option<&Path>) -> anyhow::Result<(Config, Option<PathBuf>)> {
+    let file = match (file, root) {
+        (Some(file), _) => Some(file.to_path_buf()),
         (None, Some(_)) => None,
         (None, None) if Path::new(DEFAULT_CONFIG).exists() => Some(PathBuf::from(DEFAULT_CONFIG)),
         (None, None) => bail!(
@@ -99,32 +114,62 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<Path
              without any configuration; --config FILE names another file"
         ),
     };
-    let mut config = match (&file, &arguments.root) {
+    let mut config = match (&file, root) {
         (Some(file), _) => read_file(file)?,
         (None, Some(root)) => Config::for_root(root),
         (None, None) => bail!("nothing to serve"),
     };
-    if let Some(root) = &arguments.root {
-        config.root.clone_from(root);
-    }
-    if !arguments.tftp.is_empty() {
-        config.tftp.listen.clone_from(&arguments.tftp);
-    }
-    if !arguments.http.is_empty() {
-        config.http.listen.clone_from(&arguments.http);
-        config.snapshot.http_port = arguments.http[0].port();
+    if let Some(root) = root {
+        config.root = root.to_path_buf();
     }
     Ok((config, file))
 }
 
-fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
+/// Settles the loaders and asks what `ringboot check` asks of configuration and files: warnings go to the log, and with an
+/// error nothing is started or published.
+pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Account>) -> anyhow::Result<Borrowed> {
+    let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
+    let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
+    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: reader(account) };
+    let (errors, rest): (Vec<Finding>, Vec<Finding>) =
+        check::configuration(subject).into_iter().partition(|finding| finding.severity == Severity::Error);
+    for finding in &rest {
+        let hint = if finding.hint.is_empty() { String::new() } else { format!("; {}", finding.hint) };
+        match finding.severity {
+            Severity::Note => tracing::info!("{}{hint}", finding.what),
+            _ => tracing::warn!("{}{hint}", finding.what),
+        }
+    }
+    if errors.is_empty() {
+        return Ok(borrowed);
+    }
+    let errors: Vec<String> = errors.iter().map(Finding::to_string).collect();
+    bail!("the check of `ringboot check` has failed\n{}", errors.join("\n"))
+}
+
+/// Who opens the files that are served.
+pub(super) fn reader(account: Option<&Account>) -> Reader {
+    match account {
+        Some(account) => Reader::User { uid: account.ids.uid, gid: account.ids.gid },
+        None if runs_as_root() => Reader::Root,
+        None => Reader::Caller,
+    }
+}
+
+fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
+    let account = guard::account(config.server.user.as_deref())?;
+    let borrowed = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
     let workers = Workers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
-    let fence = Fence::around(&config.root, &private);
-    let images = Images::open_fenced(&config.root, fence, workers).with_context(|| {
-        format!("opening the root {}: name an existing directory with `root` or --root", config.root.display())
-    })?;
+    let fence = Fence {
+        borrowed: borrowed.files.clone(),
+        only_world_readable: reader(account.as_ref()) == Reader::Root,
+        ..Fence::around(&config.root, &private)
+    };
+    let images = Images::open_fenced(&config.root, fence, workers)
+        .with_context(|| format!("opening the root {}", config.root.display()))?;
     let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
+    borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
     say_what_will_happen(&config, arguments, wants_dhcp);
     let published = Published::new(config.snapshot.clone());
     let names = Arc::new(Names {
@@ -134,7 +179,6 @@ fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::R
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
-    let account = guard::account(config.server.user.as_deref())?;
     // Without DHCP no machine is known by name, and there is no state directory.
     let (dhcp, memory) = match wants_dhcp {
         true => super::dhcp::plan(&config, &published, account.as_ref()).map(|(dhcp, memory)| (Some(dhcp), memory))?,
@@ -148,7 +192,7 @@ fn plan(config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::R
         account,
         names,
         memory,
-        control: super::control::control(config, arguments),
+        control: super::control::control(config, borrowed.files, arguments),
     })
 }
 

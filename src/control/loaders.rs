@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn s59_a_named_loader_comes_from_its_package_with_what_it_loads() {
+    fn a_named_loader_comes_from_its_package_with_what_it_loads() {
         let (system, root) = (debian(), tree(&["ipxe.efi"]));
         let mut boot = BootConfig {
             bios: Some("boot/pxelinux.0".into()),

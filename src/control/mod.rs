@@ -1,6 +1,7 @@
 //! Everything that is never on a packet's path: the store of leases, templates, loaders and menus that are found, checks.
 
 pub mod admin;
+pub mod check;
 pub mod loaders;
 pub mod static_menus;
 pub mod store;

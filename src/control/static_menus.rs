@@ -34,6 +34,7 @@ pub struct Survey {
 pub fn survey(root: &Path) -> Survey {
     let Ok(root) = root.canonicalize() else { return Survey::default() };
     let mut walk = Walk { survey: Survey::default(), names: 0, seen: HashSet::new(), root: &root };
+    walk.seen.extend(fs::metadata(&root).map(|found| (found.dev(), found.ino(), false)));
     walk.directory(&root, 0);
     walk.survey.dangers.sort_by(|a, b| (&a.path, a.unattended.line).cmp(&(&b.path, b.unattended.line)));
     walk.survey
@@ -104,7 +105,7 @@ mod tests {
     const DANGER: &str = "DEFAULT in\nLABEL in\n KERNEL k\n APPEND ks=x\n";
 
     #[test]
-    fn s84_menus_by_hand_are_found_wherever_a_client_could_ask_for_them() {
+    fn menus_by_hand_are_found_wherever_a_client_could_ask_for_them() {
         let scratch = tempfile::tempdir().unwrap();
         let root = scratch.path().join("root");
         fs::create_dir_all(root.join("pxelinux.cfg")).unwrap();

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::content::{Content, Contents};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
 use super::{Model, Pace, Plan, Servers, Task};
+use crate::boot::pe;
 use crate::engine::orphan::die_with_parent;
 
 /// Sizes of the images that a private server offers.
@@ -225,7 +226,7 @@ impl Images {
         let mut real = Vec::new();
         for (number, (name, places, octets)) in (1..).zip(LOADERS) {
             let found = places.iter().find_map(|place| fs::read(place).ok());
-            let made_up = Content::Generated { seed: seed.wrapping_add(number), octets };
+            let made_up = made_up(name, seed.wrapping_add(number), octets);
             if found.is_some() {
                 real.push(name);
             }
@@ -235,6 +236,18 @@ impl Images {
         contents.insert(INITRD, Content::Generated { seed: !seed.rotate_left(1), octets: self.initrd });
         (contents, real)
     }
+}
+
+/// A made-up UEFI program has a real one's head: the server looks at what it tells firmware to start.
+fn made_up(name: &str, seed: u64, octets: u64) -> Content {
+    let body = Content::Generated { seed, octets };
+    if !name.ends_with(".efi") {
+        return body;
+    }
+    let mut bytes = pe::made_up_x64().to_vec();
+    // A Vec takes whatever is written to it.
+    let _ = body.write_to(&mut bytes);
+    Content::Kept(Arc::from(bytes))
 }
 
 fn write_root(root: &Path, contents: &Contents) -> io::Result<()> {
@@ -348,7 +361,7 @@ fn log_tail(file: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     #[test]
@@ -369,6 +382,14 @@ mod tests {
         let error = PrivateServer::start(Path::new("/nonexistent"), images, 1).unwrap_err();
         assert!(matches!(error, NoServer::Program { .. }), "{error}");
         assert_eq!(scratch_directories(), before);
+    }
+
+    #[test]
+    fn a_made_up_loader_is_of_its_kind() {
+        let Content::Kept(bytes) = made_up("bootx64.efi", 1, 10_000) else { panic!("kept") };
+        let kind = pe::Program::of(&bytes);
+        assert!(matches!(kind, pe::Program::Efi { machine: pe::Machine::X64, is_application: true, .. }), "{kind:?}");
+        assert!(matches!(made_up("pxelinux.0", 1, 10), Content::Generated { .. }));
     }
 
     #[test]

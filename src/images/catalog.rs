@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn s71_configuration_and_state_are_never_served_not_even_through_links() {
+    fn configuration_and_state_are_never_served_not_even_through_links() {
         let mut tree = fenced(&["ringboot.toml", "state/"], &[], false);
         for name in ["ringboot.toml", "state/ringboot.db", "ringboot.toml.old", "statement"] {
             fs::write(tree.path(name), b"x").unwrap();

@@ -4,5 +4,6 @@ pub mod counters;
 pub mod events;
 pub mod journal;
 pub mod log;
+pub mod port_holder;
 pub mod sink;
 pub mod timeline;

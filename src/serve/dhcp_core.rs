@@ -11,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::drain::Drain;
 use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts};
-use super::port_holder::Protocol;
 use super::pulse::Pulse;
 use super::supervisor::{Failure, refused};
 use crate::boot::machine::{Firmware, Role};
@@ -26,6 +25,7 @@ use crate::engine::net::{self, Binding, Interface};
 use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
 use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
+use crate::observe::port_holder::Protocol;
 use crate::snapshot::{Generation, Published};
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.

@@ -6,7 +6,6 @@ pub mod http_core;
 pub mod neighbours;
 pub mod overview;
 mod placement;
-mod port_holder;
 pub mod pulse;
 pub mod shelf;
 mod stage;

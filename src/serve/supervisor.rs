@@ -15,7 +15,6 @@ use super::drain::{DRAIN_MAX, Drain};
 use super::http_core::{self, HttpPlan};
 use super::overview::{CoreView, Overview};
 use super::placement::{Placement, place};
-use super::port_holder::{Protocol, holder};
 use super::pulse::Watchdog;
 use super::shelf::Names;
 use super::tftp_core::{self, HttpBusy, TftpPlan, TftpSockets};
@@ -26,6 +25,7 @@ use crate::engine::ring::{self, NoRing};
 use crate::guard::Account;
 use crate::observe::events::{self, Events};
 use crate::observe::log::{self, Memory};
+use crate::observe::port_holder::{Protocol, holder};
 use crate::snapshot::Snapshot;
 
 /// How often contents of removed files are let go.

@@ -1,0 +1,201 @@
+//! The files that a configuration names: there, readable, of the right kind, and none that should not be served.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{Finding, Reader, Subject};
+use crate::boot::loaders::{ARCHITECTURES, KITS, packages};
+use crate::boot::names::menu_name;
+use crate::boot::pe::{Machine, Program};
+use crate::config::Config;
+use crate::control::loaders;
+use crate::images::{CleanPath, canonical, clean, without_prefix};
+
+/// Directories that hold more than boot files on every box. Their children are fine: /var/lib/tftpboot, /home/x/netboot.
+const NEVER_ROOTS: [&str; 5] = ["/", "/etc", "/root", "/home", "/var"];
+
+/// What is wrong with the root itself: with any of it nothing else is looked at.
+pub(super) fn root(config: &Config) -> Vec<Finding> {
+    let shown = config.root.display();
+    match fs::metadata(&config.root) {
+        Err(error) => {
+            let hint = "name an existing directory with `root` or --root";
+            return vec![Finding::error(format!("opening the root {shown}: {error}"), hint)];
+        }
+        Ok(found) if !found.is_dir() => {
+            return vec![Finding::error(format!("the root {shown} is not a directory"), "name the directory above it")];
+        }
+        Ok(_) => {}
+    }
+    let real = canonical(&config.root);
+    let hint =
+        "name a directory of its own, such as /srv/netboot: all that is in it can be read by everybody on the network";
+    if NEVER_ROOTS.iter().any(|never| real == Path::new(never)) {
+        return vec![Finding::error(format!("the root {shown} would expose this machine ({})", real.display()), hint)];
+    }
+    if real == canonical(&config.state) {
+        return vec![Finding::error(format!("the root {shown} is the state directory too"), hint)];
+    }
+    Vec::new()
+}
+
+pub(super) fn state(state: &Path, wants_dhcp: bool) -> Vec<Finding> {
+    let Ok(found) = fs::metadata(state) else { return Vec::new() };
+    let shown = state.display();
+    if !found.is_dir() {
+        return vec![Finding::error(format!("the state {shown} is not a directory"), "name another with `state`")];
+    }
+    let mode = found.permissions().mode() & 0o777;
+    if wants_dhcp && mode & 0o077 != 0 {
+        let what = format!("the state directory {shown} is open to others (mode {mode:04o})");
+        return vec![Finding::warning(what, format!("chmod 0700 {shown}"))];
+    }
+    Vec::new()
+}
+
+pub(super) fn loaders(subject: Subject<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (key, value) in loaders::keys(&subject.config.snapshot.boot) {
+        let Some(name) = value.filter(|value| !value.contains("://")) else { continue };
+        let what = format!("[boot] {key} = {name:?}");
+        let path = match locate(subject, name) {
+            Place::File(path) => path,
+            Place::MadeOnRequest => continue,
+            Place::Nowhere => {
+                findings.push(Finding::error(format!("{what} names no file under the root"), missing_hint(key)));
+                continue;
+            }
+        };
+        if let Some(finding) = unreadable(&what, &path, subject.reader) {
+            findings.push(finding);
+            continue;
+        }
+        match loaders::program(&path) {
+            Ok(program) => findings.extend(
+                wrong_kind(key, name, program)
+                    .map(|(kind, hint)| Finding::error(format!("{what} is {kind} ({})", path.display()), hint)),
+            ),
+            Err(error) => findings.push(Finding::error(format!("{what}: reading {}: {error}", path.display()), "")),
+        }
+        findings.extend(lonely(subject, key, name));
+    }
+    findings
+}
+
+/// Kernels, initial disks, and what a menu shows.
+pub(super) fn menu(subject: Subject<'_>) -> Vec<Finding> {
+    let Some(menu) = &subject.config.snapshot.menu else { return Vec::new() };
+    let mut named: Vec<(String, &str)> = Vec::new();
+    for entry in &menu.entries {
+        named.push((format!("kernel of the entry `{}`", entry.label), &entry.kernel));
+        named.extend(entry.initrds.iter().map(|initrd| (format!("initrd of the entry `{}`", entry.label), &**initrd)));
+    }
+    named.extend(menu.background.as_deref().map(|name| ("[menu] background".to_owned(), name)));
+    named.extend(menu.display.as_deref().map(|name| ("[menu] display".to_owned(), name)));
+    let of_ours = named.into_iter().filter(|(_, name)| !name.contains("://"));
+    of_ours
+        .filter_map(|(what, name)| match locate(subject, name) {
+            Place::File(path) => unreadable(&what, &path, subject.reader),
+            Place::MadeOnRequest => None,
+            Place::Nowhere => {
+                let what = format!("{what}: there is no {name} under {}", subject.config.root.display());
+                Some(Finding::error(what, "put the file there, or correct the name"))
+            }
+        })
+        .collect()
+}
+
+/// Where a name leads.
+enum Place {
+    File(PathBuf),
+    /// A template or a menu: there is no such file, and none is needed.
+    MadeOnRequest,
+    Nowhere,
+}
+
+/// As the shelf looks: the root, what packages lend, templates, menus; then again without an old prefix.
+fn locate(subject: Subject<'_>, name: &str) -> Place {
+    let Ok(path) = clean(name.as_bytes()) else { return Place::Nowhere };
+    let prefixes = subject.config.tftp.strip_prefixes.iter().filter_map(|prefix| clean(prefix.as_bytes()).ok());
+    let stripped = without_prefix(&path, &prefixes.collect::<Vec<_>>());
+    for path in [Some(path), stripped].into_iter().flatten() {
+        let under_root = |path: &CleanPath| subject.config.root.join(&*path.display());
+        if under_root(&path).is_file() {
+            return Place::File(under_root(&path));
+        }
+        if let Some(borrowed) = subject.borrowed.files.get(&path) {
+            return Place::File(borrowed.clone());
+        }
+        let is_menu = subject.config.snapshot.menu.is_some() && menu_name(path.as_bytes()).is_some();
+        if is_menu || under_root(&path.with_suffix(".j2")).is_file() {
+            return Place::MadeOnRequest;
+        }
+    }
+    Place::Nowhere
+}
+
+fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<Finding> {
+    let found = fs::metadata(path).ok()?;
+    let refused = match reader {
+        Reader::Caller => fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied),
+        Reader::Root => found.mode() & 0o004 == 0,
+        Reader::User { uid, .. } if uid == found.uid() => found.mode() & 0o400 == 0,
+        Reader::User { gid, .. } if gid == found.gid() => found.mode() & 0o040 == 0,
+        Reader::User { .. } => found.mode() & 0o004 == 0,
+    };
+    let shown = path.display();
+    refused.then(|| {
+        Finding::error(format!("{what}: {shown} may not be read by the service"), format!("chmod o+r {shown}"))
+    })
+}
+
+/// What a file is that cannot be what its key asks for, and what to do.
+fn wrong_kind(key: &str, name: &str, program: Program) -> Option<(String, &'static str)> {
+    let wanted = match key {
+        "uefi-x64" => Machine::X64,
+        "uefi-ia32" => Machine::Ia32,
+        "uefi-arm64" => Machine::Arm64,
+        "uefi-http" if name.ends_with(".efi") => {
+            let is_fine = matches!(program, Program::Efi { is_application: true, .. });
+            return (!is_fine).then(|| (program.describe(), "UEFI HTTP Boot starts UEFI programs (.efi)"));
+        }
+        "bios" => {
+            let is_fine = program == Program::Raw;
+            return (!is_fine).then(|| {
+                (program.describe(), "BIOS machines start raw boot programs, such as pxelinux.0 or undionly.kpxe")
+            });
+        }
+        _ => return None,
+    };
+    let is_fine = matches!(program, Program::Efi { machine, is_application: true, .. } if machine == wanted);
+    (!is_fine).then(|| (program.describe(), "name a UEFI program that was built for this architecture"))
+}
+
+/// A loader without the file that it cannot do without.
+fn lonely(subject: Subject<'_>, key: &str, name: &str) -> Option<Finding> {
+    let path = clean(name.as_bytes()).ok()?;
+    let file = String::from_utf8_lossy(path.file_name()).into_owned();
+    let kit = KITS.iter().find(|kit| kit.loaders.iter().any(|(loader, _)| *loader == file))?;
+    let (needed, _) = kit.companions.first()?;
+    let beside = path.sibling(needed).display().into_owned();
+    if !matches!(locate(subject, &beside), Place::Nowhere) {
+        return None;
+    }
+    let what = format!("[boot] {key}: {name} loads {needed} from its own directory, and there is none");
+    Some(Finding::warning(
+        what,
+        format!("put {needed} of the same version beside it; packages: {}", packages(kit.arch)),
+    ))
+}
+
+fn missing_hint(key: &str) -> String {
+    match ARCHITECTURES.iter().find(|(known, _)| *known == key) {
+        Some((_, arch)) => format!(
+            "put it there, or install a package that has it: {}. `ringboot loader list` shows what is found here",
+            packages(*arch)
+        ),
+        None => "put it there, or correct the name; `ringboot loader list` shows what is found here".to_owned(),
+    }
+}

@@ -1,0 +1,118 @@
+//! Reads the firewall's own listing: is there a rule that lets boot clients in where the rest is dropped? Best effort.
+
+/// A transport and a port that clients must reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) protocol: &'static str,
+    pub(super) port: u16,
+}
+
+/// The ports that `nft list ruleset` or `iptables-save` seems to keep shut. Empty where input is not dropped.
+pub(super) fn shut(listing: &str, wanted: &[Wanted]) -> Vec<Wanted> {
+    if !drops_input(listing) {
+        return Vec::new();
+    }
+    let accepts: Vec<&str> = listing.lines().map(str::trim).filter(|line| is_accept(line)).collect();
+    wanted.iter().copied().filter(|wanted| !accepts.iter().any(|line| lets_in(line, *wanted))).collect()
+}
+
+/// A policy, or a last rule without conditions, that drops what no rule has accepted.
+fn drops_input(listing: &str) -> bool {
+    let mut in_input_chain = false;
+    for line in listing.lines().map(str::trim) {
+        if line.starts_with("chain ") {
+            in_input_chain = false;
+        }
+        in_input_chain |= line.contains("hook input");
+        let by_policy = line.contains("hook input") && line.contains("policy drop") || line.starts_with(":INPUT DROP");
+        let first = line.split_whitespace().next().unwrap_or_default();
+        let by_rule = in_input_chain && matches!(first, "drop" | "reject")
+            || line.starts_with("-A INPUT -j DROP")
+            || line.starts_with("-A INPUT -j REJECT");
+        if by_policy || by_rule {
+            return true;
+        }
+    }
+    false
+}
+
+/// A rule, and no policy: those begin with `:` (iptables) or stand in the line with the hook (nft).
+fn is_accept(line: &str) -> bool {
+    let is_rule = !line.starts_with(':') && !line.contains("hook ");
+    is_rule && line.split_whitespace().any(|word| word == "accept" || word == "ACCEPT")
+}
+
+fn lets_in(line: &str, wanted: Wanted) -> bool {
+    let other = if wanted.protocol == "udp" { "tcp" } else { "udp" };
+    let words: Vec<&str> =
+        line.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()).collect();
+    if words.contains(&other) && !words.contains(&wanted.protocol) {
+        return false;
+    }
+    let ports = words.iter().position(|word| matches!(*word, "dport" | "--dport" | "--dports"));
+    match ports {
+        Some(at) => words[at + 1..].iter().any(|word| holds(word, wanted.port)),
+        // A rule for all ports counts, unless it is for answers, for loopback or for ICMP.
+        None => {
+            let narrow = ["state", "--state", "--ctstate", "lo", "\"lo\"", "icmp", "icmpv6", "ipv6-icmp"];
+            !words.iter().any(|word| narrow.contains(word) || word.starts_with("icmp"))
+        }
+    }
+}
+
+/// `69`, `60-70` (nft), `60:70` (iptables).
+fn holds(word: &str, port: u16) -> bool {
+    match word.split_once(['-', ':']) {
+        Some((first, last)) => match (first.parse::<u16>(), last.parse::<u16>()) {
+            (Ok(first), Ok(last)) => (first..=last).contains(&port),
+            _ => false,
+        },
+        None => word.parse() == Ok(port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: [Wanted; 3] = [
+        Wanted { protocol: "udp", port: 67 },
+        Wanted { protocol: "udp", port: 69 },
+        Wanted { protocol: "tcp", port: 80 },
+    ];
+
+    fn shut_ports(listing: &str) -> Vec<u16> {
+        shut(listing, &WANTED).iter().map(|wanted| wanted.port).collect()
+    }
+
+    fn nft(policy: &str, rules: &str) -> String {
+        format!(
+            "table inet filter {{\n\tchain input {{\n\t\ttype filter hook input priority filter; policy {policy};\n\
+             \t\tct state established,related accept\n\t\tiifname \"lo\" accept\n\t\tip protocol icmp accept\n{rules}\n\t}}\n}}\n"
+        )
+    }
+
+    #[test]
+    fn nft_rules_that_let_clients_in_are_seen() {
+        assert_eq!(shut_ports(""), [0; 0]);
+        assert_eq!(shut_ports(&nft("accept", "")), [0; 0]);
+        assert_eq!(shut_ports(&nft("drop", "")), [67, 69, 80]);
+        assert_eq!(shut_ports(&nft("drop", "udp dport { 67, 69 } accept")), [80]);
+        assert_eq!(shut_ports(&nft("drop", "udp dport 60-70 accept\ntcp dport 80 accept")), [0; 0]);
+        assert_eq!(shut_ports(&nft("drop", "tcp dport { 67, 69, 80 } accept")), [67, 69], "of the other transport");
+        assert_eq!(shut_ports(&nft("drop", "iifname \"eth1\" accept")), [0; 0]);
+        assert_eq!(shut_ports(&nft("accept", "tcp dport 22 accept\nreject with icmpx admin-prohibited")), [67, 69, 80]);
+    }
+
+    #[test]
+    fn iptables_rules_that_let_clients_in_are_seen() {
+        let head = "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
+        assert_eq!(shut_ports(head), [67, 69, 80]);
+        let rules = format!("{head}-A INPUT -p udp -m multiport --dports 67,69 -j ACCEPT\n");
+        assert_eq!(shut_ports(&rules), [80]);
+        let rules = format!("{rules}-A INPUT -p tcp -m tcp --dport 80:443 -j ACCEPT\nCOMMIT\n");
+        assert_eq!(shut_ports(&rules), [0; 0]);
+        let last = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT --reject-with x\n";
+        assert_eq!(shut_ports(last), [67, 69, 80]);
+    }
+}

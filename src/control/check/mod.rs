@@ -1,0 +1,154 @@
+//! What could be known before a machine is switched on: files, menus, addresses, ports, the firewall. Looks only, changes nothing.
+
+use std::path::Path;
+
+use super::loaders::Borrowed;
+use super::static_menus;
+use crate::config::Config;
+use crate::dhcp::subnet::Mode;
+
+mod files;
+mod firewall;
+mod surroundings;
+
+pub use surroundings::surroundings;
+
+/// How bad it is. An error is what keeps `serve` from starting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Error,
+    Warning,
+    Note,
+}
+
+impl Severity {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub severity: Severity,
+    pub what: String,
+    /// A way out; empty where there is none to give.
+    pub hint: String,
+}
+
+impl Finding {
+    pub fn error(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, what: what.into(), hint: hint.into() }
+    }
+
+    fn warning(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, what: what.into(), hint: hint.into() }
+    }
+
+    fn note(what: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, what: what.into(), hint: String::new() }
+    }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.severity.word(), self.what)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "\n  hint: {}", self.hint) }
+    }
+}
+
+/// What is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// With its loaders settled.
+    pub config: &'a Config,
+    /// What comes from packages.
+    pub borrowed: &'a Borrowed,
+    /// DHCP will be answered.
+    pub wants_dhcp: bool,
+    /// Who opens the files that are served.
+    pub reader: Reader,
+}
+
+/// Who opens the files that are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// The user who runs this process.
+    Caller,
+    /// Root, which serves what everybody may read and nothing else.
+    Root,
+    /// The user that the service becomes, who is in no other group.
+    User { uid: u32, gid: u32 },
+}
+
+/// What the configuration and the files that it names say; `serve` asks the same before it binds anything.
+pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
+    let root = files::root(subject.config);
+    if !root.is_empty() {
+        return root;
+    }
+    let mut findings = files::state(&subject.config.state, subject.wants_dhcp);
+    findings.extend(files::loaders(subject));
+    findings.extend(files::menu(subject));
+    findings.extend(reservations(subject.config));
+    findings.extend(menus_by_hand(&subject.config.root));
+    findings
+}
+
+/// A reservation inside a pool is kept for its machine, and the pool is one address smaller than it looks.
+fn reservations(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for subnet in config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
+        for reserved in &subnet.reservations {
+            let pool = subnet.pools.iter().find(|pool| (pool.first..=pool.last).contains(&reserved.address));
+            if let Some(pool) = pool {
+                let what = format!(
+                    "the address {} of {} lies inside the pool {}-{}",
+                    reserved.address, reserved.mac, pool.first, pool.last
+                );
+                findings.push(Finding::warning(
+                    what,
+                    "no other machine gets it, but one that has it by a lease keeps it until that ends: reserve outside the pools",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn menus_by_hand(root: &Path) -> Vec<Finding> {
+    let survey = static_menus::survey(root);
+    let mut findings: Vec<Finding> = survey
+        .dangers
+        .iter()
+        .map(|danger| {
+            let (found, path) = (&danger.unattended, root.join(&danger.path));
+            let what = format!(
+                "{}:{}: the default entry `{}` of this menu INSTALLS BY ITSELF ({})",
+                path.display(),
+                found.line,
+                found.entry,
+                found.argument
+            );
+            let hint = "it is served as it is. Make an entry that boots the disk the default, or take the file away and write \
+                        the entry into [menu]";
+            Finding::warning(what, hint)
+        })
+        .collect();
+    if survey.is_cut_short {
+        findings.push(Finding::note(format!(
+            "{}: not every menu under the root was read: more than {} names, or deeper than {} directories",
+            root.display(),
+            static_menus::NAMES_MAX,
+            static_menus::DEPTH_MAX
+        )));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! Each check, provoked.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::surroundings::{port, receive_buffer, shut_port};
+use super::*;
+use crate::boot::pe;
+use crate::control::loaders::settle;
+use crate::observe::port_holder::Protocol;
+
+/// A configuration over a root of its own, with what is found in it.
+struct Bench {
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { directory: tempfile::tempdir().unwrap() };
+        fs::create_dir(bench.root()).unwrap();
+        bench
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    fn put(&self, name: &str, content: &[u8]) {
+        let path = self.root().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
+    fn config(&self, more: &str) -> Config {
+        let text = format!("root = \"root\"\nstate = \"state\"\n{more}");
+        Config::parse(&self.directory.path().join("x.toml").to_string_lossy(), &text).unwrap()
+    }
+
+    /// Findings as they are printed, without the root's own place.
+    fn check_as(&self, more: &str, reader: Reader) -> Vec<String> {
+        let mut config = self.config(more);
+        let borrowed = settle(&mut config.snapshot.boot, &self.root(), true, self.directory.path());
+        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader };
+        let place = self.directory.path().to_string_lossy().into_owned();
+        configuration(subject).iter().map(|finding| finding.to_string().replace(&place, "")).collect()
+    }
+
+    fn check(&self, more: &str) -> Vec<String> {
+        self.check_as(more, Reader::Caller)
+    }
+}
+
+fn only(findings: Vec<String>) -> String {
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    findings.concat()
+}
+
+#[test]
+fn a_root_that_would_expose_the_machine_is_refused() {
+    for (root, refused) in [
+        ("/", true),
+        ("/etc", true),
+        ("/etc/../etc/", true),
+        ("/root", true),
+        ("/home", true),
+        ("/var", true),
+        ("/var/tmp", false),
+    ] {
+        let found = files::root(&Config::for_root(root));
+        let says = found.iter().any(|finding| finding.what.contains("would expose this machine"));
+        assert_eq!(says, refused, "{root}: {found:?}");
+    }
+    let bench = Bench::new();
+    std::os::unix::fs::symlink("/etc", bench.directory.path().join("link")).unwrap();
+    assert_eq!(files::root(&Config::for_root(bench.directory.path().join("link"))).len(), 1, "through a link too");
+    assert!(files::root(&Config::for_root("/nonexistent"))[0].what.contains("opening the root /nonexistent"));
+    bench.put("file", b"x");
+    assert!(files::root(&Config::for_root(bench.root().join("file")))[0].what.contains("is not a directory"));
+    let mut same = Config::for_root(bench.root());
+    same.state = bench.root();
+    assert!(files::root(&same)[0].what.contains("is the state directory too"));
+}
+
+#[test]
+fn a_state_directory_that_is_open_to_others_is_named() {
+    let bench = Bench::new();
+    let state = bench.directory.path().join("state");
+    assert_eq!(bench.check(""), [""; 0], "it will be made");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(
+        only(bench.check("")),
+        "warning: the state directory /state is open to others (mode 0755)\n  hint: chmod 0700 /state"
+    );
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(bench.check(""), [""; 0]);
+}
+
+#[test]
+fn loaders_are_there_and_of_their_kind() {
+    let bench = Bench::new();
+    let missing = only(bench.check("[boot]\nbios = \"none.0\"\n"));
+    assert!(missing.starts_with("error: [boot] bios = \"none.0\" names no file under the root\n  hint: "), "{missing}");
+    assert!(missing.contains("pxelinux syslinux-common"), "{missing}");
+    bench.put("x64.efi", &pe::made_up_x64());
+    bench.put("text.efi", b"<html>404</html>");
+    bench.put("raw.0", &[0xea, 5, 0, 0xc0, 7, 0x90]);
+    bench.put("empty", b"");
+    for (key, name, complaint) in [
+        ("uefi-x64", "x64.efi", ""),
+        ("uefi-http", "x64.efi", ""),
+        ("bios", "raw.0", ""),
+        ("ipxe", "http://192.0.2.1/x.ipxe", ""),
+        ("uefi-ia32", "x64.efi", "is a UEFI program for x64"),
+        ("uefi-arm64", "x64.efi", "is a UEFI program for x64"),
+        ("bios", "x64.efi", "is a UEFI program for x64"),
+        ("uefi-x64", "text.efi", "is a text file"),
+        ("uefi-http", "text.efi", "is a text file"),
+        ("bios", "text.efi", "is a text file"),
+        ("bios", "empty", "is an empty file"),
+        ("uefi-x64", "raw.0", "is no UEFI program"),
+    ] {
+        let found = bench.check(&format!("[boot]\n{key} = {name:?}\n"));
+        // A loader in the root is a default for its own key; those are all right here.
+        match complaint {
+            "" => assert_eq!(found, [""; 0], "{key} {name}"),
+            _ => assert!(only(found).contains(complaint), "{key} {name}"),
+        }
+    }
+}
+
+#[test]
+fn a_script_that_is_rendered_needs_no_file() {
+    let bench = Bench::new();
+    assert_eq!(bench.check("[boot]\nipxe = \"boot.ipxe\"\n[menu]\n"), [""; 0]);
+    assert!(only(bench.check("[boot]\nipxe = \"boot.ipxe\"\n")).contains("names no file"));
+    bench.put("boot.ipxe.j2", b"#!ipxe\n");
+    assert_eq!(bench.check("[boot]\nipxe = \"boot.ipxe\"\n"), [""; 0]);
+}
+
+#[test]
+fn b10_a_loader_without_what_it_loads_next_is_named() {
+    let bench = Bench::new();
+    bench.put("efi/shimx64.efi", &pe::made_up_x64());
+    let said = only(bench.check("[boot]\nuefi-x64 = \"efi/shimx64.efi\"\n"));
+    assert!(said.contains("loads grubx64.efi from its own directory, and there is none"), "{said}");
+    bench.put("efi/grubx64.efi", &pe::made_up_x64());
+    assert_eq!(bench.check("[boot]\nuefi-x64 = \"efi/shimx64.efi\"\n"), [""; 0]);
+}
+
+#[test]
+fn kernels_and_pictures_of_the_menu_are_there() {
+    let bench = Bench::new();
+    let menu = "[menu]\nbackground = \"splash.png\"\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"/k\"\ninitrd = [\"i\", \"http://h/i\"]\n";
+    let found = bench.check(menu);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found[0].starts_with("error: kernel of the entry `x`: there is no /k under /root"), "{found:#?}");
+    for name in ["k", "i", "splash.png"] {
+        bench.put(name, b"x");
+    }
+    assert_eq!(bench.check(menu), [""; 0]);
+    let old = menu.replace("/k", "/tftpboot/k");
+    assert_eq!(bench.check(&old), [""; 0], "an old prefix is taken off as when a client asks");
+}
+
+#[test]
+fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
+    let bench = Bench::new();
+    bench.put("k", b"x");
+    fs::set_permissions(bench.root().join("k"), fs::Permissions::from_mode(0o640)).unwrap();
+    let menu = "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n";
+    let said = only(bench.check_as(menu, Reader::Root));
+    assert!(said.starts_with("error: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"), "{said}");
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.root()).unwrap());
+    let stranger = Reader::User { uid: owner.wrapping_add(7), gid: u32::MAX };
+    assert!(only(bench.check_as(menu, stranger)).contains("may not be read by the service"));
+    assert_eq!(bench.check_as(menu, Reader::User { uid: owner, gid: u32::MAX }), [""; 0]);
+}
+
+#[test]
+fn s28_a_reservation_inside_a_pool_is_named() {
+    let bench = Bench::new();
+    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n\
+                  pools = [\"10.0.0.10-10.0.0.20\"]\n[[dhcp.subnet.host]]\nmac = \"52:54:00:00:00:01\"\naddress = ";
+    assert!(
+        only(bench.check(&format!("{subnet}\"10.0.0.20\"\n"))).contains("lies inside the pool 10.0.0.10-10.0.0.20")
+    );
+    assert_eq!(bench.check(&format!("{subnet}\"10.0.0.21\"\n")), [""; 0]);
+}
+
+#[test]
+fn a_menu_by_hand_that_installs_is_named_by_file_and_line() {
+    let bench = Bench::new();
+    bench.put("pxelinux.cfg/default", include_bytes!("../../../tests/classic/pxelinux.cfg-default"));
+    let said = only(bench.check(""));
+    let start =
+        "warning: /root/pxelinux.cfg/default:11: the default entry `linux` of this menu INSTALLS BY ITSELF (ks=";
+    assert!(said.starts_with(start), "{said}");
+}
+
+#[test]
+fn a_busy_port_is_named_with_its_holder() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = UdpSocket::bind("[::1]:0").unwrap();
+    for (protocol, address) in [(Protocol::Tcp, tcp.local_addr().unwrap()), (Protocol::Udp, udp.local_addr().unwrap())]
+    {
+        let said = port("HTTP", protocol, address).unwrap();
+        assert_eq!(said.severity, Severity::Error);
+        assert!(said.what.contains(&format!("cannot listen on {address}")), "{said}");
+    }
+    let free = tcp.local_addr().unwrap();
+    drop(tcp);
+    assert_eq!(port("HTTP", Protocol::Tcp, free), None);
+    assert!(port("TFTP", Protocol::Udp, "192.0.2.7:6969".parse().unwrap()).unwrap().what.contains("no interface"));
+}
+
+#[test]
+fn limits_of_the_kernel_and_the_firewall_are_said_with_the_command() {
+    assert!(receive_buffer(212_992, false).unwrap().hint.starts_with("sysctl net.core.rmem_max="));
+    assert_eq!((receive_buffer(usize::MAX, false), receive_buffer(1, true)), (None, None), "root may go past it");
+    let said = shut_port(firewall::Wanted { protocol: "udp", port: 69 });
+    assert!(said.what.contains("udp port 69") && said.hint.contains("udp dport 69 accept"), "{said}");
+}
