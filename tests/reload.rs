@@ -83,7 +83,7 @@ fn write(scratch: &Scratch, dhcp: SocketAddr, tftp: SocketAddr, pool: &str, titl
     let text = format!(
         "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n[tftp]\nlisten = [\"{tftp}\"]\n[http]\n\
          listen = []\n[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {}\n[[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\n\
-         relay = true\nmode = \"server\"\npools = [\"{pool}\"]\n[menu]\ntitle = \"{title}\"\n",
+         relay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"{pool}\"]\n[menu]\ntitle = \"{title}\"\n",
         dhcp.port()
     );
     fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
@@ -116,7 +116,7 @@ fn a_wrong_configuration_is_refused_with_the_list_and_the_old_one_stays() {
     let said =
         world.ringboot(&["reload", "--socket", world.scratch.path().join("admin.sock").to_str().unwrap()]).failed();
     assert_eq!(said.status.code(), Some(1));
-    for words in ["the old configuration stays", "ringboot.toml:17:10", "ringboot.toml:19:9", "outside subnet"] {
+    for words in ["the old configuration stays", "ringboot.toml:18:10", "ringboot.toml:20:9", "outside subnet"] {
         assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
     }
     assert!(world.menu().contains("TITLE One"));

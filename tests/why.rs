@@ -56,7 +56,7 @@ impl World {
             "root = \"root\"\nstate = \"state\"\n[boot]\nuefi-x64 = \"shimx64.efi\"\n\
              [menu]\ntitle = \"Rack\"\n[[menu.entry]]\nlabel = \"install\"\ntitle = \"Install\"\nkernel = \"debian/linux\"\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\npools = [\"127.77.1.1-127.77.1.2\"]\n"
+             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"127.77.1.1-127.77.1.2\"]\n"
         );
         std::fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
         Self { scratch, port }

@@ -123,6 +123,11 @@ impl Watch {
         }
     }
 
+    /// The configuration says otherwise now.
+    pub fn serve_beside(&mut self, beside: bool) {
+        self.beside = beside;
+    }
+
     /// The interface is there, with an address in the subnet. What was known before counts for its first appearance only: a
     /// new interface may be on another segment.
     pub fn appeared(&mut self, now: Millis) {

@@ -234,7 +234,8 @@ fn in_dhcp(entry: &Entry, boot: &[Entry]) -> Option<Stop> {
         ),
         Kind::NotAdmitted => stop(
             format!("It is not admitted: {}.", clause(entry)),
-            "Add a [[dhcp.subnet]] for its network with `mode = \"server\"` and the interface it is on, or `relay = true`.",
+            "Add a [[dhcp.subnet]] for its network with `mode = \"server\"` and the interface it is on, or `relay = true`; where there is \
+             one, admit the machine with a [[dhcp.subnet.host]] or with `clients`.",
         ),
         Kind::Declined => stop(
             format!("It declined {address}: something else on the network uses that address."),

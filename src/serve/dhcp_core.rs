@@ -140,7 +140,7 @@ pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
 /// A subnet that is configured for an interface where it is not would give addresses that lead nowhere. An interface that is
 /// not there yet, or has no address yet, is waited for.
 fn on_their_interfaces(plan: &DhcpPlan, present: &[Interface]) -> Result<(), Failure> {
-    for subnet in plan.published.load().snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
+    for subnet in plan.published.get().snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
         let is_named = |one: &&Interface| subnet.interface.as_ref() == Some(&one.name);
         let with_addresses = present.iter().find(is_named).filter(|one| neighbours::ipv4(one).next().is_some());
         if let Some(interface) = with_addresses.filter(|one| !neighbours::is_on(one, subnet.network, subnet.relay)) {
@@ -155,14 +155,14 @@ fn on_their_interfaces(plan: &DhcpPlan, present: &[Interface]) -> Result<(), Fai
 pub(super) enum Letter {
     /// The writer: these tickets are durable, or are not.
     Committed { tickets: Vec<u64>, durable: bool },
-    /// Control's: decide from this generation now, and publish it.
-    Reconfigured { next: Arc<Generation>, done: SyncSender<()> },
-    /// Subnets on which nothing may leave from now on; on all others everything may.
-    Held(Vec<(Network, Held)>),
+    /// Every watched subnet with the reason why nothing may leave there; None = everything may.
+    Watched(Vec<(Network, Option<Held>)>),
     /// An interface has come (again).
     Bound { interface: String, socket: OwnedFd },
     /// An interface has gone, and nothing comes in by its socket any more.
     Gone(String),
+    /// Control: decide from this generation now, and publish it.
+    Reconfigured { next: Arc<Generation>, done: SyncSender<()> },
 }
 
 /// Control's way to the core.
@@ -200,10 +200,10 @@ pub struct Core {
     drain: Drain,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
-    counters: Arc<DhcpCounters>,
-    pulse: Pulse,
     /// Where clients choose other servers: indexes of interfaces.
     suspicions: Option<Letters<u32>>,
+    counters: Arc<DhcpCounters>,
+    pulse: Pulse,
 }
 
 impl Core {
@@ -211,8 +211,32 @@ impl Core {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
         let (events, drain) = (events.clone(), drain.clone());
-        let (pulse, counters, suspicions) = (Pulse::default(), Arc::default(), None);
-        Ok((Self { plan, sockets, events, drain, letters, mailbox, counters, pulse, suspicions }, bell))
+        let (pulse, counters) = (Pulse::default(), Arc::default());
+        Ok((Self { plan, sockets, events, drain, letters, mailbox, suspicions: None, counters, pulse }, bell))
+    }
+
+    /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
+    pub(super) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
+        let plan = &mut self.plan;
+        let now = unix_now();
+        let before = |look: &Look| match look.server {
+            Some(_) => Before::Beside,
+            None if plan.leases.is_leased(look.network, now) => Before::Alone,
+            None => Before::Nothing,
+        };
+        let before: Vec<(Network, Before)> = plan.looks.iter().map(|look| (look.network, before(look))).collect();
+        let (neighbours, suspicions, bell) = Neighbours::new(Parts {
+            published: Arc::clone(&plan.published),
+            before: &before,
+            wanted: std::mem::take(&mut self.sockets.interfaces),
+            port: plan.port,
+            findings: Arc::clone(&plan.findings),
+            keep: std::mem::replace(&mut plan.keep_look, Box::new(|_| ())),
+            core: self.letters.clone(),
+            drain: self.drain.clone(),
+        })?;
+        self.suspicions = Some(suspicions);
+        Ok((neighbours, bell))
     }
 
     pub(super) fn control(&self) -> DhcpControl {
@@ -227,30 +251,6 @@ impl Core {
     #[must_use]
     pub fn with_pulse(self, pulse: Pulse) -> Self {
         Self { pulse, ..self }
-    }
-
-    /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
-    pub(super) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
-        let plan = &mut self.plan;
-        let now = unix_now();
-        let before = |look: &Look| match look.server {
-            Some(_) => Before::Beside,
-            None if plan.leases.is_leased(look.network, now) => Before::Alone,
-            None => Before::Nothing,
-        };
-        let before: Vec<(Network, Before)> = plan.looks.iter().map(|look| (look.network, before(look))).collect();
-        let (neighbours, suspicions, bell) = Neighbours::new(Parts {
-            subnets: &plan.published.load().snapshot.subnets,
-            before: &before,
-            wanted: std::mem::take(&mut self.sockets.interfaces),
-            port: plan.port,
-            findings: Arc::clone(&plan.findings),
-            keep: std::mem::replace(&mut plan.keep_look, Box::new(|_| ())),
-            core: self.letters.clone(),
-            drain: self.drain.clone(),
-        })?;
-        self.suspicions = Some(suspicions);
-        Ok((neighbours, bell))
     }
 
     /// Serves until drained. `ready` is called once, when datagrams are received.
@@ -282,6 +282,8 @@ struct Running {
     learned: Instant,
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
+    /// The last word of the thread that looks for other servers.
+    watched: Vec<(Network, Option<Held>)>,
     /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
     held: Vec<(Network, Held)>,
     said_no_address: bool,
@@ -289,8 +291,8 @@ struct Running {
     events: Events,
     drain: Drain,
     mailbox: Mailbox<Letter>,
-    pulse: Pulse,
     suspicions: Option<Letters<u32>>,
+    pulse: Pulse,
 }
 
 /// What waits for its commit.
@@ -317,7 +319,7 @@ struct Received {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { plan, sockets, events, drain, letters, mailbox, counters, pulse, suspicions } = core;
+        let Core { plan, sockets, events, drain, letters, mailbox, suspicions, counters, pulse } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -328,9 +330,6 @@ impl Running {
         let link = sockets.link.map(|fd| driver.add(fd, IpAddr::V4(Ipv4Addr::UNSPECIFIED), false));
         let reporter: Reporter =
             Box::new(move |tickets, durable| letters.send(Letter::Committed { tickets: tickets.to_vec(), durable }));
-        let held = neighbours::watched(&plan.published.load().snapshot.subnets, plan.port)
-            .map(|(subnet, _)| (subnet.network, Held::Looking))
-            .collect();
         let mut running = Self {
             driver,
             sockets: names,
@@ -347,15 +346,17 @@ impl Running {
             interfaces: Vec::new(),
             learned: Instant::now(),
             ours: Vec::new(),
-            held,
+            watched: Vec::new(),
+            held: Vec::new(),
             said_no_address: false,
             seed: u64::from(std::process::id()),
             events,
             drain,
             mailbox,
-            pulse,
             suspicions,
+            pulse,
         };
+        running.hold();
         running.fill_bindings();
         running.learn_own_addresses();
         Ok(running)
@@ -386,13 +387,16 @@ impl Running {
                         self.finish(ticket, durable);
                     }
                 }
+                Letter::Watched(watched) => {
+                    self.watched = watched;
+                    self.hold();
+                }
+                Letter::Bound { interface, socket } => self.listen_on(interface, socket),
+                Letter::Gone(interface) => self.forget(&interface),
                 Letter::Reconfigured { next, done } => {
                     self.reconfigure(next);
                     let _ = done.send(());
                 }
-                Letter::Held(held) => self.held = held,
-                Letter::Bound { interface, socket } => self.listen_on(interface, socket),
-                Letter::Gone(interface) => self.forget(&interface),
             }
         }
         while let Some(datagram) = self.received.pop_front() {
@@ -405,19 +409,12 @@ impl Running {
         Ok(())
     }
 
-    /// Leases first, then the slots of the new generation, then the generation itself: boot cores never see an empty slot of
-    /// an address that is held.
-    fn reconfigure(&mut self, next: Arc<Generation>) {
-        self.leases.reconfigure(&next.snapshot.subnets, unix_now());
-        self.generation = Arc::clone(&next);
-        self.fill_bindings();
-        self.published.publish(next);
-    }
-
-    fn fill_bindings(&self) {
-        for lease in self.leases.iter() {
-            self.generation.bindings.write(lease.address, self.leases.binding(lease.address));
-        }
+    /// A subnet that nobody has looked at yet, at the start or after a reload, is silent.
+    fn hold(&mut self) {
+        let word = |network| self.watched.iter().find(|(known, _)| *known == network).map(|(_, held)| *held);
+        let held = |network| word(network).unwrap_or(Some(Held::Looking)).map(|held| (network, held));
+        let watched = neighbours::watched(&self.generation.snapshot.subnets, self.port);
+        self.held = watched.filter_map(|(subnet, _)| held(subnet.network)).collect();
     }
 
     fn listen_on(&mut self, interface: String, socket: OwnedFd) {
@@ -434,6 +431,22 @@ impl Running {
         while let Some(place) = self.sockets.iter().position(is_its) {
             self.sockets[place] = None;
             self.driver.remove(SocketId(u16::try_from(place).unwrap_or(u16::MAX)));
+        }
+    }
+
+    /// Leases first, then the slots of the new generation, then the generation itself: boot cores never see an empty slot of
+    /// an address that is held.
+    fn reconfigure(&mut self, next: Arc<Generation>) {
+        self.leases.reconfigure(&next.snapshot.subnets, unix_now());
+        self.generation = Arc::clone(&next);
+        self.hold();
+        self.fill_bindings();
+        self.published.publish(next);
+    }
+
+    fn fill_bindings(&self) {
+        for lease in self.leases.iter() {
+            self.generation.bindings.write(lease.address, self.leases.binding(lease.address));
         }
     }
 
@@ -645,7 +658,9 @@ fn kind_of(told: &Told, decision: &Decision) -> Kind {
         Told::Silent(silence) => match silence {
             Silence::NoAddressFree(_) => Kind::NoAddressFree,
             Silence::OtherServer(server) => Kind::OtherServer { server: *server },
-            Silence::NoSubnet(_) | Silence::SubnetOff(_) => Kind::NotAdmitted,
+            Silence::NoSubnet(_) | Silence::SubnetOff(_) | Silence::NotPxe(_) | Silence::NotReserved(_) => {
+                Kind::NotAdmitted
+            }
             Silence::Declined => Kind::Declined,
             // The answer is on its way, or none is due.
             Silence::CommitPending | Silence::Released => Kind::Other,

@@ -16,6 +16,7 @@ use crate::dhcp::subnet::{Held, Mode, Network, OtherServer, Subnet};
 use crate::engine::link::{self, Listener};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface};
+use crate::snapshot::Published;
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
 const INTERFACES_EVERY_MS: Millis = 1000;
@@ -52,7 +53,8 @@ impl Findings {
 
 /// What the thread is made of.
 pub(super) struct Parts<'a> {
-    pub(super) subnets: &'a [Subnet],
+    /// Looked at again after each reload.
+    pub(super) published: Arc<Published>,
     /// What the run before this one knew of each.
     pub(super) before: &'a [(Network, Before)],
     /// Interfaces that a DHCP socket is wanted on, with the index of the one that has it.
@@ -72,6 +74,9 @@ pub(super) struct Neighbours {
     started: Instant,
     sockets: Vec<Wanted>,
     segments: Vec<Segment>,
+    published: Arc<Published>,
+    /// The one that the segments are of.
+    generation: u64,
     ours: Vec<Ipv4Addr>,
     port: u16,
     findings: Arc<Findings>,
@@ -81,6 +86,8 @@ pub(super) struct Neighbours {
     /// Indexes of interfaces where a client has chosen another server.
     mailbox: Mailbox<u32>,
     next_interfaces_ms: Millis,
+    /// The core knows of these segments.
+    is_said: bool,
 }
 
 /// A DHCP socket that is bound, or waits for its interface.
@@ -99,6 +106,7 @@ struct Segment {
     /// While the interface is there with an address in the subnet.
     index: Option<u32>,
     watch: Watch,
+    looked: Option<Look>,
     misplaced_said: bool,
     unsent_said: bool,
 }
@@ -115,17 +123,10 @@ impl Neighbours {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
         let before = |network| parts.before.iter().find(|(known, _)| *known == network).map(|(_, before)| *before);
-        let segment = |(subnet, interface): (&Subnet, &String)| Segment {
-            subnet: subnet.network,
-            interface: interface.clone(),
-            relay: subnet.relay,
-            beside: subnet.allow_other_servers,
-            index: None,
-            watch: Watch::new(subnet.allow_other_servers, before(subnet.network).unwrap_or(Before::Nothing)),
-            misplaced_said: false,
-            unsent_said: false,
-        };
-        let segments: Vec<Segment> = watched(parts.subnets, parts.port).map(segment).collect();
+        let generation = parts.published.get();
+        let segments: Vec<Segment> = watched(&generation.snapshot.subnets, parts.port)
+            .map(|(subnet, name)| Segment::new(subnet, name, before(subnet.network).unwrap_or(Before::Nothing)))
+            .collect();
         let [a, b, c, d, e, ..] = random().to_be_bytes();
         let mut neighbours = Self {
             listener: if segments.is_empty() { None } else { listen() },
@@ -137,6 +138,8 @@ impl Neighbours {
                 .map(|(interface, index)| Wanted { interface, index, refusal_said: false })
                 .collect(),
             segments,
+            generation: generation.number,
+            published: parts.published,
             ours: Vec::new(),
             port: parts.port,
             findings: parts.findings,
@@ -145,6 +148,7 @@ impl Neighbours {
             drain: parts.drain,
             mailbox,
             next_interfaces_ms: 0,
+            is_said: false,
         };
         for waiting in neighbours.sockets.iter().filter(|wanted| wanted.index.is_none()) {
             tracing::warn!("interface {} is not there or has no IPv4 address: DHCP waits for it", waiting.interface);
@@ -159,6 +163,10 @@ impl Neighbours {
         ready();
         while !self.drain.is_ordered() {
             let now = self.now();
+            if self.generation != self.published.load().number {
+                self.follow_configuration();
+                self.follow_interfaces(now);
+            }
             if now >= self.next_interfaces_ms {
                 self.follow_interfaces(now);
             }
@@ -176,6 +184,27 @@ impl Neighbours {
 
     fn now(&self) -> Millis {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// After a reload: subnets that stay keep what is known of them, new ones are looked at first. Sockets stay as they are.
+    fn follow_configuration(&mut self) {
+        let generation = self.published.get();
+        let mut before = std::mem::take(&mut self.segments);
+        let segment = |(subnet, name): (&Subnet, &String)| {
+            let same = |one: &Segment| one.subnet == subnet.network && one.interface == *name;
+            let Some(at) = before.iter().position(same) else { return Segment::new(subnet, name, Before::Nothing) };
+            let mut kept = before.swap_remove(at);
+            kept.serve_beside(subnet.allow_other_servers);
+            Segment { relay: subnet.relay, ..kept }
+        };
+        self.segments = watched(&generation.snapshot.subnets, self.port).map(segment).collect();
+        self.generation = generation.number;
+        if self.listener.is_none() && !self.segments.is_empty() {
+            self.listener = listen();
+        }
+        // Other subnets than before: said as a whole.
+        self.findings.lock().clear();
+        self.is_said = false;
     }
 
     /// Interfaces come, go, and come again under another index; a socket that is bound to one hears nothing of the next.
@@ -198,7 +227,7 @@ impl Neighbours {
         let Some(listener) = &self.listener else { return };
         for segment in &mut self.segments {
             if let Some(verdict) = segment.watch.tick(now) {
-                segment.conclude(verdict, &self.findings, &mut self.keep);
+                segment.conclude(verdict, &mut self.keep);
             }
             let Some(index) = segment.index.filter(|_| segment.watch.is_due(now)) else { continue };
             let xid = u32::try_from(random() >> 32).unwrap_or(0);
@@ -227,7 +256,7 @@ impl Neighbours {
             let Some(word) = neighbours::word(packet, Mac(origin.mac), &self.ours) else { continue };
             for segment in self.segments.iter_mut().filter(|segment| segment.index == Some(origin.interface)) {
                 if let Some(verdict) = segment.watch.heard(&word, now) {
-                    segment.conclude(verdict, &self.findings, &mut self.keep);
+                    segment.conclude(verdict, &mut self.keep);
                 }
             }
         }
@@ -237,17 +266,16 @@ impl Neighbours {
     fn publish(&mut self) {
         let mut findings = self.findings.lock();
         let before: Vec<Option<Held>> = findings.iter().map(|finding| finding.held).collect();
-        let is_first = findings.len() != self.segments.len();
-        if is_first {
+        if !self.is_said {
             *findings = self.segments.iter().map(Segment::finding).collect();
         }
         for (finding, segment) in findings.iter_mut().zip(&self.segments) {
-            finding.held = segment.watch.held();
+            (finding.held, finding.looked) = (segment.watch.held(), segment.looked);
         }
         let after = findings.iter().map(|finding| finding.held);
-        if is_first || !after.eq(before) {
-            let held = findings.iter().filter_map(|finding| Some((finding.network, finding.held?)));
-            self.core.send(Letter::Held(held.collect()));
+        if !std::mem::replace(&mut self.is_said, true) || !after.eq(before) {
+            let watched = findings.iter().map(|finding| (finding.network, finding.held));
+            self.core.send(Letter::Watched(watched.collect()));
         }
     }
 }
@@ -276,6 +304,25 @@ impl Wanted {
 }
 
 impl Segment {
+    fn new(subnet: &Subnet, interface: &str, before: Before) -> Self {
+        Self {
+            subnet: subnet.network,
+            interface: interface.to_owned(),
+            relay: subnet.relay,
+            beside: subnet.allow_other_servers,
+            index: None,
+            watch: Watch::new(subnet.allow_other_servers, before),
+            looked: None,
+            misplaced_said: false,
+            unsent_said: false,
+        }
+    }
+
+    fn serve_beside(&mut self, beside: bool) {
+        self.beside = beside;
+        self.watch.serve_beside(beside);
+    }
+
     fn follow(&mut self, found: Option<&Interface>, now: Millis) {
         let serves = |interface: &&Interface| is_on(interface, self.subnet, self.relay);
         let index = found.filter(serves).map(|interface| interface.index);
@@ -296,14 +343,12 @@ impl Segment {
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict, findings: &Findings, keep: &mut KeepLook) {
+    fn conclude(&mut self, verdict: Verdict, keep: &mut KeepLook) {
         let look = Look { network: self.subnet, looked_s: unix_now(), server: verdict.server };
         if verdict.is_news {
             self.say(verdict.server);
         }
-        if let Some(finding) = findings.lock().iter_mut().find(|finding| finding.network == self.subnet) {
-            finding.looked = Some(look);
-        }
+        self.looked = Some(look);
         keep(&look);
     }
 
@@ -323,7 +368,7 @@ impl Segment {
 
     fn finding(&self) -> Finding {
         let interface = self.interface.clone();
-        Finding { network: self.subnet, interface, held: self.watch.held(), looked: None }
+        Finding { network: self.subnet, interface, held: self.watch.held(), looked: self.looked }
     }
 }
 

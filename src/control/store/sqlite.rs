@@ -142,22 +142,6 @@ impl Store for SqliteStore {
     }
 }
 
-/// The database and what SQLite lays beside it are their owner's alone, whatever the umask: SQLite gives the files that it
-/// makes the mode of the database.
-fn keep_private(path: &Path) -> io::Result<()> {
-    // A link in its place is not followed: root must not write where somebody else points.
-    OpenOptions::new().create(true).append(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW).open(path)?;
-    for ending in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        match fs::set_permissions(&name, Permissions::from_mode(PRIVATE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 impl SqliteStore {
     /// The machines that booted from the network, the freshest first.
     pub fn machines(&self) -> Result<Vec<Mac>, StoreError> {
@@ -198,6 +182,22 @@ impl SqliteStore {
         self.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
+}
+
+/// The database and what SQLite lays beside it are their owner's alone, whatever the umask: SQLite gives the files that it
+/// makes the mode of the database.
+fn keep_private(path: &Path) -> io::Result<()> {
+    // A link in its place is not followed: root must not write where somebody else points.
+    OpenOptions::new().create(true).append(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        match fs::set_permissions(&name, Permissions::from_mode(PRIVATE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -383,6 +383,19 @@ mod tests {
     }
 
     #[test]
+    fn machines_of_an_older_schema_are_remembered_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        drop(SqliteStore::open_with(&path, &MIGRATIONS[..1]).unwrap());
+        let insert = "INSERT INTO leases (address, mac, role, arch, state, start_s, end_s) VALUES
+            ('192.168.4.10', '02:00:00:00:00:0a', 'pxe', 0, 'bound', 5, 9),
+            ('192.168.4.11', '02:00:00:00:00:0b', 'system', NULL, 'bound', 5, 9),
+            ('192.168.4.12', '02:00:00:00:00:0c', NULL, NULL, 'declined', 5, 9)";
+        Connection::open(&path).unwrap().execute_batch(insert).unwrap();
+        assert_eq!(SqliteStore::open(&path).unwrap().machines().unwrap(), [lease(10).mac]);
+    }
+
+    #[test]
     fn the_last_look_for_other_servers_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
@@ -509,7 +522,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
         drop(SqliteStore::open(&path).unwrap());
-        let steps = [&MIGRATIONS[..], &["ALTER TABLE leases ADD COLUMN more TEXT; SELECT no such thing"]].concat();
+        let broken = "ALTER TABLE leases ADD COLUMN more TEXT; SELECT no such thing";
+        let steps = [&MIGRATIONS[..], &[broken]].concat();
         assert!(SqliteStore::open_with(&path, &steps).is_err());
         let store = SqliteStore::open(&path).unwrap();
         assert_eq!(schema_of(&store.connection).unwrap(), schema_known());
