@@ -51,13 +51,16 @@ pub struct Plan {
 /// Reads and checks the configuration once more; the error is what is wrong with it.
 pub type ReadAgain = dyn Fn() -> Result<Reread, String> + Send;
 
+/// Starts what others reach the server by; it lasts as long as what is returned.
+pub type StartControl = dyn FnOnce(Handle, Option<&Account>) -> Box<dyn std::any::Any> + Send;
+
 /// What the supervisor asks of the rest of control.
 pub struct Control {
     /// For SIGHUP and `reload`.
     pub read_again: Box<ReadAgain>,
     /// Called once, before root is given away to this account: the admin socket starts here. What it returns is dropped when the
     /// server has stopped.
-    pub start: Box<dyn FnOnce(Handle, Option<&Account>) -> Box<dyn std::any::Any> + Send>,
+    pub start: Box<StartControl>,
 }
 
 impl std::fmt::Debug for Control {
