@@ -126,6 +126,11 @@ fn status(overview: &Overview) -> Value {
         .iter()
         .map(|one| json!({ "name": one.name, "mtu": one.mtu, "addresses": one.addresses }))
         .collect();
+    let findings = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
+    let held = |network| {
+        let finding = findings.iter().find(|finding| finding.network == network)?;
+        finding.held.map(|held| held.to_string())
+    };
     let subnets: Vec<Value> = generation
         .snapshot
         .subnets
@@ -135,6 +140,7 @@ fn status(overview: &Overview) -> Value {
                 "subnet": subnet.network.to_string(),
                 "interface": subnet.interface,
                 "relay": subnet.relay,
+                "silent_because": held(subnet.network),
                 "mode": match subnet.mode { Mode::Server => "server", Mode::Off => "off" },
                 "install_by_default": subnet.install_by_default,
             })

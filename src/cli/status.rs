@@ -62,9 +62,10 @@ fn table(status: &Value) -> String {
     for subnet in status["subnets"].as_array().into_iter().flatten() {
         let by = subnet["interface"].as_str().map_or("relays".to_owned(), |name| format!("interface {name}"));
         let installs = if subnet["install_by_default"] == true { ", INSTALLS BY DEFAULT" } else { "" };
+        let silent = subnet["silent_because"].as_str().map_or(String::new(), |why| format!(", SILENT: {why}"));
         let _ = writeln!(
             text,
-            "  subnet     {} by {by}, mode {}{installs}",
+            "  subnet     {} by {by}, mode {}{installs}{silent}",
             word(&subnet["subnet"]),
             word(&subnet["mode"])
         );

@@ -73,14 +73,19 @@ unsafe fn address_of(address: *const libc::sockaddr) -> Option<IpAddr> {
     }
 }
 
+/// The index of an interface; 0 where there is none of that name.
+pub fn interface_index(name: &str) -> u32 {
+    std::ffi::CString::new(name).map_or(0, |name| {
+        // SAFETY: the name is NUL-terminated.
+        unsafe { libc::if_nametoindex(name.as_ptr()) }
+    })
+}
+
 fn describe(name: String) -> Interface {
     let read = |what: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/{what}")).unwrap_or_default();
     let number = |what: &str| read(what).trim().parse().unwrap_or(0);
     let mac = read("address").trim().parse::<crate::boot::machine::Mac>().map_or([0; 6], |mac| mac.0);
-    let index = std::ffi::CString::new(name.as_str()).map_or(0, |name| {
-        // SAFETY: the name is NUL-terminated.
-        unsafe { libc::if_nametoindex(name.as_ptr()) }
-    });
+    let index = interface_index(&name);
     Interface { index, mtu: number("mtu"), mac, addresses: Vec::new(), name }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -13,12 +13,13 @@ use super::drain::Drain;
 use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts};
 use super::pulse::Pulse;
 use super::supervisor::{Failure, refused};
-use crate::boot::machine::{Firmware, Role};
+use crate::boot::machine::{Firmware, Mac, Role};
 use crate::dhcp::decide::{self, Answer, Arrival, Decision, Silence, Told, decide};
 use crate::dhcp::frame;
-use crate::dhcp::lease::{Change, Leases};
+use crate::dhcp::lease::{Change, Lease, Leases, State};
 use crate::dhcp::neighbours::{Before, Look};
 use crate::dhcp::route::{CLIENT_PORT, Route};
+use crate::dhcp::solicitation;
 use crate::dhcp::subnet::{Held, Mode, Network};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface};
@@ -239,6 +240,10 @@ impl Core {
         Ok((neighbours, bell))
     }
 
+    pub(super) fn findings(&self) -> Arc<Findings> {
+        Arc::clone(&self.plan.findings)
+    }
+
     pub(super) fn control(&self) -> DhcpControl {
         DhcpControl(self.letters.clone())
     }
@@ -275,6 +280,8 @@ struct Running {
     leases: Leases,
     writer: Box<dyn LeaseWriter>,
     received: VecDeque<Received>,
+    /// IPv6 router solicitations that wait for the same turn.
+    solicitations: Vec<Solicitation>,
     pending: HashMap<u64, Pending>,
     next_ticket: u64,
     interfaces: Vec<Interface>,
@@ -306,6 +313,13 @@ struct Pending {
 struct Way {
     socket: SocketId,
     interface: u32,
+}
+
+/// Who asks for an IPv6 router, and the way back.
+struct Solicitation {
+    from: Option<Mac>,
+    source: SocketAddrV6,
+    socket: SocketId,
 }
 
 /// A datagram copied out of the driver, so that it can be answered while the driver is free.
@@ -341,6 +355,7 @@ impl Running {
             leases: plan.leases,
             writer: (plan.start_writer)(reporter)?,
             received: VecDeque::new(),
+            solicitations: Vec::new(),
             pending: HashMap::new(),
             next_ticket: 1,
             interfaces: Vec::new(),
@@ -359,6 +374,9 @@ impl Running {
         running.hold();
         running.fill_bindings();
         running.learn_own_addresses();
+        for interface in running.sockets.clone().iter().flatten() {
+            running.hear_solicitations(interface);
+        }
         Ok(running)
     }
 
@@ -399,6 +417,10 @@ impl Running {
                 }
             }
         }
+        for solicitation in std::mem::take(&mut self.solicitations) {
+            self.make_room()?;
+            self.answer_solicitation(&solicitation);
+        }
         while let Some(datagram) = self.received.pop_front() {
             self.counters.received.add(1);
             self.make_room()?;
@@ -421,9 +443,42 @@ impl Running {
         let id = usize::from(self.driver.add(socket, IpAddr::V4(Ipv4Addr::UNSPECIFIED), true).0);
         // The packet socket has a place in the driver, and no interface of its own.
         self.sockets.resize(self.sockets.len().max(id + 1), None);
+        self.hear_solicitations(&interface);
         if let Some(place) = self.sockets.get_mut(id) {
             *place = Some(interface);
         }
+    }
+
+    /// Without IPv6 on the interface or without the privilege, iPXE waits for its router as it always did.
+    fn hear_solicitations(&mut self, interface: &str) {
+        let index = net::interface_index(interface);
+        match net::router_solicitations(interface, index) {
+            Ok(socket) => {
+                let id = usize::from(self.driver.add(socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED), true).0);
+                self.sockets.resize(self.sockets.len().max(id + 1), None);
+                if let Some(place) = self.sockets.get_mut(id) {
+                    *place = Some(interface.to_owned());
+                }
+            }
+            Err(error) => tracing::debug!("no router solicitations are heard on {interface}: {error}"),
+        }
+    }
+
+    /// An iPXE that holds a lease of ours, and nobody else, is told that there is no IPv6 router: it need not wait for one.
+    fn answer_solicitation(&mut self, solicitation: &Solicitation) {
+        let now = unix_now();
+        let is_booting = |lease: &Lease| {
+            let is_ipxe = lease.firmware.is_some_and(|firmware| firmware.role == Role::Ipxe);
+            Some(lease.mac) == solicitation.from && is_ipxe && lease.state == State::Bound && lease.end_s > now
+        };
+        let interface = self.sockets.get(usize::from(solicitation.socket.0)).and_then(Option::as_deref);
+        let own = self.interfaces.iter().find(|one| Some(one.name.as_str()) == interface);
+        let (Some(own), true) = (own, self.leases.iter().any(is_booting)) else { return };
+        let mut to = solicitation.source;
+        to.set_port(0);
+        let message = solicitation::no_router_here(Mac(own.mac));
+        // Lost where the ring is full: iPXE solicits again.
+        let _ = self.driver.send(solicitation.socket, Target::Ip(SocketAddr::V6(to)), None, &message, 0);
     }
 
     fn forget(&mut self, interface: &str) {
@@ -459,9 +514,19 @@ impl Running {
     }
 
     fn collect(&mut self, wait: Wait) -> Result<(), String> {
-        let (drain, received) = (&self.drain, &mut self.received);
+        let (drain, received, solicitations) = (&self.drain, &mut self.received, &mut self.solicitations);
         let turned = self.driver.turn(wait, |completion| {
             let Completion::Datagram(datagram) = completion else { return };
+            if let SocketAddr::V6(source) = datagram.from {
+                if solicitations.len() < RECEIVED_MAX && !drain.is_ordered() {
+                    solicitations.push(Solicitation {
+                        from: solicitation::solicitor(datagram.bytes, *source.ip()),
+                        source,
+                        socket: datagram.socket,
+                    });
+                }
+                return;
+            }
             let (SocketAddr::V4(source), IpAddr::V4(destination), IpAddr::V4(local)) =
                 (datagram.from, datagram.destination, datagram.local)
             else {
@@ -682,7 +747,6 @@ mod tests {
     use std::thread::JoinHandle;
 
     use super::*;
-    use crate::boot::machine::Mac;
     use crate::dhcp::packet::Packet;
     use crate::dhcp::subnet::{Clients, Pool, Subnet};
     use crate::observe::events;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::dhcp_core::DhcpCounters;
 use super::http_core::HttpCounters;
+use super::neighbours::Findings;
 use super::tftp_core::TftpCounters;
 use crate::images::Images;
 use crate::observe::events::Events;
@@ -24,6 +25,8 @@ pub struct Overview {
     /// One for each boot core.
     pub cores: Vec<CoreView>,
     pub dhcp_counters: Option<Arc<DhcpCounters>>,
+    /// What is known of other DHCP servers.
+    pub findings: Option<Arc<Findings>>,
     pub images: Arc<Images>,
     pub events: Events,
 }

@@ -429,6 +429,7 @@ fn start(
         control_cpu: placement.control,
         cores: Vec::new(),
         dhcp_counters: None,
+        findings: None,
         images: Arc::clone(&plan.names.images),
         events: events.clone(),
     };
@@ -466,6 +467,7 @@ fn start(
         started.bells.push(bell);
         started.dhcp = Some(core.control());
         started.overview.dhcp_counters = Some(core.counters());
+        started.overview.findings = Some(core.findings());
         let (neighbours, bell) = core.neighbours().map_err(system("making a mailbox"))?;
         started.bells.push(bell);
         let core = core.with_pulse(watchdog.pulse());
