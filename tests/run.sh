@@ -33,7 +33,7 @@ fail() {
 }
 
 packages=("${client_packages[@]}" "${loader_packages[@]}" "${firmware_packages[@]}")
-package=
+try_package=
 while [[ $# -gt 0 ]]; do
     case $1 in
     -h | --help)
@@ -46,14 +46,14 @@ while [[ $# -gt 0 ]]; do
         echo "########  --skip-firmware: NO boot by real firmware is proved by this run  ########"
         ;;
     --package)
-        package=yes
+        try_package=yes
         command -v cargo-deb >/dev/null || fail "--package needs cargo-deb: cargo install cargo-deb --version ^3"
         ;;
     *) break ;;
     esac
     shift
 done
-[[ $package ]] || echo "tests/run.sh: the Debian package is not tried; --package does"
+[[ $try_package ]] || echo "tests/run.sh: the Debian package is not tried; --package does"
 
 started=$SECONDS
 trap 'status=$?; echo "tests/run.sh: $((SECONDS - started)) s in all, $(nproc) cores, exit status $status"' EXIT
@@ -86,6 +86,6 @@ if [[ $# -eq 0 ]]; then
     set -- --workspace --no-fail-fast
 fi
 cargo test "$@"
-if [[ $package ]]; then
+if [[ $try_package ]]; then
     "${sudo[@]}" env PATH="$PATH" bash tests/package.sh
 fi
