@@ -130,7 +130,8 @@ fn d68_an_ipxe_rom_has_its_address_within_200_ms_of_asking() {
     assert!(took < IPXE_ADDRESS_MAX, "{took:?} from DISCOVER to ACK, at most {IPXE_ADDRESS_MAX:?}:\n{}", lab.capture);
     // Without an answer to its IPv6 router solicitation the ROM waits 13 s more before it asks for a file.
     let asked_at = lab.capture.wait_request("/boot.ipxe", STAGE_LIMIT);
-    let discovered_at = lab.capture.dhcp().iter().find(|(_, message)| message.chaddr() == MAC_OCTETS).unwrap().0;
+    let discovered_at =
+        lab.capture.dhcp().iter().find(|(_, message)| message.chaddr() == MAC_OCTETS).expect("its ACK was seen").0;
     let took = asked_at - discovered_at;
     say(&format!("iPXE ROM on BIOS: DISCOVER to first file in {:.1} ms", took.as_secs_f64() * 1000.0));
     assert!(took < IPXE_FIRST_FILE_MAX, "{took:?} from DISCOVER to the first file:\n{}", lab.capture);

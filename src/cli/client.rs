@@ -25,12 +25,9 @@ pub(super) struct Server {
     socket: Option<PathBuf>,
 }
 
-/// The server's answer: fine (Ok), or a problem in its own words (Err).
-pub(super) type Said = Result<Value, String>;
-
 impl Server {
-    /// One request and its answer. An error means that no server was reached.
-    pub(super) fn ask(&self, method: &str, path: &str) -> anyhow::Result<Said> {
+    /// One request and its answer. An error means that no server was reached, or is the server's problem in its own words.
+    pub(super) fn ask(&self, method: &str, path: &str) -> anyhow::Result<Value> {
         let socket = self.path()?;
         let mut stream = UnixStream::connect(&socket).with_context(|| {
             format!(
@@ -45,10 +42,10 @@ impl Server {
         let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| anyhow!("the server's answer has no body"))?;
         let value: Value = serde_json::from_str(body).context("the server's answer is not JSON")?;
         if head.split_whitespace().nth(1) == Some("200") {
-            return Ok(Ok(value));
+            return Ok(value);
         }
         let word = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Ok(Err(format!("{}: {}", word("title"), word("detail"))))
+        bail!("{}: {}", word("title"), word("detail"))
     }
 
     fn path(&self) -> anyhow::Result<PathBuf> {

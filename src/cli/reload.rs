@@ -16,16 +16,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let said = arguments.server.ask("POST", "/v1/reload");
     let mut out = std::io::stdout().lock();
     match said {
-        Ok(Ok(done)) => {
+        Ok(done) => {
             let _ = writeln!(out, "reloaded: generation {}", done["generation"]);
             for table in done["after_restart"].as_array().into_iter().flatten().filter_map(|name| name.as_str()) {
                 let _ = writeln!(out, "  changes in {table} take effect after a restart");
             }
             ExitCode::SUCCESS
-        }
-        Ok(Err(why)) => {
-            eprintln!("ringboot: {why}");
-            ExitCode::FAILURE
         }
         Err(error) => {
             eprintln!("ringboot: {error:#}");

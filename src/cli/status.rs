@@ -20,14 +20,10 @@ pub(super) struct Arguments {
 /// Exit 0: it runs; 1: no server, or it is starting or stopping.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match arguments.server.ask("GET", "/v1/status") {
-        Ok(Ok(status)) => {
+        Ok(status) => {
             let text = if arguments.json { format!("{status:#}\n") } else { table(&status) };
             let _ = std::io::stdout().lock().write_all(text.as_bytes());
             ExitCode::SUCCESS
-        }
-        Ok(Err(why)) => {
-            eprintln!("ringboot: {why}");
-            ExitCode::FAILURE
         }
         Err(error) => {
             eprintln!("ringboot: {error:#}");
