@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match arguments.server.ask("GET", "/v1/status") {
         Ok(status) => {
-            let text = if arguments.json { format!("{status:#}\n") } else { table(&status) };
+            let text = if arguments.json { super::in_json(&status) } else { table(&status) };
             let _ = std::io::stdout().lock().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
