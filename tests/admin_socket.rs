@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -133,8 +133,11 @@ fn every_resource_of_a_running_server() {
     let mut server = world.start();
     let address = world.lease();
     let (_, index) = world.get("/v1/");
-    let listed: Vec<&str> = index["resources"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
-    for path in ["/v1/status", "/v1/configuration", "/v1/machines", "/v1/check", "/v1/loaders", "/v1/backup", "/v1/reload"] {
+    let listed: Vec<&str> =
+        index["resources"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
+    for path in
+        ["/v1/status", "/v1/configuration", "/v1/machines", "/v1/check", "/v1/loaders", "/v1/backup", "/v1/reload"]
+    {
         assert!(listed.contains(&path), "{path} in {listed:?}");
     }
     // The journal of the server is asked, which is not a second old as its file is.
@@ -145,7 +148,10 @@ fn every_resource_of_a_running_server() {
     assert_eq!(world.get(&format!("/v1/machines/{address}")).1["lines"], story["lines"]);
     let (_, machines) = world.get("/v1/machines");
     let machine = &machines["machines"][0];
-    assert_eq!((&machine["machine"], &machine["address"], &machine["stage"]), (&MAC.into(), &address.as_str().into(), &"dhcp".into()));
+    assert_eq!(
+        (&machine["machine"], &machine["address"], &machine["stage"]),
+        (&MAC.into(), &address.as_str().into(), &"dhcp".into())
+    );
     assert_eq!(machine["cause"], story["cause"]);
 
     let (head, unknown) = world.get("/v1/machines/52:54:00:00:00:08");
@@ -256,13 +262,26 @@ fn root_leaves_no_file_behind_that_the_service_cannot_open() {
     let world = World::new();
     let mut server = world.start();
     world.lease();
+    // What has happened is kept within a second.
+    let state = world.path("state");
+    let kept = || {
+        let mut command = Command::new(BINARY);
+        command.args(["why", MAC, "--state"]).arg(&state);
+        run(command, LIMIT).status.success()
+    };
+    let deadline = Instant::now() + LIMIT;
+    while !kept() {
+        assert!(Instant::now() < deadline, "{}", server.stderr.text());
+    }
     // As after a power cut: what is not in the databases yet is in their logs, and the socket's name is still there.
     server.signal("KILL");
     server.wait(LIMIT).unwrap();
     world.belongs_to_nobody("the server");
     let copy = world.path("copy.db");
     let copy = copy.to_str().unwrap();
-    for arguments in [&["why", MAC][..], &["backup", copy], &["check"], &["loader", "list"], &["restore", copy], &["why", MAC]] {
+    for arguments in
+        [&["why", MAC][..], &["backup", copy], &["check"], &["loader", "list"], &["restore", copy], &["why", MAC]]
+    {
         for name in ["lock", "history.db-shm", "ringboot.db-shm"] {
             let _ = fs::remove_file(world.path("state").join(name));
         }

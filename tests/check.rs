@@ -84,7 +84,11 @@ fn check_exits_with_0_1_and_2_and_says_why() {
     assert!(output.stdout.contains("\n1 error, "), "{}", output.stdout);
     let json = check(&file, &["--json"]);
     assert_eq!(json.status.code(), Some(1));
-    assert!(json.stdout.contains("\"severity\": \"error\"") && json.stdout.contains("\"errors\": 1"), "{}", json.stdout);
+    assert!(
+        json.stdout.contains("\"severity\": \"error\"") && json.stdout.contains("\"errors\": 1"),
+        "{}",
+        json.stdout
+    );
     let file = configured(&scratch, "[menu]\ntimeout = \"soon\"\n");
     let output = check(&file, &[]);
     assert_eq!(output.status.code(), Some(2));

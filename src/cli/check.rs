@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{client, resources, serve};
 use crate::config::Config;
-use crate::control::check::{self, Finding, Running, Severity, Subject};
+use crate::control::check::{self, Finding, Heard, Running, Severity, Subject};
 use crate::control::loaders;
 use crate::guard::{self, Account};
 use crate::observe::port_holder::Protocol;
@@ -89,11 +89,16 @@ fn running(status: &Value) -> Running {
     let parsed = |value| words(value).into_iter().filter_map(|address| address.parse().ok());
     let udp = parsed(&sockets["tftp"]).chain(dhcp).map(|address| (Protocol::Udp, address));
     let tcp = parsed(&sockets["http"]).map(|address| (Protocol::Tcp, address));
-    let silent = status["subnets"].as_array().into_iter().flatten().filter_map(|subnet| {
-        Some((subnet["subnet"].as_str()?.to_owned(), subnet["silent_because"].as_str()?.to_owned()))
+    let heard = status["subnets"].as_array().into_iter().flatten().map(|subnet| {
+        let word = |key: &str| subnet[key].as_str().map(str::to_owned);
+        Heard {
+            subnet: word("subnet").unwrap_or_default(),
+            silent_because: word("silent_because"),
+            other_server: word("other_server"),
+        }
     });
     let pid = status["pid"].as_u64().unwrap_or(0);
-    Running { pid, sockets: udp.chain(tcp).collect(), silent: silent.collect() }
+    Running { pid, sockets: udp.chain(tcp).collect(), heard: heard.collect() }
 }
 
 /// The worst first, and counted.

@@ -79,10 +79,9 @@ pub(super) fn status(overview: &Overview) -> Value {
         .map(|one| json!({ "name": one.name, "mtu": one.mtu, "addresses": one.addresses }))
         .collect();
     let findings = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
-    let held = |network| {
-        let finding = findings.iter().find(|finding| finding.network == network)?;
-        finding.held.map(|held| held.to_string())
-    };
+    let finding = |network| findings.iter().find(|finding| finding.network == network);
+    let held = |network| finding(network)?.held.map(|held| held.to_string());
+    let other = |network| finding(network)?.looked.as_ref()?.server.map(|server| server.to_string());
     let subnets: Vec<Value> = generation
         .snapshot
         .subnets
@@ -93,6 +92,7 @@ pub(super) fn status(overview: &Overview) -> Value {
                 "interface": subnet.interface,
                 "relay": subnet.relay,
                 "silent_because": held(subnet.network),
+                "other_server": other(subnet.network),
                 "mode": mode(subnet.mode),
                 "install_by_default": subnet.install_by_default,
             })

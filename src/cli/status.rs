@@ -58,7 +58,11 @@ fn table(status: &Value) -> String {
     for subnet in status["subnets"].as_array().into_iter().flatten() {
         let by = subnet["interface"].as_str().map_or("relays".to_owned(), |name| format!("interface {name}"));
         let installs = if subnet["install_by_default"] == true { ", INSTALLS BY DEFAULT" } else { "" };
-        let silent = subnet["silent_because"].as_str().map_or(String::new(), |why| format!(", SILENT: {why}"));
+        let silent = match (subnet["silent_because"].as_str(), subnet["other_server"].as_str()) {
+            (Some(why), _) => format!(", SILENT: {why}"),
+            (None, Some(other)) => format!(", beside {other}"),
+            (None, None) => String::new(),
+        };
         let _ = writeln!(
             text,
             "  subnet     {} by {by}, mode {}{installs}{silent}",

@@ -82,8 +82,18 @@ pub struct Running {
     pub pid: u64,
     /// What it listens on; a DHCP socket on an interface stands as a port without an address.
     pub sockets: Vec<(Protocol, SocketAddr)>,
-    /// Subnets on which it offers nothing now, each with the reason.
-    pub silent: Vec<(String, String)>,
+    /// What it has found out about its subnets by listening.
+    pub heard: Vec<Heard>,
+}
+
+/// A subnet of a running server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    pub subnet: String,
+    /// Why nothing is offered there now.
+    pub silent_because: Option<String>,
+    /// The DHCP server that answers there too.
+    pub other_server: Option<String>,
 }
 
 impl Running {

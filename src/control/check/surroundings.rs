@@ -8,7 +8,7 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
-use super::{Finding, Reader, Running, Subject};
+use super::{Finding, Heard, Reader, Running, Subject};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::observe::port_holder::{Protocol, holder};
 
@@ -18,7 +18,7 @@ const PXE_PORT: u16 = 4011;
 /// Ports, firewall and kernel limits, as they are at this moment, and what a server that runs here has found out.
 pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
     let mut findings = ports(subject, running);
-    findings.extend(running.into_iter().flat_map(silent));
+    findings.extend(running.into_iter().flat_map(heard));
     findings.extend(firewall(subject));
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
     findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.reader != Reader::Caller)));
@@ -51,10 +51,20 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
 }
 
 /// Other DHCP servers, which take two seconds of listening to find: the server has done that.
-fn silent(running: &Running) -> impl Iterator<Item = Finding> {
-    running.silent.iter().map(|(subnet, why)| {
-        let what = format!("the running server (pid {}) offers nothing on {subnet}: {why}", running.pid);
-        Finding::warning(what, "")
+fn heard(running: &Running) -> impl Iterator<Item = Finding> {
+    let pid = running.pid;
+    running.heard.iter().filter_map(move |Heard { subnet, silent_because, other_server }| {
+        let other = other_server.as_ref();
+        match silent_because {
+            Some(why) => {
+                let what = format!("the running server (pid {pid}) offers nothing on {subnet}: {why}");
+                let hint = "switch the other server off there, or serve beside it with `allow-other-servers = true`";
+                Some(Finding::warning(what, if other.is_some() { hint } else { "" }))
+            }
+            None => other.map(|other| {
+                Finding::note(format!("the running server (pid {pid}) serves {subnet}, and {other} answers there too"))
+            }),
+        }
     })
 }
 
