@@ -60,7 +60,7 @@ pub(super) fn control(
 /// The socket's own directory is made where its parent is there: /run/ringboot goes with every boot.
 fn make_directory(socket: &Path, account: Option<&Account>) -> io::Result<()> {
     const DIRECTORY_MODE: u32 = 0o755;
-    let Some(directory) = socket.parent() else { return Ok(()) };
+    let Some(directory) = socket.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
     match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
         Ok(()) => give(directory, account),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
