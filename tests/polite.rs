@@ -41,8 +41,7 @@ impl Lab {
 
     /// ringboot with the classic network and these lines in its subnet.
     fn ringboot(&self, lines: &str) -> Server {
-        let detail =
-            "[server]\nadmin-socket = \"admin.sock\"\n[log]\nlevel = \"debug\"\n[boot]\nbios = \"pxelinux.0\"\n";
+        let detail = "[log]\nlevel = \"debug\"\n[boot]\nbios = \"pxelinux.0\"\n";
         Server::start(&self.net, &self.scratch, &format!("{}{lines}\n{detail}", server::configuration(&self.scratch)))
     }
 
