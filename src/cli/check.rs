@@ -25,7 +25,8 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let mut config = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
+    let mut config = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref(), &serve::present())
+    {
         Ok((config, _)) => config,
         Err(error) => {
             eprintln!("ringboot: {error:#}");

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use super::serve;
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
-use crate::dhcp::subnet::Mode;
+use crate::dhcp::subnet::{Mode, OtherServer};
 use crate::engine::net;
 use crate::guard::Account;
 use crate::images::CleanPath;
@@ -28,8 +29,11 @@ pub(super) fn control(config: Config, borrowed: HashMap<CleanPath, PathBuf>, arg
     Control {
         read_again: Box::new(move || {
             let (mut next, _) = serve::read(&arguments).map_err(|error| format!("{error:#}"))?;
-            keeps_segments(&config, &next)?;
             let mut after_restart = after_restart(&config, &next);
+            if config.dhcp.listen_address != next.dhcp.listen_address {
+                // Until the restart that the answer names, the sockets stay as they are.
+                next.snapshot.dhcp_interfaces.clone_from(&config.snapshot.dhcp_interfaces);
+            }
             // Who we are now is who reads: the account of the start has been taken by then.
             let found = serve::examine(&mut next, arguments.no_dhcp, None).map_err(|error| format!("{error:#}"))?;
             if found.files != borrowed {
@@ -70,31 +74,20 @@ fn give(path: &Path, account: Option<&Account>) -> io::Result<()> {
     account.map_or(Ok(()), |account| lchown(path, Some(account.ids.uid), Some(account.ids.gid)))
 }
 
-/// Before anything is offered on a segment, other servers are looked for there: that happens at the start. So a reload may change
-/// what is given on a segment, and not which segments are served.
-fn keeps_segments(old: &Config, new: &Config) -> Result<(), String> {
-    let segments = |config: &Config| {
-        let served = config.snapshot.subnets.iter().filter(|subnet| subnet.interface.is_some());
-        served.map(|one| (one.network, one.interface.clone(), one.mode, one.allow_other_servers)).collect::<Vec<_>>()
-    };
-    if segments(old) == segments(new) {
-        return Ok(());
-    }
-    Err("the subnets on interfaces are others, or served otherwise: that takes a restart, and nothing was changed"
-        .to_owned())
-}
-
 /// The tables whose changes a reload does not carry: sockets, threads and limits are made once.
 fn after_restart(old: &Config, new: &Config) -> Vec<String> {
-    let interfaces = (&old.dhcp.interfaces, old.dhcp.listen_address, old.dhcp.listen_port)
-        != (&new.dhcp.interfaces, new.dhcp.listen_address, new.dhcp.listen_port);
+    let addresses = |config: &Config| (config.dhcp.is_wanted(), config.dhcp.listen_address, config.dhcp.listen_port);
+    // Without a subnet to serve there is no store and no DHCP core: the first one starts them. The last one leaves them idle.
+    let starts = new.dhcp.is_wanted() && !old.dhcp.is_wanted();
+    let moved = new.dhcp.is_wanted() && old.dhcp.is_wanted() && addresses(old) != addresses(new);
     let changed = [
         ("root", old.root != new.root),
         ("state", old.state != new.state),
         ("[server]", old.server != new.server),
         ("[tftp]", old.tftp != new.tftp),
         ("[http]", old.http != new.http),
-        ("the interfaces and addresses of [dhcp]", interfaces),
+        ("[dhcp], of which nothing was served,", starts),
+        ("`listen-address` and `listen-port` of [dhcp]", moved),
         ("[log]", old.log != new.log),
         ("[tuning]", old.tuning != new.tuning),
     ];
@@ -126,10 +119,18 @@ fn status(overview: &Overview) -> Value {
         .iter()
         .map(|one| json!({ "name": one.name, "mtu": one.mtu, "addresses": one.addresses }))
         .collect();
-    let findings = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
-    let held = |network| {
-        let finding = findings.iter().find(|finding| finding.network == network)?;
-        finding.held.map(|held| held.to_string())
+    let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
+    let addresses = overview.dhcp.iter().map(SocketAddr::to_string);
+    let dhcp_sockets: Vec<String> = known.sockets.iter().cloned().chain(addresses).collect();
+    let finding = |network| known.segments.iter().find(|finding| finding.network == network);
+    let silent = |network| {
+        let finding = finding(network)?;
+        finding.misplaced.clone().or_else(|| finding.held.map(|held| held.to_string()))
+    };
+    let others = |network| {
+        let others = finding(network).map_or(&[][..], |finding| &finding.others);
+        let one = |other: &OtherServer| json!({ "mac": other.mac.to_string(), "address": other.address });
+        others.iter().map(one).collect::<Vec<_>>()
     };
     let subnets: Vec<Value> = generation
         .snapshot
@@ -140,7 +141,8 @@ fn status(overview: &Overview) -> Value {
                 "subnet": subnet.network.to_string(),
                 "interface": subnet.interface,
                 "relay": subnet.relay,
-                "silent_because": held(subnet.network),
+                "silent_because": silent(subnet.network),
+                "other_servers": others(subnet.network),
                 "mode": match subnet.mode { Mode::Server => "server", Mode::Off => "off" },
                 "install_by_default": subnet.install_by_default,
             })
@@ -148,7 +150,7 @@ fn status(overview: &Overview) -> Value {
         .collect();
     let dhcp = overview.dhcp_counters.as_ref().map(|counters| {
         json!({
-            "sockets": overview.dhcp,
+            "sockets": dhcp_sockets,
             "received": counters.received.read(),
             "answered": counters.answered.read(),
             "leases": counters.leases.read(),
@@ -161,7 +163,7 @@ fn status(overview: &Overview) -> Value {
         "up_s": since(overview.started),
         "generation": generation.number,
         "root": overview.images.root(),
-        "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": overview.dhcp },
+        "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": dhcp_sockets },
         "interfaces": interfaces,
         "subnets": subnets,
         "datapath": "io_uring",
@@ -199,7 +201,7 @@ fn core(core: &CoreView) -> Value {
 
 /// Datagrams that the kernel dropped because a socket's receive buffer was full, on the ports that we listen on.
 fn socket_drops(overview: &Overview) -> u64 {
-    let ports: Vec<u16> = overview.tftp.iter().map(std::net::SocketAddr::port).collect();
+    let ports: Vec<u16> = overview.tftp.iter().map(SocketAddr::port).collect();
     ["/proc/net/udp", "/proc/net/udp6"]
         .iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())
@@ -208,7 +210,7 @@ fn socket_drops(overview: &Overview) -> u64 {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let port = u16::from_str_radix(fields.get(1)?.rsplit_once(':')?.1, 16).ok()?;
             let drops = fields.last()?.parse::<u64>().ok()?;
-            (port == 67 && !overview.dhcp.is_empty() || ports.contains(&port)).then_some(drops)
+            (port == 67 && overview.findings.is_some() || ports.contains(&port)).then_some(drops)
         })
         .sum()
 }
