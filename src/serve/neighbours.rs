@@ -308,9 +308,11 @@ impl Neighbours {
             for segment in self.segments.iter_mut().filter(|segment| segment.is_at(index)) {
                 match sign {
                     Sign::OtherServer(_) => segment.watch.suspects(now),
-                    Sign::ClientAsks { since_s, .. } => {
-                        segment.watch.client_asks(now.saturating_sub(u64::from(since_s) * 1000));
+                    // Its seconds are whole ones: it may have begun almost one earlier.
+                    Sign::ClientAsks { since_s, .. } if since_s > 0 => {
+                        segment.watch.client_asks(now.saturating_sub((u64::from(since_s) + 1) * 1000));
                     }
+                    Sign::ClientAsks { .. } => {}
                 }
             }
         }
