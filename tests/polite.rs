@@ -232,8 +232,11 @@ fn a_reload_adds_a_segment_and_is_silent_there_beside_another_server() {
     assert!(checked.contains(&format!("the DHCP server {SECOND_OTHER} ({OTHER_MAC})")), "{checked}");
 
     // And silent at once when a reload takes it away.
-    std::fs::write(&file, two_segments(&lab, "", "").replacen("mode = \"server\"\nclients", "mode = \"off\"\nclients", 1))
-        .unwrap();
+    std::fs::write(
+        &file,
+        two_segments(&lab, "", "").replacen("mode = \"server\"\nclients", "mode = \"off\"\nclients", 1),
+    )
+    .unwrap();
     drop(dnsmasq);
     lab.said(&["reload"]);
     let before = from(&wire, SECOND_SERVER).len();

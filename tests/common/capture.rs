@@ -52,7 +52,20 @@ impl Capture {
     pub fn start_on(net: &Net, interface: &str, filter: &str, file: &Path) -> Self {
         super::need(&[("tcpdump", "tcpdump")]);
         let mut command = net.command("tcpdump");
-        command.args(["-i", interface, "-n", "-U", "--immediate-mode", "-B", "8192", "-s", SNAP_BYTES, "-w", "-", filter]);
+        command.args([
+            "-i",
+            interface,
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-B",
+            "8192",
+            "-s",
+            SNAP_BYTES,
+            "-w",
+            "-",
+            filter,
+        ]);
         let (tcpdump, output) = Process::start_with_raw_output(command);
         let packets = Watched::<Vec<Packet>>::default();
         let (ours, file) = (packets.clone(), std::fs::File::create(file).expect("a file for the capture"));

@@ -9,6 +9,10 @@ use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
 use super::{Finding, Reader, Subject};
+use crate::config::Config;
+use crate::control::store::{DATABASE, SqliteStore};
+use crate::dhcp::neighbours::Look;
+use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::observe::port_holder::{Protocol, holder};
 
@@ -18,10 +22,36 @@ const PXE_PORT: u16 = 4011;
 /// Ports, firewall and kernel limits, as they are at this moment.
 pub fn surroundings(subject: Subject<'_>) -> Vec<Finding> {
     let mut findings = ports(subject);
+    findings.extend(other_servers(subject));
     findings.extend(firewall(subject));
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
     findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.reader != Reader::Caller)));
     findings
+}
+
+/// What the server's last looks found: it keeps them in its state directory.
+fn other_servers(subject: Subject<'_>) -> Vec<Finding> {
+    let database = subject.config.state.join(DATABASE);
+    if !subject.wants_dhcp || !database.exists() {
+        return Vec::new();
+    }
+    match SqliteStore::looks_in(&database) {
+        Ok(looks) => looks.iter().filter_map(|look| other_server(subject.config, look)).collect(),
+        Err(error) => vec![Finding::note(format!("whether other DHCP servers were seen is not known: {error}"))],
+    }
+}
+
+pub(super) fn other_server(config: &Config, look: &Look) -> Option<Finding> {
+    let is_its = |subnet: &&Subnet| subnet.network == look.network && subnet.mode == Mode::Server;
+    let (subnet, server) = config.snapshot.subnets.iter().find(is_its).zip(look.server)?;
+    let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
+    Some(match subnet.allow_other_servers {
+        true => Finding::note(format!("{seen}; the subnet is served beside it (allow-other-servers)")),
+        false => Finding::warning(
+            format!("{seen}: it is silent there"),
+            "stop that server, or serve beside it with `allow-other-servers = true`",
+        ),
+    })
 }
 
 /// Every address that the configuration listens on, tried and let go.

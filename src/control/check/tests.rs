@@ -6,10 +6,13 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::surroundings::{port, receive_buffer, shut_port};
+use super::surroundings::{other_server, port, receive_buffer, shut_port};
 use super::*;
+use crate::boot::machine::Mac;
 use crate::boot::pe;
 use crate::control::loaders::settle;
+use crate::dhcp::neighbours::Look;
+use crate::dhcp::subnet::OtherServer;
 use crate::observe::port_holder::Protocol;
 
 /// A configuration over a root of its own, with what is found in it.
@@ -190,6 +193,29 @@ fn s28_a_reservation_inside_a_pool_is_named() {
         only(bench.check(&format!("{subnet}\"10.0.0.20\"\n"))).contains("lies inside the pool 10.0.0.10-10.0.0.20")
     );
     assert_eq!(bench.check(&format!("{subnet}\"10.0.0.21\"\n")), [""; 0]);
+}
+
+#[test]
+fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
+    let bench = Bench::new();
+    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
+    let server = OtherServer { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 0, 0, 2].into() };
+    let network = "10.0.0.0/24".parse().unwrap();
+    let seen = Look { network, looked_s: 0, server: Some(server) };
+    let said = |more: &str, look: &Look| other_server(&bench.config(&format!("{subnet}{more}")), look);
+    let silent = said("", &seen).unwrap();
+    assert!(silent.severity == Severity::Warning && silent.hint.contains("allow-other-servers"), "{silent}");
+    assert!(
+        silent.what.starts_with("the DHCP server 10.0.0.2 (02:00:00:00:00:09) answered on 10.0.0.0/24"),
+        "{silent}"
+    );
+    assert_eq!(said("allow-other-servers = true\n", &seen).unwrap().severity, Severity::Note);
+    assert_eq!(said("", &Look { server: None, ..seen }), None);
+    assert_eq!(
+        said("", &Look { network: "10.1.0.0/24".parse().unwrap(), ..seen }),
+        None,
+        "not a subnet of ours any more"
+    );
 }
 
 #[test]
