@@ -310,7 +310,7 @@ impl Neighbours {
                     Sign::OtherServer(_) => segment.watch.suspects(now),
                     // Its seconds are whole ones: it may have begun almost one earlier.
                     Sign::ClientAsks { since_s, .. } if since_s > 0 => {
-                        segment.watch.client_asks(now.saturating_sub((u64::from(since_s) + 1) * 1000));
+                        segment.watch.client_asks((u64::from(since_s) + 1) * 1000, now);
                     }
                     Sign::ClientAsks { .. } => {}
                 }
