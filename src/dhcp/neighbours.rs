@@ -205,10 +205,11 @@ impl Watch {
         self.xid == Some(word.xid)
     }
 
-    /// A client asks here that began before the look did: another server may be busy with it, and deaf to us until it has pinged.
-    pub fn client_asks(&mut self, began_ms: Millis) {
-        if let (State::Looking, Some(until), true) = (self.state, &mut self.listens_until_ms, began_ms < self.looked_ms)
-        {
+    /// A client asks here, and has for so long. If it began before the look did, another server may be busy with it, and deaf to
+    /// us until it has pinged.
+    pub fn client_asks(&mut self, for_ms: Millis, now: Millis) {
+        let began_before = now.saturating_sub(self.looked_ms) < for_ms;
+        if let (State::Looking, Some(until), true) = (self.state, &mut self.listens_until_ms, began_before) {
             *until = (*until).max(self.looked_ms.saturating_add(LOOK_BUSY_MS));
         }
     }
@@ -330,12 +331,12 @@ mod tests {
     #[test]
     fn a_client_that_asked_before_the_look_makes_it_longer_than_a_ping() {
         let mut watch = watching(false, Before::Nothing);
-        watch.client_asks(100);
+        watch.client_asks(900, 1000);
         assert_eq!(watch.wakes_at(), Some(2100), "its first word came after the look");
-        watch.client_asks(99);
+        watch.client_asks(2000, 1000);
         assert_eq!((watch.tick(4099), watch.wakes_at()), (None, Some(4100)));
         assert!(watch.tick(4100).is_some() && watch.held().is_none());
-        watch.client_asks(0);
+        watch.client_asks(9000, 4200);
         assert_eq!(watch.held(), None, "the look is over");
     }
 
