@@ -14,6 +14,10 @@ use crate::dhcp::subnet::{Network, Subnet};
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub subnets: Vec<Subnet>,
+    /// Where each subnet is written, `path:line`: for what is said of it while the server runs.
+    pub places: Vec<(Network, String)>,
+    /// Interfaces that DHCP listens on, each with a socket of its own.
+    pub dhcp_interfaces: Vec<String>,
     pub boot: BootConfig,
     /// None: no menu is rendered (`--root` without a configuration).
     pub menu: Option<Menu>,

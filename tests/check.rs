@@ -169,13 +169,17 @@ fn the_configuration_the_state_and_what_only_its_owner_may_read_stay_private() {
     fs::write(root.join("state/ringboot.db"), "leases").unwrap();
     std::os::unix::fs::symlink("state", root.join("alias")).unwrap();
     fs::write(root.join("plain"), "plain").unwrap();
+    fs::hard_link(root.join("plain"), root.join("plain-too")).unwrap();
+    fs::hard_link(root.join("ringboot.toml"), root.join("second-name")).unwrap();
+    fs::hard_link(root.join("state/ringboot.db"), root.join("leases")).unwrap();
     fs::write(root.join("owner"), "owner").unwrap();
     fs::set_permissions(root.join("owner"), fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = ringboot(&["serve", "--config"]);
     command.arg(root.join("ringboot.toml"));
     let (mut server, tftp, http) = serve(command);
     assert_eq!(read_request(tftp, "plain"), b"\0\x03\0\x01plain");
-    for name in ["ringboot.toml", "state/ringboot.db", "alias/ringboot.db"] {
+    assert_eq!(read_request(tftp, "plain-too"), b"\0\x03\0\x01plain");
+    for name in ["ringboot.toml", "state/ringboot.db", "alias/ringboot.db", "second-name", "leases"] {
         assert_eq!(read_request(tftp, name)[..4], [0, 5, 0, 2], "{name}");
         assert!(get(http, &format!("/{name}")).starts_with(b"HTTP/1.0 404 "), "{name}");
     }
@@ -187,6 +191,25 @@ fn the_configuration_the_state_and_what_only_its_owner_may_read_stay_private() {
     assert!(server.stop(LIMIT).success());
     let log = server.stderr.text();
     assert!(!is_root || log.contains("owner: not everybody may read the file: `chmod o+r`"), "{log}");
+}
+
+/// The configuration lies outside the root, where its path alone would need no guard.
+#[test]
+fn a_hard_link_from_the_root_to_the_configuration_beside_it_is_not_served() {
+    let scratch = Scratch::new("serve-hard-link");
+    let file = configured(&scratch, "");
+    let link = scratch.path().join("root/link");
+    fs::hard_link(&file, &link).unwrap();
+    let mut command = ringboot(&["serve", "--config"]);
+    command.arg(&file);
+    let (mut server, tftp, http) = serve(command);
+    assert_eq!(read_request(tftp, "link")[..4], [0, 5, 0, 2]);
+    assert!(get(http, "/link").starts_with(b"HTTP/1.0 404 "));
+    // An editor writes a new file: now the old one is anybody's.
+    fs::write(scratch.path().join("new"), fs::read(&file).unwrap()).unwrap();
+    fs::rename(scratch.path().join("new"), &file).unwrap();
+    assert_eq!(read_request(tftp, "link")[..4], [0, 3, 0, 1]);
+    assert!(server.stop(LIMIT).success());
 }
 
 #[test]

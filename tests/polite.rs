@@ -54,12 +54,19 @@ impl Lab {
 
     /// A real dnsmasq on the same bridge, ready to answer.
     fn dnsmasq(&self, more: &[&str]) -> (Client, Process) {
+        self.dnsmasq_on(BRIDGE, OTHER, more)
+    }
+
+    /// The same on another bridge, in the /24 of its address.
+    fn dnsmasq_on(&self, bridge: &str, address: Ipv4Addr, more: &[&str]) -> (Client, Process) {
         common::need(&[("dnsmasq", "dnsmasq-base")]);
-        let host = self.net.client(OTHER_MAC);
-        host.ip(&["addr", "add", &format!("{OTHER}/24"), "dev", "eth0"]);
+        let host = self.net.client_on(bridge, OTHER_MAC);
+        host.ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+        let [a, b, c, _] = address.octets();
         let mut command = host.command("dnsmasq");
         command.args(["--keep-in-foreground", "--log-facility=-", "--port=0", "--conf-file=/dev/null", "--user=root"]);
-        command.args(["--interface=eth0", "--dhcp-authoritative", "--dhcp-range=192.168.4.200,192.168.4.220,10m"]);
+        command.args(["--interface=eth0", "--dhcp-authoritative"]);
+        command.arg(format!("--dhcp-range={a}.{b}.{c}.200,{a}.{b}.{c}.220,10m"));
         command.arg(format!("--dhcp-leasefile={}", self.scratch.path().join("dnsmasq.leases").display())).args(more);
         let dnsmasq = Process::start(command);
         dnsmasq.stderr.wait_line("DHCP, IP range", LIMIT);
@@ -78,10 +85,25 @@ impl Lab {
 
     /// Messages of ours that were on the wire.
     fn ours(&self) -> Vec<MessageType> {
-        let sent =
-            self.capture.dhcp().into_iter().filter(|(_, message)| server_of(message) == Some(SERVER.parse().unwrap()));
-        sent.filter_map(|(_, message)| message.opts().msg_type()).collect()
+        from(&self.capture, SERVER.parse().unwrap())
     }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.net.command(env!("CARGO_BIN_EXE_ringboot"));
+        command.args(arguments).arg("--config").arg(self.scratch.path().join("ringboot.toml"));
+        command
+    }
+
+    /// What a command of ours says.
+    fn said(&self, arguments: &[&str]) -> String {
+        run(self.command(arguments), LIMIT).ok().stdout
+    }
+}
+
+/// What a server has sent.
+fn from(capture: &Capture, server: Ipv4Addr) -> Vec<MessageType> {
+    let sent = capture.dhcp().into_iter().filter(|(_, message)| server_of(message) == Some(server));
+    sent.filter_map(|(_, message)| message.opts().msg_type()).collect()
 }
 
 fn server_of(message: &Message) -> Option<Ipv4Addr> {
@@ -138,16 +160,125 @@ fn a_server_that_comes_later_is_found_when_a_client_takes_its_address() {
     server.stop();
 }
 
+/// It pings an address for three seconds before it offers it, but answers an INFORM at once.
 #[test]
-fn a_server_that_answers_after_the_first_look_silences_it_then() {
-    let lab = Lab::new("polite-late");
-    // It pings an address for three seconds before it offers it.
+fn beside_a_server_that_pings_nothing_leaves_from_the_first_start_on() {
+    let lab = Lab::new("polite-ping");
     let (_host, _dnsmasq) = lab.dnsmasq(&[]);
     let server = lab.ringboot("clients = \"any\"");
+    let bound = lab.udhcpc(&lab.net.client(MAC), &["-t", "20"]).ok().stdout;
+    assert!(bound.contains(&format!("server={OTHER}")), "{bound}");
     wait_log(&server, "ringboot is silent on 192.168.4.0/24");
-    let before = lab.ours().len();
-    lab.udhcpc(&lab.net.client(MAC), &["-t", "20"]).ok();
-    assert_eq!(lab.ours().len(), before);
+    lab.udhcpc(&lab.net.client("52:54:00:c1:1e:03"), &[&ROM[..], &["-t", "20"]].concat()).ok();
+    assert_eq!(lab.ours(), [], "not one packet:\n{}", lab.capture);
+    server.stop();
+}
+
+/// While it pings for a client it hears nothing: the look goes on until it must have heard us.
+#[test]
+fn beside_a_server_that_is_busy_with_a_ping_nothing_leaves() {
+    let lab = Lab::new("polite-busy");
+    let (_host, _dnsmasq) = lab.dnsmasq(&[]);
+    let client = lab.net.client(MAC);
+    std::thread::scope(|scope| {
+        // Asks once a second. It may give up while dnsmasq pings for the look's own DISCOVER: what counts is who has answered.
+        let asking = scope.spawn(|| lab.udhcpc(&client, &["-t", "20"]));
+        let of_client = |message: &Message| message.chaddr() == [0x52, 0x54, 0, 0xc1, 0x1e, 1];
+        lab.capture.wait_dhcp("its DISCOVER", LIMIT, of_client);
+        let server = lab.ringboot("clients = \"any\"");
+        asking.join().unwrap();
+        assert!(from(&lab.capture, OTHER).contains(&MessageType::Offer), "{}", lab.capture);
+        wait_log(&server, "ringboot is silent on 192.168.4.0/24");
+        assert_eq!(lab.ours(), [], "not one packet:\n{}", lab.capture);
+        server.stop();
+    });
+}
+
+const SECOND: &str = "br1";
+const SECOND_SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 6, 150);
+const SECOND_OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 6, 2);
+
+/// The classic configuration with these lines in its subnet, and a second subnet on a second bridge.
+fn two_segments(lab: &Lab, first: &str, second: &str) -> String {
+    let second = format!(
+        "[[dhcp.subnet]]\nsubnet = \"192.168.6.0/24\"\ninterface = \"{SECOND}\"\nmode = \"server\"\nclients = \"any\"\n\
+         pools = [\"192.168.6.10-192.168.6.20\"]\n{second}\n"
+    );
+    let classic = server::configuration(&lab.scratch).replace(&format!("interfaces = [\"{BRIDGE}\"]\n"), "");
+    format!("{classic}clients = \"any\"\n{first}\n{second}")
+}
+
+#[test]
+fn a_reload_adds_a_segment_and_is_silent_there_beside_another_server() {
+    let lab = Lab::new("polite-reload");
+    lab.net.bridge(SECOND, &format!("{SECOND_SERVER}/24"));
+    let wire = Capture::start_on(&lab.net, SECOND, REQUESTS, &lab.scratch.path().join("second.pcap"));
+    let (_host, dnsmasq) = lab.dnsmasq_on(SECOND, SECOND_OTHER, &[]);
+    let server = lab.ringboot("clients = \"any\"");
+    let (old, new) = (lab.net.client(MAC), lab.net.client_on(SECOND, "52:54:00:c1:1e:05"));
+    lab.udhcpc(&old, &["-t", "20"]).ok();
+    let file = lab.scratch.path().join("ringboot.toml");
+    std::fs::write(&file, two_segments(&lab, "", "")).unwrap();
+    lab.said(&["reload"]);
+    let bound = lab.udhcpc(&new, &["-t", "20"]).ok().stdout;
+    assert!(bound.contains(&format!("server={SECOND_OTHER}")), "{bound}");
+    let said = wait_log(&server, "ringboot is silent on 192.168.6.0/24");
+    assert!(said.contains(&SECOND_OTHER.to_string()) && said.contains(OTHER_MAC), "{said}");
+    assert_eq!(from(&wire, SECOND_SERVER), [], "not one packet:\n{wire}");
+    // The first segment has gone on: its client renews at once, and nobody looks there again.
+    let again = Instant::now();
+    lab.udhcpc(&old, &["-t", "20"]).ok();
+    assert!(again.elapsed() < Duration::from_millis(1500), "{:?}", again.elapsed());
+    let status = lab.said(&["status"]);
+    assert!(status.contains(&format!("{SECOND}:67")), "{status}");
+    assert!(status.contains(&format!("    also     the DHCP server {SECOND_OTHER} ({OTHER_MAC})")), "{status}");
+
+    // Beside it, when a reload says so.
+    std::fs::write(&file, two_segments(&lab, "", "allow-other-servers = true")).unwrap();
+    lab.said(&["reload"]);
+    let offer = |message: &Message| is(message, MessageType::Offer) && server_of(message) == Some(SECOND_SERVER);
+    lab.udhcpc(&new, &["-t", "20"]).ok();
+    wire.wait_dhcp("an OFFER of ours", LIMIT, offer);
+    let status = lab.said(&["status"]);
+    assert!(status.contains(&format!("the DHCP server {SECOND_OTHER} ({OTHER_MAC})")), "{status}");
+    let checked = run(lab.command(&["check"]), LIMIT).stdout;
+    assert!(checked.contains(&format!("the DHCP server {SECOND_OTHER} ({OTHER_MAC})")), "{checked}");
+
+    // And silent at once when a reload takes it away.
+    std::fs::write(
+        &file,
+        two_segments(&lab, "", "").replacen("mode = \"server\"\nclients", "mode = \"off\"\nclients", 1),
+    )
+    .unwrap();
+    drop(dnsmasq);
+    lab.said(&["reload"]);
+    let before = from(&wire, SECOND_SERVER).len();
+    lab.udhcpc(&new, &["-t", "3"]).failed();
+    assert_eq!(from(&wire, SECOND_SERVER).len(), before, "{wire}");
+    let status = lab.said(&["status"]);
+    assert!(!status.contains(&format!("{SECOND}:67")), "{status}");
+    server.stop();
+}
+
+#[test]
+fn a_reload_looks_before_the_first_offer_on_a_segment_that_it_adds_and_on_another_interface() {
+    let lab = Lab::new("polite-reload-look");
+    lab.net.bridge(SECOND, &format!("{SECOND_SERVER}/24"));
+    let wire = Capture::start_on(&lab.net, SECOND, REQUESTS, &lab.scratch.path().join("second.pcap"));
+    // Root has been given away by the time that the second socket is bound.
+    let as_nobody = |text: &str| text.replace("user = \"root\"", "user = \"nobody\"");
+    std::fs::set_permissions(lab.scratch.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let configuration = format!("{}clients = \"any\"\n", server::configuration(&lab.scratch));
+    let server = Server::start(&lab.net, &lab.scratch, &as_nobody(&configuration));
+    let client = lab.net.client_on(SECOND, "52:54:00:c1:1e:05");
+    let two = as_nobody(&two_segments(&lab, "", ""));
+    std::fs::write(lab.scratch.path().join("ringboot.toml"), two).unwrap();
+    lab.said(&["reload"]);
+    let bound = lab.udhcpc(&client, &["-t", "20"]).ok().stdout;
+    assert!(bound.contains(&format!("server={SECOND_SERVER}")), "{bound}");
+    let messages = wire.dhcp();
+    let at = |kind| messages.iter().find(|(_, message)| is(message, kind)).expect("bound above").0;
+    assert!(at(MessageType::Offer) - at(MessageType::Discover) >= Duration::from_secs(2), "{wire}");
     server.stop();
 }
 
@@ -254,6 +385,24 @@ fn d51_an_interface_is_waited_for_and_found_again_after_it_was_deleted() {
     server.stop();
 }
 
+#[test]
+fn d51_an_interface_that_comes_with_other_addresses_is_named_with_the_line_of_the_subnet() {
+    let lab = Lab::new("polite-late-misplaced");
+    let configuration =
+        server::configuration(&lab.scratch).replace(BRIDGE, "late0").replace("192.168.4.", "192.168.9.");
+    let line = configuration.lines().position(|line| line.starts_with("subnet")).unwrap() + 1;
+    let server = Server::start(&lab.net, &lab.scratch, &configuration);
+    wait_log(&server, "interface late0 is not there");
+    lab.net.bridge("late0", "10.9.9.9/24");
+    let words = format!("ringboot.toml:{line}: subnet 192.168.9.0/24 is not on interface late0, which has 10.9.9.9");
+    wait_log(&server, &words);
+    let status = lab.said(&["status"]);
+    assert!(status.contains("SILENT: ") && status.contains(&words), "{status}");
+    let refused = run(lab.command(&["reload"]), LIMIT).failed();
+    assert!(refused.stderr.contains("is not on interface late0"), "{}", refused.stderr);
+    server.stop();
+}
+
 fn ip_command(net: &Net, arguments: &[&str]) -> Command {
     let mut command = net.command("ip");
     command.args(arguments);
@@ -272,10 +421,14 @@ fn d51_a_subnet_that_is_not_on_its_interface_is_refused_with_the_addresses_that_
         run(command, LIMIT).failed()
     };
     let said = serve();
-    for words in ["subnet 10.44.0.0/24", "interface br0", SERVER, "relay = true"] {
+    let line = wrong.lines().position(|line| line.starts_with("subnet")).unwrap() + 1;
+    let place = format!("ringboot.toml:{line}:10: subnet 10.44.0.0/24 is not on interface br0, which has {SERVER}");
+    for words in [place.as_str(), "relay = true"] {
         assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
     }
-    assert_eq!((said.status.code(), said.stdout.contains("READY")), (Some(1), false));
+    assert_eq!((said.status.code(), said.stdout.contains("READY")), (Some(2), false));
+    let checked = run(lab.command(&["check"]), LIMIT).failed();
+    assert!(checked.stderr.contains(&place), "{}", checked.stderr);
     Server::start(&lab.net, &lab.scratch, &format!("{wrong}relay = true\n")).stop();
 }
 

@@ -95,7 +95,7 @@ impl State {
         if let Some(state) = &self.state {
             return Ok((state.clone(), None));
         }
-        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))
+        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)), &[])
             .context("--config FILE names another file, --state DIR the directory itself")?;
         Ok((config.state, config.server.user))
     }

@@ -32,7 +32,8 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let mut config = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
+    let mut config = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref(), &serve::present())
+    {
         Ok((config, _)) => config,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
@@ -81,8 +82,8 @@ fn running(status: &Value) -> Running {
         all.map(str::to_owned).collect::<Vec<_>>()
     };
     let sockets = &status["sockets"];
-    // Interfaces and addresses with their ports: `eth0:67,192.168.4.150:67`.
-    let dhcp = sockets["dhcp"].as_str().unwrap_or_default().split(',').filter_map(|one| {
+    // Interfaces and addresses with their ports: `eth0:67`, `192.168.4.150:67`.
+    let dhcp = words(&sockets["dhcp"]).into_iter().filter_map(|one| {
         let port = one.rsplit_once(':')?.1.parse().ok()?;
         Some(one.parse().unwrap_or(SocketAddr::from(([0; 4], port))))
     });
@@ -91,10 +92,15 @@ fn running(status: &Value) -> Running {
     let tcp = parsed(&sockets["http"]).map(|address| (Protocol::Tcp, address));
     let heard = status["subnets"].as_array().into_iter().flatten().map(|subnet| {
         let word = |key: &str| subnet[key].as_str().map(str::to_owned);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let others = subnet["other_servers"].as_array().map_or(&[][..], Vec::as_slice);
         Heard {
             subnet: word("subnet").unwrap_or_default(),
             silent_because: word("silent_because"),
-            other_server: word("other_server"),
+            other_servers: others
+                .iter()
+                .map(|other| format!("{} ({})", text(&other["address"]), text(&other["mac"])))
+                .collect(),
         }
     });
     let pid = status["pid"].as_u64().unwrap_or(0);

@@ -44,7 +44,7 @@ impl Server {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
-        let config = read_file(&self.config).context("--config FILE or --socket PATH names another")?;
+        let config = read_file(&self.config, &[]).context("--config FILE or --socket PATH names another")?;
         match config.server.admin_socket {
             Some(socket) => Ok(socket),
             None => bail!("{} switches the admin socket off (admin-socket = \"\")", self.config.display()),
@@ -82,7 +82,7 @@ impl Place {
         if let Some(server) = self.socket.as_deref().and_then(Socket::reach) {
             return Ok(Source::Server(server));
         }
-        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))
+        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)), &[])
             .context("--config FILE names another file, --state DIR the directory itself")?;
         let configured = config.server.admin_socket.filter(|_| self.socket.is_none());
         Ok(match configured.as_deref().and_then(Socket::reach) {

@@ -34,8 +34,11 @@ pub(super) fn control(
     Control {
         read_again: Box::new(move || {
             let (mut next, _) = serve::read(&arguments).map_err(|error| format!("{error:#}"))?;
-            keeps_segments(&config, &next)?;
             let mut after_restart = after_restart(&config, &next);
+            if config.dhcp.listen_address != next.dhcp.listen_address {
+                // Until the restart that the answer names, the sockets stay as they are.
+                next.snapshot.dhcp_interfaces.clone_from(&config.snapshot.dhcp_interfaces);
+            }
             // Who we are now is who reads: the account of the start has been taken by then.
             let found = serve::examine(&mut next, arguments.no_dhcp, None).map_err(|error| format!("{error:#}"))?;
             if found.files != borrowed {
@@ -73,31 +76,20 @@ fn give(path: &Path, account: Option<&Account>) -> io::Result<()> {
     account.map_or(Ok(()), |account| lchown(path, Some(account.ids.uid), Some(account.ids.gid)))
 }
 
-/// Before anything is offered on a segment, other servers are looked for there: that happens at the start. So a reload may change
-/// what is given on a segment, and not which segments are served.
-fn keeps_segments(old: &Config, new: &Config) -> Result<(), String> {
-    let segments = |config: &Config| {
-        let served = config.snapshot.subnets.iter().filter(|subnet| subnet.interface.is_some());
-        served.map(|one| (one.network, one.interface.clone(), one.mode, one.allow_other_servers)).collect::<Vec<_>>()
-    };
-    if segments(old) == segments(new) {
-        return Ok(());
-    }
-    Err("the subnets on interfaces are others, or served otherwise: that takes a restart, and nothing was changed"
-        .to_owned())
-}
-
 /// The tables whose changes a reload does not carry: sockets, threads and limits are made once.
 fn after_restart(old: &Config, new: &Config) -> Vec<String> {
-    let interfaces = (&old.dhcp.interfaces, old.dhcp.listen_address, old.dhcp.listen_port)
-        != (&new.dhcp.interfaces, new.dhcp.listen_address, new.dhcp.listen_port);
+    let addresses = |config: &Config| (config.dhcp.is_wanted(), config.dhcp.listen_address, config.dhcp.listen_port);
+    // Without a subnet to serve there is no store and no DHCP core: the first one starts them. The last one leaves them idle.
+    let starts = new.dhcp.is_wanted() && !old.dhcp.is_wanted();
+    let moved = new.dhcp.is_wanted() && old.dhcp.is_wanted() && addresses(old) != addresses(new);
     let changed = [
         ("root", old.root != new.root),
         ("state", old.state != new.state),
         ("[server]", old.server != new.server),
         ("[tftp]", old.tftp != new.tftp),
         ("[http]", old.http != new.http),
-        ("the interfaces and addresses of [dhcp]", interfaces),
+        ("[dhcp], of which nothing was served,", starts),
+        ("`listen-address` and `listen-port` of [dhcp]", moved),
         ("[log]", old.log != new.log),
         ("[tuning]", old.tuning != new.tuning),
     ];

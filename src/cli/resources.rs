@@ -1,5 +1,6 @@
 //! What the admin socket tells of the running server, each resource as JSON; commands read the same objects.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::control::admin::{Answer, Download};
 use crate::control::loaders;
 use crate::control::store::{self, BackupError};
-use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::dhcp::subnet::{Clients, Mode, OtherServer, Subnet};
 use crate::engine::net;
 use crate::serve::overview::{CoreView, Overview};
 
@@ -78,10 +79,19 @@ pub(super) fn status(overview: &Overview) -> Value {
         .iter()
         .map(|one| json!({ "name": one.name, "mtu": one.mtu, "addresses": one.addresses }))
         .collect();
-    let findings = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
-    let finding = |network| findings.iter().find(|finding| finding.network == network);
-    let held = |network| finding(network)?.held.map(|held| held.to_string());
-    let other = |network| finding(network)?.looked.as_ref()?.server.map(|server| server.to_string());
+    let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
+    let addresses = overview.dhcp.iter().map(SocketAddr::to_string);
+    let dhcp_sockets: Vec<String> = known.sockets.iter().cloned().chain(addresses).collect();
+    let finding = |network| known.segments.iter().find(|finding| finding.network == network);
+    let silent = |network| {
+        let finding = finding(network)?;
+        finding.misplaced.clone().or_else(|| finding.held.map(|held| held.to_string()))
+    };
+    let others = |network| {
+        let others = finding(network).map_or(&[][..], |finding| &finding.others);
+        let one = |other: &OtherServer| json!({ "mac": other.mac.to_string(), "address": other.address });
+        others.iter().map(one).collect::<Vec<_>>()
+    };
     let subnets: Vec<Value> = generation
         .snapshot
         .subnets
@@ -91,8 +101,8 @@ pub(super) fn status(overview: &Overview) -> Value {
                 "subnet": subnet.network.to_string(),
                 "interface": subnet.interface,
                 "relay": subnet.relay,
-                "silent_because": held(subnet.network),
-                "other_server": other(subnet.network),
+                "silent_because": silent(subnet.network),
+                "other_servers": others(subnet.network),
                 "mode": mode(subnet.mode),
                 "install_by_default": subnet.install_by_default,
             })
@@ -100,7 +110,7 @@ pub(super) fn status(overview: &Overview) -> Value {
         .collect();
     let dhcp = overview.dhcp_counters.as_ref().map(|counters| {
         json!({
-            "sockets": overview.dhcp,
+            "sockets": dhcp_sockets,
             "received": counters.received.read(),
             "answered": counters.answered.read(),
             "leases": counters.leases.read(),
@@ -113,7 +123,7 @@ pub(super) fn status(overview: &Overview) -> Value {
         "up_s": since(overview.started),
         "generation": generation.number,
         "root": overview.images.root().to_string_lossy(),
-        "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": overview.dhcp },
+        "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": dhcp_sockets },
         "interfaces": interfaces,
         "subnets": subnets,
         "datapath": "io_uring",
@@ -151,7 +161,7 @@ fn core(core: &CoreView) -> Value {
 
 /// Datagrams that the kernel dropped because a socket's receive buffer was full, on the ports that we listen on.
 fn socket_drops(overview: &Overview) -> u64 {
-    let ports: Vec<u16> = overview.tftp.iter().map(std::net::SocketAddr::port).collect();
+    let ports: Vec<u16> = overview.tftp.iter().map(SocketAddr::port).collect();
     ["/proc/net/udp", "/proc/net/udp6"]
         .iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())
@@ -160,7 +170,7 @@ fn socket_drops(overview: &Overview) -> u64 {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let port = u16::from_str_radix(fields.get(1)?.rsplit_once(':')?.1, 16).ok()?;
             let drops = fields.last()?.parse::<u64>().ok()?;
-            (port == 67 && !overview.dhcp.is_empty() || ports.contains(&port)).then_some(drops)
+            (port == 67 && overview.findings.is_some() || ports.contains(&port)).then_some(drops)
         })
         .sum()
 }

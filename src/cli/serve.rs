@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use crate::boot::menu;
-use crate::config::{Config, TftpOptions};
+use crate::config::{Config, Interface, TftpOptions};
 use crate::control::check::{self, Finding, Reader, Severity, Subject};
 use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::engine::net;
 use crate::engine::open_files::raise_open_files;
 use crate::guard::{self, Account};
 use crate::images::{CleanPath, Fence, Images, Workers, clean, runs_as_root};
@@ -83,16 +84,27 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Reads and checks a configuration file.
-pub(super) fn read_file(file: &Path) -> anyhow::Result<Config> {
+/// Reads and checks a configuration file, for a machine with these interfaces.
+pub(super) fn read_file(file: &Path, present: &[Interface]) -> anyhow::Result<Config> {
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    Config::parse(&file.to_string_lossy(), &text)
+    Config::parse_for(&file.to_string_lossy(), &text, present)
         .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))
+}
+
+/// The interfaces of this machine, as the configuration sees them. None where the kernel does not tell.
+pub(super) fn present() -> Vec<Interface> {
+    let v4 = |address: IpAddr| if let IpAddr::V4(address) = address { Some(address) } else { None };
+    let one = |one: net::Interface| {
+        let addresses = one.addresses.into_iter().filter_map(v4).collect();
+        Interface { name: one.name, addresses }
+    };
+    net::interfaces().unwrap_or_default().into_iter().map(one).collect()
 }
 
 /// The configuration of `serve` with these arguments, and the file that it comes from.
 pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
-    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref())?;
+    let present = if arguments.no_dhcp { Vec::new() } else { present() };
+    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref(), &present)?;
     if !arguments.tftp.is_empty() {
         config.tftp.listen.clone_from(&arguments.tftp);
     }
@@ -104,7 +116,11 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<Path
 }
 
 /// The configuration that --config and --root ask for, and the file that it comes from.
-pub(super) fn read_named(file: Option<&Path>, root: Option<&Path>) -> anyhow::Result<(Config, Option<PathBuf>)> {
+pub(super) fn read_named(
+    file: Option<&Path>,
+    root: Option<&Path>,
+    present: &[Interface],
+) -> anyhow::Result<(Config, Option<PathBuf>)> {
     let file = match (file, root) {
         (Some(file), _) => Some(file.to_path_buf()),
         (None, Some(_)) => None,
@@ -115,7 +131,7 @@ pub(super) fn read_named(file: Option<&Path>, root: Option<&Path>) -> anyhow::Re
         ),
     };
     let mut config = match (&file, root) {
-        (Some(file), _) => read_file(file)?,
+        (Some(file), _) => read_file(file, present)?,
         (None, Some(root)) => Config::for_root(root),
         (None, None) => bail!("nothing to serve"),
     };

@@ -49,7 +49,7 @@ fn table(status: &Value) -> String {
     let _ = writeln!(text, "  root       {}", word(&status["root"]));
     let _ = writeln!(text, "  tftp       {}", list(&status["sockets"]["tftp"]));
     let _ = writeln!(text, "  http       {}", list(&status["sockets"]["http"]));
-    let dhcp = word(&status["sockets"]["dhcp"]);
+    let dhcp = list(&status["sockets"]["dhcp"]);
     let _ = writeln!(text, "  dhcp       {}", if dhcp.is_empty() { "not answered".to_owned() } else { dhcp });
     for interface in status["interfaces"].as_array().into_iter().flatten() {
         let (name, addresses) = (word(&interface["name"]), list(&interface["addresses"]));
@@ -69,6 +69,10 @@ fn table(status: &Value) -> String {
             word(&subnet["subnet"]),
             word(&subnet["mode"])
         );
+        for other in subnet["other_servers"].as_array().into_iter().flatten() {
+            let _ =
+                writeln!(text, "    also     the DHCP server {} ({})", word(&other["address"]), word(&other["mac"]));
+        }
     }
     if let Some(dhcp) = status["dhcp"].as_object() {
         let _ = writeln!(

@@ -72,6 +72,11 @@ impl<'a> Complaints<'a> {
         Err(Problems(self.found.into_iter().map(|(_, problem)| problem).collect()))
     }
 
+    /// Where something stands, for what is said of it after the file has been read: `path:line`.
+    pub(super) fn place_of(&self, span: &Range<usize>) -> String {
+        format!("{}:{}", self.path, position(self.text, span.start).0)
+    }
+
     /// Where something stands, for a complaint about something else: `line 12`.
     pub(super) fn line_of(&self, span: &Range<usize>) -> String {
         format!("line {}", position(self.text, span.start).0)

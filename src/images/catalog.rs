@@ -227,7 +227,11 @@ impl Images {
 
     /// Opens exactly the file that was found: through its descriptor, so that no rename can put another one in its place.
     fn open_regular(&self, found: OwnedFd) -> Result<(File, Identity), Refusal> {
-        self.admit(&stat(&found)?)?;
+        let stat_of_found = stat(&found)?;
+        self.admit(&stat_of_found)?;
+        if self.fence.has_private_name(&stat_of_found) {
+            return Err(Refusal::Private);
+        }
         let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
         let identity = Identity::of(&stat(&file)?);
         Ok((file, identity))
@@ -255,7 +259,7 @@ impl Images {
             found => found?,
         };
         // The kernel tells where the descriptor leads, links inside the root followed.
-        if !self.fence.private.is_empty() {
+        if !self.fence.inside.is_empty() {
             let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
             if self.fence.is_private(&real) {
                 return Err(Refusal::Private);

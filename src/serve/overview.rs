@@ -19,13 +19,13 @@ pub struct Overview {
     pub published: Arc<Published>,
     pub tftp: Vec<SocketAddr>,
     pub http: Vec<SocketAddr>,
-    /// Interfaces and addresses of DHCP, as in the READY line; empty = no DHCP.
-    pub dhcp: String,
+    /// DHCP sockets that are bound to no interface.
+    pub dhcp: Vec<SocketAddr>,
     pub control_cpu: usize,
     /// One for each boot core.
     pub cores: Vec<CoreView>,
     pub dhcp_counters: Option<Arc<DhcpCounters>>,
-    /// What is known of other DHCP servers.
+    /// What is known of interfaces and of other DHCP servers; None = no DHCP.
     pub findings: Option<Arc<Findings>>,
     pub images: Arc<Images>,
     pub events: Events,

@@ -112,8 +112,6 @@ pub enum Failure {
     Ring(#[from] NoRing),
     #[error("cannot bind {what} to {address}: {reason}")]
     Bind { what: &'static str, address: String, reason: String },
-    #[error("{0}")]
-    Misplaced(String),
     #[error("{what}: {error}")]
     System { what: &'static str, error: io::Error },
     #[error(
@@ -425,7 +423,7 @@ fn start(
         published: Arc::clone(&plan.names.published),
         tftp: bound.tftp[0].listening.iter().map(|(address, _)| *address).collect(),
         http: bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()).collect(),
-        dhcp: bound.dhcp.as_ref().map_or_else(String::new, dhcp_core::DhcpSockets::names),
+        dhcp: bound.dhcp.as_ref().map_or_else(Vec::new, dhcp_core::DhcpSockets::addresses),
         control_cpu: placement.control,
         cores: Vec::new(),
         dhcp_counters: None,

@@ -92,8 +92,8 @@ pub struct Heard {
     pub subnet: String,
     /// Why nothing is offered there now.
     pub silent_because: Option<String>,
-    /// The DHCP server that answers there too.
-    pub other_server: Option<String>,
+    /// DHCP servers that answer there too, by address and hardware address.
+    pub other_servers: Vec<String>,
 }
 
 impl Running {

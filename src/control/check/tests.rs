@@ -6,10 +6,13 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::surroundings::{port, receive_buffer, shut_port};
+use super::surroundings::{other_server, port, receive_buffer, shut_port};
 use super::*;
+use crate::boot::machine::Mac;
 use crate::boot::pe;
 use crate::control::loaders::settle;
+use crate::dhcp::neighbours::Look;
+use crate::dhcp::subnet::OtherServer;
 use crate::observe::port_holder::Protocol;
 
 /// A configuration over a root of its own, with what is found in it.
@@ -193,6 +196,29 @@ fn s28_a_reservation_inside_a_pool_is_named() {
 }
 
 #[test]
+fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
+    let bench = Bench::new();
+    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
+    let server = OtherServer { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 0, 0, 2].into() };
+    let network = "10.0.0.0/24".parse().unwrap();
+    let seen = Look { network, looked_s: 0, server: Some(server) };
+    let said = |more: &str, look: &Look| other_server(&bench.config(&format!("{subnet}{more}")), look);
+    let silent = said("", &seen).unwrap();
+    assert!(silent.severity == Severity::Warning && silent.hint.contains("allow-other-servers"), "{silent}");
+    assert!(
+        silent.what.starts_with("the DHCP server 10.0.0.2 (02:00:00:00:00:09) answered on 10.0.0.0/24"),
+        "{silent}"
+    );
+    assert_eq!(said("allow-other-servers = true\n", &seen).unwrap().severity, Severity::Note);
+    assert_eq!(said("", &Look { server: None, ..seen }), None);
+    assert_eq!(
+        said("", &Look { network: "10.1.0.0/24".parse().unwrap(), ..seen }),
+        None,
+        "not a subnet of ours any more"
+    );
+}
+
+#[test]
 fn a_menu_by_hand_that_installs_is_named_by_file_and_line() {
     let bench = Bench::new();
     bench.put("pxelinux.cfg/default", include_bytes!("../../../tests/classic/pxelinux.cfg-default"));
@@ -227,20 +253,20 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
     let config = bench.config(&format!("[tftp]\nlisten = [\"{}\", \"{}\"]\n[http]\nlisten = []\n", busy.1, foreign.1));
     let borrowed = Borrowed::default();
     let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: false, reader: Reader::Caller };
-    let other = || Some("the DHCP server 192.168.4.2 (52:54:00:00:00:02)".to_owned());
-    let heard = |subnet: &str, silent: Option<&str>, other_server| Heard {
+    let other = || vec!["192.168.4.2 (52:54:00:00:00:02)".to_owned()];
+    let heard = |subnet: &str, silent: Option<&str>, other_servers| Heard {
         subnet: subnet.to_owned(),
         silent_because: silent.map(str::to_owned),
-        other_server,
+        other_servers,
     };
     let any = SocketAddr::from(([0; 4], busy.1.port()));
     let running = Running {
         pid: 4711,
         sockets: vec![(Protocol::Udp, any), (Protocol::Tcp, foreign.1)],
         heard: vec![
-            heard("10.0.0.0/8", None, None),
+            heard("10.0.0.0/8", None, vec![]),
             heard("192.168.4.0/24", Some("it answers there"), other()),
-            heard("192.168.5.0/24", Some("no interface"), None),
+            heard("192.168.5.0/24", Some("no interface"), vec![]),
             heard("192.168.6.0/24", None, other()),
         ],
     };
