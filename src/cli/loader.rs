@@ -53,7 +53,7 @@ struct Row {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let Command::List(list) = &arguments.command;
     let is_named = list.config.is_some() || list.root.is_some();
-    let root = match serve::read_named(list.config.as_deref(), list.root.as_deref(), &[]) {
+    let root = match serve::read_named(list.config.as_deref(), list.root.as_deref(), false) {
         Ok((config, _)) => Some(config.root),
         Err(error) if is_named => {
             eprintln!("ringboot: {error:#}");
