@@ -32,8 +32,7 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let mut config = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref(), &serve::present())
-    {
+    let mut config = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref(), true) {
         Ok((config, _)) => config,
         Err(error) => {
             eprintln!("ringboot: {error:#}");

@@ -92,7 +92,7 @@ pub(super) fn read_file(file: &Path, present: &[Interface]) -> anyhow::Result<Co
 }
 
 /// The interfaces of this machine, as the configuration sees them. None where the kernel does not tell.
-pub(super) fn present() -> Vec<Interface> {
+fn present() -> Vec<Interface> {
     let v4 = |address: IpAddr| if let IpAddr::V4(address) = address { Some(address) } else { None };
     let one = |one: net::Interface| {
         let addresses = one.addresses.into_iter().filter_map(v4).collect();
@@ -103,8 +103,7 @@ pub(super) fn present() -> Vec<Interface> {
 
 /// The configuration of `serve` with these arguments, and the file that it comes from.
 pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
-    let present = if arguments.no_dhcp { Vec::new() } else { present() };
-    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref(), &present)?;
+    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref(), !arguments.no_dhcp)?;
     if !arguments.tftp.is_empty() {
         config.tftp.listen.clone_from(&arguments.tftp);
     }
@@ -115,11 +114,12 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<Path
     Ok((config, file))
 }
 
-/// The configuration that --config and --root ask for, and the file that it comes from.
+/// The configuration that --config and --root ask for, and the file that it comes from. `is_for_here`: its subnets are held
+/// against the interfaces of this machine.
 pub(super) fn read_named(
     file: Option<&Path>,
     root: Option<&Path>,
-    present: &[Interface],
+    is_for_here: bool,
 ) -> anyhow::Result<(Config, Option<PathBuf>)> {
     let file = match (file, root) {
         (Some(file), _) => Some(file.to_path_buf()),
@@ -131,7 +131,7 @@ pub(super) fn read_named(
         ),
     };
     let mut config = match (&file, root) {
-        (Some(file), _) => read_file(file, present)?,
+        (Some(file), _) => read_file(file, &if is_for_here { present() } else { Vec::new() })?,
         (None, Some(root)) => Config::for_root(root),
         (None, None) => bail!("nothing to serve"),
     };
