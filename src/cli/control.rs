@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::serve;
+use super::{serve, walks};
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
 use crate::dhcp::subnet::Mode;
@@ -103,7 +103,7 @@ fn after_restart(old: &Config, new: &Config) -> Vec<String> {
 
 fn routes(handle: Handle) -> Routes {
     let looking = handle.clone();
-    Routes::default()
+    walks::routes(Routes::default(), &handle)
         .get("/v1/status", move |_| match looking.overview() {
             Some(overview) => Answer::ok(overview.generation().number, status(&overview)),
             None => Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping", "ask again in a moment"),

@@ -11,11 +11,13 @@ mod client;
 mod control;
 mod demo;
 mod dhcp;
+mod live;
 mod loader;
 mod manual;
 mod reload;
 mod serve;
 mod status;
+mod walks;
 mod why;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.

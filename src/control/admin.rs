@@ -68,6 +68,11 @@ impl Routes {
         self
     }
 
+    pub fn delete(mut self, path: &'static str, resource: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+        self.0.insert(("DELETE", path), Box::new(resource));
+        self
+    }
+
     fn answer(&self, method: &Method, path: &str) -> Answer {
         let fits = |route: &str| path == route || route.ends_with('/') && path.starts_with(route);
         let mut allowed = Vec::new();
