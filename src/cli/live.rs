@@ -139,7 +139,7 @@ fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Cha
     let walker = Walker {
         server: Server::of(wanted.file.to_path_buf()),
         places: Places::read(&wanted.file.to_string_lossy(), &text),
-        root: &wanted.config.root,
+        config: wanted.config,
     };
     let mut chains = Vec::new();
     for machine in machines {
@@ -177,7 +177,7 @@ fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware
 struct Walker<'a> {
     server: Server,
     places: Places,
-    root: &'a Path,
+    config: &'a Config,
 }
 
 /// What the server answered, as far as a walk needs it.
@@ -217,7 +217,7 @@ impl Walker<'_> {
         Ok(said.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
-    fn chain(&self, machine: &Machine, kind: &str, firmware: Firmware, key: &str) -> anyhow::Result<Chain> {
+    fn chain(&self, machine: &Machine, kind: &str, firmware: Firmware, key: &'static str) -> anyhow::Result<Chain> {
         let (name, kind) = (machine.name.clone(), kind.to_owned());
         let mut chain =
             Chain { machine: name, firmware: kind.clone(), lines: Vec::new(), notes: Vec::new(), fault: None };
@@ -228,6 +228,7 @@ impl Walker<'_> {
                 drop(self.end(&offer)?);
                 return Ok(chain);
             };
+            let key = self.key_behind(&start.boot_file, key);
             let walked = walk::walk(&start);
             let said = self.end(&offer)?;
             let walked = walked.context("the walk cannot run")?;
@@ -279,6 +280,14 @@ impl Walker<'_> {
         Some(Start { mac: machine.mac, firmware, address, tftp, boot_file, source })
     }
 
+    /// The key of `[boot]` that named this boot file: an iPXE may get the loader of its architecture.
+    fn key_behind(&self, boot_file: &str, key: &'static str) -> &'static str {
+        let names = |value: Option<&str>| value.is_some_and(|value| boot_file.ends_with(value.trim_start_matches('/')));
+        let keys = loaders::keys(&self.config.snapshot.boot);
+        let own = keys.iter().find(|(known, value)| *known == key && names(*value));
+        own.or_else(|| keys.iter().find(|(_, value)| names(*value))).map_or(key, |(known, _)| known)
+    }
+
     /// Which line is behind a broken link.
     fn fault(&self, broken: &Broken, key: &str, said: &[String]) -> Fault {
         let in_menu = broken.menu.as_ref().filter(|_| !broken.is_rendered).map(|(name, line)| {
@@ -307,8 +316,8 @@ impl Walker<'_> {
     fn path_of(&self, name: &str) -> PathBuf {
         let path = name.split_once("://").map_or(name, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
         let path = path.trim_start_matches('/');
-        let file = self.root.join(path);
-        let template = self.root.join(format!("{path}.j2"));
+        let file = self.config.root.join(path);
+        let template = self.config.root.join(format!("{path}.j2"));
         if !file.is_file() && template.is_file() && menu_name(path.as_bytes()).is_some() { template } else { file }
     }
 }
