@@ -228,7 +228,7 @@ impl Walker<'_> {
                 drop(self.end(&offer)?);
                 return Ok(chain);
             };
-            let key = self.key_behind(&start.boot_file, key);
+            key = self.key_behind(&start.boot_file, key);
             let walked = walk::walk(&start);
             let said = self.end(&offer)?;
             let walked = walked.context("the walk cannot run")?;
