@@ -10,7 +10,9 @@ use std::time::Duration;
 mod common;
 
 use common::Scratch;
+use common::net::Net;
 use common::process::{Output, Process, run};
+use common::server::{self, Server};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const NODE: &str = "52:54:00:12:34:10";
@@ -188,7 +190,7 @@ fn a_missing_loader_or_sibling_is_named_with_its_key() {
         "uefi-arm64",
         "offer",
         &["uefi-arm64 is not set"],
-        "ringboot.toml:23:1 ([boot], without uefi-arm64)",
+        "ringboot.toml:22:1 ([boot], without uefi-arm64)",
     );
     fs::write(world.path("shimx64.efi"), vec![1; 4000]).unwrap();
     fs::write(world.path("grubx64.efi"), vec![1; 4000]).unwrap();
@@ -258,4 +260,45 @@ fn without_dhcp_the_chain_begins_at_the_loader() {
     let output = world.walk("node1", "bios");
     assert!(output.stdout.contains("the offer was not asked for"), "{output:#?}");
     assert!(output.stdout.contains("tftp pxelinux.0 5000 B"), "{output:#?}");
+}
+
+/// On a network as it is: the server listens on an interface, and the walk comes from an address of this box alone.
+#[test]
+fn a_subnet_on_an_interface_is_walked_and_one_with_another_server_is_named() {
+    common::need(&[("dnsmasq", "dnsmasq-base")]);
+    let (net, scratch) = (Net::new(), Scratch::new("live-network"));
+    let root = server::root(&scratch);
+    for (name, content) in [("pxelinux.0", vec![0xfa; 3000]), ("ldlinux.c32", vec![0x7f; 99]), ("linux", vec![1; 99])] {
+        common::root::write(&root.join(name), &content);
+    }
+    let menu = "[boot]\nbios = \"pxelinux.0\"\n[menu]\n[[menu.entry]]\nlabel = \"a\"\nkernel = \"linux\"\n";
+    let configuration = format!("{}{menu}", server::configuration(&scratch));
+    let walk = || {
+        let mut command = net.command(env!("CARGO_BIN_EXE_ringboot"));
+        command.args(["check", "--live", STRANGER, "--firmware", "bios", "--config"]);
+        command.arg(scratch.path().join("ringboot.toml"));
+        run(command, LIMIT)
+    };
+    let running = Server::start(&net, &scratch, &configuration);
+    // The look for other servers takes two seconds.
+    let alone = (0..).map(|_| walk()).find(|output| !output.stdout.contains("looking for other DHCP servers")).unwrap();
+    assert!(alone.ok().stdout.contains("kernel       a: tftp linux 99 B"));
+    running.stop();
+    fs::remove_dir_all(scratch.path().join("state")).unwrap();
+    let host = net.client("52:54:00:c1:1e:02");
+    host.ip(&["addr", "add", "192.168.4.2/24", "dev", "eth0"]);
+    let mut command = host.command("dnsmasq");
+    command.args(["--keep-in-foreground", "--log-facility=-", "--port=0", "--conf-file=/dev/null", "--user=root"]);
+    command.args(["--interface=eth0", "--dhcp-authoritative", "--dhcp-range=192.168.4.200,192.168.4.220,10m"]);
+    command.arg(format!("--dhcp-leasefile={}", scratch.path().join("dnsmasq.leases").display()));
+    let dnsmasq = Process::start(command);
+    dnsmasq.stderr.wait_line("DHCP, IP range", LIMIT);
+    let running = Server::start(&net, &scratch, &configuration);
+    let beside =
+        (0..).map(|_| walk()).find(|output| !output.stdout.contains("looking for other DHCP servers")).unwrap();
+    assert_eq!(beside.status.code(), Some(1), "{beside:#?}");
+    for words in ["BROKEN at offer", "the DHCP server 192.168.4.2 (52:54:00:c1:1e:02)", "without allow-other-servers"] {
+        assert!(beside.stdout.contains(words), "{beside:#?}");
+    }
+    running.stop();
 }

@@ -214,8 +214,11 @@ impl Walker<'_> {
             }
         };
         // With PXELINUX and GRUB the search for a menu begins when the loader is complete.
-        let is_menu = loader == Loader::Script || done.iter().any(|(stage, _)| *stage == Stage::Loader);
         let files = self.take();
+        let is_menu = match loader {
+            Loader::Script => !files.is_empty(),
+            _ => done.iter().any(|(stage, _)| *stage == Stage::Loader),
+        };
         match loaded {
             Err(failure) => {
                 let stage = if is_menu { Stage::Menu } else { Stage::Loader };
@@ -374,6 +377,9 @@ impl Walker<'_> {
             Arch::UefiArm64 => Some(PeMachine::Arm64),
             Arch::Bios | Arch::Other(_) => None,
         };
+        if self.start.firmware.role == Role::Ipxe && file.head.starts_with(b"#!ipxe") {
+            return Ok(());
+        }
         let is_image = file.name.ends_with(".iso") || file.name.ends_with(".img");
         let program = Program::of(&file.head);
         let fits = match (wanted, program) {
