@@ -262,6 +262,24 @@ fn without_dhcp_the_chain_begins_at_the_loader() {
     assert!(output.stdout.contains("tftp pxelinux.0 5000 B"), "{output:#?}");
 }
 
+#[test]
+fn an_ipxe_that_is_loaded_asks_again_and_http_boot_goes_by_url() {
+    let world = World::with("live-stages", |text| {
+        text.replace("bios = \"pxelinux.0\"", "bios = \"ldlinux.c32\"\nuefi-http = \"shimx64.efi\"")
+    });
+    let http = world.walk("node1", "uefi-http").ok().stdout;
+    assert!(http.contains("/shimx64.efi 19 KiB") && http.contains("/grubx64.efi 19 KiB"), "{http}");
+    let text =
+        fs::read_to_string(world.config()).unwrap().replace("bios = \"ldlinux.c32\"", "bios = \"undionly.kpxe\"");
+    fs::write(world.config(), text).unwrap();
+    fs::write(world.path("undionly.kpxe"), vec![0xfa; 4000]).unwrap();
+    world.ringboot(&["reload"]).ok();
+    let chained = world.walk("node1", "bios").ok().stdout;
+    assert_eq!(chained.matches("offer        127.77.2.1").count(), 2, "{chained}");
+    assert!(chained.contains("tftp undionly.kpxe") && chained.contains("/boot.ipxe "), "{chained}");
+    assert!(chained.contains("install: http://127.0.0.1:"), "{chained}");
+}
+
 /// On a network as it is: the server listens on an interface, and the walk comes from an address of this box alone.
 #[test]
 fn a_subnet_on_an_interface_is_walked_and_one_with_another_server_is_named() {
