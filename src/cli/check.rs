@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{client, resources, serve};
+use super::{client, live, resources, serve};
 use crate::config::Config;
 use crate::control::check::{self, Finding, Heard, Running, Severity, Subject};
 use crate::control::loaders;
+use crate::fleet::walk;
 use crate::guard::{self, Account};
 use crate::observe::port_holder::Protocol;
 use crate::serve::overview::Overview;
@@ -28,18 +29,34 @@ pub(super) struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Walk boot chains over the sockets of the running server instead: those of HOST (a hardware address, or the name or
+    /// address of a reservation), else of every reserved machine and of an unknown one
+    #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
+    live: Option<String>,
+    /// Walk as this firmware [default: the one the server last saw HOST with, else all that have a loader]
+    #[arg(long, value_name = "KIND", requires = "live", value_parser = walk::KINDS.map(|(name, ..)| name))]
+    firmware: Option<String>,
 }
 
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let mut config = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref(), true) {
-        Ok((config, _)) => config,
+    let (mut config, file) = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref(), true) {
+        Ok(read) => read,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
             return ExitCode::from(2);
         }
     };
     let wants_dhcp = config.dhcp.is_wanted();
+    if let Some(host) = &arguments.live {
+        let Some(file) = &file else {
+            eprintln!("ringboot: --live needs the configuration file of the running server (--config FILE)");
+            return ExitCode::from(2);
+        };
+        loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
+        let (json, firmware) = (arguments.json, arguments.firmware.as_deref());
+        return live::run(&live::Wanted { config: &config, file, host, firmware, json });
+    }
     let (account, unknown) = match guard::account(config.server.user.as_deref()) {
         Ok(account) => (account, None),
         Err(error) => (None, Some(Finding::error(error.to_string(), ""))),

@@ -31,6 +31,11 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// The server of this configuration file.
+    pub(super) fn of(config: PathBuf) -> Self {
+        Self { config, socket: None }
+    }
+
     /// One request and its answer. An error means that no server was reached, or is the server's problem in its own words.
     pub(super) fn ask(&self, method: &str, path: &str) -> anyhow::Result<Value> {
         let socket = self.path()?;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 use serde_json::json;
 
-use super::{check, loader, machines, resources, serve};
+use super::{check, loader, machines, resources, serve, walks};
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
 use crate::control::store::DATABASE;
@@ -108,7 +108,7 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
     let (status, configuration, checked, listed) = (handle.clone(), handle.clone(), handle.clone(), handle.clone());
     let all = Arc::clone(&journal);
     let one_at_a_time = Mutex::new(());
-    Routes::default()
+    walks::routes(Routes::default(), &handle)
         .get("/v1/status", move |_| of(&status, |overview| Answer::ok(resources::status(overview))))
         .get("/v1/configuration", move |_| of(&configuration, resources::configuration))
         .get("/v1/machines", move |_| Answer::ok(machines::list(&all)))

@@ -12,6 +12,7 @@ mod client;
 mod control;
 mod demo;
 mod dhcp;
+mod live;
 mod loader;
 mod machines;
 mod manual;
@@ -19,6 +20,7 @@ mod reload;
 mod resources;
 mod serve;
 mod status;
+mod walks;
 mod why;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.

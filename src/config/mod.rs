@@ -8,9 +8,11 @@ use crate::dhcp::subnet::Network;
 use crate::snapshot::Snapshot;
 
 mod file;
+mod places;
 mod problem;
 mod resolve;
 
+pub use places::{Place, Places};
 pub use problem::{Problem, Problems};
 
 /// The configuration, checked: whatever is in here can be run as it is.

@@ -93,6 +93,11 @@ impl Routes {
         self
     }
 
+    pub fn delete(mut self, path: &'static str, resource: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+        self.0.insert(("DELETE", path), Box::new(move |rest| Reply::Json(resource(rest))));
+        self
+    }
+
     /// A resource that is a file; an `Err` is the problem in its place.
     pub fn download(
         mut self,

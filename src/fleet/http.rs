@@ -7,9 +7,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::context::{Checker, Context, local_address};
+use super::context::{Checker, Context};
 use super::failure::Failure;
-use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS};
+use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, SAMPLE_OCTETS, SAMPLE_TAIL_OCTETS};
 use super::url::Url;
 use crate::boot::machine::{Mac, Uuid};
 
@@ -22,6 +22,10 @@ pub(super) enum Agent {
     Grub,
     /// iPXE: HTTP/1.1, one connection kept for all files.
     Ipxe,
+    /// EDK2's HTTP Boot (H-8).
+    Edk2,
+    /// The wget of an installer, which fetches its answer file.
+    Installer,
 }
 
 /// One machine's HTTP client.
@@ -42,14 +46,21 @@ impl<'a> Http<'a> {
 
     /// Fetches a whole file, through as many connections as it takes. The octets are given back only where `keep` says so.
     pub(super) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, Failure> {
-        let name = url.path.clone();
+        let name = self.shown(url);
         let mut checker = Checker::new(self.context, &name, keep);
+        let begun = Instant::now();
         let mut etag = None;
         let mut last_progress = (Instant::now(), 0);
         loop {
             let reused = self.idle.is_some();
             match self.attempt(url, &mut checker, &mut etag).await {
-                Ok(()) => return checker.finish(),
+                Ok(octets) => {
+                    if let Some(walking) = &self.context.walking {
+                        self.look_at_end(url, octets, &checker).await?;
+                        walking.write_down(checker.asked(url.to_string(), octets, begun.elapsed()));
+                    }
+                    return checker.finish();
+                }
                 Err(Broken::Machine(failure)) => return Err(failure),
                 Err(Broken::Connection) => {}
             }
@@ -67,13 +78,52 @@ impl<'a> Http<'a> {
         }
     }
 
-    /// One request and its answer. What has come before is asked for no more (H-16, H-20).
-    async fn attempt(&mut self, url: &Url, checker: &mut Checker<'_>, etag: &mut Option<String>) -> Result<(), Broken> {
+    /// A fleet counts failures by path; a walk tells the whole URL.
+    fn shown(&self, url: &Url) -> String {
+        if self.context.walking.is_some() { url.to_string() } else { url.path.clone() }
+    }
+
+    /// A walk also sees whether the last octets of a longer file are there.
+    async fn look_at_end(&mut self, url: &Url, octets: u64, checker: &Checker<'_>) -> Result<(), Failure> {
+        if octets <= checker.received() {
+            return Ok(());
+        }
+        let from = octets.saturating_sub(SAMPLE_TAIL_OCTETS);
+        let looked = async {
+            let stream = self.connect(url).await?;
+            write(&stream, self.agent.request(url, Some((from, None)), None).as_bytes()).await?;
+            let (head, rest) = self.read_head(&stream).await?;
+            let head = Head::parse(&head, self.agent).filter(|head| head.status == 206).ok_or(Broken::Connection)?;
+            let mut end = Checker::new(self.context, &url.path, false);
+            self.read_body(&stream, rest, head.length.unwrap_or(0), &mut end).await?;
+            Ok::<u64, Broken>(end.received())
+        };
+        match looked.await {
+            Ok(received) if from + received == octets => Ok(()),
+            Ok(received) => Err(Failure::WrongLength(self.shown(url), from + received, octets)),
+            // A server without ranges cannot be asked for an end.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// One request and its answer; gives the size of the whole file. What has come before is asked for no more (H-16, H-20).
+    async fn attempt(
+        &mut self,
+        url: &Url,
+        checker: &mut Checker<'_>,
+        etag: &mut Option<String>,
+    ) -> Result<u64, Broken> {
         let stream = self.connect(url).await?;
-        let request = self.agent.request(url, checker.received(), etag.as_deref());
+        let range = match checker.received() {
+            0 if checker.samples() => Some((0, Some(SAMPLE_OCTETS - 1))),
+            0 => None,
+            from => Some((from, None)),
+        };
+        let request = self.agent.request(url, range, etag.as_deref());
         write(&stream, request.as_bytes()).await?;
         let (head, rest) = self.read_head(&stream).await?;
-        let nonsense = || Broken::Machine(Failure::HttpNonsense(url.path.clone()));
+        let shown = self.shown(url);
+        let nonsense = || Broken::Machine(Failure::HttpNonsense(shown.clone()));
         let head = Head::parse(&head, self.agent).ok_or_else(nonsense)?;
         match head.status {
             200 => checker.restart(),
@@ -85,15 +135,15 @@ impl<'a> Http<'a> {
             }
             503 => return Err(Broken::Connection),
             206 => return Err(nonsense()),
-            status => return Err(Broken::Machine(Failure::HttpStatus(url.path.clone(), status))),
+            status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
         *etag = head.etag;
         let length = head.length.ok_or_else(nonsense)?;
         self.read_body(&stream, rest, length, checker).await?;
-        if self.agent == Agent::Ipxe && !head.closes {
+        if self.agent == Agent::Ipxe && !head.closes && !checker.is_sample_full() {
             self.idle = Some((stream, url.server));
         }
-        Ok(())
+        Ok(head.total.unwrap_or_else(|| length.max(checker.received())))
     }
 
     async fn connect(&mut self, url: &Url) -> Result<TcpStream, Broken> {
@@ -103,7 +153,7 @@ impl<'a> Http<'a> {
             return Ok(stream);
         }
         let socket = TcpSocket::new_v4()?;
-        socket.bind(local_address(self.address))?;
+        socket.bind(self.context.local_address(self.address, *url.server.ip()))?;
         timeout(HTTP_SILENCE_MAX, socket.connect(url.server.into()))
             .await
             .map_err(|_| Broken::Connection)?
@@ -144,6 +194,9 @@ impl<'a> Http<'a> {
                 return Err(Broken::Connection);
             }
             left -= octets as u64;
+            if checker.is_sample_full() {
+                return Ok(());
+            }
             if octets == READ_OCTETS {
                 // More is waiting already: let the other machines have their turn.
                 yield_now().await;
@@ -207,8 +260,8 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 impl Agent {
-    /// The request as that program writes it; with a range where the first `from` octets have come already.
-    fn request(self, url: &Url, from: u64, etag: Option<&str>) -> String {
+    /// The request as that program writes it; with a range (first and last octet) where not the whole file is wanted.
+    fn request(self, url: &Url, range: Option<(u64, Option<u64>)>, etag: Option<&str>) -> String {
         let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());
         let mut request = match self {
             Self::Syslinux { mac, uuid } => format!(
@@ -222,9 +275,17 @@ impl Agent {
                 "GET {path} HTTP/1.1\r\nConnection: keep-alive\r\n\
                  User-Agent: iPXE/1.0.0+git-20190125.36a4c85-5.1\r\nHost: {authority}\r\n"
             ),
+            Self::Edk2 => {
+                format!("GET {path} HTTP/1.1\r\nHost: {ip}\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n")
+            }
+            Self::Installer => format!(
+                "GET {path} HTTP/1.1\r\nUser-Agent: debian-installer\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\
+                 Host: {authority}\r\n"
+            ),
         };
-        if from > 0 {
-            request.push_str(&format!("Range: bytes={from}-\r\n"));
+        if let Some((from, to)) = range {
+            let to = to.map(|to| to.to_string()).unwrap_or_default();
+            request.push_str(&format!("Range: bytes={from}-{to}\r\n"));
             if let Some(etag) = etag {
                 request.push_str(&format!("If-Match: {etag}\r\n"));
             }
@@ -240,6 +301,8 @@ struct Head {
     status: u16,
     length: Option<u64>,
     range_start: Option<u64>,
+    /// Of the whole file, from Content-Range.
+    total: Option<u64>,
     etag: Option<String>,
     closes: bool,
 }
@@ -254,7 +317,7 @@ impl Head {
             return None;
         }
         let status = rest.get(..3)?.parse().ok()?;
-        let mut head = Self { status, length: None, range_start: None, etag: None, closes: answers_1_0 };
+        let mut head = Self { status, length: None, range_start: None, total: None, etag: None, closes: answers_1_0 };
         for line in lines.take_while(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':')?;
             let is =
@@ -263,6 +326,7 @@ impl Head {
             if is("Content-Length") {
                 head.length = Some(value.parse().ok()?);
             } else if is("Content-Range") {
+                head.total = value.rsplit_once('/').and_then(|(_, total)| total.parse().ok());
                 head.range_start = value.strip_prefix("bytes ")?.split('-').next()?.parse().ok();
             } else if name.eq_ignore_ascii_case("ETag") {
                 head.etag = Some(value.to_owned());
@@ -300,9 +364,9 @@ mod tests {
     #[test]
     fn h16_h20_a_broken_transfer_is_asked_for_from_where_it_broke() {
         let url = Url::parse("http://127.0.0.1:8080/initrd").unwrap();
-        let whole = Agent::Grub.request(&url, 0, Some("\"a\""));
+        let whole = Agent::Grub.request(&url, None, Some("\"a\""));
         assert!(!whole.contains("Range"), "{whole}");
-        let rest = Agent::Grub.request(&url, 1000, Some("\"a\""));
+        let rest = Agent::Grub.request(&url, Some((1000, None)), Some("\"a\""));
         assert!(rest.contains("Range: bytes=1000-\r\nIf-Match: \"a\"\r\n\r\n"), "{rest}");
         let head =
             b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-1999/2000\r\nContent-Length: 1000\r\n\r\n";

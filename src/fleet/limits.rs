@@ -58,3 +58,13 @@ pub const START_TRIES_MAX: u32 = 3;
 pub const FILES_PER_MACHINE: u64 = 2;
 /// Files of the process itself and of the relay agents.
 pub const FILES_RESERVED: u64 = 512;
+
+/// Octets of one file that a walk fetches at most, where it does not read the file itself: all of a loader, the beginning of
+/// an initial disk. Lockstep TFTP takes about a second for it.
+pub const SAMPLE_OCTETS: u64 = 8 << 20;
+/// Octets at the end of a longer file that a walk asks for over HTTP.
+pub const SAMPLE_TAIL_OCTETS: u64 = 64 << 10;
+/// A walk's steps may be silent for so long: firmware waits longer, a person at the prompt does not.
+pub const WALK_PATIENCE: Duration = Duration::from_secs(3);
+/// Firmware's waits are cut by this in a walk.
+pub const WALK_HASTE: u32 = 8;

@@ -22,6 +22,7 @@ mod menu;
 mod relay;
 mod tftp;
 mod url;
+pub mod walk;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};

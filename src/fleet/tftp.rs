@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::context::{Checker, Context, local_address};
+use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::limits::{TFTP_DATAGRAMS_PER_TURN, TFTP_RETRY, TFTP_SILENCE_MAX};
 use crate::tftp::Tick;
@@ -41,8 +41,14 @@ impl<'a> Tftp<'a> {
         let deadline = Instant::now() + self.context.pace.patience;
         loop {
             checker.restart();
+            let begun = Instant::now();
             match self.attempt(behaviour, name, &mut checker).await? {
-                Outcome::Complete { .. } => return checker.finish().map(Fetched::File),
+                Outcome::Complete { octets } => {
+                    if let Some(walking) = &self.context.walking {
+                        walking.write_down(checker.asked(format!("tftp {name}"), octets, begun.elapsed()));
+                    }
+                    return checker.finish().map(Fetched::File);
+                }
                 Outcome::Refused { code: 1 } => return Ok(Fetched::Missing),
                 // 0 and 5: the server gave up, or has been restarted and knows nothing of this transfer.
                 Outcome::TimedOut | Outcome::Refused { code: 0 | 5 } if Instant::now() < deadline => {
@@ -62,7 +68,8 @@ impl<'a> Tftp<'a> {
             context: self.context,
             client: Client::new(behaviour.clone(), name.as_bytes(), self.seed),
             begun: Instant::now(),
-            socket: UdpSocket::bind(local_address(self.address)).await?,
+            socket: UdpSocket::bind(self.context.local_address(self.address, *self.context.tftp.ip())).await?,
+            tid: None,
             number: 0,
         };
         let mut silent_since = attempt.begun;
@@ -79,6 +86,9 @@ impl<'a> Tftp<'a> {
                     ready?;
                     if attempt.receive(checker)? {
                         silent_since = Instant::now();
+                    }
+                    if checker.is_sample_full() && attempt.client.outcome().is_none() {
+                        return Ok(attempt.end_sample(checker.received()).await);
                     }
                 }
                 Err(_) if Instant::now() >= give_up => return Ok(Outcome::TimedOut),
@@ -97,6 +107,8 @@ struct Attempt<'a> {
     socket: UdpSocket,
     /// Which of the client's sockets `socket` is.
     number: u8,
+    /// The server's port, once it has answered.
+    tid: Option<u16>,
 }
 
 impl Attempt<'_> {
@@ -107,7 +119,7 @@ impl Attempt<'_> {
         while let Some(transmit) = self.client.poll_transmit(now) {
             if transmit.socket != self.number {
                 self.number = transmit.socket;
-                self.socket = UdpSocket::bind(local_address(from)).await?;
+                self.socket = UdpSocket::bind(self.context.local_address(from, *server.ip())).await?;
             }
             let to = SocketAddr::from((*server.ip(), transmit.to.unwrap_or(server.port())));
             // A send that fails is a lost datagram: the client's timer mends it.
@@ -119,7 +131,7 @@ impl Attempt<'_> {
     /// Takes in what has come, but not more than the client's queue of answers bears. True where the file has grown.
     fn receive(&mut self, checker: &mut Checker<'_>) -> Result<bool, Failure> {
         let now = self.tick();
-        let Self { context, client, socket, .. } = self;
+        let Self { context, client, socket, tid, .. } = self;
         context.with_scratch(|buffer| {
             let mut grown = false;
             // An error of one receive is the network's; the timers decide what it means.
@@ -128,6 +140,7 @@ impl Attempt<'_> {
                 if from.ip() != *context.tftp.ip() {
                     continue;
                 }
+                *tid = Some(from.port());
                 let datagram = buffer.get(..octets).unwrap_or_default();
                 if let Some(piece) = client.handle(now, from.port(), datagram) {
                     checker.take(piece.bytes)?;
@@ -136,6 +149,16 @@ impl Attempt<'_> {
             }
             Ok(grown)
         })
+    }
+
+    /// A sample is enough: the server is told, so that it does not repeat blocks that nobody wants.
+    async fn end_sample(&self, received: u64) -> Outcome {
+        const ENOUGH: &[u8] = b"\0\x05\0\0User aborted the transfer\0";
+        if let Some(port) = self.tid {
+            // Lost, it costs the server its retransmissions.
+            let _ = self.socket.send_to(ENOUGH, SocketAddr::from((*self.context.tftp.ip(), port))).await;
+        }
+        Outcome::Complete { octets: self.client.announced().unwrap_or(received) }
     }
 
     fn tick(&self) -> Tick {

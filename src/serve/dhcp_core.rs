@@ -152,13 +152,30 @@ pub(super) enum Letter {
     Gone(String),
     /// Control: decide from this generation now, and publish it.
     Reconfigured { next: Arc<Generation>, done: SyncSender<()> },
+    /// Control: what would this message get on that subnet? Nothing is sent, counted, kept or said.
+    Tried { packet: Vec<u8>, network: Network, done: SyncSender<Tried> },
+}
+
+/// What a message would get, and what is known of its sender.
+#[derive(Debug)]
+pub struct Tried {
+    pub decision: Decision,
+    /// The firmware that the sender's last lease was for.
+    pub last_firmware: Option<Firmware>,
 }
 
 /// Control's way to the core.
 #[derive(Clone, Debug)]
-pub(super) struct DhcpControl(Letters<Letter>);
+pub struct DhcpControl(Letters<Letter>);
 
 impl DhcpControl {
+    /// A dry run of a client's message, as if it had come in on that subnet. None: the core did not answer.
+    pub fn try_out(&self, packet: Vec<u8>, network: Network) -> Option<Tried> {
+        let (done, is_done) = sync_channel(1);
+        self.0.send(Letter::Tried { packet, network, done });
+        is_done.recv_timeout(RECONFIGURED_MAX).ok()
+    }
+
     /// Hands the next generation over and waits until the core has published it.
     pub(super) fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
         let (done, is_done) = sync_channel(1);
@@ -260,6 +277,8 @@ struct Running {
     sockets: Vec<Option<String>>,
     /// The packet socket, the last of the driver's.
     link: Option<SocketId>,
+    /// `listen-address`, in the place of interfaces.
+    address: Option<Ipv4Addr>,
     port: u16,
     published: Arc<Published>,
     /// The generation that decisions are made from; this core publishes the next one.
@@ -336,6 +355,7 @@ impl Running {
             driver,
             sockets: names,
             link,
+            address: plan.address,
             port: plan.port,
             generation: plan.published.get(),
             published: plan.published,
@@ -402,6 +422,9 @@ impl Running {
                 Letter::Reconfigured { next, done } => {
                     self.reconfigure(next);
                     let _ = done.send(());
+                }
+                Letter::Tried { packet, network, done } => {
+                    let _ = done.send(self.try_out(&packet, network));
                 }
             }
         }
@@ -486,6 +509,42 @@ impl Running {
         self.hold();
         self.fill_bindings();
         self.published.publish(next);
+    }
+
+    /// `decide` changes nothing: its changes, its answer and its event are dropped with the decision.
+    fn try_out(&mut self, packet: &[u8], network: Network) -> Tried {
+        self.learn_own_addresses();
+        let now = unix_now();
+        self.leases.advance(now);
+        let (interface, own_address) = self.way_in(network);
+        let arrival = Arrival {
+            bytes: packet,
+            source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
+            destination: Some(Ipv4Addr::BROADCAST),
+            interface: interface.as_deref(),
+            interface_address: own_address,
+            ours: &self.ours,
+            held: &self.held,
+        };
+        let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
+        let own = self.leases.iter().filter(|lease| Some(lease.mac) == decision.mac && lease.firmware.is_some());
+        let last_firmware = own.max_by_key(|lease| lease.end_s).and_then(|lease| lease.firmware);
+        Tried { decision, last_firmware }
+    }
+
+    /// The interface on which messages of this subnet come in, and our address there; for relays any of ours.
+    fn way_in(&self, network: Network) -> (Option<String>, Ipv4Addr) {
+        if let Some(address) = self.address {
+            return (None, address);
+        }
+        let subnets = &self.generation.snapshot.subnets;
+        let named = subnets.iter().find(|subnet| subnet.network == network).and_then(|one| one.interface.clone());
+        let interface = named.or_else(|| self.sockets.iter().flatten().next().cloned());
+        let own = self.interfaces.iter().filter(|one| Some(&one.name) == interface.as_ref());
+        let mut own = own.flat_map(neighbours::ipv4);
+        let first = own.next().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let address = self.address_on(interface.as_deref(), first);
+        (interface, address)
     }
 
     fn fill_bindings(&self) {
