@@ -184,6 +184,7 @@ fn s33_no_thread_is_root_after_the_start_and_everything_is_still_served() {
             let has = field(status, set);
             assert!(has == kept || has == format!("{:016x}", 0), "{name}: {set} {has}");
         }
+        assert_eq!(field(status, "CapBnd"), kept, "{name}: what is given away is never had again");
         assert_eq!(field(status, "CapInh"), format!("{:016x}", 0), "{name}");
         assert_eq!(field(status, "CapAmb"), format!("{:016x}", 0), "{name}");
         let waits_for_disks = name.starts_with("rb-worker");

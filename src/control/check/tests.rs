@@ -177,8 +177,22 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
     assert!(said.starts_with("error: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"), "{said}");
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.root()).unwrap());
     let stranger = Reader::User { uid: owner.wrapping_add(7), gid: u32::MAX };
-    assert!(only(bench.check_as(menu, stranger)).contains("may not be read by the service"));
+    for directory in [bench.directory.path(), &bench.root()] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    assert!(
+        only(bench.check_as(menu, stranger)).ends_with("may not be read by the service\n  hint: chmod o+r /root/k")
+    );
     assert_eq!(bench.check_as(menu, Reader::User { uid: owner, gid: u32::MAX }), [""; 0]);
+    bench.put("d/k", b"x");
+    let deep = menu.replace("\"k\"", "\"d/k\"");
+    assert_eq!(bench.check_as(&deep, stranger), [""; 0]);
+    for closed in ["root/d", "root"] {
+        fs::set_permissions(bench.directory.path().join(closed), fs::Permissions::from_mode(0o750)).unwrap();
+        let said = only(bench.check_as(&deep, stranger));
+        assert!(said.ends_with(&format!("/{closed} is closed to it\n  hint: chmod o+x /{closed}")), "{said}");
+        assert_eq!(bench.check_as(&deep, Reader::Root), [""; 0]);
+    }
 }
 
 #[test]
