@@ -150,6 +150,51 @@ fn serve_binds_nothing_where_check_finds_an_error() {
     assert!(!has_bound && output.status.code() == Some(2), "{}", output.stderr);
 }
 
+/// An operator searches the manual for the words that he reads. Each of these is a part of one finding.
+#[test]
+fn every_finding_is_in_the_manual_by_its_words() {
+    const MANUAL: &str = include_str!("../docs/troubleshooting.md");
+    const SOURCES: [&str; 6] = [
+        include_str!("../src/control/check/mod.rs"),
+        include_str!("../src/control/check/files.rs"),
+        include_str!("../src/control/check/firewall.rs"),
+        include_str!("../src/control/check/surroundings.rs"),
+        include_str!("../src/boot/pe.rs"),
+        include_str!("../src/guard/mod.rs"),
+    ];
+    for words in [
+        "opening the root",
+        "is not a directory",
+        "would expose this machine",
+        "is the state directory too",
+        "may not be read by the service",
+        "is closed to it",
+        "is open to others",
+        "names no file under the root",
+        "a text file",
+        "an empty file",
+        "an ELF file",
+        "a UEFI program for",
+        "no UEFI program",
+        "from its own directory, and there is none",
+        "there is no ",
+        "lies inside the pool",
+        "of this menu INSTALLS BY ITSELF",
+        "not every menu under the root was read",
+        "holds this port",
+        "no interface of this machine has that address",
+        "the firewall drops what it does not know, and no rule seems to accept",
+        "net.core.rmem_max = ",
+        "there is no such user",
+        "the server runs",
+        "the firewall was not checked",
+        "not checked, ports below 1024 need root",
+    ] {
+        assert!(SOURCES.iter().any(|source| source.contains(words)), "no finding says {words:?} any more");
+        assert!(MANUAL.contains(words), "docs/troubleshooting.md knows nothing of {words:?}");
+    }
+}
+
 /// Pools and hosts are looked at when the file is read, so `serve`, `check` and a reload all refuse them.
 #[test]
 fn s24_s28_pools_that_overlap_and_machines_that_are_named_twice_are_errors_with_their_line() {

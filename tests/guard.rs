@@ -397,6 +397,34 @@ fn a_backup_of_a_running_server_comes_back_after_it_is_stopped() {
     assert!(log.contains("ringboot.db: 1"), "{log}");
 }
 
+#[test]
+fn a_database_of_an_older_ringboot_is_kept_beside_and_one_of_a_newer_is_refused() {
+    let world = World::new(&format!("user = \"{NOBODY}\""), "");
+    let served = world.start(world.serve());
+    dora(world.dhcp);
+    served.stop();
+    let database = || rusqlite::Connection::open(world.path("state/ringboot.db")).unwrap();
+    // As the first ringboot left it.
+    database().execute_batch("DROP TABLE machines; DROP TABLE other_servers; PRAGMA user_version = 1").unwrap();
+    let served = world.start(world.serve());
+    let kept = world.path("state/ringboot.db.schema-1.bak");
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(owner(&kept), (NOBODY_ID, NOBODY_ID), "the user that serves can restore it");
+    dora(world.dhcp);
+    let log = served.stop();
+    assert!(log.contains("schema 1 becomes ") && log.contains("ringboot.db: 1"), "{log}");
+    let version = |path: &Path| -> i64 {
+        let copy = rusqlite::Connection::open(path).unwrap();
+        copy.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(version(&kept), 1);
+    assert!(version(&world.path("state/ringboot.db")) > 1);
+    database().execute_batch("PRAGMA user_version = 99").unwrap();
+    let output = run(world.serve(), LIMIT).failed();
+    assert!(output.stderr.contains("newer ringboot") && !output.stdout.contains("READY"), "{}", output.stderr);
+    assert_eq!(version(&world.path("state/ringboot.db")), 99, "left as it is");
+}
+
 /// What the unit grants, in a network of its own with the real ports: 67 on an interface, 69 and 80.
 #[test]
 fn the_capabilities_of_the_unit_are_enough_without_root() {

@@ -196,6 +196,10 @@ fn status_says_what_runs_and_that_nothing_does() {
         "127.77.0.0/16 by relays, mode server",
         "io_uring",
         "1 requests, 1 answers",
+        "interface  lo mtu 65536 127.0.0.1",
+        "core       cpu ",
+        "mappings   0",
+        "drops      0 datagrams (full receive buffers), 0 events",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }

@@ -110,6 +110,7 @@ fn loaders_are_there_and_of_their_kind() {
     bench.put("text.efi", b"<html>404</html>");
     bench.put("raw.0", &[0xea, 5, 0, 0xc0, 7, 0x90]);
     bench.put("empty", b"");
+    bench.put("linux.elf", b"\x7fELF\x02\x01\x01\0");
     for (key, name, complaint) in [
         ("uefi-x64", "x64.efi", ""),
         ("uefi-http", "x64.efi", ""),
@@ -122,6 +123,8 @@ fn loaders_are_there_and_of_their_kind() {
         ("uefi-http", "text.efi", "is a text file"),
         ("bios", "text.efi", "is a text file"),
         ("bios", "empty", "is an empty file"),
+        ("bios", "linux.elf", "is an ELF file"),
+        ("uefi-x64", "linux.elf", "is an ELF file"),
         ("uefi-x64", "raw.0", "is no UEFI program"),
     ] {
         let found = bench.check(&format!("[boot]\n{key} = {name:?}\n"));
