@@ -578,7 +578,20 @@ fn the_command_line_completes_itself_and_has_its_manual() {
     let mut command = Command::new(BINARY);
     command.arg("man").arg(scratch.path());
     run(command, LIMIT).ok();
-    for page in ["ringboot.1", "ringboot-serve.1", "ringboot-backup.1"] {
-        assert!(fs::read_to_string(scratch.path().join(page)).unwrap().contains(".TH"), "{page}");
+    let mut command = Command::new(BINARY);
+    command.arg("--help");
+    let help = run(command, LIMIT).ok().stdout;
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<&str> =
+        listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    assert!(names.contains(&"why") && names.len() >= 9, "{help}");
+    let mut command = Command::new(BINARY);
+    command.args(["completions", "bash"]);
+    let bash = run(command, LIMIT).ok().stdout;
+    for name in names {
+        let page = scratch.path().join(format!("ringboot-{name}.1"));
+        assert!(fs::read_to_string(&page).is_ok_and(|text| text.contains(".TH")), "{}", page.display());
+        assert!(bash.contains(&format!("ringboot,{name})")), "{name}");
     }
+    assert!(fs::read_to_string(scratch.path().join("ringboot.1")).unwrap().contains(".TH"));
 }
