@@ -156,6 +156,35 @@ fn a_server_that_answers_after_the_first_look_silences_it_then() {
     server.stop();
 }
 
+/// The old stack still runs on this very machine: `check` names it before anything is tried, and `serve` ends.
+#[test]
+fn a_dnsmasq_on_the_same_machine_is_named_as_the_holder_of_its_ports() {
+    common::need(&[("dnsmasq", "dnsmasq-base")]);
+    let lab = Lab::new("polite-busy");
+    let mut command = lab.net.command("dnsmasq");
+    command.args(["--keep-in-foreground", "--log-facility=-", "--port=0", "--conf-file=/dev/null", "--user=root"]);
+    command.args(["--interface=br0", "--dhcp-range=192.168.4.200,192.168.4.220,10m", "--enable-tftp"]);
+    command.arg(format!("--tftp-root={}", server::root(&lab.scratch).display()));
+    command.arg(format!("--dhcp-leasefile={}", lab.scratch.path().join("dnsmasq.leases").display()));
+    let dnsmasq = Process::start(command);
+    dnsmasq.stderr.wait_line("TFTP root is", LIMIT);
+    let file = lab.scratch.path().join("ringboot.toml");
+    std::fs::write(&file, server::configuration(&lab.scratch)).unwrap();
+    let ringboot = |what: &str| {
+        let mut command = lab.net.command(env!("CARGO_BIN_EXE_ringboot"));
+        command.args([what, "--config"]).arg(&file);
+        run(command, LIMIT).failed()
+    };
+    let said = ringboot("check").stdout;
+    for words in
+        ["DHCP cannot listen on 0.0.0.0:67: dnsmasq (pid ", "error: TFTP cannot listen on 0.0.0.0:69: dnsmasq (pid "]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let output = ringboot("serve");
+    assert!(output.stderr.contains("dnsmasq (pid ") && !output.stdout.contains("READY"), "{}", output.stderr);
+}
+
 #[test]
 fn beside_another_server_it_serves_when_told_so() {
     let lab = Lab::new("polite-beside");
