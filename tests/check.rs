@@ -88,7 +88,11 @@ fn check_exits_with_0_1_and_2_and_says_why() {
     assert!(output.stdout.contains("\n1 error, "), "{}", output.stdout);
     let json = check(&file, &["--json"]);
     assert_eq!(json.status.code(), Some(1));
-    assert!(json.stdout.contains("\"severity\":\"error\"") && json.stdout.contains("\"errors\":1"), "{}", json.stdout);
+    assert!(
+        json.stdout.contains("\"severity\": \"error\"") && json.stdout.contains("\"errors\": 1"),
+        "{}",
+        json.stdout
+    );
     let file = configured(&scratch, "[menu]\ntimeout = \"soon\"\n");
     let output = check(&file, &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -415,6 +419,6 @@ fn loader_list_knows_versions_signatures_and_packages() {
     assert!(line("/usr/lib/ipxe/ipxe.efi").contains("iPXE 1.") && line("/usr/lib/ipxe/ipxe.efi").contains("unsigned"));
     assert!(table.contains("uefi-ia32   none found; packages: "), "{table}");
     let json = run(ringboot(&["loader", "list", "--json"]), LIMIT).ok().stdout;
-    assert!(json.contains("\"name\":\"pxelinux.0\"") && json.contains("\"signed\":true"), "{json}");
-    assert!(json.contains("{\"key\":\"uefi-ia32\",\"packages\":"), "{json}");
+    assert!(json.contains("\"name\": \"pxelinux.0\"") && json.contains("\"signed\": true"), "{json}");
+    assert!(json.contains("\"key\": \"uefi-ia32\",\n      \"packages\":"), "{json}");
 }

@@ -45,6 +45,13 @@ impl Lab {
         Server::start(&self.net, &self.scratch, &format!("{}{lines}\n{detail}", server::configuration(&self.scratch)))
     }
 
+    /// What a command says of the running server.
+    fn ask(&self, command: &str) -> String {
+        let mut asked = self.net.command(env!("CARGO_BIN_EXE_ringboot"));
+        asked.args([command, "--config"]).arg(self.scratch.path().join("ringboot.toml"));
+        run(asked, LIMIT).stdout
+    }
+
     /// A real dnsmasq on the same bridge, ready to answer.
     fn dnsmasq(&self, more: &[&str]) -> (Client, Process) {
         common::need(&[("dnsmasq", "dnsmasq-base")]);
@@ -123,6 +130,10 @@ fn beside_another_server_nothing_leaves_and_it_is_named() {
     assert_eq!(lab.ours(), [], "not one packet:\n{}", lab.capture);
     let why = lab.why(MAC, "It chose another DHCP server");
     assert!(why.contains(&format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there")), "{why}");
+    for command in ["status", "check"] {
+        let said = lab.ask(command);
+        assert!(said.contains(&format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there")), "{command}: {said}");
+    }
     server.stop();
     let database = rusqlite::Connection::open(lab.scratch.path().join("state/ringboot.db")).unwrap();
     let select = "SELECT subnet, mac, address FROM other_servers";
@@ -192,6 +203,10 @@ fn beside_another_server_it_serves_when_told_so() {
     let server = lab.ringboot("clients = \"any\"\nallow-other-servers = true");
     let said = wait_log(&server, "is served beside it");
     assert!(said.contains(OTHER_MAC), "{said}");
+    for command in ["status", "check"] {
+        let said = lab.ask(command);
+        assert!(said.contains(&format!("the DHCP server {OTHER} ({OTHER_MAC})")), "{command}: {said}");
+    }
     let client = lab.net.client(MAC);
     lab.udhcpc(&client, &["-t", "10"]).ok();
     let offer =

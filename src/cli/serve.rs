@@ -187,6 +187,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         true => super::dhcp::plan(&config, &published, account.as_ref()).map(|(dhcp, memory)| (Some(dhcp), memory))?,
         false => (None, Memory::default()),
     };
+    let journal = Arc::clone(&memory.journal);
     Ok(Plan {
         tftp: tftp_plan(&config),
         http: http_plan(&config),
@@ -195,7 +196,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         account,
         names,
         memory,
-        control: super::control::control(config, borrowed.files, arguments),
+        control: super::control::control(config, borrowed.files, arguments, journal),
     })
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match arguments.server.ask("GET", "/v1/status") {
         Ok(status) => {
-            let text = if arguments.json { format!("{status:#}\n") } else { table(&status) };
+            let text = if arguments.json { super::in_json(&status) } else { table(&status) };
             let _ = std::io::stdout().lock().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
@@ -58,7 +58,11 @@ fn table(status: &Value) -> String {
     for subnet in status["subnets"].as_array().into_iter().flatten() {
         let by = subnet["interface"].as_str().map_or("relays".to_owned(), |name| format!("interface {name}"));
         let installs = if subnet["install_by_default"] == true { ", INSTALLS BY DEFAULT" } else { "" };
-        let silent = subnet["silent_because"].as_str().map_or(String::new(), |why| format!(", SILENT: {why}"));
+        let silent = match (subnet["silent_because"].as_str(), subnet["other_server"].as_str()) {
+            (Some(why), _) => format!(", SILENT: {why}"),
+            (None, Some(other)) => format!(", beside {other}"),
+            (None, None) => String::new(),
+        };
         let _ = writeln!(
             text,
             "  subnet     {} by {by}, mode {}{installs}{silent}",

@@ -1,11 +1,13 @@
 //! What could be known before a machine is switched on: files, menus, addresses, ports, the firewall. Looks only, changes nothing.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::loaders::Borrowed;
 use super::static_menus;
 use crate::config::Config;
 use crate::dhcp::subnet::Mode;
+use crate::observe::port_holder::Protocol;
 
 mod files;
 mod firewall;
@@ -45,7 +47,7 @@ impl Finding {
         Self { severity: Severity::Error, what: what.into(), hint: hint.into() }
     }
 
-    fn warning(what: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn warning(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, what: what.into(), hint: hint.into() }
     }
 
@@ -72,6 +74,36 @@ pub struct Subject<'a> {
     pub wants_dhcp: bool,
     /// Who opens the files that are served.
     pub reader: Reader,
+}
+
+/// What only a running server knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    pub pid: u64,
+    /// What it listens on; a DHCP socket on an interface stands as a port without an address.
+    pub sockets: Vec<(Protocol, SocketAddr)>,
+    /// What it has found out about its subnets by listening.
+    pub heard: Vec<Heard>,
+}
+
+/// A subnet of a running server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    pub subnet: String,
+    /// Why nothing is offered there now.
+    pub silent_because: Option<String>,
+    /// The DHCP server that answers there too.
+    pub other_server: Option<String>,
+}
+
+impl Running {
+    /// A port that is busy because this server has it.
+    fn holds(&self, protocol: Protocol, wanted: SocketAddr) -> bool {
+        self.sockets.iter().any(|(held_by, held)| {
+            let overlaps = held.ip() == wanted.ip() || held.ip().is_unspecified() || wanted.ip().is_unspecified();
+            *held_by == protocol && held.port() == wanted.port() && overlaps
+        })
+    }
 }
 
 /// Who opens the files that are served.

@@ -8,16 +8,17 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
-use super::{Finding, Reader, Subject};
+use super::{Finding, Heard, Reader, Running, Subject};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::observe::port_holder::{Protocol, holder};
 
 /// ProxyDHCP's port: firmware asks there for its boot file.
 const PXE_PORT: u16 = 4011;
 
-/// Ports, firewall and kernel limits, as they are at this moment.
-pub fn surroundings(subject: Subject<'_>) -> Vec<Finding> {
-    let mut findings = ports(subject);
+/// Ports, firewall and kernel limits, as they are at this moment, and what a server that runs here has found out.
+pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
+    let mut findings = ports(subject, running);
+    findings.extend(running.into_iter().flat_map(heard));
     findings.extend(firewall(subject));
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
     findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.reader != Reader::Caller)));
@@ -25,7 +26,13 @@ pub fn surroundings(subject: Subject<'_>) -> Vec<Finding> {
 }
 
 /// Every address that the configuration listens on, tried and let go.
-fn ports(subject: Subject<'_>) -> Vec<Finding> {
+fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
+    let port = |what, protocol, address| match running.filter(|running| running.holds(protocol, address)) {
+        Some(running) => {
+            Some(Finding::note(format!("{address} is held by ringboot (pid {}): the server runs", running.pid)))
+        }
+        None => port(what, protocol, address),
+    };
     let config = subject.config;
     let tftp = config.tftp.listen.iter().map(|address| ("TFTP", Protocol::Udp, *address));
     let http = config.http.listen.iter().map(|address| ("HTTP", Protocol::Tcp, *address));
@@ -41,6 +48,24 @@ fn ports(subject: Subject<'_>) -> Vec<Finding> {
         }));
     }
     findings
+}
+
+/// Other DHCP servers, which take two seconds of listening to find: the server has done that.
+fn heard(running: &Running) -> impl Iterator<Item = Finding> {
+    let pid = running.pid;
+    running.heard.iter().filter_map(move |Heard { subnet, silent_because, other_server }| {
+        let other = other_server.as_ref();
+        match silent_because {
+            Some(why) => {
+                let what = format!("the running server (pid {pid}) offers nothing on {subnet}: {why}");
+                let hint = "switch the other server off there, or serve beside it with `allow-other-servers = true`";
+                Some(Finding::warning(what, if other.is_some() { hint } else { "" }))
+            }
+            None => other.map(|other| {
+                Finding::note(format!("the running server (pid {pid}) serves {subnet}, and {other} answers there too"))
+            }),
+        }
+    })
 }
 
 pub(super) fn port(what: &str, protocol: Protocol, address: SocketAddr) -> Option<Finding> {

@@ -236,6 +236,48 @@ fn a_busy_port_is_named_with_its_holder() {
 }
 
 #[test]
+fn a_running_server_holds_its_own_ports_and_has_heard_others() {
+    let (busy, foreign) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (busy, foreign) =
+        (busy.local_addr().map(|at| (busy, at)).unwrap(), foreign.local_addr().map(|at| (foreign, at)).unwrap());
+    let bench = Bench::new();
+    let config = bench.config(&format!("[tftp]\nlisten = [\"{}\", \"{}\"]\n[http]\nlisten = []\n", busy.1, foreign.1));
+    let borrowed = Borrowed::default();
+    let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: false, reader: Reader::Caller };
+    let other = || Some("the DHCP server 192.168.4.2 (52:54:00:00:00:02)".to_owned());
+    let heard = |subnet: &str, silent: Option<&str>, other_server| Heard {
+        subnet: subnet.to_owned(),
+        silent_because: silent.map(str::to_owned),
+        other_server,
+    };
+    let any = SocketAddr::from(([0; 4], busy.1.port()));
+    let running = Running {
+        pid: 4711,
+        sockets: vec![(Protocol::Udp, any), (Protocol::Tcp, foreign.1)],
+        heard: vec![
+            heard("10.0.0.0/8", None, None),
+            heard("192.168.4.0/24", Some("it answers there"), other()),
+            heard("192.168.5.0/24", Some("no interface"), None),
+            heard("192.168.6.0/24", None, other()),
+        ],
+    };
+    let said: Vec<String> = surroundings(subject, Some(&running)).iter().map(Finding::to_string).collect();
+    let with =
+        |words: &str| said.iter().find(|one| one.contains(words)).unwrap_or_else(|| panic!("{words}: {said:#?}"));
+    assert!(with(&busy.1.to_string()).starts_with("note: ") && with(&busy.1.to_string()).contains("pid 4711"));
+    assert!(with(&foreign.1.to_string()).starts_with("error: "), "the same port of another transport is not this one");
+    let silent = with("192.168.4.0/24");
+    assert!(
+        silent.starts_with("warning: ")
+            && silent.contains("it answers there")
+            && silent.contains("allow-other-servers")
+    );
+    assert!(!with("192.168.5.0/24").contains("hint"));
+    assert!(with("192.168.6.0/24").starts_with("note: ") && with("192.168.6.0/24").contains("192.168.4.2 (52:54"));
+    assert!(said.iter().all(|one| !one.contains("10.0.0.0/8")));
+}
+
+#[test]
 fn limits_of_the_kernel_and_the_firewall_are_said_with_the_command() {
     assert!(receive_buffer(212_992, false).unwrap().hint.starts_with("sysctl net.core.rmem_max="));
     assert_eq!((receive_buffer(usize::MAX, false), receive_buffer(1, true)), (None, None), "root may go past it");
