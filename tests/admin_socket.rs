@@ -35,8 +35,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(directory.path().join("root")).unwrap();
-        // Ports that are free now; the sockets that found them are closed again.
-        let free = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = common::free_port;
         let world = Self { directory, dhcp: free(), tftp: free() };
         world.configure("127.77.1.1-127.77.1.9", "admin.sock");
         world

@@ -359,7 +359,7 @@ fn the_configuration_the_state_and_what_only_its_owner_may_read_stay_private() {
 #[test]
 fn state_and_database_are_the_owners_alone_whatever_the_umask() {
     let scratch = Scratch::new("serve-umask");
-    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = common::free_port().port();
     let file = configured(
         &scratch,
         &format!(

@@ -40,8 +40,7 @@ impl World {
         let directory = open_directory();
         fs::create_dir(directory.path().join("root")).unwrap();
         fs::write(directory.path().join("root/hello.txt"), "hello\n").unwrap();
-        // A port that is free now; the socket that found it is closed again.
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = common::free_port().port();
         let text = format!(
             "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\n{server}\n[log]\n{log}\n\
              [tftp]\nlisten = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n\

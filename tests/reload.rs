@@ -27,7 +27,7 @@ impl World {
     fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
         fs::create_dir(scratch.path().join("root")).unwrap();
-        let free = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = common::free_port;
         let (dhcp, tftp) = (free(), free());
         write(&scratch, dhcp, tftp, "127.77.1.1-127.77.1.9", "One");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
@@ -177,7 +177,7 @@ fn a_configuration_that_check_finds_wrong_is_refused_and_the_old_one_stays() {
 #[test]
 fn what_a_reload_cannot_carry_is_named() {
     let mut world = World::new("reload-restart");
-    let other = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let other = common::free_port();
     write(&world.scratch, world.dhcp, other, "127.77.1.1-127.77.1.9", "Two");
     let said = world.ringboot(&["reload"]).ok();
     assert!(said.stdout.contains("changes in [tftp] take effect after a restart"), "{}", said.stdout);

@@ -55,8 +55,7 @@ impl World {
         std::fs::write(scratch.path().join("root/shimx64.efi"), loader).unwrap();
         std::fs::create_dir(scratch.path().join("root/debian")).unwrap();
         std::fs::write(scratch.path().join("root/debian/linux"), "kernel").unwrap();
-        // A port that is free now; the socket that found it is closed again.
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = common::free_port().port();
         let text = format!(
             "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\n[boot]\nuefi-x64 = \"shimx64.efi\"\n\
              [menu]\ntitle = \"Rack\"\n[[menu.entry]]\nlabel = \"install\"\ntitle = \"Install\"\nkernel = \"debian/linux\"\n\
