@@ -175,6 +175,9 @@ pub(super) fn reader(account: Option<&Account>) -> Reader {
 fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
     let account = guard::account(config.server.user.as_deref())?;
     let borrowed = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
+    if let Some(account) = &account {
+        account.bound_capabilities();
+    }
     let workers = Workers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
     let fence = Fence {
