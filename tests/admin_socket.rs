@@ -141,7 +141,7 @@ fn every_resource_of_a_running_server() {
     }
     // The journal of the server is asked, which is not a second old as its file is.
     // The ACK may be here before the log thread has heard of it.
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let (head, story) = loop {
         let (head, story) = world.get(&format!("/v1/machines/{MAC}"));
         if story["lines"].as_array().is_some_and(|lines| lines.len() >= 2) || started.elapsed() > LIMIT {
