@@ -112,7 +112,7 @@ fn serve_binds_nothing_where_check_finds_an_error() {
         let mut command = ringboot(&["serve", "--root", root]);
         command.args(PORTS);
         let output = run(command, LIMIT);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         assert!(output.stderr.contains(words) && !output.stdout.contains("READY"), "{}", output.stderr);
     }
     fs::create_dir_all(scratch.path().join("root")).unwrap();

@@ -91,14 +91,21 @@ typed "ringboot check"
 typed "systemctl start ringboot"
 typed "journalctl -u ringboot -o cat --no-pager"
 check "what is missing is named" saw '/srv/netboot'
+typed "journalctl -u ringboot -p err -o cat --no-pager"
+check "as an error, with the way out" saw 'mkdir -p /srv/netboot'
 sleep 5
 check "and it is not tried again and again" test "$(property ActiveState) $(property NRestarts)" = "failed 0"
-typed "mkdir -p /srv/netboot && echo 'served as it is' >/srv/netboot/hello.txt && dd if=/dev/urandom of=/srv/netboot/big.img bs=1M count=8 status=none"
+typed "mkdir -p /srv/netboot && echo 'served as it is' >/srv/netboot/hello.txt && dd if=/dev/urandom of=/srv/netboot/big.img bs=1M count=1 status=none"
 typed "systemctl start ringboot && journalctl -u ringboot -o cat -n 12"
 check "with a root it starts" test "$(property ActiveState)" = active
 check "no DHCP socket is open" bash -c "! ss -Hlun 'sport = :67' | grep -q ."
 check "what to write for DHCP is said" journal_has 'dhcp.subnet'
 typed "systemctl stop ringboot"
+
+echo "== a sandbox in which no file could be served"
+typed "mkdir -p /run/systemd/system/ringboot.service.d && printf '[Service]\nRestrictSUIDSGID=yes\nRestart=no\n' >/run/systemd/system/ringboot.service.d/trial.conf && systemctl daemon-reload; systemctl start ringboot; journalctl -u ringboot -o cat -n 6"
+check "is refused at the start, with its name" saw 'a sandbox refuses openat2 .systemd: RestrictSUIDSGID=yes'
+typed "rm -r /run/systemd/system/ringboot.service.d; systemctl daemon-reload; systemctl reset-failed ringboot"
 
 echo "== a network of its own: lan0 here, a machine's eth0 in the namespace rack"
 typed "ip netns add rack && ip link add lan0 type veth peer name eth0 netns rack && ip addr add 192.168.4.150/24 dev lan0 && ip link set lan0 up && ip -n rack link set eth0 up"
