@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
 use super::serve::DEFAULT_CONFIG;
-use crate::config::Config;
+use crate::config::{ADMIN_SOCKET, Config};
 
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,7 +59,12 @@ impl Server {
         let file: &Path = &self.config;
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("reading {} (--config FILE or --socket PATH names another)", file.display()))?;
-        let config = Config::parse(&file.to_string_lossy(), &text).map_err(|problems| anyhow!("{problems}"))?;
+        let config = match Config::parse(&file.to_string_lossy(), &text) {
+            Ok(config) => config,
+            // The server runs with what the file said before: while it is being edited, status and why are wanted most.
+            Err(_) if Path::new(ADMIN_SOCKET).exists() => return Ok(ADMIN_SOCKET.into()),
+            Err(problems) => bail!("{problems}"),
+        };
         match config.server.admin_socket {
             Some(socket) => Ok(socket),
             None => bail!("{} switches the admin socket off (admin-socket = \"\")", file.display()),

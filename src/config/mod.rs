@@ -12,6 +12,7 @@ mod problem;
 mod resolve;
 
 pub use problem::{Problem, Problems};
+pub use resolve::ADMIN_SOCKET;
 
 /// The configuration, checked: whatever is in here can be run as it is.
 #[derive(Clone, Debug)]
