@@ -125,7 +125,7 @@ fn serve_binds_nothing_where_check_finds_an_error() {
         let mut command = ringboot(&["serve", "--root", root]);
         command.args(PORTS);
         let output = run(command, LIMIT);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         let words = "would expose this machine";
         assert!(output.stderr.contains(words) && !output.stdout.contains("READY"), "{root}: {}", output.stderr);
     }

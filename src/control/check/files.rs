@@ -21,7 +21,10 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
     let shown = config.root.display();
     match fs::metadata(&config.root) {
         Err(error) => {
-            let hint = format!("make it (`mkdir -p {shown}`), or name an existing directory with `root` or --root");
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => format!("`mkdir -p {shown}` makes it; `root` or --root names another"),
+                _ => "name a directory with `root` or --root".to_owned(),
+            };
             return vec![Finding::error(format!("opening the root {shown}: {error}"), hint)];
         }
         Ok(found) if !found.is_dir() => {
