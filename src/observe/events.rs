@@ -1,6 +1,6 @@
 //! Events: one per machine and stage, pushed by cores into a bounded queue, printed by the log thread.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -140,8 +140,12 @@ pub struct Events {
 #[derive(Debug, Default)]
 struct Aside {
     any: AtomicBool,
-    kept: Mutex<HashMap<IpAddr, Vec<Event>>>,
+    /// The newest last. An address stays when its walk has ended, for the end of a transfer may be told after that.
+    kept: Mutex<VecDeque<(IpAddr, Vec<Event>)>>,
 }
+
+/// Addresses that are set aside at once; the oldest is an address like any other again.
+const ASIDE_MAX: usize = 64;
 
 /// Events kept aside of one address; a walk of a machine's files makes a few dozen.
 const EVENTS_ASIDE_MAX: usize = 1024;
@@ -169,27 +173,30 @@ impl Events {
     /// From now on events of this loopback address are kept aside.
     pub fn set_aside(&self, address: IpAddr) {
         let mut kept = self.aside.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(address, Vec::new());
+        kept.retain(|(known, _)| *known != address);
+        if kept.len() == ASIDE_MAX {
+            kept.pop_front();
+        }
+        kept.push_back((address, Vec::new()));
         self.aside.any.store(true, Ordering::Release);
     }
 
-    /// What was kept aside of this address, in order; its next events are like any others.
+    /// What was kept aside of this address, in order.
     pub fn take_aside(&self, address: IpAddr) -> Vec<Event> {
         let mut kept = self.aside.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let events = kept.remove(&address).unwrap_or_default();
-        self.aside.any.store(!kept.is_empty(), Ordering::Release);
-        events
+        let events = kept.iter_mut().find(|(known, _)| *known == address);
+        events.map(|(_, events)| std::mem::take(events)).unwrap_or_default()
     }
 }
 
 impl Aside {
-    /// The event again, unless it is one to keep aside. The lock is taken only for loopback addresses and only while one is
-    /// set aside, and held for a push.
+    /// The event again, unless it is one to keep aside. The lock is taken only for loopback addresses and once one has
+    /// been set aside, and held for a push.
     fn keep(&self, event: Event) -> Option<Event> {
         let address = event.address.map(|address| address.to_canonical()).filter(IpAddr::is_loopback);
         let Some(address) = address.filter(|_| self.any.load(Ordering::Acquire)) else { return Some(event) };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(events) = kept.get_mut(&address) else { return Some(event) };
+        let Some((_, events)) = kept.iter_mut().find(|(known, _)| *known == address) else { return Some(event) };
         if events.len() < EVENTS_ASIDE_MAX {
             events.push(event);
         }
@@ -199,7 +206,7 @@ impl Aside {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
 
     #[test]
@@ -218,6 +225,9 @@ mod tests {
         [walk, other, outside, walk].into_iter().for_each(|address| events.push(event(address)));
         assert_eq!(printed.try_iter().filter_map(|event| event.address).collect::<Vec<_>>(), [other, outside]);
         assert_eq!(events.take_aside(walk).len(), 2);
+        events.push(event(walk));
+        assert_eq!(printed.try_iter().count(), 0, "what is told late is of the walk as well");
+        (1..=ASIDE_MAX).for_each(|number| events.set_aside(IpAddr::from([127, 201, 0, number as u8])));
         events.push(event(walk));
         assert_eq!(printed.try_iter().count(), 1, "it is an address like any other again");
     }

@@ -48,12 +48,8 @@ pub struct CoreView {
 impl Overview {
     /// From now on this loopback address is answered as the machine for which it stands, and what it does is no boot.
     pub fn begin_walk(&self, walk: Walk) {
-        let now = Instant::now();
-        for over in self.published.walks.load().all.iter().filter(|one| one.until <= now) {
-            drop(self.events.take_aside(over.source.into()));
-        }
         self.events.set_aside(walk.source.into());
-        self.published.walks.begin(walk, now);
+        self.published.walks.begin(walk, Instant::now());
         // Sleeping cores admit the address now and not after its first request.
         self.bells.iter().for_each(Bell::ring);
     }
