@@ -81,7 +81,9 @@ impl Baseline {
             }
         }
         let gone = self.counts.iter().filter(|(name, _)| counted.count(name).is_none());
-        report.failures.extend(gone.map(|(name, _)| format!("{name:?} is in the baseline and was not counted: {BLESS}")));
+        report
+            .failures
+            .extend(gone.map(|(name, _)| format!("{name:?} is in the baseline and was not counted: {BLESS}")));
         report
     }
 

@@ -6,6 +6,7 @@
 
 use std::env;
 use std::fs;
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -44,10 +45,18 @@ fn run(operation: &mut Operation) {
     count_these_instructions(&mut *operation.run);
 }
 
-/// callgrind knows this function by its name: it counts while this runs, and writes a file whenever it returns.
+/// callgrind knows this function by its name, and counts while it runs.
 #[inline(never)]
 fn count_these_instructions(run: &mut dyn FnMut()) {
     (0..TIMES).for_each(|_| run());
+    end_of_these_instructions();
+}
+
+/// callgrind writes what it has counted to a file when this is called. (It does not do so at the return of the function
+/// that switches counting on.)
+#[inline(never)]
+fn end_of_these_instructions() {
+    black_box(());
 }
 
 /// Counts, and compares or blesses. True: some operation costs too much.
@@ -86,13 +95,13 @@ fn count(operations: &[Operation], folder: &Path) -> Result<Vec<(String, u64)>, 
         .collect()
 }
 
-/// Runs this program once more: each return of the counted function leaves a file `out`.1, .2, …
+/// Runs this program once more: each operation leaves a file `out`.1, .2, …
 fn under_callgrind(out: &Path) -> Result<(), String> {
     let log = out.with_extension("log");
     let program = env::current_exe().map_err(|error| format!("this program's own path: {error}"))?;
     let status = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no"])
-        .args(["--toggle-collect=*count_these_instructions*", "--dump-after=*count_these_instructions*"])
+        .args(["--toggle-collect=*count_these_instructions*", "--dump-before=*end_of_these_instructions*"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(format!("--log-file={}", log.display()))
         .arg(program)

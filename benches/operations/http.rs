@@ -32,7 +32,8 @@ fn partial_content() -> Operation {
     let mtime = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let now = mtime + Duration::from_secs(86_400);
     Operation::new("http: answer a GET of 1 MiB of a file", move || {
-        let head = Head { method: &Method::GET, version: Version::HTTP_11, headers: &headers, target_len: TARGET.len() };
+        let head =
+            Head { method: &Method::GET, version: Version::HTTP_11, headers: &headers, target_len: TARGET.len() };
         let meta = Meta { len: LEN, etag: "\"4000000-17979cfe362a0000\"", mtime };
         let plan = file(black_box(&head), b"centos/os/images/install.img", meta, now);
         assert_eq!(plan.status, StatusCode::PARTIAL_CONTENT);
