@@ -72,7 +72,8 @@ fn compare(operations: &[Operation]) -> Result<bool, String> {
     let report = Baseline::parse(&text)?.judge(&counted);
     print!("{report}");
     if !report.failures.is_empty() {
-        println!("What took them: callgrind_annotate {}/counts.N, N = place in the table, from 1", folder.display());
+        let parts = folder.join("counts.N");
+        println!("What took them: callgrind_annotate --threshold=100 {}, N = line in the table, from 1", parts.display());
     }
     Ok(!report.failures.is_empty())
 }
