@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the system tests need and runs every test.
+# Installs the Debian packages that the system tests need, runs every test, and counts the pure cores' instructions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Real clients, and what builds network namespaces and watches them.
-client_packages=(gcc libc6-dev util-linux procps grub-common python3 iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client dnsmasq-base nftables iptables systemd)
+client_packages=(gcc libc6-dev util-linux procps grub-common python3 iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client dnsmasq-base nftables iptables systemd valgrind)
 # Loaders that are found where these packages put them.
 loader_packages=(pxelinux syslinux-common shim-signed grub-efi-amd64-signed ipxe)
 # Real firmware: emulator, BIOS and UEFI, their network boot code, and an installer with its loaders.
@@ -14,13 +14,14 @@ usage() {
     cat <<USAGE
 usage: tests/run.sh [--skip-firmware] [--package] [ARGUMENT...]
 
-Installs missing Debian packages (apt-get; as root, or through sudo), then runs every test of the workspace.
+Installs missing Debian packages (apt-get; as root, or through sudo), runs every test of the workspace, then counts the
+instructions of the pure cores: one that became dearer than its baseline allows fails the run (docs/measuring.md).
 The system tests make network namespaces: without root, their binaries are run through sudo.
 
   --skip-firmware   neither install QEMU nor boot virtual machines: for a laptop, never for a release
   --package         afterwards build the Debian package, install, update, remove and purge it on THIS machine
                     (tests/package.sh; needs cargo-deb: cargo install cargo-deb --version ^3)
-  ARGUMENT...       for 'cargo test', in place of --workspace --no-fail-fast: '--test interop t24' runs one test
+  ARGUMENT...       for 'cargo test', in place of --workspace --no-fail-fast: '--test interop t24' runs one test, counts nothing
 
 Packages: ${client_packages[*]} ${loader_packages[*]}
       and ${firmware_packages[*]}
@@ -82,10 +83,18 @@ if [[ ${#missing[@]} -gt 0 ]]; then
         fail "apt-get could not install: ${missing[*]}"
 fi
 
+count=
 if [[ $# -eq 0 ]]; then
+    count=yes
     set -- --workspace --no-fail-fast
 fi
-cargo test "$@"
+status=0
+cargo test "$@" || status=$?
+if [[ $count ]]; then
+    # Needs no rights, and is told of even where a test has failed.
+    env -u CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER cargo bench --quiet --bench instructions || status=$?
+fi
+[[ $status -eq 0 ]] || exit "$status"
 if [[ $try_package ]]; then
     "${sudo[@]}" env PATH="$PATH" bash tests/package.sh
 fi

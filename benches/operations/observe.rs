@@ -1,0 +1,28 @@
+//! What it costs a core to tell what happened, and the log thread to take it.
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::sync::mpsc::Receiver;
+
+use ringboot::boot::machine::Mac;
+use ringboot::observe::events::{Event, Events, Kind, Stage, Weight, queue};
+
+use super::Operation;
+
+pub fn operations() -> Vec<Operation> {
+    let (events, log) = queue();
+    vec![Operation::new("observe: push an event and take it out", move || tell(&events, &log))]
+}
+
+fn tell(events: &Events, log: &Receiver<Event>) -> Event {
+    let (name, bytes) = (black_box("pxelinux.0"), black_box(26_461));
+    events.push(Event {
+        mac: Some(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10])),
+        address: Some(IpAddr::from([192, 168, 4, 26])),
+        stage: Stage::Loader,
+        weight: Weight::Step,
+        kind: Kind::Sent { name: name.to_owned(), bytes },
+        text: format!("TFTP sent {name:?}, {bytes} bytes"),
+    });
+    log.try_recv().unwrap()
+}

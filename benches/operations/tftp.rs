@@ -1,0 +1,95 @@
+//! A read request, its OACK, and the step that a transfer is made of: an ACK in, a window of 64 blocks out.
+
+use std::hint::black_box;
+use std::net::{IpAddr, SocketAddr};
+
+use ringboot::tftp::Tick;
+use ringboot::tftp::options::{OptionPolicy, negotiate};
+use ringboot::tftp::packet::{Asked, Packet, parse};
+use ringboot::tftp::table::{Action, Local, Policy, Table};
+
+use super::Operation;
+use super::boot::SERVER;
+
+const REQUEST: &[u8] = b"\0\x01pxelinux.0\0octet\0blksize\x001468\0tsize\x000\0windowsize\x0064\0";
+/// Blocks.
+const WINDOW: u16 = 64;
+/// Octets; the window never comes to the end of the file.
+const ENDLESS: u64 = u64::MAX / 4;
+/// Transfers of the same core beside the one that is measured.
+const OTHERS: u16 = 99;
+/// From one window to the next, microseconds.
+const STEP: Tick = 1000;
+
+pub fn operations() -> Vec<Operation> {
+    let policy = OptionPolicy { window_max: WINDOW, ..OptionPolicy::default() };
+    let asked = asked();
+    let mut oack = Vec::new();
+    let negotiate = move || negotiate(asked.options, black_box(&policy), asked.mode, black_box(26_461), &mut oack);
+    let mut transfer = Running::new(policy);
+    vec![
+        Operation::new("tftp: parse a read request", || parse(black_box(REQUEST)).is_some()),
+        Operation::new("tftp: negotiate options and write the OACK", negotiate),
+        Operation::new("tftp: an ACK and the next window of 64", move || transfer.step()),
+    ]
+}
+
+fn asked() -> Asked<'static> {
+    let Some(Packet::Read(Ok(asked))) = parse(REQUEST) else { panic!("the request is well formed") };
+    asked
+}
+
+/// A transfer that has begun, in a table with others.
+struct Running {
+    table: Table<()>,
+    now: Tick,
+    peer: SocketAddr,
+    tid: u16,
+    /// The last one of the window in flight.
+    block: u16,
+}
+
+impl Running {
+    fn new(options: OptionPolicy) -> Self {
+        let policy = Policy { per_address_limits: false, options, ..Policy::default() };
+        let mut running = Self { table: Table::new(policy, 1), now: 0, peer: client(0), tid: 0, block: 0 };
+        for other in 0..=OTHERS {
+            running.begin(client(other));
+        }
+        running
+    }
+
+    fn begin(&mut self, peer: SocketAddr) {
+        self.table.handle_listen(self.now, peer, local(), false, REQUEST);
+        while let Some(action) = self.table.poll(self.now) {
+            match action {
+                Action::Open { id, .. } => drop(self.table.opened(self.now, id, Ok(((), ENDLESS)))),
+                Action::Datagram { tid, .. } if peer == self.peer => self.tid = tid.unwrap(),
+                _ => (),
+            }
+        }
+    }
+
+    /// Acknowledges the window in flight; the first time, the OACK.
+    fn step(&mut self) {
+        self.now += STEP;
+        let [high, low] = self.block.to_be_bytes();
+        self.table.handle_tid(self.now, self.tid, self.peer, local(), &[0, 4, high, low]);
+        let mut sent = 0;
+        while let Some(action) = self.table.poll(self.now) {
+            if let Action::Blocks { blocks, .. } = action {
+                sent += blocks;
+            }
+        }
+        assert_eq!(sent, u32::from(WINDOW));
+        self.block = self.block.wrapping_add(WINDOW);
+    }
+}
+
+fn local() -> Local {
+    Local { address: IpAddr::V4(SERVER), interface: 2 }
+}
+
+fn client(number: u16) -> SocketAddr {
+    SocketAddr::from(([192, 168, 4, 26], 2070 + number))
+}
