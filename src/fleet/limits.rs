@@ -58,3 +58,11 @@ pub const START_TRIES_MAX: u32 = 3;
 pub const FILES_PER_MACHINE: u64 = 2;
 /// Files of the process itself and of the relay agents.
 pub const FILES_RESERVED: u64 = 512;
+
+/// Width of a bucket of the throughput over time; doubled whenever all buckets are in use.
+pub const SERIES_WIDTH: Duration = Duration::from_millis(100);
+/// Buckets of the throughput over time: 100 s at their first width.
+pub const SERIES_BUCKETS_MAX: usize = 1000;
+
+/// Boots that are kept one by one, 64 octets each; all are in the histograms.
+pub const RECORDS_MAX: usize = 20_000;

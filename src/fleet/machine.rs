@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::http::{Agent, Http};
 use super::limits::CHAINED_SCRIPTS_MAX;
 use super::menu::{self, Choice, Ipxe};
+use super::progress::take_step_retries;
 use super::relay::{Port, Relay, Xids};
 use super::tftp::{Fetched, Tftp};
 use super::url::{Scheme, Url};
@@ -43,33 +44,88 @@ pub(super) enum Errand {
 pub(super) struct Outcome {
     /// What the machine was given last; None where it never got an address.
     pub(super) lease: Option<Lease>,
-    /// Each finished step and how long it took.
-    pub(super) steps: Vec<(Stage, Duration)>,
-    pub(super) end: Result<(), Failure>,
+    pub(super) model: &'static str,
+    pub(super) begun: Instant,
+    pub(super) ended: Instant,
+    /// Each finished step.
+    pub(super) steps: Vec<Step>,
+    pub(super) end: Result<(), Stopped>,
+}
+
+/// Where and why a boot went no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stopped {
+    /// The step that did not end.
+    pub(super) stage: Stage,
+    /// Of that step.
+    pub(super) retries: u64,
+    pub(super) failure: Failure,
+}
+
+/// A finished step of a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) stage: Stage,
+    pub(super) took: Duration,
+    /// Messages repeated, transfers resumed or begun again.
+    pub(super) retries: u64,
 }
 
 impl Machine {
     /// Switches the machine on.
     pub(super) async fn boot(self) -> Outcome {
         let Self { context, port, errand } = self;
-        let mut outcome = Outcome { lease: None, steps: Vec::new(), end: Ok(()) };
-        let mut steps = Steps { begun: Instant::now(), done: &mut outcome.steps };
-        outcome.end = match errand {
+        let begun = Instant::now();
+        let mut steps = Steps { now: errand.first_stage(), begun, done: Vec::new() };
+        let (model, mut lease) = (errand.model(), None);
+        let end = match errand {
             Errand::Fetch(files) => fetch_all(&context, port, &files, &mut steps).await,
             Errand::Boot { relay, model, mut xids, pick } => {
                 let boot = Boot { context: &context, port, pick: &pick };
                 match relay.acquire(port, model.speaker(), &mut xids).await {
                     Ok(answer) => {
-                        steps.done(Stage::Dhcp);
-                        outcome.lease = Some(Lease::of(port, &answer));
+                        lease = Some(Lease::of(port, &answer));
                         boot.load(model, answer, &mut steps).await
                     }
                     Err(failure) => Err(failure),
                 }
             }
         };
-        context.progress.add_machine(outcome.end.is_ok());
-        outcome
+        context.progress.add_machine(end.is_ok());
+        let end = match end {
+            Ok(()) => {
+                steps.end();
+                Ok(())
+            }
+            Err(failure) => Err(Stopped { stage: steps.now, retries: take_step_retries(), failure }),
+        };
+        Outcome { lease, model, begun, ended: Instant::now(), steps: steps.done, end }
+    }
+}
+
+impl Errand {
+    fn first_stage(&self) -> Stage {
+        match self {
+            Self::Boot { .. } => Stage::Dhcp,
+            Self::Fetch(files) => files.first().map_or(Stage::File, Fetch::stage),
+        }
+    }
+
+    /// The name of who does this, for the report.
+    fn model(&self) -> &'static str {
+        match self {
+            Self::Boot { model, .. } => model.name(),
+            Self::Fetch(_) => "fetch",
+        }
+    }
+}
+
+impl Fetch {
+    fn stage(&self) -> Stage {
+        match self {
+            Self::Tftp(_) => Stage::Loader,
+            Self::Http(_) => Stage::File,
+        }
     }
 }
 
@@ -81,20 +137,19 @@ impl Lease {
 }
 
 /// The files of a machine that has nothing else to do.
-async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut Steps<'_>) -> Result<(), Failure> {
+async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut Steps) -> Result<(), Failure> {
     let address = unleased_address(context, port.circuit);
     let tftp = Tftp::new(context, address, u64::from(port.circuit));
     let mut http = Http::new(context, Agent::Ipxe, address);
-    for file in files {
+    for (number, file) in files.iter().enumerate() {
+        if number > 0 {
+            steps.enter(file.stage());
+        }
         match file {
-            Fetch::Tftp(name) => {
-                must(&tftp, &Behaviour::ipxe(), name).await?;
-                steps.done(Stage::Loader);
-            }
+            Fetch::Tftp(name) => must(&tftp, &Behaviour::ipxe(), name).await?,
             Fetch::Http(url) => {
                 let url = Url::parse(url).ok_or_else(|| Failure::BadUrl(url.clone()))?;
                 http.fetch(&url, false).await?;
-                steps.done(Stage::File);
             }
         }
     }
@@ -115,8 +170,10 @@ struct Boot<'a> {
 }
 
 impl Boot<'_> {
-    async fn load(&self, model: Model, answer: Answer, steps: &mut Steps<'_>) -> Result<(), Failure> {
+    async fn load(&self, model: Model, answer: Answer, steps: &mut Steps) -> Result<(), Failure> {
         let file = answer.boot_file.ok_or(Failure::NoBootFile)?;
+        // iPXE in the card is its own loader.
+        steps.enter(if model == Model::Ipxe { Stage::Menu } else { Stage::Loader });
         match model {
             Model::BiosPxe => self.pxelinux(answer.address, &file, steps).await,
             Model::UefiPxe => self.shim_and_grub(answer.address, &file, steps).await,
@@ -125,13 +182,13 @@ impl Boot<'_> {
     }
 
     /// ROM, lpxelinux, its modules, its search for a configuration with all the misses that belong to it (B-1).
-    async fn pxelinux(&self, address: Ipv4Addr, loader: &str, steps: &mut Steps<'_>) -> Result<(), Failure> {
+    async fn pxelinux(&self, address: Ipv4Addr, loader: &str, steps: &mut Steps) -> Result<(), Failure> {
         let tftp = self.tftp(address);
         let (rom, pxelinux) = (Behaviour::ipxe(), Behaviour::pxelinux());
         let folder = folder(loader);
         must(&tftp, &rom, loader).await?;
         must(&tftp, &pxelinux, &format!("{folder}ldlinux.c32")).await?;
-        steps.done(Stage::Loader);
+        steps.enter(Stage::Menu);
         let text = self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         let read = menu::pxelinux(&text, self.pick);
         if let Some(program) = &read.program {
@@ -141,7 +198,6 @@ impl Boot<'_> {
             }
             self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         }
-        steps.done(Stage::Menu);
         let choice = read.choice.ok_or_else(|| Failure::NoEntry(self.pick.to_string()))?;
         let Port { mac, uuid, .. } = self.port;
         let mut http = Http::new(self.context, Agent::Syslinux { mac, uuid }, address);
@@ -150,7 +206,7 @@ impl Boot<'_> {
     }
 
     /// OVMF's size probe and fetch, shim's misses and its fetch of GRUB, GRUB's lists and its search for a configuration.
-    async fn shim_and_grub(&self, address: Ipv4Addr, loader: &str, steps: &mut Steps<'_>) -> Result<(), Failure> {
+    async fn shim_and_grub(&self, address: Ipv4Addr, loader: &str, steps: &mut Steps) -> Result<(), Failure> {
         let tftp = self.tftp(address);
         let (edk2, shim, grub) = (Behaviour::edk2(), Behaviour::shim(), Behaviour::grub());
         let folder = folder(loader);
@@ -160,7 +216,7 @@ impl Boot<'_> {
             tftp.fetch(&shim, &name, false).await?;
         }
         must(&tftp, &shim, &second_stage).await?;
-        steps.done(Stage::Loader);
+        steps.enter(Stage::Menu);
         for list in ["command.lst", "fs.lst", "crypto.lst", "terminal.lst"] {
             tftp.fetch(&grub, &format!("/{folder}grub/x86_64-efi/{list}"), false).await?;
         }
@@ -174,13 +230,12 @@ impl Boot<'_> {
             ("grub_platform", "efi"),
         ];
         let choice = menu::grub(&text, self.pick, &known).ok_or_else(|| Failure::NoEntry(self.pick.to_string()))?;
-        steps.done(Stage::Menu);
         let mut http = Http::new(self.context, Agent::Grub, address);
         self.images(choice, Place::of_grub, &tftp, &grub, &mut http, steps).await
     }
 
     /// The script that DHCP named, the scripts it leads to, and what the last one boots.
-    async fn ipxe(&self, address: Ipv4Addr, script: &str, steps: &mut Steps<'_>) -> Result<(), Failure> {
+    async fn ipxe(&self, address: Ipv4Addr, script: &str, steps: &mut Steps) -> Result<(), Failure> {
         let tftp = self.tftp(address);
         let rom = Behaviour::ipxe();
         let mut http = Http::new(self.context, Agent::Ipxe, address);
@@ -205,7 +260,6 @@ impl Boot<'_> {
                 None => return Err(Failure::NoEntry(self.pick.to_string())),
                 Some(Ipxe::Chain(next)) => at = at.join(&next).ok_or(Failure::BadUrl(next))?,
                 Some(Ipxe::Boot(choice)) => {
-                    steps.done(Stage::Menu);
                     let place = |name: &str| at.join(name).map(Place::Url);
                     return self.images(choice, place, &tftp, &rom, &mut http, steps).await;
                 }
@@ -222,15 +276,15 @@ impl Boot<'_> {
         tftp: &Tftp<'_>,
         loader: &Behaviour,
         http: &mut Http<'_>,
-        steps: &mut Steps<'_>,
+        steps: &mut Steps,
     ) -> Result<(), Failure> {
         let initrds = choice.initrds.into_iter().map(|name| (name, Stage::Initrd));
         for (name, stage) in std::iter::once((choice.kernel, Stage::Kernel)).chain(initrds) {
+            steps.enter(stage);
             match place(&name).ok_or(Failure::BadUrl(name))? {
                 Place::Tftp(path) => must(tftp, loader, &path).await?,
                 Place::Url(url) => drop(fetch(tftp, loader, http, &url, false).await?),
             }
-            steps.done(stage);
         }
         Ok(())
     }
@@ -296,16 +350,23 @@ impl Place {
     }
 }
 
-/// Steps of a boot as they end.
-struct Steps<'a> {
+/// The steps of a boot as they begin and end: no time lies between them.
+struct Steps {
+    now: Stage,
     begun: Instant,
-    done: &'a mut Vec<(Stage, Duration)>,
+    done: Vec<Step>,
 }
 
-impl Steps<'_> {
-    fn done(&mut self, stage: Stage) {
+impl Steps {
+    /// One step ends, the next begins.
+    fn enter(&mut self, stage: Stage) {
+        self.end();
+        self.now = stage;
+    }
+
+    fn end(&mut self) {
         let now = Instant::now();
-        self.done.push((stage, now - self.begun));
+        self.done.push(Step { stage: self.now, took: now - self.begun, retries: take_step_retries() });
         self.begun = now;
     }
 }
@@ -367,6 +428,15 @@ fn shortened(address: Ipv4Addr) -> impl Iterator<Item = String> {
 }
 
 impl Model {
+    /// The name in reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::BiosPxe => "bios-pxelinux",
+            Self::UefiPxe => "uefi-pxe",
+            Self::Ipxe => "bios-ipxe",
+        }
+    }
+
     /// Who speaks DHCP when this machine is switched on.
     pub(super) fn speaker(self) -> Speaker {
         match self {
