@@ -1,24 +1,37 @@
 //! The load generator's command line: a thin face on the library's fleet.
 
+mod bars;
+mod compare;
+mod html;
+mod json;
+mod meter;
+mod table;
+
+use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use ringboot::fleet::{
-    Content, Contents, Fetch, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Task, limits,
+    Content, Contents, Fetch, Fleet, Images, Model, Pace, Plan, PrivateServer, Report, Task, limits,
 };
+
+use json::{Circumstances, Document};
+use meter::Meter;
 
 /// Switches on simulated machines against a boot server and reports what they saw.
 ///
 /// Alone it starts a private server on loopback: the `ringboot` beside this program.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Machines, all switched on at once
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     clients: u32,
@@ -28,13 +41,34 @@ struct Arguments {
     /// Runs with one seed use the same hardware addresses and transaction ids
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write the figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
     #[command(flatten)]
     private: Private,
     #[command(flatten)]
     other: Other,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Compare(compare::Arguments),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Report")]
+struct Output {
+    /// Write the report to this file as JSON (docs/loadtest-report.md)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the report to this file as one page with plots, readable without a network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print nothing but errors: neither progress nor the report
+    #[arg(long)]
+    quiet: bool,
+    /// Measure the processor time and memory of this process and its children [default: the private server]
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -86,13 +120,14 @@ struct Other {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "loadtest: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    let done = match &arguments.command {
+        Some(Command::Compare(sides)) => compare::run(sides),
+        None => run(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "loadtest: {error:#}");
+        ExitCode::from(2)
+    })
 }
 
 /// Exit code 1 when a machine failed.
@@ -105,19 +140,48 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             (server.plan(arguments.clients, pace, arguments.seed), Some(server))
         }
     };
-    let report = Fleet::new(plan).run(&Arc::new(Progress::default()))?;
-    let processor = server.map(|server| server.processor_time());
-    let mut out = io::stdout().lock();
-    writeln!(out, "{report}")?;
-    if let Some(processor_s) = processor.map(|time| time.as_secs_f64()) {
-        let per_gigabyte = processor_s / (report.megabytes() / 1000.0);
-        writeln!(out, "  server: {processor_s:.2} CPU-s, {per_gigabyte:.2} CPU-s/GB")?;
-    }
-    if let Some(file) = &arguments.json {
-        let text = json(&report, processor);
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    }
+    let (report, around) = measured(arguments, plan, server.as_ref())?;
+    arguments.output.write(&Document::new(&report, &around))?;
     Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the plan with a look at what it costs both sides.
+fn measured(
+    arguments: &Arguments,
+    plan: Plan,
+    server: Option<&PrivateServer>,
+) -> anyhow::Result<(Report, Circumstances)> {
+    let output = &arguments.output;
+    let scenario = if matches!(plan.task, Task::Boot { .. }) { "boot" } else { "fetch" };
+    let pid = output.pid.or_else(|| server.and_then(PrivateServer::pid));
+    let server_meter = pid.map(Meter::begin).transpose()?;
+    let own_meter = Meter::of_ourselves()?;
+    let started = SystemTime::now();
+    let report = bars::run(&Fleet::new(plan), arguments.clients, output.quiet)?;
+    let around = Circumstances {
+        server: arguments.other.server.map_or("private".to_owned(), |address| address.to_string()),
+        scenario: scenario.to_owned(),
+        seed: arguments.seed,
+        started,
+        client: own_meter.end(),
+        server_spent: server_meter.map(|meter| meter.end()),
+    };
+    Ok((report, around))
+}
+
+impl Output {
+    fn write(&self, report: &Document) -> anyhow::Result<()> {
+        if let Some(file) = &self.json {
+            report.write(file)?;
+        }
+        if let Some(file) = &self.html {
+            fs::write(file, html::page(report)).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        if !self.quiet {
+            io::stdout().lock().write_all(table::text(report).as_bytes())?;
+        }
+        Ok(())
+    }
 }
 
 impl Private {
@@ -178,35 +242,8 @@ fn read_below(root: &Path, below: &Path, contents: &mut Contents) -> io::Result<
         if kind.is_dir() {
             read_below(root, &name, contents)?;
         } else if kind.is_file() {
-            contents.insert(&name.to_string_lossy(), Content::Kept(Arc::from(std::fs::read(entry.path())?)));
+            contents.insert(&name.to_string_lossy(), Content::Kept(Arc::from(fs::read(entry.path())?)));
         }
     }
     Ok(())
-}
-
-/// Numbers and names of steps only, so nothing needs quoting.
-fn json(report: &Report, processor: Option<Duration>) -> String {
-    let steps: Vec<String> = report
-        .steps()
-        .map(|(name, times)| {
-            let [p50, p99] = [0.5, 0.99].map(|quantile| times.value_at_quantile(quantile));
-            format!(
-                "    \"{name}\": {{\"count\": {}, \"p50_us\": {p50}, \"p99_us\": {p99}, \"max_us\": {}}}",
-                times.len(),
-                times.max()
-            )
-        })
-        .collect();
-    let processor = processor.map_or("null".to_owned(), |time| format!("{:.2}", time.as_secs_f64()));
-    format!(
-        "{{\n  \"summary\": {{\"machines\": {}, \"booted\": {}, \"failed\": {}, \"wall_s\": {:.6}, \"bytes\": {}, \
-         \"retries\": {}, \"server_cpu_s\": {processor}}},\n  \"steps\": {{\n{}\n  }}\n}}\n",
-        report.machines,
-        report.booted,
-        report.failed(),
-        report.wall.as_secs_f64(),
-        report.octets,
-        report.retries,
-        steps.join(",\n"),
-    )
 }

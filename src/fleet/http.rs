@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, SAMPLE_OCTETS, SAMPLE_TAIL_OCTETS};
+use super::progress::Refusal;
 use super::url::Url;
 use crate::boot::machine::{Mac, Uuid};
 
@@ -133,7 +134,10 @@ impl<'a> Http<'a> {
                 checker.restart();
                 return Err(Broken::Connection);
             }
-            503 => return Err(Broken::Connection),
+            429 | 503 => {
+                self.context.progress.add_refusal(Refusal::HttpBusy);
+                return Err(Broken::Connection);
+            }
             206 => return Err(nonsense()),
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
@@ -154,10 +158,13 @@ impl<'a> Http<'a> {
         }
         let socket = TcpSocket::new_v4()?;
         socket.bind(self.context.local_address(self.address, *url.server.ip()))?;
-        timeout(HTTP_SILENCE_MAX, socket.connect(url.server.into()))
-            .await
-            .map_err(|_| Broken::Connection)?
-            .map_err(Broken::from)
+        let connected = timeout(HTTP_SILENCE_MAX, socket.connect(url.server.into())).await;
+        connected.map_err(|_| Broken::Connection)?.map_err(|error| {
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                self.context.progress.add_refusal(Refusal::NoConnection);
+            }
+            Broken::from(error)
+        })
     }
 
     /// The answer up to its empty line, and what came after it in the same read.

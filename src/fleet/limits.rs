@@ -68,3 +68,10 @@ pub const SAMPLE_TAIL_OCTETS: u64 = 64 << 10;
 pub const WALK_PATIENCE: Duration = Duration::from_secs(3);
 /// Firmware's waits are cut by this in a walk.
 pub const WALK_HASTE: u32 = 8;
+/// Width of a bucket of the throughput over time; doubled whenever all buckets are in use.
+pub const SERIES_WIDTH: Duration = Duration::from_millis(100);
+/// Buckets of the throughput over time: 100 s at their first width.
+pub const SERIES_BUCKETS_MAX: usize = 1000;
+
+/// Boots that are kept one by one, 64 octets each; all are in the histograms.
+pub const RECORDS_MAX: usize = 20_000;

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::http::{Agent, Http};
 use super::limits::CHAINED_SCRIPTS_MAX;
 use super::menu::{self, Choice, Ipxe};
+use super::progress::take_step_retries;
 use super::relay::{Port, Relay, Xids};
 use super::tftp::{Fetched, Tftp};
 use super::url::{Scheme, Url};
@@ -44,33 +45,88 @@ pub(super) enum Errand {
 pub(super) struct Outcome {
     /// What the machine was given last; None where it never got an address.
     pub(super) lease: Option<Lease>,
-    /// Each finished step and how long it took.
-    pub(super) steps: Vec<(Stage, Duration)>,
-    pub(super) end: Result<(), Failure>,
+    pub(super) model: &'static str,
+    pub(super) begun: Instant,
+    pub(super) ended: Instant,
+    /// Each finished step.
+    pub(super) steps: Vec<Step>,
+    pub(super) end: Result<(), Stopped>,
+}
+
+/// Where and why a boot went no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stopped {
+    /// The step that did not end.
+    pub(super) stage: Stage,
+    /// Of that step.
+    pub(super) retries: u64,
+    pub(super) failure: Failure,
+}
+
+/// A finished step of a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) stage: Stage,
+    pub(super) took: Duration,
+    /// Messages repeated, transfers resumed or begun again.
+    pub(super) retries: u64,
 }
 
 impl Machine {
     /// Switches the machine on.
     pub(super) async fn boot(self) -> Outcome {
         let Self { context, port, errand } = self;
-        let mut outcome = Outcome { lease: None, steps: Vec::new(), end: Ok(()) };
-        let mut steps = Steps { begun: Instant::now(), done: &mut outcome.steps };
-        outcome.end = match errand {
+        let mut steps = Steps::new(errand.first_stage());
+        let begun = steps.begun;
+        let (model, mut lease) = (errand.model(), None);
+        let end = match errand {
             Errand::Fetch(files) => fetch_all(&context, port, &files, &mut steps).await,
             Errand::Boot { relay, model, mut xids, pick } => {
                 let boot = Boot { context: &context, port, rom: model.rom(), arch: model.arch() };
                 match relay.acquire(port, model.speaker(), &mut xids).await {
                     Ok(answer) => {
-                        steps.done(Stage::Dhcp);
-                        outcome.lease = Some(Lease::of(port, &answer));
+                        lease = Some(Lease::of(port, &answer));
                         boot.load(model, answer, &pick, &mut steps).await
                     }
                     Err(failure) => Err(failure),
                 }
             }
         };
-        context.progress.add_machine(outcome.end.is_ok());
-        outcome
+        context.progress.add_machine(end.is_ok());
+        let end = match end {
+            Ok(()) => {
+                steps.end();
+                Ok(())
+            }
+            Err(failure) => Err(Stopped { stage: steps.now, retries: take_step_retries(), failure }),
+        };
+        Outcome { lease, model, begun, ended: Instant::now(), steps: steps.done, end }
+    }
+}
+
+impl Errand {
+    fn first_stage(&self) -> Stage {
+        match self {
+            Self::Boot { .. } => Stage::Dhcp,
+            Self::Fetch(files) => files.first().map_or(Stage::File, Fetch::stage),
+        }
+    }
+
+    /// The name of who does this, for the report.
+    fn model(&self) -> &'static str {
+        match self {
+            Self::Boot { model, .. } => model.name(),
+            Self::Fetch(_) => "fetch",
+        }
+    }
+}
+
+impl Fetch {
+    fn stage(&self) -> Stage {
+        match self {
+            Self::Tftp(_) => Stage::Loader,
+            Self::Http(_) => Stage::File,
+        }
     }
 }
 
@@ -82,20 +138,19 @@ impl Lease {
 }
 
 /// The files of a machine that has nothing else to do.
-async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut Steps<'_>) -> Result<(), Failure> {
+async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut Steps) -> Result<(), Failure> {
     let address = unleased_address(context, port.circuit);
     let tftp = Tftp::new(context, address, u64::from(port.circuit));
     let mut http = Http::new(context, Agent::Ipxe, address);
-    for file in files {
+    for (number, file) in files.iter().enumerate() {
+        if number > 0 {
+            steps.enter(file.stage());
+        }
         match file {
-            Fetch::Tftp(name) => {
-                must(&tftp, &Behaviour::ipxe(), name).await?;
-                steps.done(Stage::Loader);
-            }
+            Fetch::Tftp(name) => must(&tftp, &Behaviour::ipxe(), name).await?,
             Fetch::Http(url) => {
                 let url = Url::parse(url).ok_or_else(|| Failure::BadUrl(url.clone()))?;
                 http.fetch(&url, false).await?;
-                steps.done(Stage::File);
             }
         }
     }
@@ -118,15 +173,16 @@ pub(super) struct Boot<'a> {
 }
 
 impl<'a> Boot<'a> {
-    async fn load(&self, model: Model, answer: Answer, pick: &str, steps: &mut Steps<'_>) -> Result<(), Failure> {
+    async fn load(&self, model: Model, answer: Answer, pick: &str, steps: &mut Steps) -> Result<(), Failure> {
         let file = answer.boot_file.ok_or(Failure::NoBootFile)?;
+        // iPXE in the card is its own loader.
+        steps.enter(if model == Model::Ipxe { Stage::Menu } else { Stage::Loader });
         let mut loaded = match model {
             Model::BiosPxe => self.pxelinux(answer.address, &file, steps).await?,
             Model::UefiPxe => self.shim_and_grub(answer.address, &file, steps).await?,
             Model::Ipxe => self.ipxe(answer.address, &file).await?,
         };
         let choice = loaded.pick(pick).await?;
-        steps.done(Stage::Menu);
         loaded.images(choice, steps).await
     }
 
@@ -135,7 +191,7 @@ impl<'a> Boot<'a> {
         &self,
         address: Ipv4Addr,
         loader: &str,
-        steps: &mut Steps<'_>,
+        steps: &mut Steps,
     ) -> Result<Loaded<'a>, Failure> {
         let tftp = self.tftp(address);
         let pxelinux = Behaviour::pxelinux();
@@ -143,7 +199,7 @@ impl<'a> Boot<'a> {
         must(&tftp, &self.rom, loader).await?;
         let core = if self.arch == Arch::Bios { "ldlinux.c32" } else { "ldlinux.e64" };
         must(&tftp, &pxelinux, &format!("{folder}{core}")).await?;
-        steps.done(Stage::Loader);
+        steps.enter(Stage::Menu);
         let (name, text) = self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         if let Some(program) = menu::pxelinux(&text, "").program {
             // The menu program, its libraries, and the configuration once more.
@@ -162,7 +218,7 @@ impl<'a> Boot<'a> {
         &self,
         address: Ipv4Addr,
         loader: &str,
-        steps: &mut Steps<'_>,
+        steps: &mut Steps,
     ) -> Result<Loaded<'a>, Failure> {
         let tftp = self.tftp(address);
         let shim = Behaviour::shim();
@@ -172,19 +228,14 @@ impl<'a> Boot<'a> {
             tftp.fetch(&shim, &name, false).await?;
         }
         must(&tftp, &shim, &second_stage).await?;
-        steps.done(Stage::Loader);
+        steps.enter(Stage::Menu);
         self.grub_menu(address, loader).await
     }
 
     /// A GRUB that the firmware starts itself.
-    pub(super) async fn grub(
-        &self,
-        address: Ipv4Addr,
-        loader: &str,
-        steps: &mut Steps<'_>,
-    ) -> Result<Loaded<'a>, Failure> {
+    pub(super) async fn grub(&self, address: Ipv4Addr, loader: &str, steps: &mut Steps) -> Result<Loaded<'a>, Failure> {
         must(&self.tftp(address), &self.rom, loader).await?;
-        steps.done(Stage::Loader);
+        steps.enter(Stage::Menu);
         self.grub_menu(address, loader).await
     }
 
@@ -362,11 +413,11 @@ impl Loaded<'_> {
     }
 
     /// The kernel and every initial disk, from where the menu says they are.
-    async fn images(&mut self, choice: Choice, steps: &mut Steps<'_>) -> Result<(), Failure> {
+    async fn images(&mut self, choice: Choice, steps: &mut Steps) -> Result<(), Failure> {
         let initrds = choice.initrds.into_iter().map(|name| (name, Stage::Initrd));
         for (name, stage) in std::iter::once((choice.kernel, Stage::Kernel)).chain(initrds) {
+            steps.enter(stage);
             self.fetch(&name).await?;
-            steps.done(stage);
         }
         Ok(())
     }
@@ -416,16 +467,27 @@ impl Place {
     }
 }
 
-/// Steps of a boot as they end.
-pub(super) struct Steps<'a> {
-    pub(super) begun: Instant,
-    pub(super) done: &'a mut Vec<(Stage, Duration)>,
+/// The steps of a boot as they begin and end: no time lies between them.
+pub(super) struct Steps {
+    pub(super) now: Stage,
+    begun: Instant,
+    done: Vec<Step>,
 }
 
-impl Steps<'_> {
-    fn done(&mut self, stage: Stage) {
+impl Steps {
+    pub(super) fn new(first: Stage) -> Self {
+        Self { now: first, begun: Instant::now(), done: Vec::new() }
+    }
+
+    /// One step ends, the next begins.
+    fn enter(&mut self, stage: Stage) {
+        self.end();
+        self.now = stage;
+    }
+
+    fn end(&mut self) {
         let now = Instant::now();
-        self.done.push((stage, now - self.begun));
+        self.done.push(Step { stage: self.now, took: now - self.begun, retries: take_step_retries() });
         self.begun = now;
     }
 }
@@ -502,6 +564,15 @@ fn shortened(address: Ipv4Addr) -> impl Iterator<Item = String> {
 }
 
 impl Model {
+    /// The name in reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::BiosPxe => "bios-pxelinux",
+            Self::UefiPxe => "uefi-pxe",
+            Self::Ipxe => "bios-ipxe",
+        }
+    }
+
     /// Who speaks DHCP when this machine is switched on.
     pub(super) fn speaker(self) -> Speaker {
         match self {

@@ -13,6 +13,8 @@ mod pace;
 mod private;
 mod progress;
 mod report;
+mod series;
+mod verdict;
 
 mod context;
 mod dhcp;
@@ -23,6 +25,7 @@ mod relay;
 mod tftp;
 mod url;
 pub mod walk;
+mod watch;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -36,15 +39,19 @@ use crate::boot::machine::{Mac, Uuid};
 use crate::engine::open_files::raise_open_files;
 use context::Context;
 use machine::{Errand, Machine};
+use progress::counting_retries;
 use relay::{Port, Relay, Xids};
+use watch::Watch;
 
 pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
-pub use progress::Progress;
-pub use report::Report;
+pub use progress::{Progress, Refusal, TftpQueue};
+pub use report::{Pretty, Record, Report, StageTimes};
+pub use series::{Bucket, Series};
+pub use verdict::Pressure;
 
 /// Which firmware a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,15 +152,19 @@ impl Fleet {
         self.ensure_sockets()?;
         let started = Instant::now();
         let machines = self.machines(progress)?;
-        let boots: Vec<_> = machines.into_iter().map(|machine| spawn_local(machine.boot())).collect();
+        let watch = Watch::begin(started, progress);
+        let boots: Vec<_> = machines.into_iter().map(|machine| spawn_local(counting_retries(machine.boot()))).collect();
         let mut report = Report::new(self.plan.machines);
         for boot in boots {
             // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
             if let Ok(outcome) = boot.await {
-                report.add(outcome);
+                report.add(started, outcome);
             }
         }
         report.wall = started.elapsed();
+        let (series, busy) = watch.end();
+        report.series = series;
+        report.pressure = Pressure::read(progress, busy, self.sources());
         report.octets = progress.octets();
         report.checked = progress.unchecked_octets() == 0;
         report.retries = progress.retries();
@@ -201,6 +212,11 @@ impl Fleet {
                 machine(number, Errand::Boot { relay, model: *model, xids, pick })
             })
             .collect())
+    }
+
+    /// Source addresses of the machines' sockets: each its own where the servers are on loopback.
+    fn sources(&self) -> u32 {
+        if self.plan.tftp.ip().is_loopback() { self.plan.machines } else { 1 }
     }
 
     /// A rack has a relay agent of its own where this host has the addresses for it: all of loopback is its own.

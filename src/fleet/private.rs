@@ -102,6 +102,11 @@ impl PrivateServer {
         Ok(())
     }
 
+    /// The server's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(|running| running.child.id())
+    }
+
     /// Processor time of the server, all incarnations together, in steps of 10 ms.
     pub fn processor_time(&self) -> Duration {
         let running = self.child.as_ref().and_then(|running| processor_time(running.child.id()));

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::limits::{TFTP_DATAGRAMS_PER_TURN, TFTP_RETRY, TFTP_SILENCE_MAX};
+use super::progress::Refusal;
 use crate::tftp::Tick;
 use crate::tftp::client::{Behaviour, Client, Outcome};
 
@@ -51,7 +52,10 @@ impl<'a> Tftp<'a> {
                 }
                 Outcome::Refused { code: 1 } => return Ok(Fetched::Missing),
                 // 0 and 5: the server gave up, or has been restarted and knows nothing of this transfer.
-                Outcome::TimedOut | Outcome::Refused { code: 0 | 5 } if Instant::now() < deadline => {
+                outcome @ (Outcome::TimedOut | Outcome::Refused { code: 0 | 5 }) if Instant::now() < deadline => {
+                    if outcome != Outcome::TimedOut {
+                        self.context.progress.add_refusal(Refusal::TftpError);
+                    }
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
@@ -73,6 +77,7 @@ impl<'a> Tftp<'a> {
             number: 0,
         };
         let mut silent_since = attempt.begun;
+        let mut request = self.context.progress.tftp_request();
         loop {
             attempt.send(self.address).await?;
             if let Some(outcome) = attempt.client.outcome() {
@@ -85,6 +90,10 @@ impl<'a> Tftp<'a> {
                 Ok(ready) => {
                     ready?;
                     if attempt.receive(checker)? {
+                        // A file of one block holds no place at the server.
+                        if attempt.client.outcome().is_none() {
+                            request.begins();
+                        }
                         silent_since = Instant::now();
                     }
                     if checker.is_sample_full() && attempt.client.outcome().is_none() {

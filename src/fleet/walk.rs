@@ -4,7 +4,7 @@
 //! large file, and says of each link what came.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::context::{Asked, Context};
 use super::dhcp::{self, Ask, Kind, Speaker, Through};
@@ -197,8 +197,8 @@ impl Walker<'_> {
         let rom = if firmware.role == Role::Pxe && arch.is_uefi() { Behaviour::edk2() } else { Behaviour::ipxe() };
         let port = Port { mac: *mac, uuid: uuid_of(*mac), circuit: 0 };
         let boot = Boot { context: self.context, port, rom, arch };
-        let (address, mut done) = (*address, Vec::new());
-        let mut steps = Steps { begun: Instant::now(), done: &mut done };
+        let address = *address;
+        let mut steps = Steps::new(Stage::Loader);
         let loader = Loader::of(boot_file);
         let is_http = Url::parse(boot_file).is_some() && loader != Loader::Script;
         let loaded = match loader {
@@ -217,7 +217,7 @@ impl Walker<'_> {
         let files = self.take();
         let is_menu = match loader {
             Loader::Script => !files.is_empty(),
-            _ => done.iter().any(|(stage, _)| *stage == Stage::Loader),
+            _ => steps.now == Stage::Menu,
         };
         match loaded {
             Err(failure) => {

@@ -1,0 +1,113 @@
+//! Looks at a running fleet from inside, a few times a second: throughput over time, and how busy its thread is.
+
+use std::cell::RefCell;
+use std::fs;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::progress::Progress;
+use super::series::Series;
+
+/// From the start of a run to its end, on the fleet's own thread.
+#[derive(Debug)]
+pub(super) struct Watch {
+    sight: Rc<Sight>,
+    looking: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Sight {
+    started: Instant,
+    /// The thread's processor time at the start.
+    busy_before: Duration,
+    progress: Arc<Progress>,
+    series: RefCell<Series>,
+}
+
+impl Watch {
+    pub(super) fn begin(started: Instant, progress: &Arc<Progress>) -> Self {
+        let sight = Rc::new(Sight {
+            started,
+            busy_before: thread_time(),
+            progress: Arc::clone(progress),
+            series: RefCell::default(),
+        });
+        Self { looking: spawn_local(Rc::clone(&sight).look_on()), sight }
+    }
+
+    /// The counts over time, and the processor time that this thread has spent since the start.
+    pub(super) fn end(self) -> (Series, Duration) {
+        self.looking.abort();
+        self.sight.look();
+        (self.sight.series.take(), self.sight.busy())
+    }
+}
+
+impl Sight {
+    async fn look_on(self: Rc<Self>) {
+        let mut width = self.series.borrow().width();
+        let mut ticks = interval(width);
+        // The first tick comes at once: nothing has happened yet.
+        ticks.tick().await;
+        loop {
+            // A look that came late makes its bucket longer, not the next one shorter.
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks.tick().await;
+            self.look();
+            let now = self.series.borrow().width();
+            if now != width {
+                width = now;
+                ticks = interval(width);
+                ticks.tick().await;
+            }
+        }
+    }
+
+    fn look(&self) {
+        self.series.borrow_mut().add(self.started.elapsed(), &self.progress, self.busy());
+    }
+
+    fn busy(&self) -> Duration {
+        thread_time().saturating_sub(self.busy_before)
+    }
+}
+
+/// Processor time of this thread: the first field of schedstat, nanoseconds. Zero where the kernel does not tell.
+fn thread_time() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split_whitespace().next().and_then(|field| field.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::task::LocalSet;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[test]
+    fn a_watch_sees_octets_over_time_and_the_work_of_its_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let progress = Arc::new(Progress::default());
+        let (series, busy) = LocalSet::new().block_on(&runtime, async {
+            let started = Instant::now();
+            let watch = Watch::begin(started, &progress);
+            progress.add_octets(5);
+            // Work for the clock to see, then a rest.
+            while thread_time() < watch.sight.busy_before + Duration::from_millis(20) {}
+            sleep(Duration::from_millis(120)).await;
+            progress.add_octets(6);
+            watch.end()
+        });
+        assert!(busy >= Duration::from_millis(20), "{busy:?}");
+        let octets: Vec<u64> = series.buckets().iter().map(|bucket| bucket.octets).collect();
+        assert_eq!(octets.iter().sum::<u64>(), 11, "{octets:?}");
+        assert!(octets.len() >= 2, "{octets:?}");
+    }
+}
