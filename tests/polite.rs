@@ -83,6 +83,20 @@ impl Lab {
         run(command, LIMIT)
     }
 
+    /// What `ringboot why` tells of a machine, as soon as it has these words.
+    fn why(&self, mac: &str, words: &str) -> String {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
+            command.args(["why", mac, "--config"]).arg(self.scratch.path().join("ringboot.toml"));
+            let said = run(command, LIMIT).stdout;
+            if said.contains(words) {
+                return said;
+            }
+            assert!(Instant::now() < deadline, "no {words:?} in:\n{said}");
+        }
+    }
+
     /// Messages of ours that were on the wire.
     fn ours(&self) -> Vec<MessageType> {
         from(&self.capture, SERVER.parse().unwrap())
@@ -136,6 +150,8 @@ fn beside_another_server_nothing_leaves_and_it_is_named() {
     lab.udhcpc(&lab.net.client("52:54:00:c1:1e:03"), &[&ROM[..], &["-t", "10"]].concat()).ok();
     wait_log(&server, &format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there"));
     assert_eq!(lab.ours(), [], "not one packet:\n{}", lab.capture);
+    let why = lab.why(MAC, "It chose another DHCP server");
+    assert!(why.contains(&format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there")), "{why}");
     for command in ["status", "check"] {
         let said = lab.ask(command);
         assert!(said.contains(&format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there")), "{command}: {said}");
@@ -282,6 +298,35 @@ fn a_reload_looks_before_the_first_offer_on_a_segment_that_it_adds_and_on_anothe
     server.stop();
 }
 
+/// The old stack still runs on this very machine: `check` names it before anything is tried, and `serve` ends.
+#[test]
+fn a_dnsmasq_on_the_same_machine_is_named_as_the_holder_of_its_ports() {
+    common::need(&[("dnsmasq", "dnsmasq-base")]);
+    let lab = Lab::new("polite-busy");
+    let mut command = lab.net.command("dnsmasq");
+    command.args(["--keep-in-foreground", "--log-facility=-", "--port=0", "--conf-file=/dev/null", "--user=root"]);
+    command.args(["--interface=br0", "--dhcp-range=192.168.4.200,192.168.4.220,10m", "--enable-tftp"]);
+    command.arg(format!("--tftp-root={}", server::root(&lab.scratch).display()));
+    command.arg(format!("--dhcp-leasefile={}", lab.scratch.path().join("dnsmasq.leases").display()));
+    let dnsmasq = Process::start(command);
+    dnsmasq.stderr.wait_line("TFTP root is", LIMIT);
+    let file = lab.scratch.path().join("ringboot.toml");
+    std::fs::write(&file, server::configuration(&lab.scratch)).unwrap();
+    let ringboot = |what: &str| {
+        let mut command = lab.net.command(env!("CARGO_BIN_EXE_ringboot"));
+        command.args([what, "--config"]).arg(&file);
+        run(command, LIMIT).failed()
+    };
+    let said = ringboot("check").stdout;
+    for words in
+        ["DHCP cannot listen on 0.0.0.0:67: dnsmasq (pid ", "error: TFTP cannot listen on 0.0.0.0:69: dnsmasq (pid "]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let output = ringboot("serve");
+    assert!(output.stderr.contains("dnsmasq (pid ") && !output.stdout.contains("READY"), "{}", output.stderr);
+}
+
 #[test]
 fn beside_another_server_it_serves_when_told_so() {
     let lab = Lab::new("polite-beside");
@@ -336,12 +381,72 @@ fn d52_a_client_that_never_booted_gets_nothing_and_once_it_has_it_is_served_also
     lab.udhcpc(&client, &["-t", "3"]).failed();
     wait_log(&server, "says nothing of network boot");
     assert_eq!(lab.ours(), []);
+    let why = lab.why(MAC, "It is not admitted");
+    assert!(why.contains("says nothing of network boot, and never did (`clients = \"pxe\"`"), "{why}");
     lab.udhcpc(&client, &[&ROM[..], &["-t", "10"]].concat()).ok();
     lab.udhcpc(&client, &["-t", "10"]).ok();
     server.stop();
+    // Its lease has long ended, and another machine has had the address since: that it booted once is known all the same.
+    let database = rusqlite::Connection::open(lab.scratch.path().join("state/ringboot.db")).unwrap();
+    assert_eq!(database.execute("DELETE FROM leases", []).unwrap(), 1);
+    drop(database);
     let server = lab.ringboot("");
-    lab.udhcpc(&client, &["-t", "10"]).ok();
+    lab.udhcpc(&client, &["-t", "20"]).ok();
     lab.udhcpc(&lab.net.client(OTHER_MAC), &["-t", "3"]).failed();
+    server.stop();
+}
+
+#[test]
+fn d52_known_serves_machines_with_a_reservation_and_no_others_however_they_ask() {
+    let lab = Lab::new("polite-known");
+    let host = format!("[[dhcp.subnet.host]]\nmac = \"{MAC}\"\naddress = \"192.168.4.5\"\n");
+    let server = lab.ringboot(&format!("clients = \"known\"\n{host}"));
+    let bound = lab.udhcpc(&lab.net.client(MAC), &["-t", "20"]).ok().stdout;
+    assert!(bound.contains("ip=192.168.4.5"), "{bound}");
+    let before = lab.ours().len();
+    lab.udhcpc(&lab.net.client(OTHER_MAC), &[&ROM[..], &["-t", "3"]].concat()).failed();
+    let why = lab.why(OTHER_MAC, "It is not admitted");
+    assert!(why.contains("the client has no reservation (`clients = \"known\"`"), "{why}");
+    assert_eq!(lab.ours().len(), before, "{}", lab.capture);
+    server.stop();
+}
+
+#[test]
+fn d20_advertise_is_in_siaddr_in_option_66_and_in_urls() {
+    let lab = Lab::new("polite-advertise");
+    let advertised = Ipv4Addr::new(203, 0, 113, 5);
+    let configuration =
+        server::configuration(&lab.scratch).replace("[server]\n", &format!("[server]\nadvertise = \"{advertised}\"\n"));
+    let boot = "clients = \"any\"\n[boot]\nbios = \"pxelinux.0\"\nuefi-http = \"ipxe.efi\"\n[menu]\n\
+                [[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n";
+    for name in ["k", "pxelinux.0"] {
+        root::write(&server::root(&lab.scratch).join(name), b"\xea raw");
+    }
+    root::write(&server::root(&lab.scratch).join("ipxe.efi"), &ringboot::boot::pe::made_up_x64());
+    let server = Server::start(&lab.net, &lab.scratch, &format!("{configuration}{boot}"));
+    let offer_to = |mac: &'static str, class: &str, arch: &str| {
+        let client = lab.net.client(mac);
+        lab.udhcpc(&client, &["-t", "20", "-V", class, "-x", arch]).ok();
+        let octets: Vec<u8> = mac.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+        let wanted = move |message: &Message| is(message, MessageType::Offer) && message.chaddr() == octets;
+        (client, lab.capture.wait_dhcp("an OFFER", LIMIT, wanted).1)
+    };
+    let (_bios, offer) = offer_to(MAC, ROM[1], "0x5d:0000");
+    assert_eq!(offer.siaddr(), advertised);
+    let name = offer.opts().get(OptionCode::TFTPServerName);
+    let said = dhcproto::v4::DhcpOption::TFTPServerName(advertised.to_string().into_bytes());
+    assert_eq!(name, Some(&said));
+    let (http, offer) = offer_to(OTHER_MAC, "HTTPClient:Arch:00016:UNDI:003001", "0x5d:0010");
+    let file = offer.opts().get(OptionCode::BootfileName);
+    let url = dhcproto::v4::DhcpOption::BootfileName(format!("http://{advertised}/ipxe.efi").into_bytes());
+    assert_eq!(file, Some(&url));
+    // What is rendered for a machine names the same address.
+    http.ip(&["addr", "add", "192.168.4.222/24", "dev", "eth0"]);
+    common::need(&[("curl", "curl")]);
+    let mut curl = http.command("curl");
+    curl.args(["-sS", &format!("http://{SERVER}/boot.ipxe")]);
+    let script = run(curl, LIMIT).ok().stdout;
+    assert!(script.contains(&format!("http://{advertised}/")), "{script}");
     server.stop();
 }
 
@@ -365,7 +470,11 @@ fn d51_an_interface_is_waited_for_and_found_again_after_it_was_deleted() {
     let lab = Lab::new("polite-late-interface");
     let configuration =
         server::configuration(&lab.scratch).replace(BRIDGE, "late0").replace("192.168.4.", "192.168.9.");
+    // At first it is there without an address, which is no better.
+    run(ip_command(&lab.net, &["link", "add", "late0", "type", "bridge"]), LIMIT).ok();
     let server = Server::start(&lab.net, &lab.scratch, &format!("{configuration}clients = \"any\"\n"));
+    wait_log(&server, "late0");
+    run(ip_command(&lab.net, &["link", "del", "late0"]), LIMIT).ok();
     assert!(!server.ready_line().contains("dhcp="), "{}", server.ready_line());
     wait_log(&server, "interface late0 is not there");
     for mac in [MAC, OTHER_MAC] {
@@ -432,19 +541,37 @@ fn d51_a_subnet_that_is_not_on_its_interface_is_refused_with_the_addresses_that_
     Server::start(&lab.net, &lab.scratch, &format!("{wrong}relay = true\n")).stop();
 }
 
+/// Byte by byte the file of the package, where the package puts it, on a machine where nobody has done anything yet.
 #[test]
-fn s36_the_shipped_configuration_sends_no_offer_and_says_what_to_fill_in() {
+fn s36_the_shipped_configuration_as_installed_sends_no_offer_and_says_what_to_fill_in() {
+    common::need(&[("unshare", "util-linux")]);
     let lab = Lab::new("polite-shipped");
-    let root = server::root(&lab.scratch);
-    let shipped = include_str!("../config/ringboot.toml");
-    let unedited = shipped
-        .replace("\"/srv/netboot\"", &format!("{:?}", root.display().to_string()))
-        .replace("\"/var/lib/ringboot\"", &format!("{:?}", lab.scratch.path().join("state").display().to_string()));
-    let server = Server::start(&lab.net, &lab.scratch, &unedited);
+    let shipped = lab.scratch.path().join("shipped.toml");
+    std::fs::write(&shipped, include_str!("../config/ringboot.toml")).unwrap();
+    // /etc, /srv and /var/lib of its own; users stay known.
+    let serve = |prepare: &str| {
+        let script = format!(
+            "mount -t tmpfs srv /srv; mount -t tmpfs lib /var/lib; cp /etc/passwd /etc/group /etc/nsswitch.conf /srv/; \
+             cp \"$1\" /srv/shipped; mount -t tmpfs etc /etc; mkdir /etc/ringboot; \
+             mv /srv/passwd /srv/group /srv/nsswitch.conf /etc/; mv /srv/shipped /etc/ringboot/ringboot.toml; \
+             {prepare}; exec \"$2\" serve"
+        );
+        let mut command = lab.net.command("unshare");
+        command.args(["--mount", "sh", "-e", "-c", &script, "sh"]).arg(&shipped).arg(env!("CARGO_BIN_EXE_ringboot"));
+        command
+    };
+    let said = run(serve("true"), LIMIT).failed().stderr;
+    assert!(said.contains("opening the root /srv/netboot") && said.contains("mkdir -p /srv/netboot"), "{said}");
+    let mut server = Process::start(serve("mkdir /srv/netboot"));
+    let ready = server.stdout.wait_line("READY", LIMIT);
+    assert!(ready.contains(":69") && !ready.contains("dhcp="), "{ready}");
     let client = lab.net.client(MAC);
     lab.udhcpc(&client, &[&ROM[..], &["-t", "3"]].concat()).failed();
     let from_server = |(_, message): &(_, Message)| message.opcode() == dhcproto::v4::Opcode::BootReply;
     assert!(!lab.capture.dhcp().iter().any(from_server), "{}", lab.capture);
-    assert!(server.log().contains("[[dhcp.subnet]]"), "{}", server.log());
-    server.stop();
+    let said = server.stderr.wait_line("no DHCP is answered", LIMIT);
+    for words in ["[[dhcp.subnet]]", "`subnet`", "`mode = \"server\"`", "`interface`", "`pools`"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(server.stop(LIMIT).success());
 }

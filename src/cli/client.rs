@@ -11,6 +11,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::serve::{DEFAULT_CONFIG, read_file};
+use crate::config::ADMIN_SOCKET;
 use crate::control::admin::Answer;
 use crate::control::store::{NoState, StateDirectory};
 
@@ -49,7 +50,12 @@ impl Server {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
-        let config = read_file(&self.config, &[]).context("--config FILE or --socket PATH names another")?;
+        let config = match read_file(&self.config, &[]) {
+            Ok(config) => config,
+            // The server runs with what the file said before: while it is being edited, status and why are wanted most.
+            Err(_) if Path::new(ADMIN_SOCKET).exists() => return Ok(ADMIN_SOCKET.into()),
+            Err(error) => return Err(error.context("--config FILE or --socket PATH names another")),
+        };
         match config.server.admin_socket {
             Some(socket) => Ok(socket),
             None => bail!("{} switches the admin socket off (admin-socket = \"\")", self.config.display()),
@@ -87,8 +93,14 @@ impl Place {
         if let Some(server) = self.socket.as_deref().and_then(Socket::reach) {
             return Ok(Source::Server(server));
         }
-        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)), &[])
-            .context("--config FILE names another file, --state DIR the directory itself")?;
+        let config = match read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)), &[]) {
+            Ok(config) => config,
+            Err(error) => {
+                let usual = Socket::reach(Path::new(ADMIN_SOCKET)).filter(|_| self.socket.is_none());
+                let hint = "--config FILE names another file, --state DIR the directory itself";
+                return usual.map(Source::Server).ok_or_else(|| error.context(hint));
+            }
+        };
         let configured = config.server.admin_socket.filter(|_| self.socket.is_none());
         Ok(match configured.as_deref().and_then(Socket::reach) {
             Some(server) => Source::Server(server),

@@ -54,12 +54,12 @@ pub(super) struct Arguments {
     workers: Option<u16>,
 }
 
-/// Runs the command. Exit 2: usage or configuration; 1: could not start, or a core ended by itself.
+/// Runs the command. Exit 2: usage, configuration or what it names; 1: could not start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (config, file) = match read(arguments) {
         Ok(read) => read,
         Err(error) => {
-            eprintln!("ringboot: {error:#}");
+            sink::last_words(&format!("{error:#}"), None);
             return ExitCode::from(2);
         }
     };
@@ -75,14 +75,17 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match plan(config, file.as_deref(), arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            if facility.is_some() {
-                tracing::error!("{error:#}");
-            }
-            ExitCode::FAILURE
+            sink::last_words(&format!("{error:#}"), facility);
+            // 2 is "do not start me again like this" to the unit.
+            if error.is::<NotRight>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// What the configuration names is not there, or not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("`ringboot check` finds this wrong:\n{0}")]
+struct NotRight(String);
 
 /// Reads and checks a configuration file, for a machine with these interfaces.
 pub(super) fn read_file(file: &Path, present: &[Interface]) -> anyhow::Result<Config> {
@@ -160,7 +163,7 @@ pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Accou
         return Ok(borrowed);
     }
     let errors: Vec<String> = errors.iter().map(Finding::to_string).collect();
-    bail!("the check of `ringboot check` has failed\n{}", errors.join("\n"))
+    Err(NotRight(errors.join("\n")).into())
 }
 
 /// Who opens the files that are served.
@@ -175,6 +178,9 @@ pub(super) fn reader(account: Option<&Account>) -> Reader {
 fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
     let account = guard::account(config.server.user.as_deref())?;
     let borrowed = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
+    if let Some(account) = &account {
+        account.bound_capabilities();
+    }
     let workers = Workers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
     let fence = Fence {

@@ -14,6 +14,7 @@ mod resolve;
 
 pub use places::{Place, Places};
 pub use problem::{Problem, Problems};
+pub use resolve::ADMIN_SOCKET;
 
 /// The configuration, checked: whatever is in here can be run as it is.
 #[derive(Clone, Debug)]

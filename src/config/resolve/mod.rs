@@ -20,7 +20,7 @@ const TFTP_PORT: u16 = 69;
 const HTTP_PORT: u16 = 80;
 const DHCP_PORT: u16 = 67;
 /// Where commands find the server unless the file says otherwise.
-const ADMIN_SOCKET: &str = "/run/ringboot/admin.sock";
+pub const ADMIN_SOCKET: &str = "/run/ringboot/admin.sock";
 /// Where leases live unless the file says otherwise.
 const STATE: &str = "/var/lib/ringboot";
 /// The prefixes that clients of old set-ups ask for (T-57).

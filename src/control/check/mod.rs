@@ -123,6 +123,9 @@ pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
     if !root.is_empty() {
         return root;
     }
+    if let Some(closed) = files::closed_root(&subject.config.root, subject.reader) {
+        return vec![closed];
+    }
     let mut findings = files::state(&subject.config.state, subject.wants_dhcp);
     findings.extend(files::loaders(subject));
     findings.extend(files::menu(subject));

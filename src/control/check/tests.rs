@@ -113,6 +113,7 @@ fn loaders_are_there_and_of_their_kind() {
     bench.put("text.efi", b"<html>404</html>");
     bench.put("raw.0", &[0xea, 5, 0, 0xc0, 7, 0x90]);
     bench.put("empty", b"");
+    bench.put("linux.elf", b"\x7fELF\x02\x01\x01\0");
     for (key, name, complaint) in [
         ("uefi-x64", "x64.efi", ""),
         ("uefi-http", "x64.efi", ""),
@@ -125,6 +126,8 @@ fn loaders_are_there_and_of_their_kind() {
         ("uefi-http", "text.efi", "is a text file"),
         ("bios", "text.efi", "is a text file"),
         ("bios", "empty", "is an empty file"),
+        ("bios", "linux.elf", "is an ELF file"),
+        ("uefi-x64", "linux.elf", "is an ELF file"),
         ("uefi-x64", "raw.0", "is no UEFI program"),
     ] {
         let found = bench.check(&format!("[boot]\n{key} = {name:?}\n"));
@@ -180,8 +183,22 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
     assert!(said.starts_with("error: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"), "{said}");
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.root()).unwrap());
     let stranger = Reader::User { uid: owner.wrapping_add(7), gid: u32::MAX };
-    assert!(only(bench.check_as(menu, stranger)).contains("may not be read by the service"));
+    for directory in [bench.directory.path(), &bench.root()] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    assert!(
+        only(bench.check_as(menu, stranger)).ends_with("may not be read by the service\n  hint: chmod o+r /root/k")
+    );
     assert_eq!(bench.check_as(menu, Reader::User { uid: owner, gid: u32::MAX }), [""; 0]);
+    bench.put("d/k", b"x");
+    let deep = menu.replace("\"k\"", "\"d/k\"");
+    assert_eq!(bench.check_as(&deep, stranger), [""; 0]);
+    for closed in ["root/d", "root"] {
+        fs::set_permissions(bench.directory.path().join(closed), fs::Permissions::from_mode(0o750)).unwrap();
+        let said = only(bench.check_as(&deep, stranger));
+        assert!(said.ends_with(&format!("/{closed} is closed to it\n  hint: chmod o+x /{closed}")), "{said}");
+        assert_eq!(bench.check_as(&deep, Reader::Root), [""; 0]);
+    }
 }
 
 #[test]

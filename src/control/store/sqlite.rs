@@ -522,6 +522,8 @@ mod tests {
         assert_eq!(columns(&store.connection), 10);
         let kept = Connection::open(directory.path().join("db.schema-1.bak")).unwrap();
         assert_eq!((schema_of(&kept).unwrap(), columns(&kept)), (1, 5));
+        let mode = fs::metadata(directory.path().join("db.schema-1.bak")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, PRIVATE);
         drop(store);
         SqliteStore::open_with(&path, &steps).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing to change, nothing to keep");
