@@ -195,7 +195,9 @@ mod tests {
     #[test]
     fn a_run_in_which_nothing_happened_has_a_page_too() {
         let mut report = made_up(2);
-        (report.stages.clear(), report.series.clear(), report.machines.clear());
+        report.stages.clear();
+        report.series.clear();
+        report.machines.clear();
         (report.boot, report.to_kernel) = (Times::default(), Times::default());
         assert!(page(&report).contains("No machine booted."));
     }

@@ -169,11 +169,13 @@ impl Document {
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let shown = file.display();
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
-        let version =
-            serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|any| any.get("version")?.as_u64());
-        let known = version == Some(u64::from(VERSION));
-        ensure!(known, "{shown} is no report of version {VERSION}, as --json writes it");
-        serde_json::from_str(&text).with_context(|| format!("{shown} is not a whole report"))
+        Self::parse(&text).with_context(|| shown.to_string())
+    }
+
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let version = serde_json::from_str::<serde_json::Value>(text).ok().and_then(|any| any.get("version")?.as_u64());
+        ensure!(version == Some(u64::from(VERSION)), "no report of version {VERSION}, as --json writes it");
+        serde_json::from_str(text).context("not a whole report")
     }
 
     pub(crate) fn write(&self, file: &Path) -> anyhow::Result<()> {
