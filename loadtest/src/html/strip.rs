@@ -20,7 +20,11 @@ pub(crate) fn draw(report: &Document) -> String {
     let Some(end) = machines.iter().map(|(_, machine)| machine.1).max() else { return String::new() };
     let scale = Scale::new((0.0, end as f64), (0.0, UNITS));
     let (rows, height) = (machines.len(), (machines.len() * LINE_PX).min(STRIP_PX));
-    let mut out = format!("<div class=\"strip\" style=\"height:{height}px\"><svg viewBox=\"0 -0.5 {UNITS} {rows}\"");
+    // Lines thinner than a pixel overlap a little: side by side they would let the paper shine through.
+    let width = if rows > STRIP_PX { 1.5 } else { 1.0 };
+    let mut out = format!(
+        "<div class=\"strip\" style=\"height:{height}px;stroke-width:{width}\"><svg viewBox=\"0 -0.5 {UNITS} {rows}\""
+    );
     out.push_str(" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"each machine from power-on to its end\">\n");
     for (index, stage) in Stage::ALL.into_iter().enumerate() {
         let path = path(&machines, &scale, |machine| finished(machine, index));
