@@ -42,7 +42,10 @@ fn stages(out: &mut String, report: &Document) -> fmt::Result {
             let time = if *count > 0 { Pretty(*us).to_string() } else { "-".to_owned() };
             write!(out, "{time:>10}")?;
         }
-        writeln!(out, "{:>9}", retransmits.map_or(String::new(), |number| number.to_string()))?;
+        match retransmits {
+            Some(number) => writeln!(out, "{number:>9}")?,
+            None => writeln!(out)?,
+        }
     }
     writeln!(out)
 }

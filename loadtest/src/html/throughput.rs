@@ -66,7 +66,7 @@ fn frame(report: &Document, most: f64, label: &str) -> Option<(String, Scale, Sc
     let ticks: Vec<_> = x.ticks(8.0).into_iter().map(|ms| (x.at(ms), time(ms * 1000.0))).collect();
     x_axis(&mut out, &ticks, TOP, BOTTOM);
     let y = Scale::new((0.0, most), (BOTTOM, TOP));
-    let ticks: Vec<_> = y.ticks(4.0).into_iter().map(|value| (y.at(value), trimmed(value))).collect();
+    let ticks: Vec<_> = y.ticks(5.0).into_iter().map(|value| (y.at(value), trimmed(value))).collect();
     y_axis(&mut out, &ticks);
     Some((out, x, y))
 }
