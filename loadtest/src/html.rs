@@ -107,9 +107,12 @@ fn stage_table(out: &mut String, report: &Document) -> fmt::Result {
     let spans = spans.into_iter().map(|(class, name, times)| (class.to_owned(), name, times));
     for (class, name, times) in stages.chain(spans) {
         let Times { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, .. } = times;
+        if *count == 0 && retransmits.is_none() {
+            continue;
+        }
         write!(out, "<tr><td><i class=\"{class}\"></i>{name}<td>{count}")?;
         for us in [p50_us, p90_us, p99_us, p999_us, max_us] {
-            write!(out, "<td>{}", took(*us))?;
+            write!(out, "<td>{}", if *count > 0 { took(*us) } else { "&ndash;".to_owned() })?;
         }
         writeln!(out, "<td>{}</tr>", retransmits.map_or(String::new(), |number| number.to_string()))?;
     }
@@ -195,7 +198,9 @@ mod tests {
     #[test]
     fn a_run_in_which_nothing_happened_has_a_page_too() {
         let mut report = made_up(2);
-        (report.stages.clear(), report.series.clear(), report.machines.clear());
+        report.stages.clear();
+        report.series.clear();
+        report.machines.clear();
         (report.boot, report.to_kernel) = (Times::default(), Times::default());
         assert!(page(&report).contains("No machine booted."));
     }

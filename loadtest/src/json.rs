@@ -50,6 +50,7 @@ pub(crate) struct Summary {
     pub(crate) sources: u32,
     pub(crate) client_cpu_s: Option<f64>,
     pub(crate) client_busy: f64,
+    pub(crate) client_waiting: f64,
     pub(crate) client_was_limit: bool,
     pub(crate) server_cpu_s: Option<f64>,
     pub(crate) server_rss_bytes: Option<u64>,
@@ -169,11 +170,13 @@ impl Document {
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let shown = file.display();
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
-        let version =
-            serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|any| any.get("version")?.as_u64());
-        let known = version == Some(u64::from(VERSION));
-        ensure!(known, "{shown} is no report of version {VERSION}, as --json writes it");
-        serde_json::from_str(&text).with_context(|| format!("{shown} is not a whole report"))
+        Self::parse(&text).with_context(|| shown.to_string())
+    }
+
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let version = serde_json::from_str::<serde_json::Value>(text).ok().and_then(|any| any.get("version")?.as_u64());
+        ensure!(version == Some(u64::from(VERSION)), "no report of version {VERSION}, as --json writes it");
+        serde_json::from_str(text).context("not a whole report")
     }
 
     pub(crate) fn write(&self, file: &Path) -> anyhow::Result<()> {
@@ -218,6 +221,7 @@ impl Summary {
             sources: report.pressure.sources,
             client_cpu_s: around.client.map(|spent| spent.processor.as_secs_f64()),
             client_busy: report.generator_busy(),
+            client_waiting: report.generator_waiting(),
             client_was_limit: report.generator_was_limit(),
             server_cpu_s: server.map(|spent| spent.processor.as_secs_f64()),
             server_rss_bytes: server.map(|spent| spent.resident),
@@ -372,6 +376,7 @@ pub(crate) mod tests {
                 sources: machines,
                 client_cpu_s: Some(4.5),
                 client_busy: 0.94,
+                client_waiting: 0.02,
                 client_was_limit: true,
                 server_cpu_s: Some(1.5),
                 server_rss_bytes: Some(50_000_000),

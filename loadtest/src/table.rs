@@ -39,9 +39,13 @@ fn stages(out: &mut String, report: &Document) -> fmt::Result {
         }
         write!(out, "  {name:<11}{count:>7}")?;
         for us in [p50_us, p90_us, p99_us, p999_us, max_us] {
-            write!(out, "{:>10}", Pretty(*us))?;
+            let time = if *count > 0 { Pretty(*us).to_string() } else { "-".to_owned() };
+            write!(out, "{time:>10}")?;
         }
-        writeln!(out, "{:>9}", retransmits.map_or(String::new(), |number| number.to_string()))?;
+        match retransmits {
+            Some(number) => writeln!(out, "{number:>9}")?,
+            None => writeln!(out)?,
+        }
     }
     writeln!(out)
 }

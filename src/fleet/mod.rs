@@ -162,9 +162,9 @@ impl Fleet {
             }
         }
         report.wall = started.elapsed();
-        let (series, busy) = watch.end();
+        let (series, spent) = watch.end();
         report.series = series;
-        report.pressure = Pressure::read(progress, busy, self.sources());
+        report.pressure = Pressure::read(progress, spent, self.sources());
         report.octets = progress.octets();
         report.checked = progress.unchecked_octets() == 0;
         report.retries = progress.retries();

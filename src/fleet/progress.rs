@@ -1,6 +1,7 @@
 //! What a running fleet shows to whoever watches: counts that only rise, read from another thread.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of octets.
@@ -104,9 +105,9 @@ impl Progress {
     }
 
     /// A TFTP request is on its way: says how it goes on, and ends with its value.
-    pub(super) fn tftp_request(&self) -> TftpRequest<'_> {
+    pub(super) fn tftp_request(self: &Arc<Self>) -> TftpRequest {
         self.queue.waiting.fetch_add(1, Ordering::Relaxed);
-        TftpRequest { queue: &self.queue, begun: false }
+        TftpRequest { progress: Arc::clone(self), begun: false }
     }
 }
 
@@ -125,23 +126,24 @@ impl Refusal {
 
 /// One TFTP request from its first datagram to the end of its transfer.
 #[derive(Debug)]
-pub(super) struct TftpRequest<'a> {
-    queue: &'a Queue,
+pub(super) struct TftpRequest {
+    progress: Arc<Progress>,
     begun: bool,
 }
 
-impl TftpRequest<'_> {
+impl TftpRequest {
     /// The first block has come, and more are to come. Calling it again changes nothing.
     pub(super) fn begins(&mut self) {
         if !std::mem::replace(&mut self.begun, true) {
-            self.queue.begin();
+            self.progress.queue.begin();
         }
     }
 }
 
-impl Drop for TftpRequest<'_> {
+impl Drop for TftpRequest {
     fn drop(&mut self) {
-        let left = if self.begun { &self.queue.at_once } else { &self.queue.waiting };
+        let Queue { at_once, waiting, .. } = &self.progress.queue;
+        let left = if self.begun { at_once } else { waiting };
         left.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -222,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_queue_shows_a_server_that_lets_in_two_at_once() {
-        let progress = Progress::default();
+        let progress = Arc::new(Progress::default());
         let mut waiting: Vec<_> = (0..10).map(|_| progress.tftp_request()).collect();
         let mut served = Vec::new();
         while let Some(mut request) = waiting.pop() {

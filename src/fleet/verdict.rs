@@ -5,12 +5,15 @@ use std::time::Duration;
 use super::progress::{Progress, Refusal, TftpQueue};
 use super::report::Report;
 use super::series::Bucket;
+use super::watch::ThreadTime;
 
 /// What a run has seen of limits, its own and the server's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pressure {
     /// Processor time of the thread that all machines ran on.
     pub busy: Duration,
+    /// How long that thread was ready and another program had its processor.
+    pub waiting: Duration,
     /// Source addresses that the machines spoke from.
     pub sources: u32,
     /// How often servers refused, in the order of [`Refusal::ALL`].
@@ -20,6 +23,8 @@ pub struct Pressure {
 
 /// A thread busy for more than this share of the time is what the run had to wait for.
 const BUSY_SHARE_MAX: f64 = 0.9;
+/// A thread that waited for its processor for more than this share of the time measured its own machine as well.
+const WAITING_SHARE_MAX: f64 = 0.2;
 /// The share of the octets by which the load is over: what follows are a few machines that wait for a timer.
 const LOADED_SHARE: f64 = 0.9;
 
@@ -29,9 +34,10 @@ const MACHINES_PER_REFUSAL_MAX: u64 = 10;
 const TURNS_MIN: u32 = 3;
 
 impl Pressure {
-    pub(super) fn read(progress: &Progress, busy: Duration, sources: u32) -> Self {
+    pub(super) fn read(progress: &Progress, spent: ThreadTime, sources: u32) -> Self {
         let refusals = Refusal::ALL.map(|refusal| progress.refusals(refusal));
-        Self { busy, sources, refusals, tftp: progress.tftp_queue() }
+        let ThreadTime { busy, waiting } = spent;
+        Self { busy, waiting, sources, refusals, tftp: progress.tftp_queue() }
     }
 
     /// What the server did, in words; one sentence for each sign of a limit.
@@ -69,10 +75,14 @@ impl Pressure {
 impl Report {
     /// Share of the time that the generator's thread was busy: of the whole run, or while it was loaded, whichever is more.
     pub fn generator_busy(&self) -> f64 {
-        let share = |busy: Duration, wall: Duration| busy.as_secs_f64() / wall.as_secs_f64().max(f64::EPSILON);
         let whole = share(self.pressure.busy, self.wall);
         // The thread's clock and the wall's are read one after the other.
         loaded(self.series.buckets()).map_or(whole, |(busy, wall)| share(busy, wall).max(whole)).min(1.0)
+    }
+
+    /// Share of the time that the generator's thread was ready and another program had its processor.
+    pub fn generator_waiting(&self) -> f64 {
+        share(self.pressure.waiting, self.wall).min(1.0)
     }
 
     /// True where the machines had to wait for the generator, so that the server may be faster than the figures say.
@@ -82,14 +92,26 @@ impl Report {
 
     /// What was the limit, in words; empty where nothing was seen of one.
     pub fn limits(&self) -> Vec<String> {
-        let mut sentences = self.pressure.of_the_server(self.machines);
+        let mut sentences = Vec::new();
+        let percent = |share: f64| share * 100.0;
         if self.generator_was_limit() {
-            let busy = self.generator_busy() * 100.0;
-            sentences
-                .insert(0, format!("the load generator was the limit (its core was busy {busy:.0} % of the time)"));
+            let busy = percent(self.generator_busy());
+            sentences.push(format!("the load generator was the limit (its core was busy {busy:.0} % of the time)"));
         }
+        if self.generator_waiting() > WAITING_SHARE_MAX {
+            let waiting = percent(self.generator_waiting());
+            sentences.push(format!(
+                "the load generator waited for a processor {waiting:.0} % of the time, because other programs used it: times are \
+                 longer than the server made them"
+            ));
+        }
+        sentences.extend(self.pressure.of_the_server(self.machines));
         sentences
     }
+}
+
+fn share(part: Duration, wall: Duration) -> f64 {
+    part.as_secs_f64() / wall.as_secs_f64().max(f64::EPSILON)
 }
 
 /// Busy time and length of the part of the run in which most octets came.
@@ -114,7 +136,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn pressure(sources: u32, refusals: [u64; 3], tftp: TftpQueue) -> Vec<String> {
-        Pressure { busy: Duration::ZERO, sources, refusals, tftp }.of_the_server(500)
+        Pressure { sources, refusals, tftp, ..Pressure::default() }.of_the_server(500)
     }
 
     #[test]
@@ -125,6 +147,15 @@ mod tests {
         assert_eq!(report.limits(), Vec::<String>::new());
         report.pressure.busy = Duration::from_millis(9700);
         assert_eq!(report.limits(), ["the load generator was the limit (its core was busy 97 % of the time)"]);
+    }
+
+    #[test]
+    fn a_generator_without_a_processor_says_so() {
+        let mut report = Report::new(500);
+        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        report.pressure.waiting = 4 * SECOND;
+        let said = report.limits();
+        assert!(said.len() == 1 && said[0].starts_with("the load generator waited for a processor 40 %"), "{said:?}");
     }
 
     #[test]

@@ -22,8 +22,7 @@ pub(super) struct Watch {
 #[derive(Debug)]
 struct Sight {
     started: Instant,
-    /// The thread's processor time at the start.
-    busy_before: Duration,
+    before: ThreadTime,
     progress: Arc<Progress>,
     series: RefCell<Series>,
 }
@@ -32,18 +31,18 @@ impl Watch {
     pub(super) fn begin(started: Instant, progress: &Arc<Progress>) -> Self {
         let sight = Rc::new(Sight {
             started,
-            busy_before: thread_time(),
+            before: ThreadTime::now(),
             progress: Arc::clone(progress),
             series: RefCell::default(),
         });
         Self { looking: spawn_local(Rc::clone(&sight).look_on()), sight }
     }
 
-    /// The counts over time, and the processor time that this thread has spent since the start.
-    pub(super) fn end(self) -> (Series, Duration) {
+    /// The counts over time, and what became of this thread's time since the start.
+    pub(super) fn end(self) -> (Series, ThreadTime) {
         self.looking.abort();
         self.sight.look();
-        (self.sight.series.take(), self.sight.busy())
+        (self.sight.series.take(), self.sight.spent())
     }
 }
 
@@ -68,26 +67,40 @@ impl Sight {
     }
 
     fn look(&self) {
-        self.series.borrow_mut().add(self.started.elapsed(), &self.progress, self.busy());
+        self.series.borrow_mut().add(self.started.elapsed(), &self.progress, self.spent().busy);
     }
 
-    fn busy(&self) -> Duration {
-        thread_time().saturating_sub(self.busy_before)
+    fn spent(&self) -> ThreadTime {
+        let now = ThreadTime::now();
+        ThreadTime {
+            busy: now.busy.saturating_sub(self.before.busy),
+            waiting: now.waiting.saturating_sub(self.before.waiting),
+        }
     }
 }
 
-/// Processor time of this thread: the first field of schedstat, nanoseconds. Zero where the kernel does not tell.
-fn thread_time() -> Duration {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = text.split_whitespace().next().and_then(|field| field.parse().ok());
-    Duration::from_nanos(nanoseconds.unwrap_or(0))
+/// What a thread did that was not sleep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ThreadTime {
+    /// On a processor.
+    pub(super) busy: Duration,
+    /// Ready, while somebody else had the processor.
+    pub(super) waiting: Duration,
+}
+
+impl ThreadTime {
+    /// The first two fields of this thread's schedstat, nanoseconds. Zero where the kernel does not tell.
+    fn now() -> Self {
+        let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let mut fields = text.split_whitespace().map(|field| Duration::from_nanos(field.parse().unwrap_or(0)));
+        Self { busy: fields.next().unwrap_or_default(), waiting: fields.next().unwrap_or_default() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use tokio::task::LocalSet;
-    use tokio::time::sleep;
+    use tokio::task::{LocalSet, yield_now};
 
     use super::*;
 
@@ -95,17 +108,18 @@ mod tests {
     fn a_watch_sees_octets_over_time_and_the_work_of_its_thread() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let progress = Arc::new(Progress::default());
-        let (series, busy) = LocalSet::new().block_on(&runtime, async {
+        let (series, spent) = LocalSet::new().block_on(&runtime, async {
             let started = Instant::now();
             let watch = Watch::begin(started, &progress);
             progress.add_octets(5);
-            // Work for the clock to see, then a rest.
-            while thread_time() < watch.sight.busy_before + Duration::from_millis(20) {}
-            sleep(Duration::from_millis(120)).await;
+            // Work until the first look has been taken.
+            while watch.sight.series.borrow().buckets().is_empty() {
+                yield_now().await;
+            }
             progress.add_octets(6);
             watch.end()
         });
-        assert!(busy >= Duration::from_millis(20), "{busy:?}");
+        assert!(spent.busy > Duration::ZERO, "{spent:?}");
         let octets: Vec<u64> = series.buckets().iter().map(|bucket| bucket.octets).collect();
         assert_eq!(octets.iter().sum::<u64>(), 11, "{octets:?}");
         assert!(octets.len() >= 2, "{octets:?}");

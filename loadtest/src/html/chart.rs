@@ -65,6 +65,7 @@ fn round_step(least: f64) -> f64 {
 /// A tick of time, shorter than a measured one: `20 ms`, `1.5 s`.
 pub(crate) fn time(microseconds: f64) -> String {
     match microseconds {
+        0.0 => "0".to_owned(),
         us if us >= 1e6 => format!("{} s", trimmed(us / 1e6)),
         us if us >= 1e3 => format!("{} ms", trimmed(us / 1e3)),
         us => format!("{} \u{b5}s", trimmed(us)),

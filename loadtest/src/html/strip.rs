@@ -13,14 +13,21 @@ const UNITS: f64 = 3000.0;
 const LINE_PX: usize = 12;
 const STRIP_PX: usize = 640;
 
+/// Machines switched on within a tenth of a second stand together by model: else the strip of a storm is a weave of stripes.
+const TOGETHER_US: u64 = 100_000;
+
 /// The plot with its axis; the page's script tells of the machine under the pointer from `data` attributes.
 pub(crate) fn draw(report: &Document) -> String {
     let mut machines: Vec<(usize, &Machine)> = report.machines.iter().enumerate().collect();
-    machines.sort_by_key(|(number, machine)| (machine.0, *number));
+    machines.sort_by_key(|&(_, machine)| (machine.0 / TOGETHER_US, machine.3.as_str(), machine.0));
     let Some(end) = machines.iter().map(|(_, machine)| machine.1).max() else { return String::new() };
     let scale = Scale::new((0.0, end as f64), (0.0, UNITS));
     let (rows, height) = (machines.len(), (machines.len() * LINE_PX).min(STRIP_PX));
-    let mut out = format!("<div class=\"strip\" style=\"height:{height}px\"><svg viewBox=\"0 -0.5 {UNITS} {rows}\"");
+    // Lines thinner than a pixel overlap a little: side by side they would let the paper shine through.
+    let width = if rows > STRIP_PX { 1.5 } else { 1.0 };
+    let mut out = format!(
+        "<div class=\"strip\" style=\"height:{height}px;stroke-width:{width}\"><svg viewBox=\"0 -0.5 {UNITS} {rows}\""
+    );
     out.push_str(" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"each machine from power-on to its end\">\n");
     for (index, stage) in Stage::ALL.into_iter().enumerate() {
         let path = path(&machines, &scale, |machine| finished(machine, index));

@@ -13,7 +13,10 @@ pub(crate) fn draw_octets(report: &Document) -> String {
     let rates: Vec<f64> =
         with_lengths(&report.series).map(|(point, length_s)| point.bytes as f64 / 1e6 / length_s).collect();
     let most = rates.iter().copied().fold(0.0, f64::max);
-    let Some((mut out, x, y)) = frame(report, most, "megabytes a second over time") else { return String::new() };
+    // A little air above the highest step.
+    let Some((mut out, x, y)) = frame(report, most * 1.05, "megabytes a second over time") else {
+        return String::new();
+    };
     let mut path = format!("M{:.1} {BOTTOM}", x.at(0.0));
     for (point, rate) in report.series.iter().zip(&rates) {
         let _ = write!(path, "V{:.1}H{:.1}", y.at(*rate), x.at(point.t_ms as f64));
@@ -63,7 +66,7 @@ fn frame(report: &Document, most: f64, label: &str) -> Option<(String, Scale, Sc
     let ticks: Vec<_> = x.ticks(8.0).into_iter().map(|ms| (x.at(ms), time(ms * 1000.0))).collect();
     x_axis(&mut out, &ticks, TOP, BOTTOM);
     let y = Scale::new((0.0, most), (BOTTOM, TOP));
-    let ticks: Vec<_> = y.ticks(4.0).into_iter().map(|value| (y.at(value), trimmed(value))).collect();
+    let ticks: Vec<_> = y.ticks(5.0).into_iter().map(|value| (y.at(value), trimmed(value))).collect();
     y_axis(&mut out, &ticks);
     Some((out, x, y))
 }
