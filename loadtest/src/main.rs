@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Parser;
 use ringboot::fleet::{
-    Content, Contents, Fetch, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Task, limits,
+    Content, Contents, Fetch, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Task, Wire, limits,
 };
 
 /// Switches on simulated machines against a boot server and reports what they saw.
@@ -155,7 +155,15 @@ fn other_plan(arguments: &Arguments, server: Ipv4Addr, pace: Pace) -> anyhow::Re
         read_below(directory, Path::new(""), &mut contents)
             .with_context(|| format!("cannot read {}", directory.display()))?;
     }
-    Ok(Plan { machines: arguments.clients, task, tftp: at(other.tftp, 69), contents, pace, seed: arguments.seed })
+    Ok(Plan {
+        machines: arguments.clients,
+        task,
+        tftp: at(other.tftp, 69),
+        contents,
+        pace,
+        wire: Wire::default(),
+        seed: arguments.seed,
+    })
 }
 
 fn fetches(files: &[String], http: SocketAddrV4) -> Vec<Fetch> {

@@ -7,7 +7,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::context::{Checker, Context, local_address};
+use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS};
 use super::url::Url;
@@ -68,7 +68,7 @@ impl<'a> Http<'a> {
     }
 
     /// One request and its answer. What has come before is asked for no more (H-16, H-20).
-    async fn attempt(&mut self, url: &Url, checker: &mut Checker<'_>, etag: &mut Option<String>) -> Result<(), Broken> {
+    async fn attempt(&mut self, url: &Url, checker: &mut Checker, etag: &mut Option<String>) -> Result<(), Broken> {
         let stream = self.connect(url).await?;
         let request = self.agent.request(url, checker.received(), etag.as_deref());
         write(&stream, request.as_bytes()).await?;
@@ -103,7 +103,7 @@ impl<'a> Http<'a> {
             return Ok(stream);
         }
         let socket = TcpSocket::new_v4()?;
-        socket.bind(local_address(self.address))?;
+        socket.bind(SocketAddrV4::new(self.context.speaks_from(self.address), 0).into())?;
         timeout(HTTP_SILENCE_MAX, socket.connect(url.server.into()))
             .await
             .map_err(|_| Broken::Connection)?
@@ -131,7 +131,7 @@ impl<'a> Http<'a> {
         stream: &TcpStream,
         first: Vec<u8>,
         length: u64,
-        checker: &mut Checker<'_>,
+        checker: &mut Checker,
     ) -> Result<(), Broken> {
         let mut left = length.checked_sub(first.len() as u64).ok_or(Broken::Connection)?;
         checker.take(&first)?;

@@ -46,8 +46,15 @@ pub const CHAINED_SCRIPTS_MAX: u32 = 4;
 /// A transfer that has brought nothing for so long is begun again, as a person at the console would do: PXELINUX by itself
 /// waits for minutes.
 pub const TFTP_SILENCE_MAX: Duration = Duration::from_secs(16);
-/// Datagrams handled before the answers to them are sent; the client's queue holds more answers than this.
-pub const TFTP_DATAGRAMS_PER_TURN: usize = 16;
+/// Datagrams read with one system call; the answers to them leave with another.
+pub const TFTP_BATCH: usize = 64;
+/// Room for each of them: joined datagrams (UDP_GRO) fill an IP packet.
+pub const TFTP_DATAGRAM_OCTETS_MAX: usize = 65_536;
+/// Sockets that machines with addresses of their own share. Successive requests of one machine come from the ports of all of
+/// them in turn, so that a server never takes a new request for an old one's repetition.
+pub const TFTP_SHARED_SOCKETS: usize = 8;
+/// How long a datagram that is to be overtaken is held back.
+pub const REORDER_HOLD: Duration = Duration::from_millis(2);
 
 /// How long a private server may take until it says READY.
 pub const READY_WAIT: Duration = Duration::from_secs(30);

@@ -82,7 +82,7 @@ impl Lease {
 
 /// The files of a machine that has nothing else to do.
 async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut Steps<'_>) -> Result<(), Failure> {
-    let address = unleased_address(context, port.circuit);
+    let address = context.wire.unleased(port.circuit, *context.tftp.ip());
     let tftp = Tftp::new(context, address, u64::from(port.circuit));
     let mut http = Http::new(context, Agent::Ipxe, address);
     for file in files {
@@ -99,12 +99,6 @@ async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut S
         }
     }
     Ok(())
-}
-
-/// An address of its own on loopback, so that a server's limits per address see machines and not one giant; else any.
-fn unleased_address(context: &Context, number: u32) -> Ipv4Addr {
-    const FIRST: u32 = u32::from_be_bytes([127, 78, 0, 1]);
-    if context.tftp.ip().is_loopback() { Ipv4Addr::from(FIRST + number) } else { Ipv4Addr::UNSPECIFIED }
 }
 
 /// A machine that has an address and goes on with its loader.

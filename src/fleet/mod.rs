@@ -9,14 +9,17 @@ pub mod limits;
 mod audit;
 mod content;
 mod failure;
+mod impair;
 mod pace;
 mod private;
 mod progress;
 mod report;
+mod wire;
 
 mod context;
 mod dhcp;
 mod http;
+mod hub;
 mod machine;
 mod menu;
 mod relay;
@@ -40,10 +43,12 @@ use relay::{Port, Relay, Xids};
 pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
+pub use impair::Impairment;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
 pub use progress::Progress;
 pub use report::Report;
+pub use wire::{Verify, Wire};
 
 /// Which firmware a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,7 @@ pub struct Plan {
     /// Files whose octets are known; all others are only counted.
     pub contents: Contents,
     pub pace: Pace,
+    pub wire: Wire,
     /// Runs with one seed send the same hardware addresses and transaction ids.
     pub seed: u64,
 }
@@ -174,8 +180,9 @@ impl Fleet {
 
     /// The machines, and on the way to them the relay agents of their racks.
     fn machines(&self, progress: &Arc<Progress>) -> io::Result<Vec<Machine>> {
-        let Plan { machines, task, tftp, pace, contents, seed } = &self.plan;
-        let context = Rc::new(Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress)));
+        let Plan { machines, task, tftp, pace, contents, wire, seed } = &self.plan;
+        let context = Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
+        let context = Rc::new(context.with_wire(wire.clone(), *seed));
         let machine = |number, errand| Machine { context: Rc::clone(&context), port: port(*seed, number), errand };
         let (dhcp, relay, models, pick) = match task {
             Task::Boot { dhcp, relay, models, pick } => (*dhcp, *relay, models, Rc::<str>::from(pick.as_str())),
