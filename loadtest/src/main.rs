@@ -1,5 +1,7 @@
 //! The load generator's command line: a thin face on the library's fleet.
 
+mod network;
+
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ struct Arguments {
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    network: network::Network,
     #[command(flatten)]
     private: Private,
     #[command(flatten)]
@@ -81,7 +85,7 @@ struct Other {
     files: Vec<String>,
     /// Compare every octet with the files of the same names in this directory
     #[arg(long, value_name = "DIR", requires = "server")]
-    verify: Option<PathBuf>,
+    verify_root: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -105,6 +109,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             (server.plan(arguments.clients, pace, arguments.seed), Some(server))
         }
     };
+    let plan = Plan { wire: arguments.network.wire(), ..plan };
     let report = Fleet::new(plan).run(&Arc::new(Progress::default()))?;
     let processor = server.map(|server| server.processor_time());
     let mut out = io::stdout().lock();
@@ -151,7 +156,7 @@ fn other_plan(arguments: &Arguments, server: Ipv4Addr, pace: Pace) -> anyhow::Re
         _ => bail!("with --server, say either --relay ADDR:PORT --entry LABEL, or --no-dhcp --files NAME,..."),
     };
     let mut contents = Contents::default();
-    if let Some(directory) = &other.verify {
+    if let Some(directory) = &other.verify_root {
         read_below(directory, Path::new(""), &mut contents)
             .with_context(|| format!("cannot read {}", directory.display()))?;
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -12,6 +13,7 @@ use super::failure::Failure;
 use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS};
 use super::url::Url;
 use crate::boot::machine::{Mac, Uuid};
+use crate::engine::net::discard;
 
 /// Which program asks: they differ in version, headers, and whether they keep the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,24 +74,9 @@ impl<'a> Http<'a> {
         let stream = self.connect(url).await?;
         let request = self.agent.request(url, checker.received(), etag.as_deref());
         write(&stream, request.as_bytes()).await?;
-        let (head, rest) = self.read_head(&stream).await?;
-        let nonsense = || Broken::Machine(Failure::HttpNonsense(url.path.clone()));
-        let head = Head::parse(&head, self.agent).ok_or_else(nonsense)?;
-        match head.status {
-            200 => checker.restart(),
-            206 if head.range_start == Some(checker.received()) => {}
-            // 412: the file is another one now; 416: it has become shorter. Both begin again.
-            412 | 416 if checker.received() > 0 => {
-                checker.restart();
-                return Err(Broken::Connection);
-            }
-            503 => return Err(Broken::Connection),
-            206 => return Err(nonsense()),
-            status => return Err(Broken::Machine(Failure::HttpStatus(url.path.clone(), status))),
-        }
-        *etag = head.etag;
-        let length = head.length.ok_or_else(nonsense)?;
-        self.read_body(&stream, rest, length, checker).await?;
+        let (head, left) =
+            self.read_head(&stream, |head, rest| self.agent.meet(url, head, rest, checker, etag)).await?;
+        self.read_body(&stream, left, checker).await?;
         if self.agent == Agent::Ipxe && !head.closes {
             self.idle = Some((stream, url.server));
         }
@@ -110,35 +97,45 @@ impl<'a> Http<'a> {
             .map_err(Broken::from)
     }
 
-    /// The answer up to its empty line, and what came after it in the same read.
-    async fn read_head(&self, stream: &TcpStream) -> Result<(Vec<u8>, Vec<u8>), Broken> {
-        let mut head = Vec::new();
+    /// Reads up to the empty line after the head and hands over the head and what came after it in the same read.
+    async fn read_head<T>(
+        &self,
+        stream: &TcpStream,
+        mut meet: impl FnMut(&[u8], &[u8]) -> Result<T, Broken>,
+    ) -> Result<T, Broken> {
+        // Of a head that comes in pieces; most come whole.
+        let mut pieces = Vec::new();
         loop {
-            // The first body octets come along with the head: read little, so that little has to be copied.
-            let octets = self.read(stream, HEAD_READ_OCTETS, |bytes| head.extend_from_slice(bytes)).await?;
-            if octets == 0 || head.len() > HEAD_OCTETS_MAX {
-                return Err(Broken::Connection);
+            let mut met = None;
+            let octets = self.read(stream, READ_OCTETS, |bytes| {
+                if !pieces.is_empty() || end_of_head(bytes).is_none() {
+                    pieces.extend_from_slice(bytes);
+                }
+                let whole = if pieces.is_empty() { bytes } else { &pieces };
+                met =
+                    end_of_head(whole).and_then(|end| whole.split_at_checked(end)).map(|(head, rest)| meet(head, rest));
+            });
+            let octets = octets.await?;
+            if let Some(met) = met {
+                return met;
             }
-            if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-                let rest = head.split_off(end + 4);
-                return Ok((head, rest));
+            if octets == 0 || pieces.len() > HEAD_OCTETS_MAX {
+                return Err(Broken::Connection);
             }
         }
     }
 
-    async fn read_body(
-        &self,
-        stream: &TcpStream,
-        first: Vec<u8>,
-        length: u64,
-        checker: &mut Checker,
-    ) -> Result<(), Broken> {
-        let mut left = length.checked_sub(first.len() as u64).ok_or(Broken::Connection)?;
-        checker.take(&first)?;
+    async fn read_body(&self, stream: &TcpStream, mut left: u64, checker: &mut Checker) -> Result<(), Broken> {
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(READ_OCTETS).min(READ_OCTETS);
             let mut taken = Ok(());
-            let octets = self.read(stream, most, |bytes| taken = checker.take(bytes)).await?;
+            let octets = if checker.reads() {
+                self.read(stream, most, |bytes| taken = checker.take(bytes)).await?
+            } else {
+                let octets = self.drop_octets(stream, most).await?;
+                checker.count(octets as u64);
+                octets
+            };
             taken?;
             if octets == 0 {
                 return Err(Broken::Connection);
@@ -152,24 +149,41 @@ impl<'a> Http<'a> {
         Ok(())
     }
 
+    /// Takes at most `most` octets off the stream that nobody looks at; 0 at its end.
+    async fn drop_octets(&self, stream: &TcpStream, most: usize) -> Result<usize, Broken> {
+        when_readable(stream, || stream.try_io(Interest::READABLE, || discard(stream, most))).await
+    }
+
     /// One read of at most `most` octets into the shared buffer; 0 at the end of the stream.
     async fn read(&self, stream: &TcpStream, most: usize, mut take: impl FnMut(&[u8])) -> Result<usize, Broken> {
-        loop {
-            timeout(HTTP_SILENCE_MAX, stream.readable()).await.map_err(|_| Broken::Connection)??;
-            let read = self.context.with_scratch(|buffer| {
+        let read = || {
+            self.context.with_scratch(|buffer| {
                 let room = buffer.get_mut(..most).unwrap_or_default();
                 stream.try_read(room).inspect(|&octets| take(room.get(..octets).unwrap_or_default()))
-            });
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return Ok(other?),
+            })
+        };
+        when_readable(stream, read).await
+    }
+}
+
+/// Tries, and where nothing has come yet, waits and tries again.
+async fn when_readable(stream: &TcpStream, mut receive: impl FnMut() -> io::Result<usize>) -> Result<usize, Broken> {
+    loop {
+        match receive() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                timeout(HTTP_SILENCE_MAX, stream.readable()).await.map_err(|_| Broken::Connection)??;
             }
+            other => return Ok(other?),
         }
     }
 }
 
-/// Octets asked for while the head is still coming.
-const HEAD_READ_OCTETS: usize = 4096;
+/// Where the body begins.
+fn end_of_head(octets: &[u8]) -> Option<usize> {
+    // A head that is no head (a whole buffer of file) is not searched to its end.
+    let searched = octets.get(..HEAD_OCTETS_MAX).unwrap_or(octets);
+    searched.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4)
+}
 
 /// Why one connection brought no whole file.
 enum Broken {
@@ -207,6 +221,36 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 impl Agent {
+    /// What an answer means for the file: its head, and how many octets are still to come after these first ones.
+    fn meet(
+        self,
+        url: &Url,
+        head: &[u8],
+        first: &[u8],
+        checker: &mut Checker,
+        etag: &mut Option<String>,
+    ) -> Result<(Head, u64), Broken> {
+        let nonsense = || Broken::Machine(Failure::HttpNonsense(url.path.clone()));
+        let mut head = Head::parse(head, self).ok_or_else(nonsense)?;
+        match head.status {
+            200 => checker.restart(),
+            206 if head.range_start == Some(checker.received()) => {}
+            // 412: the file is another one now; 416: it has become shorter. Both begin again.
+            412 | 416 if checker.received() > 0 => {
+                checker.restart();
+                return Err(Broken::Connection);
+            }
+            503 => return Err(Broken::Connection),
+            206 => return Err(nonsense()),
+            status => return Err(Broken::Machine(Failure::HttpStatus(url.path.clone(), status))),
+        }
+        *etag = head.etag.take();
+        let length = head.length.ok_or_else(nonsense)?;
+        let left = length.checked_sub(first.len() as u64).ok_or(Broken::Connection)?;
+        checker.take(first)?;
+        Ok((head, left))
+    }
+
     /// The request as that program writes it; with a range where the first `from` octets have come already.
     fn request(self, url: &Url, from: u64, etag: Option<&str>) -> String {
         let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());

@@ -61,7 +61,9 @@ pub const READY_WAIT: Duration = Duration::from_secs(30);
 /// How often a private server is started, each time on other ports.
 pub const START_TRIES_MAX: u32 = 3;
 
-/// Files that a machine has open at once at most: a TFTP socket, or a TCP connection and the one that replaces it.
-pub const FILES_PER_MACHINE: u64 = 2;
-/// Files of the process itself and of the relay agents.
+/// Files that a machine has open at once at most: a TCP connection, kept perhaps while it speaks TFTP on shared sockets.
+pub const FILES_PER_MACHINE: u64 = 1;
+/// The same where machines have no addresses of their own: two TFTP sockets after a size probe, and a kept connection.
+pub const FILES_PER_MACHINE_WITHOUT_ADDRESS: u64 = 3;
+/// Files of the process itself, of the relay agents and of the shared sockets.
 pub const FILES_RESERVED: u64 = 512;

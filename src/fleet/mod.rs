@@ -168,7 +168,9 @@ impl Fleet {
     /// Says beforehand that this process may not have as many sockets as it will need.
     fn ensure_sockets(&self) -> io::Result<()> {
         let files = raise_open_files()?;
-        let needed = u64::from(self.plan.machines) * limits::FILES_PER_MACHINE + limits::FILES_RESERVED;
+        let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
+        let each = if owned { limits::FILES_PER_MACHINE } else { limits::FILES_PER_MACHINE_WITHOUT_ADDRESS };
+        let needed = u64::from(self.plan.machines) * each + limits::FILES_RESERVED;
         if files >= needed {
             return Ok(());
         }

@@ -48,7 +48,9 @@ impl Wire {
 
     /// Whether this host may speak from an address that a machine was given.
     pub(super) fn owns(&self, address: Ipv4Addr) -> bool {
-        address.is_loopback() || self.sources.is_some_and(|network| network.contains(address))
+        let inside =
+            |network: Network| u32::from(network.mask()) & (u32::from(network.address) ^ u32::from(address)) == 0;
+        address.is_loopback() || self.sources.is_some_and(inside)
     }
 }
 
@@ -64,7 +66,7 @@ mod tests {
         assert_eq!(wire.unleased(299, near), Ipv4Addr::new(127, 78, 1, 44));
         assert_eq!(wire.unleased(299, far), Ipv4Addr::UNSPECIFIED);
         assert!(wire.owns(Ipv4Addr::new(127, 1, 2, 3)) && !wire.owns(Ipv4Addr::new(10, 9, 0, 7)));
-        let wire = Wire { sources: Some("10.9.0.0/24".parse().unwrap()), ..wire };
+        let wire = Wire { sources: Some("10.9.0.5/24".parse().unwrap()), ..wire };
         assert_eq!(wire.unleased(0, far), Ipv4Addr::new(10, 9, 0, 1));
         assert_eq!(wire.unleased(253, far), Ipv4Addr::new(10, 9, 0, 254));
         assert_eq!(wire.unleased(254, far), Ipv4Addr::new(10, 9, 0, 1), "there are no more");
