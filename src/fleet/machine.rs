@@ -91,14 +91,25 @@ async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut S
                 must(&tftp, &Behaviour::ipxe(), name).await?;
                 steps.done(Stage::Loader);
             }
+            Fetch::TftpAs(name, behaviour) => {
+                must(&tftp, behaviour, name).await?;
+                steps.done(Stage::Loader);
+            }
             Fetch::Http(url) => {
-                let url = Url::parse(url).ok_or_else(|| Failure::BadUrl(url.clone()))?;
-                http.fetch(&url, false).await?;
+                http.fetch(&parsed(url)?, false).await?;
+                steps.done(Stage::File);
+            }
+            Fetch::HttpOnce(url) => {
+                Http::new(context, Agent::Grub, address).fetch(&parsed(url)?, false).await?;
                 steps.done(Stage::File);
             }
         }
     }
     Ok(())
+}
+
+fn parsed(url: &str) -> Result<Url, Failure> {
+    Url::parse(url).ok_or_else(|| Failure::BadUrl(url.to_owned()))
 }
 
 /// A machine that has an address and goes on with its loader.

@@ -36,6 +36,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use crate::boot::machine::{Mac, Uuid};
 use crate::engine::open_files::raise_open_files;
+use crate::tftp::client::Behaviour;
 use context::Context;
 use machine::{Errand, Machine};
 use relay::{Port, Relay, Xids};
@@ -108,8 +109,12 @@ pub enum Task {
 pub enum Fetch {
     /// A name, asked for as a BIOS ROM asks for its loader.
     Tftp(String),
-    /// A URL, asked for as iPXE does.
+    /// A name, asked for in this manner.
+    TftpAs(String, Behaviour),
+    /// A URL, asked for as iPXE does, on one connection.
     Http(String),
+    /// A URL, asked for as GRUB does, on a connection of its own.
+    HttpOnce(String),
 }
 
 /// An address as a machine has it from its last ACK.
