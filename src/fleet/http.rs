@@ -330,6 +330,7 @@ mod tests {
     use super::super::content::{Content, Contents};
     use super::super::pace::Pace;
     use super::super::url::Scheme;
+    use super::super::wire::{Verify, Wire};
     use super::*;
 
     #[test]
@@ -384,10 +385,15 @@ mod tests {
     }
 
     fn fetch(server: SocketAddrV4, content: &Content) -> (Result<Vec<u8>, Failure>, u64) {
+        fetch_verified(server, content, Verify::Full)
+    }
+
+    fn fetch_verified(server: SocketAddrV4, content: &Content, verify: Verify) -> (Result<Vec<u8>, Failure>, u64) {
         let mut contents = Contents::default();
         contents.insert("initrd", content.clone());
         let pace = Pace { haste: 1000, patience: Duration::from_secs(5) };
-        let context = Context::new(server, contents, pace, Arc::default());
+        let wire = Wire { verify, ..Wire::default() };
+        let context = Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1);
         let url = Url { scheme: Scheme::Http, server, path: "/initrd".to_owned() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let fetched = runtime.block_on(Http::new(&context, Agent::Ipxe, Ipv4Addr::LOCALHOST).fetch(&url, false));
@@ -416,6 +422,44 @@ mod tests {
         Content::Generated { seed: 4, octets: 1000 }.write_to(&mut other).unwrap();
         let (address, _requests) = server(vec![other]);
         assert_eq!(fetch(address, &content).0, Err(Failure::WrongContent("/initrd".to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_verified_is_counted_all_the_same() {
+        let content = Content::Generated { seed: 3, octets: 300_000 };
+        let answer = |octets| {
+            let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").into_bytes();
+            Content::Generated { seed: 4, octets }.write_to(&mut answer).unwrap();
+            answer
+        };
+        let name = || "/initrd".to_owned();
+        for (verify, octets, expected) in [
+            (Verify::Full, 300_000, Err(Failure::WrongContent(name()))),
+            (Verify::Length, 300_000, Ok(vec![])),
+            (Verify::Length, 299_999, Err(Failure::WrongLength(name(), 299_999, 300_000))),
+            (Verify::None, 299_999, Ok(vec![])),
+        ] {
+            let (address, _requests) = server(vec![answer(octets)]);
+            assert_eq!(fetch_verified(address, &content, verify).0, expected, "{verify:?} {octets}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_come_in_pieces_and_a_body_with_it() {
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+        content.write_to(&mut answer).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
+        let server = spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nodelay(true).unwrap();
+            answer.chunks(7).for_each(|piece| stream.write_all(piece).unwrap());
+            // Until the client has closed: an earlier end with its request unread would reset the connection.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert_eq!(fetch(address, &content), (Ok(vec![]), 0));
+        server.join().unwrap();
     }
 
     #[test]
