@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, oneshot};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::context::Checker;
 use super::failure::Failure;
 use super::impair::Impaired;
-use super::limits::{TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX, TFTP_SHARED_SOCKETS};
+use super::limits::{TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX, TFTP_GENERATIONS};
 use super::wire::Wire;
 use crate::engine::mmsg::{Inbox, Outbox};
 use crate::engine::net::{self, Binding};
@@ -48,6 +49,8 @@ pub(super) struct Transfer {
     pub(super) probes: u8,
     /// Where the machine speaks from; unspecified where it has no address of its own.
     pub(super) address: Ipv4Addr,
+    /// What the server may send before it waits for an answer, in octets of the kernel's memory.
+    pub(super) burst: usize,
     /// Silence that ends the transfer, whatever the client says.
     pub(super) silence: Duration,
     pub(super) checker: Checker,
@@ -80,13 +83,16 @@ impl Hub {
             self.rings.set(Some(NEVER));
             spawn_local(Rc::clone(self).keep_time());
         }
-        let seats = self.seats(&transfer)?;
+        let mut stay = Stay { hub: self, id: None, seats: Vec::new() };
+        for _ in 0..=transfer.probes {
+            stay.seats.push(self.seat(transfer.address, transfer.burst)?);
+        }
         let (sender, done) = oneshot::channel();
         let now = self.now();
         let guest = Guest {
             client: transfer.client,
             checker: transfer.checker,
-            seats: seats.iter().map(|seat| seat.socket).collect(),
+            seats: stay.seats.iter().map(|seat| seat.socket).collect(),
             address: transfer.address,
             silence: Tick::try_from(transfer.silence.as_nanos()).unwrap_or(NEVER),
             silent_since: now,
@@ -94,46 +100,35 @@ impl Hub {
             outcome: None,
             done: Some(sender),
         };
-        let stay = Stay { hub: self, id: self.state.borrow_mut().admit(guest, &seats), seats };
-        self.advance(|state| state.settle(stay.id, now));
+        let id = self.state.borrow_mut().admit(guest, &stay.seats);
+        stay.id = Some(id);
+        self.advance(|state| state.settle(id, now));
         // The sender goes with the guest, and the guest with `stay`.
         let _ = done.await;
         stay.leave().ok_or_else(|| io::Error::other("a transfer without an end").into())
     }
 
-    /// A socket for each request of a transfer, none of them in use by this address.
-    fn seats(self: &Rc<Self>, transfer: &Transfer) -> Result<Vec<Seat>, Failure> {
-        let mut seats = Vec::with_capacity(usize::from(transfer.probes) + 1);
-        for _ in 0..=transfer.probes {
-            let owns = !transfer.address.is_unspecified();
-            let shared = if owns { self.shared_seat(transfer.address)? } else { None };
-            seats.push(shared.map_or_else(|| self.single_seat(transfer), Ok)?);
-        }
-        Ok(seats)
-    }
-
-    /// The shared socket after the one that this address used last. None where all of them are in use by this address.
-    fn shared_seat(self: &Rc<Self>, address: Ipv4Addr) -> io::Result<Option<Seat>> {
-        if self.state.borrow().shared.is_empty() {
-            self.open_shared()?;
-        }
-        Ok(self.state.borrow_mut().next_shared(address).map(|socket| Seat { socket, address, reader: None }))
-    }
-
-    fn open_shared(self: &Rc<Self>) -> io::Result<()> {
-        for _ in 0..TFTP_SHARED_SOCKETS {
-            let (socket, fd) = self.open(Ipv4Addr::UNSPECIFIED, false)?;
-            self.state.borrow_mut().shared.push(socket);
-            spawn_local(Rc::clone(self).read(socket, fd));
-        }
-        Ok(())
-    }
-
-    /// A socket that nobody shares.
-    fn single_seat(self: &Rc<Self>, transfer: &Transfer) -> io::Result<Seat> {
-        let (socket, fd) = self.open(transfer.address, true)?;
-        let reader = Some(spawn_local(Rc::clone(self).read(socket, fd)));
-        Ok(Seat { socket, address: Ipv4Addr::UNSPECIFIED, reader })
+    /// A place for one request: at a socket that others share, of the generation after the one that this address used last; or
+    /// at a socket of its own, where the address is not the machine's alone.
+    fn seat(self: &Rc<Self>, address: Ipv4Addr, burst: usize) -> io::Result<Seat> {
+        let turn = if address.is_unspecified() { None } else { self.state.borrow_mut().turn(address) };
+        let Some(generation) = turn else {
+            let (socket, fd) = self.open(address, true)?;
+            let reader = Some(spawn_local(Rc::clone(self).read(socket, fd)));
+            return Ok(Seat { socket, address: Ipv4Addr::UNSPECIFIED, burst, reader });
+        };
+        let roomy = self.state.borrow().roomy(generation, burst);
+        let socket = match roomy {
+            Some(socket) => socket,
+            None => {
+                let (socket, fd) = self.open(Ipv4Addr::UNSPECIFIED, false)?;
+                self.state.borrow_mut().generations[generation].push(socket);
+                spawn_local(Rc::clone(self).read(socket, fd));
+                socket
+            }
+        };
+        self.state.borrow_mut().sockets.load(socket, burst);
+        Ok(Seat { socket, address, burst, reader: None })
     }
 
     fn open(&self, address: Ipv4Addr, single: bool) -> io::Result<(SocketId, Rc<UdpSocket>)> {
@@ -143,8 +138,11 @@ impl Hub {
         }
         let fd = std::net::UdpSocket::from(fd);
         fd.set_nonblocking(true)?;
+        // Half of it stays free: how much memory a datagram takes is only nearly known.
+        let room = SockRef::from(&fd).recv_buffer_size()? / 2;
         let fd = Rc::new(UdpSocket::from_std(fd)?);
-        Ok((self.state.borrow_mut().sockets.add(Socket { fd: Rc::clone(&fd), outbox: Outbox::default(), single }), fd))
+        let socket = Socket { fd: Rc::clone(&fd), outbox: Outbox::default(), single, room, load: 0 };
+        Ok((self.state.borrow_mut().sockets.add(socket), fd))
     }
 
     /// Takes in what comes to one socket; never ends.
@@ -221,6 +219,7 @@ struct GuestId(usize);
 struct Seat {
     socket: SocketId,
     address: Ipv4Addr,
+    burst: usize,
     /// Of a socket that only this seat has.
     reader: Option<JoinHandle<()>>,
 }
@@ -228,13 +227,14 @@ struct Seat {
 /// A transfer's stay at the hub; its end frees all that it has taken.
 struct Stay<'a> {
     hub: &'a Hub,
-    id: GuestId,
+    /// None until everything is there that the guest needs.
+    id: Option<GuestId>,
     seats: Vec<Seat>,
 }
 
 impl Stay<'_> {
     fn leave(&self) -> Option<Ended> {
-        let Guest { client, checker, outcome, .. } = self.hub.state.borrow_mut().dismiss(self.id)?;
+        let Guest { client, checker, outcome, .. } = self.hub.state.borrow_mut().dismiss(self.id?)?;
         Some(Ended { client, checker, outcome: outcome? })
     }
 }
@@ -242,9 +242,10 @@ impl Stay<'_> {
 impl Drop for Stay<'_> {
     fn drop(&mut self) {
         let mut state = self.hub.state.borrow_mut();
-        state.dismiss(self.id);
+        self.id.and_then(|id| state.dismiss(id));
         for seat in &self.seats {
             state.seats.remove(&(seat.socket, seat.address));
+            state.sockets.unload(seat.socket, seat.burst);
             if let Some(reader) = &seat.reader {
                 reader.abort();
                 state.sockets.open.remove(&seat.socket);
@@ -275,6 +276,9 @@ struct Socket {
     outbox: Outbox,
     /// It has one machine only: whatever comes to it is that machine's.
     single: bool,
+    /// What may be on its way to it at once, and what is at most: the kernel drops what finds no room. Octets of its memory.
+    room: usize,
+    load: usize,
 }
 
 /// A datagram on a bad network: it keeps its octets until it may go on.
@@ -297,9 +301,9 @@ struct Sockets {
 #[derive(Debug)]
 struct State {
     sockets: Sockets,
-    /// Each is one generation of client ports: the next request of a machine comes from the next of them.
-    shared: Vec<SocketId>,
-    /// Which of `shared` an address used last.
+    /// Sockets that are shared. The next request of a machine comes from the next generation, and so from another port.
+    generations: [Vec<SocketId>; TFTP_GENERATIONS],
+    /// Which generation an address used last.
     used_last: HashMap<Ipv4Addr, usize>,
     seats: HashMap<(SocketId, Ipv4Addr), GuestId>,
     guests: Vec<Option<Guest>>,
@@ -314,6 +318,18 @@ impl Sockets {
         let id = SocketId(self.opened);
         self.open.insert(id, socket);
         id
+    }
+
+    fn load(&mut self, socket: SocketId, burst: usize) {
+        if let Some(socket) = self.open.get_mut(&socket) {
+            socket.load += burst;
+        }
+    }
+
+    fn unload(&mut self, socket: SocketId, burst: usize) {
+        if let Some(socket) = self.open.get_mut(&socket) {
+            socket.load = socket.load.saturating_sub(burst);
+        }
     }
 
     /// Queues a datagram to this port of the server.
@@ -347,7 +363,7 @@ impl State {
     fn new(server: SocketAddrV4, trouble: Option<Impaired<Parcel>>) -> Self {
         Self {
             sockets: Sockets { server, open: HashMap::new(), opened: 0, to_flush: Vec::new() },
-            shared: Vec::new(),
+            generations: Default::default(),
             used_last: HashMap::new(),
             seats: HashMap::new(),
             guests: Vec::new(),
@@ -357,13 +373,24 @@ impl State {
         }
     }
 
-    fn next_shared(&mut self, address: Ipv4Addr) -> Option<SocketId> {
-        let Self { shared, seats, used_last, .. } = self;
-        let count = shared.len();
-        let last = used_last.entry(address).or_insert(count - 1);
-        let free = |turn: &usize| shared.get(*turn).is_some_and(|socket| !seats.contains_key(&(*socket, address)));
-        *last = (1..=count).map(|step| (*last + step) % count).find(free)?;
-        shared.get(*last).copied()
+    /// The next generation in which this address has no transfer. None where it has one in each.
+    fn turn(&mut self, address: Ipv4Addr) -> Option<usize> {
+        let Self { generations, seats, used_last, .. } = self;
+        let last = used_last.entry(address).or_insert(TFTP_GENERATIONS - 1);
+        let is_free = |turn: &usize| {
+            let sockets = generations.get(*turn).into_iter().flatten();
+            sockets.into_iter().all(|socket| !seats.contains_key(&(*socket, address)))
+        };
+        *last = (1..TFTP_GENERATIONS).map(|step| (*last + step) % TFTP_GENERATIONS).find(is_free)?;
+        Some(*last)
+    }
+
+    /// A socket of this generation that has room for one more.
+    fn roomy(&self, generation: usize, burst: usize) -> Option<SocketId> {
+        let has_room = |id: &&SocketId| {
+            self.sockets.open.get(id).is_some_and(|socket| socket.load == 0 || socket.load + burst <= socket.room)
+        };
+        self.generations.get(generation)?.iter().find(has_room).copied()
     }
 
     fn admit(&mut self, guest: Guest, seats: &[Seat]) -> GuestId {
@@ -560,10 +587,20 @@ mod tests {
     }
 
     async fn play(context: &Context, behaviour: Behaviour, address: Ipv4Addr) -> Result<Outcome, Failure> {
+        play_burst(context, behaviour, address, 1000).await
+    }
+
+    async fn play_burst(
+        context: &Context,
+        behaviour: Behaviour,
+        address: Ipv4Addr,
+        burst: usize,
+    ) -> Result<Outcome, Failure> {
         let transfer = Transfer {
             probes: u8::from(behaviour.probe.is_some()),
             client: Client::new(behaviour, b"file", 1),
             address,
+            burst,
             silence: Duration::from_secs(20),
             checker: Checker::new(context, "file", false),
         };
@@ -597,7 +634,7 @@ mod tests {
             for fetch in fetches {
                 assert_eq!(fetch.await.unwrap(), WHOLE);
             }
-            assert_eq!(sockets(&context), TFTP_SHARED_SOCKETS);
+            assert_eq!(sockets(&context), 1);
         });
         let asked = asked.join().unwrap();
         let mut machines: Vec<_> = asked.iter().map(SocketAddr::ip).collect();
@@ -610,14 +647,29 @@ mod tests {
     fn successive_requests_of_a_machine_come_from_other_ports() {
         let (server, asked) = server(1);
         with_context(server, Wire::default(), async |context| {
-            for _ in 0..TFTP_SHARED_SOCKETS {
+            for _ in 0..TFTP_GENERATIONS {
                 assert_eq!(play(&context, Behaviour::pi3(), address(1)).await, WHOLE);
             }
         });
         let mut ports: Vec<_> = asked.join().unwrap().iter().map(SocketAddr::port).collect();
         ports.sort_unstable();
         ports.dedup();
-        assert_eq!(ports.len(), TFTP_SHARED_SOCKETS);
+        assert_eq!(ports.len(), TFTP_GENERATIONS);
+    }
+
+    #[test]
+    fn what_may_be_on_its_way_to_a_socket_fits_its_buffer() {
+        let (server, _asked) = server(1);
+        with_context(server, Wire::default(), async |context| {
+            let most = 1 << 40;
+            let fetches = [1, 2].map(|number| Box::pin(play_burst(&context, Behaviour::pi3(), address(number), most)));
+            let [one, two] = fetches;
+            assert_eq!(tokio::join!(one, two), (WHOLE, WHOLE));
+            assert_eq!(sockets(&context), 2);
+            assert!(context.hub.state.borrow().sockets.open.values().all(|socket| socket.load == 0));
+            assert_eq!(play_burst(&context, Behaviour::pi3(), address(3), most).await, WHOLE);
+            assert_eq!(sockets(&context), 2, "an empty one takes anybody");
+        });
     }
 
     #[test]

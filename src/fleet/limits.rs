@@ -50,9 +50,9 @@ pub const TFTP_SILENCE_MAX: Duration = Duration::from_secs(16);
 pub const TFTP_BATCH: usize = 64;
 /// Room for each of them: joined datagrams (UDP_GRO) fill an IP packet.
 pub const TFTP_DATAGRAM_OCTETS_MAX: usize = 65_536;
-/// Sockets that machines with addresses of their own share. Successive requests of one machine come from the ports of all of
+/// Generations of sockets that machines with addresses of their own share. Successive requests of one machine come from each of
 /// them in turn, so that a server never takes a new request for an old one's repetition.
-pub const TFTP_SHARED_SOCKETS: usize = 8;
+pub const TFTP_GENERATIONS: usize = 4;
 /// How long a datagram that is to be overtaken is held back.
 pub const REORDER_HOLD: Duration = Duration::from_millis(2);
 

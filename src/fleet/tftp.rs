@@ -8,7 +8,8 @@ use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::hub::{Ended, Transfer};
 use super::limits::{TFTP_RETRY, TFTP_SILENCE_MAX};
-use crate::tftp::client::{Behaviour, Client, Outcome};
+use crate::tftp::client::{Ask, Behaviour, Client, Outcome};
+use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 
 /// How a transfer ended that was not a failure of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,11 +65,40 @@ impl<'a> Tftp<'a> {
             client: Client::new(behaviour.clone(), name.as_bytes(), self.seed),
             probes: u8::from(behaviour.probe.is_some()),
             address,
+            burst: burst(behaviour),
             silence: pace.hurried(TFTP_SILENCE_MAX),
             checker,
         };
         let ended = hub.play(transfer).await?;
         progress.add_retries(ended.client.counters().retransmits);
         Ok(ended)
+    }
+}
+
+/// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's memory.
+fn burst(behaviour: &Behaviour) -> usize {
+    /// Of the packet itself, which is in a block of memory with its headers and shared information, and of its description.
+    const AROUND: usize = 384;
+    const DESCRIPTION: usize = 256;
+    let (mut block, mut window) = (usize::from(BLOCK_SIZE_DEFAULT), 1);
+    for ask in &behaviour.asks {
+        match *ask {
+            Ask::Blksize(octets) => block = octets.into(),
+            Ask::Windowsize(blocks) => window = blocks.into(),
+            Ask::Tsize | Ask::Timeout(_) => {}
+        }
+    }
+    window * ((block + AROUND).next_power_of_two() + DESCRIPTION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_takes_as_much_memory_as_the_kernel_counts() {
+        assert_eq!(burst(&Behaviour::pi3()), 1280);
+        assert_eq!(burst(&Behaviour::generic(1468, 1)), 2304);
+        assert_eq!(burst(&Behaviour::generic(1468, 64)), 64 * 2304);
     }
 }
