@@ -5,6 +5,7 @@ mod compare;
 mod html;
 mod json;
 mod meter;
+mod network;
 mod table;
 
 use std::fs;
@@ -41,6 +42,8 @@ struct Arguments {
     /// Runs with one seed use the same hardware addresses and transaction ids
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    network: network::Network,
     #[command(flatten)]
     private: Private,
     #[command(flatten)]
@@ -115,7 +118,7 @@ struct Other {
     files: Vec<String>,
     /// Compare every octet with the files of the same names in this directory
     #[arg(long, value_name = "DIR", requires = "server")]
-    verify: Option<PathBuf>,
+    verify_root: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -140,6 +143,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             (server.plan(arguments.clients, pace, arguments.seed), Some(server))
         }
     };
+    let plan = Plan { wire: arguments.network.wire(), ..plan };
     let (report, around) = measured(arguments, plan, server.as_ref())?;
     arguments.output.write(&Document::new(&report, &around))?;
     Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -215,11 +219,19 @@ fn other_plan(arguments: &Arguments, server: Ipv4Addr, pace: Pace) -> anyhow::Re
         _ => bail!("with --server, say either --relay ADDR:PORT --entry LABEL, or --no-dhcp --files NAME,..."),
     };
     let mut contents = Contents::default();
-    if let Some(directory) = &other.verify {
+    if let Some(directory) = &other.verify_root {
         read_below(directory, Path::new(""), &mut contents)
             .with_context(|| format!("cannot read {}", directory.display()))?;
     }
-    Ok(Plan { machines: arguments.clients, task, tftp: at(other.tftp, 69), contents, pace, seed: arguments.seed })
+    Ok(Plan {
+        machines: arguments.clients,
+        task,
+        tftp: at(other.tftp, 69),
+        contents,
+        pace,
+        wire: ringboot::fleet::Wire::default(),
+        seed: arguments.seed,
+    })
 }
 
 fn fetches(files: &[String], http: SocketAddrV4) -> Vec<Fetch> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -13,6 +14,7 @@ use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, 
 use super::progress::Refusal;
 use super::url::Url;
 use crate::boot::machine::{Mac, Uuid};
+use crate::engine::net::discard;
 
 /// Which program asks: they differ in version, headers, and whether they keep the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,7 @@ impl<'a> Http<'a> {
     }
 
     /// A walk also sees whether the last octets of a longer file are there.
-    async fn look_at_end(&mut self, url: &Url, octets: u64, checker: &Checker<'_>) -> Result<(), Failure> {
+    async fn look_at_end(&mut self, url: &Url, octets: u64, checker: &Checker) -> Result<(), Failure> {
         if octets <= checker.received() {
             return Ok(());
         }
@@ -93,10 +95,14 @@ impl<'a> Http<'a> {
         let looked = async {
             let stream = self.connect(url).await?;
             write(&stream, self.agent.request(url, Some((from, None)), None).as_bytes()).await?;
-            let (head, rest) = self.read_head(&stream).await?;
-            let head = Head::parse(&head, self.agent).filter(|head| head.status == 206).ok_or(Broken::Connection)?;
             let mut end = Checker::new(self.context, &url.path, false);
-            self.read_body(&stream, rest, head.length.unwrap_or(0), &mut end).await?;
+            let left = self.read_head(&stream, |head, first| {
+                let head = Head::parse(head, self.agent).filter(|head| head.status == 206).ok_or(Broken::Connection)?;
+                end.take(first)?;
+                head.length.unwrap_or(0).checked_sub(first.len() as u64).ok_or(Broken::Connection)
+            });
+            let left = left.await?;
+            self.read_body(&stream, left, &mut end).await?;
             Ok::<u64, Broken>(end.received())
         };
         match looked.await {
@@ -108,12 +114,7 @@ impl<'a> Http<'a> {
     }
 
     /// One request and its answer; gives the size of the whole file. What has come before is asked for no more (H-16, H-20).
-    async fn attempt(
-        &mut self,
-        url: &Url,
-        checker: &mut Checker<'_>,
-        etag: &mut Option<String>,
-    ) -> Result<u64, Broken> {
+    async fn attempt(&mut self, url: &Url, checker: &mut Checker, etag: &mut Option<String>) -> Result<u64, Broken> {
         let stream = self.connect(url).await?;
         let range = match checker.received() {
             0 if checker.samples() => Some((0, Some(SAMPLE_OCTETS - 1))),
@@ -122,10 +123,25 @@ impl<'a> Http<'a> {
         };
         let request = self.agent.request(url, range, etag.as_deref());
         write(&stream, request.as_bytes()).await?;
-        let (head, rest) = self.read_head(&stream).await?;
-        let shown = self.shown(url);
-        let nonsense = || Broken::Machine(Failure::HttpNonsense(shown.clone()));
-        let head = Head::parse(&head, self.agent).ok_or_else(nonsense)?;
+        let (head, left) = self.read_head(&stream, |head, rest| self.meet(url, head, rest, checker, etag)).await?;
+        self.read_body(&stream, left, checker).await?;
+        if self.agent == Agent::Ipxe && !head.closes && !checker.is_sample_full() {
+            self.idle = Some((stream, url.server));
+        }
+        Ok(head.total.or(head.length).unwrap_or(checker.received()))
+    }
+
+    /// What an answer means for the file: its head, and how many octets are still to come after these first ones.
+    fn meet(
+        &self,
+        url: &Url,
+        head: &[u8],
+        first: &[u8],
+        checker: &mut Checker,
+        etag: &mut Option<String>,
+    ) -> Result<(Head, u64), Broken> {
+        let nonsense = || Broken::Machine(Failure::HttpNonsense(self.shown(url)));
+        let mut head = Head::parse(head, self.agent).ok_or_else(nonsense)?;
         match head.status {
             200 => checker.restart(),
             206 if head.range_start == Some(checker.received()) => {}
@@ -141,13 +157,11 @@ impl<'a> Http<'a> {
             206 => return Err(nonsense()),
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
-        *etag = head.etag;
+        *etag = head.etag.take();
         let length = head.length.ok_or_else(nonsense)?;
-        self.read_body(&stream, rest, length, checker).await?;
-        if self.agent == Agent::Ipxe && !head.closes && !checker.is_sample_full() {
-            self.idle = Some((stream, url.server));
-        }
-        Ok(head.total.unwrap_or_else(|| length.max(checker.received())))
+        let left = length.checked_sub(first.len() as u64).ok_or(Broken::Connection)?;
+        checker.take(first)?;
+        Ok((head, left))
     }
 
     async fn connect(&mut self, url: &Url) -> Result<TcpStream, Broken> {
@@ -157,7 +171,7 @@ impl<'a> Http<'a> {
             return Ok(stream);
         }
         let socket = TcpSocket::new_v4()?;
-        socket.bind(self.context.local_address(self.address, *url.server.ip()))?;
+        socket.bind(SocketAddrV4::new(self.context.speaks_from(self.address, *url.server.ip()), 0).into())?;
         let connected = timeout(HTTP_SILENCE_MAX, socket.connect(url.server.into())).await;
         connected.map_err(|_| Broken::Connection)?.map_err(|error| {
             if error.kind() == io::ErrorKind::ConnectionRefused {
@@ -167,40 +181,53 @@ impl<'a> Http<'a> {
         })
     }
 
-    /// The answer up to its empty line, and what came after it in the same read.
-    async fn read_head(&self, stream: &TcpStream) -> Result<(Vec<u8>, Vec<u8>), Broken> {
-        let mut head = Vec::new();
+    /// Reads up to the empty line after the head and hands over the head and what came after it in the same read.
+    async fn read_head<T>(
+        &self,
+        stream: &TcpStream,
+        mut meet: impl FnMut(&[u8], &[u8]) -> Result<T, Broken>,
+    ) -> Result<T, Broken> {
+        // Of a head that comes in pieces; most come whole.
+        let mut pieces = Vec::new();
         loop {
-            // The first body octets come along with the head: read little, so that little has to be copied.
-            let octets = self.read(stream, HEAD_READ_OCTETS, |bytes| head.extend_from_slice(bytes)).await?;
-            if octets == 0 || head.len() > HEAD_OCTETS_MAX {
-                return Err(Broken::Connection);
+            let mut met = None;
+            let octets = self.read(stream, READ_OCTETS, |bytes| {
+                if !pieces.is_empty() || end_of_head(bytes).is_none() {
+                    pieces.extend_from_slice(bytes);
+                }
+                let whole = if pieces.is_empty() { bytes } else { &pieces };
+                met =
+                    end_of_head(whole).and_then(|end| whole.split_at_checked(end)).map(|(head, rest)| meet(head, rest));
+            });
+            let octets = octets.await?;
+            if let Some(met) = met {
+                return met;
             }
-            if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-                let rest = head.split_off(end + 4);
-                return Ok((head, rest));
+            if octets == 0 || pieces.len() > HEAD_OCTETS_MAX {
+                return Err(Broken::Connection);
             }
         }
     }
 
-    async fn read_body(
-        &self,
-        stream: &TcpStream,
-        first: Vec<u8>,
-        length: u64,
-        checker: &mut Checker<'_>,
-    ) -> Result<(), Broken> {
-        let mut left = length.checked_sub(first.len() as u64).ok_or(Broken::Connection)?;
-        checker.take(&first)?;
+    async fn read_body(&self, stream: &TcpStream, mut left: u64, checker: &mut Checker) -> Result<(), Broken> {
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(READ_OCTETS).min(READ_OCTETS);
             let mut taken = Ok(());
-            let octets = self.read(stream, most, |bytes| taken = checker.take(bytes)).await?;
+            let octets = if checker.reads() {
+                self.read(stream, most, |bytes| taken = checker.take(bytes)).await?
+            } else {
+                let octets = self.drop_octets(stream, most).await?;
+                checker.count(octets as u64);
+                octets
+            };
             taken?;
             if octets == 0 {
                 return Err(Broken::Connection);
             }
             left -= octets as u64;
+            if checker.is_sample_full() {
+                return Ok(());
+            }
             if checker.is_sample_full() {
                 return Ok(());
             }
@@ -212,24 +239,41 @@ impl<'a> Http<'a> {
         Ok(())
     }
 
+    /// Takes at most `most` octets off the stream that nobody looks at; 0 at its end.
+    async fn drop_octets(&self, stream: &TcpStream, most: usize) -> Result<usize, Broken> {
+        when_readable(stream, || stream.try_io(Interest::READABLE, || discard(stream, most))).await
+    }
+
     /// One read of at most `most` octets into the shared buffer; 0 at the end of the stream.
     async fn read(&self, stream: &TcpStream, most: usize, mut take: impl FnMut(&[u8])) -> Result<usize, Broken> {
-        loop {
-            timeout(HTTP_SILENCE_MAX, stream.readable()).await.map_err(|_| Broken::Connection)??;
-            let read = self.context.with_scratch(|buffer| {
+        let read = || {
+            self.context.with_scratch(|buffer| {
                 let room = buffer.get_mut(..most).unwrap_or_default();
                 stream.try_read(room).inspect(|&octets| take(room.get(..octets).unwrap_or_default()))
-            });
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return Ok(other?),
+            })
+        };
+        when_readable(stream, read).await
+    }
+}
+
+/// Tries, and where nothing has come yet, waits and tries again.
+async fn when_readable(stream: &TcpStream, mut receive: impl FnMut() -> io::Result<usize>) -> Result<usize, Broken> {
+    loop {
+        match receive() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                timeout(HTTP_SILENCE_MAX, stream.readable()).await.map_err(|_| Broken::Connection)??;
             }
+            other => return Ok(other?),
         }
     }
 }
 
-/// Octets asked for while the head is still coming.
-const HEAD_READ_OCTETS: usize = 4096;
+/// Where the body begins.
+fn end_of_head(octets: &[u8]) -> Option<usize> {
+    // A head that is no head (a whole buffer of file) is not searched to its end.
+    let searched = octets.get(..HEAD_OCTETS_MAX).unwrap_or(octets);
+    searched.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4)
+}
 
 /// Why one connection brought no whole file.
 enum Broken {
@@ -357,6 +401,7 @@ mod tests {
     use super::super::content::{Content, Contents};
     use super::super::pace::Pace;
     use super::super::url::Scheme;
+    use super::super::wire::{Verify, Wire};
     use super::*;
 
     #[test]
@@ -411,10 +456,15 @@ mod tests {
     }
 
     fn fetch(server: SocketAddrV4, content: &Content) -> (Result<Vec<u8>, Failure>, u64) {
+        fetch_verified(server, content, Verify::Full)
+    }
+
+    fn fetch_verified(server: SocketAddrV4, content: &Content, verify: Verify) -> (Result<Vec<u8>, Failure>, u64) {
         let mut contents = Contents::default();
         contents.insert("initrd", content.clone());
         let pace = Pace { haste: 1000, patience: Duration::from_secs(5) };
-        let context = Context::new(server, contents, pace, Arc::default());
+        let wire = Wire { verify, ..Wire::default() };
+        let context = Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1);
         let url = Url { scheme: Scheme::Http, server, path: "/initrd".to_owned() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let fetched = runtime.block_on(Http::new(&context, Agent::Ipxe, Ipv4Addr::LOCALHOST).fetch(&url, false));
@@ -443,6 +493,44 @@ mod tests {
         Content::Generated { seed: 4, octets: 1000 }.write_to(&mut other).unwrap();
         let (address, _requests) = server(vec![other]);
         assert_eq!(fetch(address, &content).0, Err(Failure::WrongContent("/initrd".to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_verified_is_counted_all_the_same() {
+        let content = Content::Generated { seed: 3, octets: 300_000 };
+        let answer = |octets| {
+            let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").into_bytes();
+            Content::Generated { seed: 4, octets }.write_to(&mut answer).unwrap();
+            answer
+        };
+        let name = || "/initrd".to_owned();
+        for (verify, octets, expected) in [
+            (Verify::Full, 300_000, Err(Failure::WrongContent(name()))),
+            (Verify::Length, 300_000, Ok(vec![])),
+            (Verify::Length, 299_999, Err(Failure::WrongLength(name(), 299_999, 300_000))),
+            (Verify::None, 299_999, Ok(vec![])),
+        ] {
+            let (address, _requests) = server(vec![answer(octets)]);
+            assert_eq!(fetch_verified(address, &content, verify).0, expected, "{verify:?} {octets}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_come_in_pieces_and_a_body_with_it() {
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+        content.write_to(&mut answer).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
+        let server = spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nodelay(true).unwrap();
+            answer.chunks(7).for_each(|piece| stream.write_all(piece).unwrap());
+            // Until the client has closed: an earlier end with its request unread would reset the connection.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert_eq!(fetch(address, &content), (Ok(vec![]), 0));
+        server.join().unwrap();
     }
 
     #[test]

@@ -124,8 +124,8 @@ impl Errand {
 impl Fetch {
     fn stage(&self) -> Stage {
         match self {
-            Self::Tftp(_) => Stage::Loader,
-            Self::Http(_) => Stage::File,
+            Self::Tftp(_) | Self::TftpAs(..) => Stage::Loader,
+            Self::Http(_) | Self::HttpOnce(_) => Stage::File,
         }
     }
 }
@@ -139,7 +139,7 @@ impl Lease {
 
 /// The files of a machine that has nothing else to do.
 async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut Steps) -> Result<(), Failure> {
-    let address = unleased_address(context, port.circuit);
+    let address = context.wire.unleased(port.circuit, *context.tftp.ip());
     let tftp = Tftp::new(context, address, u64::from(port.circuit));
     let mut http = Http::new(context, Agent::Ipxe, address);
     for (number, file) in files.iter().enumerate() {
@@ -148,19 +148,16 @@ async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut S
         }
         match file {
             Fetch::Tftp(name) => must(&tftp, &Behaviour::ipxe(), name).await?,
-            Fetch::Http(url) => {
-                let url = Url::parse(url).ok_or_else(|| Failure::BadUrl(url.clone()))?;
-                http.fetch(&url, false).await?;
-            }
+            Fetch::TftpAs(name, behaviour) => must(&tftp, behaviour, name).await?,
+            Fetch::Http(url) => drop(http.fetch(&parsed(url)?, false).await?),
+            Fetch::HttpOnce(url) => drop(Http::new(context, Agent::Grub, address).fetch(&parsed(url)?, false).await?),
         }
     }
     Ok(())
 }
 
-/// An address of its own on loopback, so that a server's limits per address see machines and not one giant; else any.
-fn unleased_address(context: &Context, number: u32) -> Ipv4Addr {
-    const FIRST: u32 = u32::from_be_bytes([127, 78, 0, 1]);
-    if context.tftp.ip().is_loopback() { Ipv4Addr::from(FIRST + number) } else { Ipv4Addr::UNSPECIFIED }
+fn parsed(url: &str) -> Result<Url, Failure> {
+    Url::parse(url).ok_or_else(|| Failure::BadUrl(url.to_owned()))
 }
 
 /// A machine that has an address and goes on with its loader.

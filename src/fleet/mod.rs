@@ -9,16 +9,19 @@ pub mod limits;
 mod audit;
 mod content;
 mod failure;
+mod impair;
 mod pace;
 mod private;
 mod progress;
 mod report;
 mod series;
 mod verdict;
+mod wire;
 
 mod context;
 mod dhcp;
 mod http;
+mod hub;
 mod machine;
 mod menu;
 mod relay;
@@ -37,6 +40,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use crate::boot::machine::{Mac, Uuid};
 use crate::engine::open_files::raise_open_files;
+use crate::tftp::client::Behaviour;
 use context::Context;
 use machine::{Errand, Machine};
 use progress::counting_retries;
@@ -46,12 +50,14 @@ use watch::Watch;
 pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
+pub use impair::Impairment;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
 pub use progress::{Progress, Refusal, TftpQueue};
 pub use report::{Pretty, Record, Report, StageTimes};
 pub use series::{Bucket, Series};
 pub use verdict::Pressure;
+pub use wire::{Verify, Wire};
 
 /// Which firmware a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +89,7 @@ pub struct Plan {
     /// Files whose octets are known; all others are only counted.
     pub contents: Contents,
     pub pace: Pace,
+    pub wire: Wire,
     /// Runs with one seed send the same hardware addresses and transaction ids.
     pub seed: u64,
 }
@@ -110,8 +117,12 @@ pub enum Task {
 pub enum Fetch {
     /// A name, asked for as a BIOS ROM asks for its loader.
     Tftp(String),
-    /// A URL, asked for as iPXE does.
+    /// A name, asked for in this manner.
+    TftpAs(String, Behaviour),
+    /// A URL, asked for as iPXE does, on one connection.
     Http(String),
+    /// A URL, asked for as GRUB does, on a connection of its own.
+    HttpOnce(String),
 }
 
 /// An address as a machine has it from its last ACK.
@@ -174,7 +185,9 @@ impl Fleet {
     /// Says beforehand that this process may not have as many sockets as it will need.
     fn ensure_sockets(&self) -> io::Result<()> {
         let files = raise_open_files()?;
-        let needed = u64::from(self.plan.machines) * limits::FILES_PER_MACHINE + limits::FILES_RESERVED;
+        let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
+        let each = if owned { limits::FILES_PER_MACHINE } else { limits::FILES_PER_MACHINE_WITHOUT_ADDRESS };
+        let needed = u64::from(self.plan.machines) * each + limits::FILES_RESERVED;
         if files >= needed {
             return Ok(());
         }
@@ -186,8 +199,9 @@ impl Fleet {
 
     /// The machines, and on the way to them the relay agents of their racks.
     fn machines(&self, progress: &Arc<Progress>) -> io::Result<Vec<Machine>> {
-        let Plan { machines, task, tftp, pace, contents, seed } = &self.plan;
-        let context = Rc::new(Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress)));
+        let Plan { machines, task, tftp, pace, contents, wire, seed } = &self.plan;
+        let context = Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
+        let context = Rc::new(context.with_wire(wire.clone(), *seed));
         let machine = |number, errand| Machine { context: Rc::clone(&context), port: port(*seed, number), errand };
         let (dhcp, relay, models, pick) = match task {
             Task::Boot { dhcp, relay, models, pick } => (*dhcp, *relay, models, Rc::<str>::from(pick.as_str())),
@@ -214,9 +228,10 @@ impl Fleet {
             .collect())
     }
 
-    /// Source addresses of the machines' sockets: each its own where the servers are on loopback.
+    /// Source addresses of the machines: each its own where this host has them.
     fn sources(&self) -> u32 {
-        if self.plan.tftp.ip().is_loopback() { self.plan.machines } else { 1 }
+        let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
+        if owned { self.plan.machines } else { 1 }
     }
 
     /// A rack has a relay agent of its own where this host has the addresses for it: all of loopback is its own.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::content::{Content, Contents};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
-use super::{Model, Pace, Plan, Servers, Task};
+use super::{Model, Pace, Plan, Servers, Task, Wire};
 use crate::boot::pe;
 use crate::engine::orphan::die_with_parent;
 
@@ -126,6 +126,7 @@ impl PrivateServer {
             tftp: self.servers.tftp,
             contents: self.contents.clone(),
             pace,
+            wire: Wire::default(),
             seed,
         }
     }
