@@ -143,7 +143,7 @@ pub fn walk(start: &Start) -> std::io::Result<Walked> {
     let pace = Pace { haste: WALK_HASTE, patience: WALK_PATIENCE };
     let context = Context::walking(start.tftp, pace, start.source, ours.collect());
     let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
-    if let Err(broken) = runtime.block_on(walker.all()) {
+    if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
         walker.walked.broken = Some(*broken);
     }
     Ok(walker.walked)
