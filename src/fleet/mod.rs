@@ -26,6 +26,7 @@ mod http;
 mod hub;
 mod machine;
 mod menu;
+mod models;
 mod relay;
 mod requests;
 mod tftp;
@@ -43,12 +44,12 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::sleep_until;
 
-use crate::boot::machine::{Mac, Uuid};
+use crate::boot::machine::Mac;
 use crate::engine::open_files::raise_open_files;
 use context::Context;
 use machine::{Errand, Machine};
 use progress::counting_retries;
-use relay::{Port, Relay, Xids};
+use relay::{Relay, Xids};
 use scenario::dealt;
 use watch::Watch;
 
@@ -57,7 +58,7 @@ pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
 pub use impair::Impairment;
-pub use machine::Model;
+pub use models::Model;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
 pub use progress::{Progress, Refusal, TftpQueue};
@@ -229,23 +230,14 @@ impl Site<'_> {
         let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
         (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
             let rack = (number as usize).checked_rem(self.relays.len()).and_then(|rack| self.relays.get(rack));
+            let errand = errands[role].clone();
             Machine {
                 context: Rc::clone(&self.context),
-                port: port(*seed, number),
+                port: errand.port(*seed, number),
                 relay: rack.map(Rc::clone),
                 xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
-                errand: errands[role].clone(),
+                errand,
             }
         })
     }
-}
-
-/// Who machine `number` of a seed is. QEMU's prefix for the hardware address; seed and number make the rest.
-fn port(seed: u64, number: u32) -> Port {
-    let [_, a, b, c] = number.to_be_bytes();
-    let mac = Mac([0x52, 0x54, seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
-    let mut uuid = [0x40; 16];
-    uuid[..8].copy_from_slice(&seed.to_le_bytes());
-    uuid[10..].copy_from_slice(&mac.0);
-    Port { mac, uuid: Uuid(uuid), circuit: number }
 }
