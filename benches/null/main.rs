@@ -80,9 +80,7 @@ fn measure(plan: Plan, row: &Row, core: usize) -> io::Result<Figure> {
         Unit::Requests => f64::from(row.requests()),
         Unit::Leases => f64::from(u32::try_from(leases()).unwrap_or(0)),
     };
-    // Without files every machine of the DHCP row "fails" after its lease.
-    let failed = if row.unit == Unit::Leases { 0 } else { report.failed() };
-    Ok(Figure { amount, wall: report.wall, processor, failed })
+    Ok(Figure { amount, wall: report.wall, processor, failed: report.failed() })
 }
 
 /// None where the row cannot be asked of a whole server, or there is none beside this program.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use ringboot::fleet::{Content, Contents, Fetch, Model, Plan, Task, Wire};
+use ringboot::fleet::{self, Access, Content, Contents, Fetch, Model, Plan, Task, Wire};
 use ringboot::tftp::client::Behaviour;
 
 use super::{dhcp, http, pace, tftp};
@@ -104,12 +104,11 @@ impl Row {
         let task = match (task, &self.way) {
             (Some(task), Way::HttpKept | Way::HttpOnce) => task(http::serve(&file_of(&content)?)?),
             (Some(task), _) => task(nowhere),
-            (None, _) => Task::Boot {
-                dhcp: dhcp::serve()?,
-                relay: SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0),
-                models: vec![Model::BiosPxe],
-                pick: String::new(),
-            },
+            (None, _) => {
+                let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+                let way = fleet::Way::Relay { agent, server: dhcp::serve()? };
+                Task::Lease { dhcp: Access { way, keeps_leases: true }, models: vec![Model::BiosPxe] }
+            }
         };
         Ok(Plan { machines: self.machines, task, tftp, contents, pace: pace(), wire: self.wire(), seed: SEED })
     }

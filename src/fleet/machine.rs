@@ -11,7 +11,7 @@ use super::http::{Agent, Http};
 use super::limits::CHAINED_SCRIPTS_MAX;
 use super::menu::{self, Choice, Ipxe};
 use super::progress::take_step_retries;
-use super::relay::{Port, Relay, Xids};
+use super::segment::{Port, Segment, Xids};
 use super::tftp::{Fetched, Tftp};
 use super::url::{Scheme, Url};
 use super::{Fetch, Lease, Model};
@@ -31,11 +31,11 @@ pub(super) struct Machine {
 #[derive(Debug)]
 pub(super) enum Errand {
     Boot {
-        relay: Rc<Relay>,
+        segment: Rc<Segment>,
         model: Model,
         xids: Xids,
-        /// The menu entry that the person at the console picks.
-        pick: Rc<str>,
+        /// The menu entry that the person at the console picks. None = an address is all that is wanted.
+        pick: Option<Rc<str>>,
     },
     Fetch(Rc<[Fetch]>),
 }
@@ -81,12 +81,15 @@ impl Machine {
         let (model, mut lease) = (errand.model(), None);
         let end = match errand {
             Errand::Fetch(files) => fetch_all(&context, port, &files, &mut steps).await,
-            Errand::Boot { relay, model, mut xids, pick } => {
+            Errand::Boot { segment, model, mut xids, pick } => {
                 let boot = Boot { context: &context, port, rom: model.rom(), arch: model.arch() };
-                match relay.acquire(port, model.speaker(), &mut xids).await {
+                match segment.acquire(port, model.speaker(), &mut xids).await {
                     Ok(answer) => {
                         lease = Some(Lease::of(port, &answer));
-                        boot.load(model, answer, &pick, &mut steps).await
+                        match pick {
+                            Some(pick) => boot.load(model, answer, &pick, &mut steps).await,
+                            None => Ok(()),
+                        }
                     }
                     Err(failure) => Err(failure),
                 }

@@ -1,11 +1,12 @@
 //! Simulated machines, for demo and loadtest alike: each speaks DHCP, TFTP and HTTP as its firmware does, and checks every octet.
 //!
-//! A fleet runs on one thread; its machines share one receive buffer, a DHCP socket for each rack, and nothing else.
-//! Machines reach the server as behind relay agents (giaddr, option 82), so that no privilege is needed: the answers come
-//! to the agent's own port (RFC 8357). On loopback each machine then speaks from the address it was given.
+//! A fleet runs on one thread; its machines share receive buffers, a DHCP socket for each rack, TFTP sockets, and nothing else.
+//! Machines reach the DHCP server as behind relay agents (giaddr, option 82), which needs no privilege where the answers come to
+//! the agent's own port (RFC 8357), or as stations on the wire. On loopback each then speaks from the address it was given.
 
 pub mod limits;
 
+mod access;
 mod audit;
 mod content;
 mod failure;
@@ -22,9 +23,13 @@ mod context;
 mod dhcp;
 mod http;
 mod hub;
+mod ledger;
+mod link;
 mod machine;
 mod menu;
 mod relay;
+mod release;
+mod segment;
 mod tftp;
 mod url;
 pub mod walk;
@@ -36,17 +41,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::boot::machine::{Mac, Uuid};
 use crate::engine::open_files::raise_open_files;
+use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 use context::Context;
-use machine::{Errand, Machine};
+use machine::{Errand, Machine, Outcome, Stopped};
 use progress::counting_retries;
-use relay::{Port, Relay, Xids};
+use segment::{Port, Segment, Xids};
 use watch::Watch;
 
+pub use access::{Access, Way};
 pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
@@ -99,15 +106,14 @@ pub struct Plan {
 pub enum Task {
     /// All that its firmware does, from DISCOVER to the last octet of the initial disk.
     Boot {
-        dhcp: SocketAddrV4,
-        /// Address of the relay agent, which belongs to this host. On loopback each rack has its own, counted from this one.
-        /// Port 0 is any, with the answers asked for there (RFC 8357); 67 needs the privilege to bind it.
-        relay: SocketAddrV4,
+        dhcp: Access,
         /// Dealt out in turn.
         models: Vec<Model>,
         /// Label of the menu entry that everybody picks.
         pick: String,
     },
+    /// Gets an address, as this firmware does, and no more.
+    Lease { dhcp: Access, models: Vec<Model> },
     /// Fetches these, one after the other, and speaks no DHCP: for servers that know nothing of menus.
     Fetch(Vec<Fetch>),
 }
@@ -147,7 +153,8 @@ impl Fleet {
         Self { plan }
     }
 
-    /// Switches all machines on and returns when the last of them has booted or given up.
+    /// Switches all machines on and returns when the last of them has booted or given up, or the run was interrupted; then, if
+    /// the plan does not keep them, all addresses have been given back.
     pub fn run(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, self.boot_all(progress))
@@ -162,23 +169,30 @@ impl Fleet {
     async fn boot_all(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         self.ensure_sockets()?;
         let started = Instant::now();
-        let machines = self.machines(progress)?;
+        let Park { machines, segments } = self.park(progress)?;
         let watch = Watch::begin(started, progress);
-        let boots: Vec<_> = machines.into_iter().map(|machine| spawn_local(counting_retries(machine.boot()))).collect();
+        let mut boots: Vec<_> =
+            machines.into_iter().map(|machine| spawn_local(counting_retries(machine.boot()))).collect();
+        let mut outcomes = Vec::new();
         let mut report = Report::new(self.plan.machines);
-        for boot in boots {
-            // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
-            if let Ok(outcome) = boot.await {
-                report.add(started, outcome);
-            }
+        tokio::select! {
+            () = gather(&mut boots, &mut outcomes) => {}
+            () = progress.interrupted() => report.interrupted = true,
         }
+        boots.iter().for_each(JoinHandle::abort);
         report.wall = started.elapsed();
         let (series, spent) = watch.end();
+        for outcome in outcomes {
+            report.add(started, judged(outcome, &segments));
+        }
         report.series = series;
         report.pressure = Pressure::read(progress, spent, self.sources());
         report.octets = progress.octets();
         report.checked = progress.unchecked_octets() == 0;
         report.retries = progress.retries();
+        if self.dhcp().is_some_and(|dhcp| !dhcp.keeps_leases) {
+            report.released = release::give_back(&segments).await;
+        }
         Ok(report)
     }
 
@@ -186,7 +200,13 @@ impl Fleet {
     fn ensure_sockets(&self) -> io::Result<()> {
         let files = raise_open_files()?;
         let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
-        let each = if owned { limits::FILES_PER_MACHINE } else { limits::FILES_PER_MACHINE_WITHOUT_ADDRESS };
+        let each = if matches!(self.plan.task, Task::Lease { .. }) {
+            0
+        } else if owned {
+            limits::FILES_PER_MACHINE
+        } else {
+            limits::FILES_PER_MACHINE_WITHOUT_ADDRESS
+        };
         let needed = u64::from(self.plan.machines) * each + limits::FILES_RESERVED;
         if files >= needed {
             return Ok(());
@@ -197,35 +217,36 @@ impl Fleet {
         )))
     }
 
-    /// The machines, and on the way to them the relay agents of their racks.
-    fn machines(&self, progress: &Arc<Progress>) -> io::Result<Vec<Machine>> {
+    /// The machines, and on the way to them the segments that they are on.
+    fn park(&self, progress: &Arc<Progress>) -> io::Result<Park> {
         let Plan { machines, task, tftp, pace, contents, wire, seed } = &self.plan;
         let context = Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
         let context = Rc::new(context.with_wire(wire.clone(), *seed));
         let machine = |number, errand| Machine { context: Rc::clone(&context), port: port(*seed, number), errand };
-        let (dhcp, relay, models, pick) = match task {
-            Task::Boot { dhcp, relay, models, pick } => (*dhcp, *relay, models, Rc::<str>::from(pick.as_str())),
+        let (dhcp, models, pick) = match task {
+            Task::Boot { dhcp, models, pick } => (dhcp, models, Some(Rc::<str>::from(pick.as_str()))),
+            Task::Lease { dhcp, models } => (dhcp, models, None),
             Task::Fetch(files) => {
                 let files: Rc<[Fetch]> = Rc::from(files.as_slice());
-                return Ok((0..*machines).map(|number| machine(number, Errand::Fetch(Rc::clone(&files)))).collect());
+                let machines = (0..*machines).map(|number| machine(number, Errand::Fetch(Rc::clone(&files)))).collect();
+                return Ok(Park { machines, segments: Vec::new() });
             }
         };
-        let mut relays = Vec::new();
-        for rack in 0..self.racks(*relay.ip()) {
-            let address = Ipv4Addr::from(u32::from(*relay.ip()).wrapping_add(rack));
-            let relay = Relay::open(Rc::clone(&context), SocketAddrV4::new(address, relay.port()), dhcp)?;
-            spawn_local(Rc::clone(&relay).listen());
-            relays.push(relay);
+        let segments = dhcp.open(&context, *machines, *seed)?;
+        let plugs = (0..*machines).zip(segments.iter().cycle()).zip(models.iter().cycle());
+        let plugged = plugs.map(|((number, segment), model)| {
+            let xids = Xids(seed.rotate_left(32) ^ u64::from(number));
+            let (segment, pick) = (Rc::clone(segment), pick.clone());
+            machine(number, Errand::Boot { segment, model: *model, xids, pick })
+        });
+        Ok(Park { machines: plugged.collect(), segments })
+    }
+
+    fn dhcp(&self) -> Option<&Access> {
+        match &self.plan.task {
+            Task::Boot { dhcp, .. } | Task::Lease { dhcp, .. } => Some(dhcp),
+            Task::Fetch(_) => None,
         }
-        let numbers = 0..*machines;
-        let plugs = numbers.zip(relays.iter().cycle()).zip(models.iter().cycle());
-        Ok(plugs
-            .map(|((number, relay), model)| {
-                let xids = Xids(seed.rotate_left(32) ^ u64::from(number));
-                let (relay, pick) = (Rc::clone(relay), Rc::clone(&pick));
-                machine(number, Errand::Boot { relay, model: *model, xids, pick })
-            })
-            .collect())
     }
 
     /// Source addresses of the machines: each its own where this host has them.
@@ -233,19 +254,53 @@ impl Fleet {
         let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
         if owned { self.plan.machines } else { 1 }
     }
+}
 
-    /// A rack has a relay agent of its own where this host has the addresses for it: all of loopback is its own.
-    fn racks(&self, relay: Ipv4Addr) -> u32 {
-        if relay.is_loopback() { self.plan.machines.div_ceil(limits::MACHINES_PER_RELAY) } else { 1 }
+/// Machines before they are switched on, with the segments that they are on.
+struct Park {
+    machines: Vec<Machine>,
+    segments: Vec<Rc<Segment>>,
+}
+
+/// Waits for all machines.
+async fn gather(boots: &mut [JoinHandle<Outcome>], outcomes: &mut Vec<Outcome>) {
+    for boot in boots {
+        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
+        outcomes.extend(boot.await);
     }
 }
 
-/// Who machine `number` of a seed is. QEMU's prefix for the hardware address; seed and number make the rest.
+/// A machine whose address another one was given as well has failed, however far it came.
+fn judged(mut outcome: Outcome, segments: &[Rc<Segment>]) -> Outcome {
+    let doubled = |lease: Lease| segments.first().is_some_and(|segment| segment.is_doubled(lease.mac));
+    if outcome.lease.is_some_and(doubled) {
+        outcome.end = Err(Stopped { stage: Stage::Dhcp, retries: 0, failure: Failure::AddressDoubled });
+    }
+    outcome
+}
+
+/// Who machine `number` of a seed is. Its hardware address is a locally administered one (0x02 of the first octet), no vendor's
+/// and no virtual machine's: "RB", then what seed and number make.
 fn port(seed: u64, number: u32) -> Port {
     let [_, a, b, c] = number.to_be_bytes();
-    let mac = Mac([0x52, 0x54, seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
+    let mac = Mac([b'R', b'B', seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
     let mut uuid = [0x40; 16];
     uuid[..8].copy_from_slice(&seed.to_le_bytes());
     uuid[10..].copy_from_slice(&mac.0);
     Port { mac, uuid: Uuid(uuid), circuit: number }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_of_a_seed_are_locally_administered_stations_and_all_different() {
+        use std::collections::HashSet;
+        for seed in [0, 1, 0xffff, u64::MAX] {
+            let macs: HashSet<Mac> = (0..20_000).map(|number| port(seed, number).mac).collect();
+            assert_eq!(macs.len(), 20_000);
+            assert!(macs.iter().all(|mac| mac.0[0] & 0b11 == 0b10));
+        }
+    }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::content::{Content, Contents};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
-use super::{Model, Pace, Plan, Servers, Task, Wire};
+use super::{Access, Model, Pace, Plan, Servers, Task, Way, Wire};
 use crate::boot::pe;
 use crate::engine::orphan::die_with_parent;
 
@@ -118,8 +118,11 @@ impl PrivateServer {
         Plan {
             machines,
             task: Task::Boot {
-                dhcp: self.servers.dhcp,
-                relay: SocketAddrV4::new(RELAY, 0),
+                // The server goes with its leases, and may be asked for them before.
+                dhcp: Access {
+                    way: Way::Relay { agent: SocketAddrV4::new(RELAY, 0), server: self.servers.dhcp },
+                    keeps_leases: true,
+                },
                 models: MODELS.to_vec(),
                 pick: ENTRY.to_owned(),
             },

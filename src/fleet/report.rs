@@ -44,6 +44,10 @@ pub struct Report {
     pub pressure: Pressure,
     /// What each machine was given last.
     pub leases: Vec<Lease>,
+    /// Addresses given back at the end (RELEASE).
+    pub released: u32,
+    /// The run was ended before its time: the figures are of machines that were done by then.
+    pub interrupted: bool,
 }
 
 /// One step as all machines saw it.
@@ -95,6 +99,8 @@ impl Report {
             series: Series::default(),
             pressure: Pressure::default(),
             leases: Vec::new(),
+            released: 0,
+            interrupted: false,
         }
     }
 

@@ -14,7 +14,7 @@ use super::limits::{WALK_HASTE, WALK_PATIENCE};
 use super::machine::{Boot, Loaded, Steps, fetch, folder, must, shim_names};
 use super::menu::Choice;
 use super::pace::Pace;
-use super::relay::Port;
+use super::segment::Port;
 use super::tftp::Tftp;
 use super::url::Url;
 use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
