@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use ringboot::engine::affinity;
-use ringboot::fleet::{Fleet, Images, Pace, Plan, PrivateServer, Progress, Report, limits};
+use ringboot::fleet::{Contents, Fleet, Images, Pace, Plan, PrivateServer, Progress, Report, limits};
 
 use row::{Row, Unit};
 
@@ -87,10 +87,12 @@ fn measure(plan: Plan, row: &Row, core: usize) -> io::Result<Figure> {
 fn against_ringboot(row: &Row, core: usize) -> io::Result<Option<Figure>> {
     let Some(program) = server_program() else { return Ok(None) };
     let images = Images { kernel: row.octets, initrd: 1 };
-    let Some(fetches) = row.fetches("demo/vmlinuz") else { return Ok(None) };
-    let server = PrivateServer::start(&program, images, row::SEED).map_err(io::Error::other)?;
+    if row.is_dhcp() {
+        return Ok(None);
+    }
+    let server = PrivateServer::start(&program, images, &Contents::default(), row::SEED).map_err(io::Error::other)?;
     let plan = server.plan(row.machines, pace(), row::SEED);
-    let plan = Plan { task: fetches(server.servers().http), wire: row.wire(), ..plan };
+    let plan = Plan { roles: row.roles("demo/vmlinuz"), wire: row.wire(), ..plan };
     measure(plan, row, core).map(Some)
 }
 
@@ -101,7 +103,7 @@ fn server_program() -> Option<PathBuf> {
 }
 
 fn pace() -> Pace {
-    Pace { haste: 1, patience: limits::PATIENCE }
+    Pace { haste: 1, idle_waits: false, patience: limits::PATIENCE }
 }
 
 /// Nanoseconds that the calling thread has been on a processor (proc(5), schedstat).

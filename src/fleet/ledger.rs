@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
-use crate::boot::machine::Mac;
 use crate::dhcp::subnet::Network;
 
 /// One for a whole fleet, whatever the segments are that its machines are on.
@@ -21,14 +20,15 @@ pub(super) struct Ledger {
 struct Book {
     holders: HashMap<Ipv4Addr, Holder>,
     /// What each machine was given last.
-    addresses: HashMap<Mac, Ipv4Addr>,
+    addresses: HashMap<u32, Ipv4Addr>,
     /// Machines whose address another one was given too.
-    doubled: HashSet<Mac>,
+    doubled: HashSet<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Holder {
-    mac: Mac,
+    /// Its number in the fleet.
+    machine: u32,
     /// None = for ever.
     until: Option<Instant>,
 }
@@ -39,16 +39,24 @@ impl Ledger {
     }
 
     /// A server has acknowledged this address. What the machine had before it gives up; a lease whose time is over is nobody's.
-    pub(super) fn given(&self, mac: Mac, address: Ipv4Addr, lease_s: Option<u32>, now: Instant) -> Result<(), Failure> {
+    pub(super) fn given(
+        &self,
+        machine: u32,
+        address: Ipv4Addr,
+        lease_s: Option<u32>,
+        now: Instant,
+    ) -> Result<(), Failure> {
         let mut book = self.book.borrow_mut();
-        let before = book.addresses.insert(mac, address).filter(|before| *before != address);
+        let before = book.addresses.insert(machine, address).filter(|before| *before != address);
         if let Some(before) = before {
-            book.leave(mac, before);
+            book.leave(machine, before);
         }
         let until = lease_s.filter(|s| *s != u32::MAX).map(|s| now + Duration::from_secs(s.into()));
-        let holder = book.holders.insert(address, Holder { mac, until });
-        if let Some(other) = holder.filter(|holder| holder.mac != mac && holder.until.is_none_or(|until| now < until)) {
-            book.doubled.extend([mac, other.mac]);
+        let holder = book.holders.insert(address, Holder { machine, until });
+        if let Some(other) =
+            holder.filter(|holder| holder.machine != machine && holder.until.is_none_or(|until| now < until))
+        {
+            book.doubled.extend([machine, other.machine]);
             return Err(Failure::AddressDoubled);
         }
         let inside = |network: &Network| network.contains(address);
@@ -56,23 +64,23 @@ impl Ledger {
     }
 
     /// The machine has given this address back.
-    pub(super) fn returned(&self, mac: Mac, address: Ipv4Addr) {
+    pub(super) fn returned(&self, machine: u32, address: Ipv4Addr) {
         let mut book = self.book.borrow_mut();
-        book.leave(mac, address);
-        if book.addresses.get(&mac) == Some(&address) {
-            book.addresses.remove(&mac);
+        book.leave(machine, address);
+        if book.addresses.get(&machine) == Some(&address) {
+            book.addresses.remove(&machine);
         }
     }
 
-    /// Whether another machine was given this one's address while it had it: perhaps long after this one was told.
-    pub(super) fn is_doubled(&self, mac: Mac) -> bool {
-        self.book.borrow().doubled.contains(&mac)
+    /// Machines whose address another one was given while they had it: perhaps long after they were told.
+    pub(super) fn doubled(&self) -> Vec<u32> {
+        self.book.borrow().doubled.iter().copied().collect()
     }
 }
 
 impl Book {
-    fn leave(&mut self, mac: Mac, address: Ipv4Addr) {
-        if self.holders.get(&address).is_some_and(|holder| holder.mac == mac) {
+    fn leave(&mut self, machine: u32, address: Ipv4Addr) {
+        if self.holders.get(&address).is_some_and(|holder| holder.machine == machine) {
             self.holders.remove(&address);
         }
     }
@@ -83,8 +91,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
-    const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    const A: u32 = 1;
+    const B: u32 = 2;
     const X: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
     const Y: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
@@ -94,7 +102,7 @@ mod tests {
         assert_eq!(ledger.given(A, X, Some(600), now), Ok(()));
         assert_eq!(ledger.given(A, X, Some(600), now), Ok(()), "the same machine again");
         assert_eq!(ledger.given(B, X, Some(600), now), Err(Failure::AddressDoubled));
-        assert!(ledger.is_doubled(A) && ledger.is_doubled(B));
+        assert_eq!(ledger.doubled().len(), 2);
     }
 
     #[test]
@@ -106,7 +114,7 @@ mod tests {
         ledger.returned(A, Y);
         assert_eq!(ledger.given(B, Y, Some(60), now), Ok(()), "given back");
         assert_eq!(ledger.given(A, Y, Some(60), now + Duration::from_secs(60)), Ok(()), "run out");
-        assert!(!ledger.is_doubled(A) && !ledger.is_doubled(B));
+        assert!(ledger.doubled().is_empty());
     }
 
     #[test]

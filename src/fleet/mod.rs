@@ -6,7 +6,7 @@
 
 pub mod limits;
 
-mod access;
+mod arrival;
 mod audit;
 mod content;
 mod failure;
@@ -15,6 +15,7 @@ mod pace;
 mod private;
 mod progress;
 mod report;
+mod scenario;
 mod series;
 mod verdict;
 mod wire;
@@ -24,58 +25,53 @@ mod dhcp;
 mod http;
 mod hub;
 mod ledger;
+mod lessor;
 mod link;
 mod machine;
 mod menu;
 mod relay;
 mod release;
+mod requests;
 mod segment;
 mod tftp;
 mod url;
 pub mod walk;
 mod watch;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::sleep_until;
 
 use crate::boot::machine::{Mac, Uuid};
 use crate::engine::open_files::raise_open_files;
-use crate::observe::events::Stage;
-use crate::tftp::client::Behaviour;
 use context::Context;
-use machine::{Errand, Machine, Outcome, Stopped};
+use machine::{Errand, Machine};
 use progress::counting_retries;
+use scenario::dealt;
 use segment::{Port, Segment, Xids};
 use watch::Watch;
 
-pub use access::{Access, Way};
+pub use arrival::{Arrival, duration};
 pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
 pub use impair::Impairment;
+pub use lessor::{Lessor, Way};
+pub use machine::Model;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
 pub use progress::{Progress, Refusal, TftpQueue};
 pub use report::{Pretty, Record, Report, StageTimes};
+pub use scenario::{Does, Request, Role, Scenario, Step, Wrong};
 pub use series::{Bucket, Series};
 pub use verdict::Pressure;
 pub use wire::{Verify, Wire};
-
-/// Which firmware a machine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Model {
-    /// A BIOS ROM that loads PXELINUX.
-    BiosPxe,
-    /// OVMF's PXE stack that loads shim, which loads GRUB.
-    UefiPxe,
-    /// iPXE in the card's ROM, over HTTP.
-    Ipxe,
-}
 
 /// Where the servers under test listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,47 +84,26 @@ pub struct Servers {
 /// Everything a fleet needs to know beforehand.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How many machines; they are switched on all at once.
+    /// How many machines.
     pub machines: u32,
-    pub task: Task,
-    /// Where TFTP is asked for. (Where HTTP is asked for stands in URLs.)
+    /// What they do, dealt out by weight.
+    pub roles: Vec<Role>,
+    pub arrival: Arrival,
+    /// Until so long after the start machines begin again: firmware boots once more, plain steps are repeated. None: once each.
+    pub duration: Option<Duration>,
+    /// None where no role speaks DHCP.
+    pub lessor: Option<Lessor>,
     pub tftp: SocketAddrV4,
+    /// Where plain steps ask. (Loaders ask where their URLs say.)
+    pub http: SocketAddrV4,
+    /// Label of the menu entry that everybody picks.
+    pub pick: String,
     /// Files whose octets are known; all others are only counted.
     pub contents: Contents,
     pub pace: Pace,
     pub wire: Wire,
-    /// Runs with one seed send the same hardware addresses and transaction ids.
+    /// Runs with one seed send the same hardware addresses and transaction ids, at the same moments.
     pub seed: u64,
-}
-
-/// What each machine does.
-#[derive(Clone, Debug)]
-pub enum Task {
-    /// All that its firmware does, from DISCOVER to the last octet of the initial disk.
-    Boot {
-        dhcp: Access,
-        /// Dealt out in turn.
-        models: Vec<Model>,
-        /// Label of the menu entry that everybody picks.
-        pick: String,
-    },
-    /// Gets an address, as this firmware does, and no more.
-    Lease { dhcp: Access, models: Vec<Model> },
-    /// Fetches these, one after the other, and speaks no DHCP: for servers that know nothing of menus.
-    Fetch(Vec<Fetch>),
-}
-
-/// One file of [`Task::Fetch`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetch {
-    /// A name, asked for as a BIOS ROM asks for its loader.
-    Tftp(String),
-    /// A name, asked for in this manner.
-    TftpAs(String, Behaviour),
-    /// A URL, asked for as iPXE does, on one connection.
-    Http(String),
-    /// A URL, asked for as GRUB does, on a connection of its own.
-    HttpOnce(String),
 }
 
 /// An address as a machine has it from its last ACK.
@@ -153,8 +128,8 @@ impl Fleet {
         Self { plan }
     }
 
-    /// Switches all machines on and returns when the last of them has booted or given up, or the run was interrupted; then, if
-    /// the plan does not keep them, all addresses have been given back.
+    /// Switches the machines on as they arrive and returns when the last of them has booted or given up, or the run was
+    /// interrupted; then, where the plan does not keep them, all addresses have been given back.
     pub fn run(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, self.boot_all(progress))
@@ -168,46 +143,57 @@ impl Fleet {
 
     async fn boot_all(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         self.ensure_sockets()?;
+        let site = self.site(progress)?;
         let started = Instant::now();
-        let Park { machines, segments } = self.park(progress)?;
         let watch = Watch::begin(started, progress);
-        let mut boots: Vec<_> =
-            machines.into_iter().map(|machine| spawn_local(counting_retries(machine.boot()))).collect();
-        let mut outcomes = Vec::new();
-        let mut report = Report::new(self.plan.machines);
-        tokio::select! {
-            () = gather(&mut boots, &mut outcomes) => {}
-            () = progress.interrupted() => report.interrupted = true,
+        let report = Rc::new(RefCell::new(Report::new(self.plan.machines)));
+        let interrupted = tokio::select! {
+            () = self.play(&site, started, &report) => false,
+            () = progress.interrupted() => true,
+        };
+        let mut report = report.replace(Report::new(0));
+        report.interrupted = interrupted;
+        if let Some(segment) = site.segments.first() {
+            segment.doubled().into_iter().for_each(|machine| report.blame(machine, &Failure::AddressDoubled));
         }
-        boots.iter().for_each(JoinHandle::abort);
+        report.finish();
         report.wall = started.elapsed();
         let (series, spent) = watch.end();
-        for outcome in outcomes {
-            report.add(started, judged(outcome, &segments));
-        }
         report.series = series;
         report.pressure = Pressure::read(progress, spent, self.sources());
         report.octets = progress.octets();
         report.checked = progress.unchecked_octets() == 0;
         report.retries = progress.retries();
-        if self.dhcp().is_some_and(|dhcp| !dhcp.keeps_leases) {
-            report.released = release::give_back(&segments).await;
+        if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
+            report.released = release::give_back(&site.segments).await;
         }
         Ok(report)
+    }
+
+    /// Switches machines on as they arrive, until all have ended. Dropped before, all end where they are.
+    async fn play(&self, site: &Site<'_>, started: Instant, report: &Rc<RefCell<Report>>) {
+        let until = self.plan.duration.map(|duration| started + duration);
+        let mut running = JoinSet::new();
+        for (machine, at) in site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed)) {
+            if until.is_some_and(|until| started + at >= until) {
+                break;
+            }
+            if started.elapsed() < at {
+                sleep_until((started + at).into()).await;
+            }
+            running.spawn_local(counting_retries(machine.live(started, until, Rc::clone(report))));
+        }
+        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
+        while running.join_next().await.is_some() {}
     }
 
     /// Says beforehand that this process may not have as many sockets as it will need.
     fn ensure_sockets(&self) -> io::Result<()> {
         let files = raise_open_files()?;
         let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
-        let each = if matches!(self.plan.task, Task::Lease { .. }) {
-            0
-        } else if owned {
-            limits::FILES_PER_MACHINE
-        } else {
-            limits::FILES_PER_MACHINE_WITHOUT_ADDRESS
-        };
-        let needed = u64::from(self.plan.machines) * each + limits::FILES_RESERVED;
+        let each = if owned { limits::FILES_PER_MACHINE } else { limits::FILES_PER_MACHINE_WITHOUT_ADDRESS };
+        let fetches = self.plan.roles.iter().any(|role| role.does.fetches());
+        let needed = if fetches { u64::from(self.plan.machines) * each } else { 0 } + limits::FILES_RESERVED;
         if files >= needed {
             return Ok(());
         }
@@ -217,36 +203,16 @@ impl Fleet {
         )))
     }
 
-    /// The machines, and on the way to them the segments that they are on.
-    fn park(&self, progress: &Arc<Progress>) -> io::Result<Park> {
-        let Plan { machines, task, tftp, pace, contents, wire, seed } = &self.plan;
+    /// What the machines share: sockets of relay agents among it.
+    fn site(&self, progress: &Arc<Progress>) -> io::Result<Site<'_>> {
+        let Plan { machines, lessor, tftp, pace, contents, wire, seed, .. } = &self.plan;
         let context = Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
         let context = Rc::new(context.with_wire(wire.clone(), *seed));
-        let machine = |number, errand| Machine { context: Rc::clone(&context), port: port(*seed, number), errand };
-        let (dhcp, models, pick) = match task {
-            Task::Boot { dhcp, models, pick } => (dhcp, models, Some(Rc::<str>::from(pick.as_str()))),
-            Task::Lease { dhcp, models } => (dhcp, models, None),
-            Task::Fetch(files) => {
-                let files: Rc<[Fetch]> = Rc::from(files.as_slice());
-                let machines = (0..*machines).map(|number| machine(number, Errand::Fetch(Rc::clone(&files)))).collect();
-                return Ok(Park { machines, segments: Vec::new() });
-            }
+        let segments = match lessor {
+            Some(lessor) => lessor.open(&context, *machines, *seed)?,
+            None => Vec::new(),
         };
-        let segments = dhcp.open(&context, *machines, *seed)?;
-        let plugs = (0..*machines).zip(segments.iter().cycle()).zip(models.iter().cycle());
-        let plugged = plugs.map(|((number, segment), model)| {
-            let xids = Xids(seed.rotate_left(32) ^ u64::from(number));
-            let (segment, pick) = (Rc::clone(segment), pick.clone());
-            machine(number, Errand::Boot { segment, model: *model, xids, pick })
-        });
-        Ok(Park { machines: plugged.collect(), segments })
-    }
-
-    fn dhcp(&self) -> Option<&Access> {
-        match &self.plan.task {
-            Task::Boot { dhcp, .. } | Task::Lease { dhcp, .. } => Some(dhcp),
-            Task::Fetch(_) => None,
-        }
+        Ok(Site { plan: &self.plan, context, segments })
     }
 
     /// Source addresses of the machines: each its own where this host has them.
@@ -256,27 +222,28 @@ impl Fleet {
     }
 }
 
-/// Machines before they are switched on, with the segments that they are on.
-struct Park {
-    machines: Vec<Machine>,
+/// Where machines stand: what they share.
+struct Site<'a> {
+    plan: &'a Plan,
+    context: Rc<Context>,
     segments: Vec<Rc<Segment>>,
 }
 
-/// Waits for all machines.
-async fn gather(boots: &mut [JoinHandle<Outcome>], outcomes: &mut Vec<Outcome>) {
-    for boot in boots {
-        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
-        outcomes.extend(boot.await);
+impl Site<'_> {
+    fn machines(&self) -> impl Iterator<Item = Machine> {
+        let Plan { machines, roles, seed, http, pick, .. } = self.plan;
+        let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
+        (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
+            let rack = (number as usize).checked_rem(self.segments.len()).and_then(|rack| self.segments.get(rack));
+            Machine {
+                context: Rc::clone(&self.context),
+                port: port(*seed, number),
+                segment: rack.map(Rc::clone),
+                xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
+                errand: errands[role].clone(),
+            }
+        })
     }
-}
-
-/// A machine whose address another one was given as well has failed, however far it came.
-fn judged(mut outcome: Outcome, segments: &[Rc<Segment>]) -> Outcome {
-    let doubled = |lease: Lease| segments.first().is_some_and(|segment| segment.is_doubled(lease.mac));
-    if outcome.lease.is_some_and(doubled) {
-        outcome.end = Err(Stopped { stage: Stage::Dhcp, retries: 0, failure: Failure::AddressDoubled });
-    }
-    outcome
 }
 
 /// Who machine `number` of a seed is. Its hardware address is a locally administered one (0x02 of the first octet), no vendor's
@@ -298,8 +265,8 @@ mod tests {
     fn hardware_addresses_of_a_seed_are_locally_administered_stations_and_all_different() {
         use std::collections::HashSet;
         for seed in [0, 1, 0xffff, u64::MAX] {
-            let macs: HashSet<Mac> = (0..20_000).map(|number| port(seed, number).mac).collect();
-            assert_eq!(macs.len(), 20_000);
+            let macs: HashSet<Mac> = (0..limits::MACHINES_MAX).map(|number| port(seed, number).mac).collect();
+            assert_eq!(macs.len(), limits::MACHINES_MAX as usize);
             assert!(macs.iter().all(|mac| mac.0[0] & 0b11 == 0b10));
         }
     }

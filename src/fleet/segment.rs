@@ -147,7 +147,7 @@ impl Segment {
     /// RELEASE: nobody answers it. Says whether there was a server to send it to.
     pub(super) fn give_back(&self, held: Held) -> bool {
         let Held { port: Port { mac, uuid, circuit }, speaker, address, server } = held;
-        self.ledger.returned(mac, address);
+        self.ledger.returned(circuit, address);
         let xid = u32::from(address);
         let ask = Ask { speaker, mac, uuid, xid, server, address: Some(address), kind: Kind::Release };
         let letter = self.road.letter(&ask, circuit);
@@ -161,14 +161,14 @@ impl Segment {
         }
     }
 
-    /// Whether another machine was given an address while this one had it.
-    pub(super) fn is_doubled(&self, mac: Mac) -> bool {
-        self.ledger.is_doubled(mac)
+    /// Machines of the fleet whose address another one was given while they had it.
+    pub(super) fn doubled(&self) -> Vec<u32> {
+        self.ledger.doubled()
     }
 
     fn take_possession(&self, port: Port, speaker: Speaker, answer: Answer) -> Result<Answer, Failure> {
         self.hold(Held { port, speaker, address: answer.address, server: answer.server });
-        self.ledger.given(port.mac, answer.address, answer.lease_s, Instant::now().into_std())?;
+        self.ledger.given(port.circuit, answer.address, answer.lease_s, Instant::now().into_std())?;
         Ok(answer)
     }
 
@@ -417,7 +417,7 @@ mod tests {
         impairment: Impairment,
         work: impl AsyncFnOnce(&Segment, Port) -> T,
     ) -> (T, u64) {
-        let pace = Pace { haste: 20, patience: Duration::from_secs(10) };
+        let pace = Pace { haste: 20, idle_waits: false, patience: Duration::from_secs(10) };
         let context = Context::new(server, Contents::default(), pace, std::sync::Arc::default());
         let context = Rc::new(context.with_wire(Wire { impairment, ..Wire::default() }, 1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -430,7 +430,7 @@ mod tests {
     }
 
     fn port(last: u8) -> Port {
-        Port { mac: Mac([2, 0, 0, 0, 0, last]), uuid: Uuid([1; 16]), circuit: 9 }
+        Port { mac: Mac([2, 0, 0, 0, 0, last]), uuid: Uuid([1; 16]), circuit: last.into() }
     }
 
     const OFFER: Option<u8> = Some(2);
@@ -462,7 +462,9 @@ mod tests {
             let (first, second) = (acquire(1).await, acquire(2).await);
             assert_eq!(first.unwrap().address, ADDRESS);
             assert_eq!(second.unwrap_err(), Failure::AddressDoubled);
-            assert!(segment.is_doubled(port(1).mac) && segment.is_doubled(port(2).mac));
+            let mut doubled = segment.doubled();
+            doubled.sort_unstable();
+            assert_eq!(doubled, [1, 2]);
         };
         with_segment(server(vec![OFFER, ACK, OFFER, ACK]), Impairment::default(), work);
     }

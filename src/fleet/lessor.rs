@@ -15,7 +15,7 @@ use crate::engine::net::{self, Interface};
 
 /// The DHCP side of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
+pub struct Lessor {
     pub way: Way,
     /// Addresses are not given back at the end.
     pub keeps_leases: bool,
@@ -35,7 +35,7 @@ pub enum Way {
     Link { interface: String },
 }
 
-impl Access {
+impl Lessor {
     /// By this way; addresses are given back at the end.
     pub fn by(way: Way) -> Self {
         Self { way, keeps_leases: false }
