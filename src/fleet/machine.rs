@@ -14,10 +14,10 @@ use super::failure::Failure;
 use super::limits::AGAIN_AFTER_FAILURE;
 use super::models::{self, Model};
 use super::progress::take_step_retries;
-use super::relay::{Port, Relay, Xids};
 use super::report::Report;
 use super::requests::Requests;
 use super::scenario::{self, Does};
+use super::segment::{Port, Segment, Xids};
 use crate::boot::machine::{Mac, Uuid};
 use crate::observe::events::Stage;
 
@@ -27,7 +27,7 @@ pub(super) struct Machine {
     pub(super) context: Rc<Context>,
     pub(super) port: Port,
     /// None where there is no DHCP.
-    pub(super) relay: Option<Rc<Relay>>,
+    pub(super) segment: Option<Rc<Segment>>,
     pub(super) xids: Xids,
     pub(super) errand: Errand,
 }
@@ -49,6 +49,8 @@ pub(super) enum Errand {
 /// What came of one boot.
 #[derive(Debug)]
 pub(super) struct Outcome {
+    /// Number of the machine in its fleet.
+    pub(super) machine: u32,
     pub(super) model: &'static str,
     pub(super) begun: Instant,
     pub(super) ended: Instant,
@@ -113,13 +115,14 @@ impl Machine {
             Err(failure) => Err(Stopped { stage: steps.now, retries: take_step_retries(), failure }),
         };
         let Steps { to_kernel, stages, .. } = steps;
-        Outcome { model: self.errand.model(), begun, ended: Instant::now(), to_kernel, stages, end }
+        let machine = self.port.circuit;
+        Outcome { machine, model: self.errand.model(), begun, ended: Instant::now(), to_kernel, stages, end }
     }
 
     /// DISCOVER to ACK.
     pub(super) async fn acquire(&mut self, speaker: Speaker) -> Result<Answer, Failure> {
-        let relay = self.relay.as_ref().ok_or(Failure::DhcpSilent)?;
-        relay.acquire(self.port, speaker, &mut self.xids).await
+        let segment = self.segment.as_ref().ok_or(Failure::DhcpSilent)?;
+        segment.acquire(self.port, speaker, &mut self.xids).await
     }
 }
 
@@ -138,10 +141,11 @@ impl Errand {
         }
     }
 
-    /// Who machine `number` of a seed is. QEMU's prefix for the hardware address; seed and number make the rest.
+    /// Who machine `number` of a seed is. Its hardware address is a locally administered one (0x02 of the first octet), no vendor's
+    /// and no virtual machine's: "RB", then what seed and number make. A model that servers know by its maker has that one's.
     pub(super) fn port(&self, seed: u64, number: u32) -> Port {
         let [_, a, b, c] = number.to_be_bytes();
-        let mac = Mac([0x52, 0x54, seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
+        let mac = Mac([b'R', b'B', seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
         let mac = match self {
             Self::Boot { model, .. } => model.mac(mac),
             Self::Steps { .. } => mac,
@@ -202,5 +206,31 @@ impl Steps {
         }
         self.report.borrow_mut().add_step(self.now, took, take_step_retries());
         self.begun = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::Ipv4Addr;
+
+    use super::super::limits::MACHINES_MAX;
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_of_a_seed_are_locally_administered_stations_and_all_different() {
+        let http = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80);
+        for seed in [0, 1, 0xffff, u64::MAX] {
+            let macs = |model: Model| -> HashSet<Mac> {
+                let errand = Errand::new(&Does::Boot(model), http, "");
+                (0..MACHINES_MAX).map(|number| errand.port(seed, number).mac).collect()
+            };
+            let usual = macs(Model::UefiPxe);
+            assert_eq!(usual.len(), MACHINES_MAX as usize);
+            assert!(usual.iter().all(|mac| mac.0[0] & 0b11 == 0b10));
+            let of_a_maker = macs(Model::RaspberryPi);
+            assert_eq!(of_a_maker.len(), MACHINES_MAX as usize);
+            assert!(of_a_maker.is_disjoint(&usual));
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Simulated machines, for demo and loadtest alike: each speaks DHCP, TFTP and HTTP as its firmware does, and checks every octet.
 //!
-//! A fleet runs on one thread; its machines share one receive buffer, a DHCP socket for each rack, and nothing else.
-//! Machines reach the server as behind relay agents (giaddr, option 82), so that no privilege is needed: the answers come
-//! to the agent's own port (RFC 8357). On loopback each machine then speaks from the address it was given.
+//! A fleet runs on one thread; its machines share receive buffers, a DHCP socket for each rack, TFTP sockets, and nothing else.
+//! Machines reach the DHCP server as behind relay agents (giaddr, option 82), which needs no privilege where the answers come to
+//! the agent's own port (RFC 8357), or as stations on the wire. On loopback each then speaks from the address it was given.
 
 pub mod limits;
 
@@ -24,11 +24,16 @@ mod context;
 mod dhcp;
 mod http;
 mod hub;
+mod ledger;
+mod lessor;
+mod link;
 mod machine;
 mod menu;
 mod models;
 mod relay;
+mod release;
 mod requests;
+mod segment;
 mod tftp;
 mod url;
 pub mod walk;
@@ -41,7 +46,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep_until;
 
 use crate::boot::machine::Mac;
@@ -49,8 +54,8 @@ use crate::engine::open_files::raise_open_files;
 use context::Context;
 use machine::{Errand, Machine};
 use progress::counting_retries;
-use relay::{Relay, Xids};
 use scenario::dealt;
+use segment::{Segment, Xids};
 use watch::Watch;
 
 pub use arrival::{Arrival, duration};
@@ -58,6 +63,7 @@ pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
 pub use impair::Impairment;
+pub use lessor::{Lessor, Way};
 pub use models::Model;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
@@ -101,15 +107,6 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// How machines reach a DHCP server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lessor {
-    pub server: SocketAddrV4,
-    /// Address of the relay agent, which belongs to this host. On loopback each rack has its own, counted from this one.
-    /// Port 0 is any, with the answers asked for there (RFC 8357); 67 needs the privilege to bind it.
-    pub relay: SocketAddrV4,
-}
-
 /// An address as a machine has it from its last ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -132,7 +129,8 @@ impl Fleet {
         Self { plan }
     }
 
-    /// Switches the machines on as they arrive and returns when the last of them has booted or given up.
+    /// Switches the machines on as they arrive and returns when the last of them has booted or given up, or the run was
+    /// interrupted; then, where the plan does not keep them, all addresses have been given back.
     pub fn run(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, self.boot_all(progress))
@@ -150,6 +148,31 @@ impl Fleet {
         let started = Instant::now();
         let watch = Watch::begin(started, progress);
         let report = Rc::new(RefCell::new(Report::new(self.plan.machines)));
+        let interrupted = tokio::select! {
+            () = self.play(&site, started, &report) => false,
+            () = progress.interrupted() => true,
+        };
+        let mut report = report.replace(Report::new(0));
+        report.interrupted = interrupted;
+        if let Some(segment) = site.segments.first() {
+            segment.doubled().into_iter().for_each(|machine| report.blame(machine, &Failure::AddressDoubled));
+        }
+        report.finish();
+        report.wall = started.elapsed();
+        let (series, spent) = watch.end();
+        report.series = series;
+        report.pressure = Pressure::read(progress, spent, self.sources());
+        report.octets = progress.octets();
+        report.checked = progress.unchecked_octets() == 0;
+        report.retries = progress.retries();
+        if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
+            report.released = release::give_back(&site.segments).await;
+        }
+        Ok(report)
+    }
+
+    /// Switches machines on as they arrive, until all have ended. Dropped before, all end where they are.
+    async fn play(&self, site: &Site<'_>, started: Instant, report: &Rc<RefCell<Report>>) {
         let until = self.plan.duration.map(|duration| started + duration);
         let mut running = JoinSet::new();
         for (machine, at) in site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed)) {
@@ -159,20 +182,10 @@ impl Fleet {
             if started.elapsed() < at {
                 sleep_until((started + at).into()).await;
             }
-            running.spawn_local(counting_retries(machine.live(started, until, Rc::clone(&report))));
+            running.spawn_local(counting_retries(machine.live(started, until, Rc::clone(report))));
         }
         // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
         while running.join_next().await.is_some() {}
-        let mut report = report.replace(Report::new(0));
-        report.finish();
-        report.wall = started.elapsed();
-        let (series, spent) = watch.end();
-        report.series = series;
-        report.pressure = Pressure::read(progress, spent, self.sources());
-        report.octets = progress.octets();
-        report.checked = progress.unchecked_octets() == 0;
-        report.retries = progress.retries();
-        Ok(report)
     }
 
     /// Says beforehand that this process may not have as many sockets as it will need.
@@ -196,17 +209,11 @@ impl Fleet {
         let Plan { machines, lessor, tftp, pace, contents, wire, seed, .. } = &self.plan;
         let context = Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
         let context = Rc::new(context.with_wire(wire.clone(), *seed));
-        let mut relays = Vec::new();
-        if let Some(Lessor { server, relay }) = lessor {
-            let racks = if relay.ip().is_loopback() { machines.div_ceil(limits::MACHINES_PER_RELAY) } else { 1 };
-            for rack in 0..racks {
-                let address = Ipv4Addr::from(u32::from(*relay.ip()).wrapping_add(rack));
-                let relay = Relay::open(Rc::clone(&context), SocketAddrV4::new(address, relay.port()), *server)?;
-                spawn_local(Rc::clone(&relay).listen());
-                relays.push(relay);
-            }
-        }
-        Ok(Site { plan: &self.plan, context, relays })
+        let segments = match lessor {
+            Some(lessor) => lessor.open(&context, *machines, *seed)?,
+            None => Vec::new(),
+        };
+        Ok(Site { plan: &self.plan, context, segments })
     }
 
     /// Source addresses of the machines: each its own where this host has them.
@@ -220,8 +227,7 @@ impl Fleet {
 struct Site<'a> {
     plan: &'a Plan,
     context: Rc<Context>,
-    /// A rack has a relay agent of its own where this host has the addresses for it: all of loopback is its own.
-    relays: Vec<Rc<Relay>>,
+    segments: Vec<Rc<Segment>>,
 }
 
 impl Site<'_> {
@@ -229,12 +235,12 @@ impl Site<'_> {
         let Plan { machines, roles, seed, http, pick, .. } = self.plan;
         let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
         (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
-            let rack = (number as usize).checked_rem(self.relays.len()).and_then(|rack| self.relays.get(rack));
+            let rack = (number as usize).checked_rem(self.segments.len()).and_then(|rack| self.segments.get(rack));
             let errand = errands[role].clone();
             Machine {
                 context: Rc::clone(&self.context),
                 port: errand.port(*seed, number),
-                relay: rack.map(Rc::clone),
+                segment: rack.map(Rc::clone),
                 xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
                 errand,
             }

@@ -8,7 +8,7 @@ use crate::boot::machine::Arch;
 use crate::fleet::failure::Failure;
 use crate::fleet::http::{Agent, Http};
 use crate::fleet::machine::Steps;
-use crate::fleet::relay::Port;
+use crate::fleet::segment::Port;
 use crate::fleet::url::Url;
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;

@@ -7,7 +7,7 @@ use super::{Boot, fetch, grub_platform, tftp_url};
 use crate::boot::machine::Arch;
 use crate::fleet::failure::Failure;
 use crate::fleet::http::{Agent, Http};
-use crate::fleet::relay::Port;
+use crate::fleet::segment::Port;
 use crate::fleet::url::Url;
 use crate::tftp::client::Behaviour;
 

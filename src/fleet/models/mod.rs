@@ -19,7 +19,7 @@ use crate::fleet::failure::Failure;
 use crate::fleet::http::{Agent, Http};
 use crate::fleet::limits::CHAINED_LOADERS_MAX;
 use crate::fleet::machine::{Machine, Steps};
-use crate::fleet::relay::Port;
+use crate::fleet::segment::Port;
 use crate::fleet::tftp::{Fetched, Tftp};
 use crate::fleet::url::{Scheme, Url};
 use crate::observe::events::Stage;

@@ -9,7 +9,7 @@ use crate::fleet::failure::Failure;
 use crate::fleet::http::{Agent, Http};
 use crate::fleet::machine::Steps;
 use crate::fleet::menu;
-use crate::fleet::relay::Port;
+use crate::fleet::segment::Port;
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 
