@@ -85,6 +85,7 @@ impl<'a> Http<'a> {
     pub(super) async fn head(&mut self, url: &Url) -> Result<u64, Failure> {
         let name = self.shown(url);
         let begun = Instant::now();
+        let mut broken = 0;
         loop {
             match self.attempt_head(url).await {
                 Ok(size) => return size.ok_or(Failure::HttpNoSize(name)),
@@ -94,8 +95,21 @@ impl<'a> Http<'a> {
                 }
                 Err(Broken::Connection) => {}
             }
+            broken += 1;
+            self.ensure_goes_on(broken, &name)?;
             self.context.progress.add_retry();
             sleep(self.context.pace.hurried(HTTP_RETRY)).await;
+        }
+    }
+
+    /// An error after so many connections that broke, where this program tries no more.
+    fn ensure_goes_on(&self, broken: u32, name: &str) -> Result<(), Failure> {
+        match self.agent.resumes_max() {
+            Some((who, most)) if self.context.pace.gives_up && broken > most => {
+                let seconds = (HTTP_RETRY * most).as_secs();
+                Err(Failure::GaveUp { who, what: format!("no whole answer for {name}"), tries: broken, seconds })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -107,7 +121,7 @@ impl<'a> Http<'a> {
         let head = self.read_head(&stream, |head, _| Head::parse(head, self.agent).ok_or_else(nonsense)).await?;
         match head.status {
             200 => {}
-            429 | 503 => return Err(Broken::Connection),
+            429 | 503 if !self.context.pace.gives_up => return Err(Broken::Connection),
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
         if !head.closes {
@@ -121,6 +135,7 @@ impl<'a> Http<'a> {
         let begun = Instant::now();
         let mut etag = None;
         let mut last_progress = (Instant::now(), 0);
+        let mut broken = 0;
         loop {
             let reused = self.idle.is_some();
             match self.attempt(url, &mut checker, &mut etag).await {
@@ -143,6 +158,8 @@ impl<'a> Http<'a> {
             }
             // A kept connection that the server has closed meanwhile says nothing about the server: no pause.
             if !reused {
+                broken += 1;
+                self.ensure_goes_on(broken, &name)?;
                 sleep(self.context.pace.hurried(HTTP_RETRY)).await;
             }
         }
@@ -224,8 +241,12 @@ impl<'a> Http<'a> {
                 checker.restart();
                 return Err(Broken::Connection);
             }
-            429 | 503 => {
+            status @ (429 | 503) => {
                 self.context.progress.add_refusal(Refusal::HttpBusy);
+                // Firmware knows no "later": for it this is an error like any other.
+                if self.context.pace.gives_up && self.agent.resumes_max().is_some() {
+                    return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status)));
+                }
                 return Err(Broken::Connection);
             }
             206 => return Err(nonsense()),
@@ -390,6 +411,18 @@ impl Agent {
         matches!(self, Self::Ipxe | Self::Edk2 | Self::Plain { keep: true })
     }
 
+    /// Its name, and how often it takes up a broken transfer; None where it does so again and again: iPXE by the retry that
+    /// boot scripts have, a client of no firmware.
+    fn resumes_max(self) -> Option<(&'static str, u32)> {
+        match self {
+            // H-10.
+            Self::Edk2 => Some(("UEFI HTTP Boot", 5)),
+            Self::Grub => Some(("GRUB", 0)),
+            Self::Syslinux { .. } => Some(("PXELINUX", 0)),
+            Self::Ipxe | Self::Installer | Self::Plain { .. } => None,
+        }
+    }
+
     /// The request as that program writes it; with a range (first and last octet) where not the whole file is wanted.
     fn request(self, url: &Url, range: Option<(u64, Option<u64>)>, etag: Option<&str>) -> String {
         let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());
@@ -545,7 +578,7 @@ mod tests {
     fn fetch_verified(server: SocketAddrV4, content: &Content, verify: Verify) -> (Result<Vec<u8>, Failure>, u64) {
         let mut contents = Contents::default();
         contents.insert("initrd", content.clone());
-        let pace = Pace { haste: 1000, idle_waits: false, patience: Duration::from_secs(5) };
+        let pace = Pace { haste: 1000, idle_waits: false, gives_up: false, patience: Duration::from_secs(5) };
         let wire = Wire { verify, ..Wire::default() };
         let context = Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1);
         let url = Url { scheme: Scheme::Http, server, path: "/initrd".to_owned() };

@@ -1,6 +1,7 @@
 //! TFTP for simulated machines: a file asked for in a loader's manner, again and again until it is there or patience has ended.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
@@ -28,11 +29,18 @@ pub(super) struct Tftp<'a> {
     /// The leased address: requests come from it.
     address: Ipv4Addr,
     seed: u64,
+    /// Asks again where firmware would give up: a client of no firmware.
+    is_patient: bool,
 }
 
 impl<'a> Tftp<'a> {
     pub(super) fn new(context: &'a Context, address: Ipv4Addr, seed: u64) -> Self {
-        Self { context, address, seed }
+        Self { context, address, seed, is_patient: !context.pace.gives_up }
+    }
+
+    /// The same for a client of no firmware, which asks again until the fleet's patience ends.
+    pub(super) fn patient(self) -> Self {
+        Self { is_patient: true, ..self }
     }
 
     /// Fetches a file, asking again from the beginning where a transfer breaks off.
@@ -53,18 +61,26 @@ impl<'a> Tftp<'a> {
                 }
                 Outcome::Refused { code: 1 } => return Ok(Fetched::Missing),
                 // 0 and 5: the server gave up, or has been restarted and knows nothing of this transfer.
-                outcome @ (Outcome::TimedOut | Outcome::Refused { code: 0 | 5 }) if Instant::now() < deadline => {
+                outcome @ (Outcome::TimedOut | Outcome::Refused { code: 0 | 5 })
+                    if self.goes_on(behaviour, outcome) && Instant::now() < deadline =>
+                {
                     if outcome != Outcome::TimedOut {
                         self.context.progress.add_refusal(Refusal::TftpError);
                     }
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
+                Outcome::TimedOut if !self.is_patient => return Err(gave_up(behaviour, name)),
                 Outcome::TimedOut => return Err(Failure::TftpSilent(name.to_owned())),
                 Outcome::Refused { code } => return Err(Failure::TftpRefused(name.to_owned(), code)),
                 Outcome::Disagreed(why) => return Err(Failure::TftpDisagreed(name.to_owned(), why)),
             }
         }
+    }
+
+    /// Whether the transfer is begun again. U-Boot does so after any ERROR but 1 and 2 (T-3); the others end the boot.
+    fn goes_on(&self, behaviour: &Behaviour, outcome: Outcome) -> bool {
+        self.is_patient || (behaviour.name == "uboot" && outcome != Outcome::TimedOut)
     }
 
     /// One request (with the size probe that goes before it) until its end.
@@ -76,7 +92,7 @@ impl<'a> Tftp<'a> {
             probes: u8::from(behaviour.probe.is_some()),
             address,
             burst: burst(behaviour),
-            silence: pace.hurried(TFTP_SILENCE_MAX),
+            silence: if self.is_patient { pace.hurried(TFTP_SILENCE_MAX) } else { Duration::MAX },
             checker,
             request: progress.tftp_request(),
         };
@@ -84,6 +100,12 @@ impl<'a> Tftp<'a> {
         progress.add_retries(ended.client.counters().retransmits);
         Ok(ended)
     }
+}
+
+fn gave_up(behaviour: &Behaviour, name: &str) -> Failure {
+    let what = format!("no TFTP answer for {name}");
+    let seconds = Duration::from_nanos(behaviour.patience.whole()).as_secs();
+    Failure::GaveUp { who: behaviour.name, what, tries: behaviour.patience.tries.into(), seconds }
 }
 
 /// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's memory.
