@@ -9,8 +9,16 @@ use crate::tftp::client::Disagreement;
 pub enum Failure {
     #[error("no DHCP answer")]
     DhcpSilent,
+    #[error("{who} gives up: {what}, {tries} tries in {seconds} s")]
+    GaveUp { who: &'static str, what: String, tries: u32, seconds: u64 },
+    #[error("DHCP: every REQUEST refused")]
+    DhcpRefused,
     #[error("DHCP: option 82 did not come back as it was sent")]
     DhcpRelayInformation,
+    #[error("DHCP: two machines were given one address")]
+    AddressDoubled,
+    #[error("DHCP: an address of another network")]
+    AddressOutside,
     #[error("DHCP: no boot file in the answer")]
     NoBootFile,
     #[error("TFTP: no answer for {0}")]
@@ -25,6 +33,8 @@ pub enum Failure {
     HttpSilent(String),
     #[error("HTTP: status {1} for {0}")]
     HttpStatus(String, u16),
+    #[error("HTTP: the whole of {0} where a part was asked for")]
+    HttpNotInPart(String),
     #[error("HTTP: an answer for {0} that is not understood")]
     HttpNonsense(String),
     #[error("not a URL that a machine can follow: {0}")]
@@ -37,6 +47,12 @@ pub enum Failure {
     NoMenu,
     #[error("the menu has no entry {0}")]
     NoEntry(String),
+    #[error("loaded again and again: {0}")]
+    LoaderLoop(String),
+    #[error("shim over HTTP Boot: GRUB stops at its prompt")]
+    GrubPrompt,
+    #[error("HTTP: no size told for {0}")]
+    HttpNoSize(String),
     #[error("no socket: {0}")]
     Socket(String),
 }

@@ -20,13 +20,22 @@ pub const MACHINES_PER_RELAY: u32 = 48;
 /// Answers that wait for one machine; a retransmission at most doubles the two of an exchange.
 pub const ANSWERS_QUEUED_MAX: usize = 8;
 
-/// Receive buffer asked for each relay's socket; an unprivileged process gets what `net.core.rmem_max` allows.
-pub const RELAY_RECEIVE_OCTETS: usize = 4 << 20;
+/// DHCP messages read or sent in one go.
+pub const DHCP_BATCH: usize = 64;
 
-/// Firmware repeats an unanswered DISCOVER or REQUEST after 1, 2, 4 and 8 s, then every 8 s (D-71; RFC 2131 section 4.1).
-pub const DHCP_RETRY_FIRST: Duration = Duration::from_secs(1);
-/// The longest pause between two repetitions of one DHCP message.
-pub const DHCP_RETRY_MAX: Duration = Duration::from_secs(8);
+/// DHCP servers on one segment whose frames are told apart; leases of further ones are not given back.
+pub const LINK_SERVERS_MAX: usize = 64;
+
+/// Addresses given back a second. Nobody answers a RELEASE, so it must not get lost: the slowest server that was measured
+/// acknowledges 250 leases a second.
+pub const RELEASES_PER_SECOND: u32 = 250;
+/// Giving back all addresses takes no longer: with more of them it goes faster, and some may get lost.
+pub const RELEASE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Pause between a few addresses given back and the next few.
+pub const RELEASE_PAUSE: Duration = Duration::from_millis(20);
+
+/// An address of this host with a longer prefix says nothing of the machines' network.
+pub const HOST_NETWORK_PREFIX_MAX: u8 = 30;
 
 /// EDK2 tries a broken HTTP transfer again after 2 s (H-10); iPXE scripts with `|| goto retry` do it at once.
 pub const HTTP_RETRY: Duration = Duration::from_secs(2);
@@ -43,20 +52,32 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Chained scripts (`chain`, `CONFIG`) that a machine follows: a loop of menus must end.
 pub const CHAINED_SCRIPTS_MAX: u32 = 4;
 
+/// Loaders that load another one: more are a loop of DHCP answers (D-69).
+pub const CHAINED_LOADERS_MAX: u32 = 4;
+
 /// A transfer that has brought nothing for so long is begun again, as a person at the console would do: PXELINUX by itself
 /// waits for minutes.
 pub const TFTP_SILENCE_MAX: Duration = Duration::from_secs(16);
-/// Datagrams handled before the answers to them are sent; the client's queue holds more answers than this.
-pub const TFTP_DATAGRAMS_PER_TURN: usize = 16;
+/// Datagrams read with one system call; the answers to them leave with another.
+pub const TFTP_BATCH: usize = 64;
+/// Room for each of them: joined datagrams (UDP_GRO) fill an IP packet.
+pub const TFTP_DATAGRAM_OCTETS_MAX: usize = 65_536;
+/// Generations of sockets that machines with addresses of their own share. Successive requests of one machine come from each of
+/// them in turn, so that a server never takes a new request for an old one's repetition.
+pub const TFTP_GENERATIONS: usize = 4;
+/// How long a datagram that is to be overtaken is held back.
+pub const REORDER_HOLD: Duration = Duration::from_millis(2);
 
 /// How long a private server may take until it says READY.
 pub const READY_WAIT: Duration = Duration::from_secs(30);
 /// How often a private server is started, each time on other ports.
 pub const START_TRIES_MAX: u32 = 3;
 
-/// Files that a machine has open at once at most: a TFTP socket, or a TCP connection and the one that replaces it.
-pub const FILES_PER_MACHINE: u64 = 2;
-/// Files of the process itself and of the relay agents.
+/// Files that a machine has open at once at most: a TCP connection, kept perhaps while it speaks TFTP on shared sockets.
+pub const FILES_PER_MACHINE: u64 = 1;
+/// The same where machines have no addresses of their own: two TFTP sockets after a size probe, and a kept connection.
+pub const FILES_PER_MACHINE_WITHOUT_ADDRESS: u64 = 3;
+/// Files of the process itself, of the relay agents and of the shared sockets.
 pub const FILES_RESERVED: u64 = 512;
 
 /// Octets of one file that a walk fetches at most, where it does not read the file itself: all of a loader, the beginning of
@@ -68,3 +89,19 @@ pub const SAMPLE_TAIL_OCTETS: u64 = 64 << 10;
 pub const WALK_PATIENCE: Duration = Duration::from_secs(3);
 /// Firmware's waits are cut by this in a walk.
 pub const WALK_HASTE: u32 = 8;
+/// Width of a bucket of the throughput over time; doubled whenever all buckets are in use.
+pub const SERIES_WIDTH: Duration = Duration::from_millis(100);
+/// Buckets of the throughput over time: 100 s at their first width.
+pub const SERIES_BUCKETS_MAX: usize = 1000;
+
+/// Boots that are kept one by one, 64 octets each; all are in the histograms.
+pub const RECORDS_MAX: usize = 20_000;
+
+/// Machines of one run.
+pub const MACHINES_MAX: u32 = 100_000;
+/// The greatest weight of a role.
+pub const WEIGHT_MAX: u32 = 1000;
+/// How often one step may be repeated.
+pub const REPEAT_MAX: u32 = 1_000_000;
+/// A machine that begins again until the time is over waits so long after a boot that failed: somebody has to switch it on.
+pub const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(1);

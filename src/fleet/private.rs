@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::content::{Content, Contents};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
-use super::{Model, Pace, Plan, Servers, Task};
+use super::{Arrival, Does, Lessor, Model, Pace, Plan, Role, Servers, Way, Wire};
 use crate::boot::pe;
 use crate::engine::orphan::die_with_parent;
 
@@ -35,7 +35,7 @@ const ENTRY: &str = "demo";
 const RELAY: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 2);
 
 /// All firmware models that the private server has loaders for.
-const MODELS: [Model; 3] = [Model::BiosPxe, Model::UefiPxe, Model::Ipxe];
+const MODELS: [Model; 3] = [Model::BiosPxelinux, Model::UefiPxe, Model::BiosIpxe];
 
 /// Why there is no private server.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +66,15 @@ pub struct PrivateServer {
 }
 
 impl PrivateServer {
-    /// Makes the images and starts `program serve`; returns when it says that it is ready.
-    pub fn start(program: &Path, images: Images, seed: u64) -> Result<Self, NoServer> {
+    /// Makes the images and starts `program serve`, with these files beside its own; returns when it says that it is ready.
+    pub fn start(program: &Path, images: Images, files: &Contents, seed: u64) -> Result<Self, NoServer> {
         let scratch = Scratch::make()?;
-        let (contents, real_loaders) = images.contents(seed);
+        let (mut contents, real_loaders) = images.contents(seed);
+        for (name, content) in files.iter() {
+            contents.insert(name, content.clone());
+        }
         let unwritable = |error| NoServer::Scratch { path: scratch.path.clone(), error };
-        write_root(&scratch.path.join("root"), &contents).map_err(unwritable)?;
+        contents.write_below(&scratch.path.join("root")).map_err(unwritable)?;
         fs::create_dir(scratch.path.join("state")).map_err(unwritable)?;
         let servers = free_ports().map_err(NoServer::Ports)?;
         let program = program.to_owned();
@@ -102,6 +105,11 @@ impl PrivateServer {
         Ok(())
     }
 
+    /// The server's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(|running| running.child.id())
+    }
+
     /// Processor time of the server, all incarnations together, in steps of 10 ms.
     pub fn processor_time(&self) -> Duration {
         let running = self.child.as_ref().and_then(|running| processor_time(running.child.id()));
@@ -112,15 +120,20 @@ impl PrivateServer {
     pub fn plan(&self, machines: u32, pace: Pace, seed: u64) -> Plan {
         Plan {
             machines,
-            task: Task::Boot {
-                dhcp: self.servers.dhcp,
-                relay: SocketAddrV4::new(RELAY, 0),
-                models: MODELS.to_vec(),
-                pick: ENTRY.to_owned(),
-            },
+            roles: MODELS.map(|model| Role { weight: 1, does: Does::Boot(model) }).to_vec(),
+            arrival: Arrival::All,
+            duration: None,
+            // The server goes with its leases, and may be asked for them before.
+            lessor: Some(Lessor {
+                way: Way::Relay { agent: SocketAddrV4::new(RELAY, 0), server: self.servers.dhcp },
+                keeps_leases: true,
+            }),
             tftp: self.servers.tftp,
+            http: self.servers.http,
+            pick: ENTRY.to_owned(),
             contents: self.contents.clone(),
             pace,
+            wire: Wire::default(),
             seed,
         }
     }
@@ -186,6 +199,7 @@ pools = ["127.77.16.1-127.77.255.250"]
 [boot]
 bios = "{LPXELINUX}"
 uefi-x64 = "{SHIM}"
+uefi-http = "http://{http}/{IPXE}"
 ipxe = "http://{http}/boot.ipxe"
 
 [menu]
@@ -196,6 +210,13 @@ label = "{ENTRY}"
 title = "A system that is made up"
 kernel = "http://{http}/{KERNEL}"
 initrd = "http://{http}/{INITRD}"
+
+# For loaders that know no HTTP.
+[[menu.entry]]
+label = "{ENTRY}-by-name"
+title = "The same, below the root"
+kernel = "{KERNEL}"
+initrd = "{INITRD}"
 "#,
             address = dhcp.ip(),
             dhcp_port = dhcp.port(),
@@ -205,11 +226,12 @@ initrd = "http://{http}/{INITRD}"
 
 const LPXELINUX: &str = "lpxelinux.0";
 const SHIM: &str = "bootnetx64.efi";
+const IPXE: &str = "ipxe.efi";
 const KERNEL: &str = "demo/vmlinuz";
 const INITRD: &str = "demo/initrd.img";
 
 /// Loaders: name under the root, places where packages put the real one, octets of a made-up one (those of the real one).
-const LOADERS: [(&str, &[&str], u64); 4] = [
+const LOADERS: [(&str, &[&str], u64); 8] = [
     (LPXELINUX, &["/usr/lib/PXELINUX/lpxelinux.0", "/usr/share/syslinux/lpxelinux.0"], 75_072),
     ("ldlinux.c32", &["/usr/lib/syslinux/modules/bios/ldlinux.c32", "/usr/share/syslinux/ldlinux.c32"], 119_524),
     (SHIM, &["/usr/lib/shim/shimx64.efi.signed", "/boot/efi/EFI/fedora/shimx64.efi"], 1_048_504),
@@ -218,6 +240,11 @@ const LOADERS: [(&str, &[&str], u64); 4] = [
         &["/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "/boot/efi/EFI/fedora/grubx64.efi"],
         3_843_520,
     ),
+    (IPXE, &["/usr/lib/ipxe/ipxe.efi", "/usr/share/ipxe/ipxe.efi"], 850_528),
+    // A Raspberry Pi's; packages put them where it boots from.
+    ("start4.elf", &[], 2_257_760),
+    ("fixup4.dat", &[], 5_448),
+    ("bcm2711-rpi-4-b.dtb", &[], 52_593),
 ];
 
 impl Images {
@@ -232,6 +259,8 @@ impl Images {
             }
             contents.insert(name, found.map_or(made_up, |file| Content::Kept(Arc::from(file))));
         }
+        let config = format!("arm_64bit=1\nkernel={KERNEL}\ninitramfs {INITRD} followkernel\n");
+        contents.insert("config.txt", Content::Kept(Arc::from(config.into_bytes())));
         contents.insert(KERNEL, Content::Generated { seed: seed ^ u64::MAX, octets: self.kernel });
         contents.insert(INITRD, Content::Generated { seed: !seed.rotate_left(1), octets: self.initrd });
         (contents, real)
@@ -248,15 +277,6 @@ fn made_up(name: &str, seed: u64, octets: u64) -> Content {
     // A Vec takes whatever is written to it.
     let _ = body.write_to(&mut bytes);
     Content::Kept(Arc::from(bytes))
-}
-
-fn write_root(root: &Path, contents: &Contents) -> io::Result<()> {
-    for (name, content) in contents.iter() {
-        let path = root.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(root))?;
-        content.write_to(&mut File::create(path)?)?;
-    }
-    Ok(())
 }
 
 /// Ports that nobody has at this moment: bound, asked for, let go.
@@ -377,9 +397,9 @@ mod tests {
     fn a_program_that_never_says_ready_is_reported_with_its_log_and_leaves_nothing() {
         let before = scratch_directories();
         let images = Images { kernel: 10, initrd: 10 };
-        let error = PrivateServer::start(Path::new("/bin/false"), images, 1).unwrap_err();
+        let error = PrivateServer::start(Path::new("/bin/false"), images, &Contents::default(), 1).unwrap_err();
         assert!(matches!(error, NoServer::NotReady(_)), "{error}");
-        let error = PrivateServer::start(Path::new("/nonexistent"), images, 1).unwrap_err();
+        let error = PrivateServer::start(Path::new("/nonexistent"), images, &Contents::default(), 1).unwrap_err();
         assert!(matches!(error, NoServer::Program { .. }), "{error}");
         assert_eq!(scratch_directories(), before);
     }

@@ -1,16 +1,17 @@
-//! TFTP for simulated machines: sockets, timers and checks around the pure client, which has each loader's manners.
+//! TFTP for simulated machines: a file asked for in a loader's manner, again and again until it is there or patience has ended.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::context::{Checker, Context};
 use super::failure::Failure;
-use super::limits::{TFTP_DATAGRAMS_PER_TURN, TFTP_RETRY, TFTP_SILENCE_MAX};
-use crate::tftp::Tick;
-use crate::tftp::client::{Behaviour, Client, Outcome};
+use super::hub::{Ended, Transfer};
+use super::limits::{TFTP_RETRY, TFTP_SILENCE_MAX};
+use super::progress::Refusal;
+use crate::tftp::client::{Ask, Behaviour, Client, Outcome};
+use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 
 /// How a transfer ended that was not a failure of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +29,18 @@ pub(super) struct Tftp<'a> {
     /// The leased address: requests come from it.
     address: Ipv4Addr,
     seed: u64,
+    /// Asks again where firmware would give up: a client of no firmware.
+    is_patient: bool,
 }
 
 impl<'a> Tftp<'a> {
     pub(super) fn new(context: &'a Context, address: Ipv4Addr, seed: u64) -> Self {
-        Self { context, address, seed }
+        Self { context, address, seed, is_patient: !context.pace.gives_up }
+    }
+
+    /// The same for a client of no firmware, which asks again until the fleet's patience ends.
+    pub(super) fn patient(self) -> Self {
+        Self { is_patient: true, ..self }
     }
 
     /// Fetches a file, asking again from the beginning where a transfer breaks off.
@@ -42,7 +50,9 @@ impl<'a> Tftp<'a> {
         loop {
             checker.restart();
             let begun = Instant::now();
-            match self.attempt(behaviour, name, &mut checker).await? {
+            let ended = self.attempt(behaviour, name, checker).await?;
+            checker = ended.checker;
+            match ended.outcome? {
                 Outcome::Complete { octets } => {
                     if let Some(walking) = &self.context.walking {
                         walking.write_down(checker.asked(format!("tftp {name}"), octets, begun.elapsed()));
@@ -51,10 +61,16 @@ impl<'a> Tftp<'a> {
                 }
                 Outcome::Refused { code: 1 } => return Ok(Fetched::Missing),
                 // 0 and 5: the server gave up, or has been restarted and knows nothing of this transfer.
-                Outcome::TimedOut | Outcome::Refused { code: 0 | 5 } if Instant::now() < deadline => {
+                outcome @ (Outcome::TimedOut | Outcome::Refused { code: 0 | 5 })
+                    if self.goes_on(behaviour, outcome) && Instant::now() < deadline =>
+                {
+                    if outcome != Outcome::TimedOut {
+                        self.context.progress.add_refusal(Refusal::TftpError);
+                    }
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
+                Outcome::TimedOut if !self.is_patient => return Err(gave_up(behaviour, name)),
                 Outcome::TimedOut => return Err(Failure::TftpSilent(name.to_owned())),
                 Outcome::Refused { code } => return Err(Failure::TftpRefused(name.to_owned(), code)),
                 Outcome::Disagreed(why) => return Err(Failure::TftpDisagreed(name.to_owned(), why)),
@@ -62,110 +78,60 @@ impl<'a> Tftp<'a> {
         }
     }
 
+    /// Whether the transfer is begun again. U-Boot does so after any ERROR but 1 and 2 (T-3); the others end the boot.
+    fn goes_on(&self, behaviour: &Behaviour, outcome: Outcome) -> bool {
+        self.is_patient || (behaviour.name == "uboot" && outcome != Outcome::TimedOut)
+    }
+
     /// One request (with the size probe that goes before it) until its end.
-    async fn attempt(&self, behaviour: &Behaviour, name: &str, checker: &mut Checker<'_>) -> Result<Outcome, Failure> {
-        let mut attempt = Attempt {
-            context: self.context,
+    async fn attempt(&self, behaviour: &Behaviour, name: &str, checker: Checker) -> Result<Ended, Failure> {
+        let Context { hub, pace, progress, .. } = self.context;
+        let address = self.context.speaks_from(self.address, *self.context.tftp.ip());
+        let transfer = Transfer {
             client: Client::new(behaviour.clone(), name.as_bytes(), self.seed),
-            begun: Instant::now(),
-            socket: UdpSocket::bind(self.context.local_address(self.address, *self.context.tftp.ip())).await?,
-            tid: None,
-            number: 0,
+            probes: u8::from(behaviour.probe.is_some()),
+            address,
+            burst: burst(behaviour),
+            silence: if self.is_patient { pace.hurried(TFTP_SILENCE_MAX) } else { Duration::MAX },
+            checker,
+            request: progress.tftp_request(),
         };
-        let mut silent_since = attempt.begun;
-        loop {
-            attempt.send(self.address).await?;
-            if let Some(outcome) = attempt.client.outcome() {
-                self.context.progress.add_retries(attempt.client.counters().retransmits);
-                return Ok(outcome);
-            }
-            let give_up = silent_since + self.context.pace.hurried(TFTP_SILENCE_MAX);
-            let due = attempt.client.poll_timeout().map_or(give_up, |tick| attempt.moment(tick).min(give_up));
-            match timeout_at(due, attempt.socket.readable()).await {
-                Ok(ready) => {
-                    ready?;
-                    if attempt.receive(checker)? {
-                        silent_since = Instant::now();
-                    }
-                    if checker.is_sample_full() && attempt.client.outcome().is_none() {
-                        return Ok(attempt.end_sample(checker.received()).await);
-                    }
-                }
-                Err(_) if Instant::now() >= give_up => return Ok(Outcome::TimedOut),
-                Err(_) => attempt.client.handle_timeout(attempt.tick()),
-            }
-        }
+        let ended = hub.play(transfer).await?;
+        progress.add_retries(ended.client.counters().retransmits);
+        Ok(ended)
     }
 }
 
-/// A client at work. Its timers are firmware's own, whatever the fleet's haste: hurried, PXELINUX's 110 ms would take a busy
-/// server for a lost packet.
-struct Attempt<'a> {
-    context: &'a Context,
-    client: Client,
-    begun: Instant,
-    socket: UdpSocket,
-    /// Which of the client's sockets `socket` is.
-    number: u8,
-    /// The server's port, once it has answered.
-    tid: Option<u16>,
+fn gave_up(behaviour: &Behaviour, name: &str) -> Failure {
+    let what = format!("no TFTP answer for {name}");
+    let seconds = Duration::from_nanos(behaviour.patience.whole()).as_secs();
+    Failure::GaveUp { who: behaviour.name, what, tries: behaviour.patience.tries.into(), seconds }
 }
 
-impl Attempt<'_> {
-    /// Sends all that the client has to say.
-    async fn send(&mut self, from: Ipv4Addr) -> Result<(), Failure> {
-        let server = self.context.tftp;
-        let now = self.tick();
-        while let Some(transmit) = self.client.poll_transmit(now) {
-            if transmit.socket != self.number {
-                self.number = transmit.socket;
-                self.socket = UdpSocket::bind(self.context.local_address(from, *server.ip())).await?;
-            }
-            let to = SocketAddr::from((*server.ip(), transmit.to.unwrap_or(server.port())));
-            // A send that fails is a lost datagram: the client's timer mends it.
-            let _ = self.socket.send_to(transmit.bytes, to).await;
+/// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's memory.
+fn burst(behaviour: &Behaviour) -> usize {
+    /// Of the packet itself, which is in a block of memory with its headers and shared information, and of its description.
+    const AROUND: usize = 384;
+    const DESCRIPTION: usize = 256;
+    let (mut block, mut window) = (usize::from(BLOCK_SIZE_DEFAULT), 1);
+    for ask in &behaviour.asks {
+        match *ask {
+            Ask::Blksize(octets) => block = octets.into(),
+            Ask::Windowsize(blocks) => window = blocks.into(),
+            Ask::Tsize | Ask::Timeout(_) => {}
         }
-        Ok(())
     }
+    window * ((block + AROUND).next_power_of_two() + DESCRIPTION)
+}
 
-    /// Takes in what has come, but not more than the client's queue of answers bears. True where the file has grown.
-    fn receive(&mut self, checker: &mut Checker<'_>) -> Result<bool, Failure> {
-        let now = self.tick();
-        let Self { context, client, socket, tid, .. } = self;
-        context.with_scratch(|buffer| {
-            let mut grown = false;
-            // An error of one receive is the network's; the timers decide what it means.
-            for _ in 0..TFTP_DATAGRAMS_PER_TURN {
-                let Ok((octets, from)) = socket.try_recv_from(buffer) else { break };
-                if from.ip() != *context.tftp.ip() {
-                    continue;
-                }
-                *tid = Some(from.port());
-                let datagram = buffer.get(..octets).unwrap_or_default();
-                if let Some(piece) = client.handle(now, from.port(), datagram) {
-                    checker.take(piece.bytes)?;
-                    grown = true;
-                }
-            }
-            Ok(grown)
-        })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// A sample is enough: the server is told, so that it does not repeat blocks that nobody wants.
-    async fn end_sample(&self, received: u64) -> Outcome {
-        const ENOUGH: &[u8] = b"\0\x05\0\0User aborted the transfer\0";
-        if let Some(port) = self.tid {
-            // Lost, it costs the server its retransmissions.
-            let _ = self.socket.send_to(ENOUGH, SocketAddr::from((*self.context.tftp.ip(), port))).await;
-        }
-        Outcome::Complete { octets: self.client.announced().unwrap_or(received) }
-    }
-
-    fn tick(&self) -> Tick {
-        Tick::try_from(self.begun.elapsed().as_nanos()).unwrap_or(Tick::MAX)
-    }
-
-    fn moment(&self, tick: Tick) -> Instant {
-        self.begun + Duration::from_nanos(tick)
+    #[test]
+    fn a_window_takes_as_much_memory_as_the_kernel_counts() {
+        assert_eq!(burst(&Behaviour::pi3()), 1280);
+        assert_eq!(burst(&Behaviour::generic(1468, 1)), 2304);
+        assert_eq!(burst(&Behaviour::generic(1468, 64)), 64 * 2304);
     }
 }

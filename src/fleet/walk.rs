@@ -3,18 +3,22 @@
 //! The steps are those of the simulated machines. A walk looks at every entry of the menu, reads no more than a sample of a
 //! large file, and says of each link what came.
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Duration;
 
 use super::context::{Asked, Context};
 use super::dhcp::{self, Ask, Kind, Speaker, Through};
 use super::failure::Failure;
 use super::http::{Agent, Http};
 use super::limits::{WALK_HASTE, WALK_PATIENCE};
-use super::machine::{Boot, Loaded, Steps, fetch, folder, must, shim_names};
+use super::machine::Steps;
 use super::menu::Choice;
+use super::models::{Boot, Loaded, Loader, fetch, folder, must, shim_names};
 use super::pace::Pace;
-use super::relay::Port;
+use super::report::Report;
+use super::segment::Port;
 use super::tftp::Tftp;
 use super::url::Url;
 use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
@@ -61,7 +65,7 @@ pub fn discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option
         _ => return None,
     };
     let xid = u32::from_be_bytes([mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
-    let ask = Ask { speaker, mac, uuid: uuid_of(mac), xid, server: None, address: None, kind: Kind::Discover };
+    let ask = Ask { speaker, mac, uuid: uuid_of(mac), xid, nth: 0, server: None, address: None, kind: Kind::Discover };
     let through = relay.map(|relay| Through { relay, circuit: 0, own_port: false });
     Some(dhcp::encode(&ask, through.as_ref()))
 }
@@ -140,44 +144,13 @@ pub fn walk(start: &Start) -> std::io::Result<Walked> {
         std::net::IpAddr::V4(address) => Some(address),
         std::net::IpAddr::V6(_) => None,
     });
-    let pace = Pace { haste: WALK_HASTE, patience: WALK_PATIENCE };
+    let pace = Pace { haste: WALK_HASTE, idle_waits: false, gives_up: false, patience: WALK_PATIENCE };
     let context = Context::walking(start.tftp, pace, start.source, ours.collect());
     let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
-    if let Err(broken) = runtime.block_on(walker.all()) {
+    if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
         walker.walked.broken = Some(*broken);
     }
     Ok(walker.walked)
-}
-
-/// What a boot file is, as far as its name tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loader {
-    Pxelinux,
-    Shim,
-    Grub,
-    Script,
-    Ipxe,
-    Unknown,
-}
-
-impl Loader {
-    fn of(name: &str) -> Self {
-        let file = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-        let begins = |words: &[&str]| words.iter().any(|word| file.starts_with(word));
-        if file.ends_with(".ipxe") {
-            Self::Script
-        } else if file.contains("pxelinux") || begins(&["syslinux"]) {
-            Self::Pxelinux
-        } else if file.contains("ipxe") || begins(&["undionly", "snponly"]) {
-            Self::Ipxe
-        } else if begins(&["grub", "core."]) {
-            Self::Grub
-        } else if begins(&["shim", "bootnet", "bootx64", "bootaa64", "bootia32"]) {
-            Self::Shim
-        } else {
-            Self::Unknown
-        }
-    }
 }
 
 struct Walker<'a> {
@@ -197,8 +170,8 @@ impl Walker<'_> {
         let rom = if firmware.role == Role::Pxe && arch.is_uefi() { Behaviour::edk2() } else { Behaviour::ipxe() };
         let port = Port { mac: *mac, uuid: uuid_of(*mac), circuit: 0 };
         let boot = Boot { context: self.context, port, rom, arch };
-        let (address, mut done) = (*address, Vec::new());
-        let mut steps = Steps { begun: Instant::now(), done: &mut done };
+        let address = *address;
+        let mut steps = Steps::new(Stage::Loader, Rc::new(RefCell::new(Report::new(1))));
         let loader = Loader::of(boot_file);
         let is_http = Url::parse(boot_file).is_some() && loader != Loader::Script;
         let loaded = match loader {
@@ -217,7 +190,7 @@ impl Walker<'_> {
         let files = self.take();
         let is_menu = match loader {
             Loader::Script => !files.is_empty(),
-            _ => done.iter().any(|(stage, _)| *stage == Stage::Loader),
+            _ => steps.now == Stage::Menu,
         };
         match loaded {
             Err(failure) => {
