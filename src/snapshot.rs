@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::bindings::Bindings;
+use crate::bindings::{Bindings, Walks};
 use crate::boot::menu::Menu;
 use crate::boot::plan::BootConfig;
 use crate::dhcp::subnet::{Network, Subnet};
@@ -14,6 +14,10 @@ use crate::dhcp::subnet::{Network, Subnet};
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub subnets: Vec<Subnet>,
+    /// Where each subnet is written, `path:line`: for what is said of it while the server runs.
+    pub places: Vec<(Network, String)>,
+    /// Interfaces that DHCP listens on, each with a socket of its own.
+    pub dhcp_interfaces: Vec<String>,
     pub boot: BootConfig,
     /// None: no menu is rendered (`--root` without a configuration).
     pub menu: Option<Menu>,
@@ -43,6 +47,7 @@ pub struct Generation {
 #[derive(Debug)]
 pub struct Published {
     current: ArcSwap<Generation>,
+    pub walks: Walks,
     /// Generations that were replaced. A core may still hold one: control frees it when nobody does, so that a core never
     /// runs the last drop.
     retired: Mutex<Vec<Arc<Generation>>>,
@@ -52,7 +57,7 @@ impl Published {
     pub fn new(snapshot: Snapshot) -> Arc<Self> {
         let bindings = Bindings::new(&snapshot.subnets);
         let first = Generation { number: 1, snapshot, bindings };
-        Arc::new(Self { current: ArcSwap::from_pointee(first), retired: Mutex::default() })
+        Arc::new(Self { current: ArcSwap::from_pointee(first), walks: Walks::default(), retired: Mutex::default() })
     }
 
     /// The current generation, for the time of one request. No lock, no count that other cores touch.

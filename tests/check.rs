@@ -28,8 +28,12 @@ fn ringboot(arguments: &[&str]) -> Command {
 
 /// A configuration beside its root.
 fn configured(scratch: &Scratch, more: &str) -> PathBuf {
-    fs::create_dir_all(scratch.path().join("root")).unwrap();
-    let file = scratch.path().join("ringboot.toml");
+    configured_in(scratch.path(), more)
+}
+
+fn configured_in(directory: &Path, more: &str) -> PathBuf {
+    fs::create_dir_all(directory.join("root")).unwrap();
+    let file = directory.join("ringboot.toml");
     let ports = "[tftp]\nlisten = []\n[http]\nlisten = [\"127.0.0.1:0\"]\n";
     fs::write(&file, format!("root = \"root\"\nstate = \"state\"\n{ports}{more}")).unwrap();
     file
@@ -84,7 +88,11 @@ fn check_exits_with_0_1_and_2_and_says_why() {
     assert!(output.stdout.contains("\n1 error, "), "{}", output.stdout);
     let json = check(&file, &["--json"]);
     assert_eq!(json.status.code(), Some(1));
-    assert!(json.stdout.contains("\"severity\":\"error\"") && json.stdout.contains("\"errors\":1"), "{}", json.stdout);
+    assert!(
+        json.stdout.contains("\"severity\": \"error\"") && json.stdout.contains("\"errors\": 1"),
+        "{}",
+        json.stdout
+    );
     let file = configured(&scratch, "[menu]\ntimeout = \"soon\"\n");
     let output = check(&file, &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -107,21 +115,182 @@ fn a_busy_port_is_named_by_check() {
 
 #[test]
 fn serve_binds_nothing_where_check_finds_an_error() {
+    common::need(&[("strace", "strace")]);
     let scratch = Scratch::new("serve-refuses");
-    for (root, words) in [("/", "would expose this machine"), ("/etc", "would expose this machine")] {
+    let link = scratch.path().join("link");
+    std::os::unix::fs::symlink("/home", &link).unwrap();
+    let roots =
+        ["/", "/etc", "/root", "/home", "/var", "/etc/", "/var/../etc", "//", "/root/.", link.to_str().unwrap()];
+    for root in roots {
         let mut command = ringboot(&["serve", "--root", root]);
         command.args(PORTS);
         let output = run(command, LIMIT);
-        assert_eq!(output.status.code(), Some(1));
-        assert!(output.stderr.contains(words) && !output.stdout.contains("READY"), "{}", output.stderr);
+        assert_eq!(output.status.code(), Some(2));
+        let words = "would expose this machine";
+        assert!(output.stderr.contains(words) && !output.stdout.contains("READY"), "{root}: {}", output.stderr);
     }
     fs::create_dir_all(scratch.path().join("root")).unwrap();
     fs::write(scratch.path().join("root/boot.efi"), "<html>not found</html>").unwrap();
     let file = configured(&scratch, "[boot]\nuefi-x64 = \"boot.efi\"\n");
-    let mut command = ringboot(&["serve", "--config"]);
-    command.arg(&file).args(PORTS);
-    let output = run(command, LIMIT).failed();
+    let bound = || {
+        let trace = scratch.path().join("trace");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-e", "trace=bind", "-o"]).arg(&trace).args([BINARY, "serve", "--config"]);
+        let output = run(
+            {
+                command.arg(&file).args(PORTS);
+                command
+            },
+            LIMIT,
+        );
+        (output, fs::read_to_string(&trace).unwrap().contains("bind("))
+    };
+    let (output, has_bound) = bound();
+    assert!(!has_bound && output.status.code() == Some(1), "{}", output.stderr);
     assert!(output.stderr.contains("error: [boot] uefi-x64 = \"boot.efi\" is a text file"), "{}", output.stderr);
+    // What is wrong in the file itself comes before that.
+    fs::write(&file, "root = \"root\"\n[menu]\ntimeout = \"soon\"\n").unwrap();
+    let (output, has_bound) = bound();
+    assert!(!has_bound && output.status.code() == Some(2), "{}", output.stderr);
+}
+
+/// An operator searches the manual for the words that he reads. Each of these is a part of one finding.
+#[test]
+fn every_finding_is_in_the_manual_by_its_words() {
+    const MANUAL: &str = include_str!("../docs/troubleshooting.md");
+    const SOURCES: [&str; 6] = [
+        include_str!("../src/control/check/mod.rs"),
+        include_str!("../src/control/check/files.rs"),
+        include_str!("../src/control/check/firewall.rs"),
+        include_str!("../src/control/check/surroundings.rs"),
+        include_str!("../src/boot/pe.rs"),
+        include_str!("../src/guard/mod.rs"),
+    ];
+    for words in [
+        "opening the root",
+        "is not a directory",
+        "would expose this machine",
+        "is the state directory too",
+        "may not be read by the service",
+        "is closed to it",
+        "is open to others",
+        "names no file under the root",
+        "a text file",
+        "an empty file",
+        "an ELF file",
+        "a UEFI program for",
+        "no UEFI program",
+        "from its own directory, and there is none",
+        "there is no ",
+        "lies inside the pool",
+        "of this menu INSTALLS BY ITSELF",
+        "not every menu under the root was read",
+        "holds this port",
+        "no interface of this machine has that address",
+        "the firewall drops what it does not know, and no rule seems to accept",
+        "net.core.rmem_max = ",
+        "there is no such user",
+        "the server runs",
+        "the firewall was not checked",
+        "not checked, ports below 1024 need root",
+    ] {
+        assert!(SOURCES.iter().any(|source| source.contains(words)), "no finding says {words:?} any more");
+        assert!(MANUAL.contains(words), "docs/troubleshooting.md knows nothing of {words:?}");
+    }
+}
+
+/// Pools and hosts are looked at when the file is read, so `serve`, `check` and a reload all refuse them.
+#[test]
+fn s24_s28_pools_that_overlap_and_machines_that_are_named_twice_are_errors_with_their_line() {
+    let scratch = Scratch::new("check-pools");
+    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
+    let pools = |pools: &str| format!("{subnet}pools = [{pools}]\n");
+    let host = |mac: &str, address: &str| format!("[[dhcp.subnet.host]]\nmac = \"{mac}\"\naddress = \"{address}\"\n");
+    let twice = host("52:54:00:00:00:01", "10.0.0.5") + &host("52-54-00-00-00-01", "10.0.0.6");
+    for (text, line, words) in [
+        (pools("\"10.0.0.10-10.0.0.20\", \"10.0.0.20-10.0.0.30\""), 11, "overlap"),
+        (format!("{}{twice}", pools("")), 16, "52:54:00:00:00:01"),
+    ] {
+        let file = configured(&scratch, &text);
+        let output = check(&file, &[]);
+        assert_eq!(output.status.code(), Some(2), "{}", output.stdout);
+        let place = format!("ringboot.toml:{line}:");
+        assert!(output.stderr.contains(&place) && output.stderr.contains(words), "{}", output.stderr);
+    }
+    let inside = host("52:54:00:00:00:01", "10.0.0.15");
+    let output = check(&configured(&scratch, &format!("{}{inside}", pools("\"10.0.0.10-10.0.0.20\""))), &[]).ok();
+    assert!(output.stdout.contains("10.0.0.15 of 52:54:00:00:00:01 lies inside the pool"), "{}", output.stdout);
+}
+
+/// The real listing of the real firewall, in a network of its own.
+#[test]
+fn a_firewall_that_keeps_clients_away_is_seen() {
+    common::need(&[("unshare", "util-linux"), ("nft", "nftables"), ("iptables-save", "iptables")]);
+    let scratch = Scratch::new("check-firewall");
+    let file = configured(
+        &scratch,
+        "[server]\nuser = \"root\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n",
+    );
+    let text = fs::read_to_string(&file).unwrap().replace("listen = []", "").replace("listen = [\"127.0.0.1:0\"]", "");
+    fs::write(&file, text).unwrap();
+    let shut = |rules: &str| {
+        let script = format!("ip link set lo up; {rules}; exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-e", "-c", &script, "sh", BINARY, "check", "--config"]).arg(&file);
+        let said = run(command, LIMIT).ok().stdout;
+        let ports = ["udp port 67", "udp port 69", "tcp port 80", "udp port 4011"];
+        ports.into_iter().filter(|port| said.contains(&format!("no rule seems to accept {port}"))).collect::<Vec<_>>()
+    };
+    let all = ["udp port 67", "udp port 69", "tcp port 80", "udp port 4011"];
+    let nft = "nft add table inet f; nft 'add chain inet f input { type filter hook input priority 0; policy drop; }'";
+    assert_eq!(shut("true"), [""; 0]);
+    assert_eq!(shut(nft), all);
+    assert_eq!(shut(&format!("{nft}; nft add rule inet f input udp dport '{{ 67, 69, 4011 }}' accept")), all[2..3]);
+    assert_eq!(shut("iptables -P INPUT DROP; iptables -A INPUT -p tcp --dport 80 -j ACCEPT"), [all[0], all[1], all[3]]);
+}
+
+/// As another user than root nobody may go past the kernel's limit, so it is named there, and only there.
+#[test]
+fn a_receive_buffer_that_is_too_small_is_named_with_the_sysctl() {
+    common::need(&[("setpriv", "util-linux")]);
+    let scratch = tempfile::tempdir().unwrap();
+    let file = configured_in(scratch.path(), "");
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let maximum: usize = fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
+    let words = format!("net.core.rmem_max = {maximum} is less than the 8388608 bytes");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", BINARY, "check", "--config"]).arg(&file);
+    let said = run(command, LIMIT).ok().stdout;
+    assert_eq!(said.contains(&words), maximum < 8 << 20, "{said}");
+    assert_eq!(said.contains("sysctl net.core.rmem_max=8388608"), maximum < 8 << 20, "{said}");
+}
+
+/// A file that everybody may read is out of reach where a directory above it is not.
+#[test]
+fn a_directory_that_the_service_user_may_not_pass_is_named() {
+    let scratch = Scratch::new("check-closed");
+    let file =
+        configured(&scratch, "[server]\nuser = \"nobody\"\n[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"d/k\"\n");
+    let (root, inner) = (scratch.path().join("root"), scratch.path().join("root/d"));
+    fs::create_dir(&inner).unwrap();
+    fs::write(inner.join("k"), "x").unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for path in [scratch.path(), &root, &inner] {
+        mode(path, 0o755);
+    }
+    check(&file, &[]).ok();
+    for closed in [&inner, &root] {
+        mode(closed, 0o750);
+        let output = check(&file, &[]);
+        let words = format!("chmod o+x {}", closed.display());
+        assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
+        assert!(
+            output.stdout.contains("may not be read by the service") && output.stdout.contains(&words),
+            "{}",
+            output.stdout
+        );
+        mode(closed, 0o755);
+    }
 }
 
 #[test]
@@ -140,6 +309,8 @@ fn b10_loaders_of_packages_are_served_under_the_names_that_clients_ask_for() {
     for (name, path) in [
         ("boot/pxelinux.0", "/usr/lib/PXELINUX/pxelinux.0"),
         ("boot/ldlinux.c32", "/usr/lib/syslinux/modules/bios/ldlinux.c32"),
+        ("boot/libcom32.c32", "/usr/lib/syslinux/modules/bios/libcom32.c32"),
+        ("boot/libutil.c32", "/usr/lib/syslinux/modules/bios/libutil.c32"),
         ("shimx64.efi", "/usr/lib/shim/shimx64.efi.signed"),
         ("grubx64.efi", "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"),
     ] {
@@ -165,13 +336,17 @@ fn the_configuration_the_state_and_what_only_its_owner_may_read_stay_private() {
     fs::write(root.join("state/ringboot.db"), "leases").unwrap();
     std::os::unix::fs::symlink("state", root.join("alias")).unwrap();
     fs::write(root.join("plain"), "plain").unwrap();
+    fs::hard_link(root.join("plain"), root.join("plain-too")).unwrap();
+    fs::hard_link(root.join("ringboot.toml"), root.join("second-name")).unwrap();
+    fs::hard_link(root.join("state/ringboot.db"), root.join("leases")).unwrap();
     fs::write(root.join("owner"), "owner").unwrap();
     fs::set_permissions(root.join("owner"), fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = ringboot(&["serve", "--config"]);
     command.arg(root.join("ringboot.toml"));
     let (mut server, tftp, http) = serve(command);
     assert_eq!(read_request(tftp, "plain"), b"\0\x03\0\x01plain");
-    for name in ["ringboot.toml", "state/ringboot.db", "alias/ringboot.db"] {
+    assert_eq!(read_request(tftp, "plain-too"), b"\0\x03\0\x01plain");
+    for name in ["ringboot.toml", "state/ringboot.db", "alias/ringboot.db", "second-name", "leases"] {
         assert_eq!(read_request(tftp, name)[..4], [0, 5, 0, 2], "{name}");
         assert!(get(http, &format!("/{name}")).starts_with(b"HTTP/1.0 404 "), "{name}");
     }
@@ -185,10 +360,29 @@ fn the_configuration_the_state_and_what_only_its_owner_may_read_stay_private() {
     assert!(!is_root || log.contains("owner: not everybody may read the file: `chmod o+r`"), "{log}");
 }
 
+/// The configuration lies outside the root, where its path alone would need no guard.
+#[test]
+fn a_hard_link_from_the_root_to_the_configuration_beside_it_is_not_served() {
+    let scratch = Scratch::new("serve-hard-link");
+    let file = configured(&scratch, "");
+    let link = scratch.path().join("root/link");
+    fs::hard_link(&file, &link).unwrap();
+    let mut command = ringboot(&["serve", "--config"]);
+    command.arg(&file);
+    let (mut server, tftp, http) = serve(command);
+    assert_eq!(read_request(tftp, "link")[..4], [0, 5, 0, 2]);
+    assert!(get(http, "/link").starts_with(b"HTTP/1.0 404 "));
+    // An editor writes a new file: now the old one is anybody's.
+    fs::write(scratch.path().join("new"), fs::read(&file).unwrap()).unwrap();
+    fs::rename(scratch.path().join("new"), &file).unwrap();
+    assert_eq!(read_request(tftp, "link")[..4], [0, 3, 0, 1]);
+    assert!(server.stop(LIMIT).success());
+}
+
 #[test]
 fn state_and_database_are_the_owners_alone_whatever_the_umask() {
     let scratch = Scratch::new("serve-umask");
-    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = common::free_port().port();
     let file = configured(
         &scratch,
         &format!(
@@ -248,6 +442,6 @@ fn loader_list_knows_versions_signatures_and_packages() {
     assert!(line("/usr/lib/ipxe/ipxe.efi").contains("iPXE 1.") && line("/usr/lib/ipxe/ipxe.efi").contains("unsigned"));
     assert!(table.contains("uefi-ia32   none found; packages: "), "{table}");
     let json = run(ringboot(&["loader", "list", "--json"]), LIMIT).ok().stdout;
-    assert!(json.contains("\"name\":\"pxelinux.0\"") && json.contains("\"signed\":true"), "{json}");
-    assert!(json.contains("{\"key\":\"uefi-ia32\",\"packages\":"), "{json}");
+    assert!(json.contains("\"name\": \"pxelinux.0\"") && json.contains("\"signed\": true"), "{json}");
+    assert!(json.contains("\"key\": \"uefi-ia32\",\n      \"packages\":"), "{json}");
 }

@@ -33,8 +33,7 @@ impl World {
     fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
         std::fs::create_dir(scratch.path().join("root")).unwrap();
-        // A port that is free now; the socket that found it is closed again.
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = common::free_port().port();
         let text = format!(
             "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n[tftp]\nlisten = []\n[http]\nlisten = []\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\

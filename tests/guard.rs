@@ -40,8 +40,7 @@ impl World {
         let directory = open_directory();
         fs::create_dir(directory.path().join("root")).unwrap();
         fs::write(directory.path().join("root/hello.txt"), "hello\n").unwrap();
-        // A port that is free now; the socket that found it is closed again.
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = common::free_port().port();
         let text = format!(
             "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\n{server}\n[log]\n{log}\n\
              [tftp]\nlisten = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n\
@@ -184,6 +183,7 @@ fn s33_no_thread_is_root_after_the_start_and_everything_is_still_served() {
             let has = field(status, set);
             assert!(has == kept || has == format!("{:016x}", 0), "{name}: {set} {has}");
         }
+        assert_eq!(field(status, "CapBnd"), kept, "{name}: what is given away is never had again");
         assert_eq!(field(status, "CapInh"), format!("{:016x}", 0), "{name}");
         assert_eq!(field(status, "CapAmb"), format!("{:016x}", 0), "{name}");
         let waits_for_disks = name.starts_with("rb-worker");
@@ -396,6 +396,34 @@ fn a_backup_of_a_running_server_comes_back_after_it_is_stopped() {
     assert!(log.contains("ringboot.db: 1"), "{log}");
 }
 
+#[test]
+fn a_database_of_an_older_ringboot_is_kept_beside_and_one_of_a_newer_is_refused() {
+    let world = World::new(&format!("user = \"{NOBODY}\""), "");
+    let served = world.start(world.serve());
+    dora(world.dhcp);
+    served.stop();
+    let database = || rusqlite::Connection::open(world.path("state/ringboot.db")).unwrap();
+    // As the first ringboot left it.
+    database().execute_batch("DROP TABLE machines; DROP TABLE other_servers; PRAGMA user_version = 1").unwrap();
+    let served = world.start(world.serve());
+    let kept = world.path("state/ringboot.db.schema-1.bak");
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(owner(&kept), (NOBODY_ID, NOBODY_ID), "the user that serves can restore it");
+    dora(world.dhcp);
+    let log = served.stop();
+    assert!(log.contains("schema 1 becomes ") && log.contains("ringboot.db: 1"), "{log}");
+    let version = |path: &Path| -> i64 {
+        let copy = rusqlite::Connection::open(path).unwrap();
+        copy.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(version(&kept), 1);
+    assert!(version(&world.path("state/ringboot.db")) > 1);
+    database().execute_batch("PRAGMA user_version = 99").unwrap();
+    let output = run(world.serve(), LIMIT).failed();
+    assert!(output.stderr.contains("newer ringboot") && !output.stdout.contains("READY"), "{}", output.stderr);
+    assert_eq!(version(&world.path("state/ringboot.db")), 99, "left as it is");
+}
+
 /// What the unit grants, in a network of its own with the real ports: 67 on an interface, 69 and 80.
 #[test]
 fn the_capabilities_of_the_unit_are_enough_without_root() {
@@ -549,7 +577,20 @@ fn the_command_line_completes_itself_and_has_its_manual() {
     let mut command = Command::new(BINARY);
     command.arg("man").arg(scratch.path());
     run(command, LIMIT).ok();
-    for page in ["ringboot.1", "ringboot-serve.1", "ringboot-backup.1"] {
-        assert!(fs::read_to_string(scratch.path().join(page)).unwrap().contains(".TH"), "{page}");
+    let mut command = Command::new(BINARY);
+    command.arg("--help");
+    let help = run(command, LIMIT).ok().stdout;
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<&str> =
+        listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    assert!(names.contains(&"why") && names.len() >= 9, "{help}");
+    let mut command = Command::new(BINARY);
+    command.args(["completions", "bash"]);
+    let bash = run(command, LIMIT).ok().stdout;
+    for name in names {
+        let page = scratch.path().join(format!("ringboot-{name}.1"));
+        assert!(fs::read_to_string(&page).is_ok_and(|text| text.contains(".TH")), "{}", page.display());
+        assert!(bash.contains(&format!("ringboot,{name})")), "{name}");
     }
+    assert!(fs::read_to_string(scratch.path().join("ringboot.1")).unwrap().contains(".TH"));
 }

@@ -27,7 +27,7 @@ impl World {
     fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
         fs::create_dir(scratch.path().join("root")).unwrap();
-        let free = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = common::free_port;
         let (dhcp, tftp) = (free(), free());
         write(&scratch, dhcp, tftp, "127.77.1.1-127.77.1.9", "One");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
@@ -69,13 +69,19 @@ impl World {
 
     /// The default menu as PXELINUX reads it.
     fn menu(&self) -> String {
+        String::from_utf8_lossy(&self.first_block("pxelinux.cfg/default")[4..]).into_owned()
+    }
+
+    /// The first answer to a read request, acknowledged; then the client has had enough.
+    fn first_block(&self, name: &str) -> Vec<u8> {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(LIMIT)).unwrap();
-        client.send_to(b"\0\x01pxelinux.cfg/default\0octet\0", self.tftp).unwrap();
+        client.send_to(&[b"\0\x01", name.as_bytes(), b"\0octet\0"].concat(), self.tftp).unwrap();
         let mut bytes = [0; 600];
         let (len, tid) = client.recv_from(&mut bytes).unwrap();
-        client.send_to(b"\0\x04\0\x01", tid).unwrap();
-        String::from_utf8_lossy(&bytes[4..len]).into_owned()
+        let last: &[u8] = if len < 516 { b"\0\x04\0\x01" } else { b"\0\x05\0\x00enough\0" };
+        client.send_to(last, tid).unwrap();
+        bytes[..len].to_vec()
     }
 }
 
@@ -106,6 +112,32 @@ fn reload_publishes_pools_and_menus_without_a_restart() {
     world.server.signal("HUP");
     world.server.stderr.wait_line("generation 3", LIMIT);
     assert!(world.menu().contains("TITLE Three"));
+    assert!(world.server.stop(LIMIT).success());
+}
+
+/// Under the root nothing waits for a reload: the very next request sees what is there, small files and mapped ones.
+#[test]
+fn files_that_are_added_replaced_and_removed_are_seen_by_the_next_request() {
+    let mut world = World::new("reload-files");
+    let file = world.scratch.path().join("root/x.img");
+    for size in [100, 400, 200_000] {
+        assert_eq!(world.first_block("x.img")[..4], [0, 5, 0, 1], "not there yet");
+        for (round, how) in [(1, "added"), (2, "written over"), (3, "renamed over")] {
+            let new = vec![round; size];
+            if round == 3 {
+                let other = world.scratch.path().join("root/new");
+                fs::write(&other, &new).unwrap();
+                fs::rename(&other, &file).unwrap();
+            } else {
+                fs::write(&file, &new).unwrap();
+            }
+            let seen = world.first_block("x.img");
+            assert_eq!((&seen[..4], &seen[4..]), (&[0, 3, 0, 1][..], &new[..size.min(512)]), "{how}, {size} octets");
+        }
+        fs::remove_file(&file).unwrap();
+        assert_eq!(world.first_block("x.img")[..4], [0, 5, 0, 1], "removed");
+    }
+    assert!(world.ringboot(&["status"]).ok().stdout.contains("generation 1"), "and nothing was reloaded");
     assert!(world.server.stop(LIMIT).success());
 }
 
@@ -145,7 +177,7 @@ fn a_configuration_that_check_finds_wrong_is_refused_and_the_old_one_stays() {
 #[test]
 fn what_a_reload_cannot_carry_is_named() {
     let mut world = World::new("reload-restart");
-    let other = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let other = common::free_port();
     write(&world.scratch, world.dhcp, other, "127.77.1.1-127.77.1.9", "Two");
     let said = world.ringboot(&["reload"]).ok();
     assert!(said.stdout.contains("changes in [tftp] take effect after a restart"), "{}", said.stdout);
@@ -164,6 +196,10 @@ fn status_says_what_runs_and_that_nothing_does() {
         "127.77.0.0/16 by relays, mode server",
         "io_uring",
         "1 requests, 1 answers",
+        "interface  lo mtu 65536 127.0.0.1",
+        "core       cpu ",
+        "mappings   0",
+        "drops      0 datagrams (full receive buffers), 0 events",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }

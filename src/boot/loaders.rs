@@ -9,7 +9,7 @@ pub type File = (&'static str, &'static str);
 #[derive(Clone, Copy, Debug)]
 pub struct Kit {
     pub arch: Arch,
-    /// Where it may lie; a `*` component is any directory.
+    /// Where it may lie; each `*` component is any directory.
     pub directory: &'static str,
     pub loaders: &'static [File],
     /// The first one is what the loader cannot do without.
@@ -63,9 +63,16 @@ const SUSE_SHIM: &[File] = &[("shim.efi", "shim.efi")];
 const SUSE_GRUB: &[File] = &[("grub.efi", "grub.efi"), ("MokManager.efi", "MokManager.efi")];
 
 /// Every kit that is known, the preferred one of an architecture first: Debian and Ubuntu, the RHEL family, SUSE.
+///
+/// Sources, beside the packages of Debian 12: for the RHEL family the %files of Fedora's syslinux.spec 6.04 (syslinux-nonlinux,
+/// syslinux-tftpboot, syslinux-efi64), ipxe.spec 20240119 (ipxe-bootimgs-x86, ipxe-bootimgs-aarch64), shim.spec 15.8 and 16.1
+/// and grub2's grub.macros (/boot/efi is mode 0700, so what lies there is seldom served; since Fedora 43 shim and GRUB lie in
+/// /usr/lib/efi too); for SUSE openSUSE's ipxe.spec 2.0.0 (ipxe-bootimgs), and shim and grub2, whose grub.efi is a link from
+/// /usr/share/efi to /usr/share/grub2.
 pub const KITS: &[Kit] = &[
     pxelinux!("/usr/lib/PXELINUX", "/usr/lib/syslinux/modules/bios/"),
     pxelinux!("/usr/share/syslinux", ""),
+    pxelinux!("/tftpboot", ""),
     pxelinux!("/usr/lib/debian-installer/images/*/amd64/text/debian-installer/amd64", "boot-screens/"),
     plain(Arch::Bios, "/usr/lib/ipxe", &[("undionly.kpxe", "undionly.kpxe"), ("undionly.kkpxe", "undionly.kkpxe")]),
     plain(Arch::Bios, "/usr/share/ipxe", &[("undionly.kpxe", "undionly.kpxe")]),
@@ -86,6 +93,12 @@ pub const KITS: &[Kit] = &[
         loaders: &[("shimx64.efi", "shimx64.efi")],
         companions: &[("grubx64.efi", "grubx64.efi"), ("mmx64.efi", "mmx64.efi")],
     },
+    Kit {
+        arch: Arch::UefiX64,
+        directory: "/usr/lib/efi/shim/*/EFI/*",
+        loaders: &[("shimx64.efi", "shimx64.efi")],
+        companions: &[("grubx64.efi", "/usr/lib/efi/grub2/*/EFI/*/grubx64.efi"), ("mmx64.efi", "mmx64.efi")],
+    },
     Kit { arch: Arch::UefiX64, directory: "/usr/share/efi/x86_64", loaders: SUSE_SHIM, companions: SUSE_GRUB },
     Kit { arch: Arch::UefiX64, directory: "/usr/lib64/efi", loaders: SUSE_SHIM, companions: SUSE_GRUB },
     Kit {
@@ -98,7 +111,11 @@ pub const KITS: &[Kit] = &[
     plain(
         Arch::UefiX64,
         "/usr/share/ipxe",
-        &[("ipxe-x86_64.efi", "ipxe-x86_64.efi"), ("ipxe-snponly-x86_64.efi", "ipxe-snponly-x86_64.efi")],
+        &[
+            ("ipxe-x86_64.efi", "ipxe-x86_64.efi"),
+            ("ipxe-snponly-x86_64.efi", "ipxe-snponly-x86_64.efi"),
+            ("snp-x86_64.efi", "snp-x86_64.efi"),
+        ],
     ),
     syslinux_efi!("/usr/lib/SYSLINUX.EFI/efi64", "/usr/lib/syslinux/modules/efi64/"),
     syslinux_efi!("/usr/share/syslinux/efi64", ""),
@@ -117,13 +134,22 @@ pub const KITS: &[Kit] = &[
         loaders: &[("shimaa64.efi", "shimaa64.efi")],
         companions: &[("grubaa64.efi", "grubaa64.efi"), ("mmaa64.efi", "mmaa64.efi")],
     },
-    plain(Arch::UefiArm64, "/usr/share/ipxe/arm64-efi", &[("snponly.efi", "snponly.efi")]),
+    Kit {
+        arch: Arch::UefiArm64,
+        directory: "/usr/lib/efi/shim/*/EFI/*",
+        loaders: &[("shimaa64.efi", "shimaa64.efi")],
+        companions: &[("grubaa64.efi", "/usr/lib/efi/grub2/*/EFI/*/grubaa64.efi"), ("mmaa64.efi", "mmaa64.efi")],
+    },
+    Kit { arch: Arch::UefiArm64, directory: "/usr/share/efi/aarch64", loaders: SUSE_SHIM, companions: SUSE_GRUB },
+    plain(Arch::UefiArm64, "/usr/share/ipxe/arm64-efi", &[("snponly.efi", "snponly.efi"), ("ipxe.efi", "ipxe.efi")]),
+    plain(Arch::UefiArm64, "/usr/share/ipxe", &[("snp-arm64.efi", "snp-arm64.efi")]),
     Kit {
         arch: Arch::UefiIa32,
         directory: "/boot/efi/EFI/*",
         loaders: &[("shimia32.efi", "shimia32.efi")],
         companions: &[("grubia32.efi", "grubia32.efi")],
     },
+    plain(Arch::UefiIa32, "/usr/share/ipxe", &[("ipxe-i386.efi", "ipxe-i386.efi"), ("snp-i386.efi", "snp-i386.efi")]),
 ];
 
 /// Names that a root's own loader may have, the preferred first, for an architecture whose key is not set.
@@ -149,9 +175,10 @@ pub fn packages(arch: Arch) -> &'static str {
             "shim-signed grub-efi-amd64-signed (Debian, Ubuntu), shim-x64 grub2-efi-x64 (RHEL family), \
              shim grub2-x86_64-efi (SUSE)"
         }
-        Arch::UefiIa32 => "shim-ia32 grub2-efi-ia32 (RHEL family)",
+        Arch::UefiIa32 => "shim-ia32 grub2-efi-ia32, ipxe-bootimgs-x86 (RHEL family), ipxe-bootimgs (SUSE)",
         Arch::UefiArm64 => {
-            "shim-signed:arm64 grub-efi-arm64-signed:arm64 (Debian, Ubuntu), shim-aa64 grub2-efi-aa64 (RHEL family)"
+            "shim-signed:arm64 grub-efi-arm64-signed:arm64 (Debian, Ubuntu), shim-aa64 grub2-efi-aa64 (RHEL family), \
+             shim grub2-arm64-efi, ipxe-bootimgs (SUSE)"
         }
         Arch::Other(_) => "",
     }

@@ -1,13 +1,16 @@
 //! `ringboot backup` and `ringboot restore`: the lease database into a file, and back.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 
+use super::client::{self, Source};
 use super::serve::{DEFAULT_CONFIG, read_file};
-use crate::control::store::{self, DATABASE, NoState, StateDirectory};
+use crate::control::store::{self, BackupError, DATABASE, NoState, StateDirectory};
 use crate::guard;
 
 /// Where the state directory is.
@@ -27,7 +30,7 @@ pub(super) struct BackupArguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
-    state: State,
+    place: client::Place,
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,10 +47,35 @@ type Place = (PathBuf, Option<String>);
 
 /// Exit 2: the configuration; 1: there is no backup.
 pub(super) fn back_up(arguments: &BackupArguments) -> ExitCode {
-    finish("backup", arguments.state.place(), |(state, _)| {
-        let leases = store::backup(&state.join(DATABASE), &arguments.file)?;
-        Ok(format!("{leases} leases in {}", arguments.file.display()))
+    let file = &arguments.file;
+    finish("backup", arguments.place.source(), |source| {
+        let leases = match source {
+            Source::Server(socket) => receive(socket, file)?,
+            Source::Store(state) => state.visit(|path| Ok(store::backup(&path.join(DATABASE), file)?))?,
+        };
+        Ok(format!("{leases} leases in {}", file.display()))
     })
+}
+
+/// The server copies, and whoever runs the command writes: the service could not reach the home directory of root. Returns how many
+/// leases came, after they were read back and synced. What did not come whole is removed again.
+fn receive(socket: client::Socket, target: &Path) -> anyhow::Result<usize> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
+    let mut file = match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(BackupError::Exists(target.to_owned()).into());
+        }
+        made => made.with_context(|| target.display().to_string())?,
+    };
+    let received = socket
+        .download("/v1/backup", &mut file)
+        .and_then(|_| file.sync_all().context("syncing it"))
+        .and_then(|()| Ok(store::sync_directory_of(target)?))
+        .and_then(|()| Ok(store::leases_in(target)?));
+    if received.is_err() {
+        let _ = std::fs::remove_file(target);
+    }
+    received
 }
 
 /// Exit 2: the configuration; 1: nothing was restored.
@@ -55,6 +83,7 @@ pub(super) fn restore(arguments: &RestoreArguments) -> ExitCode {
     finish("restore", arguments.state.place(), |(path, user)| {
         let state = lock(&path, user.as_deref())?;
         let restored = store::restore(&state, &arguments.file)?;
+        StateDirectory::give_all_to_owner(&path)?;
         let kept =
             restored.kept.map_or(String::new(), |kept| format!("; the database of before is {}", kept.display()));
         Ok(format!("{} leases restored to {}{kept}", restored.leases, state.database().display()))
@@ -66,7 +95,7 @@ impl State {
         if let Some(state) = &self.state {
             return Ok((state.clone(), None));
         }
-        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))
+        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)), &[])
             .context("--config FILE names another file, --state DIR the directory itself")?;
         Ok((config.state, config.server.user))
     }
@@ -88,7 +117,7 @@ fn lock(path: &Path, user: Option<&str>) -> anyhow::Result<StateDirectory> {
     Ok(state)
 }
 
-fn finish(command: &str, place: anyhow::Result<Place>, work: impl FnOnce(Place) -> anyhow::Result<String>) -> ExitCode {
+fn finish<P>(command: &str, place: anyhow::Result<P>, work: impl FnOnce(P) -> anyhow::Result<String>) -> ExitCode {
     let (code, error) = match place {
         Err(error) => (ExitCode::from(2), error),
         Ok(place) => match work(place) {

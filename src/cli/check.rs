@@ -1,14 +1,19 @@
 //! `ringboot check`: says what is wrong before a machine is switched on. Exit 1 when there is an error.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::serve;
-use crate::control::check::{self, Finding, Severity, Subject};
+use super::{client, live, resources, serve};
+use crate::config::Config;
+use crate::control::check::{self, Finding, Heard, Running, Severity, Subject};
 use crate::control::loaders;
-use crate::guard;
+use crate::fleet::walk;
+use crate::guard::{self, Account};
+use crate::observe::port_holder::Protocol;
+use crate::serve::overview::Overview;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -18,53 +23,132 @@ pub(super) struct Arguments {
     /// Check this directory in the place of the configured root; without --config what `serve --root` would do
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// The admin socket of the server that runs here, in place of the one that the configuration names
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Walk boot chains over the sockets of the running server instead: those of HOST (a hardware address, or the name or
+    /// address of a reservation), else of every reserved machine and of an unknown one
+    #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
+    live: Option<String>,
+    /// Walk as this firmware [default: the one the server last saw HOST with, else all that have a loader]
+    #[arg(long, value_name = "KIND", requires = "live", value_parser = walk::KINDS.map(|(name, ..)| name))]
+    firmware: Option<String>,
 }
 
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let mut config = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
-        Ok((config, _)) => config,
+    let (mut config, file) = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref(), true) {
+        Ok(read) => read,
         Err(error) => {
             eprintln!("ringboot: {error:#}");
             return ExitCode::from(2);
         }
     };
     let wants_dhcp = config.dhcp.is_wanted();
-    let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
+    if let Some(host) = &arguments.live {
+        let Some(file) = &file else {
+            eprintln!("ringboot: --live needs the configuration file of the running server (--config FILE)");
+            return ExitCode::from(2);
+        };
+        loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
+        let (json, firmware) = (arguments.json, arguments.firmware.as_deref());
+        return live::run(&live::Wanted { config: &config, file, host, firmware, json });
+    }
     let (account, unknown) = match guard::account(config.server.user.as_deref()) {
         Ok(account) => (account, None),
         Err(error) => (None, Some(Finding::error(error.to_string(), ""))),
     };
-    let reader = serve::reader(account.as_ref());
-    let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp, reader };
-    let mut findings: Vec<Finding> = unknown.into_iter().chain(check::configuration(subject)).collect();
-    findings.extend(check::surroundings(subject));
+    // The file may be one that is not served yet: the running server is asked for what it alone knows, and not for its opinion.
+    let socket = arguments.socket.as_deref().or(config.server.admin_socket.as_deref());
+    let running = client::told(socket, "/v1/status").map(|status| running(&status));
+    let mut findings: Vec<Finding> = unknown.into_iter().collect();
+    findings.extend(found(&mut config, wants_dhcp, account.as_ref(), running.as_ref()));
+    let body = body(findings);
+    super::say(&if arguments.json { super::in_json(&body) } else { as_text(&body) });
+    if body["errors"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The findings of a running server on its own configuration, as the file is now and as the server's user may read.
+pub(super) fn in_server(arguments: &serve::Arguments, overview: &Overview) -> Value {
+    let running = running(&resources::status(overview));
+    body(match serve::read(arguments) {
+        Ok((mut config, _)) => {
+            let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
+            found(&mut config, wants_dhcp, None, Some(&running))
+        }
+        Err(error) => vec![Finding::error(format!("{error:#}"), "")],
+    })
+}
+
+fn found(config: &mut Config, wants_dhcp: bool, account: Option<&Account>, running: Option<&Running>) -> Vec<Finding> {
+    let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
+    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: serve::reader(account) };
+    let mut findings = check::configuration(subject);
+    findings.extend(check::surroundings(subject, running));
+    findings
+}
+
+/// What `status` says that matters to a check.
+fn running(status: &Value) -> Running {
+    let words = |value: &Value| {
+        let all = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        all.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let sockets = &status["sockets"];
+    // Interfaces and addresses with their ports: `eth0:67`, `192.168.4.150:67`.
+    let dhcp = words(&sockets["dhcp"]).into_iter().filter_map(|one| {
+        let port = one.rsplit_once(':')?.1.parse().ok()?;
+        Some(one.parse().unwrap_or(SocketAddr::from(([0; 4], port))))
+    });
+    let parsed = |value| words(value).into_iter().filter_map(|address| address.parse().ok());
+    let udp = parsed(&sockets["tftp"]).chain(dhcp).map(|address| (Protocol::Udp, address));
+    let tcp = parsed(&sockets["http"]).map(|address| (Protocol::Tcp, address));
+    let heard = status["subnets"].as_array().into_iter().flatten().map(|subnet| {
+        let word = |key: &str| subnet[key].as_str().map(str::to_owned);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let others = subnet["other_servers"].as_array().map_or(&[][..], Vec::as_slice);
+        Heard {
+            subnet: word("subnet").unwrap_or_default(),
+            silent_because: word("silent_because"),
+            other_servers: others
+                .iter()
+                .map(|other| format!("{} ({})", text(&other["address"]), text(&other["mac"])))
+                .collect(),
+        }
+    });
+    let pid = status["pid"].as_u64().unwrap_or(0);
+    Running { pid, sockets: udp.chain(tcp).collect(), heard: heard.collect() }
+}
+
+/// The worst first, and counted.
+fn body(mut findings: Vec<Finding>) -> Value {
     findings.sort_by_key(|finding| finding.severity);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    super::say(&if arguments.json {
-        as_json(&findings, errors, warnings)
-    } else {
-        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-        format!("{lines}{}, {}\n", plural(errors, "error"), plural(warnings, "warning"))
+    let listed = findings.iter().map(|finding| {
+        let hint = Some(&finding.hint).filter(|hint| !hint.is_empty());
+        json!({ "severity": finding.severity.word(), "text": finding.what, "hint": hint })
     });
-    if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    json!({
+        "findings": listed.collect::<Vec<_>>(),
+        "errors": count(Severity::Error),
+        "warnings": count(Severity::Warning),
+    })
 }
 
-fn plural(number: usize, word: &str) -> String {
+fn as_text(body: &Value) -> String {
+    let mut text = String::new();
+    for finding in body["findings"].as_array().into_iter().flatten() {
+        let word = |key: &str| finding[key].as_str();
+        text.push_str(&format!("{}: {}\n", word("severity").unwrap_or_default(), word("text").unwrap_or_default()));
+        text.extend(word("hint").map(|hint| format!("  hint: {hint}\n")));
+    }
+    let number = |key: &str| body[key].as_u64().unwrap_or(0);
+    text + &format!("{}, {}\n", plural(number("errors"), "error"), plural(number("warnings"), "warning"))
+}
+
+fn plural(number: u64, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
-}
-
-fn as_json(findings: &[Finding], errors: usize, warnings: usize) -> String {
-    let listed: Vec<_> = findings
-        .iter()
-        .map(|finding| {
-            let hint = Some(&finding.hint).filter(|hint| !hint.is_empty());
-            json!({ "severity": finding.severity.word(), "text": finding.what, "hint": hint })
-        })
-        .collect();
-    format!("{}\n", json!({ "findings": listed, "errors": errors, "warnings": warnings }))
 }

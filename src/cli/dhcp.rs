@@ -47,7 +47,6 @@ pub(super) fn plan(
         give(state.path(), account)?;
     }
     let plan = DhcpPlan {
-        interfaces: config.dhcp.interfaces.clone(),
         address: config.dhcp.listen_address,
         port: config.dhcp.listen_port,
         published: Arc::clone(published),

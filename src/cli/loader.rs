@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::serve;
+use super::{client, serve};
 use crate::boot::loaders::{ARCHITECTURES, packages, version};
-use crate::boot::machine::Arch;
 use crate::boot::pe::Program;
 use crate::control::loaders::{Found, in_packages, in_root, program};
 
 /// A loader larger than this (bytes) is not searched for its version.
 const SEARCHED_MAX: u64 = 16 * 1024 * 1024;
+/// The resource that a running server has this under.
+const PATH: &str = "/v1/loaders";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -34,43 +35,56 @@ struct List {
     /// Look into this root too
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// The admin socket of a server whose list is wanted, in place of the one that the configuration names
+    #[arg(long, value_name = "PATH", conflicts_with = "root")]
+    socket: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// One line of the table.
-struct Row {
-    key: &'static str,
-    name: String,
-    path: PathBuf,
-    version: Option<String>,
-    /// None: this kind of file carries no signature.
-    signed: Option<bool>,
 }
 
 /// Runs the command. Exit 2: a configuration was named and cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let Command::List(list) = &arguments.command;
     let is_named = list.config.is_some() || list.root.is_some();
-    let root = match serve::read_named(list.config.as_deref(), list.root.as_deref()) {
-        Ok((config, _)) => Some(config.root),
+    let config = match serve::read_named(list.config.as_deref(), list.root.as_deref(), false) {
+        Ok((config, _)) => Some(config),
         Err(error) if is_named => {
             eprintln!("ringboot: {error:#}");
             return ExitCode::from(2);
         }
         Err(_) => None,
     };
-    let found = root.iter().flat_map(|root| in_root(root)).chain(in_packages(Path::new("/")));
-    let rows: Vec<Row> = found.filter_map(|found| row(&found)).collect();
-    let missing: Vec<(&str, Arch)> =
-        ARCHITECTURES.into_iter().filter(|(key, _)| rows.iter().all(|row| row.key != *key)).collect();
-    super::say(&if list.json { as_json(&rows, &missing) } else { as_table(&rows, &missing) });
+    let (root, socket) = config.map_or((None, None), |config| (Some(config.root), config.server.admin_socket));
+    let socket = list.socket.clone().or(socket);
+    // A server that serves another root has another list.
+    let told = client::told(socket.as_deref(), PATH)
+        .filter(|told| list.socket.is_some() || told["root"] == shown(root.as_deref()));
+    let listed = told.unwrap_or_else(|| listing(root.as_deref()));
+    super::say(&if list.json { super::in_json(&listed) } else { as_table(&listed) });
     ExitCode::SUCCESS
 }
 
-fn row(found: &Found) -> Option<Row> {
+/// The loaders of a root and of this machine's packages.
+pub(super) fn listing(root: Option<&Path>) -> Value {
+    let found = root.iter().flat_map(|root| in_root(root)).chain(in_packages(Path::new("/")));
+    let rows: Vec<Value> = found.filter_map(|found| row(&found)).collect();
+    let missing: Vec<Value> = ARCHITECTURES
+        .into_iter()
+        .filter(|(key, _)| rows.iter().all(|row| row["key"] != *key))
+        .map(|(key, arch)| json!({ "key": key, "packages": packages(arch) }))
+        .collect();
+    json!({ "root": shown(root), "loaders": rows, "missing": missing })
+}
+
+/// A name that is not UTF-8 is no JSON.
+fn shown(root: Option<&Path>) -> Value {
+    root.map_or(Value::Null, |root| json!(root.to_string_lossy()))
+}
+
+fn row(found: &Found) -> Option<Value> {
     let key = ARCHITECTURES.iter().find(|(_, arch)| *arch == found.arch).map(|(key, _)| *key)?;
+    // None: this kind of file carries no signature.
     let signed = match program(&found.path) {
         Ok(Program::Efi { is_signed, .. }) => Some(is_signed),
         _ => None,
@@ -78,41 +92,26 @@ fn row(found: &Found) -> Option<Row> {
     let is_small = std::fs::metadata(&found.path).is_ok_and(|file| file.len() <= SEARCHED_MAX);
     let bytes = if is_small { std::fs::read(&found.path).ok() } else { None };
     let version = bytes.as_deref().and_then(version);
-    Some(Row { key, name: found.name.clone(), path: found.path.clone(), version, signed })
+    let path = found.path.to_string_lossy();
+    Some(json!({ "key": key, "name": found.name, "path": path, "version": version, "signed": signed }))
 }
 
-fn signed_word(signed: Option<bool>) -> &'static str {
-    match signed {
-        Some(true) => "signed",
-        Some(false) => "unsigned",
-        None => "-",
-    }
-}
-
-fn as_table(rows: &[Row], missing: &[(&str, Arch)]) -> String {
+fn as_table(listed: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let of = |list: &str, key: &str| {
+        let all = listed[list].as_array().into_iter().flatten();
+        all.filter(|one| one["key"] == key).cloned().collect::<Vec<_>>()
+    };
     let mut text = format!("{:<11} {:<24} {:<36} {:<9} PATH\n", "KEY", "NAME", "VERSION", "SIGNED");
     for (key, _) in ARCHITECTURES {
-        for row in rows.iter().filter(|row| row.key == key) {
-            let version = row.version.as_deref().unwrap_or("-");
-            let (signed, path) = (signed_word(row.signed), row.path.display());
-            text.push_str(&format!("{key:<11} {:<24} {version:<36} {signed:<9} {path}\n", row.name));
+        for row in of("loaders", key) {
+            let signed = row["signed"].as_bool().map_or("-", |signed| if signed { "signed" } else { "unsigned" });
+            let (name, version, path) = (word(&row["name"]), word(&row["version"]), word(&row["path"]));
+            text.push_str(&format!("{key:<11} {name:<24} {version:<36} {signed:<9} {path}\n"));
         }
-        for (_, arch) in missing.iter().filter(|(missing, _)| *missing == key) {
-            text.push_str(&format!("{key:<11} none found; packages: {}\n", packages(*arch)));
+        for missing in of("missing", key) {
+            text.push_str(&format!("{key:<11} none found; packages: {}\n", word(&missing["packages"])));
         }
     }
     text
-}
-
-fn as_json(rows: &[Row], missing: &[(&str, Arch)]) -> String {
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            let path = row.path.to_string_lossy();
-            json!({ "key": row.key, "name": row.name, "path": path, "version": row.version, "signed": row.signed })
-        })
-        .collect();
-    let missing: Vec<_> =
-        missing.iter().map(|(key, arch)| json!({ "key": key, "packages": packages(*arch) })).collect();
-    format!("{}\n", json!({ "loaders": rows, "missing": missing }))
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::Value;
 
 mod backup;
 mod check;
@@ -11,11 +12,15 @@ mod client;
 mod control;
 mod demo;
 mod dhcp;
+mod live;
 mod loader;
+mod machines;
 mod manual;
 mod reload;
+mod resources;
 mod serve;
 mod status;
+mod walks;
 mod why;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.
@@ -79,4 +84,9 @@ pub fn main() -> ExitCode {
 fn say(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// The one form of JSON, which the admin socket has too.
+fn in_json(value: &Value) -> String {
+    format!("{value:#}\n")
 }

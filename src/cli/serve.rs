@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use crate::boot::menu;
-use crate::config::{Config, TftpOptions};
+use crate::config::{Config, Interface, TftpOptions};
 use crate::control::check::{self, Finding, Reader, Severity, Subject};
 use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::engine::net;
 use crate::engine::open_files::raise_open_files;
 use crate::guard::{self, Account};
 use crate::images::{CleanPath, Fence, Images, Workers, clean, runs_as_root};
@@ -53,12 +54,12 @@ pub(super) struct Arguments {
     workers: Option<u16>,
 }
 
-/// Runs the command. Exit 2: usage or configuration; 1: could not start, or a core ended by itself.
+/// Runs the command. Exit 2: usage, configuration or what it names; 1: could not start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (config, file) = match read(arguments) {
         Ok(read) => read,
         Err(error) => {
-            eprintln!("ringboot: {error:#}");
+            sink::last_words(&format!("{error:#}"), None);
             return ExitCode::from(2);
         }
     };
@@ -74,25 +75,38 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match plan(config, file.as_deref(), arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            if facility.is_some() {
-                tracing::error!("{error:#}");
-            }
-            ExitCode::FAILURE
+            sink::last_words(&format!("{error:#}"), facility);
+            // 2 is "do not start me again like this" to the unit.
+            if error.is::<NotRight>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
 
-/// Reads and checks a configuration file.
-pub(super) fn read_file(file: &Path) -> anyhow::Result<Config> {
+/// What the configuration names is not there, or not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("`ringboot check` finds this wrong:\n{0}")]
+struct NotRight(String);
+
+/// Reads and checks a configuration file, for a machine with these interfaces.
+pub(super) fn read_file(file: &Path, present: &[Interface]) -> anyhow::Result<Config> {
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    Config::parse(&file.to_string_lossy(), &text)
+    Config::parse_for(&file.to_string_lossy(), &text, present)
         .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))
+}
+
+/// The interfaces of this machine, as the configuration sees them. None where the kernel does not tell.
+fn present() -> Vec<Interface> {
+    let v4 = |address: IpAddr| if let IpAddr::V4(address) = address { Some(address) } else { None };
+    let one = |one: net::Interface| {
+        let addresses = one.addresses.into_iter().filter_map(v4).collect();
+        Interface { name: one.name, addresses }
+    };
+    net::interfaces().unwrap_or_default().into_iter().map(one).collect()
 }
 
 /// The configuration of `serve` with these arguments, and the file that it comes from.
 pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
-    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref())?;
+    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref(), !arguments.no_dhcp)?;
     if !arguments.tftp.is_empty() {
         config.tftp.listen.clone_from(&arguments.tftp);
     }
@@ -103,8 +117,13 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<Path
     Ok((config, file))
 }
 
-/// The configuration that --config and --root ask for, and the file that it comes from.
-pub(super) fn read_named(file: Option<&Path>, root: Option<&Path>) -> anyhow::Result<(Config, Option<PathBuf>)> {
+/// The configuration that --config and --root ask for, and the file that it comes from. `is_for_here`: its subnets are held
+/// against the interfaces of this machine.
+pub(super) fn read_named(
+    file: Option<&Path>,
+    root: Option<&Path>,
+    is_for_here: bool,
+) -> anyhow::Result<(Config, Option<PathBuf>)> {
     let file = match (file, root) {
         (Some(file), _) => Some(file.to_path_buf()),
         (None, Some(_)) => None,
@@ -115,7 +134,7 @@ pub(super) fn read_named(file: Option<&Path>, root: Option<&Path>) -> anyhow::Re
         ),
     };
     let mut config = match (&file, root) {
-        (Some(file), _) => read_file(file)?,
+        (Some(file), _) => read_file(file, &if is_for_here { present() } else { Vec::new() })?,
         (None, Some(root)) => Config::for_root(root),
         (None, None) => bail!("nothing to serve"),
     };
@@ -144,7 +163,7 @@ pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Accou
         return Ok(borrowed);
     }
     let errors: Vec<String> = errors.iter().map(Finding::to_string).collect();
-    bail!("the check of `ringboot check` has failed\n{}", errors.join("\n"))
+    Err(NotRight(errors.join("\n")).into())
 }
 
 /// Who opens the files that are served.
@@ -159,6 +178,9 @@ pub(super) fn reader(account: Option<&Account>) -> Reader {
 fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
     let account = guard::account(config.server.user.as_deref())?;
     let borrowed = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
+    if let Some(account) = &account {
+        account.bound_capabilities();
+    }
     let workers = Workers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
     let fence = Fence {
@@ -184,6 +206,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         true => super::dhcp::plan(&config, &published, account.as_ref()).map(|(dhcp, memory)| (Some(dhcp), memory))?,
         false => (None, Memory::default()),
     };
+    let journal = Arc::clone(&memory.journal);
     Ok(Plan {
         tftp: tftp_plan(&config),
         http: http_plan(&config),
@@ -192,7 +215,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         account,
         names,
         memory,
-        control: super::control::control(config, borrowed.files, arguments),
+        control: super::control::control(config, borrowed.files, arguments, journal),
     })
 }
 

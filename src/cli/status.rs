@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match arguments.server.ask("GET", "/v1/status") {
         Ok(status) => {
-            let text = if arguments.json { format!("{status:#}\n") } else { table(&status) };
+            let text = if arguments.json { super::in_json(&status) } else { table(&status) };
             let _ = std::io::stdout().lock().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
@@ -49,7 +49,7 @@ fn table(status: &Value) -> String {
     let _ = writeln!(text, "  root       {}", word(&status["root"]));
     let _ = writeln!(text, "  tftp       {}", list(&status["sockets"]["tftp"]));
     let _ = writeln!(text, "  http       {}", list(&status["sockets"]["http"]));
-    let dhcp = word(&status["sockets"]["dhcp"]);
+    let dhcp = list(&status["sockets"]["dhcp"]);
     let _ = writeln!(text, "  dhcp       {}", if dhcp.is_empty() { "not answered".to_owned() } else { dhcp });
     for interface in status["interfaces"].as_array().into_iter().flatten() {
         let (name, addresses) = (word(&interface["name"]), list(&interface["addresses"]));
@@ -58,13 +58,21 @@ fn table(status: &Value) -> String {
     for subnet in status["subnets"].as_array().into_iter().flatten() {
         let by = subnet["interface"].as_str().map_or("relays".to_owned(), |name| format!("interface {name}"));
         let installs = if subnet["install_by_default"] == true { ", INSTALLS BY DEFAULT" } else { "" };
-        let silent = subnet["silent_because"].as_str().map_or(String::new(), |why| format!(", SILENT: {why}"));
+        let silent = match (subnet["silent_because"].as_str(), subnet["other_server"].as_str()) {
+            (Some(why), _) => format!(", SILENT: {why}"),
+            (None, Some(other)) => format!(", beside {other}"),
+            (None, None) => String::new(),
+        };
         let _ = writeln!(
             text,
             "  subnet     {} by {by}, mode {}{installs}{silent}",
             word(&subnet["subnet"]),
             word(&subnet["mode"])
         );
+        for other in subnet["other_servers"].as_array().into_iter().flatten() {
+            let _ =
+                writeln!(text, "    also     the DHCP server {} ({})", word(&other["address"]), word(&other["mac"]));
+        }
     }
     if let Some(dhcp) = status["dhcp"].as_object() {
         let _ = writeln!(

@@ -8,10 +8,13 @@ use crate::dhcp::subnet::Network;
 use crate::snapshot::Snapshot;
 
 mod file;
+mod places;
 mod problem;
 mod resolve;
 
+pub use places::{Place, Places};
 pub use problem::{Problem, Problems};
+pub use resolve::ADMIN_SOCKET;
 
 /// The configuration, checked: whatever is in here can be run as it is.
 #[derive(Clone, Debug)]
@@ -34,10 +37,16 @@ impl Config {
     /// Reads and checks a configuration. `path` names the file in complaints, and relative directories start from its
     /// directory.
     pub fn parse(path: &str, text: &str) -> Result<Self, Problems> {
+        Self::parse_for(path, text, &[])
+    }
+
+    /// The same for a machine with these interfaces: a subnet that is not on its interface is wrong too. An interface that is not
+    /// among them, or has no address, is waited for.
+    pub fn parse_for(path: &str, text: &str, present: &[Interface]) -> Result<Self, Problems> {
         let mut complaints = problem::Complaints::new(path, text);
         let base = Path::new(path).parent().unwrap_or(Path::new(""));
         let config = match file::read(text, &mut complaints) {
-            Some(file) => resolve::resolve(base, file, &mut complaints),
+            Some(file) => resolve::resolve(base, file, present, &mut complaints),
             None => resolve::defaults(),
         };
         complaints.finish(config)
@@ -53,6 +62,13 @@ impl Config {
         config.server.admin_socket = None;
         config
     }
+}
+
+/// An interface of the machine that the configuration is for, with its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// `[server]`

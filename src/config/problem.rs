@@ -72,6 +72,11 @@ impl<'a> Complaints<'a> {
         Err(Problems(self.found.into_iter().map(|(_, problem)| problem).collect()))
     }
 
+    /// Where something stands, for what is said of it after the file has been read: `path:line`.
+    pub(super) fn place_of(&self, span: &Range<usize>) -> String {
+        format!("{}:{}", self.path, position(self.text, span.start).0)
+    }
+
     /// Where something stands, for a complaint about something else: `line 12`.
     pub(super) fn line_of(&self, span: &Range<usize>) -> String {
         format!("line {}", position(self.text, span.start).0)
@@ -90,7 +95,7 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
 }
 
 /// Line and column (both from 1) of a byte offset.
-fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)

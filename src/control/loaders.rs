@@ -133,28 +133,35 @@ fn named(key: &str, path: &CleanPath, system: &Path) -> Option<Found> {
 
 fn found(kit: &Kit, directory: &Path, (name, file): File, system: &Path) -> Option<Found> {
     let place = |file: &str| match file.strip_prefix('/') {
-        Some(absolute) => system.join(absolute),
-        None => directory.join(file),
+        Some(absolute) => paths(absolute, system),
+        None => vec![directory.join(file)],
     };
-    let path = place(file);
-    let companions = kit.companions.iter().map(|(name, file)| ((*name).to_owned(), place(file)));
+    let path = place(file).into_iter().next()?;
+    let companions = kit.companions.iter().filter_map(|(name, file)| {
+        let public = place(file).into_iter().find(|path| is_public_file(path))?;
+        Some(((*name).to_owned(), public))
+    });
     is_public_file(&path).then(|| Found {
         arch: kit.arch,
         name: name.to_owned(),
         path,
-        companions: companions.filter(|(_, path)| is_public_file(path)).collect(),
+        companions: companions.collect(),
     })
 }
 
-/// A `*` component by all directories that it stands for, the last name (the newest installer) first.
+/// The directories that a pattern stands for.
 fn directories(pattern: &str, system: &Path) -> Vec<PathBuf> {
+    paths(pattern, system).into_iter().filter(|path| path.is_dir()).collect()
+}
+
+/// Every `*` component by all names that it stands for, the last name (the newest installer) first.
+fn paths(pattern: &str, system: &Path) -> Vec<PathBuf> {
     let pattern = pattern.trim_start_matches('/');
-    let Some((before, after)) = pattern.split_once("*") else { return vec![system.join(pattern)] };
+    let Some((before, after)) = pattern.split_once('*') else { return vec![system.join(pattern)] };
     let entries = fs::read_dir(system.join(before)).into_iter().flatten().flatten().take(DIRECTORIES_MAX);
-    let mut directories: Vec<PathBuf> =
-        entries.map(|entry| entry.path().join(after.trim_start_matches('/'))).filter(|path| path.is_dir()).collect();
-    directories.sort_unstable_by(|a, b| b.cmp(a));
-    directories
+    let mut names: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    names.iter().flat_map(|name| paths(after, name)).collect()
 }
 
 /// What everybody may read is what may be served.
@@ -250,6 +257,41 @@ mod tests {
         assert_eq!(names(&borrowed), ["bootnetx64.efi", "grubx64.efi", "ldlinux.c32", "pxelinux.0", "shimx64.efi"]);
         assert!(borrowed.files[&clean(b"bootnetx64.efi").unwrap()].to_string_lossy().contains("/13/"));
         assert!(borrowed.files[&clean(b"grubx64.efi").unwrap()].to_string_lossy().contains("fedora"));
+    }
+
+    #[test]
+    fn shim_and_grub_of_two_packages_are_brought_together_by_their_versions() {
+        let system = tree(&[
+            "usr/lib/efi/shim/15.8-4/EFI/fedora/shimx64.efi",
+            "usr/lib/efi/shim/16.1-5/EFI/BOOT/BOOTX64.EFI",
+            "usr/lib/efi/shim/16.1-5/EFI/fedora/shimx64.efi",
+            "usr/lib/efi/shim/16.1-5/EFI/fedora/mmx64.efi",
+            "usr/lib/efi/grub2/2.12-40/EFI/fedora/grubx64.efi",
+        ]);
+        let mut boot = BootConfig::default();
+        let borrowed = settle(&mut boot, Path::new("/nonexistent"), true, system.path());
+        assert_eq!(names(&borrowed), ["grubx64.efi", "mmx64.efi", "shimx64.efi"]);
+        assert!(borrowed.files[&clean(b"shimx64.efi").unwrap()].to_string_lossy().contains("/16.1-5/"));
+    }
+
+    #[test]
+    fn suse_keeps_shim_and_grub_in_one_place_for_each_architecture() {
+        let system = tree(&[
+            "usr/share/efi/x86_64/shim.efi",
+            "usr/share/grub2/x86_64-efi/grub.efi",
+            "usr/share/efi/aarch64/shim.efi",
+            "usr/share/efi/aarch64/grub.efi",
+            "usr/share/ipxe/undionly.kpxe",
+            "usr/share/ipxe/snp-arm64.efi",
+        ]);
+        let link = system.path().join("usr/share/efi/x86_64/grub.efi");
+        std::os::unix::fs::symlink("../../grub2/x86_64-efi/grub.efi", link).unwrap();
+        let mut boot = BootConfig::default();
+        let borrowed = settle(&mut boot, Path::new("/nonexistent"), true, system.path());
+        assert_eq!(names(&borrowed), ["grub.efi", "shim.efi", "undionly.kpxe"]);
+        let mut boot = BootConfig { uefi_arm64: Some("shim.efi".into()), ..BootConfig::default() };
+        let borrowed = settle(&mut boot, Path::new("/nonexistent"), false, system.path());
+        assert!(borrowed.files[&clean(b"grub.efi").unwrap()].to_string_lossy().contains("aarch64"));
     }
 
     #[test]

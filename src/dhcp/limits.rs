@@ -59,6 +59,12 @@ pub const FIRMWARE_LEASE_S: u32 = 600;
 /// How long the first look for other DHCP servers listens before anything is offered, milliseconds. Clients repeat themselves.
 pub const LOOK_FIRST_MS: u64 = 2_000;
 
+/// The same where a client has been asking since before the look: dnsmasq hears nothing while it pings an address for it, 3 s.
+pub const LOOK_BUSY_MS: u64 = 4_000;
+
+/// Other servers of one segment that are remembered and shown.
+pub const OTHER_SERVERS_MAX: usize = 8;
+
 /// How long a look listens while the answer is not waited for, milliseconds: dnsmasq pings an address for 3 s before it
 /// offers it, ISC dhcpd for 1 s.
 pub const LOOK_LISTENS_MS: u64 = 10_000;

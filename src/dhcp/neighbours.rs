@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use super::frame;
 use super::lease::Time;
 use super::limits::{
-    LOOK_APART_MS, LOOK_EVERY_MS, LOOK_FIRST_MS, LOOK_LISTENS_MS, LOOK_RETRY_MS, LOOK_SPREAD_MS, REPLY_OCTETS_MIN,
+    LOOK_APART_MS, LOOK_BUSY_MS, LOOK_EVERY_MS, LOOK_FIRST_MS, LOOK_LISTENS_MS, LOOK_RETRY_MS, LOOK_SPREAD_MS,
+    REPLY_OCTETS_MIN,
 };
 use super::packet::{COOKIE, FLAG_BROADCAST, OP_REQUEST, Packet, code};
 use super::route::{CLIENT_PORT, SERVER_PORT};
@@ -36,22 +37,45 @@ pub struct Word {
 /// A DISCOVER as an IPv4 packet, from 0.0.0.0 port 68 to all. It says PXE, because a server may serve such clients alone, and
 /// asks for a broadcast, because no address will ever be ours.
 pub fn discover(mac: Mac, xid: u32) -> Option<Vec<u8>> {
-    let mut bytes = vec![OP_REQUEST, 1, 6, 0];
-    bytes.extend(xid.to_be_bytes());
-    bytes.extend([0, 0]);
-    bytes.extend(FLAG_BROADCAST.to_be_bytes());
-    bytes.resize(28, 0);
-    bytes.extend(mac.0);
-    bytes.resize(236, 0);
-    bytes.extend(COOKIE);
-    bytes.extend([code::MESSAGE_TYPE, 1, 1]);
+    let mut bytes = message(mac, xid, FLAG_BROADCAST, Ipv4Addr::UNSPECIFIED, DISCOVER);
     bytes.extend([code::PARAMETER_REQUEST_LIST, 3, code::SUBNET_MASK, code::ROUTERS, code::DOMAIN_NAME_SERVERS]);
     let class = b"PXEClient:Arch:00000:UNDI:002001";
     bytes.extend([code::CLASS_IDENTIFIER, u8::try_from(class.len()).ok()?]);
     bytes.extend(class);
     bytes.extend([code::CLIENT_ARCHITECTURE, 2, 0, 0, code::END]);
+    to_all(Ipv4Addr::UNSPECIFIED, bytes)
+}
+
+/// An INFORM as an IPv4 packet, from our own address on the segment: a server that pings an address for seconds before it offers
+/// it (dnsmasq) answers this one at once, to that address (RFC 2131 section 4.3.5).
+pub fn inform(mac: Mac, xid: u32, own: Ipv4Addr) -> Option<Vec<u8>> {
+    let mut bytes = message(mac, xid, 0, own, INFORM);
+    bytes.extend([code::PARAMETER_REQUEST_LIST, 1, code::SUBNET_MASK, code::END]);
+    to_all(own, bytes)
+}
+
+/// Values of the message type option.
+const DISCOVER: u8 = 1;
+const INFORM: u8 = 8;
+
+/// The fixed header, the cookie and the message type.
+fn message(mac: Mac, xid: u32, flags: u16, ciaddr: Ipv4Addr, kind: u8) -> Vec<u8> {
+    let mut bytes = vec![OP_REQUEST, 1, 6, 0];
+    bytes.extend(xid.to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend(flags.to_be_bytes());
+    bytes.extend(ciaddr.octets());
+    bytes.resize(28, 0);
+    bytes.extend(mac.0);
+    bytes.resize(236, 0);
+    bytes.extend(COOKIE);
+    bytes.extend([code::MESSAGE_TYPE, 1, kind]);
+    bytes
+}
+
+fn to_all(from: Ipv4Addr, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     bytes.resize(bytes.len().max(REPLY_OCTETS_MIN), 0);
-    let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT);
+    let from = SocketAddrV4::new(from, CLIENT_PORT);
     frame::datagram(from, SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT), &bytes)
 }
 
@@ -162,7 +186,7 @@ impl Watch {
 
     /// Another server spoke: to our DISCOVER, however late, or to somebody else, which is a reason to look.
     pub fn heard(&mut self, word: &Word, now: Millis) -> Option<Verdict> {
-        if self.xid != Some(word.xid) {
+        if !self.asked_for(word) {
             self.suspects(now);
             return None;
         }
@@ -174,6 +198,20 @@ impl Watch {
         let is_news = self.state != State::Beside(word.server);
         self.state = State::Beside(word.server);
         Some(Verdict { server: Some(word.server), is_news })
+    }
+
+    /// Whether this is an answer to the last look.
+    pub fn asked_for(&self, word: &Word) -> bool {
+        self.xid == Some(word.xid)
+    }
+
+    /// A client asks here, and has for so long. If it began before the look did, another server may be busy with it, and deaf to
+    /// us until it has pinged.
+    pub fn client_asks(&mut self, for_ms: Millis, now: Millis) {
+        let began_before = now.saturating_sub(self.looked_ms) < for_ms;
+        if let (State::Looking, Some(until), true) = (self.state, &mut self.listens_until_ms, began_before) {
+            *until = (*until).max(self.looked_ms.saturating_add(LOOK_BUSY_MS));
+        }
     }
 
     /// A packet shows that another server may be there: look soon, where none is known.
@@ -245,6 +283,16 @@ mod tests {
     }
 
     #[test]
+    fn the_inform_comes_from_an_address_of_ours_and_asks_for_none() {
+        let packet = inform(PROBE, 7, OURS).unwrap();
+        let (source, payload) = frame::read_datagram(&packet).unwrap();
+        assert_eq!((source, &packet[16..20]), (SocketAddrV4::new(OURS, 68), &[255; 4][..]));
+        let request = Packet::parse_request(payload).unwrap();
+        assert_eq!((Facts::of(&request).kind, request.xid, request.ciaddr), (Kind::Inform, 7, OURS));
+        assert!(!request.wants_broadcast());
+    }
+
+    #[test]
     fn a_server_is_known_by_its_identifier_or_its_address_and_we_are_none() {
         let heard = |packet: &[u8]| word(packet, SENDER, &[OURS]);
         assert_eq!(heard(&offer(Some(OTHER.address))), Some(Word { xid: 7, server: OTHER }));
@@ -278,6 +326,18 @@ mod tests {
         assert_eq!(watch.wakes_at(), Some(2100));
         assert_eq!(watch.tick(2100), Some(Verdict { server: None, is_news: true }));
         assert_eq!((watch.held(), watch.is_due(300_000), watch.is_due(330_100)), (None, false, true));
+    }
+
+    #[test]
+    fn a_client_that_asked_before_the_look_makes_it_longer_than_a_ping() {
+        let mut watch = watching(false, Before::Nothing);
+        watch.client_asks(900, 1000);
+        assert_eq!(watch.wakes_at(), Some(2100), "its first word came after the look");
+        watch.client_asks(2000, 1000);
+        assert_eq!((watch.tick(4099), watch.wakes_at()), (None, Some(4100)));
+        assert!(watch.tick(4100).is_some() && watch.held().is_none());
+        watch.client_asks(9000, 4200);
+        assert_eq!(watch.held(), None, "the look is over");
     }
 
     #[test]

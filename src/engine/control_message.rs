@@ -19,9 +19,11 @@ pub(super) struct Arrived {
     pub(super) local: Option<IpAddr>,
     /// Index of the interface.
     pub(super) interface: u32,
+    /// Several datagrams of this length came joined (UDP_GRO). Bytes.
+    pub(super) segment: Option<u16>,
 }
 
-/// Reads IP_PKTINFO and IPV6_PKTINFO.
+/// Reads IP_PKTINFO, IPV6_PKTINFO and UDP_GRO.
 pub(super) fn read(mut control: &[u8]) -> Arrived {
     let mut arrived = Arrived::default();
     while let Some((level, kind, data, rest)) = next(control) {
@@ -36,12 +38,14 @@ pub(super) fn read(mut control: &[u8]) -> Arrived {
                     && let Some(index) = index.first_chunk::<4>()
                 {
                     let address = IpAddr::V6(Ipv6Addr::from(*address));
-                    arrived = Arrived {
-                        destination: Some(address),
-                        local: Some(address),
-                        interface: u32::from_ne_bytes(*index),
-                    };
+                    arrived.destination = Some(address);
+                    arrived.local = Some(address);
+                    arrived.interface = u32::from_ne_bytes(*index);
                 }
+            }
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                let bytes = data.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+                arrived.segment = u16::try_from(bytes).ok().filter(|bytes| *bytes > 0);
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! The only room that knows io_uring: rings, sockets, buffers that the kernel owns, and the way to wake a sleeping core.
+//! The only room that knows io_uring: rings, sockets, batches, buffers that the kernel owns, and the way to wake a sleeping core.
 
 pub mod affinity;
 mod buffers;
@@ -6,6 +6,7 @@ mod control_message;
 pub mod limits;
 pub mod link;
 pub mod mailbox;
+pub mod mmsg;
 pub mod net;
 pub mod open_files;
 pub mod orphan;

@@ -122,6 +122,19 @@ pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// Lets the kernel join datagrams of one sender and one length on their way in (UDP_GRO): a receive then needs room for 64 KiB.
+pub fn join_datagrams(socket: &impl AsRawFd) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
+/// Takes up to `most` bytes off a TCP socket without copying them anywhere (tcp(7): MSG_TRUNC); 0 at the end of the stream.
+pub fn discard(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
+    let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
+    // SAFETY: with MSG_TRUNC the TCP of the kernel writes nothing, so the buffer may be null.
+    let answer = unsafe { libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), most, flags) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
 /// A listening TCP socket; several of them may share the port.
 pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
@@ -229,7 +242,7 @@ fn grow_buffers(socket: &Socket) {
     }
 }
 
-fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
+fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     // SAFETY: the kernel reads four bytes of `value`, which lives across the call.
     let answer = unsafe {
         libc::setsockopt(

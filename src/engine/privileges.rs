@@ -53,6 +53,25 @@ pub fn no_new_privileges() -> io::Result<()> {
     checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
 }
 
+/// Numbers of capabilities that are tried; the kernel has fewer and says so (CAP_LAST_CAP is 40 in Linux 5.9 to 6.17).
+const CAPABILITIES_MAX: u32 = 64;
+
+/// The calling thread, and every thread that it starts later, can have no more than these capabilities from now on, not even
+/// by executing a program of root's. What it has already it keeps until it becomes another user.
+pub fn bound_capabilities(kept: &[u32]) -> io::Result<()> {
+    for number in (0..CAPABILITIES_MAX).filter(|number| !kept.contains(number)) {
+        // SAFETY: PR_CAPBSET_READ takes numbers only.
+        match unsafe { libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) } {
+            0 => {}
+            // SAFETY: PR_CAPBSET_DROP takes numbers only.
+            1 => checked(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) })?,
+            // The kernel has no capability of this number, and none above it.
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
 /// Every thread of the process becomes this user, without supplementary groups (the C library tells each of them). The
 /// calling thread, and what it starts later, keeps `capabilities`; the others keep none. There is no way back.
 pub fn become_user(ids: Ids, capabilities: &[u32]) -> io::Result<()> {

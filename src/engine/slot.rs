@@ -222,7 +222,7 @@ impl Slot {
 }
 
 /// Writes the address in the kernel's form; returns its length.
-fn write_name(name: &mut libc::sockaddr_storage, to: Target) -> libc::socklen_t {
+pub(super) fn write_name(name: &mut libc::sockaddr_storage, to: Target) -> libc::socklen_t {
     fn put<T>(name: &mut libc::sockaddr_storage, value: T) -> libc::socklen_t {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
         // SAFETY: sockaddr_storage is at least as large and as strictly aligned as every sockaddr type.

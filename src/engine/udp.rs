@@ -387,7 +387,7 @@ fn send_error(number: i32, segmented: bool) -> SendError {
 }
 
 /// Reads a sockaddr_in or sockaddr_in6. None for any other family.
-fn read_name(name: &[u8]) -> Option<SocketAddr> {
+pub(super) fn read_name(name: &[u8]) -> Option<SocketAddr> {
     let (family, rest) = name.split_first_chunk::<2>()?;
     let (port, rest) = rest.split_first_chunk::<2>()?;
     let port = u16::from_be_bytes(*port);

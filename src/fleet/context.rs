@@ -1,14 +1,20 @@
 //! What all machines of one fleet share: the servers, the expected contents, the clock's pace, one receive buffer.
 
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::content::{Content, Contents};
 use super::failure::Failure;
-use super::limits::READ_OCTETS;
+use super::hub::Hub;
+use super::limits::{READ_OCTETS, SAMPLE_OCTETS};
 use super::pace::Pace;
 use super::progress::Progress;
+use super::wire::{Verify, Wire};
+use crate::boot::pe::HEAD_BYTES;
 
 /// Shared by the machines of a fleet; all of them run on one thread.
 #[derive(Debug)]
@@ -17,13 +23,41 @@ pub(super) struct Context {
     pub(super) contents: Contents,
     pub(super) pace: Pace,
     pub(super) progress: Arc<Progress>,
+    /// A walk, in which files are sampled and every request is written down.
+    pub(super) walking: Option<Walking>,
+    pub(super) wire: Wire,
+    /// All TFTP of the fleet.
+    pub(super) hub: Rc<Hub>,
     scratch: RefCell<Box<[u8]>>,
 }
 
 impl Context {
     pub(super) fn new(tftp: SocketAddrV4, contents: Contents, pace: Pace, progress: Arc<Progress>) -> Self {
         let scratch = RefCell::new(vec![0; READ_OCTETS].into_boxed_slice());
-        Self { tftp, contents, pace, progress, scratch }
+        let wire = Wire::default();
+        let hub = Rc::new(Hub::new(tftp, &wire, 0));
+        Self { tftp, contents, pace, progress, walking: None, wire, hub, scratch }
+    }
+
+    /// The same with other ways than the usual on the network, whose troubles depend on `seed`.
+    pub(super) fn with_wire(self, wire: Wire, seed: u64) -> Self {
+        Self { hub: Rc::new(Hub::new(self.tftp, &wire, seed)), wire, ..self }
+    }
+
+    /// The same for a walk from this address.
+    pub(super) fn walking(tftp: SocketAddrV4, pace: Pace, source: Ipv4Addr, ours: Vec<Ipv4Addr>) -> Self {
+        let walking = Some(Walking { source, ours, asked: RefCell::default() });
+        Self { walking, ..Self::new(tftp, Contents::default(), pace, Arc::default()) }
+    }
+
+    /// Where a machine speaks from to this server: the address it was given where this host has it, so that the server knows who
+    /// asks; else any (unspecified). A walk comes from its own address to servers on this host.
+    pub(super) fn speaks_from(&self, given: Ipv4Addr, server: Ipv4Addr) -> Ipv4Addr {
+        match &self.walking {
+            Some(walking) if server.is_loopback() || walking.ours.contains(&server) => walking.source,
+            None if self.wire.owns(given) => given,
+            _ => Ipv4Addr::UNSPECIFIED,
+        }
     }
 
     /// Lends the one receive buffer for a single read and what is done with it: never across an await.
@@ -36,57 +70,151 @@ impl Context {
     }
 }
 
-/// Where a machine's sockets are bound: its leased address on loopback, so that the server knows who asks; else any, for a
-/// machine that is simulated on another host has no interface with the address it was given.
-pub(super) fn local_address(leased: Ipv4Addr) -> SocketAddr {
-    let address = if leased.is_loopback() { leased } else { Ipv4Addr::UNSPECIFIED };
-    SocketAddr::from((address, 0))
+/// What a walk has in addition to a boot.
+#[derive(Debug)]
+pub(super) struct Walking {
+    source: Ipv4Addr,
+    /// Addresses of this host.
+    ours: Vec<Ipv4Addr>,
+    asked: RefCell<Vec<Asked>>,
+}
+
+/// A file that came, in whole or as a sample.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// A TFTP name or a URL.
+    pub(super) name: String,
+    /// The whole file, as far as the server told or sent it.
+    pub(super) octets: u64,
+    pub(super) received: u64,
+    /// The first octets, for a look at what kind of file it is.
+    pub(super) head: Vec<u8>,
+    pub(super) took: Duration,
+}
+
+impl Walking {
+    pub(super) fn write_down(&self, asked: Asked) {
+        self.asked.borrow_mut().push(asked);
+    }
+
+    /// What came since the last call.
+    pub(super) fn take(&self) -> Vec<Asked> {
+        self.asked.take()
+    }
 }
 
 /// Checks the octets of one file as they come, in any order of arrival that a transfer allows.
 #[derive(Debug)]
-pub(super) struct Checker<'a> {
-    context: &'a Context,
-    name: &'a str,
-    expected: Option<&'a Content>,
+pub(super) struct Checker {
+    progress: Arc<Progress>,
+    verify: Verify,
+    /// For a walk: files are sampled, and their first octets kept.
+    walks: bool,
+    name: Box<str>,
+    expected: Option<Content>,
     /// Where the machine wants to read the file itself (menus and scripts).
     keep: Option<Vec<u8>>,
-    /// All octets below this have come.
+    /// The part of the file that is wanted; None: all of it.
+    part: Option<Range<u64>>,
+    /// All octets below this have come, counted from the beginning of the part.
     received: u64,
+    head: Vec<u8>,
 }
 
-impl<'a> Checker<'a> {
-    pub(super) fn new(context: &'a Context, name: &'a str, keep: bool) -> Self {
-        Self { context, name, expected: context.expected(name), keep: keep.then(Vec::new), received: 0 }
+impl Checker {
+    pub(super) fn new(context: &Context, name: &str, keep: bool) -> Self {
+        Self {
+            progress: Arc::clone(&context.progress),
+            verify: context.wire.verify,
+            walks: context.walking.is_some(),
+            name: name.into(),
+            expected: context.expected(name).cloned(),
+            keep: keep.then(Vec::new),
+            part: None,
+            received: 0,
+            head: Vec::new(),
+        }
+    }
+
+    /// For these octets of the file only.
+    pub(super) fn of_part(context: &Context, name: &str, part: Range<u64>) -> Self {
+        Self { part: Some(part), ..Self::new(context, name, false) }
+    }
+
+    /// Whether anybody looks at the octets, or only counts them.
+    pub(super) fn reads(&self) -> bool {
+        self.walks || self.keep.is_some() || (self.verify == Verify::Full && self.expected.is_some())
     }
 
     /// The next octets of the file. A piece that is not what the file has there fails the machine.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if self.expected.is_some_and(|content| !content.matches(self.received, bytes)) {
-            return Err(Failure::WrongContent(self.name.to_owned()));
+        let expected = self.expected.as_ref().filter(|_| self.verify == Verify::Full);
+        if expected.is_some_and(|content| !content.matches(self.offset(), bytes)) {
+            return Err(Failure::WrongContent(self.name.to_string()));
         }
         if let Some(kept) = &mut self.keep {
             if kept.len() + bytes.len() > super::limits::MENU_OCTETS_MAX {
-                return Err(Failure::WrongContent(self.name.to_owned()));
+                return Err(Failure::WrongContent(self.name.to_string()));
             }
             kept.extend_from_slice(bytes);
         }
-        let octets = bytes.len() as u64;
-        self.received += octets;
-        self.context.progress.add_octets(octets);
-        if self.expected.is_none() && self.keep.is_none() {
-            self.context.progress.add_unchecked_octets(octets);
+        if self.walks {
+            let room = HEAD_BYTES.saturating_sub(self.head.len()).min(bytes.len());
+            self.head.extend_from_slice(bytes.get(..room).unwrap_or_default());
         }
+        self.count(bytes.len() as u64);
         Ok(())
+    }
+
+    /// So many octets have come, and nobody has looked at them.
+    pub(super) fn count(&mut self, octets: u64) {
+        self.received += octets;
+        self.progress.add_octets(octets);
+        if !self.reads() {
+            self.progress.add_unchecked_octets(octets);
+        }
     }
 
     pub(super) fn received(&self) -> u64 {
         self.received
     }
 
+    /// The part of the file that is wanted.
+    pub(super) fn part(&self) -> Option<&Range<u64>> {
+        self.part.as_ref()
+    }
+
+    /// The file is no longer than this: what was asked for beyond does not exist.
+    pub(super) fn clip(&mut self, octets: u64) {
+        if let Some(part) = &mut self.part {
+            part.end = part.end.min(octets).max(part.start);
+        }
+    }
+
+    /// Where the next octet stands in the file.
+    pub(super) fn offset(&self) -> u64 {
+        self.part.as_ref().map_or(0, |part| part.start) + self.received
+    }
+
+    /// A walk has seen enough of a file that it does not read.
+    pub(super) fn is_sample_full(&self) -> bool {
+        self.samples() && self.received >= SAMPLE_OCTETS
+    }
+
+    /// A walk that does not read the file itself needs no more than a sample.
+    pub(super) fn samples(&self) -> bool {
+        self.keep.is_none() && self.walks
+    }
+
+    /// For the walk's list: what came, of a file that is `octets` long.
+    pub(super) fn asked(&self, name: String, octets: u64, took: Duration) -> Asked {
+        Asked { name, octets, received: self.received, head: self.head.clone(), took }
+    }
+
     /// The transfer begins again from the first octet. What had come still counts as traffic.
     pub(super) fn restart(&mut self) {
         self.received = 0;
+        self.head.clear();
         if let Some(kept) = &mut self.keep {
             kept.clear();
         }
@@ -94,9 +222,10 @@ impl<'a> Checker<'a> {
 
     /// The transfer has ended: every octet must be there. Gives what was kept.
     pub(super) fn finish(&mut self) -> Result<Vec<u8>, Failure> {
-        match self.expected {
-            Some(content) if content.octets() != self.received => {
-                Err(Failure::WrongLength(self.name.to_owned(), self.received, content.octets()))
+        let whole = self.part.as_ref().map(|part| part.end - part.start);
+        match whole.or(self.expected.as_ref().map(Content::octets)) {
+            Some(octets) if self.verify != Verify::None && octets != self.received => {
+                Err(Failure::WrongLength(self.name.to_string(), self.received, octets))
             }
             _ => Ok(self.keep.take().unwrap_or_default()),
         }

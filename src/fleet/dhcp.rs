@@ -19,10 +19,12 @@ pub(super) enum Kind {
 pub(super) enum Speaker {
     /// A BIOS PXE ROM that is not iPXE.
     BiosRom,
-    /// OVMF's PXE stack, x64.
-    UefiPxe,
-    /// iPXE as an option ROM, BIOS.
-    Ipxe,
+    /// EDK2's PXE stack, with its number of option 93: 7 on x64.
+    UefiPxe(u16),
+    /// EDK2's HTTP Boot, with its number of option 93: 16 on x64.
+    UefiHttp(u16),
+    /// iPXE, with the number of option 93 of the firmware below it: 0 as an option ROM on BIOS.
+    Ipxe(u16),
 }
 
 /// One message of a client, before a relay agent has touched it.
@@ -74,22 +76,24 @@ const HEADER_OCTETS: usize = 236;
 const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 const BROADCAST: u16 = 0x8000;
 
-/// Builds the relayed message: hops 1, giaddr, option 82 last before END (D-49).
-pub(super) fn encode(ask: &Ask, through: &Through) -> Vec<u8> {
+/// Builds the message; through a relay agent with hops 1, giaddr, option 82 last before END (D-49).
+pub(super) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
     let mut packet = Vec::with_capacity(DHCP_ROOM);
-    packet.extend_from_slice(&[1, 1, 6, 1]);
+    packet.extend_from_slice(&[1, 1, 6, u8::from(through.is_some())]);
     packet.extend_from_slice(&ask.xid.to_be_bytes());
     packet.extend_from_slice(&ask.speaker.secs().to_be_bytes());
     packet.extend_from_slice(&ask.speaker.flags().to_be_bytes());
     packet.extend_from_slice(&[0; 12]);
-    packet.extend_from_slice(&through.relay.octets());
+    packet.extend_from_slice(&through.map_or(Ipv4Addr::UNSPECIFIED, |through| through.relay).octets());
     packet.extend_from_slice(&ask.mac.0);
     packet.resize(HEADER_OCTETS, 0);
     packet.extend_from_slice(&COOKIE);
     for (code, value) in options(ask) {
         put(&mut packet, code, &value);
     }
-    put(&mut packet, 82, &relay_information(through));
+    if let Some(through) = through {
+        put(&mut packet, 82, &relay_information(through));
+    }
     packet.push(255);
     packet
 }
@@ -158,12 +162,12 @@ impl Kind {
 impl Speaker {
     /// iPXE keeps session flags in `secs` (D-8): 4 was seen in every first DISCOVER.
     fn secs(self) -> u16 {
-        if self == Self::Ipxe { 4 } else { 0 }
+        if matches!(self, Self::Ipxe(_)) { 4 } else { 0 }
     }
 
     /// EDK2 always sets the broadcast flag (D-18).
     fn flags(self) -> u16 {
-        if self == Self::UefiPxe { BROADCAST } else { 0 }
+        if matches!(self, Self::UefiPxe(_) | Self::UefiHttp(_)) { BROADCAST } else { 0 }
     }
 }
 
@@ -189,7 +193,8 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             options.push((94, vec![1, 2, 1]));
             options.push((97, guid));
         }
-        Speaker::UefiPxe => {
+        Speaker::UefiPxe(arch) | Speaker::UefiHttp(arch) => {
+            let http = matches!(ask.speaker, Speaker::UefiHttp(_));
             options.extend(server);
             options.extend(address);
             let room = if ask.kind == Kind::Discover { vec![0x05, 0xc0] } else { vec![0xff, 0x00] };
@@ -197,14 +202,16 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             options.push((55, UEFI_LIST.to_vec()));
             options.push((97, guid));
             options.push((94, vec![1, 3, 0]));
-            options.push((93, vec![0, 7]));
-            options.push((60, b"PXEClient:Arch:00007:UNDI:003000".to_vec()));
+            options.push((93, arch.to_be_bytes().to_vec()));
+            let class = if http { "HTTPClient" } else { "PXEClient" };
+            options.push((60, format!("{class}:Arch:{arch:05}:UNDI:003000").into_bytes()));
         }
-        Speaker::Ipxe => {
+        Speaker::Ipxe(arch) => {
+            let (undi, version) = if arch == 0 { (vec![1, 2, 1], "002001") } else { (vec![1, 3, 0], "003000") };
             options.push((57, vec![0x05, 0xc0]));
-            options.push((93, vec![0, 0]));
-            options.push((94, vec![1, 2, 1]));
-            options.push((60, b"PXEClient:Arch:00000:UNDI:002001".to_vec()));
+            options.push((93, arch.to_be_bytes().to_vec()));
+            options.push((94, undi));
+            options.push((60, format!("PXEClient:Arch:{arch:05}:UNDI:{version}").into_bytes()));
             options.push((77, b"iPXE".to_vec()));
             options.push((55, IPXE_LIST.to_vec()));
             options.push((175, IPXE_FEATURES.to_vec()));
@@ -286,31 +293,35 @@ mod tests {
 
     #[test]
     fn d8_d18_d52_each_firmware_asks_as_it_was_captured() {
-        let uefi = encode(&ask(Speaker::UefiPxe, Kind::Discover), &THROUGH);
+        let uefi = encode(&ask(Speaker::UefiPxe(7), Kind::Discover), Some(&THROUGH));
         assert_eq!(codes(&uefi), [53, 57, 55, 97, 94, 93, 60, 82]);
         assert_eq!(uefi[10..12], [0x80, 0]);
-        let ipxe = encode(&ask(Speaker::Ipxe, Kind::Discover), &THROUGH);
+        let ipxe = encode(&ask(Speaker::Ipxe(0), Kind::Discover), Some(&THROUGH));
         assert_eq!(codes(&ipxe), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 82]);
         assert_eq!((ipxe[9], &ipxe[10..12]), (4, [0u8, 0].as_slice()));
-        let mut request = ask(Speaker::Ipxe, Kind::Request);
+        let mut request = ask(Speaker::Ipxe(0), Kind::Request);
         request.server = Some(Ipv4Addr::LOCALHOST);
         request.address = Some(Ipv4Addr::new(127, 77, 1, 1));
-        assert_eq!(codes(&encode(&request, &THROUGH)), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 54, 50, 82]);
+        assert_eq!(codes(&encode(&request, Some(&THROUGH))), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 54, 50, 82]);
     }
 
     #[test]
     fn d49_d74_the_relay_adds_giaddr_a_hop_and_option_82_last() {
-        let packet = encode(&ask(Speaker::BiosRom, Kind::Discover), &THROUGH);
+        let packet = encode(&ask(Speaker::BiosRom, Kind::Discover), Some(&THROUGH));
         assert_eq!(packet[3], 1);
         assert_eq!(packet[24..28], [127, 77, 0, 2]);
         assert!(packet.ends_with(&[82, 8, 1, 4, 0, 0, 0, 5, 19, 0, 255]));
+        let direct = encode(&ask(Speaker::BiosRom, Kind::Discover), None);
+        assert_eq!((direct[3], &direct[24..28], codes(&direct).contains(&82)), (0, &[0; 4][..], false));
         let plain = Through { own_port: false, ..THROUGH };
-        assert!(encode(&ask(Speaker::BiosRom, Kind::Discover), &plain).ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255]));
+        assert!(
+            encode(&ask(Speaker::BiosRom, Kind::Discover), Some(&plain)).ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255])
+        );
     }
 
     #[test]
     fn d42_the_boot_file_is_option_67_and_else_the_header() {
-        let mut packet = encode(&ask(Speaker::BiosRom, Kind::Offer), &THROUGH);
+        let mut packet = encode(&ask(Speaker::BiosRom, Kind::Offer), Some(&THROUGH));
         packet[0] = 2;
         packet[108..118].copy_from_slice(b"pxelinux.0");
         assert_eq!(decode(&packet).unwrap().boot_file.as_deref(), Some("pxelinux.0"));
@@ -324,7 +335,7 @@ mod tests {
 
     #[test]
     fn d7_a_cut_answer_is_no_answer_and_never_a_panic() {
-        let mut packet = encode(&ask(Speaker::UefiPxe, Kind::Ack), &THROUGH);
+        let mut packet = encode(&ask(Speaker::UefiPxe(7), Kind::Ack), Some(&THROUGH));
         packet[0] = 2;
         for end in 0..243 {
             assert_eq!(decode(&packet[..end]), None, "{end} octets");

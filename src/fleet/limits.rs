@@ -46,15 +46,50 @@ pub const CHAINED_SCRIPTS_MAX: u32 = 4;
 /// A transfer that has brought nothing for so long is begun again, as a person at the console would do: PXELINUX by itself
 /// waits for minutes.
 pub const TFTP_SILENCE_MAX: Duration = Duration::from_secs(16);
-/// Datagrams handled before the answers to them are sent; the client's queue holds more answers than this.
-pub const TFTP_DATAGRAMS_PER_TURN: usize = 16;
+/// Datagrams read with one system call; the answers to them leave with another.
+pub const TFTP_BATCH: usize = 64;
+/// Room for each of them: joined datagrams (UDP_GRO) fill an IP packet.
+pub const TFTP_DATAGRAM_OCTETS_MAX: usize = 65_536;
+/// Generations of sockets that machines with addresses of their own share. Successive requests of one machine come from each of
+/// them in turn, so that a server never takes a new request for an old one's repetition.
+pub const TFTP_GENERATIONS: usize = 4;
+/// How long a datagram that is to be overtaken is held back.
+pub const REORDER_HOLD: Duration = Duration::from_millis(2);
 
 /// How long a private server may take until it says READY.
 pub const READY_WAIT: Duration = Duration::from_secs(30);
 /// How often a private server is started, each time on other ports.
 pub const START_TRIES_MAX: u32 = 3;
 
-/// Files that a machine has open at once at most: a TFTP socket, or a TCP connection and the one that replaces it.
-pub const FILES_PER_MACHINE: u64 = 2;
-/// Files of the process itself and of the relay agents.
+/// Files that a machine has open at once at most: a TCP connection, kept perhaps while it speaks TFTP on shared sockets.
+pub const FILES_PER_MACHINE: u64 = 1;
+/// The same where machines have no addresses of their own: two TFTP sockets after a size probe, and a kept connection.
+pub const FILES_PER_MACHINE_WITHOUT_ADDRESS: u64 = 3;
+/// Files of the process itself, of the relay agents and of the shared sockets.
 pub const FILES_RESERVED: u64 = 512;
+
+/// Octets of one file that a walk fetches at most, where it does not read the file itself: all of a loader, the beginning of
+/// an initial disk. Lockstep TFTP takes about a second for it.
+pub const SAMPLE_OCTETS: u64 = 8 << 20;
+/// Octets at the end of a longer file that a walk asks for over HTTP.
+pub const SAMPLE_TAIL_OCTETS: u64 = 64 << 10;
+/// A walk's steps may be silent for so long: firmware waits longer, a person at the prompt does not.
+pub const WALK_PATIENCE: Duration = Duration::from_secs(3);
+/// Firmware's waits are cut by this in a walk.
+pub const WALK_HASTE: u32 = 8;
+/// Width of a bucket of the throughput over time; doubled whenever all buckets are in use.
+pub const SERIES_WIDTH: Duration = Duration::from_millis(100);
+/// Buckets of the throughput over time: 100 s at their first width.
+pub const SERIES_BUCKETS_MAX: usize = 1000;
+
+/// Boots that are kept one by one, 64 octets each; all are in the histograms.
+pub const RECORDS_MAX: usize = 20_000;
+
+/// Machines of one run.
+pub const MACHINES_MAX: u32 = 100_000;
+/// The greatest weight of a role.
+pub const WEIGHT_MAX: u32 = 1000;
+/// How often one step may be repeated.
+pub const REPEAT_MAX: u32 = 1_000_000;
+/// A machine that begins again until the time is over waits so long after a boot that failed: somebody has to switch it on.
+pub const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(1);

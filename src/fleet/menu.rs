@@ -9,6 +9,79 @@ use std::collections::HashMap;
 pub(super) struct Choice {
     pub(super) kernel: String,
     pub(super) initrds: Vec<String>,
+    /// What is handed to the kernel.
+    pub(super) arguments: String,
+    /// Lines of the menu that name these, from 1; 0 where there is none.
+    pub(super) lines: Lines,
+}
+
+/// Which lines of a menu name the parts of an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lines {
+    pub(super) kernel: usize,
+    pub(super) initrd: usize,
+    pub(super) arguments: usize,
+}
+
+/// Labels of a PXELINUX configuration, the default one first.
+pub(super) fn pxelinux_labels(text: &str) -> Vec<String> {
+    let (mut labels, mut default) = (Vec::new(), None);
+    for line in text.lines() {
+        let (word, rest) = split_word(line);
+        match word.to_ascii_lowercase().as_str() {
+            "label" => labels.push(rest.to_owned()),
+            "default" if !rest.contains(".c32") => default = default.or_else(|| Some(rest.to_owned())),
+            "menu" if rest.eq_ignore_ascii_case("default") => default = labels.last().cloned(),
+            _ => {}
+        }
+    }
+    default_first(labels, default.as_deref())
+}
+
+/// Ids or titles of a GRUB configuration, the default one first.
+pub(super) fn grub_labels(text: &str) -> Vec<String> {
+    let (mut labels, mut default) = (Vec::new(), None);
+    for line in text.lines() {
+        let (word, rest) = split_word(line);
+        match word {
+            "menuentry" => {
+                let words = unquoted(rest);
+                let id = words.iter().position(|word| word == "--id").and_then(|at| words.get(at + 1));
+                labels.extend(id.or(words.first()).cloned());
+            }
+            "set" => default = rest.strip_prefix("default=").map(|value| value.trim_matches(['"', '\''])).or(default),
+            _ => {}
+        }
+    }
+    let by_number = default.and_then(|default| labels.get(default.parse::<usize>().ok()?).cloned());
+    default_first(labels, by_number.as_deref().or(default))
+}
+
+/// Labels of an iPXE script's menu, the default one first; none where the script has no menu.
+pub(super) fn ipxe_labels(text: &str) -> Vec<String> {
+    let (mut labels, mut default) = (Vec::new(), None);
+    for line in text.lines() {
+        let (word, rest) = split_word(line);
+        let mut words = rest.split_whitespace();
+        match word {
+            "item" if !rest.starts_with("--gap") => {
+                labels.extend(
+                    words.find(|word| !word.starts_with('-') && !known_option_value(rest, word)).map(str::to_owned),
+                );
+            }
+            "choose" => default = words.skip_while(|word| !matches!(*word, "--default" | "-d")).nth(1),
+            _ => {}
+        }
+    }
+    default_first(labels, default)
+}
+
+fn default_first(mut labels: Vec<String>, default: Option<&str>) -> Vec<String> {
+    if let Some(at) = default.and_then(|default| labels.iter().position(|label| label == default)) {
+        let first = labels.remove(at);
+        labels.insert(0, first);
+    }
+    labels
 }
 
 /// What PXELINUX reads from a configuration.
@@ -24,15 +97,27 @@ pub(super) fn pxelinux(text: &str, label: &str) -> Pxelinux {
     let mut read = Pxelinux::default();
     let mut choice = Choice::default();
     let mut inside = false;
-    for line in text.lines() {
+    for (number, line) in (1..).zip(text.lines()) {
         let (word, rest) = split_word(line);
         match word.to_ascii_lowercase().as_str() {
             "ui" | "default" if rest.contains(".c32") => read.program = Some(split_word(rest).0.to_owned()),
             "label" => inside = rest == label,
-            "kernel" | "linux" if inside => rest.clone_into(&mut choice.kernel),
-            "initrd" if inside => choice.initrds = rest.split(',').map(str::to_owned).collect(),
+            "kernel" | "linux" if inside => {
+                let (kernel, arguments) = split_word(rest);
+                kernel.clone_into(&mut choice.kernel);
+                add_arguments(&mut choice, number, arguments);
+                choice.lines.kernel = number;
+            }
+            "initrd" if inside => {
+                choice.initrds = rest.split(',').map(str::to_owned).collect();
+                choice.lines.initrd = number;
+            }
             "append" if inside => {
+                add_arguments(&mut choice, number, rest);
                 let given = rest.split_whitespace().find_map(|argument| argument.strip_prefix("initrd="));
+                if given.is_some() {
+                    choice.lines.initrd = number;
+                }
                 choice.initrds.extend(given.into_iter().flat_map(|names| names.split(',')).map(str::to_owned));
             }
             _ => {}
@@ -47,7 +132,7 @@ pub(super) fn grub(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ch
     let mut variables = Variables::new(known);
     let mut choice = Choice::default();
     let mut inside = false;
-    for line in text.lines() {
+    for (number, line) in (1..).zip(text.lines()) {
         let (word, rest) = split_word(line);
         match word {
             "set" => variables.assign(rest.split_once('=')),
@@ -56,8 +141,14 @@ pub(super) fn grub(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ch
                 let id = words.iter().position(|word| word == "--id").and_then(|at| words.get(at + 1));
                 inside = id.map_or_else(|| words.first().is_some_and(|title| title.contains(label)), |id| id == label);
             }
-            "linux" | "linuxefi" | "linux16" if inside => choice.kernel = variables.put_in(split_word(rest).0),
+            "linux" | "linuxefi" | "linux16" if inside => {
+                let (kernel, arguments) = split_word(rest);
+                choice.kernel = variables.put_in(kernel);
+                add_arguments(&mut choice, number, &variables.put_in(&unquoted(arguments).join(" ")));
+                choice.lines.kernel = number;
+            }
             "initrd" | "initrdefi" | "initrd16" if inside => {
+                choice.lines.initrd = number;
                 choice.initrds = rest.split_whitespace().map(|name| variables.put_in(name)).collect();
             }
             "}" => inside = false,
@@ -85,7 +176,7 @@ pub(super) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ip
     let has_menu = text.lines().any(|line| line.trim() == marker);
     let mut running = !has_menu;
     let mut choice = Choice::default();
-    for line in text.lines() {
+    for (number, line) in (1..).zip(text.lines()) {
         // `kernel ... || goto failed`: only the first part runs when all is well.
         let command = line.split("||").next().unwrap_or_default().trim();
         let (word, rest) = split_word(command);
@@ -98,8 +189,15 @@ pub(super) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ip
                     rest.split_whitespace().find(|word| !word.starts_with('-') && !known_option_value(rest, word));
                 let name = variables.put_in(name?);
                 match word {
-                    "kernel" => choice.kernel = name,
-                    "initrd" => choice.initrds.push(name),
+                    "kernel" => {
+                        choice.kernel = name;
+                        add_arguments(&mut choice, number, &variables.put_in(rest));
+                        choice.lines.kernel = number;
+                    }
+                    "initrd" => {
+                        choice.initrds.push(name);
+                        choice.lines.initrd = number;
+                    }
                     _ => return Some(Ipxe::Chain(name)),
                 }
             }
@@ -108,6 +206,14 @@ pub(super) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ip
         }
     }
     (!choice.kernel.is_empty()).then_some(Ipxe::Boot(choice))
+}
+
+fn add_arguments(choice: &mut Choice, line: usize, arguments: &str) {
+    if !arguments.is_empty() {
+        let blank = if choice.arguments.is_empty() { "" } else { " " };
+        choice.arguments.push_str(&format!("{blank}{arguments}"));
+        choice.lines.arguments = line;
+    }
 }
 
 /// True for NAME in `--name NAME` (and `-n NAME`): the options of `kernel` and `initrd` that take a value.
@@ -188,7 +294,13 @@ mod tests {
     use super::*;
 
     fn choice(kernel: &str, initrds: &[&str]) -> Choice {
-        Choice { kernel: kernel.to_owned(), initrds: initrds.iter().map(|name| (*name).to_owned()).collect() }
+        let initrds = initrds.iter().map(|name| (*name).to_owned()).collect();
+        Choice { kernel: kernel.to_owned(), initrds, ..Choice::default() }
+    }
+
+    /// The names alone.
+    fn plain(choice: Option<Choice>) -> Option<Choice> {
+        choice.map(|choice| Choice { arguments: String::new(), lines: Lines::default(), ..choice })
     }
 
     #[test]
@@ -197,8 +309,11 @@ mod tests {
                     label b\n  menu label ^B\n  linux http://127.0.0.1/k\n  initrd http://127.0.0.1/i\n";
         let read = pxelinux(text, "a");
         assert_eq!(read.program.as_deref(), Some("vesamenu.c32"));
-        assert_eq!(read.choice, Some(choice("/linux", &["/i1", "/i2"])));
-        assert_eq!(pxelinux(text, "b").choice, Some(choice("http://127.0.0.1/k", &["http://127.0.0.1/i"])));
+        assert_eq!(read.choice.as_ref().map(|choice| choice.arguments.as_str()), Some("initrd=/i1,/i2 quiet"));
+        assert_eq!(read.choice.as_ref().unwrap().lines, Lines { kernel: 5, initrd: 6, arguments: 6 });
+        assert_eq!(pxelinux_labels(text), ["local", "a", "b"]);
+        assert_eq!(plain(read.choice), Some(choice("/linux", &["/i1", "/i2"])));
+        assert_eq!(plain(pxelinux(text, "b").choice), Some(choice("http://127.0.0.1/k", &["http://127.0.0.1/i"])));
         assert_eq!(pxelinux(text, "local").choice, None);
     }
 
@@ -208,9 +323,10 @@ mod tests {
                     menuentry \"Demo system\" --id demo {\n  linux ${http}/k quiet\n  initrd $http/i /j\n}\n\
                     menuentry 'Other' {\n linux /o\n}\n";
         let http = "(http,127.0.0.1:8080)";
-        assert_eq!(grub(text, "demo", &[]), Some(choice(&format!("{http}/k"), &[&format!("{http}/i"), "/j"])));
-        assert_eq!(grub(text, "Other", &[]), Some(choice("/o", &[])));
+        assert_eq!(plain(grub(text, "demo", &[])), Some(choice(&format!("{http}/k"), &[&format!("{http}/i"), "/j"])));
+        assert_eq!(plain(grub(text, "Other", &[])), Some(choice("/o", &[])));
         assert_eq!(grub(text, "local", &[]), None);
+        assert_eq!(grub_labels(&format!("set default=1\n{text}")), ["demo", "local", "Other"]);
     }
 
     #[test]
@@ -219,7 +335,9 @@ mod tests {
                     :other\nkernel /no\nboot\n:demo\nimgfree\nkernel --name k ${base}/k quiet || goto failed\n\
                     initrd ${base}/i || goto failed\nboot || goto failed\n:failed\nshell\n";
         let wanted = choice("http://127.0.0.1/k", &["http://127.0.0.1/i"]);
-        assert_eq!(ipxe(text, "demo", &[]), Some(Ipxe::Boot(wanted)));
+        let Some(Ipxe::Boot(booted)) = ipxe(text, "demo", &[]) else { panic!("an entry") };
+        assert_eq!(plain(Some(booted)), Some(wanted));
+        assert_eq!(ipxe_labels(text), ["demo"]);
         assert_eq!(ipxe(&format!(" {text}"), "demo", &[]), None);
         let chain = "#!ipxe\nchain --replace menu.ipxe?mac=${mac}\n";
         assert_eq!(ipxe(chain, "demo", &[("mac", "1-2")]), Some(Ipxe::Chain("menu.ipxe?mac=1-2".to_owned())));

@@ -1,8 +1,10 @@
 //! What a running fleet shows to whoever watches: counts that only rise, read from another thread.
 
+use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Raised by the fleet, read by a progress bar.
+/// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of octets.
 #[derive(Debug, Default)]
 pub struct Progress {
     octets: AtomicU64,
@@ -10,6 +12,32 @@ pub struct Progress {
     booted: AtomicU32,
     failed: AtomicU32,
     retries: AtomicU64,
+    refusals: [AtomicU64; Refusal::ALL.len()],
+    queue: Queue,
+}
+
+/// A server that says, or shows, that it will not serve now. The machine tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// TFTP: an ERROR other than "no such file" in place of a file.
+    TftpError,
+    /// HTTP: status 503 or 429.
+    HttpBusy,
+    /// TCP: a connection that was refused.
+    NoConnection,
+}
+
+/// TFTP requests that wait for their first block, and transfers that have begun: does the server let in only so many at once?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TftpQueue {
+    /// Transfers that took more than one answer.
+    pub transfers: u32,
+    /// The most that were under way at once.
+    pub at_once_max: u32,
+    /// How many of them began as the last one of that many: with a limit nearly all do, one for each that ends.
+    pub begun_at_max: u32,
+    /// The most requests that waited while so many were under way.
+    pub waiting_at_max: u32,
 }
 
 impl Progress {
@@ -38,6 +66,16 @@ impl Progress {
         self.retries.load(Ordering::Relaxed)
     }
 
+    /// How often servers refused in this way.
+    pub fn refusals(&self, refusal: Refusal) -> u64 {
+        self.refusals[refusal as usize].load(Ordering::Relaxed)
+    }
+
+    /// What was seen of the TFTP server's way to let transfers in.
+    pub fn tftp_queue(&self) -> TftpQueue {
+        self.queue.read()
+    }
+
     pub(super) fn add_octets(&self, octets: u64) {
         self.octets.fetch_add(octets, Ordering::Relaxed);
     }
@@ -50,12 +88,159 @@ impl Progress {
         self.add_retries(1);
     }
 
+    /// Counts for the fleet, and for the step of the machine in whose task this is called.
     pub(super) fn add_retries(&self, retries: u64) {
         self.retries.fetch_add(retries, Ordering::Relaxed);
+        // Outside a machine's task (the audit) there is no step to count for.
+        let _ = STEP_RETRIES.try_with(|count| count.set(count.get() + retries));
+    }
+
+    pub(super) fn add_refusal(&self, refusal: Refusal) {
+        self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn add_machine(&self, booted: bool) {
         let count = if booted { &self.booted } else { &self.failed };
         count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A TFTP request is on its way: says how it goes on, and ends with its value.
+    pub(super) fn tftp_request(self: &Arc<Self>) -> TftpRequest {
+        self.queue.waiting.fetch_add(1, Ordering::Relaxed);
+        TftpRequest { progress: Arc::clone(self), begun: false }
+    }
+}
+
+impl Refusal {
+    pub const ALL: [Self; 3] = [Self::TftpError, Self::HttpBusy, Self::NoConnection];
+
+    /// Several of them, in the words of the report.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::TftpError => "TFTP errors in place of a file",
+            Self::HttpBusy => "HTTP answers 503 or 429",
+            Self::NoConnection => "refused connections",
+        }
+    }
+}
+
+/// One TFTP request from its first datagram to the end of its transfer.
+#[derive(Debug)]
+pub(super) struct TftpRequest {
+    progress: Arc<Progress>,
+    begun: bool,
+}
+
+impl TftpRequest {
+    /// The first block has come, and more are to come. Calling it again changes nothing.
+    pub(super) fn begins(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.progress.queue.begin();
+        }
+    }
+}
+
+impl Drop for TftpRequest {
+    fn drop(&mut self) {
+        let Queue { at_once, waiting, .. } = &self.progress.queue;
+        let left = if self.begun { at_once } else { waiting };
+        left.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The counts behind a [`TftpQueue`]. One thread writes them.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: AtomicU32,
+    at_once: AtomicU32,
+    transfers: AtomicU32,
+    at_once_max: AtomicU32,
+    begun_at_max: AtomicU32,
+    waiting_at_max: AtomicU32,
+}
+
+impl Queue {
+    fn begin(&self) {
+        self.transfers.fetch_add(1, Ordering::Relaxed);
+        let waiting = self.waiting.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        let at_once = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+        let most = self.at_once_max.load(Ordering::Relaxed);
+        if at_once > most {
+            self.at_once_max.store(at_once, Ordering::Relaxed);
+            self.begun_at_max.store(1, Ordering::Relaxed);
+            self.waiting_at_max.store(waiting, Ordering::Relaxed);
+        } else if at_once == most {
+            self.begun_at_max.fetch_add(1, Ordering::Relaxed);
+            self.waiting_at_max.fetch_max(waiting, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self) -> TftpQueue {
+        let [transfers, at_once_max, begun_at_max, waiting_at_max] =
+            [&self.transfers, &self.at_once_max, &self.begun_at_max, &self.waiting_at_max]
+                .map(|count| count.load(Ordering::Relaxed));
+        TftpQueue { transfers, at_once_max, begun_at_max, waiting_at_max }
+    }
+}
+
+tokio::task_local! {
+    /// Retries of the step that this task's machine is in.
+    static STEP_RETRIES: Cell<u64>;
+}
+
+/// Runs a machine so that its retries are counted step by step.
+pub(super) async fn counting_retries<T>(machine: impl Future<Output = T>) -> T {
+    STEP_RETRIES.scope(Cell::new(0), machine).await
+}
+
+/// Retries in this task since this was last asked.
+pub(super) fn take_step_retries() -> u64 {
+    STEP_RETRIES.try_with(Cell::take).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn retries_count_for_the_task_that_adds_them() {
+        let progress = Progress::default();
+        let machine = |number: u64| {
+            let progress = &progress;
+            counting_retries(async move {
+                progress.add_retries(number);
+                tokio::task::yield_now().await;
+                progress.add_retry();
+                take_step_retries()
+            })
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let counted = runtime.block_on(async { tokio::join!(machine(1), machine(10)) });
+        assert_eq!((counted, progress.retries()), ((2, 11), 13));
+        progress.add_retry();
+        assert_eq!(take_step_retries(), 0);
+    }
+
+    #[test]
+    fn the_queue_shows_a_server_that_lets_in_two_at_once() {
+        let progress = Arc::new(Progress::default());
+        let mut waiting: Vec<_> = (0..10).map(|_| progress.tftp_request()).collect();
+        let mut served = Vec::new();
+        while let Some(mut request) = waiting.pop() {
+            if served.len() == 2 {
+                served.remove(0);
+            }
+            request.begins();
+            request.begins();
+            served.push(request);
+        }
+        drop(served);
+        let queue = TftpQueue { transfers: 10, at_once_max: 2, begun_at_max: 9, waiting_at_max: 8 };
+        assert_eq!(progress.tftp_queue(), queue);
+        // Answered in one message: neither under way nor waiting afterwards.
+        drop(progress.tftp_request());
+        assert_eq!(progress.tftp_queue(), queue);
+        assert_eq!(progress.queue.waiting.load(Ordering::Relaxed), 0);
     }
 }

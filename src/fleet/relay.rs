@@ -161,7 +161,7 @@ impl Line<'_> {
         let Question { kind, server, address, tries } = question;
         let Port { mac, uuid, .. } = self.port;
         let ask = Ask { speaker: self.speaker, mac, uuid, xid: self.xid, server, address, kind };
-        let packet = dhcp::encode(&ask, &self.through);
+        let packet = dhcp::encode(&ask, Some(&self.through));
         let Context { pace, progress, .. } = &*self.relay.context;
         let mut pause = pace.hurried(DHCP_RETRY_FIRST);
         for attempt in 0..tries {
@@ -239,7 +239,7 @@ mod tests {
 
     fn with_relay<T>(answers: Vec<Option<u8>>, work: impl AsyncFnOnce(&Relay, Port) -> T) -> (T, u64) {
         let server = server(answers);
-        let pace = Pace { haste: 20, patience: Duration::from_secs(10) };
+        let pace = Pace { haste: 20, idle_waits: false, patience: Duration::from_secs(10) };
         let context = Rc::new(Context::new(server, Contents::default(), pace, std::sync::Arc::default()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn d71_a_lost_message_is_repeated_and_a_nak_leads_back_to_discover() {
         let answers = vec![None, OFFER, None, NAK, OFFER, ACK];
-        let acquire = async |relay: &Relay, port| relay.acquire(port, Speaker::Ipxe, &mut Xids(1)).await;
+        let acquire = async |relay: &Relay, port| relay.acquire(port, Speaker::Ipxe(0), &mut Xids(1)).await;
         let (answer, retries) = with_relay(answers, acquire);
         assert_eq!(answer.unwrap().address, ADDRESS);
         assert_eq!(retries, 3);
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn d24_a_refused_address_is_no_longer_ours() {
-        let confirm = async |relay: &Relay, port| relay.confirm(port, Speaker::UefiPxe, &mut Xids(1), ADDRESS).await;
+        let confirm = async |relay: &Relay, port| relay.confirm(port, Speaker::UefiPxe(7), &mut Xids(1), ADDRESS).await;
         assert_eq!(with_relay(vec![ACK], confirm).0, Some(ADDRESS));
         assert_eq!(with_relay(vec![NAK], confirm).0, None);
     }

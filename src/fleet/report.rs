@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::Lease;
-use super::machine::Outcome;
+use super::limits::RECORDS_MAX;
+use super::machine::{Outcome, Stopped};
+use super::series::Series;
+use super::verdict::Pressure;
 use crate::observe::events::Stage;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Machines switched on.
+    /// Machines that there are.
+    pub clients: u32,
+    /// Machines switched on; one that boots again is counted again.
     pub machines: u32,
     /// Machines that have their kernel and initial disk.
     pub booted: u32,
@@ -25,14 +30,46 @@ pub struct Report {
     pub checked: bool,
     /// Messages repeated, transfers resumed or begun again.
     pub retries: u64,
-    /// Microseconds of each step, by machine.
-    pub stages: BTreeMap<Stage, Histogram<u64>>,
+    /// Each step, by machine.
+    pub stages: BTreeMap<Stage, StageTimes>,
+    /// Microseconds from power-on to the last octet of the kernel, of machines that came so far.
+    pub kernels: Histogram<u64>,
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
-    /// Machines that did not boot, by cause (the sentence of a [`super::Failure`]).
-    pub failures: BTreeMap<String, u32>,
-    /// What each machine was given last.
+    /// Machines that did not boot, by cause (the sentence of a [`super::Failure`]) and the step it came in.
+    pub failures: BTreeMap<(String, Stage), u32>,
+    /// Each boot, in the order of power-on; of more than [`RECORDS_MAX`] the first that ended.
+    pub records: Vec<Record>,
+    /// Throughput over time.
+    pub series: Series,
+    /// What may have been the limit.
+    pub pressure: Pressure,
+    /// What each machine was given last, in the order of their numbers.
     pub leases: Vec<Lease>,
+}
+
+/// One step as all machines saw it.
+#[derive(Clone, Debug)]
+pub struct StageTimes {
+    /// Microseconds, of machines that finished it.
+    pub times: Histogram<u64>,
+    /// Messages repeated, transfers resumed or begun again, by machines that finished it or gave up in it.
+    pub retries: u64,
+}
+
+/// One boot, small enough to keep thousands of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Microseconds from the start of the run to power-on.
+    pub start_us: u64,
+    /// Microseconds from the start of the run to the boot's end.
+    pub end_us: u64,
+    /// None where it booted; else the step in which it stopped.
+    pub stopped_in: Option<Stage>,
+    /// The name of its firmware.
+    pub model: &'static str,
+    /// Microseconds of each finished step in the order of [`Stage::ALL`], all of one stage together.
+    pub stages_us: [u32; Stage::ALL.len()],
 }
 
 /// Octets of a megabyte, as network people count.
@@ -40,43 +77,91 @@ const MEGABYTE: f64 = 1e6;
 
 /// The longest step that a histogram tells apart: an hour, in microseconds.
 const STEP_US_MAX: u64 = 3_600_000_000;
-/// Significant decimal digits of a histogram: 2 keep a figure within 1 % at 40 KiB a stage.
-const STEP_DIGITS: u8 = 2;
+/// Significant decimal digits of a histogram: 3 keep a figure within 0.1 % (1 ms of a second) at 190 KiB a stage.
+const STEP_DIGITS: u8 = 3;
 
 impl Report {
-    pub(super) fn new(machines: u32) -> Self {
+    /// Before the first power-on of so many machines.
+    pub(super) fn new(clients: u32) -> Self {
         Self {
-            machines,
+            clients,
+            machines: 0,
             booted: 0,
             wall: Duration::ZERO,
             octets: 0,
             checked: false,
             retries: 0,
             stages: BTreeMap::new(),
+            kernels: histogram(),
             boots: histogram(),
             failures: BTreeMap::new(),
+            records: Vec::new(),
+            series: Series::default(),
+            pressure: Pressure::default(),
             leases: Vec::new(),
         }
     }
 
-    pub(super) fn add(&mut self, outcome: Outcome) {
-        self.leases.extend(outcome.lease);
-        for (stage, took) in &outcome.steps {
-            self.stages.entry(*stage).or_insert_with(histogram).saturating_record(microseconds(*took));
+    /// A machine is switched on.
+    pub(super) fn power_on(&mut self) {
+        self.machines += 1;
+    }
+
+    /// A machine has finished a step.
+    pub(super) fn add_step(&mut self, stage: Stage, took: Duration, retries: u64) {
+        let seen = self.stage(stage);
+        seen.times.saturating_record(microseconds(took));
+        seen.retries += retries;
+    }
+
+    /// Adds the end of one boot in a run that began at `run_begun`. Its finished steps have been added before.
+    pub(super) fn add(&mut self, run_begun: Instant, outcome: Outcome) {
+        let us = |moment: Instant| microseconds(moment.saturating_duration_since(run_begun));
+        let record = Record {
+            start_us: us(outcome.begun),
+            end_us: us(outcome.ended),
+            stopped_in: outcome.end.as_ref().err().map(|stopped| stopped.stage),
+            model: outcome.model,
+            stages_us: outcome.stages.map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX)),
+        };
+        if let Some(time) = outcome.to_kernel {
+            self.kernels.saturating_record(microseconds(time));
         }
         match outcome.end {
             Ok(()) => {
                 self.booted += 1;
-                self.boots.saturating_record(microseconds(outcome.steps.iter().map(|(_, took)| *took).sum()));
+                self.boots.saturating_record(record.end_us - record.start_us);
             }
-            Err(failure) => *self.failures.entry(failure.to_string()).or_default() += 1,
+            Err(Stopped { stage, retries, failure }) => {
+                self.stage(stage).retries += retries;
+                *self.failures.entry((failure.to_string(), stage)).or_default() += 1;
+            }
         }
+        if self.records.len() < RECORDS_MAX {
+            self.records.push(record);
+        }
+    }
+
+    /// All machines have ended.
+    pub(super) fn finish(&mut self) {
+        self.leases.sort_by_key(|lease| lease.machine);
+        self.records.sort_by_key(|record| record.start_us);
+    }
+
+    fn stage(&mut self, stage: Stage) -> &mut StageTimes {
+        self.stages.entry(stage).or_insert_with(|| StageTimes { times: histogram(), retries: 0 })
     }
 
     /// Every step with the microseconds that machines took for it, and the whole boot last.
     pub fn steps(&self) -> impl Iterator<Item = (&'static str, &Histogram<u64>)> {
-        let steps = self.stages.iter().map(|(stage, times)| (step_name(*stage), times));
+        let steps = self.stages.iter().map(|(stage, seen)| (step_name(*stage), &seen.times));
         steps.chain([("whole boot", &self.boots)])
+    }
+
+    /// The slowest boot as a multiple of the median one; None where no machine booted.
+    pub fn slowest_to_median(&self) -> Option<f64> {
+        let median = self.boots.value_at_quantile(0.5);
+        (median > 0).then(|| self.boots.max() as f64 / median as f64)
     }
 
     /// Machines that did not boot.
@@ -118,8 +203,8 @@ impl fmt::Display for Report {
         )?;
         let mut causes: Vec<_> = self.failures.iter().collect();
         causes.sort_by_key(|(_, machines)| std::cmp::Reverse(**machines));
-        for (failure, machines) in causes.iter().take(CAUSES_SHOWN_MAX) {
-            write!(f, "\n  {machines:>6} failed: {failure}")?;
+        for ((failure, stage), machines) in causes.iter().take(CAUSES_SHOWN_MAX) {
+            write!(f, "\n  {machines:>6} failed: {failure} ({})", stage.word())?;
         }
         Ok(())
     }
@@ -129,7 +214,8 @@ impl fmt::Display for Report {
 const CAUSES_SHOWN_MAX: usize = 6;
 
 /// Microseconds in the unit that a person would choose.
-struct Pretty(u64);
+#[derive(Clone, Copy, Debug)]
+pub struct Pretty(pub u64);
 
 impl fmt::Display for Pretty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,20 +253,55 @@ fn microseconds(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A boot that took so many ms for each of these stages.
+    fn outcome(begun: Instant, took: &[(Stage, u32)], end: Result<(), Stopped>) -> Outcome {
+        let mut stages = [Duration::ZERO; Stage::ALL.len()];
+        for &(stage, ms) in took {
+            stages[stage as usize] += MS * ms;
+        }
+        let ended = begun + stages.iter().sum::<Duration>();
+        Outcome { model: "m", begun, ended, to_kernel: Some(210 * MS), stages, end }
+    }
+
     #[test]
     fn a_report_counts_boots_and_failures_by_cause() {
-        let mut report = Report::new(3);
-        let steps = vec![(Stage::Dhcp, Duration::from_millis(3)), (Stage::Kernel, Duration::from_secs(2))];
-        report.add(Outcome { lease: None, steps, end: Ok(()) });
+        let begun = Instant::now();
+        let mut report = Report::new(2);
+        (0..3).for_each(|_| report.power_on());
+        report.add_step(Stage::Dhcp, 3 * MS, 1);
+        report.add_step(Stage::Dhcp, 3 * MS, 2);
+        report.add(begun, outcome(begun, &[(Stage::Dhcp, 3), (Stage::Kernel, 2000)], Ok(())));
         for _ in 0..2 {
-            report.add(Outcome { lease: None, steps: vec![], end: Err(crate::fleet::Failure::NoMenu) });
+            let stopped = Stopped { stage: Stage::Menu, retries: 4, failure: crate::fleet::Failure::NoMenu };
+            report.add(begun, outcome(begun + 5 * MS, &[(Stage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
         report.octets = 4_000_000;
         let text = report.to_string();
         assert_eq!((report.booted, report.failed()), (1, 2));
         assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");
-        assert!(text.contains("2 failed: no menu found"), "{text}");
+        assert!(text.contains("2 failed: no menu found (menu)"), "{text}");
+        let retries = |stage| report.stages[&stage].retries;
+        assert_eq!((retries(Stage::Dhcp), retries(Stage::Menu)), (3, 8));
+        assert_eq!(report.stages[&Stage::Dhcp].times.len(), 2);
+    }
+
+    #[test]
+    fn a_record_holds_each_stage_of_one_machine() {
+        let begun = Instant::now();
+        let mut report = Report::new(1);
+        report.power_on();
+        let steps = [(Stage::Dhcp, 10), (Stage::Kernel, 200), (Stage::Initrd, 3)];
+        report.add(begun, outcome(begun + 7 * MS, &steps, Ok(())));
+        let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];
+        let record = Record { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };
+        assert_eq!(report.records, [record]);
+        assert!(size_of::<Record>() <= 64, "{}", size_of::<Record>());
+        // Time to kernel is counted from power-on.
+        assert!(report.kernels.equivalent(report.kernels.max(), 210_000), "{}", report.kernels.max());
+        assert_eq!(report.slowest_to_median(), Some(1.0));
     }
 
     #[test]

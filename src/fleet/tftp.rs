@@ -1,16 +1,16 @@
-//! TFTP for simulated machines: sockets, timers and checks around the pure client, which has each loader's manners.
+//! TFTP for simulated machines: a file asked for in a loader's manner, again and again until it is there or patience has ended.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::net::Ipv4Addr;
 
-use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
-use super::context::{Checker, Context, local_address};
+use super::context::{Checker, Context};
 use super::failure::Failure;
-use super::limits::{TFTP_DATAGRAMS_PER_TURN, TFTP_RETRY, TFTP_SILENCE_MAX};
-use crate::tftp::Tick;
-use crate::tftp::client::{Behaviour, Client, Outcome};
+use super::hub::{Ended, Transfer};
+use super::limits::{TFTP_RETRY, TFTP_SILENCE_MAX};
+use super::progress::Refusal;
+use crate::tftp::client::{Ask, Behaviour, Client, Outcome};
+use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 
 /// How a transfer ended that was not a failure of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +41,22 @@ impl<'a> Tftp<'a> {
         let deadline = Instant::now() + self.context.pace.patience;
         loop {
             checker.restart();
-            match self.attempt(behaviour, name, &mut checker).await? {
-                Outcome::Complete { .. } => return checker.finish().map(Fetched::File),
+            let begun = Instant::now();
+            let ended = self.attempt(behaviour, name, checker).await?;
+            checker = ended.checker;
+            match ended.outcome? {
+                Outcome::Complete { octets } => {
+                    if let Some(walking) = &self.context.walking {
+                        walking.write_down(checker.asked(format!("tftp {name}"), octets, begun.elapsed()));
+                    }
+                    return checker.finish().map(Fetched::File);
+                }
                 Outcome::Refused { code: 1 } => return Ok(Fetched::Missing),
                 // 0 and 5: the server gave up, or has been restarted and knows nothing of this transfer.
-                Outcome::TimedOut | Outcome::Refused { code: 0 | 5 } if Instant::now() < deadline => {
+                outcome @ (Outcome::TimedOut | Outcome::Refused { code: 0 | 5 }) if Instant::now() < deadline => {
+                    if outcome != Outcome::TimedOut {
+                        self.context.progress.add_refusal(Refusal::TftpError);
+                    }
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
@@ -57,92 +68,48 @@ impl<'a> Tftp<'a> {
     }
 
     /// One request (with the size probe that goes before it) until its end.
-    async fn attempt(&self, behaviour: &Behaviour, name: &str, checker: &mut Checker<'_>) -> Result<Outcome, Failure> {
-        let mut attempt = Attempt {
-            context: self.context,
+    async fn attempt(&self, behaviour: &Behaviour, name: &str, checker: Checker) -> Result<Ended, Failure> {
+        let Context { hub, pace, progress, .. } = self.context;
+        let address = self.context.speaks_from(self.address, *self.context.tftp.ip());
+        let transfer = Transfer {
             client: Client::new(behaviour.clone(), name.as_bytes(), self.seed),
-            begun: Instant::now(),
-            socket: UdpSocket::bind(local_address(self.address)).await?,
-            number: 0,
+            probes: u8::from(behaviour.probe.is_some()),
+            address,
+            burst: burst(behaviour),
+            silence: pace.hurried(TFTP_SILENCE_MAX),
+            checker,
+            request: progress.tftp_request(),
         };
-        let mut silent_since = attempt.begun;
-        loop {
-            attempt.send(self.address).await?;
-            if let Some(outcome) = attempt.client.outcome() {
-                self.context.progress.add_retries(attempt.client.counters().retransmits);
-                return Ok(outcome);
-            }
-            let give_up = silent_since + self.context.pace.hurried(TFTP_SILENCE_MAX);
-            let due = attempt.client.poll_timeout().map_or(give_up, |tick| attempt.moment(tick).min(give_up));
-            match timeout_at(due, attempt.socket.readable()).await {
-                Ok(ready) => {
-                    ready?;
-                    if attempt.receive(checker)? {
-                        silent_since = Instant::now();
-                    }
-                }
-                Err(_) if Instant::now() >= give_up => return Ok(Outcome::TimedOut),
-                Err(_) => attempt.client.handle_timeout(attempt.tick()),
-            }
-        }
+        let ended = hub.play(transfer).await?;
+        progress.add_retries(ended.client.counters().retransmits);
+        Ok(ended)
     }
 }
 
-/// A client at work. Its timers are firmware's own, whatever the fleet's haste: hurried, PXELINUX's 110 ms would take a busy
-/// server for a lost packet.
-struct Attempt<'a> {
-    context: &'a Context,
-    client: Client,
-    begun: Instant,
-    socket: UdpSocket,
-    /// Which of the client's sockets `socket` is.
-    number: u8,
+/// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's memory.
+fn burst(behaviour: &Behaviour) -> usize {
+    /// Of the packet itself, which is in a block of memory with its headers and shared information, and of its description.
+    const AROUND: usize = 384;
+    const DESCRIPTION: usize = 256;
+    let (mut block, mut window) = (usize::from(BLOCK_SIZE_DEFAULT), 1);
+    for ask in &behaviour.asks {
+        match *ask {
+            Ask::Blksize(octets) => block = octets.into(),
+            Ask::Windowsize(blocks) => window = blocks.into(),
+            Ask::Tsize | Ask::Timeout(_) => {}
+        }
+    }
+    window * ((block + AROUND).next_power_of_two() + DESCRIPTION)
 }
 
-impl Attempt<'_> {
-    /// Sends all that the client has to say.
-    async fn send(&mut self, from: Ipv4Addr) -> Result<(), Failure> {
-        let server = self.context.tftp;
-        let now = self.tick();
-        while let Some(transmit) = self.client.poll_transmit(now) {
-            if transmit.socket != self.number {
-                self.number = transmit.socket;
-                self.socket = UdpSocket::bind(local_address(from)).await?;
-            }
-            let to = SocketAddr::from((*server.ip(), transmit.to.unwrap_or(server.port())));
-            // A send that fails is a lost datagram: the client's timer mends it.
-            let _ = self.socket.send_to(transmit.bytes, to).await;
-        }
-        Ok(())
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Takes in what has come, but not more than the client's queue of answers bears. True where the file has grown.
-    fn receive(&mut self, checker: &mut Checker<'_>) -> Result<bool, Failure> {
-        let now = self.tick();
-        let Self { context, client, socket, .. } = self;
-        context.with_scratch(|buffer| {
-            let mut grown = false;
-            // An error of one receive is the network's; the timers decide what it means.
-            for _ in 0..TFTP_DATAGRAMS_PER_TURN {
-                let Ok((octets, from)) = socket.try_recv_from(buffer) else { break };
-                if from.ip() != *context.tftp.ip() {
-                    continue;
-                }
-                let datagram = buffer.get(..octets).unwrap_or_default();
-                if let Some(piece) = client.handle(now, from.port(), datagram) {
-                    checker.take(piece.bytes)?;
-                    grown = true;
-                }
-            }
-            Ok(grown)
-        })
-    }
-
-    fn tick(&self) -> Tick {
-        Tick::try_from(self.begun.elapsed().as_nanos()).unwrap_or(Tick::MAX)
-    }
-
-    fn moment(&self, tick: Tick) -> Instant {
-        self.begun + Duration::from_nanos(tick)
+    #[test]
+    fn a_window_takes_as_much_memory_as_the_kernel_counts() {
+        assert_eq!(burst(&Behaviour::pi3()), 1280);
+        assert_eq!(burst(&Behaviour::generic(1468, 1)), 2304);
+        assert_eq!(burst(&Behaviour::generic(1468, 64)), 64 * 2304);
     }
 }

@@ -61,6 +61,13 @@ pub fn account(written: Option<&str>) -> Result<Option<Account>, NoAccount> {
 }
 
 impl Account {
+    /// No thread that is started from now on can ever have more than what is kept. To be called before any is.
+    pub fn bound_capabilities(&self) {
+        if let Err(error) = privileges::bound_capabilities(&KEPT) {
+            tracing::warn!("the capabilities that a program may gain are not bounded: {error}");
+        }
+    }
+
     /// Every thread becomes this user. The calling thread keeps what new sockets need, and passes it on to threads that it
     /// starts from now on.
     pub fn take_over(&self) -> io::Result<()> {

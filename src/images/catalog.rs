@@ -4,7 +4,7 @@
 //! added, replaced or removed is seen by the very next request, and a name that would need a disk comes back at once as EAGAIN.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -68,14 +68,16 @@ impl Images {
         Self::open_fenced(root, Fence::around(root, &[]), workers)
     }
 
-    /// Opens the root directory.
+    /// Opens the root directory. An error also where nothing beneath it could be opened.
     pub fn open_fenced(root: &Path, fence: Fence, workers: Workers) -> io::Result<Arc<Self>> {
         let directory = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_PATH)
             .open(root)?;
+        let directory = OwnedFd::from(directory);
+        openat2(&directory, c".", libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS).map_err(explained)?;
         Ok(Arc::new(Self {
-            root: directory.into(),
+            root: directory,
             path: root.to_path_buf(),
             fence,
             workers,
@@ -227,7 +229,11 @@ impl Images {
 
     /// Opens exactly the file that was found: through its descriptor, so that no rename can put another one in its place.
     fn open_regular(&self, found: OwnedFd) -> Result<(File, Identity), Refusal> {
-        self.admit(&stat(&found)?)?;
+        let stat_of_found = stat(&found)?;
+        self.admit(&stat_of_found)?;
+        if self.fence.has_private_name(&stat_of_found) {
+            return Err(Refusal::Private);
+        }
         let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
         let identity = Identity::of(&stat(&file)?);
         Ok((file, identity))
@@ -255,7 +261,7 @@ impl Images {
             found => found?,
         };
         // The kernel tells where the descriptor leads, links inside the root followed.
-        if !self.fence.private.is_empty() {
+        if !self.fence.inside.is_empty() {
             let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
             if self.fence.is_private(&real) {
                 return Err(Refusal::Private);
@@ -266,29 +272,8 @@ impl Images {
 
     fn open_path(&self, name: &[u8], how_resolved: u64, cached_only: bool) -> Result<OwnedFd, Refusal> {
         let name = CString::new(name).map_err(|_| Refusal::ControlCharacter)?;
-        // SAFETY: open_how is a struct of three integers, for which all zeros is a valid value.
-        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-        how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-        how.resolve = how_resolved;
-        if cached_only {
-            how.resolve |= libc::RESOLVE_CACHED;
-        }
-        // SAFETY: the root descriptor is open, `name` is NUL-terminated, `how` and its size describe one open_how.
-        let answer = unsafe {
-            libc::syscall(
-                libc::SYS_openat2,
-                self.root.as_raw_fd(),
-                name.as_ptr(),
-                std::ptr::from_ref(&how),
-                size_of::<libc::open_how>(),
-            )
-        };
-        let fd = i32::try_from(answer).map_err(|_| Refusal::ReadFailed)?;
-        if fd < 0 {
-            return Err(refusal(&io::Error::last_os_error()));
-        }
-        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        let cached = if cached_only { libc::RESOLVE_CACHED } else { 0 };
+        openat2(&self.root, &name, how_resolved | cached).map_err(|error| refusal(&error))
     }
 
     fn touch(&self, content: &Content) {
@@ -366,6 +351,42 @@ fn read_exactly(file: &File, len: u64) -> Result<Vec<u8>, Refusal> {
     let mut bytes = vec![0; usize::try_from(len).map_err(|_| Refusal::TooLarge)?];
     file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
     Ok(bytes)
+}
+
+/// An O_PATH descriptor of what `name` leads to from `root`, by the rules `resolve` (RESOLVE_*).
+fn openat2(root: &OwnedFd, name: &CStr, resolve: u64) -> io::Result<OwnedFd> {
+    // SAFETY: open_how is a struct of three integers, for which all zeros is a valid value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = resolve;
+    // SAFETY: the root descriptor is open, `name` is NUL-terminated, `how` and its size describe one open_how.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            name.as_ptr(),
+            std::ptr::from_ref(&how),
+            size_of::<libc::open_how>(),
+        )
+    };
+    match i32::try_from(answer) {
+        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A sandbox takes the whole call away with these, since it cannot look into its argument; no file could be served then.
+fn explained(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM) => io::Error::new(
+            error.kind(),
+            format!(
+                "a sandbox refuses openat2 (systemd: RestrictSUIDSGID=yes, or a SystemCallFilter without it): {error}"
+            ),
+        ),
+        _ => error,
+    }
 }
 
 fn refusal(error: &io::Error) -> Refusal {

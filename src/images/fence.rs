@@ -2,6 +2,9 @@
 //! packages that are served although they do not.
 
 use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::path::CleanPath;
@@ -10,8 +13,9 @@ use super::path::CleanPath;
 #[derive(Clone, Debug, Default)]
 pub struct Fence {
     /// Files and directories that are never served (the configuration, the state), as absolute paths without links.
-    /// Those outside the root need no guard: nothing leads there.
     pub private: Vec<PathBuf>,
+    /// Those of them that lie under the root, where a name or a link may lead to them.
+    pub inside: Vec<PathBuf>,
     /// Single files outside the root that are served under these names where the root has no such name: the loaders that
     /// packages have installed. Read-only, and never a directory.
     pub borrowed: HashMap<CleanPath, PathBuf>,
@@ -23,20 +27,32 @@ impl Fence {
     /// The fence of a root: what is private is made comparable with the paths that the kernel tells.
     pub fn around(root: &Path, private: &[&Path]) -> Self {
         let root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
-        let private = private.iter().map(|path| canonical(path)).filter(|path| path.starts_with(&root)).collect();
-        Self { private, borrowed: HashMap::new(), only_world_readable: runs_as_root() }
+        let private: Vec<PathBuf> = private.iter().map(|path| canonical(path)).collect();
+        let inside = private.iter().filter(|path| path.starts_with(&root)).cloned().collect();
+        Self { private, inside, borrowed: HashMap::new(), only_world_readable: runs_as_root() }
     }
 
     /// Whether this path, as the kernel tells it, is private or lies in what is.
     pub(super) fn is_private(&self, path: &Path) -> bool {
-        self.private.iter().any(|private| path.starts_with(private))
+        self.inside.iter().any(|private| path.starts_with(private))
+    }
+
+    /// Whether a file with more than one name has a private one too: a hard link is no other file. The disk is asked each time,
+    /// because editors and SQLite put new files in the place of old ones. Waits for the disk: workers only.
+    pub(super) fn has_private_name(&self, file: &libc::stat) -> bool {
+        let is_it =
+            |meta: io::Result<Metadata>| meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == (file.st_dev, file.st_ino));
+        let is_in = |directory: &Path| {
+            fs::read_dir(directory).is_ok_and(|entries| entries.flatten().any(|entry| is_it(entry.metadata())))
+        };
+        file.st_nlink > 1 && self.private.iter().any(|path| is_it(fs::symlink_metadata(path)) || is_in(path))
     }
 }
 
 /// Whether this process may read whatever it likes.
 pub fn runs_as_root() -> bool {
     // `Uid: real effective saved files`, as numbers.
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     ids.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
 }

@@ -1,9 +1,10 @@
 //! Events: one per machine and stage, pushed by cores into a bounded queue, printed by the log thread.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::boot::machine::{Firmware, Mac};
 
@@ -132,17 +133,29 @@ pub struct Event {
 pub struct Events {
     queue: SyncSender<Event>,
     dropped: Arc<AtomicU64>,
+    aside: Arc<Aside>,
 }
+
+/// Loopback addresses whose events are no machine's: kept for whoever asked for that, and neither printed nor remembered.
+#[derive(Debug, Default)]
+struct Aside {
+    any: AtomicBool,
+    kept: Mutex<HashMap<IpAddr, Vec<Event>>>,
+}
+
+/// Events kept aside of one address; a walk of a machine's files makes a few dozen.
+const EVENTS_ASIDE_MAX: usize = 1024;
 
 /// A queue of events: the cores' end, and the log thread's.
 pub fn queue() -> (Events, Receiver<Event>) {
     let (sender, receiver) = sync_channel(EVENTS_QUEUED_MAX);
-    (Events { queue: sender, dropped: Arc::default() }, receiver)
+    (Events { queue: sender, dropped: Arc::default(), aside: Arc::default() }, receiver)
 }
 
 impl Events {
     /// Hands an event over without waiting; a full queue drops it and counts the drop.
     pub fn push(&self, event: Event) {
+        let Some(event) = self.aside.keep(event) else { return };
         if self.queue.try_send(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -151,5 +164,61 @@ impl Events {
     /// Events lost to a full queue since the start.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// From now on events of this loopback address are kept aside.
+    pub fn set_aside(&self, address: IpAddr) {
+        let mut kept = self.aside.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(address, Vec::new());
+        self.aside.any.store(true, Ordering::Release);
+    }
+
+    /// What was kept aside of this address, in order; its next events are like any others.
+    pub fn take_aside(&self, address: IpAddr) -> Vec<Event> {
+        let mut kept = self.aside.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = kept.remove(&address).unwrap_or_default();
+        self.aside.any.store(!kept.is_empty(), Ordering::Release);
+        events
+    }
+}
+
+impl Aside {
+    /// The event again, unless it is one to keep aside. The lock is taken only for loopback addresses and only while one is
+    /// set aside, and held for a push.
+    fn keep(&self, event: Event) -> Option<Event> {
+        let address = event.address.map(|address| address.to_canonical()).filter(IpAddr::is_loopback);
+        let Some(address) = address.filter(|_| self.any.load(Ordering::Acquire)) else { return Some(event) };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(events) = kept.get_mut(&address) else { return Some(event) };
+        if events.len() < EVENTS_ASIDE_MAX {
+            events.push(event);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn events_of_an_address_that_was_set_aside_are_no_machines() {
+        let (events, printed) = queue();
+        let [walk, other, outside] = ["127.200.0.1", "127.77.1.1", "10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let event = |address| Event {
+            mac: None,
+            address: Some(address),
+            stage: Stage::File,
+            weight: Weight::Step,
+            kind: Kind::Other,
+            text: String::new(),
+        };
+        events.set_aside(walk);
+        [walk, other, outside, walk].into_iter().for_each(|address| events.push(event(address)));
+        assert_eq!(printed.try_iter().filter_map(|event| event.address).collect::<Vec<_>>(), [other, outside]);
+        assert_eq!(events.take_aside(walk).len(), 2);
+        events.push(event(walk));
+        assert_eq!(printed.try_iter().count(), 1, "it is an address like any other again");
     }
 }

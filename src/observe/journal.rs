@@ -58,6 +58,11 @@ impl Journal {
         self.lock().add(mac, None, entry, notes);
     }
 
+    /// Every machine that is remembered, the one that was heard of last first.
+    pub fn machines(&self) -> Vec<Mac> {
+        self.lock().by_turn.values().rev().copied().collect()
+    }
+
     /// What is remembered of a machine, oldest first; empty where it is not known.
     pub fn entries(&self, mac: Mac) -> Vec<Entry> {
         self.lock().rings.get(&mac).map(|ring| ring.entries.iter().cloned().collect()).unwrap_or_default()
@@ -221,6 +226,7 @@ mod tests {
         journal.add(&event(1, 8, Kind::Nak), 0, &mut notes);
         assert_eq!(journal.find(IpAddr::V4(7.into())), Some(mac(2)));
         assert_eq!(journal.find(IpAddr::V4(8.into())), Some(mac(1)));
+        assert_eq!(journal.machines(), [mac(1), mac(2)], "the one that was heard of last first");
         let stranger = Event { mac: None, ..event(3, 9, Kind::Nak) };
         journal.add(&stranger, 0, &mut notes);
         assert_eq!(journal.find(IpAddr::V4(9.into())), None);

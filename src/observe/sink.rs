@@ -41,6 +41,18 @@ pub fn start(level: Level, facility: Option<u8>) {
     };
 }
 
+/// Why the process ends: to standard error in any case, which the journal takes as errors, line by line, and to syslog.
+pub fn last_words(text: &str, facility: Option<u8>) {
+    if stderr_is_the_journal() {
+        text.lines().for_each(|line| eprintln!("<{}>{line}", severity(Level::ERROR)));
+    } else {
+        eprintln!("ringboot: {text}");
+    }
+    if facility.is_some() {
+        tracing::error!("{text}");
+    }
+}
+
 /// systemd.exec(5): JOURNAL_STREAM names the device and inode of the journal's stream; it is inherited by children whose
 /// standard error goes elsewhere, so the numbers decide.
 fn stderr_is_the_journal() -> bool {

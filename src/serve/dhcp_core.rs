@@ -10,7 +10,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::drain::Drain;
-use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts};
+use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts, Sign, Standing};
 use super::pulse::Pulse;
 use super::supervisor::{Failure, refused};
 use crate::boot::machine::{Firmware, Mac, Role};
@@ -20,7 +20,7 @@ use crate::dhcp::lease::{Change, Lease, Leases, State};
 use crate::dhcp::neighbours::{Before, Look};
 use crate::dhcp::route::{CLIENT_PORT, Route};
 use crate::dhcp::solicitation;
-use crate::dhcp::subnet::{Held, Mode, Network};
+use crate::dhcp::subnet::{Held, Network, Subnet};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface};
 use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
@@ -37,6 +37,8 @@ const RECEIVED_MAX: usize = 16_384;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long control waits for a new generation to be taken.
 const RECONFIGURED_MAX: Duration = Duration::from_secs(5);
+/// Where a client says in its message for how long it has been asking (RFC 2131 section 2).
+const SECS: std::ops::Range<usize> = 8..10;
 /// How long the last commits may take when told to stop.
 const LAST_COMMITS_MAX: Duration = Duration::from_secs(5);
 
@@ -63,8 +65,6 @@ pub type StartWriter = Box<dyn FnOnce(Reporter) -> io::Result<Box<dyn LeaseWrite
 
 /// Everything that the DHCP core is made of.
 pub struct DhcpPlan {
-    /// One socket on each of these, bound to it.
-    pub interfaces: Vec<String>,
     /// One socket on this address, for relays and loopback.
     pub address: Option<Ipv4Addr>,
     /// 67, unless a test or a demonstration says otherwise.
@@ -81,10 +81,7 @@ pub struct DhcpPlan {
 
 impl fmt::Debug for DhcpPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DhcpPlan")
-            .field("interfaces", &self.interfaces)
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("DhcpPlan").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -107,18 +104,22 @@ impl DhcpSockets {
         };
         self.sockets.iter().map(name).collect::<Vec<_>>().join(",")
     }
+
+    /// Those that are bound to no interface, and so stay for the life of the process.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter(|(_, interface, _)| interface.is_none()).map(|(address, ..)| *address).collect()
+    }
 }
 
 /// Binds every DHCP socket of the plan.
 pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
     let present = net::interfaces().map_err(|error| Failure::System { what: "reading the interfaces", error })?;
-    on_their_interfaces(plan, &present)?;
     let index = |name: &String| {
         let usable = |one: &&Interface| one.name == *name && neighbours::ipv4(one).next().is_some();
         present.iter().find(usable).map(|interface| interface.index)
     };
-    let interfaces: Vec<(String, Option<u32>)> =
-        plan.interfaces.iter().map(|name| (name.clone(), index(name))).collect();
+    let wanted = &plan.published.get().snapshot.dhcp_interfaces;
+    let interfaces: Vec<(String, Option<u32>)> = wanted.iter().map(|name| (name.clone(), index(name))).collect();
     let mut sockets = Vec::new();
     let there = interfaces.iter().filter(|(_, index)| index.is_some());
     let on_interfaces = there.map(|(name, _)| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
@@ -138,39 +139,43 @@ pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
     Ok(DhcpSockets { sockets, interfaces, link: link.ok() })
 }
 
-/// A subnet that is configured for an interface where it is not would give addresses that lead nowhere. An interface that is
-/// not there yet, or has no address yet, is waited for.
-fn on_their_interfaces(plan: &DhcpPlan, present: &[Interface]) -> Result<(), Failure> {
-    for subnet in plan.published.get().snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
-        let is_named = |one: &&Interface| subnet.interface.as_ref() == Some(&one.name);
-        let with_addresses = present.iter().find(is_named).filter(|one| neighbours::ipv4(one).next().is_some());
-        if let Some(interface) = with_addresses.filter(|one| !neighbours::is_on(one, subnet.network, subnet.relay)) {
-            return Err(Failure::Misplaced(neighbours::misplaced_words(subnet.network, interface)));
-        }
-    }
-    Ok(())
-}
-
 /// What other threads tell the core.
 #[derive(Debug)]
 pub(super) enum Letter {
     /// The writer: these tickets are durable, or are not.
     Committed { tickets: Vec<u64>, durable: bool },
-    /// Every watched subnet with the reason why nothing may leave there; None = everything may.
-    Watched(Vec<(Network, Option<Held>)>),
+    /// The word on every watched subnet.
+    Watched(Vec<Standing>),
     /// An interface has come (again).
     Bound { interface: String, socket: OwnedFd },
     /// An interface has gone, and nothing comes in by its socket any more.
     Gone(String),
     /// Control: decide from this generation now, and publish it.
     Reconfigured { next: Arc<Generation>, done: SyncSender<()> },
+    /// Control: what would this message get on that subnet? Nothing is sent, counted, kept or said.
+    Tried { packet: Vec<u8>, network: Network, done: SyncSender<Tried> },
+}
+
+/// What a message would get, and what is known of its sender.
+#[derive(Debug)]
+pub struct Tried {
+    pub decision: Decision,
+    /// The firmware that the sender's last lease was for.
+    pub last_firmware: Option<Firmware>,
 }
 
 /// Control's way to the core.
 #[derive(Clone, Debug)]
-pub(super) struct DhcpControl(Letters<Letter>);
+pub struct DhcpControl(Letters<Letter>);
 
 impl DhcpControl {
+    /// A dry run of a client's message, as if it had come in on that subnet. None: the core did not answer.
+    pub fn try_out(&self, packet: Vec<u8>, network: Network) -> Option<Tried> {
+        let (done, is_done) = sync_channel(1);
+        self.0.send(Letter::Tried { packet, network, done });
+        is_done.recv_timeout(RECONFIGURED_MAX).ok()
+    }
+
     /// Hands the next generation over and waits until the core has published it.
     pub(super) fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
         let (done, is_done) = sync_channel(1);
@@ -201,8 +206,8 @@ pub struct Core {
     drain: Drain,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
-    /// Where clients choose other servers: indexes of interfaces.
-    suspicions: Option<Letters<u32>>,
+    /// To the thread that looks for other servers.
+    signs: Option<Letters<Sign>>,
     counters: Arc<DhcpCounters>,
     pulse: Pulse,
 }
@@ -213,7 +218,7 @@ impl Core {
         let bell = mailbox.bell();
         let (events, drain) = (events.clone(), drain.clone());
         let (pulse, counters) = (Pulse::default(), Arc::default());
-        Ok((Self { plan, sockets, events, drain, letters, mailbox, suspicions: None, counters, pulse }, bell))
+        Ok((Self { plan, sockets, events, drain, letters, mailbox, signs: None, counters, pulse }, bell))
     }
 
     /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
@@ -226,7 +231,7 @@ impl Core {
             None => Before::Nothing,
         };
         let before: Vec<(Network, Before)> = plan.looks.iter().map(|look| (look.network, before(look))).collect();
-        let (neighbours, suspicions, bell) = Neighbours::new(Parts {
+        let (neighbours, signs, bell) = Neighbours::new(Parts {
             published: Arc::clone(&plan.published),
             before: &before,
             wanted: std::mem::take(&mut self.sockets.interfaces),
@@ -236,7 +241,7 @@ impl Core {
             core: self.letters.clone(),
             drain: self.drain.clone(),
         })?;
-        self.suspicions = Some(suspicions);
+        self.signs = Some(signs);
         Ok((neighbours, bell))
     }
 
@@ -272,6 +277,8 @@ struct Running {
     sockets: Vec<Option<String>>,
     /// The packet socket, the last of the driver's.
     link: Option<SocketId>,
+    /// `listen-address`, in the place of interfaces.
+    address: Option<Ipv4Addr>,
     port: u16,
     published: Arc<Published>,
     /// The generation that decisions are made from; this core publishes the next one.
@@ -290,7 +297,7 @@ struct Running {
     /// Every address of this host (D-20).
     ours: Vec<Ipv4Addr>,
     /// The last word of the thread that looks for other servers.
-    watched: Vec<(Network, Option<Held>)>,
+    watched: Vec<Standing>,
     /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
     held: Vec<(Network, Held)>,
     said_no_address: bool,
@@ -298,7 +305,7 @@ struct Running {
     events: Events,
     drain: Drain,
     mailbox: Mailbox<Letter>,
-    suspicions: Option<Letters<u32>>,
+    signs: Option<Letters<Sign>>,
     pulse: Pulse,
 }
 
@@ -333,7 +340,7 @@ struct Received {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { plan, sockets, events, drain, letters, mailbox, suspicions, counters, pulse } = core;
+        let Core { plan, sockets, events, drain, letters, mailbox, signs, counters, pulse } = core;
         let mut driver = Driver::new()?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -348,6 +355,7 @@ impl Running {
             driver,
             sockets: names,
             link,
+            address: plan.address,
             port: plan.port,
             generation: plan.published.get(),
             published: plan.published,
@@ -368,7 +376,7 @@ impl Running {
             events,
             drain,
             mailbox,
-            suspicions,
+            signs,
             pulse,
         };
         running.hold();
@@ -415,6 +423,9 @@ impl Running {
                     self.reconfigure(next);
                     let _ = done.send(());
                 }
+                Letter::Tried { packet, network, done } => {
+                    let _ = done.send(self.try_out(&packet, network));
+                }
             }
         }
         for solicitation in std::mem::take(&mut self.solicitations) {
@@ -433,10 +444,11 @@ impl Running {
 
     /// A subnet that nobody has looked at yet, at the start or after a reload, is silent.
     fn hold(&mut self) {
-        let word = |network| self.watched.iter().find(|(known, _)| *known == network).map(|(_, held)| *held);
-        let held = |network| word(network).unwrap_or(Some(Held::Looking)).map(|held| (network, held));
-        let watched = neighbours::watched(&self.generation.snapshot.subnets, self.port);
-        self.held = watched.filter_map(|(subnet, _)| held(subnet.network)).collect();
+        let held = |(subnet, interface): (&Subnet, &String)| {
+            let word = self.watched.iter().find(|standing| standing.is_of(subnet, interface));
+            Some((subnet.network, word.map_or(Some(Held::Looking), |standing| standing.held)?))
+        };
+        self.held = neighbours::watched(&self.generation.snapshot.subnets, self.port).filter_map(held).collect();
     }
 
     fn listen_on(&mut self, interface: String, socket: OwnedFd) {
@@ -497,6 +509,42 @@ impl Running {
         self.hold();
         self.fill_bindings();
         self.published.publish(next);
+    }
+
+    /// `decide` changes nothing: its changes, its answer and its event are dropped with the decision.
+    fn try_out(&mut self, packet: &[u8], network: Network) -> Tried {
+        self.learn_own_addresses();
+        let now = unix_now();
+        self.leases.advance(now);
+        let (interface, own_address) = self.way_in(network);
+        let arrival = Arrival {
+            bytes: packet,
+            source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
+            destination: Some(Ipv4Addr::BROADCAST),
+            interface: interface.as_deref(),
+            interface_address: own_address,
+            ours: &self.ours,
+            held: &self.held,
+        };
+        let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
+        let own = self.leases.iter().filter(|lease| Some(lease.mac) == decision.mac && lease.firmware.is_some());
+        let last_firmware = own.max_by_key(|lease| lease.end_s).and_then(|lease| lease.firmware);
+        Tried { decision, last_firmware }
+    }
+
+    /// The interface on which messages of this subnet come in, and our address there; for relays any of ours.
+    fn way_in(&self, network: Network) -> (Option<String>, Ipv4Addr) {
+        if let Some(address) = self.address {
+            return (None, address);
+        }
+        let subnets = &self.generation.snapshot.subnets;
+        let named = subnets.iter().find(|subnet| subnet.network == network).and_then(|one| one.interface.clone());
+        let interface = named.or_else(|| self.sockets.iter().flatten().next().cloned());
+        let own = self.interfaces.iter().filter(|one| Some(&one.name) == interface.as_ref());
+        let mut own = own.flat_map(neighbours::ipv4);
+        let first = own.next().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let address = self.address_on(interface.as_deref(), first);
+        (interface, address)
     }
 
     fn fill_bindings(&self) {
@@ -564,8 +612,8 @@ impl Running {
             held: &self.held,
         };
         let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
-        if let (Some(Silence::OtherServer(_)), Some(suspicions)) = (&decision.silence, &self.suspicions) {
-            suspicions.send(datagram.way.interface);
+        if let Some((sign, signs)) = sign(&decision, datagram).zip(self.signs.as_ref()) {
+            signs.send(sign);
         }
         let xid = decision.xid;
         self.leases.begin_commit(&decision.changes, xid, now);
@@ -692,6 +740,19 @@ impl Running {
     }
 }
 
+/// What a message that is not answered tells of other servers.
+fn sign(decision: &Decision, datagram: &Received) -> Option<Sign> {
+    let interface = datagram.way.interface;
+    match decision.silence {
+        Some(Silence::OtherServer(_)) => Some(Sign::OtherServer(interface)),
+        Some(Silence::Held(_, Held::Looking)) => {
+            let secs = datagram.bytes.get(SECS)?.try_into().ok()?;
+            Some(Sign::ClientAsks { interface, since_s: u16::from_be_bytes(secs) })
+        }
+        _ => None,
+    }
+}
+
 /// The log's line: what was decided, with its reasons.
 fn dhcp_event(decision: &Decision) -> Option<Event> {
     let event = decision.event.as_ref()?;
@@ -748,7 +809,7 @@ mod tests {
 
     use super::*;
     use crate::dhcp::packet::Packet;
-    use crate::dhcp::subnet::{Clients, Pool, Subnet};
+    use crate::dhcp::subnet::{Clients, Mode, Pool};
     use crate::observe::events;
     use crate::snapshot::Snapshot;
 
@@ -808,7 +869,6 @@ mod tests {
         let leases = Leases::new(&snapshot.subnets);
         let published = Published::new(snapshot);
         DhcpPlan {
-            interfaces: Vec::new(),
             address: Some(Ipv4Addr::LOCALHOST),
             port: 0,
             leases,

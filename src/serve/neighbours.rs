@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use super::dhcp_core::{Letter, unix_now};
 use super::drain::Drain;
 use crate::boot::machine::Mac;
+use crate::dhcp::limits::OTHER_SERVERS_MAX;
 use crate::dhcp::neighbours::{self, Before, Look, Millis, Verdict, Watch};
 use crate::dhcp::subnet::{Held, Mode, Network, OtherServer, Subnet};
 use crate::engine::link::{self, Listener};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface};
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Snapshot};
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
 const INTERFACES_EVERY_MS: Millis = 1000;
@@ -28,7 +29,15 @@ pub type KeepLook = Box<dyn FnMut(&Look) + Send>;
 
 /// What is known of the segments of served subnets: written by this thread, read by control. Never on a packet's path.
 #[derive(Debug, Default)]
-pub struct Findings(Mutex<Vec<Finding>>);
+pub struct Findings(Mutex<Known>);
+
+/// All that this thread knows.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    pub segments: Vec<Finding>,
+    /// Interfaces that DHCP listens on now, with the port.
+    pub sockets: Vec<String>,
+}
 
 /// One served subnet on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,18 +46,46 @@ pub struct Finding {
     pub interface: String,
     /// Why nothing leaves now; None = served.
     pub held: Option<Held>,
-    /// The last look that ended, of this run.
-    pub looked: Option<Look>,
+    /// The interface is there, but not in the subnet: in words, with the place of the subnet in the configuration.
+    pub misplaced: Option<String>,
+    /// Who has answered the last look, served beside or not.
+    pub others: Vec<OtherServer>,
 }
 
 impl Findings {
-    pub fn read(&self) -> Vec<Finding> {
+    pub fn read(&self) -> Known {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Finding>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The word on a watched subnet, for the core. It holds for the subnet as it was then: on another interface, or where other servers
+/// count otherwise, it says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    network: Network,
+    interface: String,
+    beside: bool,
+    /// None = everything may leave.
+    pub(super) held: Option<Held>,
+}
+
+impl Standing {
+    pub(super) fn is_of(&self, subnet: &Subnet, interface: &str) -> bool {
+        (self.network, self.beside) == (subnet.network, subnet.allow_other_servers) && self.interface == interface
+    }
+}
+
+/// What the core has met with, on the interface of this index.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sign {
+    /// A client has chosen another server.
+    OtherServer(u32),
+    /// A client asks, and has asked for so many seconds.
+    ClientAsks { interface: u32, since_s: u16 },
 }
 
 /// What the thread is made of.
@@ -83,17 +120,17 @@ pub(super) struct Neighbours {
     keep: KeepLook,
     core: Letters<Letter>,
     drain: Drain,
-    /// Indexes of interfaces where a client has chosen another server.
-    mailbox: Mailbox<u32>,
+    mailbox: Mailbox<Sign>,
     next_interfaces_ms: Millis,
-    /// The core knows of these segments.
-    is_said: bool,
+    /// What the core was told last.
+    said: Option<Vec<Standing>>,
 }
 
 /// A DHCP socket that is bound, or waits for its interface.
 struct Wanted {
     interface: String,
     index: Option<u32>,
+    waiting_said: bool,
     refusal_said: bool,
 }
 
@@ -104,11 +141,20 @@ struct Segment {
     relay: bool,
     beside: bool,
     /// While the interface is there with an address in the subnet.
-    index: Option<u32>,
+    here: Option<Here>,
     watch: Watch,
-    looked: Option<Look>,
-    misplaced_said: bool,
+    others: Vec<OtherServer>,
+    /// Where the subnet is written, `path:line`.
+    place: Option<String>,
+    misplaced: Option<String>,
     unsent_said: bool,
+}
+
+/// Our end of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Here {
+    index: u32,
+    address: Ipv4Addr,
 }
 
 /// Subnets that are watched: served here by broadcast on the real port. A trial on another port disturbs nobody.
@@ -119,24 +165,23 @@ pub(super) fn watched(subnets: &[Subnet], port: u16) -> impl Iterator<Item = (&S
 
 impl Neighbours {
     /// Says what is waited for, and holds back what must be, before the DHCP core reads its first packet.
-    pub(super) fn new(parts: Parts<'_>) -> io::Result<(Self, Letters<u32>, Bell)> {
+    pub(super) fn new(parts: Parts<'_>) -> io::Result<(Self, Letters<Sign>, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
         let before = |network| parts.before.iter().find(|(known, _)| *known == network).map(|(_, before)| *before);
         let generation = parts.published.get();
         let segments: Vec<Segment> = watched(&generation.snapshot.subnets, parts.port)
-            .map(|(subnet, name)| Segment::new(subnet, name, before(subnet.network).unwrap_or(Before::Nothing)))
+            .map(|(subnet, name)| {
+                let before = before(subnet.network).unwrap_or(Before::Nothing);
+                Segment::new(subnet, name, &generation.snapshot, before)
+            })
             .collect();
         let [a, b, c, d, e, ..] = random().to_be_bytes();
         let mut neighbours = Self {
             listener: if segments.is_empty() { None } else { listen() },
             mac: Mac([2, a, b, c, d, e]),
             started: Instant::now(),
-            sockets: parts
-                .wanted
-                .into_iter()
-                .map(|(interface, index)| Wanted { interface, index, refusal_said: false })
-                .collect(),
+            sockets: parts.wanted.into_iter().map(|(interface, index)| Wanted::new(interface, index)).collect(),
             segments,
             generation: generation.number,
             published: parts.published,
@@ -148,11 +193,8 @@ impl Neighbours {
             drain: parts.drain,
             mailbox,
             next_interfaces_ms: 0,
-            is_said: false,
+            said: None,
         };
-        for waiting in neighbours.sockets.iter().filter(|wanted| wanted.index.is_none()) {
-            tracing::warn!("interface {} is not there or has no IPv4 address: DHCP waits for it", waiting.interface);
-        }
         neighbours.follow_interfaces(0);
         neighbours.publish();
         Ok((neighbours, letters, bell))
@@ -186,25 +228,38 @@ impl Neighbours {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
-    /// After a reload: subnets that stay keep what is known of them, new ones are looked at first. Sockets stay as they are.
+    /// After a reload: subnets that stay keep what is known of them, new ones are looked at first. Interfaces that no subnet names
+    /// any more are let go, new ones are bound as those that come late.
     fn follow_configuration(&mut self) {
         let generation = self.published.get();
         let mut before = std::mem::take(&mut self.segments);
         let segment = |(subnet, name): (&Subnet, &String)| {
             let same = |one: &Segment| one.subnet == subnet.network && one.interface == *name;
-            let Some(at) = before.iter().position(same) else { return Segment::new(subnet, name, Before::Nothing) };
+            let next = Segment::new(subnet, name, &generation.snapshot, Before::Nothing);
+            let Some(at) = before.iter().position(same) else { return next };
             let mut kept = before.swap_remove(at);
-            kept.serve_beside(subnet.allow_other_servers);
-            Segment { relay: subnet.relay, ..kept }
+            kept.watch.serve_beside(next.beside);
+            let Segment { relay, beside, place, .. } = next;
+            Segment { relay, beside, place, ..kept }
         };
         self.segments = watched(&generation.snapshot.subnets, self.port).map(segment).collect();
+        self.follow_listeners(&generation.snapshot.dhcp_interfaces);
         self.generation = generation.number;
         if self.listener.is_none() && !self.segments.is_empty() {
             self.listener = listen();
         }
-        // Other subnets than before: said as a whole.
-        self.findings.lock().clear();
-        self.is_said = false;
+    }
+
+    fn follow_listeners(&mut self, interfaces: &[String]) {
+        for gone in self.sockets.extract_if(.., |one| !interfaces.contains(&one.interface)) {
+            tracing::info!("no subnet names the interface {} any more: DHCP listens there no longer", gone.interface);
+            self.core.send(Letter::Gone(gone.interface));
+        }
+        for interface in interfaces {
+            if !self.sockets.iter().any(|one| one.interface == *interface) {
+                self.sockets.push(Wanted::new(interface.clone(), None));
+            }
+        }
     }
 
     /// Interfaces come, go, and come again under another index; a socket that is bound to one hears nothing of the next.
@@ -229,10 +284,12 @@ impl Neighbours {
             if let Some(verdict) = segment.watch.tick(now) {
                 segment.conclude(verdict, &mut self.keep);
             }
-            let Some(index) = segment.index.filter(|_| segment.watch.is_due(now)) else { continue };
+            let Some(Here { index, address }) = segment.here.filter(|_| segment.watch.is_due(now)) else { continue };
             let xid = u32::try_from(random() >> 32).unwrap_or(0);
-            let Some(packet) = neighbours::discover(self.mac, xid) else { continue };
-            match listener.broadcast(index, &packet) {
+            // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for three seconds.
+            let packets = neighbours::inform(self.mac, xid, address).zip(neighbours::discover(self.mac, xid));
+            let Some((inform, discover)) = packets else { continue };
+            match listener.broadcast(index, &inform).and_then(|()| listener.broadcast(index, &discover)) {
                 Ok(()) => segment.watch.looked(xid, now),
                 Err(error) => {
                     segment.watch.unsent(now);
@@ -246,17 +303,29 @@ impl Neighbours {
 
     fn hear(&mut self) {
         let now = self.now();
-        while let Some(index) = self.mailbox.take() {
-            let here = self.segments.iter_mut().filter(|segment| segment.index == Some(index));
-            here.for_each(|segment| segment.watch.suspects(now));
+        while let Some(sign) = self.mailbox.take() {
+            let (Sign::OtherServer(index) | Sign::ClientAsks { interface: index, .. }) = sign;
+            for segment in self.segments.iter_mut().filter(|segment| segment.is_at(index)) {
+                match sign {
+                    Sign::OtherServer(_) => segment.watch.suspects(now),
+                    // Its seconds are whole ones: it may have begun almost one earlier.
+                    Sign::ClientAsks { since_s, .. } if since_s > 0 => {
+                        segment.watch.client_asks((u64::from(since_s) + 1) * 1000, now);
+                    }
+                    Sign::ClientAsks { .. } => {}
+                }
+            }
         }
         let Some(listener) = &self.listener else { return };
         let mut buffer = [0; PACKET_BYTES_MAX];
         while let Some((origin, packet)) = listener.receive(&mut buffer) {
             let Some(word) = neighbours::word(packet, Mac(origin.mac), &self.ours) else { continue };
-            for segment in self.segments.iter_mut().filter(|segment| segment.index == Some(origin.interface)) {
+            for segment in self.segments.iter_mut().filter(|segment| segment.is_at(origin.interface)) {
                 if let Some(verdict) = segment.watch.heard(&word, now) {
                     segment.conclude(verdict, &mut self.keep);
+                }
+                if segment.watch.asked_for(&word) {
+                    segment.remember(word.server);
                 }
             }
         }
@@ -264,31 +333,40 @@ impl Neighbours {
 
     /// Tells the core and control what has changed.
     fn publish(&mut self) {
-        let mut findings = self.findings.lock();
-        let before: Vec<Option<Held>> = findings.iter().map(|finding| finding.held).collect();
-        if !self.is_said {
-            *findings = self.segments.iter().map(Segment::finding).collect();
-        }
-        for (finding, segment) in findings.iter_mut().zip(&self.segments) {
-            (finding.held, finding.looked) = (segment.watch.held(), segment.looked);
-        }
-        let after = findings.iter().map(|finding| finding.held);
-        if !std::mem::replace(&mut self.is_said, true) || !after.eq(before) {
-            let watched = findings.iter().map(|finding| (finding.network, finding.held));
-            self.core.send(Letter::Watched(watched.collect()));
+        let sockets = self.sockets.iter().filter(|one| one.index.is_some());
+        *self.findings.lock() = Known {
+            segments: self.segments.iter().map(Segment::finding).collect(),
+            sockets: sockets.map(|one| format!("{}:{}", one.interface, self.port)).collect(),
+        };
+        let standings: Vec<Standing> = self.segments.iter().map(Segment::standing).collect();
+        if self.said.as_ref() != Some(&standings) {
+            self.core.send(Letter::Watched(standings.clone()));
+            self.said = Some(standings);
         }
     }
 }
 
 impl Wanted {
+    fn new(interface: String, index: Option<u32>) -> Self {
+        Self { interface, index, waiting_said: false, refusal_said: false }
+    }
+
     fn follow(&mut self, found: Option<&Interface>, port: u16, core: &Letters<Letter>) {
         let index = found.map(|interface| interface.index);
         if self.index.is_some() && self.index != index {
             tracing::warn!("interface {} is gone: DHCP waits for it", self.interface);
             core.send(Letter::Gone(self.interface.clone()));
-            self.index = None;
+            (self.index, self.waiting_said) = (None, true);
         }
-        let Some(found) = found.filter(|found| self.index.is_none() && ipv4(found).next().is_some()) else { return };
+        if self.index.is_some() {
+            return;
+        }
+        let Some(found) = found.filter(|found| ipv4(found).next().is_some()) else {
+            if !std::mem::replace(&mut self.waiting_said, true) {
+                tracing::warn!("interface {} is not there or has no IPv4 address: DHCP waits for it", self.interface);
+            }
+            return;
+        };
         match bind(&self.interface, port) {
             Ok(socket) => {
                 tracing::info!("interface {} is there: DHCP listens on it", self.interface);
@@ -304,52 +382,72 @@ impl Wanted {
 }
 
 impl Segment {
-    fn new(subnet: &Subnet, interface: &str, before: Before) -> Self {
+    fn new(subnet: &Subnet, interface: &str, snapshot: &Snapshot, before: Before) -> Self {
+        let place = snapshot.places.iter().find(|(network, _)| *network == subnet.network);
         Self {
             subnet: subnet.network,
             interface: interface.to_owned(),
             relay: subnet.relay,
             beside: subnet.allow_other_servers,
-            index: None,
+            here: None,
             watch: Watch::new(subnet.allow_other_servers, before),
-            looked: None,
-            misplaced_said: false,
+            others: Vec::new(),
+            place: place.map(|(_, place)| place.clone()),
+            misplaced: None,
             unsent_said: false,
         }
     }
 
-    fn serve_beside(&mut self, beside: bool) {
-        self.beside = beside;
-        self.watch.serve_beside(beside);
+    fn is_at(&self, index: u32) -> bool {
+        self.here.is_some_and(|here| here.index == index)
     }
 
     fn follow(&mut self, found: Option<&Interface>, now: Millis) {
-        let serves = |interface: &&Interface| is_on(interface, self.subnet, self.relay);
-        let index = found.filter(serves).map(|interface| interface.index);
-        if index != self.index {
+        let here = found.and_then(|interface| {
+            let address = address_in(interface, self.subnet, self.relay)?;
+            Some(Here { index: interface.index, address })
+        });
+        if here.map(|here| here.index) != self.here.map(|here| here.index) {
             self.watch.vanished();
-            if index.is_some() {
+            self.others.clear();
+            if here.is_some() {
                 self.watch.appeared(now);
             }
-            self.index = index;
         }
-        let misplaced = found.filter(|interface| index.is_none() && ipv4(interface).next().is_some());
-        match misplaced {
-            Some(interface) if !std::mem::replace(&mut self.misplaced_said, true) => {
-                tracing::warn!("{}: nothing is answered there", misplaced_words(self.subnet, interface));
-            }
-            Some(_) => {}
-            None => self.misplaced_said = false,
+        self.here = here;
+        let elsewhere = found.filter(|interface| here.is_none() && ipv4(interface).next().is_some());
+        let misplaced = elsewhere.map(|interface| self.misplaced_words(interface));
+        if let Some(words) = misplaced.as_ref().filter(|words| self.misplaced.as_ref() != Some(*words)) {
+            tracing::warn!("{words}; nothing is answered there");
+        }
+        self.misplaced = misplaced;
+    }
+
+    /// What is wrong, with the addresses that are really there.
+    fn misplaced_words(&self, interface: &Interface) -> String {
+        let place = self.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+        let addresses: Vec<String> = ipv4(interface).map(|address| address.to_string()).collect();
+        format!(
+            "{place}subnet {} is not on interface {}, which has {}: correct one of them, or write `relay = true` where relay \
+             agents bring its requests",
+            self.subnet,
+            interface.name,
+            addresses.join(", ")
+        )
+    }
+
+    fn remember(&mut self, server: OtherServer) {
+        if self.others.len() < OTHER_SERVERS_MAX && !self.others.contains(&server) {
+            self.others.push(server);
         }
     }
 
     fn conclude(&mut self, verdict: Verdict, keep: &mut KeepLook) {
-        let look = Look { network: self.subnet, looked_s: unix_now(), server: verdict.server };
         if verdict.is_news {
             self.say(verdict.server);
         }
-        self.looked = Some(look);
-        keep(&look);
+        self.others = verdict.server.into_iter().collect();
+        keep(&Look { network: self.subnet, looked_s: unix_now(), server: verdict.server });
     }
 
     fn say(&self, server: Option<OtherServer>) {
@@ -367,25 +465,25 @@ impl Segment {
     }
 
     fn finding(&self) -> Finding {
-        let interface = self.interface.clone();
-        Finding { network: self.subnet, interface, held: self.watch.held(), looked: self.looked }
+        Finding {
+            network: self.subnet,
+            interface: self.interface.clone(),
+            held: self.watch.held(),
+            misplaced: self.misplaced.clone(),
+            others: self.others.clone(),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        let (network, interface, beside) = (self.subnet, self.interface.clone(), self.beside);
+        Standing { network, interface, beside, held: self.watch.held() }
     }
 }
 
-/// Whether a subnet's clients can be answered from an interface: it has an address there, or relays come to any of its own.
-pub(super) fn is_on(interface: &Interface, subnet: Network, relay: bool) -> bool {
-    ipv4(interface).any(|address| relay || subnet.contains(address))
-}
-
-/// What is wrong, with the addresses that are really there.
-pub(super) fn misplaced_words(subnet: Network, interface: &Interface) -> String {
-    let addresses: Vec<String> = ipv4(interface).map(|address| address.to_string()).collect();
-    format!(
-        "subnet {subnet} is not on interface {}, which has {}: correct one of them, or write `relay = true` where relay \
-         agents bring its requests",
-        interface.name,
-        addresses.join(", ")
-    )
+/// The address that a subnet's clients are answered from: one in the subnet, or any where relays come to the interface.
+fn address_in(interface: &Interface, subnet: Network, relay: bool) -> Option<Ipv4Addr> {
+    let inside = ipv4(interface).find(|address| subnet.contains(*address));
+    inside.or_else(|| ipv4(interface).next().filter(|_| relay))
 }
 
 pub(super) fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> {

@@ -1,15 +1,17 @@
 //! What runs now, as plain data for `status`: sockets, processors, counters. Control reads it; no core waits for it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use super::dhcp_core::DhcpCounters;
+use super::dhcp_core::{DhcpControl, DhcpCounters};
 use super::http_core::HttpCounters;
 use super::neighbours::Findings;
 use super::tftp_core::TftpCounters;
+use crate::bindings::Walk;
+use crate::engine::mailbox::Bell;
 use crate::images::Images;
-use crate::observe::events::Events;
+use crate::observe::events::{Event, Events};
 use crate::snapshot::{Generation, Published};
 
 /// The parts of a running server that can be looked at.
@@ -19,16 +21,20 @@ pub struct Overview {
     pub published: Arc<Published>,
     pub tftp: Vec<SocketAddr>,
     pub http: Vec<SocketAddr>,
-    /// Interfaces and addresses of DHCP, as in the READY line; empty = no DHCP.
-    pub dhcp: String,
+    /// DHCP sockets that are bound to no interface.
+    pub dhcp: Vec<SocketAddr>,
     pub control_cpu: usize,
     /// One for each boot core.
     pub cores: Vec<CoreView>,
     pub dhcp_counters: Option<Arc<DhcpCounters>>,
-    /// What is known of other DHCP servers.
+    /// What is known of interfaces and of other DHCP servers; None = no DHCP.
     pub findings: Option<Arc<Findings>>,
     pub images: Arc<Images>,
     pub events: Events,
+    /// None: no DHCP.
+    pub dhcp_control: Option<DhcpControl>,
+    /// Of every core.
+    pub bells: Vec<Bell>,
 }
 
 /// One boot core.
@@ -40,6 +46,23 @@ pub struct CoreView {
 }
 
 impl Overview {
+    /// From now on this loopback address is answered as the machine for which it stands, and what it does is no boot.
+    pub fn begin_walk(&self, walk: Walk) {
+        let now = Instant::now();
+        for over in self.published.walks.load().all.iter().filter(|one| one.until <= now) {
+            drop(self.events.take_aside(over.source.into()));
+        }
+        self.events.set_aside(walk.source.into());
+        self.published.walks.begin(walk, now);
+        // Sleeping cores admit the address now and not after its first request.
+        self.bells.iter().for_each(Bell::ring);
+    }
+
+    /// What the server said of the walk; None where there is no such walk.
+    pub fn end_walk(&self, source: Ipv4Addr) -> Option<Vec<Event>> {
+        self.published.walks.end(source).then(|| self.events.take_aside(source.into()))
+    }
+
     pub fn generation(&self) -> Arc<Generation> {
         self.published.get()
     }

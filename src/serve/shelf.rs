@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::boot::machine::Machine;
 use crate::boot::names::{Key, Loader, MenuName, menu_name};
@@ -163,12 +163,20 @@ impl Look for Waiting {
 }
 
 impl Names {
-    /// The machine behind this address, as far as a live binding says.
+    /// The machine behind this address, as far as a live binding says, or the walk that stands for one.
     pub fn machine_at(&self, peer: IpAddr) -> Option<Machine> {
+        if let Some(walk) = self.published.walks.from(peer, Instant::now) {
+            return walk.machine;
+        }
         let IpAddr::V4(peer) = peer.to_canonical() else { return None };
         let binding = self.published.load().bindings.read(peer)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         (binding.lease_end_s > now).then_some(binding.machine)
+    }
+
+    /// The address by which networks are compared: a walk has that of the machine for which it stands.
+    pub fn address_of(&self, peer: IpAddr) -> IpAddr {
+        self.published.walks.from(peer, Instant::now).map_or(peer, |walk| IpAddr::V4(walk.stands_for))
     }
 
     fn answer_waiting(&self, ask: &Ask) -> Reply {
@@ -253,7 +261,7 @@ impl Names {
                 machine: machine.as_ref(),
                 server: self.server_address(ask),
                 http_port: snapshot.http_port,
-                install_by_default: self.installs_by_default(ask.peer),
+                install_by_default: self.installs_by_default(self.address_of(ask.peer)),
                 boot: &snapshot.boot,
             },
         );
@@ -298,7 +306,7 @@ impl Names {
             return Reply::Refused(Refusal::ReadFailed, format!("template {name} is not UTF-8 text"));
         };
         let machine = self.machine_at(ask.peer);
-        let facts = TemplateFacts { machine, peer: ask.peer, server: self.server_address(ask) };
+        let facts = TemplateFacts { machine, peer: self.address_of(ask.peer), server: self.server_address(ask) };
         match (self.render_template)(&name, &source, &facts, &self.published.load().snapshot) {
             Ok(text) => {
                 let reason = machine.map_or_else(|| "nobody known".to_owned(), |machine| machine.mac.to_string());

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::dhcp_core::{self, DhcpControl, DhcpPlan};
+use super::dhcp_core::{self, DhcpPlan};
 use super::drain::{DRAIN_MAX, Drain};
 use super::http_core::{self, HttpPlan};
 use super::overview::{CoreView, Overview};
@@ -112,8 +112,6 @@ pub enum Failure {
     Ring(#[from] NoRing),
     #[error("cannot bind {what} to {address}: {reason}")]
     Bind { what: &'static str, address: String, reason: String },
-    #[error("{0}")]
-    Misplaced(String),
     #[error("{what}: {error}")]
     System { what: &'static str, error: io::Error },
     #[error(
@@ -193,7 +191,7 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     drain.order();
     tracing::info!("stopping: running transfers may take up to {} s", DRAIN_MAX.as_secs());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    started.bells.iter().for_each(Bell::ring);
+    started.overview.bells.iter().for_each(Bell::ring);
     while running > 0 {
         match inbox.recv_timeout(DRAIN_MAX + Duration::from_secs(2)) {
             Ok(Notice::Ended { .. }) => running -= 1,
@@ -356,10 +354,8 @@ struct Shared<'a> {
 
 struct Started {
     threads: usize,
-    bells: Vec<Bell>,
     line: String,
     overview: Overview,
-    dhcp: Option<DhcpControl>,
 }
 
 impl Started {
@@ -389,12 +385,12 @@ impl Started {
         let published = &self.overview.published;
         let next = published.prepare(snapshot);
         let generation = next.number;
-        match &self.dhcp {
+        match &self.overview.dhcp_control {
             Some(dhcp) => dhcp.reconfigure(next)?,
             None => published.publish(next),
         }
         // Sleeping cores take the new networks over now and not with their next datagram.
-        self.bells.iter().for_each(Bell::ring);
+        self.overview.bells.iter().for_each(Bell::ring);
         Ok(Reloaded { generation, after_restart })
     }
 }
@@ -425,15 +421,17 @@ fn start(
         published: Arc::clone(&plan.names.published),
         tftp: bound.tftp[0].listening.iter().map(|(address, _)| *address).collect(),
         http: bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()).collect(),
-        dhcp: bound.dhcp.as_ref().map_or_else(String::new, dhcp_core::DhcpSockets::names),
+        dhcp: bound.dhcp.as_ref().map_or_else(Vec::new, dhcp_core::DhcpSockets::addresses),
         control_cpu: placement.control,
         cores: Vec::new(),
         dhcp_counters: None,
         findings: None,
         images: Arc::clone(&plan.names.images),
         events: events.clone(),
+        dhcp_control: None,
+        bells: Vec::new(),
     };
-    let mut started = Started { threads: 0, bells: Vec::new(), line: String::new(), overview, dhcp: None };
+    let mut started = Started { threads: 0, line: String::new(), overview };
     let mut tftp_plan = plan.tftp;
     let mut http_plan = plan.http;
     // The limit is the server's; each core has its share.
@@ -446,7 +444,7 @@ fn start(
         let http_busy = HttpBusy::default();
         let (core, bell) = tftp_core::Core::new(tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
             .map_err(system("making a core's mailbox"))?;
-        started.bells.push(bell);
+        started.overview.bells.push(bell);
         let tftp_counters = core.counters();
         let core = core.with_pulse(watchdog.pulse());
         spawn(format!("rb-tftp-{number}"), *cpu, notices, move |ready| core.run(ready))?;
@@ -464,12 +462,12 @@ fn start(
         }
         let (mut core, bell) =
             dhcp_core::Core::new(plan, sockets, events, drain).map_err(system("making the DHCP core's mailbox"))?;
-        started.bells.push(bell);
-        started.dhcp = Some(core.control());
+        started.overview.bells.push(bell);
+        started.overview.dhcp_control = Some(core.control());
         started.overview.dhcp_counters = Some(core.counters());
         started.overview.findings = Some(core.findings());
         let (neighbours, bell) = core.neighbours().map_err(system("making a mailbox"))?;
-        started.bells.push(bell);
+        started.overview.bells.push(bell);
         let core = core.with_pulse(watchdog.pulse());
         spawn("rb-dhcp".into(), placement.control, notices, move |ready| core.run(ready))?;
         spawn("rb-neighbours".into(), placement.control, notices, move |ready| neighbours.run(ready))?;

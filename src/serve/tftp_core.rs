@@ -13,6 +13,7 @@ use super::pulse::Pulse;
 use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
 use super::stage::{self, stage_of};
 use crate::boot::machine::Machine;
+use crate::dhcp::subnet::Network;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net;
 use crate::engine::udp::{Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send};
@@ -171,8 +172,8 @@ struct Running {
     unsegmented: HashSet<IpAddr>,
     started: Instant,
     last_busy: Tick,
-    /// Number of the generation that the table's networks are from.
-    generation: u64,
+    /// Numbers of the generation and of the walks that the table's networks are from.
+    networks_of: (u64, u64),
     counters: Arc<TftpCounters>,
 }
 
@@ -244,7 +245,7 @@ impl Running {
             unsegmented: HashSet::new(),
             started: Instant::now(),
             last_busy: 0,
-            generation: 0,
+            networks_of: (0, 0),
             counters,
         })
     }
@@ -335,12 +336,17 @@ impl Running {
         Ok(())
     }
 
-    /// Takes the networks of a new generation over, and shows the counts.
+    /// Takes the networks of a new generation over, with the addresses of walks, and shows the counts.
     fn follow_control(&mut self) {
-        let generation = self.shelf.names().published.load();
-        if generation.number != self.generation {
-            self.generation = generation.number;
-            self.table.serve_only(generation.snapshot.networks());
+        let published = &self.shelf.names().published;
+        let (generation, walks) = (published.load(), published.walks.load());
+        if (generation.number, walks.number) != self.networks_of {
+            self.networks_of = (generation.number, walks.number);
+            let mut networks = generation.snapshot.networks();
+            if !networks.is_empty() {
+                networks.extend(walks.all.iter().map(|walk| Network { address: walk.source, prefix: 32 }));
+            }
+            self.table.serve_only(networks);
         }
         let counts = self.table.counts();
         self.counters.transfers.set(self.table.transfers() as u64);
@@ -468,7 +474,7 @@ impl Running {
         };
         let machine = self.shelf.names().machine_at(peer.ip());
         let mtu = mtu_of(&mut self.mtus, local.interface);
-        let mut options = (self.plan.options_for)(peer.ip(), machine.as_ref());
+        let mut options = (self.plan.options_for)(self.shelf.names().address_of(peer.ip()), machine.as_ref());
         let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
         options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
         self.table.restrict(id, options);

@@ -20,10 +20,10 @@ pub mod client;
 
 pub mod random;
 mod sources;
-mod timers;
+pub(crate) mod timers;
 
 /// Nanoseconds on a monotonic clock of the caller's choice.
 pub type Tick = u64;
 
 /// A moment that never comes: no timer is set.
-const NEVER: Tick = Tick::MAX;
+pub(crate) const NEVER: Tick = Tick::MAX;

@@ -207,7 +207,7 @@ pub struct Table<C> {
     slots: Vec<Slot<C>>,
     free: Vec<u32>,
     keys: HashMap<Key, TransferId>,
-    timers: Timers,
+    timers: Timers<TransferId>,
     /// Sessions that may have something for [`Self::poll`], each at most once.
     ready: VecDeque<TransferId>,
     replies: VecDeque<Reply>,

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::table::TransferId;
 use super::{NEVER, Tick};
 
 /// One session's place in [`Timers`].
@@ -11,7 +10,7 @@ use super::{NEVER, Tick};
 /// An ACK moves the deadline away thousands of times a second; the entry in the heap stays where it is, and is put
 /// right when it comes up. So a packet costs a comparison, and a transfer costs the heap about one entry a second.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     deadline: Tick,
     /// The entry in the heap that counts; any other of this session is stale.
     entry: Tick,
@@ -23,14 +22,21 @@ impl Default for Alarm {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<(Tick, TransferId)>>,
+/// The deadlines of all sessions; `I` names one of them.
+#[derive(Debug)]
+pub(crate) struct Timers<I> {
+    heap: BinaryHeap<Reverse<(Tick, I)>>,
 }
 
-impl Timers {
+impl<I: Ord> Default for Timers<I> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::default() }
+    }
+}
+
+impl<I: Copy + Ord> Timers<I> {
     /// Sets the deadline of session `id`.
-    pub(super) fn set(&mut self, id: TransferId, alarm: &mut Alarm, deadline: Tick) {
+    pub(crate) fn set(&mut self, id: I, alarm: &mut Alarm, deadline: Tick) {
         alarm.deadline = deadline;
         if deadline < alarm.entry {
             alarm.entry = deadline;
@@ -39,7 +45,7 @@ impl Timers {
     }
 
     /// The next entry that has come up; hand it to [`Self::due`] if its session still lives.
-    pub(super) fn pop(&mut self, now: Tick) -> Option<(Tick, TransferId)> {
+    pub(crate) fn pop(&mut self, now: Tick) -> Option<(Tick, I)> {
         let Reverse(first) = self.heap.peek()?;
         if first.0 > now {
             return None;
@@ -48,7 +54,7 @@ impl Timers {
     }
 
     /// Is session `id` due, or was the entry stale? Puts it back if its deadline has moved away.
-    pub(super) fn due(&mut self, entry: (Tick, TransferId), alarm: &mut Alarm, now: Tick) -> bool {
+    pub(crate) fn due(&mut self, entry: (Tick, I), alarm: &mut Alarm, now: Tick) -> bool {
         let (tick, id) = entry;
         if alarm.entry != tick {
             return false;
@@ -63,13 +69,13 @@ impl Timers {
     }
 
     /// A moment no later than the next deadline.
-    pub(super) fn next(&self) -> Option<Tick> {
+    pub(crate) fn next(&self) -> Option<Tick> {
         self.heap.peek().map(|Reverse((tick, _))| *tick)
     }
 
     /// Entries, stale ones included.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
 }

@@ -45,9 +45,27 @@ pub struct Capture {
 impl Capture {
     /// Captures from now on; the raw packets also go to `file`, for a person with a packet viewer.
     pub fn start(net: &Net, filter: &str, file: &Path) -> Self {
+        Self::start_on(net, BRIDGE, filter, file)
+    }
+
+    /// The same on another interface of the server.
+    pub fn start_on(net: &Net, interface: &str, filter: &str, file: &Path) -> Self {
         super::need(&[("tcpdump", "tcpdump")]);
         let mut command = net.command("tcpdump");
-        command.args(["-i", BRIDGE, "-n", "-U", "--immediate-mode", "-B", "8192", "-s", SNAP_BYTES, "-w", "-", filter]);
+        command.args([
+            "-i",
+            interface,
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-B",
+            "8192",
+            "-s",
+            SNAP_BYTES,
+            "-w",
+            "-",
+            filter,
+        ]);
         let (tcpdump, output) = Process::start_with_raw_output(command);
         let packets = Watched::<Vec<Packet>>::default();
         let (ours, file) = (packets.clone(), std::fs::File::create(file).expect("a file for the capture"));

@@ -1,7 +1,9 @@
 //! The system tests' world: namespaces, processes, captures, machines, file trees; each test binary uses its part.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 pub mod capture;
 pub mod net;
@@ -17,6 +19,22 @@ pub fn need(wanted: &[(&str, &str)]) {
         // Joining an absolute path gives that path.
         let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
         assert!(found, "{program} is missing: install the Debian package {package}, or run tests/run.sh, which does");
+    }
+}
+
+/// A UDP address of loopback that nobody uses, for a server that must be told its port. Below the range out of which the
+/// kernel serves `bind` to port 0 (32768 and up), so that no client of a neighbouring test is given it in the meantime.
+pub fn free_port() -> SocketAddr {
+    const FIRST: u16 = 10_000;
+    const PORTS: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id().wrapping_mul(97);
+    loop {
+        let number = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)).wrapping_add(start) % u32::from(PORTS);
+        let address = SocketAddr::from(([127, 0, 0, 1], FIRST + u16::try_from(number).unwrap()));
+        if UdpSocket::bind(address).is_ok() {
+            return address;
+        }
     }
 }
 

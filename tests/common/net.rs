@@ -56,8 +56,20 @@ impl Net {
         tap
     }
 
+    /// One more bridge: a second segment, on which the server has this address.
+    pub fn bridge(&self, name: &str, address: &str) {
+        self.ip(&["link", "add", name, "type", "bridge", "forward_delay", "0"]);
+        self.ip(&["link", "set", name, "up"]);
+        self.ip(&["addr", "add", address, "dev", name]);
+    }
+
     /// A namespace of its own for a client, with `eth0` on the bridge and no address yet.
     pub fn client(&self, mac: &str) -> Client {
+        self.client_on(BRIDGE, mac)
+    }
+
+    /// The same on another bridge.
+    pub fn client_on(&self, bridge: &str, mac: &str) -> Client {
         let number = self.clients.fetch_add(1, Ordering::Relaxed);
         let client = Client { namespace: format!("{}-c{number}", self.namespace) };
         let port = format!("port{number}");
@@ -76,7 +88,7 @@ impl Net {
             "netns",
             &client.namespace,
         ]);
-        self.ip(&["link", "set", &port, "master", BRIDGE, "up"]);
+        self.ip(&["link", "set", &port, "master", bridge, "up"]);
         client.ip(&["link", "set", "lo", "up"]);
         client.ip(&["link", "set", "eth0", "up"]);
         client

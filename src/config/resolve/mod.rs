@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::file::{self, At};
 use super::problem::{Complaints, nearest};
-use super::{Config, Http, Log, Server, Tftp, TftpClient, TftpOptions, Tuning};
+use super::{Config, Http, Interface, Log, Server, Tftp, TftpClient, TftpOptions, Tuning};
 use crate::boot::machine::Arch;
 use crate::boot::menu;
 use crate::boot::plan::BootConfig;
@@ -20,7 +20,7 @@ const TFTP_PORT: u16 = 69;
 const HTTP_PORT: u16 = 80;
 const DHCP_PORT: u16 = 67;
 /// Where commands find the server unless the file says otherwise.
-const ADMIN_SOCKET: &str = "/run/ringboot/admin.sock";
+pub const ADMIN_SOCKET: &str = "/run/ringboot/admin.sock";
 /// Where leases live unless the file says otherwise.
 const STATE: &str = "/var/lib/ringboot";
 /// The prefixes that clients of old set-ups ask for (T-57).
@@ -30,15 +30,19 @@ const URL_MAX_BYTES: usize = 255;
 
 /// Turns the file into a configuration. What is wrong becomes a complaint and a default, so that the rest is checked
 /// too.
-pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints<'_>) -> Config {
+pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], complaints: &mut Complaints<'_>) -> Config {
     let dhcp = file.dhcp.unwrap_or_default();
     let server = file.server.unwrap_or_default();
     let tuning = tuning(file.tuning.unwrap_or_default(), complaints);
     let http = http(file.http.unwrap_or_default(), complaints);
-    let subnets = subnets::subnets(dhcp.subnet.as_deref().unwrap_or_default(), complaints);
+    let written = dhcp.subnet.as_deref().unwrap_or_default();
+    let subnets = subnets::subnets(written, present, complaints);
+    let places = subnets::places(written, complaints);
     let dhcp = subnets::listeners(&dhcp, &server, &subnets, complaints);
     let snapshot = Snapshot {
         subnets,
+        places,
+        dhcp_interfaces: dhcp.interfaces.clone(),
         boot: boot(file.boot.unwrap_or_default(), complaints),
         menu: file.menu.map(|menu| entries::menu(menu, complaints)),
         advertise: server.advertise.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
@@ -60,7 +64,7 @@ pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints
 /// The configuration of an empty file, but for its root.
 pub(super) fn defaults() -> Config {
     let mut unheard = Complaints::new("", "");
-    resolve(Path::new(""), file::File::default(), &mut unheard)
+    resolve(Path::new(""), file::File::default(), &[], &mut unheard)
 }
 
 fn directory(base: &Path, root: Option<At<String>>, complaints: &mut Complaints<'_>) -> PathBuf {

@@ -21,7 +21,10 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
     let shown = config.root.display();
     match fs::metadata(&config.root) {
         Err(error) => {
-            let hint = "name an existing directory with `root` or --root";
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => format!("`mkdir -p {shown}` makes it; `root` or --root names another"),
+                _ => "name a directory with `root` or --root".to_owned(),
+            };
             return vec![Finding::error(format!("opening the root {shown}: {error}"), hint)];
         }
         Ok(found) if !found.is_dir() => {
@@ -39,6 +42,15 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
         return vec![Finding::error(format!("the root {shown} is the state directory too"), hint)];
     }
     Vec::new()
+}
+
+/// The root, where the user that serves it cannot even pass: nothing under it is in his reach.
+pub(super) fn closed_root(root: &Path, reader: Reader) -> Option<Finding> {
+    let within = canonical(root).join("a file");
+    let closed = closed(&within, reader)?;
+    let what =
+        format!("the root {} may not be read by the service: {} is closed to it", root.display(), closed.display());
+    Some(Finding::error(what, format!("chmod o+x {}", closed.display())))
 }
 
 pub(super) fn state(state: &Path, wants_dhcp: bool) -> Vec<Finding> {
@@ -137,18 +149,42 @@ fn locate(subject: Subject<'_>, name: &str) -> Place {
 }
 
 fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<Finding> {
+    const READ: u32 = 0o4;
     let found = fs::metadata(path).ok()?;
     let refused = match reader {
         Reader::Caller => fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied),
-        Reader::Root => found.mode() & 0o004 == 0,
-        Reader::User { uid, .. } if uid == found.uid() => found.mode() & 0o400 == 0,
-        Reader::User { gid, .. } if gid == found.gid() => found.mode() & 0o040 == 0,
-        Reader::User { .. } => found.mode() & 0o004 == 0,
+        Reader::Root => found.mode() & READ == 0,
+        Reader::User { uid, gid } => !may(READ, &found, uid, gid),
     };
     let shown = path.display();
-    refused.then(|| {
-        Finding::error(format!("{what}: {shown} may not be read by the service"), format!("chmod o+r {shown}"))
-    })
+    if refused {
+        let what = format!("{what}: {shown} may not be read by the service");
+        return Some(Finding::error(what, format!("chmod o+r {shown}")));
+    }
+    let real = canonical(path);
+    let closed = closed(&real, reader)?.display();
+    let what = format!("{what}: {shown} may not be read by the service: {closed} is closed to it");
+    Some(Finding::error(what, format!("chmod o+x {closed}")))
+}
+
+/// The first directory above a file that the service user cannot pass. Root passes all, and the caller has just tried.
+fn closed(path: &Path, reader: Reader) -> Option<&Path> {
+    const PASS: u32 = 0o1;
+    let Reader::User { uid, gid } = reader else { return None };
+    let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+    above.reverse();
+    above.into_iter().find(|directory| fs::metadata(directory).is_ok_and(|found| !may(PASS, &found, uid, gid)))
+}
+
+/// Whether this user, who is in no other group, has one of the three rights of a mode: of the owner's, of the group's, or of
+/// everybody else's digit, and of no other (path_resolution(7)).
+fn may(right: u32, found: &fs::Metadata, uid: u32, gid: u32) -> bool {
+    let digit = match (uid == found.uid(), gid == found.gid()) {
+        (true, _) => 6,
+        (false, true) => 3,
+        (false, false) => 0,
+    };
+    found.mode() >> digit & right != 0
 }
 
 /// What a file is that cannot be what its key asks for, and what to do.

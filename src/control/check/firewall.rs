@@ -51,13 +51,21 @@ fn lets_in(line: &str, wanted: Wanted) -> bool {
     }
     let ports = words.iter().position(|word| matches!(*word, "dport" | "--dport" | "--dports"));
     match ports {
-        Some(at) => words[at + 1..].iter().any(|word| holds(word, wanted.port)),
+        Some(at) => accepted(&words[at + 1..], wanted.port),
         // A rule for all ports counts, unless it is for answers, for loopback or for ICMP.
         None => {
-            let narrow = ["state", "--state", "--ctstate", "lo", "\"lo\"", "icmp", "icmpv6", "ipv6-icmp"];
+            let narrow = ["ct", "--state", "--ctstate", "lo", "\"lo\"", "icmp", "icmpv6", "ipv6-icmp"];
             !words.iter().any(|word| narrow.contains(word) || word.starts_with("icmp"))
         }
     }
+}
+
+/// `{ 67, 69 } accept`, or a map to verdicts: `vmap { 80 : accept, 443 : drop }`. What a named set holds is not looked up: it may
+/// be this port.
+fn accepted(words: &[&str], port: u16) -> bool {
+    let verdict = |at: usize| (words.get(at + 1) == Some(&":")).then(|| words.get(at + 2));
+    let accepts = |at: usize| verdict(at).is_none_or(|verdict| verdict == Some(&"accept"));
+    words.iter().enumerate().any(|(at, word)| word.starts_with('@') || holds(word, port) && accepts(at))
 }
 
 /// `69`, `60-70` (nft), `60:70` (iptables).
@@ -102,6 +110,60 @@ mod tests {
         assert_eq!(shut_ports(&nft("drop", "tcp dport { 67, 69, 80 } accept")), [67, 69], "of the other transport");
         assert_eq!(shut_ports(&nft("drop", "iifname \"eth1\" accept")), [0; 0]);
         assert_eq!(shut_ports(&nft("accept", "tcp dport 22 accept\nreject with icmpx admin-prohibited")), [67, 69, 80]);
+    }
+
+    /// As `nft list ruleset` of nftables 1.0.6 prints it.
+    #[test]
+    fn named_sets_and_verdict_maps_of_nft_are_read() {
+        const LISTING: &str = "table inet filter {
+	set boot_ports {
+		type inet_service
+		elements = { 67, 69, 4011 }
+	}
+
+	chain input {
+		type filter hook input priority filter; policy drop;
+		ct state vmap { invalid : drop, established : accept, related : accept }
+		iif \"lo\" accept
+		meta l4proto { icmp, ipv6-icmp } accept
+		iifname \"br0\" udp dport @boot_ports accept
+		tcp dport vmap { 22 : accept, 80 : drop, 443 : accept }
+		ip saddr 192.168.4.0/24 udp dport 1024-65535 counter packets 0 bytes 0 accept
+		counter packets 0 bytes 0 reject with icmpx admin-prohibited
+	}
+
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+	}
+}
+";
+        assert_eq!(shut_ports(LISTING), [80]);
+        assert_eq!(shut_ports(&LISTING.replace("80 : drop", "80 : accept")), [0; 0]);
+        assert_eq!(shut_ports(&LISTING.replace("@boot_ports", "68")), [67, 69, 80]);
+    }
+
+    /// The shape of firewalld's tables: zones are chains of their own, and `ct status` is no way in for strangers.
+    #[test]
+    fn the_zones_of_firewalld_are_read() {
+        const LISTING: &str = "table inet firewalld {
+	chain filter_INPUT {
+		type filter hook input priority filter + 10; policy accept;
+		ct state { established, related } accept
+		ct status dnat accept
+		iifname \"lo\" accept
+		ct state invalid drop
+		jump filter_INPUT_ZONES
+		reject with icmpx admin-prohibited
+	}
+
+	chain filter_IN_public_allow {
+		tcp dport 22 accept
+		ip6 daddr fe80::/64 udp dport 546 accept
+		udp dport 67 accept
+	}
+}
+";
+        assert_eq!(shut_ports(LISTING), [69, 80]);
     }
 
     #[test]

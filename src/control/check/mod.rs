@@ -1,11 +1,13 @@
 //! What could be known before a machine is switched on: files, menus, addresses, ports, the firewall. Looks only, changes nothing.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::loaders::Borrowed;
 use super::static_menus;
 use crate::config::Config;
 use crate::dhcp::subnet::Mode;
+use crate::observe::port_holder::Protocol;
 
 mod files;
 mod firewall;
@@ -45,7 +47,7 @@ impl Finding {
         Self { severity: Severity::Error, what: what.into(), hint: hint.into() }
     }
 
-    fn warning(what: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn warning(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, what: what.into(), hint: hint.into() }
     }
 
@@ -74,6 +76,36 @@ pub struct Subject<'a> {
     pub reader: Reader,
 }
 
+/// What only a running server knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    pub pid: u64,
+    /// What it listens on; a DHCP socket on an interface stands as a port without an address.
+    pub sockets: Vec<(Protocol, SocketAddr)>,
+    /// What it has found out about its subnets by listening.
+    pub heard: Vec<Heard>,
+}
+
+/// A subnet of a running server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    pub subnet: String,
+    /// Why nothing is offered there now.
+    pub silent_because: Option<String>,
+    /// DHCP servers that answer there too, by address and hardware address.
+    pub other_servers: Vec<String>,
+}
+
+impl Running {
+    /// A port that is busy because this server has it.
+    fn holds(&self, protocol: Protocol, wanted: SocketAddr) -> bool {
+        self.sockets.iter().any(|(held_by, held)| {
+            let overlaps = held.ip() == wanted.ip() || held.ip().is_unspecified() || wanted.ip().is_unspecified();
+            *held_by == protocol && held.port() == wanted.port() && overlaps
+        })
+    }
+}
+
 /// Who opens the files that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
@@ -90,6 +122,9 @@ pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
     let root = files::root(subject.config);
     if !root.is_empty() {
         return root;
+    }
+    if let Some(closed) = files::closed_root(&subject.config.root, subject.reader) {
+        return vec![closed];
     }
     let mut findings = files::state(&subject.config.state, subject.wants_dhcp);
     findings.extend(files::loaders(subject));

@@ -8,24 +8,66 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
-use super::{Finding, Reader, Subject};
+use super::{Finding, Heard, Reader, Running, Subject};
+use crate::config::Config;
+use crate::control::store::{DATABASE, SqliteStore, StateDirectory};
+use crate::dhcp::neighbours::Look;
+use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::observe::port_holder::{Protocol, holder};
 
 /// ProxyDHCP's port: firmware asks there for its boot file.
 const PXE_PORT: u16 = 4011;
 
-/// Ports, firewall and kernel limits, as they are at this moment.
-pub fn surroundings(subject: Subject<'_>) -> Vec<Finding> {
-    let mut findings = ports(subject);
+/// Ports, firewall and kernel limits, as they are at this moment, and what a server that runs here has found out.
+pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
+    let mut findings = ports(subject, running);
+    match running {
+        Some(running) => findings.extend(heard(running)),
+        None => findings.extend(other_servers(subject)),
+    }
     findings.extend(firewall(subject));
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
     findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.reader != Reader::Caller)));
     findings
 }
 
+/// What the server's last looks found: it keeps them in its state directory.
+fn other_servers(subject: Subject<'_>) -> Vec<Finding> {
+    let database = subject.config.state.join(DATABASE);
+    if !subject.wants_dhcp || !database.exists() {
+        return Vec::new();
+    }
+    let looks = SqliteStore::looks_in(&database);
+    // SQLite lays files beside a database that is only read, and the service must be able to open them.
+    let given = StateDirectory::give_all_to_owner(&subject.config.state);
+    match looks.map_err(|error| error.to_string()).and_then(|looks| given.map(|()| looks).map_err(|e| e.to_string())) {
+        Ok(looks) => looks.iter().filter_map(|look| other_server(subject.config, look)).collect(),
+        Err(error) => vec![Finding::note(format!("whether other DHCP servers were seen is not known: {error}"))],
+    }
+}
+
+pub(super) fn other_server(config: &Config, look: &Look) -> Option<Finding> {
+    let is_its = |subnet: &&Subnet| subnet.network == look.network && subnet.mode == Mode::Server;
+    let (subnet, server) = config.snapshot.subnets.iter().find(is_its).zip(look.server)?;
+    let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
+    Some(match subnet.allow_other_servers {
+        true => Finding::note(format!("{seen}; the subnet is served beside it (allow-other-servers)")),
+        false => Finding::warning(
+            format!("{seen}: it is silent there"),
+            "stop that server, or serve beside it with `allow-other-servers = true`",
+        ),
+    })
+}
+
 /// Every address that the configuration listens on, tried and let go.
-fn ports(subject: Subject<'_>) -> Vec<Finding> {
+fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
+    let port = |what, protocol, address| match running.filter(|running| running.holds(protocol, address)) {
+        Some(running) => {
+            Some(Finding::note(format!("{address} is held by ringboot (pid {}): the server runs", running.pid)))
+        }
+        None => port(what, protocol, address),
+    };
     let config = subject.config;
     let tftp = config.tftp.listen.iter().map(|address| ("TFTP", Protocol::Udp, *address));
     let http = config.http.listen.iter().map(|address| ("HTTP", Protocol::Tcp, *address));
@@ -41,6 +83,24 @@ fn ports(subject: Subject<'_>) -> Vec<Finding> {
         }));
     }
     findings
+}
+
+/// Other DHCP servers, which take two seconds of listening to find: the server has done that.
+fn heard(running: &Running) -> impl Iterator<Item = Finding> {
+    let pid = running.pid;
+    running.heard.iter().filter_map(move |Heard { subnet, silent_because, other_servers }| {
+        let others = other_servers.join(", ");
+        match silent_because {
+            Some(why) => {
+                let what = format!("the running server (pid {pid}) offers nothing on {subnet}: {why}");
+                let hint = "switch the other server off there, or serve beside it with `allow-other-servers = true`";
+                Some(Finding::warning(what, if others.is_empty() { "" } else { hint }))
+            }
+            None => (!others.is_empty()).then(|| {
+                Finding::note(format!("the running server (pid {pid}) serves {subnet}, and {others} answers there too"))
+            }),
+        }
+    })
 }
 
 pub(super) fn port(what: &str, protocol: Protocol, address: SocketAddr) -> Option<Finding> {

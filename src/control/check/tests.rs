@@ -6,10 +6,13 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::surroundings::{port, receive_buffer, shut_port};
+use super::surroundings::{other_server, port, receive_buffer, shut_port};
 use super::*;
+use crate::boot::machine::Mac;
 use crate::boot::pe;
 use crate::control::loaders::settle;
+use crate::dhcp::neighbours::Look;
+use crate::dhcp::subnet::OtherServer;
 use crate::observe::port_holder::Protocol;
 
 /// A configuration over a root of its own, with what is found in it.
@@ -110,6 +113,7 @@ fn loaders_are_there_and_of_their_kind() {
     bench.put("text.efi", b"<html>404</html>");
     bench.put("raw.0", &[0xea, 5, 0, 0xc0, 7, 0x90]);
     bench.put("empty", b"");
+    bench.put("linux.elf", b"\x7fELF\x02\x01\x01\0");
     for (key, name, complaint) in [
         ("uefi-x64", "x64.efi", ""),
         ("uefi-http", "x64.efi", ""),
@@ -122,6 +126,8 @@ fn loaders_are_there_and_of_their_kind() {
         ("uefi-http", "text.efi", "is a text file"),
         ("bios", "text.efi", "is a text file"),
         ("bios", "empty", "is an empty file"),
+        ("bios", "linux.elf", "is an ELF file"),
+        ("uefi-x64", "linux.elf", "is an ELF file"),
         ("uefi-x64", "raw.0", "is no UEFI program"),
     ] {
         let found = bench.check(&format!("[boot]\n{key} = {name:?}\n"));
@@ -177,8 +183,22 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
     assert!(said.starts_with("error: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"), "{said}");
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.root()).unwrap());
     let stranger = Reader::User { uid: owner.wrapping_add(7), gid: u32::MAX };
-    assert!(only(bench.check_as(menu, stranger)).contains("may not be read by the service"));
+    for directory in [bench.directory.path(), &bench.root()] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    assert!(
+        only(bench.check_as(menu, stranger)).ends_with("may not be read by the service\n  hint: chmod o+r /root/k")
+    );
     assert_eq!(bench.check_as(menu, Reader::User { uid: owner, gid: u32::MAX }), [""; 0]);
+    bench.put("d/k", b"x");
+    let deep = menu.replace("\"k\"", "\"d/k\"");
+    assert_eq!(bench.check_as(&deep, stranger), [""; 0]);
+    for closed in ["root/d", "root"] {
+        fs::set_permissions(bench.directory.path().join(closed), fs::Permissions::from_mode(0o750)).unwrap();
+        let said = only(bench.check_as(&deep, stranger));
+        assert!(said.ends_with(&format!("/{closed} is closed to it\n  hint: chmod o+x /{closed}")), "{said}");
+        assert_eq!(bench.check_as(&deep, Reader::Root), [""; 0]);
+    }
 }
 
 #[test]
@@ -190,6 +210,29 @@ fn s28_a_reservation_inside_a_pool_is_named() {
         only(bench.check(&format!("{subnet}\"10.0.0.20\"\n"))).contains("lies inside the pool 10.0.0.10-10.0.0.20")
     );
     assert_eq!(bench.check(&format!("{subnet}\"10.0.0.21\"\n")), [""; 0]);
+}
+
+#[test]
+fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
+    let bench = Bench::new();
+    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
+    let server = OtherServer { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 0, 0, 2].into() };
+    let network = "10.0.0.0/24".parse().unwrap();
+    let seen = Look { network, looked_s: 0, server: Some(server) };
+    let said = |more: &str, look: &Look| other_server(&bench.config(&format!("{subnet}{more}")), look);
+    let silent = said("", &seen).unwrap();
+    assert!(silent.severity == Severity::Warning && silent.hint.contains("allow-other-servers"), "{silent}");
+    assert!(
+        silent.what.starts_with("the DHCP server 10.0.0.2 (02:00:00:00:00:09) answered on 10.0.0.0/24"),
+        "{silent}"
+    );
+    assert_eq!(said("allow-other-servers = true\n", &seen).unwrap().severity, Severity::Note);
+    assert_eq!(said("", &Look { server: None, ..seen }), None);
+    assert_eq!(
+        said("", &Look { network: "10.1.0.0/24".parse().unwrap(), ..seen }),
+        None,
+        "not a subnet of ours any more"
+    );
 }
 
 #[test]
@@ -216,6 +259,48 @@ fn a_busy_port_is_named_with_its_holder() {
     drop(tcp);
     assert_eq!(port("HTTP", Protocol::Tcp, free), None);
     assert!(port("TFTP", Protocol::Udp, "192.0.2.7:6969".parse().unwrap()).unwrap().what.contains("no interface"));
+}
+
+#[test]
+fn a_running_server_holds_its_own_ports_and_has_heard_others() {
+    let (busy, foreign) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (busy, foreign) =
+        (busy.local_addr().map(|at| (busy, at)).unwrap(), foreign.local_addr().map(|at| (foreign, at)).unwrap());
+    let bench = Bench::new();
+    let config = bench.config(&format!("[tftp]\nlisten = [\"{}\", \"{}\"]\n[http]\nlisten = []\n", busy.1, foreign.1));
+    let borrowed = Borrowed::default();
+    let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: false, reader: Reader::Caller };
+    let other = || vec!["192.168.4.2 (52:54:00:00:00:02)".to_owned()];
+    let heard = |subnet: &str, silent: Option<&str>, other_servers| Heard {
+        subnet: subnet.to_owned(),
+        silent_because: silent.map(str::to_owned),
+        other_servers,
+    };
+    let any = SocketAddr::from(([0; 4], busy.1.port()));
+    let running = Running {
+        pid: 4711,
+        sockets: vec![(Protocol::Udp, any), (Protocol::Tcp, foreign.1)],
+        heard: vec![
+            heard("10.0.0.0/8", None, vec![]),
+            heard("192.168.4.0/24", Some("it answers there"), other()),
+            heard("192.168.5.0/24", Some("no interface"), vec![]),
+            heard("192.168.6.0/24", None, other()),
+        ],
+    };
+    let said: Vec<String> = surroundings(subject, Some(&running)).iter().map(Finding::to_string).collect();
+    let with =
+        |words: &str| said.iter().find(|one| one.contains(words)).unwrap_or_else(|| panic!("{words}: {said:#?}"));
+    assert!(with(&busy.1.to_string()).starts_with("note: ") && with(&busy.1.to_string()).contains("pid 4711"));
+    assert!(with(&foreign.1.to_string()).starts_with("error: "), "the same port of another transport is not this one");
+    let silent = with("192.168.4.0/24");
+    assert!(
+        silent.starts_with("warning: ")
+            && silent.contains("it answers there")
+            && silent.contains("allow-other-servers")
+    );
+    assert!(!with("192.168.5.0/24").contains("hint"));
+    assert!(with("192.168.6.0/24").starts_with("note: ") && with("192.168.6.0/24").contains("192.168.4.2 (52:54"));
+    assert!(said.iter().all(|one| !one.contains("10.0.0.0/8")));
 }
 
 #[test]

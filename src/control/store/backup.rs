@@ -53,6 +53,21 @@ pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
     }
 }
 
+/// Copies a database for whoever asks the server for it. The copy has no name any more: it is gone when it is closed, and a
+/// crash leaves one at most. To be called one at a time.
+pub fn copy_to_send(database: &Path) -> Result<File, BackupError> {
+    if !database.exists() {
+        return Err(BackupError::NoDatabase(database.to_owned()));
+    }
+    let sending = with_suffix(database, ".sending");
+    let at = |error| BackupError::File(sending.clone(), error);
+    remove_if_there(&sending).map_err(at)?;
+    copy(&connect(database)?, &sending)?;
+    let file = File::open(&sending).map_err(at)?;
+    fs::remove_file(&sending).map_err(at)?;
+    Ok(file)
+}
+
 /// Puts a backup in the place of the database of a server that does not run. What was there is kept beside it.
 pub fn restore(state: &StateDirectory, source: &Path) -> Result<Restored, BackupError> {
     let database = state.database();
@@ -104,7 +119,7 @@ pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError>
 }
 
 /// Reads a database from its first page to its last row; how many leases it holds.
-fn leases_in(path: &Path) -> Result<usize, BackupError> {
+pub fn leases_in(path: &Path) -> Result<usize, BackupError> {
     let unsound = |reason: String| BackupError::Unsound { path: path.to_owned(), reason };
     let connection = read_only(path)?;
     let verdict: String = connection
@@ -132,6 +147,12 @@ fn read_only(path: &Path) -> Result<Connection, BackupError> {
     if let Err(error) = File::open(path) {
         return Err(BackupError::File(path.to_owned(), error));
     }
+    connect(path)
+}
+
+/// Opens nothing but the connection: in the process of the server a second descriptor would release SQLite's locks on the database
+/// when it is closed (fcntl(2), record locks).
+fn connect(path: &Path) -> Result<Connection, BackupError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = |source| StoreError::Open { path: path.display().to_string(), source };
     let connection = Connection::open_with_flags(path, flags).map_err(open)?;
@@ -153,7 +174,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// A name is durable when its directory is.
-fn sync_directory_of(path: &Path) -> io::Result<()> {
+pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }
@@ -227,6 +248,21 @@ mod tests {
         let said = backup(&world.path("nothing"), &world.path("copy2")).unwrap_err().to_string();
         assert!(said.contains("there is no lease database") && !world.path("copy2").exists(), "{said}");
         assert!(backup(&world.database(), &world.path("no/such/directory")).is_err());
+    }
+
+    #[test]
+    fn a_copy_to_send_is_whole_and_leaves_no_name_behind() {
+        let world = World::new();
+        let mut store = world.store();
+        store.commit(&[bind(1), bind(2)]).unwrap();
+        fs::write(with_suffix(&world.database(), ".sending"), "of a server that was killed").unwrap();
+        let mut sent = copy_to_send(&world.database()).unwrap();
+        store.commit(&[bind(3)]).unwrap();
+        assert!(!with_suffix(&world.database(), ".sending").exists());
+        let mut target = File::create(world.path("copy")).unwrap();
+        io::copy(&mut sent, &mut target).unwrap();
+        assert_eq!(leases_in(&world.path("copy")).unwrap(), 2);
+        assert!(matches!(copy_to_send(&world.path("nothing")), Err(BackupError::NoDatabase(_))));
     }
 
     #[test]

@@ -66,19 +66,37 @@ impl StateDirectory {
 
     /// What root leaves here the server must be able to open: it belongs to the owner of the directory.
     pub(super) fn give_to_owner(&self, file: &Path) -> io::Result<()> {
-        let (directory, now) = (std::fs::metadata(&self.path)?, std::fs::symlink_metadata(file)?);
-        if (directory.uid(), directory.gid()) == (now.uid(), now.gid()) {
-            return Ok(());
+        give_to_owner_of(&self.path, file)
+    }
+
+    /// The same for every file of ringboot's in a state directory: SQLite lays files beside a database that is only read. Links
+    /// and files with a second name are left alone.
+    pub fn give_all_to_owner(path: &Path) -> io::Result<()> {
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            let is_ours = entry.file_name().to_str().is_some_and(Self::is_ours);
+            let plain = |meta: std::fs::Metadata| meta.is_file() && meta.nlink() == 1;
+            if is_ours && std::fs::symlink_metadata(entry.path()).is_ok_and(plain) {
+                give_to_owner_of(path, &entry.path())?;
+            }
         }
-        match lchown(file, Some(directory.uid()), Some(directory.gid())) {
-            // Not root: what we make is ours, and the directory lets us.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            answer => answer,
-        }
+        Ok(())
     }
 
     /// Whether a file of this name in a state directory is one of ringboot's.
     pub fn is_ours(name: &str) -> bool {
         name == LOCK || name.starts_with(DATABASE) || name.starts_with(HISTORY)
+    }
+}
+
+fn give_to_owner_of(directory: &Path, file: &Path) -> io::Result<()> {
+    let (directory, now) = (std::fs::metadata(directory)?, std::fs::symlink_metadata(file)?);
+    if (directory.uid(), directory.gid()) == (now.uid(), now.gid()) {
+        return Ok(());
+    }
+    match lchown(file, Some(directory.uid()), Some(directory.gid())) {
+        // Not root: what we make is ours, and the directory lets us.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        answer => answer,
     }
 }

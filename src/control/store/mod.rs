@@ -9,7 +9,7 @@ mod history;
 mod sqlite;
 mod writer;
 
-pub use backup::{BackupError, Restored, backup, restore};
+pub use backup::{BackupError, Restored, backup, copy_to_send, leases_in, restore, sync_directory_of};
 pub use directory::{DATABASE, NoState, StateDirectory};
 pub use history::{HISTORY, History};
 pub use sqlite::SqliteStore;

@@ -152,6 +152,15 @@ impl SqliteStore {
         Ok(rows.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|mac| mac.parse().ok()).collect())
     }
 
+    /// The same of a database that a server may be writing to: nothing is created or changed.
+    pub fn looks_in(database: &Path) -> Result<Vec<Look>, StoreError> {
+        let open = |source| StoreError::Open { path: database.display().to_string(), source };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(database, flags).map_err(open)?;
+        connection.busy_timeout(BUSY_WAIT)?;
+        Self { connection }.looks()
+    }
+
     /// What the last look at each subnet found.
     pub fn looks(&self) -> Result<Vec<Look>, StoreError> {
         let mut statement = self.connection.prepare("SELECT subnet, looked_s, mac, address FROM other_servers")?;
@@ -410,6 +419,7 @@ mod tests {
         drop(store);
         let store = SqliteStore::open(&path).unwrap();
         assert_eq!(store.looks().unwrap(), [found]);
+        assert_eq!(SqliteStore::looks_in(&path).unwrap(), [found], "beside the server");
         store.keep_look(&nobody).unwrap();
         assert_eq!(store.looks().unwrap(), [nobody]);
     }
@@ -512,6 +522,8 @@ mod tests {
         assert_eq!(columns(&store.connection), 10);
         let kept = Connection::open(directory.path().join("db.schema-1.bak")).unwrap();
         assert_eq!((schema_of(&kept).unwrap(), columns(&kept)), (1, 5));
+        let mode = fs::metadata(directory.path().join("db.schema-1.bak")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, PRIVATE);
         drop(store);
         SqliteStore::open_with(&path, &steps).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing to change, nothing to keep");

@@ -1,0 +1,154 @@
+//! The rows: what machines ask for in each, and how it is asked of a null server.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use ringboot::fleet::{Arrival, Content, Contents, Does, Lessor, Plan, Request, Role, Step, Wire};
+use ringboot::tftp::client::Behaviour;
+
+use super::{dhcp, http, pace, tftp};
+
+pub(crate) const SEED: u64 = 1;
+
+/// Name of the one file that null servers have.
+const FILE: &str = "file";
+
+/// What a row counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Megabytes,
+    Requests,
+    Leases,
+}
+
+impl Unit {
+    pub(crate) fn per_second(self) -> &'static str {
+        match self {
+            Self::Megabytes => "MB/s",
+            Self::Requests => "requests/s",
+            Self::Leases => "leases/s",
+        }
+    }
+}
+
+/// How the file is asked for.
+enum Way {
+    /// Block size (None = no options), window, joined on arrival.
+    Tftp {
+        block_size: Option<u16>,
+        window: u16,
+        gro: bool,
+    },
+    HttpKept,
+    HttpOnce,
+    Dhcp,
+}
+
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) machines: u32,
+    /// Size of the file.
+    pub(crate) octets: u64,
+    pub(crate) unit: Unit,
+    /// How often each machine fetches it.
+    repeat: u32,
+    way: Way,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+pub(crate) fn all() -> Vec<Row> {
+    let tftp = |name, octets, block_size, window, gro| Row {
+        name,
+        machines: 500,
+        octets,
+        unit: Unit::Megabytes,
+        repeat: 1,
+        way: Way::Tftp { block_size, window, gro },
+    };
+    let http = |name, machines, octets, repeat, unit, way| Row { name, machines, octets, unit, repeat, way };
+    vec![
+        tftp("TFTP lockstep 1468", MIB, Some(1468), 1, false),
+        tftp("TFTP plain 512", 256 * KIB, None, 1, false),
+        tftp("TFTP window 16", 4 * MIB, Some(1468), 16, false),
+        tftp("TFTP window 16, joined", 8 * MIB, Some(1468), 16, true),
+        tftp("TFTP window 64", 4 * MIB, Some(1468), 64, false),
+        tftp("TFTP window 64, joined", 8 * MIB, Some(1468), 64, true),
+        http("HTTP 4 KiB kept alive", 64, 4 * KIB, 3000, Unit::Requests, Way::HttpKept),
+        http("HTTP 4 KiB, connection per request", 64, 4 * KIB, 400, Unit::Requests, Way::HttpOnce),
+        http("HTTP 64 MiB x 64", 64, 64 * MIB, 2, Unit::Megabytes, Way::HttpKept),
+        http("HTTP 8 MiB x 500", 500, 8 * MIB, 2, Unit::Megabytes, Way::HttpKept),
+        http("DHCP DORA", 20_000, 0, 1, Unit::Leases, Way::Dhcp),
+    ]
+}
+
+impl Row {
+    pub(crate) fn requests(&self) -> u32 {
+        self.machines * self.repeat
+    }
+
+    /// Starts the null server of this row, which lives as long as this process, and says what to do with it.
+    pub(crate) fn against_nothing(&self) -> io::Result<Plan> {
+        let content = Content::Generated { seed: SEED, octets: self.octets };
+        let mut contents = Contents::default();
+        contents.insert(FILE, content.clone());
+        let mut file = Vec::new();
+        content.write_to(&mut file)?;
+        let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+        let relay = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+        let (mut tftp, mut http, mut lessor) = (nowhere, nowhere, None);
+        match self.way {
+            Way::Tftp { block_size, window, .. } => tftp = tftp::serve(file, block_size, window)?,
+            Way::HttpKept | Way::HttpOnce => http = http::serve(&file)?,
+            Way::Dhcp => lessor = Some(Lessor { server: dhcp::serve()?, relay }),
+        }
+        Ok(Plan {
+            machines: self.machines,
+            roles: self.roles(FILE),
+            arrival: Arrival::All,
+            duration: None,
+            lessor,
+            tftp,
+            http,
+            pick: String::new(),
+            contents,
+            pace: pace(),
+            wire: self.wire(),
+            seed: SEED,
+        })
+    }
+
+    pub(crate) fn is_dhcp(&self) -> bool {
+        matches!(self.way, Way::Dhcp)
+    }
+
+    /// What each machine asks for, where the file has this name.
+    pub(crate) fn roles(&self, name: &str) -> Vec<Role> {
+        let http = |keep| Request::Http { path: format!("/{name}"), keep, range: None };
+        let request = match self.way {
+            Way::Tftp { block_size, window, .. } => {
+                Request::Tftp { name: name.to_owned(), behaviour: manner(block_size, window) }
+            }
+            Way::HttpKept => http(true),
+            Way::HttpOnce => http(false),
+            Way::Dhcp => Request::Dhcp,
+        };
+        vec![Role { weight: 1, does: Does::Steps(vec![Step { request, repeat: self.repeat }]) }]
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        Wire { gro: matches!(self.way, Way::Tftp { gro: true, .. }), ..Wire::default() }
+    }
+}
+
+/// A client that asks for just these options.
+fn manner(block_size: Option<u16>, window: u16) -> Behaviour {
+    let mut behaviour = Behaviour::generic(block_size.unwrap_or(512), window);
+    if block_size.is_none() {
+        behaviour.asks.clear();
+    } else if window == 1 {
+        behaviour.asks.truncate(1);
+    }
+    behaviour
+}

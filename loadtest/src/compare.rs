@@ -1,0 +1,83 @@
+//! `loadtest compare`: two servers, or two builds, or two sets of report files, figure by figure, with the noise named.
+
+mod figures;
+mod shown;
+mod side;
+
+use std::io::{self, Write};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, ensure};
+
+use crate::json::Document;
+use figures::Comparison;
+use side::Side;
+
+/// Compares two servers, two builds of ringboot, or reports of earlier runs
+///
+/// A and B are each one of: report files or directories of them (A1.json,A2.json,dir); a server, driven now, with its TFTP
+/// and HTTP ports and the process whose cost is measured (ADDR, ADDR:69,80, ADDR:69,80@PID); a server program, driven now as
+/// a private server (ringboot:PROGRAM). NAME= before any of them says how it is called. Servers are driven alternately,
+/// A B A B, each run by a new process. What stands after `--` is given to every run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The side that others are measured by
+    #[arg(value_name = "[NAME=]A", value_parser = side::parse_a)]
+    a: Side,
+    /// The side that is a multiple of A
+    #[arg(value_name = "[NAME=]B", value_parser = side::parse_b)]
+    b: Side,
+    /// How often each server is driven; fewer than 3 runs tell nothing of noise
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Arguments of each run, such as --clients 500 --no-dhcp --files pxelinux.0,vmlinuz
+    #[arg(last = true, value_name = "LOADTEST ARGUMENTS")]
+    rest: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut sides = [(&arguments.a, Vec::new()), (&arguments.b, Vec::new())];
+    let driven = sides.iter().any(|(side, _)| side.is_driven());
+    ensure!(
+        driven || arguments.rest.is_empty(),
+        "reports of earlier runs are compared as they are: nothing takes the arguments after --"
+    );
+    for (side, reports) in &mut sides {
+        *reports = side.reports()?;
+    }
+    for round in 1..=arguments.runs {
+        for (side, reports) in sides.iter_mut().filter(|(side, _)| side.is_driven()) {
+            let report = drive(side, &arguments.rest)?;
+            let (name, line) = (side.name(), one_line(&report));
+            let _ = writeln!(io::stderr(), "  run {round} of {}, {name}: {line}", arguments.runs);
+            reports.push(report);
+        }
+    }
+    let [(a, of_a), (b, of_b)] = sides;
+    let comparison = Comparison::new(a.name(), b.name(), &of_a, &of_b);
+    let text =
+        if arguments.json { serde_json::to_string_pretty(&comparison)? + "\n" } else { shown::text(&comparison) };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One run by a process of its own: no run finds what another one left behind.
+fn drive(side: &Side, rest: &[String]) -> anyhow::Result<Document> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut command = Command::new(program);
+    command.args(side.run_arguments()).args(rest).args(["--quiet", "--json", "/dev/stdout"]);
+    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = command.output().context("cannot start a run")?;
+    // 1 says that machines failed: that is a result.
+    ensure!(matches!(output.status.code(), Some(0 | 1)), "{}: the run ended with {}", side.name(), output.status);
+    Document::parse(&String::from_utf8_lossy(&output.stdout)).with_context(|| format!("the run of {}", side.name()))
+}
+
+fn one_line(report: &Document) -> String {
+    let summary = &report.summary;
+    let (wall_s, rate) = (summary.wall_s, summary.bytes_per_s / 1e6);
+    format!("{} of {} booted in {wall_s:.2} s, {rate:.0} MB/s", summary.booted, summary.machines)
+}

@@ -1,0 +1,333 @@
+//! The figures of two sides: medians, spread, ratios, and whether a difference is one.
+
+use serde::Serialize;
+
+use crate::json::{Document, Times, name};
+
+/// Runs of a side from which its spread is believed.
+const RUNS_MIN: usize = 3;
+
+/// Two sides, figure by figure.
+#[derive(Debug, Serialize)]
+pub(super) struct Comparison {
+    pub(super) version: u32,
+    pub(super) a: Name,
+    pub(super) b: Name,
+    pub(super) figures: Vec<Figure>,
+    /// What to bear in mind, in words.
+    pub(super) notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Name {
+    pub(super) name: String,
+    pub(super) runs: usize,
+}
+
+/// One figure of both sides.
+#[derive(Debug, Serialize)]
+pub(super) struct Figure {
+    pub(super) name: String,
+    pub(super) unit: Unit,
+    /// True where more of it is better.
+    pub(super) more_is_better: bool,
+    pub(super) a: Values,
+    pub(super) b: Values,
+    /// Median of B by median of A; None where A's is 0.
+    pub(super) ratio: Option<f64>,
+    /// The least and the greatest ratio of any two runs.
+    pub(super) ratio_range: Option<(f64, f64)>,
+    pub(super) verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum Unit {
+    #[serde(rename = "us")]
+    Microseconds,
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "MB/s")]
+    MegabytesPerSecond,
+    #[serde(rename = "bytes")]
+    Octets,
+    #[serde(rename = "")]
+    Count,
+}
+
+/// A figure of each run of one side.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Values {
+    pub(super) runs: Vec<f64>,
+    pub(super) median: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+/// What a difference is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum Verdict {
+    #[serde(rename = "B is better")]
+    Better,
+    #[serde(rename = "B is worse")]
+    Worse,
+    /// The ranges overlap, or the medians differ by less than the spread of either side or than the figure's own step.
+    #[serde(rename = "inside the noise")]
+    Noise,
+    /// Not enough runs to know the noise.
+    #[serde(rename = "too few runs")]
+    Unknown,
+}
+
+impl Comparison {
+    pub(super) fn new(name_a: &str, name_b: &str, a: &[Document], b: &[Document]) -> Self {
+        let name = |name: &str, runs: &[Document]| Name { name: name.to_owned(), runs: runs.len() };
+        let figures: Vec<Figure> = measures(a, b).iter().filter_map(|measure| measure.figure(a, b)).collect();
+        let mut notes = notes([(name_a, a), (name_b, b)]);
+        notes.extend(by_chance(&figures, a.len(), b.len()));
+        Self { version: 1, a: name(name_a, a), b: name(name_b, b), figures, notes }
+    }
+}
+
+/// A figure to be read from a report.
+struct Measure {
+    name: String,
+    unit: Unit,
+    more_is_better: bool,
+    /// What its source cannot tell apart, in its unit.
+    step: f64,
+    read: Reading,
+}
+
+type Reading = Box<dyn Fn(&Document) -> Option<f64>>;
+type Quantile = fn(&Times) -> u64;
+type Fact = fn(&Document) -> String;
+
+/// Processor time comes in steps of 10 ms, and both ends of a span may be off by one.
+const PROCESSOR_STEP_S: f64 = 0.02;
+
+/// All figures that reports of both sides may have.
+fn measures(a: &[Document], b: &[Document]) -> Vec<Measure> {
+    let measure = |name: &str, unit, read: fn(&Document) -> Option<f64>| Measure {
+        name: name.to_owned(),
+        unit,
+        more_is_better: unit == Unit::MegabytesPerSecond,
+        step: 0.0,
+        read: Box::new(read),
+    };
+    let mut measures = vec![
+        measure("wall", Unit::Seconds, |report| Some(report.summary.wall_s)),
+        measure("throughput", Unit::MegabytesPerSecond, |report| Some(report.summary.bytes_per_s / 1e6)),
+        measure("failed", Unit::Count, |report| Some(report.summary.failed.into())),
+        measure("retries", Unit::Count, |report| Some(report.summary.retries as f64)),
+        Measure {
+            step: PROCESSOR_STEP_S,
+            ..measure("server CPU", Unit::Seconds, |report| report.summary.server_cpu_s)
+        },
+        measure("CPU for a GB", Unit::Seconds, Document::server_cpu_s_per_gb),
+        measure("server memory", Unit::Octets, |report| {
+            report.summary.server_rss_max_bytes.map(|octets| octets as f64)
+        }),
+        measure("boot p50", Unit::Microseconds, |report| finished(&report.boot, |times| times.p50_us)),
+        measure("boot p99", Unit::Microseconds, |report| finished(&report.boot, |times| times.p99_us)),
+        measure("boot max", Unit::Microseconds, |report| finished(&report.boot, |times| times.max_us)),
+        measure("to kernel p50", Unit::Microseconds, |report| finished(&report.to_kernel, |times| times.p50_us)),
+    ];
+    let Some(any) = a.first().or(b.first()) else { return measures };
+    let quantiles: [(_, Quantile); 2] = [("p50", |times| times.p50_us), ("p99", |times| times.p99_us)];
+    for (stage, _) in any.stages_in_order() {
+        for (quantile, value) in quantiles {
+            let key = name(stage);
+            measures.push(Measure {
+                name: format!("{} {quantile}", stage.word()),
+                read: Box::new(move |report| finished(report.stages.get(&key)?, value)),
+                ..measure("", Unit::Microseconds, |_| None)
+            });
+        }
+    }
+    measures
+}
+
+/// None where nobody finished it.
+fn finished(times: &Times, value: Quantile) -> Option<f64> {
+    (times.count > 0).then(|| value(times) as f64)
+}
+
+impl Measure {
+    /// None where a report of either side does not have it.
+    fn figure(&self, a: &[Document], b: &[Document]) -> Option<Figure> {
+        let values = |reports: &[Document]| Values::of(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?);
+        let (a, b) = (values(a)?, values(b)?);
+        let ratio = |b: f64, a: f64| (a > 0.0).then_some(b / a);
+        Some(Figure {
+            name: self.name.clone(),
+            unit: self.unit,
+            more_is_better: self.more_is_better,
+            ratio: ratio(b.median, a.median),
+            ratio_range: ratio(b.min, a.max).zip(ratio(b.max, a.min)),
+            verdict: self.verdict(&a, &b),
+            a,
+            b,
+        })
+    }
+
+    fn verdict(&self, a: &Values, b: &Values) -> Verdict {
+        if a.runs.len() < RUNS_MIN || b.runs.len() < RUNS_MIN {
+            return Verdict::Unknown;
+        }
+        let noise = a.spread().max(b.spread()).max(self.step);
+        let overlap = a.min <= b.max && b.min <= a.max;
+        match b.median - a.median {
+            difference if overlap || difference.abs() <= noise => Verdict::Noise,
+            difference if (difference > 0.0) == self.more_is_better => Verdict::Better,
+            _ => Verdict::Worse,
+        }
+    }
+}
+
+impl Values {
+    /// None of nothing.
+    fn of(runs: Vec<f64>) -> Option<Self> {
+        let mut sorted = runs.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let (low, high) = (sorted.get((sorted.len() - 1) / 2)?, sorted.get(sorted.len() / 2)?);
+        Some(Self { median: f64::midpoint(*low, *high), runs, min, max })
+    }
+
+    /// Greatest less least.
+    pub(super) fn spread(&self) -> f64 {
+        self.max - self.min
+    }
+}
+
+/// Says how many of these differences chance alone would have made, where that is worth saying.
+fn by_chance(figures: &[Figure], runs_a: usize, runs_b: usize) -> Option<String> {
+    let different = figures.iter().filter(|figure| matches!(figure.verdict, Verdict::Better | Verdict::Worse)).count();
+    if different == 0 {
+        return None;
+    }
+    // Of all orders in which the runs of two equal sides may fall, two keep the sides apart.
+    let orders = (1..=runs_a).fold(1.0, |orders, k| orders * (runs_b + k) as f64 / k as f64);
+    let expected = figures.len() as f64 * 2.0 / orders;
+    let worth_saying = expected * CHANCE_RATIO >= different as f64;
+    worth_saying.then(|| {
+        format!(
+            "{different} of {} figures differ; with so few runs up to {expected:.1} would by chance alone: more --runs tell",
+            figures.len()
+        )
+    })
+}
+
+/// Differences are believed where they are so many times as many as chance makes.
+const CHANCE_RATIO: f64 = 4.0;
+
+/// What makes sides incomparable, and what the limit of their runs was.
+fn notes(sides: [(&str, &[Document]); 2]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let facts: [(_, Fact); 5] = [
+        ("machines", |report| report.summary.machines.to_string()),
+        ("scenario", |report| report.run.scenario.clone()),
+        ("processor", |report| report.run.processor.clone()),
+        ("processors", |report| report.run.cpus.to_string()),
+        ("kernel", |report| report.run.kernel.clone()),
+    ];
+    for (what, fact) in facts {
+        let mut seen: Vec<String> = sides.iter().flat_map(|(_, reports)| reports.iter().map(fact)).collect();
+        seen.sort();
+        seen.dedup();
+        if seen.len() > 1 {
+            notes.push(format!("the runs differ in {what}: {}", seen.join(", ")));
+        }
+    }
+    for (name, reports) in sides {
+        let mut limits: Vec<&String> = reports.iter().flat_map(|report| &report.limits).collect();
+        limits.sort();
+        // Sentences with other numbers are the same limit: one of them is enough.
+        limits.dedup_by_key(|limit| {
+            limit.split(|character: char| character.is_ascii_digit()).next_back().map(str::to_owned)
+        });
+        let runs = reports.iter().filter(|report| !report.limits.is_empty()).count();
+        notes.extend(limits.iter().map(|limit| format!("{name}, {runs} of {} runs: {limit}", reports.len())));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::json::tests::made_up;
+
+    fn judged(a: &[f64], b: &[f64], more_is_better: bool) -> Verdict {
+        let values = |runs: &[f64]| Values::of(runs.to_vec()).unwrap();
+        let measure =
+            Measure { name: String::new(), unit: Unit::Count, more_is_better, step: 0.1, read: Box::new(|_| None) };
+        measure.verdict(&values(a), &values(b))
+    }
+
+    #[test]
+    fn a_difference_beyond_every_spread_is_one() {
+        assert_eq!(judged(&[10.0, 11.0, 10.5], &[20.0, 20.2, 21.0], false), Verdict::Worse);
+        assert_eq!(judged(&[10.0, 11.0, 10.5], &[20.0, 20.2, 21.0], true), Verdict::Better);
+        assert_eq!(judged(&[20.0, 20.2, 21.0], &[10.0, 11.0, 10.5], false), Verdict::Better);
+    }
+
+    #[test]
+    fn what_overlaps_or_is_less_than_a_spread_is_noise() {
+        assert_eq!(judged(&[10.0, 12.0, 11.0], &[11.5, 14.0, 13.0], false), Verdict::Noise);
+        // Apart, but B's runs lie further from one another than from A's.
+        assert_eq!(judged(&[10.0, 10.1, 10.2], &[10.3, 12.0, 15.0], false), Verdict::Noise);
+        // Less than the figure can tell apart.
+        assert_eq!(judged(&[0.05, 0.05, 0.05], &[0.06, 0.06, 0.06], false), Verdict::Noise);
+        assert_eq!(judged(&[10.0], &[20.0], false), Verdict::Unknown);
+        assert_eq!(judged(&[10.0, 10.0, 10.0], &[20.0, 20.0], false), Verdict::Unknown);
+    }
+
+    #[test]
+    fn medians_and_ratios_are_of_all_runs() {
+        let values = Values::of(vec![3.0, 1.0, 2.0, 10.0]).unwrap();
+        assert_eq!((values.median, values.min, values.max), (2.5, 1.0, 10.0));
+        let reports = |walls: [f64; 3]| {
+            walls.map(|wall_s| {
+                let mut report = made_up(20);
+                report.summary.wall_s = wall_s;
+                report
+            })
+        };
+        let comparison = Comparison::new("x", "y", &reports([1.0, 1.1, 1.2]), &reports([2.0, 2.2, 2.4]));
+        let wall = &comparison.figures[0];
+        assert_eq!((wall.name.as_str(), wall.ratio, wall.verdict), ("wall", Some(2.0), Verdict::Worse));
+        let (least, most) = wall.ratio_range.unwrap();
+        assert!((least - 2.0 / 1.2).abs() < 1e-9 && (most - 2.4).abs() < 1e-9);
+        assert!(
+            comparison.figures.iter().any(|figure| figure.name == "kernel p99" && figure.verdict == Verdict::Noise)
+        );
+    }
+
+    #[test]
+    fn a_lone_difference_of_few_runs_may_be_chance() {
+        let reports = |wall_s: f64| {
+            let mut report = made_up(20);
+            report.summary.wall_s = wall_s;
+            vec![report.clone(), report.clone(), report]
+        };
+        let notes = Comparison::new("x", "y", &reports(1.0), &reports(2.0)).notes;
+        assert!(notes.iter().any(|note| note.starts_with("1 of ") && note.contains("by chance alone")), "{notes:?}");
+        let many: Vec<_> = [reports(1.0), reports(1.0), reports(1.0)].concat();
+        let others: Vec<_> = [reports(2.0), reports(2.0), reports(2.0)].concat();
+        let notes = Comparison::new("x", "y", &many, &others).notes;
+        assert!(!notes.iter().any(|note| note.contains("by chance")), "{notes:?}");
+    }
+
+    #[test]
+    fn runs_that_did_something_else_are_named_and_so_are_limits() {
+        let (a, mut b) = (made_up(20), made_up(30));
+        b.limits.clear();
+        let notes = notes([("x", &[a.clone(), a]), ("y", &[b])]);
+        assert_eq!(notes[0], "the runs differ in machines: 20, 30");
+        assert!(
+            notes.len() == 2 && notes[1].starts_with("x, 2 of 2 runs: the load generator was the limit"),
+            "{notes:?}"
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! A comparison on a terminal: a line for each figure, in 80 columns.
+
+use std::fmt::{self, Write};
+
+use ringboot::fleet::Pretty;
+
+use super::figures::{Comparison, Figure, Unit, Values, Verdict};
+use crate::table::wrapped;
+
+/// The whole comparison as text.
+pub(super) fn text(comparison: &Comparison) -> String {
+    let mut out = String::new();
+    // A String takes whatever is written to it.
+    let _ = write_table(&mut out, comparison);
+    for note in &comparison.notes {
+        out.push_str(&wrapped(&format!("! {note}")));
+    }
+    out
+}
+
+fn write_table(out: &mut String, comparison: &Comparison) -> fmt::Result {
+    let Comparison { a, b, .. } = comparison;
+    let sides = [a, b].map(|side| format!("{} ({} runs)", side.name, side.runs));
+    let [a, b] = sides;
+    out.push_str(&wrapped(&format!("A is {a}, B is {b}; medians, and how far the runs lie apart")));
+    writeln!(out)?;
+    writeln!(
+        out,
+        "  {:<16}{:>9}{:>7}{:>10}{:>7}{:>7}  {:<13}B is",
+        "figure", "A", "apart", "B", "apart", "B/A", "range"
+    )?;
+    for figure in &comparison.figures {
+        let (left, right) = (shown(figure.unit, figure.a.median), shown(figure.unit, figure.b.median));
+        let ratio = figure.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let range = figure.ratio_range.map_or(String::new(), |(least, most)| format!("{least:.2}-{most:.2}"));
+        let (name, apart_a, apart_b) = (&figure.name, apart(&figure.a), apart(&figure.b));
+        let verdict = verdict(figure);
+        writeln!(out, "  {name:<16}{left:>9}{apart_a:>7}{right:>10}{apart_b:>7}{ratio:>7}  {range:<13}{verdict}")?;
+    }
+    let seen = |wanted| comparison.figures.iter().any(|figure| figure.verdict == wanted);
+    for (verdict, words) in [(Verdict::Noise, NOISE), (Verdict::Unknown, TOO_FEW)] {
+        if seen(verdict) {
+            write!(out, "\n{}", wrapped(words))?;
+        }
+    }
+    writeln!(out)
+}
+
+const NOISE: &str = "noise: the runs of A and B overlap, or the medians differ by less than the runs of one side do: no \
+                     difference was measured";
+const TOO_FEW: &str = "too few: with fewer than 3 runs of each side nobody knows the noise";
+
+fn verdict(figure: &Figure) -> &'static str {
+    match figure.verdict {
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
+        Verdict::Noise => "noise",
+        Verdict::Unknown => "too few",
+    }
+}
+
+fn shown(unit: Unit, value: f64) -> String {
+    match unit {
+        // Whole microseconds came in; a median of an even number of them may have a half.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Unit::Microseconds => Pretty(value as u64).to_string(),
+        Unit::Seconds => format!("{value:.2} s"),
+        Unit::MegabytesPerSecond => format!("{value:.0} MB/s"),
+        Unit::Octets => format!("{:.0} MB", value / 1e6),
+        Unit::Count => format!("{value:.0}"),
+    }
+}
+
+/// The spread as a share of the median.
+fn apart(values: &Values) -> String {
+    if values.runs.len() < 2 || values.median <= 0.0 {
+        return String::new();
+    }
+    format!("{:.0} %", values.spread() / values.median * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::tests::made_up;
+
+    #[test]
+    fn a_comparison_is_readable_in_80_columns() {
+        let faster = || {
+            let mut report = made_up(500);
+            report.summary.wall_s = 2.5;
+            report
+        };
+        let a = [made_up(500), made_up(500), made_up(500)];
+        let comparison = Comparison::new("A", "B", &a, &[faster(), faster(), faster()]);
+        let text = text(&comparison);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let wall = text.lines().find(|line| line.trim_start().starts_with("wall")).unwrap_or_default();
+        let words: Vec<_> = wall.split_whitespace().collect();
+        assert_eq!(words.join(" "), "wall 5.00 s 0 % 2.50 s 0 % 0.50 0.50-0.50 better");
+        assert!(text.contains("noise") && text.contains("! A, 3 of 3 runs: the load generator"), "{text}");
+    }
+}

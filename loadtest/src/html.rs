@@ -1,0 +1,207 @@
+//! The report as one page: plots, tables, what was run. It needs no network and no other file.
+
+mod chart;
+mod curves;
+mod strip;
+mod throughput;
+mod waterfall;
+
+use std::fmt::{self, Write};
+
+use chart::{class, escaped, title, took};
+
+use crate::json::{Document, Times};
+
+/// The whole page.
+pub(crate) fn page(report: &Document) -> String {
+    let mut out = String::new();
+    // A String takes whatever is written to it.
+    let _ = write_page(&mut out, report);
+    out
+}
+
+fn write_page(out: &mut String, report: &Document) -> fmt::Result {
+    let headline = headline(report);
+    writeln!(out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{headline}</title>")?;
+    writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
+    writeln!(
+        out,
+        "<meta name=\"color-scheme\" content=\"light dark\"><style>\n{}</style></head><body>",
+        include_str!("html/page.css")
+    )?;
+    writeln!(out, "<h1>{headline}</h1>")?;
+    writeln!(
+        out,
+        "<p class=\"under\">{} &middot; {} &middot; seed {}</p>",
+        escaped(&report.run.started),
+        escaped(&report.run.scenario),
+        report.run.seed
+    )?;
+    for limit in &report.limits {
+        writeln!(out, "<p class=\"limit\">{}</p>", escaped(limit))?;
+    }
+    tiles(out, report)?;
+    writeln!(out, "<section><h2>Where the time went</h2>")?;
+    legend(out, report)?;
+    writeln!(out, "{}</section>", waterfall::draw(report))?;
+    writeln!(out, "<section><h2>How long each stage took</h2>{}", curves::draw(report))?;
+    stage_table(out, report)?;
+    writeln!(out, "</section>")?;
+    writeln!(out, "<section><h2>Megabytes a second</h2>{}", throughput::draw_octets(report))?;
+    writeln!(out, "<h2>Machines done</h2>{}</section>", throughput::draw_machines(report))?;
+    failures(out, report)?;
+    writeln!(out, "<section><h2>Every machine, from power-on to its end</h2>")?;
+    legend(out, report)?;
+    writeln!(out, "{}</section>", strip::draw(report))?;
+    run(out, report)?;
+    writeln!(out, "<script>\n{}</script></body></html>", include_str!("html/page.js"))
+}
+
+fn headline(report: &Document) -> String {
+    let summary = &report.summary;
+    format!("{} of {} machines booted in {:.2} s", summary.booted, summary.machines, summary.wall_s)
+}
+
+/// The few figures that are looked for first.
+fn tiles(out: &mut String, report: &Document) -> fmt::Result {
+    let summary = &report.summary;
+    let number =
+        |value: Option<f64>, unit: &str| value.map_or("&ndash;".to_owned(), |value| format!("{value:.2}{unit}"));
+    let megabytes =
+        |octets: Option<u64>| octets.map_or("&ndash;".to_owned(), |octets| format!("{:.0} MB", octets as f64 / 1e6));
+    let tiles = [
+        (format!("{:.0} MB/s", summary.bytes_per_s / 1e6), "received"),
+        (if report.boot.count > 0 { took(report.boot.p50_us) } else { "&ndash;".to_owned() }, "median boot"),
+        (number(summary.slowest_to_median, " &times;"), "slowest to median"),
+        (summary.failed.to_string(), "failed"),
+        (summary.retries.to_string(), "retries"),
+        (number(report.server_cpu_s_per_gb(), " s"), "server CPU for a GB"),
+        (megabytes(summary.server_rss_max_bytes), "server memory at most"),
+        (format!("{:.0} %", summary.client_busy * 100.0), "generator's core busy"),
+    ];
+    writeln!(out, "<div class=\"tiles\">")?;
+    for (value, name) in tiles {
+        writeln!(out, "<div><b>{value}</b><span>{name}</span></div>")?;
+    }
+    writeln!(out, "</div>")
+}
+
+fn legend(out: &mut String, report: &Document) -> fmt::Result {
+    write!(out, "<p class=\"legend\">")?;
+    for (stage, _) in report.stages_in_order() {
+        write!(out, "<span><i class=\"{}\"></i>{}</span>", class(stage), title(stage))?;
+    }
+    if report.summary.failed > 0 {
+        write!(out, "<span><i class=\"failed\"></i>stopped here</span>")?;
+    }
+    writeln!(out, "</p>")
+}
+
+fn stage_table(out: &mut String, report: &Document) -> fmt::Result {
+    write!(
+        out,
+        "<div class=\"wide\"><table><tr><th>stage<th>count<th>p50<th>p90<th>p99<th>p99.9<th>max<th>retransmits</tr>"
+    )?;
+    let stages = report.stages_in_order().map(|(stage, times)| (class(stage), title(stage), times));
+    let spans = [("s-none", "to kernel", &report.to_kernel), ("s-boot", "whole boot", &report.boot)];
+    let spans = spans.into_iter().map(|(class, name, times)| (class.to_owned(), name, times));
+    for (class, name, times) in stages.chain(spans) {
+        let Times { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, .. } = times;
+        if *count == 0 && retransmits.is_none() {
+            continue;
+        }
+        write!(out, "<tr><td><i class=\"{class}\"></i>{name}<td>{count}")?;
+        for us in [p50_us, p90_us, p99_us, p999_us, max_us] {
+            write!(out, "<td>{}", if *count > 0 { took(*us) } else { "&ndash;".to_owned() })?;
+        }
+        writeln!(out, "<td>{}</tr>", retransmits.map_or(String::new(), |number| number.to_string()))?;
+    }
+    writeln!(out, "</table></div>")
+}
+
+fn failures(out: &mut String, report: &Document) -> fmt::Result {
+    if report.failures.is_empty() {
+        return Ok(());
+    }
+    write!(
+        out,
+        "<section><h2>Failures</h2><div class=\"wide\"><table class=\"words\"><tr><th>machines<th>stage<th>cause</tr>"
+    )?;
+    for failed in &report.failures {
+        let (stage, cause) = (escaped(&failed.stage), escaped(&failed.cause));
+        writeln!(out, "<tr><td>{}<td>{stage}<td>{cause}</tr>", failed.machines)?;
+    }
+    writeln!(out, "</table></div></section>")
+}
+
+/// What somebody needs to do it again.
+fn run(out: &mut String, report: &Document) -> fmt::Result {
+    let run = &report.run;
+    let summary = &report.summary;
+    let seconds = |value: Option<f64>| value.map_or("not measured".to_owned(), |value| format!("{value:.2} CPU-s"));
+    let rows = [
+        ("command line", run.command_line.join(" ")),
+        ("server", run.server.clone()),
+        ("scenario, seed", format!("{}, {}", run.scenario, run.seed)),
+        ("began", run.started.clone()),
+        ("machine", format!("{}, {} processors, Linux {}", run.processor, run.cpus, run.kernel)),
+        ("loadtest", run.loadtest.clone()),
+        ("octets", format!("{}, {}", summary.bytes, if summary.checked { "every one checked" } else { "not checked" })),
+        ("source addresses", summary.sources.to_string()),
+        ("server", seconds(summary.server_cpu_s)),
+        ("load generator", seconds(summary.client_cpu_s)),
+    ];
+    write!(out, "<section><h2>What was run</h2><table class=\"words\">")?;
+    for (name, value) in rows {
+        writeln!(out, "<tr><th>{name}<td>{}</tr>", escaped(&value))?;
+    }
+    writeln!(out, "</table></section>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::tests::made_up;
+
+    /// Octets of a page of 5,000 machines.
+    const PAGE_OCTETS_MAX: usize = 1_000_000;
+
+    #[test]
+    fn a_page_of_5000_machines_is_one_small_file_that_needs_nothing_else() {
+        let page = page(&made_up(5000));
+        assert!(page.len() < PAGE_OCTETS_MAX, "{}", page.len());
+        for outside in ["http://", "https://", "src=", "href=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside} in the page");
+        }
+        for words in [
+            "<title>4500 of 5000 machines booted in 5.00 s",
+            "Where the time went",
+            "&lt;k&gt;",
+            "the load generator was the limit",
+        ] {
+            assert!(page.contains(words), "no {words:?} in the page");
+        }
+        assert!(!page.contains("NaN") && !page.contains("inf"), "a position that is no number");
+    }
+
+    #[test]
+    fn every_element_that_opens_closes() {
+        let page = page(&made_up(50));
+        for element in ["svg", "section", "g", "path", "div", "table", "title", "script", "style", "p"] {
+            let opened = page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
+            let closed = page.matches(&format!("</{element}>")).count()
+                + if element == "path" { page.matches("/>").count() } else { 0 };
+            assert!(closed >= opened, "{element}: {opened} opened, {closed} closed");
+        }
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_happened_has_a_page_too() {
+        let mut report = made_up(2);
+        report.stages.clear();
+        report.series.clear();
+        report.machines.clear();
+        (report.boot, report.to_kernel) = (Times::default(), Times::default());
+        assert!(page(&report).contains("No machine booted."));
+    }
+}

@@ -1,0 +1,441 @@
+//! The report as data, version 1: written to a file, read back by `compare`, and all that table and page are made of.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use hdrhistogram::Histogram;
+use ringboot::fleet::{Bucket, Record, Report};
+use ringboot::observe::events::Stage;
+use serde::{Deserialize, Serialize};
+
+use crate::meter::Spent;
+
+/// The version that is written and read. A field may be added without a new one; none changes its meaning.
+pub(crate) const VERSION: u32 = 1;
+
+/// One run, as docs/loadtest-report.md describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Document {
+    pub(crate) version: u32,
+    pub(crate) summary: Summary,
+    pub(crate) run: Run,
+    /// By the name of the stage; stages that no machine met are left out.
+    pub(crate) stages: BTreeMap<String, Times>,
+    /// Power-on to the kernel's last octet, of machines that came so far.
+    pub(crate) to_kernel: Times,
+    /// Power-on to the end, of machines that booted.
+    pub(crate) boot: Times,
+    pub(crate) failures: Vec<Failed>,
+    pub(crate) series: Vec<Point>,
+    pub(crate) machines: Vec<Machine>,
+    /// What was the limit, in words.
+    pub(crate) limits: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) machines: u32,
+    pub(crate) booted: u32,
+    pub(crate) failed: u32,
+    pub(crate) wall_s: f64,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_per_s: f64,
+    pub(crate) checked: bool,
+    pub(crate) retries: u64,
+    pub(crate) slowest_to_median: Option<f64>,
+    pub(crate) sources: u32,
+    pub(crate) client_cpu_s: Option<f64>,
+    pub(crate) client_busy: f64,
+    pub(crate) client_waiting: f64,
+    pub(crate) client_was_limit: bool,
+    pub(crate) server_cpu_s: Option<f64>,
+    pub(crate) server_rss_bytes: Option<u64>,
+    pub(crate) server_rss_max_bytes: Option<u64>,
+}
+
+/// What was run, and on what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) command_line: Vec<String>,
+    pub(crate) server: String,
+    pub(crate) scenario: String,
+    pub(crate) seed: u64,
+    pub(crate) started: String,
+    pub(crate) kernel: String,
+    pub(crate) processor: String,
+    pub(crate) cpus: usize,
+    pub(crate) loadtest: String,
+}
+
+/// Microseconds that something took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Times {
+    pub(crate) count: u64,
+    pub(crate) p50_us: u64,
+    pub(crate) p90_us: u64,
+    pub(crate) p99_us: u64,
+    pub(crate) p999_us: u64,
+    pub(crate) max_us: u64,
+    /// None for a span of several stages.
+    pub(crate) retransmits: Option<u64>,
+    /// Quantile and microseconds, rising.
+    pub(crate) curve: Vec<(f64, u64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    pub(crate) cause: String,
+    pub(crate) stage: String,
+    pub(crate) machines: u32,
+}
+
+/// What happened between the point before and `t_ms`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Point {
+    pub(crate) t_ms: u64,
+    pub(crate) bytes: u64,
+    pub(crate) booted: u32,
+    pub(crate) failed: u32,
+    pub(crate) client_cpu_ms: u64,
+}
+
+/// One boot, as an array: start, end, booted, model, microseconds of each stage, the stage in which it stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Machine(
+    pub(crate) u64,
+    pub(crate) u64,
+    pub(crate) bool,
+    pub(crate) String,
+    pub(crate) [u32; Stage::ALL.len()],
+    pub(crate) Option<String>,
+);
+
+/// What the fleet cannot know of its run.
+#[derive(Clone, Debug)]
+pub(crate) struct Circumstances {
+    pub(crate) server: String,
+    pub(crate) scenario: String,
+    pub(crate) seed: u64,
+    pub(crate) started: SystemTime,
+    pub(crate) client: Option<Spent>,
+    /// None where no process was named; an inner None where it ended meanwhile.
+    pub(crate) server_spent: Option<Option<Spent>>,
+}
+
+impl Document {
+    pub(crate) fn new(report: &Report, around: &Circumstances) -> Self {
+        let mut limits = report.limits();
+        if around.server_spent == Some(None) {
+            limits.push("the server's process ended before the run did".to_owned());
+        }
+        let stage = |(stage, seen): (&Stage, &ringboot::fleet::StageTimes)| {
+            (name(*stage), Times { retransmits: Some(seen.retries), ..Times::of(&seen.times) })
+        };
+        let failed = |((cause, stage), machines): (&(String, Stage), &u32)| Failed {
+            cause: cause.clone(),
+            stage: name(*stage),
+            machines: *machines,
+        };
+        let mut failures: Vec<_> = report.failures.iter().map(failed).collect();
+        failures.sort_by_key(|failed| std::cmp::Reverse(failed.machines));
+        Self {
+            version: VERSION,
+            summary: Summary::of(report, around),
+            run: Run::of(around),
+            stages: report.stages.iter().map(stage).collect(),
+            to_kernel: Times::of(&report.kernels),
+            boot: Times::of(&report.boots),
+            failures,
+            series: report.series.buckets().iter().map(Point::of).collect(),
+            machines: report.records.iter().map(Machine::of).collect(),
+            limits,
+        }
+    }
+
+    /// Stages that machines met, in the order in which machines meet them.
+    pub(crate) fn stages_in_order(&self) -> impl Iterator<Item = (Stage, &Times)> {
+        Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.stages.get(&name(stage))?)))
+    }
+
+    /// CPU-seconds of the server for a gigabyte (10^9 octets).
+    pub(crate) fn server_cpu_s_per_gb(&self) -> Option<f64> {
+        let gigabytes = self.summary.bytes as f64 / 1e9;
+        (gigabytes > 0.0).then_some(self.summary.server_cpu_s? / gigabytes)
+    }
+
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        let shown = file.display();
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
+        Self::parse(&text).with_context(|| shown.to_string())
+    }
+
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let version = serde_json::from_str::<serde_json::Value>(text).ok().and_then(|any| any.get("version")?.as_u64());
+        ensure!(version == Some(u64::from(VERSION)), "no report of version {VERSION}, as --json writes it");
+        serde_json::from_str(text).context("not a whole report")
+    }
+
+    pub(crate) fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let text = self.text().context("the report")?;
+        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// JSON with a line for each field, stage, point and machine: readable, and kind to `diff` and `grep`.
+    fn text(&self) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        writeln!(out, "{{\"version\": {},", self.version)?;
+        writeln!(out, "\"summary\": {},", one(&self.summary)?)?;
+        writeln!(out, "\"run\": {},", one(&self.run)?)?;
+        writeln!(out, "\"limits\": {},", one(&self.limits)?)?;
+        let stages: io::Result<Vec<String>> = self
+            .stages_in_order()
+            .map(|(stage, times)| Ok(format!("{}: {}", one(&name(stage))?, one(times)?)))
+            .collect();
+        writeln!(out, "\"stages\": {{\n{}\n}},", stages?.join(",\n"))?;
+        writeln!(out, "\"to_kernel\": {},", one(&self.to_kernel)?)?;
+        writeln!(out, "\"boot\": {},", one(&self.boot)?)?;
+        writeln!(out, "\"failures\": {},", lines(&self.failures)?)?;
+        writeln!(out, "\"series\": {},", lines(&self.series)?)?;
+        writeln!(out, "\"machines\": {}}}", lines(&self.machines)?)?;
+        Ok(out)
+    }
+}
+
+impl Summary {
+    fn of(report: &Report, around: &Circumstances) -> Self {
+        let server = around.server_spent.flatten();
+        Self {
+            machines: report.machines,
+            booted: report.booted,
+            failed: report.failed(),
+            wall_s: report.wall.as_secs_f64(),
+            bytes: report.octets,
+            bytes_per_s: report.octets as f64 / report.wall.as_secs_f64().max(f64::EPSILON),
+            checked: report.checked,
+            retries: report.retries,
+            slowest_to_median: report.slowest_to_median(),
+            sources: report.pressure.sources,
+            client_cpu_s: around.client.map(|spent| spent.processor.as_secs_f64()),
+            client_busy: report.generator_busy(),
+            client_waiting: report.generator_waiting(),
+            client_was_limit: report.generator_was_limit(),
+            server_cpu_s: server.map(|spent| spent.processor.as_secs_f64()),
+            server_rss_bytes: server.map(|spent| spent.resident),
+            server_rss_max_bytes: server.map(|spent| spent.resident_max),
+        }
+    }
+}
+
+impl Run {
+    fn of(around: &Circumstances) -> Self {
+        let proc_file = |path| fs::read_to_string(path).unwrap_or_default();
+        let model = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with("model name"))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        Self {
+            command_line: std::env::args().collect(),
+            server: around.server.clone(),
+            scenario: around.scenario.clone(),
+            seed: around.seed,
+            started: utc(around.started),
+            kernel: proc_file("/proc/sys/kernel/osrelease").trim().to_owned(),
+            processor: model(&proc_file("/proc/cpuinfo")).unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            loadtest: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// Quantiles of a curve: dense where the tail is.
+const CURVE: [f64; 31] = [
+    0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925,
+    0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 1.0,
+];
+
+impl Times {
+    fn of(times: &Histogram<u64>) -> Self {
+        if times.is_empty() {
+            return Self::default();
+        }
+        let [p50_us, p90_us, p99_us, p999_us] = [0.5, 0.9, 0.99, 0.999].map(|at| times.value_at_quantile(at));
+        let curve = CURVE.iter().map(|&at| (at, times.value_at_quantile(at))).collect();
+        Self { count: times.len(), p50_us, p90_us, p99_us, p999_us, max_us: times.max(), retransmits: None, curve }
+    }
+}
+
+impl Point {
+    fn of(bucket: &Bucket) -> Self {
+        let Bucket { end, octets, booted, failed, busy } = *bucket;
+        Self { t_ms: milliseconds(end), bytes: octets, booted, failed, client_cpu_ms: milliseconds(busy) }
+    }
+}
+
+impl Machine {
+    fn of(record: &Record) -> Self {
+        let stopped_in = record.stopped_in.map(name);
+        let model = record.model.to_owned();
+        Self(record.start_us, record.end_us, stopped_in.is_none(), model, record.stages_us, stopped_in)
+    }
+
+    /// Microseconds from power-on to the end.
+    pub(crate) fn took_us(&self) -> u64 {
+        self.1.saturating_sub(self.0)
+    }
+}
+
+/// The name of a stage in reports.
+pub(crate) fn name(stage: Stage) -> String {
+    stage.word().replace(' ', "_")
+}
+
+fn one(value: &impl Serialize) -> io::Result<String> {
+    Ok(serde_json::to_string(value)?)
+}
+
+/// An array with a line for each element.
+fn lines(values: &[impl Serialize]) -> io::Result<String> {
+    let lines: io::Result<Vec<String>> = values.iter().map(one).collect();
+    Ok(format!("[\n{}\n]", lines?.join(",\n")))
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// RFC 3339, in whole seconds.
+fn utc(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (mut days, second) = (seconds / 86_400, seconds % 86_400);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let mut year = 1970;
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in lengths {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", days + 1)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A report of `machines` boots made up: each takes a little longer than the one before, every tenth fails in its kernel.
+    pub(crate) fn made_up(machines: u32) -> Document {
+        let machine = |number: u32| {
+            let start = u64::from(number) * 10;
+            let stages = [3000 + number, 120_000, 9000, 400_000 + 100 * number, 800_000, 0, 0];
+            if number % 10 == 9 {
+                return Machine(
+                    start,
+                    start + 300_000,
+                    false,
+                    "uefi-pxe".into(),
+                    [3000, 0, 0, 0, 0, 0, 0],
+                    Some("kernel".into()),
+                );
+            }
+            let end = start + stages.iter().map(|us| u64::from(*us)).sum::<u64>();
+            Machine(start, end, true, "bios-ipxe".into(), stages, None)
+        };
+        let times = |scale: u64| {
+            let mut times = Histogram::new_with_max(3_600_000_000, 3).unwrap();
+            (0..u64::from(machines)).for_each(|number| times.record(scale + number * scale / 100).unwrap());
+            Times { retransmits: Some(2), ..Times::of(&times) }
+        };
+        let point =
+            |number: u64| Point { t_ms: number * 100, bytes: 40_000_000, booted: 3, failed: 0, client_cpu_ms: 80 };
+        let failed = machines / 10;
+        Document {
+            version: VERSION,
+            summary: Summary {
+                machines,
+                booted: machines - failed,
+                failed,
+                wall_s: 5.0,
+                bytes: 2_000_000_000,
+                bytes_per_s: 4e8,
+                checked: true,
+                retries: 12,
+                slowest_to_median: Some(1.4),
+                sources: machines,
+                client_cpu_s: Some(4.5),
+                client_busy: 0.94,
+                client_waiting: 0.02,
+                client_was_limit: true,
+                server_cpu_s: Some(1.5),
+                server_rss_bytes: Some(50_000_000),
+                server_rss_max_bytes: Some(60_000_000),
+            },
+            run: Run::of(&Circumstances {
+                server: "private".into(),
+                scenario: "boot-storm".into(),
+                seed: 1,
+                started: UNIX_EPOCH,
+                client: None,
+                server_spent: None,
+            }),
+            stages: [("dhcp", 3000), ("loader", 120_000), ("kernel", 400_000)]
+                .map(|(name, scale)| (name.to_owned(), times(scale)))
+                .into(),
+            to_kernel: times(523_000),
+            boot: times(1_300_000),
+            failures: vec![Failed {
+                cause: "HTTP: no answer for /<k>".into(),
+                stage: "kernel".into(),
+                machines: failed,
+            }],
+            series: (1..=50).map(point).collect(),
+            machines: (0..machines).map(machine).collect(),
+            limits: vec!["the load generator was the limit (its core was busy 94 % of the time)".into()],
+        }
+    }
+
+    #[test]
+    fn a_report_is_read_back_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("report.json");
+        let report = made_up(30);
+        report.write(&file).unwrap();
+        assert_eq!(Document::read(&file).unwrap(), report);
+    }
+
+    #[test]
+    fn a_file_that_is_no_report_is_told_apart_from_a_broken_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = |text: &str| {
+            let file = directory.path().join("x.json");
+            fs::write(&file, text).unwrap();
+            format!("{:#}", Document::read(&file).unwrap_err())
+        };
+        assert!(said("{}").contains("no report of version 1"));
+        assert!(said("nonsense").contains("no report of version 1"));
+        assert!(said("{\"version\": 2}").contains("no report of version 1"));
+        assert!(said("{\"version\": 1}").contains("not a whole report"));
+    }
+
+    #[test]
+    fn moments_are_written_as_rfc_3339() {
+        let at = |seconds| utc(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_735_689_599), "2024-12-31T23:59:59Z");
+        assert_eq!(at(1_772_323_200), "2026-03-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,159 @@
+//! What a process and its children cost: processor time and memory, read from /proc before and after a run.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+
+/// Looks at a process from now on.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pid: u32,
+    children: bool,
+    before: Duration,
+}
+
+/// What it took since then, children included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// utime + stime of all threads, in steps of 10 ms.
+    pub(crate) processor: Duration,
+    /// VmRSS at the end, octets. Pages that processes share count for each.
+    pub(crate) resident: u64,
+    /// VmHWM, octets: the most that each process ever had, before the run too.
+    pub(crate) resident_max: u64,
+}
+
+impl Meter {
+    pub(crate) fn begin(pid: u32) -> anyhow::Result<Self> {
+        Self::new(pid, true)
+    }
+
+    /// This process, without the private server that it may have started.
+    pub(crate) fn of_ourselves() -> anyhow::Result<Self> {
+        Self::new(std::process::id(), false)
+    }
+
+    fn new(pid: u32, children: bool) -> anyhow::Result<Self> {
+        let family = Family::of(pid, children).with_context(|| format!("there is no process {pid}"))?;
+        Ok(Self { pid, children, before: family.processor })
+    }
+
+    /// None where the process has ended meanwhile.
+    pub(crate) fn end(&self) -> Option<Spent> {
+        let family = Family::of(self.pid, self.children)?;
+        let memory = |field| family.pids.iter().filter_map(|pid| status_octets(*pid, field)).sum();
+        Some(Spent {
+            processor: family.processor.saturating_sub(self.before),
+            resident: memory("VmRSS:"),
+            resident_max: memory("VmHWM:"),
+        })
+    }
+}
+
+/// A process and its descendants.
+struct Family {
+    pids: Vec<u32>,
+    /// Of the living ones and of the children they have waited for.
+    processor: Duration,
+}
+
+impl Family {
+    fn of(pid: u32, children: bool) -> Option<Self> {
+        if !children {
+            return Some(Self { pids: vec![pid], processor: Stat::read(pid)?.processor });
+        }
+        let stats: HashMap<u32, Stat> = fs::read_dir("/proc")
+            .ok()?
+            .filter_map(|entry| {
+                let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+                Some((pid, Stat::read(pid)?))
+            })
+            .collect();
+        let mut family = Self { pids: vec![pid], processor: stats.get(&pid)?.processor };
+        let mut looked_at = 0;
+        while let Some(&parent) = family.pids.get(looked_at) {
+            looked_at += 1;
+            for (child, stat) in stats.iter().filter(|(_, stat)| stat.parent == parent) {
+                family.pids.push(*child);
+                family.processor += stat.processor;
+            }
+        }
+        Some(family)
+    }
+}
+
+struct Stat {
+    parent: u32,
+    processor: Duration,
+}
+
+impl Stat {
+    /// Fields 4 and 14 to 17 of proc(5), counted after the name in parentheses: ppid, utime, stime, cutime, cstime.
+    fn read(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks: u64 = fields.get(11..15)?.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+        let processor = Duration::from_millis(ticks * MILLISECONDS_PER_TICK);
+        Some(Self { parent: fields.get(1)?.parse().ok()?, processor })
+    }
+}
+
+/// USER_HZ is 100 on every architecture that we run on.
+const MILLISECONDS_PER_TICK: u64 = 10;
+
+fn status_octets(pid: u32, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_a_stat_line_are_found_after_a_hostile_name() {
+        let line = "77 (a) b (c)) S 5 77 77 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 1 0 55 1 1";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.parent, stat.processor), (5, Duration::from_millis(1270)));
+    }
+
+    #[test]
+    fn the_work_of_children_counts_living_or_ended() {
+        let work = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        let script = format!("read x; sh -c '{work}'; echo one; read x; sh -c '{work}; echo two; read x'");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut parent = command.spawn().unwrap();
+        let mut input = parent.stdin.take().unwrap();
+        let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+        let meter = Meter::begin(parent.id()).unwrap();
+        let mut after_a_line = || {
+            input.write_all(b"\n").unwrap();
+            lines.next().unwrap().unwrap();
+            meter.end().unwrap().processor
+        };
+        let waited_for = after_a_line();
+        let living = after_a_line();
+        assert!(waited_for > Duration::ZERO && living > waited_for, "{waited_for:?} {living:?}");
+        drop(input);
+        parent.wait().unwrap();
+        assert_eq!(meter.end(), None);
+    }
+
+    #[test]
+    fn our_own_process_has_memory_and_a_missing_one_is_refused() {
+        let spent = Meter::begin(std::process::id()).unwrap().end().unwrap();
+        assert!(spent.resident > 1 << 20 && spent.resident_max >= spent.resident, "{spent:?}");
+        assert!(Meter::begin(u32::MAX).is_err());
+    }
+}

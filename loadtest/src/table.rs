@@ -1,0 +1,122 @@
+//! The report on a terminal: a table of stages and a summary, readable in 80 columns.
+
+use std::fmt::{self, Write};
+
+use ringboot::fleet::Pretty;
+
+use crate::json::{Document, Times, name};
+
+/// Columns that lines keep to.
+const COLUMNS: usize = 80;
+
+/// Causes of failure that are listed: the report stays on one screen, and the file has all of them.
+const CAUSES_SHOWN_MAX: usize = 6;
+
+/// The whole report as text.
+pub(crate) fn text(report: &Document) -> String {
+    let mut out = String::new();
+    // A String takes whatever is written to it.
+    let _ = stages(&mut out, report).and_then(|()| summary(&mut out, report));
+    for limit in &report.limits {
+        out.push_str(&wrapped(&format!("! {limit}")));
+    }
+    for failed in report.failures.iter().take(CAUSES_SHOWN_MAX) {
+        let (machines, cause, stage) = (failed.machines, &failed.cause, &failed.stage);
+        out.push_str(&wrapped(&format!("{machines} failed: {cause} ({stage})")));
+    }
+    out
+}
+
+fn stages(out: &mut String, report: &Document) -> fmt::Result {
+    let [p50, p90, p99, p999, max] = ["p50", "p90", "p99", "p99.9", "max"];
+    writeln!(out, "  {:<11}{:>7}{p50:>10}{p90:>10}{p99:>10}{p999:>10}{max:>10}{:>9}", "stage", "count", "retrans")?;
+    let stages = report.stages_in_order().map(|(stage, times)| (name(stage), times));
+    let spans = [("to kernel".to_owned(), &report.to_kernel), ("whole boot".to_owned(), &report.boot)];
+    for (name, times) in stages.chain(spans) {
+        let Times { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, .. } = times;
+        if *count == 0 && retransmits.is_none() {
+            continue;
+        }
+        write!(out, "  {name:<11}{count:>7}")?;
+        for us in [p50_us, p90_us, p99_us, p999_us, max_us] {
+            let time = if *count > 0 { Pretty(*us).to_string() } else { "-".to_owned() };
+            write!(out, "{time:>10}")?;
+        }
+        match retransmits {
+            Some(number) => writeln!(out, "{number:>9}")?,
+            None => writeln!(out)?,
+        }
+    }
+    writeln!(out)
+}
+
+fn summary(out: &mut String, report: &Document) -> fmt::Result {
+    let summary = &report.summary;
+    let checked = if summary.checked { "every octet checked" } else { "contents not checked" };
+    let (booted, machines, wall_s) = (summary.booted, summary.machines, summary.wall_s);
+    writeln!(out, "  {booted} of {machines} machines booted in {wall_s:.2} s, {} retries", summary.retries)?;
+    let (megabytes, rate) = (summary.bytes as f64 / 1e6, summary.bytes_per_s / 1e6);
+    writeln!(out, "  {megabytes:.0} MB, {rate:.0} MB/s, {checked}")?;
+    if let Some(times) = summary.slowest_to_median {
+        writeln!(out, "  the slowest boot took {times:.2} times as long as the median one")?;
+    }
+    if let Some(processor_s) = summary.server_cpu_s {
+        let a_gigabyte = report.server_cpu_s_per_gb().map_or(String::new(), |cost| format!(", {cost:.2} CPU-s/GB"));
+        let megabytes = |octets: Option<u64>| octets.unwrap_or(0) as f64 / 1e6;
+        let (now, most) = (megabytes(summary.server_rss_bytes), megabytes(summary.server_rss_max_bytes));
+        writeln!(out, "  server: {processor_s:.2} CPU-s{a_gigabyte}, {now:.0} MB resident (at most {most:.0} MB)")?;
+    }
+    if let Some(processor_s) = summary.client_cpu_s {
+        let busy = summary.client_busy * 100.0;
+        writeln!(out, "  load generator: {processor_s:.2} CPU-s, its core busy {busy:.0} % of the time")?;
+    }
+    Ok(())
+}
+
+/// Lines of at most [`COLUMNS`], the first indented by two, the others by four.
+pub(crate) fn wrapped(sentence: &str) -> String {
+    let mut out = String::new();
+    let mut line = " ".to_owned();
+    for word in sentence.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            out.push_str(&line);
+            out.push('\n');
+            line = "   ".to_owned();
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    out + &line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::json::tests::made_up;
+
+    #[test]
+    fn a_report_is_readable_in_80_columns() {
+        let text = text(&made_up(500));
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        let header = text.lines().next().unwrap();
+        for column in ["stage", "count", "p50", "p90", "p99", "p99.9", "max", "retrans"] {
+            assert!(header.contains(column), "{header}");
+        }
+        let kernel = text.lines().find(|line| line.trim_start().starts_with("kernel")).unwrap();
+        assert_eq!(kernel.split_whitespace().collect::<Vec<_>>()[..4], ["kernel", "500", "1.40", "s"], "{kernel}");
+        for words in
+            ["450 of 500 machines booted in 5.00 s, 12 retries", "! the load generator was the limit", "50 failed: "]
+        {
+            assert!(text.contains(words), "no {words:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_sentence_goes_on_in_the_next_line() {
+        let sentence = "word ".repeat(40);
+        let text = wrapped(&sentence);
+        assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= COLUMNS), "{text}");
+        assert_eq!(text.split_whitespace().count(), 40);
+    }
+}

@@ -1,0 +1,439 @@
+//! `ringboot check --live [HOST]`: walks boot chains over the running sockets and names the first broken link of each.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::{Value, json};
+
+use super::client::Server;
+use crate::boot::machine::{Firmware, Mac};
+use crate::boot::names::menu_name;
+use crate::config::{Config, Places};
+use crate::control::loaders;
+use crate::dhcp::subnet::{Clients, Mode, Network, Subnet};
+use crate::fleet::walk::{self, Broken, Start, Walked};
+use crate::observe::events::Stage;
+
+/// Chains in one run: each takes up to some seconds.
+const CHAINS_MAX: usize = 256;
+/// An iPXE that is loaded asks for an address once more; one that loads an iPXE again would do so for ever.
+const OFFERS_MAX: usize = 3;
+/// Who is walked where nobody is named: locally administered, and nobody's.
+const UNKNOWN: Mac = Mac([0x02, 0x72, 0x62, 0x77, 0x6c, 0x6b]);
+
+/// Which chains are wanted.
+pub(super) struct Wanted<'a> {
+    pub(super) config: &'a Config,
+    pub(super) file: &'a Path,
+    /// Empty: every reserved machine and an unknown one.
+    pub(super) host: &'a str,
+    pub(super) firmware: Option<&'a str>,
+    pub(super) json: bool,
+}
+
+/// Exit 0: every walked chain is whole. 1: one is broken, or no server answers. 2: there is no such machine.
+pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
+    let machines = match machines(wanted) {
+        Ok(machines) => machines,
+        Err(error) => {
+            eprintln!("ringboot: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    match walk_all(wanted, &machines) {
+        Ok(chains) => {
+            let broken = chains.iter().filter(|chain| chain.fault.is_some()).count();
+            super::say(&if wanted.json { as_json(&chains, broken) } else { as_text(&chains, broken) });
+            if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+        Err(error) => {
+            eprintln!("ringboot: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A machine to walk, and where it is.
+struct Machine {
+    mac: Mac,
+    name: String,
+    subnet: Option<Network>,
+    /// Walked with the firmware that the server saw it with; None = with all that have a loader.
+    is_known: bool,
+}
+
+/// One chain and what came of it.
+struct Chain {
+    machine: String,
+    firmware: String,
+    lines: Vec<(String, String)>,
+    notes: Vec<String>,
+    fault: Option<Fault>,
+}
+
+/// The first broken link.
+struct Fault {
+    stage: String,
+    entry: Option<String>,
+    what: String,
+    /// The line behind it.
+    place: String,
+    /// The server's own words, where it had any.
+    said: Option<String>,
+}
+
+fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
+    let served = || wanted.config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+    let mut reserved: Vec<(Machine, Ipv4Addr, Option<String>)> = Vec::new();
+    for subnet in &wanted.config.snapshot.subnets {
+        for host in &subnet.reservations {
+            let name = host.hostname.clone().unwrap_or_else(|| host.address.to_string());
+            let machine = Machine {
+                mac: host.mac,
+                name: format!("{} {name}", host.mac),
+                subnet: Some(subnet.network),
+                is_known: true,
+            };
+            reserved.push((machine, host.address, host.hostname.clone()));
+        }
+    }
+    let unknown = |mac: Mac, name: &str, subnet: Option<&Subnet>| {
+        let place = subnet.map(|subnet| subnet.network);
+        let name = place.map_or_else(|| name.to_owned(), |network| format!("{name} on {network}"));
+        Machine { mac, name, subnet: place, is_known: mac != UNKNOWN }
+    };
+    let on_each = |mac: Mac, name: &str, subnets: Vec<&Subnet>| {
+        let found: Vec<Machine> = subnets.into_iter().map(|subnet| unknown(mac, name, Some(subnet))).collect();
+        if found.is_empty() { vec![unknown(mac, name, None)] } else { found }
+    };
+    if wanted.host.is_empty() {
+        let open = served().filter(|subnet| subnet.clients != Clients::Known).collect::<Vec<_>>();
+        let mut all = if open.is_empty() && served().next().is_some() {
+            Vec::new()
+        } else {
+            on_each(UNKNOWN, "an unknown machine", open)
+        };
+        all.extend(reserved.into_iter().map(|(machine, ..)| machine));
+        return Ok(all);
+    }
+    let mac: Option<Mac> = wanted.host.parse().ok();
+    let is_named = |(machine, address, name): &(Machine, Ipv4Addr, Option<String>)| {
+        Some(machine.mac) == mac || address.to_string() == wanted.host || name.as_deref() == Some(wanted.host)
+    };
+    let named: Vec<Machine> = reserved.into_iter().filter(is_named).map(|(machine, ..)| machine).collect();
+    match (named.is_empty(), mac) {
+        (false, _) => Ok(named),
+        (true, Some(mac)) => Ok(on_each(mac, &mac.to_string(), served().collect())),
+        (true, None) => {
+            bail!("{:?} is neither a hardware address nor the name or address of a [[dhcp.subnet.host]]", wanted.host)
+        }
+    }
+}
+
+fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Chain>> {
+    let text = std::fs::read_to_string(wanted.file).with_context(|| format!("reading {}", wanted.file.display()))?;
+    let walker = Walker {
+        server: Server::of(wanted.file.to_path_buf()),
+        places: Places::read(&wanted.file.to_string_lossy(), &text),
+        config: wanted.config,
+    };
+    let mut chains = Vec::new();
+    for machine in machines {
+        let last = machine.is_known.then(|| walker.seen_as(machine)).transpose()?.flatten();
+        for (kind, firmware, key) in kinds(wanted, last.as_deref()) {
+            if chains.len() == CHAINS_MAX {
+                bail!("more than {CHAINS_MAX} chains: name one machine with --live HOST");
+            }
+            chains.push(walker.chain(machine, kind, firmware, key)?);
+        }
+    }
+    if chains.is_empty() {
+        bail!("nothing to walk: no machine, or no loader in [boot]");
+    }
+    Ok(chains)
+}
+
+/// The firmware to walk: the one asked for, the one last seen, or all that the configuration has a loader for.
+fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware, &'static str)> {
+    let boot = &wanted.config.snapshot.boot;
+    let configured = loaders::keys(boot);
+    let has_loader = |name: &str, key: &str| match name {
+        // The rendered script is there wherever there is a menu.
+        "ipxe" => wanted.config.snapshot.menu.is_some() || boot.ipxe.is_some(),
+        _ => name == key && configured.iter().any(|(known, value)| *known == key && value.is_some()),
+    };
+    let named = wanted.firmware.or(last);
+    let fits = |(name, _, key): &&(&'static str, Firmware, &'static str)| match named {
+        Some(named) => *name == named,
+        None => has_loader(name, key),
+    };
+    walk::KINDS.iter().filter(fits).copied().collect()
+}
+
+struct Walker<'a> {
+    server: Server,
+    places: Places,
+    config: &'a Config,
+}
+
+/// What the server answered, as far as a walk needs it.
+struct Offer {
+    asked: bool,
+    source: Ipv4Addr,
+    address: Ipv4Addr,
+    tftp: SocketAddrV4,
+    boot_file: Option<String>,
+    no_loader: Option<String>,
+    network: Option<Network>,
+    reasons: Vec<String>,
+    silence: Option<(String, String)>,
+    seen_as: Option<String>,
+}
+
+impl Walker<'_> {
+    fn seen_as(&self, machine: &Machine) -> anyhow::Result<Option<String>> {
+        let offer = self.offer(machine, "bios")?;
+        self.end(&offer)?;
+        Ok(offer.seen_as)
+    }
+
+    fn offer(&self, machine: &Machine, kind: &str) -> anyhow::Result<Offer> {
+        let network = machine.subnet.map(|network| format!("/{network}")).unwrap_or_default();
+        let value = self.server.ask("POST", &format!("/v1/walks/{}/{kind}{network}", machine.mac))?;
+        Offer::of(&value).ok_or_else(|| anyhow!("the server's answer is not understood: {value}"))
+    }
+
+    /// What the server said during the walk.
+    fn end(&self, offer: &Offer) -> anyhow::Result<Vec<String>> {
+        if offer.silence.is_some() {
+            return Ok(Vec::new());
+        }
+        let value = self.server.ask("DELETE", &format!("/v1/walks/{}", offer.source))?;
+        let said = value.get("said").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(said.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
+    fn chain(&self, machine: &Machine, kind: &str, firmware: Firmware, key: &'static str) -> anyhow::Result<Chain> {
+        let (name, kind) = (machine.name.clone(), kind.to_owned());
+        let mut chain =
+            Chain { machine: name, firmware: kind.clone(), lines: Vec::new(), notes: Vec::new(), fault: None };
+        let (mut kind, mut firmware, mut key) = (kind, firmware, key);
+        for _ in 0..OFFERS_MAX {
+            let offer = self.offer(machine, &kind)?;
+            let Some(start) = self.offered(&offer, machine, firmware, key, &mut chain) else {
+                drop(self.end(&offer)?);
+                return Ok(chain);
+            };
+            key = self.key_behind(&start.boot_file, key);
+            let walked = walk::walk(&start);
+            let said = self.end(&offer)?;
+            let walked = walked.context("the walk cannot run")?;
+            chain.add(&walked);
+            if let Some(broken) = &walked.broken {
+                chain.fault = Some(self.fault(broken, key, &said));
+                return Ok(chain);
+            }
+            let Some(next) = walked.goes_on_as.and_then(walk::kind_of) else { return Ok(chain) };
+            let Some((name, next, next_key)) = walk::KINDS.iter().find(|(name, ..)| *name == next) else { break };
+            (kind, firmware) = ((*name).to_owned(), *next);
+            key = next_key;
+        }
+        let what = "an iPXE loads an iPXE again and again".to_owned();
+        chain.fault = Some(Fault::new("loader", what, self.places.boot(key).to_string()));
+        Ok(chain)
+    }
+
+    /// The link before the first file. None: it is broken.
+    fn offered(
+        &self,
+        offer: &Offer,
+        machine: &Machine,
+        firmware: Firmware,
+        key: &str,
+        chain: &mut Chain,
+    ) -> Option<Start> {
+        let subnet = |key: &str| {
+            let place = offer.network.and_then(|network| self.places.subnet(network, key));
+            place.map_or_else(|| "no [[dhcp.subnet]] is for it".to_owned(), |place| place.to_string())
+        };
+        if let Some((text, key)) = &offer.silence {
+            let what = format!("no OFFER: {text} ({})", offer.reasons.join("; "));
+            chain.fault = Some(Fault::new("offer", what, subnet(key)));
+            return None;
+        }
+        if offer.asked {
+            let reasons = offer.reasons.join("; ");
+            chain.lines.push(("offer".to_owned(), format!("{} ({reasons}) {}", offer.address, subnet("subnet"))));
+        } else {
+            chain.notes.push("this server answers no DHCP: the offer was not asked for".to_owned());
+        }
+        let Some(boot_file) = offer.boot_file.clone() else {
+            let why = offer.no_loader.clone().unwrap_or_else(|| offer.reasons.join("; "));
+            chain.fault = Some(Fault::new("offer", why, self.places.boot(key).to_string()));
+            return None;
+        };
+        let Offer { address, tftp, source, .. } = *offer;
+        Some(Start { mac: machine.mac, firmware, address, tftp, boot_file, source })
+    }
+
+    /// The key of `[boot]` that named this boot file: an iPXE may get the loader of its architecture.
+    fn key_behind(&self, boot_file: &str, key: &'static str) -> &'static str {
+        let names = |value: Option<&str>| value.is_some_and(|value| boot_file.ends_with(value.trim_start_matches('/')));
+        let keys = loaders::keys(&self.config.snapshot.boot);
+        let own = keys.iter().find(|(known, value)| *known == key && names(*value));
+        own.or_else(|| keys.iter().find(|(_, value)| names(*value))).map_or(key, |(known, _)| known)
+    }
+
+    /// Which line is behind a broken link.
+    fn fault(&self, broken: &Broken, key: &str, said: &[String]) -> Fault {
+        let in_menu = broken.menu.as_ref().filter(|_| !broken.is_rendered).map(|(name, line)| {
+            let path = self.path_of(name);
+            let line = if *line > 0 { format!(":{line}") } else { String::new() };
+            format!("{}{line} (a menu written by hand)", path.display())
+        });
+        let entry = || {
+            let key = match broken.stage {
+                Stage::Kernel => "kernel",
+                Stage::Initrd => "initrd",
+                Stage::AnswerFile => "arguments",
+                _ => return None,
+            };
+            self.places.entry(broken.entry.as_deref()?, key, &broken.name).map(|place| place.to_string())
+        };
+        let place = in_menu.or_else(entry).unwrap_or_else(|| self.places.boot(key).to_string());
+        // The last refusal: what loaders ask for in vain on their way comes before it.
+        let said = said.iter().rfind(|text| text.contains("refused")).cloned();
+        let mut fault = Fault::new(broken.stage.word(), broken.what.clone(), place);
+        (fault.entry, fault.said) = (broken.entry.clone(), said);
+        fault
+    }
+
+    /// The file behind a menu's TFTP name or URL.
+    fn path_of(&self, name: &str) -> PathBuf {
+        let path = name.split_once("://").map_or(name, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
+        let path = path.trim_start_matches('/');
+        let file = self.config.root.join(path);
+        let template = self.config.root.join(format!("{path}.j2"));
+        if !file.is_file() && template.is_file() && menu_name(path.as_bytes()).is_some() { template } else { file }
+    }
+}
+
+impl Offer {
+    fn of(value: &Value) -> Option<Self> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let address = |key: &str| text(key)?.parse::<Ipv4Addr>().ok();
+        let port = u16::try_from(value.get("tftp_port")?.as_u64()?).ok()?;
+        let silence = value.get("silence").and_then(|silence| {
+            Some((silence.get("text")?.as_str()?.to_owned(), silence.get("key")?.as_str()?.to_owned()))
+        });
+        let reasons = value.get("reasons")?.as_array()?;
+        Some(Self {
+            asked: value.get("asked")?.as_bool()?,
+            source: address("source")?,
+            address: address("address")?,
+            tftp: SocketAddrV4::new(address("server").unwrap_or(Ipv4Addr::LOCALHOST), port),
+            boot_file: text("boot_file"),
+            no_loader: text("no_loader"),
+            network: text("subnet").and_then(|network| network.parse().ok()),
+            reasons: reasons.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            silence,
+            seen_as: text("seen_as"),
+        })
+    }
+}
+
+impl Fault {
+    fn new(stage: &str, what: String, place: String) -> Self {
+        Self { stage: stage.to_owned(), entry: None, what, place, said: None }
+    }
+}
+
+impl Chain {
+    fn add(&mut self, walked: &Walked) {
+        for link in &walked.links {
+            let entry = link.entry.as_ref().filter(|_| link.stage > Stage::Menu).map(|entry| format!("{entry}: "));
+            for file in &link.files {
+                let part = if file.received < file.octets {
+                    format!(", looked at {}", size(file.received))
+                } else {
+                    String::new()
+                };
+                let text = format!(
+                    "{}{} {} in {}{part}",
+                    entry.as_deref().unwrap_or_default(),
+                    file.name,
+                    size(file.octets),
+                    time(file.took)
+                );
+                self.lines.push((link.stage.word().to_owned(), text));
+            }
+        }
+        self.notes.extend(walked.notes.iter().cloned());
+    }
+}
+
+fn size(octets: u64) -> String {
+    match octets {
+        0..10_240 => format!("{octets} B"),
+        10_240..10_485_760 => format!("{} KiB", octets / 1024),
+        _ => format!("{} MiB", octets / 1_048_576),
+    }
+}
+
+fn time(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
+
+fn as_text(chains: &[Chain], broken: usize) -> String {
+    let mut text = String::new();
+    for chain in chains {
+        let _ = writeln!(text, "{}  {}", chain.machine, chain.firmware);
+        for (stage, line) in &chain.lines {
+            let _ = writeln!(text, "  \u{2713} {stage:<12} {line}");
+        }
+        for note in &chain.notes {
+            let _ = writeln!(text, "  - {note}");
+        }
+        if let Some(fault) = &chain.fault {
+            let entry = fault.entry.as_ref().map(|entry| format!(" of the entry `{entry}`")).unwrap_or_default();
+            let _ =
+                writeln!(text, "  BROKEN at {}{entry}: {}\n    behind it: {}", fault.stage, fault.what, fault.place);
+            if let Some(said) = &fault.said {
+                let _ = writeln!(text, "    the server says: {said}");
+            }
+        }
+    }
+    let _ = writeln!(text, "{} walked, {broken} broken", chains.len());
+    text
+}
+
+fn as_json(chains: &[Chain], broken: usize) -> String {
+    let listed: Vec<Value> = chains
+        .iter()
+        .map(|chain| {
+            let links: Vec<Value> =
+                chain.lines.iter().map(|(stage, text)| json!({ "stage": stage, "text": text })).collect();
+            let fault = chain.fault.as_ref().map(|fault| {
+                json!({
+                    "stage": fault.stage,
+                    "entry": fault.entry,
+                    "what": fault.what,
+                    "place": fault.place,
+                    "server": fault.said,
+                })
+            });
+            json!({
+                "machine": chain.machine,
+                "firmware": chain.firmware,
+                "links": links,
+                "notes": chain.notes,
+                "broken": fault,
+            })
+        })
+        .collect();
+    format!("{}\n", json!({ "chains": listed, "broken": broken }))
+}

@@ -1,0 +1,176 @@
+//! What the admin socket tells of the running server, each resource as JSON; commands read the same objects.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::SystemTime;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::control::admin::{Answer, Download};
+use crate::control::loaders;
+use crate::control::store::{self, BackupError};
+use crate::dhcp::subnet::{Clients, Mode, OtherServer, Subnet};
+use crate::engine::net;
+use crate::serve::overview::{CoreView, Overview};
+
+/// The media type of a SQLite database (IANA).
+const SQLITE: &str = "application/vnd.sqlite3";
+
+/// What the current generation says. Nothing in it changes without the generation, so it has a tag: the start of the process goes
+/// before the number, because numbers begin again with every start.
+pub(super) fn configuration(overview: &Overview) -> Answer {
+    let generation = overview.generation();
+    let snapshot = &generation.snapshot;
+    let started = overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let boot: Value =
+        loaders::keys(&snapshot.boot).into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    let entries = snapshot.menu.iter().flat_map(|menu| &menu.entries);
+    let body = json!({
+        "generation": generation.number,
+        "root": overview.images.root().to_string_lossy(),
+        "advertise": snapshot.advertise,
+        "http_port": snapshot.http_port,
+        "subnets": snapshot.subnets.iter().map(subnet).collect::<Vec<_>>(),
+        "boot": boot,
+        "menu": entries.map(|entry| json!({ "label": entry.label, "kernel": entry.kernel })).collect::<Vec<_>>(),
+    });
+    Answer::ok(body).tagged(&format!("{started:x}-{}", generation.number))
+}
+
+fn subnet(subnet: &Subnet) -> Value {
+    let pools: Vec<String> = subnet.pools.iter().map(|pool| format!("{}-{}", pool.first, pool.last)).collect();
+    json!({
+        "subnet": subnet.network.to_string(),
+        "interface": subnet.interface,
+        "relay": subnet.relay,
+        "mode": mode(subnet.mode),
+        "clients": match subnet.clients { Clients::Pxe => "pxe", Clients::Known => "known", Clients::Any => "any" },
+        "pools": pools,
+        "reservations": subnet.reservations.len(),
+        "install_by_default": subnet.install_by_default,
+    })
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Server => "server",
+        Mode::Off => "off",
+    }
+}
+
+/// The lease database as it is at this moment.
+pub(super) fn backup(database: &Path) -> Result<Download, Answer> {
+    match store::copy_to_send(database) {
+        Ok(file) => Ok(Download { file, media_type: SQLITE }),
+        Err(error @ BackupError::NoDatabase(_)) => {
+            Err(Answer::problem(StatusCode::NOT_FOUND, "no lease database", &error.to_string()))
+        }
+        Err(error) => Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "no backup", &error.to_string())),
+    }
+}
+
+/// What `ss`, `ps` and a look into /proc were for.
+pub(super) fn status(overview: &Overview) -> Value {
+    let generation = overview.generation();
+    let since = |time: SystemTime| SystemTime::now().duration_since(time).map_or(0, |since| since.as_secs());
+    let interfaces: Vec<Value> = net::interfaces()
+        .unwrap_or_default()
+        .iter()
+        .map(|one| json!({ "name": one.name, "mtu": one.mtu, "addresses": one.addresses }))
+        .collect();
+    let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
+    let addresses = overview.dhcp.iter().map(SocketAddr::to_string);
+    let dhcp_sockets: Vec<String> = known.sockets.iter().cloned().chain(addresses).collect();
+    let finding = |network| known.segments.iter().find(|finding| finding.network == network);
+    let silent = |network| {
+        let finding = finding(network)?;
+        finding.misplaced.clone().or_else(|| finding.held.map(|held| held.to_string()))
+    };
+    let others = |network| {
+        let others = finding(network).map_or(&[][..], |finding| &finding.others);
+        let one = |other: &OtherServer| json!({ "mac": other.mac.to_string(), "address": other.address });
+        others.iter().map(one).collect::<Vec<_>>()
+    };
+    let subnets: Vec<Value> = generation
+        .snapshot
+        .subnets
+        .iter()
+        .map(|subnet| {
+            json!({
+                "subnet": subnet.network.to_string(),
+                "interface": subnet.interface,
+                "relay": subnet.relay,
+                "silent_because": silent(subnet.network),
+                "other_servers": others(subnet.network),
+                "mode": mode(subnet.mode),
+                "install_by_default": subnet.install_by_default,
+            })
+        })
+        .collect();
+    let dhcp = overview.dhcp_counters.as_ref().map(|counters| {
+        json!({
+            "sockets": dhcp_sockets,
+            "received": counters.received.read(),
+            "answered": counters.answered.read(),
+            "leases": counters.leases.read(),
+            "commits_pending": counters.pending.read(),
+        })
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "up_s": since(overview.started),
+        "generation": generation.number,
+        "root": overview.images.root().to_string_lossy(),
+        "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": dhcp_sockets },
+        "interfaces": interfaces,
+        "subnets": subnets,
+        "datapath": "io_uring",
+        "control_cpu": overview.control_cpu,
+        "cores": overview.cores.iter().map(core).collect::<Vec<_>>(),
+        "dhcp": dhcp,
+        "mappings": overview.images.loaded(),
+        "drops": { "sockets": socket_drops(overview), "events": overview.events.dropped() },
+    })
+}
+
+fn core(core: &CoreView) -> Value {
+    let (tftp, http) = (&core.tftp, &core.http);
+    json!({
+        "cpu": core.cpu,
+        "tftp": {
+            "transfers": tftp.transfers.read(),
+            "requests": tftp.requests.read(),
+            "not_served": tftp.not_served.read(),
+            "waited": tftp.waited.read(),
+            "dropped": tftp.dropped.read(),
+        },
+        "http": {
+            "connections": http.connections.read(),
+            "requests": http.requests.read(),
+            "refused": http.refused_requests.read(),
+            "bytes_sent": http.bytes_sent.read(),
+            "aborted": http.aborted.read(),
+            "timed_out": http.timed_out.read(),
+            "queued": http.queued.read(),
+            "turned_away": http.turned_away.read(),
+        },
+    })
+}
+
+/// Datagrams that the kernel dropped because a socket's receive buffer was full, on the ports that we listen on.
+fn socket_drops(overview: &Overview) -> u64 {
+    let ports: Vec<u16> = overview.tftp.iter().map(SocketAddr::port).collect();
+    ["/proc/net/udp", "/proc/net/udp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .flat_map(|text| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let port = u16::from_str_radix(fields.get(1)?.rsplit_once(':')?.1, 16).ok()?;
+            let drops = fields.last()?.parse::<u64>().ok()?;
+            (port == 67 && overview.findings.is_some() || ports.contains(&port)).then_some(drops)
+        })
+        .sum()
+}

@@ -1,0 +1,368 @@
+//! Batches of UDP datagrams through one system call (recvmmsg, sendmmsg), each with the local address it came to or leaves from.
+//!
+//! For sockets of [`super::net::udp`], on kernels that may lack io_uring: nothing is lent to the kernel beyond one call.
+
+// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use super::control_message::{self, CONTROL_BYTES, Writer};
+use super::slot::{Target, write_name};
+use super::udp::read_name;
+
+/// Room for the datagrams of one receive, used again for the next.
+pub struct Inbox {
+    /// Bytes from one datagram's place to the next one's.
+    stride: usize,
+    bytes: Box<[u8]>,
+    names: Box<[[u8; NAME_BYTES]]>,
+    controls: Box<[[u8; CONTROL_BYTES]]>,
+    vectors: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+    /// How many of the headers the last receive has filled.
+    filled: usize,
+}
+
+/// A datagram as it arrived; or several of one sender that the kernel has joined (UDP_GRO).
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    pub from: SocketAddr,
+    /// The local address that the answer should leave from.
+    pub local: Option<IpAddr>,
+    /// Length of each datagram in `bytes` but the last, which may be shorter. None = there is but one.
+    pub segment: Option<u16>,
+    pub bytes: &'a [u8],
+}
+
+/// Datagrams on their way out.
+#[derive(Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    queued: Vec<Queued>,
+    vectors: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+struct Queued {
+    bytes: Range<usize>,
+    name: libc::sockaddr_storage,
+    name_len: libc::socklen_t,
+    control: [u8; CONTROL_BYTES],
+    control_len: usize,
+}
+
+/// Of the longer of the two socket addresses.
+const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
+
+/// Added to a datagram's room so that the places of a batch do not compete for the same cache sets. Bytes.
+const STAGGER_BYTES: usize = 1600;
+
+/// recvmmsg and sendmmsg take no more (UIO_MAXIOV).
+const BATCH_MAX: usize = 1024;
+
+impl Inbox {
+    /// `datagrams` at a time, of up to `bytes` each; joined ones (UDP_GRO) take up to 64 KiB.
+    pub fn new(datagrams: usize, bytes: usize) -> Self {
+        let datagrams = datagrams.clamp(1, BATCH_MAX);
+        let stride = bytes + STAGGER_BYTES;
+        // SAFETY: iovec and mmsghdr are integers and raw pointers, for which all zeros is a valid value.
+        let (vector, header): (libc::iovec, libc::mmsghdr) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        Self {
+            stride,
+            bytes: vec![0; datagrams * stride].into_boxed_slice(),
+            names: vec![[0; NAME_BYTES]; datagrams].into_boxed_slice(),
+            controls: vec![[0; CONTROL_BYTES]; datagrams].into_boxed_slice(),
+            vectors: vec![vector; datagrams].into_boxed_slice(),
+            headers: vec![header; datagrams].into_boxed_slice(),
+            filled: 0,
+        }
+    }
+
+    /// Takes what has come, without waiting; says how many. [`io::ErrorKind::WouldBlock`] where nothing has.
+    pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
+        self.filled = 0;
+        let places = self.bytes.chunks_exact_mut(self.stride).zip(&mut self.names).zip(&mut self.controls);
+        for (((bytes, name), control), (vector, header)) in places.zip(self.vectors.iter_mut().zip(&mut self.headers)) {
+            *vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+            header.msg_hdr.msg_name = name.as_mut_ptr().cast();
+            header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL_BYTES;
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        // SAFETY: each header was just pointed at a name, a control buffer, a vector and, through it, a payload of its own, with
+        // their true lengths; all of them are owned by `self`, which is borrowed for the whole call. The kernel keeps no pointer
+        // beyond the call. No timeout is given.
+        let answer = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                self.headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                ptr::null_mut(),
+            )
+        };
+        self.filled = usize::try_from(answer).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.filled)
+    }
+
+    /// What the last receive has brought.
+    pub fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
+        let places = self.bytes.chunks_exact(self.stride).zip(&self.names).zip(&self.controls);
+        places.zip(&self.headers).take(self.filled).filter_map(|(((bytes, name), control), header)| {
+            let arrived = control_message::read(control.get(..header.msg_hdr.msg_controllen)?);
+            let from = read_name(name.get(..header.msg_hdr.msg_namelen as usize)?)?;
+            let bytes = bytes.get(..header.msg_len as usize)?;
+            Some(Arrival { from, local: arrived.local, segment: arrived.segment, bytes })
+        })
+    }
+
+    /// Datagrams that one receive may bring.
+    pub fn capacity(&self) -> usize {
+        self.headers.len()
+    }
+}
+
+impl<'a> Arrival<'a> {
+    /// The datagrams, one by one.
+    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let whole = self.bytes.len().max(1);
+        self.bytes.chunks(self.segment.map_or(whole, |segment| usize::from(segment).max(1)))
+    }
+}
+
+impl Outbox {
+    /// Queues a datagram from this local address (None = as routed), with the bytes that `write` adds. Where `segment` is given,
+    /// the kernel cuts them into datagrams of that length (UDP_SEGMENT).
+    pub fn push(
+        &mut self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        segment: Option<u16>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        // SAFETY: sockaddr_storage is plain integers, for which all zeros is a valid value.
+        let mut name: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        let name_len = write_name(&mut name, Target::Ip(to));
+        let mut control = [0; CONTROL_BYTES];
+        let mut writer = Writer::new(&mut control);
+        if let Some(from) = from {
+            writer.source(from, 0);
+        }
+        if let Some(segment) = segment {
+            writer.segment(segment);
+        }
+        let control_len = writer.len();
+        // Whatever `write` did to bytes of others, the range lies within the bytes that are there.
+        let bytes = start.min(self.bytes.len())..self.bytes.len();
+        self.queued.push(Queued { bytes, name, name_len, control, control_len });
+    }
+
+    /// Datagrams that wait.
+    pub fn len(&self) -> usize {
+        self.queued.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queued.is_empty()
+    }
+
+    /// Sends all that waits. A datagram that the kernel refuses is lost, as on any network. A socket that does not block may
+    /// have no room: then it says [`io::ErrorKind::WouldBlock`], and what is left waits for the next call.
+    pub fn flush(&mut self, socket: &impl AsRawFd) -> io::Result<()> {
+        self.point();
+        let mut sent = 0;
+        let mut end = Ok(());
+        while sent < self.headers.len() {
+            let rest = &mut self.headers[sent..];
+            let most = rest.len().min(BATCH_MAX) as libc::c_uint;
+            // SAFETY: `point` has led every header to a name, control messages and a vector of bytes with their true lengths, all
+            // owned by `self`, and nothing has been queued or moved since. The kernel only reads them (but for msg_len of each
+            // header, which is ours) and keeps no pointer beyond the call.
+            let answer = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), most, 0) };
+            match usize::try_from(answer) {
+                Ok(more) => sent += more,
+                Err(_) => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error if error.kind() == io::ErrorKind::WouldBlock => {
+                        end = Err(error);
+                        break;
+                    }
+                    // The first of the rest was refused: no route, no memory, a port that nobody has.
+                    _ => sent += 1,
+                },
+            }
+        }
+        self.headers.clear();
+        self.vectors.clear();
+        self.queued.drain(..sent);
+        if self.queued.is_empty() {
+            self.bytes.clear();
+        }
+        end
+    }
+
+    /// Makes the headers of everything queued. They are good until something is queued or sent.
+    fn point(&mut self) {
+        self.vectors.clear();
+        self.headers.clear();
+        let base = self.bytes.as_mut_ptr();
+        for queued in &self.queued {
+            let start = base.wrapping_add(queued.bytes.start);
+            self.vectors.push(libc::iovec { iov_base: start.cast(), iov_len: queued.bytes.len() });
+        }
+        for (queued, vector) in self.queued.iter_mut().zip(&mut self.vectors) {
+            // SAFETY: mmsghdr is integers and raw pointers, for which all zeros is a valid value.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_name = (&raw mut queued.name).cast();
+            header.msg_hdr.msg_namelen = queued.name_len;
+            if queued.control_len > 0 {
+                header.msg_hdr.msg_control = queued.control.as_mut_ptr().cast();
+                header.msg_hdr.msg_controllen = queued.control_len;
+            }
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            self.headers.push(header);
+        }
+    }
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox")
+            .field("capacity", &self.capacity())
+            .field("filled", &self.filled)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("queued", &self.queued.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::os::fd::OwnedFd;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::net::{self, Binding, local_address};
+
+    fn wildcard() -> (OwnedFd, u16) {
+        let binding = Binding { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), interface: None, shared: false };
+        let socket = net::udp(&binding).unwrap();
+        let port = local_address(&socket).unwrap().port();
+        (socket, port)
+    }
+
+    fn plain(address: [u8; 4]) -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind((Ipv4Addr::from(address), 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[test]
+    fn one_receive_brings_many_datagrams_with_both_their_addresses() {
+        let (socket, port) = wildcard();
+        let mut inbox = Inbox::new(4, 100);
+        assert_eq!(inbox.receive(&socket).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let (client, from) = plain([127, 0, 0, 9]);
+        for last in 1..=6u8 {
+            client.send_to(&vec![last; last.into()], (Ipv4Addr::new(127, 0, 1, last), port)).unwrap();
+        }
+        let mut seen = Vec::new();
+        for most in [4, 2] {
+            assert_eq!(inbox.receive(&socket).unwrap(), most, "a batch has its limit");
+            for arrival in inbox.arrivals() {
+                assert_eq!((arrival.from, arrival.segment), (from, None));
+                seen.push((arrival.local.unwrap().to_string(), arrival.bytes.to_vec()));
+            }
+        }
+        let sent: Vec<_> = (1..=6u8).map(|last| (format!("127.0.1.{last}"), vec![last; last.into()])).collect();
+        assert_eq!(seen, sent);
+    }
+
+    #[test]
+    fn one_send_carries_many_datagrams_each_from_an_address_of_its_own() {
+        let (socket, port) = wildcard();
+        let (client, to) = plain([127, 0, 0, 9]);
+        let mut outbox = Outbox::default();
+        for last in 1..=5u8 {
+            let from = IpAddr::from([127, 0, 2, last]);
+            outbox.push(to, Some(from), None, |bytes| bytes.extend_from_slice(&[last; 3]));
+        }
+        assert_eq!(outbox.len(), 5);
+        outbox.flush(&socket).unwrap();
+        assert!(outbox.is_empty());
+        for last in 1..=5u8 {
+            let mut bytes = [0; 10];
+            let (len, from) = client.recv_from(&mut bytes).unwrap();
+            assert_eq!((&bytes[..len], from), (&[last; 3][..], SocketAddr::from(([127, 0, 2, last], port))));
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_is_refused_does_not_hold_up_the_others() {
+        let (socket, _) = wildcard();
+        let (client, to) = plain([127, 0, 0, 9]);
+        let mut outbox = Outbox::default();
+        let nowhere = Some(IpAddr::from([203, 0, 113, 1]));
+        for (from, byte) in [(None, 1), (nowhere, 2), (nowhere, 3), (None, 4)] {
+            outbox.push(to, from, None, |bytes| bytes.push(byte));
+        }
+        outbox.flush(&socket).unwrap();
+        let mut got = [0; 2];
+        for byte in &mut got {
+            client.recv(std::slice::from_mut(byte)).unwrap();
+        }
+        assert_eq!(got, [1, 4]);
+    }
+
+    #[test]
+    fn a_segmented_send_arrives_joined_where_that_is_wanted_and_single_where_not() {
+        let (sender, _) = wildcard();
+        let window: Vec<u8> = (0..=255u8).cycle().take(3500).collect();
+        for joined in [false, true] {
+            let (receiver, port) = wildcard();
+            if joined {
+                net::join_datagrams(&receiver).unwrap();
+            }
+            let mut outbox = Outbox::default();
+            let to = SocketAddr::from(([127, 0, 0, 1], port));
+            outbox.push(to, None, Some(1000), |bytes| bytes.extend_from_slice(&window));
+            outbox.flush(&sender).unwrap();
+            let mut inbox = Inbox::new(8, 65_536);
+            let messages = inbox.receive(&receiver).unwrap();
+            assert_eq!(messages, if joined { 1 } else { 4 });
+            let datagrams: Vec<_> = inbox.arrivals().flat_map(|arrival| arrival.datagrams()).collect();
+            let expected: Vec<_> = window.chunks(1000).collect();
+            assert_eq!(datagrams, expected);
+        }
+    }
+
+    #[test]
+    fn more_datagrams_than_one_call_takes_are_all_sent() {
+        let (socket, _) = wildcard();
+        let (receiver, port) = wildcard();
+        let mut outbox = Outbox::default();
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
+        (0..2 * BATCH_MAX).for_each(|_| outbox.push(to, None, None, |bytes| bytes.push(1)));
+        outbox.flush(&socket).unwrap();
+        assert!(outbox.is_empty() && outbox.bytes.is_empty());
+        let mut inbox = Inbox::new(BATCH_MAX, 1);
+        assert_eq!((inbox.receive(&receiver).unwrap(), inbox.receive(&receiver).unwrap()), (BATCH_MAX, BATCH_MAX));
+    }
+}

@@ -1,0 +1,193 @@
+//! What was the limit of a run, in words: the generator's own thread, or a server that lets in only so many.
+
+use std::time::Duration;
+
+use super::progress::{Progress, Refusal, TftpQueue};
+use super::report::Report;
+use super::series::Bucket;
+use super::watch::ThreadTime;
+
+/// What a run has seen of limits, its own and the server's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// Processor time of the thread that all machines ran on.
+    pub busy: Duration,
+    /// How long that thread was ready and another program had its processor.
+    pub waiting: Duration,
+    /// Source addresses that the machines spoke from.
+    pub sources: u32,
+    /// How often servers refused, in the order of [`Refusal::ALL`].
+    pub refusals: [u64; Refusal::ALL.len()],
+    pub tftp: TftpQueue,
+}
+
+/// A thread busy for more than this share of the time is what the run had to wait for.
+const BUSY_SHARE_MAX: f64 = 0.9;
+/// A thread that waited for its processor for more than this share of the time measured its own machine as well.
+const WAITING_SHARE_MAX: f64 = 0.2;
+/// The share of the octets by which the load is over: what follows are a few machines that wait for a timer.
+const LOADED_SHARE: f64 = 0.9;
+
+/// Fewer refusals than one for so many machines tell of an accident, not of a limit.
+const MACHINES_PER_REFUSAL_MAX: u64 = 10;
+/// A limit is believed where so many times as many transfers went through it.
+const TURNS_MIN: u32 = 3;
+
+impl Pressure {
+    pub(super) fn read(progress: &Progress, spent: ThreadTime, sources: u32) -> Self {
+        let refusals = Refusal::ALL.map(|refusal| progress.refusals(refusal));
+        let ThreadTime { busy, waiting } = spent;
+        Self { busy, waiting, sources, refusals, tftp: progress.tftp_queue() }
+    }
+
+    /// What the server did, in words; one sentence for each sign of a limit.
+    fn of_the_server(&self, machines: u32) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let shared = self.sources < machines;
+        let whose = if shared {
+            let addresses = if self.sources == 1 { "address" } else { "addresses" };
+            format!(
+                "a limit of the server was the limit: {machines} machines spoke from {} source {addresses}, and a server that \
+                 limits by source address sees only that many clients",
+                self.sources
+            )
+        } else {
+            "a limit of the server was the limit, and not one for each source address: every machine had its own"
+                .to_owned()
+        };
+        for (refusal, count) in Refusal::ALL.into_iter().zip(self.refusals) {
+            if count * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) && count > 1 {
+                sentences.push(format!("{count} {}: {whose}", refusal.words()));
+            }
+        }
+        let TftpQueue { transfers, at_once_max, begun_at_max, waiting_at_max } = self.tftp;
+        let many = transfers >= at_once_max.saturating_mul(TURNS_MIN) && waiting_at_max >= at_once_max;
+        if at_once_max > 0 && many && begun_at_max >= transfers / 2 {
+            sentences.push(format!(
+                "never more than {at_once_max} TFTP transfers at once while up to {waiting_at_max} requests waited, each answered \
+                 only after another ended: {whose}"
+            ));
+        }
+        sentences
+    }
+}
+
+impl Report {
+    /// Share of the time that the generator's thread was busy: of the whole run, or while it was loaded, whichever is more.
+    pub fn generator_busy(&self) -> f64 {
+        let whole = share(self.pressure.busy, self.wall);
+        // The thread's clock and the wall's are read one after the other.
+        loaded(self.series.buckets()).map_or(whole, |(busy, wall)| share(busy, wall).max(whole)).min(1.0)
+    }
+
+    /// Share of the time that the generator's thread was ready and another program had its processor.
+    pub fn generator_waiting(&self) -> f64 {
+        share(self.pressure.waiting, self.wall).min(1.0)
+    }
+
+    /// True where the machines had to wait for the generator, so that the server may be faster than the figures say.
+    pub fn generator_was_limit(&self) -> bool {
+        self.generator_busy() > BUSY_SHARE_MAX
+    }
+
+    /// What was the limit, in words; empty where nothing was seen of one.
+    pub fn limits(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let percent = |share: f64| share * 100.0;
+        if self.generator_was_limit() {
+            let busy = percent(self.generator_busy());
+            sentences.push(format!("the load generator was the limit (its core was busy {busy:.0} % of the time)"));
+        }
+        if self.generator_waiting() > WAITING_SHARE_MAX {
+            let waiting = percent(self.generator_waiting());
+            sentences.push(format!(
+                "the load generator waited for a processor {waiting:.0} % of the time, because other programs used it: times are \
+                 longer than the server made them"
+            ));
+        }
+        sentences.extend(self.pressure.of_the_server(self.clients));
+        sentences
+    }
+}
+
+fn share(part: Duration, wall: Duration) -> f64 {
+    part.as_secs_f64() / wall.as_secs_f64().max(f64::EPSILON)
+}
+
+/// Busy time and length of the part of the run in which most octets came.
+fn loaded(buckets: &[Bucket]) -> Option<(Duration, Duration)> {
+    let all: u64 = buckets.iter().map(|bucket| bucket.octets).sum();
+    let mut octets = 0;
+    let mut busy = Duration::ZERO;
+    for bucket in buckets {
+        octets += bucket.octets;
+        busy += bucket.busy;
+        if octets as f64 >= all as f64 * LOADED_SHARE {
+            return Some((busy, bucket.end));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pressure(sources: u32, refusals: [u64; 3], tftp: TftpQueue) -> Vec<String> {
+        Pressure { sources, refusals, tftp, ..Pressure::default() }.of_the_server(500)
+    }
+
+    #[test]
+    fn a_busy_generator_is_called_the_limit_and_an_idle_one_is_not() {
+        let mut report = Report::new(500);
+        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        report.pressure.busy = 9 * SECOND;
+        assert_eq!(report.limits(), Vec::<String>::new());
+        report.pressure.busy = Duration::from_millis(9700);
+        assert_eq!(report.limits(), ["the load generator was the limit (its core was busy 97 % of the time)"]);
+    }
+
+    #[test]
+    fn a_generator_without_a_processor_says_so() {
+        let mut report = Report::new(500);
+        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        report.pressure.waiting = 4 * SECOND;
+        let said = report.limits();
+        assert!(said.len() == 1 && said[0].starts_with("the load generator waited for a processor 40 %"), "{said:?}");
+    }
+
+    #[test]
+    fn one_late_machine_does_not_hide_that_the_generator_was_busy() {
+        let progress = Progress::default();
+        let mut report = Report::new(500);
+        (report.wall, report.pressure.busy, report.pressure.sources) = (10 * SECOND, SECOND, 500);
+        progress.add_octets(99);
+        report.series.add(SECOND, &progress, Duration::from_millis(950));
+        progress.add_octets(1);
+        report.series.add(10 * SECOND, &progress, SECOND);
+        assert_eq!(report.limits(), ["the load generator was the limit (its core was busy 95 % of the time)"]);
+    }
+
+    #[test]
+    fn refusals_of_one_source_address_are_called_a_limit_per_source() {
+        let queue = TftpQueue::default();
+        assert_eq!(pressure(1, [0, 49, 0], queue), Vec::<String>::new());
+        let said = pressure(1, [0, 480, 0], queue);
+        assert!(said.len() == 1 && said[0].starts_with("480 HTTP answers 503"), "{said:?}");
+        assert!(said[0].contains("500 machines spoke from 1 source address,"), "{said:?}");
+        let said = pressure(500, [77, 0, 0], queue);
+        assert!(said[0].contains("not one for each source address"), "{said:?}");
+    }
+
+    #[test]
+    fn transfers_that_begin_only_when_others_end_are_called_a_limit() {
+        let limited = TftpQueue { transfers: 500, at_once_max: 20, begun_at_max: 481, waiting_at_max: 480 };
+        let said = pressure(1, [0; 3], limited);
+        assert!(said.len() == 1 && said[0].starts_with("never more than 20 TFTP transfers at once"), "{said:?}");
+        // All were let in; then the fleet had no more to ask.
+        let open = TftpQueue { transfers: 2000, at_once_max: 498, begun_at_max: 1, waiting_at_max: 2 };
+        assert_eq!(pressure(1, [0; 3], open), Vec::<String>::new());
+    }
+}

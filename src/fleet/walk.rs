@@ -1,0 +1,538 @@
+//! A walk: one machine's boot chain followed link by link over the running sockets, in the steps of its firmware.
+//!
+//! The steps are those of the simulated machines. A walk looks at every entry of the menu, reads no more than a sample of a
+//! large file, and says of each link what came.
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::context::{Asked, Context};
+use super::dhcp::{self, Ask, Kind, Speaker, Through};
+use super::failure::Failure;
+use super::http::{Agent, Http};
+use super::limits::{WALK_HASTE, WALK_PATIENCE};
+use super::machine::{Boot, Loaded, Steps, fetch, folder, must, shim_names};
+use super::menu::Choice;
+use super::pace::Pace;
+use super::relay::Port;
+use super::report::Report;
+use super::tftp::Tftp;
+use super::url::Url;
+use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
+use crate::boot::pe::{Machine as PeMachine, Program};
+use crate::engine::net;
+use crate::observe::events::Stage;
+use crate::tftp::client::Behaviour;
+
+/// The firmware that can be walked: its name, what it says of itself, and the key of `[boot]` that names its loader.
+pub const KINDS: [(&str, Firmware, &str); 9] = [
+    ("bios", Firmware { role: Role::Pxe, arch: Some(Arch::Bios) }, "bios"),
+    ("uefi-x64", Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }, "uefi-x64"),
+    ("uefi-ia32", Firmware { role: Role::Pxe, arch: Some(Arch::UefiIa32) }, "uefi-ia32"),
+    ("uefi-arm64", Firmware { role: Role::Pxe, arch: Some(Arch::UefiArm64) }, "uefi-arm64"),
+    ("uefi-http", Firmware { role: Role::HttpBoot, arch: Some(Arch::UefiX64) }, "uefi-http"),
+    ("ipxe", Firmware { role: Role::Ipxe, arch: Some(Arch::Bios) }, "ipxe"),
+    ("ipxe-x64", Firmware { role: Role::Ipxe, arch: Some(Arch::UefiX64) }, "ipxe"),
+    ("ipxe-ia32", Firmware { role: Role::Ipxe, arch: Some(Arch::UefiIa32) }, "ipxe"),
+    ("ipxe-arm64", Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) }, "ipxe"),
+];
+
+/// The name of a firmware in [`KINDS`].
+pub fn kind_of(firmware: Firmware) -> Option<&'static str> {
+    KINDS.iter().find(|(_, known, _)| *known == firmware).map(|(name, ..)| *name)
+}
+
+/// The UUID that a walked machine tells: nobody knows the real one.
+pub fn uuid_of(mac: Mac) -> Uuid {
+    let mut uuid = [0x40; 16];
+    uuid[10..].copy_from_slice(&mac.0);
+    Uuid(uuid)
+}
+
+/// The DISCOVER of this firmware; `relay` is an address of the relay agent that passes it on. None: its firmware is not known.
+pub fn discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option<Vec<u8>> {
+    let arch = firmware.arch?;
+    let speaker = match (firmware.role, arch) {
+        (Role::Pxe, Arch::Bios) => Speaker::BiosRom,
+        (Role::Pxe, _) => Speaker::UefiPxe(arch.number()),
+        (Role::HttpBoot, Arch::UefiIa32) => Speaker::UefiHttp(15),
+        (Role::HttpBoot, Arch::UefiX64) => Speaker::UefiHttp(16),
+        (Role::HttpBoot, Arch::UefiArm64) => Speaker::UefiHttp(19),
+        (Role::Ipxe, _) => Speaker::Ipxe(arch.number()),
+        _ => return None,
+    };
+    let xid = u32::from_be_bytes([mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
+    let ask = Ask { speaker, mac, uuid: uuid_of(mac), xid, server: None, address: None, kind: Kind::Discover };
+    let through = relay.map(|relay| Through { relay, circuit: 0, own_port: false });
+    Some(dhcp::encode(&ask, through.as_ref()))
+}
+
+/// What an OFFER says, as a client reads it: address, siaddr, boot file.
+pub fn read_offer(bytes: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, Option<String>)> {
+    dhcp::decode(bytes).map(|answer| (answer.address, answer.next_server, answer.boot_file))
+}
+
+/// What a machine knows when it goes on with its loader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub mac: Mac,
+    pub firmware: Firmware,
+    /// The address that it would have.
+    pub address: Ipv4Addr,
+    /// Where it asks for files by TFTP.
+    pub tftp: SocketAddrV4,
+    pub boot_file: String,
+    /// The loopback address that is answered as this machine.
+    pub source: Ipv4Addr,
+}
+
+/// A file that was asked for and came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// `tftp NAME` or a URL.
+    pub name: String,
+    /// Of the whole file.
+    pub octets: u64,
+    /// Fewer where only a sample was wanted.
+    pub received: u64,
+    pub took: Duration,
+}
+
+/// One whole link of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub stage: Stage,
+    /// Of the menu entry that it belongs to.
+    pub entry: Option<String>,
+    pub files: Vec<File>,
+}
+
+/// Where a chain ends before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    pub stage: Stage,
+    pub entry: Option<String>,
+    /// What was asked for and what came back.
+    pub what: String,
+    /// The name as the menu has it; empty where no menu names it.
+    pub name: String,
+    /// The menu that names it, and its line there (0: none in particular).
+    pub menu: Option<(String, usize)>,
+    /// The menu was written by the server from the configuration.
+    pub is_rendered: bool,
+}
+
+/// All that a walk has seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    pub links: Vec<Link>,
+    /// What was not walked, and why.
+    pub notes: Vec<String>,
+    pub broken: Option<Broken>,
+    /// The loader is an iPXE, which asks for an address once more: the chain goes on with that.
+    pub goes_on_as: Option<Firmware>,
+}
+
+/// Follows the chain from its loader to its answer files. An error is one of this process, not of the chain.
+pub fn walk(start: &Start) -> std::io::Result<Walked> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ours = net::interfaces().unwrap_or_default().into_iter().flat_map(|one| one.addresses);
+    let ours = ours.filter_map(|network| match network {
+        std::net::IpAddr::V4(address) => Some(address),
+        std::net::IpAddr::V6(_) => None,
+    });
+    let pace = Pace { haste: WALK_HASTE, idle_waits: false, patience: WALK_PATIENCE };
+    let context = Context::walking(start.tftp, pace, start.source, ours.collect());
+    let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
+    if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
+        walker.walked.broken = Some(*broken);
+    }
+    Ok(walker.walked)
+}
+
+/// What a boot file is, as far as its name tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loader {
+    Pxelinux,
+    Shim,
+    Grub,
+    Script,
+    Ipxe,
+    Unknown,
+}
+
+impl Loader {
+    fn of(name: &str) -> Self {
+        let file = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+        let begins = |words: &[&str]| words.iter().any(|word| file.starts_with(word));
+        if file.ends_with(".ipxe") {
+            Self::Script
+        } else if file.contains("pxelinux") || begins(&["syslinux"]) {
+            Self::Pxelinux
+        } else if file.contains("ipxe") || begins(&["undionly", "snponly"]) {
+            Self::Ipxe
+        } else if begins(&["grub", "core."]) {
+            Self::Grub
+        } else if begins(&["shim", "bootnet", "bootx64", "bootaa64", "bootia32"]) {
+            Self::Shim
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+struct Walker<'a> {
+    context: &'a Context,
+    start: &'a Start,
+    walked: Walked,
+    /// The menu entry that is being walked.
+    entry: Option<String>,
+}
+
+type Step<T = ()> = Result<T, Box<Broken>>;
+
+impl Walker<'_> {
+    async fn all(&mut self) -> Step {
+        let Start { mac, firmware, address, boot_file, .. } = self.start;
+        let arch = firmware.arch.unwrap_or(Arch::Bios);
+        let rom = if firmware.role == Role::Pxe && arch.is_uefi() { Behaviour::edk2() } else { Behaviour::ipxe() };
+        let port = Port { mac: *mac, uuid: uuid_of(*mac), circuit: 0 };
+        let boot = Boot { context: self.context, port, rom, arch };
+        let address = *address;
+        let mut steps = Steps::new(Stage::Loader, Rc::new(RefCell::new(Report::new(1))));
+        let loader = Loader::of(boot_file);
+        let is_http = Url::parse(boot_file).is_some() && loader != Loader::Script;
+        let loaded = match loader {
+            _ if is_http => return self.by_http(arch, loader).await,
+            Loader::Pxelinux => boot.pxelinux(address, boot_file, &mut steps).await,
+            Loader::Shim => boot.shim_and_grub(address, boot_file, &mut steps).await,
+            Loader::Grub => boot.grub(address, boot_file, &mut steps).await,
+            Loader::Script => boot.ipxe(address, boot_file).await,
+            Loader::Ipxe | Loader::Unknown => {
+                let tftp = Tftp::new(self.context, address, 0);
+                let fetched = must(&tftp, &boot.rom, boot_file).await;
+                return self.ends_with_loader(arch, loader, fetched);
+            }
+        };
+        // With PXELINUX and GRUB the search for a menu begins when the loader is complete.
+        let files = self.take();
+        let is_menu = match loader {
+            Loader::Script => !files.is_empty(),
+            _ => steps.now == Stage::Menu,
+        };
+        match loaded {
+            Err(failure) => {
+                let stage = if is_menu { Stage::Menu } else { Stage::Loader };
+                self.check_loader(arch, &files)?;
+                self.link(stage, files);
+                Err(self.broken(stage, failure.to_string(), ""))
+            }
+            Ok(loaded) => {
+                self.check_loader(arch, &files)?;
+                let at = files.iter().position(|file| is_menu_file(file, &loaded.name)).unwrap_or(files.len());
+                let (before, menu) = files.split_at(at);
+                self.link(Stage::Loader, before.to_vec());
+                self.link(Stage::Menu, menu.to_vec());
+                self.entries(loaded).await
+            }
+        }
+    }
+
+    /// UEFI HTTP Boot, or a loader that an iPXE fetches by URL.
+    async fn by_http(&mut self, arch: Arch, loader: Loader) -> Step {
+        let (address, file) = (self.start.address, &self.start.boot_file);
+        let agent = if self.start.firmware.role == Role::HttpBoot { Agent::Edk2 } else { Agent::Ipxe };
+        let mut http = Http::new(self.context, agent, address);
+        let mut names = vec![file.clone()];
+        if loader == Loader::Shim {
+            names.push(shim_names(&folder(file), arch).1);
+        }
+        for name in names {
+            let fetched = match Url::parse(&name) {
+                Some(url) => {
+                    fetch(&Tftp::new(self.context, address, 0), &Behaviour::ipxe(), &mut http, &url, false).await
+                }
+                None => Err(Failure::BadUrl(name)),
+            };
+            if let Err(failure) = fetched {
+                return self.ends_with_loader(arch, loader, Err(failure));
+            }
+        }
+        self.ends_with_loader(arch, loader, Ok(()))
+    }
+
+    fn ends_with_loader(&mut self, arch: Arch, loader: Loader, fetched: Result<(), Failure>) -> Step {
+        let files = self.take();
+        self.check_loader(arch, &files)?;
+        self.link(Stage::Loader, files);
+        fetched.map_err(|failure| self.broken(Stage::Loader, failure.to_string(), ""))?;
+        if loader == Loader::Ipxe {
+            self.walked.goes_on_as = Some(Firmware { role: Role::Ipxe, arch: Some(arch) });
+        } else {
+            self.walked
+                .notes
+                .push(format!("what {} asks for next is not known here: not walked", self.start.boot_file));
+        }
+        Ok(())
+    }
+
+    /// Every entry of the menu, the default first.
+    async fn entries(&mut self, mut loaded: Loaded<'_>) -> Step {
+        let mut labels = loaded.labels();
+        if labels.is_empty() {
+            let what = format!("{} has no entry", loaded.name);
+            return Err(self.broken_in(&loaded, Stage::Menu, what, "", 0));
+        }
+        if labels == [String::new()] {
+            // A script that leads to the menu.
+            let picked = loaded.pick("").await;
+            let files = self.take();
+            self.link(Stage::Menu, files);
+            if let Err(failure) = picked.as_ref().map(drop)
+                && !matches!(failure, Failure::NoEntry(_))
+            {
+                return Err(self.broken_in(&loaded, Stage::Menu, failure.to_string(), "", 0));
+            }
+            labels = loaded.labels();
+        }
+        let home = loaded.home();
+        for label in labels {
+            loaded.go_home(&home);
+            self.entry = Some(label.clone()).filter(|label| !label.is_empty());
+            match loaded.pick(&label).await {
+                Ok(choice) => self.boot(&mut loaded, choice).await?,
+                Err(Failure::NoEntry(_)) => {
+                    self.walked
+                        .notes
+                        .push(format!("entry `{label}` loads nothing from here (a local disk): not walked"));
+                }
+                Err(failure) => return Err(self.broken_in(&loaded, Stage::Menu, failure.to_string(), "", 0)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What one entry loads.
+    async fn boot(&mut self, loaded: &mut Loaded<'_>, choice: Choice) -> Step {
+        let files = self.take();
+        self.link(Stage::Menu, files);
+        let initrds = choice.initrds.iter().map(|name| (Stage::Initrd, name, choice.lines.initrd));
+        for (stage, name, line) in std::iter::once((Stage::Kernel, &choice.kernel, choice.lines.kernel)).chain(initrds)
+        {
+            if is_by_name(name) {
+                self.walked.notes.push(format!("{name} names its server, which is not looked up: not walked"));
+                continue;
+            }
+            let fetched = loaded.fetch(name).await;
+            let files = self.take();
+            if let Err(failure) = fetched {
+                return Err(self.broken_in(loaded, stage, words(&failure), name, line));
+            }
+            if let Some(fault) = files.last().and_then(|file| image_fault(stage, file)) {
+                return Err(self.broken_in(loaded, stage, fault, name, line));
+            }
+            self.link(stage, files);
+        }
+        for (argument, place) in answer_files(&choice.arguments) {
+            let Some(url) = Url::parse(&place) else {
+                self.walked.notes.push(format!("{argument} is nothing that can be asked for from here: not walked"));
+                continue;
+            };
+            let mut http = Http::new(self.context, Agent::Installer, self.start.address);
+            let tftp = Tftp::new(self.context, self.start.address, 0);
+            let fetched = fetch(&tftp, &Behaviour::ipxe(), &mut http, &url, false).await;
+            let files = self.take();
+            if let Err(failure) = fetched {
+                return Err(self.broken_in(
+                    loaded,
+                    Stage::AnswerFile,
+                    words(&failure),
+                    &argument,
+                    choice.lines.arguments,
+                ));
+            }
+            self.link(Stage::AnswerFile, files);
+        }
+        Ok(())
+    }
+
+    fn take(&self) -> Vec<Asked> {
+        self.context.walking.as_ref().map(super::context::Walking::take).unwrap_or_default()
+    }
+
+    fn link(&mut self, stage: Stage, files: Vec<Asked>) {
+        if files.is_empty() {
+            return;
+        }
+        let files =
+            files.into_iter().map(|Asked { name, octets, received, took, .. }| File { name, octets, received, took });
+        self.walked.links.push(Link { stage, entry: self.entry.clone(), files: files.collect() });
+    }
+
+    /// The first file must be a program for this firmware.
+    fn check_loader(&self, arch: Arch, files: &[Asked]) -> Step {
+        let Some(file) = files.first().filter(|file| Loader::of(&file.name) != Loader::Script) else { return Ok(()) };
+        let wanted = match arch {
+            Arch::UefiX64 => Some(PeMachine::X64),
+            Arch::UefiIa32 => Some(PeMachine::Ia32),
+            Arch::UefiArm64 => Some(PeMachine::Arm64),
+            Arch::Bios | Arch::Other(_) => None,
+        };
+        if self.start.firmware.role == Role::Ipxe && file.head.starts_with(b"#!ipxe") {
+            return Ok(());
+        }
+        let is_image = file.name.ends_with(".iso") || file.name.ends_with(".img");
+        let program = Program::of(&file.head);
+        let fits = match (wanted, program) {
+            _ if is_image => file.octets > 0,
+            (Some(wanted), Program::Efi { machine, is_application, .. }) => is_application && machine == wanted,
+            (Some(_), _) => false,
+            (None, program) => program == Program::Raw,
+        };
+        if fits {
+            return Ok(());
+        }
+        let what = format!("{} is {}, and {arch} firmware does not start that", file.name, program.describe());
+        Err(self.broken(Stage::Loader, what, ""))
+    }
+
+    fn broken(&self, stage: Stage, what: String, name: &str) -> Box<Broken> {
+        let (entry, name) = (self.entry.clone(), name.to_owned());
+        Box::new(Broken { stage, entry, what, name, menu: None, is_rendered: false })
+    }
+
+    fn broken_in(&self, loaded: &Loaded<'_>, stage: Stage, what: String, name: &str, line: usize) -> Box<Broken> {
+        let is_rendered = loaded.text.lines().take(2).any(|line| line.starts_with("# rendered by ringboot"));
+        let menu = Some((loaded.name.clone(), line));
+        Box::new(Broken { menu, is_rendered, ..*self.broken(stage, what, name) })
+    }
+}
+
+fn words(failure: &Failure) -> String {
+    match failure {
+        Failure::HttpStatus(name, 416) => format!("{name} is an empty file"),
+        other => other.to_string(),
+    }
+}
+
+fn is_menu_file(file: &Asked, menu: &str) -> bool {
+    file.name == menu || file.name.strip_prefix("tftp ") == Some(menu)
+}
+
+/// A URL whose server is a name and no address.
+fn is_by_name(name: &str) -> bool {
+    name.contains("://") && Url::parse(name).is_none()
+}
+
+/// What is wrong with a kernel or an initial disk, as far as its size and first octets tell.
+fn image_fault(stage: Stage, file: &Asked) -> Option<String> {
+    if file.octets == 0 {
+        return Some(format!("{} is an empty file", file.name));
+    }
+    let needed = bzimage_octets(&file.head).filter(|needed| stage == Stage::Kernel && file.octets < *needed)?;
+    Some(format!("{} is cut short: {} octets of at least {needed} that its header tells of", file.name, file.octets))
+}
+
+/// The length of an x86 kernel by its own header (Linux Documentation/arch/x86/boot.rst: setup_sects, syssize).
+fn bzimage_octets(head: &[u8]) -> Option<u64> {
+    const SECTOR_OCTETS: u64 = 512;
+    const PARAGRAPH_OCTETS: u64 = 16;
+    if head.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let sectors = match *head.get(0x1f1)? {
+        0 => 4,
+        sectors => u64::from(sectors),
+    };
+    let paragraphs = u32::from_le_bytes(*head.get(0x1f4..)?.first_chunk()?);
+    Some((sectors + 1) * SECTOR_OCTETS + u64::from(paragraphs) * PARAGRAPH_OCTETS)
+}
+
+/// The arguments of a kernel that name an answer file, each with the URLs that an installer would ask for.
+fn answer_files(arguments: &str) -> Vec<(String, String)> {
+    const NAMES: [&str; 11] = [
+        "ks",
+        "inst.ks",
+        "url",
+        "preseed/url",
+        "autoyast",
+        "autoyast2",
+        "inst.auto",
+        "agama.auto",
+        "ignition.config.url",
+        "coreos.inst.ignition_url",
+        "cloud-config-url",
+    ];
+    let mut files = Vec::new();
+    for word in arguments.split_whitespace() {
+        let word = word.trim_matches(['"', '\'']);
+        let Some((name, value)) = word.split_once('=') else { continue };
+        if name == "ds" && value.starts_with("nocloud") {
+            // cloud-init: the seed is a prefix.
+            let seed = value.split(';').find_map(|part| part.strip_prefix("s=").or(part.strip_prefix("seedfrom=")));
+            let seed = seed.into_iter().flat_map(|seed| ["meta-data", "user-data"].map(|file| format!("{seed}{file}")));
+            files.extend(seed.map(|url| (word.to_owned(), url)));
+        } else if NAMES.contains(&name) {
+            files.push((word.to_owned(), value.trim_matches('"').to_owned()));
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_kind_of_firmware_has_a_discover_that_says_what_it_is() {
+        use crate::dhcp::classify::Facts;
+        use crate::dhcp::packet::Packet;
+        for (name, firmware, _) in KINDS {
+            let bytes = discover(firmware, Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), None).unwrap();
+            let packet = Packet::parse_request(&bytes).unwrap();
+            assert_eq!(Facts::of(&packet).firmware, firmware, "{name}");
+            assert_eq!(kind_of(firmware), Some(name));
+        }
+    }
+
+    #[test]
+    fn arguments_name_their_answer_files() {
+        let found =
+            answer_files("auto=true url=http://10.0.0.1/p.cfg quiet ds=nocloud-net;s=http://10.0.0.1/c/ ks=nfs:x:/y");
+        let urls: Vec<&str> = found.iter().map(|(_, url)| url.as_str()).collect();
+        let expected =
+            ["http://10.0.0.1/p.cfg", "http://10.0.0.1/c/meta-data", "http://10.0.0.1/c/user-data", "nfs:x:/y"];
+        assert_eq!(urls, expected);
+    }
+
+    #[test]
+    fn a_kernel_that_was_cut_short_is_known_by_its_header() {
+        let mut head = vec![0; 4096];
+        head[0x1f1] = 3;
+        head[0x1f4..0x1f8].copy_from_slice(&1000u32.to_le_bytes());
+        head[0x202..0x206].copy_from_slice(b"HdrS");
+        let whole = 4 * 512 + 16_000;
+        let file = |octets| Asked { name: "k".into(), octets, received: 0, head: head.clone(), took: Duration::ZERO };
+        assert_eq!(image_fault(Stage::Kernel, &file(whole)), None);
+        assert!(image_fault(Stage::Kernel, &file(whole - 1)).unwrap().contains("cut short"));
+        assert!(image_fault(Stage::Initrd, &file(0)).unwrap().contains("empty"));
+    }
+
+    #[test]
+    fn loaders_are_known_by_their_names() {
+        for (name, loader) in [
+            ("bios/lpxelinux.0", Loader::Pxelinux),
+            ("shimx64.efi", Loader::Shim),
+            ("http://10.0.0.1/grubnetx64.efi", Loader::Grub),
+            ("boot.ipxe", Loader::Script),
+            ("ipxe.efi", Loader::Ipxe),
+            ("undionly.kpxe", Loader::Ipxe),
+            ("memtest.efi", Loader::Unknown),
+        ] {
+            assert_eq!(Loader::of(name), loader, "{name}");
+        }
+    }
+}
