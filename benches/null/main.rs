@@ -67,12 +67,13 @@ impl Figure {
 
 /// Runs a fleet on a thread of its own on this core.
 fn measure(plan: Plan, row: &Row, core: usize) -> io::Result<Figure> {
-    let run = thread::spawn(move || -> io::Result<(Report, Duration)> {
+    // The name is for profiles.
+    let run = thread::Builder::new().name("machines".to_owned()).spawn(move || -> io::Result<(Report, Duration)> {
         affinity::pin(&[core])?;
         let before = on_processor()?;
         let report = Fleet::new(plan).run(&Arc::new(Progress::default()))?;
         Ok((report, on_processor()?.saturating_sub(before)))
-    });
+    })?;
     let (report, processor) = run.join().map_err(|_| io::Error::other("the fleet has panicked"))??;
     let leases = || report.steps().find(|(name, _)| *name == "DHCP").map_or(0, |(_, times)| times.len());
     let amount = match row.unit {
