@@ -1,7 +1,8 @@
 //! The load generator's ceiling: what its one core does against servers that do nothing, and against ringboot in the same rows.
 //!
 //! `cargo build --release && cargo run --release --example null [ROW]`. Server on the first core, machines on the second. The ceiling
-//! is what one whole core of the machines' side would do: units over processor seconds of their thread; it holds on a busy host, too.
+//! is what one whole core of the machines' side would do: units over processor seconds of their thread. Ringboot's figure is over wall
+//! time, so a busy host flatters the ratio.
 #![allow(missing_debug_implementations)]
 
 mod dhcp;
