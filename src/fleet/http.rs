@@ -603,6 +603,84 @@ mod tests {
     }
 
     #[test]
+    fn h10_each_program_takes_up_a_broken_transfer_as_often_as_it_does() {
+        let fetched = |agent, answers: usize| {
+            let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+            let (address, requests) = server(vec![cut; answers]);
+            let pace = Pace { haste: 1000, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let context = Context::new(address, Contents::default(), pace, Arc::default());
+            let url = Url { scheme: Scheme::Http, server: address, path: "/initrd".to_owned() };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let fetched = runtime.block_on(Http::new(&context, agent, Ipv4Addr::LOCALHOST).fetch(&url, false));
+            assert_eq!(requests.join().unwrap().len(), answers);
+            fetched.unwrap_err().to_string()
+        };
+        assert_eq!(fetched(Agent::Grub, 1), "GRUB gives up: no whole answer for /initrd, 1 tries in 0 s");
+        let said = fetched(Agent::Edk2, 6);
+        assert_eq!(said, "UEFI HTTP Boot gives up: no whole answer for /initrd, 6 tries in 10 s");
+    }
+
+    #[test]
+    fn h19_uefi_http_boot_asks_for_the_size_and_then_the_file_on_one_connection() {
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+        let mut file = head.clone();
+        content.write_to(&mut file).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
+        let asked = spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            [head, file].map(|answer| {
+                let mut request = [0; 1000];
+                let octets = stream.read(&mut request).unwrap();
+                stream.write_all(&answer).unwrap();
+                String::from_utf8_lossy(&request[..octets]).split(' ').next().unwrap().to_owned()
+            })
+        });
+        let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+        let mut contents = Contents::default();
+        contents.insert("nbp.efi", content);
+        let context = Context::new(address, contents, pace, Arc::default());
+        let url = Url { scheme: Scheme::Http, server: address, path: "/nbp.efi".to_owned() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut http = Http::new(&context, Agent::Edk2, Ipv4Addr::LOCALHOST);
+            assert_eq!(http.head(&url).await, Ok(1000));
+            http.fetch(&url, false).await.unwrap();
+        });
+        assert_eq!(asked.join().unwrap(), ["HEAD", "GET"]);
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_checked_where_it_belongs_and_the_whole_is_no_part() {
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        let mut file = Vec::new();
+        content.write_to(&mut file).unwrap();
+        let part = |from: usize| {
+            let head = "HTTP/1.1 206 Partial Content\r\nContent-Length: 100\r\nContent-Range: bytes";
+            [format!("{head} 450-549/1000\r\n\r\n").as_bytes(), &file[from..from + 100]].concat()
+        };
+        let whole = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", &file[..]].concat();
+        let name = || "/initrd".to_owned();
+        for (answer, expected) in [
+            (part(450), Ok(())),
+            (part(449), Err(Failure::WrongContent(name()))),
+            (whole, Err(Failure::HttpNotInPart(name()))),
+        ] {
+            let (address, _requests) = server(vec![answer]);
+            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let mut contents = Contents::default();
+            contents.insert("initrd", content.clone());
+            let context = Context::new(address, contents, pace, Arc::default());
+            let url = Url { scheme: Scheme::Http, server: address, path: name() };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let checker = Checker::of_part(&context, "/initrd", 450..550);
+            let mut http = Http::new(&context, Agent::Plain { keep: true }, Ipv4Addr::LOCALHOST);
+            assert_eq!(runtime.block_on(http.fetch_checked(&url, checker)).map(drop), expected);
+        }
+    }
+
+    #[test]
     fn h12_another_version_of_the_file_is_seen_and_not_mixed_in() {
         let content = Content::Generated { seed: 3, octets: 1000 };
         let mut other = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();

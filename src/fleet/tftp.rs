@@ -126,7 +126,48 @@ fn burst(behaviour: &Behaviour) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::{SocketAddrV4, UdpSocket};
+    use std::sync::Arc;
+    use std::thread::spawn;
+
+    use tokio::task::LocalSet;
+
+    use super::super::content::Contents;
+    use super::super::pace::Pace;
     use super::*;
+
+    /// What comes of a fetch from a server that answers its first request with ERROR 0, and the next with ERROR 1.
+    fn fetch_refused(behaviour: &Behaviour, patient: bool) -> Result<Fetched, Failure> {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+        spawn(move || {
+            for code in [0, 1] {
+                let (_, from) = socket.recv_from(&mut [0; 1000]).unwrap();
+                socket.send_to(&[0, 5, 0, code, 0], from).unwrap();
+            }
+        });
+        let pace = Pace { haste: 1000, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+        let context = Context::new(server, Contents::default(), pace, Arc::default());
+        let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
+        let tftp = if patient { tftp.patient() } else { tftp };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, tftp.fetch(behaviour, "a", false))
+    }
+
+    #[test]
+    fn t3_an_error_ends_a_boot_but_not_uboots_and_not_a_plain_client() {
+        let refused = Err(Failure::TftpRefused("a".to_owned(), 0));
+        assert_eq!(fetch_refused(&Behaviour::ipxe(), false), refused);
+        assert_eq!(fetch_refused(&Behaviour::uboot(1), false), Ok(Fetched::Missing));
+        assert_eq!(fetch_refused(&Behaviour::ipxe(), true), Ok(Fetched::Missing));
+    }
+
+    #[test]
+    fn t44_a_loader_that_gives_up_says_after_how_long() {
+        let said = gave_up(&Behaviour::shim(), "grubx64.efi").to_string();
+        assert_eq!(said, "shim gives up: no TFTP answer for grubx64.efi, 6 tries in 24 s");
+    }
 
     #[test]
     fn a_window_takes_as_much_memory_as_the_kernel_counts() {
