@@ -1,7 +1,8 @@
 //! The load generator's ceiling: what its one core does against servers that do nothing, and against ringboot in the same rows.
 //!
 //! `cargo build --release && cargo run --release --example null [ROW]`. Server on the first core, machines on the second. The ceiling
-//! is what one whole core of the machines' side would do: units over processor seconds of their thread; it holds on a busy host, too.
+//! is what one whole core of the machines' side would do: units over processor seconds of their thread. Ringboot's figure is over wall
+//! time, so a busy host flatters the ratio.
 #![allow(missing_debug_implementations)]
 
 mod dhcp;
@@ -67,12 +68,13 @@ impl Figure {
 
 /// Runs a fleet on a thread of its own on this core.
 fn measure(plan: Plan, row: &Row, core: usize) -> io::Result<Figure> {
-    let run = thread::spawn(move || -> io::Result<(Report, Duration)> {
+    // The name is for profiles.
+    let run = thread::Builder::new().name("machines".to_owned()).spawn(move || -> io::Result<(Report, Duration)> {
         affinity::pin(&[core])?;
         let before = on_processor()?;
         let report = Fleet::new(plan).run(&Arc::new(Progress::default()))?;
         Ok((report, on_processor()?.saturating_sub(before)))
-    });
+    })?;
     let (report, processor) = run.join().map_err(|_| io::Error::other("the fleet has panicked"))??;
     let leases = || report.steps().find(|(name, _)| *name == "DHCP").map_or(0, |(_, times)| times.len());
     let amount = match row.unit {

@@ -79,7 +79,7 @@ pub(crate) fn all() -> Vec<Row> {
         http("HTTP 4 KiB, connection per request", 64, 4 * KIB, 400, Unit::Requests, Way::HttpOnce),
         http("HTTP 64 MiB x 64", 64, 64 * MIB, 2, Unit::Megabytes, Way::HttpKept),
         http("HTTP 8 MiB x 500", 500, 8 * MIB, 2, Unit::Megabytes, Way::HttpKept),
-        http("DHCP DORA", 20_000, 0, 1, Unit::Leases, Way::Dhcp),
+        http("DHCP DORA", 10_000, 0, 1, Unit::Leases, Way::Dhcp),
     ]
 }
 

@@ -127,6 +127,11 @@ pub fn join_datagrams(socket: &impl AsRawFd) -> io::Result<()> {
     set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
+/// Forbids that datagrams are fragmented on their way (DF): for small ones, which then need no number from the kernel.
+pub fn forbid_fragments(socket: &impl AsRawFd) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+}
+
 /// Takes up to `most` bytes off a TCP socket without copying them anywhere (tcp(7): MSG_TRUNC); 0 at the end of the stream.
 pub fn discard(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
     let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;

@@ -140,6 +140,8 @@ impl Hub {
 
     fn open(&self, address: Ipv4Addr, single: bool) -> io::Result<(SocketId, Rc<UdpSocket>)> {
         let fd = net::udp(&Binding { address: SocketAddr::from((address, 0)), interface: None, shared: false })?;
+        // Requests and ACKs fit every path; choosing numbers for fragments stood first in a profile (__ip_select_ident).
+        net::forbid_fragments(&fd)?;
         if self.gro {
             net::join_datagrams(&fd)?;
         }
