@@ -546,7 +546,7 @@ fn the_unit_has_what_safety_and_the_ring_need() {
         "PrivateTmp=yes",
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_PACKET AF_NETLINK",
         "SystemCallFilter=io_uring_setup io_uring_enter io_uring_register",
-        "ExecReload=/bin/kill -HUP $MAINPID",
+        "ExecReload=/usr/bin/ringboot reload",
         "Restart=on-failure",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}");

@@ -115,7 +115,7 @@ fn running(status: &Value) -> Running {
             silent_because: word("silent_because"),
             other_servers: others
                 .iter()
-                .map(|other| format!("{} ({})", text(&other["address"]), text(&other["mac"])))
+                .map(|other| format!("the DHCP server {} ({})", text(&other["address"]), text(&other["mac"])))
                 .collect(),
         }
     });

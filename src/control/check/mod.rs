@@ -92,7 +92,7 @@ pub struct Heard {
     pub subnet: String,
     /// Why nothing is offered there now.
     pub silent_because: Option<String>,
-    /// DHCP servers that answer there too, by address and hardware address.
+    /// DHCP servers that answer there too, in words.
     pub other_servers: Vec<String>,
 }
 
