@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use ringboot::engine::affinity;
-use ringboot::fleet::{Fleet, Images, Pace, Plan, PrivateServer, Progress, Report, limits};
+use ringboot::fleet::{Contents, Fleet, Images, Pace, Plan, PrivateServer, Progress, Report, limits};
 
 use row::{Row, Unit};
 
@@ -82,19 +82,19 @@ fn measure(plan: Plan, row: &Row, core: usize) -> io::Result<Figure> {
         Unit::Requests => f64::from(row.requests()),
         Unit::Leases => f64::from(u32::try_from(leases()).unwrap_or(0)),
     };
-    // Without files every machine of the DHCP row "fails" after its lease.
-    let failed = if row.unit == Unit::Leases { 0 } else { report.failed() };
-    Ok(Figure { amount, wall: report.wall, processor, failed })
+    Ok(Figure { amount, wall: report.wall, processor, failed: report.failed() })
 }
 
 /// None where the row cannot be asked of a whole server, or there is none beside this program.
 fn against_ringboot(row: &Row, core: usize) -> io::Result<Option<Figure>> {
     let Some(program) = server_program() else { return Ok(None) };
     let images = Images { kernel: row.octets, initrd: 1 };
-    let Some(fetches) = row.fetches("demo/vmlinuz") else { return Ok(None) };
-    let server = PrivateServer::start(&program, images, row::SEED).map_err(io::Error::other)?;
+    if row.is_dhcp() {
+        return Ok(None);
+    }
+    let server = PrivateServer::start(&program, images, &Contents::default(), row::SEED).map_err(io::Error::other)?;
     let plan = server.plan(row.machines, pace(), row::SEED);
-    let plan = Plan { task: fetches(server.servers().http), wire: row.wire(), ..plan };
+    let plan = Plan { roles: row.roles("demo/vmlinuz"), wire: row.wire(), ..plan };
     measure(plan, row, core).map(Some)
 }
 
@@ -105,7 +105,7 @@ fn server_program() -> Option<PathBuf> {
 }
 
 fn pace() -> Pace {
-    Pace { haste: 1, patience: limits::PATIENCE }
+    Pace { haste: 1, idle_waits: false, patience: limits::PATIENCE }
 }
 
 /// Nanoseconds that the calling thread has been on a processor (proc(5), schedstat).

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use ringboot::fleet::{Content, Contents, Fetch, Model, Plan, Task, Wire};
+use ringboot::fleet::{Arrival, Content, Contents, Does, Lessor, Plan, Request, Role, Step, Wire};
 use ringboot::tftp::client::Behaviour;
 
 use super::{dhcp, http, pace, tftp};
@@ -96,49 +96,50 @@ impl Row {
         let mut file = Vec::new();
         content.write_to(&mut file)?;
         let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
-        let (tftp, task) = match self.way {
-            Way::Tftp { block_size, window, .. } => (tftp::serve(file, block_size, window)?, self.fetches(FILE)),
-            Way::HttpKept | Way::HttpOnce => (nowhere, self.fetches(FILE)),
-            Way::Dhcp => (nowhere, None),
-        };
-        let task = match (task, &self.way) {
-            (Some(task), Way::HttpKept | Way::HttpOnce) => task(http::serve(&file_of(&content)?)?),
-            (Some(task), _) => task(nowhere),
-            (None, _) => Task::Boot {
-                dhcp: dhcp::serve()?,
-                relay: SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0),
-                models: vec![Model::BiosPxe],
-                pick: String::new(),
-            },
-        };
-        Ok(Plan { machines: self.machines, task, tftp, contents, pace: pace(), wire: self.wire(), seed: SEED })
+        let relay = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+        let (mut tftp, mut http, mut lessor) = (nowhere, nowhere, None);
+        match self.way {
+            Way::Tftp { block_size, window, .. } => tftp = tftp::serve(file, block_size, window)?,
+            Way::HttpKept | Way::HttpOnce => http = http::serve(&file)?,
+            Way::Dhcp => lessor = Some(Lessor { server: dhcp::serve()?, relay }),
+        }
+        Ok(Plan {
+            machines: self.machines,
+            roles: self.roles(FILE),
+            arrival: Arrival::All,
+            duration: None,
+            lessor,
+            tftp,
+            http,
+            pick: String::new(),
+            contents,
+            pace: pace(),
+            wire: self.wire(),
+            seed: SEED,
+        })
     }
 
-    /// The requests of each machine for this file. None for a row without files.
-    pub(crate) fn fetches(&self, name: &str) -> Option<impl FnOnce(SocketAddrV4) -> Task> {
-        if matches!(self.way, Way::Dhcp) {
-            return None;
-        }
-        Some(move |http: SocketAddrV4| {
-            let url = format!("http://{http}/{name}");
-            let fetch = match self.way {
-                Way::Tftp { block_size, window, .. } => Fetch::TftpAs(name.to_owned(), manner(block_size, window)),
-                Way::HttpOnce => Fetch::HttpOnce(url),
-                Way::HttpKept | Way::Dhcp => Fetch::Http(url),
-            };
-            Task::Fetch(vec![fetch; self.repeat as usize])
-        })
+    pub(crate) fn is_dhcp(&self) -> bool {
+        matches!(self.way, Way::Dhcp)
+    }
+
+    /// What each machine asks for, where the file has this name.
+    pub(crate) fn roles(&self, name: &str) -> Vec<Role> {
+        let http = |keep| Request::Http { path: format!("/{name}"), keep, range: None };
+        let request = match self.way {
+            Way::Tftp { block_size, window, .. } => {
+                Request::Tftp { name: name.to_owned(), behaviour: manner(block_size, window) }
+            }
+            Way::HttpKept => http(true),
+            Way::HttpOnce => http(false),
+            Way::Dhcp => Request::Dhcp,
+        };
+        vec![Role { weight: 1, does: Does::Steps(vec![Step { request, repeat: self.repeat }]) }]
     }
 
     pub(crate) fn wire(&self) -> Wire {
         Wire { gro: matches!(self.way, Way::Tftp { gro: true, .. }), ..Wire::default() }
     }
-}
-
-fn file_of(content: &Content) -> io::Result<Vec<u8>> {
-    let mut file = Vec::new();
-    content.write_to(&mut file)?;
-    Ok(file)
 }
 
 /// A client that asks for just these options.

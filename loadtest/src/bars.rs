@@ -8,20 +8,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use ringboot::fleet::{Fleet, Progress, Report};
+use ringboot::fleet::{Fleet, Plan, Progress, Report};
 
 /// How often bars move.
 const TICK: Duration = Duration::from_millis(100);
 /// How often a line is written where there is no terminal.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Runs `fleet` on a thread of its own and returns when its last machine is done.
-pub(crate) fn run(fleet: &Fleet, machines: u32, quiet: bool) -> anyhow::Result<Report> {
+/// Runs a fleet on a thread of its own and returns when its last machine is done.
+pub(crate) fn run(plan: Plan, quiet: bool) -> anyhow::Result<Report> {
+    let machines = plan.machines;
+    let fleet = Fleet::new(plan);
     let progress = Arc::new(Progress::default());
     let face = Face::new(machines, quiet)?;
     thread::scope(|scope| {
         let (alive, ended) = channel::<()>();
         let counts = &progress;
+        let fleet = &fleet;
         let running = scope.spawn(move || {
             let _alive = alive;
             fleet.run(counts)

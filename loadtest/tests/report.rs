@@ -65,7 +65,7 @@ fn the_schema_refuses_what_is_no_report() {
 #[test]
 fn a_server_that_refuses_is_named_as_the_limit() {
     // The first 15 requests are refused, and mended by trying again.
-    let output = load(server(15), &["--files", "http:a", "--haste", "100"]);
+    let output = load(server(15), &["--files", "http:a"]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -18,7 +18,7 @@ use signal_hook::iterator::Signals;
 
 use crate::boot::machine::Mac;
 use crate::control::store::DATABASE;
-use crate::fleet::{Audit, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers};
+use crate::fleet::{Audit, Contents, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -65,10 +65,10 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let images =
         Images { kernel: u64::from(arguments.kernel_mib) * MIB, initrd: u64::from(arguments.initrd_mib) * MIB };
     let seed = u64::from(std::process::id());
-    let mut server = PrivateServer::start(&program, images, seed)?;
+    let mut server = PrivateServer::start(&program, images, &Contents::default(), seed)?;
     say(&introduction(arguments, &server))?;
 
-    let pace = Pace { haste: HASTE, patience: crate::fleet::limits::PATIENCE };
+    let pace = Pace { haste: HASTE, idle_waits: false, patience: crate::fleet::limits::PATIENCE };
     let fleet = Arc::new(Fleet::new(server.plan(arguments.clients, pace, seed)));
     let progress = Arc::new(Progress::default());
     let (running, counts) = (Arc::clone(&fleet), Arc::clone(&progress));

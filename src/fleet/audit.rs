@@ -63,8 +63,10 @@ impl Audit {
 pub(super) async fn ask_again(fleet: &Fleet, report: &Report) -> io::Result<Audit> {
     let had: HashMap<u32, Ipv4Addr> = report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
     let mut questions = Vec::new();
-    for Machine { port, errand, .. } in fleet.machines(&Arc::new(Progress::default()))? {
-        let Errand::Boot { relay, model, mut xids, .. } = errand else { continue };
+    for machine in fleet.site(&Arc::new(Progress::default()))?.machines() {
+        let Machine { port, errand: Errand::Boot { model, .. }, relay: Some(relay), mut xids, .. } = machine else {
+            continue;
+        };
         let number = port.circuit;
         if let Some(&address) = had.get(&number) {
             questions.push(spawn_local(async move {

@@ -1,7 +1,9 @@
 //! What served files contain, so that a machine can prove every octet it was sent without keeping the file.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The octets that a file must have.
@@ -76,6 +78,16 @@ impl Contents {
     /// Every known file.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Content)> {
         self.0.iter().map(|(name, content)| (name.as_str(), content))
+    }
+
+    /// Writes every known file to its place below this directory.
+    pub fn write_below(&self, root: &Path) -> io::Result<()> {
+        for (name, content) in self.iter() {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap_or(root))?;
+            content.write_to(&mut File::create(path)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +114,9 @@ pub(super) struct Checker {
     expected: Option<Content>,
     /// Where the machine wants to read the file itself (menus and scripts).
     keep: Option<Vec<u8>>,
-    /// All octets below this have come.
+    /// The part of the file that is wanted; None: all of it.
+    part: Option<Range<u64>>,
+    /// All octets below this have come, counted from the beginning of the part.
     received: u64,
     head: Vec<u8>,
 }
@@ -127,9 +130,15 @@ impl Checker {
             name: name.into(),
             expected: context.expected(name).cloned(),
             keep: keep.then(Vec::new),
+            part: None,
             received: 0,
             head: Vec::new(),
         }
+    }
+
+    /// For these octets of the file only.
+    pub(super) fn of_part(context: &Context, name: &str, part: Range<u64>) -> Self {
+        Self { part: Some(part), ..Self::new(context, name, false) }
     }
 
     /// Whether anybody looks at the octets, or only counts them.
@@ -140,7 +149,7 @@ impl Checker {
     /// The next octets of the file. A piece that is not what the file has there fails the machine.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let expected = self.expected.as_ref().filter(|_| self.verify == Verify::Full);
-        if expected.is_some_and(|content| !content.matches(self.received, bytes)) {
+        if expected.is_some_and(|content| !content.matches(self.offset(), bytes)) {
             return Err(Failure::WrongContent(self.name.to_string()));
         }
         if let Some(kept) = &mut self.keep {
@@ -170,6 +179,23 @@ impl Checker {
         self.received
     }
 
+    /// The part of the file that is wanted.
+    pub(super) fn part(&self) -> Option<&Range<u64>> {
+        self.part.as_ref()
+    }
+
+    /// The file is no longer than this: what was asked for beyond does not exist.
+    pub(super) fn clip(&mut self, octets: u64) {
+        if let Some(part) = &mut self.part {
+            part.end = part.end.min(octets).max(part.start);
+        }
+    }
+
+    /// Where the next octet stands in the file.
+    pub(super) fn offset(&self) -> u64 {
+        self.part.as_ref().map_or(0, |part| part.start) + self.received
+    }
+
     /// A walk has seen enough of a file that it does not read.
     pub(super) fn is_sample_full(&self) -> bool {
         self.samples() && self.received >= SAMPLE_OCTETS
@@ -196,9 +222,10 @@ impl Checker {
 
     /// The transfer has ended: every octet must be there. Gives what was kept.
     pub(super) fn finish(&mut self) -> Result<Vec<u8>, Failure> {
-        match &self.expected {
-            Some(content) if self.verify != Verify::None && content.octets() != self.received => {
-                Err(Failure::WrongLength(self.name.to_string(), self.received, content.octets()))
+        let whole = self.part.as_ref().map(|part| part.end - part.start);
+        match whole.or(self.expected.as_ref().map(Content::octets)) {
+            Some(octets) if self.verify != Verify::None && octets != self.received => {
+                Err(Failure::WrongLength(self.name.to_string(), self.received, octets))
             }
             _ => Ok(self.keep.take().unwrap_or_default()),
         }

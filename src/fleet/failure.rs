@@ -25,6 +25,8 @@ pub enum Failure {
     HttpSilent(String),
     #[error("HTTP: status {1} for {0}")]
     HttpStatus(String, u16),
+    #[error("HTTP: the whole of {0} where a part was asked for")]
+    HttpNotInPart(String),
     #[error("HTTP: an answer for {0} that is not understood")]
     HttpNonsense(String),
     #[error("not a URL that a machine can follow: {0}")]

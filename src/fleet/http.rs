@@ -1,5 +1,6 @@
 //! HTTP as boot loaders speak it: one GET at a time, resumed where it broke, every octet checked, no buffer per machine.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -8,6 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::content::Content;
 use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, SAMPLE_OCTETS, SAMPLE_TAIL_OCTETS};
@@ -15,6 +17,7 @@ use super::progress::Refusal;
 use super::url::Url;
 use crate::boot::machine::{Mac, Uuid};
 use crate::engine::net::discard;
+use crate::tftp::random::Random;
 
 /// Which program asks: they differ in version, headers, and whether they keep the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(super) enum Agent {
     Edk2,
     /// The wget of an installer, which fetches its answer file.
     Installer,
+    /// A client of no firmware.
+    Plain { keep: bool },
 }
 
 /// One machine's HTTP client.
@@ -40,17 +45,35 @@ pub(super) struct Http<'a> {
     address: Ipv4Addr,
     /// Kept alive after a whole answer, with the server it leads to.
     idle: Option<(TcpStream, SocketAddrV4)>,
+    /// Of files that parts were fetched of, by path.
+    sizes: HashMap<String, u64>,
 }
 
 impl<'a> Http<'a> {
     pub(super) fn new(context: &'a Context, agent: Agent, address: Ipv4Addr) -> Self {
-        Self { context, agent, address, idle: None }
+        Self { context, agent, address, idle: None, sizes: HashMap::new() }
     }
 
     /// Fetches a whole file, through as many connections as it takes. The octets are given back only where `keep` says so.
     pub(super) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, Failure> {
+        let checker = Checker::new(self.context, &self.shown(url), keep);
+        self.fetch_checked(url, checker).await
+    }
+
+    /// Fetches this many octets from a random place of a file; the whole of a shorter one.
+    pub(super) async fn fetch_range(&mut self, url: &Url, octets: u64, random: &mut Random) -> Result<(), Failure> {
         let name = self.shown(url);
-        let mut checker = Checker::new(self.context, &name, keep);
+        let known = self.context.expected(&name).map(Content::octets);
+        // Of a file that nobody knows, the first answer tells the size; until then, its beginning is asked for.
+        let size = known.or_else(|| self.sizes.get(&url.path).copied()).unwrap_or(octets);
+        let octets = octets.min(size);
+        let from = random.below(size - octets + 1);
+        let checker = Checker::of_part(self.context, &name, from..from + octets);
+        self.fetch_checked(url, checker).await.map(drop)
+    }
+
+    async fn fetch_checked(&mut self, url: &Url, mut checker: Checker) -> Result<Vec<u8>, Failure> {
+        let name = self.shown(url);
         let begun = Instant::now();
         let mut etag = None;
         let mut last_progress = (Instant::now(), 0);
@@ -116,17 +139,21 @@ impl<'a> Http<'a> {
     /// One request and its answer; gives the size of the whole file. What has come before is asked for no more (H-16, H-20).
     async fn attempt(&mut self, url: &Url, checker: &mut Checker, etag: &mut Option<String>) -> Result<u64, Broken> {
         let stream = self.connect(url).await?;
-        let range = match checker.received() {
-            0 if checker.samples() => Some((0, Some(SAMPLE_OCTETS - 1))),
-            0 => None,
-            from => Some((from, None)),
+        let range = match (checker.part(), checker.received()) {
+            (Some(part), _) => Some((checker.offset(), Some(part.end.saturating_sub(1)))),
+            (None, 0) if checker.samples() => Some((0, Some(SAMPLE_OCTETS - 1))),
+            (None, 0) => None,
+            (None, from) => Some((from, None)),
         };
         let request = self.agent.request(url, range, etag.as_deref());
         write(&stream, request.as_bytes()).await?;
         let (head, left) = self.read_head(&stream, |head, rest| self.meet(url, head, rest, checker, etag)).await?;
         self.read_body(&stream, left, checker).await?;
-        if self.agent == Agent::Ipxe && !head.closes && !checker.is_sample_full() {
+        if self.agent.keeps() && !head.closes && !checker.is_sample_full() {
             self.idle = Some((stream, url.server));
+        }
+        if let (Some(_), Some(total)) = (checker.part(), head.total) {
+            self.sizes.entry(url.path.clone()).or_insert(total);
         }
         Ok(head.total.or(head.length).unwrap_or(checker.received()))
     }
@@ -143,8 +170,11 @@ impl<'a> Http<'a> {
         let nonsense = || Broken::Machine(Failure::HttpNonsense(self.shown(url)));
         let mut head = Head::parse(head, self.agent).ok_or_else(nonsense)?;
         match head.status {
+            200 if checker.part().is_some() => {
+                return Err(Broken::Machine(Failure::HttpNotInPart(self.shown(url))));
+            }
             200 => checker.restart(),
-            206 if head.range_start == Some(checker.received()) => {}
+            206 if head.range_start == Some(checker.offset()) => {}
             // 412: the file is another one now; 416: it has become shorter. Both begin again.
             412 | 416 if checker.received() > 0 => {
                 checker.restart();
@@ -156,6 +186,9 @@ impl<'a> Http<'a> {
             }
             206 => return Err(nonsense()),
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
+        }
+        if let Some(total) = head.total {
+            checker.clip(total);
         }
         *etag = head.etag.take();
         let length = head.length.ok_or_else(nonsense)?;
@@ -225,9 +258,6 @@ impl<'a> Http<'a> {
                 return Err(Broken::Connection);
             }
             left -= octets as u64;
-            if checker.is_sample_full() {
-                return Ok(());
-            }
             if checker.is_sample_full() {
                 return Ok(());
             }
@@ -311,6 +341,11 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 impl Agent {
+    /// Whether it keeps a connection for its next file.
+    fn keeps(self) -> bool {
+        matches!(self, Self::Ipxe | Self::Plain { keep: true })
+    }
+
     /// The request as that program writes it; with a range (first and last octet) where not the whole file is wanted.
     fn request(self, url: &Url, range: Option<(u64, Option<u64>)>, etag: Option<&str>) -> String {
         let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());
@@ -333,6 +368,10 @@ impl Agent {
                 "GET {path} HTTP/1.1\r\nUser-Agent: debian-installer\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\
                  Host: {authority}\r\n"
             ),
+            Self::Plain { keep } => {
+                let close = if keep { "" } else { "Connection: close\r\n" };
+                format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: loadtest\r\n{close}")
+            }
         };
         if let Some((from, to)) = range {
             let to = to.map(|to| to.to_string()).unwrap_or_default();
@@ -398,7 +437,7 @@ mod tests {
     use std::thread::{JoinHandle, spawn};
     use std::time::Duration;
 
-    use super::super::content::{Content, Contents};
+    use super::super::content::Contents;
     use super::super::pace::Pace;
     use super::super::url::Scheme;
     use super::super::wire::{Verify, Wire};
@@ -462,7 +501,7 @@ mod tests {
     fn fetch_verified(server: SocketAddrV4, content: &Content, verify: Verify) -> (Result<Vec<u8>, Failure>, u64) {
         let mut contents = Contents::default();
         contents.insert("initrd", content.clone());
-        let pace = Pace { haste: 1000, patience: Duration::from_secs(5) };
+        let pace = Pace { haste: 1000, idle_waits: false, patience: Duration::from_secs(5) };
         let wire = Wire { verify, ..Wire::default() };
         let context = Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1);
         let url = Url { scheme: Scheme::Http, server, path: "/initrd".to_owned() };

@@ -84,3 +84,12 @@ pub const SERIES_BUCKETS_MAX: usize = 1000;
 
 /// Boots that are kept one by one, 64 octets each; all are in the histograms.
 pub const RECORDS_MAX: usize = 20_000;
+
+/// Machines of one run.
+pub const MACHINES_MAX: u32 = 100_000;
+/// The greatest weight of a role.
+pub const WEIGHT_MAX: u32 = 1000;
+/// How often one step may be repeated.
+pub const REPEAT_MAX: u32 = 1_000_000;
+/// A machine that begins again until the time is over waits so long after a boot that failed: somebody has to switch it on.
+pub const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(1);

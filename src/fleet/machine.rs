@@ -1,55 +1,76 @@
 //! One simulated machine from power-on to its kernel and initial disk, in the steps of its firmware.
 
-use std::net::Ipv4Addr;
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
+
+use super::Lease;
 use super::context::Context;
 use super::dhcp::{Answer, Speaker};
 use super::failure::Failure;
 use super::http::{Agent, Http};
-use super::limits::CHAINED_SCRIPTS_MAX;
+use super::limits::{AGAIN_AFTER_FAILURE, CHAINED_SCRIPTS_MAX};
 use super::menu::{self, Choice, Ipxe};
 use super::progress::take_step_retries;
 use super::relay::{Port, Relay, Xids};
+use super::report::Report;
+use super::requests::Requests;
+use super::scenario::{self, Does};
 use super::tftp::{Fetched, Tftp};
 use super::url::{Scheme, Url};
-use super::{Fetch, Lease, Model};
 use crate::boot::machine::Arch;
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 
-/// A machine before it is switched on.
+/// Which firmware a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// A BIOS ROM that loads PXELINUX.
+    BiosPxelinux,
+    /// iPXE in the card's ROM, on BIOS.
+    BiosIpxe,
+    /// OVMF's PXE stack that loads shim, which loads GRUB.
+    UefiPxe,
+}
+
+/// A machine before it is switched on, and again.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) context: Rc<Context>,
     pub(super) port: Port,
+    /// None where there is no DHCP.
+    pub(super) relay: Option<Rc<Relay>>,
+    pub(super) xids: Xids,
     pub(super) errand: Errand,
 }
 
 /// What a machine is there for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Errand {
     Boot {
-        relay: Rc<Relay>,
         model: Model,
-        xids: Xids,
         /// The menu entry that the person at the console picks.
         pick: Rc<str>,
     },
-    Fetch(Rc<[Fetch]>),
+    Steps {
+        steps: Rc<[scenario::Step]>,
+        http: SocketAddrV4,
+    },
 }
 
-/// What came of one machine.
+/// What came of one boot.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// What the machine was given last; None where it never got an address.
-    pub(super) lease: Option<Lease>,
     pub(super) model: &'static str,
     pub(super) begun: Instant,
     pub(super) ended: Instant,
-    /// Each finished step.
-    pub(super) steps: Vec<Step>,
+    /// From power-on to the kernel's last octet.
+    pub(super) to_kernel: Option<Duration>,
+    /// All steps of one stage together, in the order of [`Stage::ALL`].
+    pub(super) stages: [Duration; Stage::ALL.len()],
     pub(super) end: Result<(), Stopped>,
 }
 
@@ -63,36 +84,49 @@ pub(super) struct Stopped {
     pub(super) failure: Failure,
 }
 
-/// A finished step of a boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Step {
-    pub(super) stage: Stage,
-    pub(super) took: Duration,
-    /// Messages repeated, transfers resumed or begun again.
-    pub(super) retries: u64,
-}
-
 impl Machine {
-    /// Switches the machine on.
-    pub(super) async fn boot(self) -> Outcome {
-        let Self { context, port, errand } = self;
-        let mut steps = Steps::new(errand.first_stage());
-        let begun = steps.begun;
-        let (model, mut lease) = (errand.model(), None);
-        let end = match errand {
-            Errand::Fetch(files) => fetch_all(&context, port, &files, &mut steps).await,
-            Errand::Boot { relay, model, mut xids, pick } => {
-                let boot = Boot { context: &context, port, rom: model.rom(), arch: model.arch() };
-                match relay.acquire(port, model.speaker(), &mut xids).await {
-                    Ok(answer) => {
-                        lease = Some(Lease::of(port, &answer));
-                        boot.load(model, answer, &pick, &mut steps).await
-                    }
-                    Err(failure) => Err(failure),
-                }
+    /// Switches the machine on; where there is a time until which machines begin again, again and again.
+    pub(super) async fn live(mut self, run_begun: Instant, until: Option<Instant>, report: Rc<RefCell<Report>>) {
+        let goes_on = || until.is_some_and(|until| Instant::now() < until);
+        let mut lease = None;
+        loop {
+            report.borrow_mut().power_on();
+            let outcome = self.boot(until, &report, &mut lease).await;
+            let failed = outcome.end.is_err();
+            report.borrow_mut().add(run_begun, outcome);
+            if failed && goes_on() {
+                sleep(AGAIN_AFTER_FAILURE).await;
             }
+            // Steps have been repeated already, on the connections that they have.
+            if matches!(self.errand, Errand::Steps { .. }) || !goes_on() {
+                break;
+            }
+        }
+        report.borrow_mut().leases.extend(lease);
+    }
+
+    async fn boot(
+        &mut self,
+        until: Option<Instant>,
+        report: &Rc<RefCell<Report>>,
+        lease: &mut Option<Lease>,
+    ) -> Outcome {
+        let mut steps = Steps::new(self.errand.first_stage(), Rc::clone(report));
+        let begun = steps.begun;
+        let end = match self.errand.clone() {
+            Errand::Steps { steps: asked, http } => {
+                Requests::new(self, http).all(&asked, until, &mut steps, lease).await
+            }
+            Errand::Boot { model, pick } => match self.acquire(model.speaker()).await {
+                Ok(answer) => {
+                    *lease = Some(Lease::of(self.port, &answer));
+                    let boot = Boot { context: &self.context, port: self.port, rom: model.rom(), arch: model.arch() };
+                    boot.load(model, answer, &pick, &mut steps).await
+                }
+                Err(failure) => Err(failure),
+            },
         };
-        context.progress.add_machine(end.is_ok());
+        self.context.progress.add_machine(end.is_ok());
         let end = match end {
             Ok(()) => {
                 steps.end();
@@ -100,15 +134,29 @@ impl Machine {
             }
             Err(failure) => Err(Stopped { stage: steps.now, retries: take_step_retries(), failure }),
         };
-        Outcome { lease, model, begun, ended: Instant::now(), steps: steps.done, end }
+        let Steps { to_kernel, stages, .. } = steps;
+        Outcome { model: self.errand.model(), begun, ended: Instant::now(), to_kernel, stages, end }
+    }
+
+    /// DISCOVER to ACK.
+    pub(super) async fn acquire(&mut self, speaker: Speaker) -> Result<Answer, Failure> {
+        let relay = self.relay.as_ref().ok_or(Failure::DhcpSilent)?;
+        relay.acquire(self.port, speaker, &mut self.xids).await
     }
 }
 
 impl Errand {
+    pub(super) fn new(does: &Does, http: SocketAddrV4, pick: &str) -> Self {
+        match does {
+            Does::Boot(model) => Self::Boot { model: *model, pick: Rc::from(pick) },
+            Does::Steps(steps) => Self::Steps { steps: Rc::from(steps.as_slice()), http },
+        }
+    }
+
     fn first_stage(&self) -> Stage {
         match self {
             Self::Boot { .. } => Stage::Dhcp,
-            Self::Fetch(files) => files.first().map_or(Stage::File, Fetch::stage),
+            Self::Steps { steps, .. } => steps.first().map_or(Stage::File, |step| step.request.stage()),
         }
     }
 
@@ -116,48 +164,16 @@ impl Errand {
     fn model(&self) -> &'static str {
         match self {
             Self::Boot { model, .. } => model.name(),
-            Self::Fetch(_) => "fetch",
-        }
-    }
-}
-
-impl Fetch {
-    fn stage(&self) -> Stage {
-        match self {
-            Self::Tftp(_) | Self::TftpAs(..) => Stage::Loader,
-            Self::Http(_) | Self::HttpOnce(_) => Stage::File,
+            Self::Steps { .. } => "steps",
         }
     }
 }
 
 impl Lease {
-    fn of(port: Port, answer: &Answer) -> Self {
+    pub(super) fn of(port: Port, answer: &Answer) -> Self {
         let lease_s = answer.lease_s.unwrap_or(0);
         Self { machine: port.circuit, mac: port.mac, address: answer.address, lease_s }
     }
-}
-
-/// The files of a machine that has nothing else to do.
-async fn fetch_all(context: &Context, port: Port, files: &[Fetch], steps: &mut Steps) -> Result<(), Failure> {
-    let address = context.wire.unleased(port.circuit, *context.tftp.ip());
-    let tftp = Tftp::new(context, address, u64::from(port.circuit));
-    let mut http = Http::new(context, Agent::Ipxe, address);
-    for (number, file) in files.iter().enumerate() {
-        if number > 0 {
-            steps.enter(file.stage());
-        }
-        match file {
-            Fetch::Tftp(name) => must(&tftp, &Behaviour::ipxe(), name).await?,
-            Fetch::TftpAs(name, behaviour) => must(&tftp, behaviour, name).await?,
-            Fetch::Http(url) => drop(http.fetch(&parsed(url)?, false).await?),
-            Fetch::HttpOnce(url) => drop(Http::new(context, Agent::Grub, address).fetch(&parsed(url)?, false).await?),
-        }
-    }
-    Ok(())
-}
-
-fn parsed(url: &str) -> Result<Url, Failure> {
-    Url::parse(url).ok_or_else(|| Failure::BadUrl(url.to_owned()))
 }
 
 /// A machine that has an address and goes on with its loader.
@@ -173,11 +189,11 @@ impl<'a> Boot<'a> {
     async fn load(&self, model: Model, answer: Answer, pick: &str, steps: &mut Steps) -> Result<(), Failure> {
         let file = answer.boot_file.ok_or(Failure::NoBootFile)?;
         // iPXE in the card is its own loader.
-        steps.enter(if model == Model::Ipxe { Stage::Menu } else { Stage::Loader });
+        steps.enter(if model == Model::BiosIpxe { Stage::Menu } else { Stage::Loader });
         let mut loaded = match model {
-            Model::BiosPxe => self.pxelinux(answer.address, &file, steps).await?,
+            Model::BiosPxelinux => self.pxelinux(answer.address, &file, steps).await?,
             Model::UefiPxe => self.shim_and_grub(answer.address, &file, steps).await?,
-            Model::Ipxe => self.ipxe(answer.address, &file).await?,
+            Model::BiosIpxe => self.ipxe(answer.address, &file).await?,
         };
         let choice = loaded.pick(pick).await?;
         loaded.images(choice, steps).await
@@ -467,24 +483,36 @@ impl Place {
 /// The steps of a boot as they begin and end: no time lies between them.
 pub(super) struct Steps {
     pub(super) now: Stage,
+    power_on: Instant,
     begun: Instant,
-    done: Vec<Step>,
+    to_kernel: Option<Duration>,
+    stages: [Duration; Stage::ALL.len()],
+    /// Where each finished step is entered.
+    report: Rc<RefCell<Report>>,
 }
 
 impl Steps {
-    pub(super) fn new(first: Stage) -> Self {
-        Self { now: first, begun: Instant::now(), done: Vec::new() }
+    pub(super) fn new(first: Stage, report: Rc<RefCell<Report>>) -> Self {
+        let begun = Instant::now();
+        Self { now: first, power_on: begun, begun, to_kernel: None, stages: Default::default(), report }
     }
 
     /// One step ends, the next begins.
-    fn enter(&mut self, stage: Stage) {
+    pub(super) fn enter(&mut self, stage: Stage) {
         self.end();
         self.now = stage;
     }
 
     fn end(&mut self) {
         let now = Instant::now();
-        self.done.push(Step { stage: self.now, took: now - self.begun, retries: take_step_retries() });
+        let took = now - self.begun;
+        if let Some(sum) = self.stages.get_mut(self.now as usize) {
+            *sum += took;
+        }
+        if self.now == Stage::Kernel {
+            self.to_kernel = Some(now - self.power_on);
+        }
+        self.report.borrow_mut().add_step(self.now, took, take_step_retries());
         self.begun = now;
     }
 }
@@ -561,21 +589,23 @@ fn shortened(address: Ipv4Addr) -> impl Iterator<Item = String> {
 }
 
 impl Model {
-    /// The name in reports.
-    pub(super) fn name(self) -> &'static str {
+    pub const ALL: [Self; 3] = [Self::BiosPxelinux, Self::BiosIpxe, Self::UefiPxe];
+
+    /// The name in scenarios and reports.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::BiosPxe => "bios-pxelinux",
+            Self::BiosPxelinux => "bios-pxelinux",
             Self::UefiPxe => "uefi-pxe",
-            Self::Ipxe => "bios-ipxe",
+            Self::BiosIpxe => "bios-ipxe",
         }
     }
 
     /// Who speaks DHCP when this machine is switched on.
     pub(super) fn speaker(self) -> Speaker {
         match self {
-            Self::BiosPxe => Speaker::BiosRom,
+            Self::BiosPxelinux => Speaker::BiosRom,
             Self::UefiPxe => Speaker::UefiPxe(Arch::UefiX64.number()),
-            Self::Ipxe => Speaker::Ipxe(Arch::Bios.number()),
+            Self::BiosIpxe => Speaker::Ipxe(Arch::Bios.number()),
         }
     }
 
@@ -583,14 +613,14 @@ impl Model {
     fn rom(self) -> Behaviour {
         match self {
             Self::UefiPxe => Behaviour::edk2(),
-            Self::BiosPxe | Self::Ipxe => Behaviour::ipxe(),
+            Self::BiosPxelinux | Self::BiosIpxe => Behaviour::ipxe(),
         }
     }
 
     fn arch(self) -> Arch {
         match self {
             Self::UefiPxe => Arch::UefiX64,
-            Self::BiosPxe | Self::Ipxe => Arch::Bios,
+            Self::BiosPxelinux | Self::BiosIpxe => Arch::Bios,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod limits;
 
+mod arrival;
 mod audit;
 mod content;
 mod failure;
@@ -14,6 +15,7 @@ mod pace;
 mod private;
 mod progress;
 mod report;
+mod scenario;
 mod series;
 mod verdict;
 mod wire;
@@ -25,50 +27,45 @@ mod hub;
 mod machine;
 mod menu;
 mod relay;
+mod requests;
 mod tftp;
 mod url;
 pub mod walk;
 mod watch;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::time::sleep_until;
 
 use crate::boot::machine::{Mac, Uuid};
 use crate::engine::open_files::raise_open_files;
-use crate::tftp::client::Behaviour;
 use context::Context;
 use machine::{Errand, Machine};
 use progress::counting_retries;
 use relay::{Port, Relay, Xids};
+use scenario::dealt;
 use watch::Watch;
 
+pub use arrival::{Arrival, duration};
 pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
 pub use impair::Impairment;
+pub use machine::Model;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
 pub use progress::{Progress, Refusal, TftpQueue};
 pub use report::{Pretty, Record, Report, StageTimes};
+pub use scenario::{Does, Request, Role, Scenario, Step, Wrong};
 pub use series::{Bucket, Series};
 pub use verdict::Pressure;
 pub use wire::{Verify, Wire};
-
-/// Which firmware a machine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Model {
-    /// A BIOS ROM that loads PXELINUX.
-    BiosPxe,
-    /// OVMF's PXE stack that loads shim, which loads GRUB.
-    UefiPxe,
-    /// iPXE in the card's ROM, over HTTP.
-    Ipxe,
-}
 
 /// Where the servers under test listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,48 +78,35 @@ pub struct Servers {
 /// Everything a fleet needs to know beforehand.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How many machines; they are switched on all at once.
+    /// How many machines.
     pub machines: u32,
-    pub task: Task,
-    /// Where TFTP is asked for. (Where HTTP is asked for stands in URLs.)
+    /// What they do, dealt out by weight.
+    pub roles: Vec<Role>,
+    pub arrival: Arrival,
+    /// Until so long after the start machines begin again: firmware boots once more, plain steps are repeated. None: once each.
+    pub duration: Option<Duration>,
+    /// None where no role speaks DHCP.
+    pub lessor: Option<Lessor>,
     pub tftp: SocketAddrV4,
+    /// Where plain steps ask. (Loaders ask where their URLs say.)
+    pub http: SocketAddrV4,
+    /// Label of the menu entry that everybody picks.
+    pub pick: String,
     /// Files whose octets are known; all others are only counted.
     pub contents: Contents,
     pub pace: Pace,
     pub wire: Wire,
-    /// Runs with one seed send the same hardware addresses and transaction ids.
+    /// Runs with one seed send the same hardware addresses and transaction ids, at the same moments.
     pub seed: u64,
 }
 
-/// What each machine does.
-#[derive(Clone, Debug)]
-pub enum Task {
-    /// All that its firmware does, from DISCOVER to the last octet of the initial disk.
-    Boot {
-        dhcp: SocketAddrV4,
-        /// Address of the relay agent, which belongs to this host. On loopback each rack has its own, counted from this one.
-        /// Port 0 is any, with the answers asked for there (RFC 8357); 67 needs the privilege to bind it.
-        relay: SocketAddrV4,
-        /// Dealt out in turn.
-        models: Vec<Model>,
-        /// Label of the menu entry that everybody picks.
-        pick: String,
-    },
-    /// Fetches these, one after the other, and speaks no DHCP: for servers that know nothing of menus.
-    Fetch(Vec<Fetch>),
-}
-
-/// One file of [`Task::Fetch`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetch {
-    /// A name, asked for as a BIOS ROM asks for its loader.
-    Tftp(String),
-    /// A name, asked for in this manner.
-    TftpAs(String, Behaviour),
-    /// A URL, asked for as iPXE does, on one connection.
-    Http(String),
-    /// A URL, asked for as GRUB does, on a connection of its own.
-    HttpOnce(String),
+/// How machines reach a DHCP server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lessor {
+    pub server: SocketAddrV4,
+    /// Address of the relay agent, which belongs to this host. On loopback each rack has its own, counted from this one.
+    /// Port 0 is any, with the answers asked for there (RFC 8357); 67 needs the privilege to bind it.
+    pub relay: SocketAddrV4,
 }
 
 /// An address as a machine has it from its last ACK.
@@ -147,7 +131,7 @@ impl Fleet {
         Self { plan }
     }
 
-    /// Switches all machines on and returns when the last of them has booted or given up.
+    /// Switches the machines on as they arrive and returns when the last of them has booted or given up.
     pub fn run(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, self.boot_all(progress))
@@ -161,17 +145,25 @@ impl Fleet {
 
     async fn boot_all(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         self.ensure_sockets()?;
+        let site = self.site(progress)?;
         let started = Instant::now();
-        let machines = self.machines(progress)?;
         let watch = Watch::begin(started, progress);
-        let boots: Vec<_> = machines.into_iter().map(|machine| spawn_local(counting_retries(machine.boot()))).collect();
-        let mut report = Report::new(self.plan.machines);
-        for boot in boots {
-            // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
-            if let Ok(outcome) = boot.await {
-                report.add(started, outcome);
+        let report = Rc::new(RefCell::new(Report::new(self.plan.machines)));
+        let until = self.plan.duration.map(|duration| started + duration);
+        let mut running = JoinSet::new();
+        for (machine, at) in site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed)) {
+            if until.is_some_and(|until| started + at >= until) {
+                break;
             }
+            if started.elapsed() < at {
+                sleep_until((started + at).into()).await;
+            }
+            running.spawn_local(counting_retries(machine.live(started, until, Rc::clone(&report))));
         }
+        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
+        while running.join_next().await.is_some() {}
+        let mut report = report.replace(Report::new(0));
+        report.finish();
         report.wall = started.elapsed();
         let (series, spent) = watch.end();
         report.series = series;
@@ -187,7 +179,8 @@ impl Fleet {
         let files = raise_open_files()?;
         let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
         let each = if owned { limits::FILES_PER_MACHINE } else { limits::FILES_PER_MACHINE_WITHOUT_ADDRESS };
-        let needed = u64::from(self.plan.machines) * each + limits::FILES_RESERVED;
+        let fetches = self.plan.roles.iter().any(|role| role.does.fetches());
+        let needed = if fetches { u64::from(self.plan.machines) * each } else { 0 } + limits::FILES_RESERVED;
         if files >= needed {
             return Ok(());
         }
@@ -197,35 +190,22 @@ impl Fleet {
         )))
     }
 
-    /// The machines, and on the way to them the relay agents of their racks.
-    fn machines(&self, progress: &Arc<Progress>) -> io::Result<Vec<Machine>> {
-        let Plan { machines, task, tftp, pace, contents, wire, seed } = &self.plan;
+    /// What the machines share: sockets of relay agents among it.
+    fn site(&self, progress: &Arc<Progress>) -> io::Result<Site<'_>> {
+        let Plan { machines, lessor, tftp, pace, contents, wire, seed, .. } = &self.plan;
         let context = Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
         let context = Rc::new(context.with_wire(wire.clone(), *seed));
-        let machine = |number, errand| Machine { context: Rc::clone(&context), port: port(*seed, number), errand };
-        let (dhcp, relay, models, pick) = match task {
-            Task::Boot { dhcp, relay, models, pick } => (*dhcp, *relay, models, Rc::<str>::from(pick.as_str())),
-            Task::Fetch(files) => {
-                let files: Rc<[Fetch]> = Rc::from(files.as_slice());
-                return Ok((0..*machines).map(|number| machine(number, Errand::Fetch(Rc::clone(&files)))).collect());
-            }
-        };
         let mut relays = Vec::new();
-        for rack in 0..self.racks(*relay.ip()) {
-            let address = Ipv4Addr::from(u32::from(*relay.ip()).wrapping_add(rack));
-            let relay = Relay::open(Rc::clone(&context), SocketAddrV4::new(address, relay.port()), dhcp)?;
-            spawn_local(Rc::clone(&relay).listen());
-            relays.push(relay);
+        if let Some(Lessor { server, relay }) = lessor {
+            let racks = if relay.ip().is_loopback() { machines.div_ceil(limits::MACHINES_PER_RELAY) } else { 1 };
+            for rack in 0..racks {
+                let address = Ipv4Addr::from(u32::from(*relay.ip()).wrapping_add(rack));
+                let relay = Relay::open(Rc::clone(&context), SocketAddrV4::new(address, relay.port()), *server)?;
+                spawn_local(Rc::clone(&relay).listen());
+                relays.push(relay);
+            }
         }
-        let numbers = 0..*machines;
-        let plugs = numbers.zip(relays.iter().cycle()).zip(models.iter().cycle());
-        Ok(plugs
-            .map(|((number, relay), model)| {
-                let xids = Xids(seed.rotate_left(32) ^ u64::from(number));
-                let (relay, pick) = (Rc::clone(relay), Rc::clone(&pick));
-                machine(number, Errand::Boot { relay, model: *model, xids, pick })
-            })
-            .collect())
+        Ok(Site { plan: &self.plan, context, relays })
     }
 
     /// Source addresses of the machines: each its own where this host has them.
@@ -233,10 +213,30 @@ impl Fleet {
         let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
         if owned { self.plan.machines } else { 1 }
     }
+}
 
+/// Where machines stand: what they share.
+struct Site<'a> {
+    plan: &'a Plan,
+    context: Rc<Context>,
     /// A rack has a relay agent of its own where this host has the addresses for it: all of loopback is its own.
-    fn racks(&self, relay: Ipv4Addr) -> u32 {
-        if relay.is_loopback() { self.plan.machines.div_ceil(limits::MACHINES_PER_RELAY) } else { 1 }
+    relays: Vec<Rc<Relay>>,
+}
+
+impl Site<'_> {
+    fn machines(&self) -> impl Iterator<Item = Machine> {
+        let Plan { machines, roles, seed, http, pick, .. } = self.plan;
+        let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
+        (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
+            let rack = (number as usize).checked_rem(self.relays.len()).and_then(|rack| self.relays.get(rack));
+            Machine {
+                context: Rc::clone(&self.context),
+                port: port(*seed, number),
+                relay: rack.map(Rc::clone),
+                xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
+                errand: errands[role].clone(),
+            }
+        })
     }
 }
 

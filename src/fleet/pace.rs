@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Pace {
     /// Firmware's long waits (DHCP, a broken connection, a dead server) are divided by this: 1 waits as firmware does. Never 0.
     pub haste: u32,
+    /// Firmware waits even where nothing is lost, such as for an answer of a ProxyDHCP server that is not there: kept or left out.
+    pub idle_waits: bool,
     /// How long one step may go on without any progress.
     pub patience: Duration,
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::content::{Content, Contents};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
-use super::{Model, Pace, Plan, Servers, Task, Wire};
+use super::{Arrival, Does, Lessor, Model, Pace, Plan, Role, Servers, Wire};
 use crate::boot::pe;
 use crate::engine::orphan::die_with_parent;
 
@@ -35,7 +35,7 @@ const ENTRY: &str = "demo";
 const RELAY: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 2);
 
 /// All firmware models that the private server has loaders for.
-const MODELS: [Model; 3] = [Model::BiosPxe, Model::UefiPxe, Model::Ipxe];
+const MODELS: [Model; 3] = [Model::BiosPxelinux, Model::UefiPxe, Model::BiosIpxe];
 
 /// Why there is no private server.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +66,15 @@ pub struct PrivateServer {
 }
 
 impl PrivateServer {
-    /// Makes the images and starts `program serve`; returns when it says that it is ready.
-    pub fn start(program: &Path, images: Images, seed: u64) -> Result<Self, NoServer> {
+    /// Makes the images and starts `program serve`, with these files beside its own; returns when it says that it is ready.
+    pub fn start(program: &Path, images: Images, files: &Contents, seed: u64) -> Result<Self, NoServer> {
         let scratch = Scratch::make()?;
-        let (contents, real_loaders) = images.contents(seed);
+        let (mut contents, real_loaders) = images.contents(seed);
+        for (name, content) in files.iter() {
+            contents.insert(name, content.clone());
+        }
         let unwritable = |error| NoServer::Scratch { path: scratch.path.clone(), error };
-        write_root(&scratch.path.join("root"), &contents).map_err(unwritable)?;
+        contents.write_below(&scratch.path.join("root")).map_err(unwritable)?;
         fs::create_dir(scratch.path.join("state")).map_err(unwritable)?;
         let servers = free_ports().map_err(NoServer::Ports)?;
         let program = program.to_owned();
@@ -117,13 +120,13 @@ impl PrivateServer {
     pub fn plan(&self, machines: u32, pace: Pace, seed: u64) -> Plan {
         Plan {
             machines,
-            task: Task::Boot {
-                dhcp: self.servers.dhcp,
-                relay: SocketAddrV4::new(RELAY, 0),
-                models: MODELS.to_vec(),
-                pick: ENTRY.to_owned(),
-            },
+            roles: MODELS.map(|model| Role { weight: 1, does: Does::Boot(model) }).to_vec(),
+            arrival: Arrival::All,
+            duration: None,
+            lessor: Some(Lessor { server: self.servers.dhcp, relay: SocketAddrV4::new(RELAY, 0) }),
             tftp: self.servers.tftp,
+            http: self.servers.http,
+            pick: ENTRY.to_owned(),
             contents: self.contents.clone(),
             pace,
             wire: Wire::default(),
@@ -256,15 +259,6 @@ fn made_up(name: &str, seed: u64, octets: u64) -> Content {
     Content::Kept(Arc::from(bytes))
 }
 
-fn write_root(root: &Path, contents: &Contents) -> io::Result<()> {
-    for (name, content) in contents.iter() {
-        let path = root.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(root))?;
-        content.write_to(&mut File::create(path)?)?;
-    }
-    Ok(())
-}
-
 /// Ports that nobody has at this moment: bound, asked for, let go.
 fn free_ports() -> io::Result<Servers> {
     let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
@@ -383,9 +377,9 @@ mod tests {
     fn a_program_that_never_says_ready_is_reported_with_its_log_and_leaves_nothing() {
         let before = scratch_directories();
         let images = Images { kernel: 10, initrd: 10 };
-        let error = PrivateServer::start(Path::new("/bin/false"), images, 1).unwrap_err();
+        let error = PrivateServer::start(Path::new("/bin/false"), images, &Contents::default(), 1).unwrap_err();
         assert!(matches!(error, NoServer::NotReady(_)), "{error}");
-        let error = PrivateServer::start(Path::new("/nonexistent"), images, 1).unwrap_err();
+        let error = PrivateServer::start(Path::new("/nonexistent"), images, &Contents::default(), 1).unwrap_err();
         assert!(matches!(error, NoServer::Program { .. }), "{error}");
         assert_eq!(scratch_directories(), before);
     }

@@ -239,7 +239,7 @@ mod tests {
 
     fn with_relay<T>(answers: Vec<Option<u8>>, work: impl AsyncFnOnce(&Relay, Port) -> T) -> (T, u64) {
         let server = server(answers);
-        let pace = Pace { haste: 20, patience: Duration::from_secs(10) };
+        let pace = Pace { haste: 20, idle_waits: false, patience: Duration::from_secs(10) };
         let context = Rc::new(Context::new(server, Contents::default(), pace, std::sync::Arc::default()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {

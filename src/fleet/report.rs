@@ -16,7 +16,9 @@ use crate::observe::events::Stage;
 /// The figures of one run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Machines switched on.
+    /// Machines that there are.
+    pub clients: u32,
+    /// Machines switched on; one that boots again is counted again.
     pub machines: u32,
     /// Machines that have their kernel and initial disk.
     pub booted: u32,
@@ -36,13 +38,13 @@ pub struct Report {
     pub boots: Histogram<u64>,
     /// Machines that did not boot, by cause (the sentence of a [`super::Failure`]) and the step it came in.
     pub failures: BTreeMap<(String, Stage), u32>,
-    /// Each boot, in the order of the machines' numbers; the first [`RECORDS_MAX`].
+    /// Each boot, in the order of power-on; of more than [`RECORDS_MAX`] the first that ended.
     pub records: Vec<Record>,
     /// Throughput over time.
     pub series: Series,
     /// What may have been the limit.
     pub pressure: Pressure,
-    /// What each machine was given last.
+    /// What each machine was given last, in the order of their numbers.
     pub leases: Vec<Lease>,
 }
 
@@ -79,9 +81,11 @@ const STEP_US_MAX: u64 = 3_600_000_000;
 const STEP_DIGITS: u8 = 3;
 
 impl Report {
-    pub(super) fn new(machines: u32) -> Self {
+    /// Before the first power-on of so many machines.
+    pub(super) fn new(clients: u32) -> Self {
         Self {
-            machines,
+            clients,
+            machines: 0,
             booted: 0,
             wall: Duration::ZERO,
             octets: 0,
@@ -98,18 +102,31 @@ impl Report {
         }
     }
 
-    /// Adds one boot of a run that began at `run_begun`.
+    /// A machine is switched on.
+    pub(super) fn power_on(&mut self) {
+        self.machines += 1;
+    }
+
+    /// A machine has finished a step.
+    pub(super) fn add_step(&mut self, stage: Stage, took: Duration, retries: u64) {
+        let seen = self.stage(stage);
+        seen.times.saturating_record(microseconds(took));
+        seen.retries += retries;
+    }
+
+    /// Adds the end of one boot in a run that began at `run_begun`. Its finished steps have been added before.
     pub(super) fn add(&mut self, run_begun: Instant, outcome: Outcome) {
-        self.leases.extend(outcome.lease);
-        self.add_steps(&outcome);
         let us = |moment: Instant| microseconds(moment.saturating_duration_since(run_begun));
         let record = Record {
             start_us: us(outcome.begun),
             end_us: us(outcome.ended),
             stopped_in: outcome.end.as_ref().err().map(|stopped| stopped.stage),
             model: outcome.model,
-            stages_us: stages_us(&outcome),
+            stages_us: outcome.stages.map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX)),
         };
+        if let Some(time) = outcome.to_kernel {
+            self.kernels.saturating_record(microseconds(time));
+        }
         match outcome.end {
             Ok(()) => {
                 self.booted += 1;
@@ -125,17 +142,10 @@ impl Report {
         }
     }
 
-    fn add_steps(&mut self, outcome: &Outcome) {
-        let mut since_power_on = Duration::ZERO;
-        for step in &outcome.steps {
-            let stage = self.stage(step.stage);
-            stage.times.saturating_record(microseconds(step.took));
-            stage.retries += step.retries;
-            since_power_on += step.took;
-            if step.stage == Stage::Kernel {
-                self.kernels.saturating_record(microseconds(since_power_on));
-            }
-        }
+    /// All machines have ended.
+    pub(super) fn finish(&mut self) {
+        self.leases.sort_by_key(|lease| lease.machine);
+        self.records.sort_by_key(|record| record.start_us);
     }
 
     fn stage(&mut self, stage: Stage) -> &mut StageTimes {
@@ -231,13 +241,6 @@ fn step_name(stage: Stage) -> &'static str {
     }
 }
 
-fn stages_us(outcome: &Outcome) -> [u32; Stage::ALL.len()] {
-    Stage::ALL.map(|stage| {
-        let steps = outcome.steps.iter().filter(|step| step.stage == stage);
-        u32::try_from(steps.map(|step| step.took).sum::<Duration>().as_micros()).unwrap_or(u32::MAX)
-    })
-}
-
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(STEP_US_MAX, STEP_DIGITS).expect("a bound of at least 2 and at most 5 digits")
 }
@@ -248,23 +251,31 @@ fn microseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::Step;
     use super::*;
 
-    fn outcome(begun: Instant, steps: &[(Stage, u64)], end: Result<(), Stopped>) -> Outcome {
-        let step = |&(stage, ms): &(Stage, u64)| Step { stage, took: Duration::from_millis(ms), retries: 1 };
-        let ended = begun + Duration::from_millis(steps.iter().map(|(_, ms)| ms).sum());
-        Outcome { lease: None, model: "m", begun, ended, steps: steps.iter().map(step).collect(), end }
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A boot that took so many ms for each of these stages.
+    fn outcome(begun: Instant, took: &[(Stage, u32)], end: Result<(), Stopped>) -> Outcome {
+        let mut stages = [Duration::ZERO; Stage::ALL.len()];
+        for &(stage, ms) in took {
+            stages[stage as usize] += MS * ms;
+        }
+        let ended = begun + stages.iter().sum::<Duration>();
+        Outcome { model: "m", begun, ended, to_kernel: Some(210 * MS), stages, end }
     }
 
     #[test]
     fn a_report_counts_boots_and_failures_by_cause() {
         let begun = Instant::now();
-        let mut report = Report::new(3);
+        let mut report = Report::new(2);
+        (0..3).for_each(|_| report.power_on());
+        report.add_step(Stage::Dhcp, 3 * MS, 1);
+        report.add_step(Stage::Dhcp, 3 * MS, 2);
         report.add(begun, outcome(begun, &[(Stage::Dhcp, 3), (Stage::Kernel, 2000)], Ok(())));
         for _ in 0..2 {
             let stopped = Stopped { stage: Stage::Menu, retries: 4, failure: crate::fleet::Failure::NoMenu };
-            report.add(begun, outcome(begun + Duration::from_millis(5), &[(Stage::Dhcp, 3)], Err(stopped)));
+            report.add(begun, outcome(begun + 5 * MS, &[(Stage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
         report.octets = 4_000_000;
@@ -273,20 +284,21 @@ mod tests {
         assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");
         assert!(text.contains("2 failed: no menu found (menu)"), "{text}");
         let retries = |stage| report.stages[&stage].retries;
-        assert_eq!((retries(Stage::Dhcp), retries(Stage::Kernel), retries(Stage::Menu)), (3, 1, 8));
+        assert_eq!((retries(Stage::Dhcp), retries(Stage::Menu)), (3, 8));
+        assert_eq!(report.stages[&Stage::Dhcp].times.len(), 2);
     }
 
     #[test]
     fn a_record_holds_each_stage_of_one_machine() {
         let begun = Instant::now();
         let mut report = Report::new(1);
-        let steps = [(Stage::Dhcp, 10), (Stage::Kernel, 200), (Stage::Initrd, 1), (Stage::Initrd, 2)];
-        report.add(begun, outcome(begun + Duration::from_millis(7), &steps, Ok(())));
+        report.power_on();
+        let steps = [(Stage::Dhcp, 10), (Stage::Kernel, 200), (Stage::Initrd, 3)];
+        report.add(begun, outcome(begun + 7 * MS, &steps, Ok(())));
         let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];
         let record = Record { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };
         assert_eq!(report.records, [record]);
         assert!(size_of::<Record>() <= 64, "{}", size_of::<Record>());
-        assert_eq!(report.stages[&Stage::Initrd].times.len(), 2);
         // Time to kernel is counted from power-on.
         assert!(report.kernels.equivalent(report.kernels.max(), 210_000), "{}", report.kernels.max());
         assert_eq!(report.slowest_to_median(), Some(1.0));

@@ -105,7 +105,7 @@ impl Report {
                  longer than the server made them"
             ));
         }
-        sentences.extend(self.pressure.of_the_server(self.machines));
+        sentences.extend(self.pressure.of_the_server(self.clients));
         sentences
     }
 }

@@ -3,7 +3,9 @@
 //! The steps are those of the simulated machines. A walk looks at every entry of the menu, reads no more than a sample of a
 //! large file, and says of each link what came.
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::context::{Asked, Context};
@@ -15,6 +17,7 @@ use super::machine::{Boot, Loaded, Steps, fetch, folder, must, shim_names};
 use super::menu::Choice;
 use super::pace::Pace;
 use super::relay::Port;
+use super::report::Report;
 use super::tftp::Tftp;
 use super::url::Url;
 use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
@@ -140,7 +143,7 @@ pub fn walk(start: &Start) -> std::io::Result<Walked> {
         std::net::IpAddr::V4(address) => Some(address),
         std::net::IpAddr::V6(_) => None,
     });
-    let pace = Pace { haste: WALK_HASTE, patience: WALK_PATIENCE };
+    let pace = Pace { haste: WALK_HASTE, idle_waits: false, patience: WALK_PATIENCE };
     let context = Context::walking(start.tftp, pace, start.source, ours.collect());
     let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
     if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
@@ -198,7 +201,7 @@ impl Walker<'_> {
         let port = Port { mac: *mac, uuid: uuid_of(*mac), circuit: 0 };
         let boot = Boot { context: self.context, port, rom, arch };
         let address = *address;
-        let mut steps = Steps::new(Stage::Loader);
+        let mut steps = Steps::new(Stage::Loader, Rc::new(RefCell::new(Report::new(1))));
         let loader = Loader::of(boot_file);
         let is_http = Url::parse(boot_file).is_some() && loader != Loader::Script;
         let loaded = match loader {

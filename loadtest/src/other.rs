@@ -1,0 +1,132 @@
+//! A server that runs already: where it is, what machines ask of it, and which octets it should give.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use ringboot::fleet::{Arrival, Content, Contents, Does, Lessor, Pace, Plan, Request, Role, Scenario, Step, Wire};
+use ringboot::tftp::client::Behaviour;
+
+use crate::scenario;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Another server")]
+pub(crate) struct Other {
+    /// A server that runs already; DHCP reaches it as from a relay agent
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) server: Option<Ipv4Addr>,
+    /// Its TFTP [default: port 69 of --server]
+    #[arg(long, value_name = "ADDR:PORT", requires = "server")]
+    tftp: Option<SocketAddrV4>,
+    /// Its HTTP [default: port 80 of --server]
+    #[arg(long, value_name = "ADDR:PORT", requires = "no_dhcp")]
+    http: Option<SocketAddrV4>,
+    /// Its DHCP [default: port 67 of --server]
+    #[arg(long, value_name = "ADDR:PORT", requires = "server")]
+    dhcp: Option<SocketAddrV4>,
+    /// The relay agent's address, one of this host in the machines' subnet. Port 0 asks for answers at any port (RFC 8357);
+    /// port 67 suits every server, but needs the privilege to bind it
+    #[arg(long, value_name = "ADDR:PORT", requires = "server", conflicts_with = "no_dhcp")]
+    relay: Option<SocketAddrV4>,
+    /// The menu entry that everybody picks
+    #[arg(long, value_name = "LABEL", requires = "relay")]
+    entry: Option<String>,
+    /// Speak no DHCP: machines fetch --files, or what a --scenario of plain steps says
+    #[arg(long, requires = "server")]
+    no_dhcp: bool,
+    /// The first by TFTP, the others by HTTP on one connection; `tftp:NAME` and `http:PATH` say otherwise
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "no_dhcp", conflicts_with = "scenario")]
+    files: Vec<String>,
+    /// The server offers the files that `loadtest files` wrote for this scenario: check every octet
+    #[arg(long, requires = "server", requires = "scenario")]
+    made_files: bool,
+    /// Compare every octet with the files of the same names in this directory
+    #[arg(long, value_name = "DIR", requires = "server")]
+    verify_root: Option<PathBuf>,
+}
+
+impl Other {
+    /// What is played: the scenario that was named, else the one that --files makes, else the usual one.
+    pub(crate) fn scenario(&self, flags: &scenario::Flags) -> anyhow::Result<Scenario> {
+        match flags.scenario()? {
+            Some(named) => Ok(named),
+            None if !self.files.is_empty() => Ok(fetching(&self.files)),
+            None if self.no_dhcp => {
+                bail!("with --no-dhcp, say what machines fetch: --files NAME,... or --scenario NAME")
+            }
+            None => scenario::usual(),
+        }
+    }
+
+    /// All of the plan but who does what and when.
+    pub(crate) fn plan(&self, server: Ipv4Addr, pace: Pace, seed: u64, scenario: &Scenario) -> anyhow::Result<Plan> {
+        let at = |given: Option<SocketAddrV4>, port| given.unwrap_or(SocketAddrV4::new(server, port));
+        let boots = scenario.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
+        let lessor = match (self.no_dhcp, self.relay) {
+            (false, Some(relay)) if self.entry.is_some() || !boots => Some(Lessor { server: at(self.dhcp, 67), relay }),
+            (true, _) => None,
+            _ => bail!("with --server, say either --relay ADDR:PORT --entry LABEL, or --no-dhcp --files NAME,..."),
+        };
+        let mut contents = if self.made_files { scenario.contents() } else { Contents::default() };
+        if let Some(directory) = &self.verify_root {
+            read_below(directory, Path::new(""), &mut contents)
+                .with_context(|| format!("cannot read {}", directory.display()))?;
+        }
+        Ok(Plan {
+            machines: 1,
+            roles: Vec::new(),
+            arrival: Arrival::All,
+            duration: None,
+            lessor,
+            tftp: at(self.tftp, 69),
+            http: at(self.http, 80),
+            pick: self.entry.clone().unwrap_or_default(),
+            contents,
+            pace,
+            wire: Wire::default(),
+            seed,
+        })
+    }
+}
+
+/// The scenario that --files makes: the first file as a BIOS ROM asks for its loader, the others on one HTTP connection.
+fn fetching(files: &[String]) -> Scenario {
+    let http =
+        |path: &str| Request::Http { path: format!("/{}", path.trim_start_matches('/')), keep: true, range: None };
+    let tftp = |name: &str| Request::Tftp { name: name.to_owned(), behaviour: Behaviour::ipxe() };
+    let request = |(index, name): (usize, &String)| match (name.strip_prefix("tftp:"), name.strip_prefix("http:")) {
+        (Some(name), _) => tftp(name),
+        (_, Some(path)) => http(path),
+        _ if index == 0 => tftp(name),
+        _ => http(name),
+    };
+    let steps = files.iter().enumerate().map(|file| Step { request: request(file), repeat: 1 }).collect();
+    Scenario {
+        name: "files".to_owned(),
+        about: String::new(),
+        clients: None,
+        arrival: Arrival::All,
+        duration: None,
+        files: BTreeMap::new(),
+        roles: vec![Role { weight: 1, does: Does::Steps(steps) }],
+    }
+}
+
+/// Every file below `root/below`, by its name under the root.
+fn read_below(root: &Path, below: &Path, contents: &mut Contents) -> io::Result<()> {
+    for entry in root.join(below).read_dir()? {
+        let entry = entry?;
+        let name = below.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            read_below(root, &name, contents)?;
+        } else if kind.is_file() {
+            contents.insert(&name.to_string_lossy(), Content::Kept(Arc::from(fs::read(entry.path())?)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Plain steps of a scenario: DHCP, TFTP and HTTP requests of a machine without firmware, each with its own time.
+
+use std::net::SocketAddrV4;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Lease;
+use super::context::Context;
+use super::dhcp::Speaker;
+use super::failure::Failure;
+use super::http::{Agent, Http};
+use super::machine::{Machine, Steps, must};
+use super::scenario::{Request, Step};
+use super::tftp::Tftp;
+use super::url::{Scheme, Url};
+use crate::observe::events::Stage;
+use crate::tftp::random::Random;
+
+/// A machine at its requests.
+pub(super) struct Requests<'a> {
+    machine: &'a mut Machine,
+    server: SocketAddrV4,
+    /// For the places of ranges.
+    random: Random,
+}
+
+impl<'a> Requests<'a> {
+    /// HTTP is asked for at this server.
+    pub(super) fn new(machine: &'a mut Machine, server: SocketAddrV4) -> Self {
+        let random = Random::new(machine.xids.0);
+        Self { machine, server, random }
+    }
+
+    /// All steps in turn, from the first again until the time is over. A whole round is always done.
+    pub(super) async fn all(
+        &mut self,
+        asked: &[Step],
+        until: Option<Instant>,
+        steps: &mut Steps,
+        lease: &mut Option<Lease>,
+    ) -> Result<(), Failure> {
+        let context = Rc::clone(&self.machine.context);
+        let unleased = context.wire.unleased(self.machine.port.circuit, *context.tftp.ip());
+        // One connection for all that is asked of HTTP, until the machine speaks from another address.
+        let mut kept = Http::new(&context, Agent::Plain { keep: true }, unleased);
+        let mut is_first = true;
+        loop {
+            for step in asked {
+                for _ in 0..step.repeat {
+                    if !std::mem::take(&mut is_first) {
+                        steps.enter(step.request.stage());
+                    }
+                    if step.request == Request::Dhcp {
+                        // PXE's ROM is the client that every boot server answers.
+                        let answer = self.machine.acquire(Speaker::BiosRom).await?;
+                        let new = Lease::of(self.machine.port, &answer);
+                        if lease.replace(new).is_none_or(|old| old.address != new.address) {
+                            kept = Http::new(&context, Agent::Plain { keep: true }, new.address);
+                        }
+                    } else {
+                        let address = lease.map_or(unleased, |lease| lease.address);
+                        self.fetch(&context, &step.request, address, &mut kept).await?;
+                    }
+                }
+            }
+            if until.is_none_or(|until| Instant::now() >= until) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn fetch<'c>(
+        &mut self,
+        context: &'c Context,
+        request: &Request,
+        address: std::net::Ipv4Addr,
+        kept: &mut Http<'c>,
+    ) -> Result<(), Failure> {
+        match request {
+            Request::Dhcp => Ok(()),
+            Request::Tftp { name, behaviour } => {
+                let tftp = Tftp::new(context, address, u64::from(self.machine.port.circuit));
+                must(&tftp, behaviour, name).await
+            }
+            Request::Http { path, keep, range } => {
+                let url = Url { scheme: Scheme::Http, server: self.server, path: path.clone() };
+                let mut once = Http::new(context, Agent::Plain { keep: false }, address);
+                let http = if *keep { kept } else { &mut once };
+                match range {
+                    None => http.fetch(&url, false).await.map(drop),
+                    Some(octets) => http.fetch_range(&url, *octets, &mut self.random).await,
+                }
+            }
+        }
+    }
+}
+
+impl Request {
+    /// What its time counts as.
+    pub(super) fn stage(&self) -> Stage {
+        match self {
+            Self::Dhcp => Stage::Dhcp,
+            Self::Tftp { .. } => Stage::Loader,
+            Self::Http { .. } => Stage::File,
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! What machines do in a run: a scenario file, read with the line of whatever is wrong in it.
+//!
+//! docs/loadtest.md describes the file. Which scenarios are built in is the load generator's business.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Model;
+use super::arrival::{Arrival, duration};
+use super::content::{Content, Contents};
+use super::limits::{MACHINES_MAX, REPEAT_MAX, WEIGHT_MAX};
+use crate::tftp::client::{Ask, Behaviour};
+use crate::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
+
+/// A load, before it is known which server it meets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    pub name: String,
+    /// One sentence for people.
+    pub about: String,
+    /// How many machines, where nothing else is said.
+    pub clients: Option<u32>,
+    pub arrival: Arrival,
+    /// Machines begin again until then; None: each runs once.
+    pub duration: Option<Duration>,
+    /// Names and sizes in octets of files that a server has to offer beside what firmware needs.
+    pub files: BTreeMap<String, u64>,
+    pub roles: Vec<Role>,
+}
+
+/// What a part of the machines does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Its share of the machines, by the sum of all weights.
+    pub weight: u32,
+    pub does: Does,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// All that this firmware does, from DISCOVER to the last octet of the initial disk.
+    Boot(Model),
+    /// These, one after the other.
+    Steps(Vec<Step>),
+}
+
+/// A request without any firmware.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub request: Request,
+    /// How often it is made.
+    pub repeat: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// DISCOVER to ACK. What follows comes from the address that was given.
+    Dhcp,
+    /// A name, asked for in this manner.
+    Tftp { name: String, behaviour: Behaviour },
+    /// A path below the root.
+    Http {
+        path: String,
+        /// On the connection of the request before, which is kept for the next; else on one of its own.
+        keep: bool,
+        /// So many octets from a random place, another one each time; None: the whole file.
+        range: Option<u64>,
+    },
+}
+
+/// What is wrong with a scenario file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}:{line}: {what}")]
+pub struct Wrong {
+    pub path: String,
+    /// From 1.
+    pub line: usize,
+    pub what: String,
+}
+
+impl Does {
+    /// Whether any of it is DHCP.
+    pub fn leases(&self) -> bool {
+        match self {
+            Self::Boot(_) => true,
+            Self::Steps(steps) => steps.iter().any(|step| step.request == Request::Dhcp),
+        }
+    }
+
+    /// Whether any of it is a file.
+    pub(super) fn fetches(&self) -> bool {
+        match self {
+            Self::Boot(_) => true,
+            Self::Steps(steps) => steps.iter().any(|step| step.request != Request::Dhcp),
+        }
+    }
+}
+
+impl Scenario {
+    /// Reads the text of a file. The scenario is called as the file is.
+    pub fn parse(path: &str, text: &str) -> Result<Self, Wrong> {
+        let read = DeTable::parse(text).map_err(|error| complaint(&error.span().unwrap_or(0..0), error.message()));
+        read.and_then(|table| Self::read(path, table.into_inner())).map_err(|Complaint { at, what }| Wrong {
+            path: path.to_owned(),
+            line: text.get(..at).unwrap_or_default().matches('\n').count() + 1,
+            what,
+        })
+    }
+
+    /// The files that a server has to offer, with what they contain: a function of name and size, so that whoever writes them
+    /// and whoever checks them need not know of each other.
+    pub fn contents(&self) -> Contents {
+        let mut contents = Contents::default();
+        for (name, octets) in &self.files {
+            contents.insert(name, Content::Generated { seed: hash(name), octets: *octets });
+        }
+        contents
+    }
+
+    fn read(path: &str, table: DeTable<'_>) -> Result<Self, Complaint> {
+        let file = path.rsplit_once('/').map_or(path, |(_, file)| file);
+        let mut scenario = Self {
+            name: file.strip_suffix(".toml").unwrap_or(file).to_owned(),
+            about: String::new(),
+            clients: None,
+            arrival: Arrival::All,
+            duration: None,
+            files: BTreeMap::new(),
+            roles: Vec::new(),
+        };
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "about" => scenario.about = string(&value)?.to_owned(),
+                "clients" => scenario.clients = Some(number(&value, 1, MACHINES_MAX)?),
+                "arrival" => scenario.arrival = parsed(&value, str::parse)?,
+                "duration" => scenario.duration = Some(parsed(&value, duration)?),
+                "files" => scenario.files = files(value)?,
+                "machine" => scenario.roles = each(value, role)?,
+                _ => return Err(unknown(&key, "about, clients, arrival, duration, [files], [[machine]]")),
+            }
+        }
+        if scenario.roles.is_empty() {
+            return Err(complaint(&(0..0), "nobody does anything: there is no [[machine]]"));
+        }
+        Ok(scenario)
+    }
+}
+
+/// The numbers of the roles of machine 0, 1, 2, ... by their weights, mixed as evenly as that goes.
+pub(super) fn dealt(roles: &[Role]) -> impl Iterator<Item = usize> {
+    let whole: i64 = roles.iter().map(|role| i64::from(role.weight)).sum();
+    let mut due = vec![0; roles.len()];
+    std::iter::from_fn(move || {
+        for (due, role) in due.iter_mut().zip(roles) {
+            *due += i64::from(role.weight);
+        }
+        // The first of those that have waited longest.
+        let (next, due) = due.iter_mut().enumerate().rev().max_by_key(|(_, due)| **due)?;
+        *due -= whole;
+        Some(next)
+    })
+}
+
+/// Something wrong, by its place in the text.
+struct Complaint {
+    at: usize,
+    what: String,
+}
+
+type Value<'a> = Spanned<DeValue<'a>>;
+type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
+
+fn complaint(span: &Range<usize>, what: impl Into<String>) -> Complaint {
+    Complaint { at: span.start, what: what.into() }
+}
+
+fn unknown(key: &Key<'_>, known: &str) -> Complaint {
+    complaint(&key.span(), format!("unknown key {}; here stand {known}", key.get_ref()))
+}
+
+fn string<'v>(value: &'v Value<'_>) -> Result<&'v str, Complaint> {
+    value.get_ref().as_str().ok_or_else(|| complaint(&value.span(), "a text in quotes is expected"))
+}
+
+/// A text that is read by this function.
+fn parsed<T>(value: &Value<'_>, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Complaint> {
+    read(string(value)?).map_err(|what| complaint(&value.span(), what))
+}
+
+fn number<T: TryFrom<i64>>(value: &Value<'_>, least: i64, most: u32) -> Result<T, Complaint> {
+    let read =
+        value.get_ref().as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+    read.filter(|number| (least..=i64::from(most)).contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| complaint(&value.span(), format!("a number from {least} to {most} is expected")))
+}
+
+/// The tables of an array, each read by this function.
+fn each<T>(
+    value: Value<'_>,
+    read: impl Fn(Range<usize>, DeTable<'_>) -> Result<T, Complaint>,
+) -> Result<Vec<T>, Complaint> {
+    let span = value.span();
+    let DeValue::Array(values) = value.into_inner() else { return Err(complaint(&span, "an array is expected")) };
+    let one = |value: Value<'_>| {
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Table(table) => read(span, table),
+            _ => Err(complaint(&span, "a table in braces is expected")),
+        }
+    };
+    values.into_iter().map(one).collect()
+}
+
+fn files(value: Value<'_>) -> Result<BTreeMap<String, u64>, Complaint> {
+    let span = value.span();
+    let DeValue::Table(table) = value.into_inner() else { return Err(complaint(&span, "a table is expected")) };
+    let file = |(name, value): (Key<'_>, Value<'_>)| {
+        let parts: Vec<&str> = name.get_ref().split('/').collect();
+        if parts.iter().any(|part| part.is_empty() || *part == "." || *part == "..") {
+            return Err(complaint(&name.span(), format!("{} is no name below a root", name.get_ref())));
+        }
+        Ok((name.get_ref().to_string(), parsed(&value, octets)?))
+    };
+    table.into_iter().map(file).collect()
+}
+
+fn role(span: Range<usize>, table: DeTable<'_>) -> Result<Role, Complaint> {
+    let (mut weight, mut does) = (1, Vec::new());
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "weight" => weight = number(&value, 1, WEIGHT_MAX)?,
+            "firmware" => does.push(Does::Boot(parsed(&value, model)?)),
+            "steps" => does.push(Does::Steps(each(value, step)?)),
+            _ => return Err(unknown(&key, "weight, and either firmware or steps")),
+        }
+    }
+    match (does.pop(), does.pop()) {
+        (Some(does), None) if does != Does::Steps(Vec::new()) => Ok(Role { weight, does }),
+        _ => Err(complaint(&span, "a [[machine]] has either firmware or steps")),
+    }
+}
+
+fn model(name: &str) -> Result<Model, String> {
+    let found = Model::ALL.into_iter().find(|model| model.name() == name);
+    found.ok_or_else(|| format!("no firmware {name}; there are {}", Model::ALL.map(Model::name).join(", ")))
+}
+
+/// The keys of a step as they are written.
+#[derive(Default)]
+struct Written {
+    repeat: Option<u32>,
+    blksize: Option<u16>,
+    windowsize: Option<u16>,
+    manners: Option<Behaviour>,
+    keep: Option<bool>,
+    range: Option<u64>,
+}
+
+fn step(span: Range<usize>, table: DeTable<'_>) -> Result<Step, Complaint> {
+    let (mut written, mut asked) = (Written::default(), Vec::new());
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "dhcp" if value.get_ref().as_bool() == Some(true) => asked.push(("dhcp", String::new())),
+            "dhcp" => return Err(complaint(&value.span(), "dhcp = true is all that can be said of it")),
+            "tftp" => asked.push(("tftp", string(&value)?.to_owned())),
+            "http" => asked.push(("http", string(&value)?.to_owned())),
+            "repeat" => written.repeat = Some(number(&value, 1, REPEAT_MAX)?),
+            "blksize" => written.blksize = Some(number(&value, BLOCK_SIZE_MIN.into(), BLOCK_SIZE_MAX.into())?),
+            "windowsize" => written.windowsize = Some(number(&value, 1, u16::MAX.into())?),
+            "as" => written.manners = Some(parsed(&value, manners)?),
+            "connection" => written.keep = Some(parsed(&value, connection)?),
+            "range" => written.range = Some(parsed(&value, octets)?.max(1)),
+            _ => {
+                return Err(unknown(&key, "dhcp, tftp, http, repeat, blksize, windowsize, as, connection, range"));
+            }
+        }
+    }
+    let repeat = written.repeat.take().unwrap_or(1);
+    let request = match (asked.pop(), asked.is_empty()) {
+        (Some((kind, name)), true) => written.request(kind, name),
+        _ => Err("a step has one of dhcp, tftp and http"),
+    };
+    request.map(|request| Step { request, repeat }).map_err(|what| complaint(&span, what))
+}
+
+impl Written {
+    fn request(self, kind: &str, name: String) -> Result<Request, &'static str> {
+        let of_tftp = self.blksize.is_some() || self.windowsize.is_some() || self.manners.is_some();
+        let of_http = self.keep.is_some() || self.range.is_some();
+        match kind {
+            "tftp" if of_http => Err("connection and range are of http"),
+            "http" | "dhcp" if of_tftp => Err("blksize, windowsize and as are of tftp"),
+            "dhcp" if of_http => Err("connection and range are of http"),
+            "dhcp" => Ok(Request::Dhcp),
+            "http" => {
+                let path = format!("/{}", name.trim_start_matches('/'));
+                Ok(Request::Http { path, keep: self.keep.unwrap_or(true), range: self.range })
+            }
+            _ => match self.manners {
+                Some(_) if self.blksize.is_some() || self.windowsize.is_some() => {
+                    Err("as says which options are asked for: leave out blksize and windowsize")
+                }
+                Some(behaviour) => Ok(Request::Tftp { name, behaviour }),
+                None => Ok(Request::Tftp { name, behaviour: plain(self.blksize, self.windowsize) }),
+            },
+        }
+    }
+}
+
+/// A client of no firmware that asks for these options and no other.
+fn plain(blksize: Option<u16>, windowsize: Option<u16>) -> Behaviour {
+    let asks = [blksize.map(Ask::Blksize), windowsize.map(Ask::Windowsize)];
+    Behaviour { name: "plain", asks: asks.into_iter().flatten().collect(), ..Behaviour::generic(0, 0) }
+}
+
+fn manners(name: &str) -> Result<Behaviour, String> {
+    Ok(match name {
+        "edk2" => Behaviour::edk2(),
+        "shim" => Behaviour::shim(),
+        "ipxe" => Behaviour::ipxe(),
+        "grub" => Behaviour::grub(),
+        "pxelinux" => Behaviour::pxelinux(),
+        "u-boot" => Behaviour::uboot(1),
+        "pi3" => Behaviour::pi3(),
+        "pi4" => Behaviour::pi4(),
+        _ => return Err(format!("no loader {name}; there are edk2, shim, ipxe, grub, pxelinux, u-boot, pi3, pi4")),
+    })
+}
+
+fn connection(word: &str) -> Result<bool, String> {
+    match word {
+        "keep" => Ok(true),
+        "close" => Ok(false),
+        _ => Err(format!("a connection is \"keep\" or \"close\", not {word:?}")),
+    }
+}
+
+/// The largest file that can be made up, in octets: a TiB.
+const FILE_OCTETS_MAX: u64 = 1 << 40;
+
+/// A size as people write it: `4096`, `4KiB`, `8MiB`, `1GiB`.
+fn octets(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let unit = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(format!("{text:?} is no size: 4096, 4KiB, 8MiB or 1GiB")),
+    };
+    let size = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    size.filter(|octets| *octets <= FILE_OCTETS_MAX).ok_or_else(|| format!("{text:?} is no size up to a TiB"))
+}
+
+/// FNV-1a: one name has one seed on every machine.
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(text: &str) -> Result<Scenario, String> {
+        Scenario::parse("dir/name.toml", text).map_err(|wrong| wrong.to_string())
+    }
+
+    #[test]
+    fn a_file_says_who_does_what() {
+        let text = r#"
+            about = "a load"
+            clients = 500
+            arrival = "ramp:30s"
+            duration = "10s"
+            [files]
+            "dir/vmlinuz" = "8MiB"
+            [[machine]]
+            weight = 3
+            firmware = "bios-pxelinux"
+            [[machine]]
+            steps = [
+              { dhcp = true },
+              { tftp = "vmlinuz", blksize = 1468, windowsize = 16 },
+              { tftp = "vmlinuz" },
+              { tftp = "vmlinuz", as = "ipxe" },
+              { http = "initrd.img", connection = "close", range = "1MiB", repeat = 100 },
+            ]
+        "#;
+        let scenario = parse(text).unwrap();
+        assert_eq!((scenario.name.as_str(), scenario.clients), ("name", Some(500)));
+        assert_eq!(
+            (scenario.arrival, scenario.duration),
+            (Arrival::Ramp(Duration::from_secs(30)), Some(Duration::from_secs(10)))
+        );
+        assert_eq!(scenario.contents().find("/dir/vmlinuz").unwrap().octets(), 8 << 20);
+        assert_eq!(scenario.roles[0], Role { weight: 3, does: Does::Boot(Model::BiosPxelinux) });
+        let Does::Steps(steps) = &scenario.roles[1].does else { unreachable!() };
+        let asks = |step: &Step| match &step.request {
+            Request::Tftp { behaviour, .. } => behaviour.asks.clone(),
+            _ => unreachable!(),
+        };
+        assert_eq!(steps[0].request, Request::Dhcp);
+        assert_eq!(asks(&steps[1]), [Ask::Blksize(1468), Ask::Windowsize(16)]);
+        assert_eq!(asks(&steps[2]), []);
+        assert_eq!(asks(&steps[3]), Behaviour::ipxe().asks);
+        let request = Request::Http { path: "/initrd.img".to_owned(), keep: false, range: Some(1 << 20) };
+        assert_eq!(steps[4], Step { request, repeat: 100 });
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        for (text, said) in [
+            ("about = ", "dir/name.toml:1: "),
+            ("about = 1", "dir/name.toml:1: a text in quotes is expected"),
+            ("about = \"\"", "dir/name.toml:1: nobody does anything"),
+            ("\nclient = 5", "dir/name.toml:2: unknown key client"),
+            ("\n\nclients = 0", "dir/name.toml:3: a number from 1 to"),
+            ("arrival = \"soon\"", "dir/name.toml:1: \"soon\" is no arrival"),
+            ("duration = \"10\"", "dir/name.toml:1: \"10\" is no time"),
+            ("[files]\n\"../x\" = \"1\"", "dir/name.toml:2: ../x is no name"),
+            ("[files]\nx = \"1MB\"", "dir/name.toml:2: \"1MB\" is no size"),
+            ("\n[[machine]]\nweight = 2", "dir/name.toml:2: a [[machine]] has either firmware or steps"),
+            ("[[machine]]\nfirmware = \"coreboot\"", "dir/name.toml:2: no firmware coreboot; there are "),
+            ("[[machine]]\nsteps = [\n{ tftp = \"a\", http = \"b\" }]", "dir/name.toml:3: a step has one of"),
+            ("[[machine]]\nsteps = [{ http = \"a\", blksize = 512 }]", "dir/name.toml:2: blksize, windowsize and as"),
+            ("[[machine]]\nsteps = [{ tftp = \"a\", blksize = 7 }]", "dir/name.toml:2: a number from 8 to"),
+            ("[[machine]]\nsteps = [{ tftp = \"a\", as = \"bios\" }]", "dir/name.toml:2: no loader bios"),
+        ] {
+            let wrong = parse(text).unwrap_err();
+            assert!(wrong.starts_with(said), "{text}\n{wrong}");
+        }
+    }
+
+    #[test]
+    fn machines_are_dealt_out_by_weight_and_mixed() {
+        let role = |weight, model| Role { weight, does: Does::Boot(model) };
+        let roles = [role(3, Model::BiosPxelinux), role(1, Model::UefiPxe)];
+        let order: Vec<usize> = dealt(&roles).take(8).collect();
+        assert_eq!(order.iter().sum::<usize>(), 2, "{order:?}");
+        assert!(order[..4].contains(&1) && order[4..].contains(&1), "{order:?}");
+        let equal = [role(1, Model::BiosPxelinux), role(1, Model::UefiPxe)];
+        assert_eq!(dealt(&equal).take(3).collect::<Vec<_>>(), [0, 1, 0]);
+    }
+}
