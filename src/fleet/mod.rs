@@ -60,8 +60,8 @@ pub use impair::Impairment;
 pub use machine::Model;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
-pub use progress::{Progress, Refusal, TftpQueue};
-pub use report::{Pretty, Record, Report, StageTimes};
+pub use progress::{Oddity, Progress, Refusal, TftpQueue};
+pub use report::{Failed, Pretty, Record, Report, StageTimes};
 pub use scenario::{Does, Request, Role, Scenario, Step, Wrong};
 pub use series::{Bucket, Series};
 pub use verdict::Pressure;
@@ -171,6 +171,8 @@ impl Fleet {
         report.octets = progress.octets();
         report.checked = progress.unchecked_octets() == 0;
         report.retries = progress.retries();
+        let seen = Oddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
+        report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
         Ok(report)
     }
 

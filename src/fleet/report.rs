@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use super::Lease;
 use super::limits::RECORDS_MAX;
 use super::machine::{Outcome, Stopped};
+use super::progress::Oddity;
 use super::series::Series;
 use super::verdict::Pressure;
 use crate::observe::events::Stage;
@@ -36,8 +37,10 @@ pub struct Report {
     pub kernels: Histogram<u64>,
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
-    /// Machines that did not boot, by cause (the sentence of a [`super::Failure`]) and the step it came in.
-    pub failures: BTreeMap<(String, Stage), u32>,
+    /// Machines that did not boot, by cause ([`super::Failure::cause`]) and the step it came in.
+    pub failures: BTreeMap<(String, Stage), Failed>,
+    /// What clients put up with, and how often; what never happened is left out.
+    pub oddities: BTreeMap<Oddity, u64>,
     /// Each boot, in the order of power-on; of more than [`RECORDS_MAX`] the first that ended.
     pub records: Vec<Record>,
     /// Throughput over time.
@@ -46,6 +49,14 @@ pub struct Report {
     pub pressure: Pressure,
     /// What each machine was given last, in the order of their numbers.
     pub leases: Vec<Lease>,
+}
+
+/// Machines that failed for one cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub machines: u32,
+    /// The whole sentence of the first one.
+    pub example: String,
 }
 
 /// One step as all machines saw it.
@@ -95,6 +106,7 @@ impl Report {
             kernels: histogram(),
             boots: histogram(),
             failures: BTreeMap::new(),
+            oddities: BTreeMap::new(),
             records: Vec::new(),
             series: Series::default(),
             pressure: Pressure::default(),
@@ -134,7 +146,8 @@ impl Report {
             }
             Err(Stopped { stage, retries, failure }) => {
                 self.stage(stage).retries += retries;
-                *self.failures.entry((failure.to_string(), stage)).or_default() += 1;
+                let first = || Failed { machines: 0, example: failure.to_string() };
+                self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
             }
         }
         if self.records.len() < RECORDS_MAX {
@@ -202,9 +215,9 @@ impl fmt::Display for Report {
             self.retries
         )?;
         let mut causes: Vec<_> = self.failures.iter().collect();
-        causes.sort_by_key(|(_, machines)| std::cmp::Reverse(**machines));
-        for ((failure, stage), machines) in causes.iter().take(CAUSES_SHOWN_MAX) {
-            write!(f, "\n  {machines:>6} failed: {failure} ({})", stage.word())?;
+        causes.sort_by_key(|(_, failed)| std::cmp::Reverse(failed.machines));
+        for ((_, stage), Failed { machines, example }) in causes.iter().take(CAUSES_SHOWN_MAX) {
+            write!(f, "\n  {machines:>6} failed: {example} ({})", stage.word())?;
         }
         Ok(())
     }
