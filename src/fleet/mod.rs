@@ -165,7 +165,8 @@ impl Fleet {
         report.checked = progress.unchecked_octets() == 0;
         report.retries = progress.retries();
         if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
-            report.released = release::give_back(&site.segments).await;
+            report.released =
+                release::give_back(&site.segments, site.segments.first().map_or(0.0, |one| one.rate())).await;
         }
         Ok(report)
     }
