@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use ringboot::fleet::{Arrival, Content, Contents, Does, Lessor, Plan, Request, Role, Step, Wire};
+use ringboot::fleet::{self, Arrival, Content, Contents, Does, Lessor, Plan, Request, Role, Step, Wire};
 use ringboot::tftp::client::Behaviour;
 
 use super::{dhcp, http, pace, tftp};
@@ -96,12 +96,14 @@ impl Row {
         let mut file = Vec::new();
         content.write_to(&mut file)?;
         let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
-        let relay = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+        let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
         let (mut tftp, mut http, mut lessor) = (nowhere, nowhere, None);
         match self.way {
             Way::Tftp { block_size, window, .. } => tftp = tftp::serve(file, block_size, window)?,
             Way::HttpKept | Way::HttpOnce => http = http::serve(&file)?,
-            Way::Dhcp => lessor = Some(Lessor { server: dhcp::serve()?, relay }),
+            Way::Dhcp => {
+                lessor = Some(Lessor { way: fleet::Way::Relay { server: dhcp::serve()?, agent }, keeps_leases: true })
+            }
         }
         Ok(Plan {
             machines: self.machines,

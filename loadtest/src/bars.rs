@@ -10,6 +10,8 @@ use anyhow::anyhow;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use ringboot::fleet::{Fleet, Plan, Progress, Report};
 
+use crate::interrupt;
+
 /// How often bars move.
 const TICK: Duration = Duration::from_millis(100);
 /// How often a line is written where there is no terminal.
@@ -21,6 +23,7 @@ pub(crate) fn run(plan: Plan, quiet: bool) -> anyhow::Result<Report> {
     let fleet = Fleet::new(plan);
     let progress = Arc::new(Progress::default());
     let face = Face::new(machines, quiet)?;
+    interrupt::watch(&progress)?;
     thread::scope(|scope| {
         let (alive, ended) = channel::<()>();
         let counts = &progress;

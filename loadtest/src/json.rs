@@ -48,6 +48,9 @@ pub(crate) struct Summary {
     pub(crate) bytes_per_s: f64,
     pub(crate) checked: bool,
     pub(crate) retries: u64,
+    /// Reports of the first versions do not have it.
+    #[serde(default)]
+    pub(crate) released: u32,
     pub(crate) slowest_to_median: Option<f64>,
     pub(crate) sources: u32,
     pub(crate) client_cpu_s: Option<f64>,
@@ -241,6 +244,7 @@ impl Summary {
             bytes_per_s: report.octets as f64 / report.wall.as_secs_f64().max(f64::EPSILON),
             checked: report.checked,
             retries: report.retries,
+            released: report.released,
             slowest_to_median: report.slowest_to_median(),
             sources: report.pressure.sources,
             client_cpu_s: around.client.map(|spent| spent.processor.as_secs_f64()),
@@ -396,6 +400,7 @@ pub(crate) mod tests {
                 bytes_per_s: 4e8,
                 checked: true,
                 retries: 12,
+                released: 0,
                 slowest_to_median: Some(1.4),
                 sources: machines,
                 client_cpu_s: Some(4.5),

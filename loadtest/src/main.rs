@@ -2,7 +2,9 @@
 
 mod bars;
 mod compare;
+mod dhcp;
 mod html;
+mod interrupt;
 mod json;
 mod meter;
 mod network;
@@ -39,6 +41,8 @@ struct Arguments {
     private: Private,
     #[command(flatten)]
     other: other::Other,
+    #[command(flatten)]
+    dhcp: dhcp::Dhcp,
     #[command(flatten)]
     output: Output,
 }
@@ -96,12 +100,12 @@ fn main() -> ExitCode {
     })
 }
 
-/// Exit code 1 when a machine failed.
+/// Exit code 1 when a machine failed, 130 when the run was interrupted.
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let scenario = arguments.other.scenario(&arguments.what)?;
     let pace = Pace { haste: 1, idle_waits: arguments.what.firmware_waits, patience: limits::PATIENCE };
     let (mut plan, server) = match arguments.other.server {
-        Some(server) => (arguments.other.plan(server, pace, arguments.what.seed, &scenario)?, None),
+        Some(server) => (arguments.other.plan(server, &arguments.dhcp, pace, arguments.what.seed, &scenario)?, None),
         None => {
             let server = arguments.private.start(&scenario, arguments.what.seed)?;
             (server.plan(arguments.what.clients(Some(&scenario)), pace, arguments.what.seed), Some(server))
@@ -112,10 +116,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let speaks_dhcp = plan.roles.iter().any(|role| role.does.leases());
     ensure!(
         plan.lessor.is_some() || !speaks_dhcp,
-        "machines of scenario {} ask for an address: name --relay ADDR:PORT --entry LABEL instead of --no-dhcp",
+        "machines of scenario {} ask for an address: say --dhcp instead of --no-dhcp",
         scenario.name
     );
+    if let Some(server) = arguments.other.server {
+        arguments.dhcp.ask_leave(server, &plan, arguments.output.quiet)?;
+    }
     let (report, around) = measured(arguments, plan, &scenario.name, server.as_ref())?;
+    if report.interrupted {
+        writeln!(io::stderr(), "loadtest: interrupted; addresses given back: {}", report.released)?;
+        return Ok(ExitCode::from(interrupt::EXIT));
+    }
     arguments.output.write(&Document::new(&report, &around))?;
     Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -7,16 +7,17 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use ringboot::fleet::{Arrival, Content, Contents, Does, Lessor, Pace, Plan, Request, Role, Scenario, Step, Wire};
+use anyhow::{Context, bail, ensure};
+use ringboot::fleet::{Arrival, Content, Contents, Does, Pace, Plan, Request, Role, Scenario, Step, Wire};
 use ringboot::tftp::client::Behaviour;
 
+use crate::dhcp::Dhcp;
 use crate::scenario;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Another server")]
 pub(crate) struct Other {
-    /// A server that runs already; DHCP reaches it as from a relay agent
+    /// A server that runs already. Off loopback the plan of the run is printed first, and --yes is wanted
     #[arg(long, value_name = "ADDR")]
     pub(crate) server: Option<Ipv4Addr>,
     /// Its TFTP [default: port 69 of --server]
@@ -25,15 +26,8 @@ pub(crate) struct Other {
     /// Its HTTP [default: port 80 of --server]
     #[arg(long, value_name = "ADDR:PORT", requires = "no_dhcp")]
     http: Option<SocketAddrV4>,
-    /// Its DHCP [default: port 67 of --server]
-    #[arg(long, value_name = "ADDR:PORT", requires = "server")]
-    dhcp: Option<SocketAddrV4>,
-    /// The relay agent's address, one of this host in the machines' subnet. Port 0 asks for answers at any port (RFC 8357);
-    /// port 67 suits every server, but needs the privilege to bind it
-    #[arg(long, value_name = "ADDR:PORT", requires = "server", conflicts_with = "no_dhcp")]
-    relay: Option<SocketAddrV4>,
     /// The menu entry that everybody picks
-    #[arg(long, value_name = "LABEL", requires = "relay")]
+    #[arg(long, value_name = "LABEL", requires = "dhcp")]
     entry: Option<String>,
     /// Speak no DHCP: machines fetch --files, or what a --scenario of plain steps says
     #[arg(long, requires = "server")]
@@ -63,14 +57,25 @@ impl Other {
     }
 
     /// All of the plan but who does what and when.
-    pub(crate) fn plan(&self, server: Ipv4Addr, pace: Pace, seed: u64, scenario: &Scenario) -> anyhow::Result<Plan> {
+    pub(crate) fn plan(
+        &self,
+        server: Ipv4Addr,
+        dhcp: &Dhcp,
+        pace: Pace,
+        seed: u64,
+        scenario: &Scenario,
+    ) -> anyhow::Result<Plan> {
         let at = |given: Option<SocketAddrV4>, port| given.unwrap_or(SocketAddrV4::new(server, port));
         let boots = scenario.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
-        let lessor = match (self.no_dhcp, self.relay) {
-            (false, Some(relay)) if self.entry.is_some() || !boots => Some(Lessor { server: at(self.dhcp, 67), relay }),
-            (true, _) => None,
-            _ => bail!("with --server, say either --relay ADDR:PORT --entry LABEL, or --no-dhcp --files NAME,..."),
-        };
+        let lessor = dhcp.lessor(server)?;
+        ensure!(
+            lessor.is_some() || self.no_dhcp,
+            "with --server, say either --dhcp with --interface or --relay, or --no-dhcp --files NAME,..."
+        );
+        ensure!(
+            lessor.is_none() || !boots || self.entry.is_some(),
+            "say which menu entry machines pick: --entry LABEL"
+        );
         let mut contents = if self.made_files { scenario.contents() } else { Contents::default() };
         if let Some(directory) = &self.verify_root {
             read_below(directory, Path::new(""), &mut contents)

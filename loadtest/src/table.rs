@@ -60,6 +60,9 @@ fn summary(out: &mut String, report: &Document) -> fmt::Result {
     writeln!(out, "  {booted} of {machines} machines booted in {wall_s:.2} s, {} retries", summary.retries)?;
     let (megabytes, rate) = (summary.bytes as f64 / 1e6, summary.bytes_per_s / 1e6);
     writeln!(out, "  {megabytes:.0} MB, {rate:.0} MB/s, {checked}")?;
+    if summary.released > 0 {
+        writeln!(out, "  {} addresses given back", summary.released)?;
+    }
     if let Some(times) = summary.slowest_to_median {
         writeln!(out, "  the slowest boot took {times:.2} times as long as the median one")?;
     }

@@ -1,13 +1,17 @@
-//! A packet socket that hears what DHCP servers say to clients, on every interface, and sends to everybody on one of them.
+//! Packet sockets for DHCP: one hears what servers say to clients on every interface, one speaks as any station of a segment.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use socket2::SockRef;
+use tokio::io::unix::AsyncFd;
+
 use super::mailbox::Mailbox;
+use super::net;
 
 /// UDP's port for DHCP clients.
 const CLIENT_PORT: u32 = 68;
@@ -28,21 +32,10 @@ pub struct Origin {
 impl Listener {
     /// Needs CAP_NET_RAW.
     pub fn open() -> io::Result<Self> {
-        let flags = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received before the filter is in place and it is bound.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, flags, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-        let listener = Self(unsafe { OwnedFd::from_raw_fd(fd) });
-        listener.filter()?;
-        let address = link_address(0, [0; 6]);
-        // SAFETY: the kernel reads the address, which lives across the call, up to the length given.
-        checked(unsafe {
-            libc::bind(fd, (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
-        })?;
-        Ok(listener)
+        let fd = packet_socket(libc::SOCK_DGRAM)?;
+        hear_answers(&fd, 0)?;
+        bind(&fd, 0)?;
+        Ok(Self(fd))
     }
 
     /// Sends a whole IPv4 packet to every station on an interface.
@@ -82,34 +75,114 @@ impl Listener {
         let mac = if address.sll_halen == 6 { [a, b, c, d, e, f] } else { [0; 6] };
         Some((Origin { interface: u32::try_from(address.sll_ifindex).unwrap_or(0), mac }, packet))
     }
+}
 
-    /// `udp dst port 68`, of whole packets or first fragments. Offsets are from the IPv4 header.
-    fn filter(&self) -> io::Result<()> {
-        let load = |size: u32, mode: u32, k: u32| step(libc::BPF_LD | size | mode, 0, 0, k);
-        let unless_equal_drop = |k: u32, jf: u8| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, jf, k);
-        let program = [
-            load(libc::BPF_B, libc::BPF_ABS, 9),
-            unless_equal_drop(libc::IPPROTO_UDP as u32, 6),
-            load(libc::BPF_H, libc::BPF_ABS, 6),
-            step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 4, 0, 0x1fff),
-            step(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, 0),
-            load(libc::BPF_H, libc::BPF_IND, 2),
-            unless_equal_drop(CLIENT_PORT, 1),
-            step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::from(u16::MAX)),
-            step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-        ];
-        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-        // SAFETY: the program and its instructions live across the call; the kernel copies them and only reads.
+/// Speaks as any station of one Ethernet segment, and hears what DHCP servers say to any of them.
+#[derive(Debug)]
+pub struct Stations(OwnedFd);
+
+/// Bytes of an Ethernet header without a VLAN tag: destination, source, type.
+pub const ETHERNET_BYTES: usize = 14;
+
+impl Stations {
+    /// On this interface, which takes in frames to all addresses (promiscuous) for as long as the value lives. Reads and sends
+    /// never wait. Needs CAP_NET_RAW.
+    pub fn open(interface: u32) -> io::Result<Self> {
+        let fd = packet_socket(libc::SOCK_RAW)?;
+        hear_answers(&fd, ETHERNET_BYTES as u32)?;
+        net::grow_buffers(&SockRef::from(&fd));
+        bind(&fd, interface)?;
+        let membership = libc::packet_mreq {
+            mr_ifindex: interface.cast_signed(),
+            mr_type: libc::PACKET_MR_PROMISC as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        // SAFETY: the kernel reads the membership, which lives across the call, up to the length given.
         checked(unsafe {
             libc::setsockopt(
-                self.0.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                (&raw const program).cast(),
-                size_of::<libc::sock_fprog>() as libc::socklen_t,
+                fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_ADD_MEMBERSHIP,
+                (&raw const membership).cast(),
+                size_of::<libc::packet_mreq>() as libc::socklen_t,
             )
-        })
+        })?;
+        Ok(Self(fd))
     }
+
+    /// The same, told by the runtime of this thread when there is something to receive.
+    pub fn watched(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: `Stations` owns its descriptor and never changes it, `as_raw_fd` always returns that one, and it is closed only
+        // with the value, which the AsyncFd owns from here on and gives away to nobody before it has forgotten the descriptor.
+        Ok(unsafe { AsyncFd::register(self) }?)
+    }
+
+    /// Sends a whole Ethernet frame as it is.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        SockRef::from(&self.0).send(frame).map(drop)
+    }
+
+    /// The next frame to UDP port 68, with its Ethernet header, cut to the buffer; [`io::ErrorKind::WouldBlock`] where there is
+    /// none.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+        let bytes = (&*SockRef::from(&self.0)).read(buffer)?;
+        Ok(buffer.get(..bytes).unwrap_or_default())
+    }
+}
+
+impl AsRawFd for Stations {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Receives nothing before it is bound.
+fn packet_socket(kind: i32) -> io::Result<OwnedFd> {
+    // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received before the filter is in place and it is bound.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// IPv4 of this interface; 0 is all.
+fn bind(fd: &OwnedFd, interface: u32) -> io::Result<()> {
+    let address = link_address(interface, [0; 6]);
+    // SAFETY: the kernel reads the address, which lives across the call, up to the length given.
+    checked(unsafe {
+        libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
+    })
+}
+
+/// Lets only `udp dst port 68` through, of whole packets or first fragments. The IPv4 header begins after so many bytes.
+fn hear_answers(fd: &OwnedFd, ip: u32) -> io::Result<()> {
+    let load = |size: u32, mode: u32, k: u32| step(libc::BPF_LD | size | mode, 0, 0, ip + k);
+    let unless_equal_drop = |k: u32, jf: u8| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, jf, k);
+    let program = [
+        load(libc::BPF_B, libc::BPF_ABS, 9),
+        unless_equal_drop(libc::IPPROTO_UDP as u32, 6),
+        load(libc::BPF_H, libc::BPF_ABS, 6),
+        step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 4, 0, 0x1fff),
+        step(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, ip),
+        load(libc::BPF_H, libc::BPF_IND, 2),
+        unless_equal_drop(CLIENT_PORT, 1),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::from(u16::MAX)),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the program and its instructions live across the call; the kernel copies them and only reads.
+    checked(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    })
 }
 
 /// Sleeps until a packet has come, the mailbox's bell has rung, or the time is over.

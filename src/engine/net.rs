@@ -22,6 +22,8 @@ pub struct Interface {
     pub mtu: u32,
     pub mac: [u8; 6],
     pub addresses: Vec<IpAddr>,
+    /// Its IPv4 addresses with the lengths of their prefixes.
+    pub prefixes: Vec<(Ipv4Addr, u8)>,
 }
 
 /// Every interface with its addresses.
@@ -44,6 +46,11 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
             // SAFETY: a non-null address of the list starts with its family and has that family's full length.
             if let Some(address) = unsafe { address_of(entry.ifa_addr) } {
                 interface.addresses.push(address);
+                // SAFETY: the same holds of a mask.
+                let mask = (!entry.ifa_netmask.is_null()).then(|| unsafe { address_of(entry.ifa_netmask) }).flatten();
+                if let (IpAddr::V4(address), Some(IpAddr::V4(mask))) = (address, mask) {
+                    interface.prefixes.push((address, u32::from(mask).count_ones() as u8));
+                }
             }
         }
     }
@@ -86,7 +93,7 @@ fn describe(name: String) -> Interface {
     let number = |what: &str| read(what).trim().parse().unwrap_or(0);
     let mac = read("address").trim().parse::<crate::boot::machine::Mac>().map_or([0; 6], |mac| mac.0);
     let index = interface_index(&name);
-    Interface { index, mtu: number("mtu"), mac, addresses: Vec::new(), name }
+    Interface { index, mtu: number("mtu"), mac, addresses: Vec::new(), prefixes: Vec::new(), name }
 }
 
 /// How a UDP socket is bound.
@@ -236,7 +243,7 @@ pub fn steer_by_source(socket: &impl AsRawFd, v6: bool, sockets: u32) -> io::Res
 }
 
 /// Asks for large buffers: past the sysctl limits where we may, up to them where not.
-fn grow_buffers(socket: &Socket) {
+pub(super) fn grow_buffers(socket: &Socket) {
     let receive = i32::try_from(SOCKET_RECEIVE_BYTES).unwrap_or(i32::MAX);
     if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, receive).is_err() {
         let _ = socket.set_recv_buffer_size(SOCKET_RECEIVE_BYTES);
@@ -265,6 +272,12 @@ fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io:
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn loopback_has_its_prefix() {
+        let loopback = interfaces().unwrap().into_iter().find(|interface| interface.name == "lo").unwrap();
+        assert!(loopback.prefixes.contains(&(Ipv4Addr::LOCALHOST, 8)), "{loopback:?}");
+    }
 
     #[test]
     fn a_port_of_an_interface_has_one_owner() {

@@ -64,13 +64,13 @@ pub(super) async fn ask_again(fleet: &Fleet, report: &Report) -> io::Result<Audi
     let had: HashMap<u32, Ipv4Addr> = report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
     let mut questions = Vec::new();
     for machine in fleet.site(&Arc::new(Progress::default()))?.machines() {
-        let Machine { port, errand: Errand::Boot { model, .. }, relay: Some(relay), mut xids, .. } = machine else {
+        let Machine { port, errand: Errand::Boot { model, .. }, segment: Some(segment), mut xids, .. } = machine else {
             continue;
         };
         let number = port.circuit;
         if let Some(&address) = had.get(&number) {
             questions.push(spawn_local(async move {
-                let says = relay.confirm(port, model.speaker(), &mut xids, address).await;
+                let says = segment.confirm(port, model.speaker(), &mut xids, address).await;
                 says.map(|says| (number, says))
             }));
         }

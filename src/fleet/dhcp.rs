@@ -12,6 +12,8 @@ pub(super) enum Kind {
     Request,
     Ack,
     Nak,
+    /// Gives the address back; never answered (D-28).
+    Release,
 }
 
 /// Which program of a machine speaks: each has its own options, in its own order.
@@ -36,7 +38,7 @@ pub(super) struct Ask {
     pub(super) xid: u32,
     /// Option 54: set in the REQUEST that answers an OFFER.
     pub(super) server: Option<Ipv4Addr>,
-    /// Option 50: the address asked for.
+    /// Option 50: the address asked for; in a RELEASE ciaddr, the address given back.
     pub(super) address: Option<Ipv4Addr>,
     pub(super) kind: Kind,
 }
@@ -76,14 +78,18 @@ const HEADER_OCTETS: usize = 236;
 const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 const BROADCAST: u16 = 0x8000;
 
-/// Builds the message; through a relay agent with hops 1, giaddr, option 82 last before END (D-49).
+/// Builds the message; through a relay agent with hops 1, giaddr, option 82 last before END (D-49). A RELEASE has the address in
+/// ciaddr, names server and client, and nothing else (capture `clients-dhcp`).
 pub(super) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
     let mut packet = Vec::with_capacity(DHCP_ROOM);
     packet.extend_from_slice(&[1, 1, 6, u8::from(through.is_some())]);
     packet.extend_from_slice(&ask.xid.to_be_bytes());
-    packet.extend_from_slice(&ask.speaker.secs().to_be_bytes());
-    packet.extend_from_slice(&ask.speaker.flags().to_be_bytes());
-    packet.extend_from_slice(&[0; 12]);
+    let given_back = ask.address.filter(|_| ask.kind == Kind::Release);
+    let (secs, flags) = if given_back.is_some() { (0, 0) } else { (ask.speaker.secs(), ask.speaker.flags()) };
+    packet.extend_from_slice(&secs.to_be_bytes());
+    packet.extend_from_slice(&flags.to_be_bytes());
+    packet.extend_from_slice(&given_back.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
+    packet.extend_from_slice(&[0; 8]);
     packet.extend_from_slice(&through.map_or(Ipv4Addr::UNSPECIFIED, |through| through.relay).octets());
     packet.extend_from_slice(&ask.mac.0);
     packet.resize(HEADER_OCTETS, 0);
@@ -95,6 +101,9 @@ pub(super) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
         put(&mut packet, 82, &relay_information(through));
     }
     packet.push(255);
+    if given_back.is_some() {
+        packet.resize(packet.len().max(BOOTP_OCTETS), 0);
+    }
     packet
 }
 
@@ -149,13 +158,13 @@ impl Kind {
             Self::Request => 3,
             Self::Ack => 5,
             Self::Nak => 6,
+            Self::Release => 7,
         }
     }
 
     fn from_octet(octet: u8) -> Option<Self> {
-        [Self::Discover, Self::Offer, Self::Request, Self::Ack, Self::Nak]
-            .into_iter()
-            .find(|kind| kind.octet() == octet)
+        let all = [Self::Discover, Self::Offer, Self::Request, Self::Ack, Self::Nak, Self::Release];
+        all.into_iter().find(|kind| kind.octet() == octet)
     }
 }
 
@@ -171,6 +180,9 @@ impl Speaker {
     }
 }
 
+/// Length of a BOOTP message (RFC 951), to which clients outside firmware fill theirs up.
+const BOOTP_OCTETS: usize = 300;
+
 /// Largest message built here; a starting capacity, not a limit.
 const DHCP_ROOM: usize = 576;
 
@@ -178,6 +190,13 @@ const DHCP_ROOM: usize = 576;
 fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
     let mut options = vec![(53, vec![ask.kind.octet()])];
     let server = ask.server.map(|a| (54, a.octets().to_vec()));
+    let client = || (61, [&[1u8], ask.mac.0.as_slice()].concat());
+    if ask.kind == Kind::Release {
+        options.extend(server);
+        // Who had none when it got the lease must have none now (RFC 2131 section 4.4.1).
+        options.extend(matches!(ask.speaker, Speaker::Ipxe(_)).then(client));
+        return options;
+    }
     let address = ask.address.map(|a| (50, a.octets().to_vec()));
     let mut guid = vec![0];
     guid.extend_from_slice(&ask.uuid.0);
@@ -215,7 +234,7 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             options.push((77, b"iPXE".to_vec()));
             options.push((55, IPXE_LIST.to_vec()));
             options.push((175, IPXE_FEATURES.to_vec()));
-            options.push((61, [&[1u8], ask.mac.0.as_slice()].concat()));
+            options.push(client());
             options.push((97, guid));
             options.extend(server);
             options.extend(address);
@@ -317,6 +336,21 @@ mod tests {
         assert!(
             encode(&ask(Speaker::BiosRom, Kind::Discover), Some(&plain)).ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255])
         );
+    }
+
+    #[test]
+    fn d28_a_release_names_address_server_and_client_and_nothing_else() {
+        let address = Ipv4Addr::new(192, 168, 4, 58);
+        let release = |speaker| {
+            let server = Some(Ipv4Addr::new(192, 168, 4, 150));
+            Ask { server, address: Some(address), ..ask(speaker, Kind::Release) }
+        };
+        let packet = encode(&release(Speaker::UefiPxe(7)), None);
+        assert_eq!((packet.len(), &packet[8..12], &packet[12..16]), (300, &[0u8; 4][..], &address.octets()[..]));
+        assert_eq!(packet[16..28], [0; 12], "neither yiaddr nor siaddr nor giaddr");
+        assert_eq!(packet[240..250], [53, 1, 7, 54, 4, 192, 168, 4, 150, 255]);
+        let packet = encode(&release(Speaker::Ipxe(0)), Some(&THROUGH));
+        assert_eq!((codes(&packet), &packet[24..28]), (vec![53, 54, 61, 82], &THROUGH.relay.octets()[..]));
     }
 
     #[test]

@@ -11,6 +11,10 @@ pub enum Failure {
     DhcpSilent,
     #[error("DHCP: option 82 did not come back as it was sent")]
     DhcpRelayInformation,
+    #[error("DHCP: two machines were given one address")]
+    AddressDoubled,
+    #[error("DHCP: an address of another network")]
+    AddressOutside,
     #[error("DHCP: no boot file in the answer")]
     NoBootFile,
     #[error("TFTP: no answer for {0}")]

@@ -20,8 +20,22 @@ pub const MACHINES_PER_RELAY: u32 = 48;
 /// Answers that wait for one machine; a retransmission at most doubles the two of an exchange.
 pub const ANSWERS_QUEUED_MAX: usize = 8;
 
-/// Receive buffer asked for each relay's socket; an unprivileged process gets what `net.core.rmem_max` allows.
-pub const RELAY_RECEIVE_OCTETS: usize = 4 << 20;
+/// DHCP messages read or sent in one go.
+pub const DHCP_BATCH: usize = 64;
+
+/// DHCP servers on one segment whose frames are told apart; leases of further ones are not given back.
+pub const LINK_SERVERS_MAX: usize = 64;
+
+/// Addresses given back a second at least. Nobody answers a RELEASE, so none must get lost: they leave no faster than leases were
+/// acknowledged in the run, but for this. (The slowest server that was measured, dnsmasq on a slow disk, took 90 a second.)
+pub const RELEASES_PER_SECOND_MIN: u32 = 100;
+/// Giving back all addresses takes no longer: with more of them it goes faster, and some may get lost.
+pub const RELEASE_TIME_MAX: Duration = Duration::from_secs(10);
+/// RELEASEs due within so long leave together.
+pub const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+
+/// An address of this host with a longer prefix says nothing of the machines' network.
+pub const HOST_NETWORK_PREFIX_MAX: u8 = 30;
 
 /// Firmware repeats an unanswered DISCOVER or REQUEST after 1, 2, 4 and 8 s, then every 8 s (D-71; RFC 2131 section 4.1).
 pub const DHCP_RETRY_FIRST: Duration = Duration::from_secs(1);

@@ -15,10 +15,10 @@ use super::http::{Agent, Http};
 use super::limits::{AGAIN_AFTER_FAILURE, CHAINED_SCRIPTS_MAX};
 use super::menu::{self, Choice, Ipxe};
 use super::progress::take_step_retries;
-use super::relay::{Port, Relay, Xids};
 use super::report::Report;
 use super::requests::Requests;
 use super::scenario::{self, Does};
+use super::segment::{Port, Segment, Xids};
 use super::tftp::{Fetched, Tftp};
 use super::url::{Scheme, Url};
 use crate::boot::machine::Arch;
@@ -42,7 +42,7 @@ pub(super) struct Machine {
     pub(super) context: Rc<Context>,
     pub(super) port: Port,
     /// None where there is no DHCP.
-    pub(super) relay: Option<Rc<Relay>>,
+    pub(super) segment: Option<Rc<Segment>>,
     pub(super) xids: Xids,
     pub(super) errand: Errand,
 }
@@ -64,6 +64,8 @@ pub(super) enum Errand {
 /// What came of one boot.
 #[derive(Debug)]
 pub(super) struct Outcome {
+    /// Number of the machine in its fleet.
+    pub(super) machine: u32,
     pub(super) model: &'static str,
     pub(super) begun: Instant,
     pub(super) ended: Instant,
@@ -135,13 +137,14 @@ impl Machine {
             Err(failure) => Err(Stopped { stage: steps.now, retries: take_step_retries(), failure }),
         };
         let Steps { to_kernel, stages, .. } = steps;
-        Outcome { model: self.errand.model(), begun, ended: Instant::now(), to_kernel, stages, end }
+        let machine = self.port.circuit;
+        Outcome { machine, model: self.errand.model(), begun, ended: Instant::now(), to_kernel, stages, end }
     }
 
     /// DISCOVER to ACK.
     pub(super) async fn acquire(&mut self, speaker: Speaker) -> Result<Answer, Failure> {
-        let relay = self.relay.as_ref().ok_or(Failure::DhcpSilent)?;
-        relay.acquire(self.port, speaker, &mut self.xids).await
+        let segment = self.segment.as_ref().ok_or(Failure::DhcpSilent)?;
+        segment.acquire(self.port, speaker, &mut self.xids).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! Simulated machines, for demo and loadtest alike: each speaks DHCP, TFTP and HTTP as its firmware does, and checks every octet.
 //!
-//! A fleet runs on one thread; its machines share one receive buffer, a DHCP socket for each rack, and nothing else.
-//! Machines reach the server as behind relay agents (giaddr, option 82), so that no privilege is needed: the answers come
-//! to the agent's own port (RFC 8357). On loopback each machine then speaks from the address it was given.
+//! A fleet runs on one thread; its machines share receive buffers, a DHCP socket for each rack, TFTP sockets, and nothing else.
+//! Machines reach the DHCP server as behind relay agents (giaddr, option 82), which needs no privilege where the answers come to
+//! the agent's own port (RFC 8357), or as stations on the wire. On loopback each then speaks from the address it was given.
 
 pub mod limits;
 
@@ -24,10 +24,15 @@ mod context;
 mod dhcp;
 mod http;
 mod hub;
+mod ledger;
+mod lessor;
+mod link;
 mod machine;
 mod menu;
 mod relay;
+mod release;
 mod requests;
+mod segment;
 mod tftp;
 mod url;
 pub mod walk;
@@ -40,7 +45,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep_until;
 
 use crate::boot::machine::{Mac, Uuid};
@@ -48,8 +53,8 @@ use crate::engine::open_files::raise_open_files;
 use context::Context;
 use machine::{Errand, Machine};
 use progress::counting_retries;
-use relay::{Port, Relay, Xids};
 use scenario::dealt;
+use segment::{Port, Segment, Xids};
 use watch::Watch;
 
 pub use arrival::{Arrival, duration};
@@ -57,6 +62,7 @@ pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
 pub use impair::Impairment;
+pub use lessor::{Lessor, Way};
 pub use machine::Model;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
@@ -100,15 +106,6 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// How machines reach a DHCP server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lessor {
-    pub server: SocketAddrV4,
-    /// Address of the relay agent, which belongs to this host. On loopback each rack has its own, counted from this one.
-    /// Port 0 is any, with the answers asked for there (RFC 8357); 67 needs the privilege to bind it.
-    pub relay: SocketAddrV4,
-}
-
 /// An address as a machine has it from its last ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -131,7 +128,8 @@ impl Fleet {
         Self { plan }
     }
 
-    /// Switches the machines on as they arrive and returns when the last of them has booted or given up.
+    /// Switches the machines on as they arrive and returns when the last of them has booted or given up, or the run was
+    /// interrupted; then, where the plan does not keep them, all addresses have been given back.
     pub fn run(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, self.boot_all(progress))
@@ -149,20 +147,15 @@ impl Fleet {
         let started = Instant::now();
         let watch = Watch::begin(started, progress);
         let report = Rc::new(RefCell::new(Report::new(self.plan.machines)));
-        let until = self.plan.duration.map(|duration| started + duration);
-        let mut running = JoinSet::new();
-        for (machine, at) in site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed)) {
-            if until.is_some_and(|until| started + at >= until) {
-                break;
-            }
-            if started.elapsed() < at {
-                sleep_until((started + at).into()).await;
-            }
-            running.spawn_local(counting_retries(machine.live(started, until, Rc::clone(&report))));
-        }
-        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
-        while running.join_next().await.is_some() {}
+        let interrupted = tokio::select! {
+            () = self.play(&site, started, &report) => false,
+            () = progress.interrupted() => true,
+        };
         let mut report = report.replace(Report::new(0));
+        report.interrupted = interrupted;
+        if let Some(segment) = site.segments.first() {
+            segment.doubled().into_iter().for_each(|machine| report.blame(machine, &Failure::AddressDoubled));
+        }
         report.finish();
         report.wall = started.elapsed();
         let (series, spent) = watch.end();
@@ -173,7 +166,28 @@ impl Fleet {
         report.retries = progress.retries();
         let seen = Oddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
         report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
+        if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
+            report.released =
+                release::give_back(&site.segments, site.segments.first().map_or(0.0, |one| one.rate())).await;
+        }
         Ok(report)
+    }
+
+    /// Switches machines on as they arrive, until all have ended. Dropped before, all end where they are.
+    async fn play(&self, site: &Site<'_>, started: Instant, report: &Rc<RefCell<Report>>) {
+        let until = self.plan.duration.map(|duration| started + duration);
+        let mut running = JoinSet::new();
+        for (machine, at) in site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed)) {
+            if until.is_some_and(|until| started + at >= until) {
+                break;
+            }
+            if started.elapsed() < at {
+                sleep_until((started + at).into()).await;
+            }
+            running.spawn_local(counting_retries(machine.live(started, until, Rc::clone(report))));
+        }
+        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
+        while running.join_next().await.is_some() {}
     }
 
     /// Says beforehand that this process may not have as many sockets as it will need.
@@ -197,17 +211,11 @@ impl Fleet {
         let Plan { machines, lessor, tftp, pace, contents, wire, seed, .. } = &self.plan;
         let context = Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
         let context = Rc::new(context.with_wire(wire.clone(), *seed));
-        let mut relays = Vec::new();
-        if let Some(Lessor { server, relay }) = lessor {
-            let racks = if relay.ip().is_loopback() { machines.div_ceil(limits::MACHINES_PER_RELAY) } else { 1 };
-            for rack in 0..racks {
-                let address = Ipv4Addr::from(u32::from(*relay.ip()).wrapping_add(rack));
-                let relay = Relay::open(Rc::clone(&context), SocketAddrV4::new(address, relay.port()), *server)?;
-                spawn_local(Rc::clone(&relay).listen());
-                relays.push(relay);
-            }
-        }
-        Ok(Site { plan: &self.plan, context, relays })
+        let segments = match lessor {
+            Some(lessor) => lessor.open(&context, *machines, *seed)?,
+            None => Vec::new(),
+        };
+        Ok(Site { plan: &self.plan, context, segments })
     }
 
     /// Source addresses of the machines: each its own where this host has them.
@@ -221,8 +229,7 @@ impl Fleet {
 struct Site<'a> {
     plan: &'a Plan,
     context: Rc<Context>,
-    /// A rack has a relay agent of its own where this host has the addresses for it: all of loopback is its own.
-    relays: Vec<Rc<Relay>>,
+    segments: Vec<Rc<Segment>>,
 }
 
 impl Site<'_> {
@@ -230,11 +237,11 @@ impl Site<'_> {
         let Plan { machines, roles, seed, http, pick, .. } = self.plan;
         let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
         (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
-            let rack = (number as usize).checked_rem(self.relays.len()).and_then(|rack| self.relays.get(rack));
+            let rack = (number as usize).checked_rem(self.segments.len()).and_then(|rack| self.segments.get(rack));
             Machine {
                 context: Rc::clone(&self.context),
                 port: port(*seed, number),
-                relay: rack.map(Rc::clone),
+                segment: rack.map(Rc::clone),
                 xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
                 errand: errands[role].clone(),
             }
@@ -242,12 +249,28 @@ impl Site<'_> {
     }
 }
 
-/// Who machine `number` of a seed is. QEMU's prefix for the hardware address; seed and number make the rest.
+/// Who machine `number` of a seed is. Its hardware address is a locally administered one (0x02 of the first octet), no vendor's
+/// and no virtual machine's: "RB", then what seed and number make.
 fn port(seed: u64, number: u32) -> Port {
     let [_, a, b, c] = number.to_be_bytes();
-    let mac = Mac([0x52, 0x54, seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
+    let mac = Mac([b'R', b'B', seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
     let mut uuid = [0x40; 16];
     uuid[..8].copy_from_slice(&seed.to_le_bytes());
     uuid[10..].copy_from_slice(&mac.0);
     Port { mac, uuid: Uuid(uuid), circuit: number }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_of_a_seed_are_locally_administered_stations_and_all_different() {
+        use std::collections::HashSet;
+        for seed in [0, 1, 0xffff, u64::MAX] {
+            let macs: HashSet<Mac> = (0..limits::MACHINES_MAX).map(|number| port(seed, number).mac).collect();
+            assert_eq!(macs.len(), limits::MACHINES_MAX as usize);
+            assert!(macs.iter().all(|mac| mac.0[0] & 0b11 == 0b10));
+        }
+    }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::content::{Content, Contents};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
-use super::{Arrival, Does, Lessor, Model, Pace, Plan, Role, Servers, Wire};
+use super::{Arrival, Does, Lessor, Model, Pace, Plan, Role, Servers, Way, Wire};
 use crate::boot::pe;
 use crate::engine::orphan::die_with_parent;
 
@@ -123,7 +123,11 @@ impl PrivateServer {
             roles: MODELS.map(|model| Role { weight: 1, does: Does::Boot(model) }).to_vec(),
             arrival: Arrival::All,
             duration: None,
-            lessor: Some(Lessor { server: self.servers.dhcp, relay: SocketAddrV4::new(RELAY, 0) }),
+            // The server goes with its leases, and may be asked for them before.
+            lessor: Some(Lessor {
+                way: Way::Relay { agent: SocketAddrV4::new(RELAY, 0), server: self.servers.dhcp },
+                keeps_leases: true,
+            }),
             tftp: self.servers.tftp,
             http: self.servers.http,
             pick: ENTRY.to_owned(),

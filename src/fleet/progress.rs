@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use tokio::sync::Notify;
+
 /// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of octets.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -15,6 +17,7 @@ pub struct Progress {
     refusals: [AtomicU64; Refusal::ALL.len()],
     oddities: [AtomicU64; Oddity::ALL.len()],
     queue: Queue,
+    interruption: Notify,
 }
 
 /// A server that says, or shows, that it will not serve now. The machine tries again.
@@ -57,6 +60,16 @@ pub struct TftpQueue {
 }
 
 impl Progress {
+    /// Asks the fleet to end: machines stop where they are, and give their addresses back.
+    pub fn interrupt(&self) {
+        self.interruption.notify_one();
+    }
+
+    /// Returns when the fleet shall end.
+    pub(super) async fn interrupted(&self) {
+        self.interruption.notified().await;
+    }
+
     /// Octets of files received.
     pub fn octets(&self) -> u64 {
         self.octets.load(Ordering::Relaxed)

@@ -1,12 +1,13 @@
 //! What a run came to: machines, times of each step, failures by cause; and the few lines that say so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::Lease;
+use super::failure::Failure;
 use super::limits::RECORDS_MAX;
 use super::machine::{Outcome, Stopped};
 use super::progress::Oddity;
@@ -49,6 +50,12 @@ pub struct Report {
     pub pressure: Pressure,
     /// What each machine was given last, in the order of their numbers.
     pub leases: Vec<Lease>,
+    /// Addresses given back at the end (RELEASE).
+    pub released: u32,
+    /// The run was ended before its time: the figures are of machines that were done by then.
+    pub interrupted: bool,
+    /// Machines whose last boot came to its end, each with that boot's place among the records.
+    good: HashMap<u32, usize>,
 }
 
 /// Machines that failed for one cause.
@@ -111,6 +118,9 @@ impl Report {
             series: Series::default(),
             pressure: Pressure::default(),
             leases: Vec::new(),
+            released: 0,
+            interrupted: false,
+            good: HashMap::new(),
         }
     }
 
@@ -142,12 +152,13 @@ impl Report {
         match outcome.end {
             Ok(()) => {
                 self.booted += 1;
+                self.good.insert(outcome.machine, self.records.len());
                 self.boots.saturating_record(record.end_us - record.start_us);
             }
             Err(Stopped { stage, retries, failure }) => {
                 self.stage(stage).retries += retries;
-                let first = || Failed { machines: 0, example: failure.to_string() };
-                self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
+                self.good.remove(&outcome.machine);
+                self.count(&failure, stage);
             }
         }
         if self.records.len() < RECORDS_MAX {
@@ -155,10 +166,25 @@ impl Report {
         }
     }
 
+    /// The last boot of this machine was none, as it turns out: something was wrong with its address.
+    pub(super) fn blame(&mut self, machine: u32, failure: &Failure) {
+        let Some(place) = self.good.remove(&machine) else { return };
+        self.booted -= 1;
+        self.count(failure, Stage::Dhcp);
+        if let Some(record) = self.records.get_mut(place) {
+            record.stopped_in = Some(Stage::Dhcp);
+        }
+    }
+
     /// All machines have ended.
     pub(super) fn finish(&mut self) {
         self.leases.sort_by_key(|lease| lease.machine);
         self.records.sort_by_key(|record| record.start_us);
+    }
+
+    fn count(&mut self, failure: &Failure, stage: Stage) {
+        let first = || Failed { machines: 0, example: failure.to_string() };
+        self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
     }
 
     fn stage(&mut self, stage: Stage) -> &mut StageTimes {
@@ -275,7 +301,7 @@ mod tests {
             stages[stage as usize] += MS * ms;
         }
         let ended = begun + stages.iter().sum::<Duration>();
-        Outcome { model: "m", begun, ended, to_kernel: Some(210 * MS), stages, end }
+        Outcome { machine: 7, model: "m", begun, ended, to_kernel: Some(210 * MS), stages, end }
     }
 
     #[test]
@@ -287,7 +313,7 @@ mod tests {
         report.add_step(Stage::Dhcp, 3 * MS, 2);
         report.add(begun, outcome(begun, &[(Stage::Dhcp, 3), (Stage::Kernel, 2000)], Ok(())));
         for _ in 0..2 {
-            let stopped = Stopped { stage: Stage::Menu, retries: 4, failure: crate::fleet::Failure::NoMenu };
+            let stopped = Stopped { stage: Stage::Menu, retries: 4, failure: Failure::NoMenu };
             report.add(begun, outcome(begun + 5 * MS, &[(Stage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
@@ -299,6 +325,19 @@ mod tests {
         let retries = |stage| report.stages[&stage].retries;
         assert_eq!((retries(Stage::Dhcp), retries(Stage::Menu)), (3, 8));
         assert_eq!(report.stages[&Stage::Dhcp].times.len(), 2);
+    }
+
+    #[test]
+    fn a_boot_with_an_address_that_was_given_twice_turns_out_to_be_none() {
+        let begun = Instant::now();
+        let mut report = Report::new(1);
+        report.power_on();
+        report.add(begun, outcome(begun, &[(Stage::Dhcp, 10)], Ok(())));
+        report.blame(8, &Failure::AddressDoubled);
+        assert_eq!(report.booted, 1, "another machine");
+        (0..2).for_each(|_| report.blame(7, &Failure::AddressDoubled));
+        assert_eq!((report.booted, report.failed(), report.failures.values().map(|failed| failed.machines).sum::<u32>()), (0, 1, 1));
+        assert_eq!(report.records[0].stopped_in, Some(Stage::Dhcp));
     }
 
     #[test]
