@@ -27,6 +27,12 @@ pub(super) enum Speaker {
     UefiHttp(u16),
     /// iPXE, with the number of option 93 of the firmware below it: 0 as an option ROM on BIOS.
     Ipxe(u16),
+    /// GRUB's `net_dhcp`, which says nothing of itself.
+    Grub,
+    /// U-Boot on arm64.
+    UBoot,
+    /// The EEPROM of a Raspberry Pi 4.
+    RaspberryPi,
 }
 
 /// One message of a client, before a relay agent has touched it.
@@ -216,9 +222,9 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             let http = matches!(ask.speaker, Speaker::UefiHttp(_));
             options.extend(server);
             options.extend(address);
-            let room = if ask.kind == Kind::Discover { vec![0x05, 0xc0] } else { vec![0xff, 0x00] };
+            let room = if http || ask.kind == Kind::Discover { vec![0x05, 0xc0] } else { vec![0xff, 0x00] };
             options.push((57, room));
-            options.push((55, UEFI_LIST.to_vec()));
+            options.push((55, if http { UEFI_HTTP_LIST.to_vec() } else { UEFI_LIST.to_vec() }));
             options.push((97, guid));
             options.push((94, vec![1, 3, 0]));
             options.push((93, arch.to_be_bytes().to_vec()));
@@ -226,18 +232,43 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             options.push((60, format!("{class}:Arch:{arch:05}:UNDI:003000").into_bytes()));
         }
         Speaker::Ipxe(arch) => {
-            let (undi, version) = if arch == 0 { (vec![1, 2, 1], "002001") } else { (vec![1, 3, 0], "003000") };
+            let (undi, version) = if arch == 0 { (vec![1, 2, 1], "002001") } else { (vec![1, 3, 10], "003010") };
             options.push((57, vec![0x05, 0xc0]));
             options.push((93, arch.to_be_bytes().to_vec()));
             options.push((94, undi));
             options.push((60, format!("PXEClient:Arch:{arch:05}:UNDI:{version}").into_bytes()));
             options.push((77, b"iPXE".to_vec()));
             options.push((55, IPXE_LIST.to_vec()));
-            options.push((175, IPXE_FEATURES.to_vec()));
+            options.push((175, if arch == 0 { IPXE_FEATURES.to_vec() } else { IPXE_EFI_FEATURES.to_vec() }));
             options.push(client());
             options.push((97, guid));
             options.extend(server);
             options.extend(address);
+        }
+        Speaker::Grub if ask.kind == Kind::Discover => {}
+        Speaker::Grub => {
+            options.extend(server);
+            options.extend(address);
+            options.push((55, GRUB_LIST.to_vec()));
+        }
+        Speaker::UBoot => {
+            options.push((57, vec![0x02, 0x40]));
+            options.extend(server);
+            options.extend(address);
+            options.push((93, UBOOT_ARM64.to_be_bytes().to_vec()));
+            options.push((94, vec![1, 0, 0]));
+            options.push((60, b"U-Boot.armv8".to_vec()));
+            options.push((55, vec![1, 3, 6, 12, 17]));
+        }
+        Speaker::RaspberryPi => {
+            // After PXE 2.1: no Pi was at hand. It asks for neither mask nor router (D-33).
+            options.extend(address);
+            options.extend(server);
+            options.push((55, vec![43, 60, 66, 67, 128, 129, 130, 131, 132, 133, 134, 135]));
+            options.push((93, vec![0, 0]));
+            options.push((94, vec![1, 2, 1]));
+            options.push((97, guid));
+            options.push((60, b"PXEClient:Arch:00000:UNDI:002001".to_vec()));
         }
     }
     options
@@ -250,6 +281,13 @@ const UEFI_LIST: [u8; 35] = [
     1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97, 128, 129,
     130, 131, 132, 133, 134, 135,
 ];
+/// Option 55 of OVMF's HTTP Boot (capture `uefi-http`). 235 is an octet that EDK2 never sets: 0 on arm64.
+const UEFI_HTTP_LIST: [u8; 27] =
+    [1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 235, 67, 97];
+/// Option 55 of GRUB's REQUEST (capture `uefi-http`).
+const GRUB_LIST: [u8; 8] = [1, 3, 6, 15, 12, 17, 18, 60];
+/// Option 93 of U-Boot on arm64 (section 2.12 of the wire rules).
+const UBOOT_ARM64: u16 = 22;
 /// Option 55 of the iPXE ROM (capture `bios-ipxe`).
 const IPXE_LIST: [u8; 23] =
     [1, 3, 6, 7, 12, 15, 17, 26, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175, 203];
@@ -257,6 +295,12 @@ const IPXE_LIST: [u8; 23] =
 const IPXE_FEATURES: [u8; 48] = [
     0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x22, 1, 1, 0x13, 1, 1, 0x11, 1, 1, 0x27, 1, 1,
     0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x18, 1, 1, 0x12, 1, 1,
+];
+
+/// Option 175 of iPXE as an EFI driver (capture `uefi-iperom-pxe`).
+const IPXE_EFI_FEATURES: [u8; 36] = [
+    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x24, 1, 1, 0x13, 1, 1, 0x11, 1, 1, 0x27, 1, 1,
+    0x29, 1, 1, 0x15, 1, 1, 0x12, 1, 1,
 ];
 
 fn put(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
@@ -297,7 +341,74 @@ impl<'a> Iterator for Options<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
     use super::*;
+
+    /// Every DHCP message of a client in a recorded capture: BOOTP header to the last octet.
+    fn recorded(name: &str) -> Vec<Vec<u8>> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name).with_extension("pcap");
+        let file = std::fs::read(file).unwrap();
+        let mut rest = &file[24..];
+        let mut messages = Vec::new();
+        while rest.len() > 16 {
+            let length = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+            let (frame, after) = rest[16..].split_at(length);
+            rest = after;
+            // IPv4 over Ethernet without IP options, UDP to port 67.
+            if frame[12..14] == [8, 0] && frame[14] == 0x45 && frame[23] == 17 && frame[36..38] == [0, 67] {
+                messages.push(frame[42..].to_vec());
+            }
+        }
+        messages
+    }
+
+    /// The message that a model sends where this one was recorded.
+    fn played(speaker: Speaker, message: &[u8]) -> Vec<u8> {
+        let option =
+            |code| (Options { rest: &message[240..] }).find(|(found, _)| *found == code).map(|(_, value)| value);
+        let address = |code| option(code).map(|value| Ipv4Addr::from(*value.first_chunk::<4>().unwrap()));
+        let uuid = option(97).map_or([0; 16], |value| value[1..17].try_into().unwrap());
+        let ask = Ask {
+            speaker,
+            mac: Mac(message[28..34].try_into().unwrap()),
+            uuid: Uuid(uuid),
+            xid: u32::from_be_bytes(message[4..8].try_into().unwrap()),
+            server: address(54),
+            address: address(50),
+            kind: Kind::from_octet(option(53).unwrap()[0]).unwrap(),
+        };
+        encode(&ask, None)
+    }
+
+    #[test]
+    fn d52_every_speaker_says_octet_by_octet_what_was_recorded() {
+        for (name, speaker) in [
+            ("bios-ipxe", Speaker::Ipxe(0)),
+            ("bios-ipxe-sanboot-fast", Speaker::Ipxe(0)),
+            ("uefi-iperom-pxe", Speaker::Ipxe(7)),
+            ("uefi-pxe", Speaker::UefiPxe(7)),
+            ("arm64-pxe", Speaker::UefiPxe(11)),
+            ("uefi-http", Speaker::UefiHttp(16)),
+            ("uboot-arm64", Speaker::UBoot),
+        ] {
+            let messages = recorded(name);
+            let discovers = messages.iter().filter(|message| message[242] == 1);
+            let first = discovers.clone().next().unwrap();
+            for message in messages.iter().filter(|message| message[4..8] == first[4..8]) {
+                let played = played(speaker, message);
+                // Filled up with zeros to the length of a BOOTP message, or not.
+                let (real, pad) = message.split_at(played.len().min(message.len()));
+                assert_eq!(&played[10..], &real[10..], "{name}");
+                assert_eq!(played[..8], real[..8], "{name}");
+                assert!(pad.iter().all(|octet| *octet == 0), "{name}");
+            }
+        }
+        let grub = recorded("uefi-http");
+        for message in grub.iter().filter(|message| message[8..10] == 51301u16.to_be_bytes()) {
+            assert!(message.starts_with(&played(Speaker::Grub, message)));
+        }
+    }
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
     const THROUGH: Through = Through { relay: Ipv4Addr::new(127, 77, 0, 2), circuit: 5, own_port: true };

@@ -57,6 +57,12 @@ pub enum Failure {
     NoMenu,
     #[error("the menu has no entry {0}")]
     NoEntry(String),
+    #[error("loaded again and again: {0}")]
+    LoaderLoop(String),
+    #[error("shim over HTTP Boot: GRUB stops at its prompt")]
+    GrubPrompt,
+    #[error("HTTP: no size told for {0}")]
+    HttpNoSize(String),
     #[error("no socket: {0}")]
     Socket(String),
 }

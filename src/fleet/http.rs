@@ -72,6 +72,50 @@ impl<'a> Http<'a> {
         self.fetch_checked(url, checker).await.map(drop)
     }
 
+    /// Fetches a text that may be missing: then None.
+    pub(super) async fn find(&mut self, url: &Url) -> Result<Option<Vec<u8>>, Failure> {
+        match self.fetch(url, true).await {
+            Ok(text) => Ok(Some(text)),
+            Err(Failure::HttpStatus(_, 404)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Asks for the head alone, on the connection that the file will come by; gives the size that it must tell.
+    pub(super) async fn head(&mut self, url: &Url) -> Result<u64, Failure> {
+        let name = self.shown(url);
+        let begun = Instant::now();
+        loop {
+            match self.attempt_head(url).await {
+                Ok(size) => return size.ok_or(Failure::HttpNoSize(name)),
+                Err(Broken::Machine(failure)) => return Err(failure),
+                Err(Broken::Connection) if begun.elapsed() > self.context.pace.patience => {
+                    return Err(Failure::HttpSilent(name));
+                }
+                Err(Broken::Connection) => {}
+            }
+            self.context.progress.add_retry();
+            sleep(self.context.pace.hurried(HTTP_RETRY)).await;
+        }
+    }
+
+    async fn attempt_head(&mut self, url: &Url) -> Result<Option<u64>, Broken> {
+        let stream = self.connect(url).await?;
+        let request = self.agent.request(url, None, None).replacen("GET", "HEAD", 1);
+        write(&stream, request.as_bytes()).await?;
+        let nonsense = || Broken::Machine(Failure::HttpNonsense(self.shown(url)));
+        let head = self.read_head(&stream, |head, _| Head::parse(head, self.agent).ok_or_else(nonsense)).await?;
+        match head.status {
+            200 => {}
+            429 | 503 => return Err(Broken::Connection),
+            status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
+        }
+        if !head.closes {
+            self.idle = Some((stream, url.server));
+        }
+        Ok(head.length)
+    }
+
     async fn fetch_checked(&mut self, url: &Url, mut checker: Checker) -> Result<Vec<u8>, Failure> {
         let name = self.shown(url);
         let begun = Instant::now();
@@ -393,7 +437,7 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 impl Agent {
     /// Whether it keeps a connection for its next file.
     fn keeps(self) -> bool {
-        matches!(self, Self::Ipxe | Self::Plain { keep: true })
+        matches!(self, Self::Ipxe | Self::Edk2 | Self::Plain { keep: true })
     }
 
     /// The request as that program writes it; with a range (first and last octet) where not the whole file is wanted.

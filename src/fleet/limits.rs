@@ -57,6 +57,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Chained scripts (`chain`, `CONFIG`) that a machine follows: a loop of menus must end.
 pub const CHAINED_SCRIPTS_MAX: u32 = 4;
 
+/// Loaders that load another one: more are a loop of DHCP answers (D-69).
+pub const CHAINED_LOADERS_MAX: u32 = 4;
+
 /// A transfer that has brought nothing for so long is begun again, as a person at the console would do: PXELINUX by itself
 /// waits for minutes.
 pub const TFTP_SILENCE_MAX: Duration = Duration::from_secs(16);

@@ -13,8 +13,9 @@ use super::dhcp::{self, Ask, Kind, Speaker, Through};
 use super::failure::Failure;
 use super::http::{Agent, Http};
 use super::limits::{WALK_HASTE, WALK_PATIENCE};
-use super::machine::{Boot, Loaded, Steps, fetch, folder, must, shim_names};
+use super::machine::Steps;
 use super::menu::Choice;
+use super::models::{Boot, Loaded, Loader, fetch, folder, must, shim_names};
 use super::pace::Pace;
 use super::report::Report;
 use super::segment::Port;
@@ -150,37 +151,6 @@ pub fn walk(start: &Start) -> std::io::Result<Walked> {
         walker.walked.broken = Some(*broken);
     }
     Ok(walker.walked)
-}
-
-/// What a boot file is, as far as its name tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loader {
-    Pxelinux,
-    Shim,
-    Grub,
-    Script,
-    Ipxe,
-    Unknown,
-}
-
-impl Loader {
-    fn of(name: &str) -> Self {
-        let file = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-        let begins = |words: &[&str]| words.iter().any(|word| file.starts_with(word));
-        if file.ends_with(".ipxe") {
-            Self::Script
-        } else if file.contains("pxelinux") || begins(&["syslinux"]) {
-            Self::Pxelinux
-        } else if file.contains("ipxe") || begins(&["undionly", "snponly"]) {
-            Self::Ipxe
-        } else if begins(&["grub", "core."]) {
-            Self::Grub
-        } else if begins(&["shim", "bootnet", "bootx64", "bootaa64", "bootia32"]) {
-            Self::Shim
-        } else {
-            Self::Unknown
-        }
-    }
 }
 
 struct Walker<'a> {
