@@ -9,6 +9,10 @@ use crate::tftp::client::Disagreement;
 pub enum Failure {
     #[error("no DHCP answer")]
     DhcpSilent,
+    #[error("DHCP: offers, but no answer to a REQUEST")]
+    DhcpUnconfirmed,
+    #[error("DHCP: offers, but every REQUEST was refused (NAK)")]
+    DhcpRefused,
     #[error("DHCP: option 82 did not come back as it was sent")]
     DhcpRelayInformation,
     #[error("DHCP: two machines were given one address")]

@@ -89,10 +89,10 @@ impl<'a> Http<'a> {
             match self.attempt_head(url).await {
                 Ok(size) => return size.ok_or(Failure::HttpNoSize(name)),
                 Err(Broken::Machine(failure)) => return Err(failure),
-                Err(Broken::Connection) if begun.elapsed() > self.context.pace.patience => {
-                    return Err(Failure::HttpSilent(name));
+                Err(Broken::Connection(end)) if begun.elapsed() > self.context.pace.patience => {
+                    return Err(end.failure(name, 0));
                 }
-                Err(Broken::Connection) => {}
+                Err(Broken::Connection(_)) => {}
             }
             self.context.progress.add_retry();
             sleep(self.context.pace.hurried(HTTP_RETRY)).await;
@@ -107,7 +107,7 @@ impl<'a> Http<'a> {
         let head = self.read_head(&stream, |head, _| Head::parse(head, self.agent).ok_or_else(nonsense)).await?;
         match head.status {
             200 => {}
-            429 | 503 => return Err(Broken::Connection),
+            429 | 503 => return Err(Broken::Connection(End::Status(head.status))),
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
         if !head.closes {
@@ -139,7 +139,7 @@ impl<'a> Http<'a> {
                         furthest = (Instant::now(), checker.received());
                     }
                     if furthest.0.elapsed() > self.context.pace.patience {
-                        return Err(end.failure(name, &checker));
+                        return Err(end.failure(name, checker.offset()));
                     }
                 }
             }
@@ -394,13 +394,13 @@ enum End {
 }
 
 impl End {
-    /// The machine's failure, where every connection before this one has ended without a whole file.
-    fn failure(self, name: String, checker: &Checker) -> Failure {
-        match (self, checker.received()) {
+    /// The machine's failure, where every connection before this one has ended without a whole file; this one at that octet.
+    fn failure(self, name: String, octet: u64) -> Failure {
+        match (self, octet) {
             (Self::Refused, _) => Failure::HttpRefused(name),
             (Self::Silent, 0) => Failure::HttpSilent(name),
-            (Self::Silent, _) => Failure::HttpStalled(name, checker.offset()),
-            (Self::Closed, _) => Failure::HttpCutOff(name, checker.offset()),
+            (Self::Silent, _) => Failure::HttpStalled(name, octet),
+            (Self::Closed, _) => Failure::HttpCutOff(name, octet),
             (Self::Status(status), _) => Failure::HttpStatus(name, status),
         }
     }

@@ -336,7 +336,10 @@ mod tests {
         report.blame(8, &Failure::AddressDoubled);
         assert_eq!(report.booted, 1, "another machine");
         (0..2).for_each(|_| report.blame(7, &Failure::AddressDoubled));
-        assert_eq!((report.booted, report.failed(), report.failures.values().map(|failed| failed.machines).sum::<u32>()), (0, 1, 1));
+        assert_eq!(
+            (report.booted, report.failed(), report.failures.values().map(|failed| failed.machines).sum::<u32>()),
+            (0, 1, 1)
+        );
         assert_eq!(report.records[0].stopped_in, Some(Stage::Dhcp));
     }
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::context::Context;
 use super::dhcp::{self, Answer, Ask, Kind, Speaker};
 use super::failure::Failure;
 use super::impair::{Impaired, Impairment};
 use super::ledger::Ledger;
-use super::limits::{ANSWERS_QUEUED_MAX, DHCP_RETRY_FIRST, DHCP_RETRY_MAX};
+use super::limits::{ANSWERS_QUEUED_MAX, DHCP_NAK_PAUSE, DHCP_RETRY_FIRST, DHCP_RETRY_MAX};
 use super::link::Link;
 use super::relay::Relay;
 use crate::boot::machine::{Mac, Uuid};
@@ -116,7 +116,13 @@ impl Segment {
             let request = Question { kind: Kind::Request, server: offer.server, address, tries: REQUESTS_MAX };
             match line.ask(request, deadline).await? {
                 Some(answer) if answer.kind == Kind::Ack => return self.take_possession(port, speaker, answer),
-                Some(_) => drop(self.held.borrow_mut().remove(&(port.mac, offer.address))),
+                Some(_) => {
+                    self.held.borrow_mut().remove(&(port.mac, offer.address));
+                    if Instant::now() >= deadline {
+                        return Err(Failure::DhcpRefused);
+                    }
+                    sleep(self.context.pace.hurried(DHCP_NAK_PAUSE)).await;
+                }
                 // A server that has been restarted in between knows nothing of its offer.
                 None => {}
             }
@@ -358,7 +364,8 @@ impl Line<'_> {
                 return if untouched { Ok(Some(answer)) } else { Err(Failure::DhcpRelayInformation) };
             }
             if Instant::now() >= deadline {
-                return Err(Failure::DhcpSilent);
+                let offered = kind == Kind::Request;
+                return Err(if offered { Failure::DhcpUnconfirmed } else { Failure::DhcpSilent });
             }
             pause = (pause * 2).min(context.pace.hurried(DHCP_RETRY_MAX));
         }

@@ -6,7 +6,7 @@ use std::thread::spawn;
 use ringboot::fleet::{Report, Scenario};
 use ringboot::observe::events::Stage;
 
-use super::{Server, assert_failed, assert_put_up_with, play, run};
+use super::{Server, assert_failed, assert_failed_machines, assert_put_up_with, play, run};
 
 const STEP: &str = "{ dhcp = true }";
 const FIRMWARE: &str = "[[machine]]\nfirmware = \"bios-pxelinux\"\n";
@@ -19,6 +19,9 @@ pub(crate) enum Fault {
     NoRelayInformation,
     Silent,
     SilentAtRequest,
+    RefusesRequests,
+    /// The first two machines get one address.
+    OneAddressTwice,
 }
 
 /// Gives addresses from 127.77.16.1 on, by the last octets of hardware addresses.
@@ -53,6 +56,7 @@ fn answer(fault: Fault, asked: &[u8]) -> Option<Vec<u8>> {
     };
     let kind = match option(53)?[2] {
         DISCOVER => 2,
+        REQUEST if fault == Fault::RefusesRequests => 6,
         REQUEST if fault != Fault::SilentAtRequest => 5,
         _ => return None,
     };
@@ -61,7 +65,8 @@ fn answer(fault: Fault, asked: &[u8]) -> Option<Vec<u8>> {
     }
     let mut answer = asked[..OPTIONS].to_vec();
     answer[0] = 2;
-    answer[16..20].copy_from_slice(&[127, 77, 16, 1 + asked[28 + 4]]);
+    let number = if fault == Fault::OneAddressTwice { asked[28 + 4].max(1) } else { asked[28 + 4] };
+    answer[16..20].copy_from_slice(&[127, 77, 16, 1 + number]);
     answer.extend([53, 1, kind, 54, 4, 127, 0, 0, 1, 51, 4, 0, 0, 14, 16]);
     if fault != Fault::NoRelayInformation {
         answer.extend(option(82).unwrap());
@@ -95,5 +100,14 @@ fn relay_information_that_does_not_come_back_is_named() {
 fn silence_is_told_with_its_place() {
     let said = "no DHCP answer";
     assert_failed(&run(serve(Fault::Silent), STEP), Stage::Dhcp, said, said);
+    let said = "DHCP: offers, but no answer to a REQUEST";
     assert_failed(&run(serve(Fault::SilentAtRequest), STEP), Stage::Dhcp, said, said);
+    let said = "DHCP: offers, but every REQUEST was refused (NAK)";
+    assert_failed(&run(serve(Fault::RefusesRequests), STEP), Stage::Dhcp, said, said);
+}
+
+#[test]
+fn one_address_for_two_machines_fails_both() {
+    let said = "DHCP: two machines were given one address";
+    assert_failed_machines(&run(serve(Fault::OneAddressTwice), STEP), 2, Stage::Dhcp, said, said);
 }

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringboot::fleet::{Failed, Fleet, Lessor, Oddity, Pace, Plan, Progress, Report, Scenario, Wire};
+use ringboot::fleet::{Failed, Fleet, Lessor, Oddity, Pace, Plan, Progress, Report, Scenario, Way, Wire};
 use ringboot::observe::events::Stage;
 use serde_json::Value;
 
@@ -63,7 +63,10 @@ fn run(server: Server, step: &str) -> Report {
 
 fn play(server: Server, scenario: &Scenario) -> Report {
     let lessor = match server {
-        Server::Dhcp(server) => Some(Lessor { server, relay: SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0) }),
+        Server::Dhcp(server) => {
+            let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+            Some(Lessor::by(Way::Relay { agent, server }))
+        }
         Server::Tftp(_) | Server::Http(_) => None,
     };
     let plan = Plan {
