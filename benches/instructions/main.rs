@@ -73,7 +73,10 @@ fn compare(operations: &[Operation]) -> Result<bool, String> {
     print!("{report}");
     if !report.failures.is_empty() {
         let parts = folder.join("counts.N");
-        println!("What took them: callgrind_annotate --threshold=100 {}, N = line in the table, from 1", parts.display());
+        println!(
+            "What took them: callgrind_annotate --threshold=100 {}, N = line in the table, from 1",
+            parts.display()
+        );
     }
     Ok(!report.failures.is_empty())
 }

@@ -128,7 +128,7 @@ fn failures(out: &mut String, report: &Document) -> fmt::Result {
         "<section><h2>Failures</h2><div class=\"wide\"><table class=\"words\"><tr><th>machines<th>stage<th>cause</tr>"
     )?;
     for failed in &report.failures {
-        let (stage, cause) = (escaped(&failed.stage), escaped(&failed.cause));
+        let (stage, cause) = (escaped(&failed.stage), escaped(&failed.shown()));
         writeln!(out, "<tr><td>{}<td>{stage}<td>{cause}</tr>", failed.machines)?;
     }
     writeln!(out, "</table></div></section>")

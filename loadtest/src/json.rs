@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
-use ringboot::fleet::{Bucket, Record, Report};
+use ringboot::fleet::{Bucket, Oddity, Record, Report};
 use ringboot::observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub(crate) struct Document {
     /// Power-on to the end, of machines that booted.
     pub(crate) boot: Times,
     pub(crate) failures: Vec<Failed>,
+    #[serde(default)]
+    pub(crate) oddities: Vec<Odd>,
     pub(crate) series: Vec<Point>,
     pub(crate) machines: Vec<Machine>,
     /// What was the limit, in words.
@@ -94,6 +96,16 @@ pub(crate) struct Failed {
     pub(crate) cause: String,
     pub(crate) stage: String,
     pub(crate) machines: u32,
+    /// The whole sentence of the first of them.
+    #[serde(default)]
+    pub(crate) example: String,
+}
+
+/// What clients put up with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Odd {
+    pub(crate) what: String,
+    pub(crate) times: u64,
 }
 
 /// What happened between the point before and `t_ms`.
@@ -138,11 +150,13 @@ impl Document {
         let stage = |(stage, seen): (&Stage, &ringboot::fleet::StageTimes)| {
             (name(*stage), Times { retransmits: Some(seen.retries), ..Times::of(&seen.times) })
         };
-        let failed = |((cause, stage), machines): (&(String, Stage), &u32)| Failed {
+        let failed = |((cause, stage), seen): (&(String, Stage), &ringboot::fleet::Failed)| Failed {
             cause: cause.clone(),
             stage: name(*stage),
-            machines: *machines,
+            machines: seen.machines,
+            example: seen.example.clone(),
         };
+        let odd = |(oddity, times): (&Oddity, &u64)| Odd { what: oddity.words().to_owned(), times: *times };
         let mut failures: Vec<_> = report.failures.iter().map(failed).collect();
         failures.sort_by_key(|failed| std::cmp::Reverse(failed.machines));
         Self {
@@ -153,6 +167,7 @@ impl Document {
             to_kernel: Times::of(&report.kernels),
             boot: Times::of(&report.boots),
             failures,
+            oddities: report.oddities.iter().map(odd).collect(),
             series: report.series.buckets().iter().map(Point::of).collect(),
             machines: report.records.iter().map(Machine::of).collect(),
             limits,
@@ -202,9 +217,18 @@ impl Document {
         writeln!(out, "\"to_kernel\": {},", one(&self.to_kernel)?)?;
         writeln!(out, "\"boot\": {},", one(&self.boot)?)?;
         writeln!(out, "\"failures\": {},", lines(&self.failures)?)?;
+        writeln!(out, "\"oddities\": {},", lines(&self.oddities)?)?;
         writeln!(out, "\"series\": {},", lines(&self.series)?)?;
         writeln!(out, "\"machines\": {}}}", lines(&self.machines)?)?;
         Ok(out)
+    }
+}
+
+impl Failed {
+    /// The cause, with the first machine's sentence where that says more.
+    pub(crate) fn shown(&self) -> String {
+        let Self { cause, example, .. } = self;
+        if example.is_empty() || example == cause { cause.clone() } else { format!("{cause}; the first: {example}") }
     }
 }
 
@@ -404,7 +428,9 @@ pub(crate) mod tests {
                 cause: "HTTP: no answer for /<k>".into(),
                 stage: "kernel".into(),
                 machines: failed,
+                example: "HTTP: no answer for /<k>".into(),
             }],
+            oddities: vec![Odd { what: "TFTP blocks that came again".into(), times: 3 }],
             series: (1..=50).map(point).collect(),
             machines: (0..machines).map(machine).collect(),
             limits: vec!["the load generator was the limit (its core was busy 94 % of the time)".into()],

@@ -21,8 +21,11 @@ pub(crate) fn text(report: &Document) -> String {
         out.push_str(&wrapped(&format!("! {limit}")));
     }
     for failed in report.failures.iter().take(CAUSES_SHOWN_MAX) {
-        let (machines, cause, stage) = (failed.machines, &failed.cause, &failed.stage);
-        out.push_str(&wrapped(&format!("{machines} failed: {cause} ({stage})")));
+        let (machines, stage) = (failed.machines, &failed.stage);
+        out.push_str(&wrapped(&format!("{machines} failed: {} ({stage})", failed.shown())));
+    }
+    for odd in &report.oddities {
+        out.push_str(&wrapped(&format!("{} {}", odd.times, odd.what)));
     }
     out
 }

@@ -39,6 +39,13 @@ impl Content {
         }
     }
 
+    /// The first place in the file at which `bytes`, that came for `offset`, are not what the file has; its end where they go on
+    /// beyond. None where all match.
+    pub fn first_difference(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
+        let differs = |&(at, octet): &(u64, &u8)| !self.matches(at, std::slice::from_ref(octet));
+        (offset..).zip(bytes).find(differs).map(|(at, _)| at)
+    }
+
     /// Writes the whole file.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let (seed, octets) = match self {
@@ -163,6 +170,7 @@ mod tests {
             let mut piece = file[3..5000].to_vec();
             piece[wrong] ^= 0x10;
             assert!(!content.matches(3, &piece), "octet {wrong}");
+            assert_eq!(content.first_difference(3, &piece), Some(3 + wrong as u64));
         }
         for offset in [0, 2, 4, 11, 1468, 65_536 + 3] {
             assert!(!content.matches(offset, &file[3..1471]), "at {offset}");
@@ -176,6 +184,10 @@ mod tests {
         let longer = file(&Content::Generated { seed: 7, octets: 16 });
         assert!(content.matches(0, &longer[..8]));
         assert!(!content.matches(0, &longer[..9]));
+        assert_eq!(
+            (content.first_difference(0, &longer[..9]), content.first_difference(0, &longer[..8])),
+            (Some(8), None)
+        );
         assert!(!content.matches(u64::MAX, &longer[..9]));
         let kept = Content::Kept(Arc::from(*b"loader"));
         assert!(kept.matches(2, b"ader") && !kept.matches(2, b"aderX") && !kept.matches(2, b"adeR"));

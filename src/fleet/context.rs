@@ -149,12 +149,18 @@ impl Checker {
     /// The next octets of the file. A piece that is not what the file has there fails the machine.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let expected = self.expected.as_ref().filter(|_| self.verify == Verify::Full);
-        if expected.is_some_and(|content| !content.matches(self.offset(), bytes)) {
-            return Err(Failure::WrongContent(self.name.to_string()));
+        if let Some(content) = expected.filter(|content| !content.matches(self.offset(), bytes)) {
+            let name = self.name.to_string();
+            return Err(match content.first_difference(self.offset(), bytes) {
+                Some(end) if end == content.octets() => {
+                    Failure::WrongLength(name, self.offset() + bytes.len() as u64, content.octets())
+                }
+                at => Failure::WrongContent(name, at.unwrap_or(self.offset())),
+            });
         }
         if let Some(kept) = &mut self.keep {
             if kept.len() + bytes.len() > super::limits::MENU_OCTETS_MAX {
-                return Err(Failure::WrongContent(self.name.to_string()));
+                return Err(Failure::MenuTooLong(self.name.to_string()));
             }
             kept.extend_from_slice(bytes);
         }

@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::dhcp::{Answer, Ask, Kind, Speaker};
 use super::failure::Failure;
+use super::limits::DHCP_NAK_PAUSE;
 use super::models::waits::{Idle, Waits};
 use super::segment::{Held, Mailbox, Port, Segment, Xids};
 
@@ -20,7 +21,7 @@ impl Segment {
             match line.discover_and_request().await {
                 Ok(Some(answer)) => return self.take_possession(port, speaker, answer),
                 // Refused: all begins again.
-                Ok(None) if Instant::now() < deadline => {}
+                Ok(None) if Instant::now() < deadline => sleep(self.context.pace.hurried(DHCP_NAK_PAUSE)).await,
                 Ok(None) => return Err(Failure::DhcpRefused),
                 Err(Failure::GaveUp { .. }) if !self.context.pace.gives_up && Instant::now() < deadline => {}
                 Err(failure) => return Err(failure),
@@ -134,7 +135,7 @@ impl<'a> Line<'a> {
                 return answer;
             }
         }
-        Err(self.gave_up("no answer to REQUEST", tries))
+        Err(self.gave_up("an offer, but no answer to REQUEST", tries))
     }
 
     fn send(

@@ -4,14 +4,14 @@ use std::io;
 
 use crate::tftp::client::Disagreement;
 
-/// The end of one machine's boot. Failures of one cause are counted together, so a cause has no address or number of its own.
+/// The end of one machine's boot. Failures of one [`Failure::cause`] are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     #[error("no DHCP answer")]
     DhcpSilent,
     #[error("{who} gives up: {what}, {tries} tries in {seconds} s")]
     GaveUp { who: &'static str, what: String, tries: u32, seconds: u64 },
-    #[error("DHCP: every REQUEST refused")]
+    #[error("DHCP: offers, but every REQUEST was refused (NAK)")]
     DhcpRefused,
     #[error("DHCP: option 82 did not come back as it was sent")]
     DhcpRelayInformation,
@@ -23,14 +23,26 @@ pub enum Failure {
     NoBootFile,
     #[error("TFTP: no answer for {0}")]
     TftpSilent(String),
+    #[error("TFTP: the server fell silent after {1} octets of {0}")]
+    TftpStalled(String, u64),
     #[error("TFTP: no file {0}")]
     TftpMissing(String),
     #[error("TFTP: refused {0} with error {1}")]
     TftpRefused(String, u16),
-    #[error("TFTP: the server broke a rule with {0}: {1:?}")]
+    #[error("TFTP: the server broke a rule with {0}: {words}", words = words(*.1))]
     TftpDisagreed(String, Disagreement),
+    #[error("HTTP: the connection for {0} was refused")]
+    HttpRefused(String),
     #[error("HTTP: no answer for {0}")]
     HttpSilent(String),
+    #[error("HTTP: the server fell silent after {1} octets of {0}")]
+    HttpStalled(String, u64),
+    #[error("HTTP: the connection ended after {1} octets of {0}, again and again")]
+    HttpCutOff(String, u64),
+    #[error("HTTP: another range of {0} than was asked for")]
+    HttpWrongRange(String),
+    #[error("HTTP: the rest of {0} came from another version of it: its ETag has changed")]
+    HttpOtherVersion(String),
     #[error("HTTP: status {1} for {0}")]
     HttpStatus(String, u16),
     #[error("HTTP: the whole of {0} where a part was asked for")]
@@ -39,8 +51,10 @@ pub enum Failure {
     HttpNonsense(String),
     #[error("not a URL that a machine can follow: {0}")]
     BadUrl(String),
-    #[error("wrong contents of {0}")]
-    WrongContent(String),
+    #[error("wrong contents of {0} at octet {1}")]
+    WrongContent(String, u64),
+    #[error("{0} is longer than a menu may be")]
+    MenuTooLong(String),
     #[error("{0} is {1} octets long, not {2}")]
     WrongLength(String, u64, u64),
     #[error("no menu found")]
@@ -55,6 +69,32 @@ pub enum Failure {
     HttpNoSize(String),
     #[error("no socket: {0}")]
     Socket(String),
+}
+
+impl Failure {
+    /// The sentence without what differs from machine to machine.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::TftpStalled(name, _) => format!("TFTP: the server fell silent in the middle of {name}"),
+            Self::HttpStalled(name, _) => format!("HTTP: the server fell silent in the middle of {name}"),
+            Self::HttpCutOff(name, _) => {
+                format!("HTTP: the connection ended before the end of {name}, again and again")
+            }
+            Self::WrongContent(name, _) => format!("wrong contents of {name}"),
+            Self::WrongLength(name, ..) => format!("wrong length of {name}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The rule that the server broke, from the client's side.
+fn words(disagreement: Disagreement) -> &'static str {
+    match disagreement {
+        Disagreement::OptionNotAsked => "it answered an option that was not asked for",
+        Disagreement::OptionValue => "it answered an option with a value that is not allowed",
+        Disagreement::BlockTooLong => "a block is longer than was agreed",
+        Disagreement::SizeDiffers => "there are more or fewer octets than tsize said",
+    }
 }
 
 impl From<io::Error> for Failure {

@@ -13,7 +13,7 @@ use super::content::Content;
 use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, SAMPLE_OCTETS, SAMPLE_TAIL_OCTETS};
-use super::progress::Refusal;
+use super::progress::{Oddity, Refusal};
 use super::url::Url;
 use crate::boot::machine::{Mac, Uuid};
 use crate::engine::net::discard;
@@ -90,10 +90,10 @@ impl<'a> Http<'a> {
             match self.attempt_head(url).await {
                 Ok(size) => return size.ok_or(Failure::HttpNoSize(name)),
                 Err(Broken::Machine(failure)) => return Err(failure),
-                Err(Broken::Connection) if begun.elapsed() > self.context.pace.patience => {
-                    return Err(Failure::HttpSilent(name));
+                Err(Broken::Connection(end)) if begun.elapsed() > self.context.pace.patience => {
+                    return Err(end.failure(name, 0));
                 }
-                Err(Broken::Connection) => {}
+                Err(Broken::Connection(_)) => {}
             }
             broken += 1;
             self.ensure_goes_on(broken, &name)?;
@@ -121,7 +121,7 @@ impl<'a> Http<'a> {
         let head = self.read_head(&stream, |head, _| Head::parse(head, self.agent).ok_or_else(nonsense)).await?;
         match head.status {
             200 => {}
-            429 | 503 if !self.context.pace.gives_up => return Err(Broken::Connection),
+            429 | 503 if !self.context.pace.gives_up => return Err(Broken::Connection(End::Status(head.status))),
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
         if !head.closes {
@@ -134,7 +134,8 @@ impl<'a> Http<'a> {
         let name = self.shown(url);
         let begun = Instant::now();
         let mut etag = None;
-        let mut last_progress = (Instant::now(), 0);
+        // When, and how far. Begun again from the first octet, a file has made no progress until it is further than before.
+        let mut furthest = (Instant::now(), 0);
         let mut broken = 0;
         loop {
             let reused = self.idle.is_some();
@@ -147,14 +148,15 @@ impl<'a> Http<'a> {
                     return checker.finish();
                 }
                 Err(Broken::Machine(failure)) => return Err(failure),
-                Err(Broken::Connection) => {}
-            }
-            self.context.progress.add_retry();
-            if checker.received() != last_progress.1 {
-                last_progress = (Instant::now(), checker.received());
-            }
-            if last_progress.0.elapsed() > self.context.pace.patience {
-                return Err(Failure::HttpSilent(name));
+                Err(Broken::Connection(end)) => {
+                    self.context.progress.add_retry();
+                    if checker.received() > furthest.1 {
+                        furthest = (Instant::now(), checker.received());
+                    }
+                    if furthest.0.elapsed() > self.context.pace.patience {
+                        return Err(end.failure(name, checker.offset()));
+                    }
+                }
             }
             // A kept connection that the server has closed meanwhile says nothing about the server: no pause.
             if !reused {
@@ -181,9 +183,11 @@ impl<'a> Http<'a> {
             write(&stream, self.agent.request(url, Some((from, None)), None).as_bytes()).await?;
             let mut end = Checker::new(self.context, &url.path, false);
             let left = self.read_head(&stream, |head, first| {
-                let head = Head::parse(head, self.agent).filter(|head| head.status == 206).ok_or(Broken::Connection)?;
+                let head = Head::parse(head, self.agent)
+                    .filter(|head| head.status == 206)
+                    .ok_or(Broken::Connection(End::Closed))?;
                 end.take(first)?;
-                head.length.unwrap_or(0).checked_sub(first.len() as u64).ok_or(Broken::Connection)
+                head.length.unwrap_or(0).checked_sub(first.len() as u64).ok_or(Broken::Connection(End::Closed))
             });
             let left = left.await?;
             self.read_body(&stream, left, &mut end).await?;
@@ -209,7 +213,16 @@ impl<'a> Http<'a> {
         let request = self.agent.request(url, range, etag.as_deref());
         write(&stream, request.as_bytes()).await?;
         let (head, left) = self.read_head(&stream, |head, rest| self.meet(url, head, rest, checker, etag)).await?;
-        self.read_body(&stream, left, checker).await?;
+        let read = self.read_body(&stream, left, checker).await;
+        if matches!(read, Err(Broken::Connection(_))) {
+            self.context.progress.add_oddities(Oddity::CutOff, 1);
+        }
+        read?;
+        // A part, or a walk's sample, ends before the file does.
+        let is_rest = range.is_some_and(|(_, to)| to.is_none());
+        if is_rest && head.total.is_some_and(|total| total != checker.received()) {
+            return Err(Broken::Machine(Failure::HttpWrongRange(self.shown(url))));
+        }
         if self.agent.keeps() && !head.closes && !checker.is_sample_full() {
             self.idle = Some((stream, url.server));
         }
@@ -234,12 +247,24 @@ impl<'a> Http<'a> {
             200 if checker.part().is_some() => {
                 return Err(Broken::Machine(Failure::HttpNotInPart(self.shown(url))));
             }
-            200 => checker.restart(),
-            206 if head.range_start == Some(checker.offset()) => {}
+            200 => {
+                if checker.received() > 0 {
+                    self.context.progress.add_oddities(Oddity::WholeForRest, 1);
+                }
+                checker.restart();
+            }
+            206 if head.range_start != Some(checker.offset()) => {
+                return Err(Broken::Machine(Failure::HttpWrongRange(self.shown(url))));
+            }
+            206 if etag.is_some() && head.etag.is_some() && *etag != head.etag => {
+                return Err(Broken::Machine(Failure::HttpOtherVersion(self.shown(url))));
+            }
+            206 => {}
             // 412: the file is another one now; 416: it has become shorter. Both begin again.
             412 | 416 if checker.received() > 0 => {
                 checker.restart();
-                return Err(Broken::Connection);
+                *etag = None;
+                return Err(Broken::Connection(End::Status(head.status)));
             }
             status @ (429 | 503) => {
                 self.context.progress.add_refusal(Refusal::HttpBusy);
@@ -247,9 +272,8 @@ impl<'a> Http<'a> {
                 if self.context.pace.gives_up && self.agent.resumes_max().is_some() {
                     return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status)));
                 }
-                return Err(Broken::Connection);
+                return Err(Broken::Connection(End::Status(status)));
             }
-            206 => return Err(nonsense()),
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
         if let Some(total) = head.total {
@@ -257,7 +281,7 @@ impl<'a> Http<'a> {
         }
         *etag = head.etag.take();
         let length = head.length.ok_or_else(nonsense)?;
-        let left = length.checked_sub(first.len() as u64).ok_or(Broken::Connection)?;
+        let left = length.checked_sub(first.len() as u64).ok_or_else(nonsense)?;
         checker.take(first)?;
         Ok((head, left))
     }
@@ -271,7 +295,7 @@ impl<'a> Http<'a> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddrV4::new(self.context.speaks_from(self.address, *url.server.ip()), 0).into())?;
         let connected = timeout(HTTP_SILENCE_MAX, socket.connect(url.server.into())).await;
-        connected.map_err(|_| Broken::Connection)?.map_err(|error| {
+        connected.map_err(|_| Broken::Connection(End::Silent))?.map_err(|error| {
             if error.kind() == io::ErrorKind::ConnectionRefused {
                 self.context.progress.add_refusal(Refusal::NoConnection);
             }
@@ -302,7 +326,7 @@ impl<'a> Http<'a> {
                 return met;
             }
             if octets == 0 || pieces.len() > HEAD_OCTETS_MAX {
-                return Err(Broken::Connection);
+                return Err(Broken::Connection(End::Closed));
             }
         }
     }
@@ -320,7 +344,7 @@ impl<'a> Http<'a> {
             };
             taken?;
             if octets == 0 {
-                return Err(Broken::Connection);
+                return Err(Broken::Connection(End::Closed));
             }
             left -= octets as u64;
             if checker.is_sample_full() {
@@ -356,7 +380,7 @@ async fn when_readable(stream: &TcpStream, mut receive: impl FnMut() -> io::Resu
     loop {
         match receive() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                timeout(HTTP_SILENCE_MAX, stream.readable()).await.map_err(|_| Broken::Connection)??;
+                timeout(HTTP_SILENCE_MAX, stream.readable()).await.map_err(|_| Broken::Connection(End::Silent))??;
             }
             other => return Ok(other?),
         }
@@ -373,16 +397,42 @@ fn end_of_head(octets: &[u8]) -> Option<usize> {
 /// Why one connection brought no whole file.
 enum Broken {
     /// To be tried again.
-    Connection,
+    Connection(End),
     /// Nothing that trying again would mend.
     Machine(Failure),
+}
+
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Refused,
+    /// Nothing came for too long.
+    Silent,
+    /// Ended or reset by the server.
+    Closed,
+    /// An answer that says: not now, or not this version.
+    Status(u16),
+}
+
+impl End {
+    /// The machine's failure, where every connection before this one has ended without a whole file; this one at that octet.
+    fn failure(self, name: String, octet: u64) -> Failure {
+        match (self, octet) {
+            (Self::Refused, _) => Failure::HttpRefused(name),
+            (Self::Silent, 0) => Failure::HttpSilent(name),
+            (Self::Silent, _) => Failure::HttpStalled(name, octet),
+            (Self::Closed, _) => Failure::HttpCutOff(name, octet),
+            (Self::Status(status), _) => Failure::HttpStatus(name, status),
+        }
+    }
 }
 
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => Self::Machine(error.into()),
-            _ => Self::Connection,
+            io::ErrorKind::ConnectionRefused => Self::Connection(End::Refused),
+            _ => Self::Connection(End::Closed),
         }
     }
 }
@@ -664,7 +714,7 @@ mod tests {
         let name = || "/initrd".to_owned();
         for (answer, expected) in [
             (part(450), Ok(())),
-            (part(449), Err(Failure::WrongContent(name()))),
+            (part(449), Err(Failure::WrongContent(name(), 450))),
             (whole, Err(Failure::HttpNotInPart(name()))),
         ] {
             let (address, _requests) = server(vec![answer]);
@@ -686,7 +736,7 @@ mod tests {
         let mut other = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
         Content::Generated { seed: 4, octets: 1000 }.write_to(&mut other).unwrap();
         let (address, _requests) = server(vec![other]);
-        assert_eq!(fetch(address, &content).0, Err(Failure::WrongContent("/initrd".to_owned())));
+        assert_eq!(fetch(address, &content).0, Err(Failure::WrongContent("/initrd".to_owned(), 0)));
     }
 
     #[test]
@@ -699,7 +749,7 @@ mod tests {
         };
         let name = || "/initrd".to_owned();
         for (verify, octets, expected) in [
-            (Verify::Full, 300_000, Err(Failure::WrongContent(name()))),
+            (Verify::Full, 300_000, Err(Failure::WrongContent(name(), 0))),
             (Verify::Length, 300_000, Ok(vec![])),
             (Verify::Length, 299_999, Err(Failure::WrongLength(name(), 299_999, 300_000))),
             (Verify::None, 299_999, Ok(vec![])),

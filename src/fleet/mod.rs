@@ -68,8 +68,8 @@ pub use lessor::{Lessor, Way};
 pub use models::Model;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
-pub use progress::{Progress, Refusal, TftpQueue};
-pub use report::{Pretty, Record, Report, StageTimes};
+pub use progress::{Oddity, Progress, Refusal, TftpQueue};
+pub use report::{Failed, Pretty, Record, Report, StageTimes};
 pub use scenario::{Does, Request, Role, Scenario, Step, Wrong};
 pub use series::{Bucket, Series};
 pub use verdict::Pressure;
@@ -166,8 +166,11 @@ impl Fleet {
         report.octets = progress.octets();
         report.checked = progress.unchecked_octets() == 0;
         report.retries = progress.retries();
+        let seen = Oddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
+        report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
         if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
-            report.released = release::give_back(&site.segments).await;
+            report.released =
+                release::give_back(&site.segments, site.segments.first().map_or(0.0, |one| one.rate())).await;
         }
         Ok(report)
     }

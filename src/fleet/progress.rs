@@ -15,6 +15,7 @@ pub struct Progress {
     failed: AtomicU32,
     retries: AtomicU64,
     refusals: [AtomicU64; Refusal::ALL.len()],
+    oddities: [AtomicU64; Oddity::ALL.len()],
     queue: Queue,
     interruption: Notify,
 }
@@ -28,6 +29,21 @@ pub enum Refusal {
     HttpBusy,
     /// TCP: a connection that was refused.
     NoConnection,
+}
+
+/// Something that a client puts up with, and that a sound server on a sound network does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Oddity {
+    /// TFTP: DATA that had come before.
+    BlockAgain,
+    /// TFTP: DATA beyond a gap.
+    BlockOutOfOrder,
+    /// TFTP: from a port that is not the transfer's, or no packet that a server sends.
+    Stray,
+    /// HTTP: the connection ended or fell silent in the middle of a file.
+    CutOff,
+    /// HTTP: 200 where the rest of a file was asked for.
+    WholeForRest,
 }
 
 /// TFTP requests that wait for their first block, and transfers that have begun: does the server let in only so many at once?
@@ -84,6 +100,11 @@ impl Progress {
         self.refusals[refusal as usize].load(Ordering::Relaxed)
     }
 
+    /// How often this was seen.
+    pub fn oddities(&self, oddity: Oddity) -> u64 {
+        self.oddities[oddity as usize].load(Ordering::Relaxed)
+    }
+
     /// What was seen of the TFTP server's way to let transfers in.
     pub fn tftp_queue(&self) -> TftpQueue {
         self.queue.read()
@@ -112,6 +133,10 @@ impl Progress {
         self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn add_oddities(&self, oddity: Oddity, times: u64) {
+        self.oddities[oddity as usize].fetch_add(times, Ordering::Relaxed);
+    }
+
     pub(super) fn add_machine(&self, booted: bool) {
         let count = if booted { &self.booted } else { &self.failed };
         count.fetch_add(1, Ordering::Relaxed);
@@ -133,6 +158,21 @@ impl Refusal {
             Self::TftpError => "TFTP errors in place of a file",
             Self::HttpBusy => "HTTP answers 503 or 429",
             Self::NoConnection => "refused connections",
+        }
+    }
+}
+
+impl Oddity {
+    pub const ALL: [Self; 5] = [Self::BlockAgain, Self::BlockOutOfOrder, Self::Stray, Self::CutOff, Self::WholeForRest];
+
+    /// Several of them, in the words of the report.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::BlockAgain => "TFTP blocks that came again",
+            Self::BlockOutOfOrder => "TFTP blocks out of order",
+            Self::Stray => "TFTP packets that belong to no transfer of their receiver",
+            Self::CutOff => "HTTP connections that broke in the middle of a file",
+            Self::WholeForRest => "HTTP answers 200 where 206 was due: the whole file for the rest of it",
         }
     }
 }

@@ -10,6 +10,7 @@ use super::Lease;
 use super::failure::Failure;
 use super::limits::RECORDS_MAX;
 use super::machine::{Outcome, Stopped};
+use super::progress::Oddity;
 use super::series::Series;
 use super::verdict::Pressure;
 use crate::observe::events::Stage;
@@ -37,8 +38,10 @@ pub struct Report {
     pub kernels: Histogram<u64>,
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
-    /// Machines that did not boot, by cause (the sentence of a [`super::Failure`]) and the step it came in.
-    pub failures: BTreeMap<(String, Stage), u32>,
+    /// Machines that did not boot, by cause ([`super::Failure::cause`]) and the step it came in.
+    pub failures: BTreeMap<(String, Stage), Failed>,
+    /// What clients put up with, and how often; what never happened is left out.
+    pub oddities: BTreeMap<Oddity, u64>,
     /// Each boot, in the order of power-on; of more than [`RECORDS_MAX`] the first that ended.
     pub records: Vec<Record>,
     /// Throughput over time.
@@ -53,6 +56,14 @@ pub struct Report {
     pub interrupted: bool,
     /// Machines whose last boot came to its end, each with that boot's place among the records.
     good: HashMap<u32, usize>,
+}
+
+/// Machines that failed for one cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub machines: u32,
+    /// The whole sentence of the first one.
+    pub example: String,
 }
 
 /// One step as all machines saw it.
@@ -102,6 +113,7 @@ impl Report {
             kernels: histogram(),
             boots: histogram(),
             failures: BTreeMap::new(),
+            oddities: BTreeMap::new(),
             records: Vec::new(),
             series: Series::default(),
             pressure: Pressure::default(),
@@ -146,7 +158,7 @@ impl Report {
             Err(Stopped { stage, retries, failure }) => {
                 self.stage(stage).retries += retries;
                 self.good.remove(&outcome.machine);
-                *self.failures.entry((failure.to_string(), stage)).or_default() += 1;
+                self.count(&failure, stage);
             }
         }
         if self.records.len() < RECORDS_MAX {
@@ -158,7 +170,7 @@ impl Report {
     pub(super) fn blame(&mut self, machine: u32, failure: &Failure) {
         let Some(place) = self.good.remove(&machine) else { return };
         self.booted -= 1;
-        *self.failures.entry((failure.to_string(), Stage::Dhcp)).or_default() += 1;
+        self.count(failure, Stage::Dhcp);
         if let Some(record) = self.records.get_mut(place) {
             record.stopped_in = Some(Stage::Dhcp);
         }
@@ -168,6 +180,11 @@ impl Report {
     pub(super) fn finish(&mut self) {
         self.leases.sort_by_key(|lease| lease.machine);
         self.records.sort_by_key(|record| record.start_us);
+    }
+
+    fn count(&mut self, failure: &Failure, stage: Stage) {
+        let first = || Failed { machines: 0, example: failure.to_string() };
+        self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
     }
 
     fn stage(&mut self, stage: Stage) -> &mut StageTimes {
@@ -224,9 +241,9 @@ impl fmt::Display for Report {
             self.retries
         )?;
         let mut causes: Vec<_> = self.failures.iter().collect();
-        causes.sort_by_key(|(_, machines)| std::cmp::Reverse(**machines));
-        for ((failure, stage), machines) in causes.iter().take(CAUSES_SHOWN_MAX) {
-            write!(f, "\n  {machines:>6} failed: {failure} ({})", stage.word())?;
+        causes.sort_by_key(|(_, failed)| std::cmp::Reverse(failed.machines));
+        for ((_, stage), Failed { machines, example }) in causes.iter().take(CAUSES_SHOWN_MAX) {
+            write!(f, "\n  {machines:>6} failed: {example} ({})", stage.word())?;
         }
         Ok(())
     }
@@ -319,7 +336,10 @@ mod tests {
         report.blame(8, &Failure::AddressDoubled);
         assert_eq!(report.booted, 1, "another machine");
         (0..2).for_each(|_| report.blame(7, &Failure::AddressDoubled));
-        assert_eq!((report.booted, report.failed(), report.failures.values().sum::<u32>()), (0, 1, 1));
+        assert_eq!(
+            (report.booted, report.failed(), report.failures.values().map(|failed| failed.machines).sum::<u32>()),
+            (0, 1, 1)
+        );
         assert_eq!(report.records[0].stopped_in, Some(Stage::Dhcp));
     }
 

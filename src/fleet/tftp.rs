@@ -9,7 +9,7 @@ use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::hub::{Ended, Transfer};
 use super::limits::{TFTP_RETRY, TFTP_SILENCE_MAX};
-use super::progress::Refusal;
+use super::progress::{Oddity, Refusal};
 use crate::tftp::client::{Ask, Behaviour, Client, Outcome};
 use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 
@@ -51,6 +51,7 @@ impl<'a> Tftp<'a> {
             checker.restart();
             let begun = Instant::now();
             let ended = self.attempt(behaviour, name, checker).await?;
+            let answered = ended.client.answered();
             checker = ended.checker;
             match ended.outcome? {
                 Outcome::Complete { octets } => {
@@ -69,6 +70,9 @@ impl<'a> Tftp<'a> {
                     }
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
+                }
+                Outcome::TimedOut if answered => {
+                    return Err(Failure::TftpStalled(name.to_owned(), checker.received()));
                 }
                 Outcome::TimedOut if !self.is_patient => return Err(gave_up(behaviour, name)),
                 Outcome::TimedOut => return Err(Failure::TftpSilent(name.to_owned())),
@@ -97,7 +101,11 @@ impl<'a> Tftp<'a> {
             request: progress.tftp_request(),
         };
         let ended = hub.play(transfer).await?;
-        progress.add_retries(ended.client.counters().retransmits);
+        let counted = ended.client.counters();
+        progress.add_retries(counted.retransmits);
+        progress.add_oddities(Oddity::BlockAgain, counted.duplicates);
+        progress.add_oddities(Oddity::BlockOutOfOrder, counted.out_of_order);
+        progress.add_oddities(Oddity::Stray, counted.strays);
         Ok(ended)
     }
 }

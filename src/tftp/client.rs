@@ -105,6 +105,8 @@ pub struct Counters {
     pub duplicates: u64,
     /// DATA beyond a gap.
     pub out_of_order: u64,
+    /// Datagrams from a foreign port, or of a kind that only clients send.
+    pub strays: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,13 +150,23 @@ impl Client {
         }
     }
 
-    /// A datagram from the server's port `from_port` at this client's current socket. Foreign ports are ignored, as all
-    /// firmware does.
+    /// A datagram from the server's port `from_port` at this client's current socket. Foreign ports do not disturb the transfer:
+    /// all firmware ignores them, RFC 1350 section 4 wants an ERROR sent there.
     pub fn handle<'a>(&mut self, now: Tick, from_port: u16, bytes: &'a [u8]) -> Option<Piece<'a>> {
-        if matches!(self.phase, Phase::Over(_)) || self.server.is_some_and(|port| port != from_port) {
+        if matches!(self.phase, Phase::Over(_)) {
             return None;
         }
-        match parse(bytes)? {
+        let packet = parse(bytes);
+        if self.server.is_some_and(|port| port != from_port) {
+            self.counters.strays += 1;
+            // An ERROR is never answered: two such clients would go on for ever.
+            if self.behaviour.refuses_strays && !matches!(packet, Some(Packet::Error { .. })) {
+                let refusal = Refusal { code: ErrorCode::UnknownTid, text: "Unknown transfer ID" };
+                self.send(Due::Error { refusal, to: from_port, socket: self.socket });
+            }
+            return None;
+        }
+        match packet? {
             Packet::Data { block, payload } => self.handle_data(now, from_port, block, payload),
             Packet::OptionAck(options) => {
                 self.handle_oack(now, from_port, options);
@@ -164,7 +176,10 @@ impl Client {
                 self.finish(Outcome::Refused { code });
                 None
             }
-            Packet::Read(_) | Packet::Write | Packet::Ack { .. } => None,
+            Packet::Read(_) | Packet::Write | Packet::Ack { .. } => {
+                self.counters.strays += 1;
+                None
+            }
         }
     }
 
@@ -228,6 +243,11 @@ impl Client {
             Phase::Over(outcome) => Some(outcome),
             Phase::Requesting { .. } | Phase::Receiving => None,
         }
+    }
+
+    /// The server has answered the last request.
+    pub fn answered(&self) -> bool {
+        self.server.is_some()
     }
 
     pub fn counters(&self) -> &Counters {

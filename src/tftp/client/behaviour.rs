@@ -16,6 +16,8 @@ pub struct Behaviour {
     /// DATA without an OACK is ignored (T-22).
     pub needs_oack: bool,
     pub unexpected: Unexpected,
+    /// A datagram from a foreign port is answered with an ERROR (RFC 1350 section 4); no firmware does so.
+    pub refuses_strays: bool,
     /// The timer repeats the last ACK, not only the request (T-43).
     pub repeats_acks: bool,
     pub patience: Patience,
@@ -138,7 +140,12 @@ impl Behaviour {
 
     /// A well-behaved client of RFC 2348 and RFC 7440, for load.
     pub fn generic(block_size: u16, window: u16) -> Self {
-        Self { name: "generic", asks: vec![Ask::Blksize(block_size), Ask::Windowsize(window)], ..Self::plain() }
+        Self {
+            name: "generic",
+            asks: vec![Ask::Blksize(block_size), Ask::Windowsize(window)],
+            refuses_strays: true,
+            ..Self::plain()
+        }
     }
 
     /// No options, EDK2's patience: the base that the others change.
@@ -149,6 +156,7 @@ impl Behaviour {
             probe: None,
             needs_oack: false,
             unexpected: Unexpected::AckLast,
+            refuses_strays: false,
             repeats_acks: true,
             patience: Patience { first: 4 * SECOND, growth_percent: 100, most: 4 * SECOND, tries: 6 },
         }
