@@ -10,8 +10,9 @@ use anyhow::{Context, anyhow, ensure};
 use ringboot::fleet::{Arrival, Plan, Scenario, duration, limits};
 
 /// Those of loadtest/scenarios, in the order in which they are listed.
-const BUILT_IN: [(&str, &str); 12] = [
+const BUILT_IN: [(&str, &str); 13] = [
     ("boot-storm", include_str!("../scenarios/boot-storm.toml")),
+    ("zoo", include_str!("../scenarios/zoo.toml")),
     ("storm", include_str!("../scenarios/storm.toml")),
     ("tftp-lockstep", include_str!("../scenarios/tftp-lockstep.toml")),
     ("tftp-plain", include_str!("../scenarios/tftp-plain.toml")),
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_scenario_that_is_not_there_is_told_with_those_that_are() {
-        assert!(find("boot-strom").unwrap_err().to_string().contains("there are boot-storm, storm, "));
+        assert!(find("boot-strom").unwrap_err().to_string().contains("there are boot-storm, zoo, storm, "));
         assert!(find("./none.toml").unwrap_err().to_string().contains("cannot read ./none.toml"));
     }
 }

@@ -9,6 +9,10 @@ use crate::tftp::client::Disagreement;
 pub enum Failure {
     #[error("no DHCP answer")]
     DhcpSilent,
+    #[error("{who} gives up: {what}, {tries} tries in {seconds} s")]
+    GaveUp { who: &'static str, what: String, tries: u32, seconds: u64 },
+    #[error("DHCP: every REQUEST refused")]
+    DhcpRefused,
     #[error("DHCP: option 82 did not come back as it was sent")]
     DhcpRelayInformation,
     #[error("DHCP: two machines were given one address")]
@@ -43,6 +47,12 @@ pub enum Failure {
     NoMenu,
     #[error("the menu has no entry {0}")]
     NoEntry(String),
+    #[error("loaded again and again: {0}")]
+    LoaderLoop(String),
+    #[error("shim over HTTP Boot: GRUB stops at its prompt")]
+    GrubPrompt,
+    #[error("HTTP: no size told for {0}")]
+    HttpNoSize(String),
     #[error("no socket: {0}")]
     Socket(String),
 }

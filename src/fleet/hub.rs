@@ -597,7 +597,7 @@ mod tests {
     fn with_context<T>(server: SocketAddrV4, wire: Wire, work: impl AsyncFnOnce(Rc<Context>) -> T) -> T {
         let mut contents = Contents::default();
         contents.insert("file", CONTENT);
-        let pace = Pace { haste: 1, idle_waits: false, patience: Duration::from_secs(30) };
+        let pace = Pace { haste: 1, idle_waits: false, gives_up: false, patience: Duration::from_secs(30) };
         let context = Rc::new(Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, work(context))

@@ -37,11 +37,6 @@ pub const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// An address of this host with a longer prefix says nothing of the machines' network.
 pub const HOST_NETWORK_PREFIX_MAX: u8 = 30;
 
-/// Firmware repeats an unanswered DISCOVER or REQUEST after 1, 2, 4 and 8 s, then every 8 s (D-71; RFC 2131 section 4.1).
-pub const DHCP_RETRY_FIRST: Duration = Duration::from_secs(1);
-/// The longest pause between two repetitions of one DHCP message.
-pub const DHCP_RETRY_MAX: Duration = Duration::from_secs(8);
-
 /// EDK2 tries a broken HTTP transfer again after 2 s (H-10); iPXE scripts with `|| goto retry` do it at once.
 pub const HTTP_RETRY: Duration = Duration::from_secs(2);
 
@@ -56,6 +51,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Chained scripts (`chain`, `CONFIG`) that a machine follows: a loop of menus must end.
 pub const CHAINED_SCRIPTS_MAX: u32 = 4;
+
+/// Loaders that load another one: more are a loop of DHCP answers (D-69).
+pub const CHAINED_LOADERS_MAX: u32 = 4;
 
 /// A transfer that has brought nothing for so long is begun again, as a person at the console would do: PXELINUX by itself
 /// waits for minutes.

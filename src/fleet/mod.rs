@@ -22,6 +22,7 @@ mod wire;
 
 mod context;
 mod dhcp;
+mod exchange;
 mod http;
 mod hub;
 mod ledger;
@@ -29,6 +30,7 @@ mod lessor;
 mod link;
 mod machine;
 mod menu;
+mod models;
 mod relay;
 mod release;
 mod requests;
@@ -48,13 +50,13 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep_until;
 
-use crate::boot::machine::{Mac, Uuid};
+use crate::boot::machine::Mac;
 use crate::engine::open_files::raise_open_files;
 use context::Context;
 use machine::{Errand, Machine};
 use progress::counting_retries;
 use scenario::dealt;
-use segment::{Port, Segment, Xids};
+use segment::{Segment, Xids};
 use watch::Watch;
 
 pub use arrival::{Arrival, duration};
@@ -63,7 +65,7 @@ pub use content::{Content, Contents};
 pub use failure::Failure;
 pub use impair::Impairment;
 pub use lessor::{Lessor, Way};
-pub use machine::Model;
+pub use models::Model;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer};
 pub use progress::{Progress, Refusal, TftpQueue};
@@ -236,26 +238,16 @@ impl Site<'_> {
         let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
         (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
             let rack = (number as usize).checked_rem(self.segments.len()).and_then(|rack| self.segments.get(rack));
+            let errand = errands[role].clone();
             Machine {
                 context: Rc::clone(&self.context),
-                port: port(*seed, number),
+                port: errand.port(*seed, number),
                 segment: rack.map(Rc::clone),
                 xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
-                errand: errands[role].clone(),
+                errand,
             }
         })
     }
-}
-
-/// Who machine `number` of a seed is. Its hardware address is a locally administered one (0x02 of the first octet), no vendor's
-/// and no virtual machine's: "RB", then what seed and number make.
-fn port(seed: u64, number: u32) -> Port {
-    let [_, a, b, c] = number.to_be_bytes();
-    let mac = Mac([b'R', b'B', seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
-    let mut uuid = [0x40; 16];
-    uuid[..8].copy_from_slice(&seed.to_le_bytes());
-    uuid[10..].copy_from_slice(&mac.0);
-    Port { mac, uuid: Uuid(uuid), circuit: number }
 }
 
 #[cfg(test)]
@@ -305,7 +297,7 @@ mod tests {
             http: nowhere,
             pick: String::new(),
             contents: Contents::default(),
-            pace: Pace { haste: 1, idle_waits: false, patience: limits::PATIENCE },
+            pace: Pace { haste: 1, idle_waits: false, gives_up: false, patience: limits::PATIENCE },
             wire: Wire::default(),
             seed: 1,
         };
@@ -314,15 +306,5 @@ mod tests {
         let causes: Vec<_> = report.failures.into_iter().collect();
         assert_eq!(causes, [((Failure::AddressDoubled.to_string(), crate::observe::events::Stage::Dhcp), 2)]);
         assert_eq!(served.join().unwrap(), 2);
-    }
-
-    #[test]
-    fn hardware_addresses_of_a_seed_are_locally_administered_stations_and_all_different() {
-        use std::collections::HashSet;
-        for seed in [0, 1, 0xffff, u64::MAX] {
-            let macs: HashSet<Mac> = (0..limits::MACHINES_MAX).map(|number| port(seed, number).mac).collect();
-            assert_eq!(macs.len(), limits::MACHINES_MAX as usize);
-            assert!(macs.iter().all(|mac| mac.0[0] & 0b11 == 0b10));
-        }
     }
 }

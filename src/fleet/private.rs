@@ -199,6 +199,7 @@ pools = ["127.77.16.1-127.77.255.250"]
 [boot]
 bios = "{LPXELINUX}"
 uefi-x64 = "{SHIM}"
+uefi-http = "http://{http}/{IPXE}"
 ipxe = "http://{http}/boot.ipxe"
 
 [menu]
@@ -209,6 +210,13 @@ label = "{ENTRY}"
 title = "A system that is made up"
 kernel = "http://{http}/{KERNEL}"
 initrd = "http://{http}/{INITRD}"
+
+# For loaders that know no HTTP.
+[[menu.entry]]
+label = "{ENTRY}-by-name"
+title = "The same, below the root"
+kernel = "{KERNEL}"
+initrd = "{INITRD}"
 "#,
             address = dhcp.ip(),
             dhcp_port = dhcp.port(),
@@ -218,11 +226,12 @@ initrd = "http://{http}/{INITRD}"
 
 const LPXELINUX: &str = "lpxelinux.0";
 const SHIM: &str = "bootnetx64.efi";
+const IPXE: &str = "ipxe.efi";
 const KERNEL: &str = "demo/vmlinuz";
 const INITRD: &str = "demo/initrd.img";
 
 /// Loaders: name under the root, places where packages put the real one, octets of a made-up one (those of the real one).
-const LOADERS: [(&str, &[&str], u64); 4] = [
+const LOADERS: [(&str, &[&str], u64); 8] = [
     (LPXELINUX, &["/usr/lib/PXELINUX/lpxelinux.0", "/usr/share/syslinux/lpxelinux.0"], 75_072),
     ("ldlinux.c32", &["/usr/lib/syslinux/modules/bios/ldlinux.c32", "/usr/share/syslinux/ldlinux.c32"], 119_524),
     (SHIM, &["/usr/lib/shim/shimx64.efi.signed", "/boot/efi/EFI/fedora/shimx64.efi"], 1_048_504),
@@ -231,6 +240,11 @@ const LOADERS: [(&str, &[&str], u64); 4] = [
         &["/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "/boot/efi/EFI/fedora/grubx64.efi"],
         3_843_520,
     ),
+    (IPXE, &["/usr/lib/ipxe/ipxe.efi", "/usr/share/ipxe/ipxe.efi"], 850_528),
+    // A Raspberry Pi's; packages put them where it boots from.
+    ("start4.elf", &[], 2_257_760),
+    ("fixup4.dat", &[], 5_448),
+    ("bcm2711-rpi-4-b.dtb", &[], 52_593),
 ];
 
 impl Images {
@@ -245,6 +259,8 @@ impl Images {
             }
             contents.insert(name, found.map_or(made_up, |file| Content::Kept(Arc::from(file))));
         }
+        let config = format!("arm_64bit=1\nkernel={KERNEL}\ninitramfs {INITRD} followkernel\n");
+        contents.insert("config.txt", Content::Kept(Arc::from(config.into_bytes())));
         contents.insert(KERNEL, Content::Generated { seed: seed ^ u64::MAX, octets: self.kernel });
         contents.insert(INITRD, Content::Generated { seed: !seed.rotate_left(1), octets: self.initrd });
         (contents, real)

@@ -9,7 +9,8 @@ use super::context::Context;
 use super::dhcp::Speaker;
 use super::failure::Failure;
 use super::http::{Agent, Http};
-use super::machine::{Machine, Steps, must};
+use super::machine::{Machine, Steps};
+use super::models::must;
 use super::scenario::{Request, Step};
 use super::tftp::Tftp;
 use super::url::{Scheme, Url};
@@ -79,7 +80,7 @@ impl<'a> Requests<'a> {
         match request {
             Request::Dhcp => Ok(()),
             Request::Tftp { name, behaviour } => {
-                let tftp = Tftp::new(context, address, u64::from(self.machine.port.circuit));
+                let tftp = Tftp::new(context, address, u64::from(self.machine.port.circuit)).patient();
                 must(&tftp, behaviour, name).await
             }
             Request::Http { path, keep, range } => {

@@ -13,8 +13,9 @@ use super::dhcp::{self, Ask, Kind, Speaker, Through};
 use super::failure::Failure;
 use super::http::{Agent, Http};
 use super::limits::{WALK_HASTE, WALK_PATIENCE};
-use super::machine::{Boot, Loaded, Steps, fetch, folder, must, shim_names};
+use super::machine::Steps;
 use super::menu::Choice;
+use super::models::{Boot, Loaded, Loader, fetch, folder, must, shim_names};
 use super::pace::Pace;
 use super::report::Report;
 use super::segment::Port;
@@ -64,7 +65,7 @@ pub fn discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option
         _ => return None,
     };
     let xid = u32::from_be_bytes([mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
-    let ask = Ask { speaker, mac, uuid: uuid_of(mac), xid, server: None, address: None, kind: Kind::Discover };
+    let ask = Ask { speaker, mac, uuid: uuid_of(mac), xid, nth: 0, server: None, address: None, kind: Kind::Discover };
     let through = relay.map(|relay| Through { relay, circuit: 0, own_port: false });
     Some(dhcp::encode(&ask, through.as_ref()))
 }
@@ -143,44 +144,13 @@ pub fn walk(start: &Start) -> std::io::Result<Walked> {
         std::net::IpAddr::V4(address) => Some(address),
         std::net::IpAddr::V6(_) => None,
     });
-    let pace = Pace { haste: WALK_HASTE, idle_waits: false, patience: WALK_PATIENCE };
+    let pace = Pace { haste: WALK_HASTE, idle_waits: false, gives_up: false, patience: WALK_PATIENCE };
     let context = Context::walking(start.tftp, pace, start.source, ours.collect());
     let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
     if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
         walker.walked.broken = Some(*broken);
     }
     Ok(walker.walked)
-}
-
-/// What a boot file is, as far as its name tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loader {
-    Pxelinux,
-    Shim,
-    Grub,
-    Script,
-    Ipxe,
-    Unknown,
-}
-
-impl Loader {
-    fn of(name: &str) -> Self {
-        let file = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-        let begins = |words: &[&str]| words.iter().any(|word| file.starts_with(word));
-        if file.ends_with(".ipxe") {
-            Self::Script
-        } else if file.contains("pxelinux") || begins(&["syslinux"]) {
-            Self::Pxelinux
-        } else if file.contains("ipxe") || begins(&["undionly", "snponly"]) {
-            Self::Ipxe
-        } else if begins(&["grub", "core."]) {
-            Self::Grub
-        } else if begins(&["shim", "bootnet", "bootx64", "bootaa64", "bootia32"]) {
-            Self::Shim
-        } else {
-            Self::Unknown
-        }
-    }
 }
 
 struct Walker<'a> {

@@ -1,0 +1,92 @@
+//! The EEPROM of a Raspberry Pi 4, by TFTP: its own directory first, then the root, with what it usually does not find.
+//!
+//! No Pi was at hand: names and order are those of the maker's documentation (B-14) and of published server logs.
+
+use std::net::Ipv4Addr;
+
+use super::{Boot, must};
+use crate::fleet::failure::Failure;
+use crate::fleet::machine::Steps;
+use crate::fleet::tftp::Fetched;
+use crate::observe::events::Stage;
+
+/// What config.txt says of the files that follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Config {
+    kernel: String,
+    initramfs: Option<String>,
+}
+
+impl Boot<'_> {
+    pub(super) async fn raspberry_pi(&self, address: Ipv4Addr, steps: &mut Steps) -> Result<(), Failure> {
+        steps.enter(Stage::Loader);
+        let tftp = self.tftp(address);
+        let folder = self.raspberry_pi_folder(address).await?;
+        let in_folder = |name: &str| format!("{folder}{name}");
+        tftp.fetch(&self.rom, &in_folder("config.txt"), false).await?;
+        self.miss(address, &folder, &["pieeprom.sig", "recover4.elf", "recovery.elf"]).await?;
+        for name in ["start4.elf", "fixup4.dat"] {
+            must(&tftp, &self.rom, &in_folder(name)).await?;
+        }
+        // From here on start4.elf asks.
+        steps.enter(Stage::Menu);
+        let config = match tftp.fetch(&self.rom, &in_folder("config.txt"), true).await? {
+            Fetched::File(text) => Config::parse(&String::from_utf8_lossy(&text)),
+            Fetched::Missing => Config::parse(""),
+        };
+        self.miss(address, &folder, &["dt-blob.bin", "bootcfg.txt"]).await?;
+        must(&tftp, &self.rom, &in_folder("bcm2711-rpi-4-b.dtb")).await?;
+        self.miss(address, &folder, &["overlays/overlay_map.dtb", "cmdline.txt", "armstub8-gic.bin"]).await?;
+        steps.enter(Stage::Kernel);
+        must(&tftp, &self.rom, &in_folder(&config.kernel)).await?;
+        if let Some(initramfs) = &config.initramfs {
+            steps.enter(Stage::Initrd);
+            must(&tftp, &self.rom, &in_folder(initramfs)).await?;
+        }
+        Ok(())
+    }
+
+    /// The serial number's directory where start4.elf or start.elf is in it; else the root.
+    async fn raspberry_pi_folder(&self, address: Ipv4Addr) -> Result<String, Failure> {
+        let [.., a, b, c, d] = self.port.uuid.0;
+        let folder = format!("{a:02x}{b:02x}{c:02x}{d:02x}/");
+        for name in ["start4.elf", "start.elf"] {
+            if self.tftp(address).fetch(&self.rom, &format!("{folder}{name}"), false).await? != Fetched::Missing {
+                return Ok(folder);
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// Names that need not be there.
+    async fn miss(&self, address: Ipv4Addr, folder: &str, names: &[&str]) -> Result<(), Failure> {
+        for name in names {
+            self.tftp(address).fetch(&self.rom, &format!("{folder}{name}"), false).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn parse(text: &str) -> Self {
+        let kernel = text.lines().find_map(|line| line.trim().strip_prefix("kernel=")).map(str::trim);
+        // `initramfs NAME followkernel`: the only line without an equals sign.
+        let initramfs = text.lines().find_map(|line| line.trim().strip_prefix("initramfs ")).map(str::trim);
+        let initramfs = initramfs.and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+        // As a 64-bit kernel is called where nothing is said.
+        Self { kernel: kernel.unwrap_or("kernel8.img").to_owned(), initramfs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b14_config_txt_names_kernel_and_initramfs() {
+        let config = Config::parse("arm_64bit=1\nkernel=demo/vmlinuz\ninitramfs demo/initrd.img followkernel\n");
+        let initramfs = Some("demo/initrd.img".to_owned());
+        assert_eq!(config, Config { kernel: "demo/vmlinuz".to_owned(), initramfs });
+        assert_eq!(Config::parse(""), Config { kernel: "kernel8.img".to_owned(), initramfs: None });
+    }
+}
