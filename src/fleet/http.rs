@@ -343,6 +343,7 @@ impl<'a> Http<'a> {
                 octets
             };
             taken?;
+            self.context.hub.glance();
             if octets == 0 {
                 return Err(Broken::Connection(End::Closed));
             }
