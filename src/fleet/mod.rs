@@ -306,7 +306,9 @@ mod tests {
         let report = Fleet::new(plan).run(&Arc::default()).unwrap();
         assert_eq!((report.booted, report.failed(), report.released), (0, 2, 2));
         let causes: Vec<_> = report.failures.into_iter().collect();
-        assert_eq!(causes, [((Failure::AddressDoubled.to_string(), crate::observe::events::Stage::Dhcp), 2)]);
+        let [((cause, stage), failed)] = &causes[..] else { panic!("{causes:?}") };
+        assert_eq!((cause, *stage), (&Failure::AddressDoubled.to_string(), crate::observe::events::Stage::Dhcp));
+        assert_eq!(failed.machines, 2);
         assert_eq!(served.join().unwrap(), 2);
     }
 }
