@@ -24,6 +24,7 @@ The system tests make network namespaces: without root, their binaries are run t
   ARGUMENT...       for 'cargo test', in place of --workspace --no-fail-fast: '--test interop t24' runs one test, counts nothing
 
 Packages: ${client_packages[*]} ${loader_packages[*]}
+      and nginx, which is unpacked under target/peers and not installed,
       and ${firmware_packages[*]}
 USAGE
 }
@@ -81,6 +82,17 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     "${sudo[@]}" apt-get -qq update || fail "apt-get update failed"
     "${sudo[@]}" apt-get -qq -y --no-install-recommends install "${missing[@]}" </dev/null ||
         fail "apt-get could not install: ${missing[*]}"
+fi
+
+# A server to compare with. Unpacked, not installed: its package would start it, now and with every boot.
+peers=target/peers/root
+if [[ ! -x $peers/usr/sbin/nginx && ! -x /usr/sbin/nginx ]]; then
+    mkdir -p "$peers"
+    archive=$(mktemp -d)
+    download() { (cd "$archive" && apt-get -qq download nginx 2>/dev/null); }
+    download || { "${sudo[@]}" apt-get -qq update && download; } || fail "apt-get could not download: nginx"
+    dpkg-deb --extract "$archive"/nginx_*.deb "$peers"
+    rm -r "$archive"
 fi
 
 count=

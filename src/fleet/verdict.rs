@@ -85,21 +85,26 @@ impl Report {
         share(self.pressure.waiting, self.wall).min(1.0)
     }
 
-    /// True where the machines had to wait for the generator, so that the server may be faster than the figures say.
+    /// True where the machines had to wait for the generator, so that the server may be faster than the figures say: its thread
+    /// was busy, or ready without a processor, nearly all the time.
     pub fn generator_was_limit(&self) -> bool {
-        self.generator_busy() > BUSY_SHARE_MAX
+        self.generator_busy() + self.generator_waiting() > BUSY_SHARE_MAX
     }
 
     /// What was the limit, in words; empty where nothing was seen of one.
     pub fn limits(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         let percent = |share: f64| share * 100.0;
-        if self.generator_was_limit() {
-            let busy = percent(self.generator_busy());
+        let (busy, waiting) = (percent(self.generator_busy()), percent(self.generator_waiting()));
+        let waited = self.generator_waiting() > WAITING_SHARE_MAX;
+        if self.generator_was_limit() && waited {
+            sentences.push(format!(
+                "the load generator was the limit, or the processor that it shared: it was busy {busy:.0} % of the time, and waited \
+                 {waiting:.0} % for a processor that other programs used"
+            ));
+        } else if self.generator_was_limit() {
             sentences.push(format!("the load generator was the limit (its core was busy {busy:.0} % of the time)"));
-        }
-        if self.generator_waiting() > WAITING_SHARE_MAX {
-            let waiting = percent(self.generator_waiting());
+        } else if waited {
             sentences.push(format!(
                 "the load generator waited for a processor {waiting:.0} % of the time, because other programs used it: times are \
                  longer than the server made them"
@@ -156,6 +161,19 @@ mod tests {
         report.pressure.waiting = 4 * SECOND;
         let said = report.limits();
         assert!(said.len() == 1 && said[0].starts_with("the load generator waited for a processor 40 %"), "{said:?}");
+    }
+
+    #[test]
+    fn a_generator_that_was_never_idle_was_the_limit_whoever_had_its_processor() {
+        let mut report = Report::new(500);
+        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        (report.pressure.busy, report.pressure.waiting) = (5 * SECOND, Duration::from_millis(4800));
+        let said = report.limits();
+        assert!(
+            said.len() == 1 && said[0].starts_with("the load generator was the limit, or the processor"),
+            "{said:?}"
+        );
+        assert!(report.generator_was_limit());
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     pub source: SocketAddr,
     pub destination: SocketAddr,
+    /// Else UDP.
+    pub is_tcp: bool,
     pub payload: Vec<u8>,
 }
 
@@ -245,6 +247,7 @@ fn decode(at: Duration, frame: &[u8]) -> Option<Packet> {
         dont_fragment,
         source: SocketAddr::new(source, port(0)?),
         destination: SocketAddr::new(destination, port(2)?),
+        is_tcp: protocol == TCP,
         payload: inner.get(header..)?.to_vec(),
     })
 }
