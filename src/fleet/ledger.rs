@@ -23,6 +23,9 @@ struct Book {
     addresses: HashMap<u32, Ipv4Addr>,
     /// Machines whose address another one was given too.
     doubled: HashSet<u32>,
+    /// Leases acknowledged, from the first to the last.
+    acknowledged: u32,
+    span: Option<(Instant, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +50,8 @@ impl Ledger {
         now: Instant,
     ) -> Result<(), Failure> {
         let mut book = self.book.borrow_mut();
+        book.acknowledged += 1;
+        book.span = Some((book.span.map_or(now, |(first, _)| first), now));
         let before = book.addresses.insert(machine, address).filter(|before| *before != address);
         if let Some(before) = before {
             book.leave(machine, before);
@@ -70,6 +75,13 @@ impl Ledger {
         if book.addresses.get(&machine) == Some(&address) {
             book.addresses.remove(&machine);
         }
+    }
+
+    /// Leases acknowledged a second, from the first to the last; 0 where there were fewer than two.
+    pub(super) fn rate(&self) -> f64 {
+        let book = self.book.borrow();
+        let span = book.span.map_or(Duration::ZERO, |(first, last)| last - first).as_secs_f64();
+        if span > 0.0 { f64::from(book.acknowledged) / span } else { 0.0 }
     }
 
     /// Machines whose address another one was given while they had it: perhaps long after they were told.
@@ -103,6 +115,17 @@ mod tests {
         assert_eq!(ledger.given(A, X, Some(600), now), Ok(()), "the same machine again");
         assert_eq!(ledger.given(B, X, Some(600), now), Err(Failure::AddressDoubled));
         assert_eq!(ledger.doubled().len(), 2);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_acknowledgements() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        assert!(ledger.rate().abs() < f64::EPSILON);
+        for machine in 0..10u8 {
+            let at = now + Duration::from_millis(u64::from(machine) * 100);
+            ledger.given(machine.into(), Ipv4Addr::new(10, 0, 0, machine), None, at).unwrap();
+        }
+        assert!((ledger.rate() - 10.0 / 0.9).abs() < 0.01, "{}", ledger.rate());
     }
 
     #[test]

@@ -167,7 +167,8 @@ impl Fleet {
         report.checked = progress.unchecked_octets() == 0;
         report.retries = progress.retries();
         if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
-            report.released = release::give_back(&site.segments).await;
+            report.released =
+                release::give_back(&site.segments, site.segments.first().map_or(0.0, |one| one.rate())).await;
         }
         Ok(report)
     }
@@ -246,5 +247,64 @@ impl Site<'_> {
                 errand,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    /// A server that gives everybody 127.77.16.1, and counts RELEASEs until there were so many messages.
+    fn careless_server(messages: usize) -> (SocketAddrV4, std::thread::JoinHandle<usize>) {
+        const RELEASE: u8 = 7;
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let served = std::thread::spawn(move || {
+            let mut packet = [0; 1500];
+            let mut releases = 0;
+            for _ in 0..messages {
+                let (octets, from) = socket.recv_from(&mut packet).unwrap();
+                let kind = packet[242];
+                releases += usize::from(kind == RELEASE);
+                if kind != RELEASE {
+                    packet[0] = 2;
+                    packet[16..20].copy_from_slice(&[127, 77, 16, 1]);
+                    packet[242] = if kind == 1 { 2 } else { 5 };
+                    socket.send_to(&packet[..octets], from).unwrap();
+                }
+            }
+            releases
+        });
+        (SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), served)
+    }
+
+    #[test]
+    fn two_machines_with_one_address_have_both_failed_and_both_give_it_back() {
+        let (server, served) = careless_server(2 * 3);
+        let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+        let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+        let steps = vec![Step { request: Request::Dhcp, repeat: 1 }];
+        let plan = Plan {
+            machines: 2,
+            roles: vec![Role { weight: 1, does: Does::Steps(steps) }],
+            arrival: Arrival::All,
+            duration: None,
+            lessor: Some(Lessor::by(Way::Relay { agent, server })),
+            tftp: nowhere,
+            http: nowhere,
+            pick: String::new(),
+            contents: Contents::default(),
+            pace: Pace { haste: 1, idle_waits: false, gives_up: false, patience: limits::PATIENCE },
+            wire: Wire::default(),
+            seed: 1,
+        };
+        let report = Fleet::new(plan).run(&Arc::default()).unwrap();
+        assert_eq!((report.booted, report.failed(), report.released), (0, 2, 2));
+        let causes: Vec<_> = report.failures.into_iter().collect();
+        assert_eq!(causes, [((Failure::AddressDoubled.to_string(), crate::observe::events::Stage::Dhcp), 2)]);
+        assert_eq!(served.join().unwrap(), 2);
     }
 }

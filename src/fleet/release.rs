@@ -1,26 +1,29 @@
-//! Giving addresses back at the end of a run: one RELEASE for each, no faster than servers take them.
+//! Giving addresses back at the end of a run: one RELEASE for each, no faster than the server takes them.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::limits::{RELEASE_PAUSE, RELEASE_TIME_MAX, RELEASES_PER_SECOND};
+use super::limits::{RELEASE_PAUSE, RELEASE_TIME_MAX, RELEASES_PER_SECOND_MIN};
 use super::segment::Segment;
 
-/// Sends a RELEASE for every lease, within [`RELEASE_TIME_MAX`] and a little; says how many.
-pub(super) async fn give_back(segments: &[Rc<Segment>]) -> u32 {
+/// Sends a RELEASE for every lease, within [`RELEASE_TIME_MAX`] and a little; says how many. The server has acknowledged so many
+/// leases a second.
+pub(super) async fn give_back(segments: &[Rc<Segment>], acknowledged_per_s: f64) -> u32 {
     let held: Vec<_> =
         segments.iter().flat_map(|segment| segment.take_held().into_iter().map(move |held| (segment, held))).collect();
+    let (few, pause) = rhythm(held.len(), acknowledged_per_s);
     let mut sent = 0;
     let all = async {
-        for few in held.chunks(at_once(held.len())) {
+        for few in held.chunks(few) {
             for (segment, held) in few {
                 sent += u32::from(segment.give_back(*held));
             }
             for (segment, _) in few {
                 segment.flush().await;
             }
-            sleep(RELEASE_PAUSE).await;
+            sleep(pause).await;
         }
     };
     // Only a network that takes nothing any more is slower.
@@ -28,12 +31,15 @@ pub(super) async fn give_back(segments: &[Rc<Segment>]) -> u32 {
     sent
 }
 
-/// How many of so many leases are given back between two pauses.
-fn at_once(leases: usize) -> usize {
-    let pauses = RELEASE_TIME_MAX.as_millis() / RELEASE_PAUSE.as_millis();
-    let gently = u128::from(RELEASES_PER_SECOND) * RELEASE_PAUSE.as_millis() / 1000;
-    let in_time = (leases as u128).div_ceil(pauses);
-    usize::try_from(gently.max(in_time)).unwrap_or(usize::MAX).max(1)
+/// How many of so many leases are given back at once, and the pause after them.
+fn rhythm(leases: usize, acknowledged_per_s: f64) -> (usize, Duration) {
+    let in_time = leases as f64 / RELEASE_TIME_MAX.as_secs_f64();
+    let per_s = acknowledged_per_s.max(f64::from(RELEASES_PER_SECOND_MIN)).max(in_time);
+    let most = u32::try_from(leases).unwrap_or(u32::MAX).max(1);
+    // Floats are cut to what the integer holds.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let few = ((per_s * RELEASE_PAUSE.as_secs_f64()) as u32).clamp(1, most);
+    (few as usize, Duration::from_secs_f64(f64::from(few) / per_s))
 }
 
 #[cfg(test)]
@@ -41,9 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_leases_are_given_back_gently_and_many_in_time() {
-        assert_eq!(at_once(0), 5);
-        assert_eq!(at_once(500), 5, "250 a second");
-        assert_eq!(at_once(20_000), 40, "in 10 seconds");
+    fn leases_are_given_back_as_fast_as_they_were_got_and_many_in_time() {
+        let ms = Duration::from_millis;
+        assert_eq!(rhythm(500, 5.0), (1, ms(10)), "100 a second");
+        assert_eq!(rhythm(500, 2000.0), (20, ms(10)));
+        assert_eq!(rhythm(20_000, 100.0), (20, ms(10)), "in 10 seconds");
+        assert_eq!(rhythm(0, 0.0), (1, ms(10)));
+        assert_eq!(rhythm(30, f64::INFINITY).0, 30);
     }
 }

@@ -131,6 +131,11 @@ impl Segment {
         self.ledger.doubled()
     }
 
+    /// Leases of the fleet that were acknowledged a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.ledger.rate()
+    }
+
     pub(super) fn take_possession(&self, port: Port, speaker: Speaker, answer: Answer) -> Result<Answer, Failure> {
         self.hold(Held { port, speaker, address: answer.address, server: answer.server });
         self.ledger.given(port.circuit, answer.address, answer.lease_s, Instant::now().into_std())?;

@@ -13,14 +13,7 @@ pub mod server;
 pub mod vm;
 pub mod watched;
 
-/// Fails with the name of the package to install where a program or file is missing: a test never skips by itself.
-pub fn need(wanted: &[(&str, &str)]) {
-    for (program, package) in wanted {
-        // Joining an absolute path gives that path.
-        let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
-        assert!(found, "{program} is missing: install the Debian package {package}, or run tests/run.sh, which does");
-    }
-}
+pub use process::need;
 
 /// A UDP address of loopback that nobody uses, for a server that must be told its port. Below the range out of which the
 /// kernel serves `bind` to port 0 (32768 and up), so that no client of a neighbouring test is given it in the meantime.

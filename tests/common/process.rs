@@ -1,9 +1,19 @@
 //! Child processes: started with their output collected, waited for with a time limit, gone when dropped.
 
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::watched::Transcript;
+
+/// Fails with the name of the package to install where a program or file is missing: a test never skips by itself.
+pub fn need(wanted: &[(&str, &str)]) {
+    for (program, package) in wanted {
+        // Joining an absolute path gives that path.
+        let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
+        assert!(found, "{program} is missing: install the Debian package {package}, or run tests/run.sh, which does");
+    }
+}
 
 /// A process of the test's own, killed when dropped.
 pub struct Process {
