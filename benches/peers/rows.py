@@ -61,7 +61,7 @@ class Transfers:
             "server_rss_mib": server.group.rss_mib(),
             "client_cpu_s": summary.get("client_cpu_s"),
             "limits": report.get("limits", []),
-            "boot": report["stages"].get("whole boot"),
+            "boot": report.get("boot"),
             "failures": report.get("failures", [])[:3],
         }
 
@@ -144,7 +144,7 @@ class OwnDhcp:
         if not out.exists():
             raise Failed("loadtest gave no report")
         report = json.loads(out.read_text())
-        summary, dhcp = report["summary"], report["stages"].get("DHCP")
+        summary, dhcp = report["summary"], report["stages"].get("dhcp")
         lost = (summary["failed"] + summary["retries"]) / machines
         if dhcp is None or lost >= DHCP_LOSS_MAX:
             return None

@@ -689,7 +689,11 @@ mod tests {
                 spawn_local(async move { play(&context, Behaviour::pi3(), address(1)).await })
             };
             // Until the request is on its way; then nobody else has a turn.
-            while context.hub.state.borrow().sockets.in_use().is_empty() {
+            let is_asked = || {
+                let state = context.hub.state.borrow();
+                !state.sockets.in_use().is_empty() && state.sockets.to_flush.is_empty()
+            };
+            while !is_asked() {
                 yield_now().await;
             }
             let begun = Instant::now();
