@@ -105,7 +105,7 @@ fn server_program() -> Option<PathBuf> {
 }
 
 fn pace() -> Pace {
-    Pace { haste: 1, idle_waits: false, patience: limits::PATIENCE }
+    Pace { haste: 1, idle_waits: false, gives_up: false, patience: limits::PATIENCE }
 }
 
 /// Nanoseconds that the calling thread has been on a processor (proc(5), schedstat).

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use ringboot::fleet::{Fleet, Plan, Progress, Report};
+use ringboot::fleet::{Does, Fleet, Plan, Progress, Report};
 
 use crate::interrupt;
 
@@ -19,7 +19,9 @@ const LINE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs a fleet on a thread of its own and returns when its last machine is done.
 pub(crate) fn run(plan: Plan, quiet: bool) -> anyhow::Result<Report> {
-    let machines = plan.machines;
+    // How many times machines that boot again will be switched on, nobody knows.
+    let again = plan.duration.is_some() && plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
+    let machines = (!again).then_some(plan.machines);
     let fleet = Fleet::new(plan);
     let progress = Arc::new(Progress::default());
     let face = Face::new(machines, quiet)?;
@@ -51,14 +53,15 @@ enum Face {
 /// One look at a run.
 struct Glance {
     elapsed: Duration,
-    machines: u32,
+    /// None where they boot again and again.
+    machines: Option<u32>,
     booted: u32,
     failed: u32,
     octets: u64,
 }
 
 impl Face {
-    fn new(machines: u32, quiet: bool) -> anyhow::Result<Self> {
+    fn new(machines: Option<u32>, quiet: bool) -> anyhow::Result<Self> {
         if quiet {
             return Ok(Self::Silent);
         }
@@ -67,7 +70,11 @@ impl Face {
         }
         let both = MultiProgress::new();
         let style = ProgressStyle::with_template("  machines [{bar:32}] {msg}")?.progress_chars("=> ");
-        let machines = both.add(ProgressBar::new(machines.into()).with_style(style));
+        let machines = both.add(
+            machines
+                .map_or_else(ProgressBar::no_length, |machines| ProgressBar::new(machines.into()))
+                .with_style(style),
+        );
         let octets = both.add(ProgressBar::no_length().with_style(ProgressStyle::with_template("  octets   {msg}")?));
         Ok(Self::Bars { machines, octets })
     }
@@ -98,14 +105,17 @@ impl Face {
 }
 
 impl Glance {
-    fn new(elapsed: Duration, machines: u32, progress: &Progress) -> Self {
+    fn new(elapsed: Duration, machines: Option<u32>, progress: &Progress) -> Self {
         let (booted, failed, octets) = (progress.booted(), progress.failed(), progress.octets());
         Self { elapsed, machines, booted, failed, octets }
     }
 
     fn counts(&self) -> String {
         let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
-        format!("{} of {} booted{failed}", self.booted, self.machines)
+        match self.machines {
+            Some(machines) => format!("{} of {machines} booted{failed}", self.booted),
+            None => format!("{} booted{failed}", self.booted),
+        }
     }
 
     /// Since the start, as everywhere in the report.
@@ -122,11 +132,18 @@ mod tests {
 
     #[test]
     fn a_glance_says_what_there_is_to_say() {
-        let mut glance =
-            Glance { elapsed: Duration::from_secs(4), machines: 500, booted: 37, failed: 0, octets: 8_000_000_000 };
+        let mut glance = Glance {
+            elapsed: Duration::from_secs(4),
+            machines: Some(500),
+            booted: 37,
+            failed: 0,
+            octets: 8_000_000_000,
+        };
         assert_eq!(glance.counts(), "37 of 500 booted");
         assert_eq!(glance.traffic(), "8000 MB, 2000 MB/s, 4 s");
         glance.failed = 3;
         assert_eq!(glance.counts(), "37 of 500 booted, 3 failed");
+        glance.machines = None;
+        assert_eq!(glance.counts(), "37 booted, 3 failed");
     }
 }

@@ -103,7 +103,7 @@ fn main() -> ExitCode {
 /// Exit code 1 when a machine failed, 130 when the run was interrupted.
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let scenario = arguments.other.scenario(&arguments.what)?;
-    let pace = Pace { haste: 1, idle_waits: arguments.what.firmware_waits, patience: limits::PATIENCE };
+    let pace = Pace { haste: 1, idle_waits: arguments.what.firmware_waits, gives_up: true, patience: limits::PATIENCE };
     let (mut plan, server) = match arguments.other.server {
         Some(server) => (arguments.other.plan(server, &arguments.dhcp, pace, arguments.what.seed, &scenario)?, None),
         None => {

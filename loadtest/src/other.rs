@@ -24,7 +24,7 @@ pub(crate) struct Other {
     #[arg(long, value_name = "ADDR:PORT", requires = "server")]
     tftp: Option<SocketAddrV4>,
     /// Its HTTP [default: port 80 of --server]
-    #[arg(long, value_name = "ADDR:PORT", requires = "no_dhcp")]
+    #[arg(long, value_name = "ADDR:PORT", requires = "server")]
     http: Option<SocketAddrV4>,
     /// The menu entry that everybody picks
     #[arg(long, value_name = "LABEL", requires = "dhcp")]

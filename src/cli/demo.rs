@@ -68,7 +68,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut server = PrivateServer::start(&program, images, &Contents::default(), seed)?;
     say(&introduction(arguments, &server))?;
 
-    let pace = Pace { haste: HASTE, idle_waits: false, patience: crate::fleet::limits::PATIENCE };
+    let pace = Pace { haste: HASTE, idle_waits: false, gives_up: false, patience: crate::fleet::limits::PATIENCE };
     let fleet = Arc::new(Fleet::new(server.plan(arguments.clients, pace, seed)));
     let progress = Arc::new(Progress::default());
     let (running, counts) = (Arc::clone(&fleet), Arc::clone(&progress));

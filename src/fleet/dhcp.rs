@@ -42,6 +42,8 @@ pub(super) struct Ask {
     pub(super) mac: Mac,
     pub(super) uuid: Uuid,
     pub(super) xid: u32,
+    /// Messages of this exchange that went before.
+    pub(super) nth: u16,
     /// Option 54: set in the REQUEST that answers an OFFER.
     pub(super) server: Option<Ipv4Addr>,
     /// Option 50: the address asked for; in a RELEASE ciaddr, the address given back.
@@ -76,6 +78,12 @@ pub(super) struct Answer {
     pub(super) lease_s: Option<u32>,
     /// Option 67, else the header's `file`; up to the first NUL.
     pub(super) boot_file: Option<String>,
+    /// Option 60 is `HTTPClient` (D-66).
+    pub(super) is_http_client: bool,
+    /// Option 43 has the menu of a Raspberry Pi (D-59).
+    pub(super) is_for_raspberry_pi: bool,
+    /// Option 175 says that no ProxyDHCP answer will come (D-68).
+    pub(super) no_proxy_dhcp: bool,
     /// Option 82 as it came back (D-49).
     pub(super) relay_information: Option<Vec<u8>>,
 }
@@ -91,7 +99,7 @@ pub(super) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
     packet.extend_from_slice(&[1, 1, 6, u8::from(through.is_some())]);
     packet.extend_from_slice(&ask.xid.to_be_bytes());
     let given_back = ask.address.filter(|_| ask.kind == Kind::Release);
-    let (secs, flags) = if given_back.is_some() { (0, 0) } else { (ask.speaker.secs(), ask.speaker.flags()) };
+    let (secs, flags) = if given_back.is_some() { (0, 0) } else { (ask.speaker.secs(ask.nth), ask.speaker.flags()) };
     packet.extend_from_slice(&secs.to_be_bytes());
     packet.extend_from_slice(&flags.to_be_bytes());
     packet.extend_from_slice(&given_back.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
@@ -129,6 +137,9 @@ pub(super) fn decode(packet: &[u8]) -> Option<Answer> {
         server: None,
         lease_s: None,
         boot_file: text(header.get(108..)?),
+        is_http_client: false,
+        is_for_raspberry_pi: false,
+        no_proxy_dhcp: false,
         relay_information: None,
     };
     let mut kind = None;
@@ -137,7 +148,10 @@ pub(super) fn decode(packet: &[u8]) -> Option<Answer> {
             53 => kind = Kind::from_octet(*value.first()?),
             54 => answer.server = value.first_chunk::<4>().map(|a| Ipv4Addr::from(*a)),
             51 => answer.lease_s = value.first_chunk::<4>().map(|s| u32::from_be_bytes(*s)),
+            43 => answer.is_for_raspberry_pi = value.windows(PI_MENU.len()).any(|part| part == PI_MENU),
+            60 => answer.is_http_client = value.starts_with(b"HTTPClient"),
             67 => answer.boot_file = text(value).or(answer.boot_file),
+            175 => answer.no_proxy_dhcp = (Options { rest: value }).any(|one| one == NO_PROXY_DHCP),
             82 => answer.relay_information = Some(value.to_vec()),
             _ => {}
         }
@@ -175,9 +189,15 @@ impl Kind {
 }
 
 impl Speaker {
-    /// iPXE keeps session flags in `secs` (D-8): 4 was seen in every first DISCOVER.
-    fn secs(self) -> u16 {
-        if matches!(self, Self::Ipxe(_)) { 4 } else { 0 }
+    /// What stands in `secs` (D-8), as recorded: 4, 10, 18, ... from iPXE, whatever the time; seconds since long ago from GRUB.
+    fn secs(self, nth: u16) -> u16 {
+        /// The first that was recorded (capture `uefi-http`).
+        const GRUB_SECS: u16 = 51_301;
+        match self {
+            Self::Ipxe(_) => nth.saturating_add(1).saturating_mul(nth.saturating_add(4)),
+            Self::Grub => GRUB_SECS.saturating_add(nth),
+            _ => 0,
+        }
     }
 
     /// EDK2 always sets the broadcast flag (D-18).
@@ -185,6 +205,11 @@ impl Speaker {
         if matches!(self, Self::UefiPxe(_) | Self::UefiHttp(_)) { BROADCAST } else { 0 }
     }
 }
+
+/// What a Raspberry Pi looks for in option 43.
+const PI_MENU: &[u8] = b"Raspberry Pi Boot";
+/// Sub-option 176 of option 175.
+const NO_PROXY_DHCP: (u8, &[u8]) = (176, &[1]);
 
 /// Length of a BOOTP message (RFC 951), to which clients outside firmware fill theirs up.
 const BOOTP_OCTETS: usize = 300;
@@ -364,7 +389,7 @@ mod tests {
     }
 
     /// The message that a model sends where this one was recorded.
-    fn played(speaker: Speaker, message: &[u8]) -> Vec<u8> {
+    fn played(speaker: Speaker, message: &[u8], nth: u16) -> Vec<u8> {
         let option =
             |code| (Options { rest: &message[240..] }).find(|(found, _)| *found == code).map(|(_, value)| value);
         let address = |code| option(code).map(|value| Ipv4Addr::from(*value.first_chunk::<4>().unwrap()));
@@ -374,6 +399,7 @@ mod tests {
             mac: Mac(message[28..34].try_into().unwrap()),
             uuid: Uuid(uuid),
             xid: u32::from_be_bytes(message[4..8].try_into().unwrap()),
+            nth,
             server: address(54),
             address: address(50),
             kind: Kind::from_octet(option(53).unwrap()[0]).unwrap(),
@@ -393,28 +419,30 @@ mod tests {
             ("uboot-arm64", Speaker::UBoot),
         ] {
             let messages = recorded(name);
-            let discovers = messages.iter().filter(|message| message[242] == 1);
-            let first = discovers.clone().next().unwrap();
-            for message in messages.iter().filter(|message| message[4..8] == first[4..8]) {
-                let played = played(speaker, message);
-                // Filled up with zeros to the length of a BOOTP message, or not.
-                let (real, pad) = message.split_at(played.len().min(message.len()));
-                assert_eq!(&played[10..], &real[10..], "{name}");
-                assert_eq!(played[..8], real[..8], "{name}");
-                assert!(pad.iter().all(|octet| *octet == 0), "{name}");
+            let xid = &messages.first().unwrap()[4..8];
+            for (nth, message) in (0..).zip(messages.iter().filter(|message| message[4..8] == *xid)) {
+                assert_said(&played(speaker, message, nth), message, name);
             }
         }
-        let grub = recorded("uefi-http");
-        for message in grub.iter().filter(|message| message[8..10] == 51301u16.to_be_bytes()) {
-            assert!(message.starts_with(&played(Speaker::Grub, message)));
+        let grub: Vec<_> = recorded("uefi-http").into_iter().filter(|message| message[8] == 0xc8).collect();
+        for (nth, message) in (0..).zip(&grub) {
+            assert_said(&played(Speaker::Grub, message, nth), message, "GRUB");
         }
+        assert_eq!(grub.len(), 2);
+    }
+
+    /// Some fill up with zeros to the length of a BOOTP message.
+    fn assert_said(played: &[u8], recorded: &[u8], name: &str) {
+        let (real, padding) = recorded.split_at(played.len().min(recorded.len()));
+        assert_eq!(played, real, "{name}");
+        assert!(padding.iter().all(|octet| *octet == 0), "{name}");
     }
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
     const THROUGH: Through = Through { relay: Ipv4Addr::new(127, 77, 0, 2), circuit: 5, own_port: true };
 
     fn ask(speaker: Speaker, kind: Kind) -> Ask {
-        Ask { speaker, mac: MAC, uuid: Uuid([3; 16]), xid: 0x0102_0304, server: None, address: None, kind }
+        Ask { speaker, mac: MAC, uuid: Uuid([3; 16]), xid: 0x0102_0304, nth: 0, server: None, address: None, kind }
     }
 
     fn codes(packet: &[u8]) -> Vec<u8> {

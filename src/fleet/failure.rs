@@ -9,9 +9,9 @@ use crate::tftp::client::Disagreement;
 pub enum Failure {
     #[error("no DHCP answer")]
     DhcpSilent,
-    #[error("DHCP: offers, but no answer to a REQUEST")]
-    DhcpUnconfirmed,
-    #[error("DHCP: offers, but every REQUEST was refused (NAK)")]
+    #[error("{who} gives up: {what}, {tries} tries in {seconds} s")]
+    GaveUp { who: &'static str, what: String, tries: u32, seconds: u64 },
+    #[error("DHCP: every REQUEST refused")]
     DhcpRefused,
     #[error("DHCP: option 82 did not come back as it was sent")]
     DhcpRelayInformation,

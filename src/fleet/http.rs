@@ -85,17 +85,31 @@ impl<'a> Http<'a> {
     pub(super) async fn head(&mut self, url: &Url) -> Result<u64, Failure> {
         let name = self.shown(url);
         let begun = Instant::now();
+        let mut broken = 0;
         loop {
-            match self.attempt_head(url).await {
+            let failure = match self.attempt_head(url).await {
                 Ok(size) => return size.ok_or(Failure::HttpNoSize(name)),
                 Err(Broken::Machine(failure)) => return Err(failure),
-                Err(Broken::Connection(end)) if begun.elapsed() > self.context.pace.patience => {
-                    return Err(end.failure(name, 0));
-                }
-                Err(Broken::Connection(_)) => {}
+                Err(Broken::Connection(end)) => end.failure(&name, 0),
+            };
+            if begun.elapsed() > self.context.pace.patience {
+                return Err(failure);
             }
+            broken += 1;
+            self.ensure_goes_on(broken, &failure)?;
             self.context.progress.add_retry();
             sleep(self.context.pace.hurried(HTTP_RETRY)).await;
+        }
+    }
+
+    /// An error after so many connections that broke, the last one with this failure, where this program tries no more.
+    fn ensure_goes_on(&self, broken: u32, last: &Failure) -> Result<(), Failure> {
+        match self.agent.resumes_max() {
+            Some((who, most)) if self.context.pace.gives_up && broken > most => {
+                let seconds = (HTTP_RETRY * most).as_secs();
+                Err(Failure::GaveUp { who, what: last.cause(), tries: broken, seconds })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -107,7 +121,7 @@ impl<'a> Http<'a> {
         let head = self.read_head(&stream, |head, _| Head::parse(head, self.agent).ok_or_else(nonsense)).await?;
         match head.status {
             200 => {}
-            429 | 503 => return Err(Broken::Connection(End::Status(head.status))),
+            429 | 503 if !self.context.pace.gives_up => return Err(Broken::Connection(End::Status(head.status))),
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
         if !head.closes {
@@ -122,9 +136,10 @@ impl<'a> Http<'a> {
         let mut etag = None;
         // When, and how far. Begun again from the first octet, a file has made no progress until it is further than before.
         let mut furthest = (Instant::now(), 0);
+        let mut broken = 0;
         loop {
             let reused = self.idle.is_some();
-            match self.attempt(url, &mut checker, &mut etag).await {
+            let failure = match self.attempt(url, &mut checker, &mut etag).await {
                 Ok(octets) => {
                     if let Some(walking) = &self.context.walking {
                         self.look_at_end(url, octets, &checker).await?;
@@ -133,18 +148,19 @@ impl<'a> Http<'a> {
                     return checker.finish();
                 }
                 Err(Broken::Machine(failure)) => return Err(failure),
-                Err(Broken::Connection(end)) => {
-                    self.context.progress.add_retry();
-                    if checker.received() > furthest.1 {
-                        furthest = (Instant::now(), checker.received());
-                    }
-                    if furthest.0.elapsed() > self.context.pace.patience {
-                        return Err(end.failure(name, checker.offset()));
-                    }
-                }
+                Err(Broken::Connection(end)) => end.failure(&name, checker.offset()),
+            };
+            self.context.progress.add_retry();
+            if checker.received() > furthest.1 {
+                furthest = (Instant::now(), checker.received());
+            }
+            if furthest.0.elapsed() > self.context.pace.patience {
+                return Err(failure);
             }
             // A kept connection that the server has closed meanwhile says nothing about the server: no pause.
             if !reused {
+                broken += 1;
+                self.ensure_goes_on(broken, &failure)?;
                 sleep(self.context.pace.hurried(HTTP_RETRY)).await;
             }
         }
@@ -249,9 +265,13 @@ impl<'a> Http<'a> {
                 *etag = None;
                 return Err(Broken::Connection(End::Status(head.status)));
             }
-            429 | 503 => {
+            status @ (429 | 503) => {
                 self.context.progress.add_refusal(Refusal::HttpBusy);
-                return Err(Broken::Connection(End::Status(head.status)));
+                // Firmware knows no "later": for it this is an error like any other.
+                if self.context.pace.gives_up && self.agent.resumes_max().is_some() {
+                    return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status)));
+                }
+                return Err(Broken::Connection(End::Status(status)));
             }
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
@@ -322,6 +342,7 @@ impl<'a> Http<'a> {
                 octets
             };
             taken?;
+            self.context.hub.glance();
             if octets == 0 {
                 return Err(Broken::Connection(End::Closed));
             }
@@ -395,7 +416,8 @@ enum End {
 
 impl End {
     /// The machine's failure, where every connection before this one has ended without a whole file; this one at that octet.
-    fn failure(self, name: String, octet: u64) -> Failure {
+    fn failure(self, name: &str, octet: u64) -> Failure {
+        let name = name.to_owned();
         match (self, octet) {
             (Self::Refused, _) => Failure::HttpRefused(name),
             (Self::Silent, 0) => Failure::HttpSilent(name),
@@ -438,6 +460,18 @@ impl Agent {
     /// Whether it keeps a connection for its next file.
     fn keeps(self) -> bool {
         matches!(self, Self::Ipxe | Self::Edk2 | Self::Plain { keep: true })
+    }
+
+    /// Its name, and how often it takes up a broken transfer; None where it does so again and again: iPXE by the retry that
+    /// boot scripts have, a client of no firmware.
+    fn resumes_max(self) -> Option<(&'static str, u32)> {
+        match self {
+            // H-10.
+            Self::Edk2 => Some(("UEFI HTTP Boot", 5)),
+            Self::Grub => Some(("GRUB", 0)),
+            Self::Syslinux { .. } => Some(("PXELINUX", 0)),
+            Self::Ipxe | Self::Installer | Self::Plain { .. } => None,
+        }
     }
 
     /// The request as that program writes it; with a range (first and last octet) where not the whole file is wanted.
@@ -595,7 +629,7 @@ mod tests {
     fn fetch_verified(server: SocketAddrV4, content: &Content, verify: Verify) -> (Result<Vec<u8>, Failure>, u64) {
         let mut contents = Contents::default();
         contents.insert("initrd", content.clone());
-        let pace = Pace { haste: 1000, idle_waits: false, patience: Duration::from_secs(5) };
+        let pace = Pace { haste: 1000, idle_waits: false, gives_up: false, patience: Duration::from_secs(5) };
         let wire = Wire { verify, ..Wire::default() };
         let context = Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1);
         let url = Url { scheme: Scheme::Http, server, path: "/initrd".to_owned() };
@@ -617,6 +651,84 @@ mod tests {
         let (address, requests) = server(vec![first, second]);
         assert_eq!(fetch(address, &content), (Ok(vec![]), 1));
         assert!(requests.join().unwrap()[1].contains("Range: bytes=60000-\r\nIf-Match: \"a\"\r\n"));
+    }
+
+    #[test]
+    fn h10_each_program_takes_up_a_broken_transfer_as_often_as_it_does() {
+        let fetched = |agent, answers: usize| {
+            let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+            let (address, requests) = server(vec![cut; answers]);
+            let pace = Pace { haste: 1000, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let context = Context::new(address, Contents::default(), pace, Arc::default());
+            let url = Url { scheme: Scheme::Http, server: address, path: "/initrd".to_owned() };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let fetched = runtime.block_on(Http::new(&context, agent, Ipv4Addr::LOCALHOST).fetch(&url, false));
+            assert_eq!(requests.join().unwrap().len(), answers);
+            fetched.unwrap_err().to_string()
+        };
+        assert_eq!(fetched(Agent::Grub, 1), "GRUB gives up: no whole answer for /initrd, 1 tries in 0 s");
+        let said = fetched(Agent::Edk2, 6);
+        assert_eq!(said, "UEFI HTTP Boot gives up: no whole answer for /initrd, 6 tries in 10 s");
+    }
+
+    #[test]
+    fn h19_uefi_http_boot_asks_for_the_size_and_then_the_file_on_one_connection() {
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+        let mut file = head.clone();
+        content.write_to(&mut file).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
+        let asked = spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            [head, file].map(|answer| {
+                let mut request = [0; 1000];
+                let octets = stream.read(&mut request).unwrap();
+                stream.write_all(&answer).unwrap();
+                String::from_utf8_lossy(&request[..octets]).split(' ').next().unwrap().to_owned()
+            })
+        });
+        let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+        let mut contents = Contents::default();
+        contents.insert("nbp.efi", content);
+        let context = Context::new(address, contents, pace, Arc::default());
+        let url = Url { scheme: Scheme::Http, server: address, path: "/nbp.efi".to_owned() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut http = Http::new(&context, Agent::Edk2, Ipv4Addr::LOCALHOST);
+            assert_eq!(http.head(&url).await, Ok(1000));
+            http.fetch(&url, false).await.unwrap();
+        });
+        assert_eq!(asked.join().unwrap(), ["HEAD", "GET"]);
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_checked_where_it_belongs_and_the_whole_is_no_part() {
+        let content = Content::Generated { seed: 3, octets: 1000 };
+        let mut file = Vec::new();
+        content.write_to(&mut file).unwrap();
+        let part = |from: usize| {
+            let head = "HTTP/1.1 206 Partial Content\r\nContent-Length: 100\r\nContent-Range: bytes";
+            [format!("{head} 450-549/1000\r\n\r\n").as_bytes(), &file[from..from + 100]].concat()
+        };
+        let whole = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", &file[..]].concat();
+        let name = || "/initrd".to_owned();
+        for (answer, expected) in [
+            (part(450), Ok(())),
+            (part(449), Err(Failure::WrongContent(name()))),
+            (whole, Err(Failure::HttpNotInPart(name()))),
+        ] {
+            let (address, _requests) = server(vec![answer]);
+            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let mut contents = Contents::default();
+            contents.insert("initrd", content.clone());
+            let context = Context::new(address, contents, pace, Arc::default());
+            let url = Url { scheme: Scheme::Http, server: address, path: name() };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let checker = Checker::of_part(&context, "/initrd", 450..550);
+            let mut http = Http::new(&context, Agent::Plain { keep: true }, Ipv4Addr::LOCALHOST);
+            assert_eq!(runtime.block_on(http.fetch_checked(&url, checker)).map(drop), expected);
+        }
     }
 
     #[test]

@@ -26,8 +26,12 @@ use super::wire::Wire;
 use crate::engine::mmsg::{Inbox, Outbox};
 use crate::engine::net::{self, Binding};
 use crate::tftp::client::{Client, Outcome};
+use crate::tftp::limits::MILLISECOND;
 use crate::tftp::timers::{Alarm, Timers};
 use crate::tftp::{NEVER, Tick};
+
+/// How long machines busy with HTTP may let TFTP wait, nanoseconds.
+const GLANCE_PAUSE: Tick = MILLISECOND;
 
 /// A sample is enough: the server is told, so that it does not repeat blocks that nobody wants.
 const ENOUGH: &[u8] = b"\0\x05\0\0User aborted the transfer\0";
@@ -43,6 +47,8 @@ pub(super) struct Hub {
     rings: Cell<Option<Tick>>,
     /// Tells the clock that this is too late.
     sooner: Notify,
+    /// When somebody last looked at the sockets out of turn.
+    glanced: Cell<Tick>,
 }
 
 /// One fetch, as the hub is asked for it.
@@ -80,6 +86,7 @@ impl Hub {
             inbox: RefCell::new(Inbox::new(TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX)),
             rings: Cell::new(None),
             sooner: Notify::new(),
+            glanced: Cell::new(0),
         }
     }
 
@@ -176,6 +183,30 @@ impl Hub {
         }
     }
 
+    /// For those who keep this thread busy with other things: takes in what has come to the sockets that are shared, where the
+    /// last look was a while ago. Blocks that wait here for their turn would look like a slow server.
+    pub(super) fn glance(self: &Rc<Self>) {
+        let now = self.now();
+        if self.rings.get().is_some() && now.saturating_sub(self.glanced.get()) >= GLANCE_PAUSE {
+            self.glanced.set(now);
+            self.look();
+        }
+    }
+
+    fn look(self: &Rc<Self>) {
+        let shared = self.state.borrow().sockets.in_use();
+        for (id, fd) in shared {
+            // Empty, or an error of the network: the reader of the socket meets it, too.
+            while let Ok(datagrams) = { self.inbox.borrow_mut().receive(&fd) } {
+                let inbox = self.inbox.borrow();
+                self.advance(|state| state.take_in(id, &inbox, self.now()));
+                if datagrams < inbox.capacity() {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Wakes clients whose time has come; never ends.
     async fn keep_time(self: Rc<Self>) {
         loop {
@@ -184,6 +215,8 @@ impl Hub {
             // Far beyond any run, and still a moment that a clock can hold.
             let moment = self.begun + Duration::from_nanos(next.min(NEVER / 4));
             let _ = timeout_at(moment, self.sooner.notified()).await;
+            // What is here already is not late.
+            self.look();
             self.advance(|state| state.pass_time(self.now()));
         }
     }
@@ -328,6 +361,12 @@ impl Sockets {
         let id = SocketId(self.opened);
         self.open.insert(id, socket);
         id
+    }
+
+    /// Those that are shared and have transfers.
+    fn in_use(&self) -> Vec<(SocketId, Rc<UdpSocket>)> {
+        let busy = self.open.iter().filter(|(_, socket)| !socket.single && socket.load > 0);
+        busy.map(|(id, socket)| (*id, Rc::clone(&socket.fd))).collect()
     }
 
     fn load(&mut self, socket: SocketId, burst: usize) {
@@ -599,7 +638,7 @@ mod tests {
     fn with_context<T>(server: SocketAddrV4, wire: Wire, work: impl AsyncFnOnce(Rc<Context>) -> T) -> T {
         let mut contents = Contents::default();
         contents.insert("file", CONTENT);
-        let pace = Pace { haste: 1, idle_waits: false, patience: Duration::from_secs(30) };
+        let pace = Pace { haste: 1, idle_waits: false, gives_up: false, patience: Duration::from_secs(30) };
         let context = Rc::new(Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, work(context))
@@ -639,6 +678,31 @@ mod tests {
 
     fn sockets(context: &Context) -> usize {
         context.hub.state.borrow().sockets.open.len()
+    }
+
+    #[test]
+    fn a_transfer_goes_on_while_other_machines_keep_the_thread_busy() {
+        let (server, _asked) = server(1);
+        with_context(server, Wire::default(), async |context| {
+            let fetch = {
+                let context = Rc::clone(&context);
+                spawn_local(async move { play(&context, Behaviour::pi3(), address(1)).await })
+            };
+            // Until the request is on its way; then nobody else has a turn.
+            let is_asked = || {
+                let state = context.hub.state.borrow();
+                !state.sockets.in_use().is_empty() && state.sockets.to_flush.is_empty()
+            };
+            while !is_asked() {
+                yield_now().await;
+            }
+            let begun = Instant::now();
+            while context.progress.octets() < CONTENT.octets() && begun.elapsed() < Duration::from_secs(20) {
+                context.hub.glance();
+            }
+            assert_eq!(context.progress.octets(), CONTENT.octets());
+            assert_eq!(fetch.await.unwrap(), WHOLE);
+        });
     }
 
     #[test]

@@ -37,13 +37,6 @@ pub const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// An address of this host with a longer prefix says nothing of the machines' network.
 pub const HOST_NETWORK_PREFIX_MAX: u8 = 30;
 
-/// Firmware repeats an unanswered DISCOVER or REQUEST after 1, 2, 4 and 8 s, then every 8 s (D-71; RFC 2131 section 4.1).
-pub const DHCP_RETRY_FIRST: Duration = Duration::from_secs(1);
-/// Pause after a NAK: dhclient begins again at once, and a server that refuses every REQUEST would be asked without end.
-pub const DHCP_NAK_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between two repetitions of one DHCP message.
-pub const DHCP_RETRY_MAX: Duration = Duration::from_secs(8);
-
 /// EDK2 tries a broken HTTP transfer again after 2 s (H-10); iPXE scripts with `|| goto retry` do it at once.
 pub const HTTP_RETRY: Duration = Duration::from_secs(2);
 

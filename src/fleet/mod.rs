@@ -22,6 +22,7 @@ mod wire;
 
 mod context;
 mod dhcp;
+mod exchange;
 mod http;
 mod hub;
 mod ledger;

@@ -9,6 +9,8 @@ pub struct Pace {
     pub haste: u32,
     /// Firmware waits even where nothing is lost, such as for an answer of a ProxyDHCP server that is not there: kept or left out.
     pub idle_waits: bool,
+    /// A boot ends where its firmware gives up; else machines begin every step again, for as long as their patience lasts.
+    pub gives_up: bool,
     /// How long one step may go on without any progress.
     pub patience: Duration,
 }

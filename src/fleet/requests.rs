@@ -80,7 +80,7 @@ impl<'a> Requests<'a> {
         match request {
             Request::Dhcp => Ok(()),
             Request::Tftp { name, behaviour } => {
-                let tftp = Tftp::new(context, address, u64::from(self.machine.port.circuit));
+                let tftp = Tftp::new(context, address, u64::from(self.machine.port.circuit)).patient();
                 must(&tftp, behaviour, name).await
             }
             Request::Http { path, keep, range } => {

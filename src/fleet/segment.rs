@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::context::Context;
 use super::dhcp::{self, Answer, Ask, Kind, Speaker};
 use super::failure::Failure;
 use super::impair::{Impaired, Impairment};
 use super::ledger::Ledger;
-use super::limits::{ANSWERS_QUEUED_MAX, DHCP_NAK_PAUSE, DHCP_RETRY_FIRST, DHCP_RETRY_MAX};
+use super::limits::ANSWERS_QUEUED_MAX;
 use super::link::Link;
 use super::relay::Relay;
 use crate::boot::machine::{Mac, Uuid};
@@ -45,10 +45,10 @@ pub(super) enum Road {
 /// xid, and one machine uses several.
 #[derive(Debug)]
 pub(super) struct Segment {
-    context: Rc<Context>,
-    road: Road,
+    pub(super) context: Rc<Context>,
+    pub(super) road: Road,
     ledger: Rc<Ledger>,
-    waiting: RefCell<HashMap<(Mac, u32), Rc<Mailbox>>>,
+    pub(super) waiting: RefCell<HashMap<(Mac, u32), Rc<Mailbox>>>,
     /// What there is to give back: with every lease, what was asked for and perhaps granted unheard.
     held: RefCell<BTreeMap<(Mac, Ipv4Addr), Held>>,
     trouble: Option<Trouble>,
@@ -57,15 +57,15 @@ pub(super) struct Segment {
 /// A lease to give back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
-    address: Ipv4Addr,
-    port: Port,
-    speaker: Speaker,
-    server: Option<Ipv4Addr>,
+    pub(super) address: Ipv4Addr,
+    pub(super) port: Port,
+    pub(super) speaker: Speaker,
+    pub(super) server: Option<Ipv4Addr>,
 }
 
 /// Answers that one machine has not read yet.
 #[derive(Debug, Default)]
-struct Mailbox {
+pub(super) struct Mailbox {
     answers: RefCell<VecDeque<Answer>>,
     bell: Notify,
 }
@@ -104,47 +104,6 @@ impl Segment {
         segment
     }
 
-    /// DISCOVER, OFFER, REQUEST, ACK: until the machine has an address, or its patience has ended.
-    pub(super) async fn acquire(&self, port: Port, speaker: Speaker, xids: &mut Xids) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + self.context.pace.patience;
-        loop {
-            let mut line = self.line(port, speaker, xids.next());
-            let discover = Question { kind: Kind::Discover, server: None, address: None, tries: u32::MAX };
-            let Some(offer) = line.ask(discover, deadline).await? else { continue };
-            let address = Some(offer.address);
-            self.hold(Held { port, speaker, address: offer.address, server: offer.server });
-            let request = Question { kind: Kind::Request, server: offer.server, address, tries: REQUESTS_MAX };
-            match line.ask(request, deadline).await? {
-                Some(answer) if answer.kind == Kind::Ack => return self.take_possession(port, speaker, answer),
-                Some(_) => {
-                    self.held.borrow_mut().remove(&(port.mac, offer.address));
-                    if Instant::now() >= deadline {
-                        return Err(Failure::DhcpRefused);
-                    }
-                    sleep(self.context.pace.hurried(DHCP_NAK_PAUSE)).await;
-                }
-                // A server that has been restarted in between knows nothing of its offer.
-                None => {}
-            }
-            self.context.progress.add_retry();
-        }
-    }
-
-    /// INIT-REBOOT: asks for the address that the machine had. The address of the ACK; None for a NAK or silence.
-    pub(super) async fn confirm(
-        &self,
-        port: Port,
-        speaker: Speaker,
-        xids: &mut Xids,
-        had: Ipv4Addr,
-    ) -> Option<Ipv4Addr> {
-        let mut line = self.line(port, speaker, xids.next());
-        let deadline = Instant::now() + self.context.pace.patience;
-        let request = Question { kind: Kind::Request, server: None, address: Some(had), tries: REQUESTS_MAX };
-        let answer = line.ask(request, deadline).await.ok().flatten()?;
-        (answer.kind == Kind::Ack).then_some(answer.address)
-    }
-
     /// Leases to give back. What was asked for counts as one, too: perhaps it was granted and the answer lost.
     pub(super) fn take_held(&self) -> Vec<Held> {
         self.held.take().into_values().collect()
@@ -155,7 +114,7 @@ impl Segment {
         let Held { port: Port { mac, uuid, circuit }, speaker, address, server } = held;
         self.ledger.returned(circuit, address);
         let xid = u32::from(address);
-        let ask = Ask { speaker, mac, uuid, xid, server, address: Some(address), kind: Kind::Release };
+        let ask = Ask { speaker, mac, uuid, xid, nth: 0, server, address: Some(address), kind: Kind::Release };
         let letter = self.road.letter(&ask, circuit);
         letter.inspect(|bytes| self.road.send(bytes)).is_some()
     }
@@ -177,23 +136,22 @@ impl Segment {
         self.ledger.rate()
     }
 
-    fn take_possession(&self, port: Port, speaker: Speaker, answer: Answer) -> Result<Answer, Failure> {
+    pub(super) fn take_possession(&self, port: Port, speaker: Speaker, answer: Answer) -> Result<Answer, Failure> {
         self.hold(Held { port, speaker, address: answer.address, server: answer.server });
         self.ledger.given(port.circuit, answer.address, answer.lease_s, Instant::now().into_std())?;
         Ok(answer)
     }
 
-    fn hold(&self, held: Held) {
+    /// The address was refused: there is nothing to give back.
+    pub(super) fn forget(&self, mac: Mac, address: Ipv4Addr) {
+        self.held.borrow_mut().remove(&(mac, address));
+    }
+
+    pub(super) fn hold(&self, held: Held) {
         self.held.borrow_mut().insert((held.port.mac, held.address), held);
     }
 
-    fn line(&self, port: Port, speaker: Speaker, xid: u32) -> Line<'_> {
-        let mailbox = Rc::<Mailbox>::default();
-        self.waiting.borrow_mut().insert((port.mac, xid), Rc::clone(&mailbox));
-        Line { segment: self, port, speaker, xid, mailbox }
-    }
-
-    fn send(&self, bytes: &[u8]) {
+    pub(super) fn send(&self, bytes: &[u8]) {
         match &self.trouble {
             Some(trouble) => trouble.post(Letter::Out(bytes.to_vec())),
             None => self.road.send(bytes),
@@ -243,7 +201,7 @@ impl Segment {
 
 impl Road {
     /// The message as it leaves. None for a RELEASE to a server that was never heard.
-    fn letter(&self, ask: &Ask, circuit: u32) -> Option<Vec<u8>> {
+    pub(super) fn letter(&self, ask: &Ask, circuit: u32) -> Option<Vec<u8>> {
         match self {
             Self::Relay(relay) => Some(dhcp::encode(ask, Some(&relay.through(circuit)))),
             Self::Link(link) => link.frame(ask),
@@ -259,7 +217,7 @@ impl Road {
     }
 
     /// Whether the server has left the relay agent's marks alone (D-49).
-    fn is_untouched(&self, answer: &Answer, circuit: u32) -> bool {
+    pub(super) fn is_untouched(&self, answer: &Answer, circuit: u32) -> bool {
         match self {
             Self::Relay(relay) => {
                 answer.relay_information.as_deref() == Some(&dhcp::relay_information(&relay.through(circuit)))
@@ -279,7 +237,7 @@ impl Mailbox {
         }
     }
 
-    async fn next(&self) -> Answer {
+    pub(super) async fn next(&self) -> Answer {
         loop {
             let answer = self.answers.borrow_mut().pop_front();
             match answer {
@@ -314,78 +272,14 @@ impl Trouble {
     }
 }
 
-/// REQUESTs sent before a client goes back to DISCOVER (RFC 2131 section 4.4.1 leaves the number open; EDK2 takes 4).
-const REQUESTS_MAX: u32 = 4;
-
 impl Xids {
-    fn next(&mut self) -> u32 {
+    pub(super) fn next(&mut self) -> u32 {
         // SplitMix64: different seeds never meet within a run.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         u32::try_from((z ^ (z >> 31)) >> 32).unwrap_or(0)
-    }
-}
-
-/// One transaction: registered with the segment for as long as it lives.
-struct Line<'a> {
-    segment: &'a Segment,
-    port: Port,
-    speaker: Speaker,
-    xid: u32,
-    mailbox: Rc<Mailbox>,
-}
-
-/// What a client wants to know, and how often it asks.
-struct Question {
-    kind: Kind,
-    server: Option<Ipv4Addr>,
-    address: Option<Ipv4Addr>,
-    tries: u32,
-}
-
-impl Line<'_> {
-    /// Sends a message, again and again with growing pauses, until an answer to it comes. None after the last try.
-    async fn ask(&mut self, question: Question, deadline: Instant) -> Result<Option<Answer>, Failure> {
-        let Question { kind, server, address, tries } = question;
-        let Port { mac, uuid, circuit } = self.port;
-        let ask = Ask { speaker: self.speaker, mac, uuid, xid: self.xid, server, address, kind };
-        let Segment { road, context, .. } = self.segment;
-        let Some(bytes) = road.letter(&ask, circuit) else { return Ok(None) };
-        let mut pause = context.pace.hurried(DHCP_RETRY_FIRST);
-        for attempt in 0..tries {
-            if attempt > 0 {
-                context.progress.add_retry();
-            }
-            self.segment.send(&bytes);
-            if let Ok(answer) = timeout(pause, self.answer_to(kind)).await {
-                let untouched = road.is_untouched(&answer, circuit);
-                return if untouched { Ok(Some(answer)) } else { Err(Failure::DhcpRelayInformation) };
-            }
-            if Instant::now() >= deadline {
-                let offered = kind == Kind::Request;
-                return Err(if offered { Failure::DhcpUnconfirmed } else { Failure::DhcpSilent });
-            }
-            pause = (pause * 2).min(context.pace.hurried(DHCP_RETRY_MAX));
-        }
-        Ok(None)
-    }
-
-    /// The next answer that fits the question; a late second OFFER is no answer to a REQUEST.
-    async fn answer_to(&self, kind: Kind) -> Answer {
-        loop {
-            let answer = self.mailbox.next().await;
-            if (kind == Kind::Discover) == (answer.kind == Kind::Offer) {
-                return answer;
-            }
-        }
-    }
-}
-
-impl Drop for Line<'_> {
-    fn drop(&mut self) {
-        self.segment.waiting.borrow_mut().remove(&(self.port.mac, self.xid));
     }
 }
 
@@ -429,7 +323,7 @@ mod tests {
         impairment: Impairment,
         work: impl AsyncFnOnce(&Segment, Port) -> T,
     ) -> (T, u64) {
-        let pace = Pace { haste: 20, idle_waits: false, patience: Duration::from_secs(10) };
+        let pace = Pace { haste: 20, idle_waits: false, gives_up: false, patience: Duration::from_secs(10) };
         let context = Context::new(server, Contents::default(), pace, std::sync::Arc::default());
         let context = Rc::new(context.with_wire(Wire { impairment, ..Wire::default() }, 1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,6 +1,7 @@
 //! TFTP for simulated machines: a file asked for in a loader's manner, again and again until it is there or patience has ended.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
@@ -28,11 +29,18 @@ pub(super) struct Tftp<'a> {
     /// The leased address: requests come from it.
     address: Ipv4Addr,
     seed: u64,
+    /// Asks again where firmware would give up: a client of no firmware.
+    is_patient: bool,
 }
 
 impl<'a> Tftp<'a> {
     pub(super) fn new(context: &'a Context, address: Ipv4Addr, seed: u64) -> Self {
-        Self { context, address, seed }
+        Self { context, address, seed, is_patient: !context.pace.gives_up }
+    }
+
+    /// The same for a client of no firmware, which asks again until the fleet's patience ends.
+    pub(super) fn patient(self) -> Self {
+        Self { is_patient: true, ..self }
     }
 
     /// Fetches a file, asking again from the beginning where a transfer breaks off.
@@ -54,13 +62,16 @@ impl<'a> Tftp<'a> {
                 }
                 Outcome::Refused { code: 1 } => return Ok(Fetched::Missing),
                 // 0 and 5: the server gave up, or has been restarted and knows nothing of this transfer.
-                outcome @ (Outcome::TimedOut | Outcome::Refused { code: 0 | 5 }) if Instant::now() < deadline => {
+                outcome @ (Outcome::TimedOut | Outcome::Refused { code: 0 | 5 })
+                    if self.goes_on(behaviour, outcome) && Instant::now() < deadline =>
+                {
                     if outcome != Outcome::TimedOut {
                         self.context.progress.add_refusal(Refusal::TftpError);
                     }
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
+                Outcome::TimedOut if !self.is_patient => return Err(gave_up(behaviour, name, answered)),
                 Outcome::TimedOut if answered => {
                     return Err(Failure::TftpStalled(name.to_owned(), checker.received()));
                 }
@@ -69,6 +80,11 @@ impl<'a> Tftp<'a> {
                 Outcome::Disagreed(why) => return Err(Failure::TftpDisagreed(name.to_owned(), why)),
             }
         }
+    }
+
+    /// Whether the transfer is begun again. U-Boot does so after any ERROR but 1 and 2 (T-3); the others end the boot.
+    fn goes_on(&self, behaviour: &Behaviour, outcome: Outcome) -> bool {
+        self.is_patient || (behaviour.name == "uboot" && outcome != Outcome::TimedOut)
     }
 
     /// One request (with the size probe that goes before it) until its end.
@@ -80,7 +96,7 @@ impl<'a> Tftp<'a> {
             probes: u8::from(behaviour.probe.is_some()),
             address,
             burst: burst(behaviour),
-            silence: pace.hurried(TFTP_SILENCE_MAX),
+            silence: if self.is_patient { pace.hurried(TFTP_SILENCE_MAX) } else { Duration::MAX },
             checker,
             request: progress.tftp_request(),
         };
@@ -92,6 +108,14 @@ impl<'a> Tftp<'a> {
         progress.add_oddities(Oddity::Stray, counted.strays);
         Ok(ended)
     }
+}
+
+/// `answered` is of the last request: then the transfer had begun.
+fn gave_up(behaviour: &Behaviour, name: &str, answered: bool) -> Failure {
+    let begun = if answered { "silence in the middle of" } else { "no answer for" };
+    let what = format!("TFTP: {begun} {name}");
+    let seconds = Duration::from_nanos(behaviour.patience.whole()).as_secs();
+    Failure::GaveUp { who: behaviour.name, what, tries: behaviour.patience.tries.into(), seconds }
 }
 
 /// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's memory.
@@ -112,7 +136,48 @@ fn burst(behaviour: &Behaviour) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::{SocketAddrV4, UdpSocket};
+    use std::sync::Arc;
+    use std::thread::spawn;
+
+    use tokio::task::LocalSet;
+
+    use super::super::content::Contents;
+    use super::super::pace::Pace;
     use super::*;
+
+    /// What comes of a fetch from a server that answers its first request with ERROR 0, and the next with ERROR 1.
+    fn fetch_refused(behaviour: &Behaviour, patient: bool) -> Result<Fetched, Failure> {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+        spawn(move || {
+            for code in [0, 1] {
+                let (_, from) = socket.recv_from(&mut [0; 1000]).unwrap();
+                socket.send_to(&[0, 5, 0, code, 0], from).unwrap();
+            }
+        });
+        let pace = Pace { haste: 1000, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+        let context = Context::new(server, Contents::default(), pace, Arc::default());
+        let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
+        let tftp = if patient { tftp.patient() } else { tftp };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, tftp.fetch(behaviour, "a", false))
+    }
+
+    #[test]
+    fn t3_an_error_ends_a_boot_but_not_uboots_and_not_a_plain_client() {
+        let refused = Err(Failure::TftpRefused("a".to_owned(), 0));
+        assert_eq!(fetch_refused(&Behaviour::ipxe(), false), refused);
+        assert_eq!(fetch_refused(&Behaviour::uboot(1), false), Ok(Fetched::Missing));
+        assert_eq!(fetch_refused(&Behaviour::ipxe(), true), Ok(Fetched::Missing));
+    }
+
+    #[test]
+    fn t44_a_loader_that_gives_up_says_after_how_long() {
+        let said = gave_up(&Behaviour::shim(), "grubx64.efi").to_string();
+        assert_eq!(said, "shim gives up: TFTP: no answer for grubx64.efi, 6 tries in 24 s");
+    }
 
     #[test]
     fn a_window_takes_as_much_memory_as_the_kernel_counts() {

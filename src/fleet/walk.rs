@@ -65,7 +65,7 @@ pub fn discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option
         _ => return None,
     };
     let xid = u32::from_be_bytes([mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
-    let ask = Ask { speaker, mac, uuid: uuid_of(mac), xid, server: None, address: None, kind: Kind::Discover };
+    let ask = Ask { speaker, mac, uuid: uuid_of(mac), xid, nth: 0, server: None, address: None, kind: Kind::Discover };
     let through = relay.map(|relay| Through { relay, circuit: 0, own_port: false });
     Some(dhcp::encode(&ask, through.as_ref()))
 }
@@ -144,7 +144,7 @@ pub fn walk(start: &Start) -> std::io::Result<Walked> {
         std::net::IpAddr::V4(address) => Some(address),
         std::net::IpAddr::V6(_) => None,
     });
-    let pace = Pace { haste: WALK_HASTE, idle_waits: false, patience: WALK_PATIENCE };
+    let pace = Pace { haste: WALK_HASTE, idle_waits: false, gives_up: false, patience: WALK_PATIENCE };
     let context = Context::walking(start.tftp, pace, start.source, ours.collect());
     let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
     if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {

@@ -98,11 +98,11 @@ fn relay_information_that_does_not_come_back_is_named() {
 
 #[test]
 fn silence_is_told_with_its_place() {
-    let said = "no DHCP answer";
+    let said = "the PXE ROM gives up: no answer to DISCOVER, 4 tries in 60 s";
     assert_failed(&run(serve(Fault::Silent), STEP), Stage::Dhcp, said, said);
-    let said = "DHCP: offers, but no answer to a REQUEST";
+    let said = "the PXE ROM gives up: no answer to REQUEST, 4 tries in 60 s";
     assert_failed(&run(serve(Fault::SilentAtRequest), STEP), Stage::Dhcp, said, said);
-    let said = "DHCP: offers, but every REQUEST was refused (NAK)";
+    let said = "DHCP: every REQUEST refused";
     assert_failed(&run(serve(Fault::RefusesRequests), STEP), Stage::Dhcp, said, said);
 }
 

@@ -79,7 +79,7 @@ fn play(server: Server, scenario: &Scenario) -> Report {
         http: if let Server::Http(server) = server { server } else { NOWHERE },
         pick: String::new(),
         contents: scenario.contents(),
-        pace: Pace { haste: 20, idle_waits: false, patience: Duration::from_secs(1) },
+        pace: Pace { haste: 20, idle_waits: false, gives_up: false, patience: Duration::from_secs(1) },
         wire: Wire::default(),
         seed: 1,
     };

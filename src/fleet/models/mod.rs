@@ -7,6 +7,7 @@ mod pxelinux;
 mod raspberry_pi;
 mod u_boot;
 mod uefi_http;
+pub(super) mod waits;
 
 use std::net::Ipv4Addr;
 use std::rc::Rc;

@@ -184,6 +184,11 @@ impl Ask {
 }
 
 impl Patience {
+    /// All waits until it gives up.
+    pub fn whole(&self) -> Tick {
+        (0..self.tries).map(|passed| self.interval(passed)).sum()
+    }
+
     /// The wait after so many that have passed.
     pub(super) fn interval(&self, passed: u16) -> Tick {
         (0..passed).fold(self.first, |wait, _| (wait * self.growth_percent / 100).min(self.most))

@@ -1,0 +1,76 @@
+//! Every firmware model boots a system from a private server, and so do plain requests: what `loadtest` counts on.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringboot::fleet::{
+    Contents, Does, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Role, Scenario, limits,
+};
+use ringboot::observe::events::Stage;
+
+const IMAGES: Images = Images { kernel: 300_000, initrd: 500_000 };
+
+fn serve(files: &Contents) -> PrivateServer {
+    PrivateServer::start(Path::new(env!("CARGO_BIN_EXE_ringboot")), IMAGES, files, 1).unwrap()
+}
+
+fn plan(server: &PrivateServer, machines: u32) -> Plan {
+    let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: limits::PATIENCE };
+    server.plan(machines, pace, 1)
+}
+
+fn run(plan: Plan) -> Report {
+    Fleet::new(plan).run(&Arc::new(Progress::default())).unwrap()
+}
+
+#[test]
+fn every_firmware_model_boots() {
+    let server = serve(&Contents::default());
+    for model in Model::ALL {
+        let roles = vec![Role { weight: 1, does: Does::Boot(model) }];
+        let report = run(Plan { roles, ..plan(&server, 2) });
+        assert_eq!((report.booted, report.failed()), (2, 0), "{}: {:?}", model.name(), report.failures);
+        assert!(report.checked, "{}: every octet", model.name());
+        let count = |stage| report.stages.get(&stage).map_or(0, |seen| seen.times.len());
+        assert_eq!((count(Stage::Kernel), count(Stage::Initrd)), (2, 2), "{}", model.name());
+        // UEFI HTTP Boot loads an iPXE, which asks for an address once more.
+        assert_eq!(count(Stage::Dhcp), if model == Model::UefiHttp { 4 } else { 2 }, "{}", model.name());
+        assert!(report.records.iter().all(|record| record.model == model.name()));
+    }
+}
+
+#[test]
+fn requests_are_repeated_until_the_time_is_over_and_firmware_boots_again() {
+    let scenario = Scenario::parse(
+        "two.toml",
+        r#"
+        [files]
+        "large.bin" = "1MiB"
+        [[machine]]
+        steps = [
+          { dhcp = true },
+          { tftp = "large.bin", blksize = 1468, windowsize = 16 },
+          { http = "large.bin", range = "64KiB", repeat = 10 },
+          { http = "large.bin", connection = "close" },
+        ]
+        [[machine]]
+        firmware = "ipxe-http"
+        "#,
+    );
+    let scenario = scenario.unwrap();
+    let server = serve(&scenario.contents());
+    let duration = Some(Duration::from_millis(700));
+    let report = run(Plan { roles: scenario.roles, duration, ..plan(&server, 4) });
+    assert_eq!(report.failed(), 0, "{:?}", report.failures);
+    assert!(report.checked && report.wall >= Duration::from_millis(700));
+    let count = |stage| report.stages[&stage].times.len();
+    // Machines of steps count once; each power-on of the others counts.
+    let (boots, rounds) = (count(Stage::Kernel), count(Stage::Loader));
+    assert_eq!(u64::from(report.machines), 2 + boots);
+    assert!(boots > 2 && rounds > 2, "{boots} boots, {rounds} rounds");
+    assert_eq!(count(Stage::File), 11 * rounds);
+    assert_eq!(count(Stage::Dhcp), rounds + boots);
+    assert_eq!(report.leases.len(), 4);
+}
