@@ -235,7 +235,7 @@ fn a_missing_kernel_initrd_or_broken_answer_file_is_named_with_its_line() {
 fn http_that_nobody_answers_is_named() {
     // What clients are told is an address where nothing listens for HTTP.
     let world = World::with("live-http", |text| text.replace("[server]\n", "[server]\nadvertise = \"127.0.0.9\"\n"));
-    world.assert_broken("ipxe", "loader", &["no answer", "http://127.0.0.9:"], &world.place("ipxe ="));
+    world.assert_broken("ipxe", "loader", &["was refused", "http://127.0.0.9:"], &world.place("ipxe ="));
 }
 
 #[test]

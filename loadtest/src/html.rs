@@ -50,6 +50,7 @@ fn write_page(out: &mut String, report: &Document) -> fmt::Result {
     writeln!(out, "<section><h2>Megabytes a second</h2>{}", throughput::draw_octets(report))?;
     writeln!(out, "<h2>Machines done</h2>{}</section>", throughput::draw_machines(report))?;
     failures(out, report)?;
+    oddities(out, report)?;
     writeln!(out, "<section><h2>Every machine, from power-on to its end</h2>")?;
     legend(out, report)?;
     writeln!(out, "{}</section>", strip::draw(report))?;
@@ -130,6 +131,17 @@ fn failures(out: &mut String, report: &Document) -> fmt::Result {
     for failed in &report.failures {
         let (stage, cause) = (escaped(&failed.stage), escaped(&failed.shown()));
         writeln!(out, "<tr><td>{}<td>{stage}<td>{cause}</tr>", failed.machines)?;
+    }
+    writeln!(out, "</table></div></section>")
+}
+
+fn oddities(out: &mut String, report: &Document) -> fmt::Result {
+    if report.oddities.is_empty() {
+        return Ok(());
+    }
+    write!(out, "<section><h2>Put up with</h2><div class=\"wide\"><table class=\"words\"><tr><th>times<th>what</tr>")?;
+    for odd in &report.oddities {
+        writeln!(out, "<tr><td>{}<td>{}</tr>", odd.times, escaped(&odd.what))?;
     }
     writeln!(out, "</table></div></section>")
 }

@@ -25,7 +25,7 @@ pub(crate) fn text(report: &Document) -> String {
         out.push_str(&wrapped(&format!("{machines} failed: {} ({stage})", failed.shown())));
     }
     for odd in &report.oddities {
-        out.push_str(&wrapped(&format!("{} {}", odd.times, odd.what)));
+        out.push_str(&wrapped(&format!("put up with {} {}", odd.times, odd.what)));
     }
     out
 }

@@ -1,5 +1,5 @@
 //! The report's percentiles against a packet capture of the same run: what a stage took is what was on the wire.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::cast_possible_truncation)]
 
 #[path = "../../tests/common"]
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)]

@@ -33,8 +33,12 @@ fn serve(octets: usize, pause: Option<Duration>) -> SocketAddr {
 }
 
 fn answer(mut stream: TcpStream, octets: usize, pause: Option<Duration>) -> Option<()> {
-    let mut request = [0; 4096];
-    stream.read(&mut request).ok()?;
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut octet = [0];
+        stream.read_exact(&mut octet).ok()?;
+        request.extend(octet);
+    }
     stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").as_bytes()).ok()?;
     let piece = vec![0; octets / 20];
     // Nobody ever sends: a clock.
@@ -46,7 +50,7 @@ fn answer(mut stream: TcpStream, octets: usize, pause: Option<Duration>) -> Opti
         }
     }
     // Until the client has closed.
-    stream.read(&mut request).ok().map(drop)
+    stream.read_to_end(&mut Vec::new()).ok().map(drop)
 }
 
 /// 20 machines, all on the first processor of this process.

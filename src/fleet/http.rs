@@ -87,27 +87,27 @@ impl<'a> Http<'a> {
         let begun = Instant::now();
         let mut broken = 0;
         loop {
-            match self.attempt_head(url).await {
+            let failure = match self.attempt_head(url).await {
                 Ok(size) => return size.ok_or(Failure::HttpNoSize(name)),
                 Err(Broken::Machine(failure)) => return Err(failure),
-                Err(Broken::Connection(end)) if begun.elapsed() > self.context.pace.patience => {
-                    return Err(end.failure(name, 0));
-                }
-                Err(Broken::Connection(_)) => {}
+                Err(Broken::Connection(end)) => end.failure(&name, 0),
+            };
+            if begun.elapsed() > self.context.pace.patience {
+                return Err(failure);
             }
             broken += 1;
-            self.ensure_goes_on(broken, &name)?;
+            self.ensure_goes_on(broken, &failure)?;
             self.context.progress.add_retry();
             sleep(self.context.pace.hurried(HTTP_RETRY)).await;
         }
     }
 
-    /// An error after so many connections that broke, where this program tries no more.
-    fn ensure_goes_on(&self, broken: u32, name: &str) -> Result<(), Failure> {
+    /// An error after so many connections that broke, the last one with this failure, where this program tries no more.
+    fn ensure_goes_on(&self, broken: u32, last: &Failure) -> Result<(), Failure> {
         match self.agent.resumes_max() {
             Some((who, most)) if self.context.pace.gives_up && broken > most => {
                 let seconds = (HTTP_RETRY * most).as_secs();
-                Err(Failure::GaveUp { who, what: format!("no whole answer for {name}"), tries: broken, seconds })
+                Err(Failure::GaveUp { who, what: last.cause(), tries: broken, seconds })
             }
             _ => Ok(()),
         }
@@ -139,7 +139,7 @@ impl<'a> Http<'a> {
         let mut broken = 0;
         loop {
             let reused = self.idle.is_some();
-            match self.attempt(url, &mut checker, &mut etag).await {
+            let failure = match self.attempt(url, &mut checker, &mut etag).await {
                 Ok(octets) => {
                     if let Some(walking) = &self.context.walking {
                         self.look_at_end(url, octets, &checker).await?;
@@ -148,20 +148,19 @@ impl<'a> Http<'a> {
                     return checker.finish();
                 }
                 Err(Broken::Machine(failure)) => return Err(failure),
-                Err(Broken::Connection(end)) => {
-                    self.context.progress.add_retry();
-                    if checker.received() > furthest.1 {
-                        furthest = (Instant::now(), checker.received());
-                    }
-                    if furthest.0.elapsed() > self.context.pace.patience {
-                        return Err(end.failure(name, checker.offset()));
-                    }
-                }
+                Err(Broken::Connection(end)) => end.failure(&name, checker.offset()),
+            };
+            self.context.progress.add_retry();
+            if checker.received() > furthest.1 {
+                furthest = (Instant::now(), checker.received());
+            }
+            if furthest.0.elapsed() > self.context.pace.patience {
+                return Err(failure);
             }
             // A kept connection that the server has closed meanwhile says nothing about the server: no pause.
             if !reused {
                 broken += 1;
-                self.ensure_goes_on(broken, &name)?;
+                self.ensure_goes_on(broken, &failure)?;
                 sleep(self.context.pace.hurried(HTTP_RETRY)).await;
             }
         }
@@ -417,7 +416,8 @@ enum End {
 
 impl End {
     /// The machine's failure, where every connection before this one has ended without a whole file; this one at that octet.
-    fn failure(self, name: String, octet: u64) -> Failure {
+    fn failure(self, name: &str, octet: u64) -> Failure {
+        let name = name.to_owned();
         match (self, octet) {
             (Self::Refused, _) => Failure::HttpRefused(name),
             (Self::Silent, 0) => Failure::HttpSilent(name),
@@ -666,9 +666,15 @@ mod tests {
             assert_eq!(requests.join().unwrap().len(), answers);
             fetched.unwrap_err().to_string()
         };
-        assert_eq!(fetched(Agent::Grub, 1), "GRUB gives up: no whole answer for /initrd, 1 tries in 0 s");
+        assert_eq!(
+            fetched(Agent::Grub, 1),
+            "GRUB gives up: HTTP: the connection ended before the end of /initrd, 1 tries in 0 s"
+        );
         let said = fetched(Agent::Edk2, 6);
-        assert_eq!(said, "UEFI HTTP Boot gives up: no whole answer for /initrd, 6 tries in 10 s");
+        assert_eq!(
+            said,
+            "UEFI HTTP Boot gives up: HTTP: the connection ended before the end of /initrd, 6 tries in 10 s"
+        );
     }
 
     #[test]

@@ -71,10 +71,10 @@ impl<'a> Tftp<'a> {
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
+                Outcome::TimedOut if !self.is_patient => return Err(gave_up(behaviour, name, answered)),
                 Outcome::TimedOut if answered => {
                     return Err(Failure::TftpStalled(name.to_owned(), checker.received()));
                 }
-                Outcome::TimedOut if !self.is_patient => return Err(gave_up(behaviour, name)),
                 Outcome::TimedOut => return Err(Failure::TftpSilent(name.to_owned())),
                 Outcome::Refused { code } => return Err(Failure::TftpRefused(name.to_owned(), code)),
                 Outcome::Disagreed(why) => return Err(Failure::TftpDisagreed(name.to_owned(), why)),
@@ -110,8 +110,10 @@ impl<'a> Tftp<'a> {
     }
 }
 
-fn gave_up(behaviour: &Behaviour, name: &str) -> Failure {
-    let what = format!("no TFTP answer for {name}");
+/// `answered` is of the last request: then the transfer had begun.
+fn gave_up(behaviour: &Behaviour, name: &str, answered: bool) -> Failure {
+    let begun = if answered { "silence in the middle of" } else { "no answer for" };
+    let what = format!("TFTP: {begun} {name}");
     let seconds = Duration::from_nanos(behaviour.patience.whole()).as_secs();
     Failure::GaveUp { who: behaviour.name, what, tries: behaviour.patience.tries.into(), seconds }
 }
@@ -173,8 +175,8 @@ mod tests {
 
     #[test]
     fn t44_a_loader_that_gives_up_says_after_how_long() {
-        let said = gave_up(&Behaviour::shim(), "grubx64.efi").to_string();
-        assert_eq!(said, "shim gives up: no TFTP answer for grubx64.efi, 6 tries in 24 s");
+        let said = gave_up(&Behaviour::shim(), "grubx64.efi", false).to_string();
+        assert_eq!(said, "shim gives up: TFTP: no answer for grubx64.efi, 6 tries in 24 s");
     }
 
     #[test]

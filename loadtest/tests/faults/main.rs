@@ -1,5 +1,5 @@
 //! Machines against a server that is broken in one way at a time: each fault is reported as what it is, or put up with and counted.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod dhcp;
 mod http;
