@@ -37,7 +37,7 @@ pub enum Failure {
     HttpSilent(String),
     #[error("HTTP: the server fell silent after {1} octets of {0}")]
     HttpStalled(String, u64),
-    #[error("HTTP: the connection ended after {1} octets of {0}, again and again")]
+    #[error("HTTP: the connection ended after {1} octets of {0}")]
     HttpCutOff(String, u64),
     #[error("HTTP: another range of {0} than was asked for")]
     HttpWrongRange(String),
@@ -78,7 +78,7 @@ impl Failure {
             Self::TftpStalled(name, _) => format!("TFTP: the server fell silent in the middle of {name}"),
             Self::HttpStalled(name, _) => format!("HTTP: the server fell silent in the middle of {name}"),
             Self::HttpCutOff(name, _) => {
-                format!("HTTP: the connection ended before the end of {name}, again and again")
+                format!("HTTP: the connection ended before the end of {name}")
             }
             Self::WrongContent(name, _) => format!("wrong contents of {name}"),
             Self::WrongLength(name, ..) => format!("wrong length of {name}"),

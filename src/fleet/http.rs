@@ -666,9 +666,15 @@ mod tests {
             assert_eq!(requests.join().unwrap().len(), answers);
             fetched.unwrap_err().to_string()
         };
-        assert_eq!(fetched(Agent::Grub, 1), "GRUB gives up: no whole answer for /initrd, 1 tries in 0 s");
+        assert_eq!(
+            fetched(Agent::Grub, 1),
+            "GRUB gives up: HTTP: the connection ended before the end of /initrd, 1 tries in 0 s"
+        );
         let said = fetched(Agent::Edk2, 6);
-        assert_eq!(said, "UEFI HTTP Boot gives up: no whole answer for /initrd, 6 tries in 10 s");
+        assert_eq!(
+            said,
+            "UEFI HTTP Boot gives up: HTTP: the connection ended before the end of /initrd, 6 tries in 10 s"
+        );
     }
 
     #[test]
@@ -715,7 +721,7 @@ mod tests {
         let name = || "/initrd".to_owned();
         for (answer, expected) in [
             (part(450), Ok(())),
-            (part(449), Err(Failure::WrongContent(name()))),
+            (part(449), Err(Failure::WrongContent(name(), 450))),
             (whole, Err(Failure::HttpNotInPart(name()))),
         ] {
             let (address, _requests) = server(vec![answer]);

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn t44_a_loader_that_gives_up_says_after_how_long() {
-        let said = gave_up(&Behaviour::shim(), "grubx64.efi").to_string();
+        let said = gave_up(&Behaviour::shim(), "grubx64.efi", false).to_string();
         assert_eq!(said, "shim gives up: TFTP: no answer for grubx64.efi, 6 tries in 24 s");
     }
 
