@@ -1,6 +1,6 @@
 //! The check of instruction counts bites: what it fails on, what it only warns of, and that its baseline can be read.
 //!
-//! The counting itself is `cargo bench --bench instructions`, which tests/run.sh runs after the tests.
+//! The counting itself is `cargo bench --profile counting --bench instructions`, which tests/run.sh runs after the tests.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../benches/instructions/baseline.rs"]
@@ -31,7 +31,7 @@ fn an_operation_that_became_dearer_than_the_limit_fails_and_says_how_to_accept_i
     assert_eq!(
         report.failures,
         ["\"tftp: parse\" takes 1101 instructions, +10.1 % of 1000; the limit is +10 %. \
-          If it must be so: RINGBOOT_BLESS=1 cargo bench --bench instructions"]
+          If it must be so: RINGBOOT_BLESS=1 cargo bench --profile counting --bench instructions"]
     );
 }
 

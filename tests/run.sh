@@ -104,7 +104,7 @@ status=0
 cargo test "$@" || status=$?
 if [[ $count ]]; then
     # Needs no rights, and is told of even where a test has failed.
-    env -u CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER cargo bench --quiet --bench instructions || status=$?
+    env -u CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER cargo bench --quiet --profile counting --bench instructions || status=$?
 fi
 [[ $status -eq 0 ]] || exit "$status"
 if [[ $try_package ]]; then

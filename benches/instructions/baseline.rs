@@ -9,7 +9,7 @@ pub const DEARER_PERCENT_MAX_OTHER_COMPILER: u64 = 30;
 /// An operation that has become cheaper by more than this deserves a new baseline, percent.
 pub const CHEAPER_PERCENT: u64 = 10;
 
-const BLESS: &str = "RINGBOOT_BLESS=1 cargo bench --bench instructions";
+const BLESS: &str = "RINGBOOT_BLESS=1 cargo bench --profile counting --bench instructions";
 
 /// What made the code that was counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ fn percent(before: u64, now: u64) -> f64 {
 
 impl fmt::Display for Baseline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "# Instructions per operation, counted by callgrind in code of `cargo bench`'s profile.")?;
+        writeln!(f, "# Instructions per operation, counted by callgrind in code of the profile "counting".")?;
         writeln!(f, "# Written by: {BLESS} (docs/measuring.md)")?;
         writeln!(f, "rustc {}", self.compiler)?;
         self.counts.iter().try_for_each(|(name, count)| writeln!(f, "{count:>8} {name}"))

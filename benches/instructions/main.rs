@@ -1,6 +1,6 @@
 //! Counts the instructions of every operation under callgrind and compares them with the committed baseline.
 //!
-//! `cargo bench --bench instructions` prints the table and fails where an operation has become dearer than the limit allows;
+//! `cargo bench --profile counting --bench instructions` prints the table and fails where an operation has become dearer than the limit allows;
 //! `RINGBOOT_BLESS=1` in front of it writes a new baseline. docs/measuring.md tells more.
 #![allow(missing_debug_implementations, clippy::print_stdout)]
 
