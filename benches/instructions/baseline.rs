@@ -120,7 +120,7 @@ fn percent(before: u64, now: u64) -> f64 {
 
 impl fmt::Display for Baseline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "# Instructions per operation, counted by callgrind in code of the profile "counting".")?;
+        writeln!(f, "# Instructions per operation, counted by callgrind in code of the profile counting.")?;
         writeln!(f, "# Written by: {BLESS} (docs/measuring.md)")?;
         writeln!(f, "rustc {}", self.compiler)?;
         self.counts.iter().try_for_each(|(name, count)| writeln!(f, "{count:>8} {name}"))
