@@ -77,7 +77,7 @@ fn table(status: &Value) -> String {
     if let Some(dhcp) = status["dhcp"].as_object() {
         let _ = writeln!(
             text,
-            "  leases     {} held, {} commits pending, {} requests, {} answers",
+            "  leases     {} known, {} commits pending, {} requests, {} answers",
             dhcp["leases"], dhcp["commits_pending"], dhcp["received"], dhcp["answered"]
         );
     }
