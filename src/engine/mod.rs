@@ -3,6 +3,7 @@
 pub mod affinity;
 mod buffers;
 mod control_message;
+pub mod datapath;
 pub mod limits;
 pub mod link;
 pub mod mailbox;
