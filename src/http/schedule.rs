@@ -17,6 +17,8 @@ use std::net::IpAddr;
 /// Nanoseconds since the core began.
 pub type Tick = u64;
 
+/// Bodies at full speed at least. The default of `[tuning] http-slots`.
+pub const SLOTS: u16 = 16;
 /// Bodies up to so many bytes are never held back.
 pub const SMALL_BYTES: u64 = 1024 * 1024;
 /// What a body that waits may send at a time, in bytes; its first piece too.
