@@ -198,6 +198,8 @@ pub struct Tuning {
     pub tid_sockets: u16,
     /// Octets of a file handed to one sendfile call.
     pub http_chunk: u32,
+    /// Large bodies of a core at full speed (`http::schedule`); None = all at once.
+    pub http_slots: Option<u16>,
 }
 
 #[cfg(test)]

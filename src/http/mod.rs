@@ -8,4 +8,5 @@ pub mod limits;
 pub mod media;
 pub mod range;
 pub mod respond;
+pub mod schedule;
 pub mod target;

@@ -11,6 +11,7 @@ use super::{Config, Http, Interface, Log, Server, Tftp, TftpClient, TftpOptions,
 use crate::boot::machine::Arch;
 use crate::boot::menu;
 use crate::boot::plan::BootConfig;
+use crate::http::schedule;
 use crate::snapshot::Snapshot;
 
 mod entries;
@@ -321,10 +322,12 @@ fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
     let spin_us = written.spin_us.and_then(|at| number(&at, "spin-us", 0..=10_000, complaints));
     let tid_sockets = written.tid_sockets.and_then(|at| number(&at, "tid-sockets", 1..=256, complaints));
     let http_chunk = written.http_chunk.and_then(|at| number(&at, "http-chunk", 4_096..=16_777_216, complaints));
+    let http_slots = written.http_slots.and_then(|at| number(&at, "http-slots", 0..=10_000, complaints));
     Tuning {
         spin_us: spin_us.unwrap_or(50),
         tid_sockets: tid_sockets.unwrap_or(16),
         http_chunk: http_chunk.unwrap_or(1024 * 1024),
+        http_slots: Some(http_slots.unwrap_or(schedule::SLOTS)).filter(|slots| *slots > 0),
     }
 }
 
