@@ -22,6 +22,8 @@ MIB = 1 << 20
 class Transfers:
     """Clients that fetch files as a scenario says. Unit of speed: MB/s, or requests a second."""
 
+    more = ()  # words for loadtest
+
     def __init__(self, name, kind, steps, clients, duration=None, per_request=False):
         self.name, self.kind, self.steps, self.clients = name, kind, steps, clients
         self.duration, self.per_request = duration, per_request
@@ -39,7 +41,7 @@ class Transfers:
         scenario.write_text(self.scenario())
         out.unlink(missing_ok=True)
         command = [lab.loadtest, "--server", "127.0.0.1", "--no-dhcp", "--made-files", "--scenario", scenario,
-                   "--json", out, "--quiet"]
+                   "--json", out, "--quiet", *self.more]
         before = server.group.cpu_s()
         ended = lab.run_client(command, RUN_S)
         cpu_s = server.group.cpu_s() - before
@@ -73,6 +75,15 @@ class Storm(Transfers):
         steps = ['{ tftp = "pxelinux.0", blksize = 1468 }', '{ http = "vmlinuz", connection = "keep" }',
                  '{ http = "initrd.img", connection = "keep" }']
         super().__init__(name, "storm", steps, clients)
+
+
+class Joined(Transfers):
+    """Windows to clients whose kernel joins datagrams, beside what the same kernel carries without any protocol."""
+
+    more = ("--gro",)
+
+    def run(self, lab, server):
+        return server.sample() if hasattr(server, "sample") else super().run(lab, server)
 
 
 class HighestRate:
@@ -167,6 +178,8 @@ ROWS = [
                             ("window 16", {"blksize": 1468, "windowsize": 16}),
                             ("window 64", {"blksize": 1468, "windowsize": 64})]
       for clients in (1, 50, 500)],
+    Joined("TFTP window 64 x 500, joined on arrival", "joined",
+           ['{ tftp = "vmlinuz", blksize = 1468, windowsize = 64 }'], 500),
     http("4 KiB keep-alive x 64", '{ http = "small.bin", connection = "keep" }', 64, duration=4, per_request=True),
     http("4 KiB, a connection each x 64", '{ http = "small.bin", connection = "close" }', 64, duration=4, per_request=True),
     http("64 MiB x 64", '{ http = "large.bin", connection = "keep" }', 64),

@@ -94,7 +94,7 @@ class Server:
         self.wait_ready(kind)
 
     def wait_ready(self, kind):
-        ready = {"tftp": [tftp_answers], "http": [http_answers], "storm": [tftp_answers, http_answers],
+        ready = {"tftp": [tftp_answers], "joined": [tftp_answers], "http": [http_answers], "storm": [tftp_answers, http_answers],
                  "dhcp": [lambda: self.lab.dhcp_port_is_bound()]}[kind]
         deadline = time.monotonic() + READY_S
         for condition in ready:
@@ -131,7 +131,7 @@ class Server:
 
 class Ringboot(Server):
     name = "ringboot"
-    kinds = ("tftp", "http", "dhcp", "storm")
+    kinds = ("tftp", "joined", "http", "dhcp", "storm")
 
     def commands(self, kind):
         config = self.scratch / "ringboot.toml"
@@ -230,6 +230,29 @@ class Lighttpd(Server):
         return [[self.lab.program("lighttpd"), "-D", "-f", config, "-m", modules]]
 
 
+class Blast(Server):
+    """No server: the kernel's own measure for windows (blast.py)."""
+
+    name = "no protocol"
+    kinds = ("joined",)
+
+    def start(self, kind):
+        pass
+
+    def stop(self):
+        pass
+
+    def sample(self):
+        script = Path(__file__).with_name("blast.py")
+        command = ["python3", script, self.lab.server_core, self.lab.client_core, "3"]
+        ended = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60)
+        if ended.returncode:
+            raise Failed(f"blast.py: {ended.stderr[-300:]}")
+        told = json.loads(ended.stdout)
+        return {"speed": told["taken"] / 1e6 / told["wall_s"], "cpu": told["cpu_s"] / (told["sent"] / 1e9),
+                "lost": 1 - told["taken"] / told["sent"], "server_cpu_s": told["cpu_s"]}
+
+
 class DnsmasqNginx(Server):
     """What most people boot racks with today."""
 
@@ -273,7 +296,7 @@ class IscDhcpd(Server):
                  self.lab.dhcp_interface]]
 
 
-ALL = [Ringboot, Dnsmasq, TftpdHpa, Atftpd, RsTftpd, Nginx, Lighttpd, DnsmasqNginx, Kea, IscDhcpd]
+ALL = [Ringboot, Blast, Dnsmasq, TftpdHpa, Atftpd, RsTftpd, Nginx, Lighttpd, DnsmasqNginx, Kea, IscDhcpd]
 
 
 def tftp_answers():
