@@ -114,16 +114,16 @@ pub struct Driver {
 
 #[derive(Debug)]
 enum Kernel {
-    Ring(ring::Ring),
-    Epoll(epoll::Epoll),
+    Ring(Box<ring::Ring>),
+    Epoll(Box<epoll::Epoll>),
 }
 
 impl Driver {
     /// A driver for the calling thread, which must be the one that turns it.
     pub fn new(datapath: Datapath) -> Result<Self, NoRing> {
         let kernel = match datapath {
-            Datapath::IoUring => Kernel::Ring(ring::Ring::new()?),
-            Datapath::Epoll => Kernel::Epoll(epoll::Epoll::new().map_err(NoRing::Epoll)?),
+            Datapath::IoUring => Kernel::Ring(Box::new(ring::Ring::new()?)),
+            Datapath::Epoll => Kernel::Epoll(Box::new(epoll::Epoll::new().map_err(NoRing::Epoll)?)),
         };
         Ok(Self { kernel, connections: Connections::default() })
     }
@@ -233,8 +233,10 @@ impl Driver {
         let told = self.connections.report(&mut on);
         let wait = if told { Wait::No } else { wait };
         match &mut self.kernel {
-            Kernel::Ring(ring) => ring.turn(&mut self.connections, wait, &mut on),
-            Kernel::Epoll(epoll) => epoll.turn(&mut self.connections, wait, &mut on),
+            Kernel::Ring(ring) => ring.turn(&mut self.connections, wait, &mut on)?,
+            Kernel::Epoll(epoll) => epoll.turn(&mut self.connections, wait, &mut on)?,
         }
+        self.connections.go_on(&mut on);
+        Ok(())
     }
 }
