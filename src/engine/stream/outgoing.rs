@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 
 use super::{Part, SendError};
 use crate::engine::limits::STREAM_STEP_BYTES;
+use crate::images::Content;
 
 /// What a send still has to do. Nothing of it is allocated while the socket takes a send at once.
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ enum Body {
     #[default]
     Nothing,
     Bytes(Bytes),
-    File(crate::images::Content, Range<u64>),
+    File(Content, Range<u64>),
 }
 
 /// What one try has brought.
@@ -136,12 +137,9 @@ impl Body {
         match part {
             Part::Nothing => Self::Nothing,
             Part::Bytes(bytes) => Self::Bytes(bytes),
-            Part::File { content, range } => match content.inline_bytes() {
+            Part::File { content, range } => match in_memory(&content, &range) {
+                Some(bytes) => Self::Bytes(bytes),
                 None => Self::File(content, range),
-                Some(bytes) => {
-                    let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                    Self::Bytes(bytes.slice(within(range.start.min(range.end))..within(range.end)))
-                }
             },
         }
     }
@@ -153,6 +151,13 @@ impl Body {
             Self::File(_, range) => range.start += bytes as u64,
         }
     }
+}
+
+/// The bytes of a content that has no file; None also where it has not that many.
+fn in_memory(content: &Content, range: &Range<u64>) -> Option<Bytes> {
+    let bytes = content.inline_bytes()?;
+    let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
+    (start <= end && end <= bytes.len()).then(|| bytes.slice(start..end))
 }
 
 /// EFAULT and EIO are the file's, whatever else is the connection's.
@@ -181,7 +186,7 @@ fn send_both(socket: BorrowedFd<'_>, head: &[u8], bytes: &[u8], more: bool) -> i
 /// At most `most` bytes from the start of this range, by the kernel alone. 0: the file ends before it.
 fn send_file(
     socket: BorrowedFd<'_>,
-    content: &crate::images::Content,
+    content: &Content,
     range: &Range<u64>,
     most: u64,
 ) -> io::Result<usize> {

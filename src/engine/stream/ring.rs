@@ -123,9 +123,11 @@ impl Ring {
         wait: Wait,
         on: &mut impl FnMut(Event<'_>),
     ) -> io::Result<()> {
-        self.arm_accepts();
-        self.arm_receives(connections);
-        self.arm_room(connections);
+        if !self.is_closing {
+            self.arm_accepts();
+            self.arm_receives(connections);
+            self.arm_room(connections);
+        }
         self.enter(self.no_longer_than_the_pause(wait))?;
         let mut completed = std::mem::take(&mut self.completed);
         completed.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
@@ -337,7 +339,7 @@ impl Ring {
     }
 
     /// Takes everything back from the kernel. Connections that were accepted meanwhile are closed.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         const PATIENCE: Duration = Duration::from_millis(200);
         const TURNS_MAX: u32 = 10;
         self.is_closing = true;
