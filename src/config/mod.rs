@@ -192,12 +192,25 @@ pub struct Log {
 /// `[tuning]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
+    pub datapath: Datapath,
     /// Microseconds that a boot core polls before it sleeps while transfers are in flight.
     pub spin_us: u32,
     /// Sockets per core that transfers answer from (T-46).
     pub tid_sockets: u16,
     /// Octets of a file handed to one sendfile call.
     pub http_chunk: u32,
+}
+
+/// How cores speak to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Datapath {
+    /// io_uring where the kernel gives a ring, else epoll.
+    #[default]
+    Auto,
+    /// io_uring, and no start without it.
+    IoUring,
+    /// recvmmsg, sendmmsg and epoll, even where there is a ring.
+    Epoll,
 }
 
 #[cfg(test)]
