@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use crate::boot::menu;
-use crate::config::{Config, Interface, TftpOptions};
+use crate::config::{self, Config, Interface, TftpOptions};
 use crate::control::check::{self, Finding, Reader, Severity, Subject};
 use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::engine::datapath::Datapath;
 use crate::engine::net;
 use crate::engine::open_files::raise_open_files;
 use crate::guard::{self, Account};
@@ -211,6 +212,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         tftp: tftp_plan(&config),
         http: http_plan(&config),
         dhcp,
+        datapath: datapath(config.tuning.datapath),
         workers: arguments.workers.map(usize::from).or(config.server.workers),
         account,
         names,
@@ -287,6 +289,15 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         policy,
         options_for: Arc::new(move |address, machine| option_policy(rules.options_for(address, machine))),
         spin: Duration::from_micros(u64::from(config.tuning.spin_us)),
+    }
+}
+
+/// What the supervisor is told: None = whatever the kernel gives.
+fn datapath(wanted: config::Datapath) -> Option<Datapath> {
+    match wanted {
+        config::Datapath::Auto => None,
+        config::Datapath::IoUring => Some(Datapath::IoUring),
+        config::Datapath::Epoll => Some(Datapath::Epoll),
     }
 }
 

@@ -82,6 +82,9 @@ fn table(status: &Value) -> String {
         );
     }
     let _ = writeln!(text, "  datapath   {}, control on cpu {}", word(&status["datapath"]), status["control_cpu"]);
+    if let Some(why) = status["no_ring_because"].as_str() {
+        let _ = writeln!(text, "    because  {why}");
+    }
     for core in status["cores"].as_array().into_iter().flatten() {
         let (tftp, http) = (&core["tftp"], &core["http"]);
         let _ = writeln!(

@@ -196,6 +196,7 @@ tables! {
     }
     /// `[tuning]`
     Tuning {
+        datapath: At<String> = "datapath",
         spin_us: At<u64> = "spin-us",
         tid_sockets: At<u64> = "tid-sockets",
         http_chunk: At<u64> = "http-chunk",

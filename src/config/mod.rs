@@ -192,6 +192,7 @@ pub struct Log {
 /// `[tuning]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
+    pub datapath: Datapath,
     /// Microseconds that a boot core polls before it sleeps while transfers are in flight.
     pub spin_us: u32,
     /// Sockets per core that transfers answer from (T-46).
@@ -200,6 +201,18 @@ pub struct Tuning {
     pub http_chunk: u32,
     /// Large bodies of a core at full speed (`http::schedule`); None = all at once.
     pub http_slots: Option<u16>,
+}
+
+/// How cores speak to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Datapath {
+    /// io_uring where the kernel gives a ring, else epoll.
+    #[default]
+    Auto,
+    /// io_uring, and no start without it.
+    IoUring,
+    /// recvmmsg, sendmmsg and epoll, even where there is a ring.
+    Epoll,
 }
 
 #[cfg(test)]

@@ -12,6 +12,10 @@ pub enum Datapath {
     Epoll,
 }
 
+impl Datapath {
+    pub const ALL: [Self; 2] = [Self::IoUring, Self::Epoll];
+}
+
 impl fmt::Display for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

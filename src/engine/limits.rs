@@ -10,6 +10,12 @@ pub const COMPLETIONS_MAX: u32 = 8192;
 pub const RECEIVE_BUFFERS: u16 = 1024;
 /// Bytes of one receive buffer: the ring's own header, an IPv6 address, control messages, and a payload of up to 2,048 bytes.
 pub const RECEIVE_BUFFER_BYTES: usize = 2304;
+/// Datagrams that one recvmmsg takes, where there is no ring.
+pub const RECEIVE_BATCH: usize = 64;
+/// Such batches that a turn takes from one socket before it looks at the others.
+pub const RECEIVE_BATCHES_MAX: usize = 16;
+/// Payload that is received whole where there is no ring; on a ring it is what [`RECEIVE_BUFFER_BYTES`] leaves. Bytes.
+pub const RECEIVED_BYTES_MAX: usize = 2048;
 /// Sends that a core may have in the kernel at once; one more waits until a completion frees a slot.
 pub const SEND_SLOTS: usize = 512;
 /// Segments of one send with UDP_SEGMENT (64 on older kernels, 128 on newer).

@@ -194,7 +194,7 @@ pub fn wait<T>(listener: Option<&Listener>, mailbox: &Mailbox<T>, at_most: Durat
     // SAFETY: the kernel reads and writes the two elements, which live across the call.
     let ready = unsafe { libc::poll(both.as_mut_ptr(), 2, milliseconds) };
     if ready > 0 && both[0].revents & libc::POLLIN != 0 {
-        mailbox.silence();
+        mailbox.bell().silence();
     }
 }
 

@@ -38,6 +38,17 @@ impl Bell {
         // that the core has been rung already.
         let _ = unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
+
+    /// Takes the ringing away, so that the bell can be waited for again.
+    pub(super) fn silence(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: the descriptor is an open eventfd that has rung, and eight bytes are written to `count`.
+        let _ = unsafe { libc::read(self.fd(), count.as_mut_ptr().cast(), count.len()) };
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 /// The core's end.
@@ -70,14 +81,7 @@ impl<T> Mailbox<T> {
         self.bell.clone()
     }
 
-    /// Takes the ringing away, so that the bell can be waited for again.
-    pub(super) fn silence(&self) {
-        let mut count = [0u8; 8];
-        // SAFETY: the descriptor is an open eventfd that has rung, and eight bytes are written to `count`.
-        let _ = unsafe { libc::read(self.fd(), count.as_mut_ptr().cast(), count.len()) };
-    }
-
     pub(super) fn fd(&self) -> RawFd {
-        self.bell.0.as_raw_fd()
+        self.bell.fd()
     }
 }

@@ -34,9 +34,15 @@ pub struct Arrival<'a> {
     pub from: SocketAddr,
     /// The local address that the answer should leave from.
     pub local: Option<IpAddr>,
+    /// Where it was sent to: may be a broadcast or multicast address.
+    pub destination: Option<IpAddr>,
+    /// Index of the interface it came in by; 0 = unknown.
+    pub interface: u32,
     /// Length of each datagram in `bytes` but the last, which may be shorter. None = there is but one.
     pub segment: Option<u16>,
     pub bytes: &'a [u8],
+    /// It was longer than its place.
+    pub is_truncated: bool,
 }
 
 /// Datagrams on their way out.
@@ -119,7 +125,15 @@ impl Inbox {
             let arrived = control_message::read(control.get(..header.msg_hdr.msg_controllen)?);
             let from = read_name(name.get(..header.msg_hdr.msg_namelen as usize)?)?;
             let bytes = bytes.get(..header.msg_len as usize)?;
-            Some(Arrival { from, local: arrived.local, segment: arrived.segment, bytes })
+            Some(Arrival {
+                from,
+                local: arrived.local,
+                destination: arrived.destination,
+                interface: arrived.interface,
+                segment: arrived.segment,
+                bytes,
+                is_truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            })
         })
     }
 

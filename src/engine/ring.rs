@@ -2,7 +2,7 @@
 
 use std::io;
 
-use io_uring::IoUring;
+use io_uring::{IoUring, Probe, opcode};
 
 use super::limits::{COMPLETIONS_MAX, SUBMISSIONS_MAX};
 
@@ -14,8 +14,10 @@ pub enum NoRing {
          a container. Set kernel.io_uring_disabled=0, or run ringboot outside the container or with a profile that allows io_uring"
     )]
     Refused,
-    #[error("this kernel has no io_uring (ENOSYS): ringboot needs Linux 6.0 or newer")]
+    #[error("this kernel has no io_uring (ENOSYS): it needs Linux 6.0 or newer")]
     Missing,
+    #[error("the io_uring of this kernel is too old: it needs Linux 6.0 or newer")]
+    Old,
     #[error(
         "no memory may be locked for an io_uring (ENOMEM): raise RLIMIT_MEMLOCK (`ulimit -l`, LimitMEMLOCK= in a systemd unit)"
     )]
@@ -51,13 +53,20 @@ pub fn with_completions(completions: u32) -> Result<IoUring, NoRing> {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             let mut older = IoUring::builder();
             older.setup_cqsize(completions).setup_coop_taskrun().setup_taskrun_flag();
-            Ok(older.build(SUBMISSIONS_MAX)?)
+            older.build(SUBMISSIONS_MAX).map_err(|error| match error.raw_os_error() {
+                Some(libc::EINVAL) => NoRing::Old,
+                _ => error.into(),
+            })
         }
         answer => Ok(answer?),
     }
 }
 
-/// Asks the kernel for a ring and gives it back: so that `serve` can refuse before it binds anything.
+/// Asks the kernel for a ring that can do what the drivers want, and gives it back.
 pub fn probe() -> Result<(), NoRing> {
-    for_this_thread().map(drop)
+    let ring = for_this_thread()?;
+    let mut known = Probe::new();
+    ring.submitter().register_probe(&mut known)?;
+    // The kernel does not list the multishot receive of messages by itself; this operation came with the same release, 6.0.
+    if known.is_supported(opcode::SendZc::CODE) { Ok(()) } else { Err(NoRing::Old) }
 }

@@ -127,6 +127,10 @@ impl Slots {
         SEND_SLOTS - self.free.len()
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
     /// Fills a slot with a copy of these bytes. None: no slot is free, or the bytes are too many for one.
     pub(super) fn fill_copy(
         &mut self,

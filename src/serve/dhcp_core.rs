@@ -1,4 +1,4 @@
-//! The DHCP thread: drives the pure `decide` with a ring, and lets no ACK leave before its lease is durable.
+//! The DHCP thread: drives the pure `decide` with sockets, and lets no ACK leave before its lease is durable.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -21,6 +21,7 @@ use crate::dhcp::neighbours::{Before, Look};
 use crate::dhcp::route::{CLIENT_PORT, Route};
 use crate::dhcp::solicitation;
 use crate::dhcp::subnet::{Held, Network, Subnet};
+use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface};
 use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
@@ -200,6 +201,7 @@ pub struct DhcpCounters {
 /// Everything of the thread before it runs.
 #[derive(Debug)]
 pub struct Core {
+    datapath: Datapath,
     plan: DhcpPlan,
     sockets: DhcpSockets,
     events: Events,
@@ -213,12 +215,18 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(plan: DhcpPlan, sockets: DhcpSockets, events: &Events, drain: &Drain) -> io::Result<(Self, Bell)> {
+    pub fn new(
+        datapath: Datapath,
+        plan: DhcpPlan,
+        sockets: DhcpSockets,
+        events: &Events,
+        drain: &Drain,
+    ) -> io::Result<(Self, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
         let (events, drain) = (events.clone(), drain.clone());
         let (pulse, counters) = (Pulse::default(), Arc::default());
-        Ok((Self { plan, sockets, events, drain, letters, mailbox, signs: None, counters, pulse }, bell))
+        Ok((Self { datapath, plan, sockets, events, drain, letters, mailbox, signs: None, counters, pulse }, bell))
     }
 
     /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
@@ -340,8 +348,8 @@ struct Received {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { plan, sockets, events, drain, letters, mailbox, signs, counters, pulse } = core;
-        let mut driver = Driver::new()?;
+        let Core { datapath, plan, sockets, events, drain, letters, mailbox, signs, counters, pulse } = core;
+        let mut driver = Driver::new(datapath)?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
         for (address, interface, fd) in sockets.sockets {
@@ -585,7 +593,7 @@ impl Running {
                 received.push_back(Received { bytes: datagram.bytes.to_vec(), source, destination, local, way });
             }
         });
-        turned.map_err(|error| format!("the ring of the DHCP core failed: {error}"))
+        turned.map_err(|error| format!("the sockets of the DHCP core failed: {error}"))
     }
 
     fn handle(&mut self, datagram: &Received) -> Result<(), String> {
@@ -881,7 +889,7 @@ mod tests {
     }
 
     impl World {
-        fn new() -> Self {
+        fn new(datapath: Datapath) -> Self {
             let (sender, batches) = channel();
             let reporter = Arc::new(Mutex::new(None));
             let reporter_of_writer = Arc::clone(&reporter);
@@ -894,7 +902,7 @@ mod tests {
             let server = sockets.sockets[0].0;
             let drain = Drain::default();
             let (events, _) = events::queue();
-            let (core, bell) = Core::new(plan, sockets, &events, &drain).unwrap();
+            let (core, bell) = Core::new(datapath, plan, sockets, &events, &drain).unwrap();
             let (ready, is_ready) = channel();
             let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
             is_ready.recv_timeout(PATIENCE).unwrap();
@@ -951,92 +959,100 @@ mod tests {
 
     #[test]
     fn no_ack_leaves_before_its_lease_is_durable_and_a_repeated_request_gets_one_ack_and_one_row() {
-        let world = World::new();
-        world.say(1, None);
-        let (offer, address) = world.hear(PATIENCE).expect("an OFFER needs no commit");
-        assert_eq!(offer, 2);
-        world.say(3, Some(address));
-        let (ticket, changes) = world.batches.recv_timeout(PATIENCE).unwrap();
-        assert!(matches!(&changes[..], [Change::Bind(lease)] if lease.address == address && lease.mac == Mac(MAC)));
-        world.say(3, Some(address));
-        world.say(3, Some(address));
-        assert_eq!(world.hear(SILENCE), None, "nothing leaves while the sync is held back");
-        assert_eq!(world.published.load().bindings.read(address), None);
-        assert!(world.batches.try_recv().is_err(), "the repeated REQUEST writes nothing");
-        world.report(&[ticket], true);
-        assert_eq!(world.hear(PATIENCE), Some((5, address)));
-        assert_eq!(
-            world.published.load().bindings.read(address).unwrap().machine.mac,
-            Mac(MAC),
-            "written before the ACK left"
-        );
-        assert_eq!(world.hear(SILENCE), None, "one ACK for three REQUESTs");
+        for datapath in Datapath::ALL {
+            let world = World::new(datapath);
+            world.say(1, None);
+            let (offer, address) = world.hear(PATIENCE).expect("an OFFER needs no commit");
+            assert_eq!(offer, 2);
+            world.say(3, Some(address));
+            let (ticket, changes) = world.batches.recv_timeout(PATIENCE).unwrap();
+            assert!(matches!(&changes[..], [Change::Bind(lease)] if lease.address == address && lease.mac == Mac(MAC)));
+            world.say(3, Some(address));
+            world.say(3, Some(address));
+            assert_eq!(world.hear(SILENCE), None, "nothing leaves while the sync is held back");
+            assert_eq!(world.published.load().bindings.read(address), None);
+            assert!(world.batches.try_recv().is_err(), "the repeated REQUEST writes nothing");
+            world.report(&[ticket], true);
+            assert_eq!(world.hear(PATIENCE), Some((5, address)));
+            assert_eq!(
+                world.published.load().bindings.read(address).unwrap().machine.mac,
+                Mac(MAC),
+                "written before the ACK left"
+            );
+            assert_eq!(world.hear(SILENCE), None, "one ACK for three REQUESTs");
+        }
     }
 
     /// A storm's commits share a sync, so their ACKs are due in one turn: more than the core has send slots.
     #[test]
     fn every_ack_of_a_large_commit_leaves() {
-        const RELAYS: usize = 10;
-        // As many replies as fit a relay's default receive buffer.
-        const REQUESTS: usize = 80;
-        let world = World::new();
-        let relays: Vec<UdpSocket> = (0..RELAYS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        world.say(1, None);
-        let (_, address) = world.hear(PATIENCE).unwrap();
-        let mut tickets = Vec::new();
-        for (number, relay) in relays.iter().enumerate() {
-            for xid in 0..REQUESTS {
-                let mut request = message(3, Some(address));
-                request[4..8].copy_from_slice(&u32::try_from(number * REQUESTS + xid).unwrap().to_be_bytes());
-                relay.send_to(&request, world.server).unwrap();
-                tickets.push(world.batches.recv_timeout(PATIENCE).unwrap().0);
+        for datapath in Datapath::ALL {
+            const RELAYS: usize = 10;
+            // As many replies as fit a relay's default receive buffer.
+            const REQUESTS: usize = 80;
+            let world = World::new(datapath);
+            let relays: Vec<UdpSocket> = (0..RELAYS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+            world.say(1, None);
+            let (_, address) = world.hear(PATIENCE).unwrap();
+            let mut tickets = Vec::new();
+            for (number, relay) in relays.iter().enumerate() {
+                for xid in 0..REQUESTS {
+                    let mut request = message(3, Some(address));
+                    request[4..8].copy_from_slice(&u32::try_from(number * REQUESTS + xid).unwrap().to_be_bytes());
+                    relay.send_to(&request, world.server).unwrap();
+                    tickets.push(world.batches.recv_timeout(PATIENCE).unwrap().0);
+                }
             }
-        }
-        world.report(&tickets, true);
-        for (number, relay) in relays.iter().enumerate() {
-            relay.set_read_timeout(Some(PATIENCE)).unwrap();
-            for xid in 0..REQUESTS {
-                assert!(relay.recv(&mut [0; 1500]).is_ok(), "no ACK for request {xid} of relay {number}");
+            world.report(&tickets, true);
+            for (number, relay) in relays.iter().enumerate() {
+                relay.set_read_timeout(Some(PATIENCE)).unwrap();
+                for xid in 0..REQUESTS {
+                    assert!(relay.recv(&mut [0; 1500]).is_ok(), "no ACK for request {xid} of relay {number}");
+                }
             }
         }
     }
 
     #[test]
     fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
-        let plan = plan(Box::new(|_| Ok(Box::new(Held { batches: channel().0 }))));
-        let sockets = bind(&plan).unwrap();
-        let (events, said) = events::queue();
-        let (core, _) = Core::new(plan, sockets, &events, &Drain::default()).unwrap();
-        let mut running = Running::new(core).unwrap();
-        let arrived_at = |local| Received {
-            bytes: message(1, None),
-            source: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6767),
-            destination: Ipv4Addr::BROADCAST,
-            local,
-            way: Way { socket: SocketId(0), interface: 0 },
-        };
-        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
-        running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
-        assert_eq!(running.driver.in_flight(), 0);
-        let words: Vec<String> = said.try_iter().map(|event| event.text).collect();
-        assert!(words.len() == 1 && words[0].contains("has no IPv4 address"), "{words:?}");
-        running.handle(&arrived_at(Ipv4Addr::LOCALHOST)).unwrap();
-        assert_eq!(running.driver.in_flight(), 1);
+        for datapath in Datapath::ALL {
+            let plan = plan(Box::new(|_| Ok(Box::new(Held { batches: channel().0 }))));
+            let sockets = bind(&plan).unwrap();
+            let (events, said) = events::queue();
+            let (core, _) = Core::new(datapath, plan, sockets, &events, &Drain::default()).unwrap();
+            let mut running = Running::new(core).unwrap();
+            let arrived_at = |local| Received {
+                bytes: message(1, None),
+                source: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6767),
+                destination: Ipv4Addr::BROADCAST,
+                local,
+                way: Way { socket: SocketId(0), interface: 0 },
+            };
+            running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
+            running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
+            assert_eq!(running.driver.in_flight(), 0);
+            let words: Vec<String> = said.try_iter().map(|event| event.text).collect();
+            assert!(words.len() == 1 && words[0].contains("has no IPv4 address"), "{words:?}");
+            running.handle(&arrived_at(Ipv4Addr::LOCALHOST)).unwrap();
+            assert_eq!(running.driver.in_flight(), 1);
+        }
     }
 
     #[test]
     fn a_failed_commit_is_never_acknowledged_and_the_client_may_ask_again() {
-        let world = World::new();
-        world.say(1, None);
-        let (_, address) = world.hear(PATIENCE).unwrap();
-        world.say(3, Some(address));
-        let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
-        world.report(&[ticket], false);
-        assert_eq!(world.hear(SILENCE), None);
-        assert_eq!(world.published.load().bindings.read(address), None);
-        world.say(3, Some(address));
-        let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
-        world.report(&[ticket], true);
-        assert_eq!(world.hear(PATIENCE), Some((5, address)));
+        for datapath in Datapath::ALL {
+            let world = World::new(datapath);
+            world.say(1, None);
+            let (_, address) = world.hear(PATIENCE).unwrap();
+            world.say(3, Some(address));
+            let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
+            world.report(&[ticket], false);
+            assert_eq!(world.hear(SILENCE), None);
+            assert_eq!(world.published.load().bindings.read(address), None);
+            world.say(3, Some(address));
+            let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
+            world.report(&[ticket], true);
+            assert_eq!(world.hear(PATIENCE), Some((5, address)));
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::http_core::HttpCounters;
 use super::neighbours::Findings;
 use super::tftp_core::TftpCounters;
 use crate::bindings::Walk;
+use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::images::Images;
 use crate::observe::events::{Event, Events};
@@ -24,6 +25,10 @@ pub struct Overview {
     /// DHCP sockets that are bound to no interface.
     pub dhcp: Vec<SocketAddr>,
     pub control_cpu: usize,
+    /// How every core speaks to the kernel.
+    pub datapath: Datapath,
+    /// Why it is not io_uring, where that was wanted.
+    pub no_ring: Option<String>,
     /// One for each boot core.
     pub cores: Vec<CoreView>,
     pub dhcp_counters: Option<Arc<DhcpCounters>>,

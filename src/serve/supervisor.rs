@@ -19,6 +19,7 @@ use super::pulse::Watchdog;
 use super::shelf::Names;
 use super::tftp_core::{self, HttpBusy, TftpPlan, TftpSockets};
 use crate::engine::affinity;
+use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::engine::net::{self, Binding};
 use crate::engine::ring::{self, NoRing};
@@ -41,6 +42,8 @@ pub struct Plan {
     pub dhcp: Option<DhcpPlan>,
     /// At most so many boot cores; None = as many as the inherited mask allows.
     pub workers: Option<usize>,
+    /// None: io_uring where the kernel gives a ring to the user that serves, else epoll.
+    pub datapath: Option<Datapath>,
     /// Who the process becomes when everything is bound; None = it stays who it is.
     pub account: Option<Account>,
     /// What the log thread writes beside the log.
@@ -139,9 +142,11 @@ enum Notice {
     },
 }
 
-/// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when the ring is refused.
+/// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when a ring that must be is refused.
 pub fn run(mut plan: Plan) -> Result<(), Failure> {
-    ring::probe()?;
+    if plan.datapath == Some(Datapath::IoUring) {
+        ring::probe()?;
+    }
     let placement = place(&affinity::allowed().map_err(system("reading the affinity mask"))?, plan.workers);
     let bound = bind(&plan, &placement)?;
     let (notices, inbox) = channel();
@@ -150,13 +155,16 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     let memory = std::mem::take(&mut plan.memory);
     let log_thread = std::thread::spawn(move || log::print_all(&printed, memory));
     let drain = Drain::default();
-    let Plan { names, tftp, http, dhcp, control: Control { read_again, start: start_control }, account, .. } = plan;
+    let Plan {
+        names, tftp, http, dhcp, control: Control { read_again, start: start_control }, account, datapath, ..
+    } = plan;
     let _control = start_control(Handle(notices.clone()), account.as_ref());
     if let Some(account) = &account {
-        give_root_away(account)?;
+        account.take_over().map_err(|error| Failure::User { user: account.name.clone(), error })?;
     }
+    let datapath = choose(datapath, account.as_ref())?;
     let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
-    let parts = Parts { names, tftp, http, dhcp };
+    let parts = Parts { names, tftp, http, dhcp, datapath };
     let shared = Shared { events: &events, drain: &drain, notices: &notices };
     let started = start(parts, bound, &placement, &shared, &mut watchdog)?;
 
@@ -211,13 +219,30 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// After this no thread is root, and none is started that is: packets are met without privileges only.
-///
-/// A ring belongs to the thread that made it, so rings come later, and the kernel is asked once more on behalf of the user:
-/// sysctl kernel.io_uring_disabled=1 leaves them to root and to one group.
-fn give_root_away(account: &Account) -> Result<(), Failure> {
-    account.take_over().map_err(|error| Failure::User { user: account.name.clone(), error })?;
-    ring::probe().map_err(|error| Failure::UserRing { user: account.name.clone(), error })
+/// How the cores will speak to the kernel. Asked when root has been given away: a ring belongs to the thread that made it, so
+/// rings come later, and sysctl kernel.io_uring_disabled=1 leaves them to root and to one group.
+fn choose(wanted: Option<Datapath>, account: Option<&Account>) -> Result<Chosen, Failure> {
+    let refused = match wanted {
+        Some(Datapath::Epoll) => return Ok(Chosen { datapath: Datapath::Epoll, no_ring: None }),
+        _ => ring::probe().err(),
+    };
+    match (refused, wanted, account) {
+        (None, ..) => Ok(Chosen { datapath: Datapath::IoUring, no_ring: None }),
+        (Some(error), None, _) => {
+            tracing::warn!("serving by epoll, recvmmsg and sendmmsg, because {error}");
+            Ok(Chosen { datapath: Datapath::Epoll, no_ring: Some(error.to_string()) })
+        }
+        (Some(error), Some(_), Some(account)) => Err(Failure::UserRing { user: account.name.clone(), error }),
+        (Some(error), Some(_), None) => Err(error.into()),
+    }
+}
+
+/// The datapath of all cores.
+#[derive(Debug)]
+struct Chosen {
+    datapath: Datapath,
+    /// Why it is not io_uring, where that was wanted.
+    no_ring: Option<String>,
 }
 
 fn ended(thread: String, result: Result<(), String>) -> Failure {
@@ -401,6 +426,7 @@ struct Parts {
     tftp: TftpPlan,
     http: HttpPlan,
     dhcp: Option<DhcpPlan>,
+    datapath: Chosen,
 }
 
 fn start(
@@ -423,6 +449,8 @@ fn start(
         http: bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()).collect(),
         dhcp: bound.dhcp.as_ref().map_or_else(Vec::new, dhcp_core::DhcpSockets::addresses),
         control_cpu: placement.control,
+        datapath: plan.datapath.datapath,
+        no_ring: plan.datapath.no_ring,
         cores: Vec::new(),
         dhcp_counters: None,
         findings: None,
@@ -431,6 +459,7 @@ fn start(
         dhcp_control: None,
         bells: Vec::new(),
     };
+    let datapath = overview.datapath;
     let mut started = Started { threads: 0, line: String::new(), overview };
     let mut tftp_plan = plan.tftp;
     let mut http_plan = plan.http;
@@ -442,7 +471,7 @@ fn start(
 
     for (number, (cpu, (tftp, http))) in placement.boot.iter().zip(bound.tftp.into_iter().zip(bound.http)).enumerate() {
         let http_busy = HttpBusy::default();
-        let (core, bell) = tftp_core::Core::new(tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
+        let (core, bell) = tftp_core::Core::new(datapath, tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
         let tftp_counters = core.counters();
@@ -451,17 +480,20 @@ fn start(
         let http = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy);
         let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: http.counters() };
         started.overview.cores.push(view);
-        let http = http.with_pulse(watchdog.pulse());
-        spawn(format!("rb-http-{number}"), *cpu, notices, move |ready| http.run(ready))?;
-        started.threads += 2;
+        started.threads += 1;
+        if !http_plan.listen.is_empty() {
+            let http = http.with_pulse(watchdog.pulse());
+            spawn(format!("rb-http-{number}"), *cpu, notices, move |ready| http.run(ready))?;
+            started.threads += 1;
+        }
     }
     if let (Some(plan), Some(sockets)) = (plan.dhcp, bound.dhcp) {
         let names = sockets.names();
         if !names.is_empty() {
             line.push_str(&format!(" dhcp={names}"));
         }
-        let (mut core, bell) =
-            dhcp_core::Core::new(plan, sockets, events, drain).map_err(system("making the DHCP core's mailbox"))?;
+        let (mut core, bell) = dhcp_core::Core::new(datapath, plan, sockets, events, drain)
+            .map_err(system("making the DHCP core's mailbox"))?;
         started.overview.bells.push(bell);
         started.overview.dhcp_control = Some(core.control());
         started.overview.dhcp_counters = Some(core.counters());

@@ -1,4 +1,4 @@
-//! The TFTP thread of a boot core: drives the pure `Table` with a ring, and the shelf with names.
+//! The TFTP thread of a boot core: drives the pure `Table` with sockets, and the shelf with names.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -14,6 +14,7 @@ use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
 use super::stage::{self, stage_of};
 use crate::boot::machine::Machine;
 use crate::dhcp::subnet::Network;
+use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net;
 use crate::engine::udp::{Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send};
@@ -82,6 +83,7 @@ struct Opened {
 /// Everything of the thread before it runs.
 #[derive(Debug)]
 pub struct Core {
+    datapath: Datapath,
     sockets: TftpSockets,
     plan: TftpPlan,
     shelf: Shelf,
@@ -102,6 +104,7 @@ impl std::fmt::Debug for Letter {
 
 impl Core {
     pub fn new(
+        datapath: Datapath,
         sockets: TftpSockets,
         plan: &TftpPlan,
         names: &Arc<Names>,
@@ -112,6 +115,7 @@ impl Core {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
         let core = Self {
+            datapath,
             sockets,
             plan: plan.clone(),
             shelf: Shelf::new(Arc::clone(names)),
@@ -207,8 +211,8 @@ enum SocketRole {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters, pulse } = core;
-        let mut driver = Driver::new()?;
+        let Core { datapath, sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters, pulse } = core;
+        let mut driver = Driver::new(datapath)?;
         driver.listen_to(&mailbox);
         let mut roles = Vec::new();
         for (address, fd) in sockets.listening {
@@ -318,7 +322,7 @@ impl Running {
                 Completion::Sent { .. } | Completion::Woken => {}
             }
         });
-        turned.map_err(|error| format!("the ring of a TFTP core failed: {error}"))?;
+        turned.map_err(|error| format!("the sockets of a TFTP core failed: {error}"))?;
         self.settle_failures();
         self.read_letters();
         let now = self.now();
@@ -762,7 +766,7 @@ mod tests {
     }
 
     /// A core with one listening and one transfer socket on loopback.
-    fn core(root: &std::path::Path, workers: Workers, drain: &Drain) -> (Core, SocketAddr, Bell) {
+    fn core(datapath: Datapath, root: &std::path::Path, workers: Workers, drain: &Drain) -> (Core, SocketAddr, Bell) {
         let names = Arc::new(Names {
             images: Images::open(root, workers).unwrap(),
             published: Published::new(Snapshot::default()),
@@ -780,7 +784,8 @@ mod tests {
             options_for: Arc::new(|_, _| OptionPolicy::default()),
             spin: Duration::ZERO,
         };
-        let (core, bell) = Core::new(sockets, &plan, &names, &events::queue().0, drain, &HttpBusy::default()).unwrap();
+        let (core, bell) =
+            Core::new(datapath, sockets, &plan, &names, &events::queue().0, drain, &HttpBusy::default()).unwrap();
         (core, server, bell)
     }
 
@@ -795,61 +800,65 @@ mod tests {
 
     #[test]
     fn a_route_that_takes_no_segmented_sends_concerns_its_client_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let (core, server, _) = core(directory.path(), Workers::start().unwrap(), &Drain::default());
-        let mut running = Running::new(core).unwrap();
-        let client = SocketAddr::from(([127, 0, 0, 2], 4000));
-        let local = Local { address: server.ip(), interface: 1 };
-        running.table.handle_listen(0, client, local, false, b"\0\x01image\0octet\0");
-        let Some(Action::Open { id, .. }) = running.table.poll(0) else { panic!("a request is opened") };
-        running.failed.push((id, SendError::NoSegments));
-        running.settle_failures();
-        assert_eq!(running.unsegmented, HashSet::from([client.ip()]));
+        for datapath in Datapath::ALL {
+            let directory = tempfile::tempdir().unwrap();
+            let (core, server, _) = core(datapath, directory.path(), Workers::start().unwrap(), &Drain::default());
+            let mut running = Running::new(core).unwrap();
+            let client = SocketAddr::from(([127, 0, 0, 2], 4000));
+            let local = Local { address: server.ip(), interface: 1 };
+            running.table.handle_listen(0, client, local, false, b"\0\x01image\0octet\0");
+            let Some(Action::Open { id, .. }) = running.table.poll(0) else { panic!("a request is opened") };
+            running.failed.push((id, SendError::NoSegments));
+            running.settle_failures();
+            assert_eq!(running.unsegmented, HashSet::from([client.ip()]));
+        }
     }
 
     #[test]
     fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::File::create(directory.path().join("image")).unwrap().set_len(PIECE_BYTES + 100_000).unwrap();
-        let workers = Workers::start().unwrap();
-        let drain = Drain::default();
-        let (core, server, bell) = core(directory.path(), workers.clone(), &drain);
-        let (ready, is_ready) = channel();
-        let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
-        is_ready.recv_timeout(PATIENCE).unwrap();
+        for datapath in Datapath::ALL {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::File::create(directory.path().join("image")).unwrap().set_len(PIECE_BYTES + 100_000).unwrap();
+            let workers = Workers::start().unwrap();
+            let drain = Drain::default();
+            let (core, server, bell) = core(datapath, directory.path(), workers.clone(), &drain);
+            let (ready, is_ready) = channel();
+            let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
+            is_ready.recv_timeout(PATIENCE).unwrap();
 
-        // The core knows the file from a first request, so that the second needs no worker to open it.
-        let first = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let tid = request(&first, server);
-        first.send_to(b"\0\x05\0\x08\0", tid).unwrap();
-        let gate = Arc::new(RwLock::new(()));
-        let shut = gate.write().unwrap();
-        let wait_at = |gate: &Arc<RwLock<()>>| {
-            let gate = Arc::clone(gate);
-            workers.run(move || drop(gate.read()))
-        };
-        while wait_at(&gate).is_ok() {}
+            // The core knows the file from a first request, so that the second needs no worker to open it.
+            let first = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let tid = request(&first, server);
+            first.send_to(b"\0\x05\0\x08\0", tid).unwrap();
+            let gate = Arc::new(RwLock::new(()));
+            let shut = gate.write().unwrap();
+            let wait_at = |gate: &Arc<RwLock<()>>| {
+                let gate = Arc::clone(gate);
+                workers.run(move || drop(gate.read()))
+            };
+            while wait_at(&gate).is_ok() {}
 
-        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let tid = request(&client, server);
-        let mut bytes = vec![0; BLOCK_BYTES + 4];
-        let resident = u16::try_from(PIECE_BYTES / BLOCK_BYTES as u64).unwrap();
-        for block in 0..resident {
-            client.send_to(&[[0, 4], block.to_be_bytes()].concat(), tid).unwrap();
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let tid = request(&client, server);
+            let mut bytes = vec![0; BLOCK_BYTES + 4];
+            let resident = u16::try_from(PIECE_BYTES / BLOCK_BYTES as u64).unwrap();
+            for block in 0..resident {
+                client.send_to(&[[0, 4], block.to_be_bytes()].concat(), tid).unwrap();
+                client.recv_from(&mut bytes).unwrap();
+                assert_eq!(bytes[2..4], (block + 1).to_be_bytes());
+            }
+            client.send_to(&[[0, 4], resident.to_be_bytes()].concat(), tid).unwrap();
+            client.set_read_timeout(Some(SILENCE)).unwrap();
+            assert!(client.recv_from(&mut bytes).is_err(), "the next block is not resident");
+            drop(shut);
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
             client.recv_from(&mut bytes).unwrap();
-            assert_eq!(bytes[2..4], (block + 1).to_be_bytes());
-        }
-        client.send_to(&[[0, 4], resident.to_be_bytes()].concat(), tid).unwrap();
-        client.set_read_timeout(Some(SILENCE)).unwrap();
-        assert!(client.recv_from(&mut bytes).is_err(), "the next block is not resident");
-        drop(shut);
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.recv_from(&mut bytes).unwrap();
-        assert_eq!(bytes[..4], [[0, 3], (resident + 1).to_be_bytes()].concat());
+            assert_eq!(bytes[..4], [[0, 3], (resident + 1).to_be_bytes()].concat());
 
-        drain.order();
-        bell.ring();
-        client.send_to(b"\0\x05\0\0\0", tid).unwrap();
-        assert_eq!(thread.join().unwrap(), Ok(()));
+            drain.order();
+            bell.ring();
+            client.send_to(b"\0\x05\0\0\0", tid).unwrap();
+            assert_eq!(thread.join().unwrap(), Ok(()));
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod capture;
 pub mod net;
 pub mod process;
 pub mod root;
+pub mod seccomp;
 pub mod server;
 pub mod vm;
 pub mod watched;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::file::{self, At};
 use super::problem::{Complaints, nearest};
-use super::{Config, Http, Interface, Log, Server, Tftp, TftpClient, TftpOptions, Tuning};
+use super::{Config, Datapath, Http, Interface, Log, Server, Tftp, TftpClient, TftpOptions, Tuning};
 use crate::boot::machine::Arch;
 use crate::boot::menu;
 use crate::boot::plan::BootConfig;
@@ -318,12 +318,23 @@ const FACILITIES: [(&str, u8); 11] = [
     ("local7", 23),
 ];
 
+const DATAPATHS: [(&str, Datapath); 3] =
+    [("auto", Datapath::Auto), ("io_uring", Datapath::IoUring), ("epoll", Datapath::Epoll)];
+
 fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
+    let datapath = written.datapath.and_then(|name| {
+        let known = DATAPATHS.iter().find(|(known, _)| known == name.get_ref()).map(|&(_, datapath)| datapath);
+        if known.is_none() {
+            one_of(name.get_ref(), &name.span(), "datapath", &DATAPATHS.map(|(known, _)| known), complaints);
+        }
+        known
+    });
     let spin_us = written.spin_us.and_then(|at| number(&at, "spin-us", 0..=10_000, complaints));
     let tid_sockets = written.tid_sockets.and_then(|at| number(&at, "tid-sockets", 1..=256, complaints));
     let http_chunk = written.http_chunk.and_then(|at| number(&at, "http-chunk", 4_096..=16_777_216, complaints));
     let http_slots = written.http_slots.and_then(|at| number(&at, "http-slots", 0..=10_000, complaints));
     Tuning {
+        datapath: datapath.unwrap_or_default(),
         spin_us: spin_us.unwrap_or(50),
         tid_sockets: tid_sockets.unwrap_or(16),
         http_chunk: http_chunk.unwrap_or(1024 * 1024),

@@ -9,11 +9,12 @@ use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
 use super::{Finding, Heard, Reader, Running, Subject};
-use crate::config::Config;
+use crate::config::{Config, Datapath};
 use crate::control::store::{DATABASE, SqliteStore, StateDirectory};
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
+use crate::engine::ring::{self, NoRing};
 use crate::observe::port_holder::{Protocol, holder};
 
 /// ProxyDHCP's port: firmware asks there for its boot file.
@@ -26,6 +27,7 @@ pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Find
         Some(running) => findings.extend(heard(running)),
         None => findings.extend(other_servers(subject)),
     }
+    findings.extend(running.is_none().then(|| ring(subject)).flatten());
     findings.extend(firewall(subject));
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
     findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.reader != Reader::Caller)));
@@ -143,6 +145,22 @@ fn try_to_bind(protocol: Protocol, address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())?;
     // Two sockets that may share an address may be bound to it; only one of them can listen.
     if protocol == Protocol::Tcp { socket.listen(1) } else { Ok(()) }
+}
+
+/// A running server has chosen already, and says in its status what it has.
+fn ring(subject: Subject<'_>) -> Option<Finding> {
+    let wanted = subject.config.tuning.datapath;
+    if wanted == Datapath::Epoll {
+        return None;
+    }
+    let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    // At 1 a ring is for root, whose rights the service gives away.
+    let user_has_none = disabled.trim() == "1" && matches!(subject.reader, Reader::User { .. });
+    let why = ring::probe().err().or(user_has_none.then_some(NoRing::Refused))?;
+    Some(match wanted {
+        Datapath::IoUring => Finding::error(why.to_string(), "or take `datapath = \"auto\"` in [tuning]"),
+        _ => Finding::note(format!("serving will go by epoll, recvmmsg and sendmmsg, because {why}")),
+    })
 }
 
 fn firewall(subject: Subject<'_>) -> Vec<Finding> {

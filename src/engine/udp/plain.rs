@@ -1,0 +1,286 @@
+//! The UDP driver without a ring: epoll says which sockets have something, recvmmsg and sendmmsg move it in batches.
+
+// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::{Blocks, Completion, Datagram, Full, SocketId, Source, Target, Wait, send_error};
+use crate::engine::limits::{RECEIVE_BATCH, RECEIVE_BATCHES_MAX, RECEIVED_BYTES_MAX};
+use crate::engine::mailbox::Bell;
+use crate::engine::mmsg::Inbox;
+use crate::engine::slot::Slots;
+
+/// One core's sockets, and what waits to leave by them.
+pub(super) struct PlainDriver {
+    epoll: OwnedFd,
+    sockets: Vec<Socket>,
+    slots: Slots,
+    inbox: Inbox,
+    bell: Option<Bell>,
+}
+
+struct Socket {
+    /// None once removed; the place is used again.
+    fd: Option<OwnedFd>,
+    /// The address it is bound to, for datagrams without PKTINFO.
+    local: IpAddr,
+    receives: bool,
+    /// Messages of `slots`, in the order in which they are to leave.
+    queued: Vec<libc::mmsghdr>,
+    slots: Vec<u16>,
+    /// The kernel had no room for more: epoll says when it has.
+    is_blocked: bool,
+}
+
+/// What an event of epoll is about: a socket's place, or this.
+const BELL: u64 = u64::MAX;
+/// Events that one look at epoll brings; what is beyond comes with the next turn.
+const EVENTS_MAX: usize = 64;
+
+impl std::fmt::Debug for PlainDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PlainDriver")
+            .field("sockets", &self.sockets.len())
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PlainDriver {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: epoll_create1 takes no pointers.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let inbox = Inbox::new(RECEIVE_BATCH, RECEIVED_BYTES_MAX);
+        Ok(Self { epoll, sockets: Vec::new(), slots: Slots::new(), inbox, bell: None })
+    }
+
+    pub(super) fn add(&mut self, fd: OwnedFd, local: IpAddr, receives: bool) -> SocketId {
+        let vacant = self.sockets.iter().position(|socket| socket.fd.is_none());
+        let index = vacant.unwrap_or(self.sockets.len());
+        if receives {
+            // Refused only where memory or the limit of watches is out; the socket then hears nothing.
+            let _ = self.watch(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), libc::EPOLLIN, index as u64);
+        }
+        let (queued, slots) = (Vec::new(), Vec::new());
+        let socket = Socket { fd: Some(fd), local, receives, queued, slots, is_blocked: false };
+        match self.sockets.get_mut(index) {
+            Some(place) => *place = socket,
+            None => self.sockets.push(socket),
+        }
+        SocketId(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+
+    pub(super) fn remove(&mut self, socket: SocketId) {
+        let Some(socket) = self.sockets.get_mut(usize::from(socket.0)) else { return };
+        // Closing the only descriptor of a socket ends its watch, too.
+        socket.fd = None;
+        socket.queued.clear();
+        for slot in socket.slots.drain(..) {
+            self.slots.release(slot);
+        }
+    }
+
+    pub(super) fn listen_to(&mut self, bell: Bell) {
+        let _ = self.watch(libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN, BELL);
+        self.bell = Some(bell);
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.slots.in_flight()
+    }
+
+    pub(super) fn send(
+        &mut self,
+        socket: SocketId,
+        to: Target,
+        from: Option<Source>,
+        bytes: &[u8],
+        token: u64,
+    ) -> Result<(), Full> {
+        let (slot, message) = self.slots.fill_copy(to, from, bytes, token).ok_or(Full)?;
+        self.queue(socket, slot, message)
+    }
+
+    pub(super) fn send_blocks(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        from: Option<Source>,
+        blocks: &Blocks<'_>,
+        token: u64,
+    ) -> Result<(), Full> {
+        let (slot, message) = self.slots.fill_blocks(to, from, blocks, token).ok_or(Full)?;
+        self.queue(socket, slot, message)
+    }
+
+    pub(super) fn turn(&mut self, wait: Wait, mut on: impl FnMut(Completion<'_>)) -> io::Result<()> {
+        let was_full = self.slots.is_full();
+        let has_failed = self.flush(&mut on);
+        // Whoever waited for a slot, or hears of a failure, has something to do before it sleeps.
+        let must_not_sleep = has_failed || was_full && !self.slots.is_full();
+        self.receive(if must_not_sleep { Wait::No } else { wait }, &mut on)
+    }
+
+    /// Sends what is queued; says whether something could not leave.
+    fn flush(&mut self, on: &mut impl FnMut(Completion<'_>)) -> bool {
+        let mut has_failed = false;
+        for index in 0..self.sockets.len() {
+            let (socket, slots) = (&mut self.sockets[index], &mut self.slots);
+            if socket.queued.is_empty() {
+                continue;
+            }
+            let was_blocked = socket.is_blocked;
+            socket.flush(|slot, error| {
+                has_failed |= error.is_some();
+                let Some(finished) = slots.release(slot) else { return };
+                let result = error.map_or(Ok(()), |number| Err(send_error(number, finished.segmented)));
+                on(Completion::Sent { token: finished.token, result });
+            });
+            if socket.is_blocked != was_blocked {
+                self.watch_again(index);
+            }
+        }
+        has_failed
+    }
+
+    fn receive(&mut self, wait: Wait, on: &mut impl FnMut(Completion<'_>)) -> io::Result<()> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
+        // SAFETY: the kernel writes at most EVENTS_MAX events into the array, which lives across the call.
+        let ready = unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as i32, milliseconds(wait))
+        };
+        let Ok(ready) = usize::try_from(ready) else {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
+        };
+        for event in events.iter().take(ready) {
+            if event.u64 == BELL {
+                if let Some(bell) = &self.bell {
+                    bell.silence();
+                }
+                on(Completion::Woken);
+            } else {
+                self.receive_from(usize::try_from(event.u64).unwrap_or(usize::MAX), on);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a socket has, up to a bound: the others want their turn, too.
+    fn receive_from(&mut self, index: usize, on: &mut impl FnMut(Completion<'_>)) {
+        let Some(socket) = self.sockets.get(index).filter(|socket| socket.receives) else { return };
+        let Some(fd) = &socket.fd else { return };
+        for _ in 0..RECEIVE_BATCHES_MAX {
+            // An error is the network's, and is gone once it has been told; else it is that nothing is left.
+            let Ok(count) = self.inbox.receive(fd) else { return };
+            for arrival in self.inbox.arrivals() {
+                on(Completion::Datagram(Datagram {
+                    socket: SocketId(index as u16),
+                    from: arrival.from,
+                    local: arrival.local.unwrap_or(socket.local),
+                    destination: arrival.destination.unwrap_or(socket.local),
+                    interface: arrival.interface,
+                    bytes: arrival.bytes,
+                    truncated: arrival.is_truncated,
+                }));
+            }
+            if count < self.inbox.capacity() {
+                return;
+            }
+        }
+    }
+
+    fn queue(&mut self, socket: SocketId, slot: u16, message: *const libc::msghdr) -> Result<(), Full> {
+        let Some(socket) = self.sockets.get_mut(usize::from(socket.0)).filter(|socket| socket.fd.is_some()) else {
+            self.slots.release(slot);
+            return Err(Full);
+        };
+        // SAFETY: `message` leads to the header in the slot that was just filled. The copy points into the same slot (and into
+        // content that the slot holds), which stays in place until it is released, and that is after the send.
+        let msg_hdr = unsafe { *message };
+        socket.queued.push(libc::mmsghdr { msg_hdr, msg_len: 0 });
+        socket.slots.push(slot);
+        Ok(())
+    }
+
+    /// Tells epoll what is wanted of a socket now.
+    fn watch_again(&self, index: usize) {
+        let Some(socket) = self.sockets.get(index) else { return };
+        let Some(fd) = socket.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
+        let wanted = if socket.is_blocked { libc::EPOLLOUT } else { 0 };
+        let how = match (socket.receives, socket.is_blocked) {
+            (true, _) => libc::EPOLL_CTL_MOD,
+            (false, true) => libc::EPOLL_CTL_ADD,
+            (false, false) => libc::EPOLL_CTL_DEL,
+        };
+        let wanted = if socket.receives { wanted | libc::EPOLLIN } else { wanted };
+        let _ = self.watch(how, fd, wanted, index as u64);
+    }
+
+    fn watch(&self, how: i32, fd: RawFd, wanted: i32, about: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: wanted.cast_unsigned(), u64: about };
+        // SAFETY: the kernel reads one event, which lives across the call.
+        let answer = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), how, fd, &raw mut event) };
+        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl Drop for PlainDriver {
+    /// What is queued leaves as far as the kernel takes it now.
+    fn drop(&mut self) {
+        self.flush(&mut |_| {});
+    }
+}
+
+impl Socket {
+    /// Hands the queue to the kernel. `finished` hears of each slot that the kernel is done with, and of the error's number.
+    fn flush(&mut self, mut finished: impl FnMut(u16, Option<i32>)) {
+        let Some(fd) = self.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
+        self.is_blocked = false;
+        let mut done = 0;
+        while done < self.queued.len() && !self.is_blocked {
+            let rest = &mut self.queued[done..];
+            // SAFETY: every header points into a slot that is in use (see `queue`), and `rest` is a slice of such headers with
+            // its true length, which is below UIO_MAXIOV as there are fewer slots. The kernel keeps no pointer beyond the call.
+            let answer =
+                unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as libc::c_uint, libc::MSG_DONTWAIT) };
+            match usize::try_from(answer) {
+                Ok(sent) => {
+                    self.slots[done..done + sent].iter().for_each(|slot| finished(*slot, None));
+                    done += sent;
+                }
+                Err(_) => match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+                    libc::EINTR => {}
+                    libc::EAGAIN => self.is_blocked = true,
+                    // The first of the rest was refused; the others may leave.
+                    number => {
+                        finished(self.slots[done], Some(number));
+                        done += 1;
+                    }
+                },
+            }
+        }
+        self.queued.drain(..done);
+        self.slots.drain(..done);
+    }
+}
+
+/// epoll counts in milliseconds: a wait is never cut short by rounding, or a timer would be waited for in a busy loop.
+fn milliseconds(wait: Wait) -> i32 {
+    match wait {
+        Wait::No => 0,
+        Wait::AtMost(time) => {
+            i32::try_from(time.as_nanos().div_ceil(Duration::from_millis(1).as_nanos())).unwrap_or(i32::MAX)
+        }
+        Wait::Forever => -1,
+    }
+}

@@ -1,0 +1,249 @@
+//! What every driver does, tried over each of the ways to the kernel.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+use std::net::UdpSocket;
+use std::time::Instant;
+
+use super::*;
+use crate::engine::limits::{RECEIVE_BUFFERS, SEND_SLOTS};
+use crate::engine::net::{self, Binding};
+use crate::images::{Content, Found, Images, Workers, clean};
+
+/// Runs a test over each way.
+fn over_both(test: impl Fn(Datapath)) {
+    for datapath in Datapath::ALL {
+        println!("over {datapath}");
+        test(datapath);
+    }
+}
+
+fn driver_on_loopback(datapath: Datapath, address: &str) -> (Driver, SocketId, SocketAddr) {
+    let address = address.parse().unwrap();
+    let fd = net::udp(&Binding { address, interface: None, shared: false }).unwrap();
+    let bound = net::local_address(&fd).unwrap();
+    let mut driver = Driver::new(datapath).unwrap();
+    let socket = driver.add(fd, bound.ip(), true);
+    (driver, socket, bound)
+}
+
+fn turn_until(driver: &mut Driver, mut done: impl FnMut(Completion<'_>) -> bool) {
+    let started = Instant::now();
+    let mut finished = false;
+    while !finished {
+        assert!(started.elapsed() < Duration::from_secs(5), "nothing happened");
+        driver.turn(Wait::AtMost(Duration::from_millis(100)), |c| finished |= done(c)).unwrap();
+    }
+}
+
+fn mapped_file(len: usize) -> (tempfile::TempDir, Content) {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+    std::fs::write(directory.path().join("image"), bytes).unwrap();
+    let images = Images::open(directory.path(), Workers::start().unwrap()).unwrap();
+    let Found::Ask(question) = images.catalog().find(&clean(b"image").unwrap()) else { panic!("known already") };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    images.answer(question, move |answer| sender.send(answer).unwrap()).unwrap();
+    (directory, receiver.recv().unwrap().unwrap())
+}
+
+#[test]
+fn a_datagram_tells_where_it_came_from_and_where_it_was_sent() {
+    over_both(|datapath| {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (mut driver, socket, bound) = driver_on_loopback(datapath, address);
+            let client = UdpSocket::bind(address).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            client.send_to(b"hello", bound).unwrap();
+            let mut answer = None;
+            turn_until(&mut driver, |completion| {
+                let Completion::Datagram(datagram) = completion else { return false };
+                assert_eq!((datagram.bytes, datagram.local), (&b"hello"[..], bound.ip()));
+                assert!(datagram.interface > 0);
+                answer = Some((datagram.from, Source { address: datagram.local, interface: datagram.interface }));
+                true
+            });
+            let (to, from) = answer.unwrap();
+            driver.send(socket, Target::Ip(to), Some(from), b"world", 7).unwrap();
+            turn_until(&mut driver, |c| matches!(c, Completion::Sent { token: 7, result: Ok(()) }));
+            let mut bytes = [0; 16];
+            assert_eq!(client.recv_from(&mut bytes).unwrap(), (5, bound));
+        }
+    });
+}
+
+#[test]
+fn a_window_leaves_as_one_send_and_arrives_as_blocks() {
+    over_both(|datapath| {
+        let (_directory, content) = mapped_file(200_000);
+        let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let blocks = Blocks { content: &content, first: 65_530, block_size: 1000, bytes: 5_000..14_500, count: 10 };
+        driver.send_blocks(socket, client.local_addr().unwrap(), None, &blocks, 1).unwrap();
+        turn_until(&mut driver, |c| matches!(c, Completion::Sent { token: 1, result: Ok(()) }));
+        for n in 0..10u16 {
+            let mut bytes = [0; 2000];
+            let (len, _) = client.recv_from(&mut bytes).unwrap();
+            assert_eq!(len, if n == 9 { 504 } else { 1004 });
+            assert_eq!(bytes[..2], [0, 3]);
+            assert_eq!(u16::from_be_bytes([bytes[2], bytes[3]]), 65_530u16.wrapping_add(n));
+            let start = 5_000 + usize::from(n) * 1000;
+            assert!(bytes[4..len].iter().enumerate().all(|(i, b)| *b == ((start + i) % 251) as u8));
+        }
+    });
+}
+
+#[test]
+fn a_file_cut_short_under_a_send_is_an_error_and_not_a_signal() {
+    over_both(|datapath| {
+        let (directory, content) = mapped_file(200_000);
+        std::fs::OpenOptions::new().write(true).open(directory.path().join("image")).unwrap().set_len(0).unwrap();
+        assert!(!content.is_unchanged());
+        let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let blocks = Blocks { content: &content, first: 1, block_size: 512, bytes: 0..5_120, count: 10 };
+        driver.send_blocks(socket, client.local_addr().unwrap(), None, &blocks, 2).unwrap();
+        turn_until(&mut driver, |c| matches!(c, Completion::Sent { token: 2, result: Err(SendError::ContentGone) }));
+    });
+}
+
+#[test]
+fn a_bell_wakes_a_sleeping_driver_again_and_again() {
+    over_both(|datapath| {
+        let (mut driver, _, _) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let (letters, mailbox) = Mailbox::new().unwrap();
+        driver.listen_to(&mailbox);
+        for n in 0..3 {
+            let letters = letters.clone();
+            let sender = std::thread::spawn(move || letters.send(n));
+            turn_until(&mut driver, |c| matches!(c, Completion::Woken));
+            sender.join().unwrap();
+            assert_eq!(mailbox.take(), Some(n));
+        }
+    });
+}
+
+#[test]
+fn a_removed_socket_frees_its_port_and_its_place() {
+    over_both(|datapath| {
+        let (mut driver, socket, bound) = driver_on_loopback(datapath, "127.0.0.1:0");
+        driver.turn(Wait::No, |_| {}).unwrap();
+        driver.remove(socket);
+        driver.turn(Wait::No, |_| {}).unwrap();
+        let fd = net::udp(&Binding { address: bound, interface: None, shared: false }).expect("the port is free");
+        assert_eq!(driver.add(fd, bound.ip(), true), socket);
+        driver.turn(Wait::No, |_| {}).unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"again", bound).unwrap();
+        turn_until(&mut driver, |c| matches!(c, Completion::Datagram(datagram) if datagram.bytes == b"again"));
+    });
+}
+
+#[test]
+fn what_was_queued_leaves_before_the_end_and_the_end_waits_for_nobody() {
+    over_both(|datapath| {
+        let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let (_, mailbox) = Mailbox::<()>::new().unwrap();
+        driver.listen_to(&mailbox);
+        driver.turn(Wait::No, |_| {}).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        driver.send(socket, Target::Ip(client.local_addr().unwrap()), None, b"last", 1).unwrap();
+        let started = Instant::now();
+        drop(driver);
+        assert!(started.elapsed() < Duration::from_millis(200), "nothing had to be given up");
+        assert_eq!(client.recv(&mut [0; 10]).unwrap(), 4);
+    });
+}
+
+#[test]
+fn more_datagrams_than_buffers_lose_nothing() {
+    over_both(|datapath| {
+        let (mut driver, _, bound) = driver_on_loopback(datapath, "127.0.0.1:0");
+        driver.turn(Wait::No, |_| {}).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let count = 2 * usize::from(RECEIVE_BUFFERS) + 10;
+        for _ in 0..count {
+            client.send_to(b"x", bound).unwrap();
+        }
+        let mut seen = 0;
+        turn_until(&mut driver, |completion| {
+            seen += usize::from(matches!(completion, Completion::Datagram(_)));
+            seen == count
+        });
+    });
+}
+
+#[test]
+fn more_sends_than_slots_all_leave_and_a_full_driver_never_sleeps_on_them() {
+    over_both(|datapath| {
+        let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let client = net::udp(&Binding { address: "127.0.0.1:0".parse().unwrap(), interface: None, shared: false });
+        let client = UdpSocket::from(client.unwrap());
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let to = Target::Ip(client.local_addr().unwrap());
+        for _ in 0..2 {
+            while driver.has_room() {
+                driver.send(socket, to, None, b"x", 1).unwrap();
+            }
+            assert_eq!(driver.send(socket, to, None, b"x", 1), Err(Full));
+            let mut left = 0;
+            while left < SEND_SLOTS {
+                let started = Instant::now();
+                let count = |c: Completion<'_>| left += usize::from(matches!(c, Completion::Sent { .. }));
+                driver.turn(Wait::AtMost(Duration::from_secs(60)), count).unwrap();
+                assert!(started.elapsed() < Duration::from_secs(5), "slept over free slots");
+            }
+            assert_eq!(driver.in_flight(), 0);
+        }
+        for _ in 0..2 * SEND_SLOTS {
+            assert_eq!(client.recv(&mut [0; 10]).unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_datagram_that_is_refused_is_told_and_holds_up_no_other() {
+    over_both(|datapath| {
+        let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = Target::Ip(client.local_addr().unwrap());
+        let nowhere = Some(Source { address: "203.0.113.1".parse().unwrap(), interface: 0 });
+        for (from, token) in [(None, 1), (nowhere, 2), (nowhere, 3), (None, 4)] {
+            driver.send(socket, to, from, b"x", token).unwrap();
+        }
+        let mut ends = Vec::new();
+        turn_until(&mut driver, |completion| {
+            let Completion::Sent { token, result } = completion else { return false };
+            ends.push((token, result.is_ok()));
+            ends.len() == 4
+        });
+        ends.sort_unstable();
+        assert_eq!(ends, [(1, true), (2, false), (3, false), (4, true)]);
+    });
+}
+
+#[test]
+fn a_segmented_send_that_fits_no_datagram_says_that_segments_do_not_work() {
+    over_both(|datapath| {
+        let (_directory, content) = mapped_file(200_000);
+        let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // Two blocks of more than one datagram's length together: EMSGSIZE.
+        let blocks = Blocks { content: &content, first: 1, block_size: 60_000, bytes: 0..120_000, count: 2 };
+        driver.send_blocks(socket, client.local_addr().unwrap(), None, &blocks, 5).unwrap();
+        turn_until(&mut driver, |c| matches!(c, Completion::Sent { token: 5, result: Err(SendError::NoSegments) }));
+    });
+}
+
+#[test]
+fn a_datagram_longer_than_its_place_says_so() {
+    over_both(|datapath| {
+        let (mut driver, _, bound) = driver_on_loopback(datapath, "127.0.0.1:0");
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[7; 9000], bound).unwrap();
+        turn_until(&mut driver, |completion| {
+            let Completion::Datagram(datagram) = completion else { return false };
+            assert!(datagram.truncated && datagram.bytes.len() >= 2048);
+            true
+        });
+    });
+}
