@@ -199,6 +199,7 @@ tables! {
         spin_us: At<u64> = "spin-us",
         tid_sockets: At<u64> = "tid-sockets",
         http_chunk: At<u64> = "http-chunk",
+        image_memory: At<u64> = "image-memory",
     }
 }
 

@@ -198,6 +198,8 @@ pub struct Tuning {
     pub tid_sockets: u16,
     /// Octets of a file handed to one sendfile call.
     pub http_chunk: u32,
+    /// Octets of memory in which boot images are kept; None = a share of what there is.
+    pub image_memory: Option<u64>,
 }
 
 #[cfg(test)]

@@ -317,14 +317,21 @@ const FACILITIES: [(&str, u8); 11] = [
     ("local7", 23),
 ];
 
+/// Octets: a range that is sent at once may touch two pieces of 8 MiB.
+const IMAGE_MEMORY_MIN: u64 = 16 * 1024 * 1024;
+
 fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
     let spin_us = written.spin_us.and_then(|at| number(&at, "spin-us", 0..=10_000, complaints));
     let tid_sockets = written.tid_sockets.and_then(|at| number(&at, "tid-sockets", 1..=256, complaints));
     let http_chunk = written.http_chunk.and_then(|at| number(&at, "http-chunk", 4_096..=16_777_216, complaints));
+    let image_memory = written
+        .image_memory
+        .and_then(|at| number(&at, "image-memory", IMAGE_MEMORY_MIN..=i64::MAX.unsigned_abs(), complaints));
     Tuning {
         spin_us: spin_us.unwrap_or(50),
         tid_sockets: tid_sockets.unwrap_or(16),
         http_chunk: http_chunk.unwrap_or(1024 * 1024),
+        image_memory,
     }
 }
 
