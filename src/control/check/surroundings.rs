@@ -8,12 +8,14 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
+use super::memory;
 use super::{Finding, Heard, Reader, Running, Subject};
 use crate::config::Config;
 use crate::control::store::{DATABASE, SqliteStore, StateDirectory};
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
+use crate::images::Ceiling;
 use crate::observe::port_holder::{Protocol, holder};
 
 /// ProxyDHCP's port: firmware asks there for its boot file.
@@ -29,6 +31,8 @@ pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Find
     findings.extend(firewall(subject));
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
     findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.reader != Reader::Caller)));
+    let budget = Ceiling::read().budget(subject.config.tuning.image_memory);
+    findings.extend(memory::locking(budget, subject.reader, running));
     findings
 }
 
