@@ -199,6 +199,8 @@ fn status_says_what_runs_and_that_nothing_does() {
         "interface  lo mtu 65536 127.0.0.1",
         "core       cpu ",
         "mappings   0",
+        "memory     0 of ",
+        " MB hold boot images, 0 pieces evicted",
         "drops      0 datagrams (full receive buffers), 0 events",
     ] {
         assert!(said.contains(words), "{words}: {said}");

@@ -120,7 +120,8 @@ fn running(status: &Value) -> Running {
         }
     });
     let pid = status["pid"].as_u64().unwrap_or(0);
-    Running { pid, sockets: udp.chain(tcp).collect(), heard: heard.collect() }
+    let unlocked = status["image_memory"]["unlocked"].as_u64().unwrap_or(0);
+    Running { pid, sockets: udp.chain(tcp).collect(), heard: heard.collect(), unlocked }
 }
 
 /// The worst first, and counted.

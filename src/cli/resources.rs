@@ -12,6 +12,7 @@ use crate::control::loaders;
 use crate::control::store::{self, BackupError};
 use crate::dhcp::subnet::{Clients, Mode, OtherServer, Subnet};
 use crate::engine::net;
+use crate::images::ImageMemoryUse;
 use crate::serve::overview::{CoreView, Overview};
 
 /// The media type of a SQLite database (IANA).
@@ -132,7 +133,19 @@ pub(super) fn status(overview: &Overview) -> Value {
         "cores": overview.cores.iter().map(core).collect::<Vec<_>>(),
         "dhcp": dhcp,
         "mappings": overview.images.loaded(),
+        "image_memory": image_memory(&overview.images.memory().usage()),
         "drops": { "sockets": socket_drops(overview), "events": overview.events.dropped() },
+    })
+}
+
+/// All in bytes but the last two, which are pieces.
+fn image_memory(usage: &ImageMemoryUse) -> Value {
+    json!({
+        "budget": usage.budget,
+        "resident": usage.resident,
+        "unlocked": usage.unlocked,
+        "evictions": usage.evictions,
+        "expired": usage.expired,
     })
 }
 

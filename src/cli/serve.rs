@@ -18,7 +18,9 @@ use crate::engine::datapath::Datapath;
 use crate::engine::net;
 use crate::engine::open_files::raise_open_files;
 use crate::guard::{self, Account};
-use crate::images::{CleanPath, Fence, Images, Workers, clean, runs_as_root};
+use crate::images::{
+    Ceiling, CleanPath, Fence, ImageMemory, Images, PIECE_BYTES, Workers, clean, raise_locked_memory, runs_as_root,
+};
 use crate::observe::log::Memory;
 use crate::observe::sink;
 use crate::serve::http_core::HttpPlan;
@@ -184,12 +186,13 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
     }
     let workers = Workers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
+    let memory = image_memory(&config);
     let fence = Fence {
         borrowed: borrowed.files.clone(),
         only_world_readable: reader(account.as_ref()) == Reader::Root,
         ..Fence::around(&config.root, &private)
     };
-    let images = Images::open_fenced(&config.root, fence, workers)
+    let images = Images::open_fenced(&config.root, fence, memory, workers)
         .with_context(|| format!("opening the root {}", config.root.display()))?;
     let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
     borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
@@ -219,6 +222,17 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         memory,
         control: super::control::control(config, borrowed.files, arguments, journal),
     })
+}
+
+/// The memory for boot images. Locking it must be allowed before root is given away.
+fn image_memory(config: &Config) -> Arc<ImageMemory> {
+    let ceiling = Ceiling::read();
+    let budget = ceiling.budget(config.tuning.image_memory);
+    // A range may be larger than what is left of a small budget.
+    if let Err(error) = raise_locked_memory(budget.saturating_add(2 * PIECE_BYTES)) {
+        tracing::debug!("the limit of locked memory stays as it is: {error}");
+    }
+    ImageMemory::new(budget)
 }
 
 /// The start log: what this process will do to the network, and what in the configuration an operator should know of.

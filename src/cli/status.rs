@@ -100,6 +100,19 @@ fn table(status: &Value) -> String {
         );
     }
     let _ = writeln!(text, "  mappings   {}", status["mappings"]);
+    let memory = &status["image_memory"];
+    let mb = |key: &str| number(&memory[key]) / 1_000_000;
+    let locked = match mb("unlocked") {
+        0 => String::new(),
+        unlocked => format!(", {unlocked} MB NOT LOCKED (RLIMIT_MEMLOCK)"),
+    };
+    let _ = writeln!(
+        text,
+        "  memory     {} of {} MB hold boot images{locked}, {} pieces evicted",
+        mb("resident"),
+        mb("budget"),
+        memory["evictions"]
+    );
     let drops = &status["drops"];
     let _ = writeln!(
         text,

@@ -201,6 +201,7 @@ tables! {
         tid_sockets: At<u64> = "tid-sockets",
         http_chunk: At<u64> = "http-chunk",
         http_slots: At<u64> = "http-slots",
+        image_memory: At<u64> = "image-memory",
     }
 }
 

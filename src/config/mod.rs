@@ -201,6 +201,8 @@ pub struct Tuning {
     pub http_chunk: u32,
     /// Large bodies of a core at full speed (`http::schedule`); None = all at once.
     pub http_slots: Option<u16>,
+    /// Octets of memory in which boot images are kept; None = a share of what there is.
+    pub image_memory: Option<u64>,
 }
 
 /// How cores speak to the kernel.

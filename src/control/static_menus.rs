@@ -1,4 +1,4 @@
-//! Looks through the root for menus written by hand whose default entry installs without asking.
+//! Looks through the root for menus written by hand whose default entry installs without asking, and for the largest file.
 
 use std::collections::HashSet;
 use std::fs;
@@ -28,6 +28,14 @@ pub struct Survey {
     pub dangers: Vec<Danger>,
     /// The root holds more than [`NAMES_MAX`] names or [`DEPTH_MAX`] directories deep: not all was seen.
     pub is_cut_short: bool,
+    pub largest: Option<Largest>,
+}
+
+/// The largest file that is served, by its path under the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Largest {
+    pub path: PathBuf,
+    pub bytes: u64,
 }
 
 /// Walks the root. Links are followed where they stay inside; hidden names are not served and not read.
@@ -72,8 +80,19 @@ impl Walk<'_> {
                     self.directory(&path, depth + 1);
                 }
             } else if found.is_file() {
+                self.weigh(&path, found.len());
                 self.file(&path);
             }
+        }
+    }
+
+    fn weigh(&mut self, path: &Path, bytes: u64) {
+        let is_larger = self.survey.largest.as_ref().is_none_or(|largest| bytes > largest.bytes);
+        if is_larger
+            && self.is_inside(path)
+            && let Ok(name) = path.strip_prefix(self.root)
+        {
+            self.survey.largest = Some(Largest { path: name.to_owned(), bytes });
         }
     }
 

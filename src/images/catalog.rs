@@ -16,9 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
+use super::ceiling::Ceiling;
 use super::content::{Body, Content, Identity};
 use super::fence::Fence;
 use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, WHOLE_BYTES_MAX};
+use super::memory::ImageMemory;
 use super::path::{CleanPath, Refusal};
 use super::workers::{Busy, Workers};
 
@@ -31,6 +33,7 @@ pub struct Images {
     root: OwnedFd,
     path: PathBuf,
     fence: Fence,
+    memory: Arc<ImageMemory>,
     workers: Workers,
     /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only a worker does, here.
     loaded: Mutex<HashMap<Identity, Content>>,
@@ -65,11 +68,12 @@ pub struct Question {
 impl Images {
     /// Opens the root directory, with nothing private in it and nothing borrowed.
     pub fn open(root: &Path, workers: Workers) -> io::Result<Arc<Self>> {
-        Self::open_fenced(root, Fence::around(root, &[]), workers)
+        let memory = ImageMemory::new(Ceiling::read().budget(None));
+        Self::open_fenced(root, Fence::around(root, &[]), memory, workers)
     }
 
     /// Opens the root directory. An error also where nothing beneath it could be opened.
-    pub fn open_fenced(root: &Path, fence: Fence, workers: Workers) -> io::Result<Arc<Self>> {
+    pub fn open_fenced(root: &Path, fence: Fence, memory: Arc<ImageMemory>, workers: Workers) -> io::Result<Arc<Self>> {
         let directory = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_PATH)
@@ -80,6 +84,7 @@ impl Images {
             root: directory,
             path: root.to_path_buf(),
             fence,
+            memory,
             workers,
             loaded: Mutex::default(),
             clock: AtomicU64::new(0),
@@ -92,6 +97,11 @@ impl Images {
 
     pub fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    /// What of the images is in memory.
+    pub fn memory(&self) -> &Arc<ImageMemory> {
+        &self.memory
     }
 
     /// A view for one more core.
@@ -207,11 +217,7 @@ impl Images {
         let content = if identity.len <= INLINE_BYTES_MAX {
             Content::small_file(Bytes::from(read_exactly(&file, identity.len)?), &identity)
         } else {
-            let content = Content::map(file, identity).map_err(|_| Refusal::TooMany)?;
-            if let Some(piece) = content.missing(&(0..1)) {
-                content.populate(piece);
-            }
-            content
+            Content::map(file, identity, &self.memory).map_err(|_| Refusal::TooMany)?
         };
         self.touch(&content);
         let mut evicted = Vec::new();
@@ -494,7 +500,7 @@ mod tests {
         let found = images.resolve(&clean(b"image").unwrap(), false).unwrap();
         let (file, identity) = images.open_regular(found).unwrap();
         File::options().write(true).open(tree.path("image")).unwrap().set_len(100).unwrap();
-        let content = Content::map(file, identity).unwrap();
+        let content = Content::map(file, identity, images.memory()).unwrap();
         assert_eq!((content.len(), content.address().1), (200_000, 200_000));
         assert!(!content.is_unchanged());
     }
@@ -562,7 +568,8 @@ mod tests {
         let mut fence = Fence::around(&root, &paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         fence.only_world_readable = only_world_readable;
         fence.borrowed = borrowed.iter().map(|(name, path)| (clean(name.as_bytes()).unwrap(), path.clone())).collect();
-        tree.catalog = Images::open_fenced(&root, fence, Workers::start().unwrap()).unwrap().catalog();
+        let memory = ImageMemory::new(PIECE_BYTES);
+        tree.catalog = Images::open_fenced(&root, fence, memory, Workers::start().unwrap()).unwrap().catalog();
         tree
     }
 
@@ -626,8 +633,9 @@ mod tests {
         let file = File::create(tree.path("big")).unwrap();
         file.set_len(2 * PIECE_BYTES + 10).unwrap();
         let content = tree.get("big").unwrap();
-        assert_eq!(content.missing(&(0..PIECE_BYTES)), None, "the first piece comes with the mapping");
-        let second = content.missing(&(0..PIECE_BYTES + 1)).unwrap();
+        content.populate(content.missing(&(0..1)).unwrap());
+        assert_eq!(content.missing(&(0..PIECE_BYTES)), None);
+        let second = content.missing(&(PIECE_BYTES..PIECE_BYTES + 1)).unwrap();
         assert_eq!(content.next_missing(&(0..PIECE_BYTES)), Some(second));
         assert_eq!(content.claim_next_missing(&(0..PIECE_BYTES)), Some(second));
         assert_eq!(content.claim_next_missing(&(0..PIECE_BYTES)), None, "once is enough");

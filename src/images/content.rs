@@ -1,17 +1,18 @@
-//! What is sent: a few bytes in memory, or a mapped file with a record of which pieces are resident.
+//! What is sent: a few bytes in memory, or a mapped file, of which pieces are in memory.
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use memmap2::{Advice, Mmap, MmapOptions};
 
-use super::limits::{PIECE_BYTES, WHOLE_BYTES_MAX};
+use super::limits::{AHEAD_BUDGET_MIN, PIECE_BYTES, WHOLE_BYTES_MAX};
+use super::mapped::Mapped;
+use super::memory::ImageMemory;
 use super::path::Refusal;
 
 /// What pure rooms see of a content.
@@ -41,22 +42,8 @@ pub(super) struct Body {
 #[derive(Debug)]
 enum Kind {
     Inline(Bytes),
-    Mapped(Mapped),
+    Mapped(Arc<Mapped>),
 }
-
-#[derive(Debug)]
-struct Mapped {
-    map: Mmap,
-    file: File,
-    /// Made resident by a worker.
-    resident: Pieces,
-    /// Asked of a worker ahead of need.
-    asked_ahead: Pieces,
-}
-
-/// One bit per piece of [`PIECE_BYTES`].
-#[derive(Debug)]
-struct Pieces(Box<[AtomicU64]>);
 
 /// Which bytes of which file: what must be the same for two lookups to share a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,9 +77,13 @@ impl Identity {
     }
 }
 
-/// A part of a mapping that a worker must make resident before a core sends from it.
+/// What a worker must make resident before a core sends a range: the piece that the range lies in, or all that it touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Piece(u64);
+pub struct Piece {
+    first: u64,
+    /// After the last.
+    end: u64,
+}
 
 impl Content {
     /// A text made for one request, or a file small enough to be read whole.
@@ -117,15 +108,10 @@ impl Content {
         Self(Arc::new(Body { meta, kind: Kind::Inline(bytes), identity, used: AtomicU64::new(0) }))
     }
 
-    pub(super) fn map(file: File, identity: Identity) -> std::io::Result<Self> {
-        let len = usize::try_from(identity.len).map_err(|_| std::io::ErrorKind::FileTooLarge)?;
-        // SAFETY: the mapping is read-only and shared, and no code in this process reads its bytes: `address` is for system
-        // calls alone, for which a file cut short is EFAULT and not SIGBUS. That holds for a length beyond the file's end
-        // too: it is the identity's, since the file may have been cut short after it was looked at.
-        let map = unsafe { MmapOptions::new().len(len).map(&file)? };
-        let (resident, asked_ahead) = (Pieces::none_of(identity.len), Pieces::none_of(identity.len));
+    pub(super) fn map(file: File, identity: Identity, memory: &Arc<ImageMemory>) -> std::io::Result<Self> {
+        let mapped = Mapped::new(file, identity.len, memory)?;
         let meta = ContentMeta { len: identity.len, etag: identity.etag(), mtime: identity.mtime() };
-        let kind = Kind::Mapped(Mapped { map, file, resident, asked_ahead });
+        let kind = Kind::Mapped(mapped);
         Ok(Self(Arc::new(Body { meta, kind, identity: Some(identity), used: AtomicU64::new(0) })))
     }
 
@@ -200,41 +186,38 @@ impl Content {
         }
     }
 
-    /// The first piece of this range that is not known resident; None = send away.
+    /// What a worker must make resident before this range is sent; None = send away, now. Known resident is what counts as used.
     pub fn missing(&self, range: &Range<u64>) -> Option<Piece> {
         let Kind::Mapped(mapped) = &self.0.kind else { return None };
-        if range.is_empty() {
-            return None;
-        }
-        let last = (range.end.min(self.len()).max(1) - 1) / PIECE_BYTES;
-        (range.start / PIECE_BYTES..=last).map(Piece).find(|piece| !mapped.resident.has(*piece))
+        let pieces = mapped.pieces(range);
+        let tick = mapped.memory.tick();
+        let is_there = pieces.clone().all(|piece| mapped.residency.use_at(piece, tick));
+        (!is_there).then_some(Piece { first: pieces.start, end: pieces.end })
     }
 
-    /// The piece after this range's last, where it exists and is not resident: worth asking for ahead of need.
+    /// The piece after this range's last, where it exists and is not resident: worth asking for ahead of need. None where the
+    /// memory is so small that it would push out what is needed now.
     pub fn next_missing(&self, range: &Range<u64>) -> Option<Piece> {
-        let next = range.end.saturating_sub(1) / PIECE_BYTES + 1;
-        let start = next * PIECE_BYTES;
-        if start < self.len() { self.missing(&(start..start + 1)) } else { None }
+        let Kind::Mapped(mapped) = &self.0.kind else { return None };
+        let first = range.end.saturating_sub(1) / PIECE_BYTES + 1;
+        let is_worth_it = mapped.memory.budget() >= AHEAD_BUDGET_MIN && !mapped.residency.has(first);
+        is_worth_it.then_some(Piece { first, end: first + 1 })
     }
 
     /// As [`Self::next_missing`], and each piece once: who looks ahead at every packet would fill the workers' queue.
     pub fn claim_next_missing(&self, range: &Range<u64>) -> Option<Piece> {
         let Kind::Mapped(mapped) = &self.0.kind else { return None };
-        self.next_missing(range).filter(|piece| mapped.asked_ahead.add(*piece))
+        self.next_missing(range).filter(|piece| mapped.residency.claim(piece.first))
     }
 
-    /// Reads a piece into the page cache and maps it. Waits for the disk: workers only.
+    /// Makes a piece resident, and for a while no other takes its place. Waits for the disk, and for memory where the budget is
+    /// spent: workers only, by [`super::Workers::read`].
+    ///
+    /// A failure (the file was cut short, memory is short) is left for the send to report: it gets EFAULT or waits.
     pub fn populate(&self, piece: Piece) {
-        let Kind::Mapped(mapped) = &self.0.kind else { return };
-        let Ok(start) = usize::try_from(piece.0 * PIECE_BYTES) else { return };
-        let piece_bytes = usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX);
-        let len = mapped.map.len().saturating_sub(start).min(piece_bytes);
-        if len == 0 || mapped.resident.has(piece) {
-            return;
+        if let Kind::Mapped(mapped) = &self.0.kind {
+            mapped.memory.make(mapped, &(piece.first..piece.end));
         }
-        // A failure (the file was cut short, memory is short) is left for the send to report: it gets EFAULT or waits.
-        let _ = mapped.map.advise_range(Advice::PopulateRead, start, len);
-        mapped.resident.add(piece);
     }
 
     /// Whether the file still has the bytes that it had when it was mapped. Asked before the last bytes of a transfer leave,
@@ -245,39 +228,4 @@ impl Content {
         let now = Identity::of(&stat);
         self.0.identity.is_some_and(|then| (now.len, now.mtime_ns) == (then.len, then.mtime_ns))
     }
-}
-
-impl Mapped {
-    fn stat(&self) -> Option<libc::stat> {
-        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: the descriptor is open for as long as `self.file`, and `stat` has room for one struct stat.
-        let answer = unsafe { libc::fstat(self.file.as_raw_fd(), stat.as_mut_ptr()) };
-        // SAFETY: fstat returned 0, so it filled the whole struct.
-        (answer == 0).then(|| unsafe { stat.assume_init() })
-    }
-}
-
-impl Pieces {
-    fn none_of(len: u64) -> Self {
-        let pieces = usize::try_from(len.div_ceil(PIECE_BYTES)).unwrap_or(usize::MAX);
-        Self((0..pieces.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    /// A piece beyond the end is always there.
-    fn has(&self, piece: Piece) -> bool {
-        self.word(piece).is_none_or(|word| word.load(Ordering::Acquire) & bit(piece) != 0)
-    }
-
-    /// True where the piece was not there before.
-    fn add(&self, piece: Piece) -> bool {
-        self.word(piece).is_some_and(|word| word.fetch_or(bit(piece), Ordering::AcqRel) & bit(piece) == 0)
-    }
-
-    fn word(&self, piece: Piece) -> Option<&AtomicU64> {
-        usize::try_from(piece.0 / 64).ok().and_then(|word| self.0.get(word))
-    }
-}
-
-fn bit(piece: Piece) -> u64 {
-    1 << (piece.0 % 64)
 }

@@ -1,18 +1,27 @@
 //! Boot images: names under the root become contents that cores can send without touching a disk.
 //!
 //! A core asks its [`Catalog`] for a clean path. What the kernel's name cache and our mappings answer is answered at
-//! once; everything that could wait for a disk becomes a [`Question`] for the [`Images`] workers.
+//! once; everything that could wait for a disk becomes a [`Question`] for the [`Images`] workers. What pieces of large files are
+//! kept in memory is the [`ImageMemory`]'s business, inside a budget.
 
 mod catalog;
+mod ceiling;
 mod content;
 mod fence;
 mod limits;
+mod lock;
+mod mapped;
+mod memory;
 mod path;
+mod residency;
 mod workers;
 
 pub use catalog::{Catalog, Found, Images, Question};
+pub use ceiling::Ceiling;
 pub use content::{Content, ContentMeta, Piece};
 pub use fence::{Fence, canonical, runs_as_root};
 pub use limits::*;
+pub use lock::{may_lock, raise_locked_memory};
+pub use memory::{ImageMemory, ImageMemoryUse};
 pub use path::{CleanPath, Refusal, clean, clean_tftp, without_prefix, without_trailing_garbage};
 pub use workers::{Busy, Workers};

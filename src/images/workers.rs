@@ -1,4 +1,6 @@
 //! A few threads that may wait for a disk, so that no core ever does.
+//!
+//! Names and small files have threads of their own: a machine that asks for its menu does not wait behind images that are read.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +15,11 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
-/// A bounded queue of jobs and the threads that do them. Cloned to every core.
+/// Two bounded queues of jobs and the threads that do them. Cloned to every core.
 #[derive(Clone)]
 pub struct Workers {
-    queue: SyncSender<Job>,
+    names: SyncSender<Job>,
+    pieces: SyncSender<Job>,
 }
 
 impl fmt::Debug for Workers {
@@ -28,19 +31,28 @@ impl fmt::Debug for Workers {
 impl Workers {
     /// Starts the threads. They end when the last clone is gone.
     pub fn start() -> std::io::Result<Self> {
-        let (queue, jobs) = sync_channel::<Job>(QUESTIONS_QUEUED_MAX);
-        let jobs = Arc::new(Mutex::new(jobs));
-        for n in 0..WORKERS {
-            let jobs = Arc::clone(&jobs);
-            std::thread::Builder::new().name(format!("rb-worker-{n}")).spawn(move || work(&jobs))?;
-        }
-        Ok(Self { queue })
+        Ok(Self { names: start("rb-worker")?, pieces: start("rb-reader")? })
     }
 
-    /// Queues a job without waiting.
+    /// Queues a job that looks names up, opens, or reads what is small; without waiting.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
-        self.queue.try_send(Box::new(job)).map_err(|_| Busy)
+        self.names.try_send(Box::new(job)).map_err(|_| Busy)
     }
+
+    /// Queues a job that makes pieces of images resident; without waiting.
+    pub fn read(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+        self.pieces.try_send(Box::new(job)).map_err(|_| Busy)
+    }
+}
+
+fn start(name: &str) -> std::io::Result<SyncSender<Job>> {
+    let (queue, jobs) = sync_channel::<Job>(QUESTIONS_QUEUED_MAX);
+    let jobs = Arc::new(Mutex::new(jobs));
+    for n in 0..WORKERS {
+        let jobs = Arc::clone(&jobs);
+        std::thread::Builder::new().name(format!("{name}-{n}")).spawn(move || work(&jobs))?;
+    }
+    Ok(queue)
 }
 
 fn work(jobs: &Mutex<Receiver<Job>>) {
@@ -68,5 +80,20 @@ mod tests {
         let (done, is_done) = std::sync::mpsc::channel();
         workers.run(move || done.send(()).unwrap()).unwrap();
         assert_eq!(is_done.recv_timeout(std::time::Duration::from_secs(10)), Ok(()));
+    }
+
+    #[test]
+    fn names_are_looked_up_while_every_reader_waits_for_a_disk() {
+        let workers = Workers::start().unwrap();
+        let disk = Arc::new(std::sync::RwLock::new(()));
+        let slow = disk.write().unwrap();
+        for _ in 0..2 * WORKERS {
+            let disk = Arc::clone(&disk);
+            workers.read(move || drop(disk.read())).unwrap();
+        }
+        let (done, is_done) = std::sync::mpsc::channel();
+        workers.run(move || done.send(()).unwrap()).unwrap();
+        assert_eq!(is_done.recv_timeout(std::time::Duration::from_secs(10)), Ok(()));
+        drop(slow);
     }
 }

@@ -611,7 +611,7 @@ fn populate(shelf: &Shelf, content: Content, piece: images::Piece, then: impl Fn
         content.populate(piece);
         then();
     };
-    shelf.names().images.workers().run(job).is_ok()
+    shelf.names().images.workers().read(job).is_ok()
 }
 
 /// The MTU of an interface, asked of the system once. Unknown interfaces count as Ethernet.
@@ -834,7 +834,7 @@ mod tests {
             let shut = gate.write().unwrap();
             let wait_at = |gate: &Arc<RwLock<()>>| {
                 let gate = Arc::clone(gate);
-                workers.run(move || drop(gate.read()))
+                workers.read(move || drop(gate.read()))
             };
             while wait_at(&gate).is_ok() {}
 

@@ -320,6 +320,8 @@ const FACILITIES: [(&str, u8); 11] = [
 
 const DATAPATHS: [(&str, Datapath); 3] =
     [("auto", Datapath::Auto), ("io_uring", Datapath::IoUring), ("epoll", Datapath::Epoll)];
+/// Octets: a range that is sent at once may touch two pieces of 8 MiB.
+const IMAGE_MEMORY_MIN: u64 = 16 * 1024 * 1024;
 
 fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
     let datapath = written.datapath.and_then(|name| {
@@ -333,12 +335,16 @@ fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
     let tid_sockets = written.tid_sockets.and_then(|at| number(&at, "tid-sockets", 1..=256, complaints));
     let http_chunk = written.http_chunk.and_then(|at| number(&at, "http-chunk", 4_096..=16_777_216, complaints));
     let http_slots = written.http_slots.and_then(|at| number(&at, "http-slots", 0..=10_000, complaints));
+    let image_memory = written
+        .image_memory
+        .and_then(|at| number(&at, "image-memory", IMAGE_MEMORY_MIN..=i64::MAX.unsigned_abs(), complaints));
     Tuning {
         datapath: datapath.unwrap_or_default(),
         spin_us: spin_us.unwrap_or(50),
         tid_sockets: tid_sockets.unwrap_or(16),
         http_chunk: http_chunk.unwrap_or(1024 * 1024),
         http_slots: Some(http_slots.unwrap_or(schedule::SLOTS)).filter(|slots| *slots > 0),
+        image_memory,
     }
 }
 

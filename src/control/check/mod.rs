@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::loaders::Borrowed;
-use super::static_menus;
+use super::static_menus::{self, Survey};
 use crate::config::Config;
 use crate::dhcp::subnet::Mode;
+use crate::images::Ceiling;
 use crate::observe::port_holder::Protocol;
 
 mod files;
 mod firewall;
+mod memory;
 mod surroundings;
 
 pub use surroundings::surroundings;
@@ -84,6 +86,8 @@ pub struct Running {
     pub sockets: Vec<(Protocol, SocketAddr)>,
     /// What it has found out about its subnets by listening.
     pub heard: Vec<Heard>,
+    /// Bytes of boot images that it could not lock in memory.
+    pub unlocked: u64,
 }
 
 /// A subnet of a running server.
@@ -130,7 +134,9 @@ pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
     findings.extend(files::loaders(subject));
     findings.extend(files::menu(subject));
     findings.extend(reservations(subject.config));
-    findings.extend(menus_by_hand(&subject.config.root));
+    let survey = static_menus::survey(&subject.config.root);
+    findings.extend(menus_by_hand(&subject.config.root, &survey));
+    findings.extend(memory::budget(subject.config.tuning.image_memory, survey.largest.as_ref(), &Ceiling::read()));
     findings
 }
 
@@ -155,8 +161,7 @@ fn reservations(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn menus_by_hand(root: &Path) -> Vec<Finding> {
-    let survey = static_menus::survey(root);
+fn menus_by_hand(root: &Path, survey: &Survey) -> Vec<Finding> {
     let mut findings: Vec<Finding> = survey
         .dangers
         .iter()

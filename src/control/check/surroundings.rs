@@ -8,6 +8,7 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
+use super::memory;
 use super::{Finding, Heard, Reader, Running, Subject};
 use crate::config::{Config, Datapath};
 use crate::control::store::{DATABASE, SqliteStore, StateDirectory};
@@ -15,6 +16,7 @@ use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::engine::ring::{self, NoRing};
+use crate::images::Ceiling;
 use crate::observe::port_holder::{Protocol, holder};
 
 /// ProxyDHCP's port: firmware asks there for its boot file.
@@ -31,6 +33,8 @@ pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Find
     findings.extend(firewall(subject));
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
     findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.reader != Reader::Caller)));
+    let budget = Ceiling::read().budget(subject.config.tuning.image_memory);
+    findings.extend(memory::locking(budget, subject.reader, running));
     findings
 }
 

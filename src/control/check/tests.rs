@@ -11,6 +11,7 @@ use super::*;
 use crate::boot::machine::Mac;
 use crate::boot::pe;
 use crate::control::loaders::settle;
+use crate::control::static_menus::{Largest, survey};
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
 use crate::observe::port_holder::Protocol;
@@ -286,6 +287,7 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
             heard("192.168.5.0/24", Some("no interface"), vec![]),
             heard("192.168.6.0/24", None, other()),
         ],
+        unlocked: 0,
     };
     let said: Vec<String> = surroundings(subject, Some(&running)).iter().map(Finding::to_string).collect();
     let with =
@@ -309,4 +311,32 @@ fn limits_of_the_kernel_and_the_firewall_are_said_with_the_command() {
     assert_eq!((receive_buffer(usize::MAX, false), receive_buffer(1, true)), (None, None), "root may go past it");
     let said = shut_port(firewall::Wanted { protocol: "udp", port: 69 });
     assert!(said.what.contains("udp port 69") && said.hint.contains("udp dport 69 accept"), "{said}");
+}
+
+#[test]
+fn memory_that_is_too_small_or_cannot_be_locked_is_said_with_what_follows() {
+    const MIB: u64 = 1 << 20;
+    let ceiling = Ceiling { bytes: 1024 * MIB, source: "MemTotal".into() };
+    let iso = Largest { path: "iso/all.iso".into(), bytes: 700 * MIB };
+    assert_eq!(memory::budget(Some(700 * MIB), Some(&iso), &ceiling), []);
+    let said = memory::budget(None, Some(&iso), &ceiling);
+    assert!(said.len() == 1 && said[0].what.starts_with("iso/all.iso (734 MB) is larger than"), "{said:#?}");
+    let said = memory::budget(Some(1024 * MIB), Some(&iso), &ceiling);
+    assert!(said.len() == 1 && said[0].what.contains("805306368 is used, three quarters of 1073741824"), "{said:#?}");
+    let locking = |unlocked| {
+        let running = Running { pid: 4711, unlocked, ..Running::default() };
+        memory::locking(u64::MAX, Reader::Caller, Some(&running))
+    };
+    assert_eq!(locking(0), None, "a running server knows better than this process");
+    assert!(locking(90_000_000).unwrap().what.contains("(pid 4711) cannot lock 90 MB"));
+    assert_eq!(memory::locking(0, Reader::Caller, None), None);
+}
+
+#[test]
+fn the_largest_file_under_the_root_is_found() {
+    let bench = Bench::new();
+    bench.put("small", b"x");
+    bench.put("d/large", b"xxx");
+    let survey = survey(&bench.root());
+    assert_eq!(survey.largest, Some(Largest { path: "d/large".into(), bytes: 3 }));
 }

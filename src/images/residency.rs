@@ -1,0 +1,108 @@
+//! Which pieces of a mapping are resident and when each was last used: words that cores read and stamp without waiting.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::limits::PIECE_BYTES;
+
+/// One word per piece of [`PIECE_BYTES`]: absent, asked for ahead of need, or resident with a stamp.
+///
+/// A stamp is a tick of the memory's clock and one bit that says whether a core has used the piece since it was made; ticks begin
+/// at 1, so that every stamp is above the two words that are none.
+#[derive(Debug)]
+pub(super) struct Residency(Box<[AtomicU64]>);
+
+const ABSENT: u64 = 0;
+const ASKED: u64 = 1;
+const USED: u64 = 1;
+
+/// When a resident piece was made or last used. Later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Stamp(u64);
+
+impl Stamp {
+    /// Whether a core has used the piece since a worker made it.
+    pub(super) fn is_of_use(self) -> bool {
+        self.0 & USED != 0
+    }
+
+    /// Whether a core has used the piece at this tick of the clock or later.
+    pub(super) fn is_of_use_since(self, tick: u64) -> bool {
+        self.is_of_use() && self.0 >> 1 >= tick
+    }
+}
+
+impl Residency {
+    pub(super) fn none_of(len: u64) -> Self {
+        let pieces = usize::try_from(len.div_ceil(PIECE_BYTES)).unwrap_or(usize::MAX);
+        Self((0..pieces).map(|_| AtomicU64::new(ABSENT)).collect())
+    }
+
+    /// A piece beyond the end is always resident.
+    pub(super) fn has(&self, piece: u64) -> bool {
+        self.word(piece).is_none_or(|word| word.load(Ordering::Acquire) > ASKED)
+    }
+
+    /// Stamps a resident piece as used now; false where it is not resident. What is evicted at the same time stays evicted.
+    pub(super) fn use_at(&self, piece: u64, tick: u64) -> bool {
+        let Some(word) = self.word(piece) else { return true };
+        let stamp = tick << 1 | USED;
+        let mut seen = word.load(Ordering::Acquire);
+        while seen > ASKED && seen < stamp {
+            match word.compare_exchange_weak(seen, stamp, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        seen > ASKED
+    }
+
+    /// True for the first that asks for an absent piece since it was there last.
+    pub(super) fn claim(&self, piece: u64) -> bool {
+        let claim =
+            |word: &AtomicU64| word.compare_exchange(ABSENT, ASKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        self.word(piece).is_some_and(claim)
+    }
+
+    /// A worker has made the piece resident, for somebody who has not used it yet.
+    pub(super) fn made(&self, piece: u64, tick: u64) {
+        if let Some(word) = self.word(piece) {
+            word.store(tick << 1, Ordering::Release);
+        }
+    }
+
+    pub(super) fn gone(&self, piece: u64) {
+        if let Some(word) = self.word(piece) {
+            word.store(ABSENT, Ordering::Release);
+        }
+    }
+
+    pub(super) fn stamp(&self, piece: u64) -> Stamp {
+        Stamp(self.word(piece).map_or(ABSENT, |word| word.load(Ordering::Acquire)))
+    }
+
+    fn word(&self, piece: u64) -> Option<&AtomicU64> {
+        usize::try_from(piece).ok().and_then(|piece| self.0.get(piece))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_tells_what_was_made_from_what_was_used_and_an_evicted_piece_takes_none() {
+        let residency = Residency::none_of(2 * PIECE_BYTES + 1);
+        assert!(!residency.use_at(0, 5) && !residency.has(0));
+        assert!(residency.claim(0) && !residency.claim(0), "asked for once");
+        assert!(!residency.has(0), "asked for is not there");
+        residency.made(0, 5);
+        residency.made(1, 6);
+        assert!(residency.stamp(0) < residency.stamp(1) && !residency.stamp(1).is_of_use());
+        assert!(residency.use_at(0, 6));
+        assert!(residency.stamp(0) > residency.stamp(1));
+        assert!(residency.stamp(0).is_of_use_since(6) && !residency.stamp(0).is_of_use_since(7));
+        residency.gone(0);
+        assert!(!residency.use_at(0, 9) && !residency.has(0) && residency.claim(0));
+        assert!(residency.has(3) && residency.use_at(3, 9) && !residency.claim(3), "beyond the end");
+    }
+}
