@@ -1,6 +1,7 @@
 //! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -276,6 +277,7 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         options: option_policy(tftp.options),
         tids: config.tuning.tid_sockets,
         limits,
+        packets_per_ms: tftp.packets_per_ms.map_or(0, NonZeroU16::get),
         per_address_limits: tftp.per_source.is_some() || tftp.requests_per_second.is_some(),
         serve: config.snapshot.networks(),
     };

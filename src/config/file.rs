@@ -106,6 +106,7 @@ tables! {
         windowsize_max: At<u64> = "windowsize-max",
         blksize_max: At<u64> = "blksize-max",
         refuse_options: Vec<At<String>> = "refuse-options",
+        packets_per_ms: At<u64> = "packets-per-ms",
         port_range: At<String> = "port-range",
         case_insensitive: At<bool> = "case-insensitive",
         strip_prefixes: Vec<At<String>> = "strip-prefixes",

@@ -169,6 +169,14 @@ fn s40_zero_switches_a_limit_per_address_off() {
 }
 
 #[test]
+fn t40_packets_per_ms_are_off_unless_the_file_says_so() {
+    assert_eq!(accepted("").tftp.packets_per_ms, None);
+    assert_eq!(accepted("[tftp]\npackets-per-ms = 0\n").tftp.packets_per_ms, None);
+    assert_eq!(accepted("[tftp]\npackets-per-ms = 8\n").tftp.packets_per_ms, NonZeroU16::new(8));
+    assert!(complaints("[tftp]\npackets-per-ms = 1001\n").contains("0 to 1000 are possible"));
+}
+
+#[test]
 fn t46_the_port_range_holds_the_sockets_of_a_core() {
     assert_eq!(accepted("[tftp]\nport-range = \"50000-50999\"\n").tftp.port_range, Some((50_000, 50_999)));
     assert!(complaints("[tftp]\nport-range = \"50000-50003\"\n").contains("4 ports are too few"));

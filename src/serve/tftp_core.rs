@@ -23,9 +23,10 @@ use crate::observe::events::{Event, Events, Kind, Weight};
 use crate::tftp::Tick;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::netascii;
-use crate::tftp::options::OptionPolicy;
+use crate::tftp::options::{OptionPolicy, Terms};
 use crate::tftp::packet::{Mode, Refusal};
 use crate::tftp::table::{Action, Failure, Local, Outcome, Policy, Table, TransferId};
+use crate::tftp::transfer::Tally;
 
 /// What a client may negotiate, by its address and what is known of it (T-23).
 pub type OptionsFor = dyn Fn(IpAddr, Option<&Machine>) -> OptionPolicy + Send + Sync;
@@ -441,19 +442,9 @@ impl Running {
                         Sent::Gone => self.table.failed(now, id, Failure::ContentLost),
                     }
                 }
-                Action::Ended {
-                    peer,
-                    outcome,
-                    name,
-                    started,
-                    bytes_sent,
-                    retransmits,
-                    acked_blocks,
-                    content: held,
-                    ..
-                } => {
+                Action::Ended { peer, outcome, name, size_asked, terms, started, tally, content: held, .. } => {
                     let time = now.saturating_sub(started);
-                    let end = End { peer, outcome, bytes_sent, retransmits, acked_blocks, time };
+                    let end = End { peer, outcome, terms, size_asked, tally, time };
                     let event = end_event(self.shelf.names(), &end, name, held.as_ref());
                     if let Some(event) = event {
                         self.events.push(event);
@@ -669,9 +660,10 @@ fn as_netascii(reply: Reply) -> Reply {
 struct End {
     peer: SocketAddr,
     outcome: Outcome,
-    bytes_sent: u64,
-    retransmits: u64,
-    acked_blocks: u64,
+    terms: Option<Terms>,
+    /// The request had a `tsize`.
+    size_asked: bool,
+    tally: Tally,
     time: Tick,
 }
 
@@ -681,7 +673,7 @@ fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Opti
     let origin = held.map_or(Origin::File, |held| held.origin);
     let stage = stage_of(&names.published.load().snapshot, &name, origin);
     let (weight, kind, what) = ending(end, name)?;
-    let retransmits = match end.retransmits {
+    let retransmits = match end.tally.retransmits {
         0 => String::new(),
         n => format!(", {n} retransmissions"),
     };
@@ -701,7 +693,7 @@ fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Opti
 /// How a transfer ended, in words.
 fn ending(end: &End, name: String) -> Option<(Weight, Kind, String)> {
     let seconds = Duration::from_nanos(end.time).as_secs_f64();
-    let bytes = end.bytes_sent;
+    let bytes = end.tally.bytes_sent;
     Some(match end.outcome {
         Outcome::Refused { .. } => return None,
         Outcome::Complete => {
@@ -719,7 +711,7 @@ fn ending(end: &End, name: String) -> Option<(Weight, Kind, String)> {
             (Weight::Detail, Kind::ClientAborted { name, code }, text)
         }
         Outcome::GaveUp => {
-            let block = end.acked_blocks + 1;
+            let block = end.tally.acked_blocks + 1;
             let text =
                 format!("{name}: the client fell silent at block {block} after {bytes} bytes and {seconds:.0} s");
             (Weight::Warning, Kind::Stalled { name, block }, text)
