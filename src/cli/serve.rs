@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
+use super::control::Known;
 use crate::boot::menu;
 use crate::config::{Config, Interface, TftpOptions};
 use crate::control::check::{self, Finding, Reader, Severity, Subject};
@@ -203,9 +204,10 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         ignore_case: config.tftp.case_insensitive,
     });
     // Without DHCP no machine is known by name, and there is no state directory.
-    let (dhcp, memory) = match wants_dhcp {
-        true => super::dhcp::plan(&config, &published, account.as_ref()).map(|(dhcp, memory)| (Some(dhcp), memory))?,
-        false => (None, Memory::default()),
+    let (dhcp, memory, quirks) = match wants_dhcp {
+        true => super::dhcp::plan(&config, &published, account.as_ref())
+            .map(|(dhcp, memory, quirks)| (Some(dhcp), memory, Some(quirks)))?,
+        false => (None, Memory::default(), None),
     };
     let journal = Arc::clone(&memory.journal);
     Ok(Plan {
@@ -216,7 +218,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         account,
         names,
         memory,
-        control: super::control::control(config, borrowed.files, arguments, journal),
+        control: super::control::control(config, borrowed.files, arguments, Known { journal, quirks }),
     })
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::drain::{DRAIN_MAX, Drain};
 use super::pulse::Pulse;
+use super::quirks;
 use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
 use super::stage::{self, stage_of};
 use crate::boot::machine::Machine;
@@ -467,6 +468,9 @@ impl Running {
         let mtu = mtu_of(&mut self.mtus, local.interface);
         let mut options = (self.plan.options_for)(self.shelf.names().address_of(peer.ip()), machine.as_ref());
         let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        if let Some(machine) = &machine {
+            options = quirks::restricted(options, self.shelf.names().published.allowance(machine));
+        }
         options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
         self.table.restrict(id, options);
         let repaired = images::without_trailing_garbage(name).and_then(|name| images::clean_tftp(name).ok());
@@ -530,7 +534,7 @@ impl Running {
         let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
         let (stage, weight, kind) = stage::refused(&names.published.load().snapshot, name, refusal);
         let text = format!("TFTP refused {why}");
-        self.events.push(Event { mac, address: Some(peer.ip()), stage, weight, kind, text });
+        self.events.push(Event { mac, address: Some(peer.ip()), stage, weight, kind, text, attempt: None });
         drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal))));
     }
 }
@@ -657,13 +661,13 @@ fn as_netascii(reply: Reply) -> Reply {
 }
 
 /// How a transfer ended, in numbers.
-struct End {
+pub(super) struct End {
     peer: SocketAddr,
-    outcome: Outcome,
-    terms: Option<Terms>,
+    pub(super) outcome: Outcome,
+    pub(super) terms: Option<Terms>,
     /// The request had a `tsize`.
-    size_asked: bool,
-    tally: Tally,
+    pub(super) size_asked: bool,
+    pub(super) tally: Tally,
     time: Tick,
 }
 
@@ -672,7 +676,7 @@ fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Opti
     let name = held.map_or_else(|| name.escape_ascii().to_string(), |held| held.path.display().into_owned());
     let origin = held.map_or(Origin::File, |held| held.origin);
     let stage = stage_of(&names.published.load().snapshot, &name, origin);
-    let (weight, kind, what) = ending(end, name)?;
+    let (weight, kind, what) = ending(end, name.clone())?;
     let retransmits = match end.tally.retransmits {
         0 => String::new(),
         n => format!(", {n} retransmissions"),
@@ -687,6 +691,7 @@ fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Opti
         weight,
         kind,
         text: format!("{what}{retransmits}{reasons}"),
+        attempt: machine.and_then(|machine| quirks::attempt(machine.firmware, &name, end)).map(Box::new),
     })
 }
 

@@ -118,6 +118,8 @@ pub struct Tally {
     pub halvings: u32,
     /// The smallest effective window, blocks: what the client could take.
     pub least_burst: u16,
+    /// The client has answered at least once.
+    pub confirmed: bool,
 }
 
 /// How many blocks leave back to back (T-40).
@@ -135,7 +137,7 @@ struct Burst {
     packets_per_ms: u16,
     /// The window is halved, or the operator limits the rate: bursts have pauses.
     paced: bool,
-    /// Restarts by the timer since it was last halved.
+    /// Restarts by the timer since it was last halved, counted in halves.
     restarts: u8,
     /// Windows without a gap since it last changed.
     clean: u8,
@@ -245,7 +247,8 @@ impl Transfer {
             return Timeout::Again;
         }
         if self.grace {
-            self.count_restart();
+            // Often the second half of one loss: after the repeat, a gap inside it.
+            self.count_restart(1);
             self.rewind();
             return Timeout::Again;
         }
@@ -254,7 +257,7 @@ impl Transfer {
             return if self.sent_whole() { Timeout::LastAckMissing } else { Timeout::GaveUp };
         }
         self.tries += 1;
-        self.count_restart();
+        self.count_restart(2);
         self.jitter_permille = self.random.below(1001);
         self.gap_answered = false;
         self.rewind();
@@ -337,7 +340,7 @@ impl Transfer {
 
     pub fn tally(&mut self) -> Tally {
         self.enter_run();
-        Tally { acked_blocks: self.acked, ..self.tally }
+        Tally { acked_blocks: self.acked, confirmed: self.confirmed, ..self.tally }
     }
 
     /// Block `n` and all before it have arrived.
@@ -388,9 +391,9 @@ impl Transfer {
     }
 
     /// The timer begins a window anew: its blocks were lost, perhaps because they came too fast (T-40).
-    fn count_restart(&mut self) {
+    fn count_restart(&mut self, halves: u8) {
         if self.window > 1 && self.phase == Phase::Data {
-            self.tally.halvings += u32::from(self.burst.restarted());
+            self.tally.halvings += u32::from(self.burst.restarted(halves));
             self.tally.least_burst = self.tally.least_burst.min(self.burst.blocks);
         }
     }
@@ -493,10 +496,10 @@ impl Burst {
     }
 
     /// The timer has begun a window anew: true = the effective window is halved.
-    fn restarted(&mut self) -> bool {
+    fn restarted(&mut self, halves: u8) -> bool {
         self.clean = 0;
-        self.restarts += 1;
-        if self.restarts < RESTARTS_TO_HALVE {
+        self.restarts += halves;
+        if self.restarts < 2 * RESTARTS_TO_HALVE {
             return false;
         }
         self.restarts = 0;
@@ -614,7 +617,8 @@ mod tests {
             }
             assert_eq!(expected, len);
             let blocks = transfer.blocks;
-            let expected = Tally { bytes_sent: len, acked_blocks: blocks, least_burst: 32, ..Tally::default() };
+            let expected =
+                Tally { bytes_sent: len, acked_blocks: blocks, least_burst: 32, confirmed: true, ..Tally::default() };
             assert_eq!(transfer.tally(), expected);
         }
     }
@@ -993,7 +997,10 @@ mod tests {
         assert_eq!(transfer.handle_ack(0, 5), Acked::Nothing, "block 5 has never left");
         transfer.resume();
         assert_eq!(run(&mut transfer, 0), Some((4, 5)));
-        assert_eq!(transfer.tally(), Tally { bytes_sent: 8 * 512, least_burst: 8, ..Tally::default() });
+        assert_eq!(
+            transfer.tally(),
+            Tally { bytes_sent: 8 * 512, least_burst: 8, confirmed: true, ..Tally::default() }
+        );
         transfer.unsent(0, 0);
         assert_eq!(transfer.handle_timeout(PARKED_MAX), Timeout::Stalled);
     }

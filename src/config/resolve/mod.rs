@@ -15,6 +15,7 @@ use crate::boot::plan::BootConfig;
 use crate::snapshot::Snapshot;
 
 mod entries;
+mod quirks;
 mod subnets;
 
 const TFTP_PORT: u16 = 69;
@@ -47,6 +48,7 @@ pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], comp
         boot: boot(file.boot.unwrap_or_default(), complaints),
         menu: file.menu.map(|menu| entries::menu(menu, complaints)),
         advertise: server.advertise.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
+        quirks: quirks::quirks(file.quirk.unwrap_or_default(), complaints),
         http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
     };
     Config {
