@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::bindings::{Bindings, Walks};
+use crate::boot::machine::Machine;
 use crate::boot::menu::Menu;
 use crate::boot::plan::BootConfig;
+use crate::boot::quirks::{Allowance, Fixed, Limited};
 use crate::dhcp::subnet::{Network, Subnet};
 
 /// The configuration as the cores see it. Never changed after it has been published.
@@ -23,6 +25,8 @@ pub struct Snapshot {
     pub menu: Option<Menu>,
     /// `[server] advertise`: goes before the address of the receiving interface.
     pub advertise: Option<Ipv4Addr>,
+    /// `[[quirk]]`
+    pub quirks: Vec<Fixed>,
     /// Port of HTTP in URLs that we make (80 is left out).
     pub http_port: u16,
 }
@@ -48,16 +52,29 @@ pub struct Generation {
 pub struct Published {
     current: ArcSwap<Generation>,
     pub walks: Walks,
-    /// Generations that were replaced. A core may still hold one: control frees it when nobody does, so that a core never
-    /// runs the last drop.
-    retired: Mutex<Vec<Arc<Generation>>>,
+    /// What machines showed that they cannot do.
+    limited: ArcSwap<Limited>,
+    /// What was replaced. A core may still hold one: control frees it when nobody does, so that a core never runs the last
+    /// drop.
+    retired: Mutex<Retired>,
+}
+
+#[derive(Debug, Default)]
+struct Retired {
+    generations: Vec<Arc<Generation>>,
+    limited: Vec<Arc<Limited>>,
 }
 
 impl Published {
     pub fn new(snapshot: Snapshot) -> Arc<Self> {
         let bindings = Bindings::new(&snapshot.subnets);
         let first = Generation { number: 1, snapshot, bindings };
-        Arc::new(Self { current: ArcSwap::from_pointee(first), walks: Walks::default(), retired: Mutex::default() })
+        Arc::new(Self {
+            current: ArcSwap::from_pointee(first),
+            walks: Walks::default(),
+            limited: ArcSwap::default(),
+            retired: Mutex::default(),
+        })
     }
 
     /// The current generation, for the time of one request. No lock, no count that other cores touch.
@@ -80,8 +97,21 @@ impl Published {
     pub fn publish(&self, next: Arc<Generation>) {
         let previous = self.current.swap(next);
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.push(previous);
-        retired.retain(|generation| Arc::strong_count(generation) > 1);
+        retired.generations.push(previous);
+        retired.generations.retain(|generation| Arc::strong_count(generation) > 1);
+    }
+
+    /// From now on machines get no more than this.
+    pub fn limit(&self, limited: Limited) {
+        let previous = self.limited.swap(Arc::new(limited));
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.limited.push(previous);
+        retired.limited.retain(|limited| Arc::strong_count(limited) > 1);
+    }
+
+    /// What this machine gets at most: pinned, configured, learnt. No lock.
+    pub fn allowance(&self, machine: &Machine) -> Allowance {
+        self.limited.load().allowance(&self.load().snapshot.quirks, machine)
     }
 }
 

@@ -23,6 +23,7 @@ fn tell(events: &Events, log: &Receiver<Event>) -> Event {
         weight: Weight::Step,
         kind: Kind::Sent { name: name.to_owned(), bytes },
         text: format!("TFTP sent {name:?}, {bytes} bytes"),
+        attempt: None,
     });
     log.try_recv().unwrap()
 }

@@ -6,5 +6,6 @@ pub mod menu;
 pub mod names;
 pub mod pe;
 pub mod plan;
+pub mod quirks;
 pub mod script;
 pub mod static_menu;

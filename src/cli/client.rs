@@ -143,6 +143,28 @@ impl State {
     }
 }
 
+impl State {
+    /// Changes it, under its lock: not where a server runs.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&StateDirectory) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        if !self.path.exists() {
+            bail!("there is no state directory {}; --state DIR names another", self.path.display());
+        }
+        let state = match StateDirectory::lock(&self.path) {
+            Err(NoState::InUse(path)) => {
+                bail!(
+                    "a server that cannot be reached runs with {}: --socket PATH names its admin socket",
+                    path.display()
+                )
+            }
+            lock => lock?,
+        };
+        let changed = change(&state);
+        StateDirectory::give_all_to_owner(&self.path)
+            .with_context(|| format!("giving the files in {} to its owner", self.path.display()))?;
+        changed
+    }
+}
+
 /// A connection to a server's admin socket, for one request.
 #[derive(Debug)]
 pub(super) struct Socket {

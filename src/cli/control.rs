@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 use serde_json::json;
 
-use super::{check, loader, machines, resources, serve, walks};
+use super::{check, loader, machines, quirk, resources, serve, walks};
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
+use crate::control::quirks::Quirks;
 use crate::control::store::DATABASE;
 use crate::guard::Account;
 use crate::images::CleanPath;
@@ -26,10 +27,10 @@ pub(super) fn control(
     config: Config,
     borrowed: HashMap<CleanPath, PathBuf>,
     arguments: &serve::Arguments,
-    journal: Arc<Journal>,
+    known: Known,
 ) -> Control {
     let socket = config.server.admin_socket.clone();
-    let inside = Inside { journal, database: config.state.join(DATABASE), arguments: arguments.clone() };
+    let inside = Inside { known, database: config.state.join(DATABASE), arguments: arguments.clone() };
     let arguments = arguments.clone();
     Control {
         read_again: Box::new(move || {
@@ -96,23 +97,45 @@ fn after_restart(old: &Config, new: &Config) -> Vec<String> {
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned()).collect()
 }
 
+/// What is known of machines.
+pub(super) struct Known {
+    pub(super) journal: Arc<Journal>,
+    /// None: no DHCP, no machine.
+    pub(super) quirks: Option<Arc<Quirks>>,
+}
+
 /// What the resources look at.
 struct Inside {
-    journal: Arc<Journal>,
+    known: Known,
     database: PathBuf,
     arguments: serve::Arguments,
 }
 
 fn routes(handle: Handle, inside: Inside) -> Routes {
-    let Inside { journal, database, arguments } = inside;
+    let Inside { known: Known { journal, quirks }, database, arguments } = inside;
     let (status, configuration, checked, listed) = (handle.clone(), handle.clone(), handle.clone(), handle.clone());
     let all = Arc::clone(&journal);
     let one_at_a_time = Mutex::new(());
-    walks::routes(Routes::default(), &handle)
-        .get("/v1/status", move |_| of(&status, |overview| Answer::ok(resources::status(overview))))
+    let fixed = {
+        let handle = handle.clone();
+        move || handle.overview().map(|overview| overview.generation().snapshot.quirks.clone()).unwrap_or_default()
+    };
+    let (limiting, limits) = (quirks.clone(), fixed.clone());
+    let counted = quirks.clone();
+    let known = |quirks: &Option<Arc<Quirks>>| quirks.as_ref().map(|quirks| quirks.list()).unwrap_or_default();
+    quirk::routes(walks::routes(Routes::default(), &handle), quirks, fixed)
+        .get("/v1/status", move |_| {
+            of(&status, |overview| {
+                let mut body = resources::status(overview);
+                body["quirks"] = quirk::counted(&known(&counted));
+                Answer::ok(body)
+            })
+        })
         .get("/v1/configuration", move |_| of(&configuration, resources::configuration))
         .get("/v1/machines", move |_| Answer::ok(machines::list(&all)))
-        .get("/v1/machines/", move |who| machines::of_journal(&journal, who))
+        .get("/v1/machines/", move |who| {
+            machines::of_journal(&journal, || quirk::all(known(&limiting), &limits()), who)
+        })
         .get("/v1/check", move |_| of(&checked, |overview| Answer::ok(check::in_server(&arguments, overview))))
         .get("/v1/loaders", move |_| of(&listed, |overview| Answer::ok(loader::listing(Some(overview.images.root())))))
         .download("/v1/backup", move || {

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 
 use crate::config::Config;
+use crate::control::quirks::Quirks;
 use crate::control::store::{self, SqliteStore, StateDirectory, Store, Writer};
 use crate::dhcp::lease::{Change, Leases};
 use crate::dhcp::neighbours::Look;
@@ -16,14 +17,15 @@ use crate::observe::log::Memory;
 use crate::serve::dhcp_core::{DhcpPlan, LeaseWriter, NotQueued, Reporter};
 use crate::snapshot::Published;
 
-/// Opens the store, loads its leases, and says what the DHCP core shall do and where the log thread remembers machines.
+/// Opens the store, loads its leases, and says what the DHCP core shall do, where the log thread remembers machines, and what
+/// is known of their firmware.
 ///
 /// Where root is about to be given away, the state directory goes to whom the process becomes.
 pub(super) fn plan(
     config: &Config,
     published: &Arc<Published>,
     account: Option<&Account>,
-) -> anyhow::Result<(DhcpPlan, Memory)> {
+) -> anyhow::Result<(DhcpPlan, Memory, Arc<Quirks>)> {
     let state = StateDirectory::lock(&config.state)?;
     let database = state.database();
     let mut store = SqliteStore::open(&database)?;
@@ -41,8 +43,11 @@ pub(super) fn plan(
             tracing::warn!("what was found out about other DHCP servers could not be kept: {error}");
         }
     };
+    let quirks = Arc::new(Quirks::open(SqliteStore::open(&database)?, Arc::clone(published))?);
     // Its files are there before the directory is given away.
-    let memory = super::why::memory(&config.state);
+    let mut memory = super::why::memory(&config.state);
+    let learning = Arc::clone(&quirks);
+    memory.learn = Some(Box::new(move |event| learning.heard(event)));
     if let Some(account) = account {
         give(state.path(), account)?;
     }
@@ -56,7 +61,7 @@ pub(super) fn plan(
         keep_look: Box::new(keep_look),
         findings: Arc::default(),
     };
-    Ok((plan, memory))
+    Ok((plan, memory, quirks))
 }
 
 /// Done after the first read, when SQLite's files beside the database are there too.

@@ -10,6 +10,7 @@ use anyhow::bail;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::quirk::{self, Listed};
 use crate::boot::machine::Mac;
 use crate::control::admin::Answer;
 use crate::control::store::{HISTORY, History};
@@ -68,7 +69,7 @@ fn short(mac: Mac, entries: &[Entry]) -> Option<Value> {
 }
 
 /// The last boot of one machine, out of a running server.
-pub(super) fn of_journal(journal: &Journal, who: &str) -> Answer {
+pub(super) fn of_journal(journal: &Journal, limits: impl FnOnce() -> Vec<Listed>, who: &str) -> Answer {
     let who = match who.parse::<Who>() {
         Ok(who) => who,
         Err(why) => return Answer::problem(StatusCode::BAD_REQUEST, "no machine is called so", &why),
@@ -77,7 +78,7 @@ pub(super) fn of_journal(journal: &Journal, who: &str) -> Answer {
         Who::Mac(mac) => Some(mac),
         Who::Address(address) => journal.find(address),
     };
-    told(who, mac, &mac.map(|mac| journal.entries(mac)).unwrap_or_default())
+    told(who, mac, &mac.map(|mac| journal.entries(mac)).unwrap_or_default(), limits())
 }
 
 /// The same out of a state directory.
@@ -94,14 +95,16 @@ pub(super) fn of_history(state: &Path, who: Who) -> anyhow::Result<Answer> {
         Who::Mac(mac) => Some(mac),
         Who::Address(address) => history.find(address)?,
     };
-    Ok(told(who, mac, &mac.map(|mac| history.entries(mac)).transpose()?.unwrap_or_default()))
+    let limits = quirk::all(quirk::stored(state)?, &[]);
+    Ok(told(who, mac, &mac.map(|mac| history.entries(mac)).transpose()?.unwrap_or_default(), limits))
 }
 
 /// A machine that nobody has heard of is a problem that has a story's fields as well: what to look at.
-fn told(who: Who, mac: Option<Mac>, entries: &[Entry]) -> Answer {
+fn told(who: Who, mac: Option<Mac>, entries: &[Entry], limits: Vec<Listed>) -> Answer {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let story = story(entries, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-    let body = in_json(&mac.map_or(who, Who::Mac).to_string(), &story);
+    let mut body = in_json(&mac.map_or(who, Who::Mac).to_string(), &story);
+    body["limits"] = json!(mac.map(|mac| quirk::sentences(limits, mac, story.firmware)).unwrap_or_default());
     if !entries.is_empty() {
         return Answer::ok(body);
     }

@@ -16,6 +16,7 @@ mod live;
 mod loader;
 mod machines;
 mod manual;
+mod quirk;
 mod reload;
 mod resources;
 mod serve;
@@ -51,6 +52,8 @@ enum Command {
     Reload(reload::Arguments),
     /// Tell the last boot of one machine, and where it stopped
     Why(why::Arguments),
+    /// What firmware cannot do although it asks for it: list, pin and forget limits of machines, makers and classes
+    Quirk(quirk::Arguments),
     /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
     Demo(demo::Arguments),
     /// Copy the lease database into a new file, while the server runs or not
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
+        Command::Quirk(arguments) => quirk::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::restore(&arguments),

@@ -1,6 +1,7 @@
 //! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
+use super::control::Known;
 use crate::boot::menu;
 use crate::config::{self, Config, Interface, TftpOptions};
 use crate::control::check::{self, Finding, Reader, Severity, Subject};
@@ -206,9 +208,10 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         ignore_case: config.tftp.case_insensitive,
     });
     // Without DHCP no machine is known by name, and there is no state directory.
-    let (dhcp, memory) = match wants_dhcp {
-        true => super::dhcp::plan(&config, &published, account.as_ref()).map(|(dhcp, memory)| (Some(dhcp), memory))?,
-        false => (None, Memory::default()),
+    let (dhcp, memory, quirks) = match wants_dhcp {
+        true => super::dhcp::plan(&config, &published, account.as_ref())
+            .map(|(dhcp, memory, quirks)| (Some(dhcp), memory, Some(quirks)))?,
+        false => (None, Memory::default(), None),
     };
     let journal = Arc::clone(&memory.journal);
     Ok(Plan {
@@ -220,7 +223,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         account,
         names,
         memory,
-        control: super::control::control(config, borrowed.files, arguments, journal),
+        control: super::control::control(config, borrowed.files, arguments, Known { journal, quirks }),
     })
 }
 
@@ -292,6 +295,7 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         options: option_policy(tftp.options),
         tids: config.tuning.tid_sockets,
         limits,
+        packets_per_ms: tftp.packets_per_ms.map_or(0, NonZeroU16::get),
         per_address_limits: tftp.per_source.is_some() || tftp.requests_per_second.is_some(),
         serve: config.snapshot.networks(),
     };

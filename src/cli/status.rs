@@ -99,6 +99,15 @@ fn table(status: &Value) -> String {
             number(&http["bytes_sent"]) / 1_000_000
         );
     }
+    let quirks = &status["quirks"];
+    if ["machines", "groups", "on_trial"].iter().any(|key| number(&quirks[*key]) > 0) {
+        let _ = writeln!(
+            text,
+            "  quirks     {} machines and {} makers or classes get less than they ask for ({} pinned), {} on trial without: \
+             `ringboot quirk list`",
+            quirks["machines"], quirks["groups"], quirks["pinned"], quirks["on_trial"]
+        );
+    }
     let _ = writeln!(text, "  mappings   {}", status["mappings"]);
     let memory = &status["image_memory"];
     let mb = |key: &str| number(&memory[key]) / 1_000_000;

@@ -77,6 +77,9 @@ fn plain(story: &Value) -> String {
         let (after, stage) = (seconds(number(&line["after_ms"])), word(&line["stage"]));
         let _ = writeln!(text, "{after} s  {stage:<11}  {}{times}", word(&line["text"]));
     }
+    for limit in story["limits"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "limited to {}", word(limit));
+    }
     match (story["cause"].as_str(), story["next_step"].as_str()) {
         (Some(cause), Some(next_step)) => {
             let _ = writeln!(text, "{cause}\n{next_step}");

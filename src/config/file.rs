@@ -86,6 +86,7 @@ tables! {
         dhcp: Dhcp = "dhcp",
         boot: Boot = "boot",
         menu: Menu = "menu",
+        quirk: Vec<Quirk> = "quirk",
         log: Log = "log",
         tuning: Tuning = "tuning",
     }
@@ -106,6 +107,7 @@ tables! {
         windowsize_max: At<u64> = "windowsize-max",
         blksize_max: At<u64> = "blksize-max",
         refuse_options: Vec<At<String>> = "refuse-options",
+        packets_per_ms: At<u64> = "packets-per-ms",
         port_range: At<String> = "port-range",
         case_insensitive: At<bool> = "case-insensitive",
         strip_prefixes: Vec<At<String>> = "strip-prefixes",
@@ -189,6 +191,15 @@ tables! {
         initrd: OneOrMany = "initrd",
         arguments: At<String> = "arguments",
     }
+    /// `[[quirk]]`
+    Quirk {
+        mac: At<String> = "mac",
+        oui: At<String> = "oui",
+        vendor_class: At<String> = "vendor-class",
+        windowsize_max: At<u64> = "windowsize-max",
+        blksize_max: At<u64> = "blksize-max",
+        http_rate: At<u64> = "http-rate",
+    }
     /// `[log]`
     Log {
         level: At<String> = "level",
@@ -219,6 +230,7 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("[boot]", Boot::KEYS),
     ("[menu]", Menu::KEYS),
     ("[[menu.entry]]", Entry::KEYS),
+    ("[[quirk]]", Quirk::KEYS),
     ("[log]", Log::KEYS),
     ("[tuning]", Tuning::KEYS),
 ];

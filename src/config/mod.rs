@@ -1,6 +1,7 @@
 //! What the operator wrote (`file`), what it means (`resolve`), and what is wrong with it (`problem`).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use crate::boot::machine::{Arch, Mac, Machine};
@@ -92,6 +93,8 @@ pub struct Tftp {
     pub requests_per_second: Option<u32>,
     /// Requests that may wait on one core when a client is over its limit.
     pub queue: u32,
+    /// Blocks that may leave for one transfer in a millisecond (T-40); None = a whole window at once.
+    pub packets_per_ms: Option<NonZeroU16>,
     /// Ports that transfers answer from, both ends included; None = the system's ephemeral ports.
     pub port_range: Option<(u16, u16)>,
     /// T-60: on a miss look once more without regard to case.

@@ -66,7 +66,7 @@ fn keys_of(table: &str) -> Vec<String> {
 /// Every line of the shipped file is right when it is switched on (those that exclude each other apart).
 #[test]
 fn the_shipped_file_is_right_with_every_line_switched_on() {
-    let excluded = ["#listen-address", "#port-range", "#relay"];
+    let excluded = ["#listen-address", "#port-range", "#relay", "#oui", "#vendor-class"];
     let on: String = SHIPPED
         .lines()
         .filter(|line| !excluded.iter().any(|key| line.starts_with(key)))
@@ -166,6 +166,39 @@ fn s40_zero_switches_a_limit_per_address_off() {
     assert_eq!((config.tftp.per_source, config.tftp.requests_per_second, config.http.per_source), (None, None, None));
     let config = accepted("");
     assert_eq!((config.tftp.per_source, config.http.per_source), (Some(8), Some(32)));
+}
+
+#[test]
+fn t40_packets_per_ms_are_off_unless_the_file_says_so() {
+    assert_eq!(accepted("").tftp.packets_per_ms, None);
+    assert_eq!(accepted("[tftp]\npackets-per-ms = 0\n").tftp.packets_per_ms, None);
+    assert_eq!(accepted("[tftp]\npackets-per-ms = 8\n").tftp.packets_per_ms, NonZeroU16::new(8));
+    assert!(complaints("[tftp]\npackets-per-ms = 1001\n").contains("0 to 1000 are possible"));
+}
+
+#[test]
+fn t23_a_quirk_is_for_one_subject_and_says_what() {
+    let text = "[[quirk]]\noui = \"52:54:00\"\nwindowsize-max = 1\n[[quirk]]\nvendor-class = \"u-boot\"\nblksize-max = 1024\nhttp-rate = 625000\n";
+    let quirks = accepted(text).snapshot.quirks;
+    let said: Vec<String> = quirks.iter().map(|one| format!("{}: {}", one.subject, one.allowance)).collect();
+    assert_eq!(said, ["52:54:00: windowsize 1", "u-boot: blksize 1024, HTTP at 625000 bytes/s"]);
+    for (lines, complaint) in [
+        ("windowsize-max = 1\n", "x.toml:2:1: a quirk is for one machine, one maker or one class"),
+        ("mac = \"52:54:00:00:00:01\"\noui = \"52:54:00\"\nblksize-max = 512\n", "x.toml:2:1: a quirk is for one"),
+        ("oui = \"52:54:00\"\n", "x.toml:2:1: this quirk says for whom, but not what"),
+        ("mac = \"52:54:00\"\nwindowsize-max = 1\n", "x.toml:3:7: \"52:54:00\" is no such name"),
+        ("vendor-class = \"PXEClient\"\nwindowsize-max = 1\n", "x.toml:3:16: \"PXEClient\" is no such name"),
+        ("oui = \"52:54:00\"\nwindowsize-max = 0\n", "x.toml:4:18: windowsize-max = 0 is out of bounds"),
+        ("oui = \"52:54:00\"\nhttp-rate = 1\n", "http-rate = 1 is out of bounds"),
+        ("oui = \"52:54:00\"\nrate = 1\n", "unknown key `rate`"),
+    ] {
+        let said = complaints(&format!("[[quirk]]\n{lines}"));
+        assert!(said.contains(complaint), "{complaint}: {said}");
+    }
+    assert!(
+        complaints(&text.replace("vendor-class = \"u-boot\"", "oui = \"52-54-00\""))
+            .contains("has a [[quirk]] already")
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::boot::machine::{Firmware, Mac};
+use crate::boot::quirks::Attempt;
 
 /// Events that may wait for the log thread; one more is dropped and counted, never waited for.
 pub const EVENTS_QUEUED_MAX: usize = 8192;
@@ -126,6 +127,8 @@ pub struct Event {
     pub kind: Kind,
     /// One sentence, reasons included.
     pub text: String,
+    /// The end of a TFTP transfer with a known machine: what it shows of its firmware.
+    pub attempt: Option<Box<Attempt>>,
 }
 
 /// The cores' end of the queue. Cloned to every thread.
@@ -220,6 +223,7 @@ mod tests {
             weight: Weight::Step,
             kind: Kind::Other,
             text: String::new(),
+            attempt: None,
         };
         events.set_aside(walk);
         [walk, other, outside, walk].into_iter().for_each(|address| events.push(event(address)));

@@ -175,6 +175,7 @@ mod tests {
             weight: Weight::Step,
             kind,
             text: "é".repeat(TEXT_BYTES_MAX),
+            attempt: None,
         }
     }
 

@@ -13,12 +13,17 @@ const KEPT_EVERY: Duration = Duration::from_secs(1);
 /// Notes in one batch at most: memory, and the time that one commit takes.
 const BATCH_NOTES_MAX: usize = 4096;
 
+/// Learns from an event.
+pub type Learn = Box<dyn FnMut(&Event) + Send>;
+
 /// Where the log thread writes what it has printed.
 #[derive(Default)]
 pub struct Memory {
     pub journal: Arc<Journal>,
     /// None: the history ends with the process.
     pub keep: Option<Keep>,
+    /// Who learns from what happens; called on the log thread, which may wait for a disk.
+    pub learn: Option<Learn>,
 }
 
 impl fmt::Debug for Memory {
@@ -29,7 +34,7 @@ impl fmt::Debug for Memory {
 
 /// Prints and remembers events until every sender is gone.
 pub fn print_all(events: &Receiver<Event>, memory: Memory) {
-    let Memory { journal, mut keep } = memory;
+    let Memory { journal, mut keep, mut learn } = memory;
     let mut notes: Vec<Note> = Vec::new();
     let mut due: Option<Instant> = None;
     loop {
@@ -39,6 +44,9 @@ pub fn print_all(events: &Receiver<Event>, memory: Memory) {
         if let Ok(event) = &received {
             print(event);
             journal.add(event, unix_ms(), &mut notes);
+            if let Some(learn) = &mut learn {
+                learn(event);
+            }
         }
         let is_due = due.is_some_and(|due| Instant::now() >= due) || notes.len() >= BATCH_NOTES_MAX;
         if is_due || is_over {

@@ -645,7 +645,7 @@ impl Running {
             self.sockets.get(usize::from(way.socket.0)).and_then(Option::as_deref).unwrap_or("a listening address");
         let text = format!("{name} has no IPv4 address: what comes in there is not answered until it has one");
         let (stage, weight, kind) = (Stage::Dhcp, Weight::Warning, Kind::Failed);
-        self.events.push(Event { mac: None, address: None, stage, weight, kind, text });
+        self.events.push(Event { mac: None, address: None, stage, weight, kind, text, attempt: None });
     }
 
     fn commit(&mut self, pending: Pending) -> Result<(), String> {
@@ -678,6 +678,7 @@ impl Running {
                 weight: Weight::Warning,
                 kind: Kind::Failed,
                 text,
+                attempt: None,
             });
             return;
         }
@@ -776,6 +777,7 @@ fn dhcp_event(decision: &Decision) -> Option<Event> {
         weight,
         kind: kind_of(&event.told, decision),
         text: event.text.clone(),
+        attempt: None,
     })
 }
 

@@ -7,6 +7,7 @@ pub mod neighbours;
 pub mod overview;
 mod placement;
 pub mod pulse;
+mod quirks;
 pub mod shelf;
 mod stage;
 pub mod supervisor;

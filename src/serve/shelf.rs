@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -172,6 +173,12 @@ impl Names {
         let binding = self.published.load().bindings.read(peer)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         (binding.lease_end_s > now).then_some(binding.machine)
+    }
+
+    /// How fast HTTP may send to this address, octets a second; None = as fast as it goes. No lock: it may be asked for every
+    /// connection, and again when the machine behind the address has become known.
+    pub fn pace_for(&self, peer: IpAddr) -> Option<NonZeroU64> {
+        self.published.allowance(&self.machine_at(peer)?).http_rate
     }
 
     /// The address by which networks are compared: a walk has that of the machine for which it stands.

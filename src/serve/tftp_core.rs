@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::drain::{DRAIN_MAX, Drain};
 use super::pulse::Pulse;
+use super::quirks;
 use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
 use super::stage::{self, stage_of};
 use crate::boot::machine::Machine;
@@ -24,9 +25,10 @@ use crate::observe::events::{Event, Events, Kind, Weight};
 use crate::tftp::Tick;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::netascii;
-use crate::tftp::options::OptionPolicy;
+use crate::tftp::options::{OptionPolicy, Terms};
 use crate::tftp::packet::{Mode, Refusal};
 use crate::tftp::table::{Action, Failure, Local, Outcome, Policy, Table, TransferId};
+use crate::tftp::transfer::Tally;
 
 /// What a client may negotiate, by its address and what is known of it (T-23).
 pub type OptionsFor = dyn Fn(IpAddr, Option<&Machine>) -> OptionPolicy + Send + Sync;
@@ -445,19 +447,9 @@ impl Running {
                         Sent::Gone => self.table.failed(now, id, Failure::ContentLost),
                     }
                 }
-                Action::Ended {
-                    peer,
-                    outcome,
-                    name,
-                    started,
-                    bytes_sent,
-                    retransmits,
-                    acked_blocks,
-                    content: held,
-                    ..
-                } => {
+                Action::Ended { peer, outcome, name, size_asked, terms, started, tally, content: held, .. } => {
                     let time = now.saturating_sub(started);
-                    let end = End { peer, outcome, bytes_sent, retransmits, acked_blocks, time };
+                    let end = End { peer, outcome, terms, size_asked, tally, time };
                     let event = end_event(self.shelf.names(), &end, name, held.as_ref());
                     if let Some(event) = event {
                         self.events.push(event);
@@ -480,6 +472,9 @@ impl Running {
         let mtu = mtu_of(&mut self.mtus, local.interface);
         let mut options = (self.plan.options_for)(self.shelf.names().address_of(peer.ip()), machine.as_ref());
         let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        if let Some(machine) = &machine {
+            options = quirks::restricted(options, self.shelf.names().published.allowance(machine));
+        }
         options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
         self.table.restrict(id, options);
         let repaired = images::without_trailing_garbage(name).and_then(|name| images::clean_tftp(name).ok());
@@ -543,7 +538,7 @@ impl Running {
         let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
         let (stage, weight, kind) = stage::refused(&names.published.load().snapshot, name, refusal);
         let text = format!("TFTP refused {why}");
-        self.events.push(Event { mac, address: Some(peer.ip()), stage, weight, kind, text });
+        self.events.push(Event { mac, address: Some(peer.ip()), stage, weight, kind, text, attempt: None });
         drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal))));
     }
 }
@@ -670,12 +665,13 @@ fn as_netascii(reply: Reply) -> Reply {
 }
 
 /// How a transfer ended, in numbers.
-struct End {
+pub(super) struct End {
     peer: SocketAddr,
-    outcome: Outcome,
-    bytes_sent: u64,
-    retransmits: u64,
-    acked_blocks: u64,
+    pub(super) outcome: Outcome,
+    pub(super) terms: Option<Terms>,
+    /// The request had a `tsize`.
+    pub(super) size_asked: bool,
+    pub(super) tally: Tally,
     time: Tick,
 }
 
@@ -684,8 +680,8 @@ fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Opti
     let name = held.map_or_else(|| name.escape_ascii().to_string(), |held| held.path.display().into_owned());
     let origin = held.map_or(Origin::File, |held| held.origin);
     let stage = stage_of(&names.published.load().snapshot, &name, origin);
-    let (weight, kind, what) = ending(end, name)?;
-    let retransmits = match end.retransmits {
+    let (weight, kind, what) = ending(end, name.clone())?;
+    let retransmits = match end.tally.retransmits {
         0 => String::new(),
         n => format!(", {n} retransmissions"),
     };
@@ -699,13 +695,14 @@ fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Opti
         weight,
         kind,
         text: format!("{what}{retransmits}{reasons}"),
+        attempt: machine.and_then(|machine| quirks::attempt(machine.firmware, &name, end)).map(Box::new),
     })
 }
 
 /// How a transfer ended, in words.
 fn ending(end: &End, name: String) -> Option<(Weight, Kind, String)> {
     let seconds = Duration::from_nanos(end.time).as_secs_f64();
-    let bytes = end.bytes_sent;
+    let bytes = end.tally.bytes_sent;
     Some(match end.outcome {
         Outcome::Refused { .. } => return None,
         Outcome::Complete => {
@@ -723,7 +720,7 @@ fn ending(end: &End, name: String) -> Option<(Weight, Kind, String)> {
             (Weight::Detail, Kind::ClientAborted { name, code }, text)
         }
         Outcome::GaveUp => {
-            let block = end.acked_blocks + 1;
+            let block = end.tally.acked_blocks + 1;
             let text =
                 format!("{name}: the client fell silent at block {block} after {bytes} bytes and {seconds:.0} s");
             (Weight::Warning, Kind::Stalled { name, block }, text)

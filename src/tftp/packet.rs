@@ -107,6 +107,11 @@ impl Request {
         Options { rest: self.datagram.get(self.options_start..).unwrap_or_default() }
     }
 
+    /// The client wants to know the size: perhaps nothing but that (T-52).
+    pub fn asks_size(&self) -> bool {
+        self.options().any(|(name, _)| name.eq_ignore_ascii_case(b"tsize"))
+    }
+
     /// Is `asked` this request once more (T-49)?
     pub fn same(&self, asked: &Asked<'_>) -> bool {
         *self.datagram == *asked.meaning

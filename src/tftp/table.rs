@@ -19,7 +19,7 @@ use self::session::{Session, Stage};
 use super::limits::{
     Limits, MTU_DEFAULT, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX, RTO_MAX, TIDS_DEFAULT, WRONG_TID_INTERVAL,
 };
-use super::options::{OptionPolicy, negotiate};
+use super::options::{OptionPolicy, Terms, negotiate};
 use super::packet::{ErrorCode, Packet, Refusal, Request, parse, write_error};
 use super::random::Random;
 use super::sources::{Rates, Sources};
@@ -66,6 +66,9 @@ pub struct Policy {
     /// listening socket (T-47).
     pub tids: u16,
     pub limits: Limits,
+    /// Blocks that may leave for one transfer in a millisecond; 0 = a whole window at once (T-40). Firmware runs one
+    /// transfer at a time.
+    pub packets_per_ms: u16,
     /// Off for `--root` without a configuration. Never applied to loopback (T-65).
     pub per_address_limits: bool,
     /// Who is served; empty = everybody. Loopback always is (T-65).
@@ -79,6 +82,7 @@ impl Default for Policy {
             options: OptionPolicy::default(),
             tids: TIDS_DEFAULT,
             limits: Limits::default(),
+            packets_per_ms: 0,
             per_address_limits: true,
             serve: Vec::new(),
         }
@@ -117,13 +121,12 @@ pub enum Action<'a, C> {
         peer: SocketAddr,
         outcome: Outcome,
         name: &'a [u8],
+        /// The request had a `tsize`.
+        size_asked: bool,
+        /// What was agreed; None = there was no file to agree on.
+        terms: Option<Terms>,
         started: Tick,
-        /// Octets of content sent, repeats included.
-        bytes_sent: u64,
-        /// Blocks and OACKs sent again.
-        retransmits: u64,
-        /// Blocks that the client has acknowledged, without a gap from the first.
-        acked_blocks: u64,
+        tally: Tally,
         content: Option<C>,
     },
 }
@@ -324,8 +327,10 @@ impl<C> Table<C> {
                     &mut self.datagram,
                 );
                 session.len = len;
+                session.terms = Some(terms);
                 session.content = Some(content);
-                session.stage = Stage::Running(Box::new(Transfer::new(&terms, len, seed)));
+                let transfer = Transfer::new(&terms, len, seed).with_packets_per_ms(self.policy.packets_per_ms);
+                session.stage = Stage::Running(Box::new(transfer));
                 self.settle(id);
             }
             Err(refusal) => self.end(now, id, Outcome::Refused { code: refusal.code }, Some(refusal)),
@@ -540,7 +545,11 @@ impl<C> Table<C> {
                     return Some((id, Step::Open));
                 }
                 Stage::Running(transfer) => {
-                    let Some(transmit) = transfer.poll_transmit(now) else { continue };
+                    let Some(transmit) = transfer.poll_transmit(now) else {
+                        // It may pause between bursts (T-40).
+                        self.timers.set(id, &mut session.alarm, transfer.deadline());
+                        continue;
+                    };
                     let deadline = transfer.deadline();
                     let almost_over = transfer.confirmed() && transfer.sent_whole();
                     let counted = session.counted.filter(|_| almost_over);
@@ -615,7 +624,7 @@ impl<C> Table<C> {
     /// its client (T-32).
     fn retire(&mut self, now: Tick, id: TransferId, outcome: Outcome, tally: Tally) -> Option<Action<'_, C>> {
         let session = self.session_mut(id)?;
-        let (peer, started, quiet_for) = (session.peer, session.started, session.quiet_for);
+        let (peer, started, quiet_for, terms) = (session.peer, session.started, session.quiet_for, session.terms);
         let content = session.content.take();
         let request = std::mem::take(&mut session.request);
         if quiet_for > 0 {
@@ -626,9 +635,8 @@ impl<C> Table<C> {
             self.remove(id);
         }
         self.ended = request;
-        let Tally { bytes_sent, retransmits, acked_blocks } = tally;
-        let name = self.ended.name();
-        Some(Action::Ended { id, peer, outcome, name, started, bytes_sent, retransmits, acked_blocks, content })
+        let (name, size_asked) = (self.ended.name(), self.ended.asks_size());
+        Some(Action::Ended { id, peer, outcome, name, size_asked, terms, started, tally, content })
     }
 
     fn enter_quiet(&mut self, id: TransferId) {

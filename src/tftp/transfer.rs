@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use super::limits::{ECHO_GRACE, OFFERS_MAX, PARKED_MAX, RTO_BASE, RTO_JITTER_PERCENT, RTO_MAX, SECOND, TRIES_MAX};
+use super::limits::{
+    BURST_BLOCK_PAUSE, ECHO_GRACE, MILLISECOND, OFFERS_MAX, PARKED_MAX, RESTARTS_TO_HALVE, RTO_BASE,
+    RTO_JITTER_PERCENT, RTO_MAX, SECOND, TRIES_MAX, WINDOWS_TO_GROW,
+};
 use super::options::Terms;
 use super::random::Random;
 use super::{NEVER, Tick};
@@ -19,6 +22,7 @@ pub struct Transfer {
     blocks: u64,
     block_size: u16,
     window: u16,
+    burst: Burst,
     /// First retransmission interval.
     rto: Tick,
     phase: Phase,
@@ -110,6 +114,37 @@ pub struct Tally {
     pub retransmits: u64,
     /// Blocks that the client has acknowledged, without a gap from the first.
     pub acked_blocks: u64,
+    /// How often the effective window was halved (T-40).
+    pub halvings: u32,
+    /// The smallest effective window, blocks: what the client could take.
+    pub least_burst: u16,
+    /// The client has answered at least once.
+    pub confirmed: bool,
+}
+
+/// How many blocks leave back to back (T-40).
+///
+/// A client acknowledges when it has counted the window that was agreed, and no sooner: a server that sent less and then
+/// waited would wait for the client's timer. So a smaller effective window is a shorter burst: the rest of the agreed
+/// window follows after a pause in which the client's receive ring empties.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    /// The window that was agreed.
+    agreed: u16,
+    /// Blocks of one burst: the effective window. All of the agreed one until a client proves too slow for it.
+    blocks: u16,
+    /// The operator's limit; 0 = none.
+    packets_per_ms: u16,
+    /// The window is halved, or the operator limits the rate: bursts have pauses.
+    paced: bool,
+    /// Restarts by the timer since it was last halved, counted in halves.
+    restarts: u8,
+    /// Windows without a gap since it last changed.
+    clean: u8,
+    /// No burst before this moment.
+    not_before: Tick,
+    /// The timer is set to `not_before`; it is no sign of silence.
+    pausing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +174,7 @@ impl Transfer {
             blocks: len / u64::from(terms.block_size) + 1,
             block_size: terms.block_size,
             window: terms.window,
+            burst: Burst::of(terms.window),
             rto: terms.timeout_s.map_or(RTO_BASE, |seconds| Tick::from(seconds) * SECOND),
             phase: if terms.acknowledged { Phase::Offer { owed: true } } else { Phase::Data },
             confirmed: false,
@@ -155,8 +191,16 @@ impl Transfer {
             deadline: NEVER,
             jitter_permille: random.below(1001),
             random,
-            tally: Tally::default(),
+            tally: Tally { least_burst: terms.window, ..Tally::default() },
         }
+    }
+
+    /// At most so many packets in a millisecond; 0 = as many as the window has.
+    #[must_use]
+    pub fn with_packets_per_ms(mut self, packets_per_ms: u16) -> Self {
+        self.burst.packets_per_ms = packets_per_ms;
+        self.burst.paced = packets_per_ms > 0;
+        self
     }
 
     /// A client's ACK, by its number on the wire.
@@ -199,7 +243,12 @@ impl Transfer {
         }
         // The next transmission sets it anew.
         self.deadline = NEVER;
+        if std::mem::replace(&mut self.burst.pausing, false) {
+            return Timeout::Again;
+        }
         if self.grace {
+            // Often the second half of one loss: after the repeat, a gap inside it.
+            self.count_restart(1);
             self.rewind();
             return Timeout::Again;
         }
@@ -208,6 +257,7 @@ impl Transfer {
             return if self.sent_whole() { Timeout::LastAckMissing } else { Timeout::GaveUp };
         }
         self.tries += 1;
+        self.count_restart(2);
         self.jitter_permille = self.random.below(1001);
         self.gap_answered = false;
         self.rewind();
@@ -228,9 +278,16 @@ impl Transfer {
                 Transmit::Oack
             }
             Phase::Data => {
-                let run = Run { first: self.sent + 1, last: self.blocks.min(self.acked + u64::from(self.window)) };
+                let mut run = Run { first: self.sent + 1, last: self.blocks.min(self.acked + u64::from(self.window)) };
                 if run.last < run.first {
                     return None;
+                }
+                if self.burst.paced {
+                    let Some(last) = self.burst.cut(now, run) else {
+                        self.deadline = self.burst.not_before;
+                        return None;
+                    };
+                    run.last = last;
                 }
                 self.run = run;
                 self.sent = run.last;
@@ -238,7 +295,10 @@ impl Transfer {
             }
         };
         self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
-        self.deadline = now + if self.grace { ECHO_GRACE } else { self.interval() };
+        self.deadline = match self.burst.pausing {
+            true => self.burst.not_before,
+            false => now + if self.grace { ECHO_GRACE } else { self.interval() },
+        };
         Some(transmit)
     }
 
@@ -255,6 +315,7 @@ impl Transfer {
     /// The content is within reach again.
     pub fn resume(&mut self) {
         self.parked = false;
+        self.burst.pausing = false;
     }
 
     /// When [`Self::handle_timeout`] is due; `Tick::MAX` = no timer.
@@ -279,12 +340,15 @@ impl Transfer {
 
     pub fn tally(&mut self) -> Tally {
         self.enter_run();
-        Tally { acked_blocks: self.acked, ..self.tally }
+        Tally { acked_blocks: self.acked, confirmed: self.confirmed, ..self.tally }
     }
 
     /// Block `n` and all before it have arrived.
     fn advance(&mut self, now: Tick, n: u64) -> Acked {
         let inside = n < self.sent;
+        if self.burst.is_halved() {
+            self.burst.window_done(!inside && n > self.repeated);
+        }
         self.acked = n;
         self.gap_answered = inside;
         self.confirm();
@@ -324,6 +388,14 @@ impl Transfer {
     /// ACK we may have provoked begins anew only if nothing better comes for [`ECHO_GRACE`].
     fn is_echo(&self) -> bool {
         if self.acked == 0 { self.offers > 1 } else { self.acked <= self.repeated }
+    }
+
+    /// The timer begins a window anew: its blocks were lost, perhaps because they came too fast (T-40).
+    fn count_restart(&mut self, halves: u8) {
+        if self.window > 1 && self.phase == Phase::Data {
+            self.tally.halvings += u32::from(self.burst.restarted(halves));
+            self.tally.least_burst = self.tally.least_burst.min(self.burst.blocks);
+        }
     }
 
     /// Everything after the last ACK is to be sent again (T-36).
@@ -384,6 +456,67 @@ impl Transfer {
         let interval = (self.rto << self.tries.min(TRIES_MAX)).min(cap);
         let spread = interval * RTO_JITTER_PERCENT / 100;
         interval - spread + 2 * spread * self.jitter_permille / 1000
+    }
+}
+
+impl Burst {
+    /// All of a window at once.
+    fn of(window: u16) -> Self {
+        Self {
+            agreed: window,
+            blocks: window,
+            packets_per_ms: 0,
+            paced: false,
+            restarts: 0,
+            clean: 0,
+            not_before: 0,
+            pausing: false,
+        }
+    }
+
+    fn is_halved(&self) -> bool {
+        self.blocks < self.agreed
+    }
+
+    /// The last block of `run` that leaves now; None = none before `not_before`.
+    fn cut(&mut self, now: Tick, run: Run) -> Option<u64> {
+        self.pausing = now < self.not_before;
+        if self.pausing {
+            return None;
+        }
+        let own = if self.is_halved() { BURST_BLOCK_PAUSE } else { 0 };
+        let (most, operators) = match self.packets_per_ms {
+            0 => (self.blocks, 0),
+            most => (self.blocks.min(most), MILLISECOND / u64::from(most)),
+        };
+        let last = run.last.min(run.first - 1 + u64::from(most));
+        self.not_before = now + (last + 1 - run.first) * own.max(operators);
+        self.pausing = last < run.last;
+        Some(last)
+    }
+
+    /// The timer has begun a window anew: true = the effective window is halved.
+    fn restarted(&mut self, halves: u8) -> bool {
+        self.clean = 0;
+        self.restarts += halves;
+        if self.restarts < 2 * RESTARTS_TO_HALVE {
+            return false;
+        }
+        self.restarts = 0;
+        let halved = self.blocks > 1;
+        self.blocks = (self.blocks / 2).max(1);
+        self.paced = true;
+        halved
+    }
+
+    /// A smaller window than the agreed one has been acknowledged, with or without a gap.
+    fn window_done(&mut self, clean: bool) {
+        self.clean = if clean { self.clean + 1 } else { 0 };
+        if self.clean == WINDOWS_TO_GROW {
+            self.clean = 0;
+            self.blocks += 1;
+            self.paced = self.is_halved() || self.packets_per_ms > 0;
+        }
     }
 }
 
@@ -483,7 +616,10 @@ mod tests {
                 }
             }
             assert_eq!(expected, len);
-            assert_eq!(transfer.tally(), Tally { bytes_sent: len, retransmits: 0, acked_blocks: transfer.blocks });
+            let blocks = transfer.blocks;
+            let expected =
+                Tally { bytes_sent: len, acked_blocks: blocks, least_burst: 32, confirmed: true, ..Tally::default() };
+            assert_eq!(transfer.tally(), expected);
         }
     }
 
@@ -680,6 +816,118 @@ mod tests {
         assert_eq!(run(&mut transfer, now), Some((32769, 16)));
     }
 
+    /// The numbers and lengths of the bursts up to the next silence, and when each left.
+    fn bursts(transfer: &mut Transfer, now: &mut Tick) -> Vec<(u16, u32, Tick)> {
+        let mut seen = Vec::new();
+        loop {
+            match run(transfer, *now) {
+                Some((first, blocks)) => seen.push((first, blocks, *now)),
+                None if transfer.burst.pausing => {
+                    *now = transfer.deadline();
+                    assert_eq!(transfer.handle_timeout(*now), Timeout::Again);
+                }
+                None => return seen,
+            }
+        }
+    }
+
+    #[test]
+    fn t40_two_restarts_by_the_timer_halve_the_burst_and_the_agreed_window_still_leaves_whole() {
+        let mut transfer = begun(512, 8, 1 << 20);
+        let mut now = 0;
+        assert_eq!(run(&mut transfer, now), Some((1, 8)));
+        assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+        assert_eq!(run(&mut transfer, now), Some((1, 8)), "one may be chance");
+        for halved in [4, 2, 1, 1] {
+            assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+            let seen = bursts(&mut transfer, &mut now);
+            assert!(seen.iter().all(|(_, blocks, _)| *blocks == halved), "{seen:?}");
+            assert_eq!(seen.len() as u32 * halved, 8, "the client counts 8 before it acknowledges");
+            for pair in seen.windows(2) {
+                assert_eq!(pair[1].2 - pair[0].2, u64::from(halved) * BURST_BLOCK_PAUSE);
+            }
+            // Progress, so that it is not given up: the count of restarts goes on all the same.
+            assert_eq!(transfer.handle_ack(now, wire(transfer.sent)), Acked::Moved);
+            now = now.max(transfer.burst.not_before);
+            bursts(&mut transfer, &mut now);
+            assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+            bursts(&mut transfer, &mut now);
+        }
+        assert_eq!(transfer.tally().halvings, 3);
+    }
+
+    #[test]
+    fn t40_a_burst_grows_by_one_for_32_clean_windows_up_to_what_was_agreed() {
+        let mut transfer = begun(512, 4, 1 << 24);
+        let mut now = 0;
+        for _ in 0..RESTARTS_TO_HALVE {
+            bursts(&mut transfer, &mut now);
+            assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+        }
+        let mut window = |transfer: &mut Transfer, gap: bool| {
+            let first = bursts(transfer, &mut now)[0];
+            assert_eq!(transfer.handle_ack(now, wire(transfer.sent - u64::from(gap))), Acked::Moved);
+            first.1
+        };
+        // The first one repeats what was sent before, so it is not clean.
+        assert_eq!(window(&mut transfer, false), 2);
+        (0..31).for_each(|_| assert_eq!(window(&mut transfer, false), 2));
+        assert_eq!(window(&mut transfer, true), 2, "a gap: counted anew");
+        (0..32).for_each(|_| assert_eq!(window(&mut transfer, false), 2));
+        (0..32).for_each(|_| assert_eq!(window(&mut transfer, false), 3));
+        assert_eq!(window(&mut transfer, false), 4);
+        assert!(!transfer.burst.paced, "as if nothing had been");
+    }
+
+    #[test]
+    fn t40_a_clean_client_and_a_lockstep_one_never_see_a_smaller_window() {
+        let mut transfer = begun(1468, 32, 64 << 20);
+        loop {
+            let (_, blocks) = run(&mut transfer, 0).unwrap();
+            let whole = transfer.sent == transfer.blocks || blocks == 32;
+            assert!(whole && !transfer.burst.paced, "{blocks}");
+            if transfer.handle_ack(0, wire(transfer.sent)) == Acked::Done {
+                break;
+            }
+        }
+        let mut lockstep = begun(1468, 1, 1 << 20);
+        let mut now = 0;
+        for _ in 0..5 {
+            assert_eq!(run(&mut lockstep, now), Some((1, 1)));
+            assert_eq!(fire(&mut lockstep, &mut now).0, Timeout::Again);
+        }
+        assert!(!lockstep.burst.paced && lockstep.tally().halvings == 0);
+    }
+
+    #[test]
+    fn t40_packets_per_ms_hold_within_a_window_and_from_one_to_the_next() {
+        let mut transfer = begun(512, 10, 1 << 20).with_packets_per_ms(4);
+        let mut now = 0;
+        let seen = bursts(&mut transfer, &mut now);
+        assert_eq!(seen, [(1, 4, 0), (5, 4, MILLISECOND), (9, 2, 2 * MILLISECOND)]);
+        assert_eq!(transfer.handle_ack(now, 10), Acked::Moved);
+        assert_eq!(run(&mut transfer, now), None);
+        assert_eq!(transfer.deadline(), now + MILLISECOND / 2, "two packets take half a millisecond");
+        let next = bursts(&mut transfer, &mut now)[0];
+        assert_eq!(next, (11, 4, 2 * MILLISECOND + MILLISECOND / 2));
+        let mut lockstep = begun(512, 1, 1 << 20).with_packets_per_ms(1);
+        assert_eq!(run(&mut lockstep, 0), Some((1, 1)));
+        lockstep.handle_ack(0, 1);
+        assert_eq!((run(&mut lockstep, 0), lockstep.deadline()), (None, MILLISECOND));
+    }
+
+    #[test]
+    fn t40_what_the_engine_could_not_send_in_a_pause_leaves_after_resume() {
+        let mut transfer = begun(512, 8, 1 << 20).with_packets_per_ms(4);
+        assert_eq!(run(&mut transfer, 0), Some((1, 4)));
+        transfer.unsent(0, 1);
+        assert_eq!(transfer.poll_transmit(MILLISECOND), None);
+        transfer.resume();
+        assert_eq!((run(&mut transfer, 0), transfer.deadline()), (None, MILLISECOND));
+        assert_eq!(transfer.handle_timeout(MILLISECOND), Timeout::Again);
+        assert_eq!(run(&mut transfer, MILLISECOND), Some((2, 4)));
+    }
+
     #[test]
     fn t41_intervals_double_to_8_s_with_jitter_and_progress_resets_them() {
         let mut transfer = begun(512, 1, 1 << 20);
@@ -749,7 +997,10 @@ mod tests {
         assert_eq!(transfer.handle_ack(0, 5), Acked::Nothing, "block 5 has never left");
         transfer.resume();
         assert_eq!(run(&mut transfer, 0), Some((4, 5)));
-        assert_eq!(transfer.tally(), Tally { bytes_sent: 8 * 512, retransmits: 0, acked_blocks: 0 });
+        assert_eq!(
+            transfer.tally(),
+            Tally { bytes_sent: 8 * 512, least_burst: 8, confirmed: true, ..Tally::default() }
+        );
         transfer.unsent(0, 0);
         assert_eq!(transfer.handle_timeout(PARKED_MAX), Timeout::Stalled);
     }

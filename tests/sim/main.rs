@@ -12,7 +12,7 @@ use ringboot::tftp::limits::{MILLISECOND, SECOND};
 use ringboot::tftp::random::Random;
 use ringboot::tftp::table::{Outcome as Ending, Policy};
 
-use self::world::{File, Weather, World, calm, completed, pick};
+use self::world::{File, Ring, Weather, World, calm, completed, pick};
 
 /// Worlds in the general run.
 const SEEDS: u64 = 10_000;
@@ -188,6 +188,43 @@ fn t25_long_files_arrive_whole_in_weather() {
             world.machines[0].behaviour,
             world.machines[0].client.outcome()
         );
+    }
+}
+
+/// A card that loses what comes back to back beyond its ring. Without shorter bursts every window waits for a timer, the server's or
+/// the client's: the same five take 63 s to 305 s.
+#[test]
+fn t40_a_receiver_that_drops_back_to_back_frames_gets_its_file_in_a_fraction_of_the_time() {
+    for (behaviour, frames) in [
+        (Behaviour::uboot(16), 4),
+        (Behaviour::uboot(32), 8),
+        (Behaviour::uboot(8), 1),
+        (Behaviour::generic(1468, 32), 6),
+        (Behaviour::edk2(), 2),
+    ] {
+        let ring = Some(Ring { frames, each: MILLISECOND / 5 });
+        let blocks = 60 * frames;
+        let mut world = World::new(frames, Weather { ring, ..calm() }, Policy::default());
+        world.boot(behaviour, Some(File { len: blocks * 1468 }));
+        world.run(HOUR);
+        let machine = &world.machines[0];
+        assert!(completed(machine), "{} with {frames}: {:?}", machine.behaviour, machine.client.outcome());
+        assert!(world.over < 15 * SECOND, "{} with {frames}: {} ms", machine.behaviour, world.over / MILLISECOND);
+    }
+}
+
+/// The same card where the window fits it: no burst is ever cut.
+#[test]
+fn t40_a_window_that_fits_the_ring_needs_no_pause() {
+    for window in [1, 4, 16] {
+        let ring = Some(Ring { frames: 16, each: MILLISECOND / 50 });
+        let mut world = World::new(1, Weather { ring, ..calm() }, Policy::default());
+        world.boot(Behaviour::generic(1468, window), Some(File { len: 1468 * 4000 }));
+        world.run(HOUR);
+        assert!(completed(&world.machines[0]));
+        assert_eq!(world.endings[0].2, 0, "nothing is sent twice");
+        let lockstep = 4000 * (MILLISECOND / 50 + 2 * calm().delay);
+        assert!(world.over < lockstep + SECOND / 10, "{} ms", world.over / MILLISECOND);
     }
 }
 

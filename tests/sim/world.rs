@@ -31,6 +31,16 @@ pub(crate) struct Weather {
     pub(crate) drop_blocks: [u64; 2],
     /// The first ACK after the machine has received so many blocks is lost.
     pub(crate) drop_ack: Option<u64>,
+    /// Every machine's network card.
+    pub(crate) ring: Option<Ring>,
+}
+
+/// A receive ring: a frame that finds it full is lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ring {
+    pub(crate) frames: u64,
+    /// Time in which the driver takes one frame out.
+    pub(crate) each: Tick,
 }
 
 /// The file that a name stands for: its bytes are computed.
@@ -57,6 +67,8 @@ pub(crate) struct Machine {
     /// None = asks for a name that is missing.
     pub(crate) file: Option<File>,
     received: u64,
+    /// When its receive ring will be empty.
+    busy_until: Tick,
 }
 
 pub(crate) struct World {
@@ -66,6 +78,8 @@ pub(crate) struct World {
     pub(crate) table: Table<File>,
     /// Endings as the server told them, with the octets sent and the repeats.
     pub(crate) endings: Vec<(Ending, u64, u64)>,
+    /// When the last machine was done.
+    pub(crate) over: Tick,
     pub(crate) random: Random,
     events: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
@@ -129,6 +143,7 @@ impl World {
             machines: Vec::new(),
             table: Table::new(policy, random.next_number()),
             endings: Vec::new(),
+            over: 0,
             random,
             events: BinaryHeap::new(),
             scheduled: 0,
@@ -142,7 +157,7 @@ impl World {
         let name = file.map_or("missing".to_owned(), |file| format!("f{}", file.len));
         let named = behaviour.name;
         let client = Client::new(behaviour, name.as_bytes(), self.random.next_number());
-        self.machines.push(Machine { client, behaviour: named, file, received: 0 });
+        self.machines.push(Machine { client, behaviour: named, file, received: 0, busy_until: 0 });
     }
 
     /// Runs until every machine and every session is done, or panics after `most` of virtual time.
@@ -169,6 +184,7 @@ impl World {
             self.now = self.now.max(next);
             self.step();
         }
+        self.over = self.now;
     }
 
     fn next_moment(&self) -> Option<Tick> {
@@ -277,9 +293,9 @@ impl World {
                     parked = (leave < blocks).then_some((id, leave));
                 }
                 Action::Datagram { peer, tid, bytes, .. } => sent.push((0, to_machine(peer, tid, bytes.to_vec()))),
-                Action::Ended { outcome, bytes_sent, retransmits, content, .. } => {
+                Action::Ended { outcome, tally, content, .. } => {
                     self.contents_out -= i64::from(content.is_some());
-                    self.endings.push((outcome, bytes_sent, retransmits));
+                    self.endings.push((outcome, tally.bytes_sent, tally.retransmits));
                 }
             }
             if let Some((id, leave)) = parked.take() {
@@ -318,9 +334,22 @@ impl World {
         for _ in 0..copies {
             if self.random.below(100) >= self.weather.loss_percent {
                 let flight = self.weather.delay + self.random.below(self.weather.jitter + 1);
-                self.schedule(self.now + flight, event.clone());
+                let Some(wait) = self.wait_in_ring(&event) else { continue };
+                self.schedule(self.now + flight + wait, event.clone());
             }
         }
+    }
+
+    /// How long a packet lies in its machine's ring; None = the ring is full.
+    fn wait_in_ring(&mut self, event: &Event) -> Option<Tick> {
+        let (Some(ring), Event::ToMachine { machine, .. }) = (self.weather.ring, event) else { return Some(0) };
+        let busy_until = &mut self.machines[*machine].busy_until;
+        let ahead = busy_until.saturating_sub(self.now);
+        if ahead > ring.each * (ring.frames - 1) {
+            return None;
+        }
+        *busy_until = self.now + ahead + ring.each;
+        Some(ahead + ring.each)
     }
 
     fn schedule(&mut self, at: Tick, event: Event) {

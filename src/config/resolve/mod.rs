@@ -1,6 +1,7 @@
 //! What it means: defaults filled in, texts turned into types, all checked that needs no file and no socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,6 +16,7 @@ use crate::http::schedule;
 use crate::snapshot::Snapshot;
 
 mod entries;
+mod quirks;
 mod subnets;
 
 const TFTP_PORT: u16 = 69;
@@ -47,6 +49,7 @@ pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], comp
         boot: boot(file.boot.unwrap_or_default(), complaints),
         menu: file.menu.map(|menu| entries::menu(menu, complaints)),
         advertise: server.advertise.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
+        quirks: quirks::quirks(file.quirk.unwrap_or_default(), complaints),
         http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
     };
     Config {
@@ -118,6 +121,10 @@ fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) 
         per_source: limit(written.per_source, "per-source", 8, complaints),
         requests_per_second: limit(written.requests_per_second, "requests-per-second", 100, complaints),
         queue: written.queue.and_then(|at| number(&at, "queue", 1..=65_536, complaints)).unwrap_or(1024),
+        packets_per_ms: written
+            .packets_per_ms
+            .and_then(|at| number(&at, "packets-per-ms", 0..=1000, complaints))
+            .and_then(NonZeroU16::new),
         port_range: written.port_range.and_then(|range| port_range(&range, tid_sockets, complaints)),
         case_insensitive: written.case_insensitive.is_some_and(At::into_inner),
         strip_prefixes: strip,

@@ -6,6 +6,7 @@
 mod backup;
 mod directory;
 mod history;
+mod quirks;
 mod sqlite;
 mod writer;
 

@@ -18,7 +18,7 @@ use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
 
 /// One step per schema version; `user_version` counts those that were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE leases (
     address   TEXT PRIMARY KEY,     -- 192.168.4.26
@@ -47,6 +47,20 @@ CREATE TABLE other_servers (        -- what the last look for other DHCP servers
     address   TEXT
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+CREATE TABLE quirks (               -- what firmware cannot do although it asks for it
+    subject   TEXT PRIMARY KEY,     -- 52:54:00:12:34:10, 52:54:00 or pxe+uefi-x64
+    window    INTEGER,              -- blocks in a window at most; NULL: no limit
+    blksize   INTEGER,              -- octets in a block
+    http_rate INTEGER,              -- octets a second
+    pinned    INTEGER NOT NULL,     -- 1: by an operator
+    since_s   INTEGER NOT NULL,     -- unix seconds
+    works_s   INTEGER,              -- the first success within the limit
+    on_trial  INTEGER NOT NULL,     -- 1: old, and tried without
+    class     TEXT,                 -- of the machine when it was learnt
+    why       TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// How long a commit waits for an operator's `sqlite3` that holds the file.
@@ -58,7 +72,7 @@ const PRIVATE: u32 = 0o600;
 /// The lease table of one box.
 #[derive(Debug)]
 pub struct SqliteStore {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl SqliteStore {
@@ -154,11 +168,16 @@ impl SqliteStore {
 
     /// The same of a database that a server may be writing to: nothing is created or changed.
     pub fn looks_in(database: &Path) -> Result<Vec<Look>, StoreError> {
+        Self::read_only(database)?.looks()
+    }
+
+    /// Opens a database that a server may be writing to.
+    pub(super) fn read_only(database: &Path) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: database.display().to_string(), source };
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(database, flags).map_err(open)?;
         connection.busy_timeout(BUSY_WAIT)?;
-        Self { connection }.looks()
+        Ok(Self { connection })
     }
 
     /// What the last look at each subnet found.

@@ -89,7 +89,7 @@ impl Running {
         let address = peer.ip();
         let machine = self.shelf.borrow().names().machine_at(address);
         let mac = machine.map(|machine| machine.mac);
-        self.events.push(Event { mac, address: Some(address), stage, weight, kind, text: text() });
+        self.events.push(Event { mac, address: Some(address), stage, weight, kind, text: text(), attempt: None });
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::Tick;
 use super::super::limits::WAITING_MAX;
-use super::super::options::OptionPolicy;
+use super::super::options::{OptionPolicy, Terms};
 use super::super::packet::{Refusal, Request};
 use super::super::timers::Alarm;
 use super::super::transfer::{Tally, Transfer};
@@ -17,6 +17,8 @@ pub(super) struct Session<C> {
     pub(super) tid: Option<u16>,
     pub(super) request: Request,
     pub(super) options: OptionPolicy,
+    /// What was agreed, once the file was found.
+    pub(super) terms: Option<Terms>,
     pub(super) stage: Stage,
     pub(super) content: Option<C>,
     /// Octets of the content.
@@ -60,6 +62,7 @@ impl<C> Session<C> {
             tid: None,
             request,
             options,
+            terms: None,
             stage: Stage::Waiting,
             content: None,
             len: 0,

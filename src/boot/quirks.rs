@@ -1,0 +1,312 @@
+//! What a machine's firmware cannot do although it asks for it: which limits it gets, how they are learnt, how they age.
+//!
+//! Pure: endings of transfers and the time go in, changes come out. Cores read a [`Limited`]; control keeps the [`Learner`].
+
+mod learner;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+pub use learner::{Change, Learner, Quirk};
+
+use super::machine::{Arch, Firmware, Mac, Machine, Role};
+
+/// Transfers of a machine that must fail in one way before it gets less.
+pub const FAILURES_TO_LEARN: u8 = 2;
+/// Machines of one maker (the first half of their hardware address) that must need a limit before new ones begin with it.
+pub const OUI_MACHINES: usize = 3;
+/// The same for a vendor class, which is much wider: every UEFI machine of one architecture is one.
+pub const CLASS_MACHINES: usize = 8;
+/// Stalls of HTTP that are no further apart, seconds, are one failure: a machine that is switched off stalls on every connection.
+pub const HTTP_STALLS_APART_S: u64 = 60;
+/// A limit that was learnt is tried without after so many seconds (a week), so that a bad cable is not remembered for ever.
+pub const RETRY_AFTER_S: u64 = 7 * 24 * 3600;
+/// Machines whose failures are counted at once; beyond it all counts begin anew.
+pub const MACHINES_WATCHED_MAX: usize = 16_384;
+/// Machines, makers and classes with a limit; beyond it nothing more is learnt.
+pub const QUIRKS_MAX: usize = 16_384;
+/// Block sizes that are tried in turn, octets. The last is what a client without the option has.
+pub const BLKSIZES: [u16; 2] = [1024, 512];
+/// Rates of one HTTP connection that are tried in turn, octets a second: 100, 20 and 5 Mbit/s.
+pub const HTTP_RATES: [u64; 3] = [12_500_000, 2_500_000, 625_000];
+
+/// What at most is granted; None = what anybody gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Blocks in a window; 1 = the option is not granted.
+    pub window: Option<u16>,
+    /// Octets in a block; 512 = the option is not granted.
+    pub blksize: Option<u16>,
+    /// Octets a second on one HTTP connection.
+    pub http_rate: Option<NonZeroU64>,
+}
+
+impl Allowance {
+    /// This, and what it does not say from `wider`.
+    #[must_use]
+    pub fn or(self, wider: Self) -> Self {
+        Self {
+            window: self.window.or(wider.window),
+            blksize: self.blksize.or(wider.blksize),
+            http_rate: self.http_rate.or(wider.http_rate),
+        }
+    }
+
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl fmt::Display for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let window = self.window.map(|blocks| format!("windowsize {blocks}"));
+        let blksize = self.blksize.map(|octets| format!("blksize {octets}"));
+        let rate = self.http_rate.map(|rate| format!("HTTP at {rate} bytes/s"));
+        let all: Vec<String> = [window, blksize, rate].into_iter().flatten().collect();
+        f.write_str(if all.is_empty() { "nothing less" } else { "" })?;
+        f.write_str(&all.join(", "))
+    }
+}
+
+/// Whom a limit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    Machine(Mac),
+    /// The first half of a hardware address: its maker.
+    Oui([u8; 3]),
+    /// A vendor class as ringboot tells them apart: the program behind options 60 and 77, and option 93. Without an
+    /// architecture it is the program on any.
+    Class(Firmware),
+}
+
+impl Subject {
+    /// Whoever this machine is among, the narrowest first.
+    pub fn all_of(mac: Mac, firmware: Option<Firmware>) -> impl Iterator<Item = Self> {
+        let [a, b, c, ..] = mac.0;
+        let exact = firmware.filter(|firmware| firmware.arch.is_some()).map(Self::Class);
+        let any = firmware.map(|firmware| Self::Class(Firmware { arch: None, ..firmware }));
+        [Self::Machine(mac), Self::Oui([a, b, c])].into_iter().chain(exact).chain(any)
+    }
+}
+
+/// The text is no subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "neither a hardware address (52:54:00:12:34:10), nor the first half of one (52:54:00), nor a vendor class (pxe, \
+     http-boot, ipxe, raspberry-pi, u-boot, with +bios, +uefi-ia32, +uefi-x64, +uefi-arm64 or +NUMBER behind it)"
+)]
+pub struct NoSubject;
+
+const ROLES: [(&str, Role); 6] = [
+    ("pxe", Role::Pxe),
+    ("http-boot", Role::HttpBoot),
+    ("ipxe", Role::Ipxe),
+    ("raspberry-pi", Role::RaspberryPi),
+    ("u-boot", Role::UBoot),
+    ("system", Role::System),
+];
+
+const ARCHES: [(&str, Arch); 4] =
+    [("bios", Arch::Bios), ("uefi-ia32", Arch::UefiIa32), ("uefi-x64", Arch::UefiX64), ("uefi-arm64", Arch::UefiArm64)];
+
+/// `pxe+uefi-x64`, `u-boot`.
+pub fn class_name(class: Firmware) -> String {
+    let role = ROLES.iter().find(|(_, role)| *role == class.role).map_or("", |(name, _)| name);
+    let Some(arch) = class.arch else { return role.to_owned() };
+    match ARCHES.iter().find(|(_, known)| *known == arch) {
+        Some((name, _)) => format!("{role}+{name}"),
+        None => format!("{role}+{}", arch.number()),
+    }
+}
+
+/// The class of this name.
+pub fn class_named(name: &str) -> Option<Firmware> {
+    let (role, arch) = name.split_once('+').map_or((name, None), |(role, arch)| (role, Some(arch)));
+    let role = ROLES.iter().find(|(name, _)| *name == role)?.1;
+    let Some(arch) = arch else { return Some(Firmware { role, arch: None }) };
+    let known = ARCHES.iter().find(|(name, _)| *name == arch).map(|(_, arch)| *arch);
+    let arch = known.or_else(|| arch.parse().ok().map(Arch::from_number))?;
+    Some(Firmware { role, arch: Some(arch) })
+}
+
+/// `52:54:00` or `52-54-00`.
+pub fn oui_named(text: &str) -> Option<[u8; 3]> {
+    let Mac([a, b, c, ..]) = format!("{text}:00:00:00").parse().ok()?;
+    Some([a, b, c])
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Machine(mac) => mac.fmt(f),
+            Self::Oui([a, b, c]) => write!(f, "{a:02x}:{b:02x}:{c:02x}"),
+            Self::Class(class) => f.write_str(&class_name(*class)),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = NoSubject;
+
+    fn from_str(text: &str) -> Result<Self, NoSubject> {
+        let machine = text.parse().ok().map(Self::Machine);
+        machine
+            .or_else(|| oui_named(text).map(Self::Oui))
+            .or_else(|| class_named(text).map(Self::Class))
+            .ok_or(NoSubject)
+    }
+}
+
+/// A limit that was learnt or pinned, as cores see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub allowance: Allowance,
+    pub pinned: bool,
+}
+
+/// Every limit that is in force, published to the cores.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limited(pub HashMap<Subject, Limit>);
+
+/// `[[quirk]]`: what the configuration fixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    pub subject: Subject,
+    pub allowance: Allowance,
+}
+
+/// What every ringboot knows, for firmware that was measured.
+pub const SHIPPED: [(Fixed, &str); 1] = [(
+    // Under QEMU, virtio-net: windows of 16, 24 and 32 came through whole, 48 and 64 lost packets in every window, never
+    // ended, and left U-Boot deaf until its reset (two runs each).
+    Fixed {
+        subject: Subject::Class(Firmware { role: Role::UBoot, arch: None }),
+        allowance: Allowance { window: Some(32), blksize: None, http_rate: None },
+    },
+    "U-Boot loses packets of every larger window and never ends such a transfer",
+)];
+
+impl Limited {
+    /// What this machine gets at most: for each limit the narrowest subject that has one, and of one subject first what was
+    /// pinned, then the configuration, then what was learnt.
+    pub fn allowance(&self, fixed: &[Fixed], machine: &Machine) -> Allowance {
+        let mut all = Allowance::default();
+        for subject in Subject::all_of(machine.mac, machine.firmware) {
+            let (pinned, learnt) = match self.0.get(&subject) {
+                Some(limit) if limit.pinned => (limit.allowance, Allowance::default()),
+                Some(limit) => (Allowance::default(), limit.allowance),
+                None => Default::default(),
+            };
+            all = all.or(pinned).or(given_by(fixed, subject)).or(learnt);
+        }
+        let shipped = Subject::all_of(machine.mac, machine.firmware)
+            .flat_map(|subject| SHIPPED.iter().filter(move |(known, _)| known.subject == subject));
+        shipped.fold(all, |all, (known, _)| all.or(known.allowance))
+    }
+}
+
+fn given_by(fixed: &[Fixed], subject: Subject) -> Allowance {
+    fixed.iter().find(|one| one.subject == subject).map_or_else(Allowance::default, |one| one.allowance)
+}
+
+/// How a TFTP transfer with a known machine ended: all that learning needs of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// What asked.
+    pub class: Option<Firmware>,
+    /// Name of the file.
+    pub name: String,
+    /// Blocks in the window that was granted; 1 = none.
+    pub window: u16,
+    /// Octets in the blocks that were granted.
+    pub blksize: u16,
+    /// The client wanted to know the size: perhaps nothing but that.
+    pub size_asked: bool,
+    /// The client has acknowledged anything, the OACK at least.
+    pub confirmed: bool,
+    /// Blocks that the client has acknowledged.
+    pub acked_blocks: u64,
+    /// Blocks back to back that it could take: less than the window where the server had to send shorter bursts (T-40).
+    pub least_burst: u16,
+    pub end: End,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Complete,
+    /// The client sent an ERROR.
+    Aborted,
+    /// It fell silent.
+    GaveUp,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn subjects_are_read_as_they_are_written() {
+        let uefi = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
+        for (text, subject) in [
+            ("52:54:00:12:34:10", Subject::Machine(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]))),
+            ("52:54:00", Subject::Oui([0x52, 0x54, 0])),
+            ("pxe+uefi-x64", Subject::Class(uefi)),
+            ("u-boot+22", Subject::Class(Firmware { role: Role::UBoot, arch: Some(Arch::Other(22)) })),
+            ("raspberry-pi", Subject::Class(Firmware { role: Role::RaspberryPi, arch: None })),
+        ] {
+            assert_eq!(text.parse(), Ok(subject));
+            assert_eq!(subject.to_string(), text);
+        }
+        assert_eq!("52-54-00".parse(), Ok(Subject::Oui([0x52, 0x54, 0])));
+        for text in ["", "52:54", "52:54:0g", "pxe+", "pxe+riscv", "PXEClient", "52:54:00:12"] {
+            assert_eq!(text.parse::<Subject>(), Err(NoSubject), "{text}");
+        }
+    }
+
+    fn allowance(window: u16) -> Allowance {
+        Allowance { window: Some(window), ..Allowance::default() }
+    }
+
+    #[test]
+    fn t23_the_narrowest_subject_counts_and_a_pin_before_the_file_before_what_was_learnt() {
+        let machine = Machine {
+            mac: Mac([2, 0, 0, 1, 2, 3]),
+            uuid: None,
+            firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }),
+        };
+        let [own, oui, exact, any] = Subject::all_of(machine.mac, machine.firmware).collect::<Vec<_>>()[..] else {
+            panic!("four subjects")
+        };
+        let learnt = |subject, window| (subject, Limit { allowance: allowance(window), pinned: false });
+        let mut limited = Limited(HashMap::from([learnt(own, 2), learnt(oui, 3), learnt(exact, 4), learnt(any, 5)]));
+        let expect = |limited: &mut Limited, fixed: &[Fixed], window: Option<u16>| {
+            assert_eq!(limited.allowance(fixed, &machine).window, window);
+        };
+        expect(&mut limited, &[], Some(2));
+        expect(&mut limited, &[Fixed { subject: own, allowance: allowance(9) }], Some(9));
+        expect(&mut limited, &[Fixed { subject: oui, allowance: allowance(9) }], Some(2));
+        limited.0.insert(own, Limit { allowance: allowance(7), pinned: true });
+        expect(&mut limited, &[Fixed { subject: own, allowance: allowance(9) }], Some(7));
+        for (subject, next) in [(own, Some(3)), (oui, Some(4)), (exact, Some(5)), (any, None)] {
+            limited.0.remove(&subject);
+            expect(&mut limited, &[], next);
+        }
+        // A pin that says nothing of a window leaves it to the wider ones.
+        let slow = Allowance { http_rate: NonZeroU64::new(9), ..Allowance::default() };
+        limited.0.extend([(own, Limit { allowance: slow, pinned: true }), learnt(oui, 3)]);
+        assert_eq!(limited.allowance(&[], &machine), slow.or(allowance(3)));
+    }
+
+    #[test]
+    fn t20_uboot_never_gets_the_windows_that_kill_it() {
+        let firmware = Some(Firmware { role: Role::UBoot, arch: Some(Arch::Other(22)) });
+        let machine = Machine { mac: Mac([2; 6]), uuid: None, firmware };
+        assert_eq!(Limited::default().allowance(&[], &machine), allowance(32));
+        let pxe = Machine { firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::Bios) }), ..machine };
+        assert!(Limited::default().allowance(&[], &pxe).is_empty());
+    }
+}

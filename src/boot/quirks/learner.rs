@@ -1,0 +1,686 @@
+//! From endings of transfers to limits: what counts as a failure of which kind, when it is believed, when it is tried anew.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU64;
+
+use super::{
+    Allowance, Attempt, BLKSIZES, CLASS_MACHINES, End, FAILURES_TO_LEARN, HTTP_RATES, HTTP_STALLS_APART_S, Limit,
+    Limited, MACHINES_WATCHED_MAX, OUI_MACHINES, QUIRKS_MAX, RETRY_AFTER_S, Subject,
+};
+use crate::boot::machine::{Firmware, Mac};
+
+/// Octets that HTTP must deliver in one answer before that says something of a rate.
+const HTTP_PROOF_OCTETS: u64 = 1 << 20;
+/// Windows that must come through before that says something of the window.
+const WINDOWS_PROOF: u64 = 4;
+/// Makers and classes for which machines without a limit are remembered; beyond it all are forgotten.
+const GROUPS_WATCHED_MAX: usize = 1024;
+
+/// A limit of one machine, maker or class, with its story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quirk {
+    pub subject: Subject,
+    pub allowance: Allowance,
+    /// By an operator's hand: learning does not touch it, and it does not age.
+    pub pinned: bool,
+    /// When it was learnt or pinned, unix seconds.
+    pub since_s: u64,
+    /// When a transfer within the limit first succeeded, unix seconds.
+    pub works_s: Option<u64>,
+    /// Its time is over and the machine is tried without it; one failure brings it back.
+    pub on_trial: bool,
+    /// The class of a machine when it was learnt.
+    pub class: Option<Firmware>,
+    /// A clause that goes on after "because".
+    pub why: String,
+}
+
+/// What has changed and must be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put(Quirk),
+    Gone(Subject),
+}
+
+/// Everything learnt and pinned, and the failures on the way to more.
+#[derive(Debug, Default)]
+pub struct Learner {
+    quirks: BTreeMap<Subject, Quirk>,
+    failures: HashMap<Mac, Failures>,
+    /// Machines of a maker or class that do what others of it cannot, as many as it takes to know that it is not all of them.
+    fine: HashMap<(Subject, Kind), BTreeSet<Mac>>,
+    /// No limit ages before this moment.
+    next_age_s: u64,
+}
+
+/// Which of the three limits a failure asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Window,
+    Blksize,
+    HttpRate,
+}
+
+/// Failures of one machine in a row, by kind.
+#[derive(Clone, Debug, Default)]
+struct Failures {
+    window: u8,
+    blksize: u8,
+    http: u8,
+    /// The last stall of HTTP that counted, unix seconds.
+    http_at_s: Option<u64>,
+    /// The file whose transfer was ended before its first block, and how often in a row. A probe of the size looks so too, but
+    /// the file follows.
+    aborted: (String, u8),
+}
+
+impl Failures {
+    fn of(&mut self, kind: Kind) -> &mut u8 {
+        match kind {
+            Kind::Window => &mut self.window,
+            Kind::Blksize => &mut self.blksize,
+            Kind::HttpRate => &mut self.http,
+        }
+    }
+}
+
+/// One failure: its kind, what the machine gets when it is believed, and the clause that says why.
+struct Lesson {
+    kind: Kind,
+    to: Allowance,
+    why: String,
+    /// How many failures it stands for.
+    times: u8,
+}
+
+impl Learner {
+    /// With what was kept.
+    pub fn load(kept: impl IntoIterator<Item = Quirk>) -> Self {
+        let quirks = kept.into_iter().map(|quirk| (quirk.subject, quirk)).collect();
+        Self { quirks, ..Self::default() }
+    }
+
+    /// All of them, machines first.
+    pub fn quirks(&self) -> impl Iterator<Item = &Quirk> {
+        self.quirks.values()
+    }
+
+    /// What cores need to know.
+    pub fn limited(&self) -> Limited {
+        let in_force = self.quirks.values().filter(|quirk| !quirk.on_trial);
+        Limited(in_force.map(|q| (q.subject, Limit { allowance: q.allowance, pinned: q.pinned })).collect())
+    }
+
+    /// A TFTP transfer of this machine is over.
+    pub fn learn(&mut self, mac: Mac, attempt: &Attempt, now_s: u64) -> Vec<Change> {
+        let lesson = self.lesson(mac, attempt);
+        let Some(lesson) = lesson else { return self.note_success(mac, attempt, now_s) };
+        self.count(mac, attempt.class, lesson, now_s)
+    }
+
+    /// An HTTP connection of this machine was cut because it took nothing any more.
+    pub fn learn_http_stall(&mut self, mac: Mac, class: Option<Firmware>, now_s: u64) -> Vec<Change> {
+        let quirk = self.quirks.get(&Subject::Machine(mac)).filter(|quirk| !quirk.on_trial);
+        let now = quirk.and_then(|quirk| quirk.allowance.http_rate).map_or(u64::MAX, NonZeroU64::get);
+        let Some(less) = HTTP_RATES.into_iter().find(|rate| *rate < now).and_then(NonZeroU64::new) else {
+            return Vec::new();
+        };
+        let to = Allowance { http_rate: Some(less), ..Allowance::default() };
+        let watched = self.watch(mac);
+        if watched.http_at_s.is_some_and(|at_s| now_s.saturating_sub(at_s) < HTTP_STALLS_APART_S) {
+            return Vec::new();
+        }
+        watched.http_at_s = Some(now_s);
+        let why = "two HTTP transfers stalled".to_owned();
+        self.count(mac, class, Lesson { kind: Kind::HttpRate, to, why, times: 1 }, now_s)
+    }
+
+    /// An HTTP answer of so many octets went out whole to this machine.
+    pub fn note_http_success(&mut self, mac: Mac, octets: u64, now_s: u64) -> Vec<Change> {
+        if octets < HTTP_PROOF_OCTETS {
+            return Vec::new();
+        }
+        self.reset(mac, Kind::HttpRate);
+        self.confirm(mac, now_s, |allowance| allowance.http_rate.is_some())
+    }
+
+    /// By an operator's hand, until it is forgotten.
+    pub fn pin(&mut self, subject: Subject, allowance: Allowance, now_s: u64) -> Vec<Change> {
+        let why = "an operator pinned it".to_owned();
+        let quirk = Quirk {
+            subject,
+            allowance,
+            pinned: true,
+            since_s: now_s,
+            works_s: None,
+            on_trial: false,
+            class: None,
+            why,
+        };
+        vec![self.put(quirk)]
+    }
+
+    /// By an operator's hand: as if it had never been. Empty: there was none.
+    pub fn forget(&mut self, subject: Subject) -> Vec<Change> {
+        if let Subject::Machine(mac) = subject {
+            self.failures.remove(&mac);
+        }
+        self.quirks.remove(&subject).map(|_| Change::Gone(subject)).into_iter().collect()
+    }
+
+    /// What is older than [`RETRY_AFTER_S`] is tried without: a machine is on trial, a maker or class begins anew.
+    pub fn age(&mut self, now_s: u64) -> Vec<Change> {
+        if now_s < self.next_age_s {
+            return Vec::new();
+        }
+        let ages = |quirk: &&Quirk| !quirk.pinned && !quirk.on_trial;
+        let due = |quirk: &&Quirk| quirk.since_s.saturating_add(RETRY_AFTER_S) <= now_s;
+        let old: Vec<Quirk> = self.quirks.values().filter(ages).filter(due).cloned().collect();
+        let changes = old.into_iter().map(|quirk| match quirk.subject {
+            Subject::Machine(_) => self.put(Quirk { on_trial: true, ..quirk }),
+            subject => {
+                self.quirks.remove(&subject);
+                self.fine.retain(|(group, _), _| *group != subject);
+                Change::Gone(subject)
+            }
+        });
+        let changes = changes.collect();
+        let oldest = self.quirks.values().filter(ages).map(|quirk| quirk.since_s).min();
+        self.next_age_s = oldest.unwrap_or(now_s).saturating_add(RETRY_AFTER_S);
+        changes
+    }
+
+    // --- what an ending says ---
+
+    /// The failure that an attempt was, if it was one.
+    fn lesson(&mut self, mac: Mac, attempt: &Attempt) -> Option<Lesson> {
+        let Attempt { window, blksize, name, acked_blocks, .. } = attempt;
+        let to_window = |blocks| Allowance { window: Some(blocks), ..Allowance::default() };
+        let windows = |to, times, what: &str| {
+            let why = format!("two transfers with windows {what}, the last of {name}");
+            Some(Lesson { kind: Kind::Window, to: to_window(to), why, times })
+        };
+        let blocks = |times| {
+            let less = BLKSIZES.into_iter().find(|less| less < blksize)?;
+            let to = Allowance { blksize: Some(less), ..Allowance::default() };
+            let why = format!("two transfers with blocks of {blksize} failed, the last of {name}");
+            Some(Lesson { kind: Kind::Blksize, to, why, times })
+        };
+        match attempt.end {
+            End::Complete if attempt.least_burst < *window => {
+                windows(attempt.least_burst.max(1), 1, "lost blocks in every burst")
+            }
+            // It came so far with blocks of this size.
+            End::GaveUp if *acked_blocks > 0 && *window > 1 => windows(1, 1, "got stuck"),
+            // It took the terms, and then not one block, however few came at once.
+            End::GaveUp if *acked_blocks == 0 && attempt.confirmed => {
+                blocks(1).or_else(|| if *window > 1 { windows(1, 1, "got stuck") } else { None })
+            }
+            End::Aborted | End::GaveUp if *acked_blocks == 0 => match self.refusals(mac, attempt) {
+                0 => None,
+                times if *window > 1 => windows(1, times, "were refused by the client"),
+                times => blocks(times),
+            },
+            End::Complete | End::Aborted | End::GaveUp => None,
+        }
+    }
+
+    /// The client has gone without taking the terms of this attempt: how many failures is that?
+    ///
+    /// It may have been a look at the size: then the file follows. So the first one that asks for the size counts only when a
+    /// second one comes in its place. Without a window none counts that asks for the size: GRUB looks at files again and again.
+    fn refusals(&mut self, mac: Mac, attempt: &Attempt) -> u8 {
+        let (name, times) = &mut self.watch(mac).aborted;
+        if *name != attempt.name {
+            (*name, *times) = (attempt.name.clone(), 0);
+        }
+        *times = times.saturating_add(1);
+        match (attempt.size_asked, *times) {
+            (true, _) if attempt.window == 1 => 0,
+            (true, 1) => 0,
+            (true, 2) => 2,
+            _ => 1,
+        }
+    }
+
+    fn watch(&mut self, mac: Mac) -> &mut Failures {
+        if self.failures.len() >= MACHINES_WATCHED_MAX && !self.failures.contains_key(&mac) {
+            self.failures.clear();
+        }
+        self.failures.entry(mac).or_default()
+    }
+
+    fn reset(&mut self, mac: Mac, kind: Kind) {
+        if let Entry::Occupied(mut watched) = self.failures.entry(mac) {
+            *watched.get_mut().of(kind) = 0;
+        }
+    }
+
+    // --- when it is believed ---
+
+    fn count(&mut self, mac: Mac, class: Option<Firmware>, lesson: Lesson, now_s: u64) -> Vec<Change> {
+        let before = self.quirks.get(&Subject::Machine(mac)).cloned();
+        if before.as_ref().is_some_and(|quirk| quirk.pinned) {
+            return Vec::new();
+        }
+        let on_trial = before.as_ref().is_some_and(|quirk| quirk.on_trial);
+        let failures = self.watch(mac).of(lesson.kind);
+        *failures += lesson.times;
+        if *failures < FAILURES_TO_LEARN && !on_trial {
+            return Vec::new();
+        }
+        *failures = 0;
+        if before.is_none() && self.quirks.len() >= QUIRKS_MAX {
+            return Vec::new();
+        }
+        let Lesson { kind, to, why, .. } = lesson;
+        let quirk = match before {
+            // It needed the limit once and needs it still: all of what it had counts again.
+            Some(old) if on_trial => {
+                Quirk { allowance: old.allowance.or(to), on_trial: false, since_s: now_s, works_s: None, class, ..old }
+            }
+            Some(old) => {
+                let allowance = to.or(old.allowance);
+                let others =
+                    Allowance { window: old.allowance.window.filter(|_| kind != Kind::Window), ..old.allowance };
+                let why = if others.is_empty() { why } else { format!("{}; {why}", old.why) };
+                Quirk { allowance, since_s: now_s, works_s: None, class: class.or(old.class), why, ..old }
+            }
+            None => Quirk {
+                subject: Subject::Machine(mac),
+                allowance: to,
+                pinned: false,
+                since_s: now_s,
+                works_s: None,
+                on_trial: false,
+                class,
+                why,
+            },
+        };
+        let mut changes = vec![self.put(quirk)];
+        changes.extend(self.learn_of_groups(mac, class, kind, now_s));
+        changes
+    }
+
+    /// Where enough machines of one maker or class need a limit, new ones begin with it.
+    fn learn_of_groups(&mut self, mac: Mac, class: Option<Firmware>, kind: Kind, now_s: u64) -> Vec<Change> {
+        let groups: Vec<(Subject, usize)> = Subject::all_of(mac, class).filter_map(size_of_group).collect();
+        let changes = groups.into_iter().filter_map(|(group, enough)| {
+            let others = self.fine.get(&(group, kind)).map_or(0, BTreeSet::len);
+            if others >= enough || self.quirks.get(&group).is_some_and(|quirk| quirk.pinned) {
+                return None;
+            }
+            let in_force = self.quirks.values().filter(|quirk| !quirk.pinned && !quirk.on_trial);
+            let needs = in_force.filter(|quirk| is_of(quirk, group)).filter_map(|quirk| only(quirk.allowance, kind));
+            let needs: Vec<Allowance> = needs.collect();
+            if needs.len() < enough {
+                return None;
+            }
+            let allowance = needs.into_iter().reduce(wider)?;
+            let old = self.quirks.get(&group);
+            let all = allowance.or(old.map_or_else(Allowance::default, |old| old.allowance));
+            if old.is_some_and(|old| old.allowance == all) {
+                return None;
+            }
+            let why = format!("{enough} machines or more of {group} needed it");
+            Some(self.put(Quirk {
+                subject: group,
+                allowance: all,
+                pinned: false,
+                since_s: now_s,
+                works_s: None,
+                on_trial: false,
+                class: None,
+                why,
+            }))
+        });
+        changes.collect()
+    }
+
+    fn put(&mut self, quirk: Quirk) -> Change {
+        self.next_age_s = self.next_age_s.min(quirk.since_s.saturating_add(RETRY_AFTER_S));
+        self.quirks.insert(quirk.subject, quirk.clone());
+        Change::Put(quirk)
+    }
+
+    // --- when it goes well ---
+
+    fn note_success(&mut self, mac: Mac, attempt: &Attempt, now_s: u64) -> Vec<Change> {
+        if attempt.acked_blocks > 0
+            && let Some(failures) = self.failures.get_mut(&mac)
+        {
+            failures.aborted = Default::default();
+        }
+        if attempt.end != End::Complete || attempt.least_burst < attempt.window {
+            return Vec::new();
+        }
+        let windows = attempt.window > 1 && attempt.acked_blocks >= WINDOWS_PROOF * u64::from(attempt.window);
+        let large = attempt.blksize > BLKSIZES[0] && attempt.acked_blocks > 1;
+        for (kind, _) in [(Kind::Window, windows), (Kind::Blksize, large)].into_iter().filter(|(_, fine)| *fine) {
+            self.reset(mac, kind);
+            self.note_fine(mac, attempt.class, kind);
+        }
+        let Some(quirk) = self.quirks.get(&Subject::Machine(mac)).filter(|quirk| !quirk.pinned) else {
+            return Vec::new();
+        };
+        let more = |limit: Option<u16>, had: u16, proof: bool| limit.is_none_or(|limit| proof && had > limit);
+        let Allowance { window, blksize, http_rate } = quirk.allowance;
+        if quirk.on_trial {
+            let over = more(window, attempt.window, windows) && more(blksize, attempt.blksize, large);
+            return if over && http_rate.is_none() { self.forget(Subject::Machine(mac)) } else { Vec::new() };
+        }
+        self.confirm(mac, now_s, |allowance| allowance.window.is_some() || allowance.blksize.is_some())
+    }
+
+    /// A transfer within the limits of a machine has succeeded.
+    fn confirm(&mut self, mac: Mac, now_s: u64, speaks_of: impl Fn(Allowance) -> bool) -> Vec<Change> {
+        let Some(quirk) = self.quirks.get(&Subject::Machine(mac)).cloned() else { return Vec::new() };
+        if quirk.pinned || quirk.works_s.is_some() || !speaks_of(quirk.allowance) {
+            return Vec::new();
+        }
+        // On trial there is no rate any more: it went well without.
+        if quirk.on_trial {
+            return self.forget(quirk.subject);
+        }
+        vec![self.put(Quirk { works_s: Some(now_s), ..quirk })]
+    }
+
+    fn note_fine(&mut self, mac: Mac, class: Option<Firmware>, kind: Kind) {
+        if self.fine.len() >= GROUPS_WATCHED_MAX {
+            self.fine.clear();
+        }
+        for (group, enough) in Subject::all_of(mac, class).filter_map(size_of_group) {
+            let fine = self.fine.entry((group, kind)).or_default();
+            if fine.len() < enough {
+                fine.insert(mac);
+            }
+        }
+    }
+}
+
+/// A maker or a class with its architecture, and how many of it must need a limit. A program on any architecture is not learnt of.
+fn size_of_group(subject: Subject) -> Option<(Subject, usize)> {
+    match subject {
+        Subject::Oui(_) => Some((subject, OUI_MACHINES)),
+        Subject::Class(Firmware { arch: Some(_), .. }) => Some((subject, CLASS_MACHINES)),
+        Subject::Machine(_) | Subject::Class(_) => None,
+    }
+}
+
+fn is_of(quirk: &Quirk, group: Subject) -> bool {
+    let Subject::Machine(mac) = quirk.subject else { return false };
+    Subject::all_of(mac, quirk.class).any(|subject| subject == group)
+}
+
+/// The one limit of this kind.
+fn only(allowance: Allowance, kind: Kind) -> Option<Allowance> {
+    let Allowance { window, blksize, http_rate } = allowance;
+    let one = match kind {
+        Kind::Window => Allowance { window, ..Allowance::default() },
+        Kind::Blksize => Allowance { blksize, ..Allowance::default() },
+        Kind::HttpRate => Allowance { http_rate, ..Allowance::default() },
+    };
+    (!one.is_empty()).then_some(one)
+}
+
+/// Of two limits of one kind the larger: a new machine may learn that it needs less.
+fn wider(one: Allowance, other: Allowance) -> Allowance {
+    Allowance {
+        window: one.window.max(other.window),
+        blksize: one.blksize.max(other.blksize),
+        http_rate: one.http_rate.max(other.http_rate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::class_named;
+    use super::*;
+    use crate::boot::machine::Machine;
+
+    const DAY: u64 = 24 * 3600;
+
+    fn mac(last: u8) -> Mac {
+        Mac([0x52, 0x54, 0, 0, 0, last])
+    }
+
+    /// A long transfer by a client that asked for windows of 4 and blocks of 1468, and got them.
+    fn fine() -> Attempt {
+        Attempt {
+            class: class_named("pxe+uefi-x64"),
+            name: "shimx64.efi".into(),
+            window: 4,
+            blksize: 1468,
+            size_asked: false,
+            confirmed: true,
+            acked_blocks: 600,
+            least_burst: 4,
+            end: End::Complete,
+        }
+    }
+
+    /// It ended the transfer when it saw the OACK.
+    fn refused() -> Attempt {
+        Attempt { acked_blocks: 0, confirmed: false, end: End::Aborted, ..fine() }
+    }
+
+    fn probe() -> Attempt {
+        Attempt { size_asked: true, ..refused() }
+    }
+
+    /// It took the OACK and no block.
+    fn deaf() -> Attempt {
+        Attempt { acked_blocks: 0, least_burst: 1, end: End::GaveUp, ..fine() }
+    }
+
+    /// As the server would grant it next.
+    fn next(learner: &Learner, mac: Mac, attempt: &Attempt) -> Attempt {
+        let machine = Machine { mac, uuid: None, firmware: attempt.class };
+        let Allowance { window, blksize, .. } = learner.limited().allowance(&[], &machine);
+        let window = window.map_or(attempt.window, |most| most.min(attempt.window));
+        let blksize = blksize.map_or(attempt.blksize, |most| most.min(attempt.blksize));
+        Attempt { window, least_burst: attempt.least_burst.min(window), blksize, ..attempt.clone() }
+    }
+
+    /// What is granted after each of these attempts, as (window, blksize).
+    fn granted(learner: &mut Learner, attempts: &[Attempt]) -> Vec<(u16, u16)> {
+        let one = |attempt: &Attempt| {
+            let attempt = next(learner, mac(1), attempt);
+            learner.learn(mac(1), &attempt, 0);
+            let then = next(learner, mac(1), &fine());
+            (then.window, then.blksize)
+        };
+        attempts.iter().map(one).collect()
+    }
+
+    #[test]
+    fn two_refusals_take_the_window_away_and_the_third_try_has_none() {
+        let learnt = granted(&mut Learner::default(), &[refused(), refused(), refused()]);
+        assert_eq!(learnt, [(4, 1468), (1, 1468), (1, 1468)]);
+        // Firmware that always asks for the size.
+        assert_eq!(granted(&mut Learner::default(), &[probe(), probe()]), [(4, 1468), (1, 1468)]);
+        // EDK2: it looks at the size, asks for the file and refuses; and once more.
+        let learnt = granted(&mut Learner::default(), &[probe(), refused(), probe()]);
+        assert_eq!(learnt, [(4, 1468), (4, 1468), (1, 1468)]);
+        // Refused without a word, and without a window.
+        let silent = Attempt { end: End::GaveUp, ..refused() };
+        assert_eq!(granted(&mut Learner::default(), &[silent.clone(), silent]).pop(), Some((1, 1468)));
+        assert_eq!(
+            granted(&mut Learner::default(), &[refused(), refused(), refused(), refused()]).pop(),
+            Some((1, 1024))
+        );
+    }
+
+    #[test]
+    fn t52_looks_at_the_size_teach_nothing() {
+        let mut learner = Learner::default();
+        for _ in 0..5 {
+            assert_eq!(granted(&mut learner, &[probe(), fine()]), [(4, 1468); 2]);
+        }
+        let other = |name: &str| Attempt { name: name.into(), ..probe() };
+        assert_eq!(granted(&mut learner, &[other("a"), other("b"), other("c"), other("d")]), [(4, 1468); 4]);
+        let grub = Attempt { window: 1, blksize: 1024, least_burst: 1, ..probe() };
+        for _ in 0..5 {
+            assert_eq!(learner.learn(mac(1), &grub, 0), []);
+        }
+    }
+
+    #[test]
+    fn blocks_that_never_arrive_become_smaller_step_by_step() {
+        let learnt = granted(&mut Learner::default(), &[deaf(), deaf(), deaf(), deaf(), deaf(), deaf()]);
+        assert_eq!(learnt, [(4, 1468), (4, 1024), (4, 1024), (4, 512), (4, 512), (1, 512)]);
+        // A lockstep client that vanishes in the middle was switched off.
+        let gone = Attempt { window: 1, least_burst: 1, end: End::GaveUp, ..fine() };
+        assert_eq!(granted(&mut Learner::default(), &[gone.clone(), gone.clone(), gone]), [(4, 1468); 3]);
+    }
+
+    #[test]
+    fn t40_what_worked_is_what_is_granted() {
+        let halved = Attempt { window: 32, least_burst: 8, ..fine() };
+        let mut learner = Learner::default();
+        assert_eq!(learner.learn(mac(1), &halved, 7), []);
+        let changes = learner.learn(mac(1), &halved, 8);
+        let [Change::Put(quirk)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((quirk.allowance.window, quirk.since_s, quirk.works_s), (Some(8), 8, None));
+        assert_eq!(quirk.why, "two transfers with windows lost blocks in every burst, the last of shimx64.efi");
+        let fits = Attempt { window: 8, least_burst: 8, ..halved };
+        let changes = learner.learn(mac(1), &fits, 9);
+        assert!(matches!(&changes[..], [Change::Put(quirk)] if quirk.works_s == Some(9)), "{changes:?}");
+        assert_eq!(learner.learn(mac(1), &fits, 10), [], "once is enough");
+        let stuck = Attempt { window: 8, least_burst: 1, acked_blocks: 9, end: End::GaveUp, ..fine() };
+        learner.learn(mac(1), &stuck, 11);
+        assert_eq!(learner.learn(mac(1), &stuck, 12).len(), 1);
+        assert_eq!(learner.limited().0[&Subject::Machine(mac(1))].allowance.window, Some(1));
+    }
+
+    #[test]
+    fn failures_between_successes_are_chance() {
+        let stuck = Attempt { acked_blocks: 9, least_burst: 1, end: End::GaveUp, ..fine() };
+        let all = [stuck.clone(), fine(), stuck.clone(), deaf(), fine(), deaf(), refused(), fine(), refused()];
+        assert_eq!(granted(&mut Learner::default(), &all), [(4, 1468); 9]);
+        // A file of one block says nothing of windows.
+        let tiny = Attempt { acked_blocks: 1, ..fine() };
+        assert_eq!(granted(&mut Learner::default(), &[stuck.clone(), tiny, stuck]).pop(), Some((1, 1468)));
+    }
+
+    #[test]
+    fn new_machines_of_a_maker_begin_where_three_ended() {
+        let mut learner = Learner::default();
+        let fails = |learner: &mut Learner, last: u8| {
+            (0..2).flat_map(|_| learner.learn(mac(last), &refused(), 5)).collect::<Vec<_>>()
+        };
+        assert_eq!([fails(&mut learner, 1).len(), fails(&mut learner, 2).len()], [1, 1]);
+        assert_eq!(next(&learner, mac(9), &fine()).window, 4, "two may be a coincidence");
+        let changes = fails(&mut learner, 3);
+        let [Change::Put(own), Change::Put(group)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((own.subject, group.subject.to_string().as_str()), (Subject::Machine(mac(3)), "52:54:00"));
+        assert_eq!(group.why, "3 machines or more of 52:54:00 needed it");
+        assert_eq!(next(&learner, mac(9), &fine()).window, 1);
+        assert_eq!(next(&learner, Mac([2; 6]), &fine()).window, 4, "another maker");
+        (4..=8).for_each(|last| drop(fails(&mut learner, last)));
+        assert_eq!(next(&learner, Mac([2; 6]), &fine()).window, 1, "eight of a class are the class");
+    }
+
+    #[test]
+    fn machines_that_can_do_it_speak_for_the_others() {
+        let mut learner = Learner::default();
+        (10..13).for_each(|last| drop(learner.learn(mac(last), &fine(), 0)));
+        for last in 1..=5 {
+            (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 0)));
+        }
+        assert_eq!(learner.quirks().count(), 5, "five bad ones of many");
+        assert_eq!(next(&learner, mac(99), &fine()).window, 4);
+    }
+
+    #[test]
+    fn after_a_week_it_is_tried_without_and_one_failure_brings_it_back() {
+        let mut learner = Learner::default();
+        let window = |learner: &Learner| next(learner, mac(1), &fine()).window;
+        (0..2).for_each(|_| drop(learner.learn(mac(1), &refused(), DAY)));
+        assert_eq!(learner.age(8 * DAY - 1), []);
+        assert_eq!(window(&learner), 1);
+        assert!(matches!(&learner.age(8 * DAY)[..], [Change::Put(quirk)] if quirk.on_trial));
+        assert_eq!(window(&learner), 4);
+        assert_eq!(learner.learn(mac(1), &refused(), 8 * DAY).len(), 1);
+        assert_eq!((window(&learner), learner.age(15 * DAY - 1)), (1, vec![]));
+        learner.age(15 * DAY);
+        assert_eq!(
+            learner.learn(mac(1), &fine(), 15 * DAY),
+            [Change::Gone(Subject::Machine(mac(1)))],
+            "it was the cable"
+        );
+        assert_eq!((window(&learner), learner.quirks().count()), (4, 0));
+    }
+
+    #[test]
+    fn what_a_maker_needed_ages_as_well() {
+        let mut learner = Learner::default();
+        for last in 1..=3 {
+            (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 0)));
+        }
+        assert_eq!(learner.age(RETRY_AFTER_S).len(), 4);
+        assert_eq!(next(&learner, mac(9), &fine()).window, 4);
+    }
+
+    #[test]
+    fn a_pin_stands_until_it_is_forgotten() {
+        let mut learner = Learner::default();
+        let subject = Subject::Machine(mac(1));
+        learner.pin(subject, Allowance { window: Some(3), ..Allowance::default() }, 0);
+        for attempt in [refused(), deaf(), fine()] {
+            (0..4).for_each(|_| assert_eq!(learner.learn(mac(1), &attempt, 0), []));
+        }
+        assert_eq!(learner.age(100 * DAY), []);
+        assert_eq!(next(&learner, mac(1), &fine()).window, 3);
+        assert_eq!(learner.forget(subject), [Change::Gone(subject)]);
+        assert_eq!((learner.forget(subject), next(&learner, mac(1), &fine()).window), (vec![], 4));
+    }
+
+    #[test]
+    fn what_was_kept_is_in_force_again() {
+        let mut learner = Learner::default();
+        (0..2).for_each(|_| drop(learner.learn(mac(1), &refused(), 5)));
+        let again = Learner::load(learner.quirks().cloned());
+        assert_eq!(again.limited(), learner.limited());
+    }
+
+    #[test]
+    fn http_that_stalls_gets_slower_step_by_step() {
+        let mut learner = Learner::default();
+        let rate = |learner: &Learner| {
+            let limit = learner.limited().0.get(&Subject::Machine(mac(1))).copied();
+            limit.and_then(|limit| limit.allowance.http_rate).map(NonZeroU64::get)
+        };
+        let mut now_s = 0;
+        let mut seen = Vec::new();
+        for _ in 0..8 {
+            // All connections of a machine stall at once: one failure.
+            (0..3).for_each(|_| drop(learner.learn_http_stall(mac(1), None, now_s)));
+            now_s += HTTP_STALLS_APART_S;
+            seen.push(rate(&learner));
+        }
+        let [fast, slower, slowest] = HTTP_RATES.map(Some);
+        assert_eq!(seen, [None, fast, fast, slower, slower, slowest, slowest, slowest]);
+        assert_eq!(learner.note_http_success(mac(1), 1000, now_s), [], "a small file proves nothing");
+        assert_eq!(learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, now_s).len(), 1);
+        assert!(learner.quirks().all(|quirk| quirk.works_s == Some(now_s)));
+        let mut learner = Learner::default();
+        learner.learn_http_stall(mac(1), None, 0);
+        learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 1);
+        learner.learn_http_stall(mac(1), None, 2);
+        assert_eq!(rate(&learner), None, "one stall between successes");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut learner = Learner::default();
+        for number in 0..=u32::try_from(MACHINES_WATCHED_MAX).unwrap() {
+            let [a, b, c, d] = number.to_be_bytes();
+            learner.learn(Mac([2, a, b, c, d, 0]), &refused(), 0);
+            learner.learn(Mac([2, a, b, c, d, 0]), &fine(), 0);
+        }
+        assert!(learner.failures.len() <= MACHINES_WATCHED_MAX && learner.fine.len() <= 2 * GROUPS_WATCHED_MAX);
+    }
+}

@@ -1,0 +1,63 @@
+//! `[[quirk]]`: limits for one machine, one maker's machines or one kind of firmware, fixed by the operator.
+
+use super::number;
+use crate::boot::quirks::{Allowance, Fixed, NoSubject, Subject, class_named, oui_named};
+use crate::config::file::{self, At};
+use crate::config::problem::Complaints;
+
+/// Octets a second: a kilobit to ten gigabit.
+const HTTP_RATE_RANGE: std::ops::RangeInclusive<u64> = 125..=1_250_000_000;
+
+pub(super) fn quirks(written: Vec<file::Quirk>, complaints: &mut Complaints<'_>) -> Vec<Fixed> {
+    let mut fixed: Vec<Fixed> = Vec::new();
+    for one in written {
+        let span = one.span.clone();
+        let Some(quirk) = quirk(one, complaints) else { continue };
+        if fixed.iter().any(|before| before.subject == quirk.subject) {
+            let hint = "write all limits of one machine, maker or class into one [[quirk]]";
+            complaints.add(&span, format!("{} has a [[quirk]] already", quirk.subject), hint);
+        }
+        fixed.push(quirk);
+    }
+    fixed
+}
+
+fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed> {
+    let file::Quirk { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } = written;
+    let allowance = Allowance {
+        window: windowsize_max.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints)),
+        blksize: blksize_max.and_then(|at| number(&at, "blksize-max", 8..=65_464, complaints)),
+        http_rate: http_rate
+            .and_then(|at| number::<u64>(&at, "http-rate", HTTP_RATE_RANGE, complaints))
+            .and_then(std::num::NonZeroU64::new),
+    };
+    if allowance.is_empty() {
+        let hint = "give `windowsize-max`, `blksize-max` or `http-rate`";
+        complaints.add(&span, "this quirk says for whom, but not what", hint);
+    }
+    let named: Vec<(At<String>, Reader)> = [
+        (mac, machine as Reader),
+        (oui, |text| oui_named(text).map(Subject::Oui)),
+        (vendor_class, |text| class_named(text).map(Subject::Class)),
+    ]
+    .into_iter()
+    .filter_map(|(text, read)| Some((text?, read)))
+    .collect();
+    let [(text, read)] = &named[..] else {
+        let hint = "give one of `mac`, `oui` and `vendor-class`";
+        complaints.add(&span, "a quirk is for one machine, one maker or one class", hint);
+        return None;
+    };
+    let subject = read(text.get_ref());
+    if subject.is_none() {
+        complaints.add(&text.span(), format!("{:?} is no such name", text.get_ref()), NoSubject.to_string());
+    }
+    Some(Fixed { subject: subject?, allowance })
+}
+
+/// What a text names, if it is of the kind that its key asks for.
+type Reader = fn(&str) -> Option<Subject>;
+
+fn machine(text: &str) -> Option<Subject> {
+    text.parse().ok().map(Subject::Machine)
+}

@@ -1,0 +1,120 @@
+//! What is learnt of firmware: events go in, limits are kept in the store and published to the cores.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::store::{SqliteStore, StoreError};
+use crate::boot::quirks::{Allowance, Change, Learner, Quirk, Subject};
+use crate::observe::events::{Event, Kind};
+use crate::snapshot::Published;
+
+/// The limits of a running server. Written by the log thread and by operators, read by whoever asks; cores read what is
+/// published.
+pub struct Quirks {
+    inner: Mutex<Inner>,
+    published: Arc<Published>,
+}
+
+struct Inner {
+    learner: Learner,
+    store: SqliteStore,
+}
+
+impl fmt::Debug for Quirks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Quirks")
+    }
+}
+
+impl Quirks {
+    /// With what the store has, which is published at once. The connection is for this alone: nothing here waits behind leases.
+    pub fn open(store: SqliteStore, published: Arc<Published>) -> Result<Self, StoreError> {
+        let learner = Learner::load(store.quirks()?);
+        published.limit(learner.limited());
+        Ok(Self { inner: Mutex::new(Inner { learner, store }), published })
+    }
+
+    /// Something happened to a machine. What the store does not take is learnt all the same, until the next start.
+    pub fn heard(&self, event: &Event) {
+        let Some(mac) = event.mac else { return };
+        let changed = self.change(|learner, now_s| {
+            let mut changes = learner.age(now_s);
+            changes.extend(match (&event.attempt, &event.kind) {
+                (Some(attempt), _) => learner.learn(mac, attempt, now_s),
+                (None, Kind::TooSlow) => learner.learn_http_stall(mac, None, now_s),
+                // TFTP has an attempt with it.
+                (None, Kind::Sent { bytes, .. }) => learner.note_http_success(mac, *bytes, now_s),
+                _ => Vec::new(),
+            });
+            changes
+        });
+        if let Err(error) = changed {
+            tracing::warn!("what was learnt of {mac} could not be kept: {error}");
+        }
+    }
+
+    pub fn list(&self) -> Vec<Quirk> {
+        self.lock().learner.quirks().cloned().collect()
+    }
+
+    /// By an operator's hand. An error: it holds until the next start only.
+    pub fn pin(&self, subject: Subject, allowance: Allowance) -> Result<(), StoreError> {
+        self.change(|learner, now_s| learner.pin(subject, allowance, now_s)).map(drop)
+    }
+
+    /// True where there was a limit.
+    pub fn forget(&self, subject: Subject) -> Result<bool, StoreError> {
+        self.change(|learner, _| learner.forget(subject))
+    }
+
+    /// True where something has changed.
+    fn change(&self, change: impl FnOnce(&mut Learner, u64) -> Vec<Change>) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let changes = change(&mut inner.learner, unix_now());
+        if changes.is_empty() {
+            return Ok(false);
+        }
+        self.published.limit(inner.learner.limited());
+        changes.iter().for_each(tell);
+        inner.store.keep_quirks(&changes)?;
+        Ok(true)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(change: &Change) {
+    match change {
+        Change::Put(quirk) if quirk.on_trial => {
+            tracing::info!("{}: {} was long ago; tried without", quirk.subject, quirk.allowance);
+        }
+        Change::Put(quirk) if quirk.works_s.is_some() => {
+            tracing::info!("{}: it works with {}", quirk.subject, quirk.allowance);
+        }
+        Change::Put(quirk) => tracing::warn!(
+            "{}: {} from now on, because {}; `ringboot quirk` lists, pins and forgets",
+            quirk.subject,
+            quirk.allowance,
+            quirk.why
+        ),
+        Change::Gone(subject) => tracing::info!("{subject}: no limit any more"),
+    }
+}
+
+/// Unix seconds.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Pins or forgets in the store that a stopped server left. True where something has changed.
+pub fn change_stored(
+    mut store: SqliteStore,
+    change: impl FnOnce(&mut Learner, u64) -> Vec<Change>,
+) -> Result<bool, StoreError> {
+    let changes = change(&mut Learner::load(store.quirks()?), unix_now());
+    store.keep_quirks(&changes)?;
+    Ok(!changes.is_empty())
+}

@@ -1,0 +1,139 @@
+//! What firmware cannot do, in the lease database: it is as dear as a lease to whoever waits at a machine that does not boot.
+
+use std::num::NonZeroU64;
+use std::path::Path;
+
+use rusqlite::{Row, params};
+
+use super::StoreError;
+use super::sqlite::{SqliteStore, schema_of};
+use crate::boot::quirks::{Allowance, Change, Quirk, class_name, class_named};
+
+/// The schema that brought the table.
+const SCHEMA_WITH_QUIRKS: i64 = 3;
+
+impl SqliteStore {
+    /// Everything that was kept. A row that is not understood limits nobody.
+    pub fn quirks(&self) -> Result<Vec<Quirk>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT * FROM quirks ORDER BY subject")?;
+        let rows = statement.query_map([], read)?.filter_map(Result::transpose);
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The same of a database that a server may be writing to. One of an older ringboot has none.
+    pub fn quirks_in(database: &Path) -> Result<Vec<Quirk>, StoreError> {
+        let store = Self::read_only(database)?;
+        if schema_of(&store.connection)? < SCHEMA_WITH_QUIRKS { Ok(Vec::new()) } else { store.quirks() }
+    }
+
+    /// Keeps changes, all or none.
+    pub fn keep_quirks(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        for change in changes {
+            match change {
+                Change::Put(quirk) => {
+                    let sql = "INSERT OR REPLACE INTO quirks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+                    let Allowance { window, blksize, http_rate } = quirk.allowance;
+                    let values = params![
+                        quirk.subject.to_string(),
+                        window,
+                        blksize,
+                        http_rate.map(|rate| integer(rate.get())),
+                        quirk.pinned,
+                        integer(quirk.since_s),
+                        quirk.works_s.map(integer),
+                        quirk.on_trial,
+                        quirk.class.map(class_name),
+                        quirk.why,
+                    ];
+                    transaction.prepare_cached(sql)?.execute(values)?;
+                }
+                Change::Gone(subject) => {
+                    let sql = "DELETE FROM quirks WHERE subject = ?1";
+                    transaction.prepare_cached(sql)?.execute([subject.to_string()])?;
+                }
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<Quirk>> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    let number = |column: &str| {
+        let number: Option<i64> = row.get(column)?;
+        Ok::<_, rusqlite::Error>(number.and_then(|number| u64::try_from(number).ok()))
+    };
+    let small = |column: &str| Ok::<_, rusqlite::Error>(number(column)?.and_then(|number| u16::try_from(number).ok()));
+    let subject = text("subject")?.and_then(|subject| subject.parse().ok());
+    let allowance = Allowance {
+        window: small("window")?,
+        blksize: small("blksize")?,
+        http_rate: number("http_rate")?.and_then(NonZeroU64::new),
+    };
+    let quirk = |subject| {
+        Ok::<_, rusqlite::Error>(Quirk {
+            subject,
+            allowance,
+            pinned: row.get("pinned")?,
+            since_s: number("since_s")?.unwrap_or(0),
+            works_s: number("works_s")?,
+            on_trial: row.get("on_trial")?,
+            class: text("class")?.and_then(|class| class_named(&class)),
+            why: text("why")?.unwrap_or_default(),
+        })
+    };
+    subject.map(quirk).transpose()
+}
+
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn quirks_are_kept_changed_and_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let quirk = |subject: &str, window| Quirk {
+            subject: subject.parse().unwrap(),
+            allowance: Allowance { window, blksize: Some(1024), http_rate: NonZeroU64::new(625_000) },
+            pinned: false,
+            since_s: 7,
+            works_s: Some(9),
+            on_trial: true,
+            class: class_named("pxe+uefi-x64"),
+            why: "two transfers failed".into(),
+        };
+        let (one, other) = (quirk("52:54:00:12:34:10", Some(1)), quirk("u-boot", None));
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.keep_quirks(&[Change::Put(quirk("u-boot", Some(4))), Change::Put(one.clone())]).unwrap();
+        store.keep_quirks(&[Change::Put(other.clone())]).unwrap();
+        drop(store);
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.quirks().unwrap(), [one.clone(), other.clone()]);
+        assert_eq!(SqliteStore::quirks_in(&path).unwrap().len(), 2, "beside the server");
+        store.keep_quirks(&[Change::Gone(one.subject)]).unwrap();
+        store.connection.execute("UPDATE quirks SET class = 'x' WHERE subject = 'u-boot'", []).unwrap();
+        assert_eq!(store.quirks().unwrap(), [Quirk { class: None, ..other }]);
+        store.connection.execute("UPDATE quirks SET subject = 'nobody'", []).unwrap();
+        assert_eq!(store.quirks().unwrap(), [], "a row that is not understood limits nobody");
+    }
+
+    #[test]
+    fn a_database_of_an_older_ringboot_has_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        drop(SqliteStore::open(&path).unwrap());
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch("DROP TABLE quirks; PRAGMA user_version = 2").unwrap();
+        drop(connection);
+        assert_eq!(SqliteStore::quirks_in(&path).unwrap(), []);
+        assert_eq!(SqliteStore::open(&path).unwrap().quirks().unwrap(), [], "and gets the table when it is opened");
+        assert!(directory.path().join("db.schema-2.bak").exists());
+    }
+}
