@@ -200,6 +200,8 @@ tables! {
         tid_sockets: At<u64> = "tid-sockets",
         http_chunk: At<u64> = "http-chunk",
         http_slots: At<u64> = "http-slots",
+        gso_segments: At<u64> = "gso-segments",
+        receive_buffers: At<u64> = "receive-buffers",
     }
 }
 

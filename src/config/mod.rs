@@ -200,6 +200,10 @@ pub struct Tuning {
     pub http_chunk: u32,
     /// Large bodies of a core at full speed (`http::schedule`); None = all at once.
     pub http_slots: Option<u16>,
+    /// Blocks of a window that leave in one send, 1..=64.
+    pub gso_segments: u32,
+    /// Datagrams that may wait for a TFTP core in its ring's own buffers; a power of two.
+    pub receive_buffers: u16,
 }
 
 #[cfg(test)]

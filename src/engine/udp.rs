@@ -15,7 +15,7 @@ pub use super::slot::{Blocks, Source, Target, blocks_per_send};
 
 use super::buffers::{Buffers, GROUP};
 use super::control_message::{self, CONTROL_BYTES};
-use super::limits::SEND_SLOTS;
+use super::limits::{RECEIVE_BUFFERS, SEND_SLOTS};
 use super::mailbox::Mailbox;
 use super::ring::{self, NoRing};
 use super::slot::Slots;
@@ -121,8 +121,13 @@ impl std::fmt::Debug for Driver {
 impl Driver {
     /// A driver for the calling thread, which must be the one that turns it.
     pub fn new() -> Result<Self, NoRing> {
+        Self::with_buffers(RECEIVE_BUFFERS)
+    }
+
+    /// The same with so many receive buffers, a power of two.
+    pub fn with_buffers(receive_buffers: u16) -> Result<Self, NoRing> {
         let ring = ring::for_this_thread()?;
-        let buffers = Buffers::register(&ring)?;
+        let buffers = Buffers::register(&ring, receive_buffers)?;
         // SAFETY: msghdr is integers and raw pointers, for which all zeros is a valid value.
         let mut receive: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         receive.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
@@ -546,10 +551,20 @@ mod tests {
 
     #[test]
     fn more_datagrams_than_buffers_lose_nothing() {
-        let (mut driver, _, bound) = driver_on_loopback("127.0.0.1:0");
+        for buffers in [16, RECEIVE_BUFFERS] {
+            overrun(buffers);
+        }
+    }
+
+    fn overrun(buffers: u16) {
+        let fd =
+            net::udp(&Binding { address: "127.0.0.1:0".parse().unwrap(), interface: None, shared: false }).unwrap();
+        let bound = net::local_address(&fd).unwrap();
+        let mut driver = Driver::with_buffers(buffers).unwrap();
+        driver.add(fd, bound.ip(), true);
         driver.turn(Wait::No, |_| {}).unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let count = 2 * usize::from(crate::engine::limits::RECEIVE_BUFFERS) + 10;
+        let count = 2 * usize::from(buffers) + 10;
         for _ in 0..count {
             client.send_to(b"x", bound).unwrap();
         }

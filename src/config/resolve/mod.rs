@@ -323,12 +323,28 @@ fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
     let tid_sockets = written.tid_sockets.and_then(|at| number(&at, "tid-sockets", 1..=256, complaints));
     let http_chunk = written.http_chunk.and_then(|at| number(&at, "http-chunk", 4_096..=16_777_216, complaints));
     let http_slots = written.http_slots.and_then(|at| number(&at, "http-slots", 0..=10_000, complaints));
+    let gso_segments = written.gso_segments.and_then(|at| number(&at, "gso-segments", 1..=64, complaints));
+    let receive_buffers = written.receive_buffers.and_then(|at| power_of_two(&at, complaints));
     Tuning {
         spin_us: spin_us.unwrap_or(50),
         tid_sockets: tid_sockets.unwrap_or(16),
         http_chunk: http_chunk.unwrap_or(1024 * 1024),
         http_slots: Some(http_slots.unwrap_or(schedule::SLOTS)).filter(|slots| *slots > 0),
+        gso_segments: gso_segments.unwrap_or(64),
+        receive_buffers: receive_buffers.unwrap_or(1024),
     }
+}
+
+/// `receive-buffers`: the kernel's ring of buffers wants a power of two.
+fn power_of_two(at: &At<u64>, complaints: &mut Complaints<'_>) -> Option<u16> {
+    let count: u16 = number(at, "receive-buffers", 16..=16_384, complaints)?;
+    if !count.is_power_of_two() {
+        let (below, above) = (1 << count.ilog2(), count.next_power_of_two());
+        let what = format!("receive-buffers = {count} is no power of two");
+        complaints.add(&at.span(), what, format!("{below} and {above} are the nearest"));
+        return None;
+    }
+    Some(count)
 }
 
 /// `["0.0.0.0:69", "[::]:69"]`; the default is both families on the usual port.
