@@ -20,7 +20,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use ringboot::fleet::{Images, Pace, Plan, PrivateServer, Report, Scenario, limits};
+use ringboot::fleet::{Images, Pace, Plan, PrivateServer, Report, Scenario, Setting, limits};
 
 use json::{Circumstances, Document};
 use meter::Meter;
@@ -84,6 +84,9 @@ struct Private {
     /// Size of the made-up initial disk
     #[arg(long, default_value_t = 32, value_name = "MIB", conflicts_with = "server")]
     initrd_mib: u32,
+    /// A line of its configuration, such as tuning.spin-us=0 or tftp.windowsize-max=8; may be given several times
+    #[arg(long, value_name = "TABLE.KEY=VALUE", conflicts_with = "server")]
+    set: Vec<Setting>,
 }
 
 fn main() -> ExitCode {
@@ -175,7 +178,7 @@ impl Private {
         const MIB: u64 = 1 << 20;
         let images = Images { kernel: u64::from(self.kernel_mib) * MIB, initrd: u64::from(self.initrd_mib) * MIB };
         let program = self.ringboot.clone().map_or_else(beside, Ok)?;
-        Ok(PrivateServer::start(&program, images, &scenario.contents(), seed)?)
+        Ok(PrivateServer::start_with(&program, images, &scenario.contents(), seed, &self.set)?)
     }
 }
 

@@ -307,6 +307,8 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         policy,
         options_for: Arc::new(move |address, machine| option_policy(rules.options_for(address, machine))),
         spin: Duration::from_micros(u64::from(config.tuning.spin_us)),
+        segments_max: config.tuning.gso_segments,
+        receive_buffers: config.tuning.receive_buffers,
     }
 }
 
@@ -371,5 +373,17 @@ fn words(subnet: &Subnet) -> &'static str {
         (Mode::Server, Clients::Known) => "addresses and boot files for machines with a reservation",
         (Mode::Server, Clients::Any) => "addresses and boot files for everybody",
         (Mode::Off, _) => "silent (mode = \"off\")",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::limits::{RECEIVE_BUFFERS, SEGMENTS_MAX};
+
+    #[test]
+    fn what_the_configuration_gives_by_default_is_what_the_engine_has() {
+        let plan = tftp_plan(&Config::for_root("/"));
+        assert_eq!((plan.segments_max, plan.receive_buffers), (SEGMENTS_MAX, RECEIVE_BUFFERS));
     }
 }

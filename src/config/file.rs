@@ -213,6 +213,8 @@ tables! {
         http_chunk: At<u64> = "http-chunk",
         http_slots: At<u64> = "http-slots",
         image_memory: At<u64> = "image-memory",
+        gso_segments: At<u64> = "gso-segments",
+        receive_buffers: At<u64> = "receive-buffers",
     }
 }
 

@@ -206,6 +206,10 @@ pub struct Tuning {
     pub http_slots: Option<u16>,
     /// Octets of memory in which boot images are kept; None = a share of what there is.
     pub image_memory: Option<u64>,
+    /// Blocks of a window that leave in one send, 1..=64.
+    pub gso_segments: u32,
+    /// Datagrams that may wait for a TFTP core in its ring's own buffers; a power of two.
+    pub receive_buffers: u16,
 }
 
 /// How cores speak to the kernel.

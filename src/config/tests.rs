@@ -146,6 +146,7 @@ fn a_facility_has_a_known_name_and_a_user_a_plain_one() {
 fn numbers_have_bounds() {
     let text = complaints(
         "[tftp]\nblksize-max = 7\nwindowsize-max = 65536\n[server]\nworkers = 0\n[tuning]\ntid-sockets = 0\n\
+         gso-segments = 65\nreceive-buffers = 1000\n\
          [dhcp]\nlisten-port = 65536\n[menu]\ntimeout = \"1h\"\n",
     );
     for complaint in [
@@ -153,6 +154,8 @@ fn numbers_have_bounds() {
         "windowsize-max = 65536 is out",
         "workers = 0 is out",
         "tid-sockets = 0 is out",
+        "gso-segments = 65 is out of bounds\n  hint: 1 to 64",
+        "receive-buffers = 1000 is no power of two\n  hint: 512 and 1024 are the nearest",
         "listen-port = 65536 is out",
         "timeout = 3600 is out",
     ] {

@@ -10,7 +10,7 @@ use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 use memmap2::MmapMut;
 
-use super::limits::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
+use super::limits::RECEIVE_BUFFER_BYTES;
 
 /// The one buffer group of a core's ring.
 pub(super) const GROUP: u16 = 0;
@@ -21,37 +21,39 @@ pub(super) struct Buffers {
     /// Page-aligned array of [`BufRingEntry`], whose first element's spare field is the ring's tail.
     entries: MmapMut,
     memory: MmapMut,
+    /// Entries of the one and buffers of the other: a power of two.
+    count: u16,
     tail: u16,
 }
 
 impl Buffers {
-    pub(super) fn register(ring: &IoUring) -> io::Result<Self> {
-        let count = usize::from(RECEIVE_BUFFERS);
-        let entries = MmapMut::map_anon(count * size_of::<BufRingEntry>())?;
-        let memory = MmapMut::map_anon(count * RECEIVE_BUFFER_BYTES)?;
-        let mut buffers = Self { entries, memory, tail: 0 };
-        // SAFETY: the entries are page-aligned (mmap), RECEIVE_BUFFERS of them fit, and the mapping outlives the ring: the
+    /// The kernel refuses a count that is no power of two (EINVAL).
+    pub(super) fn register(ring: &IoUring, count: u16) -> io::Result<Self> {
+        let entries = MmapMut::map_anon(usize::from(count) * size_of::<BufRingEntry>())?;
+        let memory = MmapMut::map_anon(usize::from(count) * RECEIVE_BUFFER_BYTES)?;
+        let mut buffers = Self { entries, memory, count, tail: 0 };
+        // SAFETY: the entries are page-aligned (mmap), `count` of them fit, and the mapping outlives the ring: the
         // owner's fields drop the ring first.
         unsafe {
             let address = buffers.entries.as_ptr() as u64;
-            ring.submitter().register_buf_ring_with_flags(address, RECEIVE_BUFFERS, GROUP, 0)?;
+            ring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0)?;
         }
-        (0..RECEIVE_BUFFERS).for_each(|id| buffers.give_back(id));
+        (0..count).for_each(|id| buffers.give_back(id));
         buffers.publish();
         Ok(buffers)
     }
 
     /// The bytes of a buffer that a completion has handed to us.
     pub(super) fn bytes(&self, id: u16, len: usize) -> &[u8] {
-        let start = usize::from(id % RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES;
+        let start = usize::from(id % self.count) * RECEIVE_BUFFER_BYTES;
         &self.memory[start..start + len.min(RECEIVE_BUFFER_BYTES)]
     }
 
     /// Puts a buffer at the ring's end; the kernel sees it after [`Buffers::publish`].
     pub(super) fn give_back(&mut self, id: u16) {
-        let id = id % RECEIVE_BUFFERS;
-        let index = usize::from(self.tail % RECEIVE_BUFFERS);
-        // SAFETY: id < RECEIVE_BUFFERS, so the offset lies inside `memory`; index < RECEIVE_BUFFERS, so the entry lies inside
+        let id = id % self.count;
+        let index = usize::from(self.tail % self.count);
+        // SAFETY: id < count, so the offset lies inside `memory`; index < count, so the entry lies inside
         // `entries`, which is aligned for it and which the kernel reads only up to the published tail. BufRingEntry is plain
         // integers. The entry's spare field is the tail of entry 0: set_* leave it alone.
         unsafe {

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const SUBMISSIONS_MAX: u32 = 1024;
 /// Entries of its completion queue: every send slot and every receive buffer may complete in one batch.
 pub const COMPLETIONS_MAX: u32 = 8192;
-/// Receive buffers of a core. When they run out the multishot receive ends and is armed again; datagrams wait in the socket.
+/// Receive buffers of a core; of a TFTP core `[tuning] receive-buffers`, whose default this is. When they run out the multishot receive ends and is armed again; datagrams wait in the socket.
 pub const RECEIVE_BUFFERS: u16 = 1024;
 /// Bytes of one receive buffer: the ring's own header, an IPv6 address, control messages, and a payload of up to 2,048 bytes.
 pub const RECEIVE_BUFFER_BYTES: usize = 2304;

@@ -10,7 +10,7 @@ pub use super::slot::{Blocks, Source, Target, blocks_per_send};
 use self::plain::PlainDriver;
 use self::ring::RingDriver;
 use super::datapath::Datapath;
-use super::limits::SEND_SLOTS;
+use super::limits::{RECEIVE_BUFFERS, SEND_SLOTS};
 use super::mailbox::Mailbox;
 use super::ring::NoRing;
 
@@ -98,8 +98,13 @@ pub enum NoDriver {
 impl Driver {
     /// A driver for the calling thread, which must be the one that turns it.
     pub fn new(datapath: Datapath) -> Result<Self, NoDriver> {
+        Self::with_buffers(datapath, RECEIVE_BUFFERS)
+    }
+
+    /// The same with so many receive buffers of a ring, a power of two. Without a ring, the socket's own buffer is all there is.
+    pub fn with_buffers(datapath: Datapath, receive_buffers: u16) -> Result<Self, NoDriver> {
         Ok(Self(match datapath {
-            Datapath::IoUring => Way::Ring(Box::new(RingDriver::new()?)),
+            Datapath::IoUring => Way::Ring(Box::new(RingDriver::new(receive_buffers)?)),
             Datapath::Epoll => Way::Plain(PlainDriver::new().map_err(NoDriver::Epoll)?),
         }))
     }

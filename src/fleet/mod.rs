@@ -67,7 +67,7 @@ pub use impair::Impairment;
 pub use lessor::{Lessor, Way};
 pub use models::Model;
 pub use pace::Pace;
-pub use private::{Images, NoServer, PrivateServer};
+pub use private::{Images, NoServer, PrivateServer, Setting};
 pub use progress::{Oddity, Progress, Refusal, TftpQueue};
 pub use report::{Failed, Pretty, Record, Report, StageTimes};
 pub use scenario::{Does, Request, Role, Scenario, Step, Wrong};

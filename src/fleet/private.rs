@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -26,6 +27,35 @@ pub struct Images {
     pub kernel: u64,
     /// Octets.
     pub initrd: u64,
+}
+
+/// A line of a private server's configuration beside those that it needs: `tuning.spin-us=20` on a command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// One of [`TABLES`].
+    pub table: String,
+    pub key: String,
+    /// As it is written in the file; whether it is right is for the server to say.
+    pub value: String,
+}
+
+/// The tables that settings may be of.
+const TABLES: [&str; 5] = ["server", "tftp", "http", "log", "tuning"];
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
+        let Some(((table, key), value)) = parts.filter(|((table, _), _)| TABLES.contains(table)) else {
+            return Err(format!("{text:?} is not TABLE.KEY=VALUE with a table of {}", TABLES.join(", ")));
+        };
+        let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
+        if key.is_empty() || !key.chars().all(plain) || value.contains('\n') {
+            return Err(format!("{text:?} is not one line of a configuration"));
+        }
+        Ok(Self { table: table.to_owned(), key: key.to_owned(), value: value.to_owned() })
+    }
 }
 
 /// Label of the one menu entry.
@@ -59,6 +89,7 @@ pub struct PrivateServer {
     scratch: Scratch,
     contents: Contents,
     servers: Servers,
+    settings: Vec<Setting>,
     /// Processor time of incarnations that have ended.
     spent: Duration,
     /// Names of loaders that are real ones, found on this machine.
@@ -68,6 +99,17 @@ pub struct PrivateServer {
 impl PrivateServer {
     /// Makes the images and starts `program serve`, with these files beside its own; returns when it says that it is ready.
     pub fn start(program: &Path, images: Images, files: &Contents, seed: u64) -> Result<Self, NoServer> {
+        Self::start_with(program, images, files, seed, &[])
+    }
+
+    /// The same with these lines in its configuration.
+    pub fn start_with(
+        program: &Path,
+        images: Images,
+        files: &Contents,
+        seed: u64,
+        settings: &[Setting],
+    ) -> Result<Self, NoServer> {
         let scratch = Scratch::make()?;
         let (mut contents, real_loaders) = images.contents(seed);
         for (name, content) in files.iter() {
@@ -78,7 +120,8 @@ impl PrivateServer {
         fs::create_dir(scratch.path.join("state")).map_err(unwritable)?;
         let servers = free_ports().map_err(NoServer::Ports)?;
         let program = program.to_owned();
-        let mut server = Self { child: None, program, scratch, contents, servers, spent: Duration::ZERO, real_loaders };
+        let (spent, settings) = (Duration::ZERO, settings.to_vec());
+        let mut server = Self { child: None, program, scratch, contents, servers, settings, spent, real_loaders };
         // A port that was free a moment ago may be somebody else's by now, a second demo's for one.
         for _ in 1..START_TRIES_MAX {
             if server.restart().is_ok() {
@@ -178,12 +221,17 @@ state = "{path}/state"
 advertise = "{address}"
 admin-socket = "{path}/admin.sock"
 user = "root"
-
+{server}
 [tftp]
 listen = ["{tftp}"]
-
+{of_tftp}
 [http]
 listen = ["{http}"]
+{of_http}
+[log]
+{log}
+[tuning]
+{tuning}
 
 [dhcp]
 listen-address = "{address}"
@@ -220,7 +268,18 @@ initrd = "{INITRD}"
 "#,
             address = dhcp.ip(),
             dhcp_port = dhcp.port(),
+            server = self.lines("server"),
+            of_tftp = self.lines("tftp"),
+            of_http = self.lines("http"),
+            log = self.lines("log"),
+            tuning = self.lines("tuning"),
         )
+    }
+
+    /// The settings of a table, a line each.
+    fn lines(&self, table: &str) -> String {
+        let of_table = self.settings.iter().filter(|setting| setting.table == table);
+        of_table.map(|Setting { key, value, .. }| format!("{key} = {value}\n")).collect()
     }
 }
 
@@ -402,6 +461,17 @@ mod tests {
         let error = PrivateServer::start(Path::new("/nonexistent"), images, &Contents::default(), 1).unwrap_err();
         assert!(matches!(error, NoServer::Program { .. }), "{error}");
         assert_eq!(scratch_directories(), before);
+    }
+
+    #[test]
+    fn a_setting_is_a_line_of_a_table_that_it_may_be_of() {
+        let setting = "tuning.spin-us=20".parse::<Setting>().unwrap();
+        assert_eq!((&*setting.table, &*setting.key, &*setting.value), ("tuning", "spin-us", "20"));
+        for wrong in
+            ["spin-us=20", "dhcp.listen-port=1", "tuning.spin-us", "tuning.=1", "tuning.a b=1", "tuning.a=1\n[dhcp]"]
+        {
+            assert!(wrong.parse::<Setting>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub struct TftpPlan {
     pub options_for: Arc<OptionsFor>,
     /// How long a core polls while transfers are in flight before it sleeps.
     pub spin: Duration,
+    /// Blocks that leave in one send at most; one send holds no more than [`blocks_per_send`] anyway.
+    pub segments_max: u32,
+    /// Buffers that the ring receives into: a power of two.
+    pub receive_buffers: u16,
 }
 
 impl std::fmt::Debug for TftpPlan {
@@ -214,7 +218,7 @@ enum SocketRole {
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
         let Core { datapath, sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters, pulse } = core;
-        let mut driver = Driver::new(datapath)?;
+        let mut driver = Driver::with_buffers(datapath, plan.receive_buffers)?;
         driver.listen_to(&mailbox);
         let mut roles = Vec::new();
         for (address, fd) in sockets.listening {
@@ -417,7 +421,8 @@ impl Running {
                     let run = Run { id, peer, local, socket: socket_for(self.first_tid, peer, tid), first, block_size };
                     let mtu = mtu_of(&mut self.mtus, local.interface);
                     let segments = fits(mtu, peer, block_size) && !self.unsegmented.contains(&peer.ip());
-                    let per_send = if segments { blocks_per_send(block_size) } else { 1 };
+                    let most = blocks_per_send(block_size).min(self.plan.segments_max);
+                    let per_send = if segments { most } else { 1 };
                     let sent = if let Some(piece) = held.content.missing(&bytes) {
                         let (content, letters) = (held.content.clone(), self.letters.clone());
                         let asked = populate(&self.shelf, content, piece, move || letters.send(Letter::Resident(id)));
@@ -780,6 +785,8 @@ mod tests {
             policy: Policy { mtu: u16::MAX, tids: 1, ..Policy::default() },
             options_for: Arc::new(|_, _| OptionPolicy::default()),
             spin: Duration::ZERO,
+            segments_max: 64,
+            receive_buffers: 1024,
         };
         let (core, bell) =
             Core::new(datapath, sockets, &plan, &names, &events::queue().0, drain, &HttpBusy::default()).unwrap();
@@ -793,6 +800,32 @@ mod tests {
         let (len, tid) = client.recv_from(&mut bytes).unwrap();
         assert_eq!(&bytes[..len], b"\0\x06blksize\x0065464\0");
         tid
+    }
+
+    #[test]
+    fn a_window_leaves_in_sends_of_so_many_blocks_as_the_plan_allows() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("image"), [7; 8 * 512]).unwrap();
+        let drain = Drain::default();
+        let (mut core, server, bell) = core(Datapath::IoUring, directory.path(), Workers::start().unwrap(), &drain);
+        core.plan.segments_max = 4;
+        let (ready, is_ready) = channel();
+        let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
+        is_ready.recv_timeout(PATIENCE).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        // What left in one send arrives as one.
+        net::join_datagrams(&client).unwrap();
+        client.send_to(b"\0\x01image\0octet\0windowsize\x008\0", server).unwrap();
+        let mut bytes = vec![0; BLOCK_BYTES];
+        let (_, tid) = client.recv_from(&mut bytes).unwrap();
+        client.send_to(b"\0\x04\0\0", tid).unwrap();
+        let arrived = [client.recv(&mut bytes).unwrap(), client.recv(&mut bytes).unwrap()];
+        assert_eq!(arrived, [4 * (512 + 4); 2]);
+        drain.order();
+        bell.ring();
+        client.send_to(b"\0\x05\0\0\0", tid).unwrap();
+        assert_eq!(thread.join().unwrap(), Ok(()));
     }
 
     #[test]

@@ -345,6 +345,8 @@ fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
     let image_memory = written
         .image_memory
         .and_then(|at| number(&at, "image-memory", IMAGE_MEMORY_MIN..=i64::MAX.unsigned_abs(), complaints));
+    let gso_segments = written.gso_segments.and_then(|at| number(&at, "gso-segments", 1..=64, complaints));
+    let receive_buffers = written.receive_buffers.and_then(|at| power_of_two(&at, complaints));
     Tuning {
         datapath: datapath.unwrap_or_default(),
         spin_us: spin_us.unwrap_or(50),
@@ -352,7 +354,21 @@ fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
         http_chunk: http_chunk.unwrap_or(1024 * 1024),
         http_slots: Some(http_slots.unwrap_or(schedule::SLOTS)).filter(|slots| *slots > 0),
         image_memory,
+        gso_segments: gso_segments.unwrap_or(64),
+        receive_buffers: receive_buffers.unwrap_or(1024),
     }
+}
+
+/// `receive-buffers`: the kernel's ring of buffers wants a power of two.
+fn power_of_two(at: &At<u64>, complaints: &mut Complaints<'_>) -> Option<u16> {
+    let count: u16 = number(at, "receive-buffers", 16..=16_384, complaints)?;
+    if !count.is_power_of_two() {
+        let (below, above) = (1 << count.ilog2(), count.next_power_of_two());
+        let what = format!("receive-buffers = {count} is no power of two");
+        complaints.add(&at.span(), what, format!("{below} and {above} are the nearest"));
+        return None;
+    }
+    Some(count)
 }
 
 /// `["0.0.0.0:69", "[::]:69"]`; the default is both families on the usual port.

@@ -17,7 +17,7 @@ use socket2::SockRef;
 use super::connections::{Connection, Connections, is_shortage, key, unlock};
 use super::{ConnectionId, Event, Wait};
 use crate::engine::buffers::{Buffers, GROUP};
-use crate::engine::limits::{ACCEPT_PAUSE, STREAM_COMPLETIONS_MAX};
+use crate::engine::limits::{ACCEPT_PAUSE, RECEIVE_BUFFERS, STREAM_COMPLETIONS_MAX};
 use crate::engine::ring::{self, NoRing};
 
 /// Field order is drop order: the ring goes before the memory that the kernel was lent.
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Ring {
 impl Ring {
     pub(super) fn new() -> Result<Self, NoRing> {
         let ring = ring::with_completions(STREAM_COMPLETIONS_MAX)?;
-        let buffers = Buffers::register(&ring)?;
+        let buffers = Buffers::register(&ring, RECEIVE_BUFFERS)?;
         Ok(Self {
             ring,
             buffers,

@@ -59,9 +59,9 @@ impl std::fmt::Debug for RingDriver {
 }
 
 impl RingDriver {
-    pub(super) fn new() -> Result<Self, NoRing> {
+    pub(super) fn new(receive_buffers: u16) -> Result<Self, NoRing> {
         let ring = ring::for_this_thread()?;
-        let buffers = Buffers::register(&ring)?;
+        let buffers = Buffers::register(&ring, receive_buffers)?;
         // SAFETY: msghdr is integers and raw pointers, for which all zeros is a valid value.
         let mut receive: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         receive.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;

@@ -158,18 +158,24 @@ fn what_was_queued_leaves_before_the_end_and_the_end_waits_for_nobody() {
 #[test]
 fn more_datagrams_than_buffers_lose_nothing() {
     over_both(|datapath| {
-        let (mut driver, _, bound) = driver_on_loopback(datapath, "127.0.0.1:0");
-        driver.turn(Wait::No, |_| {}).unwrap();
-        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let count = 2 * usize::from(RECEIVE_BUFFERS) + 10;
-        for _ in 0..count {
-            client.send_to(b"x", bound).unwrap();
+        for buffers in [16, RECEIVE_BUFFERS] {
+            let fd = net::udp(&Binding { address: "127.0.0.1:0".parse().unwrap(), interface: None, shared: false });
+            let fd = fd.unwrap();
+            let bound = net::local_address(&fd).unwrap();
+            let mut driver = Driver::with_buffers(datapath, buffers).unwrap();
+            driver.add(fd, bound.ip(), true);
+            driver.turn(Wait::No, |_| {}).unwrap();
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let count = 2 * usize::from(buffers) + 10;
+            for _ in 0..count {
+                client.send_to(b"x", bound).unwrap();
+            }
+            let mut seen = 0;
+            turn_until(&mut driver, |completion| {
+                seen += usize::from(matches!(completion, Completion::Datagram(_)));
+                seen == count
+            });
         }
-        let mut seen = 0;
-        turn_until(&mut driver, |completion| {
-            seen += usize::from(matches!(completion, Completion::Datagram(_)));
-            seen == count
-        });
     });
 }
 
