@@ -188,7 +188,7 @@ impl Driver {
         self.connections.shutdown_write(id);
     }
 
-    /// Ends a connection. No event of it comes any more. What the kernel has taken is still sent, unless the client's bytes have
+    /// Ends a connection, with the next turns at the latest. No event of it comes any more. What the kernel has taken is still sent, unless the client's bytes have
     /// not been read to their end: then it sees a reset.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(closed) = self.connections.remove(id) else { return };

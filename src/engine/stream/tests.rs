@@ -259,6 +259,7 @@ fn a_file_cut_short_fails_its_send() {
         rig.until(|told| *told == Told::Failed(id, SendError::ContentGone));
         assert!(!rig.driver.is_sending(id));
         rig.driver.close(id);
+        rig.settle();
         assert!(reader.join().unwrap() <= 4 + LARGE / 2);
     });
 }
