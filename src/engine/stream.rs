@@ -188,7 +188,7 @@ impl Driver {
         self.connections.shutdown_write(id);
     }
 
-    /// Ends a connection. No event of it comes any more. What the kernel has taken is still sent, unless the client's bytes have
+    /// Ends a connection, with the next turns at the latest. No event of it comes any more. What the kernel has taken is still sent, unless the client's bytes have
     /// not been read to their end: then it sees a reset.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(closed) = self.connections.remove(id) else { return };
@@ -230,6 +230,9 @@ impl Driver {
     /// Reports what sends have done, goes on with those that have room, waits as told when there is nothing of that, and hands
     /// over everything that has come.
     pub fn turn(&mut self, wait: Wait, mut on: impl FnMut(Event<'_>)) -> io::Result<()> {
+        if let Kernel::Ring(ring) = &mut self.kernel {
+            ring.arm(&mut self.connections);
+        }
         let told = self.connections.report(&mut on);
         let wait = if told { Wait::No } else { wait };
         match &mut self.kernel {
