@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 pub mod capture;
+pub mod cgroup;
 pub mod net;
 pub mod process;
 pub mod root;
