@@ -5,10 +5,11 @@ mod shown;
 mod side;
 
 use std::io::{self, Write};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
+use crate::child::{self, Ended};
 use crate::json::Document;
 use figures::Comparison;
 use side::Side;
@@ -64,16 +65,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One run by a process of its own: no run finds what another one left behind.
 fn drive(side: &Side, rest: &[String]) -> anyhow::Result<Document> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(program);
-    command.args(side.run_arguments()).args(rest).args(["--quiet", "--json", "/dev/stdout"]);
-    command.stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output().context("cannot start a run")?;
-    // 1 says that machines failed: that is a result.
-    ensure!(matches!(output.status.code(), Some(0 | 1)), "{}: the run ended with {}", side.name(), output.status);
-    Document::parse(&String::from_utf8_lossy(&output.stdout)).with_context(|| format!("the run of {}", side.name()))
+    let arguments = [&side.run_arguments()[..], rest].concat();
+    match child::run(&arguments).with_context(|| format!("the run of {}", side.name()))? {
+        Ended::Report(report) => Ok(*report),
+        Ended::Interrupted => bail!("{}: the run was interrupted", side.name()),
+        Ended::Failed(why) => bail!("{}: {why}", side.name()),
+    }
 }
 
 fn one_line(report: &Document) -> String {

@@ -1,6 +1,7 @@
 //! The load generator's command line: a thin face on the library's fleet.
 
 mod bars;
+mod child;
 mod compare;
 mod dhcp;
 mod html;
@@ -11,6 +12,7 @@ mod network;
 mod other;
 mod scenario;
 mod table;
+mod tune;
 
 use std::fs;
 use std::io::{self, Write};
@@ -50,6 +52,7 @@ struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Compare(compare::Arguments),
+    Tune(tune::Arguments),
     /// Lists the built-in scenarios
     Scenarios,
     Files(scenario::Files),
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         Some(Command::Compare(sides)) => compare::run(sides),
+        Some(Command::Tune(search)) => tune::run(search),
         Some(Command::Scenarios) => scenario::list(),
         Some(Command::Files(files)) => files.write(),
         None => run(&arguments),

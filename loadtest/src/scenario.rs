@@ -79,7 +79,7 @@ pub(crate) fn usual() -> anyhow::Result<Scenario> {
 }
 
 /// A built-in scenario, else a file.
-fn find(name: &str) -> anyhow::Result<Scenario> {
+pub(crate) fn find(name: &str) -> anyhow::Result<Scenario> {
     if let Some((name, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
         return Ok(Scenario::parse(name, text)?);
     }

@@ -1,0 +1,74 @@
+//! What a search makes smaller: one number of a run's report.
+
+use crate::json::Document;
+
+/// The number. Less of each is better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Goal {
+    /// Time until the last machine is done; of a scenario that goes on for a set time, the time of 1,000 requests
+    #[default]
+    Wall,
+    /// Time that the median machine takes
+    Median,
+    /// Time within which 99 of 100 machines are done
+    P99,
+    /// Processor time of the server; of a scenario that goes on for a set time, for 1,000 requests
+    Cpu,
+}
+
+impl Goal {
+    pub(super) const ALL: [Self; 4] = [Self::Wall, Self::Median, Self::P99, Self::Cpu];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Wall => "wall",
+            Self::Median => "median",
+            Self::P99 => "p99",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    pub(super) fn words(self, timed: bool) -> &'static str {
+        match (self, timed) {
+            (Self::Wall, false) => "time until the last machine is done",
+            (Self::Wall, true) => "time of 1,000 requests",
+            (Self::Median, _) => "time of the median machine",
+            (Self::P99, _) => "time within which 99 of 100 machines are done",
+            (Self::Cpu, false) => "processor time of the server",
+            (Self::Cpu, true) => "processor time of the server for 1,000 requests",
+        }
+    }
+
+    /// Seconds. `timed`: machines begin again until the time is over. None: nothing was measured.
+    pub(super) fn of(self, report: &Document, timed: bool) -> Option<f64> {
+        let requests: u64 = report.stages.values().map(|times| times.count).sum();
+        let work = if timed { requests as f64 / 1000.0 } else { 1.0 };
+        let seconds = |us: u64| us as f64 / 1e6;
+        let value = match self {
+            Self::Wall => report.summary.wall_s / work,
+            Self::Median => seconds(report.boot.p50_us),
+            Self::P99 => seconds(report.boot.p99_us),
+            Self::Cpu => report.summary.server_cpu_s? / work,
+        };
+        (value.is_finite() && value > 0.0).then_some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::json::tests::made_up;
+
+    #[test]
+    fn a_run_of_a_set_time_is_measured_by_its_requests() {
+        let mut report = made_up(500);
+        (report.summary.wall_s, report.summary.server_cpu_s) = (10.0, Some(2.0));
+        let requests: u64 = report.stages.values().map(|times| times.count).sum();
+        assert_eq!((Goal::Wall.of(&report, false), Goal::Cpu.of(&report, false)), (Some(10.0), Some(2.0)));
+        assert_eq!(Goal::Wall.of(&report, true), Some(10_000.0 / requests as f64));
+        assert_eq!(Goal::Median.of(&report, true), Some(report.boot.p50_us as f64 / 1e6));
+        report.summary.server_cpu_s = Some(0.0);
+        assert_eq!(Goal::Cpu.of(&report, false), None);
+    }
+}

@@ -1,0 +1,253 @@
+//! The knobs that a search turns: where each stands in the configuration, which values are worth a try, what it is now.
+
+use std::collections::BTreeMap;
+
+use anyhow::{anyhow, ensure};
+use ringboot::config::Config;
+use ringboot::fleet::{Does, Request, Scenario};
+
+use super::search::Knob;
+
+/// A knob as the configuration has it.
+#[derive(Debug)]
+pub(super) struct Spec {
+    pub(super) name: &'static str,
+    /// Its table. The key has the knob's name.
+    pub(super) table: &'static str,
+    pub(super) about: &'static str,
+    /// Values to try; empty: they depend on the machine.
+    ladder: &'static [u64],
+    /// Without it nothing of the scenario can tell the values apart.
+    needs: Needs,
+    read: fn(&Config) -> u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Files,
+    Tftp,
+    Http,
+}
+
+/// In the order in which they are tried: those first that matter most where they matter. (`tid-sockets` is not among them: it tells
+/// transfers of one client apart, and is not about speed.)
+pub(super) const KNOBS: [Spec; 7] = [
+    Spec {
+        name: "workers",
+        table: "server",
+        about: "boot cores",
+        ladder: &[],
+        needs: Needs::Files,
+        read: |config| config.server.workers.map_or_else(boot_cores_max, |workers| workers as u64),
+    },
+    Spec {
+        name: "windowsize-max",
+        table: "tftp",
+        about: "blocks in one window of TFTP",
+        ladder: &[4, 8, 16, 32, 64],
+        needs: Needs::Tftp,
+        read: |config| config.tftp.options.windowsize_max.into(),
+    },
+    Spec {
+        name: "http-slots",
+        table: "tuning",
+        about: "large HTTP bodies of a core at full speed",
+        ladder: &[0, 4, 16, 64],
+        needs: Needs::Http,
+        read: |config| config.tuning.http_slots.map_or(0, u64::from),
+    },
+    Spec {
+        name: "http-chunk",
+        table: "tuning",
+        about: "octets in one sendfile call",
+        ladder: &[65_536, 262_144, 1_048_576, 4_194_304],
+        needs: Needs::Http,
+        read: |config| config.tuning.http_chunk.into(),
+    },
+    Spec {
+        name: "gso-segments",
+        table: "tuning",
+        about: "blocks of a window in one send",
+        ladder: &[1, 8, 16, 32, 64],
+        needs: Needs::Tftp,
+        read: |config| config.tuning.gso_segments.into(),
+    },
+    Spec {
+        name: "spin-us",
+        table: "tuning",
+        about: "microseconds that a core polls before it sleeps",
+        ladder: &[0, 20, 50, 200],
+        needs: Needs::Tftp,
+        read: |config| config.tuning.spin_us.into(),
+    },
+    Spec {
+        name: "receive-buffers",
+        table: "tuning",
+        about: "datagrams that wait in a core's own buffers",
+        ladder: &[256, 1024, 4096],
+        needs: Needs::Tftp,
+        read: |config| config.tuning.receive_buffers.into(),
+    },
+];
+
+/// `NAME`, or `NAME=V,V`: a knob, and the values to try in the place of ours.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    name: &'static str,
+    values: Vec<u64>,
+}
+
+pub(super) fn wanted(text: &str) -> Result<Wanted, String> {
+    let (name, list) = text.split_once('=').map_or((text, None), |(name, list)| (name, Some(list)));
+    let spec =
+        spec(name).ok_or_else(|| format!("no knob {name}; there are {}", KNOBS.map(|spec| spec.name).join(", ")))?;
+    let values = list.map_or(Ok(Vec::new()), |list| list.split(',').map(|value| spec.value(value)).collect())?;
+    Ok(Wanted { name: spec.name, values })
+}
+
+pub(super) fn spec(name: &str) -> Option<&'static Spec> {
+    const { &KNOBS }.iter().find(|spec| spec.name == name)
+}
+
+/// The knobs to search, and those that are not worth it with the reason.
+pub(super) fn chosen(
+    wanted: &[Wanted],
+    now: &Config,
+    scenario: &Scenario,
+) -> anyhow::Result<(Vec<Knob>, BTreeMap<&'static str, String>)> {
+    let (mut knobs, mut left_out) = (Vec::new(), BTreeMap::new());
+    for spec in const { &KNOBS } {
+        let named = wanted.iter().rev().find(|wanted| wanted.name == spec.name);
+        if !wanted.is_empty() && named.is_none() {
+            continue;
+        }
+        let knob = Knob { name: spec.name, now: spec.value_in(now), ladder: spec.ladder(named) };
+        if named.is_none() && !spec.needs.is_met(scenario) {
+            left_out.insert(spec.name, format!("scenario {} has nothing that it matters for", scenario.name));
+        } else if knob.ladder.iter().all(|value| *value == knob.now) {
+            left_out.insert(spec.name, format!("there is no value but {} to try here", knob.now));
+        } else {
+            knobs.push(knob);
+        }
+    }
+    let reasons = || left_out.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect::<String>();
+    ensure!(!knobs.is_empty(), anyhow!("there is nothing to search:{}", reasons()));
+    Ok((knobs, left_out))
+}
+
+/// The first processor is for DHCP and everything that is not on a packet's path, where there are two.
+fn boot_cores_max() -> u64 {
+    std::thread::available_parallelism().map_or(1, |count| count.get() as u64).saturating_sub(1).max(1)
+}
+
+/// 1, 2, 4 and so on, and the most.
+fn up_to(most: u64) -> Vec<u64> {
+    let doubled = std::iter::successors(Some(1_u64), |count| count.checked_mul(2));
+    doubled.take_while(|count| *count < most).chain([most]).collect()
+}
+
+impl Spec {
+    /// The name as the file has it: `[tuning] spin-us`.
+    pub(super) fn key(&self) -> String {
+        format!("[{}] {}", self.table, self.name)
+    }
+
+    pub(super) fn value_in(&self, config: &Config) -> u64 {
+        (self.read)(config)
+    }
+
+    /// One value, as the configuration would take it.
+    fn value(&self, text: &str) -> Result<u64, String> {
+        let name = self.name;
+        let value = text.trim().parse().map_err(|_| format!("{text:?} is no value of {name}: write {name}=8,16"))?;
+        let file = format!("root = \"/\"\n[{}]\n{name} = {value}\n", self.table);
+        let wrong = |problems: ringboot::config::Problems| {
+            problems.0.first().map_or(String::new(), |problem| {
+                format!("{}: {}", problem.what, problem.hint.as_deref().unwrap_or_default())
+            })
+        };
+        Config::parse("", &file).map(|_| value).map_err(wrong)
+    }
+
+    fn ladder(&self, named: Option<&Wanted>) -> Vec<u64> {
+        match named {
+            Some(wanted) if !wanted.values.is_empty() => wanted.values.clone(),
+            _ if self.ladder.is_empty() => up_to(boot_cores_max()),
+            _ => self.ladder.to_vec(),
+        }
+    }
+}
+
+impl Needs {
+    fn is_met(self, scenario: &Scenario) -> bool {
+        scenario.roles.iter().any(|role| match &role.does {
+            Does::Boot(_) => true,
+            Does::Steps(steps) => steps.iter().any(|step| match step.request {
+                Request::Dhcp => false,
+                Request::Tftp { .. } => self != Self::Http,
+                Request::Http { .. } => self != Self::Tftp,
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_ladder_is_of_values_that_the_configuration_takes_and_rises() {
+        let config = Config::for_root("/");
+        for spec in &KNOBS {
+            let ladder = spec.ladder(None);
+            assert!(ladder.iter().all(|value| spec.value(&value.to_string()) == Ok(*value)), "{}", spec.name);
+            assert!(ladder.is_sorted() && ladder.contains(&spec.value_in(&config)), "{}: {ladder:?}", spec.name);
+        }
+    }
+
+    #[test]
+    fn every_knob_reads_what_its_own_key_says() {
+        for spec in &KNOBS {
+            let value = spec.ladder[spec.ladder.len().min(2).saturating_sub(1)..].first().copied().unwrap_or(3);
+            let file = format!("root = \"/\"\n[{}]\n{} = {value}\n", spec.table, spec.name);
+            assert_eq!(spec.value_in(&Config::parse("", &file).unwrap()), value, "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn a_knob_may_come_with_values_of_its_own_and_they_must_be_possible() {
+        let named = wanted("spin-us=0,7").unwrap();
+        assert_eq!((named.name, named.values), ("spin-us", vec![0, 7]));
+        for (text, said) in [
+            ("spinus", "no knob spinus; there are workers, windowsize-max, "),
+            ("spin-us=a", "\"a\" is no value of spin-us"),
+            ("gso-segments=8,65", "gso-segments = 65 is out of bounds: 1 to 64 are possible"),
+            ("receive-buffers=1000", "receive-buffers = 1000 is no power of two"),
+        ] {
+            assert!(wanted(text).unwrap_err().contains(said), "{text}: {}", wanted(text).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn what_a_scenario_does_not_speak_is_left_out_unless_it_is_named() {
+        let text = "[files]\n\"a\" = \"1KiB\"\n[[machine]]\nsteps = [{ tftp = \"a\" }]\n";
+        let scenario = Scenario::parse("lone.toml", text).unwrap();
+        let names = |named: &[&str]| {
+            let named: Vec<Wanted> = named.iter().map(|text| wanted(text).unwrap()).collect();
+            let (knobs, left_out) = chosen(&named, &Config::for_root("/"), &scenario).unwrap();
+            (knobs.iter().map(|knob| knob.name).collect::<Vec<_>>(), left_out)
+        };
+        let (knobs, left_out) = names(&[]);
+        assert!(knobs.ends_with(&["windowsize-max", "gso-segments", "spin-us", "receive-buffers"]), "{knobs:?}");
+        assert_eq!(left_out["http-chunk"], "scenario lone has nothing that it matters for");
+        assert_eq!(names(&["http-chunk", "spin-us"]).0, ["http-chunk", "spin-us"]);
+        let nothing = chosen(&[wanted("spin-us=50").unwrap()], &Config::for_root("/"), &scenario).unwrap_err();
+        assert!(nothing.to_string().contains("there is no value but 50 to try here"), "{nothing}");
+    }
+
+    #[test]
+    fn boot_cores_are_tried_in_doublings_up_to_all() {
+        assert_eq!((up_to(1), up_to(3), up_to(8)), (vec![1], vec![1, 2, 3], vec![1, 2, 4, 8]));
+    }
+}

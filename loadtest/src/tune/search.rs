@@ -1,0 +1,562 @@
+//! The search itself: one knob at a time, each value beside the value of now in the same rounds. No process, file or clock in it.
+//!
+//! A value is taken only where it was better by more than [`MARGIN`] in every round: in each of the search, then in each of
+//! [`CONFIRMATIONS`] more that it and the value of now run alone, in turns. Rounds of the first kind choose the luckiest of many; the
+//! second have nothing to choose. A knob without any effect passes those with 1 in 32 at most, however large the noise.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// A value must need less than this share of what the value of now needs.
+pub(super) const MARGIN: f64 = 0.03;
+/// Rounds that a winner of the search must win beside the value of now alone; as many decide on all winners together.
+pub(super) const CONFIRMATIONS: usize = 5;
+/// Every knob is tried so many times at most: again where another one has changed since.
+const PASSES_MAX: usize = 2;
+/// Rounds in which the server as it is now failed and that are made again; one more ends the search.
+const VOID_ROUNDS_MAX: usize = 2;
+
+/// A number of the configuration that is searched for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Knob {
+    pub(super) name: &'static str,
+    /// As the configuration has it now.
+    pub(super) now: u64,
+    /// Values to try, rising. That of now need not be among them.
+    pub(super) ladder: Vec<u64>,
+}
+
+/// Knobs that differ from now, by name.
+pub(super) type Values = BTreeMap<&'static str, u64>;
+
+/// What is searched on.
+pub(super) trait Bench {
+    /// One run of a server with these values: the goal, of which less is better. None: machines failed, or there was no server.
+    fn run(&mut self, values: &Values) -> Result<Option<f64>, Stop>;
+    /// Since the search began.
+    fn elapsed(&self) -> Duration;
+}
+
+/// Why a search ends before its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("interrupted")]
+    Interrupted,
+    #[error("the time is over")]
+    TimeIsOver,
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// What is asked of a search.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// For each knob; 3 at least.
+    pub(super) rounds: usize,
+    pub(super) budget: Duration,
+    /// What one run takes, until more is known of it.
+    pub(super) run: Duration,
+}
+
+/// A search that goes on, or is over.
+#[derive(Debug)]
+pub(super) struct Search {
+    knobs: Vec<Knob>,
+    bounds: Bounds,
+    /// Winners so far.
+    best: Values,
+    /// Knobs looked at since the last winner, and in all.
+    since_change: usize,
+    visits: usize,
+    runs: u32,
+    void_rounds: usize,
+    tried: Vec<&'static str>,
+}
+
+/// One knob's values, measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Tried {
+    pub(super) knob: &'static str,
+    /// The value that the others are ratios to, and what its runs took.
+    pub(super) reference: u64,
+    pub(super) reference_runs: Vec<f64>,
+    pub(super) values: Vec<Tries>,
+    pub(super) verdict: Verdict,
+}
+
+/// One value beside that of now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Tries {
+    pub(super) value: u64,
+    /// Of the rounds that it did not fail in.
+    pub(super) runs: Vec<f64>,
+    pub(super) ratios: Ratios,
+    /// Machines failed with it: it was not tried again.
+    pub(super) failed: bool,
+}
+
+/// What one took of what the other took in the same round.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Ratios(pub(super) Vec<f64>);
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Verdict {
+    /// Better in every round, those of the confirmation too.
+    Won { value: u64, confirmation: Ratios },
+    /// Better in every round of the search, and then not in the last of these.
+    NotConfirmed { value: u64, confirmation: Ratios },
+    /// No value was better in every round.
+    LeftAlone,
+    /// The time was over before it was known.
+    TimeIsOver,
+}
+
+impl Search {
+    pub(super) fn new(knobs: Vec<Knob>, bounds: Bounds) -> Self {
+        let best = Values::new();
+        Self { knobs, bounds, best, since_change: 0, visits: 0, runs: 0, void_rounds: 0, tried: Vec::new() }
+    }
+
+    /// Tries the next knob; None when there is none whose rounds would end in time, or nothing has changed since all were tried.
+    pub(super) fn next(&mut self, bench: &mut impl Bench) -> Result<Option<Tried>, Stop> {
+        while self.since_change < self.knobs.len() && self.visits < PASSES_MAX * self.knobs.len() {
+            let knob = self.knobs[self.visits % self.knobs.len()].clone();
+            self.visits += 1;
+            self.since_change += 1;
+            if bench.elapsed() + self.time_of(self.runs_for(&knob), bench) > self.bounds.budget {
+                continue;
+            }
+            let tried = self.try_knob(&knob, bench)?;
+            if let Verdict::Won { value, .. } = tried.verdict {
+                self.since_change = 0;
+                self.best.insert(knob.name, value);
+                self.best.retain(|name, value| self.knobs.iter().any(|knob| knob.name == *name && knob.now != *value));
+            }
+            if tried.verdict != Verdict::TimeIsOver {
+                self.tried.push(knob.name);
+            }
+            return Ok(Some(tried));
+        }
+        Ok(None)
+    }
+
+    /// All winners at once beside the values of now, in rounds that have chosen nothing. None: there is no winner.
+    pub(super) fn together(&mut self, bench: &mut impl Bench) -> Result<Option<Ratios>, Stop> {
+        if self.best.is_empty() {
+            return Ok(None);
+        }
+        let best = self.best.clone();
+        self.in_turns(&Values::new(), &best, bench, |_| true).map(Some)
+    }
+
+    /// Winners so far.
+    pub(super) fn best(&self) -> &Values {
+        &self.best
+    }
+
+    /// Knobs that there was no time for.
+    pub(super) fn left_out(&self) -> Vec<&'static str> {
+        self.knobs.iter().map(|knob| knob.name).filter(|name| !self.tried.contains(name)).collect()
+    }
+
+    /// What all knobs take when each is tried once and one of them wins.
+    pub(super) fn time_needed(&self, bench: &impl Bench) -> Duration {
+        let runs =
+            self.knobs.iter().map(|knob| self.runs_for(knob) - 4 * CONFIRMATIONS).sum::<usize>() + 4 * CONFIRMATIONS;
+        self.time_of(runs, bench)
+    }
+
+    /// Its rounds, its confirmation, and the rounds of all winners together.
+    fn runs_for(&self, knob: &Knob) -> usize {
+        self.bounds.rounds * (1 + candidates(knob, knob.now).len()) + 4 * CONFIRMATIONS
+    }
+
+    fn time_of(&self, runs: usize, bench: &impl Bench) -> Duration {
+        let one = if self.runs == 0 { self.bounds.run } else { bench.elapsed() / self.runs };
+        one.saturating_mul(u32::try_from(runs).unwrap_or(u32::MAX))
+    }
+
+    fn try_knob(&mut self, knob: &Knob, bench: &mut impl Bench) -> Result<Tried, Stop> {
+        let reference = self.best.get(knob.name).copied().unwrap_or(knob.now);
+        let mut tried = Tried {
+            knob: knob.name,
+            reference,
+            reference_runs: Vec::new(),
+            values: candidates(knob, reference).into_iter().map(Tries::new).collect(),
+            verdict: Verdict::LeftAlone,
+        };
+        tried.verdict = match self.rounds(knob, &mut tried, bench).and_then(|()| self.verdict(knob, &tried, bench)) {
+            Err(Stop::TimeIsOver) => Verdict::TimeIsOver,
+            other => other?,
+        };
+        Ok(tried)
+    }
+
+    /// Each round runs the value of now and all others once; every other round backwards, so that what grows or wanes meanwhile on
+    /// the machine favours nobody in all of them.
+    fn rounds(&mut self, knob: &Knob, tried: &mut Tried, bench: &mut impl Bench) -> Result<(), Stop> {
+        while tried.reference_runs.len() < self.bounds.rounds {
+            let mut order: Vec<Option<usize>> = [None].into_iter().chain((0..tried.values.len()).map(Some)).collect();
+            if tried.reference_runs.len() % 2 == 1 {
+                order.reverse();
+            }
+            let (mut now, mut others) = (None, vec![None; tried.values.len()]);
+            for place in order {
+                match place {
+                    None => now = self.run(&self.best.clone(), bench)?,
+                    Some(place) if tried.values[place].failed => {}
+                    Some(place) => {
+                        let mut values = self.best.clone();
+                        values.insert(knob.name, tried.values[place].value);
+                        others[place] = Some(self.run(&values, bench)?);
+                    }
+                }
+            }
+            let Some(now) = now else {
+                self.void_round()?;
+                continue;
+            };
+            tried.reference_runs.push(now);
+            for (tries, run) in tried.values.iter_mut().zip(others) {
+                tries.take(run.flatten(), now);
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(&mut self, knob: &Knob, tried: &Tried, bench: &mut impl Bench) -> Result<Verdict, Stop> {
+        let Some(value) = winner(&tried.values, tried.reference, self.bounds.rounds) else {
+            return Ok(Verdict::LeftAlone);
+        };
+        let (reference, mut values) = (self.best.clone(), self.best.clone());
+        values.insert(knob.name, value);
+        let confirmation = self.in_turns(&reference, &values, bench, is_better)?;
+        let confirmed = confirmation.win(CONFIRMATIONS);
+        Ok(match confirmed {
+            true => Verdict::Won { value, confirmation },
+            false => Verdict::NotConfirmed { value, confirmation },
+        })
+    }
+
+    /// Two servers in turns, each first in every other round, until a ratio is not worth going on.
+    fn in_turns(
+        &mut self,
+        now: &Values,
+        other: &Values,
+        bench: &mut impl Bench,
+        goes_on: impl Fn(f64) -> bool,
+    ) -> Result<Ratios, Stop> {
+        let mut ratios = Ratios::default();
+        while ratios.0.len() < CONFIRMATIONS && ratios.0.last().is_none_or(|ratio| goes_on(*ratio)) {
+            let (now, other) = if ratios.0.len() % 2 == 0 {
+                let now = self.run(now, bench)?;
+                (now, self.run(other, bench)?)
+            } else {
+                let other = self.run(other, bench)?;
+                (self.run(now, bench)?, other)
+            };
+            match (now, other) {
+                (None, _) => self.void_round()?,
+                (Some(_), None) => ratios.0.push(f64::INFINITY),
+                (Some(now), Some(other)) => ratios.0.push(other / now),
+            }
+        }
+        Ok(ratios)
+    }
+
+    fn run(&mut self, values: &Values, bench: &mut impl Bench) -> Result<Option<f64>, Stop> {
+        if bench.elapsed() >= self.bounds.budget {
+            return Err(Stop::TimeIsOver);
+        }
+        self.runs += 1;
+        Ok(bench.run(values)?.filter(|goal| *goal > 0.0))
+    }
+
+    fn void_round(&mut self) -> Result<(), Stop> {
+        self.void_rounds += 1;
+        if self.void_rounds > VOID_ROUNDS_MAX {
+            let times = self.void_rounds;
+            return Err(Stop::Broken(format!("machines failed {times} times with the server as it is now")));
+        }
+        Ok(())
+    }
+}
+
+/// The ladder and the value of now, without the one that all are compared with.
+fn candidates(knob: &Knob, reference: u64) -> Vec<u64> {
+    let mut values: Vec<u64> =
+        knob.ladder.iter().copied().chain([knob.now]).filter(|value| *value != reference).collect();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// Of the values that won every round the best; of those that are no worse than [`MARGIN`] beside it, the nearest to now.
+fn winner(values: &[Tries], reference: u64, rounds: usize) -> Option<u64> {
+    let winners = || values.iter().filter(|tries| tries.ratios.win(rounds));
+    let best = winners().map(|tries| tries.ratios.median()).min_by(f64::total_cmp)?;
+    winners()
+        .filter(|tries| tries.ratios.median() * (1.0 - MARGIN) <= best)
+        .map(|tries| tries.value)
+        .min_by_key(|value| value.abs_diff(reference))
+}
+
+fn is_better(ratio: f64) -> bool {
+    ratio < 1.0 - MARGIN
+}
+
+impl Tries {
+    fn new(value: u64) -> Self {
+        Self { value, runs: Vec::new(), ratios: Ratios::default(), failed: false }
+    }
+
+    fn take(&mut self, run: Option<f64>, now: f64) {
+        match run {
+            Some(run) => {
+                self.runs.push(run);
+                self.ratios.0.push(run / now);
+            }
+            None => self.failed = true,
+        }
+    }
+}
+
+impl Ratios {
+    /// All of so many rounds were better by more than the margin.
+    pub(super) fn win(&self, rounds: usize) -> bool {
+        self.0.len() >= rounds && self.0.iter().all(|ratio| is_better(*ratio))
+    }
+
+    /// 1 of none.
+    pub(super) fn median(&self) -> f64 {
+        median(&self.0).unwrap_or(1.0)
+    }
+
+    /// The least and the greatest.
+    pub(super) fn range(&self) -> (f64, f64) {
+        let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
+        (least, self.0.iter().copied().fold(0.0, f64::max))
+    }
+}
+
+/// None of nothing.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
+    Some(f64::midpoint(*low, *high))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    /// A machine that is made up: what a run takes is a function of the values, times noise.
+    struct MadeUp<F> {
+        effect: F,
+        noise: Noise,
+        seed: u64,
+        runs: u32,
+        /// Each run by so much longer than the one before.
+        drift: f64,
+        interrupted_after: u32,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Noise {
+        /// Normal, of this deviation.
+        Even(f64),
+        /// One run of so many takes three times as long; the others have one of 2 %.
+        Bursts(u64),
+    }
+
+    const RUN: Duration = Duration::from_secs(2);
+
+    impl<F: Fn(&Values) -> Option<f64>> MadeUp<F> {
+        fn new(effect: F, noise: Noise, seed: u64) -> Self {
+            Self { effect, noise, seed, runs: 0, drift: 0.0, interrupted_after: u32::MAX }
+        }
+
+        /// From 0 to 1 (splitmix64).
+        fn even(&mut self) -> f64 {
+            self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        }
+
+        fn normal(&mut self) -> f64 {
+            (0..12).map(|_| self.even()).sum::<f64>() - 6.0
+        }
+    }
+
+    impl<F: Fn(&Values) -> Option<f64>> Bench for MadeUp<F> {
+        fn run(&mut self, values: &Values) -> Result<Option<f64>, Stop> {
+            if self.runs >= self.interrupted_after {
+                return Err(Stop::Interrupted);
+            }
+            self.runs += 1;
+            let even = self.even();
+            let factor = match self.noise {
+                Noise::Even(deviation) => (1.0 + deviation * self.normal()).max(0.05),
+                Noise::Bursts(one_of) if even * (one_of as f64) < 1.0 => 3.0,
+                Noise::Bursts(_) => 1.0 + 0.02 * self.normal(),
+            };
+            let drift = 1.0 + self.drift * f64::from(self.runs);
+            Ok((self.effect)(values).map(|goal| goal * factor * drift))
+        }
+
+        fn elapsed(&self) -> Duration {
+            RUN * self.runs
+        }
+    }
+
+    const HOURS: Bounds = Bounds { rounds: 3, budget: Duration::from_secs(100 * 3600), run: RUN };
+
+    fn knob(name: &'static str, ladder: &[u64]) -> Knob {
+        Knob { name, now: 32, ladder: ladder.to_vec() }
+    }
+
+    fn windows() -> Knob {
+        knob("window", &[4, 8, 16, 32, 64])
+    }
+
+    fn of(values: &Values, name: &str) -> f64 {
+        values.get(name).copied().unwrap_or(32) as f64
+    }
+
+    fn searched(knobs: Vec<Knob>, bounds: Bounds, bench: &mut impl Bench) -> (Search, Vec<Tried>) {
+        let mut search = Search::new(knobs, bounds);
+        let mut all = Vec::new();
+        while let Some(tried) = search.next(bench).unwrap() {
+            all.push(tried);
+        }
+        (search, all)
+    }
+
+    #[test]
+    fn the_best_value_of_a_ladder_is_found_through_noise() {
+        for seed in 0..50 {
+            let best_at_8 = |values: &Values| Some(1.0 + 0.2 * (of(values, "window").log2() - 3.0).abs());
+            let mut bench = MadeUp::new(best_at_8, Noise::Even(0.02), seed);
+            let (mut search, _) = searched(vec![windows()], HOURS, &mut bench);
+            assert_eq!(search.best(), &Values::from([("window", 8)]), "seed {seed}");
+            let together = search.together(&mut bench).unwrap().unwrap();
+            assert!(together.win(CONFIRMATIONS) && (together.median() - 1.0 / 1.4).abs() < 0.05, "{together:?}");
+        }
+    }
+
+    #[test]
+    fn a_knob_without_effect_wins_in_less_than_5_of_100_searches_whatever_the_noise() {
+        let kinds = [Noise::Even(0.005), Noise::Even(0.05), Noise::Even(0.3), Noise::Bursts(4), Noise::Bursts(2)];
+        for (noise, drift) in kinds.into_iter().flat_map(|noise| [(noise, 0.0), (noise, 0.02)]) {
+            let searches = 2_000;
+            let won = (0..searches).filter(|seed| {
+                let mut bench = MadeUp { drift, ..MadeUp::new(|_| Some(1.0), noise, seed * 7919) };
+                !searched(vec![windows()], HOURS, &mut bench).0.best().is_empty()
+            });
+            let won = won.count();
+            assert!(won * 100 < 5 * 2_000, "{won} of {searches} with {noise:?}, drift {drift}");
+        }
+    }
+
+    #[test]
+    fn a_gain_inside_the_margin_is_left_alone_and_one_beyond_it_taken() {
+        let gain = |percent: f64| {
+            let effect =
+                move |values: &Values| Some(if of(values, "window") > 32.0 { 1.0 - percent / 100.0 } else { 1.0 });
+            let mut bench = MadeUp::new(effect, Noise::Even(0.0), 1);
+            searched(vec![windows()], HOURS, &mut bench).0.best().clone()
+        };
+        assert_eq!(gain(2.5), Values::new());
+        assert_eq!(gain(3.5), Values::from([("window", 64)]));
+    }
+
+    #[test]
+    fn of_values_that_are_equally_good_the_one_nearest_to_now_is_taken() {
+        let effect = |values: &Values| Some(if of(values, "window") < 32.0 { 0.8 } else { 1.0 });
+        let (search, _) = searched(vec![windows()], HOURS, &mut MadeUp::new(effect, Noise::Even(0.005), 1));
+        assert_eq!(search.best(), &Values::from([("window", 16)]));
+    }
+
+    #[test]
+    fn knobs_are_tried_again_where_another_one_has_changed_since() {
+        // `a` matters only once `b` is 64.
+        let effect = |values: &Values| {
+            let (a, b) = (of(values, "a"), of(values, "b"));
+            Some(if b > 32.0 { 0.8 + a / 100.0 } else { 1.2 })
+        };
+        let mut bench = MadeUp::new(effect, Noise::Even(0.005), 3);
+        let (search, tried) = searched(vec![knob("a", &[8, 32]), knob("b", &[32, 64])], HOURS, &mut bench);
+        assert_eq!(search.best(), &Values::from([("a", 8), ("b", 64)]));
+        assert_eq!(tried.iter().map(|tried| tried.knob).collect::<Vec<_>>(), ["a", "b", "a", "b"]);
+    }
+
+    #[test]
+    fn a_value_with_which_machines_fail_cannot_win_and_is_not_tried_again() {
+        let effect = |values: &Values| (of(values, "window") < 64.0).then_some(1.0);
+        let mut bench = MadeUp::new(effect, Noise::Even(0.0), 1);
+        let (search, tried) = searched(vec![windows()], HOURS, &mut bench);
+        let failed = tried[0].values.last().unwrap();
+        assert!(search.best().is_empty() && failed.failed && failed.runs.is_empty(), "{tried:?}");
+        assert_eq!(bench.runs, 3 * 4 + 1);
+    }
+
+    #[test]
+    fn a_server_that_fails_as_it_is_now_ends_the_search() {
+        let mut bench = MadeUp::new(|_| None, Noise::Even(0.0), 1);
+        let broken = Search::new(vec![windows()], HOURS).next(&mut bench).unwrap_err();
+        assert_eq!(broken.to_string(), "machines failed 3 times with the server as it is now");
+    }
+
+    #[test]
+    fn a_search_keeps_to_its_time_and_says_what_it_left_out() {
+        for minutes in [0, 1, 2, 3, 4] {
+            let bounds = Bounds { budget: Duration::from_secs(60 * minutes), ..HOURS };
+            let knobs = vec![windows(), knob("short", &[16]), knob("last", &[1, 2, 3, 4, 5, 6, 7])];
+            let effect = |values: &Values| Some(1.0 / of(values, "short").sqrt() + 0.01 * of(values, "window"));
+            let mut bench = MadeUp::new(effect, Noise::Even(0.01), minutes);
+            let (mut search, tried) = searched(knobs, bounds, &mut bench);
+            let together = search.together(&mut bench);
+            assert!(bench.elapsed() <= bounds.budget, "{minutes} minutes: {:?}", bench.elapsed());
+            assert!(search.best().is_empty() || together.is_ok(), "winners were not tried together");
+            let names: Vec<_> = tried.iter().map(|tried| tried.knob).collect();
+            assert!(search.left_out().iter().all(|name| !names.contains(name)), "{names:?}");
+            assert_eq!(minutes < 1, names.is_empty(), "{minutes} minutes: {names:?}");
+        }
+    }
+
+    #[test]
+    fn runs_that_grow_longer_than_they_were_end_the_search_at_its_time() {
+        let bounds = Bounds { budget: RUN * 20, run: Duration::from_millis(1), ..HOURS };
+        let mut bench = MadeUp::new(|_| Some(1.0), Noise::Even(0.0), 1);
+        let (search, tried) = searched(vec![windows(), windows()], bounds, &mut bench);
+        assert_eq!((tried.len(), search.left_out().len()), (1, 0));
+        let mut bench = MadeUp::new(|_| Some(1.0), Noise::Even(0.0), 1);
+        let bounds = Bounds { budget: RUN * 10, ..bounds };
+        let (search, tried) = searched(vec![windows()], bounds, &mut bench);
+        assert_eq!((&tried[0].verdict, search.left_out()), (&Verdict::TimeIsOver, vec!["window"]));
+        assert_eq!(bench.runs, 10);
+    }
+
+    #[test]
+    fn an_interrupted_search_has_no_result() {
+        for after in [0, 7, 16, 20] {
+            let effect = |values: &Values| Some(of(values, "window"));
+            let mut bench = MadeUp { interrupted_after: after, ..MadeUp::new(effect, Noise::Even(0.01), 1) };
+            let mut search = Search::new(vec![windows()], HOURS);
+            assert_eq!(search.next(&mut bench), Err(Stop::Interrupted), "after {after} runs");
+            assert!(search.best().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_middle_is_the_mean_of_two_where_there_is_none() {
+        assert_eq!((median(&[]), median(&[2.0]), median(&[4.0, 1.0, 2.0])), (None, Some(2.0), Some(2.0)));
+        assert_eq!(median(&[1.0, 2.0, 4.0, 8.0]), Some(3.0));
+    }
+}

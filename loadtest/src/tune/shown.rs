@@ -1,0 +1,227 @@
+//! A search on a terminal: a table with a curve for each knob, the verdict in words, and the lines for the configuration.
+
+use std::fmt::Write;
+
+use super::bench::{Run, seconds};
+use super::goal::Goal;
+use super::knobs::{KNOBS, spec};
+use super::search::{CONFIRMATIONS, MARGIN, Ratios, Tried, Values, Verdict, median};
+use crate::table::wrapped;
+
+/// Columns of a curve.
+const CURVE_COLUMNS: usize = 30;
+/// The ratios at its ends, unless a value goes beyond them.
+const CURVE_ENDS: (f64, f64) = (0.9, 1.1);
+/// A curve ends here, and what lies beyond it is marked.
+const CURVE_MAX: f64 = 2.0;
+
+/// The rule, in words: it belongs above every result.
+pub(super) fn rule(rounds: usize) -> String {
+    let percent = MARGIN * 100.0;
+    format!(
+        "A value is taken if it needs at least {percent:.0} % less than the value of now in every one of {rounds} rounds, and then in \
+         every one of {CONFIRMATIONS} more that the two run alone, in turns. Ratios are of runs in the same round; less is better."
+    )
+}
+
+/// One knob: every value with median, ratio, range and curve, and what became of it.
+pub(super) fn knob(tried: &Tried, goal: Goal) -> String {
+    let about = spec(tried.knob).map_or(String::new(), |spec| format!("{}: {}", spec.key(), spec.about));
+    let scale = Scale::of(tried);
+    let [value, time, ratio, range] = ["value", goal.name(), "ratio", "range"];
+    let mut out = format!("\n  {about}\n  {value:>13}{time:>10}{ratio:>7}  {range:<11}  {}\n", scale.header());
+    let mut rows: Vec<(u64, String)> = tried.values.iter().map(|tries| (tries.value, scale.row(tries))).collect();
+    let runs = (least(&tried.reference_runs), greatest(&tried.reference_runs));
+    let own = format!("runs from {} to {}", seconds(runs.0), seconds(runs.1));
+    let now = median(&tried.reference_runs).unwrap_or_default();
+    let (value, now) = (tried.reference, seconds(now));
+    rows.push((value, format!("  now {value:>9}{now:>10}{:>7}  {own}\n", "1.00")));
+    rows.sort_by_key(|(value, _)| *value);
+    out.extend(rows.into_iter().map(|(_, row)| row));
+    out + &wrapped(&verdict(tried))
+}
+
+fn verdict(tried: &Tried) -> String {
+    let Tried { knob, reference, .. } = tried;
+    match &tried.verdict {
+        Verdict::Won { value, confirmation } => {
+            format!("{knob} = {value} is taken: {} in {CONFIRMATIONS} more rounds.", shown(confirmation))
+        }
+        Verdict::NotConfirmed { value, confirmation } => format!(
+            "{value} was better in every round here, and then {:.2} in round {} of {CONFIRMATIONS} more: no better than {reference}, \
+             left alone.",
+            confirmation.0.last().copied().unwrap_or(1.0),
+            confirmation.0.len()
+        ),
+        Verdict::LeftAlone => format!("No value is better than {reference} in every round: left alone."),
+        Verdict::TimeIsOver => format!("The time is over before this is known: {knob} stays {reference}."),
+    }
+}
+
+/// `0.91 (0.88-0.94)`.
+pub(super) fn shown(ratios: &Ratios) -> String {
+    let (least, greatest) = ratios.range();
+    format!("{:.2} ({least:.2}-{greatest:.2})", ratios.median())
+}
+
+/// All winners beside now, by every goal: what was gained, and what it cost.
+pub(super) fn together(runs: &[Run], ratios: &Ratios, goal: Goal, timed: bool) -> String {
+    let mut out = format!("\n  all that was taken, beside now, in {CONFIRMATIONS} rounds that chose nothing\n");
+    for (index, other) in Goal::ALL.into_iter().enumerate() {
+        let of = |with: bool| {
+            let goals = runs.iter().filter(|run| run.values.is_empty() != with).filter_map(|run| run.goals?[index]);
+            median(&goals.collect::<Vec<f64>>())
+        };
+        let Some((now, then)) = of(false).zip(of(true)) else { continue };
+        let ratio = if other == goal { shown(ratios) } else { format!("{:.2}", then / now) };
+        let (name, words, now, then) = (other.name(), other.words(timed), seconds(now), seconds(then));
+        // A String takes whatever is written to it.
+        let _ = writeln!(out, "  {name:>8}{now:>10} ->{then:>10}  {ratio:<17} {words}");
+    }
+    out
+}
+
+/// The winners as lines of a configuration, each with its old value.
+pub(super) fn block(best: &Values, now: &ringboot::config::Config, about: &[String]) -> String {
+    let mut out: String = about.iter().map(|line| format!("# {line}\n")).collect();
+    let mut table = "";
+    for spec in KNOBS.iter().filter(|spec| best.contains_key(spec.name)) {
+        if spec.table != table {
+            table = spec.table;
+            let _ = writeln!(out, "[{table}]");
+        }
+        let _ = writeln!(out, "{} = {}  # was {}", spec.name, best[spec.name], spec.value_in(now));
+    }
+    out
+}
+
+/// Ratios on a line of characters.
+struct Scale {
+    least: f64,
+    greatest: f64,
+}
+
+impl Scale {
+    fn of(tried: &Tried) -> Self {
+        let ratios = || tried.values.iter().flat_map(|tries| tries.ratios.0.iter().copied());
+        Self {
+            least: ratios().fold(CURVE_ENDS.0, f64::min),
+            greatest: ratios().fold(CURVE_ENDS.1, f64::max).min(CURVE_MAX),
+        }
+    }
+
+    fn header(&self) -> String {
+        let (least, greatest) = (format!("{:.2}", self.least), format!("{:.2}", self.greatest));
+        let gap = CURVE_COLUMNS.saturating_sub(least.len() + greatest.len());
+        format!("{least}{}{greatest}", " ".repeat(gap))
+    }
+
+    fn row(&self, tries: &super::search::Tries) -> String {
+        let value = tries.value;
+        if tries.failed || tries.runs.is_empty() {
+            return format!("      {value:>9}  {}\n", if tries.failed { "machines failed" } else { "not measured" });
+        }
+        let (time, ratio) = (seconds(median(&tries.runs).unwrap_or_default()), tries.ratios.median());
+        let (least, greatest) = tries.ratios.range();
+        let range = format!("{least:.2}-{greatest:.2}");
+        let line = format!("      {value:>9}{time:>10}{ratio:>7.2}  {range:<11}  {}", self.curve(&tries.ratios));
+        format!("{}\n", line.trim_end())
+    }
+
+    /// `|` is now, `o` the median, `-` from the least to the greatest, `>` goes on.
+    fn curve(&self, ratios: &Ratios) -> String {
+        let mut curve = vec![' '; CURVE_COLUMNS];
+        let (least, greatest) = ratios.range();
+        curve[self.place(least)..=self.place(greatest)].fill('-');
+        curve[self.place(1.0)] = '|';
+        curve[self.place(ratios.median())] = 'o';
+        if greatest > self.greatest {
+            curve[CURVE_COLUMNS - 1] = '>';
+        }
+        curve.into_iter().collect()
+    }
+
+    fn place(&self, ratio: f64) -> usize {
+        let share = ((ratio - self.least) / (self.greatest - self.least)).clamp(0.0, 1.0);
+        // A share of a few columns.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let place = (share * (CURVE_COLUMNS - 1) as f64).round() as usize;
+        place
+    }
+}
+
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn greatest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::search::Tries;
+    use super::*;
+
+    fn tried(verdict: Verdict) -> Tried {
+        let tries = |value, ratios: &[f64]| Tries {
+            value,
+            runs: ratios.iter().map(|ratio| 2.0 * ratio).collect(),
+            ratios: Ratios(ratios.to_vec()),
+            failed: ratios.is_empty(),
+        };
+        Tried {
+            knob: "windowsize-max",
+            reference: 32,
+            reference_runs: vec![2.0, 1.9, 2.2],
+            values: vec![
+                tries(4, &[1.5, 2.6, 1.6]),
+                tries(16, &[0.98, 1.0, 1.03]),
+                tries(64, &[0.8, 0.85, 0.9]),
+                tries(128, &[]),
+            ],
+            verdict,
+        }
+    }
+
+    #[test]
+    fn a_knob_is_a_table_with_a_curve_in_80_columns() {
+        let won = Verdict::Won { value: 64, confirmation: Ratios(vec![0.8, 0.82, 0.9]) };
+        let text = knob(&tried(won), Goal::Wall);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let line = |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap().to_owned();
+        assert_eq!(line("[tftp]"), "  [tftp] windowsize-max: blocks in one window of TFTP");
+        assert_eq!(line("now"), "  now        32    2.00 s   1.00  runs from 1.90 s to 2.20 s");
+        assert_eq!(line("16"), "             16    2.00 s   1.00  0.98-1.03        -o-");
+        assert_eq!(line("64"), "             64    1.70 s   0.85  0.80-0.90    -o-  |");
+        assert!(line("4 ").ends_with("1.60  1.50-2.60         |           --o--------->"), "{text}");
+        assert!(line("128").ends_with("machines failed"), "{text}");
+        assert!(text.contains("windowsize-max = 64 is taken: 0.82 (0.80-0.90) in 5 more rounds."), "{text}");
+    }
+
+    #[test]
+    fn what_is_left_alone_is_said_with_its_reason() {
+        let not = knob(&tried(Verdict::NotConfirmed { value: 64, confirmation: Ratios(vec![0.9, 1.04]) }), Goal::Wall);
+        assert!(
+            not.split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .contains("then 1.04 in round 2 of 5 more: no better than 32")
+        );
+        assert!(
+            knob(&tried(Verdict::LeftAlone), Goal::Cpu)
+                .contains("No value is better than 32 in every round: left alone.")
+        );
+    }
+
+    #[test]
+    fn a_block_names_what_each_value_was() {
+        let now = ringboot::config::Config::for_root("/");
+        let best = Values::from([("spin-us", 0), ("gso-segments", 16), ("windowsize-max", 64)]);
+        assert_eq!(
+            block(&best, &now, &["Found today.".to_owned()]),
+            "# Found today.\n[tftp]\nwindowsize-max = 64  # was 32\n[tuning]\ngso-segments = 16  # was 64\nspin-us = 0  # was 50\n"
+        );
+    }
+}
