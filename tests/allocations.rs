@@ -130,6 +130,8 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
             policy: Policy { tids: 2, ..Policy::default() },
             options_for: Arc::new(|_, _| OptionPolicy::default()),
             spin: Duration::from_micros(50),
+            segments_max: 64,
+            receive_buffers: 1024,
         };
         let (queue, printed) = events::queue();
         let reader = std::thread::spawn(move || printed.iter().count());
