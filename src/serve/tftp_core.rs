@@ -810,7 +810,7 @@ mod tests {
     #[test]
     fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::File::create(directory.path().join("image")).unwrap().set_len(PIECE_BYTES + 100_000).unwrap();
+        std::fs::File::create(directory.path().join("image")).unwrap().set_len(2 * PIECE_BYTES + 100_000).unwrap();
         let workers = Workers::start().unwrap();
         let drain = Drain::default();
         let (core, server, bell) = core(directory.path(), workers.clone(), &drain);
@@ -818,9 +818,11 @@ mod tests {
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
         is_ready.recv_timeout(PATIENCE).unwrap();
 
-        // The core knows the file from a first request, so that the second needs no worker to open it.
+        // The first request makes the core know the file, and has its first piece read, and the second ahead of need.
         let first = UdpSocket::bind("127.0.0.1:0").unwrap();
         let tid = request(&first, server);
+        first.send_to(&[0, 4, 0, 0], tid).unwrap();
+        first.recv_from(&mut vec![0; BLOCK_BYTES + 4]).unwrap();
         first.send_to(b"\0\x05\0\x08\0", tid).unwrap();
         let gate = Arc::new(RwLock::new(()));
         let shut = gate.write().unwrap();
@@ -833,7 +835,7 @@ mod tests {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let tid = request(&client, server);
         let mut bytes = vec![0; BLOCK_BYTES + 4];
-        let resident = u16::try_from(PIECE_BYTES / BLOCK_BYTES as u64).unwrap();
+        let resident = u16::try_from(2 * PIECE_BYTES / BLOCK_BYTES as u64).unwrap();
         for block in 0..resident {
             client.send_to(&[[0, 4], block.to_be_bytes()].concat(), tid).unwrap();
             client.recv_from(&mut bytes).unwrap();
