@@ -257,7 +257,8 @@ impl Ledger {
         while self.usage.resident + bytes > budget {
             let now = Instant::now();
             let is_making = |key: &Key| self.is_making(key.0, &(key.1..key.1 + 1));
-            let is_other = |key: &Key| !(key.0 == wanted.0 && wanted.1.contains(&key.1)) && !is_making(key);
+            let is_wanted = |key: &Key| key.0 == wanted.0 && wanted.1.contains(&key.1);
+            let is_other = |key: &Key| !is_making(key) && !is_wanted(key);
             let others = self.held.iter().filter(|(key, _)| is_other(key));
             let may_go = others.clone().filter(|(key, held)| {
                 let stays = if held.residency.stamp(key.1).is_of_use() { PIECE_HELD } else { PIECE_AWAITED };
