@@ -26,6 +26,7 @@ use bytes::Bytes;
 pub use super::udp::Wait;
 
 use self::connections::Connections;
+use self::outgoing::Short;
 use super::datapath::Datapath;
 use super::mailbox::Mailbox;
 use super::ring::NoRing;
@@ -121,11 +122,13 @@ enum Kernel {
 impl Driver {
     /// A driver for the calling thread, which must be the one that turns it.
     pub fn new(datapath: Datapath) -> Result<Self, NoRing> {
-        let kernel = match datapath {
-            Datapath::IoUring => Kernel::Ring(Box::new(ring::Ring::new()?)),
-            Datapath::Epoll => Kernel::Epoll(Box::new(epoll::Epoll::new().map_err(NoRing::Epoll)?)),
+        let (kernel, short) = match datapath {
+            Datapath::IoUring => (Kernel::Ring(Box::new(ring::Ring::new()?)), Short::IsFull),
+            Datapath::Epoll => {
+                (Kernel::Epoll(Box::new(epoll::Epoll::new().map_err(NoRing::Epoll)?)), Short::MustBeTried)
+            }
         };
-        Ok(Self { kernel, connections: Connections::default() })
+        Ok(Self { kernel, connections: Connections::new(short) })
     }
 
     /// Accepts what comes to this socket, beginning with the next turn.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use socket2::SockRef;
 
-use super::outgoing::{Next, Outgoing, Progress};
+use super::outgoing::{Next, Outgoing, Progress, Short};
 use super::{ConnectionId, Event, Part};
 use crate::engine::limits::{STREAM_INPUT_BYTES, STREAM_KEEPALIVE, STREAM_TURN_BYTES};
 
@@ -24,6 +24,7 @@ pub(super) struct Connections {
     pub(super) full: Vec<ConnectionId>,
     /// Connections that shall be received from.
     pub(super) inputs: Vec<ConnectionId>,
+    short: Short,
 }
 
 #[derive(Debug)]
@@ -77,6 +78,10 @@ pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
 }
 
 impl Connections {
+    pub(super) fn new(short: Short) -> Self {
+        Self { short, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -149,10 +154,11 @@ impl Connections {
     }
 
     pub(super) fn send(&mut self, id: ConnectionId, head: &[u8], body: Part, more_to_come: bool) {
+        let short = self.short;
         let Some(connection) = self.get_mut(id) else { return };
         debug_assert!(!connection.is_sending, "one send at a time");
         connection.is_sending = true;
-        let progress = connection.outgoing.begin(connection.socket.as_fd(), head, body, more_to_come);
+        let progress = connection.outgoing.begin(connection.socket.as_fd(), head, body, more_to_come, short);
         let left = connection.after(progress);
         if progress.bytes > 0 || !matches!(progress.next, Next::Full) {
             self.reports.push(Report { id, progress, left });
@@ -173,7 +179,7 @@ impl Connections {
 
     /// Goes on with sends that have room: each a step, in the order of their coming, until the turn has done its share.
     pub(super) fn go_on(&mut self, on: &mut impl FnMut(Event<'_>)) {
-        let mut budget = STREAM_TURN_BYTES;
+        let (mut budget, short) = (STREAM_TURN_BYTES, self.short);
         for _ in 0..self.ready.len() {
             if budget == 0 {
                 break;
@@ -181,7 +187,7 @@ impl Connections {
             let Some(id) = self.ready.pop_front() else { break };
             let Some(connection) = self.get_mut(id) else { continue };
             connection.is_ready = false;
-            let progress = connection.outgoing.go_on(connection.socket.as_fd());
+            let progress = connection.outgoing.go_on(connection.socket.as_fd(), short);
             let left = connection.after(progress);
             self.queue(id, progress.next);
             budget = budget.saturating_sub(progress.bytes);

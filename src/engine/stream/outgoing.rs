@@ -29,6 +29,16 @@ enum Body {
     File(Content, Range<u64>),
 }
 
+/// What it means that the kernel took less of a file than it was offered: the socket was full, or the file has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Short {
+    /// Whoever asks for room is told at once if there is some, and the next try finds the end of the file. Spares a call.
+    #[default]
+    IsFull,
+    /// Room is told of when it comes, which is never where it has been there all the time.
+    MustBeTried,
+}
+
 /// What one try has brought.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
@@ -49,10 +59,17 @@ pub(super) enum Next {
 
 impl Outgoing {
     /// Begins a send. There must be none under way.
-    pub(super) fn begin(&mut self, socket: BorrowedFd<'_>, head: &[u8], body: Part, more_to_come: bool) -> Progress {
+    pub(super) fn begin(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        head: &[u8],
+        body: Part,
+        more_to_come: bool,
+        short: Short,
+    ) -> Progress {
         self.body = Body::of(body);
         self.more_to_come = more_to_come;
-        let progress = self.write(socket, head);
+        let progress = self.write(socket, head, short);
         let head_left = usize::try_from(progress.bytes).ok().and_then(|taken| head.get(taken..)).unwrap_or_default();
         self.head.clear();
         self.head_taken = 0;
@@ -61,10 +78,10 @@ impl Outgoing {
     }
 
     /// Goes on with a send that was not done.
-    pub(super) fn go_on(&mut self, socket: BorrowedFd<'_>) -> Progress {
+    pub(super) fn go_on(&mut self, socket: BorrowedFd<'_>, short: Short) -> Progress {
         let head = std::mem::take(&mut self.head);
         let head_left = head.get(self.head_taken..).unwrap_or_default();
-        let progress = self.write(socket, head_left);
+        let progress = self.write(socket, head_left, short);
         let taken = usize::try_from(progress.bytes).unwrap_or(usize::MAX).min(head_left.len());
         self.head_taken += taken;
         self.head = head;
@@ -81,6 +98,10 @@ impl Outgoing {
         body + self.head.len().saturating_sub(self.head_taken) as u64
     }
 
+    fn has_file(&self) -> bool {
+        matches!(&self.body, Body::File(_, range) if !range.is_empty())
+    }
+
     /// What was held for a send that has ended is let go.
     fn ended(&mut self, progress: Progress) -> Progress {
         if matches!(progress.next, Next::Done | Next::Failed(_)) {
@@ -92,11 +113,10 @@ impl Outgoing {
     }
 
     /// Writes this head and the body, until all is taken, the socket is full, or it is another's turn.
-    fn write(&mut self, socket: BorrowedFd<'_>, head: &[u8]) -> Progress {
+    fn write(&mut self, socket: BorrowedFd<'_>, head: &[u8], short: Short) -> Progress {
         let mut taken = 0;
         let next = loop {
             let head = head.get(taken as usize..).unwrap_or_default();
-            let file_follows = matches!(&self.body, Body::File(_, range) if !range.is_empty());
             let answer = match &self.body {
                 Body::File(content, range) if head.is_empty() => {
                     if range.is_empty() {
@@ -112,7 +132,7 @@ impl Outgoing {
                     if head.is_empty() && bytes.is_empty() {
                         break Next::Done;
                     }
-                    send_both(socket, head, bytes, self.more_to_come || file_follows)
+                    send_both(socket, head, bytes, self.more_to_come || self.has_file())
                 }
             };
             match answer {
@@ -120,6 +140,9 @@ impl Outgoing {
                 Ok(bytes) => {
                     self.body.advance(bytes.saturating_sub(head.len()));
                     taken += bytes as u64;
+                    if short == Short::IsFull && taken < STREAM_STEP_BYTES && head.is_empty() && self.has_file() {
+                        break Next::Full;
+                    }
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
