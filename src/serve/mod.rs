@@ -8,6 +8,7 @@ pub mod overview;
 mod placement;
 pub mod pulse;
 pub mod shelf;
+mod spin;
 mod stage;
 pub mod supervisor;
 pub mod tftp_core;
