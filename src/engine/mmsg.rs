@@ -78,22 +78,25 @@ impl Inbox {
         let stride = bytes + STAGGER_BYTES;
         // SAFETY: iovec and mmsghdr are integers and raw pointers, for which all zeros is a valid value.
         let (vector, header): (libc::iovec, libc::mmsghdr) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        Self {
+        let mut inbox = Self {
             stride,
             bytes: vec![0; datagrams * stride].into_boxed_slice(),
             names: vec![[0; NAME_BYTES]; datagrams].into_boxed_slice(),
             controls: vec![[0; CONTROL_BYTES]; datagrams].into_boxed_slice(),
             vectors: vec![vector; datagrams].into_boxed_slice(),
             headers: vec![header; datagrams].into_boxed_slice(),
-            filled: 0,
-        }
+            filled: datagrams,
+        };
+        inbox.point();
+        inbox
     }
 
-    /// Takes what has come, without waiting; says how many. [`io::ErrorKind::WouldBlock`] where nothing has.
-    pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
-        self.filled = 0;
+    /// Points the headers that the last receive has written to at their places again. The others are as they were: all that they
+    /// lead to lies in boxes of `self`, which never move.
+    fn point(&mut self) {
         let places = self.bytes.chunks_exact_mut(self.stride).zip(&mut self.names).zip(&mut self.controls);
-        for (((bytes, name), control), (vector, header)) in places.zip(self.vectors.iter_mut().zip(&mut self.headers)) {
+        let places = places.zip(self.vectors.iter_mut().zip(&mut self.headers)).take(self.filled);
+        for (((bytes, name), control), (vector, header)) in places {
             *vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
             header.msg_hdr.msg_name = name.as_mut_ptr().cast();
             header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
@@ -102,7 +105,13 @@ impl Inbox {
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: each header was just pointed at a name, a control buffer, a vector and, through it, a payload of its own, with
+        self.filled = 0;
+    }
+
+    /// Takes what has come, without waiting; says how many. [`io::ErrorKind::WouldBlock`] where nothing has.
+    pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
+        self.point();
+        // SAFETY: `point` has led each header to a name, a control buffer, a vector and, through it, a payload of its own, with
         // their true lengths; all of them are owned by `self`, which is borrowed for the whole call. The kernel keeps no pointer
         // beyond the call. No timeout is given.
         let answer = unsafe {

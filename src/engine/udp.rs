@@ -74,6 +74,12 @@ pub enum Wait {
     No,
     AtMost(Duration),
     Forever,
+    /// Looks again and again for `poll`, gives way to other threads of the processor in between, and sleeps only then.
+    Poll {
+        poll: Duration,
+        /// How long the sleep may take; None = until something happens.
+        then: Option<Duration>,
+    },
 }
 
 /// One core's sockets and the way to them. Both ways behave alike: the same tests run over either.

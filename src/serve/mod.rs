@@ -9,6 +9,7 @@ mod placement;
 pub mod pulse;
 mod quirks;
 pub mod shelf;
+mod spin;
 mod stage;
 pub mod supervisor;
 pub mod tftp_core;

@@ -7,8 +7,6 @@ pub struct Placement {
     pub control: usize,
     /// One boot core (a TFTP thread and an HTTP thread) on each.
     pub boot: Vec<usize>,
-    /// A boot core has its processor to itself: it may poll instead of sleeping while transfers are in flight.
-    pub may_spin: bool,
 }
 
 /// With one processor everything shares it. With more, DHCP and control have the first and boot cores the others, at most
@@ -18,7 +16,7 @@ pub fn place(allowed: &[usize], workers: Option<usize>) -> Placement {
     let others = if allowed.len() > 1 { &allowed[1..] } else { allowed };
     let count = workers.unwrap_or(others.len()).clamp(1, others.len().max(1));
     let boot = if others.is_empty() { vec![control] } else { others[..count].to_vec() };
-    Placement { control, boot, may_spin: allowed.len() > 1 }
+    Placement { control, boot }
 }
 
 #[cfg(test)]
@@ -27,13 +25,13 @@ mod tests {
 
     #[test]
     fn one_processor_is_shared_by_all() {
-        assert_eq!(place(&[5], None), Placement { control: 5, boot: vec![5], may_spin: false });
-        assert_eq!(place(&[5], Some(4)), Placement { control: 5, boot: vec![5], may_spin: false });
+        assert_eq!(place(&[5], None), Placement { control: 5, boot: vec![5] });
+        assert_eq!(place(&[5], Some(4)), Placement { control: 5, boot: vec![5] });
     }
 
     #[test]
     fn two_processors_are_parted() {
-        assert_eq!(place(&[0, 1], None), Placement { control: 0, boot: vec![1], may_spin: true });
+        assert_eq!(place(&[0, 1], None), Placement { control: 0, boot: vec![1] });
     }
 
     #[test]

@@ -461,13 +461,10 @@ fn start(
     };
     let datapath = overview.datapath;
     let mut started = Started { threads: 0, line: String::new(), overview };
-    let mut tftp_plan = plan.tftp;
+    let tftp_plan = plan.tftp;
     let mut http_plan = plan.http;
     // The limit is the server's; each core has its share.
     http_plan.connections = (http_plan.connections / placement.boot.len().max(1)).max(1);
-    if !placement.may_spin {
-        tftp_plan.spin = Duration::ZERO;
-    }
 
     for (number, (cpu, (tftp, http))) in placement.boot.iter().zip(bound.tftp.into_iter().zip(bound.http)).enumerate() {
         let http_busy = HttpBusy::default();

@@ -12,6 +12,7 @@ use super::drain::{DRAIN_MAX, Drain};
 use super::pulse::Pulse;
 use super::quirks;
 use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
+use super::spin::Spin;
 use super::stage::{self, stage_of};
 use crate::boot::machine::Machine;
 use crate::dhcp::subnet::Network;
@@ -182,6 +183,7 @@ struct Running {
     unsegmented: HashSet<IpAddr>,
     started: Instant,
     last_busy: Tick,
+    spin: Spin,
     /// Numbers of the generation and of the walks that the table's networks are from.
     networks_of: (u64, u64),
     counters: Arc<TftpCounters>,
@@ -218,6 +220,7 @@ enum SocketRole {
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
         let Core { datapath, sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters, pulse } = core;
+        let spin = Spin::new(plan.spin);
         let mut driver = Driver::with_buffers(datapath, plan.receive_buffers)?;
         driver.listen_to(&mailbox);
         let mut roles = Vec::new();
@@ -255,6 +258,7 @@ impl Running {
             unsegmented: HashSet::new(),
             started: Instant::now(),
             last_busy: 0,
+            spin,
             networks_of: (0, 0),
             counters,
         })
@@ -267,7 +271,8 @@ impl Running {
     fn serve(&mut self) -> Result<(), String> {
         let mut drained_since = None;
         loop {
-            self.turn(self.wait())?;
+            let wait = self.wait();
+            self.turn(wait)?;
             self.pulse.beat();
             if self.drain.is_ordered() {
                 let since = *drained_since.get_or_insert_with(Instant::now);
@@ -279,23 +284,26 @@ impl Running {
     }
 
     /// How long the next turn may sleep: not at all while there is work or the core may poll, else until the next timer.
-    fn wait(&self) -> Wait {
+    fn wait(&mut self) -> Wait {
         if !self.starved.is_empty() {
             return Wait::No;
         }
         let now = self.now();
-        let spin = Tick::try_from(self.plan.spin.as_nanos()).unwrap_or(0);
-        let alone = self.http_busy.load(Ordering::Relaxed) == 0;
-        if alone && self.table.transfers() > 0 && now.saturating_sub(self.last_busy) < spin {
-            return Wait::No;
-        }
         let patience = if self.drain.is_ordered() { Some(Duration::from_millis(50)) } else { None };
         let timer = self.table.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(now)));
         let again = (!self.postponed.is_empty()).then(|| Duration::from_nanos(self.ask_again_at.saturating_sub(now)));
-        match [timer, patience, again, self.pulse.every()].into_iter().flatten().min() {
-            Some(Duration::ZERO) => Wait::No,
-            Some(time) => Wait::AtMost(time),
-            None => Wait::Forever,
+        let longest = [timer, patience, again, self.pulse.every()].into_iter().flatten().min();
+        // What HTTP sends on the same processor goes ahead.
+        let transfers = if self.http_busy.load(Ordering::Relaxed) == 0 { self.table.transfers() } else { 0 };
+        let since = Duration::from_nanos(now.saturating_sub(self.last_busy));
+        let poll = self.spin.before_wait(transfers, since);
+        match (longest, poll) {
+            (Some(Duration::ZERO), _) => Wait::No,
+            (longest, Some(poll)) => {
+                Wait::Poll { poll: longest.map_or(poll, |longest| poll.min(longest)), then: longest }
+            }
+            (Some(time), None) => Wait::AtMost(time),
+            (None, None) => Wait::Forever,
         }
     }
 
@@ -304,11 +312,13 @@ impl Running {
         let started = self.started;
         // Looked at when a datagram is there: the order may come while the turn sleeps.
         let drain = &self.drain;
-        let (table, roles, failed, last_busy) = (&mut self.table, &self.roles, &mut self.failed, &mut self.last_busy);
+        let (table, roles, failed) = (&mut self.table, &self.roles, &mut self.failed);
+        let (last_busy, spin) = (&mut self.last_busy, &mut self.spin);
         let turned = self.driver.turn(wait, |completion| {
             let now = Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX);
             match completion {
                 Completion::Datagram(datagram) => {
+                    spin.heard(Duration::from_nanos(now.saturating_sub(*last_busy)));
                     *last_busy = now;
                     let local = Local { address: datagram.local, interface: datagram.interface };
                     match roles.get(usize::from(datagram.socket.0)) {

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Blocks, Completion, Datagram, Full, SocketId, Source, Target, Wait, send_error};
 use crate::engine::limits::{RECEIVE_BATCH, RECEIVE_BATCHES_MAX, RECEIVED_BYTES_MAX};
@@ -154,13 +154,14 @@ impl PlainDriver {
 
     fn receive(&mut self, wait: Wait, on: &mut impl FnMut(Completion<'_>)) -> io::Result<()> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
-        // SAFETY: the kernel writes at most EVENTS_MAX events into the array, which lives across the call.
-        let ready = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as i32, milliseconds(wait))
-        };
-        let Ok(ready) = usize::try_from(ready) else {
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
+        let ready = match wait {
+            Wait::No => self.look(&mut events, Some(Duration::ZERO))?,
+            Wait::AtMost(time) => self.look(&mut events, Some(time))?,
+            Wait::Forever => self.look(&mut events, None)?,
+            Wait::Poll { poll, then } => match self.poll(&mut events, poll)? {
+                0 => self.look(&mut events, then)?,
+                ready => ready,
+            },
         };
         for event in events.iter().take(ready) {
             if event.u64 == BELL {
@@ -173,6 +174,30 @@ impl PlainDriver {
             }
         }
         Ok(())
+    }
+
+    /// Events that have come before the time is over; None = it never is.
+    fn look(&self, events: &mut [libc::epoll_event; EVENTS_MAX], time: Option<Duration>) -> io::Result<usize> {
+        // SAFETY: the kernel writes at most EVENTS_MAX events into the array, which lives across the call.
+        let ready = unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as i32, milliseconds(time))
+        };
+        usize::try_from(ready).or_else(|_| match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            error => Err(error),
+        })
+    }
+
+    /// Looks until something has come or the time is over, and gives way in between.
+    fn poll(&self, events: &mut [libc::epoll_event; EVENTS_MAX], time: Duration) -> io::Result<usize> {
+        let until = Instant::now() + time;
+        loop {
+            let ready = self.look(events, Some(Duration::ZERO))?;
+            if ready > 0 || Instant::now() >= until {
+                return Ok(ready);
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Takes what a socket has, up to a bound: the others want their turn, too.
@@ -275,12 +300,7 @@ impl Socket {
 }
 
 /// epoll counts in milliseconds: a wait is never cut short by rounding, or a timer would be waited for in a busy loop.
-fn milliseconds(wait: Wait) -> i32 {
-    match wait {
-        Wait::No => 0,
-        Wait::AtMost(time) => {
-            i32::try_from(time.as_nanos().div_ceil(Duration::from_millis(1).as_nanos())).unwrap_or(i32::MAX)
-        }
-        Wait::Forever => -1,
-    }
+fn milliseconds(time: Option<Duration>) -> i32 {
+    let whole = |time: Duration| time.as_nanos().div_ceil(Duration::from_millis(1).as_nanos());
+    time.map_or(-1, |time| i32::try_from(whole(time)).unwrap_or(i32::MAX))
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
@@ -146,11 +146,18 @@ impl RingDriver {
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let wait = match wait {
+            Wait::Poll { poll, then } => match self.poll(poll)? {
+                true => Wait::No,
+                false => then.map_or(Wait::Forever, Wait::AtMost),
+            },
+            wait => wait,
+        };
         let busy = !self.ring.completion().is_empty();
         let submitter = self.ring.submitter();
         let answer = match wait {
             // Without completions to wait for, the enter must still run deferred work: GETEVENTS goes out with the flag set.
-            Wait::No => submitter.submit(),
+            Wait::No | Wait::Poll { .. } => submitter.submit(),
             _ if busy => submitter.submit(),
             Wait::Forever => submitter.submit_and_wait(1),
             Wait::AtMost(time) => {
@@ -167,6 +174,24 @@ impl RingDriver {
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Submits what is queued, then looks until something has completed (true) or the time is over. Looking costs no system call
+    /// but the one that gives way: the kernel raises a flag in the ring's memory when work waits for this thread.
+    fn poll(&mut self, time: Duration) -> io::Result<bool> {
+        if !self.ring.submission().is_empty() {
+            self.ring.submit()?;
+        }
+        let until = Instant::now() + time;
+        loop {
+            if !self.ring.completion().is_empty() || self.ring.submission().taskrun() {
+                return Ok(true);
+            }
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            std::thread::yield_now();
         }
     }
 

@@ -1,5 +1,5 @@
 //! What every driver does, tried over each of the ways to the kernel.
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stdout)]
 
 use std::net::UdpSocket;
 use std::time::Instant;
