@@ -239,7 +239,7 @@ const REFUSED: Try = Try { booted: false, window: Some(4), blksize: Some(1468), 
 const BOOTED: Try = Try { booted: true, window: None, blksize: Some(1468), lost: 0 };
 
 #[test]
-fn u7_who_refuses_windows_boots_by_the_third_try_and_the_fourth_of_its_make_at_once() {
+fn t23_who_refuses_windows_boots_by_the_third_try_and_the_fourth_of_its_make_at_once() {
     let world = World::new("quirk-window", "");
     let server = world.start();
     let boot = |server: &Server, last| server.boot(machine(last), windows_of_4(), Flaw::RefusesWindows);
@@ -277,7 +277,7 @@ fn u7_who_refuses_windows_boots_by_the_third_try_and_the_fourth_of_its_make_at_o
 }
 
 #[test]
-fn u7_who_loses_large_blocks_gets_smaller_ones_on_the_third_try() {
+fn t23_who_loses_large_blocks_gets_smaller_ones_on_the_third_try() {
     let world = World::new("quirk-blocks", "");
     let server = world.start();
     let boot = |server: &Server, waits: u64| {
@@ -304,7 +304,7 @@ fn u7_who_loses_large_blocks_gets_smaller_ones_on_the_third_try() {
 }
 
 #[test]
-fn u7_who_loses_bursts_gets_its_file_each_time_and_then_windows_that_fit() {
+fn t40_who_loses_bursts_gets_its_file_each_time_and_then_windows_that_fit() {
     let world = World::new("quirk-bursts", "");
     let server = world.start();
     let boot = |server: &Server| server.boot(machine(1), Behaviour::generic(1468, 32), Flaw::LosesBursts(9));
@@ -319,7 +319,7 @@ fn u7_who_loses_bursts_gets_its_file_each_time_and_then_windows_that_fit() {
 }
 
 #[test]
-fn u7_a_limit_is_pinned_configured_and_forgotten_by_hand() {
+fn t23_a_limit_is_pinned_configured_and_forgotten_by_hand() {
     let more = "[[quirk]]\noui = \"52:54:00\"\nwindowsize-max = 2\n";
     let world = World::new("quirk-pinned", more);
     let server = world.start();

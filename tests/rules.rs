@@ -14,7 +14,7 @@ type NotOwed = &'static [(u32, &'static str)];
 
 /// Each section: its letter, its number of rules, its title.
 const SECTIONS: &[(char, u32, &str, NotOwed)] = &[
-    ('T', 66, "TFTP", &[(40, "adaptive windows and pacing are later work")]),
+    ('T', 66, "TFTP", &[]),
     (
         'D',
         74,
