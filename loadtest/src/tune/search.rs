@@ -67,7 +67,7 @@ pub(super) struct Search {
     bounds: Bounds,
     /// Winners so far.
     best: Values,
-    /// Knobs looked at since the last winner, and in all.
+    /// Knobs looked at since the last winner, itself included, and in all.
     since_change: usize,
     visits: usize,
     runs: u32,
@@ -131,7 +131,7 @@ impl Search {
             }
             let tried = self.try_knob(&knob, bench)?;
             if let Verdict::Won { value, .. } = tried.verdict {
-                self.since_change = 0;
+                self.since_change = 1;
                 self.best.insert(knob.name, value);
                 self.best.retain(|name, value| self.knobs.iter().any(|knob| knob.name == *name && knob.now != *value));
             }

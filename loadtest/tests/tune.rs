@@ -1,0 +1,157 @@
+//! `loadtest tune` as an operator has it: what it refuses, what it finds in a short run, what it writes, and nothing after Ctrl-C.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// One machine, block by block or in windows, on a slow way: there a knob has an effect that no busy processor hides.
+const SCENARIO: &str = r#"
+clients = 1
+[files]
+"vmlinuz" = "24KiB"
+[[machine]]
+steps = [{ tftp = "vmlinuz", windowsize = 64 }]
+"#;
+
+const CONFIG: &str = "root = \"/srv\" # ours\n\n[tftp]\n# one by one\nwindowsize-max = 0x1   # old switch\n";
+
+struct Lab {
+    scratch: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let lab = Self { scratch: tempfile::tempdir().unwrap() };
+        fs::write(lab.path("lone.toml"), SCENARIO).unwrap();
+        fs::write(lab.path("ringboot.toml"), CONFIG).unwrap();
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn shown(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn tune(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(["tune", "--scenario", &self.shown("lone.toml")]).args(arguments);
+        command
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.tune(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        said(&output.stderr)
+    }
+}
+
+#[test]
+fn what_a_search_cannot_do_is_refused_before_anything_runs() {
+    let lab = Lab::new();
+    let (config, out) = (lab.shown("ringboot.toml"), lab.shown("new.toml"));
+    for arguments in [["--write", &config], ["--out", &out]] {
+        let said = lab.refused(&arguments);
+        assert!(
+            said.contains("nothing would be written") && said.contains("over loopback") && said.contains("--force"),
+            "{said}"
+        );
+    }
+    for arguments in [&["--server", "10.0.0.1"][..], &["--", "--server=10.0.0.1"]] {
+        let said = lab.refused(arguments);
+        assert!(
+            said.contains("a server that runs already cannot be tuned from here") && said.contains("loadtest compare")
+        );
+    }
+    assert!(lab.refused(&["--force", "--out", &config]).contains("is there already; --write puts values into"));
+    assert!(
+        lab.refused(&["--knob", "spin-us=20000"]).contains("spin-us = 20000 is out of bounds: 0 to 10000 are possible")
+    );
+    fs::write(&config, "root = \"/srv\"\n[tuning]\nspin = 3\n").unwrap();
+    let said = lab.refused(&["--force", "--write", &config]);
+    assert!(said.contains("ringboot.toml:3:1: unknown key `spin`"), "{said}");
+    assert!(lab.refused(&["--ringboot", "/bin/false"]).contains("the server did not become ready"));
+}
+
+#[test]
+fn what_is_better_beyond_the_noise_is_written_and_the_rest_left_alone() {
+    let lab = Lab::new();
+    let (config, report) = (lab.shown("ringboot.toml"), lab.shown("report.json"));
+    let knobs = ["--knob", "windowsize-max=1,32", "--knob", "receive-buffers=1024,2048"];
+    let files = ["--write", &config, "--json", &report, "--force"];
+    let small = ["--", "--kernel-mib", "1", "--initrd-mib", "1", "--delay", "8"];
+    let output = lab.tune(&[&knobs[..], &files, &small].concat()).output().unwrap();
+    let told = said(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}{}", said(&output.stderr));
+    for words in
+        ["! Over loopback", "[tftp] windowsize-max: blocks in one window", "windowsize-max = 32 is taken", "-> 32\n"]
+    {
+        assert!(told.contains(words), "no {words:?} in\n{told}");
+    }
+    assert!(told.contains("[tuning] receive-buffers"), "{told}");
+
+    let written = fs::read_to_string(&config).unwrap();
+    assert!(written.starts_with(&CONFIG.replace("0x1", "32")), "{written}");
+    let others = lab.scratch.path().read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let backups: Vec<PathBuf> = others.filter(|path| path.to_string_lossy().contains(".before-tune-")).collect();
+    let [backup] = &backups[..] else { panic!("{backups:?}") };
+    assert_eq!(fs::read_to_string(backup).unwrap(), CONFIG);
+
+    let report: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+    assert_eq!(
+        (&report["version"], &report["goal"], &report["best"]["windowsize-max"]),
+        (&1.into(), &"wall".into(), &32.into())
+    );
+    assert_eq!(report["tried"][0]["values"][0]["runs"].as_array().unwrap().len(), 3);
+    assert_eq!(report["together"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn an_interrupted_search_writes_nothing() {
+    let lab = Lab::new();
+    let config = lab.shown("ringboot.toml");
+    let mut command = lab.tune(&["--force", "--write", &config, "--", "--kernel-mib", "1", "--initrd-mib", "1"]);
+    let mut search = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(search.stdout.take().unwrap()).lines();
+    let begun = lines.map_while(Result::ok).find(|line| line.contains("One run with"));
+    assert!(begun.is_some());
+    assert!(Command::new("kill").args(["-INT", &search.id().to_string()]).status().unwrap().success());
+    let mut errors = Vec::new();
+    search.stderr.take().unwrap().read_to_end(&mut errors).unwrap();
+    assert_eq!(search.wait().unwrap().code(), Some(130), "{}", said(&errors));
+    assert!(said(&errors).contains("interrupted; nothing is written"), "{}", said(&errors));
+    assert_eq!(fs::read_to_string(&config).unwrap(), CONFIG);
+    assert_eq!(lab.scratch.path().read_dir().unwrap().count(), 2);
+}
+
+/// A setting reaches the server: one that is wrong is told with its place.
+#[test]
+fn a_private_server_is_given_settings() {
+    let output = Command::new(Path::new(env!("CARGO_BIN_EXE_loadtest")))
+        .args([
+            "--clients",
+            "1",
+            "--kernel-mib",
+            "1",
+            "--initrd-mib",
+            "1",
+            "--set",
+            "tuning.spin-us=0",
+            "--set",
+            "tuning.spin=1",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(said(&output.stderr).contains("unknown key `spin`"), "{}", said(&output.stderr));
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).split_inclusive('\n').collect()
+}
