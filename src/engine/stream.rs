@@ -231,7 +231,7 @@ impl Driver {
     }
 
     /// Reports what sends have done, goes on with those that have room, waits as told when there is nothing of that, and hands
-    /// over everything that has come.
+    /// over everything that has come. It does not poll: of [`Wait::Poll`] it takes the sleep.
     pub fn turn(&mut self, wait: Wait, mut on: impl FnMut(Event<'_>)) -> io::Result<()> {
         if let Kernel::Ring(ring) = &mut self.kernel {
             ring.arm(&mut self.connections);

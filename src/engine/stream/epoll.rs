@@ -116,7 +116,8 @@ impl Epoll {
             Wait::No => return 0,
             _ if has_guests || !connections.inputs.is_empty() => return 0,
             Wait::AtMost(time) => Some(pause.map_or(time, |pause| time.min(pause))),
-            Wait::Forever => pause,
+            Wait::Forever | Wait::Poll { then: None, .. } => pause,
+            Wait::Poll { then: Some(time), .. } => Some(pause.map_or(time, |pause| time.min(pause))),
         };
         // Rounded up: a wait that ends too early is a turn for nothing.
         time.map_or(-1, |time| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX))

@@ -147,8 +147,8 @@ impl Ring {
         let pause = until.saturating_duration_since(Instant::now());
         match wait {
             Wait::No => Wait::No,
-            Wait::AtMost(time) => Wait::AtMost(time.min(pause)),
-            Wait::Forever => Wait::AtMost(pause),
+            Wait::AtMost(time) | Wait::Poll { then: Some(time), .. } => Wait::AtMost(time.min(pause)),
+            Wait::Forever | Wait::Poll { then: None, .. } => Wait::AtMost(pause),
         }
     }
 
@@ -164,8 +164,8 @@ impl Ring {
             // The flags of the queue make it run deferred work.
             Wait::No => submitter.submit(),
             _ if is_busy => submitter.submit(),
-            Wait::Forever => submitter.submit_and_wait(1),
-            Wait::AtMost(time) => {
+            Wait::Forever | Wait::Poll { then: None, .. } => submitter.submit_and_wait(1),
+            Wait::AtMost(time) | Wait::Poll { then: Some(time), .. } => {
                 let time = Timespec::from(time);
                 submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
             }
