@@ -1,5 +1,7 @@
 //! Limits of the engine, each with its unit and what happens at the edge.
 
+use std::time::Duration;
+
 /// Entries of a core's submission queue; when it is full the batch so far is submitted and filling goes on.
 pub const SUBMISSIONS_MAX: u32 = 1024;
 /// Entries of its completion queue: every send slot and every receive buffer may complete in one batch.
@@ -20,3 +22,18 @@ pub const COPIED_BYTES_MAX: usize = 2048;
 pub const SOCKET_RECEIVE_BYTES: usize = 8 * 1024 * 1024;
 /// Send buffer that UDP sockets ask for: several windows of 64 blocks in flight. Bytes.
 pub const SOCKET_SEND_BYTES: usize = 4 * 1024 * 1024;
+/// Entries of the completion queue of a core's connections, the most that the kernel gives: each connection may complete a
+/// receive and a wait for room in one batch.
+pub const STREAM_COMPLETIONS_MAX: u32 = 64 * 1024;
+/// Bytes that one connection sends before it is another's turn.
+pub const STREAM_STEP_BYTES: u64 = 1024 * 1024;
+/// Bytes with which sends go on in one turn, before the core looks at what has come.
+pub const STREAM_TURN_BYTES: u64 = 4 * 1024 * 1024;
+/// Receive buffer of a connection: what a client can send ahead while nobody reads. Bytes.
+pub const STREAM_INPUT_BYTES: usize = 64 * 1024;
+/// Connections that one listener accepts in a turn where they are accepted one by one.
+pub const ACCEPTS_PER_TURN: usize = 64;
+/// How long accepting pauses when descriptors or memory are short.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A silent peer is probed after this time, so that a machine that lost power does not hold its connection for ever.
+pub const STREAM_KEEPALIVE: Duration = Duration::from_secs(30);

@@ -14,5 +14,6 @@ pub mod orphan;
 pub mod privileges;
 pub mod ring;
 mod slot;
+pub mod stream;
 pub mod tcp;
 pub mod udp;

@@ -22,6 +22,8 @@ pub enum NoRing {
     Memory,
     #[error("io_uring could not be set up: {0}")]
     Other(#[source] io::Error),
+    #[error("epoll could not be set up: {0}")]
+    Epoll(#[source] io::Error),
 }
 
 impl From<io::Error> for NoRing {
@@ -38,12 +40,17 @@ impl From<io::Error> for NoRing {
 /// A ring for the calling thread alone: DEFER_TASKRUN where the kernel has it (6.1), else COOP_TASKRUN (5.19).
 /// The thread that calls this must be the one that uses it.
 pub fn for_this_thread() -> Result<IoUring, NoRing> {
+    with_completions(COMPLETIONS_MAX)
+}
+
+/// The same, with a completion queue of this many entries.
+pub fn with_completions(completions: u32) -> Result<IoUring, NoRing> {
     let mut best = IoUring::builder();
-    best.setup_cqsize(COMPLETIONS_MAX).setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+    best.setup_cqsize(completions).setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
     match best.build(SUBMISSIONS_MAX) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             let mut older = IoUring::builder();
-            older.setup_cqsize(COMPLETIONS_MAX).setup_coop_taskrun().setup_taskrun_flag();
+            older.setup_cqsize(completions).setup_coop_taskrun().setup_taskrun_flag();
             Ok(older.build(SUBMISSIONS_MAX)?)
         }
         answer => Ok(answer?),

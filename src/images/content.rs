@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -175,6 +175,14 @@ impl Content {
         match &self.0.kind {
             Kind::Inline(bytes) => (bytes.as_ptr(), bytes.len()),
             Kind::Mapped(mapped) => (mapped.map.as_ptr(), mapped.map.len()),
+        }
+    }
+
+    /// The file of a mapped content, for sendfile(2). Read nothing else from it: a core would wait for the disk.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0.kind {
+            Kind::Inline(_) => None,
+            Kind::Mapped(mapped) => Some(mapped.file.as_fd()),
         }
     }
 

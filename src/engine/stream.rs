@@ -1,0 +1,242 @@
+//! The TCP driver of one core: connections come, bytes come, answers go, file bodies by sendfile; on a ring or on epoll.
+//!
+//! The driver tries every send at once, with plain system calls, and reports in the next turn what became of it: a head and a
+//! small body usually fit into the socket, and then nothing was copied and nothing is lent to the kernel. The ring and epoll
+//! differ only in how they accept, receive, and learn that a full socket has room again.
+//!
+//! A socket that is closed by its client while a file is sent raises SIGPIPE, which Rust programs ignore; it must stay so.
+
+// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
+mod connections;
+mod epoll;
+mod outgoing;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU64;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+pub use super::udp::Wait;
+
+use self::connections::Connections;
+use super::datapath::Datapath;
+use super::mailbox::Mailbox;
+use super::ring::NoRing;
+use crate::images::Content;
+
+/// Connections that one driver can carry well: each may complete a receive and a wait for room in one batch, and the completion
+/// queue has room for both. The driver does not enforce it: its owner refuses or closes.
+pub const CONNECTIONS_PER_DRIVER_MAX: usize = 30_000;
+
+/// A connection of a driver. The pair of numbers is never used again: events of a closed connection meet nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    index: u32,
+    generation: u32,
+}
+
+impl ConnectionId {
+    /// Dense, for slabs: an index comes again with another connection after this one is closed.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What a turn of the driver has to tell.
+#[derive(Debug)]
+pub enum Event<'a> {
+    Accepted {
+        id: ConnectionId,
+        peer: SocketAddr,
+    },
+    /// The bytes are the driver's: take them before the call returns. Never empty.
+    Received {
+        id: ConnectionId,
+        bytes: &'a [u8],
+    },
+    /// The client sends no more (FIN, or an error: then every later send fails too). Comes once.
+    Ended {
+        id: ConnectionId,
+    },
+    /// The kernel has taken `bytes` more of what was given to [`Driver::send`] (several may come for one send); `left` = bytes
+    /// of this send that it has not. 0: the connection may send again.
+    Sent {
+        id: ConnectionId,
+        bytes: u64,
+        left: u64,
+    },
+    /// The rest of the send is lost; the connection is of no use but to be closed.
+    SendFailed {
+        id: ConnectionId,
+        why: SendError,
+    },
+    /// Descriptors or memory are short (EMFILE, ENFILE, ENOMEM; the raw number): accepting pauses by itself for a while.
+    AcceptFailed(i32),
+    /// The bell of the mailbox has rung.
+    Woken,
+}
+
+/// Why a send failed, as far as its sender must tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The file was cut short or cannot be read: fewer bytes were sent than promised.
+    ContentGone,
+    /// The client is: it reset the connection, or no longer answers.
+    Gone,
+}
+
+/// What follows the head's bytes in a send.
+#[derive(Clone, Debug, Default)]
+pub enum Part {
+    #[default]
+    Nothing,
+    Bytes(Bytes),
+    /// A range of a content; it must be resident, or the core waits for the disk.
+    File {
+        content: Content,
+        range: Range<u64>,
+    },
+}
+
+/// One core's listeners and connections.
+#[derive(Debug)]
+pub struct Driver {
+    kernel: Kernel,
+    connections: Connections,
+}
+
+#[derive(Debug)]
+enum Kernel {
+    Ring(Box<ring::Ring>),
+    Epoll(Box<epoll::Epoll>),
+}
+
+impl Driver {
+    /// A driver for the calling thread, which must be the one that turns it.
+    pub fn new(datapath: Datapath) -> Result<Self, NoRing> {
+        let kernel = match datapath {
+            Datapath::IoUring => Kernel::Ring(Box::new(ring::Ring::new()?)),
+            Datapath::Epoll => Kernel::Epoll(Box::new(epoll::Epoll::new().map_err(NoRing::Epoll)?)),
+        };
+        Ok(Self { kernel, connections: Connections::default() })
+    }
+
+    /// Accepts what comes to this socket, beginning with the next turn.
+    pub fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
+        connections::prepare(&socket)?;
+        match &mut self.kernel {
+            Kernel::Ring(ring) => ring.listen(socket),
+            Kernel::Epoll(epoll) => epoll.listen(socket)?,
+        }
+        Ok(())
+    }
+
+    /// Closes the listening sockets: who comes now is refused. Connections stay.
+    pub fn stop_listening(&mut self) {
+        match &mut self.kernel {
+            Kernel::Ring(ring) => ring.stop_listening(),
+            Kernel::Epoll(epoll) => epoll.stop_listening(),
+        }
+    }
+
+    /// Wakes up when this mailbox's bell rings. The mailbox must live as long as the driver turns.
+    pub fn listen_to<T>(&mut self, mailbox: &Mailbox<T>) -> io::Result<()> {
+        match &mut self.kernel {
+            Kernel::Ring(ring) => ring.listen_to(mailbox.fd()),
+            Kernel::Epoll(epoll) => epoll.listen_to(mailbox.fd())?,
+        }
+        Ok(())
+    }
+
+    /// Sends the head, then the body. One send at a time: the next one after a [`Event::Sent`] with nothing left.
+    /// `more_to_come`: another send follows at once, so the kernel may keep a part of a packet back for it (MSG_MORE).
+    /// What became of it is told from the next turn on. A connection that is closed sends nothing.
+    pub fn send(&mut self, id: ConnectionId, head: &[u8], body: Part, more_to_come: bool) {
+        self.connections.send(id, head, body, more_to_come);
+    }
+
+    /// Whether a send has been given of which the last word is not told yet.
+    pub fn is_sending(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|connection| connection.is_sending)
+    }
+
+    /// Leaves the client's bytes in the kernel, which then slows the client. What this turn had received before has been told.
+    pub fn pause_reading(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_paused = true;
+        if let Kernel::Ring(ring) = &mut self.kernel {
+            ring.stop_receiving(id, connection);
+        }
+    }
+
+    /// Ends a pause.
+    pub fn resume_reading(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_paused = false;
+        self.connections.want_input(id);
+    }
+
+    /// Tells the client that nothing follows (FIN), after what is being sent.
+    pub fn shutdown_write(&mut self, id: ConnectionId) {
+        self.connections.shutdown_write(id);
+    }
+
+    /// Ends a connection. No event of it comes any more. What the kernel has taken is still sent, unless the client's bytes have
+    /// not been read to their end: then it sees a reset.
+    pub fn close(&mut self, id: ConnectionId) {
+        let Some(closed) = self.connections.remove(id) else { return };
+        if let Kernel::Ring(ring) = &mut self.kernel {
+            ring.forget(id, &closed);
+        }
+    }
+
+    /// The address of ours that the client asked: one system call.
+    pub fn local(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.connections.get(id)?.local()
+    }
+
+    /// Bytes that the kernel has taken and the client has not acknowledged: one system call.
+    pub fn unacknowledged(&self, id: ConnectionId) -> u64 {
+        self.connections.get(id).map_or(0, connections::Connection::unacknowledged)
+    }
+
+    /// Sends no faster than so many bytes a second (TCP keeps the pace by itself); None = as fast as it goes.
+    pub fn pace(&mut self, id: ConnectionId, bytes_per_second: Option<NonZeroU64>) {
+        if let Some(connection) = self.connections.get(id) {
+            connection.pace(bytes_per_second);
+        }
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Times that more had completed than the completion queue holds: it cost time, but lost nothing.
+    pub fn overflows(&self) -> u64 {
+        match &self.kernel {
+            Kernel::Ring(ring) => ring.overflows(),
+            Kernel::Epoll(_) => 0,
+        }
+    }
+
+    /// Reports what sends have done, goes on with those that have room, waits as told when there is nothing of that, and hands
+    /// over everything that has come.
+    pub fn turn(&mut self, wait: Wait, mut on: impl FnMut(Event<'_>)) -> io::Result<()> {
+        let told = self.connections.report(&mut on);
+        let wait = if told { Wait::No } else { wait };
+        match &mut self.kernel {
+            Kernel::Ring(ring) => ring.turn(&mut self.connections, wait, &mut on)?,
+            Kernel::Epoll(epoll) => epoll.turn(&mut self.connections, wait, &mut on)?,
+        }
+        self.connections.go_on(&mut on);
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! The open connections of a driver, whoever watches their sockets: what each sends, and what is to be told and done next.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use socket2::SockRef;
+
+use super::outgoing::{Next, Outgoing, Progress};
+use super::{ConnectionId, Event, Part};
+use crate::engine::limits::{STREAM_INPUT_BYTES, STREAM_KEEPALIVE, STREAM_TURN_BYTES};
+
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// What sends have done since the last turn.
+    reports: Vec<Report>,
+    /// Sends that can go on; each waits for its turn.
+    ready: VecDeque<ConnectionId>,
+    /// Sends whose socket was full, for the ring to wait for room. Epoll tells without being asked.
+    pub(super) full: Vec<ConnectionId>,
+    /// Connections that shall be received from.
+    pub(super) inputs: Vec<ConnectionId>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: OwnedFd,
+    outgoing: Outgoing,
+    /// From [`super::Driver::send`] until its last word is told.
+    pub(super) is_sending: bool,
+    /// Its owner wants no input for now.
+    pub(super) is_paused: bool,
+    /// No input will come any more.
+    pub(super) has_ended: bool,
+    /// It stands in `inputs`.
+    pub(super) is_wanted: bool,
+    /// It stands in `ready`.
+    is_ready: bool,
+    /// FIN follows what is being sent.
+    shuts_down: bool,
+    /// Has sent something already: more may follow.
+    pub(super) has_received: bool,
+    /// On the ring: a receive is in the kernel.
+    pub(super) is_receiving: bool,
+    /// On the ring: a wait for room is in the kernel.
+    pub(super) awaits_room: bool,
+    /// On epoll: the end of the input or an error has been seen, which a receive will find.
+    pub(super) has_hung_up: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    id: ConnectionId,
+    progress: Progress,
+    left: u64,
+}
+
+/// Sets what each connection inherits of its listener.
+pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let options = SockRef::from(listener);
+    options.set_tcp_nodelay(true)?;
+    options.set_keepalive(true)?;
+    let probes = socket2::TcpKeepalive::new().with_time(STREAM_KEEPALIVE).with_interval(STREAM_KEEPALIVE);
+    options.set_tcp_keepalive(&probes)?;
+    options.set_recv_buffer_size(STREAM_INPUT_BYTES)
+}
+
+impl Connections {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        let slot = self.slots.get(id.index())?;
+        slot.connection.as_ref().filter(|_| slot.generation == id.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(id.index())?;
+        slot.connection.as_mut().filter(|_| slot.generation == id.generation)
+    }
+
+    /// Takes a socket that was accepted, and tells of it. None: its client has gone already.
+    pub(super) fn accepted(&mut self, socket: OwnedFd, on: &mut impl FnMut(Event<'_>)) -> Option<ConnectionId> {
+        let peer = SockRef::from(&socket).peer_addr().ok()?.as_socket()?;
+        let id = self.insert(Connection::new(socket));
+        self.want_input(id);
+        on(Event::Accepted { id, peer });
+        Some(id)
+    }
+
+    fn insert(&mut self, connection: Connection) -> ConnectionId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, connection: None });
+            self.slots.len() as u32 - 1
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.connection = Some(connection);
+        ConnectionId { index, generation: slot.generation }
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.get(id)?;
+        self.free.push(id.index);
+        self.slots[id.index()].connection.take()
+    }
+
+    /// Asks for what the client sends, if its owner wants it; once is enough.
+    pub(super) fn want_input(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if !connection.is_wanted && connection.takes_input() {
+            connection.is_wanted = true;
+            self.inputs.push(id);
+        }
+    }
+
+    /// The next of those that shall be received from now.
+    pub(super) fn take_wanted(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let connection = self.get_mut(id)?;
+        connection.is_wanted = false;
+        connection.takes_input().then_some(connection)
+    }
+
+    /// No input comes any more.
+    pub(super) fn end(&mut self, id: ConnectionId, on: &mut impl FnMut(Event<'_>)) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if !std::mem::replace(&mut connection.has_ended, true) {
+            on(Event::Ended { id });
+        }
+    }
+
+    /// The socket has room again, or an error that the next try will find.
+    pub(super) fn has_room(&mut self, id: ConnectionId) {
+        if self.get(id).is_some_and(|connection| connection.outgoing.left() > 0) {
+            self.make_ready(id);
+        }
+    }
+
+    pub(super) fn send(&mut self, id: ConnectionId, head: &[u8], body: Part, more_to_come: bool) {
+        let Some(connection) = self.get_mut(id) else { return };
+        debug_assert!(!connection.is_sending, "one send at a time");
+        connection.is_sending = true;
+        let progress = connection.outgoing.begin(connection.socket.as_fd(), head, body, more_to_come);
+        let left = connection.after(progress);
+        if progress.bytes > 0 || !matches!(progress.next, Next::Full) {
+            self.reports.push(Report { id, progress, left });
+        }
+        self.queue(id, progress.next);
+    }
+
+    /// Tells what sends have done at once. Says whether something was told, or a send waits for its turn.
+    pub(super) fn report(&mut self, on: &mut impl FnMut(Event<'_>)) -> bool {
+        let mut reports = std::mem::take(&mut self.reports);
+        let has_told = !reports.is_empty();
+        for Report { id, progress, left } in reports.drain(..) {
+            self.tell(id, progress, left, on);
+        }
+        self.reports = reports;
+        has_told || !self.ready.is_empty()
+    }
+
+    /// Goes on with sends that have room: each a step, in the order of their coming, until the turn has done its share.
+    pub(super) fn go_on(&mut self, on: &mut impl FnMut(Event<'_>)) {
+        let mut budget = STREAM_TURN_BYTES;
+        for _ in 0..self.ready.len() {
+            if budget == 0 {
+                break;
+            }
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(connection) = self.get_mut(id) else { continue };
+            connection.is_ready = false;
+            let progress = connection.outgoing.go_on(connection.socket.as_fd());
+            let left = connection.after(progress);
+            self.queue(id, progress.next);
+            budget = budget.saturating_sub(progress.bytes);
+            self.tell(id, progress, left, on);
+        }
+    }
+
+    fn queue(&mut self, id: ConnectionId, next: Next) {
+        match next {
+            Next::More => self.make_ready(id),
+            Next::Full => self.full.push(id),
+            Next::Done | Next::Failed(_) => {}
+        }
+    }
+
+    fn make_ready(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if !std::mem::replace(&mut connection.is_ready, true) {
+            self.ready.push_back(id);
+        }
+    }
+
+    fn tell(&mut self, id: ConnectionId, progress: Progress, left: u64, on: &mut impl FnMut(Event<'_>)) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let bytes = progress.bytes;
+        match progress.next {
+            Next::Failed(why) => {
+                connection.is_sending = false;
+                on(Event::SendFailed { id, why });
+            }
+            Next::Done => {
+                connection.is_sending = false;
+                on(Event::Sent { id, bytes, left });
+            }
+            Next::More | Next::Full if bytes > 0 => on(Event::Sent { id, bytes, left }),
+            Next::More | Next::Full => {}
+        }
+    }
+
+    pub(super) fn shutdown_write(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.shuts_down = true;
+        if connection.outgoing.left() == 0 {
+            connection.shutdown();
+        }
+    }
+}
+
+impl Connection {
+    fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            outgoing: Outgoing::default(),
+            is_sending: false,
+            is_paused: false,
+            has_ended: false,
+            is_wanted: false,
+            is_ready: false,
+            shuts_down: false,
+            has_received: false,
+            is_receiving: false,
+            awaits_room: false,
+            has_hung_up: false,
+        }
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    fn takes_input(&self) -> bool {
+        !self.is_paused && !self.has_ended && !self.is_receiving
+    }
+
+    /// What follows a try to send; bytes that are left.
+    fn after(&mut self, progress: Progress) -> u64 {
+        if progress.next == Next::Done && self.shuts_down {
+            self.shutdown();
+        }
+        self.outgoing.left()
+    }
+
+    fn shutdown(&self) {
+        // ENOTCONN: the client was faster.
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+    }
+
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        SockRef::from(&self.socket).local_addr().ok()?.as_socket()
+    }
+
+    pub(super) fn unacknowledged(&self) -> u64 {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is open, and TIOCOUTQ writes one int.
+        let answer = unsafe { libc::ioctl(self.fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        if answer == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+    }
+
+    pub(super) fn pace(&self, bytes_per_second: Option<NonZeroU64>) {
+        let rate = bytes_per_second.map_or(u64::MAX, NonZeroU64::get);
+        // SAFETY: the kernel reads the eight bytes of `rate`, which live across the call. It cannot fail on a TCP socket.
+        let _ = unsafe {
+            libc::setsockopt(
+                self.fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MAX_PACING_RATE,
+                (&raw const rate).cast(),
+                size_of::<u64>() as libc::socklen_t,
+            )
+        };
+    }
+}
+
+/// Whether accepting must pause: nothing is free that a connection needs.
+pub(super) fn is_shortage(error: i32) -> bool {
+    matches!(error, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+}
+
+/// A kind of occurrence, and whom it concerns, in the one number that the kernel gives back.
+pub(super) fn key(kind: u8, id: ConnectionId) -> u64 {
+    u64::from(kind) << 56 | u64::from(id.index & INDEX_MAX) << 32 | u64::from(id.generation)
+}
+
+/// What [`key`] has joined.
+pub(super) fn unlock(key: u64) -> (u8, ConnectionId) {
+    let id = ConnectionId { index: (key >> 32) as u32 & INDEX_MAX, generation: key as u32 };
+    ((key >> 56) as u8, id)
+}
+
+/// Far more than a process may have descriptors.
+const INDEX_MAX: u32 = (1 << 24) - 1;

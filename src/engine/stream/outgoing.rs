@@ -1,0 +1,200 @@
+//! One send of a connection: a head, then bytes or a range of a file, as far as the socket has room.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use bytes::{Buf, Bytes};
+
+use super::{Part, SendError};
+use crate::engine::limits::STREAM_STEP_BYTES;
+use crate::images::Content;
+
+/// What a send still has to do. Nothing of it is allocated while the socket takes a send at once.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    /// What the socket did not take of the head; the memory is kept for the next time.
+    head: Vec<u8>,
+    /// Bytes of `head` that it has taken since.
+    head_taken: usize,
+    body: Body,
+    more_to_come: bool,
+}
+
+#[derive(Debug, Default)]
+enum Body {
+    #[default]
+    Nothing,
+    Bytes(Bytes),
+    File(Content, Range<u64>),
+}
+
+/// What one try has brought.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// Bytes that the kernel has taken in it.
+    pub(super) bytes: u64,
+    pub(super) next: Next,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Done,
+    /// The socket has room for more, and others are waiting for their turn.
+    More,
+    /// The socket is full.
+    Full,
+    Failed(SendError),
+}
+
+impl Outgoing {
+    /// Begins a send. There must be none under way.
+    pub(super) fn begin(&mut self, socket: BorrowedFd<'_>, head: &[u8], body: Part, more_to_come: bool) -> Progress {
+        self.body = Body::of(body);
+        self.more_to_come = more_to_come;
+        let progress = self.write(socket, head);
+        let head_left = usize::try_from(progress.bytes).ok().and_then(|taken| head.get(taken..)).unwrap_or_default();
+        self.head.clear();
+        self.head_taken = 0;
+        self.head.extend_from_slice(head_left);
+        self.ended(progress)
+    }
+
+    /// Goes on with a send that was not done.
+    pub(super) fn go_on(&mut self, socket: BorrowedFd<'_>) -> Progress {
+        let head = std::mem::take(&mut self.head);
+        let head_left = head.get(self.head_taken..).unwrap_or_default();
+        let progress = self.write(socket, head_left);
+        let taken = usize::try_from(progress.bytes).unwrap_or(usize::MAX).min(head_left.len());
+        self.head_taken += taken;
+        self.head = head;
+        self.ended(progress)
+    }
+
+    /// Bytes that the kernel has not taken.
+    pub(super) fn left(&self) -> u64 {
+        let body = match &self.body {
+            Body::Nothing => 0,
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File(_, range) => range.end.saturating_sub(range.start),
+        };
+        body + self.head.len().saturating_sub(self.head_taken) as u64
+    }
+
+    /// What was held for a send that has ended is let go.
+    fn ended(&mut self, progress: Progress) -> Progress {
+        if matches!(progress.next, Next::Done | Next::Failed(_)) {
+            self.body = Body::Nothing;
+            self.head.clear();
+            self.head_taken = 0;
+        }
+        progress
+    }
+
+    /// Writes this head and the body, until all is taken, the socket is full, or it is another's turn.
+    fn write(&mut self, socket: BorrowedFd<'_>, head: &[u8]) -> Progress {
+        let mut taken = 0;
+        let next = loop {
+            let head = head.get(taken as usize..).unwrap_or_default();
+            let file_follows = matches!(&self.body, Body::File(_, range) if !range.is_empty());
+            let answer = match &self.body {
+                Body::File(content, range) if head.is_empty() => {
+                    if range.is_empty() {
+                        break Next::Done;
+                    }
+                    if taken >= STREAM_STEP_BYTES {
+                        break Next::More;
+                    }
+                    send_file(socket, content, range, STREAM_STEP_BYTES - taken)
+                }
+                body => {
+                    let bytes = if let Body::Bytes(bytes) = body { &bytes[..] } else { &[] };
+                    if head.is_empty() && bytes.is_empty() {
+                        break Next::Done;
+                    }
+                    send_both(socket, head, bytes, self.more_to_come || file_follows)
+                }
+            };
+            match answer {
+                Ok(0) => break Next::Failed(SendError::ContentGone),
+                Ok(bytes) => {
+                    self.body.advance(bytes.saturating_sub(head.len()));
+                    taken += bytes as u64;
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => break Next::Full,
+                    _ => break Next::Failed(reason(&error)),
+                },
+            }
+        };
+        Progress { bytes: taken, next }
+    }
+}
+
+impl Body {
+    fn of(part: Part) -> Self {
+        match part {
+            Part::Nothing => Self::Nothing,
+            Part::Bytes(bytes) => Self::Bytes(bytes),
+            Part::File { content, range } => match in_memory(&content, &range) {
+                Some(bytes) => Self::Bytes(bytes),
+                None => Self::File(content, range),
+            },
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        match self {
+            Self::Nothing => {}
+            Self::Bytes(left) => left.advance(bytes.min(left.len())),
+            Self::File(_, range) => range.start += bytes as u64,
+        }
+    }
+}
+
+/// The bytes of a content that has no file; None also where it has not that many.
+fn in_memory(content: &Content, range: &Range<u64>) -> Option<Bytes> {
+    let bytes = content.inline_bytes()?;
+    let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
+    (start <= end && end <= bytes.len()).then(|| bytes.slice(start..end))
+}
+
+/// EFAULT and EIO are the file's, whatever else is the connection's.
+fn reason(error: &io::Error) -> SendError {
+    match error.raw_os_error() {
+        Some(libc::EIO | libc::EFAULT) => SendError::ContentGone,
+        _ => SendError::Gone,
+    }
+}
+
+/// Both in one system call.
+fn send_both(socket: BorrowedFd<'_>, head: &[u8], bytes: &[u8], more: bool) -> io::Result<usize> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
+    let vector = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut vectors = [vector(head), vector(bytes)];
+    // SAFETY: msghdr is integers and raw pointers, for which all zeros is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = vectors.as_mut_ptr();
+    message.msg_iovlen = vectors.len();
+    // SAFETY: the message leads to two vectors with the true lengths of two slices; all live across the call, the kernel only
+    // reads them and keeps no pointer.
+    let answer = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// At most `most` bytes from the start of this range, by the kernel alone. 0: the file ends before it.
+fn send_file(
+    socket: BorrowedFd<'_>,
+    content: &Content,
+    range: &Range<u64>,
+    most: u64,
+) -> io::Result<usize> {
+    let Some(file) = content.file() else { return Ok(0) };
+    let mut offset = libc::off_t::try_from(range.start).map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
+    let count = usize::try_from((range.end - range.start).min(most)).unwrap_or(usize::MAX);
+    // SAFETY: both descriptors are open across the call, and the kernel reads and writes `offset`, which is ours.
+    let answer =
+        unsafe { libc::sendfile(socket.as_raw_fd(), file.as_fd().as_raw_fd(), &raw mut offset, count) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}

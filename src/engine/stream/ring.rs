@@ -1,0 +1,364 @@
+//! Connections on io_uring: accepts and receives stay armed in the kernel, which fills buffers of its choice; one enter a turn.
+//!
+//! Lent to the kernel are the receive buffers, which are one block for all connections, and the eight bytes of the bell. So a
+//! connection can be closed and its place be used again at any time: what is still in the kernel of it is known by its number,
+//! and brings a buffer back or nothing.
+
+use std::io;
+use std::net::{Shutdown, TcpListener};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
+use socket2::SockRef;
+
+use super::connections::{Connection, Connections, is_shortage, key, unlock};
+use super::{ConnectionId, Event, Wait};
+use crate::engine::buffers::{Buffers, GROUP};
+use crate::engine::limits::{ACCEPT_PAUSE, STREAM_COMPLETIONS_MAX};
+use crate::engine::ring::{self, NoRing};
+
+/// Field order is drop order: the ring goes before the memory that the kernel was lent.
+pub(super) struct Ring {
+    ring: IoUring,
+    buffers: Buffers,
+    bell: Option<(RawFd, Box<u64>)>,
+    is_bell_armed: bool,
+    listeners: Vec<Listener>,
+    /// Number of the next listener.
+    next_listener: u32,
+    /// After a shortage: when accepting goes on.
+    paused_until: Option<Instant>,
+    /// Receives in the kernel.
+    receiving: usize,
+    /// Being dropped: nothing is armed again.
+    is_closing: bool,
+    /// Completions copied out of the ring, so that it is free while they are handled.
+    completed: Vec<(u64, i32, u32)>,
+    overflows: u64,
+}
+
+struct Listener {
+    socket: TcpListener,
+    number: u32,
+    is_armed: bool,
+}
+
+/// What a completion is of.
+const ACCEPT: u8 = 1;
+const RECEIVE: u8 = 2;
+const ROOM: u8 = 3;
+const BELL: u8 = 4;
+const CANCEL: u8 = 5;
+
+/// Whom a completion concerns that is no connection's.
+const NOBODY: ConnectionId = ConnectionId { index: 0, generation: 0 };
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("receiving", &self.receiving).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    pub(super) fn new() -> Result<Self, NoRing> {
+        let ring = ring::with_completions(STREAM_COMPLETIONS_MAX)?;
+        let buffers = Buffers::register(&ring)?;
+        Ok(Self {
+            ring,
+            buffers,
+            bell: None,
+            is_bell_armed: false,
+            listeners: Vec::new(),
+            next_listener: 0,
+            paused_until: None,
+            receiving: 0,
+            is_closing: false,
+            completed: Vec::new(),
+            overflows: 0,
+        })
+    }
+
+    pub(super) fn listen(&mut self, socket: TcpListener) {
+        self.listeners.push(Listener { socket, number: self.next_listener, is_armed: false });
+        self.next_listener += 1;
+    }
+
+    /// The accepts end by themselves on a socket that is shut down.
+    pub(super) fn stop_listening(&mut self) {
+        for listener in self.listeners.drain(..) {
+            let _ = SockRef::from(&listener.socket).shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(super) fn listen_to(&mut self, bell: RawFd) {
+        self.bell = Some((bell, Box::new(0)));
+        self.arm_bell();
+    }
+
+    pub(super) fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    /// Takes a receive back that is in the kernel.
+    pub(super) fn stop_receiving(&mut self, id: ConnectionId, connection: &Connection) {
+        if connection.is_receiving {
+            self.cancel(key(RECEIVE, id));
+        }
+    }
+
+    /// What is in the kernel of a connection keeps its socket open, although its descriptor is closed.
+    pub(super) fn forget(&mut self, id: ConnectionId, connection: &Connection) {
+        self.stop_receiving(id, connection);
+        if connection.awaits_room {
+            self.cancel(key(ROOM, id));
+        }
+    }
+
+    pub(super) fn turn(
+        &mut self,
+        connections: &mut Connections,
+        wait: Wait,
+        on: &mut impl FnMut(Event<'_>),
+    ) -> io::Result<()> {
+        if !self.is_closing {
+            self.arm_accepts();
+            self.arm_receives(connections);
+            self.arm_room(connections);
+        }
+        self.enter(self.no_longer_than_the_pause(wait))?;
+        let mut completed = std::mem::take(&mut self.completed);
+        completed.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
+        for (user_data, result, flags) in completed.drain(..) {
+            self.complete(connections, user_data, result, flags, on);
+        }
+        self.completed = completed;
+        self.buffers.publish();
+        Ok(())
+    }
+
+    fn no_longer_than_the_pause(&self, wait: Wait) -> Wait {
+        let Some(until) = self.paused_until else { return wait };
+        let pause = until.saturating_duration_since(Instant::now());
+        match wait {
+            Wait::No => Wait::No,
+            Wait::AtMost(time) => Wait::AtMost(time.min(pause)),
+            Wait::Forever => Wait::AtMost(pause),
+        }
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let submission = self.ring.submission();
+        let (is_empty, has_work, overflows) = (submission.is_empty(), submission.taskrun(), submission.cq_overflow());
+        drop(submission);
+        self.overflows += u64::from(overflows);
+        let is_busy = !self.ring.completion().is_empty();
+        let submitter = self.ring.submitter();
+        let answer = match wait {
+            Wait::No if is_empty && !has_work && !overflows => return Ok(()),
+            // The flags of the queue make it run deferred work.
+            Wait::No => submitter.submit(),
+            _ if is_busy => submitter.submit(),
+            Wait::Forever => submitter.submit_and_wait(1),
+            Wait::AtMost(time) => {
+                let time = Timespec::from(time);
+                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
+            }
+        };
+        match answer {
+            Ok(_) => Ok(()),
+            // The time is over; a signal came; the completion queue wants to be emptied first.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn complete(
+        &mut self,
+        connections: &mut Connections,
+        user_data: u64,
+        result: i32,
+        flags: u32,
+        on: &mut impl FnMut(Event<'_>),
+    ) {
+        let (kind, id) = unlock(user_data);
+        match kind {
+            ACCEPT => self.accepted(connections, id.index, result, flags, on),
+            RECEIVE => self.received(connections, id, result, flags, on),
+            ROOM => {
+                if let Some(connection) = connections.get_mut(id) {
+                    connection.awaits_room = false;
+                    connections.has_room(id);
+                }
+            }
+            BELL => {
+                self.is_bell_armed = false;
+                self.arm_bell();
+                on(Event::Woken);
+            }
+            _ => {}
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        connections: &mut Connections,
+        number: u32,
+        result: i32,
+        flags: u32,
+        on: &mut impl FnMut(Event<'_>),
+    ) {
+        if !cqueue::more(flags)
+            && let Some(listener) = self.listeners.iter_mut().find(|listener| listener.number == number)
+        {
+            listener.is_armed = false;
+        }
+        if result >= 0 {
+            // SAFETY: the kernel has just given us this descriptor in an accept's completion, and nobody else knows it.
+            let socket = unsafe { OwnedFd::from_raw_fd(result) };
+            connections.accepted(socket, on);
+        } else if is_shortage(-result) {
+            self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
+            on(Event::AcceptFailed(-result));
+        }
+    }
+
+    fn received(
+        &mut self,
+        connections: &mut Connections,
+        id: ConnectionId,
+        result: i32,
+        flags: u32,
+        on: &mut impl FnMut(Event<'_>),
+    ) {
+        let has_finished = !cqueue::more(flags);
+        self.receiving -= usize::from(has_finished);
+        if let Some(connection) = connections.get_mut(id) {
+            connection.is_receiving &= !has_finished;
+            if let (Ok(len @ 1..), Some(buffer)) = (usize::try_from(result), cqueue::buffer_select(flags)) {
+                connection.has_received = true;
+                on(Event::Received { id, bytes: self.buffers.bytes(buffer, len) });
+            } else if !matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) {
+                connections.end(id, on);
+            }
+            if has_finished {
+                connections.want_input(id);
+            }
+        }
+        if let Some(buffer) = cqueue::buffer_select(flags) {
+            self.buffers.give_back(buffer);
+        }
+    }
+
+    fn arm_accepts(&mut self) {
+        if self.paused_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        self.paused_until = None;
+        for place in 0..self.listeners.len() {
+            let Listener { socket, number, is_armed: false } = &self.listeners[place] else { continue };
+            let entry = opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+            let entry = entry.build().user_data(key(ACCEPT, ConnectionId { index: *number, generation: 0 }));
+            // SAFETY: the entry has no pointer.
+            self.listeners[place].is_armed = unsafe { self.push(&entry) };
+        }
+    }
+
+    /// The first receive of a connection ends with what it brings: many have but one request, and nothing is to be taken
+    /// back from the kernel when they are closed. Further ones stay armed.
+    fn arm_receives(&mut self, connections: &mut Connections) {
+        let mut inputs = std::mem::take(&mut connections.inputs);
+        inputs.retain(|id| {
+            let Some(connection) = connections.take_wanted(*id) else { return false };
+            let fd = Fd(connection.fd());
+            let entry = if connection.has_received {
+                opcode::RecvMulti::new(fd, GROUP).build()
+            } else {
+                opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(GROUP).build().flags(Flags::BUFFER_SELECT)
+            };
+            // SAFETY: the entry names buffers of the group, which are registered and live as long as the ring.
+            connection.is_receiving = unsafe { self.push(&entry.user_data(key(RECEIVE, *id))) };
+            self.receiving += usize::from(connection.is_receiving);
+            connection.is_wanted = !connection.is_receiving;
+            connection.is_wanted
+        });
+        connections.inputs = inputs;
+    }
+
+    fn arm_room(&mut self, connections: &mut Connections) {
+        let mut full = std::mem::take(&mut connections.full);
+        full.retain(|id| {
+            let Some(connection) = connections.get_mut(*id).filter(|connection| !connection.awaits_room) else {
+                return false;
+            };
+            let entry = opcode::PollAdd::new(Fd(connection.fd()), libc::POLLOUT as u32).build();
+            // SAFETY: the entry has no pointer.
+            connection.awaits_room = unsafe { self.push(&entry.user_data(key(ROOM, *id))) };
+            !connection.awaits_room
+        });
+        connections.full = full;
+    }
+
+    fn arm_bell(&mut self) {
+        let Some((fd, count)) = self.bell.as_mut().filter(|_| !self.is_closing) else { return };
+        let entry = opcode::Read::new(Fd(*fd), (&raw mut **count).cast(), size_of::<u64>() as u32).build();
+        // SAFETY: the eight bytes are boxed and live as long as the driver, whose ring is dropped before them.
+        self.is_bell_armed = unsafe { self.push(&entry.user_data(key(BELL, NOBODY))) };
+    }
+
+    /// Its completion, where it comes at all, says that there was nothing to be taken back.
+    fn cancel(&mut self, key_of_it: u64) {
+        let entry = opcode::AsyncCancel::new(key_of_it).build().flags(Flags::SKIP_SUCCESS);
+        // SAFETY: the entry has no pointer.
+        unsafe { self.push(&entry.user_data(key(CANCEL, NOBODY))) };
+    }
+
+    /// Queues an entry; a full queue is submitted first. False: there is no place for it.
+    ///
+    /// # Safety
+    /// Everything that the entry points to must stay valid until its completion.
+    unsafe fn push(&mut self, entry: &Entry) -> bool {
+        // SAFETY: the caller's promise is this function's own.
+        if unsafe { self.ring.submission().push(entry) }.is_ok() {
+            return true;
+        }
+        let _ = self.ring.submit();
+        // SAFETY: as above.
+        unsafe { self.ring.submission().push(entry) }.is_ok()
+    }
+
+    /// Whether the kernel may still write to memory of ours.
+    pub(super) fn is_lent(&self) -> bool {
+        self.receiving > 0 || self.is_bell_armed
+    }
+
+    /// Takes everything back from the kernel. Connections that were accepted meanwhile are closed.
+    pub(super) fn settle(&mut self) {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        const TURNS_MAX: u32 = 10;
+        self.is_closing = true;
+        self.stop_listening();
+        let _ = self.enter(Wait::No);
+        // ENOENT: nothing was in flight.
+        let _ = self.ring.submitter().register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
+        let mut nobody = Connections::default();
+        for _ in 0..TURNS_MAX {
+            if !self.is_lent() || self.turn(&mut nobody, Wait::AtMost(PATIENCE), &mut |_| {}).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+impl Drop for Ring {
+    /// The end of a ring takes place behind the back of its owner, who may have freed everything by then.
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
