@@ -69,7 +69,11 @@ fn accepting_pauses_and_goes_on(driver: &mut Driver, address: SocketAddr) {
     let mut errors = Vec::new();
     let started = Instant::now();
     while started.elapsed() < 3 * ACCEPT_PAUSE {
-        let note = |event: Event<'_>| if let Event::AcceptFailed(error) = event { errors.push(error) };
+        let note = |event: Event<'_>| {
+            if let Event::AcceptFailed(error) = event {
+                errors.push(error)
+            }
+        };
         driver.turn(Wait::AtMost(3 * ACCEPT_PAUSE), note).unwrap();
     }
     assert!(matches!(errors.len(), 2..=4) && errors.iter().all(|error| *error == EMFILE), "{errors:?}");

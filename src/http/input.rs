@@ -66,9 +66,7 @@ pub enum Step<'a> {
     /// Wait for bytes.
     More,
     /// A request with a body: tell the client that it may come where it waits for that word (100, RFC 9110 §10.1.1); ask again.
-    Body {
-        is_awaited: bool,
-    },
+    Body { is_awaited: bool },
     /// Answer this; [`Input::answered`] goes on to the next.
     Request(Request<'a>),
     /// Answer this and read no more.
@@ -91,6 +89,11 @@ impl Input {
     /// Whether nothing has come of a next request.
     pub fn is_empty(&self) -> bool {
         self.start == self.buffer.len()
+    }
+
+    /// What has come and is not answered yet.
+    pub fn unanswered(&self) -> &[u8] {
+        &self.buffer[self.start..]
     }
 
     /// Whether more should not be read before something is answered.
@@ -341,10 +344,14 @@ mod tests {
 
     #[test]
     fn h32_bodies_are_thrown_away_whatever_their_framing() {
-        let after = |head: &str, body: &str| in_one(format!("GET /a HTTP/1.1\r\n{head}\r\n{body}GET /b HTTP/1.1\r\n\r\n").as_bytes());
+        let after = |head: &str, body: &str| {
+            in_one(format!("GET /a HTTP/1.1\r\n{head}\r\n{body}GET /b HTTP/1.1\r\n\r\n").as_bytes())
+        };
         let both = ["Get /a", "Get /b"];
         assert_eq!(after("Content-Length: 5\r\n", "GET /"), both);
-        for body in ["0\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", "3;x=\"y\"\r\nabc\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"] {
+        for body in
+            ["0\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", "3;x=\"y\"\r\nabc\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"]
+        {
             assert_eq!(after("Transfer-Encoding: chunked\r\n", body), both, "{body:?}");
         }
         for body in ["x\r\n", "3\r\nabcd\r\n", "3\nabc\r\n", "\r\n", "11111111111111111\r\n", "-1\r\n"] {

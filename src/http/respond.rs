@@ -308,8 +308,7 @@ fn multipart(parts: Vec<Range<u64>>, boundary: &str, media: &str, len: u64) -> P
         let mut place = Vec::new();
         content_range(&mut place, &range, len);
         let place = String::from_utf8_lossy(&place);
-        let head =
-            format!("{line_end}--{boundary}\r\nContent-Type: {media}\r\nContent-Range: bytes {place}\r\n\r\n");
+        let head = format!("{line_end}--{boundary}\r\nContent-Type: {media}\r\nContent-Range: bytes {place}\r\n\r\n");
         Part { head, range }
     };
     Payload::Multipart(parts.into_iter().enumerate().map(part).collect(), format!("\r\n--{boundary}--\r\n"))

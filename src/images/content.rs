@@ -22,6 +22,14 @@ pub struct ContentMeta {
     /// Strong and quoted (H-23).
     pub etag: String,
     pub mtime: SystemTime,
+    /// `mtime` as an HTTP date: made once, not for every request.
+    pub last_modified: String,
+}
+
+impl ContentMeta {
+    fn new(len: u64, etag: String, mtime: SystemTime) -> Self {
+        Self { len, etag, mtime, last_modified: httpdate::fmt_http_date(mtime.max(SystemTime::UNIX_EPOCH)) }
+    }
 }
 
 /// A version of a file, or a rendered text. Cheap to clone; one transfer holds one version to its end (T-31).
@@ -113,7 +121,7 @@ impl Content {
     }
 
     fn in_memory(bytes: Bytes, etag: String, mtime: SystemTime, identity: Option<Identity>) -> Self {
-        let meta = ContentMeta { len: bytes.len() as u64, etag, mtime };
+        let meta = ContentMeta::new(bytes.len() as u64, etag, mtime);
         Self(Arc::new(Body { meta, kind: Kind::Inline(bytes), identity, used: AtomicU64::new(0) }))
     }
 
@@ -124,7 +132,7 @@ impl Content {
         // too: it is the identity's, since the file may have been cut short after it was looked at.
         let map = unsafe { MmapOptions::new().len(len).map(&file)? };
         let (resident, asked_ahead) = (Pieces::none_of(identity.len), Pieces::none_of(identity.len));
-        let meta = ContentMeta { len: identity.len, etag: identity.etag(), mtime: identity.mtime() };
+        let meta = ContentMeta::new(identity.len, identity.etag(), identity.mtime());
         let kind = Kind::Mapped(Mapped { map, file, resident, asked_ahead });
         Ok(Self(Arc::new(Body { meta, kind, identity: Some(identity), used: AtomicU64::new(0) })))
     }

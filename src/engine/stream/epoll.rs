@@ -126,8 +126,7 @@ impl Epoll {
         self.events.clear();
         let room = self.events.capacity() as i32;
         // SAFETY: the vector has room for as many events as are asked for, and lives across the call.
-        let answer =
-            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, timeout) };
+        let answer = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, timeout) };
         match usize::try_from(answer) {
             Ok(count) => {
                 // SAFETY: the kernel has filled so many events, no more than there is room for.
@@ -213,8 +212,7 @@ impl Epoll {
     fn watch(&self, fd: RawFd, events: i32, user_data: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: user_data };
         // SAFETY: the kernel reads the event, which lives across the call. A descriptor that is closed leaves by itself.
-        let answer =
-            unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        let answer = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
         if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 

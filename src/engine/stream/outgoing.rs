@@ -184,17 +184,11 @@ fn send_both(socket: BorrowedFd<'_>, head: &[u8], bytes: &[u8], more: bool) -> i
 }
 
 /// At most `most` bytes from the start of this range, by the kernel alone. 0: the file ends before it.
-fn send_file(
-    socket: BorrowedFd<'_>,
-    content: &Content,
-    range: &Range<u64>,
-    most: u64,
-) -> io::Result<usize> {
+fn send_file(socket: BorrowedFd<'_>, content: &Content, range: &Range<u64>, most: u64) -> io::Result<usize> {
     let Some(file) = content.file() else { return Ok(0) };
     let mut offset = libc::off_t::try_from(range.start).map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
     let count = usize::try_from((range.end - range.start).min(most)).unwrap_or(usize::MAX);
     // SAFETY: both descriptors are open across the call, and the kernel reads and writes `offset`, which is ours.
-    let answer =
-        unsafe { libc::sendfile(socket.as_raw_fd(), file.as_fd().as_raw_fd(), &raw mut offset, count) };
+    let answer = unsafe { libc::sendfile(socket.as_raw_fd(), file.as_fd().as_raw_fd(), &raw mut offset, count) };
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }

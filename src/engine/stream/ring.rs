@@ -263,7 +263,8 @@ impl Ring {
         self.paused_until = None;
         for place in 0..self.listeners.len() {
             let Listener { socket, number, is_armed: false } = &self.listeners[place] else { continue };
-            let entry = opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+            let entry =
+                opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
             let entry = entry.build().user_data(key(ACCEPT, ConnectionId { index: *number, generation: 0 }));
             // SAFETY: the entry has no pointer.
             self.listeners[place].is_armed = unsafe { self.push(&entry) };

@@ -105,7 +105,8 @@ impl Rig {
 
     /// Turns until this send has ended, and adds up what was told of it.
     fn until_sent(&mut self, id: ConnectionId) -> u64 {
-        let told = self.until(|told| matches!(told, Told::Sent(at, _, 0) if *at == id) || matches!(told, Told::Failed(..)));
+        let told =
+            self.until(|told| matches!(told, Told::Sent(at, _, 0) if *at == id) || matches!(told, Told::Failed(..)));
         told.iter().map(|told| if let Told::Sent(_, bytes, _) = told { *bytes } else { 0 }).sum()
     }
 }
