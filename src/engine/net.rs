@@ -163,6 +163,13 @@ pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener
     Ok(socket.into())
 }
 
+/// Accepts a client of this listener when it has sent something, not before (TCP_DEFER_ACCEPT): one wake-up less for each
+/// connection. A client that says nothing is accepted after about a second.
+pub fn accept_with_first_bytes(listener: &TcpListener) -> io::Result<()> {
+    const SECONDS: i32 = 1;
+    set_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SECONDS)
+}
+
 /// A socket that sends whole IPv4 packets in Ethernet frames to given hardware addresses (D-15). Receives nothing.
 pub fn link_sender() -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received.

@@ -230,6 +230,9 @@ impl Driver {
     /// Reports what sends have done, goes on with those that have room, waits as told when there is nothing of that, and hands
     /// over everything that has come.
     pub fn turn(&mut self, wait: Wait, mut on: impl FnMut(Event<'_>)) -> io::Result<()> {
+        if let Kernel::Ring(ring) = &mut self.kernel {
+            ring.arm(&mut self.connections);
+        }
         let told = self.connections.report(&mut on);
         let wait = if told { Wait::No } else { wait };
         match &mut self.kernel {

@@ -252,6 +252,11 @@ impl Connection {
         self.socket.as_raw_fd()
     }
 
+    /// A send of it is done, and nobody has been told.
+    pub(super) fn has_news(&self) -> bool {
+        self.is_sending && self.outgoing.left() == 0
+    }
+
     fn takes_input(&self) -> bool {
         !self.is_paused && !self.has_ended && !self.is_receiving
     }

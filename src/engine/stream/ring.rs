@@ -117,17 +117,20 @@ impl Ring {
         }
     }
 
+    /// Queues what shall happen in the kernel. To be called before the reports are told: who is told that an answer has left
+    /// may close the connection, and then a receive for it would have been armed for nothing.
+    pub(super) fn arm(&mut self, connections: &mut Connections) {
+        self.arm_accepts();
+        self.arm_receives(connections);
+        self.arm_room(connections);
+    }
+
     pub(super) fn turn(
         &mut self,
         connections: &mut Connections,
         wait: Wait,
         on: &mut impl FnMut(Event<'_>),
     ) -> io::Result<()> {
-        if !self.is_closing {
-            self.arm_accepts();
-            self.arm_receives(connections);
-            self.arm_room(connections);
-        }
         self.enter(self.no_longer_than_the_pause(wait))?;
         let mut completed = std::mem::take(&mut self.completed);
         completed.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
@@ -277,6 +280,10 @@ impl Ring {
         let mut inputs = std::mem::take(&mut connections.inputs);
         inputs.retain(|id| {
             let Some(connection) = connections.take_wanted(*id) else { return false };
+            if connection.has_news() {
+                connection.is_wanted = true;
+                return true;
+            }
             let fd = Fd(connection.fd());
             let entry = if connection.has_received {
                 opcode::RecvMulti::new(fd, GROUP).build()

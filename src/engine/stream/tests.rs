@@ -451,6 +451,25 @@ fn nobody_is_accepted_after_the_listeners_are_closed() {
 }
 
 #[test]
+fn who_speaks_first_is_accepted_with_his_first_bytes_and_who_is_silent_later() {
+    for datapath in [Datapath::IoUring, Datapath::Epoll] {
+        let listener = net::tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        net::accept_with_first_bytes(&listener).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut driver = Driver::new(datapath).unwrap();
+        driver.listen(listener).unwrap();
+        let mut rig = Rig { driver, address };
+        let mut client = TcpStream::connect(address).unwrap();
+        assert_eq!(rig.settle(), [], "it has said nothing yet");
+        client.write_all(b"request").unwrap();
+        let told = rig.until(|told| matches!(told, Told::Received(..)));
+        assert!(matches!(told[..], [Told::Accepted(..), Told::Received(..)]), "{told:?}");
+        let _silent = TcpStream::connect(address).unwrap();
+        rig.until(|told| matches!(told, Told::Accepted(..)));
+    }
+}
+
+#[test]
 fn the_end_of_a_driver_leaves_nothing_lent_and_closes_all() {
     let (_directory, _, content) = mapped(24 * MIB);
     on_both(|mut rig| {
