@@ -26,6 +26,8 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DRAIN_BYTES_PER_SECOND_MIN: u64 = 1024;
 /// How long a refused client's input is read and thrown away, so that it sees the answer and not a reset.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of it that are read at most.
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// How long an answer may wait for a busy disk before the client is told 503 (H-10: EDK2 gives up after 5 s).
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 /// Pause between two attempts to hand work to the busy workers.
