@@ -37,7 +37,7 @@ use crate::images::Content;
 pub const CONNECTIONS_PER_DRIVER_MAX: usize = 30_000;
 
 /// A connection of a driver. The pair of numbers is never used again: events of a closed connection meet nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     index: u32,
     generation: u32,

@@ -18,7 +18,7 @@ pub use super::drain::Drain;
 
 use self::alarms::Alarms;
 use self::answer::Answered;
-use self::body::{Body, Next};
+use self::body::{Body, Next, Waits};
 use self::connection::{Connection, Connections, Stage};
 use self::journal::{Delivery, Pace};
 use self::recent::Recent;
@@ -37,12 +37,17 @@ use crate::http::limits::{
 };
 use crate::http::request::{BadHead, Request, Version};
 use crate::http::respond::{self, Plan};
+use crate::http::schedule::{SLOTS, SMALL_BYTES, Schedule, Tick};
 use crate::images::{CleanPath, Content, Refusal};
 use crate::observe::counters::Count;
 use crate::observe::events::Events;
 
 /// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// How soon there is another look at a client that has not acknowledged what it was sent; a nanosecond is added for each byte
+/// that it has not, about its time on a fast network.
+const ACKNOWLEDGE_PAUSE: Duration = Duration::from_micros(300);
 
 /// What the configuration says of HTTP.
 #[derive(Clone, Debug)]
@@ -58,6 +63,8 @@ pub struct HttpPlan {
     pub connections: usize,
     /// Bytes of a mapped file that go to the kernel at a time.
     pub chunk_bytes: u64,
+    /// Large bodies at full speed at least; None = all of them at once.
+    pub slots: Option<u16>,
     pub timeouts: Timeouts,
 }
 
@@ -93,6 +100,7 @@ impl Default for HttpPlan {
             per_source: Some(CONNECTIONS_PER_ADDRESS_MAX),
             connections: CONNECTIONS_MAX,
             chunk_bytes: CHUNK_BYTES,
+            slots: Some(SLOTS),
             timeouts: Timeouts::default(),
         }
     }
@@ -205,6 +213,8 @@ impl Core {
         let connections = self.plan.connections.min(CONNECTIONS_PER_DRIVER_MAX);
         let now = Instant::now();
         let mut running = Running {
+            schedule: Schedule::new(self.plan.slots.map(usize::from)),
+            began: now,
             driver,
             connections: Connections::default(),
             admission: Admission::new(self.plan.per_source, connections),
@@ -242,6 +252,9 @@ struct Running {
     driver: Driver,
     connections: Connections,
     admission: Admission<ConnectionId>,
+    /// Who of many large bodies sends now.
+    schedule: Schedule<ConnectionId>,
+    began: Instant,
     plan: HttpPlan,
     shelf: Shelf,
     events: Events,
@@ -289,7 +302,8 @@ impl Running {
     fn patience(&self) -> Wait {
         let again = (!self.postponed.is_empty()).then_some(self.ask_again_at);
         let end = self.drained_at.map(|since| since + DRAIN_MAX);
-        let next = [self.alarms.next(), again, end].into_iter().flatten().min();
+        let turn = self.schedule.next_timeout().map(|at| self.began + Duration::from_nanos(at));
+        let next = [self.alarms.next(), again, end, turn].into_iter().flatten().min();
         let next = next.map(|at| at.saturating_duration_since(self.now));
         match [next, self.pulse.every()].into_iter().flatten().min() {
             Some(Duration::ZERO) => Wait::No,
@@ -301,7 +315,7 @@ impl Running {
     /// Collects what has come, then looks at each connection that it concerns. Names are looked up only after all is collected:
     /// that is why the requests of a turn may share what is found.
     fn turn(&mut self, wait: Wait) -> io::Result<()> {
-        let Self { driver, connections, touched, now, plan, .. } = self;
+        let Self { driver, connections, schedule, touched, now, plan, .. } = self;
         let (timeouts, mut sent) = (plan.timeouts, 0);
         driver.turn(wait, |event| {
             let id = match event {
@@ -321,6 +335,7 @@ impl Running {
                 Event::Ended { .. } => connection.has_ended = true,
                 Event::Sent { bytes, left, .. } => {
                     sent += bytes;
+                    schedule.taken(id, bytes);
                     connection.sent(bytes, left);
                 }
                 Event::SendFailed { why, .. } => connection.failed = Some(why),
@@ -338,6 +353,7 @@ impl Running {
         self.look_at_touched();
         self.ring_alarms();
         self.look_at_touched();
+        self.let_others_send();
         self.recent.forget();
         self.busy.store(self.sending, Ordering::Relaxed);
         Ok(())
@@ -351,6 +367,18 @@ impl Running {
             next += 1;
         }
         self.touched.clear();
+    }
+
+    /// Those whose turn it is in a storm. Each of them may end at once, and so let others in.
+    fn let_others_send(&mut self) {
+        while let Some(id) = self.schedule.poll(self.tick()) {
+            self.go_on_sending(id);
+            self.look_at_touched();
+        }
+    }
+
+    fn tick(&self) -> Tick {
+        Tick::try_from(self.now.duration_since(self.began).as_nanos()).unwrap_or(Tick::MAX)
     }
 
     /// The connection is to be looked at in this turn.
@@ -405,10 +433,14 @@ impl Running {
         while let Some(place) = self.alarms.ring(self.now) {
             let Some(mut connection) = self.connections.take_from(place) else { continue };
             let (driver, id) = (&self.driver, connection.id);
-            if !connection.is_overdue(self.now, || driver.unacknowledged(id)) || self.is_late(&mut connection) {
-                self.keep(connection);
-            } else {
+            if connection.is_overdue(self.now, || driver.unacknowledged(id)) && !self.is_late(&mut connection) {
                 self.let_go(connection);
+                continue;
+            }
+            let is_unsure = matches!(&connection.stage, Stage::Sending(Body { waits: Waits::Client(_), .. }));
+            self.keep(connection);
+            if is_unsure {
+                self.touch(id);
             }
         }
     }
@@ -455,7 +487,7 @@ impl Running {
     fn let_go(&mut self, connection: Box<Connection>) {
         self.driver.close(connection.id);
         if let Stage::Sending(body) = &connection.stage {
-            self.sending -= u32::from(body.has_content());
+            self.end_body(connection.id, body);
         }
         self.refusals -= usize::from(connection.is_refusal);
         if !connection.has_place {
@@ -488,7 +520,11 @@ impl Running {
                 Stage::Leaving { thrown, .. } => return !connection.has_ended && *thrown < LINGER_BYTES_MAX,
                 Stage::Inviting if connection.is_sending => return true,
                 Stage::Inviting => connection.stage = Stage::Reading,
-                Stage::Sending(body) if connection.is_sending || body.is_waiting => return true,
+                Stage::Sending(body)
+                    if connection.is_sending || matches!(body.waits, Waits::Worker | Waits::Turn) =>
+                {
+                    return true;
+                }
                 Stage::Sending(_) => {
                     self.head.clear();
                     match self.send_next(connection) {
@@ -643,8 +679,12 @@ impl Running {
         let keeps = keeps_alive && !plan.closes && self.drained_at.is_none();
         self.head.clear();
         plan.write_head(version, keeps, self.date.at(self.today), &mut self.head);
-        let body = Body::new(plan.payload, content, delivery, keeps);
+        let mut body = Body::new(plan.payload, content, delivery, keeps);
         self.sending += u32::from(body.has_content());
+        body.is_ordered = body.file_bytes() > SMALL_BYTES;
+        if body.is_ordered {
+            self.schedule.enter(self.tick(), connection.id, connection.peer.ip());
+        }
         connection.clock.begin_window(self.now);
         connection.stage = Stage::Sending(body);
         // What cannot be sent now is found again by whoever looks at the connection next.
@@ -654,14 +694,35 @@ impl Running {
     /// Sends what has been written to `head`, and the next part of the answer. This is where a connection with something large to
     /// send takes its turn.
     fn send_next(&mut self, connection: &mut Connection) -> Progress {
+        let tick = self.tick();
         let Stage::Sending(body) = &mut connection.stage else { return Progress::Underway };
-        let (part, more) = match body.next(&mut self.head, self.plan.chunk_bytes) {
+        body.waits = Waits::Nothing;
+        let leave = if body.is_ordered && body.file_bytes() > 0 { self.schedule.ask(tick, connection.id) } else { u64::MAX };
+        if leave == 0 {
+            // Its trickle goes out of itself: what has begun is never held back half-way.
+            body.waits = Waits::Turn;
+            return Progress::Underway;
+        }
+        let chunk_bytes = self.plan.chunk_bytes.min(leave);
+        let mut next = body.next(&mut self.head, chunk_bytes);
+        if let Next::Unsure(most) = next {
+            let held = self.driver.unacknowledged(connection.id);
+            if held <= most {
+                body.is_delivered();
+                next = body.next(&mut self.head, chunk_bytes);
+            } else {
+                body.waits = Waits::Client(self.now + ACKNOWLEDGE_PAUSE + Duration::from_nanos(held));
+            }
+        }
+        let (part, more) = match next {
             Next::Send { part, more } => (part, more),
             Next::Nothing if self.head.is_empty() => return self.finish(connection),
             Next::Nothing => (Part::Nothing, false),
             Next::Changed => return Progress::Changed,
-            Next::Missing(range) => {
-                self.populate(connection, range);
+            Next::Missing(_) | Next::Unsure(_) => {
+                if let Next::Missing(range) = next {
+                    self.populate(connection, range);
+                }
                 if self.head.is_empty() {
                     return Progress::Underway;
                 }
@@ -674,7 +735,7 @@ impl Running {
         {
             // Only a help: where the workers are busy, the piece is asked for again when it is needed.
             let content = content.clone();
-            let _ = self.shelf.names().images.workers().run(move || content.populate(piece));
+            let _ = self.shelf.names().images.workers().read(move || content.populate(piece));
         }
         let head = std::mem::take(&mut self.head);
         self.send(connection, &head, part, more);
@@ -693,18 +754,26 @@ impl Running {
         let Stage::Sending(body) = std::mem::replace(&mut connection.stage, Stage::Reading) else {
             return Progress::Underway;
         };
-        self.sending -= u32::from(body.has_content());
+        self.end_body(connection.id, &body);
         if let Some(delivery) = &body.delivery {
             self.say_delivered(connection.peer, delivery);
         }
         Progress::Done { keeps: body.keeps }
     }
 
+    /// An answer is complete, or given up.
+    fn end_body(&mut self, id: ConnectionId, body: &Body) {
+        self.sending -= u32::from(body.has_content());
+        if body.is_ordered {
+            self.schedule.leave(self.tick(), id);
+        }
+    }
+
     /// Has a worker make a range of what is sent resident.
     fn populate(&mut self, connection: &mut Connection, range: Range<u64>) {
         let Stage::Sending(body) = &mut connection.stage else { return };
         let Some(content) = body.content().cloned() else { return };
-        body.is_waiting = true;
+        body.waits = Waits::Worker;
         let (letters, id) = (self.letters.clone(), connection.id);
         let job = move || {
             while let Some(piece) = content.missing(&range) {
@@ -712,7 +781,7 @@ impl Running {
             }
             letters.send(Letter::Resident(id));
         };
-        if self.shelf.names().images.workers().run(job).is_err() {
+        if self.shelf.names().images.workers().read(job).is_err() {
             self.postpone(id);
         }
     }
@@ -721,7 +790,7 @@ impl Running {
     fn go_on_sending(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Stage::Sending(body) = &mut connection.stage {
-            body.is_waiting = false;
+            body.waits = Waits::Nothing;
             // Time that went by on our side does not count against the client.
             connection.clock.begin_window(self.now);
             self.touch(id);
