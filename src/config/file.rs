@@ -129,6 +129,7 @@ tables! {
         index_file: At<String> = "index-file",
         per_source: At<u64> = "per-source",
         connections: At<u64> = "connections",
+        rate: At<u64> = "rate",
     }
     /// `[dhcp]`
     Dhcp {

@@ -37,7 +37,9 @@ pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], comp
     let dhcp = file.dhcp.unwrap_or_default();
     let server = file.server.unwrap_or_default();
     let tuning = tuning(file.tuning.unwrap_or_default(), complaints);
-    let http = http(file.http.unwrap_or_default(), complaints);
+    let mut http = file.http.unwrap_or_default();
+    let http_rate = http.rate.take().and_then(|at| quirks::http_rate(&at, "rate", complaints));
+    let http = self::http(http, complaints);
     let written = dhcp.subnet.as_deref().unwrap_or_default();
     let subnets = subnets::subnets(written, present, complaints);
     let places = subnets::places(written, complaints);
@@ -49,6 +51,7 @@ pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], comp
         boot: boot(file.boot.unwrap_or_default(), complaints),
         menu: file.menu.map(|menu| entries::menu(menu, complaints)),
         advertise: server.advertise.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
+        http_rate,
         quirks: quirks::quirks(file.quirk.unwrap_or_default(), complaints),
         http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
     };
