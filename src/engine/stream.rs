@@ -211,7 +211,7 @@ impl Driver {
     }
 
     /// Sends no faster than so many bytes a second (TCP keeps the pace by itself); None = as fast as it goes.
-    pub fn pace(&mut self, id: ConnectionId, bytes_per_second: Option<NonZeroU64>) {
+    pub fn pace(&self, id: ConnectionId, bytes_per_second: Option<NonZeroU64>) {
         if let Some(connection) = self.connections.get(id) {
             connection.pace(bytes_per_second);
         }

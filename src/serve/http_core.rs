@@ -520,9 +520,7 @@ impl Running {
                 Stage::Leaving { thrown, .. } => return !connection.has_ended && *thrown < LINGER_BYTES_MAX,
                 Stage::Inviting if connection.is_sending => return true,
                 Stage::Inviting => connection.stage = Stage::Reading,
-                Stage::Sending(body)
-                    if connection.is_sending || matches!(body.waits, Waits::Worker | Waits::Turn) =>
-                {
+                Stage::Sending(body) if connection.is_sending || matches!(body.waits, Waits::Worker | Waits::Turn) => {
                     return true;
                 }
                 Stage::Sending(_) => {
@@ -684,6 +682,7 @@ impl Running {
         body.is_ordered = body.file_bytes() > SMALL_BYTES;
         if body.is_ordered {
             self.schedule.enter(self.tick(), connection.id, connection.peer.ip());
+            self.keep_pace(connection);
         }
         connection.clock.begin_window(self.now);
         connection.stage = Stage::Sending(body);
@@ -697,9 +696,9 @@ impl Running {
         let tick = self.tick();
         let Stage::Sending(body) = &mut connection.stage else { return Progress::Underway };
         body.waits = Waits::Nothing;
-        let leave = if body.is_ordered && body.file_bytes() > 0 { self.schedule.ask(tick, connection.id) } else { u64::MAX };
+        let leave =
+            if body.is_ordered && body.file_bytes() > 0 { self.schedule.ask(tick, connection.id) } else { u64::MAX };
         if leave == 0 {
-            // Its trickle goes out of itself: what has begun is never held back half-way.
             body.waits = Waits::Turn;
             return Progress::Underway;
         }
@@ -759,6 +758,14 @@ impl Running {
             self.say_delivered(connection.peer, delivery);
         }
         Progress::Done { keeps: body.keeps }
+    }
+
+    /// Holds a large body to the rate of its machine: `[http] rate`, or what its firmware has been found to bear.
+    fn keep_pace(&self, connection: &mut Connection) {
+        let rate = self.shelf.names().pace_for(connection.peer.ip());
+        if std::mem::replace(&mut connection.rate, rate) != rate {
+            self.driver.pace(connection.id, rate);
+        }
     }
 
     /// An answer is complete, or given up.

@@ -474,7 +474,6 @@ fn start(
         let tftp_counters = core.counters();
         let core = core.with_pulse(watchdog.pulse());
         spawn(format!("rb-tftp-{number}"), *cpu, notices, move |ready| core.run(ready))?;
-        let datapath = Datapath::default();
         let (http, bell) = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);

@@ -90,7 +90,16 @@ impl Body {
                 (Left::Parts(segments), content.cloned())
             }
         };
-        Self { left, content, delivery, keeps, waits: Waits::Nothing, is_ordered: false, is_referenced: false, copied: 0 }
+        Self {
+            left,
+            content,
+            delivery,
+            keeps,
+            waits: Waits::Nothing,
+            is_ordered: false,
+            is_referenced: false,
+            copied: 0,
+        }
     }
 
     /// Whether a content is being sent.
@@ -104,10 +113,13 @@ impl Body {
         match &self.left {
             Left::Nothing | Left::Text(_) => 0,
             Left::File(range) => len(range),
-            Left::Parts(segments) => segments.iter().map(|segment| match segment {
-                Segment::File(range) => len(range),
-                Segment::Text(_) => 0,
-            }).sum(),
+            Left::Parts(segments) => segments
+                .iter()
+                .map(|segment| match segment {
+                    Segment::File(range) => len(range),
+                    Segment::Text(_) => 0,
+                })
+                .sum(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! One connection as its core keeps it: what has come, what it waits for, and the clock that watches it (H-33).
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::Instant;
 
 use super::Timeouts;
@@ -58,6 +59,8 @@ pub(super) struct Connection {
     /// It has been told to come again, or will be.
     pub(super) is_refusal: bool,
     pub(super) is_paused: bool,
+    /// Bytes a second that the kernel keeps to; None = as fast as it goes.
+    pub(super) rate: Option<NonZeroU64>,
     /// It is to be looked at in this turn.
     pub(super) is_touched: bool,
     pub(super) clock: Clock,
@@ -79,6 +82,7 @@ impl Connection {
             has_place: false,
             is_refusal: false,
             is_paused: false,
+            rate: None,
             is_touched: false,
             clock: Clock::new(timeouts, now),
         }
