@@ -194,6 +194,16 @@ impl Content {
         }
     }
 
+    /// A copy of a few bytes of a mapped content, read from the file and never through the mapping; None: the file is no longer
+    /// what it was when it was mapped. They must be resident, or the core waits for the disk.
+    pub fn copy(&self, range: &Range<u64>) -> Option<Bytes> {
+        let Kind::Mapped(mapped) = &self.0.kind else { return None };
+        let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
+        mapped.file.read_exact_at(&mut bytes, range.start).ok()?;
+        // Asked after they were read: what is unchanged now was unchanged then.
+        self.is_unchanged().then(|| bytes.into())
+    }
+
     /// The bytes as a copy of their own, read from the file and never through the mapping. At most [`WHOLE_BYTES_MAX`].
     /// Waits for the disk where the content is mapped: workers only.
     pub fn read_whole(&self) -> Result<Bytes, Refusal> {

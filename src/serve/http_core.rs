@@ -18,7 +18,7 @@ pub use super::drain::Drain;
 
 use self::alarms::Alarms;
 use self::answer::Answered;
-use self::body::{Body, Next};
+use self::body::{Body, Next, Waits};
 use self::connection::{Connection, Connections, Stage};
 use self::journal::{Delivery, Pace};
 use self::recent::Recent;
@@ -43,6 +43,10 @@ use crate::observe::events::Events;
 
 /// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// How soon there is another look at a client that has not acknowledged what it was sent; a nanosecond is added for each byte
+/// that it has not, about its time on a fast network.
+const ACKNOWLEDGE_PAUSE: Duration = Duration::from_micros(300);
 
 /// What the configuration says of HTTP.
 #[derive(Clone, Debug)]
@@ -405,11 +409,16 @@ impl Running {
         while let Some(place) = self.alarms.ring(self.now) {
             let Some(mut connection) = self.connections.take_from(place) else { continue };
             let (driver, id) = (&self.driver, connection.id);
-            if !connection.is_overdue(self.now, || driver.unacknowledged(id)) || self.is_late(&mut connection) {
-                self.keep(connection);
-            } else {
+            if connection.is_overdue(self.now, || driver.unacknowledged(id)) && !self.is_late(&mut connection) {
                 self.let_go(connection);
+                continue;
             }
+            if let Stage::Sending(Body { waits: waits @ Waits::Client(_), .. }) = &mut connection.stage {
+                *waits = Waits::Nothing;
+                connection.is_touched = true;
+                self.touched.push(id);
+            }
+            self.keep(connection);
         }
     }
 
@@ -488,7 +497,7 @@ impl Running {
                 Stage::Leaving { thrown, .. } => return !connection.has_ended && *thrown < LINGER_BYTES_MAX,
                 Stage::Inviting if connection.is_sending => return true,
                 Stage::Inviting => connection.stage = Stage::Reading,
-                Stage::Sending(body) if connection.is_sending || body.is_waiting => return true,
+                Stage::Sending(body) if connection.is_sending || body.waits == Waits::Worker => return true,
                 Stage::Sending(_) => {
                     self.head.clear();
                     match self.send_next(connection) {
@@ -655,13 +664,26 @@ impl Running {
     /// send takes its turn.
     fn send_next(&mut self, connection: &mut Connection) -> Progress {
         let Stage::Sending(body) = &mut connection.stage else { return Progress::Underway };
-        let (part, more) = match body.next(&mut self.head, self.plan.chunk_bytes) {
+        body.waits = Waits::Nothing;
+        let mut next = body.next(&mut self.head, self.plan.chunk_bytes);
+        if let Next::Unsure(most) = next {
+            let held = self.driver.unacknowledged(connection.id);
+            if held <= most {
+                body.is_delivered();
+                next = body.next(&mut self.head, self.plan.chunk_bytes);
+            } else {
+                body.waits = Waits::Client(self.now + ACKNOWLEDGE_PAUSE + Duration::from_nanos(held));
+            }
+        }
+        let (part, more) = match next {
             Next::Send { part, more } => (part, more),
             Next::Nothing if self.head.is_empty() => return self.finish(connection),
             Next::Nothing => (Part::Nothing, false),
             Next::Changed => return Progress::Changed,
-            Next::Missing(range) => {
-                self.populate(connection, range);
+            Next::Missing(_) | Next::Unsure(_) => {
+                if let Next::Missing(range) = next {
+                    self.populate(connection, range);
+                }
                 if self.head.is_empty() {
                     return Progress::Underway;
                 }
@@ -704,7 +726,7 @@ impl Running {
     fn populate(&mut self, connection: &mut Connection, range: Range<u64>) {
         let Stage::Sending(body) = &mut connection.stage else { return };
         let Some(content) = body.content().cloned() else { return };
-        body.is_waiting = true;
+        body.waits = Waits::Worker;
         let (letters, id) = (self.letters.clone(), connection.id);
         let job = move || {
             while let Some(piece) = content.missing(&range) {
@@ -721,7 +743,7 @@ impl Running {
     fn go_on_sending(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Stage::Sending(body) = &mut connection.stage {
-            body.is_waiting = false;
+            body.waits = Waits::Nothing;
             // Time that went by on our side does not count against the client.
             connection.clock.begin_window(self.now);
             self.touch(id);

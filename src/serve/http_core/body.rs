@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -24,8 +25,21 @@ pub(super) struct Body {
     pub(super) delivery: Option<Delivery>,
     /// Whether the connection goes on after it.
     pub(super) keeps: bool,
+    pub(super) waits: Waits,
+    /// Pages of the file have been given to the kernel by reference, and the client may not have them yet.
+    is_referenced: bool,
+    /// Bytes that were copied to the kernel after the last of them.
+    copied: u64,
+}
+
+/// What a body is waiting for, other than room in the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    Nothing,
     /// A worker makes the next range resident.
-    pub(super) is_waiting: bool,
+    Worker,
+    /// The client is to acknowledge what it has got; it is asked again then.
+    Client(Instant),
 }
 
 #[derive(Debug)]
@@ -50,6 +64,8 @@ pub(super) enum Next {
     Send { part: Part, more: bool },
     /// Nothing can be sent before this range is resident.
     Missing(Range<u64>),
+    /// Nothing can be sent before the client has acknowledged all but so many bytes; then [`Body::is_delivered`].
+    Unsure(u64),
     /// The file is no longer what it was when the answer began: the connection ends short of the promised length.
     Changed,
     /// All has been given to the driver.
@@ -70,7 +86,7 @@ impl Body {
                 (Left::Parts(segments), content.cloned())
             }
         };
-        Self { left, content, delivery, keeps, is_waiting: false }
+        Self { left, content, delivery, keeps, waits: Waits::Nothing, is_referenced: false, copied: 0 }
     }
 
     /// Whether a content is being sent.
@@ -80,6 +96,11 @@ impl Body {
 
     pub(super) fn content(&self) -> Option<&Content> {
         self.content.as_ref()
+    }
+
+    /// The client has what was given by reference.
+    pub(super) fn is_delivered(&mut self) {
+        self.is_referenced = false;
     }
 
     /// What to send next: texts go to the head's buffer, at most `chunk_bytes` of a file follow them.
@@ -109,12 +130,14 @@ impl Body {
                         Next::Send { part, more }
                     }
                     Cut::Missing(range) => Next::Missing(range),
+                    Cut::Unsure(left) => Next::Unsure(left),
                     Cut::Changed => Next::Changed,
                 }
             }
             Left::Parts(segments) => {
                 while let Some(Segment::Text(text)) = segments.last() {
                     head.extend_from_slice(text.as_bytes());
+                    self.copied += text.len() as u64;
                     segments.pop();
                 }
                 let Some(Segment::File(range)) = segments.last() else {
@@ -133,6 +156,7 @@ impl Body {
                         Next::Send { part, more: true }
                     }
                     Cut::Missing(range) => Next::Missing(range),
+                    Cut::Unsure(left) => Next::Unsure(left),
                     Cut::Changed => Next::Changed,
                 }
             }
@@ -140,22 +164,31 @@ impl Body {
     }
 
     /// The beginning of a range, as much as may be sent at once. `is_last`: what ends with it completes the answer.
-    fn cut(&self, range: Range<u64>, chunk_bytes: u64, is_last: bool) -> Cut {
+    ///
+    /// Whoever has got a whole answer must have got one version of the file (H-12). sendfile gives the kernel pages, not copies:
+    /// until the client has them, a change of the file in place changes them too. So the last bytes are copies, and the very last
+    /// are made when the client has acknowledged every page, and the file is seen unchanged after they were read. The copies
+    /// before them keep the client's TCP from holding back the acknowledgement that is waited for.
+    fn cut(&mut self, range: Range<u64>, chunk_bytes: u64, is_last: bool) -> Cut {
         let Some(content) = &self.content else { return Cut::Changed };
         if let Some(bytes) = content.inline_bytes() {
             let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
             return Cut::Part(Part::Bytes(bytes.slice(bound(range.start)..bound(range.end))), range.end);
         }
-        let chunk = next_chunk(&range, chunk_bytes, is_last);
+        let (chunk, is_copied) = next_chunk(&range, chunk_bytes, is_last, self.is_referenced);
         if content.missing(&chunk).is_some() {
             return Cut::Missing(chunk);
         }
-        // Everything before the tail has been taken when it is cut: a send follows the end of the one before.
-        if is_last && chunk.end == range.end && !content.is_unchanged() {
-            return Cut::Changed;
-        }
         let end = chunk.end;
-        Cut::Part(Part::File { content: content.clone(), range: chunk }, end)
+        if !is_copied {
+            (self.is_referenced, self.copied) = (true, 0);
+            return Cut::Part(Part::File { content: content.clone(), range: chunk }, end);
+        }
+        if is_last && end == range.end && self.is_referenced {
+            return Cut::Unsure(self.copied);
+        }
+        self.copied += end - chunk.start;
+        content.copy(&chunk).map_or(Cut::Changed, |bytes| Cut::Part(Part::Bytes(bytes), end))
     }
 }
 
@@ -163,12 +196,46 @@ enum Cut {
     /// And where it ends.
     Part(Part, u64),
     Missing(Range<u64>),
+    Unsure(u64),
     Changed,
 }
 
-/// The bytes to hand over next, with a tail held back from the last part of an answer.
-fn next_chunk(range: &Range<u64>, chunk_bytes: u64, is_last: bool) -> Range<u64> {
+/// The bytes to hand over next, and whether as a copy. `is_referenced`: pages were given to the kernel before them.
+fn next_chunk(range: &Range<u64>, chunk_bytes: u64, is_last: bool, is_referenced: bool) -> (Range<u64>, bool) {
     let left = range.end - range.start;
-    let body = if is_last && left > TAIL_BYTES { left - TAIL_BYTES } else { left };
-    range.start..range.start + body.min(chunk_bytes.max(1))
+    let (len, is_copied) = match is_last {
+        _ if left > 2 * TAIL_BYTES => (if is_last { left - 2 * TAIL_BYTES } else { left }, false),
+        true if is_referenced && left > TAIL_BYTES => (left - TAIL_BYTES, true),
+        _ => (left, true),
+    };
+    (range.start..range.start + len.min(chunk_bytes.max(1)), is_copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lengths of the chunks of an answer, and which of them are copies.
+    fn chunks(len: u64, chunk_bytes: u64, is_last: bool) -> Vec<(u64, bool)> {
+        let (mut range, mut chunks) = (7..7 + len, Vec::new());
+        while !range.is_empty() {
+            let is_referenced = chunks.iter().any(|&(_, is_copied)| !is_copied);
+            let (chunk, is_copied) = next_chunk(&range, chunk_bytes, is_last, is_referenced);
+            chunks.push((chunk.end - chunk.start, is_copied));
+            range.start = chunk.end;
+        }
+        chunks
+    }
+
+    #[test]
+    fn h12_the_end_of_an_answer_is_copied_in_two_steps_and_a_small_one_in_one() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(chunks(2048, MIB, true), [(2048, true)]);
+        assert_eq!(chunks(2 * TAIL_BYTES, MIB, true), [(2 * TAIL_BYTES, true)]);
+        assert_eq!(
+            chunks(2 * MIB, MIB, true),
+            [(MIB, false), (MIB - 2 * TAIL_BYTES, false), (TAIL_BYTES, true), (TAIL_BYTES, true)]
+        );
+        assert_eq!(chunks(2 * MIB, MIB, false), [(MIB, false), (MIB, false)], "more parts follow");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Timeouts;
 use super::answer::Asking;
-use super::body::Body;
+use super::body::{Body, Waits};
 use crate::engine::stream::{ConnectionId, SendError};
 use crate::http::input::Input;
 
@@ -118,6 +118,7 @@ impl Connection {
             Stage::Leaving { since, .. } => State::Leaving(*since),
             Stage::Reading => self.first_byte.map_or(State::Idle, State::Head),
             Stage::Inviting | Stage::Sending(_) if self.is_sending => State::Sending,
+            Stage::Sending(Body { waits: Waits::Client(until), .. }) => State::Delivering(*until),
             Stage::Asking(_) | Stage::Inviting | Stage::Sending(_) => State::Preparing,
         })
     }
@@ -187,6 +188,8 @@ enum State {
     Preparing,
     /// The client, to take what is sent.
     Sending,
+    /// The client, to acknowledge what it has got; there is a look at it then.
+    Delivering(Instant),
     /// The client's end, since then.
     Leaving(Instant),
 }
@@ -201,7 +204,7 @@ pub(super) struct Clock {
     /// Begin of the current window of the drain rate, and what had been written then.
     window: Instant,
     window_written: u64,
-    /// Where an idle client still takes what the kernel holds for it: since when, and how much it held.
+    /// Where a client that nothing is sent to still takes what the kernel holds for it: since when, and how much it held.
     idle_since: Option<Instant>,
     idle_held: u64,
 }
@@ -227,10 +230,11 @@ impl Clock {
     /// When this state is worth a look at the latest.
     fn due(&self, state: State) -> Instant {
         match state {
-            State::Idle => self.idle_since.map_or(self.moved, |since| since.max(self.moved)) + self.timeouts.idle,
+            State::Idle => self.idle_since() + self.timeouts.idle,
             State::Head(first_byte) => first_byte + self.timeouts.head,
             State::Preparing => self.window + self.timeouts.stall,
             State::Sending => self.window.min(self.moved) + self.timeouts.stall,
+            State::Delivering(until) => until,
             State::Leaving(since) => since + self.timeouts.linger,
         }
     }
@@ -242,6 +246,7 @@ impl Clock {
         match state {
             State::Head(_) | State::Leaving(_) => true,
             State::Idle => !self.still_drains(now, held()),
+            State::Delivering(_) => now >= self.idle_since() + self.timeouts.stall && !self.still_drains(now, held()),
             State::Preparing => {
                 self.begin_window(now);
                 false
@@ -254,6 +259,11 @@ impl Clock {
                 is_slow || has_stalled
             }
         }
+    }
+
+    /// Since when nothing is sent, or the client was last seen to get on with what the kernel holds for it.
+    fn idle_since(&self) -> Instant {
+        self.idle_since.map_or(self.moved, |since| since.max(self.moved))
     }
 
     /// An idle client that has not yet been handed all that the kernel holds for it is not idle, as long as it gets on.
@@ -324,6 +334,21 @@ mod tests {
         assert!(!clock.is_overdue(start + 100 * SECOND, State::Preparing, nothing_held));
         clock.move_on(start + 101 * SECOND);
         assert!(!clock.is_overdue(start + 130 * SECOND, State::Sending, nothing_held));
+    }
+
+    #[test]
+    fn h33_a_client_that_has_still_to_acknowledge_is_cut_when_it_does_not_for_60_seconds() {
+        let (mut clock, start) = clock();
+        let mut now = start;
+        for held in [4_000_000, 3_000_000] {
+            let look = now + SECOND;
+            assert_eq!(clock.due(State::Delivering(look)), look);
+            assert!(!clock.is_overdue(now + 59 * SECOND, State::Delivering(look), || held));
+            now += 60 * SECOND;
+            assert!(!clock.is_overdue(now, State::Delivering(look), || held), "{held}");
+        }
+        now += 60 * SECOND;
+        assert!(clock.is_overdue(now, State::Delivering(now), || 3_000_000));
     }
 
     #[test]
