@@ -437,11 +437,12 @@ impl Running {
                 self.let_go(connection);
                 continue;
             }
-            let is_unsure = matches!(&connection.stage, Stage::Sending(Body { waits: Waits::Client(_), .. }));
-            self.keep(connection);
-            if is_unsure {
-                self.touch(id);
+            if let Stage::Sending(Body { waits: waits @ Waits::Client(_), .. }) = &mut connection.stage {
+                *waits = Waits::Nothing;
+                connection.is_touched = true;
+                self.touched.push(id);
             }
+            self.keep(connection);
         }
     }
 
