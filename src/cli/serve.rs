@@ -332,6 +332,7 @@ fn http_plan(config: &Config) -> HttpPlan {
         connections: usize_of(http.connections),
         chunk_bytes: u64::from(config.tuning.http_chunk),
         slots: config.tuning.http_slots,
+        congestion: config.tuning.tcp_congestion,
         ..HttpPlan::default()
     }
 }

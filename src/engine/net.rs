@@ -170,6 +170,12 @@ pub fn accept_with_first_bytes(listener: &TcpListener) -> io::Result<()> {
     set_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SECONDS)
 }
 
+/// Connections of this listener have this congestion control (tcp(7), TCP_CONGESTION). An error where the kernel has none of that name,
+/// or does not let this process choose it.
+pub fn congestion(listener: &TcpListener, name: &str) -> io::Result<()> {
+    socket2::SockRef::from(listener).set_tcp_congestion(name.as_bytes())
+}
+
 /// A socket that sends whole IPv4 packets in Ethernet frames to given hardware addresses (D-15). Receives nothing.
 pub fn link_sender() -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received.
@@ -325,5 +331,16 @@ mod tests {
             tcp[core].set_nonblocking(true).unwrap();
             assert_eq!(tcp[core].accept().unwrap().1.ip(), client);
         }
+    }
+
+    #[test]
+    fn connections_have_the_congestion_control_of_their_listener() {
+        let listener = tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        congestion(&listener, "reno").unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let name = socket2::SockRef::from(&accepted).tcp_congestion().unwrap();
+        assert!(name.starts_with(b"reno"), "{name:?}");
+        assert!(congestion(&listener, "no such thing").is_err());
     }
 }

@@ -45,6 +45,6 @@ pub const REFUSALS_MAX: usize = 64;
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// Bytes of a mapped body that go to the kernel at a time. The default of `[tuning] http-chunk`.
-pub const CHUNK_BYTES: u64 = 1024 * 1024;
+pub const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of a mapped body that are held back until everything before them has been taken and the file was seen unchanged (H-12).
 pub const TAIL_BYTES: u64 = 16 * 1024;

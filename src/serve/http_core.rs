@@ -65,6 +65,8 @@ pub struct HttpPlan {
     pub chunk_bytes: u64,
     /// Large bodies at full speed at least; None = all of them at once.
     pub slots: Option<u16>,
+    /// Congestion control of the connections; None = the system's.
+    pub congestion: Option<&'static str>,
     pub timeouts: Timeouts,
 }
 
@@ -101,6 +103,7 @@ impl Default for HttpPlan {
             connections: CONNECTIONS_MAX,
             chunk_bytes: CHUNK_BYTES,
             slots: Some(SLOTS),
+            congestion: None,
             timeouts: Timeouts::default(),
         }
     }

@@ -279,7 +279,13 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     let mut http: Vec<Vec<std::net::TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
     for &address in &plan.http.listen {
         let group = bind_group(address, cores, |address, shared| {
-            net::tcp_listener(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)))
+            let listener = net::tcp_listener(address, shared)?;
+            net::accept_with_first_bytes(&listener)?;
+            if let Some(name) = plan.http.congestion {
+                // A kernel without it keeps its own: slower perhaps, and never a reason not to serve.
+                let _ = net::congestion(&listener, name);
+            }
+            Ok((listener.local_addr()?, listener))
         })
         .map_err(refused("HTTP", Protocol::Tcp, address))?;
         steer(group.iter().map(|(_, listener)| listener), address, cores);
