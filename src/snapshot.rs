@@ -1,6 +1,7 @@
 //! All that control gives to the cores: one immutable generation after another, read by every thread without a lock.
 
 use std::net::Ipv4Addr;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub advertise: Option<Ipv4Addr>,
     /// `[[quirk]]`
     pub quirks: Vec<Fixed>,
+    /// `[http] rate`: octets a second on one connection, whoever has it; None = as fast as it goes.
+    pub http_rate: Option<NonZeroU64>,
     /// Port of HTTP in URLs that we make (80 is left out).
     pub http_port: u16,
 }

@@ -26,7 +26,7 @@ use bench::{Run, Runs};
 use edit::Entry;
 use goal::Goal;
 use knobs::Wanted;
-use search::{Bounds, CONFIRMATIONS, Ratios, Search, Stop, Tried, Values, Verdict};
+use search::{Bounds, Ratios, Search, Stop, Tried, Values, Verdict};
 
 /// Searches better numbers for a configuration, one knob at a time
 ///
@@ -103,11 +103,20 @@ fn searched(arguments: &Arguments) -> anyhow::Result<()> {
     say(
         &runs,
         &wrapped(&format!(
-            "One run with {machines} machines takes {:.1} s; all knobs need about {needed} min, and have {} min.",
+            "One run with {machines} machines takes {:.1} s; all knobs need about {needed} min, and have {} min (--budget).",
             run.as_secs_f64(),
             arguments.budget.as_secs().div_ceil(60),
         )),
     )?;
+    if first.summary.client_was_limit {
+        let hint = arguments.less_to_do();
+        say(
+            &runs,
+            &wrapped(&format!(
+                "! The load generator is the limit, not the server: little can be seen to be better.{hint}"
+            )),
+        )?;
+    }
 
     let mut found = Found { tried: Vec::new(), left_out: not_worth, together: None };
     while let Some(tried) = search.next(&mut runs)? {
@@ -123,7 +132,7 @@ fn searched(arguments: &Arguments) -> anyhow::Result<()> {
     for knob in search.left_out() {
         found
             .left_out
-            .insert(knob, "there was no time for it: give it a longer --budget, or a run fewer --clients".to_owned());
+            .insert(knob, "there was no time: give it a longer --budget, or a run fewer --clients".to_owned());
     }
     let outcome = Outcome { arguments, begin, first, found, runs: &runs, timed };
     outcome.say(search.best(), runs.done().get(before..).unwrap_or_default())?;
@@ -176,6 +185,14 @@ impl Arguments {
         words
     }
 
+    /// How the generator gets faster, where that has not been done.
+    fn less_to_do(&self) -> &'static str {
+        match self.rest.iter().any(|word| word.starts_with("--verify")) {
+            true => "",
+            false => " `-- --verify length` makes it faster.",
+        }
+    }
+
     fn heading(&self, scenario: &Scenario, timed: bool) -> String {
         let goal = format!("Goal: {}, the {}.", self.goal.name(), self.goal.words(timed));
         let what = format!("Scenario {}. {goal} {}", scenario.name, shown::rule(self.runs as usize));
@@ -226,7 +243,7 @@ struct Outcome<'a> {
 impl Outcome<'_> {
     /// True where all winners together have won every round beside now.
     fn is_better(&self) -> bool {
-        self.found.together.as_ref().is_some_and(|together| together.win(CONFIRMATIONS))
+        self.found.together.as_ref().is_some_and(Ratios::have_won)
     }
 
     fn say(&self, best: &Values, together: &[Run]) -> io::Result<()> {
@@ -235,16 +252,20 @@ impl Outcome<'_> {
             out += &shown::together(together, ratios, self.arguments.goal, self.timed);
         }
         out.push('\n');
-        for (knob, why) in &self.found.left_out {
-            out += &wrapped(&format!("not tried: {knob}: {why}"));
+        let mut reasons: Vec<&String> = self.found.left_out.values().collect();
+        reasons.sort();
+        reasons.dedup();
+        for why in reasons {
+            let knobs = self.found.left_out.iter().filter(|(_, other)| *other == why).map(|(knob, _)| *knob);
+            out += &wrapped(&format!("not tried: {}: {why}", knobs.collect::<Vec<_>>().join(", ")));
         }
         let done = self.runs.done();
         let limited = done.iter().filter(|run| run.generator_was_limit).count();
         if limited > 0 {
             let all = done.len();
             out += &wrapped(&format!(
-                "! In {limited} of {all} runs the load generator was the limit: there no value of the server's could be seen to be better. \
-                 `-- --verify length` makes it faster."
+                "! In {limited} of {all} runs the load generator was the limit: there no value of the server's could look better.{}",
+                self.arguments.less_to_do()
             ));
         }
         for failure in done.iter().filter_map(|run| run.failure.as_deref()).take(FAILURES_SHOWN_MAX) {
@@ -269,11 +290,11 @@ impl Outcome<'_> {
             }
             Some(ratios) if !self.is_better() => {
                 let shown = shown::shown(ratios);
-                format!("Together they are no better than {now} in every round, {shown}: leave everything as it is.")
+                format!("Together they are no better than {now}, {shown}: leave everything as it is.")
             }
             Some(ratios) => {
                 let (knobs, goal) = (best.len(), self.arguments.goal.name());
-                format!("{knobs} changed: {goal} is {} of that of {now}.", shown::shown(ratios))
+                format!("{knobs} changed: {goal} beside {now} is {}.", shown::shown(ratios))
             }
         }
     }
@@ -289,15 +310,17 @@ impl Outcome<'_> {
                 "Scenario {}, {} machines, over LOOPBACK: measure again on your network.",
                 run.scenario, summary.machines
             ),
-            format!(
-                "All together: {} {together} of what it was, in {CONFIRMATIONS} rounds.",
-                self.arguments.goal.name()
-            ),
+            format!("All together: {} {together}.", self.arguments.goal.name()),
         ];
         for tried in &self.found.tried {
             let Verdict::Won { value, confirmation } = &tried.verdict else { continue };
             if best.get(tried.knob) == Some(value) {
-                about.push(format!("{} = {value}: {} of {}.", tried.knob, shown::shown(confirmation), tried.reference));
+                about.push(format!(
+                    "{} = {value} beside {}: {}.",
+                    tried.knob,
+                    tried.reference,
+                    shown::shown(confirmation)
+                ));
             }
         }
         shown::block(best, &self.begin.config, &about)

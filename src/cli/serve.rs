@@ -331,6 +331,8 @@ fn http_plan(config: &Config) -> HttpPlan {
         per_source: http.per_source.map(usize_of),
         connections: usize_of(http.connections),
         chunk_bytes: u64::from(config.tuning.http_chunk),
+        slots: config.tuning.http_slots,
+        congestion: config.tuning.tcp_congestion,
         ..HttpPlan::default()
     }
 }

@@ -129,6 +129,7 @@ tables! {
         index_file: At<String> = "index-file",
         per_source: At<u64> = "per-source",
         connections: At<u64> = "connections",
+        rate: At<u64> = "rate",
     }
     /// `[dhcp]`
     Dhcp {
@@ -212,6 +213,7 @@ tables! {
         tid_sockets: At<u64> = "tid-sockets",
         http_chunk: At<u64> = "http-chunk",
         http_slots: At<u64> = "http-slots",
+        tcp_congestion: At<String> = "tcp-congestion",
         image_memory: At<u64> = "image-memory",
         gso_segments: At<u64> = "gso-segments",
         receive_buffers: At<u64> = "receive-buffers",

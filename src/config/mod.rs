@@ -204,6 +204,8 @@ pub struct Tuning {
     pub http_chunk: u32,
     /// Large bodies of a core at full speed (`http::schedule`); None = all at once.
     pub http_slots: Option<u16>,
+    /// Congestion control of HTTP connections (tcp(7), TCP_CONGESTION); None = the system's own.
+    pub tcp_congestion: Option<&'static str>,
     /// Octets of memory in which boot images are kept; None = a share of what there is.
     pub image_memory: Option<u64>,
     /// Blocks of a window that leave in one send, 1..=64.

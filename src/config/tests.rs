@@ -180,6 +180,13 @@ fn t40_packets_per_ms_are_off_unless_the_file_says_so() {
 }
 
 #[test]
+fn a_rate_of_http_is_for_everybody_and_comes_with_a_reload() {
+    assert_eq!(accepted("").snapshot.http_rate, None);
+    assert_eq!(accepted("[http]\nrate = 1000000\n").snapshot.http_rate, std::num::NonZeroU64::new(1_000_000));
+    assert!(complaints("[http]\nrate = 0\n").contains("x.toml:3:8: rate = 0 is out of bounds"));
+}
+
+#[test]
 fn t23_a_quirk_is_for_one_subject_and_says_what() {
     let text = "[[quirk]]\noui = \"52:54:00\"\nwindowsize-max = 1\n[[quirk]]\nvendor-class = \"u-boot\"\nblksize-max = 1024\nhttp-rate = 625000\n";
     let quirks = accepted(text).snapshot.quirks;

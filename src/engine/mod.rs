@@ -15,5 +15,4 @@ pub mod privileges;
 pub mod ring;
 mod slot;
 pub mod stream;
-pub mod tcp;
 pub mod udp;

@@ -170,6 +170,12 @@ pub fn accept_with_first_bytes(listener: &TcpListener) -> io::Result<()> {
     set_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SECONDS)
 }
 
+/// Connections of this listener have this congestion control (tcp(7), TCP_CONGESTION). An error where the kernel has none of that name,
+/// or does not let this process choose it.
+pub fn congestion(listener: &TcpListener, name: &str) -> io::Result<()> {
+    socket2::SockRef::from(listener).set_tcp_congestion(name.as_bytes())
+}
+
 /// A socket that sends whole IPv4 packets in Ethernet frames to given hardware addresses (D-15). Receives nothing.
 pub fn link_sender() -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received.
@@ -278,6 +284,8 @@ fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io:
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::UdpSocket;
+
     use super::*;
 
     #[test]
@@ -297,5 +305,42 @@ mod tests {
         let port = local_address(&first).unwrap().port();
         let second = udp(&on_loopback(port)).unwrap_err();
         assert_eq!(second.raw_os_error(), Some(libc::EADDRINUSE), "two DHCP servers would both answer");
+    }
+
+    #[test]
+    fn a_machines_tftp_and_http_meet_on_the_core_that_its_address_picks() {
+        const CORES: u32 = 3;
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let shared = |address| udp(&Binding { address, interface: None, shared: true }).unwrap();
+        let first = shared(any);
+        let at = local_address(&first).unwrap();
+        let udp: Vec<UdpSocket> = [first, shared(at), shared(at)].map(UdpSocket::from).into();
+        let first = tcp_listener(any, true).unwrap();
+        let http = first.local_addr().unwrap();
+        let tcp = [first, tcp_listener(http, true).unwrap(), tcp_listener(http, true).unwrap()];
+        steer_by_source(&udp[0], false, CORES).unwrap();
+        steer_by_source(&tcp[0], false, CORES).unwrap();
+        for client in (1..=9).map(|last| Ipv4Addr::new(127, 9, 0, last)) {
+            let core = (u32::from(client) % CORES) as usize;
+            UdpSocket::bind((client, 0)).unwrap().send_to(b"?", at).unwrap();
+            udp[core].set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+            assert_eq!(udp[core].recv_from(&mut [0]).unwrap().1.ip(), client);
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
+            socket.connect(&http.into()).unwrap();
+            tcp[core].set_nonblocking(true).unwrap();
+            assert_eq!(tcp[core].accept().unwrap().1.ip(), client);
+        }
+    }
+
+    #[test]
+    fn connections_have_the_congestion_control_of_their_listener() {
+        let listener = tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        congestion(&listener, "reno").unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let name = socket2::SockRef::from(&accepted).tcp_congestion().unwrap();
+        assert!(name.starts_with(b"reno"), "{name:?}");
+        assert!(congestion(&listener, "no such thing").is_err());
     }
 }

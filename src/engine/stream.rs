@@ -37,7 +37,7 @@ use crate::images::Content;
 pub const CONNECTIONS_PER_DRIVER_MAX: usize = 30_000;
 
 /// A connection of a driver. The pair of numbers is never used again: events of a closed connection meet nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     index: u32,
     generation: u32,
@@ -211,7 +211,7 @@ impl Driver {
     }
 
     /// Sends no faster than so many bytes a second (TCP keeps the pace by itself); None = as fast as it goes.
-    pub fn pace(&mut self, id: ConnectionId, bytes_per_second: Option<NonZeroU64>) {
+    pub fn pace(&self, id: ConnectionId, bytes_per_second: Option<NonZeroU64>) {
         if let Some(connection) = self.connections.get(id) {
             connection.pace(bytes_per_second);
         }

@@ -59,9 +59,9 @@ impl<T> Admission<T> {
         Some((address, connection))
     }
 
-    /// Forgets all that wait: nothing new is served any more.
-    pub fn close(&mut self) {
-        self.waiting.clear();
+    /// Gives back all that wait: nothing new is served any more.
+    pub fn close(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, connection)| connection).collect()
     }
 
     pub fn running(&self) -> usize {
@@ -126,7 +126,7 @@ mod tests {
         }
         assert_eq!(admission.arrive(A, 7), Arrival::Refuse(7));
         assert_eq!(admission.waiting(), WAITING_MAX);
-        admission.close();
+        assert_eq!(admission.close().len(), WAITING_MAX);
         assert_eq!(admission.leave(A), None);
     }
 }

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
-use http::header::{self, AsHeaderName};
+use super::request::{Field, Request};
 
 /// What the conditions of a GET or HEAD come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,23 +16,23 @@ pub enum Verdict {
 }
 
 /// Weighs the conditions against a strong ETag and a time of last change in whole seconds.
-pub fn evaluate(headers: &HeaderMap, etag: &str, last_modified: SystemTime) -> Verdict {
-    let date = |name| headers.get(name).and_then(|value| date(value.as_bytes()));
-    if headers.contains_key(header::IF_MATCH) {
-        if !lists(headers, header::IF_MATCH, etag, Comparison::Strong) {
+pub fn evaluate(request: &Request<'_>, etag: &str, last_modified: SystemTime) -> Verdict {
+    let date = |field| request.get(field).and_then(date);
+    if request.has(Field::IfMatch) {
+        if !lists(request, Field::IfMatch, etag, Comparison::Strong) {
             return Verdict::Failed;
         }
-    } else if date(header::IF_UNMODIFIED_SINCE).is_some_and(|date| last_modified > date) {
+    } else if date(Field::IfUnmodifiedSince).is_some_and(|date| last_modified > date) {
         return Verdict::Failed;
     }
-    if headers.contains_key(header::IF_NONE_MATCH) {
-        if lists(headers, header::IF_NONE_MATCH, etag, Comparison::Weak) {
+    if request.has(Field::IfNoneMatch) {
+        if lists(request, Field::IfNoneMatch, etag, Comparison::Weak) {
             return Verdict::NotModified;
         }
-    } else if date(header::IF_MODIFIED_SINCE).is_some_and(|date| last_modified <= date) {
+    } else if date(Field::IfModifiedSince).is_some_and(|date| last_modified <= date) {
         return Verdict::NotModified;
     }
-    Verdict::Proceed { range: if_range(headers, etag, last_modified) }
+    Verdict::Proceed { range: if_range(request, etag, last_modified) }
 }
 
 /// A time without its fraction: what an HTTP date can say.
@@ -49,9 +48,8 @@ enum Comparison {
 }
 
 /// Whether a list of entity tags holds this one; `*` holds every one.
-fn lists(headers: &HeaderMap, name: impl AsHeaderName, etag: &str, comparison: Comparison) -> bool {
-    headers.get_all(name).iter().any(|value| {
-        let mut rest = value.as_bytes().trim_ascii();
+fn lists(request: &Request<'_>, field: Field, etag: &str, comparison: Comparison) -> bool {
+    request.all(field).any(|mut rest| {
         if rest == b"*" {
             return true;
         }
@@ -69,9 +67,8 @@ fn lists(headers: &HeaderMap, name: impl AsHeaderName, etag: &str, comparison: C
     })
 }
 
-fn if_range(headers: &HeaderMap, etag: &str, last_modified: SystemTime) -> bool {
-    let Some(value) = headers.get(header::IF_RANGE) else { return true };
-    let value = value.as_bytes().trim_ascii();
+fn if_range(request: &Request<'_>, etag: &str, last_modified: SystemTime) -> bool {
+    let Some(value) = request.get(Field::IfRange) else { return true };
     if value.starts_with(b"\"") || value.starts_with(b"W/") {
         value == etag.as_bytes()
     } else {
@@ -87,8 +84,7 @@ fn date(value: &[u8]) -> Option<SystemTime> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use http::HeaderValue;
-    use http::header::HeaderName;
+    use crate::http::request::{Parsed, parse};
 
     const ETAG: &str = "\"1f-a,b-77\"";
     const BEFORE: &str = "Sat, 03 Jan 2026 04:05:05 GMT";
@@ -96,12 +92,11 @@ mod tests {
     const AFTER: &str = "Sat, 03 Jan 2026 04:05:07 GMT";
     const GO: Verdict = Verdict::Proceed { range: true };
 
-    fn verdict(conditions: &[(&'static str, &str)]) -> Verdict {
-        let headers: HeaderMap = conditions
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
-            .collect();
-        evaluate(&headers, ETAG, httpdate::parse_http_date(SAME).unwrap())
+    fn verdict(conditions: &[(&str, &str)]) -> Verdict {
+        let lines: String = conditions.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+        let Parsed::Whole(request, _) = parse(head.as_bytes()) else { panic!("{head}") };
+        evaluate(&request, ETAG, httpdate::parse_http_date(SAME).unwrap())
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DRAIN_BYTES_PER_SECOND_MIN: u64 = 1024;
 /// How long a refused client's input is read and thrown away, so that it sees the answer and not a reset.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of it that are read at most.
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// How long an answer may wait for a busy disk before the client is told 503 (H-10: EDK2 gives up after 5 s).
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 /// Pause between two attempts to hand work to the busy workers.
@@ -43,6 +45,6 @@ pub const REFUSALS_MAX: usize = 64;
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// Bytes of a mapped body that go to the kernel at a time. The default of `[tuning] http-chunk`.
-pub const CHUNK_BYTES: u64 = 1024 * 1024;
+pub const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of a mapped body that are held back until everything before them has been taken and the file was seen unchanged (H-12).
 pub const TAIL_BYTES: u64 = 16 * 1024;

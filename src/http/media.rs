@@ -1,27 +1,42 @@
 //! Content-Type by name (H-26). EDK2 compares the whole value, so none has a parameter.
 
-/// The type of a file, by the last component of its path.
-pub fn media_type(path: &[u8]) -> &'static str {
-    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default().to_ascii_lowercase();
-    let extension = name.iter().rposition(|&b| b == b'.').map_or(&b""[..], |dot| &name[dot + 1..]);
-    match extension {
-        b"efi" => "application/efi",
-        b"iso" => "application/vnd.efi-iso",
-        b"img" => "application/vnd.efi-img",
-        b"ipxe" | b"cfg" | b"conf" | b"ks" | b"seed" | b"preseed" | b"txt" | b"yaml" | b"yml" | b"xml" | b"log" => TEXT,
-        b"html" | b"htm" => "text/html",
-        b"json" => "application/json",
-        _ if is_answer_file(&name, path) => TEXT,
-        _ => "application/octet-stream",
-    }
-}
+/// Endings, lower case, without the dot.
+const BY_EXTENSION: &[(&[u8], &str)] = &[
+    (b"efi", "application/efi"),
+    (b"iso", "application/vnd.efi-iso"),
+    (b"img", "application/vnd.efi-img"),
+    (b"ipxe", TEXT),
+    (b"cfg", TEXT),
+    (b"conf", TEXT),
+    (b"ks", TEXT),
+    (b"seed", TEXT),
+    (b"preseed", TEXT),
+    (b"txt", TEXT),
+    (b"yaml", TEXT),
+    (b"yml", TEXT),
+    (b"xml", TEXT),
+    (b"log", TEXT),
+    (b"html", "text/html"),
+    (b"htm", "text/html"),
+    (b"json", "application/json"),
+];
 
 const TEXT: &str = "text/plain";
 
+/// The type of a file, by the last component of its path.
+pub fn media_type(path: &[u8]) -> &'static str {
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+    let extension = name.iter().rposition(|&b| b == b'.').map_or(&b""[..], |dot| &name[dot + 1..]);
+    let known = BY_EXTENSION.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension));
+    known.map_or_else(|| if is_answer_file(name, path) { TEXT } else { "application/octet-stream" }, |(_, media)| media)
+}
+
 /// Names that boot programs and installers ask for by rule and not by extension.
 fn is_answer_file(name: &[u8], path: &[u8]) -> bool {
-    matches!(name, b"user-data" | b"meta-data" | b"vendor-data" | b"network-config")
-        || name.starts_with(b"grub.cfg-")
+    let names: [&[u8]; 4] = [b"user-data", b"meta-data", b"vendor-data", b"network-config"];
+    let grub = b"grub.cfg-";
+    names.iter().any(|known| known.eq_ignore_ascii_case(name))
+        || name.get(..grub.len()).is_some_and(|start| start.eq_ignore_ascii_case(grub))
         || path.split(|&b| b == b'/').any(|directory| directory == b"pxelinux.cfg")
 }
 

@@ -1,12 +1,14 @@
-//! HTTP answers as pure functions: targets, ranges, conditions, headers, limits.
+//! HTTP as pure functions: requests out of bytes, targets, ranges, conditions, answers' heads, limits.
 
 pub mod admission;
 pub mod conditional;
-pub mod guard;
+pub mod head;
 pub mod index;
+pub mod input;
 pub mod limits;
 pub mod media;
 pub mod range;
+pub mod request;
 pub mod respond;
 pub mod schedule;
 pub mod target;

@@ -11,42 +11,51 @@ pub enum Ranges {
     Whole,
     /// No byte of the file is meant: 416.
     Unsatisfiable,
-    /// One or more parts that do not overlap, each within the file and not empty, in the order they were asked for.
-    Parts(Vec<Range<u64>>),
+    /// Within the file and not empty.
+    One(Range<u64>),
+    /// Two or more parts that do not overlap, each within the file and not empty, in the order they were asked for.
+    Several(Vec<Range<u64>>),
 }
 
 /// Reads a Range header for a file of `len` bytes.
 pub fn parse(header: &[u8], len: u64) -> Ranges {
-    match wanted(header, len) {
-        None => Ranges::Whole,
-        Some(wanted) if wanted.is_empty() => Ranges::Unsatisfiable,
-        Some(wanted) => {
-            let total = wanted.iter().try_fold(0u64, |sum, range| sum.checked_add(range.end - range.start));
-            let parts = merge(wanted);
-            // Asking for more than there is, or for crumbs, is not what boot clients do: it costs us and helps nobody.
-            if total.is_none_or(|total| total > len) || parts.len() > PARTS_MAX {
-                Ranges::Whole
-            } else {
-                Ranges::Parts(parts)
-            }
-        }
+    let Some((unit, set)) = header.split_at_checked(b"bytes=".len()) else { return Ranges::Whole };
+    if !unit.eq_ignore_ascii_case(b"bytes=") {
+        return Ranges::Whole;
+    }
+    let mut specs = set.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|spec| !spec.is_empty());
+    let wanted = match (specs.next(), specs.next()) {
+        (None, _) => None,
+        (Some(spec), None) => satisfiable(spec, len).map(|range| range.map_or(Ranges::Unsatisfiable, Ranges::One)),
+        (Some(one), Some(two)) => several([one, two].into_iter().chain(specs), len),
+    };
+    match wanted {
+        // A suffix of an empty file is satisfiable, but 206 can not say so: the whole of it is the same.
+        Some(Ranges::One(range)) if range.is_empty() => Ranges::Whole,
+        wanted => wanted.unwrap_or(Ranges::Whole),
     }
 }
 
-/// The satisfiable ranges, or None where the header must be ignored.
-fn wanted(header: &[u8], len: u64) -> Option<Vec<Range<u64>>> {
-    let (unit, set) = header.split_at_checked(b"bytes=".len())?;
-    if !unit.eq_ignore_ascii_case(b"bytes=") {
-        return None;
-    }
+/// Several ranges, or None where the header must be ignored.
+fn several<'a>(specs: impl Iterator<Item = &'a [u8]>, len: u64) -> Option<Ranges> {
     let mut wanted = Vec::new();
-    let mut seen = false;
-    for spec in set.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|spec| !spec.is_empty()) {
-        seen = true;
+    for spec in specs {
         wanted.extend(satisfiable(spec, len)?);
     }
-    // A suffix of an empty file is satisfiable, but 206 can not say so: the whole of it is the same.
-    if !seen || (len == 0 && !wanted.is_empty()) { None } else { Some(wanted) }
+    let total = wanted.iter().try_fold(0u64, |sum, range| sum.checked_add(range.end - range.start));
+    let mut parts = merge(wanted);
+    // Asking for more than there is, or for crumbs, is not what boot clients do: it costs us and helps nobody.
+    if total.is_none_or(|total| total > len) || parts.len() > PARTS_MAX {
+        return None;
+    }
+    Some(match (parts.pop(), parts.is_empty()) {
+        (None, _) => Ranges::Unsatisfiable,
+        (Some(one), true) => Ranges::One(one),
+        (Some(last), false) => {
+            parts.push(last);
+            Ranges::Several(parts)
+        }
+    })
 }
 
 /// One `a-b`, `a-` or `-n`: None = malformed, Some(None) = outside the file.
@@ -95,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn one(range: Range<u64>) -> Ranges {
-        Ranges::Parts(vec![range])
+        Ranges::One(range)
     }
 
     #[test]
@@ -143,14 +152,14 @@ mod tests {
 
     #[test]
     fn h18_several_ranges_are_merged_and_limited() {
-        assert_eq!(parse(b"bytes=50-59, 0-9", 100), Ranges::Parts(vec![50..60, 0..10]));
-        assert_eq!(parse(b"bytes=0-9,5-14,15-19,40-49", 100), Ranges::Parts(vec![0..20, 40..50]));
+        assert_eq!(parse(b"bytes=50-59, 0-9", 100), Ranges::Several(vec![50..60, 0..10]));
+        assert_eq!(parse(b"bytes=0-9,5-14,15-19,40-49", 100), Ranges::Several(vec![0..20, 40..50]));
         assert_eq!(parse(b"bytes=0-9,200-300", 100), one(0..10));
         assert_eq!(parse(b"bytes=200-,300-", 100), Ranges::Unsatisfiable);
         assert_eq!(parse(b"bytes=0-,0-,0-", 100), Ranges::Whole, "more bytes than the file has");
         let crumbs = |n: u64| (0..n).map(|i| format!("{0}-{0}", i * 2)).collect::<Vec<_>>().join(",");
         assert!(
-            matches!(parse(format!("bytes={}", crumbs(8)).as_bytes(), 100), Ranges::Parts(parts) if parts.len() == 8)
+            matches!(parse(format!("bytes={}", crumbs(8)).as_bytes(), 100), Ranges::Several(parts) if parts.len() == 8)
         );
         assert_eq!(parse(format!("bytes={}", crumbs(9)).as_bytes(), 100), Ranges::Whole);
     }
@@ -158,8 +167,13 @@ mod tests {
     proptest! {
         #[test]
         fn h16_parts_stay_inside_the_file_whatever_is_asked(header in "bytes=[-0-9, ]{0,60}", len in 0u64..2000) {
-            if let Ranges::Parts(parts) = parse(header.as_bytes(), len) {
-                prop_assert!(!parts.is_empty() && parts.len() <= PARTS_MAX);
+            let parts = match parse(header.as_bytes(), len) {
+                Ranges::One(part) => vec![part],
+                Ranges::Several(parts) => parts,
+                Ranges::Whole | Ranges::Unsatisfiable => Vec::new(),
+            };
+            {
+                prop_assert!(parts.len() <= PARTS_MAX);
                 prop_assert!(parts.iter().all(|part| part.start < part.end && part.end <= len));
                 prop_assert!(parts.iter().map(|part| part.end - part.start).sum::<u64>() <= len);
             }

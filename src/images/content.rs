@@ -23,6 +23,14 @@ pub struct ContentMeta {
     /// Strong and quoted (H-23).
     pub etag: String,
     pub mtime: SystemTime,
+    /// `mtime` as an HTTP date: made once, not for every request.
+    pub last_modified: String,
+}
+
+impl ContentMeta {
+    fn new(len: u64, etag: String, mtime: SystemTime) -> Self {
+        Self { len, etag, mtime, last_modified: httpdate::fmt_http_date(mtime.max(SystemTime::UNIX_EPOCH)) }
+    }
 }
 
 /// A version of a file, or a rendered text. Cheap to clone; one transfer holds one version to its end (T-31).
@@ -104,13 +112,13 @@ impl Content {
     }
 
     fn in_memory(bytes: Bytes, etag: String, mtime: SystemTime, identity: Option<Identity>) -> Self {
-        let meta = ContentMeta { len: bytes.len() as u64, etag, mtime };
+        let meta = ContentMeta::new(bytes.len() as u64, etag, mtime);
         Self(Arc::new(Body { meta, kind: Kind::Inline(bytes), identity, used: AtomicU64::new(0) }))
     }
 
     pub(super) fn map(file: File, identity: Identity, memory: &Arc<ImageMemory>) -> std::io::Result<Self> {
         let mapped = Mapped::new(file, identity.len, memory)?;
-        let meta = ContentMeta { len: identity.len, etag: identity.etag(), mtime: identity.mtime() };
+        let meta = ContentMeta::new(identity.len, identity.etag(), identity.mtime());
         let kind = Kind::Mapped(mapped);
         Ok(Self(Arc::new(Body { meta, kind, identity: Some(identity), used: AtomicU64::new(0) })))
     }
@@ -170,6 +178,16 @@ impl Content {
             Kind::Inline(_) => None,
             Kind::Mapped(mapped) => Some(mapped.file.as_fd()),
         }
+    }
+
+    /// A copy of a few bytes of a mapped content, read from the file and never through the mapping; None: the file is no longer
+    /// what it was when it was mapped. They must be resident, or the core waits for the disk.
+    pub fn copy(&self, range: &Range<u64>) -> Option<Bytes> {
+        let Kind::Mapped(mapped) = &self.0.kind else { return None };
+        let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
+        mapped.file.read_exact_at(&mut bytes, range.start).ok()?;
+        // Asked after they were read: what is unchanged now was unchanged then.
+        self.is_unchanged().then(|| bytes.into())
     }
 
     /// The bytes as a copy of their own, read from the file and never through the mapping. At most [`WHOLE_BYTES_MAX`].

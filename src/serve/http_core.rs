@@ -1,37 +1,53 @@
-//! One HTTP core: a thread with a ring of its own that accepts, lets hyper parse and frame, and sends what the shelf has.
+//! One HTTP core: a thread with connections of its own; it reads requests, answers them from the shelf, and watches the clock.
 
+mod alarms;
 mod answer;
 mod body;
 mod connection;
 mod journal;
+mod recent;
 
-use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::rc::Rc;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-
-use tokio::sync::{Notify, watch};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use super::drain::Drain;
 
+use self::alarms::Alarms;
+use self::answer::Answered;
+use self::body::{Body, Next, Waits};
+use self::connection::{Connection, Connections, Stage};
+use self::journal::{Delivery, Pace};
+use self::recent::Recent;
 use super::drain::DRAIN_MAX;
 use super::pulse::Pulse;
-use super::shelf::{Names, Shelf};
-use crate::engine::tcp::{self, Accepted, CONNECTIONS_PER_RING_MAX, Listener};
+use super::shelf::{Names, Reply, Shelf};
+use crate::engine::datapath::Datapath;
+use crate::engine::mailbox::{Bell, Letters, Mailbox};
+use crate::engine::stream::{CONNECTIONS_PER_DRIVER_MAX, ConnectionId, Driver, Event, Part, SendError, Wait};
 use crate::http::admission::{Admission, Arrival};
+use crate::http::head::Date;
+use crate::http::input::Step;
 use crate::http::limits::{
-    CHUNK_BYTES, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_BYTES_PER_SECOND_MIN, HEAD_TIMEOUT, IDLE_TIMEOUT,
-    LINGER_TIMEOUT, REFUSALS_MAX, STALL_TIMEOUT,
+    BUSY_PAUSE, CHUNK_BYTES, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_BYTES_PER_SECOND_MIN, HEAD_TIMEOUT,
+    IDLE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, REFUSALS_MAX, STALL_TIMEOUT,
 };
-use crate::images::CleanPath;
+use crate::http::request::{BadHead, Request, Version};
+use crate::http::respond::{self, Plan};
+use crate::http::schedule::{SLOTS, SMALL_BYTES, Schedule, Tick};
+use crate::images::{CleanPath, Content, Refusal};
 use crate::observe::counters::Count;
 use crate::observe::events::Events;
-use crate::snapshot::Published;
 
-/// Pause after an accept that failed for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// How soon there is another look at a client that has not acknowledged what it was sent; a nanosecond is added for each byte
+/// that it has not, about its time on a fast network.
+const ACKNOWLEDGE_PAUSE: Duration = Duration::from_micros(300);
 
 /// What the configuration says of HTTP.
 #[derive(Clone, Debug)]
@@ -47,6 +63,10 @@ pub struct HttpPlan {
     pub connections: usize,
     /// Bytes of a mapped file that go to the kernel at a time.
     pub chunk_bytes: u64,
+    /// Large bodies at full speed at least; None = all of them at once.
+    pub slots: Option<u16>,
+    /// Congestion control of the connections; None = the system's.
+    pub congestion: Option<&'static str>,
     pub timeouts: Timeouts,
 }
 
@@ -82,6 +102,8 @@ impl Default for HttpPlan {
             per_source: Some(CONNECTIONS_PER_ADDRESS_MAX),
             connections: CONNECTIONS_MAX,
             chunk_bytes: CHUNK_BYTES,
+            slots: Some(SLOTS),
+            congestion: None,
             timeouts: Timeouts::default(),
         }
     }
@@ -129,10 +151,23 @@ pub struct Core {
     busy: Arc<AtomicU32>,
     counters: Arc<HttpCounters>,
     pulse: Pulse,
+    datapath: Datapath,
+    letters: Letters<Letter>,
+    mailbox: Mailbox<Letter>,
+}
+
+/// What workers hand back to the core.
+#[derive(Debug)]
+enum Letter {
+    Named(ConnectionId, Reply),
+    /// The page of a directory.
+    Listed(ConnectionId, Result<String, Refusal>),
+    Resident(ConnectionId),
 }
 
 impl Core {
-    /// `busy` counts the answers that are being sent, for the TFTP core on the same processor.
+    /// `busy` counts the answers that are being sent, for the TFTP core on the same processor. The bell is to be rung when the
+    /// drain has been ordered.
     pub fn new(
         listeners: Vec<TcpListener>,
         plan: &HttpPlan,
@@ -140,8 +175,11 @@ impl Core {
         events: &Events,
         drain: &Drain,
         busy: &Arc<AtomicU32>,
-    ) -> Self {
-        Self {
+        datapath: Datapath,
+    ) -> io::Result<(Self, Bell)> {
+        let (letters, mailbox) = Mailbox::new()?;
+        let bell = mailbox.bell();
+        let core = Self {
             listeners,
             plan: plan.clone(),
             shelf: Shelf::new(Arc::clone(names)),
@@ -150,7 +188,11 @@ impl Core {
             busy: Arc::clone(busy),
             counters: Arc::default(),
             pulse: Pulse::default(),
-        }
+            datapath,
+            letters,
+            mailbox,
+        };
+        Ok((core, bell))
     }
 
     /// The core is watched: it shows signs of life.
@@ -165,170 +207,644 @@ impl Core {
 
     /// Serves until drained. `ready` is called once, when connections are accepted.
     pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), String> {
-        let served = tcp::run(serve(self, ready)).map_err(|error| format!("starting the ring: {error}"))?;
-        served.map_err(|error| error.to_string())
+        let failed = |error: io::Error| format!("the sockets of an HTTP core failed: {error}");
+        let mut driver = Driver::new(self.datapath).map_err(|error| error.to_string())?;
+        driver.listen_to(&self.mailbox).map_err(failed)?;
+        for listener in self.listeners {
+            driver.listen(listener).map_err(failed)?;
+        }
+        let connections = self.plan.connections.min(CONNECTIONS_PER_DRIVER_MAX);
+        let now = Instant::now();
+        let mut running = Running {
+            schedule: Schedule::new(self.plan.slots.map(usize::from)),
+            began: now,
+            driver,
+            connections: Connections::default(),
+            admission: Admission::new(self.plan.per_source, connections),
+            plan: self.plan,
+            shelf: self.shelf,
+            events: self.events,
+            drain: self.drain,
+            busy: self.busy,
+            counters: self.counters,
+            pulse: self.pulse,
+            letters: self.letters,
+            mailbox: self.mailbox,
+            refusals: 0,
+            pace: Pace::new(now),
+            recent: Recent::default(),
+            alarms: Alarms::default(),
+            touched: Vec::new(),
+            postponed: Vec::new(),
+            ask_again_at: now,
+            sending: 0,
+            drained_at: None,
+            head: Vec::new(),
+            date: Date::default(),
+            now,
+            today: SystemTime::now(),
+        };
+        running.turn(Wait::No).map_err(failed)?;
+        ready();
+        running.serve().map_err(failed)
     }
 }
 
-/// The core as its tasks share it: one thread, so no locks.
+/// The core at work.
 struct Running {
+    driver: Driver,
+    connections: Connections,
+    admission: Admission<ConnectionId>,
+    /// Who of many large bodies sends now.
+    schedule: Schedule<ConnectionId>,
+    began: Instant,
     plan: HttpPlan,
-    shelf: RefCell<Shelf>,
+    shelf: Shelf,
     events: Events,
+    drain: Drain,
     busy: Arc<AtomicU32>,
     counters: Arc<HttpCounters>,
-    builder: hyper::server::conn::http1::Builder,
-    admission: RefCell<Admission<Accepted>>,
-    refusals: Cell<usize>,
-    pace: Cell<journal::Pace>,
-    phase: watch::Sender<Phase>,
-    /// Rung when a connection has ended.
-    left: Notify,
-}
-
-/// How the core stands to its connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Serving,
-    /// Answers that run are finished, idle connections closed.
-    Draining,
-    /// Nothing is finished any more.
-    Cutting,
-}
-
-async fn serve(core: Core, ready: &mut dyn FnMut()) -> std::io::Result<()> {
-    let listeners: Vec<Rc<Listener>> =
-        core.listeners.into_iter().map(|socket| Listener::new(socket).map(Rc::new)).collect::<Result<_, _>>()?;
-    let connections = core.plan.connections.min(CONNECTIONS_PER_RING_MAX);
-    let running = Rc::new(Running {
-        admission: RefCell::new(Admission::new(core.plan.per_source, connections)),
-        plan: core.plan,
-        shelf: RefCell::new(core.shelf),
-        events: core.events,
-        busy: core.busy,
-        counters: core.counters,
-        builder: connection::builder(),
-        refusals: Cell::new(0),
-        pace: Cell::new(journal::Pace::new(Instant::now())),
-        phase: watch::Sender::new(Phase::Serving),
-        left: Notify::new(),
-    });
-    let accepting: Vec<_> = listeners
-        .iter()
-        .map(|listener| tcp::spawn(accept_all(Rc::clone(&running), Rc::clone(listener), core.drain.clone())))
-        .collect();
-    tcp::spawn(show_life(core.pulse));
-    ready();
-
-    core.drain.ordered().await;
-    listeners.iter().for_each(|listener| listener.close());
-    for task in accepting {
-        let _ = task.await;
-    }
-    running.admission.borrow_mut().close();
-    running.phase.send_replace(Phase::Draining);
-    if tokio::time::timeout(DRAIN_MAX, running.all_left()).await.is_err() {
-        running.phase.send_replace(Phase::Cutting);
-        running.all_left().await;
-    }
-    Ok(())
-}
-
-/// A task like any other: it runs only while the core's loop does.
-async fn show_life(pulse: Pulse) {
-    let Some(every) = pulse.every() else { return };
-    loop {
-        pulse.beat();
-        tokio::time::sleep(every).await;
-    }
-}
-
-async fn accept_all(running: Rc<Running>, listener: Rc<Listener>, drain: Drain) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => running.admit(accepted),
-            Err(_) if drain.is_ordered() => return,
-            // The client is gone already, or descriptors are short: either way the next one may do.
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
+    pulse: Pulse,
+    letters: Letters<Letter>,
+    mailbox: Mailbox<Letter>,
+    /// Connections that are being told to come again.
+    refusals: usize,
+    pace: Pace,
+    recent: Recent,
+    alarms: Alarms,
+    /// Connections to be looked at in this turn.
+    touched: Vec<ConnectionId>,
+    /// Connections that found every worker busy, and when they ask again.
+    postponed: Vec<ConnectionId>,
+    ask_again_at: Instant,
+    /// Answers with a content that are being sent.
+    sending: u32,
+    /// When the order to stop was seen.
+    drained_at: Option<Instant>,
+    /// Room for the head of the answer that is being made.
+    head: Vec<u8>,
+    date: Date,
+    /// The clocks, read once a turn.
+    now: Instant,
+    today: SystemTime,
 }
 
 impl Running {
-    fn admit(self: &Rc<Self>, accepted: Accepted) {
-        self.counters.connections.add(1);
-        let address = accepted.peer.ip();
-        let arrival = self.admission.borrow_mut().arrive(address, accepted);
-        match arrival {
-            Arrival::Start(accepted) => self.start(address, accepted),
-            Arrival::Waits => self.counters.queued.add(1),
-            Arrival::Refuse(accepted) => self.turn_away(accepted),
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.turn(self.patience())?;
+            if let Some(since) = self.drained_at
+                && (self.connections.len() == 0 || self.now.duration_since(since) >= DRAIN_MAX)
+            {
+                return Ok(());
+            }
         }
     }
 
-    fn start(self: &Rc<Self>, address: IpAddr, accepted: Accepted) {
-        let place = Place { running: Rc::clone(self), address };
-        tcp::spawn(async move { connection::serve(&place.running, accepted).await });
+    /// How long the next turn may sleep.
+    fn patience(&self) -> Wait {
+        let again = (!self.postponed.is_empty()).then_some(self.ask_again_at);
+        let end = self.drained_at.map(|since| since + DRAIN_MAX);
+        let turn = self.schedule.next_timeout().map(|at| self.began + Duration::from_nanos(at));
+        let next = [self.alarms.next(), again, end, turn].into_iter().flatten().min();
+        let next = next.map(|at| at.saturating_duration_since(self.now));
+        match [next, self.pulse.every()].into_iter().flatten().min() {
+            Some(Duration::ZERO) => Wait::No,
+            Some(time) => Wait::AtMost(time),
+            None => Wait::Forever,
+        }
     }
 
-    /// No room to wait: iPXE is told when to come again, others are closed (H-14).
-    fn turn_away(self: &Rc<Self>, accepted: Accepted) {
-        self.counters.turned_away.add(1);
-        if self.refusals.get() >= REFUSALS_MAX {
+    /// Collects what has come, then looks at each connection that it concerns. Names are looked up only after all is collected:
+    /// that is why the requests of a turn may share what is found.
+    fn turn(&mut self, wait: Wait) -> io::Result<()> {
+        let Self { driver, connections, schedule, touched, now, plan, .. } = self;
+        let (timeouts, mut sent) = (plan.timeouts, 0);
+        driver.turn(wait, |event| {
+            let id = match event {
+                Event::Accepted { id, peer } => {
+                    connections.put(Box::new(Connection::new(id, peer, timeouts, *now)));
+                    id
+                }
+                Event::Received { id, .. }
+                | Event::Ended { id }
+                | Event::Sent { id, .. }
+                | Event::SendFailed { id, .. } => id,
+                Event::AcceptFailed(_) | Event::Woken => return,
+            };
+            let Some(connection) = connections.get_mut(id) else { return };
+            match event {
+                Event::Received { bytes, .. } => connection.received(bytes),
+                Event::Ended { .. } => connection.has_ended = true,
+                Event::Sent { bytes, left, .. } => {
+                    sent += bytes;
+                    schedule.taken(id, bytes);
+                    connection.sent(bytes, left);
+                }
+                Event::SendFailed { why, .. } => connection.failed = Some(why),
+                Event::Accepted { .. } | Event::AcceptFailed(_) | Event::Woken => {}
+            }
+            if !std::mem::replace(&mut connection.is_touched, true) {
+                touched.push(id);
+            }
+        })?;
+        self.counters.bytes_sent.add(sent);
+        (self.now, self.today) = (Instant::now(), SystemTime::now());
+        self.pulse.beat();
+        self.follow_drain();
+        self.read_letters();
+        self.look_at_touched();
+        self.ring_alarms();
+        self.look_at_touched();
+        self.let_others_send();
+        self.recent.forget();
+        self.busy.store(self.sending, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn look_at_touched(&mut self) {
+        let mut next = 0;
+        // One that leaves makes room for another, which then stands at the end.
+        while let Some(&id) = self.touched.get(next) {
+            self.look_at(id);
+            next += 1;
+        }
+        self.touched.clear();
+    }
+
+    /// Those whose turn it is in a storm. Each of them may end at once, and so let others in.
+    fn let_others_send(&mut self) {
+        while let Some(id) = self.schedule.poll(self.tick()) {
+            self.go_on_sending(id);
+            self.look_at_touched();
+        }
+    }
+
+    fn tick(&self) -> Tick {
+        Tick::try_from(self.now.duration_since(self.began).as_nanos()).unwrap_or(Tick::MAX)
+    }
+
+    /// The connection is to be looked at in this turn.
+    fn touch(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !std::mem::replace(&mut connection.is_touched, true)
+        {
+            self.touched.push(id);
+        }
+    }
+
+    fn read_letters(&mut self) {
+        while let Some(letter) = self.mailbox.take() {
+            match letter {
+                Letter::Named(id, _) | Letter::Listed(id, _) => self.go_on_asking(id, Some(letter)),
+                Letter::Resident(id) => self.go_on_sending(id),
+            }
+        }
+        if !self.postponed.is_empty() && self.now >= self.ask_again_at {
+            for id in std::mem::take(&mut self.postponed) {
+                self.go_on_asking(id, None);
+                self.go_on_sending(id);
+            }
+        }
+    }
+
+    /// Every worker is busy: the connection asks again after a pause.
+    fn postpone(&mut self, id: ConnectionId) {
+        if self.postponed.is_empty() {
+            self.ask_again_at = self.now + BUSY_PAUSE;
+        }
+        self.postponed.push(id);
+    }
+
+    /// After the order to stop nothing new is taken, what is idle goes, and what runs is finished.
+    fn follow_drain(&mut self) {
+        if self.drained_at.is_some() || !self.drain.is_ordered() {
             return;
         }
-        self.refusals.set(self.refusals.get() + 1);
-        let running = Rc::clone(self);
-        tcp::spawn(async move {
-            connection::turn_away(accepted, running.plan.timeouts.linger).await;
-            running.refusals.set(running.refusals.get() - 1);
-            running.left.notify_waiters();
-        });
+        self.drained_at = Some(self.now);
+        self.driver.stop_listening();
+        for id in self.admission.close() {
+            self.connections.take(id);
+            self.driver.close(id);
+        }
+        for id in self.connections.ids() {
+            self.touch(id);
+        }
     }
 
-    /// Waits until no connection is left.
-    async fn all_left(&self) {
-        loop {
-            let left = self.left.notified();
-            if self.admission.borrow().running() == 0 && self.refusals.get() == 0 {
-                return;
+    fn ring_alarms(&mut self) {
+        while let Some(place) = self.alarms.ring(self.now) {
+            let Some(mut connection) = self.connections.take_from(place) else { continue };
+            let (driver, id) = (&self.driver, connection.id);
+            if connection.is_overdue(self.now, || driver.unacknowledged(id)) && !self.is_late(&mut connection) {
+                self.let_go(connection);
+                continue;
             }
-            left.await;
+            if let Stage::Sending(Body { waits: waits @ Waits::Client(_), .. }) = &mut connection.stage {
+                *waits = Waits::Nothing;
+                connection.is_touched = true;
+                self.touched.push(id);
+            }
+            self.keep(connection);
         }
     }
 
-    fn published(&self) -> Arc<Published> {
-        Arc::clone(&self.shelf.borrow().names().published)
-    }
-
-    /// One more answer is being sent, until the guard is dropped.
-    fn sending(&self) -> Sending {
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        Sending(Arc::clone(&self.busy))
-    }
-}
-
-/// A connection's place among those that are served, for as long as its task lives.
-struct Place {
-    running: Rc<Running>,
-    address: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let next = self.running.admission.borrow_mut().leave(self.address);
-        if let Some((address, accepted)) = next {
-            self.running.start(address, accepted);
+    /// The client has let its time pass. Says whether the connection goes on for now.
+    fn is_late(&mut self, connection: &mut Connection) -> bool {
+        match connection.stage {
+            Stage::Leaving { .. } | Stage::Refused => false,
+            Stage::Reading if connection.input.is_empty() => self.leave(connection),
+            Stage::Reading if connection.input.is_in_body() => {
+                self.refuse_unread(connection, BadHead::BodyTooSlow);
+                true
+            }
+            _ => {
+                self.counters.timed_out.add(1);
+                self.say_timed_out(connection.peer, connection.clock.written);
+                false
+            }
         }
-        self.running.left.notify_waiters();
+    }
+
+    fn look_at(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.connections.take(id) else { return };
+        connection.is_touched = false;
+        if std::mem::take(&mut connection.has_moved) {
+            connection.clock.move_on(self.now);
+        }
+        if self.advance(&mut connection) {
+            self.slow_down(&mut connection);
+            self.keep(connection);
+        } else {
+            self.let_go(connection);
+        }
+    }
+
+    fn keep(&mut self, connection: Box<Connection>) {
+        if let Some(due) = connection.due() {
+            self.alarms.set(due, connection.id.index());
+        }
+        self.connections.put(connection);
+    }
+
+    /// Ends a connection at once, and gives its place to the one that has waited longest.
+    fn let_go(&mut self, connection: Box<Connection>) {
+        self.driver.close(connection.id);
+        if let Stage::Sending(body) = &connection.stage {
+            self.end_body(connection.id, body);
+        }
+        self.refusals -= usize::from(connection.is_refusal);
+        if !connection.has_place {
+            return;
+        }
+        if let Some((_, next)) = self.admission.leave(connection.peer.ip())
+            && let Some(waiting) = self.connections.get_mut(next)
+        {
+            waiting.begin(self.now);
+            waiting.start();
+            self.driver.resume_reading(next);
+            self.touch(next);
+        }
+    }
+
+    /// Does what can be done for a connection now. Says whether it goes on.
+    fn advance(&mut self, connection: &mut Connection) -> bool {
+        if let Some(why) = connection.failed {
+            return self.fail(connection, why);
+        }
+        loop {
+            match &mut connection.stage {
+                Stage::Arrived => {
+                    if !self.admit(connection) {
+                        return false;
+                    }
+                }
+                Stage::Waiting | Stage::Asking(_) => return true,
+                Stage::Refused => return self.turn_away(connection),
+                Stage::Leaving { thrown, .. } => return !connection.has_ended && *thrown < LINGER_BYTES_MAX,
+                Stage::Inviting if connection.is_sending => return true,
+                Stage::Inviting => connection.stage = Stage::Reading,
+                Stage::Sending(body) if connection.is_sending || matches!(body.waits, Waits::Worker | Waits::Turn) => {
+                    return true;
+                }
+                Stage::Sending(_) => {
+                    self.head.clear();
+                    match self.send_next(connection) {
+                        Progress::Underway => return true,
+                        Progress::Done { keeps: true } => connection.stage = Stage::Reading,
+                        Progress::Done { keeps: false } => return self.leave(connection),
+                        Progress::Changed => return self.fail(connection, SendError::ContentGone),
+                    }
+                }
+                Stage::Reading => match self.read(connection) {
+                    Read::Something => {}
+                    Read::Nothing => return true,
+                    Read::End => return self.leave(connection),
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, connection: &mut Connection) -> bool {
+        self.counters.connections.add(1);
+        if self.drained_at.is_some() {
+            return false;
+        }
+        connection.begin(self.now);
+        match self.admission.arrive(connection.peer.ip(), connection.id) {
+            Arrival::Start(_) => connection.start(),
+            Arrival::Waits => {
+                self.counters.queued.add(1);
+                self.driver.pause_reading(connection.id);
+                connection.stage = Stage::Waiting;
+            }
+            // No room to wait: iPXE is told when to come again, others are closed (H-14).
+            Arrival::Refuse(_) => {
+                self.counters.turned_away.add(1);
+                if self.refusals >= REFUSALS_MAX {
+                    return false;
+                }
+                self.refusals += 1;
+                connection.is_refusal = true;
+                connection.stage = Stage::Refused;
+            }
+        }
+        true
+    }
+
+    /// Looks at what a client without a place asks, and tells it to come again if it is one that does (H-14).
+    fn turn_away(&mut self, connection: &mut Connection) -> bool {
+        let asked = connection.input.unanswered();
+        if asked.is_empty() {
+            return !connection.has_ended;
+        }
+        if !respond::is_from_ipxe(asked) {
+            return false;
+        }
+        self.driver.send(connection.id, &respond::overloaded_bytes(), Part::Nothing, false);
+        self.leave(connection)
+    }
+
+    /// The client is gone, or the file has been cut short.
+    fn fail(&mut self, connection: &mut Connection, why: SendError) -> bool {
+        match &mut connection.stage {
+            Stage::Sending(body) => {
+                self.counters.aborted.add(1);
+                if let (SendError::ContentGone, Some(delivery)) = (why, body.delivery.take()) {
+                    self.say_changed(connection.peer, &delivery);
+                }
+            }
+            Stage::Inviting => self.counters.aborted.add(1),
+            _ => {}
+        }
+        false
+    }
+
+    /// Tells the client that nothing follows, and waits a while for its end.
+    fn leave(&mut self, connection: &mut Connection) -> bool {
+        if connection.has_ended {
+            return false;
+        }
+        connection.input.close();
+        connection.stage = Stage::Leaving { since: self.now, thrown: 0 };
+        self.driver.shutdown_write(connection.id);
+        true
+    }
+
+    /// Reads the next request and begins its answer.
+    fn read(&mut self, connection: &mut Connection) -> Read {
+        let mut input = std::mem::take(&mut connection.input);
+        let read = match input.step(connection.has_ended) {
+            Step::More => Read::Nothing,
+            Step::Body { is_awaited } => {
+                connection.first_byte = Some(self.now);
+                if is_awaited {
+                    connection.stage = Stage::Inviting;
+                    self.send(connection, CONTINUE, Part::Nothing, false);
+                }
+                Read::Something
+            }
+            Step::Bad(why) => {
+                self.refuse_unread(connection, why);
+                Read::Something
+            }
+            Step::Request(request) => {
+                connection.first_byte = None;
+                if self.answer(connection, &request) == Answered::Yes {
+                    input.answered();
+                }
+                Read::Something
+            }
+        };
+        connection.input = input;
+        let is_idle = connection.input.is_empty();
+        match read {
+            Read::Nothing if connection.has_ended || (self.drained_at.is_some() && is_idle) => Read::End,
+            Read::Nothing if !is_idle => {
+                connection.first_byte.get_or_insert(self.now);
+                Read::Nothing
+            }
+            read => read,
+        }
+    }
+
+    /// Answers what is no request.
+    fn refuse_unread(&mut self, connection: &mut Connection, why: BadHead) {
+        connection.first_byte = None;
+        self.begin_answer(connection, Version::Http11, false, respond::bad(why), None, None);
+    }
+
+    /// Begins to send the answer to a request.
+    fn begin(
+        &mut self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+        plan: Plan<'_>,
+        content: Option<&Content>,
+        delivery: Option<Delivery>,
+    ) {
+        self.begin_answer(connection, request.version, request.keeps_alive, plan, content, delivery);
+    }
+
+    fn begin_answer(
+        &mut self,
+        connection: &mut Connection,
+        version: Version,
+        keeps_alive: bool,
+        plan: Plan<'_>,
+        content: Option<&Content>,
+        delivery: Option<Delivery>,
+    ) {
+        if plan.status.is_refusal() {
+            self.counters.refused_requests.add(1);
+        }
+        let keeps = keeps_alive && !plan.closes && self.drained_at.is_none();
+        self.head.clear();
+        plan.write_head(version, keeps, self.date.at(self.today), &mut self.head);
+        let mut body = Body::new(plan.payload, content, delivery, keeps);
+        self.sending += u32::from(body.has_content());
+        body.is_ordered = body.file_bytes() > SMALL_BYTES;
+        if body.is_ordered {
+            self.schedule.enter(self.tick(), connection.id, connection.peer.ip());
+            self.keep_pace(connection);
+        }
+        connection.clock.begin_window(self.now);
+        connection.stage = Stage::Sending(body);
+        // What cannot be sent now is found again by whoever looks at the connection next.
+        self.send_next(connection);
+    }
+
+    /// Sends what has been written to `head`, and the next part of the answer. This is where a connection with something large to
+    /// send takes its turn.
+    fn send_next(&mut self, connection: &mut Connection) -> Progress {
+        let tick = self.tick();
+        let Stage::Sending(body) = &mut connection.stage else { return Progress::Underway };
+        body.waits = Waits::Nothing;
+        let leave =
+            if body.is_ordered && body.file_bytes() > 0 { self.schedule.ask(tick, connection.id) } else { u64::MAX };
+        if leave == 0 {
+            body.waits = Waits::Turn;
+            return Progress::Underway;
+        }
+        let chunk_bytes = self.plan.chunk_bytes.min(leave);
+        let mut next = body.next(&mut self.head, chunk_bytes);
+        if let Next::Unsure(most) = next {
+            let held = self.driver.unacknowledged(connection.id);
+            if held <= most {
+                body.is_delivered();
+                next = body.next(&mut self.head, chunk_bytes);
+            } else {
+                body.waits = Waits::Client(self.now + ACKNOWLEDGE_PAUSE + Duration::from_nanos(held));
+            }
+        }
+        let (part, more) = match next {
+            Next::Send { part, more } => (part, more),
+            Next::Nothing if self.head.is_empty() => return self.finish(connection),
+            Next::Nothing => (Part::Nothing, false),
+            Next::Changed => return Progress::Changed,
+            Next::Missing(_) | Next::Unsure(_) => {
+                if let Next::Missing(range) = next {
+                    self.populate(connection, range);
+                }
+                if self.head.is_empty() {
+                    return Progress::Underway;
+                }
+                // The head goes ahead: a loader waits for the first byte (H-10).
+                (Part::Nothing, false)
+            }
+        };
+        if let Part::File { content, range } = &part
+            && let Some(piece) = content.claim_next_missing(range)
+        {
+            // Only a help: where the workers are busy, the piece is asked for again when it is needed.
+            let content = content.clone();
+            let _ = self.shelf.names().images.workers().read(move || content.populate(piece));
+        }
+        let head = std::mem::take(&mut self.head);
+        self.send(connection, &head, part, more);
+        self.head = head;
+        Progress::Underway
+    }
+
+    fn send(&mut self, connection: &mut Connection, head: &[u8], part: Part, more: bool) {
+        connection.is_sending = true;
+        connection.clock.move_on(self.now);
+        self.driver.send(connection.id, head, part, more);
+    }
+
+    /// The kernel has taken the whole answer.
+    fn finish(&mut self, connection: &mut Connection) -> Progress {
+        let Stage::Sending(body) = std::mem::replace(&mut connection.stage, Stage::Reading) else {
+            return Progress::Underway;
+        };
+        self.end_body(connection.id, &body);
+        if let Some(delivery) = &body.delivery {
+            self.say_delivered(connection.peer, delivery);
+        }
+        Progress::Done { keeps: body.keeps }
+    }
+
+    /// Holds a large body to the rate of its machine: `[http] rate`, or what its firmware has been found to bear.
+    fn keep_pace(&self, connection: &mut Connection) {
+        let rate = self.shelf.names().pace_for(connection.peer.ip());
+        if std::mem::replace(&mut connection.rate, rate) != rate {
+            self.driver.pace(connection.id, rate);
+        }
+    }
+
+    /// An answer is complete, or given up.
+    fn end_body(&mut self, id: ConnectionId, body: &Body) {
+        self.sending -= u32::from(body.has_content());
+        if body.is_ordered {
+            self.schedule.leave(self.tick(), id);
+        }
+    }
+
+    /// Has a worker make a range of what is sent resident.
+    fn populate(&mut self, connection: &mut Connection, range: Range<u64>) {
+        let Stage::Sending(body) = &mut connection.stage else { return };
+        let Some(content) = body.content().cloned() else { return };
+        body.waits = Waits::Worker;
+        let (letters, id) = (self.letters.clone(), connection.id);
+        let job = move || {
+            while let Some(piece) = content.missing(&range) {
+                content.populate(piece);
+            }
+            letters.send(Letter::Resident(id));
+        };
+        if self.shelf.names().images.workers().read(job).is_err() {
+            self.postpone(id);
+        }
+    }
+
+    /// What was missing is resident, or is asked for once more.
+    fn go_on_sending(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Stage::Sending(body) = &mut connection.stage {
+            body.waits = Waits::Nothing;
+            // Time that went by on our side does not count against the client.
+            connection.clock.begin_window(self.now);
+            self.touch(id);
+        }
+    }
+
+    /// Leaves in the kernel what a client sends beyond what may wait here.
+    fn slow_down(&mut self, connection: &mut Connection) {
+        let is_full = connection.input.is_full();
+        if is_full == connection.is_paused || matches!(connection.stage, Stage::Waiting) {
+            return;
+        }
+        connection.is_paused = is_full;
+        if is_full {
+            self.driver.pause_reading(connection.id);
+        } else {
+            self.driver.resume_reading(connection.id);
+        }
+    }
+
+    /// The address of ours that the client asked.
+    fn local(&self, connection: &mut Connection) -> IpAddr {
+        let ask = || self.driver.local(connection.id).map_or(IpAddr::from([0; 4]), |local| local.ip().to_canonical());
+        *connection.local.get_or_insert_with(ask)
     }
 }
 
-/// Counts an answer as being sent while it lives.
-struct Sending(Arc<AtomicU32>);
+/// What reading has come to.
+enum Read {
+    /// There is something to do.
+    Something,
+    Nothing,
+    /// No request will come any more.
+    End,
+}
 
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// What sending has come to.
+enum Progress {
+    /// The driver has something to send, or a worker to read.
+    Underway,
+    Done {
+        keeps: bool,
+    },
+    /// The file is not what it was.
+    Changed,
 }

@@ -10,12 +10,14 @@ pub struct Placement {
 }
 
 /// With one processor everything shares it. With more, DHCP and control have the first and boot cores the others, at most
-/// `workers` of them.
+/// `workers` of them. Who asks for as many workers as there are processors gets one on the first, too.
 pub fn place(allowed: &[usize], workers: Option<usize>) -> Placement {
-    let control = allowed.first().copied().unwrap_or(0);
-    let others = if allowed.len() > 1 { &allowed[1..] } else { allowed };
-    let count = workers.unwrap_or(others.len()).clamp(1, others.len().max(1));
-    let boot = if others.is_empty() { vec![control] } else { others[..count].to_vec() };
+    let (&control, others) = allowed.split_first().unwrap_or((&0, &[]));
+    let mut boot = others.to_vec();
+    if boot.is_empty() || workers.is_some_and(|workers| workers > boot.len()) {
+        boot.push(control);
+    }
+    boot.truncate(workers.unwrap_or(usize::MAX).max(1));
     Placement { control, boot }
 }
 
@@ -38,7 +40,9 @@ mod tests {
     fn boot_cores_stay_inside_the_mask_and_below_the_wanted_number() {
         assert_eq!(place(&[2, 3, 6, 7], None).boot, vec![3, 6, 7]);
         assert_eq!(place(&[2, 3, 6, 7], Some(2)).boot, vec![3, 6]);
-        assert_eq!(place(&[2, 3, 6, 7], Some(9)).boot, vec![3, 6, 7]);
+        assert_eq!(place(&[2, 3, 6, 7], Some(3)).boot, vec![3, 6, 7]);
+        assert_eq!(place(&[2, 3, 6, 7], Some(4)).boot, vec![3, 6, 7, 2]);
+        assert_eq!(place(&[2, 3, 6, 7], Some(9)).boot, vec![3, 6, 7, 2]);
         assert_eq!(place(&[2, 3, 6, 7], Some(0)).boot, vec![3]);
     }
 }

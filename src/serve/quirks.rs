@@ -50,7 +50,51 @@ pub(super) fn attempt(class: Option<Firmware>, name: &str, end: &End) -> Option<
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashMap;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::num::NonZeroU64;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::bindings::Binding;
+    use crate::boot::machine::{Mac, Machine};
+    use crate::boot::quirks::{Limit, Limited, Subject};
+    use crate::config::Config;
+    use crate::images::{Images, Workers};
+    use crate::serve::shelf::Names;
+    use crate::snapshot::Published;
+
+    #[test]
+    fn the_pace_of_http_is_the_slowest_that_is_asked_for_and_follows_who_holds_the_address() {
+        let text = "root = \"/r\"\n[http]\nrate = 9000\n[[quirk]]\noui = \"02:00:00\"\nhttp-rate = 5000\n[[dhcp.subnet]]\n\
+            subnet = \"10.0.0.0/24\"\nmode = \"server\"\ninterface = \"eth0\"\npools = [\"10.0.0.1-10.0.0.9\"]\n";
+        let config = Config::parse("x.toml", text).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let names = Names {
+            images: Images::open(directory.path(), Workers::start().unwrap()).unwrap(),
+            published: Published::new(config.snapshot),
+            render_template: Box::new(|_, _, _, _| Err(String::new())),
+            strip_prefixes: Vec::new(),
+            ignore_case: false,
+        };
+        let names = Arc::new(names);
+        let address = Ipv4Addr::new(10, 0, 0, 1);
+        let pace = || names.pace_for(IpAddr::V4(address)).map(NonZeroU64::get);
+        assert_eq!(pace(), Some(9000), "nobody is known there");
+        let hold = |mac: [u8; 6]| {
+            let machine = Machine { mac: Mac(mac), uuid: None, firmware: None };
+            names.published.load().bindings.write(address, Some(Binding { machine, lease_end_s: u64::MAX }));
+        };
+        hold([2, 0, 0, 0, 0, 1]);
+        assert_eq!(pace(), Some(5000));
+        let allowance = Allowance { http_rate: NonZeroU64::new(100_000), ..Allowance::default() };
+        let limit = Limit { allowance, pinned: true };
+        names.published.limit(Limited(HashMap::from([(Subject::Machine(Mac([2, 0, 0, 0, 0, 1])), limit)])));
+        assert_eq!(pace(), Some(9000), "a pin does not lift what holds for all");
+        hold([4; 6]);
+        assert_eq!(pace(), Some(9000));
+    }
 
     #[test]
     fn t23_the_last_step_of_a_limit_leaves_the_option_out() {

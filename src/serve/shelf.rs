@@ -178,7 +178,8 @@ impl Names {
     /// How fast HTTP may send to this address, octets a second; None = as fast as it goes. No lock: it may be asked for every
     /// connection, and again when the machine behind the address has become known.
     pub fn pace_for(&self, peer: IpAddr) -> Option<NonZeroU64> {
-        self.published.allowance(&self.machine_at(peer)?).http_rate
+        let own = self.machine_at(peer).and_then(|machine| self.published.allowance(&machine).http_rate);
+        [own, self.published.load().snapshot.http_rate].into_iter().flatten().min()
     }
 
     /// The address by which networks are compared: a walk has that of the machine for which it stands.

@@ -279,7 +279,13 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     let mut http: Vec<Vec<std::net::TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
     for &address in &plan.http.listen {
         let group = bind_group(address, cores, |address, shared| {
-            net::tcp_listener(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)))
+            let listener = net::tcp_listener(address, shared)?;
+            net::accept_with_first_bytes(&listener)?;
+            if let Some(name) = plan.http.congestion {
+                // A kernel without it keeps its own: slower perhaps, and never a reason not to serve.
+                let _ = net::congestion(&listener, name);
+            }
+            Ok((listener.local_addr()?, listener))
         })
         .map_err(refused("HTTP", Protocol::Tcp, address))?;
         steer(group.iter().map(|(_, listener)| listener), address, cores);
@@ -474,7 +480,9 @@ fn start(
         let tftp_counters = core.counters();
         let core = core.with_pulse(watchdog.pulse());
         spawn(format!("rb-tftp-{number}"), *cpu, notices, move |ready| core.run(ready))?;
-        let http = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy);
+        let (http, bell) = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
+            .map_err(system("making a core's mailbox"))?;
+        started.overview.bells.push(bell);
         let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: http.counters() };
         started.overview.cores.push(view);
         started.threads += 1;

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use ringboot::engine::mailbox::Bell;
 use ringboot::engine::net;
 use ringboot::images::{Images, Workers};
 use ringboot::observe::events::{Event, queue};
@@ -27,6 +28,7 @@ pub(crate) struct Server {
     pub(crate) counters: Arc<HttpCounters>,
     root: tempfile::TempDir,
     drain: Drain,
+    bell: Bell,
     thread: Option<JoinHandle<Result<(), String>>>,
 }
 
@@ -49,12 +51,13 @@ impl Server {
         let [v4, v6] = [0, 1].map(|n: usize| listeners[n].local_addr().unwrap());
         let (sender, events) = queue();
         let drain = Drain::default();
-        let core = Core::new(listeners.into(), &plan, &names, &sender, &drain, &Arc::default());
+        let (core, bell) =
+            Core::new(listeners.into(), &plan, &names, &sender, &drain, &Arc::default(), super::DATAPATH).unwrap();
         let counters = core.counters();
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
         is_ready.recv().unwrap();
-        Self { v4, v6, events, counters, root, drain, thread: Some(thread) }
+        Self { v4, v6, events, counters, root, drain, bell, thread: Some(thread) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -76,13 +79,14 @@ impl Server {
 
     /// Ends the server as SIGTERM does, and says how its thread ended.
     pub(crate) fn stop(&mut self) -> Result<(), String> {
-        self.drain.order();
+        self.order_stop();
         self.thread.take().map_or(Ok(()), |thread| thread.join().expect("the core panicked"))
     }
 
     /// Orders the end without waiting for it.
     pub(crate) fn order_stop(&self) {
         self.drain.order();
+        self.bell.ring();
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::bench::{Run, seconds};
 use super::goal::Goal;
 use super::knobs::{KNOBS, spec};
-use super::search::{CONFIRMATIONS, MARGIN, Ratios, Tried, Values, Verdict, median};
+use super::search::{MARGIN, Ratios, Tried, Values, Verdict, WON_AFTER, median};
 use crate::table::wrapped;
 
 /// Columns of a curve.
@@ -18,9 +18,10 @@ const CURVE_MAX: f64 = 2.0;
 /// The rule, in words: it belongs above every result.
 pub(super) fn rule(rounds: usize) -> String {
     let percent = MARGIN * 100.0;
+    let won = WON_AFTER.map(|(rounds, lost)| format!("{} of {rounds}", rounds - lost)).join(", or ");
     format!(
-        "A value is taken if it needs at least {percent:.0} % less than the value of now in every one of {rounds} rounds, and then in \
-         every one of {CONFIRMATIONS} more that the two run alone, in turns. Ratios are of runs in the same round; less is better."
+        "The value with the best median of {rounds} rounds runs again, alone with the value of now, and is taken if it needs at least \
+         {percent:.0} % less in {won} rounds. Ratios are of runs in the same round; less is better."
     )
 }
 
@@ -45,38 +46,39 @@ fn verdict(tried: &Tried) -> String {
     let Tried { knob, reference, .. } = tried;
     match &tried.verdict {
         Verdict::Won { value, confirmation } => {
-            format!("{knob} = {value} is taken: {} in {CONFIRMATIONS} more rounds.", shown(confirmation))
+            format!("{knob} = {value} is taken: {}.", shown(confirmation))
         }
-        Verdict::NotConfirmed { value, confirmation } => format!(
-            "{value} was better in every round here, and then {:.2} in round {} of {CONFIRMATIONS} more: no better than {reference}, \
-             left alone.",
-            confirmation.0.last().copied().unwrap_or(1.0),
-            confirmation.0.len()
-        ),
-        Verdict::LeftAlone => format!("No value is better than {reference} in every round: left alone."),
+        Verdict::NotConfirmed { value, confirmation } => {
+            format!(
+                "{value} was the best here, and then no better than {reference}: {}. Left alone.",
+                shown(confirmation)
+            )
+        }
+        Verdict::LeftAlone => format!("No value is better than {reference}: left alone."),
         Verdict::TimeIsOver => format!("The time is over before this is known: {knob} stays {reference}."),
     }
 }
 
-/// `0.91 (0.88-0.94)`.
+/// `0.91 (0.88-0.94), better in 6 of 6 rounds`.
 pub(super) fn shown(ratios: &Ratios) -> String {
     let (least, greatest) = ratios.range();
-    format!("{:.2} ({least:.2}-{greatest:.2})", ratios.median())
+    let (median, won, rounds) = (ratios.median(), ratios.won(), ratios.0.len());
+    format!("{median:.2} ({least:.2}-{greatest:.2}), better in {won} of {rounds} rounds")
 }
 
 /// All winners beside now, by every goal: what was gained, and what it cost.
 pub(super) fn together(runs: &[Run], ratios: &Ratios, goal: Goal, timed: bool) -> String {
-    let mut out = format!("\n  all that was taken, beside now, in {CONFIRMATIONS} rounds that chose nothing\n");
+    let mut out = format!("\n  all that was taken, beside now, in {} rounds that chose nothing\n", ratios.0.len());
     for (index, other) in Goal::ALL.into_iter().enumerate() {
         let of = |with: bool| {
             let goals = runs.iter().filter(|run| run.values.is_empty() != with).filter_map(|run| run.goals?[index]);
             median(&goals.collect::<Vec<f64>>())
         };
         let Some((now, then)) = of(false).zip(of(true)) else { continue };
-        let ratio = if other == goal { shown(ratios) } else { format!("{:.2}", then / now) };
+        let ratio = if other == goal { ratios.median() } else { then / now };
         let (name, words, now, then) = (other.name(), other.words(timed), seconds(now), seconds(then));
         // A String takes whatever is written to it.
-        let _ = writeln!(out, "  {name:>8}{now:>10} ->{then:>10}  {ratio:<17} {words}");
+        let _ = writeln!(out, "  {name:>8}{now:>10} ->{then:>10}  {ratio:.2}  {words}");
     }
     out
 }
@@ -187,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_knob_is_a_table_with_a_curve_in_80_columns() {
-        let won = Verdict::Won { value: 64, confirmation: Ratios(vec![0.8, 0.82, 0.9]) };
+        let won = Verdict::Won { value: 64, confirmation: Ratios(vec![0.8, 0.82, 0.9, 0.81, 0.83, 0.8]) };
         let text = knob(&tried(won), Goal::Wall);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let line = |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap().to_owned();
@@ -197,22 +199,16 @@ mod tests {
         assert_eq!(line("64"), "             64    1.70 s   0.85  0.80-0.90    -o-  |");
         assert!(line("4 ").ends_with("1.60  1.50-2.60         |           --o--------->"), "{text}");
         assert!(line("128").ends_with("machines failed"), "{text}");
-        assert!(text.contains("windowsize-max = 64 is taken: 0.82 (0.80-0.90) in 5 more rounds."), "{text}");
+        assert!(text.contains("windowsize-max = 64 is taken: 0.81 (0.80-0.90), better in 6 of 6 rounds."), "{text}");
     }
 
     #[test]
     fn what_is_left_alone_is_said_with_its_reason() {
-        let not = knob(&tried(Verdict::NotConfirmed { value: 64, confirmation: Ratios(vec![0.9, 1.04]) }), Goal::Wall);
-        assert!(
-            not.split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" ")
-                .contains("then 1.04 in round 2 of 5 more: no better than 32")
-        );
-        assert!(
-            knob(&tried(Verdict::LeftAlone), Goal::Cpu)
-                .contains("No value is better than 32 in every round: left alone.")
-        );
+        let lost = Ratios(vec![0.9, 1.04, 1.1, 1.0]);
+        let not = knob(&tried(Verdict::NotConfirmed { value: 64, confirmation: lost }), Goal::Wall);
+        let not = not.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(not.contains("no better than 32: 1.02 (0.90-1.10), better in 1 of 4 rounds. Left alone."), "{not}");
+        assert!(knob(&tried(Verdict::LeftAlone), Goal::Cpu).contains("No value is better than 32: left alone."));
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Learner {
             return Vec::new();
         }
         self.reset(mac, Kind::HttpRate);
+        let subject = Subject::Machine(mac);
+        let only_slow = |quirk: &Quirk| quirk.on_trial && without(quirk.allowance, Kind::HttpRate).is_empty();
+        if self.quirks.get(&subject).is_some_and(only_slow) {
+            return self.forget(subject);
+        }
         self.confirm(mac, now_s, |allowance| allowance.http_rate.is_some())
     }
 
@@ -282,8 +287,7 @@ impl Learner {
             }
             Some(old) => {
                 let allowance = to.or(old.allowance);
-                let others =
-                    Allowance { window: old.allowance.window.filter(|_| kind != Kind::Window), ..old.allowance };
+                let others = without(old.allowance, kind);
                 let why = if others.is_empty() { why } else { format!("{}; {why}", old.why) };
                 Quirk { allowance, since_s: now_s, works_s: None, class: class.or(old.class), why, ..old }
             }
@@ -376,12 +380,8 @@ impl Learner {
     /// A transfer within the limits of a machine has succeeded.
     fn confirm(&mut self, mac: Mac, now_s: u64, speaks_of: impl Fn(Allowance) -> bool) -> Vec<Change> {
         let Some(quirk) = self.quirks.get(&Subject::Machine(mac)).cloned() else { return Vec::new() };
-        if quirk.pinned || quirk.works_s.is_some() || !speaks_of(quirk.allowance) {
+        if quirk.pinned || quirk.on_trial || quirk.works_s.is_some() || !speaks_of(quirk.allowance) {
             return Vec::new();
-        }
-        // On trial there is no rate any more: it went well without.
-        if quirk.on_trial {
-            return self.forget(quirk.subject);
         }
         vec![self.put(Quirk { works_s: Some(now_s), ..quirk })]
     }
@@ -422,6 +422,15 @@ fn only(allowance: Allowance, kind: Kind) -> Option<Allowance> {
         Kind::HttpRate => Allowance { http_rate, ..Allowance::default() },
     };
     (!one.is_empty()).then_some(one)
+}
+
+/// All but the limit of this kind.
+fn without(allowance: Allowance, kind: Kind) -> Allowance {
+    match kind {
+        Kind::Window => Allowance { window: None, ..allowance },
+        Kind::Blksize => Allowance { blksize: None, ..allowance },
+        Kind::HttpRate => Allowance { http_rate: None, ..allowance },
+    }
 }
 
 /// Of two limits of one kind the larger: a new machine may learn that it needs less.
@@ -666,6 +675,8 @@ mod tests {
         assert_eq!(learner.note_http_success(mac(1), 1000, now_s), [], "a small file proves nothing");
         assert_eq!(learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, now_s).len(), 1);
         assert!(learner.quirks().all(|quirk| quirk.works_s == Some(now_s)));
+        assert_eq!((learner.age(now_s + RETRY_AFTER_S).len(), rate(&learner)), (1, None), "tried without");
+        assert_eq!(learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 0), [Change::Gone(Subject::Machine(mac(1)))]);
         let mut learner = Learner::default();
         learner.learn_http_stall(mac(1), None, 0);
         learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 1);

@@ -37,7 +37,9 @@ pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], comp
     let dhcp = file.dhcp.unwrap_or_default();
     let server = file.server.unwrap_or_default();
     let tuning = tuning(file.tuning.unwrap_or_default(), complaints);
-    let http = http(file.http.unwrap_or_default(), complaints);
+    let mut http = file.http.unwrap_or_default();
+    let http_rate = http.rate.take().and_then(|at| quirks::http_rate(&at, "rate", complaints));
+    let http = self::http(http, complaints);
     let written = dhcp.subnet.as_deref().unwrap_or_default();
     let subnets = subnets::subnets(written, present, complaints);
     let places = subnets::places(written, complaints);
@@ -49,6 +51,7 @@ pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], comp
         boot: boot(file.boot.unwrap_or_default(), complaints),
         menu: file.menu.map(|menu| entries::menu(menu, complaints)),
         advertise: server.advertise.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
+        http_rate,
         quirks: quirks::quirks(file.quirk.unwrap_or_default(), complaints),
         http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
     };
@@ -330,6 +333,12 @@ const DATAPATHS: [(&str, Datapath); 3] =
 /// Octets: a range that is sent at once may touch two pieces of 8 MiB.
 const IMAGE_MEMORY_MIN: u64 = 16 * 1024 * 1024;
 
+/// Made for networks with losses and long ways, BBR sends by timers of its own, which cost more than the copying on a provisioning
+/// network; so where the system has it, HTTP connections still have what most systems have.
+const CUBIC: &str = "cubic";
+const SYSTEM: &str = "system";
+const CONGESTIONS: [&str; 5] = [CUBIC, "reno", "bbr", "dctcp", SYSTEM];
+
 fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
     let datapath = written.datapath.and_then(|name| {
         let known = DATAPATHS.iter().find(|(known, _)| known == name.get_ref()).map(|&(_, datapath)| datapath);
@@ -347,11 +356,19 @@ fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
         .and_then(|at| number(&at, "image-memory", IMAGE_MEMORY_MIN..=i64::MAX.unsigned_abs(), complaints));
     let gso_segments = written.gso_segments.and_then(|at| number(&at, "gso-segments", 1..=64, complaints));
     let receive_buffers = written.receive_buffers.and_then(|at| power_of_two(&at, complaints));
+    let tcp_congestion = written.tcp_congestion.and_then(|name| {
+        let known = CONGESTIONS.iter().find(|known| *known == name.get_ref()).copied();
+        if known.is_none() {
+            one_of(name.get_ref(), &name.span(), "tcp-congestion", &CONGESTIONS, complaints);
+        }
+        known
+    });
     Tuning {
         datapath: datapath.unwrap_or_default(),
         spin_us: spin_us.unwrap_or(50),
         tid_sockets: tid_sockets.unwrap_or(16),
-        http_chunk: http_chunk.unwrap_or(1024 * 1024),
+        http_chunk: http_chunk.unwrap_or(4 * 1024 * 1024),
+        tcp_congestion: Some(tcp_congestion.unwrap_or(CUBIC)).filter(|name| *name != SYSTEM),
         http_slots: Some(http_slots.unwrap_or(schedule::SLOTS)).filter(|slots| *slots > 0),
         image_memory,
         gso_segments: gso_segments.unwrap_or(64),

@@ -1,5 +1,7 @@
 //! `[[quirk]]`: limits for one machine, one maker's machines or one kind of firmware, fixed by the operator.
 
+use std::num::NonZeroU64;
+
 use super::number;
 use crate::boot::quirks::{Allowance, Fixed, NoSubject, Subject, class_named, oui_named};
 use crate::config::file::{self, At};
@@ -27,9 +29,7 @@ fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed>
     let allowance = Allowance {
         window: windowsize_max.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints)),
         blksize: blksize_max.and_then(|at| number(&at, "blksize-max", 8..=65_464, complaints)),
-        http_rate: http_rate
-            .and_then(|at| number::<u64>(&at, "http-rate", HTTP_RATE_RANGE, complaints))
-            .and_then(std::num::NonZeroU64::new),
+        http_rate: http_rate.and_then(|at| self::http_rate(&at, "http-rate", complaints)),
     };
     if allowance.is_empty() {
         let hint = "give `windowsize-max`, `blksize-max` or `http-rate`";
@@ -53,6 +53,11 @@ fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed>
         complaints.add(&text.span(), format!("{:?} is no such name", text.get_ref()), NoSubject.to_string());
     }
     Some(Fixed { subject: subject?, allowance })
+}
+
+/// Octets a second on one HTTP connection.
+pub(super) fn http_rate(at: &At<u64>, key: &str, complaints: &mut Complaints<'_>) -> Option<NonZeroU64> {
+    number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
 }
 
 /// What a text names, if it is of the kind that its key asks for.

@@ -1,215 +1,270 @@
-//! From a parsed request to an answer: the pure room plans it, the shelf finds what it is made of.
+//! From a request to an answer: the pure room plans it, the shelf finds what it is made of.
 
-use std::borrow::Cow;
-use std::convert::Infallible;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use http::uri::Uri;
-use http::{Request, Response};
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
-use tokio::sync::oneshot;
-
-use super::body::Body;
-use super::connection::Connection;
+use super::connection::{Connection, Stage};
 use super::journal::Delivery;
-use crate::http::limits::{BUSY_PAUSE, BUSY_TIMEOUT, REQUEST_BODY_BYTES_MAX};
-use crate::http::respond::{self, Head, Meta, Payload, Plan};
+use super::{Letter, Running};
+use crate::engine::stream::ConnectionId;
+use crate::http::limits::BUSY_TIMEOUT;
+use crate::http::request::Request;
+use crate::http::respond::{self, Meta, Payload, Plan};
 use crate::http::{index, target};
-use crate::images::{CleanPath, Content, Refusal, clean};
-use crate::serve::shelf::{Answer, Ask, Reply};
-use crate::serve::stage::stage_of;
+use crate::images::{CleanPath, Refusal, clean};
+use crate::serve::shelf::{Answer, Ask, Origin, Reply};
 
 /// Bytes of a refused target that the log shows.
 const TARGET_BYTES_SHOWN: usize = 200;
 
-/// Answers one request. What goes wrong is an answer too.
-pub(super) async fn answer(
-    connection: Rc<Connection>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    connection.begin_answer();
-    let (parts, input) = request.into_parts();
-    let target = target_of(&parts.uri);
-    let head =
-        Head { method: &parts.method, version: parts.version, headers: &parts.headers, target_len: target.len() };
-    let answered = match throw_away(&connection, &head, input).await.or_else(|| respond::forbid(&head)) {
-        Some(plan) => Answered::of(plan),
-        None => look_up(&connection, &head, target.as_bytes()).await,
-    };
-    let Answered { plan, content, delivery } = answered;
-    if plan.status.is_client_error() || plan.status.is_server_error() {
-        connection.running.counters.refused_requests.add(1);
-    }
-    let mut response = Response::new(Body::new(connection, plan.payload, content, delivery));
-    *response.status_mut() = plan.status;
-    *response.headers_mut() = plan.headers;
-    Ok(response)
+/// A request that cannot be answered at once.
+#[derive(Debug)]
+pub(super) struct Asking {
+    question: Question,
+    /// When the request was complete.
+    began: Instant,
 }
 
-/// A plan, and what its file parts are cut from.
-struct Answered {
-    plan: Plan,
-    content: Option<Content>,
-    /// Said when the last byte has left.
-    delivery: Option<Delivery>,
+#[derive(Debug)]
+enum Question {
+    /// What there is under this name.
+    Name(CleanPath),
+    /// Whether a directory has the file that answers for it.
+    Index { directory: CleanPath, index: CleanPath },
+    /// What a directory holds.
+    List(CleanPath),
 }
 
-impl Answered {
-    fn of(plan: Plan) -> Self {
-        Self { plan, content: None, delivery: None }
-    }
+/// Whether a request has been answered, or waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    Yes,
+    /// The connection is [`Stage::Asking`].
+    Later,
 }
 
-/// The target as it was sent, but for a fragment, which hyper has dropped.
-fn target_of(uri: &Uri) -> Cow<'_, str> {
-    match (uri.authority(), uri.path_and_query()) {
-        (None, Some(path)) => Cow::Borrowed(path.as_str()),
-        _ => Cow::Owned(uri.to_string()),
-    }
-}
-
-/// Reads the body of a request, which nothing here has a use for (H-32). An answer, if it is too large or does not come.
-async fn throw_away(connection: &Connection, head: &Head<'_>, mut input: Incoming) -> Option<Plan> {
-    if input.is_end_stream() {
-        return None;
-    }
-    connection.guard.borrow_mut().stop();
-    let mut left = REQUEST_BODY_BYTES_MAX;
-    if input.size_hint().lower() > left {
-        return Some(respond::body_too_large(head));
-    }
-    let reading = async {
-        while let Some(Ok(frame)) = input.frame().await {
-            let len = frame.data_ref().map_or(0, |data| data.len() as u64);
-            match left.checked_sub(len) {
-                Some(rest) => left = rest,
-                None => return Some(respond::body_too_large(head)),
+impl Running {
+    /// Answers a request, or has a worker asked. What goes wrong is an answer too.
+    pub(super) fn answer(&mut self, connection: &mut Connection, request: &Request<'_>) -> Answered {
+        self.counters.requests.add(1);
+        if let Some(plan) = respond::forbid(request) {
+            return self.refuse(connection, request, plan);
+        }
+        if let Some(named) = self.recent.find(request.target) {
+            let answer = Answer { content: named.content, origin: Origin::File, reasons: Vec::new() };
+            return self.file(connection, request, named.path, answer, self.now);
+        }
+        let shown = || request.target[..request.target.len().min(TARGET_BYTES_SHOWN)].escape_ascii();
+        let path = match target::path(request.target) {
+            Ok(path) => path,
+            Err(bad) => {
+                let told = || (shown().to_string(), format!("{bad}: {}", shown()));
+                self.say_refused(connection.peer, Refusal::NotFound, told);
+                return self.refuse(connection, request, respond::bad_request(request, &bad.to_string()));
             }
-        }
-        None
-    };
-    let patience = connection.running.plan.timeouts.head;
-    tokio::time::timeout(patience, reading).await.unwrap_or_else(|_| Some(respond::body_too_slow(head)))
-}
-
-async fn look_up(connection: &Rc<Connection>, head: &Head<'_>, target: &[u8]) -> Answered {
-    let began = Instant::now();
-    let shown = || target[..target.len().min(TARGET_BYTES_SHOWN)].escape_ascii();
-    let refuse = |name: String, refusal: Refusal, why: &str| {
-        connection.running.say_refused(connection.peer, name, refusal, why);
-        Answered::of(refused(head, refusal))
-    };
-    let path = match target::path(target) {
-        Ok(path) => path,
-        Err(bad) => {
-            let (name, why) = (shown().to_string(), format!("{bad}: {}", shown()));
-            connection.running.say_refused(connection.peer, name, Refusal::NotFound, &why);
-            return Answered::of(respond::bad_request(head, &bad.to_string()));
-        }
-    };
-    let mut path = match clean(&path) {
-        Ok(path) => path,
-        Err(refusal) => return refuse(shown().to_string(), refusal, &format!("{refusal}: {}", shown())),
-    };
-    let mut reply = ask(connection, &path).await;
-    if let (Reply::Directory, Some(index)) = (&reply, index_file(connection, &path)) {
-        let indexed = ask(connection, &index).await;
-        if matches!(indexed, Reply::Content(_)) {
-            (path, reply) = (index, indexed);
-        }
-    }
-    match reply {
-        Reply::Content(answer) => file(connection, head, path, answer, began),
-        Reply::Directory => match list(connection, path).await {
-            Ok(page) => Answered::of(respond::listing(head, page)),
+        };
+        match clean(&path) {
+            Ok(path) => {
+                let asking = Asking { question: Question::Name(path), began: self.now };
+                self.ask(connection, request, asking)
+            }
             Err(refusal) => {
-                refuse(shown().to_string(), refusal, &format!("{}: a directory that is not listed", shown()))
+                let told = || (shown().to_string(), format!("{refusal}: {}", shown()));
+                self.say_refused(connection.peer, refusal, told);
+                self.refuse(connection, request, refused(request, refusal))
             }
-        },
-        Reply::Refused(refusal, why) => refuse(path.display().into_owned(), refusal, &why),
+        }
     }
-}
 
-/// Asks the shelf. What finds every worker or mapping in use is tried again for a while: clients are queued, not refused (H-14).
-async fn ask(connection: &Connection, path: &CleanPath) -> Reply {
-    let asked = Instant::now();
-    loop {
-        let (later, reply) = oneshot::channel();
+    /// A worker has answered, or it is time to ask once more.
+    pub(super) fn go_on_asking(&mut self, id: ConnectionId, letter: Option<Letter>) {
+        let Some(mut connection) = self.connections.take(id) else { return };
+        let stage = std::mem::replace(&mut connection.stage, Stage::Reading);
+        let input = std::mem::take(&mut connection.input);
+        match (stage, input.request()) {
+            (Stage::Asking(asking), Some(request)) => {
+                let answered = match letter {
+                    None => self.ask(&mut connection, &request, asking),
+                    Some(Letter::Named(_, reply)) => {
+                        if let Reply::Content(answer) = &reply {
+                            self.shelf.remember(&answer.content);
+                        }
+                        self.replied(&mut connection, &request, asking, reply)
+                    }
+                    Some(Letter::Listed(_, listed)) => self.listed(&mut connection, &request, listed),
+                    Some(Letter::Resident(_)) => Answered::Later,
+                };
+                connection.input = input;
+                if answered == Answered::Yes {
+                    connection.input.answered();
+                }
+            }
+            (stage, _) => {
+                connection.stage = stage;
+                connection.input = input;
+            }
+        }
+        self.connections.put(connection);
+        self.touch(id);
+    }
+
+    /// Asks the shelf, or the directory. What finds every worker or mapping in use is tried again for a while: clients are queued,
+    /// not refused (H-14).
+    fn ask(&mut self, connection: &mut Connection, request: &Request<'_>, asking: Asking) -> Answered {
+        let path = match &asking.question {
+            Question::Name(path) | Question::Index { index: path, .. } => path,
+            Question::List(directory) => {
+                let directory = directory.clone();
+                return self.list(connection, request, asking.began, directory);
+            }
+        };
+        let id = connection.id;
         let ask = Ask {
             path: path.clone(),
             repaired: None,
             peer: connection.peer.ip(),
-            local: connection.local.ip().to_canonical(),
+            local: self.local(connection),
             over_http: true,
         };
-        let shelf = &connection.running.shelf;
-        let at_once = shelf.borrow_mut().ask(ask, move |reply| drop(later.send(reply)));
-        let reply = match at_once {
-            Some(reply) => reply,
-            None => {
-                let lost = |_| Reply::Refused(Refusal::ReadFailed, "the worker that had the question is gone".into());
-                let reply = reply.await.unwrap_or_else(lost);
-                if let Reply::Content(answer) = &reply {
-                    shelf.borrow_mut().remember(&answer.content);
+        let letters = self.letters.clone();
+        match self.shelf.ask(ask, move |reply| letters.send(Letter::Named(id, reply))) {
+            Some(reply) => {
+                // What was looked up right now; a worker may have looked before another request of this turn was sent.
+                if let (Question::Name(path), Reply::Content(answer)) = (&asking.question, &reply)
+                    && answer.origin == Origin::File
+                {
+                    self.recent.remember(request.target, path, &answer.content);
                 }
-                reply
+                self.replied(connection, request, asking, reply)
             }
+            None => self.wait(connection, asking),
+        }
+    }
+
+    fn wait(&mut self, connection: &mut Connection, asking: Asking) -> Answered {
+        connection.clock.begin_window(self.now);
+        connection.stage = Stage::Asking(asking);
+        Answered::Later
+    }
+
+    fn replied(
+        &mut self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+        asking: Asking,
+        reply: Reply,
+    ) -> Answered {
+        let is_busy = matches!(reply, Reply::Refused(Refusal::Busy | Refusal::TooMany, _));
+        if is_busy && self.now.duration_since(asking.began) <= BUSY_TIMEOUT {
+            self.postpone(connection.id);
+            return self.wait(connection, asking);
+        }
+        let Asking { question, began } = asking;
+        match (question, reply) {
+            (Question::Name(path) | Question::Index { index: path, .. }, Reply::Content(answer)) => {
+                self.file(connection, request, Rc::new(path), answer, began)
+            }
+            (Question::Name(directory), Reply::Directory) => match self.index_file(&directory) {
+                Some(index) => {
+                    let question = Question::Index { directory, index };
+                    self.ask(connection, request, Asking { question, began })
+                }
+                None => self.list(connection, request, began, directory),
+            },
+            (Question::Index { directory, .. } | Question::List(directory), _) => {
+                self.list(connection, request, began, directory)
+            }
+            (Question::Name(path), Reply::Refused(refusal, why)) => {
+                self.say_refused(connection.peer, refusal, || (path.display().into_owned(), why));
+                self.refuse(connection, request, refused(request, refusal))
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+        path: Rc<CleanPath>,
+        answer: Answer,
+        began: Instant,
+    ) -> Answered {
+        let Answer { content, origin, reasons } = answer;
+        let meta = content.meta();
+        let facts = Meta { len: meta.len, etag: &meta.etag, mtime: meta.mtime, last_modified: &meta.last_modified };
+        let plan = respond::file(request, path.as_bytes(), facts, self.today);
+        // The answer that carries a file's last byte completes it: pieces of an ISO that is booted in place do not.
+        let delivery = match &plan.payload {
+            Payload::File(range) if range.end == meta.len => {
+                Some(Delivery { path, origin, reasons, bytes: plan.payload.len(), began })
+            }
+            _ => None,
         };
-        if !matches!(reply, Reply::Refused(Refusal::Busy | Refusal::TooMany, _)) || asked.elapsed() > BUSY_TIMEOUT {
-            return reply;
-        }
-        tokio::time::sleep(BUSY_PAUSE).await;
+        self.begin(connection, request, plan, Some(&content), delivery);
+        Answered::Yes
     }
-}
 
-fn file(connection: &Connection, head: &Head<'_>, path: CleanPath, answer: Answer, began: Instant) -> Answered {
-    let meta = answer.content.meta();
-    let meta = Meta { len: meta.len, etag: &meta.etag, mtime: meta.mtime };
-    let plan = respond::file(head, path.as_bytes(), meta, SystemTime::now());
-    // The answer that carries a file's last byte completes it: pieces of an ISO that is booted in place do not.
-    let delivery = match &plan.payload {
-        Payload::File(range) if range.end == meta.len => {
-            let published = connection.running.published();
-            let stage = stage_of(&published.load().snapshot, &path.display(), answer.origin);
-            Some(Delivery { path, stage, reasons: answer.reasons, bytes: plan.payload.len(), began })
-        }
-        _ => None,
-    };
-    Answered { plan, content: Some(answer.content), delivery }
-}
-
-/// The file that answers for a directory, where one is configured.
-fn index_file(connection: &Connection, directory: &CleanPath) -> Option<CleanPath> {
-    let name = connection.running.plan.index_file.as_ref()?;
-    clean(&[directory.as_bytes(), name.as_bytes()].join(&b'/')).ok()
-}
-
-/// The page of a directory's names, where listing is switched on for it (H-28).
-async fn list(connection: &Connection, directory: CleanPath) -> Result<String, Refusal> {
-    if !connection.running.plan.is_listed(&directory) {
-        return Err(Refusal::NotFound);
+    /// An answer that has nothing to do with a file.
+    fn refuse(&mut self, connection: &mut Connection, request: &Request<'_>, plan: Plan<'_>) -> Answered {
+        self.begin(connection, request, plan, None, None);
+        Answered::Yes
     }
-    let names = std::sync::Arc::clone(connection.running.shelf.borrow().names());
-    let (done, page) = oneshot::channel();
-    let job = move || {
-        let listed = names.images.list(&directory);
-        let _ = done.send(listed.map(|names| index::listing(directory.as_bytes(), &names)));
-    };
-    connection.workers().run(job).map_err(|_| Refusal::Busy)?;
-    page.await.map_err(|_| Refusal::ReadFailed)?
+
+    /// The file that answers for a directory, where one is configured.
+    fn index_file(&self, directory: &CleanPath) -> Option<CleanPath> {
+        let name = self.plan.index_file.as_ref()?;
+        clean(&[directory.as_bytes(), name.as_bytes()].join(&b'/')).ok()
+    }
+
+    /// Has a worker make the page of a directory's names, where listing is switched on for it (H-28).
+    fn list(
+        &mut self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+        began: Instant,
+        directory: CleanPath,
+    ) -> Answered {
+        if !self.plan.is_listed(&directory) {
+            return self.listed(connection, request, Err(Refusal::NotFound));
+        }
+        let asking = Asking { question: Question::List(directory.clone()), began };
+        let (names, letters, id) = (self.shelf.names().clone(), self.letters.clone(), connection.id);
+        let job = move || {
+            let listed = names.images.list(&directory);
+            letters.send(Letter::Listed(id, listed.map(|names| index::listing(directory.as_bytes(), &names))));
+        };
+        match self.shelf.names().images.workers().run(job) {
+            Ok(()) => self.wait(connection, asking),
+            Err(_) => self.listed(connection, request, Err(Refusal::Busy)),
+        }
+    }
+
+    fn listed(
+        &mut self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+        listed: Result<String, Refusal>,
+    ) -> Answered {
+        let refusal = match listed {
+            Ok(page) => return self.refuse(connection, request, respond::listing(request, page)),
+            Err(refusal) => refusal,
+        };
+        let shown = || request.target[..request.target.len().min(TARGET_BYTES_SHOWN)].escape_ascii();
+        let told = || (shown().to_string(), format!("{}: a directory that is not listed", shown()));
+        self.say_refused(connection.peer, refusal, told);
+        self.refuse(connection, request, refused(request, refusal))
+    }
 }
 
 /// The status of each refusal (H-30). GRUB takes only 404 for "not found".
-fn refused(head: &Head<'_>, refusal: Refusal) -> Plan {
+fn refused(request: &Request<'_>, refusal: Refusal) -> Plan<'static> {
     match refusal {
-        Refusal::NotFound | Refusal::Hidden | Refusal::Private => respond::not_found(head),
-        Refusal::DotDot | Refusal::ControlCharacter => respond::bad_request(head, &refusal.to_string()),
+        Refusal::NotFound | Refusal::Hidden | Refusal::Private => respond::not_found(request),
+        Refusal::DotDot | Refusal::ControlCharacter => respond::bad_request(request, &refusal.to_string()),
         Refusal::OutsideRoot | Refusal::NotRegular | Refusal::Unreadable | Refusal::TooLarge => {
-            respond::forbidden(head, &refusal.to_string())
+            respond::forbidden(request, &refusal.to_string())
         }
-        Refusal::ReadFailed | Refusal::TemplateFailed => respond::failed(head, &refusal.to_string()),
-        Refusal::TooMany | Refusal::Busy => respond::overloaded(head),
+        Refusal::ReadFailed | Refusal::TemplateFailed => respond::failed(request, &refusal.to_string()),
+        Refusal::TooMany | Refusal::Busy => respond::overloaded(request),
     }
 }

@@ -1,206 +1,270 @@
-//! The body of an answer: texts, and pieces of a content that are made resident before they are handed over (H-12).
+//! The body of an answer on its way out: texts, and pieces of a content that are resident before they are sent (H-12).
 
-use std::future::Future;
+use std::borrow::Cow;
 use std::ops::Range;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
-use tokio::sync::oneshot;
 
-use super::Sending;
-use super::connection::Connection;
 use super::journal::Delivery;
-use crate::engine::tcp::mapped_bytes;
-use crate::http::limits::{BUSY_PAUSE, TAIL_BYTES};
+use crate::engine::stream::Part;
+use crate::http::limits::TAIL_BYTES;
 use crate::http::respond::Payload;
-use crate::images::{Content, Piece};
+use crate::images::Content;
 
-/// A body whose length is known from the start (H-4).
+/// Texts up to this size are copied behind the head. Bytes.
+const COPIED_BYTES_MAX: usize = 1024;
+
+/// What of an answer has not been given to the driver.
+#[derive(Debug)]
 pub(super) struct Body {
-    connection: Rc<Connection>,
-    /// Last one first.
-    parts: Vec<Part>,
-    source: Option<Source>,
-    /// Bytes that have not been handed over.
-    left: u64,
-    waiting: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    /// The piece that was last asked for ahead of need.
-    ahead: Option<Piece>,
-    delivery: Option<Delivery>,
-    _sending: Option<Sending>,
+    left: Left,
+    /// What file parts are cut from.
+    content: Option<Content>,
+    /// Said when the kernel has taken the last byte.
+    pub(super) delivery: Option<Delivery>,
+    /// Whether the connection goes on after it.
+    pub(super) keeps: bool,
+    pub(super) waits: Waits,
+    /// It has a place in the order of a storm.
+    pub(super) is_ordered: bool,
+    /// Pages of the file have been given to the kernel by reference, and the client may not have them yet.
+    is_referenced: bool,
+    /// Bytes that were copied to the kernel after the last of them.
+    copied: u64,
 }
 
-enum Part {
-    Text(Bytes),
+/// What a body is waiting for, other than room in the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    Nothing,
+    /// A worker makes the next range resident.
+    Worker,
+    /// Others of the storm are before it (`http::schedule`).
+    Turn,
+    /// The client is to acknowledge what it has got; it is asked again then.
+    Client(Instant),
+}
+
+#[derive(Debug)]
+enum Left {
+    Nothing,
+    Text(Cow<'static, str>),
+    File(Range<u64>),
+    /// Last one first.
+    Parts(Vec<Segment>),
+}
+
+#[derive(Debug)]
+enum Segment {
+    Text(String),
     File(Range<u64>),
 }
 
-/// The content that file parts are cut from.
-struct Source {
-    content: Content,
-    bytes: Bytes,
-    is_mapped: bool,
+/// What is to be done for a body.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send this behind what has been written to the head. `more`: it is not the last.
+    Send { part: Part, more: bool },
+    /// Nothing can be sent before this range is resident.
+    Missing(Range<u64>),
+    /// Nothing can be sent before the client has acknowledged all but so many bytes; then [`Body::is_delivered`].
+    Unsure(u64),
+    /// The file is no longer what it was when the answer began: the connection ends short of the promised length.
+    Changed,
+    /// All has been given to the driver.
+    Nothing,
 }
-
-/// The file is no longer what it was when the answer began: the connection ends short of the promised length.
-#[derive(Debug, thiserror::Error)]
-#[error("the file was changed while it was sent")]
-pub(super) struct Changed;
 
 impl Body {
-    /// `delivery` is said when the last byte has left.
-    pub(super) fn new(
-        connection: Rc<Connection>,
-        payload: Payload,
-        content: Option<Content>,
-        delivery: Option<Delivery>,
-    ) -> Self {
-        let left = payload.len();
-        let mut parts = Vec::new();
-        match payload {
-            Payload::None => {}
-            Payload::Text(text) => parts.push(Part::Text(text.into())),
-            Payload::File(range) => parts.push(Part::File(range)),
-            Payload::Multipart(multipart, end) => {
-                parts.push(Part::Text(end.into()));
-                for part in multipart.into_iter().rev() {
-                    parts.extend([Part::File(part.range), Part::Text(part.head.into())]);
+    pub(super) fn new(payload: Payload, content: Option<&Content>, delivery: Option<Delivery>, keeps: bool) -> Self {
+        let (left, content) = match payload {
+            Payload::None => (Left::Nothing, None),
+            Payload::Text(text) => (Left::Text(text), None),
+            Payload::File(range) => (Left::File(range), content.cloned()),
+            Payload::Multipart(parts, end) => {
+                let mut segments = vec![Segment::Text(end)];
+                for part in parts.into_iter().rev() {
+                    segments.extend([Segment::File(part.range), Segment::Text(part.head)]);
                 }
+                (Left::Parts(segments), content.cloned())
             }
-        }
-        let source = content.filter(|_| left > 0).and_then(|content| {
-            let is_mapped = content.inline_bytes().is_none();
-            let bytes = content.inline_bytes().cloned().or_else(|| mapped_bytes(&content))?;
-            Some(Source { content, bytes, is_mapped })
-        });
-        let sending = source.is_some().then(|| connection.running.sending());
-        Self { connection, parts, source, left, waiting: None, ahead: None, delivery, _sending: sending }
-    }
-
-    /// The next bytes of a file part, resident and still of the version that the answer began with.
-    fn poll_file(&mut self, cx: &mut Context<'_>, range: &Range<u64>) -> Poll<Result<Range<u64>, Changed>> {
-        let Some(source) = &self.source else { return Poll::Ready(Err(Changed)) };
-        if !source.is_mapped {
-            return Poll::Ready(Ok(range.clone()));
-        }
-        let is_last = !self.parts[..self.parts.len() - 1].iter().any(|part| matches!(part, Part::File(_)));
-        let chunk = next_chunk(range, self.connection.running.plan.chunk_bytes, is_last);
-        while source.content.missing(&chunk).is_some() {
-            let waiting = self.waiting.get_or_insert_with(|| {
-                Box::pin(populate(Rc::clone(&self.connection), source.content.clone(), chunk.clone()))
-            });
-            ready!(waiting.as_mut().poll(cx));
-            self.waiting = None;
-            self.connection.restart_clock();
-        }
-        if let Some(next) = source.content.next_missing(&chunk)
-            && chunk.end < range.end
-            && self.ahead != Some(next)
-        {
-            self.ahead = Some(next);
-            let (content, chunk) = (source.content.clone(), chunk.clone());
-            // Only a help: where the workers are busy, the piece is asked for again when it is needed. Of many clients that
-            // ask at once, the first has it done for all.
-            let job = move || content.next_missing(&chunk).into_iter().for_each(|next| content.populate(next));
-            let _ = self.connection.workers().run(job);
-        }
-        let wire = &self.connection.wire;
-        if is_last && chunk.end == range.end {
-            // The kernel has a copy of all but the tail: what it holds is one version, and the tail will be of the same.
-            // While bytes are promised and not taken, a write is under way, and its completion polls this body again.
-            if !wire.has_taken_all() {
-                return Poll::Pending;
-            }
-            if !source.content.is_unchanged() {
-                return Poll::Ready(Err(Changed));
-            }
-        }
-        wire.promise(&source.content, chunk.end - chunk.start);
-        Poll::Ready(Ok(chunk))
-    }
-
-    fn slice(&self, chunk: &Range<u64>) -> Bytes {
-        let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-        self.source.as_ref().map_or_else(Bytes::new, |source| source.bytes.slice(bound(chunk.start)..bound(chunk.end)))
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        let delivery = self.delivery.take().filter(|_| self.left == 0);
-        self.connection.end_answer(delivery);
-    }
-}
-
-/// The bytes to hand over next, with a tail held back from the last part of an answer.
-fn next_chunk(range: &Range<u64>, chunk_bytes: u64, is_last: bool) -> Range<u64> {
-    let left = range.end - range.start;
-    let body = if is_last && left > TAIL_BYTES { left - TAIL_BYTES } else { left };
-    range.start..range.start + body.min(chunk_bytes.max(1))
-}
-
-/// Has a worker make a range resident; waits as long as it takes.
-async fn populate(connection: Rc<Connection>, content: Content, range: Range<u64>) {
-    loop {
-        let (done, is_done) = oneshot::channel();
-        let (content, range) = (content.clone(), range.clone());
-        let job = move || {
-            while let Some(piece) = content.missing(&range) {
-                content.populate(piece);
-            }
-            let _ = done.send(());
         };
-        if connection.workers().run(job).is_ok() {
-            let _ = is_done.await;
-            return;
+        Self {
+            left,
+            content,
+            delivery,
+            keeps,
+            waits: Waits::Nothing,
+            is_ordered: false,
+            is_referenced: false,
+            copied: 0,
         }
-        tokio::time::sleep(BUSY_PAUSE).await;
     }
-}
 
-impl hyper::body::Body for Body {
-    type Data = Bytes;
-    type Error = Changed;
+    /// Whether a content is being sent.
+    pub(super) fn has_content(&self) -> bool {
+        self.content.is_some()
+    }
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Changed>>> {
-        let this = self.get_mut();
-        let bytes = match this.parts.last() {
-            None => return Poll::Ready(None),
-            Some(Part::Text(text)) => {
-                let text = text.clone();
-                this.parts.pop();
-                text
-            }
-            Some(Part::File(range)) => {
-                let range = range.clone();
-                let chunk = match ready!(this.poll_file(cx, &range)) {
-                    Ok(chunk) => chunk,
-                    Err(changed) => {
-                        if let Some(delivery) = &this.delivery {
-                            this.connection.running.say_changed(this.connection.peer, delivery);
-                        }
-                        return Poll::Ready(Some(Err(changed)));
-                    }
+    /// Bytes of files that have not been given to the driver.
+    pub(super) fn file_bytes(&self) -> u64 {
+        let len = |range: &Range<u64>| range.end - range.start;
+        match &self.left {
+            Left::Nothing | Left::Text(_) => 0,
+            Left::File(range) => len(range),
+            Left::Parts(segments) => segments
+                .iter()
+                .map(|segment| match segment {
+                    Segment::File(range) => len(range),
+                    Segment::Text(_) => 0,
+                })
+                .sum(),
+        }
+    }
+
+    pub(super) fn content(&self) -> Option<&Content> {
+        self.content.as_ref()
+    }
+
+    /// The client has what was given by reference.
+    pub(super) fn is_delivered(&mut self) {
+        self.is_referenced = false;
+    }
+
+    /// What to send next: texts go to the head's buffer, at most `chunk_bytes` of a file follow them.
+    pub(super) fn next(&mut self, head: &mut Vec<u8>, chunk_bytes: u64) -> Next {
+        match &mut self.left {
+            Left::Nothing => Next::Nothing,
+            Left::Text(text) => {
+                let text = std::mem::take(text);
+                self.left = Left::Nothing;
+                let part = if text.len() <= COPIED_BYTES_MAX {
+                    head.extend_from_slice(text.as_bytes());
+                    Part::Nothing
+                } else {
+                    Part::Bytes(match text {
+                        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+                        Cow::Owned(text) => Bytes::from(text),
+                    })
                 };
-                this.parts.pop();
-                if chunk.end < range.end {
-                    this.parts.push(Part::File(chunk.end..range.end));
-                }
-                this.slice(&chunk)
+                Next::Send { part, more: false }
             }
-        };
-        this.left -= bytes.len() as u64;
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
+            Left::File(range) => {
+                let range = range.clone();
+                match self.cut(range.clone(), chunk_bytes, true) {
+                    Cut::Part(part, end) => {
+                        let more = end < range.end;
+                        self.left = if more { Left::File(end..range.end) } else { Left::Nothing };
+                        Next::Send { part, more }
+                    }
+                    Cut::Missing(range) => Next::Missing(range),
+                    Cut::Unsure(left) => Next::Unsure(left),
+                    Cut::Changed => Next::Changed,
+                }
+            }
+            Left::Parts(segments) => {
+                while let Some(Segment::Text(text)) = segments.last() {
+                    head.extend_from_slice(text.as_bytes());
+                    self.copied += text.len() as u64;
+                    segments.pop();
+                }
+                let Some(Segment::File(range)) = segments.last() else {
+                    self.left = Left::Nothing;
+                    return Next::Send { part: Part::Nothing, more: false };
+                };
+                let range = range.clone();
+                // After the last file part comes the closing line.
+                let is_last = segments.len() == 2;
+                match self.cut(range.clone(), chunk_bytes, is_last) {
+                    Cut::Part(part, end) => {
+                        if let Left::Parts(segments) = &mut self.left {
+                            segments.pop();
+                            segments.extend((end < range.end).then(|| Segment::File(end..range.end)));
+                        }
+                        Next::Send { part, more: true }
+                    }
+                    Cut::Missing(range) => Next::Missing(range),
+                    Cut::Unsure(left) => Next::Unsure(left),
+                    Cut::Changed => Next::Changed,
+                }
+            }
+        }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
+    /// The beginning of a range, as much as may be sent at once. `is_last`: what ends with it completes the answer.
+    ///
+    /// Whoever has got a whole answer must have got one version of the file (H-12). sendfile gives the kernel pages, not copies:
+    /// until the client has them, a change of the file in place changes them too. So the last bytes are copies, and the very last
+    /// are made when the client has acknowledged every page, and the file is seen unchanged after they were read. The copies
+    /// before them keep the client's TCP from holding back the acknowledgement that is waited for.
+    fn cut(&mut self, range: Range<u64>, chunk_bytes: u64, is_last: bool) -> Cut {
+        let Some(content) = &self.content else { return Cut::Changed };
+        if let Some(bytes) = content.inline_bytes() {
+            let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+            return Cut::Part(Part::Bytes(bytes.slice(bound(range.start)..bound(range.end))), range.end);
+        }
+        let (chunk, is_copied) = next_chunk(&range, chunk_bytes, is_last, self.is_referenced);
+        if content.missing(&chunk).is_some() {
+            return Cut::Missing(chunk);
+        }
+        let end = chunk.end;
+        if !is_copied {
+            (self.is_referenced, self.copied) = (true, 0);
+            return Cut::Part(Part::File { content: content.clone(), range: chunk }, end);
+        }
+        if is_last && end == range.end && self.is_referenced {
+            return Cut::Unsure(self.copied);
+        }
+        self.copied += end - chunk.start;
+        content.copy(&chunk).map_or(Cut::Changed, |bytes| Cut::Part(Part::Bytes(bytes), end))
+    }
+}
+
+enum Cut {
+    /// And where it ends.
+    Part(Part, u64),
+    Missing(Range<u64>),
+    Unsure(u64),
+    Changed,
+}
+
+/// The bytes to hand over next, and whether as a copy. `is_referenced`: pages were given to the kernel before them.
+fn next_chunk(range: &Range<u64>, chunk_bytes: u64, is_last: bool, is_referenced: bool) -> (Range<u64>, bool) {
+    let left = range.end - range.start;
+    let (len, is_copied) = match is_last {
+        _ if left > 2 * TAIL_BYTES => (if is_last { left - 2 * TAIL_BYTES } else { left }, false),
+        true if is_referenced && left > TAIL_BYTES => (left - TAIL_BYTES, true),
+        _ => (left, true),
+    };
+    (range.start..range.start + len.min(chunk_bytes.max(1)), is_copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lengths of the chunks of an answer, and which of them are copies.
+    fn chunks(len: u64, chunk_bytes: u64, is_last: bool) -> Vec<(u64, bool)> {
+        let (mut range, mut chunks) = (7..7 + len, Vec::<(u64, bool)>::new());
+        while !range.is_empty() {
+            let is_referenced = chunks.iter().any(|&(_, is_copied)| !is_copied);
+            let (chunk, is_copied) = next_chunk(&range, chunk_bytes, is_last, is_referenced);
+            chunks.push((chunk.end - chunk.start, is_copied));
+            range.start = chunk.end;
+        }
+        chunks
     }
 
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+    #[test]
+    fn h12_the_end_of_an_answer_is_copied_in_two_steps_and_a_small_one_in_one() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(chunks(2048, MIB, true), [(2048, true)]);
+        assert_eq!(chunks(2 * TAIL_BYTES, MIB, true), [(2 * TAIL_BYTES, true)]);
+        assert_eq!(
+            chunks(2 * MIB, MIB, true),
+            [(MIB, false), (MIB - 2 * TAIL_BYTES, false), (TAIL_BYTES, true), (TAIL_BYTES, true)]
+        );
+        assert_eq!(chunks(2 * MIB, MIB, false), [(MIB, false), (MIB, false)], "more parts follow");
     }
 }

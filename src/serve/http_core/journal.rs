@@ -1,12 +1,15 @@
 //! What the log is told of HTTP: files that were delivered whole, names that were refused, transfers that were cut.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Running;
 use crate::images::{CleanPath, Refusal};
 use crate::observe::events::{Event, Kind, Stage, Weight};
-use crate::serve::stage;
+use crate::serve::shelf::Origin;
+use crate::serve::stage::{self, stage_of};
+use crate::snapshot::Published;
 
 /// Events of one core in a second. What is beyond is not said: a person can not read it, and formatting it would cost more
 /// than serving a small file.
@@ -15,8 +18,8 @@ const EVENTS_PER_SECOND_MAX: u32 = 2_000;
 /// A file on its way to a machine.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    pub(super) path: CleanPath,
-    pub(super) stage: Stage,
+    pub(super) path: Rc<CleanPath>,
+    pub(super) origin: Origin,
     pub(super) reasons: Vec<String>,
     /// Of this answer's body.
     pub(super) bytes: u64,
@@ -46,50 +49,66 @@ impl Pace {
 
 impl Running {
     /// The kernel has taken the last byte.
-    pub(super) fn say_delivered(&self, peer: SocketAddr, delivery: Delivery) {
-        let Delivery { path, stage, reasons, bytes, began } = delivery;
-        let kind = Kind::Sent { name: path.display().into_owned(), bytes };
-        self.say(peer, stage, Weight::Step, kind, || {
-            let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
-            let seconds = began.elapsed().as_secs_f64();
-            format!("{} sent by HTTP, {bytes} bytes in {seconds:.3} s{reasons}", path.display())
-        });
+    pub(super) fn say_delivered(&mut self, peer: SocketAddr, delivery: &Delivery) {
+        if !self.may_say() {
+            return;
+        }
+        let Delivery { path, reasons, bytes, began, .. } = delivery;
+        let kind = Kind::Sent { name: path.display().into_owned(), bytes: *bytes };
+        let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
+        let seconds = self.now.duration_since(*began).as_secs_f64();
+        let text = format!("{} sent by HTTP, {bytes} bytes in {seconds:.3} s{reasons}", path.display());
+        self.say(peer, self.stage_of(delivery), Weight::Step, kind, text);
     }
 
     /// The file was changed in place: the client got less than was promised.
-    pub(super) fn say_changed(&self, peer: SocketAddr, delivery: &Delivery) {
-        let kind = Kind::Changed { name: delivery.path.display().into_owned() };
-        self.say(peer, delivery.stage, Weight::Warning, kind, || {
-            format!(
-                "{}: the file was changed in place while it was being sent: connection cut",
-                delivery.path.display()
-            )
-        });
+    pub(super) fn say_changed(&mut self, peer: SocketAddr, delivery: &Delivery) {
+        if !self.may_say() {
+            return;
+        }
+        let name = delivery.path.display().into_owned();
+        let text = format!("{name}: the file was changed in place while it was being sent: connection cut");
+        self.say(peer, self.stage_of(delivery), Weight::Warning, Kind::Changed { name }, text);
     }
 
     /// The client took too little, or never finished its request (H-33).
-    pub(super) fn say_timed_out(&self, peer: SocketAddr, written: u64) {
-        let text = || format!("HTTP connection cut after {written} bytes: too slow");
-        self.say(peer, Stage::File, Weight::Warning, Kind::TooSlow, text);
-    }
-
-    pub(super) fn say_refused(&self, peer: SocketAddr, name: String, refusal: Refusal, why: &str) {
-        let (stage, weight, kind) = stage::refused(&self.published().load().snapshot, name, refusal);
-        self.say(peer, stage, weight, kind, || format!("HTTP refused {why}"));
-    }
-
-    fn say(&self, peer: SocketAddr, stage: Stage, weight: Weight, kind: Kind, text: impl FnOnce() -> String) {
-        let mut pace = self.pace.get();
-        let allowed = pace.allows(Instant::now());
-        self.pace.set(pace);
-        if !allowed {
-            self.counters.events_left_out.add(1);
-            return;
+    pub(super) fn say_timed_out(&mut self, peer: SocketAddr, written: u64) {
+        if self.may_say() {
+            let text = format!("HTTP connection cut after {written} bytes: too slow");
+            self.say(peer, Stage::File, Weight::Warning, Kind::TooSlow, text);
         }
+    }
+
+    /// `told` gives the name that was refused, and why.
+    pub(super) fn say_refused(&mut self, peer: SocketAddr, refusal: Refusal, told: impl FnOnce() -> (String, String)) {
+        if self.may_say() {
+            let (name, why) = told();
+            let (stage, weight, kind) = stage::refused(&self.published().load().snapshot, name, refusal);
+            self.say(peer, stage, weight, kind, format!("HTTP refused {why}"));
+        }
+    }
+
+    /// Whether one more event may be said in this second; one that may not is not even put into words.
+    fn may_say(&mut self) -> bool {
+        let may = self.pace.allows(self.now);
+        if !may {
+            self.counters.events_left_out.add(1);
+        }
+        may
+    }
+
+    fn stage_of(&self, delivery: &Delivery) -> Stage {
+        stage_of(&self.published().load().snapshot, &delivery.path.display(), delivery.origin)
+    }
+
+    fn published(&self) -> &Published {
+        &self.shelf.names().published
+    }
+
+    fn say(&self, peer: SocketAddr, stage: Stage, weight: Weight, kind: Kind, text: String) {
         let address = peer.ip();
-        let machine = self.shelf.borrow().names().machine_at(address);
-        let mac = machine.map(|machine| machine.mac);
-        self.events.push(Event { mac, address: Some(address), stage, weight, kind, text: text(), attempt: None });
+        let mac = self.shelf.names().machine_at(address).map(|machine| machine.mac);
+        self.events.push(Event { mac, address: Some(address), stage, weight, kind, text, attempt: None });
     }
 }
 

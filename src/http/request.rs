@@ -1,0 +1,482 @@
+//! The head of a request: httparse takes it apart, limits and framing rules judge it (H-7 to H-9, H-32; RFC 9112). Bytes in, facts out.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Error, Header, Status};
+
+use super::limits::{HEADERS_BYTES_MAX, HEADERS_MAX, REQUEST_BODY_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
+
+/// Bytes of a head at most: what needs more is refused before more is read.
+pub const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES_MAX + HEADERS_BYTES_MAX + LINE_END.len();
+
+/// A head that does not end is looked at whenever so many bytes more have come.
+const LOOK_BYTES: usize = 4096;
+
+const LINE_END: &[u8] = b"\r\n";
+const CHUNKED: &[u8] = b"chunked";
+
+/// What a request wants done, as far as this server tells methods apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Head,
+    /// Never served (H-29).
+    Other,
+}
+
+/// The versions that are spoken; every other is answered 505.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+/// How long a request's body is, which nobody reads (H-32).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Bytes.
+    Length(u64),
+    Chunked,
+}
+
+/// Header fields that mean something to this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Field {
+    Host = 1,
+    Connection = 1 << 1,
+    ContentLength = 1 << 2,
+    TransferEncoding = 1 << 3,
+    Expect = 1 << 4,
+    Range = 1 << 5,
+    IfRange = 1 << 6,
+    IfMatch = 1 << 7,
+    IfNoneMatch = 1 << 8,
+    IfModifiedSince = 1 << 9,
+    IfUnmodifiedSince = 1 << 10,
+    UserAgent = 1 << 11,
+}
+
+/// A request's head, where it lies in the connection's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    pub method: Method,
+    pub version: Version,
+    /// As it was sent, query included.
+    pub target: &'a [u8],
+    /// Whether the client wants to ask more on this connection (RFC 9112 §9.3).
+    pub keeps_alive: bool,
+    /// Whether it waits for 100 before it sends its body (RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+    pub framing: Framing,
+    /// Host fields, which must be one (H-8).
+    pub hosts: usize,
+    /// The header lines, each with its line end.
+    lines: &'a [u8],
+    /// The [`Field`]s among them.
+    present: u16,
+}
+
+/// What the bytes of a connection begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// A part of a head: more must come.
+    Partial,
+    /// A whole head of so many bytes.
+    Whole(Request<'a>, usize),
+    Bad(BadHead),
+}
+
+/// Why a head is answered without a look at what it asks for. The connection ends: nobody knows where the next request begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadHead {
+    #[error("the request is malformed")]
+    Syntax,
+    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    Version,
+    #[error("the request line is too long")]
+    LineTooLong,
+    #[error("the header is too large")]
+    HeaderTooLarge,
+    #[error("Content-Length is not one number")]
+    Length,
+    #[error("both Content-Length and Transfer-Encoding, or a Transfer-Encoding that does not end in chunked")]
+    Encoding,
+    #[error("the request's body is too large")]
+    BodyTooLarge,
+    #[error("a malformed chunk")]
+    Chunk,
+    #[error("the request's body did not come")]
+    BodyTooSlow,
+}
+
+/// Bytes of empty lines at the start, which do not count (RFC 9112 §2.2).
+pub(super) fn empty_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some(after) = rest.strip_prefix(b"\n").or_else(|| rest.strip_prefix(LINE_END)) {
+        rest = after;
+    }
+    bytes.len() - rest.len()
+}
+
+/// Reads the head at the start of these bytes, which do not begin with an empty line. The answer for bytes is the same for
+/// whatever follows them, unless it is [`Parsed::Partial`]: it does not depend on the pieces in which they came.
+pub fn parse(bytes: &[u8]) -> Parsed<'_> {
+    let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    let mut space = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut []);
+    match head.parse_with_uninit_headers(window, &mut space) {
+        Ok(Status::Complete(len)) => judge(&head, &window[..len]),
+        Ok(Status::Partial) => {
+            too_long(window).map_or(Parsed::Partial, |bad| Parsed::Bad(too_long_before(window, bad)))
+        }
+        Err(error) => Parsed::Bad(match too_long(window) {
+            Some(bad) => too_long_before(window, bad),
+            None => bad(window, error),
+        }),
+    }
+}
+
+/// Whether these bytes, the first `seen` of which are a part of a head, are worth another look: the head may have ended, or grown
+/// too large. A client that sends byte by byte is not parsed byte by byte.
+pub(super) fn is_worth_a_look(bytes: &[u8], seen: usize) -> bool {
+    let new = &bytes[seen.saturating_sub(LINE_END.len())..];
+    let ends = new.windows(2).any(|two| two == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n");
+    ends || bytes.len() / LOOK_BYTES > seen / LOOK_BYTES
+}
+
+/// A limit that these bytes break, whatever follows.
+fn too_long(window: &[u8]) -> Option<BadHead> {
+    let line_room = REQUEST_LINE_BYTES_MAX + LINE_END.len();
+    match window.iter().take(line_room).position(|&b| b == b'\n') {
+        None => (window.len() >= line_room).then_some(BadHead::LineTooLong),
+        Some(end) if end > REQUEST_LINE_BYTES_MAX && window[end - 1] != b'\r' => Some(BadHead::LineTooLong),
+        Some(end) => (window.len() > end + HEADERS_BYTES_MAX).then_some(BadHead::HeaderTooLarge),
+    }
+}
+
+/// The limit, unless a mistake stands before the place where it is broken.
+fn too_long_before(window: &[u8], limit: BadHead) -> BadHead {
+    let place = match limit {
+        BadHead::LineTooLong => REQUEST_LINE_BYTES_MAX + LINE_END.len(),
+        _ => window.iter().position(|&b| b == b'\n').unwrap_or(0) + HEADERS_BYTES_MAX + 1,
+    };
+    let before = &window[..window.len().min(place)];
+    let mut space = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut []);
+    head.parse_with_uninit_headers(before, &mut space).err().map_or(limit, |error| bad(before, error))
+}
+
+fn bad(bytes: &[u8], error: Error) -> BadHead {
+    match error {
+        Error::TooManyHeaders => BadHead::HeaderTooLarge,
+        // What httparse expects there is the version: a target with a space in it is another mistake.
+        Error::Version if bytes.split(|&b| b == b' ').nth(2).is_some_and(|word| word.starts_with(b"HTTP/")) => {
+            BadHead::Version
+        }
+        _ => BadHead::Syntax,
+    }
+}
+
+/// What a well-formed head says, and whether that may be.
+fn judge<'a>(head: &httparse::Request<'_, 'a>, bytes: &'a [u8]) -> Parsed<'a> {
+    let (Some(method), Some(target), Some(minor)) = (head.method, head.path, head.version) else {
+        return Parsed::Bad(BadHead::Syntax);
+    };
+    let line = method.len() + target.len() + "  HTTP/1.1".len();
+    if line > REQUEST_LINE_BYTES_MAX {
+        return Parsed::Bad(BadHead::LineTooLong);
+    }
+    // The line may end in LF alone (RFC 9112 §2.2).
+    let after_line = bytes[line..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |end| line + end + 1);
+    let lines = &bytes[after_line..];
+    if lines.len() > HEADERS_BYTES_MAX {
+        return Parsed::Bad(BadHead::HeaderTooLarge);
+    }
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let mut facts = Facts::default();
+    for header in head.headers.iter() {
+        if let Some(field) = Field::named(header.name.as_bytes()) {
+            facts.add(field, header.value);
+        }
+    }
+    let method = match method {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        _ => Method::Other,
+    };
+    let framing = match facts.framing(version) {
+        Ok(framing) => framing,
+        Err(bad) => return Parsed::Bad(bad),
+    };
+    let request = Request {
+        method,
+        version,
+        target: target.as_bytes(),
+        keeps_alive: !facts.closes && (version == Version::Http11 || facts.keeps_alive),
+        expects_continue: facts.expects_continue && version == Version::Http11,
+        framing,
+        hosts: facts.hosts,
+        lines,
+        present: facts.present,
+    };
+    Parsed::Whole(request, bytes.len())
+}
+
+/// What one pass over the header fields gathers.
+#[derive(Debug, Default)]
+struct Facts {
+    present: u16,
+    hosts: usize,
+    closes: bool,
+    keeps_alive: bool,
+    expects_continue: bool,
+    length: Option<Result<u64, ()>>,
+    /// Whether the last transfer coding is `chunked`.
+    chunked: bool,
+}
+
+impl Facts {
+    fn add(&mut self, field: Field, value: &[u8]) {
+        self.present |= field as u16;
+        match field {
+            Field::Host => self.hosts += 1,
+            Field::Connection => {
+                for token in tokens(value) {
+                    self.closes |= token.eq_ignore_ascii_case(b"close");
+                    self.keeps_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            Field::ContentLength => {
+                let length = length(value).ok_or(());
+                // The same number twice is one number (RFC 9112 §6.3).
+                self.length = Some(if self.length.is_none_or(|before| before == length) { length } else { Err(()) });
+            }
+            Field::TransferEncoding => {
+                self.chunked = tokens(value).last().is_some_and(|coding| coding.eq_ignore_ascii_case(CHUNKED));
+            }
+            Field::Expect => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+            _ => {}
+        }
+    }
+
+    /// RFC 9112 §6.3. Where two servers could disagree on where a body ends, it is refused.
+    fn framing(&self, version: Version) -> Result<Framing, BadHead> {
+        let is_encoded = self.present & Field::TransferEncoding as u16 != 0;
+        match (is_encoded, self.length) {
+            (false, None) => Ok(Framing::Length(0)),
+            (false, Some(Ok(len))) if len > REQUEST_BODY_BYTES_MAX => Err(BadHead::BodyTooLarge),
+            (false, Some(Ok(len))) => Ok(Framing::Length(len)),
+            (false, Some(Err(()))) => Err(BadHead::Length),
+            (true, None) if self.chunked && version == Version::Http11 => Ok(Framing::Chunked),
+            (true, _) => Err(BadHead::Encoding),
+        }
+    }
+}
+
+fn tokens(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Digits alone.
+fn length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+impl Field {
+    fn named(name: &[u8]) -> Option<Self> {
+        let is = |wanted: &[u8], field| name.eq_ignore_ascii_case(wanted).then_some(field);
+        match name.len() {
+            4 => is(b"host", Self::Host),
+            5 => is(b"range", Self::Range),
+            6 => is(b"expect", Self::Expect),
+            8 => is(b"if-match", Self::IfMatch).or_else(|| is(b"if-range", Self::IfRange)),
+            10 => is(b"user-agent", Self::UserAgent).or_else(|| is(b"connection", Self::Connection)),
+            13 => is(b"if-none-match", Self::IfNoneMatch),
+            14 => is(b"content-length", Self::ContentLength),
+            17 => is(b"transfer-encoding", Self::TransferEncoding)
+                .or_else(|| is(b"if-modified-since", Self::IfModifiedSince)),
+            19 => is(b"if-unmodified-since", Self::IfUnmodifiedSince),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    pub fn has(&self, field: Field) -> bool {
+        self.present & field as u16 != 0
+    }
+
+    /// The values of a field, in the order in which its lines came.
+    pub fn all(&self, field: Field) -> impl Iterator<Item = &'a [u8]> {
+        let lines = if self.has(field) { self.lines } else { &[] };
+        lines.split(|&b| b == b'\n').filter_map(move |line| {
+            let colon = line.iter().position(|&b| b == b':')?;
+            (Field::named(&line[..colon]) == Some(field)).then(|| line[colon + 1..].trim_ascii())
+        })
+    }
+
+    /// The first value of a field.
+    pub fn get(&self, field: Field) -> Option<&'a [u8]> {
+        self.all(field).next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn whole(bytes: &[u8]) -> Request<'_> {
+        match parse(bytes) {
+            Parsed::Whole(request, len) => {
+                assert_eq!(len, bytes.len());
+                request
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn head(lines: &str) -> Vec<u8> {
+        format!("GET /f HTTP/1.1\r\nHost: h\r\n{lines}\r\n").into_bytes()
+    }
+
+    #[test]
+    fn h9_a_connection_is_kept_as_version_and_connection_field_say() {
+        for (head, keeps) in [
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nconnection: Close\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nConnection: upgrade , close\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nConnection: closed\r\n\r\n", true),
+            ("GET / HTTP/1.0\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
+            ("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", false),
+        ] {
+            assert_eq!(whole(head.as_bytes()).keeps_alive, keeps, "{head}");
+        }
+    }
+
+    #[test]
+    fn h32_the_length_of_a_body_is_one_number_or_chunked() {
+        let framing = |lines: &str| match parse(&head(lines)) {
+            Parsed::Whole(request, _) => Ok(request.framing),
+            Parsed::Bad(bad) => Err(bad),
+            Parsed::Partial => panic!("{lines}"),
+        };
+        assert_eq!(framing(""), Ok(Framing::Length(0)));
+        assert_eq!(framing("Content-Length: 5\r\n"), Ok(Framing::Length(5)));
+        assert_eq!(framing("Content-Length: 5\r\nContent-Length: 5\r\n"), Ok(Framing::Length(5)));
+        assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Ok(Framing::Chunked));
+        assert_eq!(framing("Transfer-Encoding: gzip, chunked\r\n"), Ok(Framing::Chunked));
+        for bad in ["5, 5", "-1", "+5", "0x5", "", "5 5", "99999999999999999999999"] {
+            assert_eq!(framing(&format!("Content-Length: {bad}\r\n")), Err(BadHead::Length), "{bad}");
+        }
+        assert_eq!(framing("Content-Length: 5\r\nContent-Length: 6\r\n"), Err(BadHead::Length));
+        assert_eq!(framing("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), Err(BadHead::Encoding));
+        assert_eq!(framing("Transfer-Encoding: chunked, gzip\r\n"), Err(BadHead::Encoding));
+        assert_eq!(framing("Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n"), Err(BadHead::Encoding));
+        assert_eq!(framing("Content-Length: 65537\r\n"), Err(BadHead::BodyTooLarge));
+        let old = parse(b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(old, Parsed::Bad(BadHead::Encoding), "1.0 has no codings (RFC 9112 section 6.1)");
+    }
+
+    #[test]
+    fn h8_hosts_are_counted_and_no_line_is_folded() {
+        assert_eq!(whole(&head("")).hosts, 1);
+        assert_eq!(whole(b"GET / HTTP/1.0\r\n\r\n").hosts, 0);
+        assert_eq!(whole(&head("HOST: b\r\n")).hosts, 2);
+        for lines in ["X: a\r\n b\r\n", "X : a\r\n", "X a\r\n", "X: a\rb\r\n", "X: a\0\r\n"] {
+            assert_eq!(parse(&head(lines)), Parsed::Bad(BadHead::Syntax), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn h3_lines_may_end_in_lf_alone_and_other_versions_are_named() {
+        assert_eq!(whole(b"GET /f HTTP/1.1\nHost: h\n\n").hosts, 1);
+        for (head, bad) in [
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", BadHead::Version),
+            ("GET / HTTP/1.2\r\n\r\n", BadHead::Version),
+            ("GET /\r\n", BadHead::Syntax),
+            ("GET /my kernel HTTP/1.1\r\n\r\n", BadHead::Syntax),
+            ("GET  / HTTP/1.1\r\n\r\n", BadHead::Syntax),
+            ("\x16\x03\x01\x02", BadHead::Syntax),
+            ("nonsense\r\n\r\n", BadHead::Syntax),
+        ] {
+            assert_eq!(parse(head.as_bytes()), Parsed::Bad(bad), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn h32_long_lines_and_large_headers_are_told_apart_while_they_come() {
+        let line = |len: usize| format!("GET /{} HTTP/1.1\r\n", "a".repeat(len - "GET / HTTP/1.1".len()));
+        let longest = line(REQUEST_LINE_BYTES_MAX);
+        assert_eq!(parse(longest.as_bytes()), Parsed::Partial);
+        whole(format!("{longest}Host: h\r\n\r\n").as_bytes());
+        let longer = line(REQUEST_LINE_BYTES_MAX + 1);
+        for end in [longer.len() - 1, longer.len()] {
+            assert_eq!(parse(&longer.as_bytes()[..end]), Parsed::Bad(BadHead::LineTooLong));
+        }
+        assert_eq!(parse(format!("{longer}Host: h\r\n\r\n").as_bytes()), Parsed::Bad(BadHead::LineTooLong));
+        assert_eq!(parse(&[b'a'; REQUEST_LINE_BYTES_MAX]), Parsed::Partial);
+        assert_eq!(parse(&[b'a'; REQUEST_LINE_BYTES_MAX + 2]), Parsed::Bad(BadHead::LineTooLong));
+
+        whole(&head(&"X: y\r\n".repeat(HEADERS_MAX - 1)));
+        assert_eq!(parse(&head(&"X: y\r\n".repeat(HEADERS_MAX))), Parsed::Bad(BadHead::HeaderTooLarge));
+        let large = head(&format!("Cookie: {}\r\n", "c".repeat(HEADERS_BYTES_MAX)));
+        assert_eq!(parse(&large), Parsed::Bad(BadHead::HeaderTooLarge));
+        assert_eq!(parse(&large[..large.len() - 40]), Parsed::Partial);
+    }
+
+    #[test]
+    fn h19_fields_are_found_by_name_and_all_their_lines() {
+        let bytes = head("If-Match: \"a\"\r\nRange:bytes=0-1  \r\nif-match: \"b\"\r\nX-Range: no\r\n");
+        let request = whole(&bytes);
+        assert_eq!(request.all(Field::IfMatch).collect::<Vec<_>>(), [b"\"a\"", b"\"b\""]);
+        assert_eq!(request.get(Field::Range), Some(&b"bytes=0-1"[..]));
+        assert_eq!(request.get(Field::IfRange), None);
+    }
+
+    /// Bytes that look like heads more often than noise does.
+    fn heads() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            Just(b"GET / HTTP/1.1\r\n".to_vec()),
+            Just(b"HEAD http://h/%41 HTTP/1.0\r\n".to_vec()),
+            Just(b"Host: h\r\n".to_vec()),
+            Just(b"Content-Length: 3\r\n".to_vec()),
+            Just(b"Transfer-Encoding: chunked\r\n".to_vec()),
+            Just(b"Connection: close\r\n".to_vec()),
+            Just(b"\r\n".to_vec()),
+            Just(b"\n".to_vec()),
+            Just(b"3\r\nabc\r\n0\r\n\r\n".to_vec()),
+            Just(b"PRI * HTTP/2.0".to_vec()),
+            Just(vec![b'a'; 3000]),
+            proptest::collection::vec(any::<u8>(), 0..6),
+        ];
+        proptest::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn h32_what_is_decided_of_a_beginning_holds_for_whatever_follows(bytes in heads(), cut in 0usize..40_000) {
+            let bytes = &bytes[empty_lines(&bytes)..];
+            let cut = cut.min(bytes.len());
+            match parse(&bytes[..cut]) {
+                Parsed::Partial => {}
+                Parsed::Whole(_, len) => prop_assert_eq!(parse(bytes), parse(&bytes[..len])),
+                decided => prop_assert_eq!(parse(bytes), decided),
+            }
+        }
+
+        #[test]
+        fn h32_a_head_that_is_whole_is_looked_at(bytes in heads(), cut in 0usize..40_000) {
+            let bytes = &bytes[empty_lines(&bytes)..];
+            let cut = cut.min(bytes.len());
+            if parse(&bytes[..cut]) == Parsed::Partial && matches!(parse(bytes), Parsed::Whole(..)) {
+                prop_assert!(is_worth_a_look(bytes, cut));
+            }
+        }
+    }
+}

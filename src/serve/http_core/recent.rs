@@ -1,0 +1,42 @@
+//! Names that were looked up in this turn: requests that had all arrived before share one look at the disk.
+
+use std::rc::Rc;
+
+use crate::images::{CleanPath, Content};
+
+/// Names that are remembered at a time; a turn that asks for more looks the others up each time.
+const NAMES_MAX: usize = 32;
+
+/// Forgotten at the end of each turn. A request that arrives later looks for itself, so that what has been changed before it was
+/// sent is seen.
+///
+/// *Why not longer, with one `fstatat` in place of openat2, fstat and close?* It follows links out of the root where openat2 with
+/// RESOLVE_BENEATH refuses them, and it waits for the disk where RESOLVE_CACHED says EAGAIN: the core would wait with it.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    names: Vec<(Vec<u8>, Named)>,
+}
+
+/// A plain file under its name. What is made for one machine alone is not shared.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) path: Rc<CleanPath>,
+    pub(super) content: Content,
+}
+
+impl Recent {
+    pub(super) fn find(&self, target: &[u8]) -> Option<Named> {
+        self.names.iter().find(|(known, _)| known == target).map(|(_, named)| named.clone())
+    }
+
+    pub(super) fn remember(&mut self, target: &[u8], path: &CleanPath, content: &Content) {
+        if self.names.len() < NAMES_MAX {
+            let named = Named { path: Rc::new(path.clone()), content: content.clone() };
+            self.names.push((target.to_vec(), named));
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.names.clear();
+    }
+}

@@ -1,0 +1,61 @@
+//! Requests bent and broken, for the pure parsers alone: none may panic, and what they make of a request holds together.
+
+use ringboot::http::input::{Input, Step};
+use ringboot::http::request::Request;
+use ringboot::http::respond::{self, Meta, Payload};
+use ringboot::http::{range, target};
+use std::time::{Duration, SystemTime};
+
+use super::io_uring::hostile::Random;
+
+const MUTATIONS: u32 = 300_000;
+
+/// As the core answers a request, but for the file.
+fn answer(request: &Request<'_>, len: u64) {
+    if let Ok(path) = target::path(request.target) {
+        assert!(!path.contains(&0) && !path.split(|&b| b == b'/').any(|part| part == b".."), "{path:?}");
+    }
+    let mtime = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let meta = Meta { len, etag: "\"1-2-3\"", mtime, last_modified: "Sun, 09 Sep 2001 01:46:40 GMT" };
+    let plan = respond::forbid(request).unwrap_or_else(|| respond::file(request, request.target, meta, mtime));
+    if let Payload::File(part) = &plan.payload {
+        assert!(part.start < part.end && part.end <= len);
+    }
+    let mut head = Vec::new();
+    plan.write_head(request.version, request.keeps_alive, "Sun, 09 Sep 2001 01:46:40 GMT", &mut head);
+    let head = String::from_utf8(head).unwrap();
+    assert!(
+        head.starts_with("HTTP/1.") && head.ends_with("\r\n\r\n") && head.matches("\r\n\r\n").count() == 1,
+        "{head}"
+    );
+    let stated = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map(|len| len.parse().unwrap());
+    if plan.payload.len() > 0 {
+        assert_eq!(stated, Some(plan.payload.len()));
+    }
+}
+
+#[test]
+fn h24_three_hundred_thousand_mutated_requests_panic_no_parser() {
+    let mut random = Random(0x0072_696e_6762_6f6f);
+    let mut answered = 0;
+    for _ in 0..MUTATIONS {
+        let bytes = random.mutated();
+        let len = random.next() >> random.below(64);
+        range::parse(&bytes, len);
+        let _ = target::path(&bytes);
+        let mut input = Input::default();
+        input.push(&bytes);
+        loop {
+            match input.step(true) {
+                Step::Request(request) => {
+                    answer(&request, len);
+                    answered += 1;
+                    input.answered();
+                }
+                Step::Body { .. } => {}
+                Step::More | Step::Bad(_) => break,
+            }
+        }
+    }
+    assert!(answered > MUTATIONS / 10, "many requests are only bent: {answered}");
+}
