@@ -304,7 +304,7 @@ impl Outcome<'_> {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let together = self.found.together.as_ref().map_or(String::new(), shown::shown);
         let mut about = vec![
-            format!("Found by `loadtest tune` on {}, {} UTC.", host.trim(), utc(SystemTime::now())),
+            format!("Found by `loadtest tune` on {}, {}.", host.trim(), utc(SystemTime::now())),
             format!("{}, {} processors, Linux {}.", run.processor, run.cpus, run.kernel),
             format!(
                 "Scenario {}, {} machines, over LOOPBACK: measure again on your network.",

@@ -12,7 +12,7 @@ use serde_json::Value;
 const SCENARIO: &str = r#"
 clients = 1
 [files]
-"vmlinuz" = "24KiB"
+"vmlinuz" = "12KiB"
 [[machine]]
 steps = [{ tftp = "vmlinuz", windowsize = 64 }]
 "#;
@@ -85,7 +85,7 @@ fn what_is_better_beyond_the_noise_is_written_and_the_rest_left_alone() {
     let (config, report) = (lab.shown("ringboot.toml"), lab.shown("report.json"));
     let knobs = ["--knob", "windowsize-max=1,32", "--knob", "receive-buffers=1024,2048"];
     let files = ["--write", &config, "--json", &report, "--force"];
-    let small = ["--", "--kernel-mib", "1", "--initrd-mib", "1", "--delay", "8"];
+    let small = ["--", "--kernel-mib", "1", "--initrd-mib", "1", "--delay", "5"];
     let output = lab.tune(&[&knobs[..], &files, &small].concat()).output().unwrap();
     let told = said(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{told}{}", said(&output.stderr));
