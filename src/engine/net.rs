@@ -129,6 +129,28 @@ pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// A socket that sends from this address and the port of `receiver`, and receives nothing.
+///
+/// It is connected with itself, so that every datagram of another still finds `receiver`, and still sends wherever a message names. What
+/// leaves by it needs no control message for its source, and gets its number for reassembly from the socket's own count in place of the
+/// kernel's global ones, which cost a tenth of all that a datagram costs.
+pub fn sender_beside(receiver: &OwnedFd, from: Ipv4Addr) -> io::Result<OwnedFd> {
+    let address = SocketAddr::from((from, local_address(receiver)?.port())).into();
+    let receiver = socket2::SockRef::from(receiver);
+    let sender = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    set_option(&sender, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+    grow_buffers(&sender);
+    sender.set_reuse_port(true)?;
+    // Only while it is bound: nobody else may share the port.
+    receiver.set_reuse_port(true)?;
+    let bound = sender.bind(&address);
+    receiver.set_reuse_port(false)?;
+    bound?;
+    sender.set_reuse_port(false)?;
+    sender.connect(&address)?;
+    Ok(sender.into())
+}
+
 /// Lets the kernel join datagrams of one sender and one length on their way in (UDP_GRO): a receive then needs room for 64 KiB.
 pub fn join_datagrams(socket: &impl AsRawFd) -> io::Result<()> {
     set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
@@ -292,6 +314,28 @@ mod tests {
     fn loopback_has_its_prefix() {
         let loopback = interfaces().unwrap().into_iter().find(|interface| interface.name == "lo").unwrap();
         assert!(loopback.prefixes.contains(&(Ipv4Addr::LOCALHOST, 8)), "{loopback:?}");
+    }
+
+    #[test]
+    fn a_sender_beside_speaks_for_its_receiver_and_takes_nothing_from_it() {
+        let any = Binding { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), interface: None, shared: false };
+        let receiver = udp(&any).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 3], local_address(&receiver).unwrap().port()));
+        let sender = std::net::UdpSocket::from(sender_beside(&receiver, Ipv4Addr::new(127, 0, 0, 3)).unwrap());
+        let receiver = std::net::UdpSocket::from(receiver);
+        let client = std::net::UdpSocket::bind("127.0.0.9:0").unwrap();
+        for socket in [&receiver, &client] {
+            socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        }
+        sender.send_to(b"data", client.local_addr().unwrap()).unwrap();
+        let mut bytes = [0; 10];
+        assert_eq!(client.recv_from(&mut bytes).unwrap(), (4, address));
+        client.send_to(b"ack", address).unwrap();
+        assert_eq!(receiver.recv_from(&mut bytes).unwrap(), (3, client.local_addr().unwrap()));
+        for shared in [false, true] {
+            let error = udp(&Binding { address, interface: None, shared }).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE), "nobody else gets the port");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use self::ring::RingDriver;
 use super::datapath::Datapath;
 use super::limits::{RECEIVE_BUFFERS, SEND_SLOTS};
 use super::mailbox::Mailbox;
+use super::net;
 use super::ring::NoRing;
 
 mod plain;
@@ -121,6 +122,15 @@ impl Driver {
             Way::Ring(ring) => ring.add(fd, local, receives),
             Way::Plain(plain) => plain.add(fd, local, receives),
         }
+    }
+
+    /// A socket that only sends, from this address and the port of one that receives ([`net::sender_beside`]).
+    pub fn sender_beside(&self, receiver: SocketId, from: Ipv4Addr) -> io::Result<OwnedFd> {
+        let fd = match &self.0 {
+            Way::Ring(ring) => ring.fd(receiver),
+            Way::Plain(plain) => plain.fd(receiver),
+        };
+        net::sender_beside(fd.ok_or(io::ErrorKind::NotFound)?, from)
     }
 
     /// Closes a socket, for good with the next turn; what was queued on it is lost.

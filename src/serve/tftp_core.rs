@@ -1,8 +1,8 @@
 //! The TFTP thread of a boot core: drives the pure `Table` with sockets, and the shelf with names.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -171,8 +171,9 @@ struct Running {
     roles: Vec<SocketRole>,
     /// Driver socket of the first TID of each family.
     first_tid: (u16, u16),
+    senders: Senders,
     /// MTU by interface index; asked of the system once for each.
-    mtus: HashMap<u32, u16>,
+    mtus: Vec<(u32, u16)>,
     /// Transfers that found no send slot: polled again after the next turn.
     starved: Vec<TransferId>,
     /// Transfers whose next blocks found no worker to make them resident, and when they ask again.
@@ -250,7 +251,8 @@ impl Running {
             pulse,
             roles,
             first_tid: (listening, listening + v4),
-            mtus: HashMap::new(),
+            senders: Senders { tids: v4, of: Vec::new() },
+            mtus: Vec::new(),
             starved: Vec::new(),
             postponed: Vec::new(),
             ask_again_at: 0,
@@ -314,12 +316,17 @@ impl Running {
         let drain = &self.drain;
         let (table, roles, failed) = (&mut self.table, &self.roles, &mut self.failed);
         let (last_busy, spin) = (&mut self.last_busy, &mut self.spin);
+        let mut batch_now = None;
         let turned = self.driver.turn(wait, |completion| {
-            let now = Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX);
+            // One look at the clock for all that this turn brings.
+            let now =
+                *batch_now.get_or_insert_with(|| Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX));
             match completion {
                 Completion::Datagram(datagram) => {
-                    spin.heard(Duration::from_nanos(now.saturating_sub(*last_busy)));
-                    *last_busy = now;
+                    if *last_busy != now {
+                        spin.heard(Duration::from_nanos(now.saturating_sub(*last_busy)));
+                        *last_busy = now;
+                    }
                     let local = Local { address: datagram.local, interface: datagram.interface };
                     match roles.get(usize::from(datagram.socket.0)) {
                         Some(SocketRole::Listening) if !drain.is_ordered() => {
@@ -422,13 +429,13 @@ impl Running {
                     self.open(id, peer, local, &name, mode);
                 }
                 Action::Datagram { peer, local, tid, bytes } => {
-                    let socket = socket_for(self.first_tid, peer, tid);
-                    let from = Source { address: local.address, interface: interface_for(&peer, local) };
+                    let (socket, from) = self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
                     // Lost where the ring is full: a timer brings it again.
-                    let _ = self.driver.send(socket, Target::Ip(peer), Some(from), bytes, NOBODY);
+                    let _ = self.driver.send(socket, Target::Ip(peer), from, bytes, NOBODY);
                 }
                 Action::Blocks { id, peer, local, tid, content: held, first, block_size, bytes, blocks, last } => {
-                    let run = Run { id, peer, local, socket: socket_for(self.first_tid, peer, tid), first, block_size };
+                    let (socket, from) = self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
+                    let run = Run { id, peer, from, socket, first, block_size };
                     let mtu = mtu_of(&mut self.mtus, local.interface);
                     let segments = fits(mtu, peer, block_size) && !self.unsegmented.contains(&peer.ip());
                     let most = blocks_per_send(block_size).min(self.plan.segments_max);
@@ -565,7 +572,7 @@ const NOBODY: u64 = u64::MAX;
 struct Run {
     id: TransferId,
     peer: SocketAddr,
-    local: Local,
+    from: Option<Source>,
     socket: SocketId,
     first: u16,
     block_size: u16,
@@ -592,7 +599,6 @@ fn send_run(
     count: u32,
     per_send: u32,
 ) -> Sent {
-    let from = Source { address: run.local.address, interface: interface_for(&run.peer, run.local) };
     let mut done = 0;
     while done < count {
         let now = per_send.min(count - done);
@@ -601,7 +607,7 @@ fn send_run(
         // Block numbers wrap from 65535 to 0 (T-24).
         let first = run.first.wrapping_add(u16::try_from(done & 0xffff).unwrap_or(0));
         let blocks = Blocks { content, first, block_size: run.block_size, bytes: start..end, count: now };
-        if driver.send_blocks(run.socket, run.peer, Some(from), &blocks, run.id.token()).is_err() {
+        if driver.send_blocks(run.socket, run.peer, run.from, &blocks, run.id.token()).is_err() {
             return Sent::Some(done);
         }
         done += now;
@@ -625,12 +631,15 @@ fn populate(shelf: &Shelf, content: Content, piece: images::Piece, then: impl Fn
 }
 
 /// The MTU of an interface, asked of the system once. Unknown interfaces count as Ethernet.
-fn mtu_of(mtus: &mut HashMap<u32, u16>, interface: u32) -> u16 {
+fn mtu_of(mtus: &mut Vec<(u32, u16)>, interface: u32) -> u16 {
     const ETHERNET: u16 = crate::tftp::limits::MTU_DEFAULT;
-    *mtus.entry(interface).or_insert_with(|| {
-        let found = net::interfaces().ok().and_then(|all| all.into_iter().find(|one| one.index == interface));
-        found.map_or(ETHERNET, |one| u16::try_from(one.mtu).unwrap_or(u16::MAX))
-    })
+    if let Some((_, mtu)) = mtus.iter().find(|(known, _)| *known == interface) {
+        return *mtu;
+    }
+    let found = net::interfaces().ok().and_then(|all| all.into_iter().find(|one| one.index == interface));
+    let mtu = found.map_or(ETHERNET, |one| u16::try_from(one.mtu).unwrap_or(u16::MAX));
+    mtus.push((interface, mtu));
+    mtu
 }
 
 /// Link-local peers are reached through the interface that they asked on; everything else as routed.
@@ -647,6 +656,56 @@ fn socket_for(first: (u16, u16), peer: SocketAddr, tid: Option<u16>) -> SocketId
         (Some(tid), SocketAddr::V4(_)) => SocketId(first.0 + tid),
         (Some(tid), SocketAddr::V6(_)) => SocketId(first.1 + tid),
         (None, _) => SocketId(0),
+    }
+}
+
+/// Sockets that only send, one for each TID and each IPv4 address of ours that clients ask: what leaves by them needs no control
+/// message, and the kernel numbers it more cheaply.
+struct Senders {
+    /// TIDs of IPv4.
+    tids: u16,
+    /// Address, and its first socket in the driver; None = there could be none.
+    of: Vec<(Ipv4Addr, Option<u16>)>,
+}
+
+/// Addresses that get senders; what leaves from others names its source in a control message.
+const SENDER_ADDRESSES_MAX: usize = 8;
+
+impl Senders {
+    /// The socket that answers this peer, and the source to name where the socket does not say it.
+    fn way(
+        &mut self,
+        driver: &mut Driver,
+        first_tid: (u16, u16),
+        peer: SocketAddr,
+        local: Local,
+        tid: Option<u16>,
+    ) -> (SocketId, Option<Source>) {
+        if let (IpAddr::V4(address), Some(tid)) = (local.address, tid)
+            && let Some(first) = self.first_of(driver, first_tid.0, address)
+        {
+            return (SocketId(first + tid), None);
+        }
+        let source = Source { address: local.address, interface: interface_for(&peer, local) };
+        (socket_for(first_tid, peer, tid), Some(source))
+    }
+
+    fn first_of(&mut self, driver: &mut Driver, first_tid: u16, address: Ipv4Addr) -> Option<u16> {
+        if let Some((_, first)) = self.of.iter().find(|(known, _)| *known == address) {
+            return *first;
+        }
+        if self.of.len() >= SENDER_ADDRESSES_MAX {
+            return None;
+        }
+        let sockets: io::Result<Vec<OwnedFd>> =
+            (0..self.tids).map(|tid| driver.sender_beside(SocketId(first_tid + tid), address)).collect();
+        let added = sockets.ok().map(|sockets| {
+            let ids: Vec<SocketId> = sockets.into_iter().map(|fd| driver.add(fd, address.into(), false)).collect();
+            // Nothing is ever removed from this driver, so that they follow one another.
+            ids.first().map_or(0, |first| first.0)
+        });
+        self.of.push((address, added));
+        added
     }
 }
 

@@ -4,6 +4,7 @@
 //! clock or thread. Time comes in as a [`Tick`], chance as a seed. The `T-n` in comments and test names are the rules
 //! of the wire that this server keeps.
 
+mod keyed;
 pub mod limits;
 
 pub mod packet;

@@ -10,12 +10,14 @@ mod session;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use self::line::Line;
 use self::requests::is_unicast;
 use self::session::{Session, Stage};
+use super::keyed::Keyed;
 use super::limits::{
     Limits, MTU_DEFAULT, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX, RTO_MAX, TIDS_DEFAULT, WRONG_TID_INTERVAL,
 };
@@ -209,7 +211,7 @@ pub struct Table<C> {
     random: Random,
     slots: Vec<Slot<C>>,
     free: Vec<u32>,
-    keys: HashMap<Key, TransferId>,
+    keys: HashMap<Key, TransferId, Keyed>,
     timers: Timers<TransferId>,
     /// Sessions that may have something for [`Self::poll`], each at most once.
     ready: VecDeque<TransferId>,
@@ -248,7 +250,7 @@ impl<C> Table<C> {
             random,
             slots: Vec::new(),
             free: Vec::new(),
-            keys: HashMap::new(),
+            keys: HashMap::with_hasher(Keyed::new(&mut random)),
             timers: Timers::default(),
             ready: VecDeque::new(),
             replies: VecDeque::new(),
@@ -696,10 +698,26 @@ impl<C> Table<C> {
 }
 
 /// Where a datagram belongs. Without a TID it names the latest session of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     peer: SocketAddr,
     tid: Option<u16>,
+}
+
+impl Hash for Key {
+    /// Always the same number of words, for [`Keyed`].
+    #[allow(clippy::cast_possible_truncation)] // each half is taken on purpose
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (address, scope) = match self.peer {
+            SocketAddr::V4(peer) => (u128::from(u32::from(*peer.ip())), 0),
+            SocketAddr::V6(peer) => (u128::from(*peer.ip()), peer.scope_id()),
+        };
+        let tid = self.tid.map_or(u32::MAX, u32::from);
+        state.write_u64((address >> 64) as u64);
+        state.write_u64(address as u64);
+        state.write_u64(u64::from(tid) << 32 | u64::from(self.peer.port()));
+        state.write_u64(u64::from(scope));
+    }
 }
 
 impl Key {

@@ -79,6 +79,10 @@ impl PlainDriver {
         SocketId(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
+    pub(super) fn fd(&self, socket: SocketId) -> Option<&OwnedFd> {
+        self.sockets.get(usize::from(socket.0))?.fd.as_ref()
+    }
+
     pub(super) fn remove(&mut self, socket: SocketId) {
         let Some(socket) = self.sockets.get_mut(usize::from(socket.0)) else { return };
         // Closing the only descriptor of a socket ends its watch, too.

@@ -91,6 +91,10 @@ impl RingDriver {
         SocketId(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
+    pub(super) fn fd(&self, socket: SocketId) -> Option<&OwnedFd> {
+        self.sockets.get(usize::from(socket.0))?.fd.as_ref()
+    }
+
     pub(super) fn remove(&mut self, socket: SocketId) {
         let Some(fd) = self.sockets.get_mut(usize::from(socket.0)).and_then(|socket| socket.fd.take()) else { return };
         // A receive that is armed keeps the socket open, and its port taken, after its descriptor is closed.
@@ -298,6 +302,7 @@ impl RingDriver {
     ///
     /// # Safety
     /// Everything that the entry points to must stay valid until its completion.
+    #[inline]
     unsafe fn push(&mut self, entry: &io_uring::squeue::Entry) -> Result<(), Full> {
         // SAFETY: the caller's promise is this function's own.
         if unsafe { self.ring.submission().push(entry) }.is_ok() {
