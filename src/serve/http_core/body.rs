@@ -217,7 +217,7 @@ mod tests {
 
     /// Lengths of the chunks of an answer, and which of them are copies.
     fn chunks(len: u64, chunk_bytes: u64, is_last: bool) -> Vec<(u64, bool)> {
-        let (mut range, mut chunks) = (7..7 + len, Vec::new());
+        let (mut range, mut chunks) = (7..7 + len, Vec::<(u64, bool)>::new());
         while !range.is_empty() {
             let is_referenced = chunks.iter().any(|&(_, is_copied)| !is_copied);
             let (chunk, is_copied) = next_chunk(&range, chunk_bytes, is_last, is_referenced);
