@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
+use ringboot::http::media::media_type;
 use ringboot::http::request::{Parsed, Version, parse};
 use ringboot::http::respond::{Meta, Status, file};
 use ringboot::http::{range, target};
@@ -33,8 +34,8 @@ fn partial_content() -> Operation {
     let mut out = Vec::with_capacity(1024);
     Operation::new("http: read a GET of 1 MiB of a file and write the answer's head", move || {
         let Parsed::Whole(request, _) = parse(black_box(head.as_bytes())) else { return 0 };
-        let meta = Meta { len: LEN, etag, mtime, last_modified };
-        let plan = file(&request, b"centos/os/images/install.img", meta, now);
+        let media = media_type(b"centos/os/images/install.img");
+        let plan = file(&request, Meta { len: LEN, etag, mtime, last_modified, media }, now);
         assert_eq!(plan.status, Status::PARTIAL_CONTENT);
         out.clear();
         plan.write_head(Version::Http11, true, last_modified, &mut out);

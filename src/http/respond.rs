@@ -8,7 +8,6 @@ use std::time::SystemTime;
 use super::conditional::{Verdict, evaluate, whole_seconds};
 use super::head::{decimal, field};
 use super::limits::RETRY_AFTER_SECONDS;
-use super::media::media_type;
 use super::range::{Ranges, parse};
 use super::request::{BadHead, Field, Method, Request, Version};
 
@@ -50,6 +49,8 @@ pub struct Meta<'a> {
     pub mtime: SystemTime,
     /// `mtime` as an HTTP date.
     pub last_modified: &'a str,
+    /// As [`super::media::media_type`] names it by the name that was asked for.
+    pub media: &'static str,
 }
 
 /// An answer, but for the bytes of the file.
@@ -207,8 +208,8 @@ pub fn bad(why: BadHead) -> Plan<'static> {
     closing(finish(Method::Get, status, TEXT, Payload::Text(format!("{why}\n").into())))
 }
 
-/// A file or a rendered text, under the name that was asked for.
-pub fn file<'a>(request: &Request<'_>, path: &[u8], meta: Meta<'a>, now: SystemTime) -> Plan<'a> {
+/// A file or a rendered text.
+pub fn file<'a>(request: &Request<'_>, meta: Meta<'a>, now: SystemTime) -> Plan<'a> {
     // Never in the future (H-23).
     let is_past = meta.mtime <= now;
     let validators = Validators { etag: meta.etag, last_modified: is_past.then_some(meta.last_modified) };
@@ -222,8 +223,7 @@ pub fn file<'a>(request: &Request<'_>, path: &[u8], meta: Meta<'a>, now: SystemT
         }
         Verdict::Proceed { range } => range,
     };
-    let media = media_type(path);
-    let kind = Kind::Media(media);
+    let kind = Kind::Media(meta.media);
     let (status, kind, extra, payload) = match if range { ranges(request, meta.len) } else { Ranges::Whole } {
         Ranges::Unsatisfiable => return unsatisfiable(request, meta.len),
         Ranges::Whole => (Status::OK, kind, None, Payload::File(0..meta.len)),
@@ -233,7 +233,7 @@ pub fn file<'a>(request: &Request<'_>, path: &[u8], meta: Meta<'a>, now: SystemT
         }
         Ranges::Several(parts) => {
             let boundary = boundary(meta.etag, &parts);
-            let payload = multipart(parts, &boundary, media, meta.len);
+            let payload = multipart(parts, &boundary, meta.media, meta.len);
             (Status::PARTIAL_CONTENT, Kind::Multipart(boundary), None, payload)
         }
     };
@@ -387,7 +387,13 @@ mod tests {
 
     fn meta(len: u64) -> Meta<'static> {
         let mtime = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        Meta { len, etag: "\"1-2-3\"", mtime, last_modified: "Sun, 09 Sep 2001 01:46:40 GMT" }
+        Meta {
+            len,
+            etag: "\"1-2-3\"",
+            mtime,
+            last_modified: "Sun, 09 Sep 2001 01:46:40 GMT",
+            media: "application/octet-stream",
+        }
     }
 
     fn now() -> SystemTime {
@@ -395,7 +401,7 @@ mod tests {
     }
 
     fn answer(head: &Head) -> Plan<'static> {
-        file(&head.request(), b"boot/vmlinuz", meta(LEN), now())
+        file(&head.request(), meta(LEN), now())
     }
 
     fn written(plan: &Plan<'_>, version: Version, keeps: bool) -> String {
@@ -452,7 +458,7 @@ mod tests {
     #[test]
     fn h11_a_length_beyond_32_bits_is_written_whole() {
         let request = get(&[("range", "bytes=5368709120-5368711167")]);
-        let plan = file(&request.request(), b"a.iso", meta(6 << 30), now());
+        let plan = file(&request.request(), meta(6 << 30), now());
         assert_eq!(plan.payload, Payload::File(5_368_709_120..5_368_711_168));
         assert_eq!(value(&plan, "Content-Range"), Some("bytes 5368709120-5368711167/6442450944"));
     }
@@ -536,7 +542,7 @@ mod tests {
     fn h23_last_modified_is_never_in_the_future() {
         let mut meta = meta(LEN);
         meta.mtime = now() + Duration::from_secs(86_400);
-        let plan = file(&get(&[]).request(), b"a", meta, now());
+        let plan = file(&get(&[]).request(), meta, now());
         assert_eq!(value(&plan, "Last-Modified"), Some("Tue, 14 Nov 2023 22:13:20 GMT"));
     }
 

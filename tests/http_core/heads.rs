@@ -188,6 +188,24 @@ fn h10_the_first_byte_comes_at_once_for_files_that_no_one_has_asked_for_before()
 }
 
 #[test]
+fn h10_the_last_byte_of_a_large_answer_is_not_held_back() {
+    let server = Server::start();
+    server.put("image", &pattern(3_000_000));
+    let mut client = server.connect();
+    let mut times: Vec<Duration> = (0..20)
+        .map(|n| {
+            let asked = Instant::now();
+            let range = format!("Range: bytes={}-{}", n * 1000, n * 1000 + 1_048_575);
+            assert_eq!(client.get("/image", &[&range]).body.len(), 1_048_576);
+            asked.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    // Far less than a kernel waits with a packet that it was told to fill (200 ms).
+    assert!(times[10] < Duration::from_millis(60), "{times:?}");
+}
+
+#[test]
 fn h11_sizes_and_offsets_beyond_4_gib_are_right() {
     use std::os::unix::fs::FileExt;
     let server = Server::start();

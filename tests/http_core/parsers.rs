@@ -16,8 +16,9 @@ fn answer(request: &Request<'_>, len: u64) {
         assert!(!path.contains(&0) && !path.split(|&b| b == b'/').any(|part| part == b".."), "{path:?}");
     }
     let mtime = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let meta = Meta { len, etag: "\"1-2-3\"", mtime, last_modified: "Sun, 09 Sep 2001 01:46:40 GMT" };
-    let plan = respond::forbid(request).unwrap_or_else(|| respond::file(request, request.target, meta, mtime));
+    let meta =
+        Meta { len, etag: "\"1-2-3\"", mtime, last_modified: "Sun, 09 Sep 2001 01:46:40 GMT", media: "text/plain" };
+    let plan = respond::forbid(request).unwrap_or_else(|| respond::file(request, meta, mtime));
     if let Payload::File(part) = &plan.payload {
         assert!(part.start < part.end && part.end <= len);
     }
@@ -29,7 +30,7 @@ fn answer(request: &Request<'_>, len: u64) {
         "{head}"
     );
     let stated = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map(|len| len.parse().unwrap());
-    if plan.payload.len() > 0 {
+    if !plan.payload.is_empty() {
         assert_eq!(stated, Some(plan.payload.len()));
     }
 }

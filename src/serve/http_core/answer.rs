@@ -8,10 +8,11 @@ use super::journal::Delivery;
 use super::{Letter, Running};
 use crate::engine::stream::ConnectionId;
 use crate::http::limits::BUSY_TIMEOUT;
+use crate::http::media::media_type;
 use crate::http::request::Request;
 use crate::http::respond::{self, Meta, Payload, Plan};
 use crate::http::{index, target};
-use crate::images::{CleanPath, Refusal, clean};
+use crate::images::{CleanPath, ContentMeta, Refusal, clean};
 use crate::serve::shelf::{Answer, Ask, Origin, Reply};
 
 /// Bytes of a refused target that the log shows.
@@ -52,7 +53,7 @@ impl Running {
         }
         if let Some(named) = self.recent.find(request.target) {
             let answer = Answer { content: named.content, origin: Origin::File, reasons: Vec::new() };
-            return self.file(connection, request, named.path, answer, self.now);
+            return self.file(connection, request, named.path, named.media, answer, self.now);
         }
         let shown = || request.target[..request.target.len().min(TARGET_BYTES_SHOWN)].escape_ascii();
         let path = match target::path(request.target) {
@@ -162,7 +163,8 @@ impl Running {
         let Asking { question, began } = asking;
         match (question, reply) {
             (Question::Name(path) | Question::Index { index: path, .. }, Reply::Content(answer)) => {
-                self.file(connection, request, Rc::new(path), answer, began)
+                let media = media_type(path.as_bytes());
+                self.file(connection, request, Rc::new(path), media, answer, began)
             }
             (Question::Name(directory), Reply::Directory) => match self.index_file(&directory) {
                 Some(index) => {
@@ -186,16 +188,16 @@ impl Running {
         connection: &mut Connection,
         request: &Request<'_>,
         path: Rc<CleanPath>,
+        media: &'static str,
         answer: Answer,
         began: Instant,
     ) -> Answered {
         let Answer { content, origin, reasons } = answer;
-        let meta = content.meta();
-        let facts = Meta { len: meta.len, etag: &meta.etag, mtime: meta.mtime, last_modified: &meta.last_modified };
-        let plan = respond::file(request, path.as_bytes(), facts, self.today);
+        let ContentMeta { len, etag, mtime, last_modified } = content.meta();
+        let plan = respond::file(request, Meta { len: *len, etag, mtime: *mtime, last_modified, media }, self.today);
         // The answer that carries a file's last byte completes it: pieces of an ISO that is booted in place do not.
         let delivery = match &plan.payload {
-            Payload::File(range) if range.end == meta.len => {
+            Payload::File(range) if range.end == *len => {
                 Some(Delivery { path, origin, reasons, bytes: plan.payload.len(), began })
             }
             _ => None,

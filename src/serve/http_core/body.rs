@@ -153,10 +153,10 @@ impl Body {
             Left::File(range) => {
                 let range = range.clone();
                 match self.cut(range.clone(), chunk_bytes, true) {
-                    Cut::Part(part, end) => {
-                        let more = end < range.end;
-                        self.left = if more { Left::File(end..range.end) } else { Left::Nothing };
-                        Next::Send { part, more }
+                    Cut::Part { part, end, is_awaited } => {
+                        let is_whole = end == range.end;
+                        self.left = if is_whole { Left::Nothing } else { Left::File(end..range.end) };
+                        Next::Send { part, more: !is_whole && !is_awaited }
                     }
                     Cut::Missing(range) => Next::Missing(range),
                     Cut::Unsure(left) => Next::Unsure(left),
@@ -177,12 +177,12 @@ impl Body {
                 // After the last file part comes the closing line.
                 let is_last = segments.len() == 2;
                 match self.cut(range.clone(), chunk_bytes, is_last) {
-                    Cut::Part(part, end) => {
+                    Cut::Part { part, end, is_awaited } => {
                         if let Left::Parts(segments) = &mut self.left {
                             segments.pop();
-                            segments.extend((end < range.end).then(|| Segment::File(end..range.end)));
+                            segments.extend((end < range.end).then_some(Segment::File(end..range.end)));
                         }
-                        Next::Send { part, more: true }
+                        Next::Send { part, more: !is_awaited }
                     }
                     Cut::Missing(range) => Next::Missing(range),
                     Cut::Unsure(left) => Next::Unsure(left),
@@ -202,7 +202,8 @@ impl Body {
         let Some(content) = &self.content else { return Cut::Changed };
         if let Some(bytes) = content.inline_bytes() {
             let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-            return Cut::Part(Part::Bytes(bytes.slice(bound(range.start)..bound(range.end))), range.end);
+            let part = Part::Bytes(bytes.slice(bound(range.start)..bound(range.end)));
+            return Cut::Part { part, end: range.end, is_awaited: false };
         }
         let (chunk, is_copied) = next_chunk(&range, chunk_bytes, is_last, self.is_referenced);
         if content.missing(&chunk).is_some() {
@@ -211,19 +212,29 @@ impl Body {
         let end = chunk.end;
         if !is_copied {
             (self.is_referenced, self.copied) = (true, 0);
-            return Cut::Part(Part::File { content: content.clone(), range: chunk }, end);
+            let part = Part::File { content: content.clone(), range: chunk };
+            return Cut::Part { part, end, is_awaited: false };
         }
-        if is_last && end == range.end && self.is_referenced {
+        let is_awaited = is_last && self.is_referenced;
+        if is_awaited && end == range.end {
             return Cut::Unsure(self.copied);
         }
         self.copied += end - chunk.start;
-        content.copy(&chunk).map_or(Cut::Changed, |bytes| Cut::Part(Part::Bytes(bytes), end))
+        match content.copy(&chunk) {
+            Some(bytes) => Cut::Part { part: Part::Bytes(bytes), end, is_awaited },
+            None => Cut::Changed,
+        }
     }
 }
 
 enum Cut {
-    /// And where it ends.
-    Part(Part, u64),
+    Part {
+        part: Part,
+        /// Where it ends.
+        end: u64,
+        /// Nothing follows before the client has acknowledged it: it must not be kept back.
+        is_awaited: bool,
+    },
     Missing(Range<u64>),
     Unsure(u64),
     Changed,

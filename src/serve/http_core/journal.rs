@@ -29,17 +29,17 @@ pub(super) struct Delivery {
 /// How many events there have been in the current second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    second: Instant,
+    ends: Instant,
     said: u32,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { second: now, said: 0 }
+        Self { ends: now + Duration::from_secs(1), said: 0 }
     }
 
     fn allows(&mut self, now: Instant) -> bool {
-        if now.duration_since(self.second) >= Duration::from_secs(1) {
+        if now >= self.ends {
             *self = Self::new(now);
         }
         self.said += 1;

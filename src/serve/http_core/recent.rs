@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::http::media::media_type;
 use crate::images::{CleanPath, Content};
 
 /// Names that are remembered at a time; a turn that asks for more looks the others up each time.
@@ -21,6 +22,8 @@ pub(super) struct Recent {
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) path: Rc<CleanPath>,
+    /// Its Content-Type.
+    pub(super) media: &'static str,
     pub(super) content: Content,
 }
 
@@ -31,7 +34,8 @@ impl Recent {
 
     pub(super) fn remember(&mut self, target: &[u8], path: &CleanPath, content: &Content) {
         if self.names.len() < NAMES_MAX {
-            let named = Named { path: Rc::new(path.clone()), content: content.clone() };
+            let media = media_type(path.as_bytes());
+            let named = Named { path: Rc::new(path.clone()), media, content: content.clone() };
             self.names.push((target.to_vec(), named));
         }
     }
