@@ -321,9 +321,9 @@ mod tests {
         let any = Binding { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), interface: None, shared: false };
         let receiver = udp(&any).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 3], local_address(&receiver).unwrap().port()));
-        let sender = std::net::UdpSocket::from(sender_beside(&receiver, Ipv4Addr::new(127, 0, 0, 3)).unwrap());
-        let receiver = std::net::UdpSocket::from(receiver);
-        let client = std::net::UdpSocket::bind("127.0.0.9:0").unwrap();
+        let sender = UdpSocket::from(sender_beside(&receiver, Ipv4Addr::new(127, 0, 0, 3)).unwrap());
+        let receiver = UdpSocket::from(receiver);
+        let client = UdpSocket::bind("127.0.0.9:0").unwrap();
         for socket in [&receiver, &client] {
             socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
         }
