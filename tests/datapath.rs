@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ struct World {
     server: Process,
     dhcp: SocketAddr,
     tftp: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
 }
 
 impl World {
@@ -46,9 +48,11 @@ impl World {
         let line = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
         let ready =
             server.stdout.wait_for(LIMIT, line).unwrap_or_else(|why| panic!("{why:?}: {}", server.stderr.text()));
-        let tftp = ready.split_whitespace().find_map(|word| word.strip_prefix("tftp=")).unwrap();
-        let tftp = tftp.split(',').map(|address| address.parse().unwrap()).collect();
-        Self { scratch, server, dhcp, tftp }
+        let addresses = |key: &str| {
+            let word = ready.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap();
+            word.split(',').map(|address| address.parse().unwrap()).collect()
+        };
+        Self { scratch, server, dhcp, tftp: addresses("tftp="), http: addresses("http=") }
     }
 
     fn ringboot(&self, arguments: &[&str], is_refused: bool) -> Output {
@@ -76,6 +80,11 @@ impl World {
                 assert!(fetch(server, block, window) == image(), "{server} blksize {block} windowsize {window}");
             }
         }
+        for &server in &self.http {
+            let answer = by_http(server);
+            let body = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+            assert!(answer[..body].starts_with(b"HTTP/1.1 200 ") && answer[body..] == image(), "{server}");
+        }
     }
 
     fn stop(mut self) -> String {
@@ -87,7 +96,7 @@ impl World {
 fn configuration(dhcp: SocketAddr, tuning: &str) -> String {
     format!(
         "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n\
-         [tftp]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n[http]\nlisten = []\n\
+         [tftp]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n[http]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
          [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {}\n[[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\n\
          relay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"127.77.1.1-127.77.1.9\"]\n[tuning]\n{tuning}\n",
         dhcp.port()
@@ -116,6 +125,16 @@ fn exchange(relay: &UdpSocket, server: SocketAddr, kind: u8, wanted: Option<Ipv4
     let len = relay.recv(&mut answer).unwrap();
     let reply = Packet::parse_reply(&answer[..len]).unwrap();
     (reply.option(53).unwrap()[0], reply.yiaddr)
+}
+
+/// The answer that has the image.
+fn by_http(server: SocketAddr) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(b"GET /image HTTP/1.1\r\nHost: boot\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    answer
 }
 
 /// The image by TFTP.
