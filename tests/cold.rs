@@ -456,11 +456,13 @@ fn assert_nobody_waits(name: &str, mb: u64, tuning: &str, start: impl Fn(&Path, 
         let faults = world.faults_of_cores(&hot);
         let times = beside_a_large_file(&world, &hot, &cold);
         assert!(world.disk_bytes() >= mb * MIB, "the file came from the disk");
-        assert_eq!(world.faults_of_cores(&hot), faults, "no core has waited for a page");
+        // A core may meet a page of its own program that is still on the disk, once; pages of images it would meet in every round.
+        let waited = world.faults_of_cores(&hot) - faults;
+        println!("cores have waited for {waited} pages");
         world.stop();
-        p99(name, &times) < BLOCK_P99_MAX
+        p99(name, &times) < BLOCK_P99_MAX && waited == 0
     };
-    assert!((0..ROUNDS).any(round), "p99 is {BLOCK_P99_MAX:?} or more in each of {ROUNDS} rounds");
+    assert!((0..ROUNDS).any(round), "p99 is {BLOCK_P99_MAX:?} or more, or a core waited, in each of {ROUNDS} rounds");
 }
 
 #[test]

@@ -51,6 +51,8 @@ fn a_demo_that_is_killed_takes_its_server_with_it() {
     let mut demo = start(&scratch, &["--clients", "3"]);
     demo.stdout.wait_line("Still serving", LIMIT);
     let mut connection = TcpStream::connect(http_address(&demo)).unwrap();
+    // A server accepts with a client's first bytes; before, nobody is told of its end.
+    connection.write_all(b"GET /vmlinuz HTTP/1.1\r\n").unwrap();
     demo.signal("KILL");
     demo.wait(LIMIT).expect("SIGKILL ends any process");
     // The server's end of the connection closes with its process; a server that lives on closes it after its idle time.

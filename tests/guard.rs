@@ -404,7 +404,9 @@ fn a_database_of_an_older_ringboot_is_kept_beside_and_one_of_a_newer_is_refused(
     served.stop();
     let database = || rusqlite::Connection::open(world.path("state/ringboot.db")).unwrap();
     // As the first ringboot left it.
-    database().execute_batch("DROP TABLE machines; DROP TABLE other_servers; PRAGMA user_version = 1").unwrap();
+    database()
+        .execute_batch("DROP TABLE machines; DROP TABLE other_servers; DROP TABLE quirks; PRAGMA user_version = 1")
+        .unwrap();
     let served = world.start(world.serve());
     let kept = world.path("state/ringboot.db.schema-1.bak");
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);

@@ -169,6 +169,8 @@ fn core(core: &CoreView) -> Value {
             "timed_out": http.timed_out.read(),
             "queued": http.queued.read(),
             "turned_away": http.turned_away.read(),
+            "at_full_speed": http.at_full_speed.read(),
+            "in_line": http.in_line.read(),
         },
     })
 }

@@ -98,6 +98,13 @@ fn table(status: &Value) -> String {
             http["refused"],
             number(&http["bytes_sent"]) / 1_000_000
         );
+        if number(&http["in_line"]) > 0 {
+            let _ = writeln!(
+                text,
+                "    storm    {} large files at full speed, {} in line behind them",
+                http["at_full_speed"], http["in_line"]
+            );
+        }
     }
     let quirks = &status["quirks"];
     if ["machines", "groups", "on_trial"].iter().any(|key| number(&quirks[*key]) > 0) {

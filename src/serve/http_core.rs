@@ -136,6 +136,9 @@ pub struct HttpCounters {
     /// Connections that had to wait for room, and those that found no room to wait (H-34).
     pub queued: Count,
     pub turned_away: Count,
+    /// Large bodies that are sent at full speed now, and those that wait for their turn (`http::schedule`).
+    pub at_full_speed: Count,
+    pub in_line: Count,
     /// Events that were not said because there were too many.
     pub events_left_out: Count,
 }
@@ -359,6 +362,9 @@ impl Running {
         self.let_others_send();
         self.recent.forget();
         self.busy.store(self.sending, Ordering::Relaxed);
+        let (running, waiting) = self.schedule.counts();
+        self.counters.at_full_speed.set(running as u64);
+        self.counters.in_line.set(waiting as u64);
         Ok(())
     }
 

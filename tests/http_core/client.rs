@@ -62,7 +62,7 @@ impl Client {
         }
     }
 
-    fn body(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn body(&mut self, len: usize) -> Vec<u8> {
         while self.received.len() < len {
             assert!(self.read() > 0, "a body cut short at {} of {len}", self.received.len());
         }

@@ -18,6 +18,7 @@ macro_rules! over {
             pub(crate) mod hostile;
             mod limits;
             mod server;
+            mod storm;
             mod targets;
         }
     };
