@@ -538,6 +538,10 @@ impl Running {
                     match self.send_next(connection) {
                         Progress::Underway => return true,
                         Progress::Done { keeps: true } => connection.stage = Stage::Reading,
+                        // Whoever asked for the end and has sent nothing since sends nothing more.
+                        Progress::Done { keeps: false } if connection.is_last && connection.input.is_empty() => {
+                            return false;
+                        }
                         Progress::Done { keeps: false } => return self.leave(connection),
                         Progress::Changed => return self.fail(connection, SendError::ContentGone),
                     }
@@ -612,6 +616,9 @@ impl Running {
             return false;
         }
         connection.input.close();
+        if std::mem::take(&mut connection.is_last) {
+            self.driver.resume_reading(connection.id);
+        }
         connection.stage = Stage::Leaving { since: self.now, thrown: 0 };
         self.driver.shutdown_write(connection.id);
         true
@@ -685,10 +692,12 @@ impl Running {
             self.counters.refused_requests.add(1);
         }
         let keeps = keeps_alive && !plan.closes && self.drained_at.is_none();
+        let ends = !keeps_alive && !plan.closes;
         self.head.clear();
         plan.write_head(version, keeps, self.date.at(self.today), &mut self.head);
         let mut body = Body::new(plan.payload, content, delivery, keeps);
         self.sending += u32::from(body.has_content());
+        body.ends = ends;
         body.is_ordered = body.file_bytes() > SMALL_BYTES;
         if body.is_ordered {
             self.schedule.enter(self.tick(), connection.id, connection.peer.ip());
@@ -723,6 +732,8 @@ impl Running {
                 body.waits = Waits::Client(self.now + ACKNOWLEDGE_PAUSE + Duration::from_nanos(held));
             }
         }
+        // The end of the connection leaves with the answer's last bytes: one packet and one wake-up of the client for both.
+        let ends = body.ends && body.is_given();
         let (part, more) = match next {
             Next::Send { part, more } => (part, more),
             Next::Nothing if self.head.is_empty() => return self.finish(connection),
@@ -747,8 +758,13 @@ impl Running {
             let _ = self.shelf.names().images.workers().read(move || content.populate(piece));
         }
         let head = std::mem::take(&mut self.head);
-        self.send(connection, &head, part, more);
+        self.send(connection, &head, part, more || ends);
         self.head = head;
+        if ends {
+            connection.is_last = true;
+            self.driver.pause_reading(connection.id);
+            self.driver.shutdown_write(connection.id);
+        }
         Progress::Underway
     }
 
@@ -817,7 +833,7 @@ impl Running {
     /// Leaves in the kernel what a client sends beyond what may wait here.
     fn slow_down(&mut self, connection: &mut Connection) {
         let is_full = connection.input.is_full();
-        if is_full == connection.is_paused || matches!(connection.stage, Stage::Waiting) {
+        if is_full == connection.is_paused || connection.is_last || matches!(connection.stage, Stage::Waiting) {
             return;
         }
         connection.is_paused = is_full;

@@ -25,6 +25,8 @@ pub(super) struct Body {
     pub(super) delivery: Option<Delivery>,
     /// Whether the connection goes on after it.
     pub(super) keeps: bool,
+    /// The client has asked for the end of the connection with it, so nothing more is expected of it.
+    pub(super) ends: bool,
     pub(super) waits: Waits,
     /// It has a place in the order of a storm.
     pub(super) is_ordered: bool,
@@ -95,6 +97,7 @@ impl Body {
             content,
             delivery,
             keeps,
+            ends: false,
             waits: Waits::Nothing,
             is_ordered: false,
             is_referenced: false,
@@ -105,6 +108,11 @@ impl Body {
     /// Whether a content is being sent.
     pub(super) fn has_content(&self) -> bool {
         self.content.is_some()
+    }
+
+    /// Whether the driver has all of it.
+    pub(super) fn is_given(&self) -> bool {
+        matches!(self.left, Left::Nothing)
     }
 
     /// Bytes of files that have not been given to the driver.

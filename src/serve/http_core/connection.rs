@@ -59,6 +59,8 @@ pub(super) struct Connection {
     /// It has been told to come again, or will be.
     pub(super) is_refusal: bool,
     pub(super) is_paused: bool,
+    /// The last answer is on its way with the end of the connection, and nothing more is read.
+    pub(super) is_last: bool,
     /// Bytes a second that the kernel keeps to; None = as fast as it goes.
     pub(super) rate: Option<NonZeroU64>,
     /// It is to be looked at in this turn.
@@ -82,6 +84,7 @@ impl Connection {
             has_place: false,
             is_refusal: false,
             is_paused: false,
+            is_last: false,
             rate: None,
             is_touched: false,
             clock: Clock::new(timeouts, now),
