@@ -89,11 +89,27 @@ pub fn interface_index(name: &str) -> u32 {
 }
 
 fn describe(name: String) -> Interface {
-    let read = |what: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/{what}")).unwrap_or_default();
-    let number = |what: &str| read(what).trim().parse().unwrap_or(0);
-    let mac = read("address").trim().parse::<crate::boot::machine::Mac>().map_or([0; 6], |mac| mac.0);
+    // SAFETY: the kernel has filled the member of the union that belongs to the request.
+    let mtu = ask(&name, libc::SIOCGIFMTU).map_or(0, |answer| unsafe { answer.ifr_ifru.ifru_mtu });
+    // SAFETY: as above.
+    let address = ask(&name, libc::SIOCGIFHWADDR).map(|answer| unsafe { answer.ifr_ifru.ifru_hwaddr.sa_data });
+    let mac = address.map_or([0; 6], |bytes| std::array::from_fn(|at| bytes[at].to_ne_bytes()[0]));
     let index = interface_index(&name);
-    Interface { index, mtu: number("mtu"), mac, addresses: Vec::new(), prefixes: Vec::new(), name }
+    Interface { index, mtu: mtu.unsigned_abs(), mac, addresses: Vec::new(), prefixes: Vec::new(), name }
+}
+
+/// Asks the kernel about an interface of our own network namespace (netdevice(7)): the /sys that we see may be another's.
+fn ask(name: &str, request: libc::Ioctl) -> Option<libc::ifreq> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
+    // SAFETY: ifreq is bytes and a union of integers, addresses and a pointer, for which all zeros is a valid value.
+    let mut asked: libc::ifreq = unsafe { std::mem::zeroed() };
+    let room = asked.ifr_name.len() - 1;
+    for (to, from) in asked.ifr_name.iter_mut().zip(name.bytes().take(room)) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    // SAFETY: the request reads the NUL-terminated name and writes into the same struct, which lives across the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut asked) };
+    (answer == 0).then_some(asked)
 }
 
 /// How a UDP socket is bound.
@@ -386,5 +402,22 @@ mod tests {
         let name = socket2::SockRef::from(&accepted).tcp_congestion().unwrap();
         assert!(name.starts_with(b"reno"), "{name:?}");
         assert!(congestion(&listener, "no such thing").is_err());
+    }
+
+    /// As in `nsenter --net` or a container with the host's /sys, where files of that name tell of another interface.
+    #[test]
+    fn t17_the_mtu_is_that_of_our_own_network_namespace() {
+        let elsewhere = std::thread::spawn(|| {
+            // SAFETY: unshare takes no pointer, and concerns this thread alone, which ends here.
+            let answer = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(answer, 0, "a network namespace needs root: {}", io::Error::last_os_error());
+            let changed = std::process::Command::new("ip").args(["link", "set", "lo", "mtu", "1400", "up"]).status();
+            assert!(changed.unwrap().success());
+            interfaces().unwrap()
+        });
+        let found = elsewhere.join().unwrap();
+        let mtu = |found: &[Interface]| found.iter().find(|one| one.name == "lo").map(|one| one.mtu);
+        assert_eq!(mtu(&found), Some(1400));
+        assert_ne!(mtu(&interfaces().unwrap()), Some(1400));
     }
 }

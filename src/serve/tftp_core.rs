@@ -172,7 +172,7 @@ struct Running {
     /// Driver socket of the first TID of each family.
     first_tid: (u16, u16),
     senders: Senders,
-    /// MTU by interface index; asked of the system once for each.
+    /// MTU by interface index; asked of the system once in a generation.
     mtus: Vec<(u32, u16)>,
     /// Transfers that found no send slot: polled again after the next turn.
     starved: Vec<TransferId>,
@@ -369,6 +369,7 @@ impl Running {
         let (generation, walks) = (published.load(), published.walks.load());
         if (generation.number, walks.number) != self.networks_of {
             self.networks_of = (generation.number, walks.number);
+            self.mtus.clear();
             let mut networks = generation.snapshot.networks();
             if !networks.is_empty() {
                 networks.extend(walks.all.iter().map(|walk| Network { address: walk.source, prefix: 32 }));
@@ -630,14 +631,15 @@ fn populate(shelf: &Shelf, content: Content, piece: images::Piece, then: impl Fn
     shelf.names().images.workers().read(job).is_ok()
 }
 
-/// The MTU of an interface, asked of the system once. Unknown interfaces count as Ethernet.
+/// The MTU of an interface, asked of the system once in a generation. Unknown interfaces count as Ethernet.
 fn mtu_of(mtus: &mut Vec<(u32, u16)>, interface: u32) -> u16 {
     const ETHERNET: u16 = crate::tftp::limits::MTU_DEFAULT;
     if let Some((_, mtu)) = mtus.iter().find(|(known, _)| *known == interface) {
         return *mtu;
     }
     let found = net::interfaces().ok().and_then(|all| all.into_iter().find(|one| one.index == interface));
-    let mtu = found.map_or(ETHERNET, |one| u16::try_from(one.mtu).unwrap_or(u16::MAX));
+    let known = found.map(|one| one.mtu).filter(|mtu| *mtu > 0);
+    let mtu = known.map_or(ETHERNET, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
     mtus.push((interface, mtu));
     mtu
 }
