@@ -1,7 +1,7 @@
 //! Who of a storm sends now: a few large bodies at full speed, in the order in which their machines came, and a trickle for the rest.
 //!
-//! Five hundred equal downloads in equal shares all end last. Served a few at a time they end one after another: the last one
-//! no later, the median one after half the time. Three things keep that safe:
+//! Five hundred equal downloads in equal shares all end last. Served a few at a time they end one after another: on a full
+//! link the last one no later, the median one after half the time. Three things keep that safe:
 //!
 //! - **Nobody starves.** A body that waits gets [`TRICKLE_BYTES`] each [`TRICKLE_PAUSE`], so no firmware sees a dead connection.
 //! - **Nothing idles.** A body that takes nothing for a [`WINDOW`] does not count, and while more slots bring more bytes a
