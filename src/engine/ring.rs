@@ -2,9 +2,11 @@
 
 use std::io;
 
+use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode};
 
 use super::limits::{COMPLETIONS_MAX, SUBMISSIONS_MAX};
+use super::udp::Wait;
 
 /// Why there is no ring, in words for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,30 @@ pub fn with_completions(completions: u32) -> Result<IoUring, NoRing> {
             })
         }
         answer => Ok(answer?),
+    }
+}
+
+/// Submits what is queued, and waits as told unless something has completed already. Of [`Wait::Poll`] it takes the sleep.
+pub(super) fn enter(ring: &mut IoUring, wait: Wait) -> io::Result<()> {
+    let is_busy = !ring.completion().is_empty();
+    let submitter = ring.submitter();
+    let answer = match wait {
+        // Without completions to wait for, the enter must still run deferred work: GETEVENTS goes out with the flag set.
+        Wait::No => submitter.submit(),
+        _ if is_busy => submitter.submit(),
+        Wait::Forever | Wait::Poll { then: None, .. } => submitter.submit_and_wait(1),
+        Wait::AtMost(time) | Wait::Poll { then: Some(time), .. } => {
+            let time = Timespec::from(time);
+            submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
+        }
+    };
+    match answer {
+        Ok(_) => Ok(()),
+        // The time is over; a signal came; the completion queue wants to be emptied first.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 use socket2::SockRef;
 
@@ -157,29 +157,10 @@ impl Ring {
         let (is_empty, has_work, overflows) = (submission.is_empty(), submission.taskrun(), submission.cq_overflow());
         drop(submission);
         self.overflows += u64::from(overflows);
-        let is_busy = !self.ring.completion().is_empty();
-        let submitter = self.ring.submitter();
-        let answer = match wait {
-            Wait::No if is_empty && !has_work && !overflows => return Ok(()),
-            // The flags of the queue make it run deferred work.
-            Wait::No => submitter.submit(),
-            _ if is_busy => submitter.submit(),
-            Wait::Forever | Wait::Poll { then: None, .. } => submitter.submit_and_wait(1),
-            Wait::AtMost(time) | Wait::Poll { then: Some(time), .. } => {
-                let time = Timespec::from(time);
-                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
-            }
-        };
-        match answer {
-            Ok(_) => Ok(()),
-            // The time is over; a signal came; the completion queue wants to be emptied first.
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
+        if wait == Wait::No && is_empty && !has_work && !overflows {
+            return Ok(());
         }
+        ring::enter(&mut self.ring, wait)
     }
 
     fn complete(

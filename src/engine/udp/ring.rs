@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
 use super::{Blocks, Completion, Datagram, Full, SocketId, Source, Target, Wait, read_name, send_error};
@@ -157,28 +157,7 @@ impl RingDriver {
             },
             wait => wait,
         };
-        let busy = !self.ring.completion().is_empty();
-        let submitter = self.ring.submitter();
-        let answer = match wait {
-            // Without completions to wait for, the enter must still run deferred work: GETEVENTS goes out with the flag set.
-            Wait::No | Wait::Poll { .. } => submitter.submit(),
-            _ if busy => submitter.submit(),
-            Wait::Forever => submitter.submit_and_wait(1),
-            Wait::AtMost(time) => {
-                let time = Timespec::from(time);
-                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
-            }
-        };
-        match answer {
-            Ok(_) => Ok(()),
-            // The time is over; a signal came; the completion queue wants to be emptied first.
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        ring::enter(&mut self.ring, wait)
     }
 
     /// Submits what is queued, then looks until something has completed (true) or the time is over. Looking costs no system call
