@@ -1,8 +1,8 @@
 //! Who is behind an address: one fixed slot per pool or reservation address, written by the DHCP core, read by boot cores without a lock.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
@@ -23,8 +23,15 @@ pub struct Binding {
 pub struct Bindings {
     /// (first address, addresses, first slot), by first address; ranges do not overlap.
     ranges: Vec<(u32, u32, usize)>,
-    slots: Box<[Slot]>,
+    slots: usize,
+    /// Made when the first of their addresses is held: memory follows the leases, not the pools.
+    pages: Box<[OnceLock<Box<Page>>]>,
 }
+
+/// Slots that are made at once.
+const PAGE_SLOTS: usize = 64;
+
+type Page = [Slot; PAGE_SLOTS];
 
 impl Bindings {
     /// Slots for every pool and reservation address of these subnets.
@@ -51,37 +58,46 @@ impl Bindings {
             ranges.push((first, count, slots));
             slots += count as usize;
         }
-        Self { ranges, slots: (0..slots).map(|_| Slot::default()).collect() }
+        Self { ranges, slots, pages: (0..slots.div_ceil(PAGE_SLOTS)).map(|_| OnceLock::new()).collect() }
     }
 
     /// The holder of this address, expired or not; None where there never was one or the address is not ours to give.
     pub fn read(&self, address: Ipv4Addr) -> Option<Binding> {
-        self.slot(address)?.read()
+        let (page, slot) = self.place(address)?;
+        page.get()?.get(slot)?.read()
     }
 
     /// Written before the ACK leaves, by the DHCP core alone. False: the address is in no pool and no reservation.
     pub fn write(&self, address: Ipv4Addr, binding: Option<Binding>) -> bool {
-        let Some(slot) = self.slot(address) else { return false };
-        slot.write(binding);
+        let Some((page, slot)) = self.place(address) else { return false };
+        if binding.is_none() && page.get().is_none() {
+            return true;
+        }
+        let page = page.get_or_init(|| Box::new(std::array::from_fn(|_| Slot::default())));
+        if let Some(slot) = page.get(slot) {
+            slot.write(binding);
+        }
         true
     }
 
     /// How many addresses have a slot.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.slots
     }
 
     /// True where no pool and no reservation is configured.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.slots == 0
     }
 
-    fn slot(&self, address: Ipv4Addr) -> Option<&Slot> {
+    /// The page of an address, and its slot there.
+    fn place(&self, address: Ipv4Addr) -> Option<(&OnceLock<Box<Page>>, usize)> {
         let address = u32::from(address);
         let after = self.ranges.partition_point(|&(first, _, _)| first <= address);
         let &(first, count, start) = self.ranges.get(after.checked_sub(1)?)?;
         let offset = address - first;
-        if offset < count { self.slots.get(start + offset as usize) } else { None }
+        let slot = (offset < count).then_some(start + offset as usize)?;
+        Some((self.pages.get(slot / PAGE_SLOTS)?, slot % PAGE_SLOTS))
     }
 }
 
@@ -285,6 +301,28 @@ mod tests {
         let number = walks.load().number;
         assert!(walks.end(source) && !walks.end(source));
         assert!(walks.load().number > number && walks.from(source.into(), || now).is_none());
+    }
+
+    #[test]
+    fn a_pool_takes_memory_where_its_addresses_are_held() {
+        use crate::config::Config;
+        use crate::dhcp::subnet::Pool;
+        let pool = |first: [u8; 4], last: [u8; 4]| Pool { first: first.into(), last: last.into() };
+        let pools = vec![pool([10, 0, 0, 1], [10, 255, 255, 254]), pool([11, 0, 0, 7], [11, 0, 0, 9])];
+        let text = "root = \"/\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"off\"\n";
+        let subnet = Config::parse_for("test", text, &[]).unwrap().snapshot.subnets[0].clone();
+        let bindings = Bindings::new(&[Subnet { pools, ..subnet }]);
+        let made = || bindings.pages.iter().filter(|page| page.get().is_some()).count();
+        assert_eq!((bindings.len(), made()), ((1 << 24) - 2 + 3, 0));
+        for [a, b, c, d] in [[10, 0, 0, 1], [10, 255, 255, 254], [11, 0, 0, 7], [11, 0, 0, 9]] {
+            let address = Ipv4Addr::new(a, b, c, d);
+            assert!(bindings.write(address, None) && bindings.read(address).is_none());
+            assert!(bindings.write(address, Some(binding(d))));
+            assert_eq!(bindings.read(address), Some(binding(d)));
+        }
+        assert!(made() <= 3);
+        assert!(!bindings.write(Ipv4Addr::new(11, 0, 0, 10), Some(binding(1))));
+        assert_eq!(bindings.read(Ipv4Addr::new(11, 0, 0, 8)), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -11,12 +12,13 @@ use crate::boot::machine::Machine;
 use crate::boot::menu::Menu;
 use crate::boot::plan::BootConfig;
 use crate::boot::quirks::{Allowance, Fixed, Limited};
-use crate::dhcp::subnet::{Network, Subnet};
+use crate::dhcp::subnet::Network;
+use crate::dhcp::subnets::Subnets;
 
 /// The configuration as the cores see it. Never changed after it has been published.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    pub subnets: Vec<Subnet>,
+    pub subnets: Subnets,
     /// Where each subnet is written, `path:line`: for what is said of it while the server runs.
     pub places: Vec<(Network, String)>,
     /// Interfaces that DHCP listens on, each with a socket of its own.
@@ -54,6 +56,8 @@ pub struct Generation {
 #[derive(Debug)]
 pub struct Published {
     current: ArcSwap<Generation>,
+    /// Of the generation that was prepared last: none shares its number, published or not.
+    number: AtomicU64,
     pub walks: Walks,
     /// What machines showed that they cannot do.
     limited: ArcSwap<Limited>,
@@ -73,6 +77,7 @@ impl Published {
         let bindings = Bindings::new(&snapshot.subnets);
         let first = Generation { number: 1, snapshot, bindings };
         Arc::new(Self {
+            number: AtomicU64::new(first.number),
             current: ArcSwap::from_pointee(first),
             walks: Walks::default(),
             limited: ArcSwap::default(),
@@ -93,15 +98,25 @@ impl Published {
     /// The next generation, not yet published: its slots are empty until the DHCP core has filled them.
     pub fn prepare(&self, snapshot: Snapshot) -> Arc<Generation> {
         let bindings = Bindings::new(&snapshot.subnets);
-        Arc::new(Generation { number: self.load().number + 1, snapshot, bindings })
+        Arc::new(Generation { number: self.number.fetch_add(1, Ordering::Relaxed) + 1, snapshot, bindings })
     }
 
     /// From now on every request is answered from this generation; what runs goes on with the one that it began with.
     pub fn publish(&self, next: Arc<Generation>) {
         let previous = self.current.swap(next);
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).generations.push(previous);
+    }
+
+    /// Control alone: frees what was replaced and nobody holds any more.
+    pub fn free_retired(&self) {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.generations.push(previous);
-        retired.generations.retain(|generation| Arc::strong_count(generation) > 1);
+        let (held, free) = std::mem::take(&mut retired.generations)
+            .into_iter()
+            .partition(|generation: &Arc<Generation>| Arc::strong_count(generation) > 1);
+        retired.generations = held;
+        // A large one takes its time, in which a core may want to publish.
+        drop(retired);
+        drop::<Vec<_>>(free);
     }
 
     /// From now on machines get no more than this.
@@ -120,6 +135,7 @@ impl Published {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -130,5 +146,17 @@ mod tests {
         assert_eq!((begun.number, begun.snapshot.http_port), (1, 80));
         let next = published.load();
         assert_eq!((next.number, next.snapshot.http_port), (2, 8080));
+    }
+
+    #[test]
+    fn a_generation_that_was_not_published_leaves_its_number_to_nobody() {
+        let published = Published::new(Snapshot::default());
+        let withdrawn = published.prepare(Snapshot::default());
+        let next = published.prepare(Snapshot::default());
+        assert_eq!((withdrawn.number, next.number), (2, 3));
+        published.publish(next);
+        assert_eq!(published.load().number, 3);
+        published.free_retired();
+        assert!(published.retired.lock().unwrap().generations.is_empty());
     }
 }

@@ -24,8 +24,9 @@ const SCRIPT_URL: &str = "http://192.168.4.150/boot.ipxe";
 const FIRMWARE_LIMIT: Duration = Duration::from_secs(120);
 /// From one stage of a boot to the next: an emulated machine beside other work needs up to half of this.
 const STAGE_LIMIT: Duration = Duration::from_secs(180);
-/// The pass mark for the address of an iPXE ROM: it was 3.0 s without D-68's answer.
-const IPXE_ADDRESS_MAX: Duration = Duration::from_millis(200);
+/// The pass mark for the address of an iPXE ROM: it was 3.0 s without D-68's answer. The first OFFER of an address waits 200 ms for
+/// a host that uses it (D-36).
+const IPXE_ADDRESS_MAX: Duration = Duration::from_millis(500);
 /// From its DISCOVER to its first file, both waits answered: tens of milliseconds on an idle machine, 16 s without.
 const IPXE_FIRST_FILE_MAX: Duration = Duration::from_secs(2);
 
@@ -119,7 +120,7 @@ fn s83_the_same_from_an_ipxe_script_on_uefi() {
 }
 
 #[test]
-fn d68_an_ipxe_rom_has_its_address_within_200_ms_of_asking() {
+fn d68_an_ipxe_rom_has_its_address_within_half_a_second_of_asking() {
     let Some(lab) = Lab::new("ipxe", Boot { ipxe: "boot.ipxe", install_by_default: false }) else { return };
     let _vm = Vm::start(&lab.net, Firmware::BiosVirtio, MAC, lab.scratch.path());
 

@@ -61,8 +61,10 @@ fn every_template_in_the_documentation_renders() {
     };
     let blocks = blocks("templates.md", "jinja");
     assert_eq!(blocks.len(), 2);
-    let rendered: Vec<String> =
-        blocks.iter().map(|block| templates::render("templates.md", block, &context).unwrap()).collect();
+    let rendered: Vec<String> = blocks
+        .iter()
+        .map(|block| templates::render("templates.md", block, &templates::Facts::of(&context)).unwrap())
+        .collect();
     assert!(rendered[0].contains("--hostname node-02-00-00-00-00-01\n"), "{rendered:?}");
     assert_eq!(rendered[1], "network --hostname new-192-168-4-77\n");
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/templates.md")).unwrap();
@@ -76,7 +78,7 @@ fn classic() -> Config {
 }
 
 fn classic_subnet() -> Subnet {
-    classic().snapshot.subnets.remove(0)
+    classic().snapshot.subnets[0].clone()
 }
 
 fn classic_menu() -> Menu {

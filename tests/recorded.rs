@@ -104,11 +104,13 @@ fn configuration() -> Snapshot {
         network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
         interface: Some("eth1".into()),
         relay: false,
+        shared_network: None,
         mode: Mode::Server,
         clients: Clients::Any,
         allow_other_servers: false,
+        conflict_detection: true,
         pools: vec![Pool { first: Ipv4Addr::new(192, 168, 4, 10), last: Ipv4Addr::new(192, 168, 4, 100) }],
-        reservations: Vec::new(),
+        reservations: Default::default(),
         routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
         domain_name: Some("itwish.cn".into()),
         domain_name_servers: vec![SERVER],
@@ -130,7 +132,7 @@ fn configuration() -> Snapshot {
         ipxe: Some("http://192.168.4.150/boot.ipxe".into()),
         ..BootConfig::default()
     };
-    Snapshot { subnets: vec![subnet], boot, http_port: 80, ..Snapshot::default() }
+    Snapshot { subnets: vec![subnet].into(), boot, http_port: 80, ..Snapshot::default() }
 }
 
 fn arrival<'a>(bytes: &'a [u8], source: Option<SocketAddrV4>, destination: Ipv4Addr) -> Arrival<'a> {
@@ -140,6 +142,7 @@ fn arrival<'a>(bytes: &'a [u8], source: Option<SocketAddrV4>, destination: Ipv4A
         destination: Some(destination),
         interface: Some("eth1"),
         interface_address: SERVER,
+        here: &[(SERVER, 24)],
         ours: &[SERVER],
         held: &[],
     }
@@ -259,6 +262,8 @@ fn show_change(change: &Change) -> String {
         }
         Change::Release { address, .. } => format!("release {address}"),
         Change::Decline { address, .. } => format!("keep {address} back"),
+        Change::Struck { address, .. } => format!("count the decline of {address}"),
+        Change::Free { address } => format!("free {address}"),
         Change::Forget { address, .. } => format!("forget the offer of {address}"),
     }
 }

@@ -21,7 +21,6 @@ const SECTIONS: &[(char, u32, &str, NotOwed)] = &[
         "DHCPv4, PXE, HTTP Boot",
         &[
             (9, "port 4011 comes with ProxyDHCP"),
-            (36, "the conflict probe is later work"),
             (60, "ProxyDHCP is later work"),
             (61, "ProxyDHCP is later work"),
             (62, "ProxyDHCP is later work"),

@@ -65,7 +65,7 @@ fn accepting_pauses_and_goes_on(driver: &mut Driver, address: SocketAddr) {
         all.push(file);
     }
     all.pop();
-    let _client = TcpStream::connect(address).unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
     let mut errors = Vec::new();
     let started = Instant::now();
     while started.elapsed() < 3 * ACCEPT_PAUSE {
@@ -77,7 +77,21 @@ fn accepting_pauses_and_goes_on(driver: &mut Driver, address: SocketAddr) {
         driver.turn(Wait::AtMost(3 * ACCEPT_PAUSE), note).unwrap();
     }
     assert!(matches!(errors.len(), 2..=4) && errors.iter().all(|error| *error == EMFILE), "{errors:?}");
+    // With the descriptor that is kept back a client is told at once, as often as need be, and nobody is taken twice.
+    client.write_all(b"request").unwrap();
+    let mut seen = Vec::new();
+    let mut answer = |asked: &[u8]| {
+        seen.extend_from_slice(asked);
+        Some(b"come again".to_vec())
+    };
+    assert_eq!([driver.turn_away(5, &mut answer), driver.turn_away(5, &mut answer)], [1, 0]);
+    assert_eq!(seen, b"request");
+    let mut told = String::new();
+    client.read_to_string(&mut told).unwrap();
+    assert_eq!(told, "come again");
+    assert!(File::open("/dev/null").is_err(), "it is kept back again");
     drop(all);
+    let _client = TcpStream::connect(address).unwrap();
     let id = accepted(driver);
     driver.close(id);
 }

@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dhcp", &["boot", "snapshot", "bindings"]),
     ("snapshot", &["boot", "dhcp", "bindings"]),
     ("bindings", &["boot", "dhcp"]),
-    ("images", &[]),
+    ("images", &["observe"]),
     ("observe", &["boot"]),
     ("engine", &["images", "boot"]),
     ("config", &["boot", "dhcp", "tftp", "http", "snapshot"]),
@@ -123,6 +123,17 @@ fn nothing_is_left_half_done() {
         for word in words {
             assert!(!text.contains(word), "{}: {word}", path.display());
         }
+    }
+}
+
+#[test]
+fn every_test_that_the_page_on_security_names_is_there() {
+    let page = fs::read_to_string("docs/security.md").unwrap();
+    let named: Vec<(&str, &str)> = page.split('`').filter_map(|word| word.split_once(".rs::")).collect();
+    assert!(named.len() > 40, "{}", named.len());
+    for (file, test) in named {
+        let text = fs::read_to_string(format!("{file}.rs")).unwrap();
+        assert!(text.contains(&format!("fn {test}()")), "{file}.rs has no test {test}");
     }
 }
 

@@ -75,6 +75,6 @@ fn answer_file() -> Operation {
             server: IpAddr::V4(SERVER),
             http_port: 80,
         };
-        templates::render("ks.cfg.j2", black_box(KICKSTART), &context).unwrap()
+        templates::render("ks.cfg.j2", black_box(KICKSTART), &templates::Facts::of(&context)).unwrap()
     })
 }

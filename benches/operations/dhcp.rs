@@ -57,6 +57,7 @@ impl Office {
             destination: Some(Ipv4Addr::BROADCAST),
             interface: self.snapshot.subnets[0].interface.as_deref(),
             interface_address: SERVER,
+            here: &[(SERVER, 24)],
             ours: &[SERVER],
             held: &[],
         };

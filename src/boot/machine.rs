@@ -10,14 +10,31 @@ pub struct Mac(pub [u8; 6]);
 impl Mac {
     /// `52-54-00-12-34-10`: the spelling of pxelinux and GRUB file names (B-1, B-7).
     pub fn dashed(self) -> String {
-        self.to_string().replace(':', "-")
+        ascii(&self.spelled(b'-')).to_owned()
     }
+
+    fn spelled(self, sign: u8) -> [u8; 17] {
+        let mut text = [sign; 17];
+        for (place, octet) in text.chunks_mut(3).zip(self.0) {
+            place[..2].copy_from_slice(&hex(octet));
+        }
+        text
+    }
+}
+
+/// Two digits; by hand, because a format string takes ten times as long and every log line has a hardware address.
+fn hex(octet: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]
+}
+
+fn ascii(text: &[u8]) -> &str {
+    std::str::from_utf8(text).unwrap_or_default()
 }
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        f.write_str(ascii(&self.spelled(b':')))
     }
 }
 
@@ -53,12 +70,13 @@ pub struct Uuid(pub [u8; 16]);
 impl fmt::Display for Uuid {
     /// The text form that an operator reads in the firmware's screen: the little-endian fields turned round.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let b = &self.0;
-        write!(
-            f,
-            "{:02x}{:02x}{:02x}{:02x}-{:02x}{:02x}-{:02x}{:02x}-{:02x}{:02x}-{:02x}{:02x}{:02x}{:02x}{:02x}{:02x}",
-            b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]
-        )
+        const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+        const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+        let mut text = [b'-'; 36];
+        for (octet, place) in ORDER.into_iter().zip(PLACES) {
+            text[place..place + 2].copy_from_slice(&hex(self.0[octet]));
+        }
+        f.write_str(ascii(&text))
     }
 }
 

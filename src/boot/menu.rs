@@ -198,3 +198,29 @@ fn text_fault(text: &str) -> Option<&'static str> {
         .any(|word| commands.contains(&word))
         .then_some("holds one of ; # && || as a word, which ends a command in iPXE")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_says_something_and_is_no_option_with_its_hot_key_or_without() {
+        for title in ["", " ", "^", "^ ", "-x", "^-x", "-^x"] {
+            assert!(title_fault(title).is_some(), "{title:?}");
+        }
+        assert_eq!(["x-", "^x", "x ^-y"].map(title_fault), [None; 3]);
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_from_the_first_octet_on() {
+        let faults: [(fn(&str) -> Option<&'static str>, usize); 3] =
+            [(label_fault, LABEL_MAX_BYTES), (title_fault, TITLE_MAX_BYTES), (arguments_fault, ARGUMENTS_MAX_BYTES)];
+        for (fault, most) in faults {
+            let of = |len: usize| fault(&"a".repeat(len));
+            assert_eq!([of(1), of(most)], [None, None], "{most}");
+            for len in [most + 1, most + 2, 10 * most] {
+                assert!(of(len).is_some_and(|fault| fault.contains(&most.to_string())), "{len} of {most}");
+            }
+        }
+    }
+}

@@ -23,6 +23,8 @@ pub const CLASS_MACHINES: usize = 8;
 pub const HTTP_STALLS_APART_S: u64 = 60;
 /// A limit that was learnt is tried without after so many seconds (a week), so that a bad cable is not remembered for ever.
 pub const RETRY_AFTER_S: u64 = 7 * 24 * 3600;
+/// The limit of a maker or a class ends after so many seconds (an hour): machines that need none cannot show it while it holds.
+pub const GROUP_RETRY_AFTER_S: u64 = 3600;
 /// Machines whose failures are counted at once; beyond it all counts begin anew.
 pub const MACHINES_WATCHED_MAX: usize = 16_384;
 /// Machines, makers and classes with a limit; beyond it nothing more is learnt.

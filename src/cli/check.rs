@@ -87,6 +87,7 @@ fn found(config: &mut Config, wants_dhcp: bool, account: Option<&Account>, runni
     let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
     let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: serve::reader(account) };
     let mut findings = check::configuration(subject);
+    findings.extend(check::templates(&config.root));
     findings.extend(check::surroundings(subject, running));
     findings
 }

@@ -1,6 +1,5 @@
 //! What the running server's control side is made of: reading the configuration again, and the admin socket's resources.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
@@ -11,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 use serde_json::json;
 
-use super::{check, loader, machines, quirk, resources, serve, walks};
+use super::{check, lease, loader, look, machines, quirk, resources, serve, walks};
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
 use crate::control::quirks::Quirks;
@@ -20,7 +19,7 @@ use crate::guard::Account;
 use crate::images::CleanPath;
 use crate::observe::journal::Journal;
 use crate::serve::overview::Overview;
-use crate::serve::supervisor::{Control, Handle, Reread};
+use crate::serve::supervisor::{Control, Handle, Reread, StartControl};
 
 /// The control side of a server that runs with this configuration.
 pub(super) fn control(
@@ -47,16 +46,18 @@ pub(super) fn control(
             }
             Ok(Reread { snapshot: next.snapshot, after_restart })
         }),
-        start: Box::new(move |handle, account| -> Box<dyn Any> {
-            let Some(path) = socket else { return Box::new(()) };
-            let started = make_directory(&path, account).and_then(|()| admin::start(&path, routes(handle, inside)));
-            match started.and_then(|socket| give(&path, account).map(|()| socket)) {
+        bind: Box::new(move |handle, account| -> Box<StartControl> {
+            let Some(path) = socket else { return Box::new(|| Box::new(())) };
+            let bound = make_directory(&path, account)
+                .and_then(|()| admin::bind(&path))
+                .and_then(|bound| give(&path, account).map(|()| bound));
+            Box::new(move || match bound.and_then(|bound| bound.serve(routes(handle, inside))) {
                 Ok(socket) => Box::new(socket),
                 Err(error) => {
                     tracing::warn!("no admin socket at {}: {error}; commands cannot reach this server", path.display());
                     Box::new(())
                 }
-            }
+            })
         }),
     }
 }
@@ -116,14 +117,18 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
     let (status, configuration, checked, listed) = (handle.clone(), handle.clone(), handle.clone(), handle.clone());
     let all = Arc::clone(&journal);
     let one_at_a_time = Mutex::new(());
-    let fixed = {
+    // Whoever asks for what happened asks for what clients have met before: an answer may have left while its event is on its way.
+    let settled = {
         let handle = handle.clone();
-        move || handle.overview().map(|overview| overview.generation().snapshot.quirks.clone()).unwrap_or_default()
+        move || handle.overview().inspect(|overview| overview.settle())
     };
+    let (settled_all, settled_one) = (settled.clone(), settled.clone());
+    let fixed = move || settled().map(|overview| overview.generation().snapshot.quirks.clone()).unwrap_or_default();
     let (limiting, limits) = (quirks.clone(), fixed.clone());
     let counted = quirks.clone();
     let known = |quirks: &Option<Arc<Quirks>>| quirks.as_ref().map(|quirks| quirks.list()).unwrap_or_default();
-    quirk::routes(walks::routes(Routes::default(), &handle), quirks, fixed)
+    let found = look::routes(walks::routes(Routes::default(), &handle), &handle);
+    quirk::routes(lease::routes(found, &handle), quirks, fixed)
         .get("/v1/status", move |_| {
             of(&status, |overview| {
                 let mut body = resources::status(overview);
@@ -132,8 +137,12 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
             })
         })
         .get("/v1/configuration", move |_| of(&configuration, resources::configuration))
-        .get("/v1/machines", move |_| Answer::ok(machines::list(&all)))
+        .get("/v1/machines", move |_| {
+            settled_all();
+            Answer::ok(machines::list(&all))
+        })
         .get("/v1/machines/", move |who| {
+            settled_one();
             machines::of_journal(&journal, || quirk::all(known(&limiting), &limits()), who)
         })
         .get("/v1/check", move |_| of(&checked, |overview| Answer::ok(check::in_server(&arguments, overview))))

@@ -6,14 +6,18 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 
+use crate::control::templates;
+
 mod backup;
 mod check;
 mod client;
 mod control;
 mod demo;
 mod dhcp;
+mod lease;
 mod live;
 mod loader;
+mod look;
 mod machines;
 mod manual;
 mod quirk;
@@ -48,6 +52,10 @@ enum Command {
     Loader(loader::Arguments),
     /// What the running server does: sockets, subnets, cores, counters
     Status(status::Arguments),
+    /// Who has which address, what was declined and who is silenced for it; let go of an address
+    Lease(lease::Arguments),
+    /// What the running server knows of other DHCP servers on its subnets; forget it, and look again
+    Look(look::Arguments),
     /// Let the running server check its configuration and publish it; on error it keeps the old one
     Reload(reload::Arguments),
     /// Tell the last boot of one machine, and where it stopped
@@ -68,11 +76,17 @@ enum Command {
 
 /// Parses argv and runs the command it names. Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or configuration.
 pub fn main() -> ExitCode {
+    // Not for people: what `serve` and `check` start to render templates.
+    if std::env::args_os().nth(1).is_some_and(|command| command == templates::COMMAND) {
+        return if templates::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Loader(arguments) => loader::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Lease(arguments) => lease::run(&arguments),
+        Command::Look(arguments) => look::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
         Command::Quirk(arguments) => quirk::run(&arguments),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -11,8 +11,10 @@ use crate::control::admin::{Answer, Download};
 use crate::control::loaders;
 use crate::control::store::{self, BackupError};
 use crate::dhcp::subnet::{Clients, Mode, OtherServer, Subnet};
-use crate::engine::net;
-use crate::images::ImageMemoryUse;
+use crate::engine::{datapath, net, ring};
+use crate::images::{CopiesUse, ImageMemoryUse};
+use crate::observe::{sink, threads};
+use crate::serve::health::{Report, Trust};
 use crate::serve::overview::{CoreView, Overview};
 
 /// The media type of a SQLite database (IANA).
@@ -45,6 +47,7 @@ fn subnet(subnet: &Subnet) -> Value {
         "subnet": subnet.network.to_string(),
         "interface": subnet.interface,
         "relay": subnet.relay,
+        "shared_network": subnet.shared_network,
         "mode": mode(subnet.mode),
         "clients": match subnet.clients { Clients::Pxe => "pxe", Clients::Known => "known", Clients::Any => "any" },
         "pools": pools,
@@ -113,11 +116,27 @@ pub(super) fn status(overview: &Overview) -> Value {
         json!({
             "sockets": dhcp_sockets,
             "received": counters.received.read(),
+            "discovers": counters.discovers.read(),
+            "requests": counters.requests.read(),
+            "declines": counters.declines.read(),
+            "releases": counters.releases.read(),
+            "informs": counters.informs.read(),
+            "others": counters.others.read(),
             "answered": counters.answered.read(),
+            "offers": counters.offers.read(),
+            "acks": counters.acks.read(),
+            "naks": counters.naks.read(),
+            "exhausted": counters.exhausted.read(),
+            "dropped": counters.dropped.read(),
+            "dropped_commits": counters.dropped_commits.read(),
+            "unsent": counters.unsent.read(),
+            "failed": counters.failed.read(),
             "leases": counters.leases.read(),
             "commits_pending": counters.pending.read(),
+            "store": overview.store.as_ref().map(|store| store_health(&store.report())),
         })
     });
+    let [names, made, pieces] = overview.images.workers().queued();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -129,13 +148,49 @@ pub(super) fn status(overview: &Overview) -> Value {
         "subnets": subnets,
         "datapath": overview.datapath.to_string(),
         "no_ring_because": overview.no_ring,
+        "cores_without_ring": datapath::cores_without_ring(),
         "control_cpu": overview.control_cpu,
         "cores": overview.cores.iter().map(core).collect::<Vec<_>>(),
         "dhcp": dhcp,
         "mappings": overview.images.loaded(),
+        "copies": copies(&overview.images.copies().usage()),
         "image_memory": image_memory(&overview.images.memory().usage()),
-        "drops": { "sockets": socket_drops(overview), "events": overview.events.dropped() },
+        "questions_waiting": { "names": names, "made": made, "pieces": pieces },
+        "threads": threads::all().iter().map(thread).collect::<Vec<_>>(),
+        "drops": {
+            "sockets": socket_drops(overview),
+            "events": overview.events.dropped(),
+            "log_lines": sink::lost(),
+            "kernel_shortages": ring::shortages(),
+        },
     })
+}
+
+fn store_health(report: &Report) -> Value {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "state": match report.trust { Trust::Sound => "sound", Trust::Broken => "broken", Trust::Unread => "unread" },
+        "why": report.why.as_ref().map(|(why, _)| why),
+        "since_s": report.why.as_ref().map(|(_, since)| since.as_secs()),
+        "failed_commits": report.failed,
+        "offers_withheld": report.withheld,
+        "queued": report.queued,
+        "oldest_ms": report.waiting.map(ms),
+    })
+}
+
+/// `busy_ms`: for how long it has been at one thing; null while it waits for something to do.
+fn thread(thread: &threads::View) -> Value {
+    json!({
+        "name": thread.name,
+        "busy_ms": thread.busy.map(|busy| u64::try_from(busy.as_millis()).unwrap_or(u64::MAX)),
+        "panics": thread.panics,
+    })
+}
+
+/// Bytes, and requests that found no room.
+fn copies(usage: &CopiesUse) -> Value {
+    json!({ "budget": usage.budget, "held": usage.held, "refused": usage.refused })
 }
 
 /// All in bytes but the last two, which are pieces.
@@ -159,6 +214,11 @@ fn core(core: &CoreView) -> Value {
             "not_served": tftp.not_served.read(),
             "waited": tftp.waited.read(),
             "dropped": tftp.dropped.read(),
+            "full": tftp.full.read(),
+            "displaced": tftp.displaced.read(),
+            "guessed": tftp.guessed.read(),
+            "busy": tftp.busy.read(),
+            "events_left_out": tftp.events_left_out.read(),
         },
         "http": {
             "connections": http.connections.read(),
@@ -169,6 +229,8 @@ fn core(core: &CoreView) -> Value {
             "timed_out": http.timed_out.read(),
             "queued": http.queued.read(),
             "turned_away": http.turned_away.read(),
+            "given_up": http.given_up.read(),
+            "accept_failed": http.accept_failed.read(),
             "at_full_speed": http.at_full_speed.read(),
             "in_line": http.in_line.read(),
         },

@@ -16,16 +16,20 @@ use crate::control::check::{self, Finding, Reader, Severity, Subject};
 use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::engine::net;
 use crate::engine::open_files::raise_open_files;
 use crate::guard::{self, Account};
 use crate::images::{
-    Ceiling, CleanPath, Fence, ImageMemory, Images, PIECE_BYTES, Workers, clean, raise_locked_memory, runs_as_root,
+    Ceiling, CleanPath, Fence, ImageMemory, Images, MAPPINGS_MAX, PIECE_BYTES, Workers, clean, raise_locked_memory,
+    runs_as_root,
 };
 use crate::observe::log::Memory;
 use crate::observe::sink;
+use crate::serve::descriptors;
 use crate::serve::http_core::HttpPlan;
+use crate::serve::placement;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
 use crate::serve::tftp_core::TftpPlan;
@@ -59,6 +63,9 @@ pub(super) struct Arguments {
     workers: Option<u16>,
 }
 
+/// What a process may open by default, where the kernel does not tell.
+const USUAL_OPEN_FILES: u64 = 1024;
+
 /// Runs the command. Exit 2: usage, configuration or what it names; 1: could not start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (config, file) = match read(arguments) {
@@ -70,15 +77,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let facility = config.log.facility;
     sink::start(config.log.level, facility);
+    // Before the first thread is started.
     if let Err(error) = guard::no_new_privileges() {
         tracing::warn!("programs that are started may still gain privileges: {error}");
     }
     // A mapping and a connection hold one each: the usual 1,024 are fewer than either may be.
-    if let Err(error) = raise_open_files() {
+    let open_files = raise_open_files().unwrap_or_else(|error| {
         tracing::warn!("the limit of open files stays as it is: {error}");
-    }
-    match plan(config, file.as_deref(), arguments).and_then(|plan| Ok(supervisor::run(plan)?)) {
-        Ok(()) => ExitCode::SUCCESS,
+        USUAL_OPEN_FILES
+    });
+    match plan(config, file.as_deref(), arguments, open_files).and_then(|plan| Ok(supervisor::run(plan)?)) {
+        Ok(()) => {
+            sink::finish();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             sink::last_words(&format!("{error:#}"), facility);
             // 2 is "do not start me again like this" to the unit.
@@ -180,19 +192,21 @@ pub(super) fn reader(account: Option<&Account>) -> Reader {
     }
 }
 
-fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<Plan> {
+fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments, open_files: u64) -> anyhow::Result<Plan> {
     let account = guard::account(config.server.user.as_deref())?;
     let borrowed = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
     if let Some(account) = &account {
         account.bound_capabilities();
     }
+    // The first thread: lines have waited until now.
+    sink::write();
     let workers = Workers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
     let memory = image_memory(&config);
     let fence = Fence {
         borrowed: borrowed.files.clone(),
         only_world_readable: reader(account.as_ref()) == Reader::Root,
-        ..Fence::around(&config.root, &private)
+        ..Fence::of(&private)
     };
     let images = Images::open_fenced(&config.root, fence, memory, workers)
         .with_context(|| format!("opening the root {}", config.root.display()))?;
@@ -203,7 +217,10 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
     let names = Arc::new(Names {
         images,
         published: Arc::clone(&published),
-        render_template: Box::new(render_template),
+        render_template: {
+            let renderer = templates::Renderer::default();
+            Box::new(move |name, source, facts, snapshot| render_template(&renderer, name, source, facts, snapshot))
+        },
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
@@ -214,12 +231,15 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments) -> anyho
         false => (None, Memory::default(), None),
     };
     let journal = Arc::clone(&memory.journal);
+    let workers = arguments.workers.map(usize::from).or(config.server.workers);
+    let mut tftp = tftp_plan(&config);
+    fit(open_files, workers, &mut tftp, &names.images);
     Ok(Plan {
-        tftp: tftp_plan(&config),
+        tftp,
         http: http_plan(&config),
         dhcp,
         datapath: datapath(config.tuning.datapath),
-        workers: arguments.workers.map(usize::from).or(config.server.workers),
+        workers,
         account,
         names,
         memory,
@@ -297,7 +317,7 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         limits,
         packets_per_ms: tftp.packets_per_ms.map_or(0, NonZeroU16::get),
         per_address_limits: tftp.per_source.is_some() || tftp.requests_per_second.is_some(),
-        serve: config.snapshot.networks(),
+        serve: config.snapshot.networks().into_iter().collect(),
     };
     let rules = tftp.clone();
     TftpPlan {
@@ -310,6 +330,23 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         segments_max: config.tuning.gso_segments,
         receive_buffers: config.tuning.receive_buffers,
     }
+}
+
+/// Holds transfer ports and mappings to what this process may open, and says so where that is less than they would be.
+fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &Images) {
+    let cores = affinity::allowed().map_or(1, |allowed| placement::place(&allowed, workers).boot.len());
+    let shares = descriptors::share_out(open_files, cores, tftp.tids);
+    images.map_at_most(shares.mappings);
+    if shares.tids < tftp.tids || shares.mappings < MAPPINGS_MAX {
+        tracing::warn!(
+            "this process may have {open_files} open files: {} large files are in use at a time at most, and TFTP answers from {} ports \
+             a core. Raise LimitNOFILE= of the unit, or `ulimit -n`",
+            shares.mappings,
+            shares.tids
+        );
+    }
+    tftp.tids = shares.tids;
+    tftp.policy.tids = shares.tids;
 }
 
 /// What the supervisor is told: None = whatever the kernel gives.
@@ -338,15 +375,20 @@ fn http_plan(config: &Config) -> HttpPlan {
 }
 
 /// What the shelf knows of a request, in the words of templates.
-fn render_template(name: &str, source: &str, facts: &TemplateFacts, snapshot: &Snapshot) -> Result<String, String> {
+fn render_template(
+    renderer: &templates::Renderer,
+    name: &str,
+    source: &str,
+    facts: &TemplateFacts,
+    snapshot: &Snapshot,
+) -> Result<String, String> {
     let client = match facts.peer.to_canonical() {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     };
-    let subnet = client.and_then(|client| snapshot.subnets.iter().find(|subnet| subnet.network.contains(client)));
-    let reservation = facts.machine.and_then(|machine| {
-        snapshot.subnets.iter().flat_map(|subnet| &subnet.reservations).find(|reserved| reserved.mac == machine.mac)
-    });
+    let subnet = client.and_then(|client| snapshot.subnets.of(client));
+    let reservation =
+        facts.machine.and_then(|machine| snapshot.subnets.iter().find_map(|subnet| subnet.reserved_for(machine.mac)));
     let context = templates::Context {
         client: facts.peer,
         machine: facts.machine.as_ref(),
@@ -355,7 +397,7 @@ fn render_template(name: &str, source: &str, facts: &TemplateFacts, snapshot: &S
         server: facts.server,
         http_port: snapshot.http_port,
     };
-    templates::render(name, source, &context).map_err(|error| error.to_string())
+    renderer.render(name, source, &templates::Facts::of(&context)).map_err(|error| error.to_string())
 }
 
 fn option_policy(options: TftpOptions) -> OptionPolicy {

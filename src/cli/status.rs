@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::client::Server;
 
+/// A thread that is at one thing for so long is worth a line. Seconds.
+const STUCK_S: u64 = 3;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -29,6 +32,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             eprintln!("ringboot: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A line of those counts that are not 0; none where all are.
+fn write_counts(text: &mut String, name: &str, counts: &[(&str, &str)], of: &serde_json::Map<String, Value>) {
+    let count = |key: &str| of.get(key).and_then(Value::as_u64).filter(|count| *count > 0);
+    let said: Vec<String> = counts.iter().filter_map(|(key, what)| Some(format!("{} {what}", count(key)?))).collect();
+    if !said.is_empty() {
+        let _ = writeln!(text, "    {name:8} {}", said.join(", "));
     }
 }
 
@@ -80,8 +92,29 @@ fn table(status: &Value) -> String {
             "  leases     {} known, {} commits pending, {} requests, {} answers",
             dhcp["leases"], dhcp["commits_pending"], dhcp["received"], dhcp["answered"]
         );
+        let refusals = [("declines", "declined"), ("naks", "refused"), ("exhausted", "with no address free")];
+        write_counts(&mut text, "refused", &refusals, dhcp);
+        let losses = [
+            ("dropped", "messages (too many at once)"),
+            ("dropped_commits", "requests (the store is behind)"),
+            ("unsent", "answers (their way is full)"),
+            ("failed", "answers (the kernel refused them)"),
+        ];
+        write_counts(&mut text, "lost", &losses, dhcp);
+    }
+    let store = &status["dhcp"]["store"];
+    if let Some(why) = store["why"].as_str() {
+        let what = if store["state"] == "unread" { "NO DHCP IS ANSWERED" } else { "NO NEW LEASES" };
+        let _ = writeln!(text, "  STORE      {what} for {} s: {why}", store["since_s"]);
+    }
+    if number(&store["oldest_ms"]) >= 1000 * STUCK_S {
+        let (queued, seconds) = (&store["queued"], number(&store["oldest_ms"]) / 1000);
+        let _ = writeln!(text, "  STORE      {queued} commits wait, and none was finished for {seconds} s");
     }
     let _ = writeln!(text, "  datapath   {}, control on cpu {}", word(&status["datapath"]), status["control_cpu"]);
+    if number(&status["cores_without_ring"]) > 0 {
+        let _ = writeln!(text, "    but      {} cores by epoll: see the log", status["cores_without_ring"]);
+    }
     if let Some(why) = status["no_ring_because"].as_str() {
         let _ = writeln!(text, "    because  {why}");
     }
@@ -132,8 +165,21 @@ fn table(status: &Value) -> String {
     let drops = &status["drops"];
     let _ = writeln!(
         text,
-        "  drops      {} datagrams (full receive buffers), {} events",
-        drops["sockets"], drops["events"]
+        "  drops      {} datagrams (full receive buffers), {} events, {} log lines",
+        drops["sockets"], drops["events"], drops["log_lines"]
     );
+    for thread in status["threads"].as_array().into_iter().flatten() {
+        let (name, busy_s, panics) =
+            (word(&thread["name"]), number(&thread["busy_ms"]) / 1000, number(&thread["panics"]));
+        if busy_s >= STUCK_S {
+            let _ = writeln!(text, "  STUCK      the thread {name} has been at one thing for {busy_s} s");
+        }
+        if panics > 0 {
+            let _ = writeln!(
+                text,
+                "  thread     {name} was begun again {panics} times after a fault of its own: see the log"
+            );
+        }
+    }
     text
 }

@@ -89,9 +89,9 @@ impl Wanted {
     fn begin(&self, overview: &Overview) -> Answer {
         let generation = overview.generation();
         let subnets = &generation.snapshot.subnets;
-        let reserved = |subnet: &&Subnet| subnet.reservations.iter().any(|reserved| reserved.mac == self.mac);
+        let reserved = |subnet: &&Subnet| subnet.reserved_for(self.mac).is_some();
         let subnet = match self.network {
-            Some(network) => subnets.iter().find(|subnet| subnet.network == network),
+            Some(network) => subnets.named(network),
             None => subnets.iter().find(reserved).or(subnets.first()),
         };
         let offer = match (&overview.dhcp_control, subnet) {
@@ -209,8 +209,8 @@ fn source(overview: &Overview) -> Option<Ipv4Addr> {
     (0..SOURCES_TRIED_MAX).find_map(|tried| {
         let [a, b, c, ..] = random.hash_one(tried).to_be_bytes();
         let source = Ipv4Addr::new(127, a | 0x80, b, c.clamp(1, 254));
-        let taken = walks.all.iter().any(|walk| walk.source == source)
-            || generation.snapshot.subnets.iter().any(|subnet| subnet.network.contains(source));
+        let taken =
+            walks.all.iter().any(|walk| walk.source == source) || generation.snapshot.subnets.of(source).is_some();
         (!taken).then_some(source)
     })
 }

@@ -66,7 +66,7 @@ fn keys_of(table: &str) -> Vec<String> {
 /// Every line of the shipped file is right when it is switched on (those that exclude each other apart).
 #[test]
 fn the_shipped_file_is_right_with_every_line_switched_on() {
-    let excluded = ["#listen-address", "#port-range", "#relay", "#oui", "#vendor-class"];
+    let excluded = ["#listen-address", "#port-range", "#relay", "#shared-network", "#oui", "#vendor-class"];
     let on: String = SHIPPED
         .lines()
         .filter(|line| !excluded.iter().any(|key| line.starts_with(key)))
@@ -311,6 +311,16 @@ fn d51_a_relayed_subnet_needs_somewhere_to_listen() {
 }
 
 #[test]
+fn d48_a_shared_network_is_for_subnets_behind_relays() {
+    let relayed = "[server]\ninterfaces = [\"eth7\"]\n[[dhcp.subnet]]\nsubnet = \"10.1.0.0/16\"\nmode = \"server\"\nrelay = true\n\
+                   shared-network = \"floor 3\"\n";
+    assert_eq!(accepted(relayed).snapshot.subnets[0].shared_network.as_deref(), Some("floor 3"));
+    let text = complaints(&subnet("shared-network = \"x\"\n"));
+    let what = "x.toml:6:18: `shared-network` is for subnets that relay agents bring (relay = true)";
+    assert!(text.starts_with(what) && text.contains("hint: the subnets of one interface share it"), "{text}");
+}
+
+#[test]
 fn d51_a_subnet_on_an_interface_outside_the_fence_is_refused() {
     let text = complaints(&format!("[server]\ninterfaces = [\"eth1\"]\n{}", subnet("")));
     assert!(text.contains("interface \"eth0\" is not among [server] interfaces\n  hint: listed there: eth1"), "{text}");
@@ -375,7 +385,7 @@ fn s28_reservations_are_inside_complete_and_unique() {
 #[test]
 fn s20_lease_times_keep_their_order() {
     let times = |lines: &str| {
-        let subnet = accepted(&subnet(lines)).snapshot.subnets.remove(0);
+        let subnet = accepted(&subnet(lines)).snapshot.subnets[0].clone();
         (subnet.default_lease_time_s, subnet.firmware_lease_time_s, subnet.max_lease_time_s)
     };
     assert_eq!(times(""), (43_200, 600, 86_400));

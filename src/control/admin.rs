@@ -4,6 +4,7 @@
 //! the generation of the configuration: counters and histories change by themselves and have none.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
@@ -18,10 +20,14 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+
+use crate::engine::privileges;
+use crate::observe::threads;
 
 /// Who may connect: the owner and the service's group.
 const SOCKET_MODE: u32 = 0o660;
@@ -29,6 +35,16 @@ const SOCKET_MODE: u32 = 0o660;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Lists what there is.
 const INDEX: &str = "/v1/";
+/// Clients at once; others wait until one has gone.
+const CONNECTIONS_MAX: usize = 64;
+/// Answers that are worked out at once, each on a thread of its own.
+const ANSWERS_MAX: usize = 16;
+/// How long a client may take for the head of its next request.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may last: a backup of a large database to a slow client.
+const CONNECTION_MAX: Duration = Duration::from_secs(15 * 60);
+/// After a refusal of the kernel.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// What a resource answers.
 #[derive(Clone, Debug)]
@@ -151,8 +167,15 @@ impl Drop for AdminSocket {
     }
 }
 
-/// Binds the socket and answers on a thread of its own. A path that a living server answers on is left alone.
-pub fn start(path: &Path, routes: Routes) -> io::Result<AdminSocket> {
+/// A socket that is bound, and answers nobody yet.
+#[derive(Debug)]
+pub struct Bound {
+    listener: std::os::unix::net::UnixListener,
+    socket: AdminSocket,
+}
+
+/// Binds the socket. A path that a living server answers on is left alone.
+pub fn bind(path: &Path) -> io::Result<Bound> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there"));
     }
@@ -161,23 +184,73 @@ pub fn start(path: &Path, routes: Routes) -> io::Result<AdminSocket> {
     let socket = AdminSocket { path: path.to_owned() };
     std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
     listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let routes = Arc::new(routes);
-    std::thread::Builder::new().name("rb-admin".into()).spawn(move || runtime.block_on(serve(listener, routes)))?;
-    Ok(socket)
+    Ok(Bound { listener, socket })
 }
 
-async fn serve(listener: std::os::unix::net::UnixListener, routes: Arc<Routes>) {
-    let Ok(listener) = UnixListener::from_std(listener) else { return };
-    while let Ok((stream, _)) = listener.accept().await {
-        let routes = Arc::clone(&routes);
+impl Bound {
+    /// Answers from now on, on a thread that has no privilege.
+    pub fn serve(self, routes: Routes) -> io::Result<AdminSocket> {
+        let routes = Arc::new(routes);
+        let listener = self.listener;
+        let body = move || {
+            let thread = threads::watch("rb-admin");
+            privileges::give_up_capabilities();
+            thread.keep_running(|| {
+                loop {
+                    let Err(error) = answer_all(&listener, &routes);
+                    tracing::error!("the admin socket cannot be answered: {error}; tried again in a moment");
+                    std::thread::sleep(AGAIN_AFTER);
+                }
+            });
+        };
+        std::thread::Builder::new().name("rb-admin".into()).spawn(body)?;
+        Ok(self.socket)
+    }
+}
+
+fn answer_all(listener: &std::os::unix::net::UnixListener, routes: &Arc<Routes>) -> io::Result<Infallible> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(ANSWERS_MAX)
+        .thread_name("rb-answer")
+        .build()?;
+    let listener = listener.try_clone()?;
+    runtime.block_on(async { accept_all(&UnixListener::from_std(listener)?, routes).await })
+}
+
+/// Never ends of a refused accept: descriptors that are short now are there again later.
+async fn accept_all(listener: &UnixListener, routes: &Arc<Routes>) -> io::Result<Infallible> {
+    // Clients beyond wait in the kernel's backlog.
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut has_failed = false;
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                if !std::mem::replace(&mut has_failed, true) {
+                    tracing::warn!("a client of the admin socket waits: {error}");
+                }
+                tokio::time::sleep(AGAIN_AFTER).await;
+                continue;
+            }
+        };
+        has_failed = false;
+        let routes = Arc::clone(routes);
         let service = service_fn(move |request: Request<Incoming>| {
             let routes = Arc::clone(&routes);
-            async move { Ok::<_, std::convert::Infallible>(respond(routes, request).await) }
+            async move { Ok::<_, Infallible>(respond(routes, request).await) }
         });
         tokio::spawn(async move {
-            // A client that goes away in the middle is its own affair.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let mut http = http1::Builder::new();
+            let connection = http
+                .timer(TokioTimer::new())
+                .header_read_timeout(REQUEST_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that goes away in the middle is its own affair, and one that never takes its answer gives its place back.
+            let _ = tokio::time::timeout(CONNECTION_MAX, connection).await;
+            drop(place);
         });
     }
 }
@@ -277,6 +350,10 @@ mod tests {
 
     use super::*;
 
+    fn start(path: &Path, routes: Routes) -> io::Result<AdminSocket> {
+        bind(path)?.serve(routes)
+    }
+
     fn ask(path: &Path, request: &str) -> String {
         let mut stream = UnixStream::connect(path).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -308,7 +385,7 @@ mod tests {
         let wrong = ask(&path, "DELETE /v1/status HTTP/1.0\r\n\r\n");
         assert!(wrong.contains("405") && wrong.contains("allow: GET"), "{wrong}");
         assert!(ask(&path, "GET /nothing HTTP/1.0\r\n\r\n").contains("404"));
-        assert!(start(&path, Routes::default()).is_err(), "a living server keeps its socket");
+        assert!(bind(&path).is_err(), "a living server keeps its socket");
         drop(socket);
         assert!(!path.exists());
     }

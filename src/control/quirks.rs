@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::store::{SqliteStore, StoreError};
+use super::store::{Following, SqliteStore, StoreError};
 use crate::boot::quirks::{Allowance, Change, Learner, Quirk, Subject};
 use crate::observe::events::{Event, Kind};
 use crate::snapshot::Published;
@@ -18,7 +18,7 @@ pub struct Quirks {
 
 struct Inner {
     learner: Learner,
-    store: SqliteStore,
+    store: Following,
 }
 
 impl fmt::Debug for Quirks {
@@ -29,10 +29,15 @@ impl fmt::Debug for Quirks {
 
 impl Quirks {
     /// With what the store has, which is published at once. The connection is for this alone: nothing here waits behind leases.
-    pub fn open(store: SqliteStore, published: Arc<Published>) -> Result<Self, StoreError> {
-        let learner = Learner::load(store.quirks()?);
+    pub fn open(mut store: Following, published: Arc<Published>) -> Self {
+        let kept = store.store().and_then(|(store, _)| store.quirks());
+        let kept = kept.unwrap_or_else(|error| {
+            tracing::warn!("what was learnt of firmware is not known: {error}");
+            Vec::new()
+        });
+        let learner = Learner::load(kept);
         published.limit(learner.limited());
-        Ok(Self { inner: Mutex::new(Inner { learner, store }), published })
+        Self { inner: Mutex::new(Inner { learner, store }), published }
     }
 
     /// Something happened to a machine. What the store does not take is learnt all the same, until the next start.
@@ -77,7 +82,12 @@ impl Quirks {
         }
         self.published.limit(inner.learner.limited());
         changes.iter().for_each(tell);
-        inner.store.keep_quirks(&changes)?;
+        let Inner { learner, store } = &mut *inner;
+        match store.store()? {
+            // A database that was written anew, or could not be opened before: it gets all.
+            (store, true) => store.keep_quirks(&learner.quirks().cloned().map(Change::Put).collect::<Vec<_>>())?,
+            (store, false) => store.keep_quirks(&changes)?,
+        }
         Ok(true)
     }
 

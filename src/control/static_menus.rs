@@ -1,6 +1,7 @@
-//! Looks through the root for menus written by hand whose default entry installs without asking, and for the largest file.
+//! Looks through the root for menus written by hand whose default entry installs without asking, for templates, and for the largest file.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -29,6 +30,8 @@ pub struct Survey {
     /// The root holds more than [`NAMES_MAX`] names or [`DEPTH_MAX`] directories deep: not all was seen.
     pub is_cut_short: bool,
     pub largest: Option<Largest>,
+    /// By their paths under the root, with the suffix.
+    pub templates: Vec<PathBuf>,
 }
 
 /// The largest file that is served, by its path under the root.
@@ -98,6 +101,9 @@ impl Walk<'_> {
 
     fn file(&mut self, path: &Path) {
         let Ok(name) = path.strip_prefix(self.root) else { return };
+        if name.extension() == Some(OsStr::new("j2")) && self.is_inside(path) {
+            self.survey.templates.push(name.to_owned());
+        }
         let Some(loader) = menu_of(&name.to_string_lossy()) else { return };
         let mut bytes = Vec::new();
         let read = fs::File::open(path).and_then(|file| file.take(MENU_BYTES_MAX).read_to_end(&mut bytes));

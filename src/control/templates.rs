@@ -6,10 +6,17 @@ use std::io;
 use std::net::IpAddr;
 
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
+use serde_json::{Value as Json, json};
 
 use crate::boot::machine::{Arch, Machine, Role};
 use crate::dhcp::subnet::Subnet;
+
+mod chains;
+mod helper;
+
+pub use helper::{COMMAND, Renderer, serve};
 
 /// What a template's file name has more than the name under which it is served.
 pub const SUFFIX: &str = ".j2";
@@ -36,6 +43,39 @@ pub struct Context<'a> {
     pub http_port: u16,
 }
 
+/// The variables of a template for one client, and for each fact that nobody has about it the reason and a way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    known: Value,
+    unknown: BTreeMap<String, (String, String)>,
+}
+
+impl Facts {
+    pub fn of(context: &Context<'_>) -> Self {
+        let known = variables(context);
+        let is_unknown = |name: &&str| known.iter().all(|(known, _)| known != name);
+        let reasons = VARIABLES.into_iter().filter(is_unknown).filter_map(|name| {
+            let (what, hint) = why_unknown(name, context)?;
+            Some((name.to_owned(), (what, hint.to_owned())))
+        });
+        let unknown = reasons.collect();
+        Self { known: map(known), unknown }
+    }
+
+    fn to_json(&self) -> Json {
+        json!({ "known": self.known, "unknown": self.unknown })
+    }
+
+    fn of_json(json: &Json) -> Option<Self> {
+        let reason = |(name, reason): (&String, &Json)| {
+            let text = |at: usize| Some(reason.get(at)?.as_str()?.to_owned());
+            Some((name.clone(), (text(0)?, text(1)?)))
+        };
+        let unknown = json.get("unknown")?.as_object()?.iter().filter_map(reason).collect();
+        Some(Self { known: Value::from(Serde(json.get("known")?.as_object()?)), unknown })
+    }
+}
+
 /// Why a template gave no file: `ks.cfg.j2:12:8: what`, and a hint below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
@@ -48,6 +88,28 @@ pub struct TemplateError {
     pub hint: String,
     /// The template is right, but not for this client: it asks for facts that nobody has about it.
     pub refused: bool,
+}
+
+impl TemplateError {
+    fn to_json(&self) -> Json {
+        json!({
+            "template": self.template, "line": self.line, "column": self.column,
+            "what": self.what, "hint": self.hint, "refused": self.refused,
+        })
+    }
+
+    fn of_json(json: &Json) -> Self {
+        let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
+        let number = |key: &str| json[key].as_u64().and_then(|number| usize::try_from(number).ok());
+        Self {
+            template: text("template"),
+            line: number("line"),
+            column: number("column"),
+            what: text("what"),
+            hint: text("hint"),
+            refused: json["refused"] == true,
+        }
+    }
 }
 
 impl fmt::Display for TemplateError {
@@ -67,24 +129,65 @@ impl std::error::Error for TemplateError {}
 /// A fact that nobody has about this client is an undefined variable: `{% if mac is defined %}` asks for it, and
 /// printing it is a refusal that says which fact is missing and why. So a template without such facts is rendered for
 /// anybody.
-pub fn render(name: &str, source: &str, context: &Context<'_>) -> Result<String, TemplateError> {
-    if source.len() > SOURCE_MAX_BYTES {
-        let what = format!("the template has {} bytes, more than {SOURCE_MAX_BYTES}", source.len());
-        return Err(whole(name, what, "serve large files as they are, without a template"));
-    }
+///
+/// Whatever the template does, the output and the steps are bounded. The stack is not: [`Renderer`] does this in a process of
+/// its own.
+pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, TemplateError> {
+    admit(name, source)?;
     let environment = environment();
     let mut output = Output::default();
     let rendered = environment
         .template_from_named_str(name, source)
-        .and_then(|template| template.render_captured_to(variables(context), &mut output));
+        .and_then(|template| template.render_captured_to(facts.known.clone(), &mut output));
     match rendered {
         Ok(_) => String::from_utf8(output.bytes).map_err(|_| whole(name, "the result is no text", "check the filters")),
         Err(_) if output.overflowed => {
             let what = format!("the result would have more than {OUTPUT_MAX_BYTES} bytes");
             Err(whole(name, what, "look for a loop that prints too much"))
         }
-        Err(error) => Err(explain(name, source, &error, context)),
+        Err(error) => Err(explain(name, source, &error, facts)),
     }
+}
+
+/// Says what is wrong with a template for every client: its syntax, its size, its chains.
+pub fn compile(name: &str, source: &str) -> Result<(), TemplateError> {
+    admit(name, source)?;
+    let nobody = Facts { known: map([]), unknown: BTreeMap::new() };
+    let compiled = environment().template_from_named_str(name, source).map(drop);
+    compiled.map_err(|error| explain(name, source, &error, &nobody))
+}
+
+/// What is refused before the engine sees it.
+fn admit(name: &str, source: &str) -> Result<(), TemplateError> {
+    fits(name, source)?;
+    let Some(chains::TooLong { offset, kind }) = chains::too_long(source, syntax()) else { return Ok(()) };
+    let (what, hint) = match kind {
+        chains::Kind::Elif => (
+            format!("the {{% if %}} has more than {} {{% elif %}}", chains::CHAIN_MAX),
+            "put the values into a map and look them up: {% set names = {\"10.0.0.1\": \"a\"} %}{{ names[ip] }}",
+        ),
+        chains::Kind::Expression => (
+            format!("the expression is a chain of more than {} words and signs", chains::CHAIN_MAX),
+            "put the values into a list or a map and go through it with {% for %}",
+        ),
+    };
+    let (line, column) = place(source, offset);
+    Err(TemplateError { line: Some(line), column: Some(column), ..whole(name, what, hint) })
+}
+
+fn fits(name: &str, source: &str) -> Result<(), TemplateError> {
+    if source.len() <= SOURCE_MAX_BYTES {
+        return Ok(());
+    }
+    let what = format!("the template has {} bytes, more than {SOURCE_MAX_BYTES}", source.len());
+    Err(whole(name, what, "serve large files as they are, without a template"))
+}
+
+/// Line and column, in characters, of a byte of the source; both from 1.
+fn place(source: &str, offset: usize) -> (usize, usize) {
+    let before = source.get(..offset).unwrap_or(source);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 /// The dialect: what Ansible makes of Jinja2 (no blank line where a statement stood), strict, and no escaping.
@@ -92,12 +195,15 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build() {
-        environment.set_syntax(syntax); // refused only for strange delimiters, and these are Jinja2's own
-    }
+    environment.set_syntax(syntax());
     environment.set_fuel(Some(FUEL));
     environment.set_debug(true); // places in errors, nothing else
     environment
+}
+
+fn syntax() -> SyntaxConfig {
+    // Refused only for strange delimiters, and these are Jinja2's own.
+    SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build().unwrap_or_default()
 }
 
 /// A complaint about no line in particular.
@@ -112,27 +218,22 @@ fn whole(name: &str, what: impl Into<String>, hint: &str) -> TemplateError {
     }
 }
 
-fn explain(name: &str, source: &str, error: &minijinja::Error, context: &Context<'_>) -> TemplateError {
+fn explain(name: &str, source: &str, error: &minijinja::Error, facts: &Facts) -> TemplateError {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     let undefined = undefined(error, &detail);
     // `uuid.x` is undefined too where `uuid` is known: then nothing is missing but the template's good sense.
-    let missing =
-        undefined.filter(|variable| variables(context).get_attr(variable).is_ok_and(|value| value.is_undefined()));
-    let reason = missing.and_then(|variable| why_unknown(variable, context));
+    let reason = undefined.and_then(|variable| facts.unknown.get(variable));
     let refused = reason.is_some();
     let (what, hint) = match (reason, undefined) {
-        (Some((what, hint)), _) => (what, hint.to_owned()),
+        (Some((what, hint)), _) => (what.clone(), hint.clone()),
         (None, Some(variable)) if !VARIABLES.contains(&variable) => {
             (format!("there is no variable `{variable}`"), format!("there are: {}", VARIABLES.join(", ")))
         }
         (None, _) => (detail, advice(error.kind()).to_owned()),
     };
-    let column = error.range().and_then(|range| {
-        let before = source.get(..range.start)?;
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Some(before[line_start..].chars().count() + 1)
-    });
-    TemplateError { template: name.to_owned(), line: error.line(), column, what, hint, refused }
+    let at = error.range().map(|range| place(source, range.start));
+    let (line, column) = (at.map(|(line, _)| line).or(error.line()), at.map(|(_, column)| column));
+    TemplateError { template: name.to_owned(), line, column, what, hint, refused }
 }
 
 /// The variable behind an undefined value: the engine names the expression in backquotes, `subnet.routers[0]`.
@@ -184,7 +285,7 @@ pub const VARIABLES: [&str; 11] =
     ["ip", "server", "http_port", "http", "subnet", "mac", "mac_dashed", "hostname", "uuid", "arch", "firmware"];
 
 /// Those of them that have a value for this client.
-fn variables(context: &Context<'_>) -> Value {
+fn variables(context: &Context<'_>) -> Vec<(&'static str, Value)> {
     let server = match context.server.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
@@ -201,7 +302,7 @@ fn variables(context: &Context<'_>) -> Value {
         known.extend(self::machine(machine));
         known.extend(context.hostname.map(|name| ("hostname", Value::from(name))));
     }
-    map(known)
+    known
 }
 
 fn map(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
@@ -295,11 +396,13 @@ mod tests {
             network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
             interface: None,
             relay: true,
+            shared_network: None,
             mode: Mode::Server,
             clients: Clients::Any,
             allow_other_servers: false,
+            conflict_detection: true,
             pools: Vec::new(),
-            reservations: Vec::new(),
+            reservations: Default::default(),
             routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
             domain_name: Some("example.org".to_owned()),
             domain_name_servers: vec![Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(192, 168, 4, 151)],
@@ -328,6 +431,10 @@ mod tests {
 
     fn known() -> Context<'static> {
         Context { machine: Some(&MACHINE), hostname: Some("node1"), ..stranger() }
+    }
+
+    fn render(name: &str, source: &str, context: &Context<'_>) -> Result<String, TemplateError> {
+        super::render(name, source, &Facts::of(context))
     }
 
     fn complaint(source: &str, context: &Context<'_>) -> String {
@@ -442,12 +549,37 @@ mod tests {
     }
 
     #[test]
+    fn a_long_chain_is_refused_with_its_line_before_it_is_compiled() {
+        let elifs = format!("a\n{{% if 0 %}}\n{}{{% endif %}}", "{% elif 0 %}\n".repeat(20_000));
+        let text = complaint(&elifs, &stranger());
+        let expected =
+            "ks.cfg.j2:10003:4: the {% if %} has more than 10000 {% elif %}\n  hint: put the values into a map";
+        assert!(text.starts_with(expected), "{text}");
+        assert_eq!(compile("ks.cfg.j2", &elifs).unwrap_err().to_string(), text);
+        let chain = format!("\n{{{{ ip{} }}}}", " ~ ip".repeat(20_000));
+        let text = complaint(&chain, &stranger());
+        assert!(text.starts_with("ks.cfg.j2:2:") && text.contains("a chain of more than 10000"), "{text}");
+    }
+
+    #[test]
+    fn facts_and_complaints_are_the_same_in_another_process() {
+        let subnet = subnet();
+        for context in [stranger(), Context { subnet: Some(&subnet), ..known() }] {
+            let facts = Facts::of(&context);
+            assert_eq!(Facts::of_json(&facts.to_json()), Some(facts));
+        }
+        let error = render("a.j2", "{{ mac }}", &stranger()).unwrap_err();
+        assert_eq!(TemplateError::of_json(&error.to_json()), error);
+        assert_eq!(compile("a.j2", "{{ mac }}"), Ok(()), "who lacks what is no matter of the template");
+    }
+
+    #[test]
     fn every_documented_variable_is_there() {
         let subnet = subnet();
         let context = Context { subnet: Some(&subnet), ..known() };
         for variable in VARIABLES {
             assert!(render("a.j2", &format!("{{{{ {variable} }}}}"), &context).is_ok(), "{variable}");
         }
-        assert_eq!(variables(&context).len(), Some(VARIABLES.len()));
+        assert_eq!(variables(&context).len(), VARIABLES.len());
     }
 }

@@ -71,6 +71,8 @@ pub enum Kind {
 pub struct Relay<'a> {
     /// Option 82 as received (D-49).
     pub information: Option<&'a [u8]>,
+    /// Sub-option 1 (RFC 3046): the port that the client is behind.
+    pub circuit: Option<&'a [u8]>,
     /// Sub-option 5 (RFC 3527).
     pub link: Option<Ipv4Addr>,
     /// Sub-option 11 (RFC 5107).
@@ -146,15 +148,15 @@ fn hardware(packet: &Packet<'_>) -> (Mac, bool) {
     if used.is_empty() && identity.is_empty() {
         return (Mac([0; 6]), false);
     }
-    let mixed = hash(&[&[packet.htype], used, identity].concat());
+    let mixed = hash(std::iter::once(&packet.htype).chain(used).chain(identity));
     let [_, b, c, d, e, f, ..] = mixed.to_be_bytes();
     (Mac([2, b, c, d, e, f]), false)
 }
 
 /// FNV-1a with a final mix: a hash that stays the same over versions, because leases and timers depend on it.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+pub(super) fn hash<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u64 {
     let sum =
-        bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, &b| (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        bytes.into_iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, &b| (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let sum = (sum ^ (sum >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     sum ^ (sum >> 33)
 }
@@ -215,15 +217,17 @@ fn host_name(value: &[u8]) -> Option<&str> {
     sound.then_some(text)
 }
 
-/// Sub-option 10 (RFC 5010, flags) is parsed over and ignored (D-50).
+/// Sub-option 10 (RFC 5010, flags) is parsed over and ignored (D-50). Without giaddr no relay agent speaks, but a switch that adds
+/// its port, or a client that would choose for itself: then the option only goes back.
 fn relay<'a>(packet: &'a Packet<'_>) -> Relay<'a> {
     let Some(information) = packet.option(code::RELAY_AGENT_INFORMATION) else { return Relay::default() };
     let address = |wanted| {
         let octets: [u8; 4] = pxe::suboption(information, wanted)?.try_into().ok()?;
-        Some(Ipv4Addr::from(octets)).filter(|a| !a.is_unspecified())
+        Some(Ipv4Addr::from(octets)).filter(|a| !a.is_unspecified() && !packet.giaddr.is_unspecified())
     };
     Relay {
         information: Some(information),
+        circuit: pxe::suboption(information, 1),
         link: address(5),
         server_override: address(11),
         source_port: pxe::suboption(information, 19).is_some(),
@@ -297,10 +301,27 @@ mod tests {
     use super::*;
     use crate::dhcp::packet::tests::request;
 
+    #[test]
+    fn a_hash_is_the_same_in_every_version() {
+        let known = [
+            (&b""[..], 0xecba_3df2_c338_3c52_u64),
+            (b"a", 0xed81_70de_1919_a24d),
+            (&[0x52, 0x54, 0, 0x12, 0x34, 0x10], 0xae82_4454_d4de_ff67),
+        ];
+        assert_eq!(known.map(|(bytes, _)| hash(bytes)), known.map(|(_, hash)| hash));
+    }
+
     fn with<T>(options: &[u8], look: impl FnOnce(Facts<'_>) -> T) -> T {
         let bytes = request(options);
         let packet = Packet::parse_request(&bytes).unwrap();
         look(Facts::of(&packet))
+    }
+
+    /// The same through a relay agent.
+    fn relayed(options: &[u8]) -> Vec<u8> {
+        let mut bytes = request(options);
+        bytes[24..28].copy_from_slice(&[10, 7, 0, 1]);
+        bytes
     }
 
     fn firmware_of(options: &[u8]) -> Firmware {
@@ -438,20 +459,27 @@ mod tests {
     #[test]
     fn d50_relay_sub_options_are_read() {
         let value = [1, 2, b'e', b'1', 10, 1, 0x80, 5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1, 19, 0];
+        let bytes = relayed(&option(82, &value));
+        let packet = Packet::parse_request(&bytes).unwrap();
+        let relay = Facts::of(&packet).relay;
+        assert_eq!(relay.link, Some(Ipv4Addr::new(10, 7, 0, 0)));
+        assert_eq!(relay.server_override, Some(Ipv4Addr::new(10, 7, 0, 1)));
+        assert!(relay.source_port);
+        assert_eq!(relay.circuit, Some(&b"e1"[..]));
+        assert_eq!(relay.information, Some(&value[..]));
         with(&option(82, &value), |facts| {
-            assert_eq!(facts.relay.link, Some(Ipv4Addr::new(10, 7, 0, 0)));
-            assert_eq!(facts.relay.server_override, Some(Ipv4Addr::new(10, 7, 0, 1)));
-            assert!(facts.relay.source_port);
+            assert_eq!((facts.relay.link, facts.relay.server_override), (None, None), "no relay says it");
             assert_eq!(facts.relay.information, Some(&value[..]));
         });
-        with(&option(82, &[5, 3, 1, 2, 3]), |facts| assert_eq!(facts.relay.link, None));
+        let bytes = relayed(&option(82, &[5, 3, 1, 2, 3]));
+        assert_eq!(Facts::of(&Packet::parse_request(&bytes).unwrap()).relay.link, None);
     }
 
     /// dhcproto reads a well-formed option 82 as we do.
     #[test]
     fn d50_dhcproto_agrees_about_option_82() {
         use dhcproto::v4::relay::{RelayCode, RelayInfo};
-        let bytes = request(&option(82, &[5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1]));
+        let bytes = relayed(&option(82, &[5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1]));
         let packet = Packet::parse_request(&bytes).unwrap();
         let Some(DhcpOption::RelayAgentInformation(info)) = packet.typed(82) else { panic!("option 82") };
         let facts = Facts::of(&packet);

@@ -3,17 +3,18 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::classify::{Facts, Kind, hash};
-use super::lease::{Change, Lease, Leases, Standing, State, Time};
+use super::classify::{Facts, Kind, hash, says_boot};
+use super::lease::{Change, Circuit, Client, Lease, Leases, Standing, State, Time, Wanted, offer_hold_s};
 use super::limits::{
-    DECLINE_HOLD_S, FILE_FIELD_OCTETS_MAX, FOREVER_S, HOPS_MAX, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S,
+    DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, DECLINES_PER_MACHINE_MAX, FILE_FIELD_OCTETS_MAX, FOREVER_S, HOPS_MAX,
     OPTION_OCTETS_MAX,
 };
 use super::options::{self, Terms};
 use super::packet::{FLAG_BROADCAST, Malformed, Packet};
-use super::reply::{DoesNotFit, Reply};
+use super::reply::{DoesNotFit, Options, Reply};
 use super::route::{Ask, Route, route};
 use super::select::{Selected, select};
+use super::strikes::Verdict;
 use super::subnet::{Clients, Held, Network, Reservation, Subnet};
 use super::times::Times;
 use crate::boot::machine::{Arch, Firmware, Mac, Machine, Role};
@@ -30,16 +31,18 @@ pub struct Arrival<'a> {
     pub interface: Option<&'a str>,
     /// Our address on the receiving interface.
     pub interface_address: Ipv4Addr,
-    /// Every address of this host: a REQUEST may name any of them (D-20).
+    /// All our addresses there, with the lengths of their prefixes; empty where the interface is not known.
+    pub here: &'a [(Ipv4Addr, u8)],
+    /// Every address of this host, in order: a REQUEST may name any of them (D-20).
     pub ours: &'a [Ipv4Addr],
-    /// Subnets on which nothing may leave now, with the reason.
+    /// Subnets on which nothing may leave now, in order, with the reason.
     pub held: &'a [(Network, Held)],
 }
 
 impl Arrival<'_> {
     /// True where the datagram was sent to an address of ours alone.
     pub(super) fn is_unicast(&self) -> bool {
-        self.destination.is_some_and(|to| to == self.interface_address || self.ours.contains(&to))
+        self.destination.is_some_and(|to| to == self.interface_address || self.ours.binary_search(&to).is_ok())
     }
 }
 
@@ -59,6 +62,10 @@ pub struct Decision {
     pub xid: u32,
     pub mac: Option<Mac>,
     pub firmware: Option<Firmware>,
+    /// The address of an OFFER of which nothing is known: the OFFER should leave only when nobody has answered for it (D-36).
+    pub unproven: Option<Ipv4Addr>,
+    /// The subnet that the message is of; None where none is for it.
+    pub network: Option<Network>,
 }
 
 /// A reply, ready for the wire.
@@ -158,12 +165,29 @@ pub enum Silence {
     Released,
     #[error("a decline is not answered")]
     Declined,
+    #[error(
+        "the client has declined {DECLINES_PER_MACHINE_MAX} addresses within an hour: until the hour is over it gets none from \
+         the pools"
+    )]
+    LastDecline,
+    #[error("the client declined {DECLINES_PER_MACHINE_MAX} addresses within an hour, and gets none from the pools")]
+    DeclinedTooMuch,
+    /// True: the first one too many.
+    #[error(
+        "more than {DECLINES_PER_CIRCUIT_MAX} addresses were declined within an hour from there, or too many in all: this one is \
+         not kept back"
+    )]
+    DeclineNotKept(bool),
     #[error(transparent)]
     DoesNotFit(#[from] DoesNotFit),
 }
 
+/// Octets of what an event says before its reasons, as most do.
+const ROOM_FOR_WHAT: usize = 64;
+
 /// The answer to a datagram. A pure function: the same input gives the same bytes. Call `Leases::advance(now)` before.
 pub fn decide(arrival: &Arrival<'_>, leases: &Leases, snapshot: &Snapshot, now: Time, seed: u64) -> Decision {
+    debug_assert!(arrival.ours.is_sorted() && arrival.held.is_sorted_by_key(|(network, _)| *network), "{arrival:?}");
     let packet = match Packet::parse_request(arrival.bytes) {
         Ok(packet) => packet,
         Err(malformed) => return Decision { silence: Some(malformed.into()), ..Decision::default() },
@@ -173,10 +197,11 @@ pub fn decide(arrival: &Arrival<'_>, leases: &Leases, snapshot: &Snapshot, now: 
         xid: packet.xid,
         mac: Some(facts.mac),
         firmware: Some(facts.firmware),
-        reasons: vec![format!("{} ({})", facts.firmware, facts.evidence)],
+        reasons: Vec::with_capacity(8),
         ..Decision::default()
     };
-    let selected = match admit(&packet, &facts, arrival, snapshot) {
+    decision.reasons.push(format!("{} ({})", facts.firmware, facts.evidence));
+    let mut selected = match admit(&packet, &facts, arrival, snapshot) {
         Ok(selected) => selected,
         Err(silence) => {
             decision.event = not_admitted(&facts, &silence, &decision.reasons);
@@ -184,8 +209,15 @@ pub fn decide(arrival: &Arrival<'_>, leases: &Leases, snapshot: &Snapshot, now: 
             return decision;
         }
     };
-    decision.reasons.push(selected.reason.clone());
-    let case = Case { arrival, packet: &packet, facts: &facts, selected, leases, snapshot, now, seed };
+    decision.reasons.push(std::mem::take(&mut selected.reason));
+    let subnet = selected.subnet;
+    let case =
+        Case { arrival, packet: &packet, facts: &facts, selected: &selected, subnet, leases, snapshot, now, seed };
+    let case = Case { subnet: case.subnet_of_link(), ..case };
+    if case.subnet.network != subnet.network {
+        decision.reasons.push(format!("subnet {} of the same link", case.subnet.network));
+    }
+    decision.network = Some(case.subnet.network);
     if let Err(silence) = case.answer(&mut decision) {
         case.explain_silence(&silence, &mut decision);
         decision.silence = Some(silence);
@@ -220,18 +252,53 @@ fn not_admitted(facts: &Facts<'_>, silence: &Silence, reasons: &[String]) -> Opt
 }
 
 /// One message with all that is known of it.
+#[derive(Clone, Copy)]
 struct Case<'a, 's> {
     arrival: &'a Arrival<'a>,
     packet: &'a Packet<'a>,
     facts: &'a Facts<'a>,
-    selected: Selected<'s>,
+    selected: &'a Selected<'s>,
+    /// The one of the link that this message is about.
+    subnet: &'s Subnet,
     leases: &'a Leases,
     snapshot: &'a Snapshot,
     now: Time,
     seed: u64,
 }
 
-impl Case<'_, '_> {
+impl<'a, 's> Case<'a, 's> {
+    /// Where several subnets share the client's link: that of the address which the message names, else of a reservation, of what
+    /// the client has, of what it asks for, of a pool that is not empty.
+    fn subnet_of_link(&self) -> &'s Subnet {
+        if self.selected.others.is_empty() {
+            return self.subnet;
+        }
+        let named = match self.facts.kind {
+            Kind::Discover | Kind::Bootp => None,
+            Kind::Inform => Some(self.informing()),
+            Kind::Renewing | Kind::Release => Some(self.packet.ciaddr),
+            _ => self.facts.requested.or(Some(self.packet.ciaddr)),
+        };
+        if let Some(subnet) = named.and_then(|named| self.link().find(|subnet| subnet.network.contains(named))) {
+            return subnet;
+        }
+        let all = self.link().map(|subnet| Self { subnet, ..*self });
+        let serving: Vec<Self> = all.filter(|at| at.may_speak().is_ok() && at.admitted().is_ok()).collect();
+        let own = self.own().map(|lease| lease.address);
+        let asked = self.facts.requested;
+        let by_reservation = |at: &&Self| at.reservation().is_some_and(|reserved| at.may_hold(reserved.address));
+        let by_own = |at: &&Self| own.is_some_and(|own| at.gives(own));
+        let by_wish = |at: &&Self| asked.is_some_and(|asked| at.is_free(asked));
+        let found = serving.iter().find(by_reservation).or_else(|| serving.iter().find(by_own));
+        let found = found.or_else(|| serving.iter().find(by_wish));
+        let found = found.or_else(|| serving.iter().find(|at| at.choose().is_some())).or(serving.first());
+        found.map_or(self.subnet, |at| at.subnet)
+    }
+
+    fn link(&self) -> impl Iterator<Item = &'s Subnet> {
+        std::iter::once(self.selected.subnet).chain(self.selected.others.iter().copied())
+    }
+
     fn answer(&self, decision: &mut Decision) -> Result<(), Silence> {
         // What a client gives back, or takes from another server, is never answered: heard from everybody and at any time.
         let is_never_answered =
@@ -256,8 +323,30 @@ impl Case<'_, '_> {
 
     fn may_speak(&self) -> Result<(), Silence> {
         let network = self.subnet().network;
-        let held = self.arrival.held.iter().find(|(held, _)| *held == network);
-        held.map_or(Ok(()), |(network, why)| Err(Silence::Held(*network, *why)))
+        let held = self.arrival.held;
+        let place = held.binary_search_by_key(&network, |(held, _)| *held).ok();
+        match place.map(|place| held[place].1) {
+            Some(Held::Looking | Held::OtherServer(_)) if self.is_for_us_alone() => Ok(()),
+            Some(why) => Err(Silence::Held(network, why)),
+            None => Ok(()),
+        }
+    }
+
+    /// No other server may answer this: it names us, or a lease that is ours. RFC 2131 is made for several servers (sections 3.1 and
+    /// 4.3.2): one that withholds its offers goes on with the leases that it has given.
+    fn is_for_us_alone(&self) -> bool {
+        let holds = |address: Ipv4Addr| {
+            let lease = self.leases.get(address).filter(|lease| lease.mac == self.facts.mac);
+            lease.is_some_and(|lease| lease.state == State::Bound && lease.end_s > self.now)
+        };
+        let is_sent_to_us = self.arrival.is_unicast() && self.packet.giaddr.is_unspecified();
+        match self.facts.kind {
+            Kind::Selecting => self.facts.server_id.is_some_and(|server| self.is_ours(server)),
+            Kind::InitReboot => self.facts.requested.is_some_and(holds),
+            Kind::Renewing => is_sent_to_us || holds(self.packet.ciaddr),
+            Kind::Inform => is_sent_to_us,
+            _ => false,
+        }
     }
 
     /// Who is served here. GRUB and an installed system say nothing of booting: they come with what their firmware said.
@@ -277,14 +366,19 @@ impl Case<'_, '_> {
     /// D-19: reservation, current or previous binding, the address asked for, the pool.
     fn discover(&self, decision: &mut Decision) -> Result<(), Silence> {
         let network = self.subnet().network;
-        let (address, why) = self.address_to_offer(decision).ok_or(Silence::NoAddressFree(network))?;
+        let nothing = || match self.is_silenced() {
+            true => Silence::DeclinedTooMuch,
+            false => Silence::NoAddressFree(network),
+        };
+        let (address, why) = self.address_to_offer(decision).ok_or_else(nothing)?;
         decision.reasons.push(format!("address {address} {why}"));
-        // The ROM of a Pi 3 goes on after the OFFER, without REQUEST (Q-14).
-        let is_pi = self.facts.firmware.role == Role::RaspberryPi;
-        let hold_s = if is_pi { OFFER_HOLD_RASPBERRY_PI_S } else { OFFER_HOLD_S };
         let machine = Machine { mac: self.facts.mac, uuid: self.facts.uuid, firmware: Some(self.facts.firmware) };
         self.reply(AnswerKind::Offer, address, decision)?;
-        decision.changes.push(Change::Offer { address, machine, until_s: self.now.saturating_add(hold_s) });
+        let until_s = self.now.saturating_add(offer_hold_s(machine.firmware));
+        let client_id = self.client().system.map(<[u8]>::to_vec);
+        decision.changes.push(Change::Offer { address, machine, client_id, until_s, circuit: self.circuit() });
+        let is_known = matches!(self.leases.standing(address, self.client(), self.now), Standing::Own(_));
+        decision.unproven = Some(address).filter(|_| self.subnet().conflict_detection && !is_known);
         Ok(())
     }
 
@@ -293,22 +387,34 @@ impl Case<'_, '_> {
             if self.may_hold(reservation.address) {
                 return Some((reservation.address, "by reservation"));
             }
-            decision.reasons.push(format!("the reserved address {} is taken or declined", reservation.address));
+            let infrastructure = self.is_infrastructure(reservation.address);
+            let why = if infrastructure { "the server's or the relay's own" } else { "taken or declined" };
+            decision.reasons.push(format!("the reserved address {} is {why}", reservation.address));
         }
         if let Some(lease) = self.own().filter(|lease| self.gives(lease.address)) {
             let live = lease.state == State::Bound && lease.end_s > self.now;
             return Some((lease.address, if live { "by its lease" } else { "by what it had before" }));
         }
-        let free = |address: &Ipv4Addr| {
-            let standing = self.leases.standing(*address, self.facts.mac, self.now);
-            self.gives(*address) && standing == Standing::Free && !self.is_ours(*address)
-        };
-        if let Some(address) = self.facts.requested.filter(free) {
+        if self.is_silenced() {
+            return None;
+        }
+        if let Some(address) = self.facts.requested.filter(|address| self.is_free(*address)) {
             return Some((address, "because the client asked for it"));
         }
+        self.choose().map(|address| (address, "from the pool"))
+    }
+
+    fn is_free(&self, address: Ipv4Addr) -> bool {
+        self.gives(address) && self.standing(address) == Standing::Free
+    }
+
+    fn choose(&self) -> Option<Ipv4Addr> {
         let mut ours = self.arrival.ours.to_vec();
-        ours.push(self.arrival.interface_address);
-        self.leases.choose(self.subnet(), self.facts.mac, self.seed, &ours).map(|address| (address, "from the pool"))
+        ours.extend([self.arrival.interface_address, self.packet.giaddr, self.server()]);
+        ours.extend(self.snapshot.advertise);
+        let (network, mac) = (self.subnet().network, self.facts.mac);
+        let wanted = Wanted { network, mac, circuit: self.circuit(), seed: self.seed, ours: &ours };
+        self.leases.choose(&wanted, self.now)
     }
 
     /// D-22, D-23.
@@ -320,9 +426,7 @@ impl Case<'_, '_> {
         }
         let named = self.facts.requested.or(Some(self.packet.ciaddr)).filter(|address| !address.is_unspecified());
         let address = named.ok_or(Silence::NoAddressNamed)?;
-        if self.leases.is_committing(address, self.facts.mac, self.packet.xid) {
-            return Err(Silence::CommitPending);
-        }
+        self.not_committing(address)?;
         match self.refusal(address) {
             Some(why) => self.refuse(address, why, decision),
             None => self.bind(address, self.times(), decision),
@@ -338,13 +442,17 @@ impl Case<'_, '_> {
         if !self.subnet().network.contains(address) {
             return Some("wrong network");
         }
-        if self.reservation().is_some_and(|r| r.address != address && self.may_hold(r.address)) {
+        if self.is_infrastructure(address) {
+            return Some("the address is the server's or the relay's own");
+        }
+        let mut reserved = self.reservations().filter(|reserved| self.may_hold(reserved.address)).peekable();
+        if reserved.peek().is_some() && reserved.all(|reserved| reserved.address != address) {
             return Some("another address is reserved for this client");
         }
         if !self.gives(address) {
             return Some("not an address that is given here");
         }
-        match self.leases.standing(address, self.facts.mac, self.now) {
+        match self.standing(address) {
             Standing::Own(_) => None,
             Standing::Remembered if self.reservation().is_some() => None,
             Standing::Taken | Standing::Remembered => Some("the address belongs to another client"),
@@ -359,13 +467,11 @@ impl Case<'_, '_> {
         if !self.subnet().network.contains(address) {
             return self.refuse(address, "wrong network", decision);
         }
-        if self.leases.is_committing(address, self.facts.mac, self.packet.xid) {
-            return Err(Silence::CommitPending);
-        }
+        self.not_committing(address)?;
         if self.is_known_at(address) && self.refusal(address).is_none() {
             return self.bind(address, self.times(), decision);
         }
-        if self.own().is_some() || self.reservation().is_some() {
+        if self.own().is_some() || self.reservations().next().is_some() {
             return self.refuse(address, "wrong address for this client", decision);
         }
         if self.subnet().authoritative {
@@ -377,9 +483,7 @@ impl Case<'_, '_> {
     /// D-25. A lease is kept until its machine restarts, even where a reservation now names another address.
     fn renewing(&self, decision: &mut Decision) -> Result<(), Silence> {
         let address = self.packet.ciaddr;
-        if self.leases.is_committing(address, self.facts.mac, self.packet.xid) {
-            return Err(Silence::CommitPending);
-        }
+        self.not_committing(address)?;
         if self.is_known_at(address) {
             if self.gives(address) {
                 return self.bind(address, self.times(), decision);
@@ -392,25 +496,40 @@ impl Case<'_, '_> {
         Err(Silence::UnknownClient)
     }
 
-    /// D-27. Only who holds an address may decline it: else one client could empty the pool.
+    /// D-27. Only who holds an address may decline it, and a few within an hour: else one client could empty the pool.
     fn decline(&self, decision: &mut Decision) -> Result<(), Silence> {
         self.for_us()?;
         let (mac, address) = (self.facts.mac, self.facts.requested.ok_or(Silence::NoAddressNamed)?);
-        if !matches!(self.leases.standing(address, mac, self.now), Standing::Own(_)) {
+        let standing = self.standing(address);
+        if !matches!(standing, Standing::Own(_)) {
             return Err(Silence::NotHeld(address));
         }
         if self.leases.is_written(address) {
             return Err(Silence::CommitPending);
         }
-        decision.changes.push(Change::Decline { address, mac, until_s: self.now.saturating_add(DECLINE_HOLD_S) });
-        Err(Silence::Declined)
+        let circuit = self.circuit();
+        let verdict = self.leases.weigh_decline(mac, circuit, self.now);
+        decision.changes.push(match verdict {
+            Verdict::KeepBack { .. } => {
+                Change::Decline { address, mac, until_s: self.now.saturating_add(DECLINE_HOLD_S) }
+            }
+            _ if standing == Standing::Own(State::Offered) => Change::Forget { address, mac },
+            _ => Change::Free { address },
+        });
+        decision.changes.push(Change::Struck { address, mac, circuit });
+        Err(match verdict {
+            Verdict::KeepBack { last: false } => Silence::Declined,
+            Verdict::KeepBack { last: true } => Silence::LastDecline,
+            Verdict::Silenced => Silence::DeclinedTooMuch,
+            Verdict::TooMany { first } => Silence::DeclineNotKept(first),
+        })
     }
 
     /// D-28: free, but remembered for the same client.
     fn release(&self, decision: &mut Decision) -> Result<(), Silence> {
         self.for_us()?;
         let (mac, address) = (self.facts.mac, self.packet.ciaddr);
-        if self.leases.standing(address, mac, self.now) != Standing::Own(State::Bound) {
+        if self.standing(address) != Standing::Own(State::Bound) {
             return Err(Silence::NotHeld(address));
         }
         if self.leases.is_written(address) {
@@ -422,11 +541,16 @@ impl Case<'_, '_> {
 
     /// D-29: parameters only; nothing is allocated.
     fn inform(&self, decision: &mut Decision) -> Result<(), Silence> {
-        let own = if self.packet.ciaddr.is_unspecified() { *self.arrival.source.ip() } else { self.packet.ciaddr };
+        let own = self.informing();
         if !self.subnet().network.contains(own) {
             return Err(Silence::OutsideSubnet(own));
         }
         self.reply(AnswerKind::Parameters, Ipv4Addr::UNSPECIFIED, decision)
+    }
+
+    /// Who has an address from elsewhere.
+    fn informing(&self) -> Ipv4Addr {
+        if self.packet.ciaddr.is_unspecified() { *self.arrival.source.ip() } else { self.packet.ciaddr }
     }
 
     /// D-31: only for machines with a reservation, without end.
@@ -435,9 +559,7 @@ impl Case<'_, '_> {
         if !self.may_hold(reservation.address) {
             return Err(Silence::NotHeld(reservation.address));
         }
-        if self.leases.is_committing(reservation.address, self.facts.mac, self.packet.xid) {
-            return Err(Silence::CommitPending);
-        }
+        self.not_committing(reservation.address)?;
         decision.reasons.push(format!("address {} by reservation", reservation.address));
         self.reply(AnswerKind::Bootp, reservation.address, decision)?;
         decision.changes.push(self.lease(reservation.address, FOREVER_S));
@@ -462,13 +584,14 @@ impl Case<'_, '_> {
     /// The row of a binding. A booted system does not wipe out what the firmware said of the machine.
     fn lease(&self, address: Ipv4Addr, end_s: Time) -> Change {
         let facts = self.facts;
-        let before = self.leases.get(address).filter(|lease| lease.mac == facts.mac).or_else(|| self.own());
+        let is_own = matches!(self.standing(address), Standing::Own(_));
+        let before = self.leases.get(address).filter(|_| is_own).or_else(|| self.own());
         let is_system = facts.firmware.role == Role::System;
         let firmware = before.and_then(|lease| lease.firmware).filter(|_| is_system).or(Some(facts.firmware));
         Change::Bind(Box::new(Lease {
             address,
             mac: facts.mac,
-            client_id: self.alias().or_else(|| before?.client_id.clone()),
+            client_id: self.system().map(<[u8]>::to_vec),
             uuid: facts.uuid.or_else(|| before?.uuid),
             firmware,
             host_name: self.host_name().or(facts.host_name).map(str::to_owned).or_else(|| before?.host_name.clone()),
@@ -478,11 +601,35 @@ impl Case<'_, '_> {
         }))
     }
 
-    /// Option 61 where it is more than type and hardware address (D-38).
-    fn alias(&self) -> Option<Vec<u8>> {
-        let id = self.facts.client_id?;
-        let plain = [&[1][..], &self.facts.mac.0].concat();
-        (id != plain).then(|| id.to_vec())
+    /// Who the lease is for. While machines are provisioned, all that runs on one is one client (D-38). Where everybody is served,
+    /// systems that name themselves differently are several, whatever hardware address they share (D-37).
+    fn client(&self) -> Client<'a> {
+        let system = self.system().filter(|_| self.subnet().clients == Clients::Any);
+        Client { mac: self.facts.mac, system }
+    }
+
+    /// The system by its option 61, empty where that is type and hardware address alone. None for what boots the machine, and for
+    /// GRUB, which says nothing of itself: before and after it others speak.
+    fn system(&self) -> Option<&'a [u8]> {
+        let facts = self.facts;
+        let says_nothing = facts.client_id.is_none() && facts.wanted.is_none();
+        if says_boot(facts.firmware) || says_nothing {
+            return None;
+        }
+        let is_plain = |id: &[u8]| id.split_first() == Some((&1, &facts.mac.0[..]));
+        Some(facts.client_id.filter(|id| !is_plain(id)).unwrap_or_default())
+    }
+
+    /// The same request waits for the store, or that of another system behind this hardware address may.
+    fn not_committing(&self, address: Ipv4Addr) -> Result<(), Silence> {
+        let is_the_same = self.leases.is_committing(address, self.facts.mac, self.packet.xid);
+        let holder = self.leases.get(address).map(|lease| lease.mac).filter(|_| self.leases.is_written(address));
+        let may_be_anothers = self.client().system.is_some() && holder == Some(self.facts.mac);
+        if is_the_same || may_be_anothers { Err(Silence::CommitPending) } else { Ok(()) }
+    }
+
+    fn standing(&self, address: Ipv4Addr) -> Standing {
+        self.leases.standing(address, self.client(), self.now)
     }
 
     fn reply(&self, kind: AnswerKind, yiaddr: Ipv4Addr, decision: &mut Decision) -> Result<(), Silence> {
@@ -512,7 +659,7 @@ impl Case<'_, '_> {
         };
         let dropped = self.send(&reply, kind, yiaddr, decision)?;
         if !dropped.is_empty() {
-            decision.reasons.push(format!("options {dropped:?} left out to fit the client's size"));
+            decision.reasons.push(format!("options {dropped:?} left out, they do not fit"));
         }
         let weight = match kind {
             _ if choice.missing => Weight::Warning,
@@ -579,7 +726,7 @@ impl Case<'_, '_> {
             giaddr: self.packet.giaddr,
             chaddr: self.packet.chaddr,
             file: Vec::new(),
-            options: Vec::new(),
+            options: Options::default(),
         }
     }
 
@@ -599,7 +746,7 @@ impl Case<'_, '_> {
             off_link: self.selected.off_link,
         };
         let route = route(self.packet, self.facts, ask);
-        decision.answer = Some(Answer { bytes, route, source: self.arrival.interface_address, kind });
+        decision.answer = Some(Answer { bytes, route, source: self.own_address(), kind });
         Ok(dropped)
     }
 
@@ -610,7 +757,13 @@ impl Case<'_, '_> {
         (weight, told): (Weight, Told),
         decision: &mut Decision,
     ) {
-        let text = format!("{what}: {}", decision.reasons.join("; "));
+        let octets: usize = decision.reasons.iter().map(|reason| reason.len() + "; ".len()).sum();
+        let mut text = String::with_capacity(octets + ROOM_FOR_WHAT);
+        let _ = fmt::write(&mut text, what); // a String takes all
+        for (reason, before) in decision.reasons.iter().zip(std::iter::once(": ").chain(std::iter::repeat("; "))) {
+            text.push_str(before);
+            text.push_str(reason);
+        }
         let address = address.filter(|address| !address.is_unspecified());
         decision.event = Some(Event { mac: self.facts.mac, address, weight, told, text });
     }
@@ -618,7 +771,10 @@ impl Case<'_, '_> {
     /// Silences that an operator should hear of (D-19, D-27, D-5).
     fn explain_silence(&self, silence: &Silence, decision: &mut Decision) {
         let weight = match silence {
-            Silence::NoAddressFree(_) | Silence::Declined | Silence::DoesNotFit(_) => Weight::Warning,
+            Silence::NoAddressFree(_) | Silence::Declined | Silence::LastDecline | Silence::DeclineNotKept(true) => {
+                Weight::Warning
+            }
+            Silence::DoesNotFit(_) => Weight::Warning,
             Silence::Released => Weight::Step,
             _ => Weight::Detail,
         };
@@ -628,24 +784,40 @@ impl Case<'_, '_> {
         self.tell(format_args!("no answer, {silence}"), address, how, decision);
     }
 
-    fn subnet(&self) -> &Subnet {
-        self.selected.subnet
+    fn subnet(&self) -> &'s Subnet {
+        self.subnet
     }
 
     fn times(&self) -> Times {
         Times::new(self.facts.lease_time_s, self.facts.firmware.role, self.subnet(), hash(&self.facts.mac.0))
     }
 
-    fn reservation(&self) -> Option<&Reservation> {
-        self.subnet().reservations.iter().find(|reservation| reservation.mac == self.facts.mac)
+    fn reservation(&self) -> Option<&'s Reservation> {
+        self.subnet().reserved_for(self.facts.mac)
+    }
+
+    /// In all subnets of the link.
+    fn reservations(&self) -> impl Iterator<Item = &'s Reservation> {
+        self.link().filter_map(|subnet| subnet.reserved_for(self.facts.mac))
+    }
+
+    fn circuit(&self) -> Circuit {
+        Circuit::new(self.subnet().network, self.packet.giaddr, self.facts.relay.circuit)
+    }
+
+    fn is_silenced(&self) -> bool {
+        self.leases.is_silenced(self.facts.mac, self.now)
     }
 
     fn host_name(&self) -> Option<&str> {
         self.reservation()?.hostname.as_deref()
     }
 
+    /// What it has on this link.
     fn own(&self) -> Option<&Lease> {
-        self.leases.own(self.facts.mac, self.subnet().network, self.now)
+        let client = self.client();
+        let leases = self.link().filter_map(|subnet| self.leases.own(client, subnet.network, self.now));
+        leases.max_by_key(|lease| client.rank(lease, self.now))
     }
 
     fn holds_another(&self, address: Ipv4Addr) -> bool {
@@ -653,21 +825,23 @@ impl Case<'_, '_> {
         self.own().filter(live).is_some_and(|lease| lease.address != address)
     }
 
-    /// A lease of this client on the address, over or not; or its reservation.
+    /// A lease or an offer of this client on the address, over or not; or its reservation.
     fn is_known_at(&self, address: Ipv4Addr) -> bool {
-        let standing = self.leases.standing(address, self.facts.mac, self.now);
+        let standing = self.standing(address);
         let reserved = self.reservation().is_some_and(|reservation| reservation.address == address);
-        matches!(standing, Standing::Own(State::Bound | State::Released)) || (reserved && standing != Standing::Taken)
+        matches!(standing, Standing::Own(_)) || (reserved && standing != Standing::Taken)
     }
 
-    /// True where the configuration lets this client have the address: from a pool, or reserved for it.
+    /// True where the configuration lets this client have the address, from a pool or reserved for it, and no server or relay has it
+    /// itself: an old lease counts less than that.
     fn gives(&self, address: Ipv4Addr) -> bool {
         self.subnet().network.contains(address)
+            && !self.is_infrastructure(address)
             && (self.leases.is_in_pool(address) || self.reservation().is_some_and(|r| r.address == address))
     }
 
     fn may_hold(&self, address: Ipv4Addr) -> bool {
-        self.leases.standing(address, self.facts.mac, self.now) != Standing::Taken
+        !self.is_infrastructure(address) && self.standing(address) != Standing::Taken
     }
 
     /// D-27, D-28: a message for another server changes nothing here. Without option 54 it is taken as for us.
@@ -680,18 +854,34 @@ impl Case<'_, '_> {
 
     /// Our identity on the client's segment, unless the relay wants to stand in for us (D-20, D-50).
     fn server(&self) -> Ipv4Addr {
-        self.facts.relay.server_override.unwrap_or(self.arrival.interface_address)
+        self.facts.relay.server_override.unwrap_or(self.own_address())
+    }
+
+    /// Ours on the receiving interface: where that has several, the one in the client's subnet.
+    fn own_address(&self) -> Ipv4Addr {
+        let main = self.arrival.interface_address;
+        let is_direct = self.packet.giaddr.is_unspecified() && !self.selected.off_link;
+        let nearer = |address: &Ipv4Addr| is_direct && self.subnet.network.contains(*address);
+        if nearer(&main) {
+            return main;
+        }
+        self.arrival.here.iter().map(|(address, _)| *address).find(nearer).unwrap_or(main)
     }
 
     /// Where files come from.
     fn next_server(&self) -> Ipv4Addr {
-        self.subnet().next_server.or(self.snapshot.advertise).unwrap_or(self.arrival.interface_address)
+        self.subnet().next_server.or(self.snapshot.advertise).unwrap_or(self.own_address())
+    }
+
+    /// An address of this host, or of the relay agent that stands between us and the client: never a client's.
+    fn is_infrastructure(&self, address: Ipv4Addr) -> bool {
+        self.is_ours(address) || address == self.packet.giaddr
     }
 
     fn is_ours(&self, address: Ipv4Addr) -> bool {
         address == self.server()
             || address == self.arrival.interface_address
-            || self.arrival.ours.contains(&address)
+            || self.arrival.ours.binary_search(&address).is_ok()
             || self.snapshot.advertise == Some(address)
     }
 }

@@ -43,6 +43,53 @@ pub const OFFER_HOLD_RASPBERRY_PI_S: u64 = 600;
 /// A declined address is not given for an hour (D-27).
 pub const DECLINE_HOLD_S: u64 = 3600;
 
+/// Addresses in all pools: a /8. A bit and a half of memory for each, before anybody has one.
+pub const POOL_ADDRESSES_MAX: u64 = 1 << 24;
+
+/// From so many on, leases of all of them would take more memory than an operator may expect.
+pub const POOL_ADDRESSES_MANY: u64 = 1 << 20;
+
+/// Octets of memory for each lease, reckoned: its row (144), two hash tables, its timer, and its slot for the boot cores (48).
+pub const LEASE_OCTETS: u64 = 300;
+
+/// Rows that a table has room for before it grows, where the pools have so many addresses: 300 MB of address space, and no memory before a
+/// row is there.
+pub const TABLE_ROOM_MAX: usize = 1 << 21;
+
+/// Addresses that one machine may decline within an hour. Whoever finds all of them in use has a broken ARP check, or a switch
+/// that answers for everybody: more of them would only be lost to others.
+pub const DECLINES_PER_MACHINE_MAX: u32 = 4;
+
+/// The same for all machines behind one circuit of a relay agent, one relay agent that names no circuit, or on one segment of ours.
+pub const DECLINES_PER_CIRCUIT_MAX: u32 = 32;
+
+/// The same for all machines.
+pub const DECLINES_IN_ALL_MAX: u32 = 1024;
+
+/// Machines and places whose declines are counted at a time.
+pub const STRIKES_MAX: usize = 16_384;
+
+/// Where nothing is free, an offer that was not confirmed for so long goes to the next machine: who still wants it asks again.
+pub const OFFER_SAFE_S: u64 = 10;
+
+/// From so many unconfirmed offers of one subnet on, younger ones go as well: that many at a time and nothing free is a flood.
+pub const OFFERS_CROWD: usize = 8;
+
+/// Unconfirmed offers that are looked through for one that is old.
+pub const OFFERS_LOOKED_AT: usize = 32;
+
+/// Unconfirmed offers behind one circuit of a relay agent: a port with a rack behind it. The next one takes the oldest of them.
+pub const OFFERS_PER_CIRCUIT_MAX: usize = 128;
+
+/// The same behind one relay agent that names no circuit.
+pub const OFFERS_PER_RELAY_MAX: usize = 4096;
+
+/// Leases that are over and remembered for one machine; more would be a list that each of its messages goes through.
+pub const ENDED_PER_MACHINE_MAX: usize = 8;
+
+/// Rows that one call lets lapse at most, so that an hour in which a million leases end is no pause.
+pub const LAPSE_ROWS_MAX: usize = 256;
+
 /// Shortest lease that a client can ask for with option 51: less would make it renew faster than it boots.
 pub const LEASE_REQUESTED_S_MIN: u32 = 60;
 
@@ -69,12 +116,47 @@ pub const OTHER_SERVERS_MAX: usize = 8;
 /// offers it, ISC dhcpd for 1 s.
 pub const LOOK_LISTENS_MS: u64 = 10_000;
 
-/// From one look to the next, milliseconds; the spread keeps two ringboots from looking at the same moment.
+/// The same before the first offer where nobody was found a moment ago: by the run before this one, or before the wire was lost.
+/// A ringboot that serves answers within a millisecond.
+pub const LOOK_KNOWN_MS: u64 = 500;
+
+/// From one look to the next, milliseconds: at first soon, because a switch port may pass nothing for its first half minute and another
+/// server may have started at the same moment; then twice as long each time, up to one of the others. A standby looks more often.
+pub const LOOK_AGAIN_MS: u64 = 15_000;
 pub const LOOK_EVERY_MS: u64 = 300_000;
-pub const LOOK_SPREAD_MS: u64 = 30_000;
+pub const LOOK_BESIDE_MS: u64 = 60_000;
+
+/// Each pause is longer by up to this part of it, so that two servers do not look at the same moment.
+pub const LOOK_SPREAD: u64 = 8;
+
+/// Before the second question to a server that has answered where this one serves, milliseconds: one packet alone silences nobody.
+pub const LOOK_ASK_AGAIN_MS: u64 = 2_000;
 
 /// Between looks that another server's packets ask for, milliseconds.
 pub const LOOK_APART_MS: u64 = 15_000;
 
 /// Before a DISCOVER that could not leave is tried again, milliseconds.
 pub const LOOK_RETRY_MS: u64 = 1_000;
+
+/// How long an offer waits while it is asked whether its address is in use, milliseconds. Hosts answer within a few; those that sleep take longer.
+pub const PROBE_WAIT_MS: u64 = 200;
+
+/// Offers that may wait for that at once; one more leaves without.
+pub const PROBES_MAX: usize = 4096;
+
+/// How long an address that was found in use is not given, seconds, unless nothing else is left.
+pub const CONFLICT_HOLD_S: u64 = 600;
+
+/// Addresses that one host may be found to use, and conflicts of all hosts within a minute (milliseconds): who answers for more is a router
+/// with proxy ARP, or means harm.
+pub const CONFLICTS_PER_HOST_MAX: usize = 4;
+pub const CONFLICTS_MAX: usize = 16;
+pub const CONFLICTS_WITHIN_MS: u64 = 60_000;
+
+/// How long what a host was found to use counts against it, milliseconds.
+pub const CONFLICTS_REMEMBERED_MS: u64 = 3_600_000;
+
+/// How long an address that nobody has answered for is taken to be free without another question, milliseconds, and how many such
+/// addresses are remembered.
+pub const PROVEN_MS: u64 = 60_000;
+pub const PROVEN_MAX: usize = 65_536;

@@ -5,12 +5,15 @@
 pub mod classify;
 pub mod decide;
 pub mod frame;
+pub mod layout;
 pub mod lease;
 pub mod limits;
+pub mod listing;
 pub mod neighbours;
 mod options;
 pub mod packet;
 mod pool;
+pub mod probes;
 mod pxe;
 pub mod reply;
 pub mod route;
@@ -18,7 +21,11 @@ pub mod route;
 mod rules;
 mod select;
 pub mod solicitation;
+mod strikes;
 pub mod subnet;
+pub mod subnets;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod times;

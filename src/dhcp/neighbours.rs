@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use super::frame;
 use super::lease::Time;
 use super::limits::{
-    LOOK_APART_MS, LOOK_BUSY_MS, LOOK_EVERY_MS, LOOK_FIRST_MS, LOOK_LISTENS_MS, LOOK_RETRY_MS, LOOK_SPREAD_MS,
-    REPLY_OCTETS_MIN,
+    LOOK_AGAIN_MS, LOOK_APART_MS, LOOK_ASK_AGAIN_MS, LOOK_BESIDE_MS, LOOK_BUSY_MS, LOOK_EVERY_MS, LOOK_FIRST_MS,
+    LOOK_KNOWN_MS, LOOK_LISTENS_MS, LOOK_RETRY_MS, LOOK_SPREAD, REPLY_OCTETS_MIN,
 };
-use super::packet::{COOKIE, FLAG_BROADCAST, OP_REQUEST, Packet, code};
+use super::packet::{COOKIE, FLAG_BROADCAST, OP_REPLY, OP_REQUEST, Packet, code};
 use super::route::{CLIENT_PORT, SERVER_PORT};
 use super::subnet::{Held, Network, OtherServer};
 use crate::boot::machine::Mac;
@@ -27,40 +27,104 @@ pub struct Look {
     pub server: Option<OtherServer>,
 }
 
-/// A DHCP server spoke on the segment.
+/// A DHCP server gave something to a client on the segment: an OFFER of an address, or an ACK. A ProxyDHCP server does neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
     pub xid: u32,
     pub server: OtherServer,
+    /// It is a ringboot as well, and yields where ours has the lower address.
+    pub is_ringboot: bool,
+}
+
+/// How a ringboot that looks, or answers a look, is known to others: an option of its own, which means nothing to other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its own on the segment.
+    pub address: Ipv4Addr,
+    pub serves: bool,
+}
+
+/// Another ringboot looks for DHCP servers on the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rival {
+    pub mac: Mac,
+    pub xid: u32,
+    pub mark: Mark,
+}
+
+/// A code for the use of a site (RFC 3942).
+const MARK_CODE: u8 = 224;
+const MARK_NAME: [u8; 8] = *b"ringboot";
+const MARK_OCTETS: u8 = 13;
+/// Where it begins in a look: right after the message type, so that it is found without reading the options.
+const MARK_AT: usize = 243;
+
+impl Mark {
+    fn option(self) -> Vec<u8> {
+        let mut option = vec![MARK_CODE, MARK_OCTETS];
+        option.extend(MARK_NAME);
+        option.push(u8::from(self.serves));
+        option.extend(self.address.octets());
+        option
+    }
+}
+
+/// The look of another ringboot, or our own that came back; None for any other message, and for what a relay brings.
+pub fn rival(message: &[u8]) -> Option<Rival> {
+    let mark = message.get(MARK_AT..)?.strip_prefix(&[MARK_CODE, MARK_OCTETS])?.strip_prefix(&MARK_NAME)?;
+    let (serves, address) = (*mark.first()? != 0, Ipv4Addr::from(*mark.get(1..)?.first_chunk::<4>()?));
+    let is_relayed = message.get(24..28)? != [0; 4];
+    let xid = u32::from_be_bytes(*message.get(4..)?.first_chunk()?);
+    let mac = Mac(*message.get(28..)?.first_chunk()?);
+    (!is_relayed).then_some(Rival { mac, xid, mark: Mark { address, serves } })
+}
+
+/// The hardware address of the client that looks, also where a relay has brought its message.
+pub fn looker(message: &[u8]) -> Option<Mac> {
+    message.get(MARK_AT..)?.strip_prefix(&[MARK_CODE, MARK_OCTETS])?.strip_prefix(&MARK_NAME)?;
+    Some(Mac(*message.get(28..)?.first_chunk()?))
 }
 
 /// A DISCOVER as an IPv4 packet, from 0.0.0.0 port 68 to all. It says PXE, because a server may serve such clients alone, and
-/// asks for a broadcast, because no address will ever be ours.
-pub fn discover(mac: Mac, xid: u32) -> Option<Vec<u8>> {
-    let mut bytes = message(mac, xid, FLAG_BROADCAST, Ipv4Addr::UNSPECIFIED, DISCOVER);
+/// asks for a broadcast, because no address will ever be ours. A server that unicasts all the same reaches us: the hardware address is
+/// our interface's.
+pub fn discover(mac: Mac, xid: u32, mark: Mark) -> Option<Vec<u8>> {
+    let mut bytes = message(OP_REQUEST, (mac, xid), FLAG_BROADCAST, Ipv4Addr::UNSPECIFIED, DISCOVER, mark);
     bytes.extend([code::PARAMETER_REQUEST_LIST, 3, code::SUBNET_MASK, code::ROUTERS, code::DOMAIN_NAME_SERVERS]);
     let class = b"PXEClient:Arch:00000:UNDI:002001";
     bytes.extend([code::CLASS_IDENTIFIER, u8::try_from(class.len()).ok()?]);
     bytes.extend(class);
     bytes.extend([code::CLIENT_ARCHITECTURE, 2, 0, 0, code::END]);
-    to_all(Ipv4Addr::UNSPECIFIED, bytes)
+    to_all(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT), SERVER_PORT, bytes)
 }
 
 /// An INFORM as an IPv4 packet, from our own address on the segment: a server that pings an address for seconds before it offers
 /// it (dnsmasq) answers this one at once, to that address (RFC 2131 section 4.3.5).
-pub fn inform(mac: Mac, xid: u32, own: Ipv4Addr) -> Option<Vec<u8>> {
-    let mut bytes = message(mac, xid, 0, own, INFORM);
+pub fn inform(mac: Mac, xid: u32, mark: Mark) -> Option<Vec<u8>> {
+    let mut bytes = message(OP_REQUEST, (mac, xid), 0, mark.address, INFORM, mark);
     bytes.extend([code::PARAMETER_REQUEST_LIST, 1, code::SUBNET_MASK, code::END]);
-    to_all(own, bytes)
+    to_all(SocketAddrV4::new(mark.address, CLIENT_PORT), SERVER_PORT, bytes)
+}
+
+/// The answer to the look of another ringboot, as an IPv4 packet to all: somebody serves here. It gives nothing.
+pub fn acknowledge(rival: &Rival, mark: Mark) -> Option<Vec<u8>> {
+    let none = Ipv4Addr::UNSPECIFIED;
+    let mut bytes = message(OP_REPLY, (rival.mac, rival.xid), FLAG_BROADCAST, none, ACK, mark);
+    bytes.extend([code::SERVER_IDENTIFIER, 4]);
+    bytes.extend(mark.address.octets());
+    bytes.push(code::END);
+    to_all(SocketAddrV4::new(mark.address, SERVER_PORT), CLIENT_PORT, bytes)
 }
 
 /// Values of the message type option.
 const DISCOVER: u8 = 1;
+const OFFER: u8 = 2;
+const ACK: u8 = 5;
 const INFORM: u8 = 8;
 
-/// The fixed header, the cookie and the message type.
-fn message(mac: Mac, xid: u32, flags: u16, ciaddr: Ipv4Addr, kind: u8) -> Vec<u8> {
-    let mut bytes = vec![OP_REQUEST, 1, 6, 0];
+/// The fixed header, the cookie, the message type and the mark.
+fn message(op: u8, (mac, xid): (Mac, u32), flags: u16, ciaddr: Ipv4Addr, kind: u8, mark: Mark) -> Vec<u8> {
+    let mut bytes = vec![op, 1, 6, 0];
     bytes.extend(xid.to_be_bytes());
     bytes.extend([0, 0]);
     bytes.extend(flags.to_be_bytes());
@@ -70,23 +134,30 @@ fn message(mac: Mac, xid: u32, flags: u16, ciaddr: Ipv4Addr, kind: u8) -> Vec<u8
     bytes.resize(236, 0);
     bytes.extend(COOKIE);
     bytes.extend([code::MESSAGE_TYPE, 1, kind]);
+    bytes.extend(mark.option());
     bytes
 }
 
-fn to_all(from: Ipv4Addr, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+fn to_all(from: SocketAddrV4, port: u16, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     bytes.resize(bytes.len().max(REPLY_OCTETS_MIN), 0);
-    let from = SocketAddrV4::new(from, CLIENT_PORT);
-    frame::datagram(from, SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT), &bytes)
+    frame::datagram(from, SocketAddrV4::new(Ipv4Addr::BROADCAST, port), &bytes)
 }
 
-/// Reads an IPv4 packet that came in a frame of `sender`. None where it is no server's message, or our own.
+/// Reads an IPv4 packet that came in a frame of `sender`. None where it gives nothing (a ProxyDHCP server's OFFER has no address), is no
+/// server's message, or our own.
 pub fn word(packet: &[u8], sender: Mac, ours: &[Ipv4Addr]) -> Option<Word> {
     let (source, payload) = frame::read_datagram(packet)?;
     let reply = Packet::parse_reply(payload).ok()?;
+    let gives = match reply.option(code::MESSAGE_TYPE)? {
+        [OFFER] => !reply.yiaddr.is_unspecified(),
+        kind => kind == [ACK],
+    };
     let named: Option<[u8; 4]> = reply.option(code::SERVER_IDENTIFIER).and_then(|value| value.try_into().ok());
     let address = named.map_or(*source.ip(), Ipv4Addr::from);
     let is_ours = ours.contains(&address) || ours.contains(source.ip());
-    (!is_ours).then_some(Word { xid: reply.xid, server: OtherServer { mac: sender, address } })
+    let is_ringboot = reply.option(MARK_CODE).is_some_and(|value| value.starts_with(&MARK_NAME));
+    let word = Word { xid: reply.xid, server: OtherServer { mac: sender, address }, is_ringboot };
+    (gives && !is_ours).then_some(word)
 }
 
 /// Whether a subnet may be served, as far as other servers go.
@@ -100,13 +171,17 @@ pub struct Watch {
     looked_ms: Millis,
     listens_until_ms: Option<Millis>,
     next_ms: Millis,
+    /// To the look after the next.
+    pause_ms: Millis,
+    /// Who has answered once where this server serves, and is asked again.
+    doubt: Option<OtherServer>,
 }
 
 /// What the run before this one knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
     Nothing,
-    /// Its last look found nobody, and clients have leases: serve at once, look behind it.
+    /// The last look found nobody, and clients have leases: offer soon, look behind it.
     Alone,
     /// Its last look found a server, which may be slow to answer.
     Beside,
@@ -122,21 +197,46 @@ enum State {
     Beside(OtherServer),
 }
 
-/// A look has ended.
+/// What is concluded; `is_news`: it is not what was known before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    pub server: Option<OtherServer>,
-    /// It is not what was known before.
-    pub is_news: bool,
+pub enum Verdict {
+    Nobody {
+        is_news: bool,
+    },
+    Server {
+        server: OtherServer,
+        is_news: bool,
+    },
+    /// One has answered where this server serves. It goes on until the same question is answered once more.
+    Doubt(OtherServer),
+}
+
+/// What to do about another ringboot that looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    Silence,
+    /// Tell it that this one is here.
+    Answer,
+    /// It has the lower address: this one stands by.
+    Yield(Verdict),
 }
 
 impl Watch {
     pub fn new(beside: bool, before: Before) -> Self {
-        let state = State::Nowhere;
-        Self { state, beside, before, xid: None, looked_ms: 0, listens_until_ms: None, next_ms: 0 }
+        Self {
+            state: State::Nowhere,
+            beside,
+            before,
+            xid: None,
+            looked_ms: 0,
+            listens_until_ms: None,
+            next_ms: 0,
+            pause_ms: LOOK_AGAIN_MS,
+            doubt: None,
+        }
     }
 
-    /// Why nothing may leave; None where the subnet is served.
+    /// Why no address is offered; None where the subnet is served.
     pub fn held(&self) -> Option<Held> {
         match self.state {
             State::Nowhere => Some(Held::NoInterface),
@@ -155,15 +255,37 @@ impl Watch {
     /// The interface is there, with an address in the subnet. What was known before counts for its first appearance only: a
     /// new interface may be on another segment.
     pub fn appeared(&mut self, now: Millis) {
-        self.state = if self.before == Before::Alone { State::Alone } else { State::Looking };
-        (self.xid, self.listens_until_ms, self.next_ms) = (None, None, now);
+        self.state = State::Looking;
+        self.start_over(now);
     }
 
     pub fn vanished(&mut self) {
         if self.state != State::Nowhere {
             self.before = Before::Nothing;
         }
-        (self.state, self.xid, self.listens_until_ms) = (State::Nowhere, None, None);
+        self.state = State::Nowhere;
+        self.start_over(0);
+    }
+
+    /// The wire was lost and is there again: another server may have taken over meanwhile.
+    pub fn wire_came(&mut self, now: Millis) {
+        if self.state == State::Alone {
+            (self.state, self.before) = (State::Looking, Before::Alone);
+        }
+        self.start_over(now);
+    }
+
+    /// An operator says that what was found is not so: look anew, as at the first start.
+    pub fn forget(&mut self, now: Millis) {
+        if self.state != State::Nowhere {
+            (self.state, self.before) = (State::Looking, Before::Nothing);
+            self.start_over(now);
+        }
+    }
+
+    fn start_over(&mut self, now: Millis) {
+        (self.xid, self.listens_until_ms, self.doubt) = (None, None, None);
+        (self.next_ms, self.pause_ms) = (now, LOOK_AGAIN_MS);
     }
 
     /// True where a DISCOVER is to be sent; then call `looked`.
@@ -173,10 +295,16 @@ impl Watch {
 
     /// The DISCOVER with this number has left.
     pub fn looked(&mut self, xid: u32, now: Millis) {
-        let is_waited_for = self.state == State::Looking && self.before == Before::Nothing;
-        let listens = if is_waited_for { LOOK_FIRST_MS } else { LOOK_LISTENS_MS };
+        let listens = match (self.state, self.before) {
+            (State::Looking, Before::Nothing) => LOOK_FIRST_MS,
+            (State::Looking, Before::Alone) => LOOK_KNOWN_MS,
+            _ => LOOK_LISTENS_MS,
+        };
         (self.xid, self.looked_ms, self.listens_until_ms) = (Some(xid), now, Some(now.saturating_add(listens)));
-        self.next_ms = now.saturating_add(LOOK_EVERY_MS).saturating_add(u64::from(xid) % LOOK_SPREAD_MS);
+        let spread = u64::from(xid) % (self.pause_ms / LOOK_SPREAD).max(1);
+        self.next_ms = now.saturating_add(self.pause_ms).saturating_add(spread);
+        let longest = if matches!(self.state, State::Beside(_)) { LOOK_BESIDE_MS } else { LOOK_EVERY_MS };
+        self.pause_ms = self.pause_ms.saturating_mul(2).min(longest);
     }
 
     /// The DISCOVER could not leave: the interface is down, say.
@@ -184,8 +312,8 @@ impl Watch {
         self.next_ms = now.saturating_add(LOOK_RETRY_MS);
     }
 
-    /// Another server spoke: to our DISCOVER, however late, or to somebody else, which is a reason to look.
-    pub fn heard(&mut self, word: &Word, now: Millis) -> Option<Verdict> {
+    /// Another server gave something: in answer to our DISCOVER, however late, or to somebody else, which is a reason to look.
+    pub fn heard(&mut self, word: &Word, own: Ipv4Addr, now: Millis) -> Option<Verdict> {
         if !self.asked_for(word) {
             self.suspects(now);
             return None;
@@ -194,10 +322,51 @@ impl Watch {
         if is_known && self.listens_until_ms.is_none() {
             return None;
         }
-        self.listens_until_ms = None;
-        let is_news = self.state != State::Beside(word.server);
-        self.state = State::Beside(word.server);
-        Some(Verdict { server: Some(word.server), is_news })
+        if self.state == State::Alone {
+            // The other one hears our looks, and answers, and so finds out by itself.
+            if word.is_ringboot && own < word.server.address {
+                return None;
+            }
+            if self.doubt.is_none() {
+                (self.doubt, self.xid, self.listens_until_ms) = (Some(word.server), None, None);
+                self.next_ms = now.saturating_add(LOOK_ASK_AGAIN_MS);
+                return Some(Verdict::Doubt(word.server));
+            }
+        }
+        Some(self.stand_by(word.server, word.xid, now))
+    }
+
+    /// The other one serves; look again before long.
+    fn stand_by(&mut self, server: OtherServer, xid: u32, now: Millis) -> Verdict {
+        (self.listens_until_ms, self.doubt) = (None, None);
+        if !matches!(self.state, State::Beside(_)) {
+            self.pause_ms = LOOK_AGAIN_MS;
+            self.next_ms =
+                now.saturating_add(LOOK_AGAIN_MS).saturating_add(u64::from(xid) % (LOOK_AGAIN_MS / LOOK_SPREAD));
+        }
+        let is_news = self.state != State::Beside(server);
+        self.state = State::Beside(server);
+        Verdict::Server { server, is_news }
+    }
+
+    /// Another ringboot looks for servers. One that serves answers it; of two that look, the lower address goes on.
+    pub fn met(&mut self, rival: &Rival, own: Ipv4Addr, now: Millis) -> Met {
+        let its = rival.mark;
+        match self.state {
+            State::Nowhere => Met::Silence,
+            State::Alone => {
+                // Two serve: they were apart, or their first looks were lost. The higher address finds out, and yields.
+                if its.serves && its.address < own && self.doubt.is_none() {
+                    (self.listens_until_ms, self.next_ms) = (None, self.next_ms.min(now));
+                }
+                Met::Answer
+            }
+            State::Beside(_) if self.listens_until_ms.is_none() => Met::Silence,
+            State::Looking | State::Beside(_) if own <= its.address => Met::Answer,
+            State::Looking | State::Beside(_) => {
+                Met::Yield(self.stand_by(OtherServer { mac: rival.mac, address: its.address }, rival.xid, now))
+            }
+        }
     }
 
     /// Whether this is an answer to the last look.
@@ -208,8 +377,9 @@ impl Watch {
     /// A client asks here, and has for so long. If it began before the look did, another server may be busy with it, and deaf to
     /// us until it has pinged.
     pub fn client_asks(&mut self, for_ms: Millis, now: Millis) {
+        let is_first = self.state == State::Looking && self.before != Before::Alone;
         let began_before = now.saturating_sub(self.looked_ms) < for_ms;
-        if let (State::Looking, Some(until), true) = (self.state, &mut self.listens_until_ms, began_before) {
+        if let (true, Some(until), true) = (is_first, &mut self.listens_until_ms, began_before) {
             *until = (*until).max(self.looked_ms.saturating_add(LOOK_BUSY_MS));
         }
     }
@@ -224,9 +394,9 @@ impl Watch {
     /// The time for answers is over, and there was none.
     pub fn tick(&mut self, now: Millis) -> Option<Verdict> {
         self.listens_until_ms.take_if(|until| now >= *until)?;
-        let is_news = self.state != State::Alone;
-        self.state = State::Alone;
-        Some(Verdict { server: None, is_news })
+        let is_news = self.state != State::Alone || self.doubt.is_some();
+        (self.state, self.doubt) = (State::Alone, None);
+        Some(Verdict::Nobody { is_news })
     }
 
     /// When there is something to do next.
@@ -240,39 +410,47 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
     use crate::dhcp::classify::{Facts, Kind};
-    use crate::dhcp::reply::Reply;
+    use crate::dhcp::reply::{Options, Reply};
 
     const PROBE: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const SENDER: Mac = Mac([0x52, 0x54, 0, 0, 0, 2]);
     const OTHER: OtherServer = OtherServer { mac: SENDER, address: Ipv4Addr::new(192, 168, 4, 2) };
     const OURS: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
 
-    fn offer(server: Option<Ipv4Addr>) -> Vec<u8> {
+    /// Above and below the other's address.
+    const LOW: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 1);
+    const MARK: Mark = Mark { address: OURS, serves: false };
+
+    fn reply(kind: u8, yiaddr: Ipv4Addr, server: Option<Ipv4Addr>) -> Vec<u8> {
         let mut chaddr = [0; 16];
         chaddr[..6].copy_from_slice(&PROBE.0);
         let none = Ipv4Addr::UNSPECIFIED;
-        let options = server.map(|server| (54, server.octets().to_vec())).into_iter().collect();
+        let server_id = server.map(|server| (54, server.octets().to_vec()));
         let reply = Reply {
             htype: 1,
             hlen: 6,
             xid: 7,
             flags: FLAG_BROADCAST,
             ciaddr: none,
-            yiaddr: none,
+            yiaddr,
             siaddr: none,
             giaddr: none,
             chaddr,
             file: Vec::new(),
-            options,
+            options: std::iter::once((53, vec![kind])).chain(server_id).collect::<Options>(),
         };
         let (bytes, _) = reply.encode(1472).unwrap();
         let from = SocketAddrV4::new(server.unwrap_or(OTHER.address), SERVER_PORT);
         frame::datagram(from, SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT), &bytes).unwrap()
     }
 
+    fn offer(server: Option<Ipv4Addr>) -> Vec<u8> {
+        reply(OFFER, Ipv4Addr::new(192, 168, 4, 30), server)
+    }
+
     #[test]
     fn the_discover_is_one_that_any_server_answers_by_broadcast() {
-        let packet = discover(PROBE, 7).unwrap();
+        let packet = discover(PROBE, 7, MARK).unwrap();
         let (source, payload) = frame::read_datagram(&packet).unwrap();
         assert_eq!(source, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68));
         assert_eq!((&packet[16..20], &packet[22..24]), (&[255; 4][..], &67u16.to_be_bytes()[..]));
@@ -284,7 +462,7 @@ mod tests {
 
     #[test]
     fn the_inform_comes_from_an_address_of_ours_and_asks_for_none() {
-        let packet = inform(PROBE, 7, OURS).unwrap();
+        let packet = inform(PROBE, 7, MARK).unwrap();
         let (source, payload) = frame::read_datagram(&packet).unwrap();
         assert_eq!((source, &packet[16..20]), (SocketAddrV4::new(OURS, 68), &[255; 4][..]));
         let request = Packet::parse_request(payload).unwrap();
@@ -295,10 +473,18 @@ mod tests {
     #[test]
     fn a_server_is_known_by_its_identifier_or_its_address_and_we_are_none() {
         let heard = |packet: &[u8]| word(packet, SENDER, &[OURS]);
-        assert_eq!(heard(&offer(Some(OTHER.address))), Some(Word { xid: 7, server: OTHER }));
-        assert_eq!(heard(&offer(None)), Some(Word { xid: 7, server: OTHER }));
+        assert_eq!(heard(&offer(Some(OTHER.address))), Some(word_of(7)));
+        assert_eq!(heard(&offer(None)), Some(word_of(7)));
         assert_eq!(heard(&offer(Some(OURS))), None);
-        assert_eq!(heard(&discover(PROBE, 7).unwrap()), None, "a client's message");
+        assert_eq!(heard(&discover(PROBE, 7, MARK).unwrap()), None, "a client's message");
+        assert_eq!(
+            heard(&reply(ACK, Ipv4Addr::UNSPECIFIED, Some(OTHER.address))),
+            Some(word_of(7)),
+            "an INFORM's answer"
+        );
+        let proxy = reply(OFFER, Ipv4Addr::UNSPECIFIED, Some(OTHER.address));
+        assert_eq!(heard(&proxy), None, "a ProxyDHCP server gives no addresses");
+        assert_eq!(heard(&reply(6, Ipv4Addr::UNSPECIFIED, Some(OTHER.address))), None, "a NAK");
         let whole = offer(Some(OTHER.address));
         for cut in 0..whole.len() {
             let _ = heard(&whole[..cut]);
@@ -316,16 +502,65 @@ mod tests {
     }
 
     fn word_of(xid: u32) -> Word {
-        Word { xid, server: OTHER }
+        Word { xid, server: OTHER, is_ringboot: false }
+    }
+
+    fn rival_at(address: Ipv4Addr, serves: bool) -> Rival {
+        Rival { mac: SENDER, xid: 9, mark: Mark { address, serves } }
+    }
+
+    const NOBODY: Option<Verdict> = Some(Verdict::Nobody { is_news: true });
+    const NEWS: Option<Verdict> = Some(Verdict::Server { server: OTHER, is_news: true });
+
+    /// Serves since 2.1 s, having looked at 0.1 s.
+    fn serving() -> Watch {
+        let mut watch = watching(false, Before::Nothing);
+        assert_eq!(watch.tick(2100), NOBODY);
+        watch
     }
 
     #[test]
-    fn nothing_leaves_for_two_seconds_and_then_all_is_well_where_nobody_answers() {
+    fn a_look_says_whose_it_is_and_so_does_its_answer() {
+        let payload = |packet: &[u8]| frame::read_datagram(packet).unwrap().1.to_vec();
+        for packet in [discover(PROBE, 7, MARK), inform(PROBE, 7, MARK)] {
+            let message = payload(&packet.unwrap());
+            assert_eq!(rival(&message), Some(Rival { mac: PROBE, xid: 7, mark: MARK }));
+            assert_eq!(looker(&message), Some(PROBE));
+            for cut in 0..message.len() {
+                let _ = rival(&message[..cut]);
+            }
+            let mut relayed = message.clone();
+            relayed[24] = 10;
+            assert_eq!((rival(&relayed), looker(&relayed)), (None, Some(PROBE)));
+            relayed[250] ^= 1;
+            assert_eq!((rival(&relayed), looker(&relayed)), (None, None), "anybody's");
+        }
+        let mark = Mark { address: OTHER.address, serves: true };
+        let answer = acknowledge(&Rival { mac: PROBE, xid: 7, mark: MARK }, mark).unwrap();
+        assert_eq!(word(&answer, SENDER, &[OURS]), Some(Word { is_ringboot: true, ..word_of(7) }));
+    }
+
+    #[test]
+    fn nothing_is_offered_for_two_seconds_and_then_all_is_well_where_nobody_answers() {
         let mut watch = watching(false, Before::Nothing);
         assert_eq!((watch.held(), watch.tick(2099)), (Some(Held::Looking), None));
         assert_eq!(watch.wakes_at(), Some(2100));
-        assert_eq!(watch.tick(2100), Some(Verdict { server: None, is_news: true }));
-        assert_eq!((watch.held(), watch.is_due(300_000), watch.is_due(330_100)), (None, false, true));
+        assert_eq!(watch.tick(2100), NOBODY);
+        assert_eq!(watch.held(), None);
+    }
+
+    #[test]
+    fn looks_come_soon_at_first_and_then_every_five_minutes() {
+        let (mut watch, mut now, mut pauses) = (serving(), 100, Vec::new());
+        for xid in 0..7 {
+            let next = watch.wakes_at().unwrap();
+            pauses.push((next - now) / 1000);
+            now = next;
+            assert!(watch.is_due(now) && !watch.is_due(now - 1));
+            watch.looked(8 * xid, now);
+            assert_eq!(watch.tick(now + 10_000), Some(Verdict::Nobody { is_news: false }));
+        }
+        assert_eq!(pauses, [15, 30, 60, 120, 240, 300, 300]);
     }
 
     #[test]
@@ -343,12 +578,29 @@ mod tests {
     #[test]
     fn a_server_that_answers_silences_the_subnet_until_a_look_finds_nobody() {
         let mut watch = watching(false, Before::Nothing);
-        assert_eq!(watch.heard(&word_of(7), 600), Some(Verdict { server: Some(OTHER), is_news: true }));
+        assert_eq!(watch.heard(&word_of(7), OURS, 600), NEWS);
         assert_eq!((watch.held(), watch.tick(9000)), (Some(Held::OtherServer(OTHER)), None));
-        watch.looked(8, 400_000);
-        assert_eq!(watch.tick(402_500), None, "two seconds are too short to call it gone: dnsmasq pings for three");
-        assert_eq!(watch.tick(410_000), Some(Verdict { server: None, is_news: true }));
+        assert!(!watch.is_due(15_000) && watch.is_due(18_000), "soon: it may have been a single packet");
+        watch.looked(8, 18_000);
+        assert_eq!(watch.tick(20_500), None, "two seconds are too short to call it gone: dnsmasq pings for three");
+        assert_eq!(watch.tick(28_000), NOBODY);
         assert_eq!(watch.held(), None);
+    }
+
+    #[test]
+    fn one_packet_silences_no_server_that_serves_and_two_answers_do() {
+        let mut watch = serving();
+        assert_eq!(watch.heard(&word_of(7), OURS, 3200), Some(Verdict::Doubt(OTHER)), "a late answer");
+        assert_eq!((watch.held(), watch.heard(&word_of(7), OURS, 3300)), (None, None), "the same packet again");
+        assert!(!watch.is_due(5199) && watch.is_due(5200), "asked once more, seconds later");
+        watch.looked(8, 5200);
+        assert_eq!((watch.heard(&word_of(7), OURS, 5300), watch.held()), (None, None), "not the new number");
+        let mut silent = watch.clone();
+        assert_eq!(silent.tick(15_200), NOBODY);
+        assert_eq!(silent.held(), None);
+        assert_eq!(watch.heard(&word_of(8), OURS, 5400), NEWS);
+        assert!(watch.held().is_some());
+        assert!(watch.is_due(22_500));
     }
 
     #[test]
@@ -359,42 +611,88 @@ mod tests {
     }
 
     #[test]
-    fn a_late_answer_counts() {
-        let mut watch = watching(false, Before::Nothing);
-        watch.tick(2100).unwrap();
-        assert_eq!(watch.heard(&word_of(7), 3200), Some(Verdict { server: Some(OTHER), is_news: true }));
-        assert!(watch.held().is_some());
-        assert_eq!(watch.heard(&word_of(7), 3300), None, "said once");
+    fn a_server_that_speaks_to_others_is_a_reason_to_look_but_not_every_time() {
+        let mut watch = serving();
+        watch.looked(8, 60_000);
+        watch.tick(70_000).unwrap();
+        assert!(!watch.is_due(74_999));
+        assert_eq!(watch.heard(&word_of(99), OURS, 70_500), None);
+        assert_eq!((watch.held(), watch.is_due(74_999), watch.is_due(75_000)), (None, false, true));
+        watch.suspects(90_000);
+        assert!(watch.is_due(90_000));
     }
 
     #[test]
-    fn a_server_that_speaks_to_others_is_a_reason_to_look_but_not_every_time() {
+    fn a_configuration_that_changes_its_mind_about_other_servers_counts_at_once() {
         let mut watch = watching(false, Before::Nothing);
-        watch.tick(2100).unwrap();
-        assert_eq!(watch.heard(&word_of(99), 3000), None);
-        assert_eq!((watch.held(), watch.is_due(3000), watch.is_due(15_100)), (None, false, true));
-        watch.looked(8, 60_000);
-        watch.tick(70_000).unwrap();
-        watch.suspects(90_000);
-        assert!(watch.is_due(90_000));
+        assert_eq!(watch.held(), Some(Held::Looking));
+        watch.serve_beside(true);
+        assert_eq!(watch.held(), None);
+        watch.serve_beside(false);
+        assert_eq!(watch.held(), Some(Held::Looking));
     }
 
     #[test]
     fn beside_other_servers_it_looks_but_is_never_held() {
         let mut watch = watching(true, Before::Nothing);
         assert_eq!(watch.held(), None);
-        assert!(watch.heard(&word_of(7), 600).is_some_and(|verdict| verdict.is_news));
+        assert_eq!(watch.heard(&word_of(7), OURS, 600), NEWS);
         assert_eq!(watch.held(), None);
     }
 
     #[test]
-    fn a_restart_with_leases_serves_at_once_but_a_new_interface_does_not() {
+    fn after_a_run_alone_and_after_a_loss_of_the_wire_it_offers_soon() {
         let mut watch = watching(false, Before::Alone);
-        assert_eq!(watch.held(), None);
-        assert!(watch.heard(&word_of(7), 3000).is_some(), "it listens behind that");
-        assert!(watch.held().is_some());
+        assert_eq!((watch.held(), watch.tick(599)), (Some(Held::Looking), None));
+        assert_eq!((watch.tick(600), watch.held()), (NOBODY, None));
+        watch.wire_came(20_000);
+        assert!(watch.is_due(20_000) && watch.held() == Some(Held::Looking));
+        watch.looked(8, 20_000);
+        assert_eq!((watch.tick(20_500), watch.held()), (NOBODY, None));
         watch.vanished();
-        watch.appeared(20_000);
-        assert_eq!(watch.held(), Some(Held::Looking));
+        watch.appeared(30_000);
+        watch.looked(9, 30_000);
+        assert_eq!((watch.tick(30_500), watch.held()), (None, Some(Held::Looking)), "a new interface: the whole time");
+    }
+
+    #[test]
+    fn of_two_ringboots_that_start_together_the_lower_address_serves() {
+        let (mut low, mut high) = (watching(false, Before::Nothing), watching(false, Before::Nothing));
+        let other = OtherServer { mac: SENDER, address: LOW };
+        let yields = Met::Yield(Verdict::Server { server: other, is_news: true });
+        assert_eq!(high.met(&rival_at(LOW, false), OURS, 1000), yields);
+        assert_eq!(low.met(&rival_at(OURS, false), LOW, 1000), Met::Answer);
+        assert_eq!((low.tick(2100), high.tick(2100)), (NOBODY, None));
+        assert_eq!((low.held(), high.held()), (None, Some(Held::OtherServer(other))));
+        assert_eq!(high.met(&rival_at(LOW, true), OURS, 2200), Met::Silence, "it stands by");
+        assert_eq!(low.met(&rival_at(OURS, false), LOW, 17_000), Met::Answer, "it serves");
+        let mut nowhere = Watch::new(false, Before::Nothing);
+        assert_eq!(nowhere.met(&rival_at(OURS, false), LOW, 0), Met::Silence);
+    }
+
+    /// Two halves of a network grow together, or the first looks of both were lost.
+    #[test]
+    fn of_two_ringboots_that_serve_the_higher_address_yields() {
+        let (mut low, mut high) = (serving(), serving());
+        assert_eq!(high.met(&rival_at(LOW, true), OURS, 5000), Met::Answer);
+        assert!(high.is_due(5000), "and looks at once");
+        let answer = |xid, address| Word { xid, server: OtherServer { mac: SENDER, address }, is_ringboot: true };
+        assert_eq!((low.heard(&answer(7, OURS), LOW, 5000), low.held()), (None, None), "the lower one goes on");
+        assert_eq!(low.met(&rival_at(OURS, true), LOW, 5000), Met::Answer);
+        high.looked(8, 5000);
+        assert!(matches!(high.heard(&answer(8, LOW), OURS, 5001), Some(Verdict::Doubt(_))));
+        high.looked(9, 7001);
+        assert!(matches!(high.heard(&answer(9, LOW), OURS, 7002), Some(Verdict::Server { .. })));
+        assert!(high.held().is_some());
+    }
+
+    #[test]
+    fn an_operator_may_have_what_was_found_forgotten() {
+        let mut watch = watching(false, Before::Beside);
+        watch.heard(&word_of(7), OURS, 600).unwrap();
+        watch.forget(5000);
+        assert!(watch.is_due(5000) && watch.held() == Some(Held::Looking));
+        watch.looked(8, 5000);
+        assert_eq!(watch.tick(7000), NOBODY, "as at the first start");
     }
 }

@@ -110,6 +110,26 @@ impl<'a> Packet<'a> {
         Self::parse(bytes, OP_REQUEST)
     }
 
+    /// Option 53 of a message that nobody has checked, as far as it stands in the option area; None where there is none.
+    pub fn peek_type(bytes: &[u8]) -> Option<u8> {
+        let mut rest = bytes.get(MESSAGE_OCTETS_MIN..)?;
+        while let Some((&code, after)) = rest.split_first() {
+            rest = after;
+            match code {
+                code::PAD => continue,
+                code::END => return None,
+                _ => {}
+            }
+            let (&length, after) = rest.split_first()?;
+            let (value, after) = after.split_at_checked(usize::from(length))?;
+            if code == code::MESSAGE_TYPE {
+                return value.first().copied();
+            }
+            rest = after;
+        }
+        None
+    }
+
     /// Reads a message from a server (op = 2): for the simulated machines and for tests of our own replies.
     pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, Malformed> {
         Self::parse(bytes, OP_REPLY)
@@ -285,6 +305,17 @@ pub(super) mod tests {
         assert_eq!(Packet::parse_request(&[]).map(|_| ()).unwrap_err(), Malformed::TooShort);
         assert_eq!(Packet::parse_request(&vec![1; 2049]).map(|_| ()).unwrap_err(), Malformed::TooLong);
         assert!(Packet::parse_request(&good[..240]).is_ok(), "a header without any option is BOOTP");
+    }
+
+    #[test]
+    fn the_type_is_seen_without_reading_the_message() {
+        assert_eq!(Packet::peek_type(&request(&[0, 0, 60, 3, b'a', b'b', b'c', 53, 1, 3])), Some(3));
+        let whole = request(&[60, 3, b'a', b'b', b'c', 53, 1, 8]);
+        for cut in 0..whole.len() - 1 {
+            assert_eq!(Packet::peek_type(&whole[..cut]), None, "{cut}");
+        }
+        assert_eq!(Packet::peek_type(&request(&[])), None);
+        assert_eq!(Packet::peek_type(&request(&[255, 53, 1, 3])), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 /// One range of addresses, both ends included, and a bit per address: set = free.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FreeMap {
     first: u32,
     count: u32,
@@ -16,14 +16,17 @@ impl FreeMap {
     /// All addresses of the range are free. None where the range is empty.
     pub(super) fn new(first: u32, last: u32) -> Option<Self> {
         let count = last.checked_sub(first)?.checked_add(1)?;
-        let words = (count as usize).div_ceil(64);
-        let mut map = Self { first, count, words: vec![0; words], summary: vec![0; words.div_ceil(64)] };
-        (first..=last).for_each(|address| map.set(address, true));
-        Some(map)
+        let words = filled(count as usize);
+        let summary = filled(words.len());
+        Some(Self { first, count, words, summary })
     }
 
     pub(super) fn first(&self) -> u32 {
         self.first
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.count as usize
     }
 
     pub(super) fn contains(&self, address: u32) -> bool {
@@ -61,6 +64,15 @@ impl FreeMap {
     }
 }
 
+/// So many bits, all set.
+fn filled(bits: usize) -> Vec<u64> {
+    let mut words = vec![u64::MAX; bits.div_ceil(64)];
+    if let (Some(last), rest @ 1..) = (words.last_mut(), bits % 64) {
+        *last = (1 << rest) - 1;
+    }
+    words
+}
+
 fn next_bit(words: &[u64], start: usize) -> Option<usize> {
     let first = words.get(start / 64)? & (u64::MAX << (start % 64));
     if first != 0 {
@@ -90,5 +102,17 @@ mod tests {
         assert_eq!(map.next(9_000), Some(Ipv4Addr::from(first + 77)), "the search goes round");
         map.set(last + 1, true);
         assert!(FreeMap::new(2, 1).is_none());
+    }
+
+    #[test]
+    fn a_new_map_is_all_free_and_nothing_beyond() {
+        for count in [1, 63, 64, 65, 4096, 4097] {
+            let mut map = FreeMap::new(0, count - 1).unwrap();
+            for n in 0..count {
+                assert_eq!(map.next(u64::from(n)), Some(Ipv4Addr::from(n)), "{count}");
+            }
+            (0..count).for_each(|n| map.set(n, false));
+            assert_eq!(map.next(0), None, "{count}");
+        }
     }
 }

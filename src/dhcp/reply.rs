@@ -4,7 +4,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::limits::{FILE_FIELD_OCTETS_MAX, OPTION_OCTETS_MAX, REPLY_OCTETS_MIN};
+use super::limits::{FILE_FIELD_OCTETS_MAX, OPTION_OCTETS_MAX, REPLY_OCTETS_MAX, REPLY_OCTETS_MIN};
 use super::packet::{COOKIE, OP_REPLY, code};
 
 /// A reply before it is bytes. `hops` and `secs` are always 0 (D-2).
@@ -21,8 +21,54 @@ pub struct Reply {
     pub chaddr: [u8; 16],
     /// At most 127 octets; a longer one is left out (D-42).
     pub file: Vec<u8>,
-    /// In the order in which they go out.
-    pub options: Vec<(u8, Vec<u8>)>,
+    pub options: Options,
+}
+
+/// Options in the order in which they go out: their values lie one after the other in one buffer, because a reply has twenty of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    values: Vec<u8>,
+    /// Code, and where in `values` its value begins and ends.
+    places: Vec<(u8, u32, u32)>,
+}
+
+impl Options {
+    /// With room for what most replies carry.
+    pub(super) fn roomy() -> Self {
+        Self { values: Vec::with_capacity(256), places: Vec::with_capacity(32) }
+    }
+
+    pub(super) fn push(&mut self, code: u8, value: &[u8]) {
+        self.push_all(code, std::iter::once(value));
+    }
+
+    /// One option, its value in parts.
+    pub(super) fn push_all(&mut self, code: u8, parts: impl Iterator<Item = impl AsRef<[u8]>>) {
+        let start = self.values.len();
+        parts.for_each(|part| self.values.extend_from_slice(part.as_ref()));
+        let place = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
+        self.places.push((code, place(start), place(self.values.len())));
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (u8, &[u8])> {
+        let value = |start: u32, end: u32| self.values.get(start as usize..end as usize).unwrap_or_default();
+        self.places.iter().map(move |&(code, start, end)| (code, value(start, end)))
+    }
+
+    /// Those of these codes that are here and not empty, each once, in this order.
+    pub(super) fn in_order(self, codes: impl Iterator<Item = u8>) -> Self {
+        // For each code one more than its place, 0 where there is none.
+        let mut at = [0_u8; 256];
+        for (index, (code, value)) in (1..).zip(self.iter()) {
+            at[usize::from(code)] = if value.is_empty() { 0 } else { index };
+        }
+        let mut places = Vec::with_capacity(self.places.len() + 1);
+        for code in codes {
+            let index = std::mem::take(&mut at[usize::from(code)]);
+            places.extend(usize::from(index).checked_sub(1).and_then(|index| self.places.get(index)));
+        }
+        Self { places, ..self }
+    }
 }
 
 /// The options that must be there do not fit the client's limit.
@@ -33,25 +79,37 @@ pub struct DoesNotFit {
 }
 
 impl Reply {
-    /// The bytes, and the codes that had to be dropped to stay within `limit` octets of UDP payload (D-4, D-5).
+    /// The bytes, and the codes that had to be dropped to stay within `limit` octets of UDP payload (D-4, D-5). The relay takes its
+    /// option 82 off again: it comes on top of the client's limit, and is left out where the whole would not fit one frame (D-49).
     pub fn encode(&self, limit: usize) -> Result<(Vec<u8>, Vec<u8>), DoesNotFit> {
         let mut dropped = Vec::new();
-        loop {
-            let bytes = self.encode_without(&dropped);
-            if bytes.len() <= limit {
-                return Ok((bytes, dropped));
-            }
+        let mut bytes = self.for_client(&dropped);
+        while bytes.len() + END.len() > limit {
             dropped.push(self.least_wanted(&dropped).ok_or(DoesNotFit { limit })?);
+            bytes = self.for_client(&dropped);
         }
+        let of_client = bytes.len();
+        for (code, value) in self.options.iter().filter(|(code, _)| *code == code::RELAY_AGENT_INFORMATION) {
+            push_option(&mut bytes, code, value);
+        }
+        if bytes.len() + END.len() > REPLY_OCTETS_MAX {
+            bytes.truncate(of_client);
+            dropped.push(code::RELAY_AGENT_INFORMATION);
+        }
+        bytes.extend_from_slice(&END);
+        bytes.resize(bytes.len().max(REPLY_OCTETS_MIN), 0);
+        Ok((bytes, dropped))
     }
 
     /// What is dropped next: what D-40 does not name, then what it names but D-5 lets go; the last first.
     fn least_wanted(&self, dropped: &[u8]) -> Option<u8> {
-        let left = || self.options.iter().rev().map(|(code, _)| *code).filter(|code| !dropped.contains(code));
+        let is_left = |code: &u8| *code != code::RELAY_AGENT_INFORMATION && !dropped.contains(code);
+        let left = || self.options.iter().rev().map(|(code, _)| code).filter(is_left);
         left().find(|code| !KEPT.contains(code)).or_else(|| left().find(|code| !NEVER_DROPPED.contains(code)))
     }
 
-    fn encode_without(&self, dropped: &[u8]) -> Vec<u8> {
+    /// What the client gets to see, without END.
+    fn for_client(&self, dropped: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(REPLY_OCTETS_MIN * 2);
         bytes.extend_from_slice(&[OP_REPLY, self.htype, self.hlen, 0]);
         bytes.extend_from_slice(&self.xid.to_be_bytes());
@@ -67,11 +125,10 @@ impl Reply {
         }
         bytes.resize(COOKIE_AT, 0);
         bytes.extend_from_slice(&COOKIE);
-        for (code, value) in self.options.iter().filter(|(code, _)| !dropped.contains(code)) {
-            push_option(&mut bytes, *code, value);
+        let is_sent = |code: u8| code != code::RELAY_AGENT_INFORMATION && !dropped.contains(&code);
+        for (code, value) in self.options.iter().filter(|(code, _)| is_sent(*code)) {
+            push_option(&mut bytes, code, value);
         }
-        bytes.push(code::END);
-        bytes.resize(bytes.len().max(REPLY_OCTETS_MIN), 0);
         bytes
     }
 }
@@ -79,12 +136,13 @@ impl Reply {
 /// Offset of the header's `file` field: `sname` before it stays empty, because option 66 says the same.
 const FILE_AT: usize = 108;
 const COOKIE_AT: usize = 236;
+const END: [u8; 1] = [code::END];
 
-/// Kept under pressure (D-40).
-const KEPT: [u8; 20] = [1, 3, 6, 28, 43, 51, 53, 54, 58, 59, 60, 61, 66, 67, 82, 97, 150, 175, 209, 210];
+/// Kept under pressure (D-40); 82 has a limit of its own.
+const KEPT: [u8; 19] = [1, 3, 6, 28, 43, 51, 53, 54, 58, 59, 60, 61, 66, 67, 97, 150, 175, 209, 210];
 
 /// Without these the reply is wrong, not poor (D-5). 56 is the whole point of a NAK.
-const NEVER_DROPPED: [u8; 11] = [53, 54, 51, 1, 3, 56, 61, 82, 60, 43, 67];
+const NEVER_DROPPED: [u8; 10] = [53, 54, 51, 1, 3, 56, 61, 60, 43, 67];
 
 /// Text that firmware reads as a C string. A Pad after it satisfies those who read on until a NUL, those who write a NUL
 /// behind it (EDK2, over the code of the next option), and those who take the length as it is (D-43).
@@ -107,6 +165,15 @@ fn push_option(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
 }
 
 #[cfg(test)]
+impl FromIterator<(u8, Vec<u8>)> for Options {
+    fn from_iter<I: IntoIterator<Item = (u8, Vec<u8>)>>(all: I) -> Self {
+        let mut options = Self::default();
+        all.into_iter().for_each(|(code, value)| options.push(code, &value));
+        options
+    }
+}
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
@@ -124,8 +191,19 @@ mod tests {
             giaddr: Ipv4Addr::UNSPECIFIED,
             chaddr: [0xaa; 16],
             file: b"a.efi".to_vec(),
-            options,
+            options: options.into_iter().collect(),
         }
+    }
+
+    #[test]
+    fn options_come_in_the_order_that_is_asked_for_once_and_never_empty() {
+        let all = [(1, vec![7; 4]), (3, vec![]), (6, vec![8; 8]), (255, vec![9]), (0, vec![5])];
+        let ordered = all.into_iter().collect::<Options>().in_order([6, 3, 42, 255, 6, 0].into_iter());
+        assert_eq!(ordered.iter().collect::<Vec<_>>(), [(6, &[8; 8][..]), (255, &[9]), (0, &[5])]);
+        let mut options = Options::roomy();
+        options.push_all(6, [[1, 2], [3, 4]].into_iter());
+        options.push(3, &[]);
+        assert_eq!(options.iter().collect::<Vec<_>>(), [(6, &[1, 2, 3, 4][..]), (3, &[])]);
     }
 
     #[test]
@@ -193,6 +271,21 @@ mod tests {
         let (bytes, dropped) = reply.encode(548 - 60).unwrap();
         assert!(bytes.len() <= 488 && !dropped.contains(&67));
         assert_eq!(reply.encode(400), Err(DoesNotFit { limit: 400 }));
+    }
+
+    #[test]
+    fn d49_option_82_comes_on_top_of_the_clients_limit_and_goes_where_a_frame_has_no_room() {
+        let with = |octets: usize| reply(vec![(53, vec![2]), (67, vec![b'f'; 250]), (82, vec![7; octets])]);
+        let alone = with(0).encode(1472).unwrap().0.len() - 2;
+        let (bytes, dropped) = with(255).encode(alone).unwrap();
+        assert_eq!((bytes.len(), dropped), (alone + 257, vec![]), "the client's limit counts what it gets to see");
+        let on_the_wire = |octets: usize| octets + 2 * octets.div_ceil(255);
+        let most = (0..1472).rfind(|octets| alone + on_the_wire(*octets) <= 1472).unwrap();
+        let (bytes, dropped) = with(most).encode(548).unwrap();
+        assert_eq!((bytes.len(), dropped), (alone + on_the_wire(most), vec![]));
+        let (bytes, dropped) = with(most + 1).encode(548).unwrap();
+        assert_eq!((bytes.len(), dropped), (alone, vec![82]));
+        assert_eq!((bytes[alone - 1], Packet::parse_reply(&bytes).unwrap().option(82)), (255, None));
     }
 
     #[test]

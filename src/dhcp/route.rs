@@ -13,13 +13,17 @@ pub const SERVER_PORT: u16 = 67;
 /// Client port.
 pub const CLIENT_PORT: u16 = 68;
 
-/// The way of a reply. It leaves from port 67 of the interface the request came in on (D-16).
+/// The way of a reply, from port 67. To the client's own segment it leaves by the interface that the request came in on (D-16), to a
+/// relay agent and beyond a router by the route that leads there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// To the relay agent, at port 67 unless it asked otherwise (D-11, D-74).
     Relay { address: Ipv4Addr, port: u16 },
-    /// To port 68 of this address, by the normal way.
+    /// To port 68 of this address, by the route to it.
     Unicast(Ipv4Addr),
+    /// To port 68 of the address that a client on the segment has (D-13), in a frame to `mac`: an address that nobody has makes nothing
+    /// wait for ARP. Where that is impossible, by the normal way.
+    Neighbour { mac: Mac, address: Ipv4Addr },
     /// To 255.255.255.255:68.
     Broadcast,
     /// To port 68 of `address` in a frame to `mac`: the client has no address yet and answers no ARP. Where that is
@@ -32,6 +36,7 @@ impl fmt::Display for Route {
         match self {
             Self::Relay { address, port } => write!(f, "to relay {address}:{port}"),
             Self::Unicast(address) => write!(f, "to {address}"),
+            Self::Neighbour { mac, address } => write!(f, "to {address} at {mac}"),
             Self::Broadcast => f.write_str("to everybody"),
             Self::LinkLayer { mac, address } => write!(f, "to {address} in a frame to {mac}"),
         }
@@ -53,7 +58,7 @@ pub(super) struct Ask {
 pub(super) fn route(packet: &Packet<'_>, facts: &Facts<'_>, ask: Ask) -> Route {
     let ciaddr = packet.ciaddr;
     if facts.kind == Kind::Inform {
-        return Route::Unicast(if ciaddr.is_unspecified() { *ask.source.ip() } else { ciaddr });
+        return unicast(if ciaddr.is_unspecified() { *ask.source.ip() } else { ciaddr }, packet, facts, ask);
     }
     if !packet.giaddr.is_unspecified() {
         let port = if facts.relay.source_port { ask.source.port() } else { SERVER_PORT };
@@ -64,12 +69,22 @@ pub(super) fn route(packet: &Packet<'_>, facts: &Facts<'_>, ask: Ask) -> Route {
     }
     // A ciaddr outside of the subnet would make us a reflector.
     if !ciaddr.is_unspecified() && ask.network.contains(ciaddr) {
-        return Route::Unicast(ciaddr);
+        return unicast(ciaddr, packet, facts, ask);
     }
     if packet.wants_broadcast() || ask.yiaddr.is_unspecified() || !facts.ethernet {
         return Route::Broadcast;
     }
     Route::LinkLayer { mac: facts.mac, address: ask.yiaddr }
+}
+
+/// Loopback has no frames. A client of other hardware, or one that a relay or a router stands before, has none that we could write.
+fn unicast(address: Ipv4Addr, packet: &Packet<'_>, facts: &Facts<'_>, ask: Ask) -> Route {
+    let is_here = packet.giaddr.is_unspecified() && !ask.off_link && ask.network.contains(address);
+    if is_here && facts.ethernet && !address.is_loopback() {
+        Route::Neighbour { mac: facts.mac, address }
+    } else {
+        Route::Unicast(address)
+    }
 }
 
 #[cfg(test)]
@@ -100,6 +115,10 @@ mod tests {
         route(&packet, &Facts::of(&packet), ask)
     }
 
+    fn neighbour(address: [u8; 4]) -> Route {
+        Route::Neighbour { mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), address: address.into() }
+    }
+
     const DISCOVER: [u8; 3] = [53, 1, 1];
     const REQUEST: [u8; 3] = [53, 1, 3];
     const INFORM: [u8; 3] = [53, 1, 8];
@@ -110,8 +129,8 @@ mod tests {
 
     #[test]
     fn d10_inform_goes_to_ciaddr_or_to_its_source() {
-        assert_eq!(routed(&INFORM, &[(CIADDR, OWN)], |_| ()), Route::Unicast(OWN.into()));
-        assert_eq!(routed(&INFORM, &[], |_| ()), Route::Unicast(Ipv4Addr::new(192, 168, 4, 77)));
+        assert_eq!(routed(&INFORM, &[(CIADDR, OWN)], |_| ()), neighbour(OWN));
+        assert_eq!(routed(&INFORM, &[], |_| ()), neighbour([192, 168, 4, 77]));
         assert_eq!(routed(&INFORM, &[(CIADDR, OWN), (GIADDR, RELAY)], |_| ()), Route::Unicast(OWN.into()));
     }
 
@@ -131,8 +150,13 @@ mod tests {
 
     #[test]
     fn d13_renewing_client_is_answered_at_its_address() {
-        assert_eq!(routed(&REQUEST, &[(CIADDR, OWN)], |_| ()), Route::Unicast(OWN.into()));
-        assert_eq!(routed(&REQUEST, &[(CIADDR, OWN), BROADCAST_BIT], |_| ()), Route::Unicast(OWN.into()));
+        assert_eq!(routed(&REQUEST, &[(CIADDR, OWN)], |_| ()), neighbour(OWN));
+        assert_eq!(routed(&REQUEST, &[(CIADDR, OWN), BROADCAST_BIT], |_| ()), neighbour(OWN));
+        let from_afar = routed(&REQUEST, &[(CIADDR, OWN)], |ask| ask.off_link = true);
+        assert_eq!(from_afar, Route::Unicast(OWN.into()), "a router stands between");
+        let loopback = |ask: &mut Ask| ask.network = Network { address: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 };
+        let here = [127, 77, 0, 1];
+        assert_eq!(routed(&REQUEST, &[(CIADDR, here)], loopback), Route::Unicast(here.into()), "no frames there");
         let foreign = routed(&DISCOVER, &[(CIADDR, [8, 8, 8, 8])], |_| ());
         assert_ne!(foreign, Route::Unicast(Ipv4Addr::new(8, 8, 8, 8)), "we are no reflector");
     }

@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::decide::{AnswerKind, Silence, Weight};
 use super::lease::{Change, State};
-use super::limits::{DECLINE_HOLD_S, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S};
+use super::limits::{DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S};
 use super::packet::COOKIE;
 use super::route::Route;
-use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Subnet};
+use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Reservations, Subnet};
 use super::testing::{Message, SERVER, Server, relayed_subnet, snapshot, subnet, unicast};
 use crate::boot::machine::{Arch, Firmware, Mac, Role};
 use crate::boot::plan::BootConfig;
@@ -32,7 +32,8 @@ fn address(last: u8) -> Ipv4Addr {
 fn reserve(machine: u8, last: u8) -> impl FnOnce(&mut Subnet) {
     move |subnet| {
         let hostname = Some(format!("node-{machine}"));
-        subnet.reservations.push(Reservation { mac: Message::from(machine).mac, address: address(last), hostname });
+        let one = Reservation { mac: Message::from(machine).mac, address: address(last), hostname };
+        subnet.reservations = [subnet.reservations.to_vec(), vec![one]].concat().into();
     }
 }
 
@@ -109,6 +110,17 @@ fn d33_mask_and_router_come_unasked_and_first() {
 }
 
 #[test]
+fn d33_name_servers_are_told_to_who_boots_by_names_and_else_to_who_asks() {
+    let of = |message: Message| {
+        let offer = server().ask(&message.with(55, &[1, 3]).discover());
+        [6, 15].map(|code| offer.option(code).is_some())
+    };
+    assert_eq!(of(Message::from(1).pxe(7)), [false, false]);
+    assert_eq!(of(Message::from(1).http(16)), [true, false]);
+    assert_eq!(of(Message::from(1).ipxe(0)), [true, false]);
+}
+
+#[test]
 fn d04_reply_stays_within_what_the_client_takes() {
     for (size, limit) in [(None, 548), (Some(576u16), 548), (Some(1472), 1444), (Some(65280), 1472)] {
         let mut server = server_with(|s| s.domain_name_servers = vec![SERVER; 60]);
@@ -124,8 +136,10 @@ fn d04_reply_stays_within_what_the_client_takes() {
 
 #[test]
 fn d05_what_does_not_fit_at_all_is_an_event_and_no_answer() {
-    let message = Message::from(1).with(61, &[9; 200]).with(82, &[1; 250]).discover();
-    let decision = server().ask(&message);
+    let message = Message::from(1).http(16).with(61, &[9; 250]).discover();
+    let mut server = server();
+    server.snapshot.boot.uefi_http = Some(format!("efi/{}", "b".repeat(200)));
+    let decision = server.ask(&message);
     assert!(matches!(decision.silence, Some(Silence::DoesNotFit(_))));
     assert!(decision.answer.is_none() && decision.changes.is_empty());
     assert_eq!(decision.event.unwrap().weight, Weight::Warning);
@@ -245,7 +259,7 @@ fn d20_server_identifier_is_on_the_clients_segment_and_any_of_ours_is_accepted()
     let relayed = server.ask(&Message::from(2).relayed().discover());
     assert_eq!(relayed.option(54).unwrap(), SERVER.octets(), "relayed: the receiving interface");
     let request = Message::from(1).request(offer.yiaddr()).with(54, &SECOND.octets());
-    let ack = server.ask_by(&request, |arrival| arrival.ours = &[SERVER, SECOND]);
+    let ack = server.ask_by(&request, |arrival| arrival.ours = &[SECOND, SERVER]);
     assert_eq!(ack.message_type(), Some(5));
 }
 
@@ -277,6 +291,22 @@ fn d22_a_lapsed_offer_that_nobody_else_took_is_still_good() {
 }
 
 #[test]
+fn d22_a_lease_that_is_over_is_no_reason_to_refuse_a_free_address() {
+    for (kind, gives_back) in [(5, true), (5, false), (6, false)] {
+        let mut server = server();
+        let first = server.bind(&Message::from(1));
+        if gives_back {
+            server.ask(&Message::from(1).release(first));
+        } else if kind == 5 {
+            server.now = server.leases.get(first).unwrap().end_s;
+        }
+        let free = address(if first == address(50) { 51 } else { 50 });
+        let answer = server.ask(&Message::from(1).request(free));
+        assert_eq!(answer.message_type(), Some(kind), "gives back: {gives_back}, {:?}", answer.reasons);
+    }
+}
+
+#[test]
 fn d23_address_that_is_not_this_clients_is_refused() {
     let mut server = server();
     let taken = server.bind(&Message::from(1));
@@ -304,6 +334,8 @@ fn d24_init_reboot_with_the_known_address_is_acked_and_with_a_wrong_one_refused(
     assert_eq!(server.ask(&Message::from(1).init_reboot(wrong)).message_type(), Some(6), "wrong address");
     server.now += 100_000;
     assert_eq!(server.ask(&Message::from(1).init_reboot(own)).message_type(), Some(5), "over, but remembered");
+    let mut server = server_with(reserve(1, 30));
+    assert_eq!(server.ask(&Message::from(1).init_reboot(address(30))).message_type(), Some(5), "reserved for it");
 }
 
 #[test]
@@ -318,6 +350,95 @@ fn d24_init_reboot_of_an_unknown_client_is_silence_unless_authoritative() {
     let mut relayed = server();
     let foreign = relayed.ask(&Message::from(1).relayed().init_reboot(address(30)));
     assert_eq!(foreign.message_type(), Some(6), "the network is that of giaddr");
+}
+
+/// U-Boot and a few ROMs leave out option 54: the address that was offered is the right one, whoever chose it.
+#[test]
+fn d24_a_request_of_what_was_offered_is_acked_without_option_54() {
+    for authoritative in [false, true] {
+        let mut server = server_with(|s| s.authoritative = authoritative);
+        let offered = server.ask(&Message::from(1).discover()).yiaddr();
+        let ack = server.ask(&Message::from(1).init_reboot(offered));
+        assert_eq!((ack.message_type(), ack.yiaddr()), (Some(5), offered));
+        assert_eq!(server.leases.get(offered).unwrap().state, State::Bound);
+        let offered = server.ask(&Message::from(2).discover()).yiaddr();
+        for unicast in [false, true] {
+            let by = |arrival: &mut super::decide::Arrival<'_>| {
+                arrival.destination = Some(if unicast { SERVER } else { Ipv4Addr::BROADCAST });
+            };
+            let ack = server.ask_by(&Message::from(2).renew(offered), by);
+            assert_eq!((ack.message_type(), ack.yiaddr()), (Some(5), offered), "as if it renewed");
+        }
+        let wrong = address(if offered == address(99) { 98 } else { 99 });
+        assert_eq!(server.ask(&Message::from(2).init_reboot(wrong)).message_type(), Some(6));
+    }
+}
+
+/// By DISCOVER, REQUEST in each state, renewal, memory, reservation, BOOTP and pool; our own on this interface, on another, in
+/// URLs; the relay's.
+#[test]
+fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
+    const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 31);
+    let advertised = address(32);
+    for taken in [SERVER, ELSEWHERE, advertised] {
+        let mut server = server_with(|s| {
+            s.pools = vec![Pool { first: taken, last: taken }];
+            s.authoritative = true;
+        });
+        server.snapshot.advertise = Some(advertised);
+        let ours = |arrival: &mut super::decide::Arrival<'_>| arrival.ours = &[ELSEWHERE, SERVER];
+        let refused = |server: &mut Server, message: Message, kind: Option<u8>| {
+            let decision = server.ask_by(&message, ours);
+            assert_eq!(decision.message_type(), kind, "{taken}: {:?}", decision.reasons);
+            assert!(decision.changes.iter().all(|change| change.address() != taken), "{taken}: {message:?}");
+        };
+        for requested in [taken, address(9)] {
+            refused(&mut server, Message::from(1).with(50, &requested.octets()).discover(), None);
+        }
+        refused(&mut server, Message::from(1).request(taken), Some(6));
+        refused(&mut server, Message::from(1).init_reboot(taken), Some(6));
+        // The client had the address before it was ours; then it has run out.
+        for (state, end_s) in [(State::Bound, server.now + 500), (State::Bound, 500), (State::Released, 500)] {
+            let lease = super::lease::Lease {
+                address: taken,
+                mac: Message::from(1).mac,
+                client_id: None,
+                uuid: None,
+                firmware: None,
+                host_name: None,
+                state,
+                start_s: 400,
+                end_s,
+            };
+            server.leases = super::lease::Leases::new(&server.snapshot.subnets);
+            server.leases.load([lease], server.now);
+            refused(&mut server, Message::from(1).discover(), None);
+            refused(&mut server, Message::from(2).discover(), None);
+            refused(&mut server, Message::from(1).request(taken), Some(6));
+            refused(&mut server, Message::from(1).init_reboot(taken), Some(6));
+            refused(&mut server, Message::from(1).renew(taken), Some(6));
+        }
+        let mut reserved = server_with(|s| {
+            reserve(1, taken.octets()[3])(s);
+            s.pools = vec![Pool { first: address(60), last: address(60) }];
+        });
+        reserved.snapshot.advertise = Some(advertised);
+        refused(&mut reserved, Message::from(1), None);
+        refused(&mut reserved, Message::from(1).request(taken), Some(6));
+        let offer = reserved.ask_by(&Message::from(1).discover(), ours);
+        assert_eq!(offer.yiaddr(), address(60), "another one instead");
+        let why = format!("the reserved address {taken} is the server's or the relay's own");
+        assert!(offer.reasons.contains(&why), "{:?}", offer.reasons);
+        assert_eq!(reserved.ask_by(&Message::from(1).request(address(60)), ours).message_type(), Some(5));
+    }
+    let relay = Ipv4Addr::new(10, 7, 0, 1);
+    let mut server = server();
+    server.snapshot.subnets[1].pools = vec![Pool { first: relay, last: relay }];
+    server.snapshot.subnets[1].routers.clear();
+    server.leases.reconfigure(&server.snapshot.subnets);
+    let offer = server.ask(&Message::from(1).relayed().discover());
+    assert_eq!(offer.silence, Some(Silence::NoAddressFree(relayed_subnet().network)));
+    assert_eq!(server.ask(&Message::from(1).relayed().request(relay)).message_type(), Some(6));
 }
 
 #[test]
@@ -377,6 +498,92 @@ fn d27_declined_address_is_kept_back_for_an_hour_and_never_answered() {
 }
 
 #[test]
+fn d27_one_client_declines_a_few_addresses_and_then_none_of_the_pool_while_others_go_on() {
+    let mut server = server();
+    let own = server.bind(&Message::from(1));
+    let mut silences = Vec::new();
+    for _ in 0..20 {
+        let offer = server.ask(&Message::from(2).discover());
+        let Some(offered) = offer.answer.is_some().then(|| offer.yiaddr()) else {
+            assert_eq!(offer.silence, Some(Silence::DeclinedTooMuch));
+            assert_eq!(offer.event.unwrap().weight, Weight::Detail);
+            continue;
+        };
+        let declined = server.ask(&Message::from(2).decline(offered));
+        assert_eq!(declined.event.unwrap().weight, Weight::Warning);
+        silences.extend(declined.silence);
+    }
+    assert_eq!(silences, [Silence::Declined, Silence::Declined, Silence::Declined, Silence::LastDecline]);
+    assert_eq!(server.ask(&Message::from(1).renew(own)).message_type(), Some(5));
+    server.bind(&Message::from(3));
+    server.now += DECLINE_HOLD_S;
+    assert_eq!(server.ask(&Message::from(2).discover()).message_type(), Some(2), "the hour is over");
+}
+
+/// A machine whose address somebody else declines in its name goes on renewing, and gets what is reserved for it.
+#[test]
+fn d27_a_silenced_client_keeps_what_is_its_own() {
+    let mut server = server_with(reserve(2, 42));
+    for n in 0..4 {
+        let taken = address(60 + n);
+        server.snapshot.subnets[0].reservations = Reservations::default();
+        reserve(2, 60 + n)(&mut server.snapshot.subnets[0]);
+        server.leases.reconfigure(&server.snapshot.subnets);
+        server.bind(&Message::from(2));
+        server.ask(&Message::from(2).decline(taken));
+    }
+    assert!(server.leases.is_silenced(Message::from(2).mac, server.now));
+    server.snapshot.subnets[0].reservations = Reservations::default();
+    reserve(2, 42)(&mut server.snapshot.subnets[0]);
+    server.leases.reconfigure(&server.snapshot.subnets);
+    assert_eq!(server.bind(&Message::from(2)), address(42));
+    assert_eq!(server.ask(&Message::from(2).renew(address(42))).message_type(), Some(5));
+}
+
+#[test]
+fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_too_many_is_said() {
+    let mut server = server();
+    let mut warned = 0;
+    for n in 0..80 {
+        let offered = server.ask(&Message::from(n).discover()).yiaddr();
+        let declined = server.ask(&Message::from(n).decline(offered));
+        match declined.silence.unwrap() {
+            Silence::Declined => assert!(u32::from(n) < DECLINES_PER_CIRCUIT_MAX),
+            Silence::DeclineNotKept(_) => {
+                warned += u32::from(declined.event.unwrap().weight == Weight::Warning);
+                assert!(declined.changes.iter().all(|change| !change.is_durable()), "nothing is written for it");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(warned, 1);
+    let kept = server.leases.iter().filter(|lease| lease.state == State::Declined).count();
+    assert_eq!((kept, server.leases.len()), (DECLINES_PER_CIRCUIT_MAX as usize, DECLINES_PER_CIRCUIT_MAX as usize));
+    let relayed = server.ask(&Message::from(90).relayed().discover()).yiaddr();
+    let request = Message::from(90).relayed();
+    server.ask(&request.clone().request(relayed));
+    assert_eq!(
+        server.ask(&request.decline(relayed)).silence,
+        Some(Silence::Declined),
+        "another segment's is another's"
+    );
+}
+
+/// A lease whose decline does not count is dropped, durably: else its machine would be given the same address again.
+#[test]
+fn d27_the_decline_of_a_lease_that_is_not_kept_back_frees_it() {
+    let mut server = server();
+    for n in 0..DECLINES_PER_CIRCUIT_MAX {
+        let offered = server.ask(&Message::from(n as u8).discover()).yiaddr();
+        server.ask(&Message::from(n as u8).decline(offered));
+    }
+    let own = server.bind(&Message::from(99));
+    let declined = server.ask(&Message::from(99).decline(own));
+    assert_eq!(declined.changes[0], Change::Free { address: own });
+    assert!(declined.changes[0].is_durable() && server.leases.get(own).is_none());
+}
+
+#[test]
 fn d27_only_the_holder_may_decline() {
     let mut server = server();
     let own = server.bind(&Message::from(1));
@@ -410,7 +617,8 @@ fn d29_inform_gets_parameters_and_nothing_is_allocated() {
     }
     assert_eq!(ack.option(15).unwrap(), b"itwish.cn");
     assert!(ack.changes.is_empty() && server.leases.is_empty());
-    assert_eq!(ack.answer.unwrap().route, Route::Unicast(address(180)));
+    let at = Route::Neighbour { mac: Message::from(1).mac, address: address(180) };
+    assert_eq!(ack.answer.unwrap().route, at);
     let stranger = server.ask(&Message::from(1).inform(Ipv4Addr::new(8, 8, 8, 8)));
     assert!(stranger.answer.is_none(), "we are no reflector");
 }
@@ -452,6 +660,39 @@ fn d31_bootp_is_for_reservations_only_and_has_no_end() {
     assert_eq!((reply.reply().file, reply.reply().siaddr), (&b"pxelinux.0"[..], SERVER));
     assert_eq!(server.leases.get(address(42)).unwrap().end_s, FOREVER_S);
     assert_eq!(server.ask(&Message::from(2)).silence, Some(Silence::NoReservation));
+}
+
+/// A BOOTP client never says that it is gone: taking its reservation away is how its address comes back.
+#[test]
+fn d31_a_bootp_lease_ends_with_its_reservation() {
+    let one = |s: &mut Subnet| s.pools = vec![Pool { first: address(42), last: address(42) }];
+    let mut server = server_with(|s| {
+        reserve(1, 42)(s);
+        one(s);
+    });
+    assert_eq!(server.ask(&Message::from(1)).yiaddr(), address(42));
+    server.now += 100_000_000;
+    server.leases.reconfigure(&server.snapshot.subnets);
+    assert_eq!(server.leases.get(address(42)).unwrap().end_s, FOREVER_S, "as long as it is reserved");
+    assert!(server.ask(&Message::from(2).discover()).answer.is_none());
+    let rows: Vec<_> = server.leases.iter().cloned().collect();
+    let mut restarted = server_with(one);
+    restarted.leases.load(rows, restarted.now);
+    server.snapshot.subnets[0].reservations = Reservations::default();
+    server.leases.reconfigure(&server.snapshot.subnets);
+    for server in [&mut server, &mut restarted] {
+        let offer = server.ask(&Message::from(2).discover());
+        assert_eq!((offer.yiaddr(), offer.reasons[2].as_str()), (address(42), "address 192.168.4.42 from the pool"));
+        assert_eq!(server.ask(&Message::from(2).request(address(42))).message_type(), Some(5));
+        assert_eq!(server.ask(&Message::from(1)).silence, Some(Silence::NoReservation));
+    }
+    // To another machine at once.
+    let mut moved = server_with(reserve(1, 42));
+    moved.ask(&Message::from(1));
+    moved.snapshot.subnets[0].reservations = Reservations::default();
+    reserve(3, 42)(&mut moved.snapshot.subnets[0]);
+    moved.leases.reconfigure(&moved.snapshot.subnets);
+    assert_eq!(moved.bind(&Message::from(3)), address(42));
 }
 
 #[test]
@@ -573,6 +814,93 @@ fn d38_one_machine_keeps_one_address_through_all_stages() {
     assert!(lease.uuid.is_some());
 }
 
+/// Containers, virtual machines and a host behind one hardware address, on a subnet that serves everybody.
+#[test]
+fn d37_systems_with_identifiers_of_their_own_are_clients_of_their_own() {
+    let list = [1, 3, 6];
+    let host = || Message::from(1).with(55, &list);
+    let named = |id: &[u8]| host().with(61, id);
+    let [a, b] = [named(b"\x00container-a"), named(b"\x00container-b")];
+    let mut server = server();
+    let offers = [&a, &b].map(|system| server.ask(&system.clone().discover()).yiaddr());
+    assert_ne!(offers[0], offers[1], "asked for at the same time");
+    let mut all: Vec<(Message, Ipv4Addr)> = [a.clone(), b.clone(), host()].map(|m| (m.clone(), server.bind(&m))).into();
+    assert_eq!([all[0].1, all[1].1], offers);
+    all.push((named(&MAC_ID), all[2].1));
+    for restarted in [false, true] {
+        if restarted {
+            let rows: Vec<_> = server.leases.iter().cloned().collect();
+            server.leases = super::lease::Leases::new(&server.snapshot.subnets);
+            server.leases.load(rows, server.now);
+        }
+        for (system, own) in &all {
+            assert_eq!(server.ask(&system.clone().discover()).yiaddr(), *own);
+            assert_eq!(server.ask(&system.clone().request(*own)).message_type(), Some(5));
+            assert_eq!(server.ask(&system.clone().init_reboot(*own)).message_type(), Some(5));
+            assert_eq!(server.ask_by(&system.clone().renew(*own), unicast(*own)).message_type(), Some(5));
+            for (_, others) in all.iter().filter(|(_, address)| address != own) {
+                let nak = server.ask(&system.clone().request(*others));
+                assert_eq!(nak.option(56).unwrap(), b"the address belongs to another client");
+                assert_eq!(server.ask(&system.clone().renew(*others)).silence, Some(Silence::UnknownClient));
+                let declined = server.ask(&system.clone().decline(*others)).silence;
+                assert_eq!(declined, Some(Silence::NotHeld(*others)));
+            }
+        }
+    }
+    assert_eq!(all[..3].iter().map(|(_, address)| *address).collect::<std::collections::HashSet<_>>().len(), 3);
+}
+
+/// Found by the fuzzer: firmware hands its address on, and both systems ask for it before the store has kept either.
+#[test]
+fn d37_an_address_that_is_handed_on_goes_to_one_system_while_the_store_is_slow() {
+    let mut server = server();
+    let own = server.bind(&Message::from(1).pxe(7));
+    let [a, b] = [b"\x00a", b"\x00b"].map(|id| Message::from(1).with(61, id).request(own));
+    let first = server.decide(&a, |_| ());
+    server.leases.begin_commit(&first.changes, first.xid, server.now);
+    let second = server.ask(&Message { xid: 9, ..b.clone() });
+    assert_eq!((second.answer, second.silence), (None, Some(Silence::CommitPending)));
+    server.leases.finish_commit(&first.changes, first.xid, true, server.now);
+    assert_eq!(server.ask(&b).message_type(), Some(6));
+}
+
+#[test]
+fn d37_an_address_of_one_system_goes_to_another_when_its_lease_is_over() {
+    let mut server = server_with(|s| s.pools = vec![Pool { first: address(10), last: address(10) }]);
+    let [a, b] = [b"\x00a", b"\x00b"].map(|id| Message::from(1).with(61, id));
+    assert_eq!(server.bind(&a), address(10));
+    assert!(server.ask(&b.clone().discover()).answer.is_none());
+    server.now += 600;
+    assert_eq!(server.ask(&a.clone().discover()).reasons[2], "address 192.168.4.10 by what it had before");
+    server.now += OFFER_HOLD_S;
+    assert_eq!(server.bind(&b), address(10));
+    assert!(server.ask(&a.discover()).answer.is_none());
+    assert_eq!(server.leases.get(address(10)).unwrap().client_id.as_deref(), Some(&b"\x00b"[..]));
+}
+
+/// The identifier of the system before does not outlive a boot, and on a subnet for machines that boot none counts at all.
+#[test]
+fn d38_what_boots_the_machine_takes_its_address_over_and_hands_it_on() {
+    for clients in [Clients::Any, Clients::Pxe] {
+        let mut server = server_with(|s| s.clients = clients);
+        let firmware = Message::from(1).pxe(7);
+        let own = server.bind(&firmware);
+        let stages = [
+            Message::from(1).with(61, b"\xffinstaller"),
+            firmware,
+            Message::from(1),
+            Message::from(1).ipxe(7).with(61, &MAC_ID),
+            Message::from(1).with(61, b"\xffsystem").with(55, &[1, 3]),
+        ];
+        for stage in stages {
+            assert_eq!(server.bind(&stage), own, "{clients:?} {stage:?}");
+            assert_eq!(server.ask(&stage.renew(own)).message_type(), Some(5));
+        }
+        let another = server.bind(&Message::from(1).with(61, b"\xffanother"));
+        assert_eq!(another == own, clients == Clients::Pxe);
+    }
+}
+
 #[test]
 fn d38_released_without_and_asked_for_with_client_identifier_is_still_the_same_machine() {
     let mut server = server();
@@ -673,10 +1001,214 @@ fn d48_subnet_by_link_selection_then_118_then_giaddr_then_interface() {
     assert_eq!(third_octets(Message::from(1).relayed()), (7, relay));
     let link = [5, 4, 10, 8, 0, 0];
     assert_eq!(third_octets(Message::from(2).relayed().with(82, &link)), (8, relay), "still answered at giaddr");
-    assert_eq!(third_octets(Message::from(3).relayed().with(118, &[10, 8, 0, 0])), (8, relay));
+    assert_eq!(third_octets(Message::from(3).relayed().with(118, &[10, 7, 0, 99])), (7, relay));
     let both = Message::from(4).relayed().with(82, &[5, 4, 10, 7, 0, 0]).with(118, &[10, 8, 0, 0]);
     assert_eq!(third_octets(both), (7, relay));
     assert_eq!(third_octets(Message::from(5)).0, 168);
+}
+
+/// Anybody can write option 118; sub-option 5 of option 82 is a relay's, and so nobody's without giaddr.
+#[test]
+fn d48_a_client_chooses_no_segment_but_its_own() {
+    let (near, far) = (Ipv4Addr::new(192, 168, 4, 0), Ipv4Addr::new(10, 7, 0, 0));
+    let third = Subnet {
+        network: super::subnet::Network { address: Ipv4Addr::new(10, 8, 0, 0), prefix: 24 },
+        ..relayed_subnet()
+    };
+    let mut server = server();
+    server.snapshot.subnets.push(third);
+    let link = |address: Ipv4Addr| [&[5, 4][..], &address.octets()].concat();
+    let wish = |server: &mut Server, message: Message| {
+        let decision = server.ask(&message.pxe(7).discover());
+        (decision.answer.is_some().then(|| decision.yiaddr().octets()[1]), decision.silence)
+    };
+    assert_eq!(wish(&mut server, Message::from(1).with(118, &far.octets())), (None, Some(Silence::NoSubnet(far))));
+    assert_eq!(wish(&mut server, Message::from(1).with(118, &near.octets())).0, Some(168));
+    assert_eq!(wish(&mut server, Message::from(1).with(82, &link(far))).0, Some(168), "no relay, no link selection");
+    let both = Message::from(1).with(82, &link(far)).with(118, &far.octets());
+    assert_eq!(wish(&mut server, both), (None, Some(Silence::NoSubnet(far))));
+    let next_door = Ipv4Addr::new(10, 8, 0, 0);
+    let through = Message::from(2).relayed().with(118, &next_door.octets());
+    assert_eq!(wish(&mut server, through), (None, Some(Silence::NoSubnet(next_door))), "nor behind a relay");
+    let elsewhere = server.ask_by(&Message::from(3).with(118, &far.octets()).discover(), |arrival| {
+        arrival.interface = Some("eth7");
+    });
+    assert_eq!(elsewhere.silence, Some(Silence::NoSubnet(SERVER)), "on an interface that no subnet names");
+}
+
+const SECOND: Ipv4Addr = Ipv4Addr::new(192, 168, 5, 150);
+
+fn in_second(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 5, last)
+}
+
+/// 192.168.4.0/24 with two addresses and 192.168.5.0/24 with many, both on eth1.
+fn two_on_one_interface(change: impl FnOnce(&mut Subnet)) -> Server {
+    let mut snapshot = snapshot();
+    snapshot.subnets[0].pools = vec![Pool { first: address(10), last: address(11) }];
+    let mut second = Subnet {
+        network: super::subnet::Network { address: in_second(0), prefix: 24 },
+        pools: vec![Pool { first: in_second(20), last: in_second(99) }],
+        routers: vec![in_second(1)],
+        ..subnet()
+    };
+    change(&mut second);
+    snapshot.subnets.push(second);
+    Server::new(snapshot)
+}
+
+/// Broadcast on eth1, whose first address is that of the first subnet.
+fn on_both(arrival: &mut super::decide::Arrival<'_>) {
+    (arrival.here, arrival.ours) = (&[(SERVER, 24), (SECOND, 24)], &[SERVER, SECOND]);
+}
+
+#[test]
+fn d48_subnets_of_one_interface_are_one_link_with_all_its_pools() {
+    let mut server = two_on_one_interface(|_| ());
+    let mut seen = Vec::new();
+    for n in 1..=10 {
+        let offer = server.ask_by(&Message::from(n).pxe(7).discover(), on_both);
+        let (yiaddr, second) = (offer.yiaddr(), offer.yiaddr().octets()[2] == 5);
+        let own = if second { SECOND } else { SERVER };
+        assert_eq!(offer.option(54).unwrap(), own.octets(), "the server is reached without a router");
+        assert_eq!((offer.reply().siaddr, offer.answer.as_ref().unwrap().source), (own, own));
+        assert_eq!(offer.option(3).unwrap()[..3], yiaddr.octets()[..3], "the router of that subnet");
+        assert_eq!(offer.reasons.contains(&"subnet 192.168.5.0/24 of the same link".to_owned()), second);
+        let request = Message::from(n).pxe(7).request(yiaddr).with(54, &own.octets());
+        let ack = server.ask_by(&request, on_both);
+        assert_eq!((ack.message_type(), ack.yiaddr(), ack.option(54)), (Some(5), yiaddr, offer.option(54)));
+        seen.push(yiaddr);
+    }
+    assert_eq!(
+        seen.iter().filter(|address| address.octets()[2] == 4).count(),
+        2,
+        "the first subnet's, while there are"
+    );
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 10);
+    for (n, own) in seen.iter().map(|own| (server.leases.get(*own).unwrap().mac.0[5], *own)).collect::<Vec<_>>() {
+        let again = server.ask_by(&Message::from(n).discover(), on_both);
+        assert_eq!(again.yiaddr(), own, "its lease, wherever it lies");
+        assert_eq!(server.ask_by(&Message::from(n).init_reboot(own), on_both).message_type(), Some(5));
+        assert_eq!(server.ask_by(&Message::from(n).renew(own), on_both).message_type(), Some(5));
+        let unicast = server.ask_by(&Message::from(n).renew(own), |arrival| {
+            on_both(arrival);
+            arrival.destination = Some(SERVER);
+        });
+        let at = Route::Neighbour { mac: Message::from(n).mac, address: own };
+        assert_eq!((unicast.message_type(), unicast.answer.unwrap().route), (Some(5), at));
+    }
+    let foreign = server.ask_by(&Message::from(1).init_reboot(Ipv4Addr::new(10, 9, 9, 9)), on_both);
+    assert_eq!((foreign.message_type(), foreign.option(56)), (Some(6), Some(b"wrong network".to_vec())));
+    let without = server.ask_by(&Message::from(30).discover(), |arrival| arrival.here = &[(SERVER, 24)]);
+    assert_eq!(without.silence, Some(Silence::NoAddressFree(subnet().network)), "not without an address of ours in it");
+}
+
+#[test]
+fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
+    let mut server = two_on_one_interface(|second| {
+        let mac = Message::from(1).mac;
+        second.reservations = vec![Reservation { mac, address: in_second(5), hostname: Some("five".into()) }].into();
+    });
+    let offer = server.ask_by(&Message::from(1).with(55, &[12]).discover(), on_both);
+    assert_eq!((offer.yiaddr(), offer.option(12).unwrap()), (in_second(5), b"five".to_vec()));
+    for wrong in [address(10), in_second(20)] {
+        let nak = server.ask_by(&Message::from(1).request(wrong), on_both);
+        assert_eq!(nak.option(56).unwrap(), b"another address is reserved for this client");
+        let nak = server.ask_by(&Message::from(1).init_reboot(wrong), on_both);
+        assert_eq!(nak.option(56).unwrap(), b"wrong address for this client");
+    }
+    assert_eq!(server.ask_by(&Message::from(1), on_both).yiaddr(), in_second(5), "BOOTP");
+    let wish = Message::from(2).with(50, &in_second(44).octets()).discover();
+    assert_eq!(server.ask_by(&wish, on_both).yiaddr(), in_second(44));
+    let parameters = server.ask_by(&Message::from(3).inform(in_second(200)), on_both);
+    assert_eq!(parameters.option(3).unwrap(), in_second(1).octets());
+    let by_118 = server.ask_by(&Message::from(4).with(118, &in_second(0).octets()).discover(), on_both);
+    assert_eq!(by_118.yiaddr().octets()[2], 5);
+    // The first subnet is for what boots, the second for everybody.
+    server.snapshot.subnets[0].clients = Clients::Pxe;
+    assert_eq!(server.ask_by(&Message::from(7).discover(), on_both).yiaddr().octets()[2], 5);
+    assert_eq!(server.ask_by(&Message::from(8).pxe(7).discover(), on_both).yiaddr().octets()[2], 4);
+    server.snapshot.subnets[2].clients = Clients::Known;
+    let silence = server.ask_by(&Message::from(9).discover(), on_both).silence;
+    assert_eq!(silence, Some(Silence::NotPxe(subnet().network)));
+    let held = [(subnet().network, Held::Looking)];
+    let decision = server.ask_by(&Message::from(1).discover(), |arrival| {
+        on_both(arrival);
+        arrival.held = Box::leak(Box::new(held));
+    });
+    assert_eq!(decision.yiaddr(), in_second(5), "a subnet that is silent silences no other");
+    server.snapshot.subnets[0].mode = Mode::Off;
+    assert_eq!(server.ask_by(&Message::from(1).discover(), on_both).yiaddr(), in_second(5));
+}
+
+#[test]
+fn d48_subnets_behind_one_giaddr_share_their_network_where_they_say_so() {
+    let mut snapshot = snapshot();
+    let floor = |last: u8, name: Option<&str>| Subnet {
+        network: super::subnet::Network { address: Ipv4Addr::new(10, last, 0, 0), prefix: 24 },
+        pools: vec![Pool { first: Ipv4Addr::new(10, last, 0, 50), last: Ipv4Addr::new(10, last, 0, 50) }],
+        routers: Vec::new(),
+        shared_network: name.map(str::to_owned),
+        ..relayed_subnet()
+    };
+    let segment = Subnet { relay: false, ..floor(10, Some("b")) };
+    snapshot.subnets =
+        vec![floor(6, None), floor(7, Some("b")), floor(8, Some("a")), floor(9, Some("b")), segment].into();
+    let mut server = Server::new(snapshot);
+    let mut networks = |first: u8, giaddr: u8| {
+        (first..first + 3)
+            .map(|n| {
+                let mut message = Message::from(n).relayed();
+                message.giaddr = Ipv4Addr::new(10, giaddr, 0, 1);
+                let offer = server.ask(&message.clone().discover());
+                let yiaddr = offer.answer.is_some().then(|| offer.yiaddr())?;
+                assert_eq!(server.ask(&message.request(yiaddr)).message_type(), Some(5));
+                let renewed = server.ask_by(&Message::from(n).renew(yiaddr), unicast(yiaddr));
+                assert_eq!((renewed.message_type(), renewed.answer.unwrap().route), (Some(5), Route::Unicast(yiaddr)));
+                Some(yiaddr.octets()[1])
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(networks(1, 7), [Some(7), Some(9), None]);
+    assert_eq!(networks(11, 6), [Some(6), None, None], "no name, nothing in common");
+    assert_eq!(networks(21, 8), [Some(8), None, None]);
+}
+
+/// eth1 has 10.9.0.1: relay agents bring 192.168.4.0/24 there, and the segment itself is nobody's.
+#[test]
+fn d51_a_subnet_for_relays_opens_nothing_on_the_segment_that_they_come_by() {
+    const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+    let mut server = server_with(|subnet| (subnet.relay, subnet.authoritative) = (true, true));
+    let here = |arrival: &mut super::decide::Arrival<'_>| {
+        (arrival.interface_address, arrival.here, arrival.ours) = (OWN, &[(OWN, 24)], &[OWN]);
+    };
+    let stray = Ipv4Addr::new(192, 168, 4, 20);
+    let bootp = Message::from(1);
+    for message in [
+        Message::from(1).pxe(7).discover(),
+        Message::from(1).pxe(7).init_reboot(stray),
+        Message::from(1).request(stray).with(54, &OWN.octets()),
+        Message::from(1).renew(stray),
+        Message::from(1).inform(stray),
+        bootp,
+    ] {
+        let decision = server.ask_by(&message, here);
+        assert_eq!((decision.answer, decision.silence), (None, Some(Silence::NoSubnet(OWN))), "{message:?}");
+        assert!(decision.changes.is_empty());
+    }
+    let mut relayed = Message::from(2).pxe(7);
+    relayed.giaddr = address(1);
+    let offer = server.ask_by(&relayed.clone().discover(), here);
+    assert_eq!(offer.message_type(), Some(2), "what a relay brings is served");
+    let ack = server.ask_by(&relayed.request(offer.yiaddr()).with(54, &OWN.octets()), here);
+    assert_eq!(ack.message_type(), Some(5));
+    let renewed = server.ask_by(&Message::from(2).renew(offer.yiaddr()), |arrival| {
+        here(arrival);
+        (arrival.source, arrival.destination) = (SocketAddrV4::new(offer.yiaddr(), 68), Some(OWN));
+    });
+    assert_eq!(renewed.message_type(), Some(5), "and its renewal through the router");
 }
 
 #[test]
@@ -693,6 +1225,34 @@ fn d49_relay_information_comes_back_last_and_untouched() {
         assert!(reply.bytes().windows(wire.len()).any(|window| window == wire), "right before END");
     }
     assert_eq!(server.ask(&Message::from(2).with(55, &[82]).discover()).option(82), None);
+}
+
+/// RFC 3046 section 2.2: where it does not fit, the answer goes without it. The relay takes it off again, so the client's own limit
+/// does not count it.
+#[test]
+fn d49_relay_information_costs_the_client_nothing_and_never_its_answer() {
+    let wish = |information: usize| {
+        let message = Message::from(1).relayed().pxe(7).with(61, &[9; 60]).with(97, &[0; 17]);
+        let mut bytes = message.with(57, &576u16.to_be_bytes()).discover().bytes();
+        bytes.pop();
+        for piece in vec![1; information].chunks(255) {
+            bytes.extend([&[82, piece.len() as u8], piece].concat());
+        }
+        bytes.push(255);
+        let mut server = server();
+        let decision = server.decide(&Message::from(1), |arrival| arrival.bytes = Box::leak(bytes.into()));
+        let echoed = decision.option(82).map_or(0, |value| value.len());
+        (decision.codes(), echoed, decision.reasons.last().cloned().unwrap())
+    };
+    let (without, ..) = wish(0);
+    for octets in [220, 240, 255, 600, 900] {
+        let (codes, echoed, _) = wish(octets);
+        let sent: Vec<u8> = codes.into_iter().filter(|code| *code != 82).collect();
+        assert_eq!((sent, echoed), (without.clone(), octets));
+    }
+    let (codes, echoed, why) = wish(1200);
+    assert_eq!((codes, echoed), (without, 0));
+    assert_eq!(why, "options [82] left out, they do not fit");
 }
 
 #[test]
@@ -954,7 +1514,7 @@ fn d25_a_new_reservation_moves_a_machine_when_it_restarts_not_while_it_runs() {
     let own = server.bind(&Message::from(1));
     let last = if own == address(99) { 98 } else { 99 };
     reserve(1, last)(&mut server.snapshot.subnets[0]);
-    server.leases.reconfigure(&server.snapshot.subnets, server.now);
+    server.leases.reconfigure(&server.snapshot.subnets);
     assert_eq!(server.ask_by(&Message::from(1).renew(own), unicast(own)).message_type(), Some(5));
     assert_eq!(server.ask(&Message::from(1).init_reboot(own)).message_type(), Some(6));
     assert_eq!(server.bind(&Message::from(1)), address(last));
@@ -1031,7 +1591,7 @@ fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_re
     assert_eq!(again.ask(&NOT_BOOTING.clone().discover()).yiaddr(), offered);
     let mut forgotten = server_with(|subnet| subnet.clients = Clients::Pxe);
     assert!(forgotten.ask(&NOT_BOOTING.clone().discover()).answer.is_none());
-    forgotten.leases.load_machines([NOT_BOOTING.mac]);
+    forgotten.leases.load_machines([(NOT_BOOTING.mac, 0)]);
     assert!(forgotten.ask(&NOT_BOOTING.clone().discover()).answer.is_some(), "by the store's memory");
 }
 
@@ -1047,15 +1607,14 @@ fn d52_known_means_reserved() {
 }
 
 #[test]
-fn d51_nothing_leaves_on_a_subnet_that_is_held() {
+fn d51_a_subnet_that_is_held_offers_nothing_and_goes_on_with_the_leases_that_it_has_given() {
     let mut server = server();
     let lease = server.bind(&Message::from(1).pxe(7));
     let other = OtherServer { mac: Mac([2; 6]), address: address(2) };
     let held = [(subnet().network, Held::OtherServer(other))];
     let messages = [
         Message::from(1).pxe(7).discover(),
-        Message::from(1).pxe(7).request(lease),
-        Message::from(1).renew(lease),
+        Message::from(2).pxe(7).discover(),
         Message::from(1).init_reboot(Ipv4Addr::new(10, 9, 9, 9)),
         Message::from(1).inform(lease),
     ];
@@ -1065,6 +1624,36 @@ fn d51_nothing_leaves_on_a_subnet_that_is_held() {
         assert_eq!((decision.answer, decision.changes.len()), (None, 0));
         assert!(decision.event.unwrap().text.contains("192.168.4.2 (02:02:02:02:02:02)"));
         assert!(server.decide(message, |_| ()).answer.is_some(), "without that it is answered");
+    }
+    let held_or_looking = [held, [(subnet().network, Held::Looking)]];
+    for held in held_or_looking {
+        let ask = |server: &mut Server, message: &Message, to_us: bool| {
+            let decision = server.ask_by(message, |arrival| {
+                if to_us {
+                    arrival.destination = Some(SERVER);
+                }
+                arrival.held = Box::leak(Box::new(held));
+            });
+            decision.answer.map(|answer| answer.kind)
+        };
+        for message in
+            [Message::from(1).pxe(7).request(lease), Message::from(1).renew(lease), Message::from(1).init_reboot(lease)]
+        {
+            assert_eq!(ask(&mut server, &message, false), Some(AnswerKind::Ack), "a lease of ours");
+        }
+        let stranger = Message::from(3).renew(address(77));
+        assert_eq!(ask(&mut server, &stranger, true), Some(AnswerKind::Nak), "it names us");
+        assert_eq!(ask(&mut server, &stranger, false), None, "another server's, as likely as not");
+        assert_eq!(ask(&mut server, &Message::from(3).inform(address(77)), true), Some(AnswerKind::Parameters));
+        let known = &Message::from(1).init_reboot(address(78));
+        assert_eq!(ask(&mut server, known, false), None, "no NAK: it may have moved to the other server");
+        let nowhere = Box::leak(Box::new([(subnet().network, Held::NoInterface)]));
+        let decision = server.ask_by(&Message::from(1).renew(lease), |arrival| arrival.held = nowhere);
+        assert_eq!(decision.answer, None);
+        let began = server.now;
+        server.now = server.leases.get(lease).unwrap().end_s;
+        assert_eq!(ask(&mut server, &Message::from(1).renew(lease), false), None, "it is over in this second");
+        server.now = began;
     }
     let release = server.ask_by(&Message::from(1).release(lease), |arrival| arrival.held = Box::leak(Box::new(held)));
     assert_eq!(release.silence, Some(Silence::Released), "what a client gives back is never answered");

@@ -1,4 +1,4 @@
-//! Which subnet a message belongs to: by what the relay says, by giaddr, by the interface, or by ciaddr of a routed renewal.
+//! Which subnets a message may belong to, those of its link: by what the relay says, by giaddr, by the interface, or by ciaddr of a routed renewal.
 
 use std::net::Ipv4Addr;
 
@@ -6,11 +6,15 @@ use super::classify::Facts;
 use super::decide::{Arrival, Silence};
 use super::packet::Packet;
 use super::subnet::{Mode, Subnet};
+use super::subnets::Subnets;
 
-/// The subnet, and the clause that says how it was found.
+/// The subnets of the client's link, and the clause that says how it was found.
 #[derive(Clone, Debug)]
 pub(super) struct Selected<'s> {
+    /// The one by which the link was found.
     pub(super) subnet: &'s Subnet,
+    /// Those that share its link.
+    pub(super) others: Vec<&'s Subnet>,
     pub(super) reason: String,
     /// The client is on another segment and its message came by unicast without a relay (D-12).
     pub(super) off_link: bool,
@@ -21,66 +25,73 @@ pub(super) fn select<'s>(
     packet: &Packet<'_>,
     facts: &Facts<'_>,
     arrival: &Arrival<'_>,
-    subnets: &'s [Subnet],
+    subnets: &'s Subnets,
 ) -> Result<Selected<'s>, Silence> {
-    let selected = if packet.giaddr.is_unspecified() && facts.subnet_selection.is_none() {
-        local(packet, arrival, subnets)?
-    } else {
-        relayed(packet, facts, arrival, subnets)?
-    };
-    match selected.subnet.mode {
-        Mode::Server => Ok(selected),
-        Mode::Off => Err(Silence::SubnetOff(selected.subnet.network)),
-    }
-}
-
-fn relayed<'s>(
-    packet: &Packet<'_>,
-    facts: &Facts<'_>,
-    arrival: &Arrival<'_>,
-    subnets: &'s [Subnet],
-) -> Result<Selected<'s>, Silence> {
-    let (link, by) = match (facts.relay.link, facts.subnet_selection) {
-        (Some(link), _) => (link, format!("the relay's link selection {link}")),
-        (None, Some(link)) => (link, format!("option 118 = {link}")),
-        (None, None) => (packet.giaddr, format!("giaddr {}", packet.giaddr)),
-    };
-    // A client that names its own segment in option 118 needs no relay.
-    let is_here = packet.giaddr.is_unspecified();
-    let here = || by_interface(arrival, subnets).filter(|subnet| is_here && subnet.network.contains(link));
-    let subnet = by_relay(link, subnets).or_else(here).ok_or(Silence::NoSubnet(link))?;
-    Ok(Selected { subnet, reason: format!("subnet {} by {by}", subnet.network), off_link: false })
-}
-
-fn local<'s>(packet: &Packet<'_>, arrival: &Arrival<'_>, subnets: &'s [Subnet]) -> Result<Selected<'s>, Silence> {
-    let here = by_interface(arrival, subnets);
+    let is_local = packet.giaddr.is_unspecified();
+    let here = if is_local { by_interface(arrival, subnets) } else { Vec::new() };
     let ciaddr = packet.ciaddr;
-    let is_routed = arrival.is_unicast() && !ciaddr.is_unspecified();
-    if is_routed && !here.is_some_and(|subnet| subnet.network.contains(ciaddr)) {
-        let subnet = by_relay(ciaddr, subnets).ok_or(Silence::NoSubnet(ciaddr))?;
-        let reason = format!("subnet {} by ciaddr {ciaddr} from behind a router", subnet.network);
-        return Ok(Selected { subnet, reason, off_link: true });
+    let is_routed = is_local && arrival.is_unicast() && !ciaddr.is_unspecified();
+    if is_routed && !here.iter().any(|subnet| subnet.network.contains(ciaddr)) {
+        let by = format!("ciaddr {ciaddr} from behind a router");
+        let link = by_relay(ciaddr, subnets).into_iter().collect();
+        return Ok(Selected { off_link: true, ..serving(link, ciaddr, None, &by)? });
     }
-    let subnet = here.ok_or(Silence::NoSubnet(arrival.interface_address))?;
-    let by = match arrival.interface {
-        Some(name) => format!("interface {name}"),
-        None => format!("our address {}", arrival.interface_address),
+    let local = arrival.interface_address;
+    let (link, at, by) = match (is_local, facts.relay.link, arrival.interface) {
+        (true, _, Some(name)) => (here, local, format!("interface {name}")),
+        (true, _, None) => (here, local, format!("our address {local}")),
+        (false, Some(link), _) => (sharing(link, subnets), link, format!("the relay's link selection {link}")),
+        (false, None, _) => (sharing(packet.giaddr, subnets), packet.giaddr, format!("giaddr {}", packet.giaddr)),
     };
-    Ok(Selected { subnet, reason: format!("subnet {} by {by}", subnet.network), off_link: false })
+    // What a relay says of the link goes before the wish of its client.
+    serving(link, at, facts.subnet_selection.filter(|_| facts.relay.link.is_none()), &by)
 }
 
-fn by_relay(link: Ipv4Addr, subnets: &[Subnet]) -> Option<&Subnet> {
-    subnets.iter().find(|subnet| subnet.relay && subnet.network.contains(link))
+/// Those of the link at this address that are served, the first of them first. A client may wish for one by option 118 (RFC 3011),
+/// and for none of another link: anybody can write the option.
+fn serving<'s>(link: Vec<&'s Subnet>, at: Ipv4Addr, wish: Option<Ipv4Addr>, by: &str) -> Result<Selected<'s>, Silence> {
+    let first = *link.first().ok_or(Silence::NoSubnet(at))?;
+    let mut serving: Vec<&Subnet> = link.into_iter().filter(|subnet| subnet.mode == Mode::Server).collect();
+    if serving.is_empty() {
+        return Err(Silence::SubnetOff(first.network));
+    }
+    let wished = |wish| serving.iter().position(|subnet| subnet.network.contains(wish)).ok_or(Silence::NoSubnet(wish));
+    let place = wish.map_or(Ok(0), wished)?;
+    let subnet = serving.remove(place);
+    let by = wish.map_or(by.to_owned(), |wish| format!("option 118 = {wish}"));
+    Ok(Selected { subnet, others: serving, reason: format!("subnet {} by {by}", subnet.network), off_link: false })
 }
 
-/// Among the subnets of an interface the one of our address on it, else the first.
-fn by_interface<'s>(arrival: &Arrival<'_>, subnets: &'s [Subnet]) -> Option<&'s Subnet> {
-    let is_ours = |subnet: &&Subnet| subnet.network.contains(arrival.interface_address);
-    let on_interface = |subnet: &&Subnet| match (&subnet.interface, arrival.interface) {
+/// The subnet for relays that this address lies in, and those that share a network with it.
+fn sharing(link: Ipv4Addr, subnets: &Subnets) -> Vec<&Subnet> {
+    let Some(first) = by_relay(link, subnets) else { return Vec::new() };
+    let same = first.shared_network.iter().flat_map(|name| subnets.sharing(name));
+    let others = same.filter(|subnet| subnet.relay && subnet.network != first.network);
+    std::iter::once(first).chain(others).collect()
+}
+
+fn by_relay(link: Ipv4Addr, subnets: &Subnets) -> Option<&Subnet> {
+    subnets.of(link).filter(|subnet| subnet.relay)
+}
+
+/// The subnets of the receiving interface that an address of ours there lies in, that of `interface_address` first. A subnet that
+/// relay agents bring, and that is not on the wire here, is none of them: its addresses would lead nowhere.
+fn by_interface<'s>(arrival: &Arrival<'_>, subnets: &'s Subnets) -> Vec<&'s Subnet> {
+    let is_here = |subnet: &Subnet| match (&subnet.interface, arrival.interface) {
         (Some(configured), Some(received)) => configured == received,
-        (Some(_), None) => is_ours(subnet),
+        (Some(_), None) => true,
         (None, _) => false,
     };
-    let mut here = subnets.iter().filter(on_interface);
-    here.clone().find(is_ours).or_else(|| here.next())
+    let place = |address| subnets.place_of(address).filter(|place| is_here(&subnets[*place]));
+    let only = |address| place(address).map(|place| &subnets[place]).into_iter().collect();
+    match arrival.here {
+        [] => return only(arrival.interface_address),
+        [(address, _)] => return only(*address),
+        _ => {}
+    }
+    let first = place(arrival.interface_address);
+    let mut places: Vec<usize> = arrival.here.iter().filter_map(|(address, _)| place(*address)).collect();
+    places.sort_unstable_by_key(|place| (Some(*place) != first, *place));
+    places.dedup();
+    places.into_iter().map(|place| &subnets[place]).collect()
 }

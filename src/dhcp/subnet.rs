@@ -1,12 +1,13 @@
 //! One subnet as configured: who is served, from which pools, with which options.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use crate::boot::machine::Mac;
 
 /// An IPv4 network, `192.168.4.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network {
     pub address: Ipv4Addr,
     /// 0..=32
@@ -54,6 +55,13 @@ pub struct Pool {
     pub last: Ipv4Addr,
 }
 
+impl Pool {
+    /// How many addresses it has.
+    pub fn size(&self) -> u64 {
+        u64::from(u32::from(self.last).saturating_sub(u32::from(self.first))) + 1
+    }
+}
+
 /// Whether and how ringboot speaks DHCP on a subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -80,6 +88,38 @@ pub struct Reservation {
     pub mac: Mac,
     pub address: Ipv4Addr,
     pub hostname: Option<String>,
+}
+
+/// Reservations in the order of the file, found by machine however many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reservations {
+    all: Vec<Reservation>,
+    by_mac: HashMap<Mac, usize>,
+}
+
+impl From<Vec<Reservation>> for Reservations {
+    fn from(all: Vec<Reservation>) -> Self {
+        // Of two for one machine, which no configuration has, the first counts.
+        let by_mac = all.iter().enumerate().rev().map(|(at, reservation)| (reservation.mac, at)).collect();
+        Self { all, by_mac }
+    }
+}
+
+impl std::ops::Deref for Reservations {
+    type Target = [Reservation];
+
+    fn deref(&self) -> &[Reservation] {
+        &self.all
+    }
+}
+
+impl<'a> IntoIterator for &'a Reservations {
+    type Item = &'a Reservation;
+    type IntoIter = std::slice::Iter<'a, Reservation>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.iter()
+    }
 }
 
 /// Why nothing is answered on a subnet now, though its mode is `server`.
@@ -116,12 +156,16 @@ pub struct Subnet {
     pub interface: Option<String>,
     /// Requests may come through relay agents (giaddr).
     pub relay: bool,
+    /// Subnets behind relay agents that have one link in common.
+    pub shared_network: Option<String>,
     pub mode: Mode,
     pub clients: Clients,
     /// Serve although another DHCP server answers on this segment.
     pub allow_other_servers: bool,
+    /// Ask whether an address is in use before it is offered to a machine of which nothing is known there (D-36).
+    pub conflict_detection: bool,
     pub pools: Vec<Pool>,
-    pub reservations: Vec<Reservation>,
+    pub reservations: Reservations,
     pub routers: Vec<Ipv4Addr>,
     pub domain_name: Option<String>,
     pub domain_name_servers: Vec<Ipv4Addr>,
@@ -140,4 +184,10 @@ pub struct Subnet {
     /// Option 209 and 210 for PXELINUX, where configured.
     pub pxelinux_config: Option<String>,
     pub pxelinux_prefix: Option<String>,
+}
+
+impl Subnet {
+    pub fn reserved_for(&self, mac: Mac) -> Option<&Reservation> {
+        self.reservations.get(*self.reservations.by_mac.get(&mac)?)
+    }
 }

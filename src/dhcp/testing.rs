@@ -20,11 +20,13 @@ pub(super) fn subnet() -> Subnet {
         network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
         interface: Some("eth1".into()),
         relay: false,
+        shared_network: None,
         mode: Mode::Server,
         clients: Clients::Any,
         allow_other_servers: false,
+        conflict_detection: true,
         pools: vec![Pool { first: Ipv4Addr::new(192, 168, 4, 10), last: Ipv4Addr::new(192, 168, 4, 100) }],
-        reservations: Vec::new(),
+        reservations: Default::default(),
         routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
         domain_name: Some("itwish.cn".into()),
         domain_name_servers: vec![SERVER],
@@ -54,7 +56,7 @@ pub(super) fn relayed_subnet() -> Subnet {
 
 pub(super) fn snapshot() -> Snapshot {
     Snapshot {
-        subnets: vec![subnet(), relayed_subnet()],
+        subnets: vec![subnet(), relayed_subnet()].into(),
         boot: BootConfig {
             bios: Some("pxelinux.0".into()),
             uefi_x64: Some("shimx64.efi".into()),
@@ -88,6 +90,7 @@ impl Server {
             destination: Some(Ipv4Addr::BROADCAST),
             interface: Some("eth1"),
             interface_address: SERVER,
+            here: &[(SERVER, 24)],
             ours: &[SERVER],
             held: &[],
         };

@@ -71,7 +71,7 @@ impl Buffers {
         // SAFETY: the mapping starts with entry 0, whose spare field is the tail: a u16 inside the mapping, aligned to 2, that
         // only this thread writes and the kernel reads; an atomic store is how it wants to be told.
         unsafe {
-            let tail = BufRingEntry::tail(self.entries.as_ptr().cast()).cast_mut();
+            let tail = BufRingEntry::tail(self.entries.as_mut_ptr().cast()).cast_mut();
             AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
         }
     }

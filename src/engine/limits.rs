@@ -19,6 +19,11 @@ pub const RECEIVED_BYTES_MAX: usize = 2048;
 /// Sends that a core may have in the kernel at once; one more waits until a completion frees a slot. More do not fit the
 /// processor's cache: 512 cost 2 to 3 % more a block, 64 gain nothing.
 pub const SEND_SLOTS: usize = 128;
+/// Sends that wait beside those until their sockets take more; a socket gets no more of them than are left. What finds no place is
+/// dropped, and its sender is told.
+pub const PARKED_SENDS_MAX: usize = 128;
+/// Pause after the kernel had no memory for a request, before it is asked again.
+pub const SHORTAGE_PAUSE: Duration = Duration::from_millis(1);
 /// Segments of one send with UDP_SEGMENT (64 on older kernels, 128 on newer).
 pub const SEGMENTS_MAX: u32 = 64;
 /// Largest UDP payload over IPv4, header included in 65,535: above it sendmsg says EMSGSIZE. Bytes.

@@ -4,7 +4,7 @@
 #![allow(clippy::cast_possible_truncation)]
 
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -19,6 +19,12 @@ const CLIENT_PORT: u32 = 68;
 /// Hears IPv4 packets to UDP port 68 in whatever frames they come.
 #[derive(Debug)]
 pub struct Listener(OwnedFd);
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// Where a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,19 +46,7 @@ impl Listener {
 
     /// Sends a whole IPv4 packet to every station on an interface.
     pub fn broadcast(&self, interface: u32, packet: &[u8]) -> io::Result<()> {
-        let address = link_address(interface, [0xff; 6]);
-        // SAFETY: the kernel reads packet and address, which live across the call, up to the lengths given.
-        let sent = unsafe {
-            libc::sendto(
-                self.0.as_raw_fd(),
-                packet.as_ptr().cast(),
-                packet.len(),
-                0,
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            )
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        send_to_all(&self.0, libc::ETH_P_IP as u16, interface, packet)
     }
 
     /// The next packet without its frame, cut to the buffer; None where there is none now.
@@ -75,6 +69,39 @@ impl Listener {
         let mac = if address.sll_halen == 6 { [a, b, c, d, e, f] } else { [0; 6] };
         Some((Origin { interface: u32::try_from(address.sll_ifindex).unwrap_or(0), mac }, packet))
     }
+}
+
+/// Sends a packet of this Ethernet type to every station on an interface.
+pub(super) fn send_to_all(socket: &OwnedFd, kind: u16, interface: u32, packet: &[u8]) -> io::Result<()> {
+    let address = libc::sockaddr_ll { sll_protocol: kind.to_be(), ..link_address(interface, [0xff; 6]) };
+    // SAFETY: the kernel reads packet and address, which live across the call, up to the lengths given.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            packet.as_ptr().cast(),
+            packet.len(),
+            0,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A packet socket for all interfaces that receives ARP replies alone, without their frames.
+pub(super) fn arp_replies() -> io::Result<OwnedFd> {
+    const OPERATION: u32 = 6;
+    const REPLY: u32 = 2;
+    let fd = packet_socket(libc::SOCK_DGRAM)?;
+    let program = [
+        step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, OPERATION),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, REPLY),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::from(u16::MAX)),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ];
+    attach(&fd, &program)?;
+    bind_to(&fd, &libc::sockaddr_ll { sll_protocol: (libc::ETH_P_ARP as u16).to_be(), ..link_address(0, [0; 6]) })?;
+    Ok(fd)
 }
 
 /// Speaks as any station of one Ethernet segment, and hears what DHCP servers say to any of them.
@@ -150,10 +177,17 @@ fn packet_socket(kind: i32) -> io::Result<OwnedFd> {
 
 /// IPv4 of this interface; 0 is all.
 fn bind(fd: &OwnedFd, interface: u32) -> io::Result<()> {
-    let address = link_address(interface, [0; 6]);
+    bind_to(fd, &link_address(interface, [0; 6]))
+}
+
+fn bind_to(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
     // SAFETY: the kernel reads the address, which lives across the call, up to the length given.
     checked(unsafe {
-        libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
+        libc::bind(
+            fd.as_raw_fd(),
+            std::ptr::from_ref(address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
     })
 }
 
@@ -172,6 +206,10 @@ fn hear_answers(fd: &OwnedFd, ip: u32) -> io::Result<()> {
         step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::from(u16::MAX)),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];
+    attach(fd, &program)
+}
+
+fn attach(fd: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: the program and its instructions live across the call; the kernel copies them and only reads.
     checked(unsafe {
@@ -185,15 +223,15 @@ fn hear_answers(fd: &OwnedFd, ip: u32) -> io::Result<()> {
     })
 }
 
-/// Sleeps until a packet has come, the mailbox's bell has rung, or the time is over.
-pub fn wait<T>(listener: Option<&Listener>, mailbox: &Mailbox<T>, at_most: Duration) {
+/// Sleeps until the mailbox's bell has rung, one of the others is readable, or the time is over.
+pub fn wait<T>(mailbox: &Mailbox<T>, others: &[BorrowedFd<'_>], at_most: Duration) {
     let watched = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // A negative descriptor is passed over.
-    let mut both = [watched(mailbox.fd()), watched(listener.map_or(-1, |listener| listener.0.as_raw_fd()))];
+    let others = others.iter().map(AsRawFd::as_raw_fd);
+    let mut all: Vec<libc::pollfd> = std::iter::once(mailbox.fd()).chain(others).map(watched).collect();
     let milliseconds = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the kernel reads and writes the two elements, which live across the call.
-    let ready = unsafe { libc::poll(both.as_mut_ptr(), 2, milliseconds) };
-    if ready > 0 && both[0].revents & libc::POLLIN != 0 {
+    // SAFETY: the kernel reads and writes as many elements as there are, which live across the call.
+    let ready = unsafe { libc::poll(all.as_mut_ptr(), all.len() as libc::nfds_t, milliseconds) };
+    if ready > 0 && all[0].revents & libc::POLLIN != 0 {
         mailbox.bell().silence();
     }
 }

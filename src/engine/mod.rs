@@ -2,6 +2,8 @@
 
 pub mod affinity;
 mod buffers;
+pub mod clock;
+pub mod confine;
 mod control_message;
 pub mod datapath;
 pub mod limits;
@@ -9,9 +11,11 @@ pub mod link;
 pub mod mailbox;
 pub mod mmsg;
 pub mod net;
+pub mod netlink;
 pub mod open_files;
 pub mod orphan;
 pub mod privileges;
+pub mod probe;
 pub mod ring;
 mod slot;
 pub mod stream;

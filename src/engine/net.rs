@@ -1,84 +1,16 @@
-//! Sockets with the options that a boot server needs, and what the kernel says of the interfaces.
+//! Sockets with the options that a boot server needs.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
 
-use std::collections::HashMap;
-use std::ffi::CStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::limits::{SOCKET_RECEIVE_BYTES, SOCKET_SEND_BYTES};
-
-/// An interface of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    pub name: String,
-    pub index: u32,
-    /// Bytes of an IP packet.
-    pub mtu: u32,
-    pub mac: [u8; 6],
-    pub addresses: Vec<IpAddr>,
-    /// Its IPv4 addresses with the lengths of their prefixes.
-    pub prefixes: Vec<(Ipv4Addr, u8)>,
-}
-
-/// Every interface with its addresses.
-pub fn interfaces() -> io::Result<Vec<Interface>> {
-    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
-    // SAFETY: getifaddrs fills the pointer with a list that freeifaddrs takes back below.
-    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut found: HashMap<String, Interface> = HashMap::new();
-    let mut next = list;
-    while !next.is_null() {
-        // SAFETY: `next` is a live element of the list, which is freed only after the loop.
-        let entry = unsafe { &*next };
-        next = entry.ifa_next;
-        // SAFETY: the name is a NUL-terminated string of the same list.
-        let name = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy().into_owned();
-        let interface = found.entry(name.clone()).or_insert_with(|| describe(name));
-        if !entry.ifa_addr.is_null() {
-            // SAFETY: a non-null address of the list starts with its family and has that family's full length.
-            if let Some(address) = unsafe { address_of(entry.ifa_addr) } {
-                interface.addresses.push(address);
-                // SAFETY: the same holds of a mask.
-                let mask = (!entry.ifa_netmask.is_null()).then(|| unsafe { address_of(entry.ifa_netmask) }).flatten();
-                if let (IpAddr::V4(address), Some(IpAddr::V4(mask))) = (address, mask) {
-                    interface.prefixes.push((address, u32::from(mask).count_ones() as u8));
-                }
-            }
-        }
-    }
-    // SAFETY: the list came from getifaddrs, and nothing borrowed from it is left.
-    unsafe { libc::freeifaddrs(list) };
-    let mut interfaces: Vec<Interface> = found.into_values().collect();
-    interfaces.sort_by_key(|interface| interface.index);
-    Ok(interfaces)
-}
-
-/// # Safety
-/// The pointer leads to a socket address of the length that its family says.
-unsafe fn address_of(address: *const libc::sockaddr) -> Option<IpAddr> {
-    // SAFETY: the caller's promise; the casts follow the family.
-    unsafe {
-        match i32::from((*address).sa_family) {
-            libc::AF_INET => {
-                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
-                Some(IpAddr::V4(Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes())))
-            }
-            libc::AF_INET6 => {
-                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
-                Some(IpAddr::V6(Ipv6Addr::from(address.sin6_addr.s6_addr)))
-            }
-            _ => None,
-        }
-    }
-}
+pub use super::netlink::{Interface, interfaces};
 
 /// The index of an interface; 0 where there is none of that name.
 pub fn interface_index(name: &str) -> u32 {
@@ -86,30 +18,6 @@ pub fn interface_index(name: &str) -> u32 {
         // SAFETY: the name is NUL-terminated.
         unsafe { libc::if_nametoindex(name.as_ptr()) }
     })
-}
-
-fn describe(name: String) -> Interface {
-    // SAFETY: the kernel has filled the member of the union that belongs to the request.
-    let mtu = ask(&name, libc::SIOCGIFMTU).map_or(0, |answer| unsafe { answer.ifr_ifru.ifru_mtu });
-    // SAFETY: as above.
-    let address = ask(&name, libc::SIOCGIFHWADDR).map(|answer| unsafe { answer.ifr_ifru.ifru_hwaddr.sa_data });
-    let mac = address.map_or([0; 6], |bytes| std::array::from_fn(|at| bytes[at].to_ne_bytes()[0]));
-    let index = interface_index(&name);
-    Interface { index, mtu: mtu.unsigned_abs(), mac, addresses: Vec::new(), prefixes: Vec::new(), name }
-}
-
-/// Asks the kernel about an interface of our own network namespace (netdevice(7)): the /sys that we see may be another's.
-fn ask(name: &str, request: libc::Ioctl) -> Option<libc::ifreq> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
-    // SAFETY: ifreq is bytes and a union of integers, addresses and a pointer, for which all zeros is a valid value.
-    let mut asked: libc::ifreq = unsafe { std::mem::zeroed() };
-    let room = asked.ifr_name.len() - 1;
-    for (to, from) in asked.ifr_name.iter_mut().zip(name.bytes().take(room)) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
-    // SAFETY: the request reads the NUL-terminated name and writes into the same struct, which lives across the call.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut asked) };
-    (answer == 0).then_some(asked)
 }
 
 /// How a UDP socket is bound.
@@ -222,7 +130,14 @@ pub fn link_sender() -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    grow_buffers(&socket2::SockRef::from(&fd));
+    Ok(fd)
+}
+
+/// A socket that sends whole IPv4 packets by the route to their destination, from any port. Receives nothing. Needs CAP_NET_RAW.
+pub fn packet_sender() -> io::Result<OwnedFd> {
+    Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?.into())
 }
 
 /// A socket that receives the IPv6 router solicitations of one interface and may answer them. Needs CAP_NET_RAW.
@@ -305,7 +220,7 @@ pub(super) fn grow_buffers(socket: &Socket) {
     }
 }
 
-fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     // SAFETY: the kernel reads four bytes of `value`, which lives across the call.
     let answer = unsafe {
         libc::setsockopt(
@@ -325,12 +240,6 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
-
-    #[test]
-    fn loopback_has_its_prefix() {
-        let loopback = interfaces().unwrap().into_iter().find(|interface| interface.name == "lo").unwrap();
-        assert!(loopback.prefixes.contains(&(Ipv4Addr::LOCALHOST, 8)), "{loopback:?}");
-    }
 
     #[test]
     fn a_sender_beside_speaks_for_its_receiver_and_takes_nothing_from_it() {
@@ -402,22 +311,5 @@ mod tests {
         let name = socket2::SockRef::from(&accepted).tcp_congestion().unwrap();
         assert!(name.starts_with(b"reno"), "{name:?}");
         assert!(congestion(&listener, "no such thing").is_err());
-    }
-
-    /// As in `nsenter --net` or a container with the host's /sys, where files of that name tell of another interface.
-    #[test]
-    fn t17_the_mtu_is_that_of_our_own_network_namespace() {
-        let elsewhere = std::thread::spawn(|| {
-            // SAFETY: unshare takes no pointer, and concerns this thread alone, which ends here.
-            let answer = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-            assert_eq!(answer, 0, "a network namespace needs root: {}", io::Error::last_os_error());
-            let changed = std::process::Command::new("ip").args(["link", "set", "lo", "mtu", "1400", "up"]).status();
-            assert!(changed.unwrap().success());
-            interfaces().unwrap()
-        });
-        let found = elsewhere.join().unwrap();
-        let mtu = |found: &[Interface]| found.iter().find(|one| one.name == "lo").map(|one| one.mtu);
-        assert_eq!(mtu(&found), Some(1400));
-        assert_ne!(mtu(&interfaces().unwrap()), Some(1400));
     }
 }

@@ -47,10 +47,14 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// prctl(2) reads every argument as an unsigned long: what is passed must be as wide, because it is variadic.
+const LONG_0: libc::c_ulong = 0;
+const LONG_1: libc::c_ulong = 1;
+
 /// The calling thread, and every thread that it starts later, gains nothing by executing a set-user-id program.
 pub fn no_new_privileges() -> io::Result<()> {
     // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers only.
-    checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+    checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, LONG_1, LONG_0, LONG_0, LONG_0) })
 }
 
 /// Numbers of capabilities that are tried; the kernel has fewer and says so (CAP_LAST_CAP is 40 in Linux 5.9 to 6.17).
@@ -61,10 +65,12 @@ const CAPABILITIES_MAX: u32 = 64;
 pub fn bound_capabilities(kept: &[u32]) -> io::Result<()> {
     for number in (0..CAPABILITIES_MAX).filter(|number| !kept.contains(number)) {
         // SAFETY: PR_CAPBSET_READ takes numbers only.
-        match unsafe { libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) } {
+        match unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), LONG_0, LONG_0, LONG_0) } {
             0 => {}
             // SAFETY: PR_CAPBSET_DROP takes numbers only.
-            1 => checked(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) })?,
+            1 => checked(unsafe {
+                libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), LONG_0, LONG_0, LONG_0)
+            })?,
             // The kernel has no capability of this number, and none above it.
             _ => break,
         }
@@ -75,11 +81,11 @@ pub fn bound_capabilities(kept: &[u32]) -> io::Result<()> {
 /// Every thread of the process becomes this user, without supplementary groups (the C library tells each of them). The
 /// calling thread, and what it starts later, keeps `capabilities`; the others keep none. There is no way back.
 pub fn become_user(ids: Ids, capabilities: &[u32]) -> io::Result<()> {
-    let mut parent_death_signal = 0;
+    let mut parent_death_signal: libc::c_int = 0;
     // SAFETY: PR_GET_PDEATHSIG writes one int to the address given.
     checked(unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut parent_death_signal) })?;
     // SAFETY: PR_SET_KEEPCAPS takes numbers only.
-    checked(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) })?;
+    checked(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, LONG_1, LONG_0, LONG_0, LONG_0) })?;
     // SAFETY: a list of no groups is read nowhere.
     checked(unsafe { libc::setgroups(0, std::ptr::null()) })?;
     // SAFETY: takes a number.
@@ -88,13 +94,22 @@ pub fn become_user(ids: Ids, capabilities: &[u32]) -> io::Result<()> {
     checked(unsafe { libc::setuid(ids.uid) })?;
     set_capabilities(capabilities)?;
     // A change of user clears it, and whoever started us with it still wants us gone when he is.
+    let signal = libc::c_ulong::try_from(parent_death_signal).unwrap_or(0);
     // SAFETY: PR_SET_PDEATHSIG takes numbers only.
-    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, parent_death_signal, 0, 0, 0) })?;
+    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, LONG_0, LONG_0, LONG_0) })?;
     // SAFETY: takes a number.
     if unsafe { libc::setuid(0) } == 0 {
         return Err(io::Error::other("root could be had again"));
     }
     Ok(())
+}
+
+/// The calling thread, and what it starts later, has no capability from now on; a thread of root's stays what it is. A
+/// refusal leaves it with what it has, which is what it had without this.
+pub fn give_up_capabilities() {
+    if !is_root() {
+        let _ = set_capabilities(&[]);
+    }
 }
 
 /// `struct __user_cap_header_struct` of linux/capability.h.

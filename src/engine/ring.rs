@@ -1,12 +1,26 @@
 //! Setting up a ring: the best flags that this kernel has, and a clear sentence when it has no ring for us.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode};
 
-use super::limits::{COMPLETIONS_MAX, SUBMISSIONS_MAX};
+use super::limits::{COMPLETIONS_MAX, SHORTAGE_PAUSE, SUBMISSIONS_MAX};
 use super::udp::Wait;
+
+/// How often a ring is asked for that the kernel has no memory for now, and how often in a second.
+const RING_TRIES: u32 = 10;
+const RING_TRIED_EVERY: Duration = Duration::from_millis(20);
+
+/// Calls of all cores that brought nothing, because the kernel was short of memory.
+static SHORTAGES: AtomicU64 = AtomicU64::new(0);
+
+/// How often the kernel was short of memory for a core, since the start.
+pub fn shortages() -> u64 {
+    SHORTAGES.load(Ordering::Relaxed)
+}
 
 /// Why there is no ring, in words for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +61,18 @@ pub fn for_this_thread() -> Result<IoUring, NoRing> {
     with_completions(COMPLETIONS_MAX)
 }
 
-/// The same, with a completion queue of this many entries.
+/// The same, with a completion queue of this many entries. What ended processes had locked the kernel gives back with a delay.
 pub fn with_completions(completions: u32) -> Result<IoUring, NoRing> {
+    for _ in 1..RING_TRIES {
+        match build(completions) {
+            Err(NoRing::Memory) => std::thread::sleep(RING_TRIED_EVERY),
+            answer => return answer,
+        }
+    }
+    build(completions)
+}
+
+fn build(completions: u32) -> Result<IoUring, NoRing> {
     let mut best = IoUring::builder();
     best.setup_cqsize(completions).setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
     match best.build(SUBMISSIONS_MAX) {
@@ -78,13 +102,25 @@ pub(super) fn enter(ring: &mut IoUring, wait: Wait) -> io::Result<()> {
             submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
         }
     };
-    match answer {
-        Ok(_) => Ok(()),
+    ride_out(answer.map(drop))
+}
+
+/// Submits what is queued. What cannot be submitted now stays queued for the next time.
+pub(super) fn submit(ring: &mut IoUring) -> io::Result<()> {
+    ride_out(ring.submit().map(drop))
+}
+
+/// Takes an error that passes by itself for a call that has brought nothing, after a pause where the kernel is short of memory.
+pub(super) fn ride_out(answer: io::Result<()>) -> io::Result<()> {
+    match answer.as_ref().err().and_then(io::Error::raw_os_error) {
         // The time is over; a signal came; the completion queue wants to be emptied first.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
+        Some(libc::ETIME | libc::EINTR | libc::EBUSY) => Ok(()),
+        Some(libc::EAGAIN | libc::ENOMEM) => {
+            SHORTAGES.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(SHORTAGE_PAUSE);
             Ok(())
         }
-        Err(error) => Err(error),
+        _ => answer,
     }
 }
 

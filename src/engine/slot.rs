@@ -1,7 +1,8 @@
 //! Send slots: everything that the kernel reads while a send is in flight, kept in place until its completion has been seen.
 //!
 //! The one rule: *the kernel owns a slot until the completion*. A slot is taken from the free list, filled, submitted, and goes
-//! back to the free list only when its completion is handled; nothing else frees or moves it.
+//! back to the free list only when its completion is handled; nothing else frees or moves it. A slot is *parked* while its socket
+//! takes no more: the kernel has given it back, and its contents are sent again.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -12,7 +13,7 @@ use std::ops::Range;
 use std::ptr;
 
 use super::control_message::{CONTROL_BYTES, Writer};
-use super::limits::{COPIED_BYTES_MAX, DATAGRAM_BYTES_MAX, SEGMENTS_MAX, SEND_SLOTS};
+use super::limits::{COPIED_BYTES_MAX, DATAGRAM_BYTES_MAX, PARKED_SENDS_MAX, SEGMENTS_MAX, SEND_SLOTS};
 use crate::images::Content;
 
 /// Where a datagram goes.
@@ -74,7 +75,11 @@ const fn headers() -> [[u8; DATA_HEADER_BYTES]; 65536] {
 pub(super) struct Slots {
     slots: Box<[Slot]>,
     free: Vec<u16>,
+    parked: usize,
 }
+
+/// All slots of a core, parked ones included.
+const SLOTS: usize = SEND_SLOTS + PARKED_SENDS_MAX;
 
 struct Slot {
     message: libc::msghdr,
@@ -86,7 +91,7 @@ struct Slot {
     content: Option<Content>,
     token: u64,
     segmented: bool,
-    in_kernel: bool,
+    in_use: bool,
 }
 
 /// What a finished send was.
@@ -115,38 +120,54 @@ impl Slots {
                 content: None,
                 token: 0,
                 segmented: false,
-                in_kernel: false,
+                in_use: false,
             }
         };
-        let slots: Box<[Slot]> = (0..SEND_SLOTS).map(|_| slot()).collect();
-        let free = (0..u16::try_from(SEND_SLOTS).unwrap_or(u16::MAX)).rev().collect();
-        Self { slots, free }
+        let slots: Box<[Slot]> = (0..SLOTS).map(|_| slot()).collect();
+        let free = (0..u16::try_from(SLOTS).unwrap_or(u16::MAX)).rev().collect();
+        Self { slots, free, parked: 0 }
     }
 
+    /// Taken and not parked.
     pub(super) fn in_flight(&self) -> usize {
-        SEND_SLOTS - self.free.len()
+        SLOTS - self.free.len() - self.parked
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.free.is_empty()
+        self.in_flight() >= SEND_SLOTS
+    }
+
+    /// Parks a slot whose socket takes no more and has parked so many already. False: they are enough, and the send is lost. What
+    /// is left goes to other sockets, however many of them are blocked.
+    pub(super) fn park(&mut self, of_socket: usize) -> bool {
+        let finds_place = of_socket + self.parked < PARKED_SENDS_MAX;
+        self.parked += usize::from(finds_place);
+        finds_place
+    }
+
+    /// So many parked slots are sent again, or released.
+    pub(super) fn unpark(&mut self, count: usize) {
+        self.parked = self.parked.saturating_sub(count);
+    }
+
+    /// The message of a slot that is in use.
+    pub(super) fn message(&self, id: u16) -> Option<*const libc::msghdr> {
+        self.slots.get(usize::from(id)).filter(|slot| slot.in_use).map(|slot| &raw const slot.message)
     }
 
     /// Fills a slot with a copy of these bytes. None: no slot is free, or the bytes are too many for one.
-    pub(super) fn fill_copy(
-        &mut self,
-        to: Target,
-        from: Option<Source>,
-        bytes: &[u8],
-        token: u64,
-    ) -> Option<(u16, *const libc::msghdr)> {
-        if bytes.len() > COPIED_BYTES_MAX {
+    pub(super) fn fill_copy(&mut self, to: Target, from: Option<Source>, bytes: &[u8], token: u64) -> Option<u16> {
+        if bytes.len() > COPIED_BYTES_MAX || self.is_full() {
             return None;
         }
         let id = self.free.pop()?;
         let slot = &mut self.slots[usize::from(id)];
+        slot.address(to, from, None, token);
         slot.copy[..bytes.len()].copy_from_slice(bytes);
         slot.vectors[0] = libc::iovec { iov_base: slot.copy.as_mut_ptr().cast(), iov_len: bytes.len() };
-        Some((id, slot.finish(to, from, 1, None, token)))
+        slot.message.msg_iov = slot.vectors.as_mut_ptr();
+        slot.message.msg_iovlen = 1;
+        Some(id)
     }
 
     /// Fills a slot with a run of blocks. None: no slot is free.
@@ -156,9 +177,14 @@ impl Slots {
         from: Option<Source>,
         blocks: &Blocks<'_>,
         token: u64,
-    ) -> Option<(u16, *const libc::msghdr)> {
+    ) -> Option<u16> {
+        if self.is_full() {
+            return None;
+        }
         let id = self.free.pop()?;
         let slot = &mut self.slots[usize::from(id)];
+        let segment = (blocks.count > 1).then(|| blocks.block_size + DATA_HEADER_BYTES as u16);
+        slot.address(Target::Ip(to), from, segment, token);
         let (base, len) = blocks.content.address();
         let block_size = u64::from(blocks.block_size);
         let mut used = 0;
@@ -177,15 +203,16 @@ impl Slots {
                 used += 1;
             }
         }
-        let segment = (blocks.count > 1).then(|| blocks.block_size + DATA_HEADER_BYTES as u16);
         slot.content = Some(blocks.content.clone());
-        Some((id, slot.finish(Target::Ip(to), from, used, segment, token)))
+        slot.message.msg_iov = slot.vectors.as_mut_ptr();
+        slot.message.msg_iovlen = used;
+        Some(id)
     }
 
     /// The kernel is done with this slot.
     pub(super) fn release(&mut self, id: u16) -> Option<Finished> {
         let slot = self.slots.get_mut(usize::from(id))?;
-        if !std::mem::take(&mut slot.in_kernel) {
+        if !std::mem::take(&mut slot.in_use) {
             return None;
         }
         slot.content = None;
@@ -195,14 +222,8 @@ impl Slots {
 }
 
 impl Slot {
-    fn finish(
-        &mut self,
-        to: Target,
-        from: Option<Source>,
-        vectors: usize,
-        segment: Option<u16>,
-        token: u64,
-    ) -> *const libc::msghdr {
+    /// All but the payload. It comes first: whatever points into a part of the slot is made after the last borrow of the whole.
+    fn address(&mut self, to: Target, from: Option<Source>, segment: Option<u16>, token: u64) {
         let name_len = write_name(&mut self.name, to);
         let mut control = Writer::new(&mut self.control);
         if let Some(source) = from {
@@ -216,12 +237,9 @@ impl Slot {
         self.message.msg_control = if no_control { ptr::null_mut() } else { self.control.as_mut_ptr().cast() };
         self.message.msg_name = (&raw mut self.name).cast();
         self.message.msg_namelen = name_len;
-        self.message.msg_iov = self.vectors.as_mut_ptr();
-        self.message.msg_iovlen = vectors;
         self.token = token;
         self.segmented = segment.is_some();
-        self.in_kernel = true;
-        &raw const self.message
+        self.in_use = true;
     }
 }
 

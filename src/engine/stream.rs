@@ -13,6 +13,7 @@ mod connections;
 mod epoll;
 mod outgoing;
 mod ring;
+mod spare;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use super::udp::Wait;
 
 use self::connections::Connections;
 use self::outgoing::Short;
+use self::spare::Spare;
 use super::datapath::Datapath;
 use super::mailbox::Mailbox;
 use super::ring::NoRing;
@@ -62,9 +64,11 @@ pub enum Event<'a> {
         id: ConnectionId,
         bytes: &'a [u8],
     },
-    /// The client sends no more (FIN, or an error: then every later send fails too). Comes once.
+    /// The client sends no more. Comes once. `is_reset`: it did not end its side, the connection is broken, and every later
+    /// send fails too.
     Ended {
         id: ConnectionId,
+        is_reset: bool,
     },
     /// The kernel has taken `bytes` more of what was given to [`Driver::send`] (several may come for one send); `left` = bytes
     /// of this send that it has not. 0: the connection may send again.
@@ -78,7 +82,8 @@ pub enum Event<'a> {
         id: ConnectionId,
         why: SendError,
     },
-    /// Descriptors or memory are short (EMFILE, ENFILE, ENOMEM; the raw number): accepting pauses by itself for a while.
+    /// The kernel gives no connection although one waits (the raw number; EMFILE, ENFILE and ENOMEM are shortages): accepting
+    /// pauses by itself for a while.
     AcceptFailed(i32),
     /// The bell of the mailbox has rung.
     Woken,
@@ -111,6 +116,7 @@ pub enum Part {
 pub struct Driver {
     kernel: Kernel,
     connections: Connections,
+    spare: Spare,
 }
 
 #[derive(Debug)]
@@ -122,13 +128,11 @@ enum Kernel {
 impl Driver {
     /// A driver for the calling thread, which must be the one that turns it.
     pub fn new(datapath: Datapath) -> Result<Self, NoRing> {
-        let (kernel, short) = match datapath {
-            Datapath::IoUring => (Kernel::Ring(Box::new(ring::Ring::new()?)), Short::IsFull),
-            Datapath::Epoll => {
-                (Kernel::Epoll(Box::new(epoll::Epoll::new().map_err(NoRing::Epoll)?)), Short::MustBeTried)
-            }
-        };
-        Ok(Self { kernel, connections: Connections::new(short) })
+        let ring = || Ok(Kernel::Ring(Box::new(ring::Ring::new()?)));
+        let epoll = || epoll::Epoll::new().map(|epoll| Kernel::Epoll(Box::new(epoll))).map_err(NoRing::Epoll);
+        let kernel = datapath.driver(ring, epoll)?;
+        let short = if matches!(kernel, Kernel::Ring(_)) { Short::IsFull } else { Short::MustBeTried };
+        Ok(Self { kernel, connections: Connections::new(short), spare: Spare::new() })
     }
 
     /// Accepts what comes to this socket, beginning with the next turn.
@@ -146,6 +150,17 @@ impl Driver {
         match &mut self.kernel {
             Kernel::Ring(ring) => ring.stop_listening(),
             Kernel::Epoll(epoll) => epoll.stop_listening(),
+        }
+    }
+
+    /// Where no descriptor is free ([`Event::AcceptFailed`]): accepts up to so many clients of each listener with one that is
+    /// kept back, and closes them. `answer` sees what one has asked so far and says what it is told. Says how many there were.
+    pub fn turn_away(&mut self, most: usize, mut answer: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> usize {
+        let spare = &mut self.spare;
+        let mut turn_away = |listener: &TcpListener| spare.turn_away(listener, most, &mut answer);
+        match &self.kernel {
+            Kernel::Ring(ring) => ring.sockets().map(&mut turn_away).sum(),
+            Kernel::Epoll(epoll) => epoll.sockets().map(&mut turn_away).sum(),
         }
     }
 
@@ -200,14 +215,28 @@ impl Driver {
         }
     }
 
+    /// Ends a connection as [`Driver::close`] does, and has the kernel forget what the client has not taken: it sees a reset.
+    pub fn reset(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            connection.discard_on_close();
+        }
+        self.close(id);
+    }
+
     /// The address of ours that the client asked: one system call.
     pub fn local(&self, id: ConnectionId) -> Option<SocketAddr> {
         self.connections.get(id)?.local()
     }
 
-    /// Bytes that the kernel has taken and the client has not acknowledged: one system call.
-    pub fn unacknowledged(&self, id: ConnectionId) -> u64 {
-        self.connections.get(id).map_or(0, connections::Connection::unacknowledged)
+    /// Bytes that the kernel has taken and the client has not acknowledged, the end of the connection counted as one; None: the
+    /// connection is broken, and nobody will acknowledge them. One or two system calls.
+    pub fn unacknowledged(&self, id: ConnectionId) -> Option<u64> {
+        self.connections.get(id)?.unacknowledged()
+    }
+
+    /// Whether bytes of the client lie in the kernel that nobody has read: one system call.
+    pub fn has_unread(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(connections::Connection::has_unread)
     }
 
     /// Sends no faster than so many bytes a second (TCP keeps the pace by itself); None = as fast as it goes.

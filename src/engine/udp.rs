@@ -21,10 +21,10 @@ mod ring;
 mod tests;
 
 /// A socket of a driver, numbered in the order of [`Driver::add`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SocketId(pub u16);
 
-/// No slot or no queue entry is free: turn the driver and try again.
+/// No slot or no queue entry is free: turn the driver and try again. Or the socket is blocked: [`Completion::Room`] will tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -37,6 +37,8 @@ pub enum Completion<'a> {
         token: u64,
         result: Result<(), SendError>,
     },
+    /// A socket that was blocked takes sends again.
+    Room(SocketId),
     /// The bell of the mailbox has rung.
     Woken,
 }
@@ -110,10 +112,9 @@ impl Driver {
 
     /// The same with so many receive buffers of a ring, a power of two. Without a ring, the socket's own buffer is all there is.
     pub fn with_buffers(datapath: Datapath, receive_buffers: u16) -> Result<Self, NoDriver> {
-        Ok(Self(match datapath {
-            Datapath::IoUring => Way::Ring(Box::new(RingDriver::new(receive_buffers)?)),
-            Datapath::Epoll => Way::Plain(PlainDriver::new().map_err(NoDriver::Epoll)?),
-        }))
+        let ring = || Ok(Way::Ring(Box::new(RingDriver::new(receive_buffers)?)));
+        let epoll = || PlainDriver::new().map(Way::Plain).map_err(NoDriver::Epoll);
+        datapath.driver(ring, epoll).map(Self)
     }
 
     /// Takes a bound socket over. `receives` = datagrams are wanted from it.
@@ -149,7 +150,7 @@ impl Driver {
         }
     }
 
-    /// Sends that wait or are in the kernel.
+    /// Sends that wait for the next turn or are in the kernel; those of blocked sockets, which wait for room, are not counted.
     pub fn in_flight(&self) -> usize {
         match &self.0 {
             Way::Ring(ring) => ring.in_flight(),
@@ -160,6 +161,14 @@ impl Driver {
     /// Whether one more send finds a slot.
     pub fn has_room(&self) -> bool {
         self.in_flight() < SEND_SLOTS
+    }
+
+    /// Whether the socket's send buffer is full. What is sent meanwhile is refused, and other sockets are not concerned.
+    pub fn is_blocked(&self, socket: SocketId) -> bool {
+        match &self.0 {
+            Way::Ring(ring) => ring.is_blocked(socket),
+            Way::Plain(plain) => plain.is_blocked(socket),
+        }
     }
 
     /// Queues a datagram of copied bytes.
@@ -189,6 +198,17 @@ impl Driver {
         match &mut self.0 {
             Way::Ring(ring) => ring.send_blocks(socket, to, from, blocks, token),
             Way::Plain(plain) => plain.send_blocks(socket, to, from, blocks, token),
+        }
+    }
+
+    /// Hands what is queued to the kernel, so that slots are free again. Datagrams are received only where they come along.
+    pub fn submit(&mut self, on: impl FnMut(Completion<'_>)) -> io::Result<()> {
+        match &mut self.0 {
+            Way::Ring(ring) => ring.turn(Wait::No, on),
+            Way::Plain(plain) => {
+                plain.submit(on);
+                Ok(())
+            }
         }
     }
 

@@ -186,10 +186,11 @@ impl Drop for Line<'_> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::net::{SocketAddrV4, UdpSocket};
-    use std::thread::{JoinHandle, spawn};
+    use std::cell::RefCell;
+    use std::net::SocketAddrV4;
 
-    use tokio::task::LocalSet;
+    use tokio::net::UdpSocket;
+    use tokio::task::{LocalSet, spawn_local};
 
     use super::super::content::Contents;
     use super::super::context::Context;
@@ -199,51 +200,53 @@ mod tests {
     use super::*;
     use crate::boot::machine::{Mac, Uuid};
 
-    /// Answers each DISCOVER with an OFFER that has these options, each REQUEST with an ACK; None: with silence. Gives the xids
-    /// and kinds that it heard, once it has heard this many.
-    fn server(options: Option<&'static [u8]>, messages: usize) -> (SocketAddrV4, JoinHandle<Vec<(u32, u8)>>) {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
-        let heard = spawn(move || {
-            let mut heard = Vec::new();
-            while heard.len() < messages {
-                let mut packet = [0; 1500];
-                let (octets, from) = socket.recv_from(&mut packet).unwrap();
-                let kind = packet[242];
-                heard.push((u32::from_be_bytes(packet[4..8].try_into().unwrap()), kind));
-                if let Some(options) = options {
-                    // The relay agent's marks stand last before END.
-                    let marks = packet[octets - 11..octets - 1].to_vec();
-                    let mut answer = packet[..240].to_vec();
-                    answer[0] = 2;
-                    answer[16..20].copy_from_slice(&[127, 77, 16, 1]);
-                    answer.extend([53, 1, if kind == 1 { 2 } else { 5 }, 54, 4, 127, 0, 0, 1]);
-                    answer.extend(options);
-                    answer.extend(marks);
-                    answer.push(255);
-                    socket.send_to(&answer, from).unwrap();
-                }
-            }
-            heard
-        });
-        (address, heard)
-    }
-
-    fn acquire(server: SocketAddrV4, speaker: Speaker, idle_waits: bool) -> Result<Answer, Failure> {
-        let pace = Pace { haste: 50, idle_waits, gives_up: true, patience: Duration::from_secs(10) };
-        let context = Rc::new(Context::new(server, Contents::default(), pace, std::sync::Arc::default()));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// A machine against a server that answers each DISCOVER with an OFFER that has these options, each REQUEST with an ACK; None:
+    /// with silence. Gives what came of it, and the xids and kinds that the server heard. Time passes where both wait.
+    fn acquire(
+        options: Option<&'static [u8]>,
+        speaker: Speaker,
+        idle_waits: bool,
+    ) -> (Result<Answer, Failure>, Vec<(u32, u8)>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         LocalSet::new().block_on(&runtime, async {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            let heard = Rc::new(RefCell::new(Vec::new()));
+            spawn_local(serve(socket, options, Rc::clone(&heard)));
+            let pace = Pace { haste: 1, idle_waits, gives_up: true, patience: Duration::from_secs(500) };
+            let context = Rc::new(Context::new(server, Contents::default(), pace, std::sync::Arc::default()));
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
             let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
             let segment = Segment::open(context, road, Rc::default(), 1);
             let port = Port { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 1 };
-            segment.acquire(port, speaker, &mut Xids(1)).await
+            let came = segment.acquire(port, speaker, &mut Xids(1)).await;
+            (came, heard.take())
         })
     }
 
-    fn kinds(heard: JoinHandle<Vec<(u32, u8)>>) -> Vec<u8> {
-        heard.join().unwrap().into_iter().map(|(_, kind)| kind).collect()
+    async fn serve(socket: UdpSocket, options: Option<&'static [u8]>, heard: Rc<RefCell<Vec<(u32, u8)>>>) {
+        loop {
+            let mut packet = [0; 1500];
+            let (octets, from) = socket.recv_from(&mut packet).await.unwrap();
+            let kind = packet[242];
+            heard.borrow_mut().push((u32::from_be_bytes(packet[4..8].try_into().unwrap()), kind));
+            if let Some(options) = options {
+                // The relay agent's marks stand last before END.
+                let marks = packet[octets - 11..octets - 1].to_vec();
+                let mut answer = packet[..240].to_vec();
+                answer[0] = 2;
+                answer[16..20].copy_from_slice(&[127, 77, 16, 1]);
+                answer.extend([53, 1, if kind == 1 { 2 } else { 5 }, 54, 4, 127, 0, 0, 1]);
+                answer.extend(options);
+                answer.extend(marks);
+                answer.push(255);
+                socket.send_to(&answer, from).await.unwrap();
+            }
+        }
+    }
+
+    fn kinds(heard: Vec<(u32, u8)>) -> Vec<u8> {
+        heard.into_iter().map(|(_, kind)| kind).collect()
     }
 
     const BOOT_FILE: &[u8] = &[67, 1, b'x'];
@@ -251,30 +254,25 @@ mod tests {
 
     #[test]
     fn d68_ipxe_waits_for_a_proxy_and_asks_again_unless_it_is_told_that_there_is_none() {
-        let (address, heard) = server(Some(BOOT_FILE), 3);
-        acquire(address, Speaker::Ipxe(0), true).unwrap();
-        assert_eq!(kinds(heard), [1, 1, 3]);
-        for (options, idle_waits) in [(NO_PROXY, true), (BOOT_FILE, false)] {
-            let (address, heard) = server(Some(options), 2);
-            acquire(address, Speaker::Ipxe(0), idle_waits).unwrap();
-            assert_eq!(kinds(heard), [1, 3]);
+        for (options, idle_waits, messages) in
+            [(BOOT_FILE, true, &[1, 1, 3][..]), (NO_PROXY, true, &[1, 3]), (BOOT_FILE, false, &[1, 3])]
+        {
+            let (came, heard) = acquire(Some(options), Speaker::Ipxe(0), idle_waits);
+            came.unwrap();
+            assert_eq!(kinds(heard), messages);
         }
     }
 
     #[test]
     fn d71_a_firmware_that_hears_nothing_gives_up_after_its_own_time() {
-        let (address, heard) = server(None, 4);
-        let failure = acquire(address, Speaker::UefiPxe(7), false).unwrap_err();
-        assert_eq!(failure.to_string(), "OVMF gives up: no answer to DISCOVER, 4 tries in 60 s");
+        let (came, heard) = acquire(None, Speaker::UefiPxe(7), false);
+        assert_eq!(came.unwrap_err().to_string(), "OVMF gives up: no answer to DISCOVER, 4 tries in 60 s");
         assert_eq!(kinds(heard), [1; 4]);
     }
 
     #[test]
     fn d42_d66_an_offer_that_a_firmware_cannot_use_is_as_none() {
-        let ignored = |speaker, options| {
-            let (address, _) = server(Some(options), 4);
-            acquire(address, speaker, false).unwrap_err().to_string()
-        };
+        let ignored = |speaker, options| acquire(Some(options), speaker, false).0.unwrap_err().to_string();
         let said = ignored(Speaker::UefiPxe(7), NO_PROXY);
         assert_eq!(said, "OVMF gives up: no OFFER with a boot file, 4 tries in 60 s");
         let said = ignored(Speaker::UefiHttp(16), BOOT_FILE);
@@ -283,16 +281,15 @@ mod tests {
 
     #[test]
     fn d59_a_raspberry_pi_wants_its_menu() {
-        let (address, _) = server(Some(BOOT_FILE), 11);
-        let said = acquire(address, Speaker::RaspberryPi, false).unwrap_err().to_string();
+        let said = acquire(Some(BOOT_FILE), Speaker::RaspberryPi, false).0.unwrap_err().to_string();
         assert!(said.starts_with("the Raspberry Pi gives up: no OFFER with \"Raspberry Pi Boot\""), "{said}");
     }
 
     #[test]
     fn uboot_takes_a_new_xid_for_each_discover() {
-        let (address, heard) = server(None, 17);
-        acquire(address, Speaker::UBoot, false).unwrap_err();
-        let xids: std::collections::HashSet<u32> = heard.join().unwrap().into_iter().map(|(xid, _)| xid).collect();
+        let (came, heard) = acquire(None, Speaker::UBoot, false);
+        came.unwrap_err();
+        let xids: std::collections::HashSet<u32> = heard.into_iter().map(|(xid, _)| xid).collect();
         assert_eq!(xids.len(), 17);
     }
 }

@@ -137,11 +137,11 @@ fn burst(behaviour: &Behaviour) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::net::{SocketAddrV4, UdpSocket};
+    use std::net::SocketAddrV4;
     use std::sync::Arc;
-    use std::thread::spawn;
 
-    use tokio::task::LocalSet;
+    use tokio::net::UdpSocket;
+    use tokio::task::{LocalSet, spawn_local};
 
     use super::super::content::Contents;
     use super::super::pace::Pace;
@@ -149,20 +149,22 @@ mod tests {
 
     /// What comes of a fetch from a server that answers its first request with ERROR 0, and the next with ERROR 1.
     fn fetch_refused(behaviour: &Behaviour, patient: bool) -> Result<Fetched, Failure> {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
-        spawn(move || {
-            for code in [0, 1] {
-                let (_, from) = socket.recv_from(&mut [0; 1000]).unwrap();
-                socket.send_to(&[0, 5, 0, code, 0], from).unwrap();
-            }
-        });
-        let pace = Pace { haste: 1000, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
-        let context = Context::new(server, Contents::default(), pace, Arc::default());
-        let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
-        let tftp = if patient { tftp.patient() } else { tftp };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        LocalSet::new().block_on(&runtime, tftp.fetch(behaviour, "a", false))
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            spawn_local(async move {
+                for code in [0, 1] {
+                    let (_, from) = socket.recv_from(&mut [0; 1000]).await.unwrap();
+                    socket.send_to(&[0, 5, 0, code, 0], from).await.unwrap();
+                }
+            });
+            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let context = Context::new(server, Contents::default(), pace, Arc::default());
+            let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
+            let tftp = if patient { tftp.patient() } else { tftp };
+            tftp.fetch(behaviour, "a", false).await
+        })
     }
 
     #[test]

@@ -1,18 +1,39 @@
 //! Who may have a connection now, who waits, who is refused (H-34). Addresses in, decisions out; holds what waits, whatever it is.
+//!
+//! Room is shared by source: an IPv4 address, or the /64 network of an IPv6 address, in which one machine may have any number of
+//! addresses. Who waits longest is served first, but where all are one too many, the source that has least is before the others,
+//! and where the queue is full, the source that has most in it makes room.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use super::limits::WAITING_MAX;
+use super::limits::{NETWORK_SHARES, REFUSALS_MAX, WAITING_MAX};
 
 /// The connections of one core, counted by client address, and those that wait for room.
 #[derive(Debug)]
 pub struct Admission<T> {
     per_address_max: Option<usize>,
     running_max: usize,
+    waiting_max: usize,
     running: usize,
-    by_address: HashMap<IpAddr, usize>,
+    /// By address, and for IPv6 by network too.
+    counts: HashMap<IpAddr, Counts>,
     waiting: VecDeque<(IpAddr, T)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    running: usize,
+    /// Counted by source alone.
+    waiting: usize,
+}
+
+/// How many connections a core serves at a time, and how many wait, where it may have so many descriptors for them: a client that
+/// is not even accepted hears nothing, one that waits is served or told to come again.
+pub fn room(descriptors: usize, running_max: usize) -> (usize, usize) {
+    let waiting = WAITING_MAX.min(descriptors / 8).max(1);
+    let refusals = REFUSALS_MAX.min(descriptors / 8);
+    (running_max.min(descriptors.saturating_sub(waiting + refusals)).max(1), waiting)
 }
 
 /// What becomes of a new connection.
@@ -20,47 +41,83 @@ pub struct Admission<T> {
 pub enum Arrival<T> {
     /// Serve it, and call [`Admission::leave`] when it ends.
     Start(T),
-    /// It is kept; a later [`Admission::leave`] hands it out.
+    /// It is kept; a later [`Admission::leave`] hands it out, unless [`Admission::quit`] takes it back.
     Waits,
+    /// It is kept in the place of this one, which is to be refused.
+    WaitsInPlaceOf(T),
     /// There is no room to wait either.
     Refuse(T),
 }
 
-impl<T> Admission<T> {
+/// What shares its room: networks are written as their address with nothing behind the prefix, which no machine has.
+pub fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
+    }
+}
+
+impl<T: PartialEq> Admission<T> {
     /// Without `per_address_max` only the total counts. Loopback is never limited by address.
     pub fn new(per_address_max: Option<usize>, running_max: usize) -> Self {
-        Self { per_address_max, running_max, running: 0, by_address: HashMap::new(), waiting: VecDeque::new() }
+        Self {
+            per_address_max,
+            running_max,
+            waiting_max: WAITING_MAX,
+            running: 0,
+            counts: HashMap::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// With room for so many to wait.
+    #[must_use]
+    pub fn with_waiting(self, waiting_max: usize) -> Self {
+        Self { waiting_max, ..self }
     }
 
     pub fn arrive(&mut self, address: IpAddr, connection: T) -> Arrival<T> {
         if self.has_room(address) {
             self.start(address);
-            Arrival::Start(connection)
-        } else if self.waiting.len() < WAITING_MAX {
-            self.waiting.push_back((address, connection));
-            Arrival::Waits
-        } else {
-            Arrival::Refuse(connection)
+            return Arrival::Start(connection);
         }
+        let displaced = if self.waiting.len() < self.waiting_max {
+            None
+        } else {
+            match self.displace(address) {
+                Some(displaced) => Some(displaced),
+                None => return Arrival::Refuse(connection),
+            }
+        };
+        self.counts.entry(source(address)).or_default().waiting += 1;
+        self.waiting.push_back((address, connection));
+        displaced.map_or(Arrival::Waits, Arrival::WaitsInPlaceOf)
     }
 
-    /// A connection has ended: the longest waiting one that has room now, to be served.
+    /// A connection has ended: the one that has room now and comes next, to be served.
     pub fn leave(&mut self, address: IpAddr) -> Option<(IpAddr, T)> {
+        let was_full = self.running >= self.running_max;
         self.running = self.running.saturating_sub(1);
-        if let Some(count) = self.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&address);
-            }
-        }
-        let next = self.waiting.iter().position(|(address, _)| self.has_room(*address))?;
-        let (address, connection) = self.waiting.remove(next)?;
+        self.uncount(address, |counts| counts.running -= 1);
+        let next = if was_full { self.neediest() } else { self.next_of(source(address)) }?;
+        let (address, connection) = self.take(next)?;
         self.start(address);
         Some((address, connection))
     }
 
+    /// One that waits is gone, or is given up.
+    pub fn quit(&mut self, connection: &T) {
+        if let Some(place) = self.waiting.iter().position(|(_, waiting)| waiting == connection) {
+            self.take(place);
+        }
+    }
+
     /// Gives back all that wait: nothing new is served any more.
     pub fn close(&mut self) -> Vec<T> {
+        self.counts.retain(|_, counts| {
+            counts.waiting = 0;
+            counts.running > 0
+        });
         std::mem::take(&mut self.waiting).into_iter().map(|(_, connection)| connection).collect()
     }
 
@@ -72,20 +129,101 @@ impl<T> Admission<T> {
         self.waiting.len()
     }
 
+    /// Connections that the source of this address has.
+    pub fn share(&self, address: IpAddr) -> usize {
+        self.counts.get(&source(address)).map_or(0, |counts| counts.running)
+    }
+
+    /// Where nobody is served because all connections are taken: what the source that has least of those that wait has.
+    pub fn least_share_in_need(&self) -> Option<usize> {
+        if self.running < self.running_max {
+            return None;
+        }
+        let in_bounds = self.waiting.iter().filter(|(address, _)| self.is_in_bounds(*address));
+        in_bounds.map(|(address, _)| self.share(*address)).min()
+    }
+
     fn start(&mut self, address: IpAddr) {
         self.running += 1;
-        *self.by_address.entry(address).or_default() += 1;
+        for key in keys(address) {
+            self.counts.entry(key).or_default().running += 1;
+        }
+    }
+
+    fn uncount(&mut self, address: IpAddr, take: impl Fn(&mut Counts)) {
+        for key in keys(address) {
+            if let Some(counts) = self.counts.get_mut(&key) {
+                take(counts);
+                self.forget_if_empty(key);
+            }
+        }
+    }
+
+    fn forget_if_empty(&mut self, key: IpAddr) {
+        if self.counts.get(&key).is_some_and(|counts| counts.running + counts.waiting == 0) {
+            self.counts.remove(&key);
+        }
+    }
+
+    fn take(&mut self, place: usize) -> Option<(IpAddr, T)> {
+        let (address, connection) = self.waiting.remove(place)?;
+        let source = source(address);
+        if let Some(counts) = self.counts.get_mut(&source) {
+            counts.waiting -= 1;
+            self.forget_if_empty(source);
+        }
+        Some((address, connection))
     }
 
     fn has_room(&self, address: IpAddr) -> bool {
-        let limit = self.per_address_max.filter(|_| !address.to_canonical().is_loopback());
-        let mine = self.by_address.get(&address).copied().unwrap_or(0);
-        self.running < self.running_max && limit.is_none_or(|limit| mine < limit)
+        self.running < self.running_max && self.is_in_bounds(address)
     }
+
+    /// Whether the address, and its network, have less than they may.
+    fn is_in_bounds(&self, address: IpAddr) -> bool {
+        let limit = self.per_address_max.filter(|_| !address.to_canonical().is_loopback());
+        let has_less = |key, most| self.counts.get(&key).is_none_or(|counts| counts.running < most);
+        limit.is_none_or(|limit| {
+            let [own, network] = [address.to_canonical(), source(address)];
+            has_less(own, limit) && (own == network || has_less(network, limit.saturating_mul(NETWORK_SHARES)))
+        })
+    }
+
+    /// Where all were one too many: of those that have room, the one whose source has least, and of these the first.
+    fn neediest(&self) -> Option<usize> {
+        let with_room = self.waiting.iter().enumerate().filter(|(_, (address, _))| self.has_room(*address));
+        with_room.min_by_key(|(_, (address, _))| self.share(*address)).map(|(place, _)| place)
+    }
+
+    /// Only connections of the same source have room that they did not have before.
+    fn next_of(&self, of: IpAddr) -> Option<usize> {
+        self.counts.get(&of).filter(|counts| counts.waiting > 0)?;
+        self.waiting.iter().position(|(address, _)| source(*address) == of && self.has_room(*address))
+    }
+
+    /// The last one of the source that has most in the queue, if that is more than this newcomer's would have.
+    fn displace(&mut self, newcomer: IpAddr) -> Option<T> {
+        let waiting = |address| self.counts.get(&source(address)).map_or(0, |counts| counts.waiting);
+        // The last of equal ones.
+        let (place, most) = self
+            .waiting
+            .iter()
+            .enumerate()
+            .map(|(place, (address, _))| (place, waiting(*address)))
+            .max_by_key(|(_, n)| *n)?;
+        (most > waiting(newcomer) + 1).then(|| self.take(place).map(|(_, connection)| connection))?
+    }
+}
+
+/// The address, and its network where that is something else.
+fn keys(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let (own, network) = (address.to_canonical(), source(address));
+    std::iter::once(own).chain((own != network).then_some(network))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::super::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
     use super::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -128,5 +266,99 @@ mod tests {
         assert_eq!(admission.waiting(), WAITING_MAX);
         assert_eq!(admission.close().len(), WAITING_MAX);
         assert_eq!(admission.leave(A), None);
+    }
+
+    #[test]
+    fn h34_one_source_does_not_use_up_the_queue_of_all() {
+        let mut admission = Admission::new(Some(2), CONNECTIONS_MAX).with_waiting(8);
+        for n in 0..10 {
+            assert!(!matches!(admission.arrive(A, n), Arrival::Refuse(_)));
+        }
+        assert_eq!(admission.arrive(A, 10), Arrival::Refuse(10));
+        assert_eq!([admission.arrive(B, 20), admission.arrive(B, 21)], [Arrival::Start(20), Arrival::Start(21)]);
+        // The last one of the source that has most makes room, until the shares are equal.
+        for (n, displaced) in [(22, 9), (23, 8), (24, 7)] {
+            assert_eq!(admission.arrive(B, n), Arrival::WaitsInPlaceOf(displaced));
+        }
+        assert_eq!(admission.arrive(B, 25), Arrival::WaitsInPlaceOf(6));
+        assert_eq!(admission.arrive(B, 26), Arrival::Refuse(26));
+        assert_eq!((admission.leave(B), admission.waiting()), (Some((B, 22)), 7));
+        admission.quit(&2);
+        assert_eq!(admission.leave(A), Some((A, 3)));
+    }
+
+    #[test]
+    fn h34_what_one_has_is_counted_until_its_last_connection_and_whoever_waits_are_gone() {
+        let mut admission = Admission::new(Some(2), CONNECTIONS_MAX);
+        assert_eq!([0, 1, 2].map(|n| admission.arrive(A, n)), [Arrival::Start(0), Arrival::Start(1), Arrival::Waits]);
+        admission.quit(&2);
+        assert_eq!((admission.leave(A), admission.share(A)), (None, 1));
+        assert_eq!([3, 4].map(|n| admission.arrive(A, n)), [Arrival::Start(3), Arrival::Waits]);
+        assert_eq!((admission.leave(A), admission.share(A)), (Some((A, 4)), 2));
+        assert_eq!([admission.leave(A), admission.leave(A)], [None, None]);
+        assert!(admission.counts.is_empty(), "nobody is remembered");
+    }
+
+    #[test]
+    fn h34_where_all_connections_are_taken_the_source_with_the_fewest_comes_first() {
+        let mut admission = Admission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), 4);
+        (0..4).for_each(|n| drop(admission.arrive(A, n)));
+        assert_eq!(admission.arrive(A, 4), Arrival::Waits);
+        assert_eq!(admission.least_share_in_need(), Some(4));
+        assert_eq!(admission.arrive(B, 20), Arrival::Waits);
+        assert_eq!((admission.least_share_in_need(), admission.share(A), admission.share(B)), (Some(0), 4, 0));
+        assert_eq!(admission.leave(A), Some((B, 20)));
+        assert_eq!(admission.leave(A), Some((A, 4)));
+        assert_eq!((admission.leave(A), admission.least_share_in_need()), (None, None));
+    }
+
+    #[test]
+    fn h34_the_addresses_of_one_ipv6_network_are_limited_together_as_well() {
+        let mut admission = Admission::new(Some(4), CONNECTIONS_MAX);
+        let address = |network: u16, host: u16| IpAddr::V6(Ipv6Addr::new(0xfd00, 4, 0, network, 0, 0, 0, host));
+        let mut started = 0;
+        for host in 1..=400 {
+            started +=
+                usize::from(admission.arrive(address(1, host), usize::from(host)) == Arrival::Start(host.into()));
+        }
+        assert_eq!(started, 4 * NETWORK_SHARES);
+        assert_eq!(admission.share(address(1, 7)), 4 * NETWORK_SHARES);
+        for n in 1000..1004 {
+            assert_eq!(admission.arrive(address(2, 1), n), Arrival::Start(n), "another network");
+        }
+        assert_eq!(admission.arrive(address(2, 1), 1004), Arrival::Waits, "one address");
+        assert_eq!(admission.arrive(address(2, 2), 1005), Arrival::Start(1005));
+        assert_eq!(admission.leave(address(1, 1)), Some((address(1, 33), 33)));
+        // An IPv4 address is the same in either spelling, and a network of its own.
+        let mapped = IpAddr::V6("::ffff:192.168.4.10".parse().unwrap());
+        (0..4).for_each(|n| assert_eq!(admission.arrive(if n % 2 == 0 { A } else { mapped }, n), Arrival::Start(n)));
+        assert_eq!([admission.arrive(mapped, 9), admission.arrive(B, 10)], [Arrival::Waits, Arrival::Start(10)]);
+    }
+
+    #[test]
+    fn h34_where_descriptors_are_few_fewer_are_served_and_fewer_wait() {
+        assert_eq!(room(500_000, CONNECTIONS_MAX), (CONNECTIONS_MAX, WAITING_MAX));
+        assert_eq!(room(512, CONNECTIONS_MAX), (384, 64));
+        assert_eq!(room(10, CONNECTIONS_MAX), (8, 1));
+        for descriptors in 8..3000 {
+            let (running, waiting) = room(descriptors, CONNECTIONS_MAX);
+            assert!(running + waiting + REFUSALS_MAX.min(descriptors / 8) <= descriptors, "{descriptors}");
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_forgotten_with_the_last_connection() {
+        let mut admission = Admission::new(Some(1), 3).with_waiting(4);
+        let addresses: Vec<IpAddr> = (0..8).map(|n| IpAddr::V6(Ipv6Addr::from(n << 62))).chain([A, B]).collect();
+        let mut running = Vec::new();
+        for (n, address) in addresses.iter().cycle().take(40).enumerate() {
+            if let Arrival::Start(_) = admission.arrive(*address, n) {
+                running.push(*address);
+            }
+        }
+        while let Some(address) = running.pop() {
+            running.extend(admission.leave(address).map(|(address, _)| address));
+        }
+        assert_eq!((admission.running(), admission.waiting(), admission.counts.len()), (0, 0, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! The head of a request: httparse takes it apart, limits and framing rules judge it (H-7 to H-9, H-32; RFC 9112). Bytes in, facts out.
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
 use httparse::{Error, Header, Status};
 
@@ -57,6 +58,9 @@ pub enum Field {
     UserAgent = 1 << 11,
 }
 
+/// How many of them there are.
+const FIELDS: usize = 12;
+
 /// A request's head, where it lies in the connection's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -71,10 +75,15 @@ pub struct Request<'a> {
     pub framing: Framing,
     /// Host fields, which must be one (H-8).
     pub hosts: usize,
+    /// One of them names no host (RFC 9112 §3.2).
+    pub has_bad_host: bool,
     /// The header lines, each with its line end.
     lines: &'a [u8],
-    /// The [`Field`]s among them.
+    /// The [`Field`]s among them, and those that came more than once.
     present: u16,
+    repeated: u16,
+    /// Where in `lines` the value of the first line of each of them begins and ends, by the field's bit.
+    firsts: [(u16, u16); FIELDS],
 }
 
 /// What the bytes of a connection begin with.
@@ -102,6 +111,8 @@ pub enum BadHead {
     Length,
     #[error("both Content-Length and Transfer-Encoding, or a Transfer-Encoding that does not end in chunked")]
     Encoding,
+    #[error("a Transfer-Encoding of more than chunked")]
+    Coding,
     #[error("the request's body is too large")]
     BodyTooLarge,
     #[error("a malformed chunk")]
@@ -123,10 +134,8 @@ pub(super) fn empty_lines(bytes: &[u8]) -> usize {
 /// whatever follows them, unless it is [`Parsed::Partial`]: it does not depend on the pieces in which they came.
 pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
-    let mut space = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut []);
-    match head.parse_with_uninit_headers(window, &mut space) {
-        Ok(Status::Complete(len)) => judge(&head, &window[..len]),
+    match take_apart(window) {
+        Ok(Status::Complete(parsed)) => parsed,
         Ok(Status::Partial) => {
             too_long(window).map_or(Parsed::Partial, |bad| Parsed::Bad(too_long_before(window, bad)))
         }
@@ -135,6 +144,51 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
             None => bad(window, error),
         }),
     }
+}
+
+/// What httparse makes of a head, and what is to be made of that. It knows HTTP/1.0 and 1.1; a later minor version is read as
+/// 1.1 (RFC 9110 §2.5).
+fn take_apart(window: &[u8]) -> Result<Status<Parsed<'_>>, Error> {
+    let mut space = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut []);
+    match head.parse_with_uninit_headers(window, &mut space) {
+        Ok(Status::Complete(len)) => {
+            let (Some(method), Some(target), Some(minor)) = (head.method, head.path, head.version) else {
+                return Ok(Status::Complete(Parsed::Bad(BadHead::Syntax)));
+            };
+            let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+            return Ok(Status::Complete(judge(Line { method, target, version }, head.headers, &window[..len])));
+        }
+        Ok(Status::Partial) => return Ok(Status::Partial),
+        Err(Error::Version) => {}
+        Err(error) => return Err(error),
+    }
+    let (line, after_line) = match later_version(window)? {
+        Status::Complete(found) => found,
+        Status::Partial => return Ok(Status::Partial),
+    };
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    Ok(match httparse::parse_headers(&window[after_line..], &mut headers)? {
+        Status::Complete((len, headers)) => Status::Complete(judge(line, headers, &window[..after_line + len])),
+        Status::Partial => Status::Partial,
+    })
+}
+
+/// The request line of a version from 1.2 to 1.9, and its length; httparse has found all before the version to be well-formed.
+fn later_version(window: &[u8]) -> Result<Status<(Line<'_>, usize)>, Error> {
+    let end = window.iter().position(|&b| b == b'\n');
+    let line = &window[..end.unwrap_or(window.len())];
+    let mut words = line.strip_suffix(b"\r").unwrap_or(line).split(|&b| b == b' ');
+    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Error::Version);
+    };
+    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] = version else { return Err(Error::Version) };
+    let (Ok(method), Ok(target)) = (std::str::from_utf8(method), std::str::from_utf8(target)) else {
+        return Err(Error::Token);
+    };
+    let line = Line { method, target, version: Version::Http11 };
+    Ok(end.map_or(Status::Partial, |end| Status::Complete((line, end + 1))))
 }
 
 /// Whether these bytes, the first `seen` of which are a part of a head, are worth another look: the head may have ended, or grown
@@ -162,9 +216,7 @@ fn too_long_before(window: &[u8], limit: BadHead) -> BadHead {
         _ => window.iter().position(|&b| b == b'\n').unwrap_or(0) + HEADERS_BYTES_MAX + 1,
     };
     let before = &window[..window.len().min(place)];
-    let mut space = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut []);
-    head.parse_with_uninit_headers(before, &mut space).err().map_or(limit, |error| bad(before, error))
+    take_apart(before).err().map_or(limit, |error| bad(before, error))
 }
 
 fn bad(bytes: &[u8], error: Error) -> BadHead {
@@ -178,11 +230,17 @@ fn bad(bytes: &[u8], error: Error) -> BadHead {
     }
 }
 
+/// The first line of a head.
+#[derive(Clone, Copy, Debug)]
+struct Line<'a> {
+    method: &'a str,
+    target: &'a str,
+    version: Version,
+}
+
 /// What a well-formed head says, and whether that may be.
-fn judge<'a>(head: &httparse::Request<'_, 'a>, bytes: &'a [u8]) -> Parsed<'a> {
-    let (Some(method), Some(target), Some(minor)) = (head.method, head.path, head.version) else {
-        return Parsed::Bad(BadHead::Syntax);
-    };
+fn judge<'a>(line: Line<'a>, headers: &[Header<'a>], bytes: &'a [u8]) -> Parsed<'a> {
+    let Line { method, target, version } = line;
     let line = method.len() + target.len() + "  HTTP/1.1".len();
     if line > REQUEST_LINE_BYTES_MAX {
         return Parsed::Bad(BadHead::LineTooLong);
@@ -193,10 +251,10 @@ fn judge<'a>(head: &httparse::Request<'_, 'a>, bytes: &'a [u8]) -> Parsed<'a> {
     if lines.len() > HEADERS_BYTES_MAX {
         return Parsed::Bad(BadHead::HeaderTooLarge);
     }
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let mut facts = Facts::default();
-    for header in head.headers.iter() {
+    for header in headers {
         if let Some(field) = Field::named(header.name.as_bytes()) {
+            facts.remember(field, header.value, lines);
             facts.add(field, header.value);
         }
     }
@@ -217,8 +275,11 @@ fn judge<'a>(head: &httparse::Request<'_, 'a>, bytes: &'a [u8]) -> Parsed<'a> {
         expects_continue: facts.expects_continue && version == Version::Http11,
         framing,
         hosts: facts.hosts,
+        has_bad_host: facts.has_bad_host,
         lines,
         present: facts.present,
+        repeated: facts.repeated,
+        firsts: facts.firsts,
     };
     Parsed::Whole(request, bytes.len())
 }
@@ -227,20 +288,38 @@ fn judge<'a>(head: &httparse::Request<'_, 'a>, bytes: &'a [u8]) -> Parsed<'a> {
 #[derive(Debug, Default)]
 struct Facts {
     present: u16,
+    repeated: u16,
+    firsts: [(u16, u16); FIELDS],
     hosts: usize,
+    has_bad_host: bool,
     closes: bool,
     keeps_alive: bool,
     expects_continue: bool,
     length: Option<Result<u64, ()>>,
-    /// Whether the last transfer coding is `chunked`.
-    chunked: bool,
+    /// Transfer codings, and whether the last of them is `chunked`.
+    codings: usize,
+    is_chunked: bool,
 }
 
 impl Facts {
-    fn add(&mut self, field: Field, value: &[u8]) {
+    /// Where its value lies among the lines, of which there are at most [`HEADERS_BYTES_MAX`] bytes.
+    fn remember(&mut self, field: Field, value: &[u8], lines: &[u8]) {
+        let start = value.as_ptr().addr().saturating_sub(lines.as_ptr().addr());
+        let place = |at: usize| u16::try_from(at.min(lines.len())).unwrap_or(u16::MAX);
+        if self.present & field as u16 == 0 {
+            self.firsts[field.index()] = (place(start), place(start + value.len()));
+        } else {
+            self.repeated |= field as u16;
+        }
         self.present |= field as u16;
+    }
+
+    fn add(&mut self, field: Field, value: &[u8]) {
         match field {
-            Field::Host => self.hosts += 1,
+            Field::Host => {
+                self.hosts += 1;
+                self.has_bad_host |= !is_host(value.trim_ascii());
+            }
             Field::Connection => {
                 for token in tokens(value) {
                     self.closes |= token.eq_ignore_ascii_case(b"close");
@@ -253,7 +332,10 @@ impl Facts {
                 self.length = Some(if self.length.is_none_or(|before| before == length) { length } else { Err(()) });
             }
             Field::TransferEncoding => {
-                self.chunked = tokens(value).last().is_some_and(|coding| coding.eq_ignore_ascii_case(CHUNKED));
+                for coding in tokens(value) {
+                    self.codings += 1;
+                    self.is_chunked = coding.eq_ignore_ascii_case(CHUNKED);
+                }
             }
             Field::Expect => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             _ => {}
@@ -268,15 +350,78 @@ impl Facts {
             (false, Some(Ok(len))) if len > REQUEST_BODY_BYTES_MAX => Err(BadHead::BodyTooLarge),
             (false, Some(Ok(len))) => Ok(Framing::Length(len)),
             (false, Some(Err(()))) => Err(BadHead::Length),
-            (true, None) if self.chunked && version == Version::Http11 => Ok(Framing::Chunked),
+            (true, None) if self.is_chunked && version == Version::Http11 => match self.codings {
+                1 => Ok(Framing::Chunked),
+                _ => Err(BadHead::Coding),
+            },
             (true, _) => Err(BadHead::Encoding),
         }
     }
 }
 
-fn tokens(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
+
+/// Whether this is a host, perhaps with a port, or nothing (RFC 9112 §3.2). A comma, which RFC 3986 allows in a name, is what two
+/// lines joined into one look like.
+fn is_host(value: &[u8]) -> bool {
+    // Nearly every host is so.
+    if value.iter().all(|&b| is_name_byte(b)) {
+        return true;
+    }
+    let (is_named, port) = match value.strip_prefix(b"[") {
+        Some(rest) => {
+            let Some(end) = rest.iter().position(|&b| b == b']') else { return false };
+            (is_literal(&rest[..end]), &rest[end + 1..])
+        }
+        None => {
+            let (name, port) = value.split_at(value.iter().position(|&b| b == b':').unwrap_or(value.len()));
+            (is_name(name), port)
+        }
+    };
+    is_named && (port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit)))
+}
+
+/// What stands between brackets: an IPv6 address, perhaps with a zone (RFC 6874), or an address of a later version.
+fn is_literal(bytes: &[u8]) -> bool {
+    let (address, zone) = bytes.split_at(bytes.iter().position(|&b| b == b'%').unwrap_or(bytes.len()));
+    let is_v6 = std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    let is_later = matches!(address, [b'v' | b'V', version, b'.', rest @ ..]
+        if version.is_ascii_hexdigit() && !rest.is_empty() && rest.iter().all(|&b| b == b':' || is_name_byte(b)));
+    (is_v6 && zone.iter().all(|&b| b == b'%' || is_name_byte(b))) || (is_later && zone.is_empty())
+}
+
+fn is_name(name: &[u8]) -> bool {
+    let mut rest = name;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = match (byte, after) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
+            (byte, after) if is_name_byte(byte) => after,
+            _ => return false,
+        };
+    }
+    true
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    NAME_BYTES[usize::from(byte)]
+}
+
+/// True for `unreserved` and `sub-delims` of RFC 3986 without the comma.
+const NAME_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0_u8;
+    while byte.is_ascii() {
+        bytes[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+            );
+        byte += 1;
+    }
+    bytes
+};
 
 /// Digits alone.
 fn length(value: &[u8]) -> Option<u64> {
@@ -288,19 +433,39 @@ fn length(value: &[u8]) -> Option<u64> {
 
 impl Field {
     fn named(name: &[u8]) -> Option<Self> {
-        let is = |wanted: &[u8], field| name.eq_ignore_ascii_case(wanted).then_some(field);
-        match name.len() {
-            4 => is(b"host", Self::Host),
-            5 => is(b"range", Self::Range),
-            6 => is(b"expect", Self::Expect),
-            8 => is(b"if-match", Self::IfMatch).or_else(|| is(b"if-range", Self::IfRange)),
-            10 => is(b"user-agent", Self::UserAgent).or_else(|| is(b"connection", Self::Connection)),
-            13 => is(b"if-none-match", Self::IfNoneMatch),
-            14 => is(b"content-length", Self::ContentLength),
-            17 => is(b"transfer-encoding", Self::TransferEncoding)
-                .or_else(|| is(b"if-modified-since", Self::IfModifiedSince)),
-            19 => is(b"if-unmodified-since", Self::IfUnmodifiedSince),
-            _ => None,
+        let of_this_length: &[Self] = match name.len() {
+            4 => &[Self::Host],
+            5 => &[Self::Range],
+            6 => &[Self::Expect],
+            8 => &[Self::IfMatch, Self::IfRange],
+            10 => &[Self::UserAgent, Self::Connection],
+            13 => &[Self::IfNoneMatch],
+            14 => &[Self::ContentLength],
+            17 => &[Self::TransferEncoding, Self::IfModifiedSince],
+            19 => &[Self::IfUnmodifiedSince],
+            _ => return None,
+        };
+        of_this_length.iter().copied().find(|field| name.eq_ignore_ascii_case(field.name()))
+    }
+
+    fn index(self) -> usize {
+        (self as u16).trailing_zeros() as usize
+    }
+
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Host => b"host",
+            Self::Connection => b"connection",
+            Self::ContentLength => b"content-length",
+            Self::TransferEncoding => b"transfer-encoding",
+            Self::Expect => b"expect",
+            Self::Range => b"range",
+            Self::IfRange => b"if-range",
+            Self::IfMatch => b"if-match",
+            Self::IfNoneMatch => b"if-none-match",
+            Self::IfModifiedSince => b"if-modified-since",
+            Self::IfUnmodifiedSince => b"if-unmodified-since",
+            Self::UserAgent => b"user-agent",
         }
     }
 }
@@ -312,16 +477,23 @@ impl<'a> Request<'a> {
 
     /// The values of a field, in the order in which its lines came.
     pub fn all(&self, field: Field) -> impl Iterator<Item = &'a [u8]> {
-        let lines = if self.has(field) { self.lines } else { &[] };
+        let (lines, name) = (if self.has(field) { self.lines } else { &[] }, field.name());
         lines.split(|&b| b == b'\n').filter_map(move |line| {
-            let colon = line.iter().position(|&b| b == b':')?;
-            (Field::named(&line[..colon]) == Some(field)).then(|| line[colon + 1..].trim_ascii())
+            let (named, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b":").filter(|_| named.eq_ignore_ascii_case(name))?;
+            Some(value.trim_ascii())
         })
     }
 
     /// The first value of a field.
     pub fn get(&self, field: Field) -> Option<&'a [u8]> {
-        self.all(field).next()
+        let (start, end) = self.firsts[field.index()];
+        self.has(field).then(|| self.lines.get(start.into()..end.into()).unwrap_or_default())
+    }
+
+    /// The value of a field that came once.
+    pub fn only(&self, field: Field) -> Option<&'a [u8]> {
+        self.get(field).filter(|_| self.repeated & field as u16 == 0)
     }
 }
 
@@ -370,7 +542,12 @@ mod tests {
         assert_eq!(framing("Content-Length: 5\r\n"), Ok(Framing::Length(5)));
         assert_eq!(framing("Content-Length: 5\r\nContent-Length: 5\r\n"), Ok(Framing::Length(5)));
         assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Ok(Framing::Chunked));
-        assert_eq!(framing("Transfer-Encoding: gzip, chunked\r\n"), Ok(Framing::Chunked));
+        for codings in ["gzip, chunked", "chunked, chunked", "chunked\r\nTransfer-Encoding: chunked", ", chunked"] {
+            assert_eq!(framing(&format!("Transfer-Encoding: {codings}\r\n")), Err(BadHead::Coding), "{codings}");
+        }
+        for codings in ["", "identity", "chunked,", "chunked;q=1", "chunked x", "xchunked", "gzip"] {
+            assert_eq!(framing(&format!("Transfer-Encoding: {codings}\r\n")), Err(BadHead::Encoding), "{codings}");
+        }
         for bad in ["5, 5", "-1", "+5", "0x5", "", "5 5", "99999999999999999999999"] {
             assert_eq!(framing(&format!("Content-Length: {bad}\r\n")), Err(BadHead::Length), "{bad}");
         }
@@ -394,11 +571,112 @@ mod tests {
     }
 
     #[test]
+    fn h8_the_value_of_host_is_a_host_perhaps_with_a_port_or_nothing() {
+        let is_bad = |host: &str| whole(&head(&format!("Host: {host}\r\n"))).has_bad_host;
+        for host in [
+            "",
+            "h",
+            "192.168.4.150",
+            "192.168.4.150:8080",
+            "boot.example.test.",
+            "a_b-c:",
+            "%41bc",
+            "[fd00:4::150]",
+            "[fd00:4::150]:80",
+            "[fe80::1%25eth0]",
+            "[::ffff:192.168.4.150]",
+            "[v1.x:y]",
+        ] {
+            assert!(!is_bad(host), "{host}");
+        }
+        for host in [
+            "a b/c",
+            "a,b",
+            "a b",
+            "a/",
+            "user@h",
+            "http://h",
+            "h:80:80",
+            "h:8x",
+            "h:-1",
+            ":x",
+            "[",
+            "[]",
+            "[::1",
+            "[::1]x",
+            "[1.2.3.4]",
+            "[h]",
+            "::1",
+            "h?",
+            "h#",
+            "a\\b",
+            "%4",
+            "%zz",
+            "caf\u{e9}",
+            "<h>",
+            "\"h\"",
+            "{h}",
+            "a\tb",
+        ] {
+            assert!(is_bad(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn h3_a_later_minor_version_is_read_as_1_1() {
+        for minor in 2..=9 {
+            let bytes = format!("HEAD /f?q HTTP/1.{minor}\r\nHost: h\r\nContent-Length: 3\r\n\r\n");
+            let later = whole(bytes.as_bytes());
+            assert_eq!((later.method, later.version, later.target), (Method::Head, Version::Http11, &b"/f?q"[..]));
+            assert_eq!((later.hosts, later.framing, later.keeps_alive), (1, Framing::Length(3), true));
+            assert_eq!(later.get(Field::Host), Some(&b"h"[..]));
+            for end in 1..bytes.len() {
+                assert_eq!(parse(&bytes.as_bytes()[..end]), Parsed::Partial, "{end}");
+            }
+        }
+        let large = format!("GET /f HTTP/1.2\r\nCookie: {}\r\n\r\n", "c".repeat(HEADERS_BYTES_MAX));
+        assert_eq!(parse(large.as_bytes()), Parsed::Bad(BadHead::HeaderTooLarge));
+        let many = format!("GET /f HTTP/1.2\r\n{}\r\n", "X: y\r\n".repeat(HEADERS_MAX + 1));
+        assert_eq!(parse(many.as_bytes()), Parsed::Bad(BadHead::HeaderTooLarge));
+        let long = format!("GET /{} HTTP/1.2\r\n\r\n", "a".repeat(REQUEST_LINE_BYTES_MAX));
+        assert_eq!(parse(long.as_bytes()), Parsed::Bad(BadHead::LineTooLong));
+        for lines in ["X: a\r\n b\r\n", "X : a\r\n", "X: a\rb\r\n", "X: a\0\r\n"] {
+            assert_eq!(
+                parse(format!("GET /f HTTP/1.2\r\n{lines}\r\n").as_bytes()),
+                Parsed::Bad(BadHead::Syntax),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_value_of_a_field_is_found_without_a_search() {
+        let lines = "Host: h\r\nrange:  bytes=0-1 \t\r\nIf-None-Match:\r\nRange: bytes=2-3\nIf-None-Match: \"x\"\r\nUser-Agent: a b";
+        for head in [format!("GET /f HTTP/1.1\r\n{lines}\r\n\r\n"), format!("GET /f HTTP/1.7\n{lines}\n\n")] {
+            let request = whole(head.as_bytes());
+            for (field, value) in
+                [(Field::Host, "h"), (Field::Range, "bytes=0-1"), (Field::UserAgent, "a b"), (Field::IfNoneMatch, "")]
+            {
+                assert_eq!(request.get(field), Some(value.as_bytes()), "{field:?}");
+                assert_eq!(request.all(field).next(), Some(value.as_bytes()), "{field:?}");
+            }
+            assert_eq!(request.all(Field::Range).nth(1), Some(&b"bytes=2-3"[..]));
+            assert_eq!((request.only(Field::Range), request.only(Field::IfNoneMatch)), (None, None));
+            assert_eq!((request.only(Field::Host), request.only(Field::IfRange)), (Some(&b"h"[..]), None));
+            assert_eq!((request.get(Field::IfRange), request.all(Field::IfRange).next()), (None, None));
+        }
+        let long = format!("GET /f HTTP/1.1\r\nX: {}\r\nHost: h\r\n\r\n", "y".repeat(HEADERS_BYTES_MAX - 20));
+        assert_eq!(whole(long.as_bytes()).get(Field::Host), Some(&b"h"[..]));
+    }
+
+    #[test]
     fn h3_lines_may_end_in_lf_alone_and_other_versions_are_named() {
         assert_eq!(whole(b"GET /f HTTP/1.1\nHost: h\n\n").hosts, 1);
         for (head, bad) in [
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", BadHead::Version),
-            ("GET / HTTP/1.2\r\n\r\n", BadHead::Version),
+            ("GET / HTTP/1.25\r\n\r\n", BadHead::Version),
+            ("GET / HTTP/1.2 \r\n\r\n", BadHead::Version),
+            ("GET / HTTP/0.9\r\n\r\n", BadHead::Version),
             ("GET /\r\n", BadHead::Syntax),
             ("GET /my kernel HTTP/1.1\r\n\r\n", BadHead::Syntax),
             ("GET  / HTTP/1.1\r\n\r\n", BadHead::Syntax),
@@ -420,6 +698,8 @@ mod tests {
             assert_eq!(parse(&longer.as_bytes()[..end]), Parsed::Bad(BadHead::LineTooLong));
         }
         assert_eq!(parse(format!("{longer}Host: h\r\n\r\n").as_bytes()), Parsed::Bad(BadHead::LineTooLong));
+        assert_eq!(parse(longest.replace("\r\n", "\n").as_bytes()), Parsed::Partial, "a line end of one byte");
+        assert_eq!(parse(longer.replace("\r\n", "\n").as_bytes()), Parsed::Bad(BadHead::LineTooLong));
         assert_eq!(parse(&[b'a'; REQUEST_LINE_BYTES_MAX]), Parsed::Partial);
         assert_eq!(parse(&[b'a'; REQUEST_LINE_BYTES_MAX + 2]), Parsed::Bad(BadHead::LineTooLong));
 
@@ -428,6 +708,11 @@ mod tests {
         let large = head(&format!("Cookie: {}\r\n", "c".repeat(HEADERS_BYTES_MAX)));
         assert_eq!(parse(&large), Parsed::Bad(BadHead::HeaderTooLarge));
         assert_eq!(parse(&large[..large.len() - 40]), Parsed::Partial);
+        // All lines after the first one, the empty one included.
+        let lines =
+            |octets: usize| format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(octets - "X: \r\n\r\n".len()));
+        whole(lines(HEADERS_BYTES_MAX).as_bytes());
+        assert_eq!(parse(lines(HEADERS_BYTES_MAX + 1).as_bytes()), Parsed::Bad(BadHead::HeaderTooLarge));
     }
 
     #[test]
@@ -444,6 +729,7 @@ mod tests {
         let piece = prop_oneof![
             Just(b"GET / HTTP/1.1\r\n".to_vec()),
             Just(b"HEAD http://h/%41 HTTP/1.0\r\n".to_vec()),
+            Just(b"GET /later HTTP/1.7\r\n".to_vec()),
             Just(b"Host: h\r\n".to_vec()),
             Just(b"Content-Length: 3\r\n".to_vec()),
             Just(b"Transfer-Encoding: chunked\r\n".to_vec()),
@@ -456,6 +742,13 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..6),
         ];
         proptest::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
+    }
+
+    #[test]
+    fn h32_what_grows_byte_by_byte_is_looked_at_once_in_a_while() {
+        let head = [b'a'; 10 * LOOK_BYTES];
+        let looks = (1..head.len()).filter(|&len| is_worth_a_look(&head[..len + 1], len)).count();
+        assert_eq!(looks, 10);
     }
 
     proptest! {

@@ -30,6 +30,7 @@ impl Status {
     pub const RANGE_NOT_SATISFIABLE: Self = Self("416 Range Not Satisfiable");
     pub const HEADER_TOO_LARGE: Self = Self("431 Request Header Fields Too Large");
     pub const INTERNAL_ERROR: Self = Self("500 Internal Server Error");
+    pub const NOT_IMPLEMENTED: Self = Self("501 Not Implemented");
     pub const BUSY: Self = Self("503 Service Unavailable");
     pub const VERSION: Self = Self("505 HTTP Version Not Supported");
 
@@ -186,6 +187,9 @@ pub fn forbid(request: &Request<'_>) -> Option<Plan<'static>> {
     if request.hosts > 1 || (request.hosts == 0 && request.version == Version::Http11) {
         return Some(bad_request(request, "exactly one Host header is required"));
     }
+    if request.has_bad_host {
+        return Some(bad_request(request, "the Host header names no host"));
+    }
     if request.method == Method::Other {
         let mut plan = text(request, Status::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
         plan.extra = Some(Extra::Allow);
@@ -199,6 +203,7 @@ pub fn forbid(request: &Request<'_>) -> Option<Plan<'static>> {
 pub fn bad(why: BadHead) -> Plan<'static> {
     let status = match why {
         BadHead::Syntax | BadHead::Length | BadHead::Encoding | BadHead::Chunk => Status::BAD_REQUEST,
+        BadHead::Coding => Status::NOT_IMPLEMENTED,
         BadHead::BodyTooSlow => Status::REQUEST_TIMEOUT,
         BadHead::BodyTooLarge => Status::BODY_TOO_LARGE,
         BadHead::LineTooLong => Status::LINE_TOO_LONG,
@@ -285,19 +290,20 @@ pub fn bad_request(request: &Request<'_>, reason: &str) -> Plan<'static> {
     closing(text(request, Status::BAD_REQUEST, format!("{reason}\n")))
 }
 
-/// 503 for a connection that can not be served at all, as bytes: nobody has parsed its request.
-pub fn overloaded_bytes() -> Vec<u8> {
+/// 503 for a connection that can not be served at all, as bytes: nobody has parsed its request. `date` is the time as an HTTP
+/// date (H-31).
+pub fn overloaded_bytes(date: &str) -> Vec<u8> {
     format!(
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_AFTER_SECONDS}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_AFTER_SECONDS}\r\nContent-Length: 0\r\nConnection: close\r\n\
+         Date: {date}\r\n\r\n"
     )
     .into_bytes()
 }
 
 /// Range counts on GET only (H-19), and only where there is one.
 fn ranges(request: &Request<'_>, len: u64) -> Ranges {
-    let mut values = request.all(Field::Range);
-    match (values.next(), values.next()) {
-        (Some(value), None) if request.method == Method::Get => parse(value, len),
+    match request.only(Field::Range) {
+        Some(value) if request.method == Method::Get => parse(value, len),
         _ => Ranges::Whole,
     }
 }
@@ -550,19 +556,24 @@ mod tests {
     fn h30_a_refusal_is_a_short_text_with_its_length() {
         let head = get(&[]);
         let head = head.request();
-        for (plan, status) in [
-            (not_found(&head), 404),
-            (forbidden(&head, "not a regular file"), 403),
-            (failed(&head, "the file could not be read"), 500),
-            (bad_request(&head, "a `..` component"), 400),
-            (overloaded(&head), 503),
-            (bad(BadHead::Syntax), 400),
-            (bad(BadHead::BodyTooSlow), 408),
-            (bad(BadHead::BodyTooLarge), 413),
-            (bad(BadHead::LineTooLong), 414),
-            (bad(BadHead::HeaderTooLarge), 431),
-            (bad(BadHead::Version), 505),
+        for (plan, status, closes) in [
+            (not_found(&head), 404, false),
+            (forbidden(&head, "not a regular file"), 403, false),
+            (failed(&head, "the file could not be read"), 500, false),
+            (bad_request(&head, "a `..` component"), 400, true),
+            (overloaded(&head), 503, true),
+            (bad(BadHead::Syntax), 400, true),
+            (bad(BadHead::Coding), 501, true),
+            (bad(BadHead::BodyTooSlow), 408, true),
+            (bad(BadHead::BodyTooLarge), 413, true),
+            (bad(BadHead::LineTooLong), 414, true),
+            (bad(BadHead::HeaderTooLarge), 431, true),
+            (bad(BadHead::Version), 505, true),
         ] {
+            assert_eq!(
+                plan.closes, closes,
+                "{status}: what follows a request that was not understood cannot be trusted"
+            );
             assert_eq!(code(&plan), status);
             assert!(plan.status.is_refusal());
             let Payload::Text(text) = &plan.payload else { panic!("{plan:?}") };

@@ -3,10 +3,14 @@
 //! Five hundred equal downloads in equal shares all end last. Served a few at a time they end one after another: on a full
 //! link the last one no later, the median one after half the time. Three things keep that safe:
 //!
-//! - **Nobody starves.** A body that waits gets [`TRICKLE_BYTES`] each [`TRICKLE_PAUSE`], so no firmware sees a dead connection.
+//! - **Nobody starves.** A body that waits gets [`TRICKLE_BYTES`] each [`TRICKLE_PAUSE`], so no firmware sees a dead connection:
+//!   whether it waits for its turn or for a reader.
 //! - **Nothing idles.** A body that takes nothing for a [`WINDOW`] does not count, and while more slots bring more bytes a
-//!   second, there are more slots: slow clients never leave a fast link unused.
+//!   second, there are more slots: slow clients never leave a fast link unused. A body that waits for a reader does count: where
+//!   memory or the disk is the bound, more bodies would only take it from each other.
 //! - **A machine keeps its place.** Its initial ramdisk follows its kernel without a second wait behind those who came later.
+//!   After [`BODIES_PER_PLACE`] bodies it stands in line anew, and of several that it asks for at a time each further one stands
+//!   [`ROUND_PLACES`] places behind: whoever comes later has its share soon.
 //!
 //! Bodies of at most [`SMALL_BYTES`] (loaders, menus, answer files, ranges of an ISO) never come here: they go ahead.
 
@@ -31,6 +35,13 @@ pub const WINDOW: Tick = 200_000_000;
 pub const MEMORY: Tick = 30_000_000_000;
 /// Machines whose places are remembered; one more makes the longest idle one forgotten.
 pub const MACHINES_MAX: usize = 65_536;
+/// Large bodies for which a machine keeps its place.
+pub const BODIES_PER_PLACE: u32 = 4;
+/// Places by which each further body of a machine that has others stands behind.
+pub const ROUND_PLACES: u64 = 32;
+/// How long a body that waits for a reader counts as one that moves, in nanoseconds, unless those who asked after it wait as well: a
+/// dead disk holds up nobody else, and a slow one is not made slower by more readers.
+pub const READING_MAX: Tick = 4_000_000_000;
 /// A trial with more slots has won when it brought so many percent more bytes.
 const GAIN_PERCENT: u64 = 10;
 /// Windows from a trial that has lost to the next one.
@@ -49,8 +60,9 @@ pub struct Schedule<K> {
     running: Vec<K>,
     /// Of those that run: they took bytes in the last window, or have just been let in.
     moving: usize,
-    /// Parked until then, first due first; an entry whose body is gone or runs is passed over.
-    trickles: VecDeque<(Tick, K)>,
+    /// Those that are parked and those that run and wait for a reader, each with its `trickle_at`.
+    trickles: BTreeSet<(Tick, K)>,
+    readers: Readers,
     /// Let in and not yet told.
     admitted: VecDeque<K>,
     machines: HashMap<IpAddr, Machine>,
@@ -70,6 +82,8 @@ struct Body {
     is_moving: bool,
     /// Taken in the current window.
     taken: u64,
+    /// Since when it waits for a reader, while it runs.
+    reading_since: Option<Tick>,
     /// When the next trickle may leave.
     trickle_at: Tick,
 }
@@ -77,8 +91,31 @@ struct Body {
 #[derive(Clone, Copy, Debug)]
 struct Machine {
     place: u64,
+    /// Bodies that have begun at this place.
+    begun: u32,
     bodies: u32,
     idle_since: Tick,
+}
+
+/// What the readers have answered. They take questions in the order in which they were asked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Readers {
+    answered_at: Option<Tick>,
+    /// When the latest of the questions that they have answered was asked.
+    latest: Tick,
+}
+
+impl Readers {
+    /// Whether they have answered anything of late.
+    fn are_alive(self, now: Tick) -> bool {
+        self.answered_at.is_some_and(|at| now.saturating_sub(at) < READING_MAX)
+    }
+
+    /// Whether a question that was asked then is still in line: not for long, or not overtaken by others.
+    fn have_in_line(self, now: Tick, since: Tick) -> bool {
+        let is_overtaken = self.latest >= since + READING_MAX;
+        now.saturating_sub(since) < READING_MAX || (self.are_alive(now) && !is_overtaken)
+    }
 }
 
 /// Bytes of windows, and the trial that is under way.
@@ -113,7 +150,8 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
             waiting: BTreeSet::new(),
             running: Vec::new(),
             moving: 0,
-            trickles: VecDeque::new(),
+            trickles: BTreeSet::new(),
+            readers: Readers::default(),
             admitted: VecDeque::new(),
             machines: HashMap::new(),
             places: 0,
@@ -131,7 +169,9 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         let rank = (place, self.places);
         self.places += 1;
         let is_running = self.waiting.is_empty() && self.moving < self.slots;
-        self.bodies.insert(key, Body { rank, machine, is_running, is_moving: is_running, taken: 0, trickle_at: now });
+        let body =
+            Body { rank, machine, is_running, is_moving: is_running, taken: 0, reading_since: None, trickle_at: now };
+        self.bodies.insert(key, body);
         if is_running {
             self.running.push(key);
             self.moving += 1;
@@ -143,6 +183,7 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     /// A body has ended or is given up. Unknown keys are none of ours.
     pub fn leave(&mut self, now: Tick, key: K) {
         let Some(body) = self.bodies.remove(&key) else { return };
+        self.trickles.remove(&(body.trickle_at, key));
         if let Some(machine) = self.machines.get_mut(&body.machine) {
             machine.bodies = machine.bodies.saturating_sub(1);
             machine.idle_since = now;
@@ -161,9 +202,10 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     pub fn ask(&mut self, now: Tick, key: K) -> u64 {
         let Some(body) = self.bodies.get_mut(&key).filter(|body| !body.is_running) else { return u64::MAX };
         if now < body.trickle_at {
-            self.trickles.push_back((body.trickle_at, key));
+            self.trickles.insert((body.trickle_at, key));
             return 0;
         }
+        self.trickles.remove(&(body.trickle_at, key));
         body.trickle_at = now + TRICKLE_PAUSE;
         TRICKLE_BYTES
     }
@@ -171,24 +213,49 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     /// The kernel has taken bytes of this body.
     pub fn taken(&mut self, key: K, bytes: u64) {
         if let Some(body) = self.bodies.get_mut(&key) {
-            body.taken += bytes;
             // Trickles come in waves, which would drown what a trial brings.
-            self.meter.taken += if body.is_running { bytes } else { 0 };
+            let is_trickle = !body.is_running || body.reading_since.is_some();
+            let counted = if is_trickle { 0 } else { bytes };
+            body.taken += counted;
+            self.meter.taken += counted;
         }
     }
 
-    /// Who may go on: let in, or due for its trickle. To be asked until None, after each turn.
+    /// This body waits for a reader now.
+    pub fn reads(&mut self, now: Tick, key: K) {
+        let Some(body) = self.bodies.get_mut(&key).filter(|body| body.is_running) else { return };
+        if body.reading_since.is_none() {
+            (body.reading_since, body.trickle_at) = (Some(now), now + TRICKLE_PAUSE);
+            self.trickles.insert((body.trickle_at, key));
+        }
+    }
+
+    /// The reader has answered it.
+    pub fn has_read(&mut self, now: Tick, key: K) {
+        let Some(body) = self.bodies.get_mut(&key) else { return };
+        if let Some(since) = body.reading_since.take() {
+            self.trickles.remove(&(body.trickle_at, key));
+            self.readers = Readers { answered_at: Some(now), latest: self.readers.latest.max(since) };
+        }
+    }
+
+    /// Who may go on: let in, or due for its trickle; one that waits for a reader is due for that, too. To be asked until None, after
+    /// each turn.
     pub fn poll(&mut self, now: Tick) -> Option<K> {
         self.count_window(now);
         if let Some(key) = self.admitted.pop_front() {
             return Some(key);
         }
-        while let Some(&(due, key)) = self.trickles.front() {
-            if due > now {
-                return None;
+        while let Some(&(due, key)) = self.trickles.first().filter(|(due, _)| *due <= now) {
+            self.trickles.remove(&(due, key));
+            let Some(body) = self.bodies.get_mut(&key) else { continue };
+            if !body.is_running {
+                return Some(key);
             }
-            self.trickles.pop_front();
-            if self.bodies.get(&key).is_some_and(|body| !body.is_running && body.trickle_at == due) {
+            body.trickle_at = now + TRICKLE_PAUSE;
+            self.trickles.insert((body.trickle_at, key));
+            // Where nothing is read at all, a trickle would wait like the piece.
+            if self.readers.are_alive(now) {
                 return Some(key);
             }
         }
@@ -197,11 +264,9 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
 
     /// When [`Schedule::poll`] is worth asking without an event before.
     pub fn next_timeout(&self) -> Option<Tick> {
-        if self.waiting.is_empty() {
-            return None;
-        }
-        let window = self.meter.window_began + WINDOW;
-        Some(self.trickles.front().map_or(window, |(due, _)| window.min(*due)))
+        let window = (!self.waiting.is_empty()).then_some(self.meter.window_began + WINDOW);
+        let trickle = self.trickles.first().map(|(due, _)| *due);
+        [window, trickle].into_iter().flatten().min()
     }
 
     /// Bodies that run, and that wait.
@@ -216,18 +281,25 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
             self.machines.retain(|_, machine| kept(machine));
         }
         let next = self.places;
-        let machine = self.machines.entry(address).or_insert(Machine { place: next, bodies: 0, idle_since: now });
-        if machine.bodies == 0 && now.saturating_sub(machine.idle_since) >= MEMORY {
-            machine.place = next;
+        let new = Machine { place: next, begun: 0, bodies: 0, idle_since: now };
+        let machine = self.machines.entry(address).or_insert(new);
+        let is_forgotten = machine.bodies == 0 && now.saturating_sub(machine.idle_since) >= MEMORY;
+        if is_forgotten || machine.begun >= BODIES_PER_PLACE {
+            (machine.place, machine.begun) = (next, 0);
         }
+        machine.begun += 1;
         machine.bodies += 1;
-        machine.place
+        match machine.bodies - 1 {
+            0 => machine.place,
+            others => next + u64::from(others) * ROUND_PLACES,
+        }
     }
 
     fn admit(&mut self) {
         while self.moving < self.slots {
             let Some((_, key)) = self.waiting.pop_first() else { return };
             if let Some(body) = self.bodies.get_mut(&key) {
+                self.trickles.remove(&(body.trickle_at, key));
                 // Counted as moving until a window has shown otherwise.
                 (body.is_running, body.is_moving, body.taken) = (true, true, 0);
                 self.running.push(key);
@@ -252,27 +324,36 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         // As if the window had had its nominal length: turns end when they end.
         let taken =
             u64::try_from(u128::from(self.meter.taken) * u128::from(WINDOW) / u128::from(length)).unwrap_or(u64::MAX);
-        self.judge(taken);
         self.meter.window_began = now;
         self.meter.taken = 0;
         self.moving = 0;
+        let mut reading = 0;
         for key in &self.running {
             if let Some(body) = self.bodies.get_mut(key) {
-                body.is_moving = std::mem::take(&mut body.taken) > 0;
+                let is_reading = body.reading_since.is_some_and(|since| self.readers.have_in_line(now, since));
+                body.is_moving = std::mem::take(&mut body.taken) > 0 || is_reading;
                 self.moving += usize::from(body.is_moving);
+                reading += usize::from(is_reading);
             }
         }
+        self.judge(taken, reading * 4 >= self.running.len());
         self.admit();
     }
 
-    fn judge(&mut self, taken: u64) {
+    /// `is_read_bound`: many of those that run wait for readers, and more of them would do so with more slots.
+    fn judge(&mut self, taken: u64, is_read_bound: bool) {
         self.meter.trial = match self.meter.trial {
+            Trial::Due if is_read_bound => Trial::Due,
             Trial::Due => {
                 let slots = self.slots;
                 self.slots += slots.div_ceil(2);
                 Trial::Running { slots, bytes: taken }
             }
-            Trial::Running { bytes, .. } if taken > bytes.saturating_add(bytes / 100 * GAIN_PERCENT) => Trial::Due,
+            Trial::Running { bytes, .. }
+                if !is_read_bound && taken > bytes.saturating_add(bytes / 100 * GAIN_PERCENT) =>
+            {
+                Trial::Due
+            }
             Trial::Running { slots, .. } => {
                 self.slots = slots;
                 Trial::Resting(REST_WINDOWS)
@@ -322,6 +403,8 @@ mod tests {
         ended: Option<Tick>,
         moved: Tick,
         longest_pause: Tick,
+        address: IpAddr,
+        begins: Tick,
     }
 
     fn address(machine: usize) -> IpAddr {
@@ -330,7 +413,7 @@ mod tests {
 
     impl Storm {
         fn new(slots: Option<usize>, machines: usize, files: &[u64], link: u64, each: u64) -> Self {
-            let fetching = |_| Fetching {
+            let fetching = |machine| Fetching {
                 files: files.iter().rev().copied().collect(),
                 left: 0,
                 allowed: 0,
@@ -339,6 +422,8 @@ mod tests {
                 ended: None,
                 moved: 0,
                 longest_pause: 0,
+                address: address(machine),
+                begins: 0,
             };
             Self { schedule: Schedule::new(slots), machines: (0..machines).map(fetching).collect(), link, each }
         }
@@ -361,11 +446,11 @@ mod tests {
                 self.machines[key as usize].parked = false;
             }
             for (key, machine) in self.machines.iter_mut().enumerate() {
-                if machine.left == 0 && machine.ended.is_none() {
+                if machine.left == 0 && machine.ended.is_none() && now >= machine.begins {
                     match machine.files.pop() {
                         Some(bytes) => {
                             machine.left = bytes;
-                            self.schedule.enter(now, key as u32, address(key));
+                            self.schedule.enter(now, key as u32, machine.address);
                         }
                         None => machine.ended = Some(now),
                     }
@@ -472,6 +557,193 @@ mod tests {
     }
 
     #[test]
+    fn u8_of_more_machines_than_are_remembered_those_go_that_have_been_away() {
+        let mut schedule = Schedule::new(Some(1));
+        let visit = |schedule: &mut Schedule<usize>, now, machine| {
+            schedule.enter(now, machine, address(machine));
+            schedule.leave(now, machine);
+        };
+        (0..MACHINES_MAX - 1).for_each(|machine| visit(&mut schedule, 0, machine));
+        visit(&mut schedule, MEMORY - 1, MACHINES_MAX);
+        assert_eq!(schedule.machines.len(), MACHINES_MAX);
+        visit(&mut schedule, MEMORY, MACHINES_MAX + 1);
+        let mut kept: Vec<&IpAddr> = schedule.machines.keys().collect();
+        kept.sort();
+        assert_eq!(kept, [&address(MACHINES_MAX), &address(MACHINES_MAX + 1)]);
+    }
+
+    #[test]
+    fn u8_a_body_that_waits_for_a_reader_holds_its_slot_for_a_while() {
+        let mut schedule = Schedule::new(Some(2));
+        for key in 0..6 {
+            schedule.enter(0, key, address(key));
+            schedule.reads(0, key);
+        }
+        let mut now = 0;
+        while now + 2 * WINDOW < READING_MAX {
+            now += WINDOW;
+            assert_eq!((schedule.poll(now), schedule.counts()), (None, (2, 4)));
+        }
+        // One goes on, and the disk of the other one is dead.
+        let mut admitted = Vec::new();
+        while now < 2 * READING_MAX + 2 * WINDOW {
+            schedule.has_read(now, 0);
+            now += WINDOW;
+            schedule.taken(0, MB);
+            admitted.extend(std::iter::from_fn(|| schedule.poll(now)).filter(|key| *key > 1));
+            schedule.reads(now, 0);
+        }
+        assert_eq!(admitted.first(), Some(&2), "who asked later has been answered");
+    }
+
+    /// Bodies whose every piece must be read, by a reader that takes one after the other.
+    struct Disk {
+        schedule: Schedule<u32>,
+        /// Who waits for it, the next one first.
+        line: VecDeque<u32>,
+        bodies: Vec<Fed>,
+        ended: usize,
+        /// From one piece to the next, and when the next one is there.
+        piece: Tick,
+        next: Tick,
+    }
+
+    #[derive(Clone, Debug, Default)]
+    struct Fed {
+        left: u64,
+        moved: Tick,
+        longest_silence: Tick,
+        is_in_line: bool,
+        is_parked: bool,
+    }
+
+    impl Disk {
+        /// All of them begin at once.
+        fn new(slots: Option<usize>, bodies: usize, piece: Tick) -> Self {
+            let fed = Fed { left: 40 * MB, ..Fed::default() };
+            let (schedule, bodies) = (Schedule::new(slots), vec![fed; bodies]);
+            let mut disk = Self { schedule, line: VecDeque::new(), bodies, ended: 0, piece, next: 0 };
+            for key in 0..disk.bodies.len() {
+                disk.schedule.enter(0, key as u32, address(key));
+                disk.go_on(0, key as u32);
+            }
+            disk
+        }
+
+        /// Runs until all have all, and returns when that was.
+        fn run(&mut self) -> Tick {
+            let mut now = 0;
+            while self.ended < self.bodies.len() {
+                assert!(now < 10_000 * SECOND, "somebody never ends");
+                self.step(now);
+                now += MS;
+            }
+            now
+        }
+
+        fn step(&mut self, now: Tick) {
+            while let Some(key) = self.schedule.poll(now) {
+                let body = &mut self.bodies[key as usize];
+                if body.is_in_line {
+                    self.send(now, key, TRICKLE_BYTES);
+                } else if std::mem::take(&mut body.is_parked) {
+                    self.go_on(now, key);
+                }
+            }
+            if now >= self.next
+                && let Some(key) = self.line.pop_front()
+            {
+                self.bodies[key as usize].is_in_line = false;
+                self.schedule.has_read(now, key);
+                self.send(now, key, 8 << 20);
+                self.go_on(now, key);
+                self.next = now + self.piece;
+            }
+        }
+
+        fn go_on(&mut self, now: Tick, key: u32) {
+            while self.bodies[key as usize].left > 0 {
+                match self.schedule.ask(now, key) {
+                    0 => {
+                        self.bodies[key as usize].is_parked = true;
+                        return;
+                    }
+                    u64::MAX => {
+                        self.schedule.reads(now, key);
+                        self.line.push_back(key);
+                        self.bodies[key as usize].is_in_line = true;
+                        return;
+                    }
+                    trickle => self.send(now, key, trickle),
+                }
+            }
+        }
+
+        fn send(&mut self, now: Tick, key: u32, bytes: u64) {
+            let body = &mut self.bodies[key as usize];
+            let bytes = bytes.min(body.left);
+            body.left -= bytes;
+            body.longest_silence = body.longest_silence.max(now - body.moved);
+            body.moved = now;
+            self.schedule.taken(key, bytes);
+            if body.left == 0 {
+                self.ended += 1;
+                self.line.retain(|waiting| *waiting != key);
+                self.schedule.leave(now, key);
+            }
+        }
+    }
+
+    #[test]
+    fn u8_nobody_falls_silent_however_slowly_pieces_are_read() {
+        // From memory to a disk where the line of sixteen is longer than any firmware's timer.
+        for (bodies, piece) in [(500, 3 * MS), (500, 40 * MS), (100, 400 * MS)] {
+            let mut ordered = Disk::new(Some(16), bodies, piece);
+            let (end, end_equal) = (ordered.run(), Disk::new(None, bodies, piece).run());
+            let longest = ordered.bodies.iter().map(|body| body.longest_silence).max().unwrap();
+            // A pause before its turn, and one more until the first piece is read.
+            assert!(longest <= 2 * TRICKLE_PAUSE, "{piece}: {longest}");
+            assert!(end * 100 <= end_equal * 101, "{piece}: {end}, in equal shares {end_equal}");
+        }
+    }
+
+    #[test]
+    fn u8_a_slow_disk_is_not_made_slower_by_more_readers() {
+        // Sixteen wait for eight seconds for each piece.
+        let mut disk = Disk::new(Some(16), 100, 500 * MS);
+        let mut most = 0;
+        for now in (0..60_000).map(|ms| ms * MS) {
+            disk.step(now);
+            most = most.max(disk.schedule.counts().0);
+        }
+        assert!(most <= 24, "{most} at full speed");
+    }
+
+    #[test]
+    fn u8_who_comes_late_has_its_share_soon_whatever_others_go_on_asking_for() {
+        // Ten addresses that keep 32 bodies of 40 MB each under way, or 64 that fetch one after the other; then ten machines more.
+        for (hogs, at_a_time) in [(10, 32), (64, 1)] {
+            let mut storm = Storm::new(Some(16), hogs * at_a_time + 10, &[40 * MB], 1000 * MB, 1000 * MB);
+            let late = hogs * at_a_time;
+            for (key, machine) in storm.machines.iter_mut().enumerate() {
+                machine.address = if key < late { address(key / at_a_time) } else { address(1000 + key) };
+                machine.files = if key < late { vec![40 * MB; 1000] } else { Vec::new() };
+                machine.begins = if key < late { 0 } else { 5 * SECOND };
+            }
+            for machine in &mut storm.machines[late..] {
+                machine.files = vec![40 * MB];
+            }
+            let mut now = 0;
+            while storm.machines[late..].iter().any(|machine| machine.ended.is_none()) {
+                assert!(now < 60 * SECOND, "{hogs} x {at_a_time}: somebody never ends");
+                storm.step(now);
+                now += MS;
+            }
+            assert!(now < 5 * SECOND + 10 * SECOND, "{hogs} x {at_a_time}: {now}");
+        }
+    }
+
+    #[test]
     fn switched_off_it_holds_nobody_back_and_keeps_nothing() {
         let mut schedule = Schedule::new(None);
         for key in 0..100 {
@@ -479,6 +751,25 @@ mod tests {
             assert_eq!(schedule.ask(0, key), u64::MAX);
         }
         assert_eq!((schedule.poll(SECOND), schedule.next_timeout(), schedule.counts()), (None, None, (0, 0)));
+    }
+
+    #[test]
+    fn whoever_waits_is_named_at_the_time_that_is_told() {
+        let mut schedule = Schedule::new(Some(1));
+        schedule.enter(0, 1, address(1));
+        assert_eq!((schedule.ask(0, 1), schedule.next_timeout()), (u64::MAX, None), "nobody waits");
+        schedule.enter(0, 2, address(2));
+        assert_eq!([schedule.ask(0, 2), schedule.ask(0, 2)], [TRICKLE_BYTES, 0]);
+        let mut now = 0;
+        loop {
+            let due = schedule.next_timeout().expect("somebody waits");
+            assert!(due > now && due <= TRICKLE_PAUSE, "{due} after {now}: no turn for nothing");
+            now = due;
+            match schedule.poll(now) {
+                None => {}
+                named => break assert_eq!(named, Some(2)),
+            }
+        }
     }
 
     #[test]

@@ -4,25 +4,33 @@
 //! added, replaced or removed is seen by the very next request, and a name that would need a disk comes back at once as EAGAIN.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
-use std::fs::{File, OpenOptions};
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::time::{Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::ceiling::Ceiling;
-use super::content::{Body, Content, Identity};
+use super::content::{Body, Content, Identity, WeakContent};
+use super::copies::Copies;
+use super::directories::{Directories, Listing};
 use super::fence::Fence;
-use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, WHOLE_BYTES_MAX};
+use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, REMOTE_TRUSTED, SMALL_FILES_KEPT, WHOLE_BYTES_MAX};
 use super::memory::ImageMemory;
 use super::path::{CleanPath, Refusal};
-use super::workers::{Busy, Workers};
+use super::reserve::Reserve;
+use super::root::{Root, openat2};
+use super::watch;
+use super::workers::{Asker, Busy, Workers};
 
 /// Entries that a core's own map of mappings may hold before it forgets the dead ones.
 const KNOWN_MAX: usize = 2 * MAPPINGS_MAX;
@@ -30,22 +38,68 @@ const KNOWN_MAX: usize = 2 * MAPPINGS_MAX;
 /// The root directory and every mapping of it, shared by all cores and workers.
 #[derive(Debug)]
 pub struct Images {
-    root: OwnedFd,
-    path: PathBuf,
+    root: Root,
     fence: Fence,
     memory: Arc<ImageMemory>,
+    copies: Arc<Copies>,
+    reserve: Reserve,
     workers: Workers,
+    directories: Directories,
+    /// Which devices are file servers.
+    devices: ArcSwap<HashMap<u64, bool>>,
     /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only a worker does, here.
     loaded: Mutex<HashMap<Identity, Content>>,
+    mappings_max: AtomicUsize,
+    /// Times that a file found no place, since those that had one were all in use.
+    short: AtomicU64,
+    small: Mutex<Small>,
+    /// Files as they are translated for another way to send them, for as long as somebody sends them.
+    translated: Mutex<HashMap<Identity, Weak<Body>>>,
     /// Ticks at each use; a mapping remembers its last tick.
     clock: AtomicU64,
+}
+
+/// Small files that were read: those in use, and as many others as fit the memory for them.
+#[derive(Debug, Default)]
+struct Small {
+    files: HashMap<Identity, Content>,
+    bytes: u64,
+}
+
+impl Small {
+    /// Keeps a file, where those in use leave room for it. Those that were asked for least lately make room, many at a time.
+    fn keep(&mut self, identity: Identity, content: &Content) {
+        if self.bytes + cost(content) > SMALL_FILES_KEPT {
+            let idle = self.files.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
+            let mut idle: Vec<(u64, Identity)> =
+                idle.map(|(id, content)| (content.body().used.load(Ordering::Relaxed), *id)).collect();
+            idle.sort_unstable_by_key(|(used, _)| *used);
+            for (_, id) in idle {
+                if self.bytes <= SMALL_FILES_KEPT / 4 * 3 {
+                    break;
+                }
+                self.bytes -= self.files.remove(&id).map_or(0, |content| cost(&content));
+            }
+        }
+        if self.bytes + cost(content) <= SMALL_FILES_KEPT {
+            let before = self.files.insert(identity, content.clone());
+            self.bytes += cost(content) - before.map_or(0, |content| cost(&content));
+        }
+    }
+}
+
+/// Memory of a small file, with what stands around it.
+fn cost(content: &Content) -> u64 {
+    const AROUND: u64 = 1024;
+    content.len() + AROUND
 }
 
 /// One core's view: a map of its own over mappings that [`Images`] holds.
 #[derive(Debug)]
 pub struct Catalog {
     images: Arc<Images>,
-    known: HashMap<Identity, Weak<Body>>,
+    /// With when a worker last looked at the file itself.
+    known: HashMap<Identity, (Weak<Body>, Instant)>,
 }
 
 /// What a core learns at once.
@@ -69,30 +123,31 @@ impl Images {
     /// Opens the root directory, with nothing private in it and nothing borrowed.
     pub fn open(root: &Path, workers: Workers) -> io::Result<Arc<Self>> {
         let memory = ImageMemory::new(Ceiling::read().budget(None));
-        Self::open_fenced(root, Fence::around(root, &[]), memory, workers)
+        Self::open_fenced(root, Fence::of(&[]), memory, workers)
     }
 
     /// Opens the root directory. An error also where nothing beneath it could be opened.
     pub fn open_fenced(root: &Path, fence: Fence, memory: Arc<ImageMemory>, workers: Workers) -> io::Result<Arc<Self>> {
-        let directory = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_PATH)
-            .open(root)?;
-        let directory = OwnedFd::from(directory);
-        openat2(&directory, c".", libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS).map_err(explained)?;
         Ok(Arc::new(Self {
-            root: directory,
-            path: root.to_path_buf(),
+            root: Root::open(root, &fence)?,
             fence,
             memory,
+            copies: Copies::of(Ceiling::read().bytes),
+            reserve: Reserve::new(),
             workers,
+            directories: Directories::default(),
+            devices: ArcSwap::default(),
             loaded: Mutex::default(),
+            mappings_max: AtomicUsize::new(MAPPINGS_MAX),
+            short: AtomicU64::new(0),
+            small: Mutex::default(),
+            translated: Mutex::default(),
             clock: AtomicU64::new(0),
         }))
     }
 
     pub fn root(&self) -> &Path {
-        &self.path
+        self.root.path()
     }
 
     pub fn workers(&self) -> &Workers {
@@ -104,6 +159,52 @@ impl Images {
         &self.memory
     }
 
+    /// What copies take of the memory.
+    pub fn copies(&self) -> &Arc<Copies> {
+        &self.copies
+    }
+
+    /// At most so many mappings at once, where the process may not have the usual number of descriptors.
+    pub fn map_at_most(&self, mappings: usize) {
+        self.mappings_max.store(mappings.min(MAPPINGS_MAX), Ordering::Relaxed);
+    }
+
+    /// How often a file has found no place so far, because all were in use.
+    pub fn short_of_places(&self) -> u64 {
+        self.short.load(Ordering::Relaxed)
+    }
+
+    /// A file as `translate` makes it, one copy for all who ask for this version of it; `source` is charged for it. Busy while
+    /// another file is being translated, and where copies have their budget. Waits for the disk: workers only.
+    pub fn translated(
+        &self,
+        content: &Content,
+        source: IpAddr,
+        translate: impl FnOnce(&[u8]) -> Result<Vec<u8>, Refusal>,
+    ) -> Result<Content, Refusal> {
+        // One at a time: others ask again, and find it done or the way free. No worker waits for another one's file.
+        let mut translated = match self.translated.try_lock() {
+            Ok(translated) => translated,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Refusal::Busy),
+        };
+        let identity = content.identity();
+        if let Some(body) = identity.and_then(|identity| translated.get(&identity)).and_then(Weak::upgrade) {
+            return Ok(Content::from_body(body));
+        }
+        // The most that it may become, so that nothing is made in vain; the rest is given back.
+        drop(self.copies.take(source, 2 * content.len())?);
+        let bytes = translate(&content.read_whole()?)?;
+        let share = self.copies.take(source, bytes.len() as u64)?;
+        let meta = content.meta();
+        let made = Content::copy_of(bytes.into(), meta.etag.clone(), meta.mtime, share);
+        translated.retain(|_, body| body.strong_count() > 0);
+        if let Some(identity) = identity {
+            translated.insert(identity, Arc::downgrade(made.body()));
+        }
+        Ok(made)
+    }
+
     /// A view for one more core.
     pub fn catalog(self: &Arc<Self>) -> Catalog {
         Catalog { images: Arc::clone(self), known: HashMap::new() }
@@ -112,11 +213,12 @@ impl Images {
     /// Answers on a worker thread; `reply` runs there too.
     pub fn answer(
         self: &Arc<Self>,
+        asker: Asker,
         question: Question,
         reply: impl FnOnce(Result<Content, Refusal>) + Send + 'static,
     ) -> Result<(), Busy> {
         let images = Arc::clone(self);
-        self.workers.run(move || reply(images.load(question)))
+        self.workers.look(asker, move || reply(images.load(question)))
     }
 
     /// Looks a path up and loads it. Waits for the disk: workers only.
@@ -138,16 +240,8 @@ impl Images {
     pub fn find_ignoring_case(&self, path: &CleanPath) -> Option<CleanPath> {
         let mut real = CleanPath::root();
         for component in path.as_bytes().split(|&b| b == b'/') {
-            let names = self.list(&real).ok()?;
-            let mut matches = names
-                .iter()
-                .map(|name| name.trim_end_matches('/'))
-                .filter(|name| name.as_bytes().eq_ignore_ascii_case(component));
-            let name = matches.next()?;
-            if matches.next().is_some() {
-                return None;
-            }
-            real = real.child(name);
+            let listing = self.list(&real).ok()?;
+            real = real.child(listing.ignoring_case(std::str::from_utf8(component).ok()?)?);
         }
         Some(real)
     }
@@ -163,26 +257,24 @@ impl Images {
         Ok((bytes, content))
     }
 
-    /// Names in a directory, hidden ones left out, directories with a trailing `/`, sorted. Waits for the disk: workers only.
-    pub fn list(&self, path: &CleanPath) -> Result<Vec<String>, Refusal> {
+    /// What a directory holds. Waits for the disk: workers only.
+    pub fn list(&self, path: &CleanPath) -> Result<Arc<Listing>, Refusal> {
         let directory = self.resolve(path, false)?;
-        let entries = std::fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd())).map_err(|e| refusal(&e))?;
-        let mut names: Vec<String> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let name = entry.file_name().into_string().ok()?;
-                let slash = if entry.path().is_dir() { "/" } else { "" };
-                (!name.starts_with('.')).then(|| format!("{name}{slash}"))
-            })
-            .collect();
-        names.sort_unstable();
-        Ok(names)
+        let before = Identity::of(&stat(&directory)?);
+        if let Some(known) = self.directories.find(&before) {
+            return Ok(known);
+        }
+        let listing = Arc::new(Listing::read(&directory).map_err(|error| refusal(&error))?);
+        if stat(&directory).is_ok_and(|after| Identity::of(&after) == before) {
+            self.directories.keep(before, &listing, SystemTime::now());
+        }
+        Ok(listing)
     }
 
     /// Whether this path leads to a regular file, as far as the kernel's caches know; None = it would need a disk.
     pub fn has_file(&self, path: &CleanPath) -> Option<bool> {
         match self.resolve(path, true) {
-            Ok(found) => Some(stat(&found).is_ok_and(|stat| is_regular(&stat))),
+            Ok(found) => Some(known_stat(&found).is_ok_and(|stat| is_regular(&stat))),
             Err(Refusal::Busy) => None,
             Err(_) => Some(false),
         }
@@ -190,19 +282,31 @@ impl Images {
 
     /// Contents held now: mappings and small files.
     pub fn loaded(&self) -> usize {
-        self.lock().len()
+        self.lock().len() + self.small().files.len()
     }
 
     /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that their disk space comes back.
     pub fn sweep(&self) {
-        let gone: Vec<Content> = {
-            let mut loaded = self.lock();
-            let idle_and_unlinked = |content: &Content| Arc::strong_count(content.body()) == 1 && content.is_unlinked();
-            let ids: Vec<Identity> =
-                loaded.iter().filter(|(_, content)| idle_and_unlinked(content)).map(|(id, _)| *id).collect();
-            ids.iter().filter_map(|id| loaded.remove(id)).collect()
-        };
-        drop(gone); // munmap, outside the lock
+        let is_idle = |content: &Content| Arc::strong_count(content.body()) == 1;
+        let idle: Vec<(Identity, WeakContent)> = self
+            .lock()
+            .iter()
+            .filter(|(_, content)| is_idle(content))
+            .map(|(id, content)| (*id, content.downgrade()))
+            .collect();
+        // A file server may take its time: nobody waits for the lock meanwhile.
+        let is_unlinked = |content: &WeakContent| content.upgrade().is_some_and(|content| content.is_unlinked());
+        let unlinked: Vec<Identity> =
+            idle.iter().filter(|(_, content)| is_unlinked(content)).map(|(id, _)| *id).collect();
+        let mut loaded = self.lock();
+        for id in unlinked {
+            if loaded.get(&id).is_some_and(is_idle) {
+                loaded.remove(&id);
+            }
+        }
+        drop(loaded);
+        self.memory.bury();
+        watch::read_events();
     }
 
     fn load(&self, question: Question) -> Result<Content, Refusal> {
@@ -211,25 +315,41 @@ impl Images {
             None => self.resolve(&question.path, false)?,
         };
         let (file, identity) = self.open_regular(found)?;
+        if identity.len <= INLINE_BYTES_MAX {
+            return self.load_small(&file, identity);
+        }
         if let Some(content) = self.lock().get(&identity) {
             return Ok(content.clone());
         }
-        let content = if identity.len <= INLINE_BYTES_MAX {
-            Content::small_file(Bytes::from(read_exactly(&file, identity.len)?), &identity)
-        } else {
-            Content::map(file, identity, &self.memory).map_err(|_| Refusal::TooMany)?
-        };
+        let content = Content::map(file, identity, &self.memory).map_err(|_| Refusal::TooMany)?;
+        let identity = content.identity().unwrap_or(identity);
         self.touch(&content);
         let mut evicted = Vec::new();
         let mut loaded = self.lock();
-        while loaded.len() >= MAPPINGS_MAX {
+        while loaded.len() >= self.mappings_max.load(Ordering::Relaxed).max(1) {
             let idle = loaded.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
             let oldest = idle.min_by_key(|(_, content)| content.body().used.load(Ordering::Relaxed)).map(|(id, _)| *id);
-            evicted.push(oldest.and_then(|id| loaded.remove(&id)).ok_or(Refusal::TooMany)?);
+            let Some(oldest) = oldest.and_then(|id| loaded.remove(&id)) else {
+                self.short.fetch_add(1, Ordering::Relaxed);
+                return Err(Refusal::TooMany);
+            };
+            evicted.push(oldest);
         }
         let content = loaded.entry(identity).or_insert(content).clone();
         drop(loaded);
-        drop(evicted); // munmap, outside the lock
+        drop(evicted);
+        self.memory.bury();
+        Ok(content)
+    }
+
+    /// A small file needs no place among the mappings: where too many are in use, it lives as long as its users do.
+    fn load_small(&self, file: &File, identity: Identity) -> Result<Content, Refusal> {
+        if let Some(content) = self.small().files.get(&identity) {
+            return Ok(content.clone());
+        }
+        let content = Content::small_file(Bytes::from(read_exactly(file, identity.len)?), &identity);
+        self.touch(&content);
+        self.small().keep(identity, &content);
         Ok(content)
     }
 
@@ -240,8 +360,10 @@ impl Images {
         if self.fence.has_private_name(&stat_of_found) {
             return Err(Refusal::Private);
         }
-        let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
+        let name = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let file = self.reserve.open(|| File::open(&name)).map_err(|e| refusal(&e))?;
         let identity = Identity::of(&stat(&file)?);
+        self.learn(&file, identity.device);
         Ok((file, identity))
     }
 
@@ -257,33 +379,64 @@ impl Images {
     /// An O_PATH descriptor of what the path names, in the root or borrowed from a package: nothing is opened for reading,
     /// so a FIFO or a device does nothing.
     fn resolve(&self, path: &CleanPath, cached_only: bool) -> Result<OwnedFd, Refusal> {
+        if !cached_only {
+            self.root.follow(&self.fence);
+        }
+        let root = self.root.now();
         let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
-        let found = match self.open_path(name, libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS, cached_only) {
+        let found = match self.open_path(
+            &root.directory,
+            name,
+            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS,
+            cached_only,
+        ) {
             Err(Refusal::NotFound) => {
                 // The path comes from the list of loaders, never from a client: links in it are the package's own.
                 let borrowed = self.fence.borrowed.get(path).ok_or(Refusal::NotFound)?;
-                return self.open_path(borrowed.as_os_str().as_bytes(), libc::RESOLVE_NO_MAGICLINKS, cached_only);
+                let name = borrowed.as_os_str().as_bytes();
+                return self.open_path(&root.directory, name, libc::RESOLVE_NO_MAGICLINKS, cached_only);
             }
             found => found?,
         };
         // The kernel tells where the descriptor leads, links inside the root followed.
-        if !self.fence.inside.is_empty() {
+        if !root.inside.is_empty() {
             let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
-            if self.fence.is_private(&real) {
+            if root.inside.iter().any(|private| real.starts_with(private)) {
                 return Err(Refusal::Private);
             }
         }
         Ok(found)
     }
 
-    fn open_path(&self, name: &[u8], how_resolved: u64, cached_only: bool) -> Result<OwnedFd, Refusal> {
+    fn open_path(&self, root: &OwnedFd, name: &[u8], how_resolved: u64, cached_only: bool) -> Result<OwnedFd, Refusal> {
         let name = CString::new(name).map_err(|_| Refusal::ControlCharacter)?;
         let cached = if cached_only { libc::RESOLVE_CACHED } else { 0 };
-        openat2(&self.root, &name, how_resolved | cached).map_err(|error| refusal(&error))
+        self.reserve.open(|| openat2(root, &name, how_resolved | cached)).map_err(|error| refusal(&error))
+    }
+
+    /// Whether files of this device are on a file server, as far as a worker has learnt.
+    fn is_remote(&self, device: u64) -> bool {
+        self.devices.load().get(&device) == Some(&true)
+    }
+
+    /// Learns what kind of file system a file is on. Waits for the disk.
+    fn learn(&self, file: &File, device: u64) {
+        if !self.devices.load().contains_key(&device) {
+            let is_remote = is_remote(file);
+            self.devices.rcu(|known| {
+                let mut known = HashMap::clone(known);
+                known.insert(device, is_remote);
+                known
+            });
+        }
     }
 
     fn touch(&self, content: &Content) {
         content.body().used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn small(&self) -> std::sync::MutexGuard<'_, Small> {
+        self.small.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Content>> {
@@ -298,12 +451,15 @@ impl Catalog {
 
     /// Looks a path up without waiting for a disk.
     pub fn find(&mut self, path: &CleanPath) -> Found {
+        if !self.images.root.is_known() {
+            return Found::Ask(Question { path: path.clone(), found: None });
+        }
         let found = match self.images.resolve(path, true) {
             Ok(found) => found,
             Err(Refusal::Busy) => return Found::Ask(Question { path: path.clone(), found: None }),
             Err(refusal) => return Found::Refused(refusal),
         };
-        let stat = match stat(&found) {
+        let stat = match known_stat(&found) {
             Ok(stat) => stat,
             Err(refusal) => return Found::Refused(refusal),
         };
@@ -313,7 +469,12 @@ impl Catalog {
         if let Err(refusal) = self.images.admit(&stat) {
             return Found::Refused(refusal);
         }
-        match self.known.get(&Identity::of(&stat)).and_then(Weak::upgrade) {
+        let identity = Identity::of(&stat);
+        let known = self.known.get(&identity).filter(|(_, looked)| {
+            // What the kernel knows of a file on a server may be old.
+            !self.images.is_remote(identity.device) || looked.elapsed() < REMOTE_TRUSTED
+        });
+        match known.and_then(|(body, _)| body.upgrade()) {
             Some(body) => {
                 let content = Content::from_body(body);
                 self.images.touch(&content);
@@ -327,9 +488,9 @@ impl Catalog {
     pub fn remember(&mut self, content: &Content) {
         if let Some(identity) = content.identity() {
             if self.known.len() >= KNOWN_MAX {
-                self.known.retain(|_, body| body.strong_count() > 0);
+                self.known.retain(|_, (body, _)| body.strong_count() > 0);
             }
-            self.known.insert(identity, Arc::downgrade(content.body()));
+            self.known.insert(identity, (Arc::downgrade(content.body()), Instant::now()));
         }
     }
 }
@@ -345,6 +506,55 @@ fn stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
     Ok(unsafe { stat.assume_init() })
 }
 
+/// Whether a file comes from a file server, which may change it without the kernel's knowing.
+fn is_remote(file: &File) -> bool {
+    // NFS, FUSE, SMB, CIFS, SMB2, 9p, Ceph, AFS (two), Coda, Lustre, GFS2, OCFS2: statfs(2).
+    const REMOTE: [i64; 13] = [
+        0x6969,
+        0x6573_5546,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x0102_1997,
+        0x00c3_6400,
+        0x5346_414f,
+        0x6b41_4653,
+        0x7375_7245,
+        0x0bd0_0bd0,
+        0x0116_1970,
+        0x7461_636f,
+    ];
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the descriptor is open while `file` is borrowed, and `found` has room for one struct statfs.
+    let answer = unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) };
+    // SAFETY: fstatfs returned 0, so it filled the whole struct.
+    answer == 0 && REMOTE.contains(&unsafe { found.assume_init() }.f_type)
+}
+
+/// What the kernel knows, without a question to a file server. For cores.
+pub(super) fn known_stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
+    const WANTED: libc::c_uint = libc::STATX_BASIC_STATS;
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    let mut found = std::mem::MaybeUninit::<libc::statx>::uninit();
+    // SAFETY: the descriptor is open while `file` is borrowed, the path is NUL-terminated, `found` has room for one struct statx.
+    let answer = unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, WANTED, found.as_mut_ptr()) };
+    if answer != 0 {
+        return Err(refusal(&io::Error::last_os_error()));
+    }
+    // SAFETY: statx returned 0, so it filled the whole struct.
+    let found = unsafe { found.assume_init() };
+    // SAFETY: a struct of integers, for which all zeros is a valid value.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    stat.st_dev = libc::makedev(found.stx_dev_major, found.stx_dev_minor);
+    stat.st_ino = found.stx_ino;
+    stat.st_mode = libc::mode_t::from(found.stx_mode);
+    stat.st_nlink = found.stx_nlink.into();
+    stat.st_size = i64::try_from(found.stx_size).unwrap_or(i64::MAX);
+    (stat.st_mtime, stat.st_mtime_nsec) = (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec.into());
+    (stat.st_ctime, stat.st_ctime_nsec) = (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec.into());
+    Ok(stat)
+}
+
 fn is_directory(stat: &libc::stat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFDIR
 }
@@ -357,42 +567,6 @@ fn read_exactly(file: &File, len: u64) -> Result<Vec<u8>, Refusal> {
     let mut bytes = vec![0; usize::try_from(len).map_err(|_| Refusal::TooLarge)?];
     file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
     Ok(bytes)
-}
-
-/// An O_PATH descriptor of what `name` leads to from `root`, by the rules `resolve` (RESOLVE_*).
-fn openat2(root: &OwnedFd, name: &CStr, resolve: u64) -> io::Result<OwnedFd> {
-    // SAFETY: open_how is a struct of three integers, for which all zeros is a valid value.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = resolve;
-    // SAFETY: the root descriptor is open, `name` is NUL-terminated, `how` and its size describe one open_how.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            root.as_raw_fd(),
-            name.as_ptr(),
-            std::ptr::from_ref(&how),
-            size_of::<libc::open_how>(),
-        )
-    };
-    match i32::try_from(answer) {
-        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// A sandbox takes the whole call away with these, since it cannot look into its argument; no file could be served then.
-fn explained(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(libc::ENOSYS | libc::EPERM) => io::Error::new(
-            error.kind(),
-            format!(
-                "a sandbox refuses openat2 (systemd: RestrictSUIDSGID=yes, or a SystemCallFilter without it): {error}"
-            ),
-        ),
-        _ => error,
-    }
 }
 
 fn refusal(error: &io::Error) -> Refusal {
@@ -411,6 +585,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
     use std::sync::mpsc::channel;
 
     use super::*;
@@ -441,7 +616,12 @@ mod tests {
                 Found::Refused(refusal) => Err(refusal),
                 Found::Ask(question) => {
                     let (sender, receiver) = channel();
-                    self.catalog.images().answer(question, move |answer| sender.send(answer).unwrap()).unwrap();
+                    self.catalog
+                        .images()
+                        .answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+                            sender.send(answer).unwrap()
+                        })
+                        .unwrap();
                     let content = receiver.recv().unwrap()?;
                     self.catalog.remember(&content);
                     Ok(content)
@@ -461,6 +641,65 @@ mod tests {
         }
         assert!(tree.get("small").unwrap().inline_bytes().is_some());
         assert!(tree.get("large").unwrap().inline_bytes().is_none());
+    }
+
+    #[test]
+    fn small_files_need_no_place_and_mappings_in_use_leave_no_more_than_there_are() {
+        let mut tree = Tree::new();
+        tree.catalog.images().map_at_most(2);
+        for name in ["a", "b", "c"] {
+            fs::write(tree.path(name), vec![1; 100_000]).unwrap();
+        }
+        for n in 0..20 {
+            fs::write(tree.path(&format!("small{n}")), vec![1; 1000]).unwrap();
+        }
+        let held = [tree.get("a").unwrap(), tree.get("b").unwrap()];
+        assert_eq!(tree.get("c").unwrap_err(), Refusal::TooMany);
+        let small: Vec<_> = (0..20).map(|n| tree.get(&format!("small{n}")).unwrap()).collect();
+        assert_eq!((held[1].len(), small.len()), (100_000, 20));
+        drop(held);
+        let weak = tree.get("c").unwrap().downgrade();
+        assert!(weak.upgrade().is_some(), "kept for the next");
+        let _held = [tree.get("a").unwrap(), tree.get("b").unwrap()];
+        assert!(weak.upgrade().is_none(), "who only knows it holds no place");
+    }
+
+    #[test]
+    fn small_files_that_nobody_uses_keep_no_more_than_their_memory() {
+        let mut small = Small::default();
+        let identity = |n: u64| Identity { device: 1, inode: n, len: 65_536, mtime_ns: 0, ctime_ns: 0 };
+        let file = |n| Content::small_file(Bytes::from(vec![0; 65_536]), &identity(n));
+        let used = file(0);
+        small.keep(identity(0), &used);
+        for n in 1..3000 {
+            let content = file(n);
+            content.body().used.store(n, Ordering::Relaxed);
+            small.keep(identity(n), &content);
+            assert!(small.bytes <= SMALL_FILES_KEPT);
+        }
+        assert_eq!(small.bytes, small.files.values().map(cost).sum::<u64>());
+        assert!(small.files.contains_key(&identity(0)), "in use");
+        assert!(small.files.contains_key(&identity(2999)) && !small.files.contains_key(&identity(1)));
+        let all: Vec<_> = small.files.values().cloned().collect();
+        (4000..6000).for_each(|n| small.keep(identity(n), &file(n)));
+        assert!(small.bytes <= SMALL_FILES_KEPT && all.len() > 500, "those in use stay, others are not kept");
+    }
+
+    #[test]
+    fn one_translation_serves_all_who_ask_for_the_same_file() {
+        let mut tree = Tree::new();
+        fs::write(tree.path("text"), vec![b'\n'; 100_000]).unwrap();
+        let content = tree.get("text").unwrap();
+        let images = Arc::clone(tree.catalog.images());
+        let asked =
+            |n: u8| images.translated(&content, IpAddr::from([10, 0, 0, n]), |bytes| Ok([bytes, bytes].concat()));
+        let [one, two] = [asked(1).unwrap(), asked(2).unwrap()];
+        assert!(Arc::ptr_eq(one.body(), two.body()) && one.is_copy());
+        assert_eq!((one.len(), images.copies().usage().held), (200_000, 200_000));
+        drop((one, two));
+        assert_eq!(images.copies().usage().held, 0);
+        let _others = images.translated.lock().unwrap();
+        assert_eq!(asked(1).unwrap_err(), Refusal::Busy, "no worker waits for another");
     }
 
     #[test]
@@ -484,12 +723,66 @@ mod tests {
         let mut tree = Tree::new();
         fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
         let old = tree.get("image").unwrap();
-        OpenOptions::new().write(true).open(tree.path("image")).unwrap().write_all_at(&[9; 10], 0).unwrap();
+        File::options().write(true).open(tree.path("image")).unwrap().write_all_at(&[9; 10], 0).unwrap();
         // The timestamp of a write may be as coarse as a kernel tick: set it, as a later write would have.
         let file = File::options().write(true).open(tree.path("image")).unwrap();
-        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
+        file.set_modified(SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
         assert!(!old.is_unchanged());
         assert!(tree.get("image").unwrap().is_unchanged());
+    }
+
+    #[test]
+    fn a_touch_changes_nothing_and_a_time_that_is_put_back_hides_nothing() {
+        let mut tree = Tree::new();
+        fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
+        let file = File::options().read(true).write(true).open(tree.path("image")).unwrap();
+        let before = file.metadata().unwrap().modified().unwrap();
+        let touch = |time| file.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)).unwrap();
+        let old = tree.get("image").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20)); // a kernel tick: the change time is another
+        touch(SystemTime::now() + std::time::Duration::from_secs(9));
+        assert!(old.is_unchanged(), "touched");
+        fs::rename(tree.path("image"), tree.path("other")).unwrap();
+        assert!(old.is_unchanged(), "renamed");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        file.write_all_at(b"new", 100_000).unwrap();
+        touch(before);
+        assert!(!old.is_unchanged(), "written");
+        let new = tree.get("other").unwrap();
+        assert!(new.is_unchanged() && new.meta().etag != old.meta().etag, "{:?}", new.meta());
+    }
+
+    #[test]
+    fn a_root_that_is_switched_is_followed_whether_it_is_a_link_or_a_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: &str| parent.path().join(name);
+        for name in ["one", "two", "three"] {
+            fs::create_dir(path(name)).unwrap();
+            fs::write(path(name).join("file"), name).unwrap();
+        }
+        fs::write(path("two").join("private"), b"x").unwrap();
+        symlink("one", path("root")).unwrap();
+        let private = path("two").join("private");
+        let fence = Fence::of(&[&private]);
+        let (memory, workers) = (ImageMemory::new(1 << 30), Workers::start().unwrap());
+        let images = Images::open_fenced(&path("root"), fence, memory, workers).unwrap();
+        let mut tree = Tree { directory: parent, catalog: images.catalog() };
+        let path = |tree: &Tree, name: &str| tree.directory.path().join(name);
+        let serves = |tree: &mut Tree, text: &str| {
+            let end = Instant::now() + std::time::Duration::from_secs(10);
+            while tree.get("file").unwrap().inline_bytes().unwrap() != text.as_bytes() {
+                assert!(Instant::now() < end, "{text} is never served");
+            }
+        };
+        serves(&mut tree, "one");
+        symlink("two", path(&tree, "next")).unwrap();
+        fs::rename(path(&tree, "next"), path(&tree, "root")).unwrap();
+        serves(&mut tree, "two");
+        assert_eq!(tree.get("private").unwrap_err(), Refusal::Private, "the fence goes along");
+        fs::rename(path(&tree, "two"), path(&tree, "old")).unwrap();
+        serves(&mut tree, "two"); // for a moment there is none
+        fs::rename(path(&tree, "three"), path(&tree, "two")).unwrap();
+        serves(&mut tree, "three");
     }
 
     #[test]
@@ -565,7 +858,7 @@ mod tests {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         let paths: Vec<PathBuf> = private.iter().map(|name| root.join(name)).collect();
-        let mut fence = Fence::around(&root, &paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+        let mut fence = Fence::of(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         fence.only_world_readable = only_world_readable;
         fence.borrowed = borrowed.iter().map(|(name, path)| (clean(name.as_bytes()).unwrap(), path.clone())).collect();
         let memory = ImageMemory::new(PIECE_BYTES);

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::catalog::known_stat;
+use super::copies::Share;
 use super::limits::{AHEAD_BUDGET_MIN, PIECE_BYTES, WHOLE_BYTES_MAX};
 use super::mapped::Mapped;
 use super::memory::ImageMemory;
@@ -37,6 +39,16 @@ impl ContentMeta {
 #[derive(Clone, Debug)]
 pub struct Content(Arc<Body>);
 
+/// Finds a content again for as long as somebody else holds it, and holds nothing itself.
+#[derive(Clone, Debug)]
+pub struct WeakContent(Weak<Body>);
+
+impl WeakContent {
+    pub fn upgrade(&self) -> Option<Content> {
+        self.0.upgrade().map(Content)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Body {
     meta: ContentMeta,
@@ -45,12 +57,23 @@ pub(super) struct Body {
     identity: Option<Identity>,
     /// Coarse clock of the last use, for the least-recently-used order of mappings.
     pub(super) used: AtomicU64,
+    /// What a copy takes of the budget for copies.
+    _share: Option<Share>,
 }
 
 #[derive(Debug)]
 enum Kind {
     Inline(Bytes),
     Mapped(Arc<Mapped>),
+}
+
+impl Drop for Body {
+    /// Whoever lets go of it last may be a core, which never unmaps gigabytes: a worker does.
+    fn drop(&mut self) {
+        if let Kind::Mapped(mapped) = &self.kind {
+            mapped.memory.lay_out(mapped);
+        }
+    }
 }
 
 /// Which bytes of which file: what must be the same for two lookups to share a mapping.
@@ -76,7 +99,8 @@ impl Identity {
     }
 
     fn etag(&self) -> String {
-        format!("\"{:x}-{:x}-{:x}\"", self.inode, self.len, self.mtime_ns)
+        // The time of the last change too: whoever overwrites a file may put its modification time back.
+        format!("\"{:x}-{:x}-{:x}-{:x}\"", self.inode, self.len, self.mtime_ns, self.ctime_ns)
     }
 
     fn mtime(&self) -> SystemTime {
@@ -94,33 +118,42 @@ pub struct Piece {
 }
 
 impl Content {
-    /// A text made for one request, or a file small enough to be read whole.
-    pub fn inline(bytes: Bytes, etag: String, mtime: SystemTime) -> Self {
-        Self::in_memory(bytes, etag, mtime, None)
+    /// A text made for one request, or out of a file: bytes that no file has.
+    pub fn copy_of(bytes: Bytes, etag: String, mtime: SystemTime, share: Option<Share>) -> Self {
+        Self::in_memory(bytes, etag, mtime, None, share)
     }
 
     /// A rendered text: its ETag is a hash of its bytes (H-23).
-    pub fn rendered(text: String, now: SystemTime) -> Self {
+    pub fn rendered(text: String, now: SystemTime, share: Option<Share>) -> Self {
         let hash =
             text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         let etag = format!("\"r{hash:x}-{:x}\"", text.len());
-        Self::inline(Bytes::from(text), etag, now)
+        Self::copy_of(Bytes::from(text), etag, now, share)
     }
 
     pub(super) fn small_file(bytes: Bytes, identity: &Identity) -> Self {
-        Self::in_memory(bytes, identity.etag(), identity.mtime(), Some(*identity))
+        Self::in_memory(bytes, identity.etag(), identity.mtime(), Some(*identity), None)
     }
 
-    fn in_memory(bytes: Bytes, etag: String, mtime: SystemTime, identity: Option<Identity>) -> Self {
+    fn in_memory(
+        bytes: Bytes,
+        etag: String,
+        mtime: SystemTime,
+        identity: Option<Identity>,
+        share: Option<Share>,
+    ) -> Self {
         let meta = ContentMeta::new(bytes.len() as u64, etag, mtime);
-        Self(Arc::new(Body { meta, kind: Kind::Inline(bytes), identity, used: AtomicU64::new(0) }))
+        Self(Arc::new(Body { meta, kind: Kind::Inline(bytes), identity, used: AtomicU64::new(0), _share: share }))
     }
 
     pub(super) fn map(file: File, identity: Identity, memory: &Arc<ImageMemory>) -> std::io::Result<Self> {
         let mapped = Mapped::new(file, identity.len, memory)?;
+        // As it is now that it is watched: what came before has been seen by nobody. One that was cut short is not what was promised.
+        let now = mapped.stat().map(|stat| Identity::of(&stat)).filter(|now| now.len == identity.len);
+        let identity = now.unwrap_or(identity);
         let meta = ContentMeta::new(identity.len, identity.etag(), identity.mtime());
         let kind = Kind::Mapped(mapped);
-        Ok(Self(Arc::new(Body { meta, kind, identity: Some(identity), used: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Body { meta, kind, identity: Some(identity), used: AtomicU64::new(0), _share: None })))
     }
 
     /// Whether no name leads to the mapped file any more. A file held in memory holds no disk space.
@@ -128,6 +161,27 @@ impl Content {
         match &self.0.kind {
             Kind::Inline(_) => false,
             Kind::Mapped(mapped) => mapped.stat().is_none_or(|stat| stat.st_nlink == 0),
+        }
+    }
+
+    /// Made by us and not read from a file: who lets go of it can not find it again.
+    pub fn is_copy(&self) -> bool {
+        self.0.identity.is_none()
+    }
+
+    pub fn downgrade(&self) -> WeakContent {
+        WeakContent(Arc::downgrade(&self.0))
+    }
+
+    /// A copy of the first bytes. Waits for the disk where the content is mapped: workers only.
+    pub fn read_start(&self, most: usize) -> Result<Bytes, Refusal> {
+        match &self.0.kind {
+            Kind::Inline(bytes) => Ok(bytes.slice(..bytes.len().min(most))),
+            Kind::Mapped(mapped) => {
+                let mut bytes = vec![0; usize::try_from(self.len()).unwrap_or(usize::MAX).min(most)];
+                mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
+                Ok(bytes.into())
+            }
         }
     }
 
@@ -242,8 +296,12 @@ impl Content {
     /// so that nobody is ever told that a mix of two versions is complete. Rename and removal do not count: the version lives on.
     pub fn is_unchanged(&self) -> bool {
         let Kind::Mapped(mapped) = &self.0.kind else { return true };
-        let Some(stat) = mapped.stat() else { return false };
+        let (Ok(stat), Some(then)) = (known_stat(&mapped.file), self.0.identity) else { return false };
         let now = Identity::of(&stat);
-        self.0.identity.is_some_and(|then| (now.len, now.mtime_ns) == (then.len, then.mtime_ns))
+        let is_only_touched = || match &mapped.seen {
+            Some(seen) => seen.is_only_touched(),
+            None => now.mtime_ns == then.mtime_ns,
+        };
+        now == then || now.len == then.len && is_only_touched()
     }
 }

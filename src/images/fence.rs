@@ -14,8 +14,6 @@ use super::path::CleanPath;
 pub struct Fence {
     /// Files and directories that are never served (the configuration, the state), as absolute paths without links.
     pub private: Vec<PathBuf>,
-    /// Those of them that lie under the root, where a name or a link may lead to them.
-    pub inside: Vec<PathBuf>,
     /// Single files outside the root that are served under these names where the root has no such name: the loaders that
     /// packages have installed. Read-only, and never a directory.
     pub borrowed: HashMap<CleanPath, PathBuf>,
@@ -24,17 +22,16 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// The fence of a root: what is private is made comparable with the paths that the kernel tells.
-    pub fn around(root: &Path, private: &[&Path]) -> Self {
-        let root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
-        let private: Vec<PathBuf> = private.iter().map(|path| canonical(path)).collect();
-        let inside = private.iter().filter(|path| path.starts_with(&root)).cloned().collect();
-        Self { private, inside, borrowed: HashMap::new(), only_world_readable: runs_as_root() }
+    /// What is private is made comparable with the paths that the kernel tells.
+    pub fn of(private: &[&Path]) -> Self {
+        let private = private.iter().map(|path| canonical(path)).collect();
+        Self { private, borrowed: HashMap::new(), only_world_readable: runs_as_root() }
     }
 
-    /// Whether this path, as the kernel tells it, is private or lies in what is.
-    pub(super) fn is_private(&self, path: &Path) -> bool {
-        self.inside.iter().any(|private| path.starts_with(private))
+    /// What of it lies under this root, where a name or a link may lead to it.
+    pub(super) fn inside(&self, root: &Path) -> Vec<PathBuf> {
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
+        self.private.iter().filter(|path| path.starts_with(&root)).cloned().collect()
     }
 
     /// Whether a file with more than one name has a private one too: a hard link is no other file. The disk is asked each time,

@@ -15,7 +15,7 @@ const SYS_RESOURCE: u64 = 24;
 pub(super) enum Made {
     /// It stays until it is unlocked.
     Locked,
-    /// The kernel may take it away when memory is short: this process may not lock as much.
+    /// The kernel may take it away when memory is short, or had none for it yet: this process may not lock as much.
     Unlocked,
     /// Not all of it is there, because the file was cut short: a send from it gets EFAULT.
     Cut,
@@ -36,7 +36,9 @@ pub(super) fn make_resident(map: &Mmap, start: usize, len: usize, may_lock: bool
     }
     match map.advise_range(Advice::PopulateRead, start, len) {
         Ok(()) => Made::Unlocked,
-        Err(_) => Made::Cut,
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Made::Cut,
+        // Short of memory for the moment: whoever keeps pieces that are not locked tries again, and `status` counts them.
+        Err(_) => Made::Unlocked,
     }
 }
 

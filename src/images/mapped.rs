@@ -12,6 +12,7 @@ use super::limits::PIECE_BYTES;
 use super::lock::{self, Made};
 use super::memory::ImageMemory;
 use super::residency::Residency;
+use super::watch::Seen;
 
 /// A mapping of a whole file, read-only and shared. Dropped, it gives its share of the memory back.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Mapped {
     pub(super) file: File,
     pub(super) residency: Arc<Residency>,
     pub(super) memory: Arc<ImageMemory>,
+    /// None: it is judged by its times alone.
+    pub(super) seen: Option<Arc<Seen>>,
 }
 
 impl Mapped {
@@ -33,7 +36,9 @@ impl Mapped {
         // the identity's, since the file may have been cut short after it was looked at.
         let map = unsafe { MmapOptions::new().len(bytes).map(&file)? };
         let id = MADE.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Self { id, map, file, residency: Arc::new(Residency::none_of(len)), memory: Arc::clone(memory) }))
+        let (residency, memory) = (Arc::new(Residency::none_of(len)), Arc::clone(memory));
+        let seen = Seen::of(&file);
+        Ok(Arc::new(Self { id, map, file, residency, memory, seen }))
     }
 
     /// The pieces that a range of bytes touches.
@@ -66,6 +71,7 @@ impl Mapped {
         (start, len)
     }
 
+    /// As the disk or file server has it. Waits for that: workers only.
     pub(super) fn stat(&self) -> Option<libc::stat> {
         let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
         // SAFETY: the descriptor is open for as long as `self.file`, and `stat` has room for one struct stat.

@@ -13,13 +13,15 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::limits::{PIECE_AWAITED, PIECE_HELD, UNLOCKED_CHECKED};
+use super::limits::{DEMAND_ROUNDS, PIECE_AWAITED, PIECE_BYTES, PIECE_HELD, UNLOCKED_CHECKED};
 use super::lock::Made;
 use super::mapped::Mapped;
 use super::residency::Residency;
+use crate::observe::threads;
 
 /// How often a worker that waits for a place looks whether one has become free: cores do not tell when they use a piece.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -38,6 +40,8 @@ pub struct ImageMemory {
     changed: Condvar,
     /// A thread looks after the pieces that could not be locked.
     has_keeper: AtomicBool,
+    /// Mappings that nobody uses any more, on their way from a core to a worker that unmaps them.
+    dead: (Sender<Arc<Mapped>>, Mutex<Receiver<Arc<Mapped>>>),
 }
 
 /// What is held now, for `status`. All in bytes but the last two.
@@ -83,6 +87,7 @@ impl ImageMemory {
     }
 
     fn of(budget: u64, may_lock: bool) -> Arc<Self> {
+        let (dead, to_bury) = channel();
         Arc::new(Self {
             budget,
             may_lock,
@@ -91,6 +96,7 @@ impl ImageMemory {
             ledger: Mutex::default(),
             changed: Condvar::new(),
             has_keeper: AtomicBool::new(false),
+            dead: (dead, Mutex::new(to_bury)),
         })
     }
 
@@ -116,6 +122,8 @@ impl ImageMemory {
         let made: Vec<(u64, Made)> =
             missing.into_iter().map(|piece| (piece, mapped.make_resident(piece, self.may_lock))).collect();
         let is_unlocked = made.iter().any(|(_, made)| *made == Made::Unlocked);
+        // A file server is asked what the file is, now that bytes of it were read: cores look at what the kernel knows.
+        let _ = mapped.stat();
         self.record(mapped, pieces, &made);
         if is_unlocked {
             self.start_keeper();
@@ -137,7 +145,7 @@ impl ImageMemory {
                 let missing = pieces.clone().filter(|piece| !ledger.held.contains_key(&(mapped.id, *piece)));
                 let missing: Vec<u64> = missing.collect();
                 let bytes: u64 = missing.iter().map(|piece| mapped.piece_bytes(*piece)).sum();
-                if bytes == 0 || ledger.make_room(bytes, self.budget, (mapped.id, pieces), &mut gone) {
+                if bytes == 0 || ledger.make_room(bytes, (self.budget, self.tick()), (mapped.id, pieces), &mut gone) {
                     ledger.usage.resident += bytes;
                     break missing;
                 }
@@ -176,6 +184,17 @@ impl ImageMemory {
         self.changed.notify_all();
     }
 
+    /// Takes a mapping that nobody uses any more. Without waiting: for cores.
+    pub(super) fn lay_out(&self, mapped: &Arc<Mapped>) {
+        let _ = self.dead.0.send(Arc::clone(mapped)); // the other end is here
+    }
+
+    /// Unmaps what nobody uses any more. For workers.
+    pub(super) fn bury(&self) {
+        let dead: Vec<_> = self.dead.1.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect();
+        drop(dead);
+    }
+
     /// A mapping is gone, and its locks with it.
     pub(super) fn forget(&self, id: u64) {
         let mut ledger = self.ledger();
@@ -208,11 +227,15 @@ impl ImageMemory {
         );
         let memory = Arc::downgrade(self);
         let keep = move || {
-            loop {
-                std::thread::park_timeout(UNLOCKED_CHECKED);
-                let Some(memory) = memory.upgrade() else { return };
-                memory.check_unlocked(Instant::now());
-            }
+            let thread = threads::watch("rb-keeper");
+            thread.keep_running(|| {
+                loop {
+                    std::thread::park_timeout(UNLOCKED_CHECKED);
+                    let Some(memory) = memory.upgrade() else { return };
+                    let _busy = thread.busy();
+                    memory.check_unlocked(Instant::now());
+                }
+            });
         };
         if std::thread::Builder::new().name("rb-keeper".into()).spawn(keep).is_err() {
             self.has_keeper.store(false, Ordering::Relaxed); // the next piece tries again
@@ -253,7 +276,15 @@ impl Ledger {
     }
 
     /// Evicts until so many bytes more fit into the budget; false where pieces must stay for now that are in the way.
-    fn make_room(&mut self, bytes: u64, budget: u64, wanted: (u64, &Range<u64>), gone: &mut Vec<Arc<Mapped>>) -> bool {
+    fn make_room(
+        &mut self,
+        bytes: u64,
+        (budget, tick): (u64, u64),
+        wanted: (u64, &Range<u64>),
+        gone: &mut Vec<Arc<Mapped>>,
+    ) -> bool {
+        // Demand of long ago is none: by now all that is held could have been made several times.
+        let demand = DEMAND_ROUNDS * (budget / PIECE_BYTES).max(1);
         while self.usage.resident + bytes > budget {
             let now = Instant::now();
             let is_making = |key: &Key| self.is_making(key.0, &(key.1..key.1 + 1));
@@ -264,7 +295,12 @@ impl Ledger {
                 let stays = if held.residency.stamp(key.1).is_of_use() { PIECE_HELD } else { PIECE_AWAITED };
                 now.saturating_duration_since(held.made) >= stays
             });
-            match may_go.min_by_key(|(key, held)| held.residency.stamp(key.1)).map(|(key, _)| *key) {
+            // What was used once goes first: whoever reads all over a large file pushes out nothing that many ask for.
+            let rank = |(key, held): &(&Key, &Held)| {
+                let stamp = held.residency.stamp(key.1);
+                (stamp.is_in_demand_since(tick.saturating_sub(demand)), stamp)
+            };
+            match may_go.min_by_key(rank).map(|(key, _)| *key) {
                 Some(oldest) => gone.extend(self.evict(oldest)),
                 // Where nothing else is there and it still does not fit, it is larger than the budget.
                 None => return others.count() == 0 && self.making.is_empty(),
@@ -298,10 +334,10 @@ impl Ledger {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::fs::{self, File};
-    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::sync::mpsc::RecvTimeoutError;
 
     use super::*;
-    use crate::images::{Content, Images, PIECE_BYTES, Workers, clean};
+    use crate::images::{Content, Images, Urgency, Workers, clean};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -391,6 +427,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_once_pushes_out_nothing_that_is_asked_for_again_and_again() {
+        let tree = Tree::new(ImageMemory::new(4 * PIECE_BYTES), &[2, 60]);
+        let (image, huge) = (tree.content("0"), tree.content("1"));
+        for number in 0..2 {
+            get(&image, &piece(number));
+        }
+        get(&huge, &piece(0));
+        assert_eq!(image.missing(&(0..image.len())), None, "asked for again");
+        for number in 1..10 {
+            let made = Instant::now();
+            get(&huge, &piece(number));
+            assert_eq!(image.missing(&(0..image.len())), None, "after piece {number}");
+            while made.elapsed() <= PIECE_HELD {
+                std::thread::yield_now();
+            }
+        }
+        // Nobody asks for it any more: it makes room in the end.
+        for number in 10..40 {
+            get(&huge, &piece(number));
+        }
+        assert!(image.missing(&piece(0)).is_some() && image.missing(&piece(1)).is_some());
+    }
+
+    #[test]
     fn a_mapping_that_goes_gives_its_memory_back() {
         let tree = Tree::new(ImageMemory::new(8 * PIECE_BYTES), &[2]);
         let content = tree.content("0");
@@ -434,7 +494,7 @@ mod tests {
                             asked.populate(piece);
                             letter.send(()).unwrap();
                         };
-                        workers.read(job).unwrap();
+                        workers.read(Urgency::InTurn, job).unwrap();
                         answered.recv().unwrap();
                     }
                     start = range.end;

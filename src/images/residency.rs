@@ -6,14 +6,17 @@ use super::limits::PIECE_BYTES;
 
 /// One word per piece of [`PIECE_BYTES`]: absent, asked for ahead of need, or resident with a stamp.
 ///
-/// A stamp is a tick of the memory's clock and one bit that says whether a core has used the piece since it was made; ticks begin
-/// at 1, so that every stamp is above the two words that are none.
+/// A stamp is a tick of the memory's clock and two bits: whether a core has used the piece since it was made, and whether it has at
+/// two ticks. Ticks begin at 1, so that every stamp is above the two words that are none.
 #[derive(Debug)]
 pub(super) struct Residency(Box<[AtomicU64]>);
 
 const ABSENT: u64 = 0;
 const ASKED: u64 = 1;
 const USED: u64 = 1;
+const AGAIN: u64 = 2;
+/// Bits of a stamp below its tick.
+const BITS: u32 = 2;
 
 /// When a resident piece was made or last used. Later ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +30,12 @@ impl Stamp {
 
     /// Whether a core has used the piece at this tick of the clock or later.
     pub(super) fn is_of_use_since(self, tick: u64) -> bool {
-        self.is_of_use() && self.0 >> 1 >= tick
+        self.is_of_use() && self.0 >> BITS >= tick
+    }
+
+    /// Whether it was used more than once, and since then.
+    pub(super) fn is_in_demand_since(self, tick: u64) -> bool {
+        self.0 & AGAIN != 0 && self.0 >> BITS >= tick
     }
 }
 
@@ -45,9 +53,10 @@ impl Residency {
     /// Stamps a resident piece as used now; false where it is not resident. What is evicted at the same time stays evicted.
     pub(super) fn use_at(&self, piece: u64, tick: u64) -> bool {
         let Some(word) = self.word(piece) else { return true };
-        let stamp = tick << 1 | USED;
         let mut seen = word.load(Ordering::Acquire);
-        while seen > ASKED && seen < stamp {
+        while seen > ASKED && (seen >> BITS, seen & USED) < (tick, USED) {
+            let again = if seen & USED != 0 { AGAIN } else { 0 };
+            let stamp = tick << BITS | USED | again | seen & AGAIN;
             match word.compare_exchange_weak(seen, stamp, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
@@ -66,7 +75,7 @@ impl Residency {
     /// A worker has made the piece resident, for somebody who has not used it yet.
     pub(super) fn made(&self, piece: u64, tick: u64) {
         if let Some(word) = self.word(piece) {
-            word.store(tick << 1, Ordering::Release);
+            word.store(tick << BITS, Ordering::Release);
         }
     }
 
@@ -101,6 +110,9 @@ mod tests {
         assert!(residency.use_at(0, 6));
         assert!(residency.stamp(0) > residency.stamp(1));
         assert!(residency.stamp(0).is_of_use_since(6) && !residency.stamp(0).is_of_use_since(7));
+        assert!(!residency.stamp(0).is_in_demand_since(1), "used once");
+        assert!(residency.use_at(0, 8) && residency.stamp(0).is_in_demand_since(8));
+        assert!(!residency.stamp(0).is_in_demand_since(9));
         residency.gone(0);
         assert!(!residency.use_at(0, 9) && !residency.has(0) && residency.claim(0));
         assert!(residency.has(3) && residency.use_at(3, 9) && !residency.claim(3), "beyond the end");

@@ -1,16 +1,19 @@
-//! Events: one per machine and stage, pushed by cores into a bounded queue, printed by the log thread.
+//! Events: one per machine and stage, pushed by cores into a bounded queue, printed by the journal thread.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::boot::machine::{Firmware, Mac};
 use crate::boot::quirks::Attempt;
 
-/// Events that may wait for the log thread; one more is dropped and counted, never waited for.
+/// Events that may wait for the journal thread; one more is dropped and counted, never waited for.
 pub const EVENTS_QUEUED_MAX: usize = 8192;
+/// How often whoever waits for the journal thread looks.
+const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 
 /// The step of a boot an event belongs to, in the order in which a machine meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +120,22 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Of its texts.
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::NoLoader { why, .. } => why.len(),
+            Self::Missing { name, rule } => name.len() + rule.as_ref().map_or(0, String::len),
+            Self::Sent { name, .. }
+            | Self::Denied { name }
+            | Self::Stalled { name, .. }
+            | Self::ClientAborted { name, .. }
+            | Self::Changed { name } => name.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// One thing that happened to one machine.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -136,7 +155,22 @@ pub struct Event {
 pub struct Events {
     queue: SyncSender<Event>,
     dropped: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     aside: Arc<Aside>,
+}
+
+/// How far the journal thread has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pushed: AtomicU64,
+    remembered: AtomicU64,
+}
+
+impl Progress {
+    /// The journal thread has remembered one more.
+    pub fn note(&self) {
+        self.remembered.fetch_add(1, Ordering::Release);
+    }
 }
 
 /// Loopback addresses whose events are no machine's: kept for whoever asked for that, and neither printed nor remembered.
@@ -153,19 +187,39 @@ const ASIDE_MAX: usize = 64;
 /// Events kept aside of one address; a walk of a machine's files makes a few dozen.
 const EVENTS_ASIDE_MAX: usize = 1024;
 
-/// A queue of events: the cores' end, and the log thread's.
+/// A queue of events: the cores' end, and the journal thread's.
 pub fn queue() -> (Events, Receiver<Event>) {
     let (sender, receiver) = sync_channel(EVENTS_QUEUED_MAX);
-    (Events { queue: sender, dropped: Arc::default(), aside: Arc::default() }, receiver)
+    (Events { queue: sender, dropped: Arc::default(), progress: Arc::default(), aside: Arc::default() }, receiver)
 }
 
 impl Events {
     /// Hands an event over without waiting; a full queue drops it and counts the drop.
     pub fn push(&self, event: Event) {
         let Some(event) = self.aside.keep(event) else { return };
+        // Counted before, so that nobody takes it for remembered who asks in between.
+        self.progress.pushed.fetch_add(1, Ordering::AcqRel);
         if self.queue.try_send(event).is_err() {
+            self.progress.pushed.fetch_sub(1, Ordering::AcqRel);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Waits until every event that was pushed before is remembered; false where that takes longer than `limit`.
+    pub fn settle(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let pushed = self.progress.pushed.load(Ordering::Acquire);
+        while self.progress.remembered.load(Ordering::Acquire) < pushed {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(SETTLED_LOOKED_EVERY);
+        }
+        true
     }
 
     /// Events lost to a full queue since the start.
@@ -211,6 +265,18 @@ impl Aside {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
+
+    #[test]
+    fn who_asks_waits_for_what_was_pushed_before() {
+        let (events, printed) = queue();
+        assert!(events.settle(Duration::ZERO), "nothing was pushed");
+        let (mac, address, stage, weight, kind) = (None, None, Stage::File, Weight::Step, Kind::Other);
+        events.push(Event { mac, address, stage, weight, kind, text: String::new(), attempt: None });
+        assert!(!events.settle(Duration::from_millis(20)), "nobody has remembered it");
+        assert_eq!(printed.try_iter().count(), 1);
+        events.progress().note();
+        assert!(events.settle(Duration::ZERO));
+    }
 
     #[test]
     fn events_of_an_address_that_was_set_aside_are_no_machines() {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::events::{Event, Kind};
+use super::events::{Event, Kind, Stage};
 use super::timeline::Entry;
 use crate::boot::machine::Mac;
 
@@ -13,6 +13,10 @@ use crate::boot::machine::Mac;
 pub const ENTRIES_MAX: usize = 64;
 /// Machines remembered; beyond it the one that was heard of least recently goes.
 pub const MACHINES_MAX: usize = 16_384;
+/// Octets of all that is remembered. A restart reads it all, and the disk holds as much.
+pub const OCTETS_MAX: usize = 32 << 20;
+/// The share of them that machines have at most of which nothing but DHCP is known, once there are others: anybody can invent such.
+const STRANGERS_SHARE: usize = 4;
 /// Bytes of an event's sentence that are remembered; the log has all of it.
 pub const TEXT_BYTES_MAX: usize = 400;
 
@@ -39,15 +43,11 @@ impl fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// What was kept of an earlier process: entries with their numbers, each machine's in order. Notes what there is no room for.
-    pub fn load(&self, kept: impl IntoIterator<Item = (Mac, u64, Entry)>) -> Vec<Note> {
+    /// An entry that was kept of an earlier process; each machine's come in order. Notes for whom there is no room any more.
+    pub fn load(&self, (mac, number, entry): (Mac, u64, Entry), forgotten: &mut Vec<Note>) {
         let mut notes = Vec::new();
-        let mut machines = self.lock();
-        for (mac, number, entry) in kept {
-            machines.add(mac, Some(number), entry, &mut notes);
-        }
-        notes.retain(|note| matches!(note, Note::Forgotten(_)));
-        notes
+        self.lock().add(mac, Some(number), entry, &mut notes);
+        forgotten.extend(notes.into_iter().filter(|note| matches!(note, Note::Forgotten(_))));
     }
 
     /// Remembers an event of a known machine and tells what has changed.
@@ -60,12 +60,26 @@ impl Journal {
 
     /// Every machine that is remembered, the one that was heard of last first.
     pub fn machines(&self) -> Vec<Mac> {
-        self.lock().by_turn.values().rev().copied().collect()
+        let machines = self.lock();
+        let both = machines.strangers.by_turn.iter().chain(&machines.known.by_turn);
+        let by_turn: BTreeMap<u64, Mac> = both.map(|(turn, mac)| (*turn, *mac)).collect();
+        by_turn.into_values().rev().collect()
     }
 
     /// What is remembered of a machine, oldest first; empty where it is not known.
     pub fn entries(&self, mac: Mac) -> Vec<Entry> {
         self.lock().rings.get(&mac).map(|ring| ring.entries.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// All that is remembered, for whoever keeps it anew.
+    pub fn notes(&self) -> Vec<Note> {
+        let machines = self.lock();
+        let of = |(mac, ring): (&Mac, &Ring)| {
+            let first = ring.next_number - ring.entries.len() as u64;
+            let note = |(entry, number): (&Entry, u64)| Note::Entry { mac: *mac, number, entry: entry.clone() };
+            ring.entries.iter().zip(first..).map(note).collect::<Vec<_>>()
+        };
+        machines.rings.iter().flat_map(of).collect()
     }
 
     /// The machine that was last heard of at this address.
@@ -81,11 +95,19 @@ impl Journal {
 #[derive(Default)]
 struct Machines {
     rings: HashMap<Mac, Ring>,
-    /// Machines by when they were last heard of.
-    by_turn: BTreeMap<u64, Mac>,
+    /// Those of which nothing but DHCP is known, and those that have asked for a file.
+    strangers: Queue,
+    known: Queue,
     next_turn: u64,
     /// Only addresses of remembered machines, one for each machine.
     holders: HashMap<IpAddr, Mac>,
+}
+
+/// Machines by when they were last heard of.
+#[derive(Default)]
+struct Queue {
+    by_turn: BTreeMap<u64, Mac>,
+    octets: usize,
 }
 
 #[derive(Default)]
@@ -95,17 +117,14 @@ struct Ring {
     next_number: u64,
     turn: u64,
     address: Option<IpAddr>,
+    octets: usize,
 }
 
 impl Machines {
     fn add(&mut self, mac: Mac, number: Option<u64>, entry: Entry, notes: &mut Vec<Note>) {
-        if !self.rings.contains_key(&mac) && self.rings.len() >= MACHINES_MAX {
-            self.forget_oldest(notes);
-        }
-        let ring = self.rings.entry(mac).or_default();
-        self.by_turn.remove(&ring.turn);
+        let mut ring = self.rings.remove(&mac).unwrap_or_default();
+        self.queue(&ring).leave(&ring);
         ring.turn = self.next_turn;
-        self.by_turn.insert(ring.turn, mac);
         self.next_turn += 1;
         if let Some(address) = entry.address.map(|address| address.to_canonical()) {
             let before = ring.address.replace(address);
@@ -116,20 +135,58 @@ impl Machines {
         }
         let number = number.unwrap_or_else(|| ring.number_for(&entry));
         ring.put(number, entry.clone());
+        self.queue(&ring).enter(&ring, mac);
+        self.rings.insert(mac, ring);
         notes.push(Note::Entry { mac, number, entry });
+        while self.rings.len() > 1 && (self.rings.len() > MACHINES_MAX || self.octets() > OCTETS_MAX) {
+            self.forget_one(notes);
+        }
     }
 
-    fn forget_oldest(&mut self, notes: &mut Vec<Note>) {
-        let Some((_, mac)) = self.by_turn.pop_first() else { return };
-        let address = self.rings.remove(&mac).and_then(|ring| ring.address);
-        if let Some(address) = address.filter(|address| self.holders.get(address) == Some(&mac)) {
+    /// The one that was heard of least recently: a stranger, while strangers have more than their share.
+    fn forget_one(&mut self, notes: &mut Vec<Note>) {
+        let strangers = &self.strangers;
+        let too_many = strangers.octets > OCTETS_MAX / STRANGERS_SHARE
+            || strangers.by_turn.len() > MACHINES_MAX / STRANGERS_SHARE
+            || self.known.by_turn.is_empty();
+        let queue = if too_many { &self.strangers } else { &self.known };
+        let Some((_, &mac)) = queue.by_turn.first_key_value() else { return };
+        let Some(ring) = self.rings.remove(&mac) else { return };
+        self.queue(&ring).leave(&ring);
+        if let Some(address) = ring.address.filter(|address| self.holders.get(address) == Some(&mac)) {
             self.holders.remove(&address);
         }
         notes.push(Note::Forgotten(mac));
     }
+
+    fn queue(&mut self, ring: &Ring) -> &mut Queue {
+        if ring.is_known() { &mut self.known } else { &mut self.strangers }
+    }
+
+    fn octets(&self) -> usize {
+        self.strangers.octets + self.known.octets
+    }
+}
+
+impl Queue {
+    fn enter(&mut self, ring: &Ring, mac: Mac) {
+        self.by_turn.insert(ring.turn, mac);
+        self.octets += ring.octets;
+    }
+
+    fn leave(&mut self, ring: &Ring) {
+        if self.by_turn.remove(&ring.turn).is_some() {
+            self.octets -= ring.octets;
+        }
+    }
 }
 
 impl Ring {
+    /// It has asked for a file: nobody invents a machine that does.
+    fn is_known(&self) -> bool {
+        self.entries.iter().any(|entry| entry.stage != Stage::Dhcp)
+    }
+
     /// A renewal takes the place of the one before: a machine that runs for a month must not forget its boot.
     fn number_for(&self, entry: &Entry) -> u64 {
         let renews = entry.kind == Kind::Renewed;
@@ -138,15 +195,18 @@ impl Ring {
     }
 
     fn put(&mut self, number: u64, entry: Entry) {
-        if number < self.next_number {
-            self.entries.pop_back();
-        }
+        let replaced = if number < self.next_number { self.entries.pop_back() } else { None };
         self.next_number = number + 1;
-        if self.entries.len() == ENTRIES_MAX {
-            self.entries.pop_front();
-        }
+        let oldest = if self.entries.len() == ENTRIES_MAX { self.entries.pop_front() } else { None };
+        self.octets -= replaced.iter().chain(&oldest).map(octets).sum::<usize>();
+        self.octets += octets(&entry);
         self.entries.push_back(entry);
     }
+}
+
+/// What an entry takes, in memory and, more or less, on the disk.
+fn octets(entry: &Entry) -> usize {
+    size_of::<Entry>() + entry.text.len() + entry.kind.octets()
 }
 
 /// The beginning of a text, whole characters only.
@@ -159,7 +219,7 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
-    use super::super::events::{Stage, Weight};
+    use super::super::events::Weight;
     use super::*;
 
     fn mac(n: u32) -> Mac {
@@ -188,9 +248,13 @@ mod tests {
         assert_eq!(entries[0].text.len(), TEXT_BYTES_MAX);
         assert!(matches!(notes[99], Note::Entry { number: 99, .. }));
 
+        assert_eq!(journal.notes().len(), ENTRIES_MAX);
+        assert!(matches!(journal.notes()[0], Note::Entry { number: 36, .. }));
+
         let again = Journal::default();
-        assert_eq!(again.load(entries.into_iter().zip(36..).map(|(entry, number)| (mac(1), number, entry))), []);
         notes.clear();
+        entries.into_iter().zip(36..).for_each(|(entry, number)| again.load((mac(1), number, entry), &mut notes));
+        assert_eq!(notes, []);
         again.add(&event(1, 7, Kind::Nak), 100, &mut notes);
         assert!(matches!(notes[0], Note::Entry { number: 100, .. }), "{notes:?}");
         assert_eq!(again.entries(mac(1)).len(), ENTRIES_MAX);
@@ -213,10 +277,44 @@ mod tests {
         journal.add(&event(0, 1, Kind::Nak), 1, &mut notes);
         notes.clear();
         journal.add(&event(machines, machines + 1, Kind::Nak), 2, &mut notes);
-        assert_eq!(notes[0], Note::Forgotten(mac(1)));
+        assert!(notes.contains(&Note::Forgotten(mac(1))));
         assert!(journal.entries(mac(1)).is_empty() && journal.entries(mac(0)).len() == 2);
         assert_eq!(journal.find(IpAddr::V4(2.into())), None);
         assert_eq!(journal.find(IpAddr::V4(3.into())), Some(mac(2)));
+    }
+
+    #[test]
+    fn invented_machines_push_out_no_machine_that_boots() {
+        let (journal, mut notes) = (Journal::default(), Vec::new());
+        let honest = 2000;
+        for n in 0..honest {
+            journal.add(&event(n, n + 1, Kind::Nak), 0, &mut notes);
+            let sent = Kind::Sent { name: "pxelinux.0".into(), bytes: 1 };
+            journal.add(&Event { stage: Stage::Loader, ..event(n, n + 1, sent) }, 0, &mut notes);
+        }
+        notes.clear();
+        for n in 0..100_000 {
+            journal.add(&event(1_000_000 + n, 1_000_000 + n, Kind::Nak), 1, &mut notes);
+            notes.truncate(1000);
+        }
+        assert_eq!((0..honest).filter(|n| journal.entries(mac(*n)).len() == 2).count(), honest as usize);
+        assert!(journal.lock().rings.len() <= MACHINES_MAX);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_by_its_octets() {
+        let (journal, mut notes) = (Journal::default(), Vec::new());
+        for n in 0..4000 {
+            for _ in 0..40 {
+                let missing = Kind::Missing { name: "x".repeat(200), rule: None };
+                journal.add(&Event { stage: Stage::File, ..event(n, n + 1, missing) }, 0, &mut notes);
+            }
+            notes.retain(|note| matches!(note, Note::Forgotten(_)));
+        }
+        let machines = journal.lock();
+        let counted: usize = machines.rings.values().flat_map(|ring| &ring.entries).map(octets).sum();
+        assert!(counted == machines.octets() && counted <= OCTETS_MAX && counted > OCTETS_MAX / 2, "{counted}");
+        assert_eq!(notes.len() + machines.rings.len(), 4000);
     }
 
     #[test]

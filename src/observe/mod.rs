@@ -3,7 +3,10 @@
 pub mod counters;
 pub mod events;
 pub mod journal;
+mod lines;
 pub mod log;
+pub mod pace;
 pub mod port_holder;
 pub mod sink;
+pub mod threads;
 pub mod timeline;

@@ -5,14 +5,18 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
+use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use super::lines::{Destination, Lines};
 
 /// The system's syslog socket.
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -21,35 +25,116 @@ const SYSLOG_SOCKET_VARIABLE: &str = "RINGBOOT_SYSLOG_SOCKET";
 /// How long a line waits for a syslog daemon that does not read; then it goes to standard error.
 const SYSLOG_WAIT: Duration = Duration::from_millis(200);
 
-/// Starts logging for the whole process. `facility` sends lines to syslog (RFC 5424 section 6.2.1 has the numbers). READY is no
-/// log line: it goes to standard output.
+/// How long the end of the process waits for its last lines to be written.
+const LAST_LINES_MAX: Duration = Duration::from_secs(1);
+
+/// The queue of this process; None before [`start`].
+static LINES: OnceLock<Lines> = OnceLock::new();
+
+/// Starts logging for the whole process: lines wait in a queue until [`write`] is called. `facility` sends lines to syslog
+/// (RFC 5424 section 6.2.1 has the numbers). READY is no log line: it goes to standard output.
 pub fn start(level: Level, facility: Option<u8>) {
-    let format = tracing_subscriber::fmt().with_max_level(level).with_target(false);
+    let destination: Box<dyn Destination> = match facility {
+        Some(_) => {
+            let path = std::env::var_os(SYSLOG_SOCKET_VARIABLE).map_or(PathBuf::from(SYSLOG_SOCKET), PathBuf::from);
+            Box::new(Syslog::new(path))
+        }
+        None => Box::new(StandardError),
+    };
+    if LINES.set(Lines::new(destination)).is_err() {
+        return;
+    }
+    let format = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_writer(|| Queue);
     // Another subscriber is there already only in tests that run several servers in one process.
     let _ = match facility {
         Some(facility) => {
-            let path = std::env::var_os(SYSLOG_SOCKET_VARIABLE).map_or(PathBuf::from(SYSLOG_SOCKET), PathBuf::from);
             let lines = Prefixed { facility, tag: format!("ringboot[{}]: ", std::process::id()) };
-            format.with_ansi(false).event_format(lines).with_writer(Syslog::new(path)).try_init()
+            format.with_ansi(false).event_format(lines).try_init()
         }
         None if stderr_is_the_journal() => {
             // The journal adds time and process itself, and reads a priority off the line (sd-daemon(3)).
             let lines = Prefixed { facility: 0, tag: String::new() };
-            format.with_ansi(false).event_format(lines).with_writer(io::stderr).try_init()
+            format.with_ansi(false).event_format(lines).try_init()
         }
-        None => format.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).try_init(),
+        None => format.with_ansi(io::stderr().is_terminal()).try_init(),
     };
+    std::panic::set_hook(Box::new(tell_panic));
+}
+
+/// Starts the thread that writes. Capabilities and privileges are the ones of the caller.
+pub fn write() {
+    LINES.get().into_iter().for_each(Lines::start);
+}
+
+/// Lines that were dropped because the log took no more, or that could not be written.
+pub fn lost() -> u64 {
+    LINES.get().map_or(0, Lines::lost)
+}
+
+/// Waits a moment for the last lines. To be called where the process ends.
+pub fn finish() {
+    LINES.get().into_iter().for_each(|lines| {
+        lines.start();
+        lines.finish(LAST_LINES_MAX);
+    });
 }
 
 /// Why the process ends: to standard error in any case, which the journal takes as errors, line by line, and to syslog.
 pub fn last_words(text: &str, facility: Option<u8>) {
-    if stderr_is_the_journal() {
-        text.lines().for_each(|line| eprintln!("<{}>{line}", severity(Level::ERROR)));
-    } else {
-        eprintln!("ringboot: {text}");
+    let words = match stderr_is_the_journal() {
+        true => text.lines().map(|line| format!("<{}>{line}\n", severity(Level::ERROR))).collect(),
+        false => format!("ringboot: {text}\n"),
+    };
+    match LINES.get() {
+        Some(lines) => lines.push_words(words.as_bytes()),
+        // Nothing runs yet that could be held up.
+        None => drop(io::stderr().write_all(words.as_bytes())),
     }
     if facility.is_some() {
         tracing::error!("{text}");
+    }
+    finish();
+}
+
+/// A panic is told like everything else: where the log goes, and without waiting for it.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let said = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    tracing::error!("the thread {name} panicked{place}: {said}");
+    if name == "main" {
+        finish();
+    }
+}
+
+/// One formatted message on its way to the log thread.
+struct Queue;
+
+impl Write for Queue {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        if let Some(lines) = LINES.get() {
+            lines.push(message);
+        }
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct StandardError;
+
+impl Destination for StandardError {
+    fn write(&mut self, message: &[u8]) -> io::Result<()> {
+        io::stderr().write_all(message)
     }
 }
 
@@ -95,24 +180,23 @@ fn severity(level: Level) -> u16 {
 /// The socket of a syslog daemon, found again when the daemon was restarted.
 struct Syslog {
     path: PathBuf,
-    socket: Mutex<Option<UnixDatagram>>,
+    socket: Option<UnixDatagram>,
 }
 
 impl Syslog {
     fn new(path: PathBuf) -> Self {
-        Self { path, socket: Mutex::new(None) }
+        Self { path, socket: None }
     }
 
-    fn send(&self, line: &[u8]) -> io::Result<()> {
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = socket.as_ref() {
+    fn send(&mut self, line: &[u8]) -> io::Result<()> {
+        if let Some(open) = self.socket.as_ref() {
             match open.send(line) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 Err(_) => {}
             }
         }
-        let fresh = socket.insert(connect(&self.path)?);
+        let fresh = self.socket.insert(connect(&self.path)?);
         fresh.send(line).map(drop)
     }
 }
@@ -124,29 +208,15 @@ fn connect(path: &Path) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-impl<'a> MakeWriter<'a> for Syslog {
-    type Writer = Lines<'a>;
-
-    fn make_writer(&'a self) -> Lines<'a> {
-        Lines(self)
-    }
-}
-
-/// One message, which is written in one piece: each line becomes a datagram.
-struct Lines<'a>(&'a Syslog);
-
-impl Write for Lines<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+impl Destination for Syslog {
+    /// Each line becomes a datagram.
+    fn write(&mut self, message: &[u8]) -> io::Result<()> {
+        for line in message.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             // A line that syslog does not take is not lost while somebody reads standard error.
-            if self.0.send(line).is_err() {
+            if self.send(line).is_err() {
                 io::stderr().write_all(&[line, b"\n"].concat())?;
             }
         }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -160,11 +230,11 @@ mod tests {
     fn a_restarted_syslog_daemon_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let syslog = Syslog::new(path.clone());
+        let mut syslog = Syslog::new(path.clone());
         assert!(syslog.send(b"nobody listens").is_err());
         for daemon in 1..=2 {
             let socket = UnixDatagram::bind(&path).unwrap();
-            Lines(&syslog).write_all(b"<190>one\n<190>two\n").unwrap();
+            syslog.write(b"<190>one\n<190>two\n").unwrap();
             for expected in [&b"<190>one"[..], b"<190>two"] {
                 let mut bytes = [0; 100];
                 let len = socket.recv(&mut bytes).unwrap();

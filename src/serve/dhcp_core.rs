@@ -1,47 +1,94 @@
 //! The DHCP thread: drives the pure `decide` with sockets, and lets no ACK leave before its lease is durable.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
+use std::mem::Discriminant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
+use super::dhcp_waiting::Waiting;
+use super::dhcp_ways::Ways;
 use super::drain::Drain;
+use super::health::{StoreHealth, Trust};
 use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts, Sign, Standing};
 use super::pulse::Pulse;
-use super::supervisor::{Failure, refused};
+use super::supervisor::{Failure, once_released, refused};
 use crate::boot::machine::{Firmware, Mac, Role};
-use crate::dhcp::decide::{self, Answer, Arrival, Decision, Silence, Told, decide};
+use crate::dhcp::decide::{self, Answer, AnswerKind, Arrival, Decision, Silence, Told, decide};
 use crate::dhcp::frame;
-use crate::dhcp::lease::{Change, Lease, Leases, State};
-use crate::dhcp::neighbours::{Before, Look};
+use crate::dhcp::layout::Layout;
+use crate::dhcp::lease::{Change, Lease, Leases, State, Time};
+use crate::dhcp::limits::{CONFLICT_HOLD_S, PROBE_WAIT_MS};
+use crate::dhcp::listing::{Filter, Limited, Listed};
+use crate::dhcp::neighbours::{self as look, Before, Look, Millis};
+use crate::dhcp::packet::Packet;
+use crate::dhcp::probes::{Probes, Ruling};
 use crate::dhcp::route::{CLIENT_PORT, Route};
 use crate::dhcp::solicitation;
 use crate::dhcp::subnet::{Held, Network, Subnet};
+use crate::engine::clock;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface};
-use crate::engine::udp::{Completion, Driver, SocketId, Source, Target, Wait};
+use crate::engine::udp::{Completion, Driver, Full, SocketId, Source, Target, Wait};
 use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
+use crate::observe::pace::{Pace, with_count};
 use crate::observe::port_holder::Protocol;
 use crate::snapshot::{Generation, Published};
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.
 const COMMITS_PENDING_MAX: usize = 16_384;
-/// Datagrams that may wait while replies find no send slot; those beyond are dropped, and their clients ask again.
-const RECEIVED_MAX: usize = 16_384;
+/// Datagrams that are answered in one turn, before letters, signs of life and the order to stop are looked at again: a millisecond
+/// or two.
+const TURN_DATAGRAMS_MAX: usize = 256;
+/// Letters that are read in one turn.
+const TURN_LETTERS_MAX: usize = 256;
+/// Offers that leave in one turn because nobody has answered for their address.
+const TURN_OFFERS_MAX: usize = 256;
+/// Router solicitations that are answered in one turn, and those that may wait.
+const TURN_SOLICITATIONS_MAX: usize = 64;
+const SOLICITATIONS_MAX: usize = 1024;
+/// Lines of one kind and subnet in a second: of trouble that anybody can cause, and of steps of boots.
+const LINES_OF_TROUBLE: u32 = 1;
+const LINES_OF_BOOTS: u32 = 200;
+const LINES_EVERY: Duration = Duration::from_secs(1);
+/// Sockets and local addresses whose subnet's own address is remembered.
+const OWN_ADDRESSES_MAX: usize = 4096;
+/// A packet of so many octets fits every link (RFC 791).
+const PACKET_OCTETS_ANYWHERE: usize = 576;
 /// How often expired leases and offers are looked through while nothing arrives.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How long control waits for a new generation to be taken.
-const RECONFIGURED_MAX: Duration = Duration::from_secs(5);
+/// How long control waits for an answer of the core.
+const ANSWERED_MAX: Duration = Duration::from_secs(5);
+/// How long control waits for a new generation to be taken; then it withdraws it. Less than what a command waits for the answer.
+const RECONFIGURED_MAX: Duration = Duration::from_secs(20);
+/// How much of a turn goes into what a new configuration makes of the leases.
+const MOVE_IN_A_TURN: Duration = Duration::from_millis(1);
+/// What is left to others on the same processor between two such turns: the thread of the store may be one.
+const MOVE_PAUSE: Duration = Duration::from_millis(1);
+/// Rows that are taken over between two looks at the clock.
+const MOVE_ROWS: usize = 256;
+/// How long the store's writer waits for the core.
+const RECALLED_MAX: Duration = Duration::from_secs(5);
+/// Leases that are copied for the store's writer in one turn.
+const RECALLED_AT_ONCE: usize = 8192;
+/// Rows that are looked at for a listing in one turn, and addresses that are freed in one.
+const LISTED_AT_ONCE: usize = 4096;
+const FREED_AT_ONCE: usize = 256;
 /// Where a client says in its message for how long it has been asking (RFC 2131 section 2).
 const SECS: std::ops::Range<usize> = 8..10;
+/// Between signs of one kind to the thread that looks for other servers: whoever sends packets must not fill its mailbox.
+const SIGNS_APART: Duration = Duration::from_millis(2);
 /// How long the last commits may take when told to stop.
 const LAST_COMMITS_MAX: Duration = Duration::from_secs(5);
+/// A wall clock that has moved by less against ours was not set.
+const STEP_S: u64 = 2;
 
 /// The durable store's writer, as the DHCP core sees it: it reports each ticket to the [`Reporter`] exactly once.
 pub trait LeaseWriter: Send {
@@ -62,7 +109,36 @@ pub enum NotQueued {
 pub type Reporter = Box<dyn Fn(&[u64], bool) + Send>;
 
 /// Starts the writer; called once, by the core's maker.
-pub type StartWriter = Box<dyn FnOnce(Reporter) -> io::Result<Box<dyn LeaseWriter>> + Send>;
+pub type StartWriter = Box<dyn FnOnce(Reporter, CoreMemory) -> io::Result<Box<dyn LeaseWriter>> + Send>;
+
+/// The writer's way to the leases in memory, for a store that lost them, and for one that found them late.
+#[derive(Debug)]
+pub struct CoreMemory(Letters<Letter>);
+
+impl CoreMemory {
+    /// Every lease that the store should have, and the machines that booted from the network. A few thousand at
+    /// a time, so that the core goes on in between. None: the core does not answer.
+    pub fn recall(&self) -> Option<(Vec<Lease>, Vec<(Mac, Time)>)> {
+        let (mut leases, mut from) = (Vec::new(), Some(0));
+        while let Some(at) = from {
+            let (some, next) = self.ask(|done| Letter::Recalled { from: at, done })?;
+            leases.extend(some);
+            from = next;
+        }
+        Some((leases, self.ask(|done| Letter::Booted { done })?))
+    }
+
+    /// What an earlier run has left, which could not be read at the start.
+    pub fn load(&self, leases: Vec<Lease>, machines: Vec<(Mac, Time)>) {
+        self.0.send(Letter::Loaded { leases, machines });
+    }
+
+    fn ask<T>(&self, letter: impl FnOnce(SyncSender<T>) -> Letter) -> Option<T> {
+        let (done, is_done) = sync_channel(1);
+        self.0.send(letter(done));
+        is_done.recv_timeout(RECALLED_MAX).ok()
+    }
+}
 
 /// Everything that the DHCP core is made of.
 pub struct DhcpPlan {
@@ -74,6 +150,8 @@ pub struct DhcpPlan {
     /// Loaded from the store.
     pub leases: Leases,
     pub start_writer: StartWriter,
+    /// Told by the writer.
+    pub store: Arc<StoreHealth>,
     /// What the last looks for other servers found.
     pub looks: Vec<Look>,
     pub keep_look: KeepLook,
@@ -126,8 +204,9 @@ pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
     let on_interfaces = there.map(|(name, _)| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
     for (address, interface) in on_interfaces.chain(plan.address.map(|address| (address, None))) {
         let address = SocketAddr::from((address, plan.port));
-        let bound =
-            net::udp(&Binding { address, interface, shared: false }).and_then(|fd| Ok((net::local_address(&fd)?, fd)));
+        let bound = once_released(Protocol::Udp, plan.port, || {
+            net::udp(&Binding { address, interface, shared: false }).and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+        });
         let (address, fd) = bound.map_err(refused("DHCP", Protocol::Udp, address))?;
         sockets.push((address, interface.map(ToOwned::to_owned), fd));
     }
@@ -145,16 +224,82 @@ pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
 pub(super) enum Letter {
     /// The writer: these tickets are durable, or are not.
     Committed { tickets: Vec<u64>, durable: bool },
+    /// The writer: what of a piece of the table should be in the store, and where does the next piece begin? What changes meanwhile is
+    /// queued behind it.
+    Recalled { from: usize, done: SyncSender<(Vec<Lease>, Option<usize>)> },
+    /// The writer: which machines booted?
+    Booted { done: SyncSender<Vec<(Mac, Time)>> },
+    /// The writer: this was in the store, and could not be read before.
+    Loaded { leases: Vec<Lease>, machines: Vec<(Mac, Time)> },
     /// The word on every watched subnet.
     Watched(Vec<Standing>),
     /// An interface has come (again).
     Bound { interface: String, socket: OwnedFd },
     /// An interface has gone, and nothing comes in by its socket any more.
     Gone(String),
-    /// Control: decide from this generation now, and publish it.
-    Reconfigured { next: Arc<Generation>, done: SyncSender<()> },
+    /// The interfaces of this machine have changed, or their addresses.
+    Interfaces(Arc<Vec<Interface>>),
+    /// A host has answered for an address that was asked about.
+    InUse { address: Ipv4Addr, host: Option<Mac> },
+    /// Control: decide from this generation as soon as the leases are in its pools, and publish it.
+    Reconfigured(Box<Proposal>),
+    /// Control: a piece of the table, from this row on.
+    Listed { from: usize, filter: Filter, done: SyncSender<Piece> },
+    /// Control: forget what is known of these addresses where that is allowed, durably, and say of how many.
+    Freed { addresses: Vec<Ipv4Addr>, force: bool, done: SyncSender<Option<usize>> },
+    /// Control: what this machine declined, or anybody, counts no more.
+    Pardoned { mac: Option<Mac> },
     /// Control: what would this message get on that subnet? Nothing is sent, counted, kept or said.
     Tried { packet: Vec<u8>, network: Network, done: SyncSender<Tried> },
+}
+
+/// A configuration that control has prepared.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    next: Arc<Generation>,
+    /// Its pools, still without what is held of them.
+    layout: Layout,
+    fate: Arc<Fate>,
+    /// Gets the pools of before, for control to drop.
+    done: SyncSender<Option<Layout>>,
+}
+
+/// What becomes of a proposal: the core takes it, or control withdraws it, whoever is first. So an answer of "no" stays true.
+#[derive(Debug, Default)]
+struct Fate(AtomicU8);
+
+const OPEN: u8 = 0;
+const TAKEN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+impl Fate {
+    /// False where the other side was first.
+    fn settle(&self, fate: u8) -> bool {
+        self.0.compare_exchange(OPEN, fate, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        self.0.load(Ordering::Acquire) == WITHDRAWN
+    }
+}
+
+/// A piece of the table of leases.
+#[derive(Debug)]
+pub(super) struct Piece {
+    listed: Vec<Listed>,
+    limited: Vec<Limited>,
+    now: Time,
+    /// The row that the next one begins with.
+    next: Option<usize>,
+}
+
+/// The table of leases, or what was asked for of it.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub listed: Vec<Listed>,
+    pub limited: Vec<Limited>,
+    /// By the clock of the leases.
+    pub now: Time,
 }
 
 /// What a message would get, and what is known of its sender.
@@ -174,16 +319,64 @@ impl DhcpControl {
     pub fn try_out(&self, packet: Vec<u8>, network: Network) -> Option<Tried> {
         let (done, is_done) = sync_channel(1);
         self.0.send(Letter::Tried { packet, network, done });
-        is_done.recv_timeout(RECONFIGURED_MAX).ok()
+        is_done.recv_timeout(ANSWERED_MAX).ok()
     }
 
-    /// Hands the next generation over and waits until the core has published it.
+    /// The addresses that the filter takes, and who is limited: piece by piece, so that nobody waits meanwhile. None: the core did not
+    /// answer.
+    pub fn list(&self, filter: Filter) -> Option<Listing> {
+        let mut listing = Listing::default();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let (done, is_done) = sync_channel(1);
+            self.0.send(Letter::Listed { from: at, filter, done });
+            let piece = is_done.recv_timeout(ANSWERED_MAX).ok()?;
+            listing.listed.extend(piece.listed);
+            (listing.limited, listing.now, from) = (piece.limited, piece.now, piece.next);
+        }
+        Some(listing)
+    }
+
+    /// Forgets what is known of these addresses, durably; those of machines that have them now with `force` alone. How many were freed; None:
+    /// the store could not keep it, or the core did not answer.
+    pub fn free(&self, addresses: &[Ipv4Addr], force: bool) -> Option<usize> {
+        let mut freed = 0;
+        for some in addresses.chunks(FREED_AT_ONCE) {
+            let (done, is_done) = sync_channel(1);
+            self.0.send(Letter::Freed { addresses: some.to_vec(), force, done });
+            freed += is_done.recv_timeout(ANSWERED_MAX).ok()??;
+        }
+        Some(freed)
+    }
+
+    /// What this machine declined counts no more; None: nobody's.
+    pub fn pardon(&self, mac: Option<Mac>) {
+        self.0.send(Letter::Pardoned { mac });
+    }
+
+    /// Hands the next generation over and waits until the core has published it. On an error the core never will.
     pub(super) fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
+        self.reconfigure_within(next, RECONFIGURED_MAX)
+    }
+
+    fn reconfigure_within(&self, next: Arc<Generation>, limit: Duration) -> Result<(), String> {
         let (done, is_done) = sync_channel(1);
-        self.0.send(Letter::Reconfigured { next, done });
-        is_done
-            .recv_timeout(RECONFIGURED_MAX)
-            .map_err(|_| "the DHCP core did not take the new configuration".to_owned())
+        let fate = Arc::new(Fate::default());
+        let layout = Layout::new(&next.snapshot.subnets);
+        self.0.send(Letter::Reconfigured(Box::new(Proposal { next, layout, fate: Arc::clone(&fate), done })));
+        let taken = match is_done.recv_timeout(limit) {
+            Err(RecvTimeoutError::Timeout) if fate.settle(WITHDRAWN) => {
+                let waited = limit.as_secs();
+                return Err(format!(
+                    "the DHCP core did not take the new configuration within {waited} s: it is withdrawn"
+                ));
+            }
+            // The core was first, and publishes it now.
+            Err(RecvTimeoutError::Timeout) => is_done.recv().ok(),
+            taken => taken.ok(),
+        };
+        // The pools of before are freed here, not on the core's thread.
+        taken.map(drop).ok_or_else(|| "the DHCP core has ended".to_owned())
     }
 }
 
@@ -191,7 +384,27 @@ impl DhcpControl {
 #[derive(Debug, Default)]
 pub struct DhcpCounters {
     pub received: Count,
+    /// By the type that the message names, whatever it is worth.
+    pub discovers: Count,
+    pub requests: Count,
+    pub declines: Count,
+    pub releases: Count,
+    pub informs: Count,
+    /// BOOTP, and what is no message at all.
+    pub others: Count,
+    /// Answers that were to leave.
     pub answered: Count,
+    pub offers: Count,
+    pub acks: Count,
+    pub naks: Count,
+    /// Answers that were dropped because their way out was full, and those that the kernel refused.
+    pub unsent: Count,
+    pub failed: Count,
+    /// Messages without an answer because no address was free.
+    pub exhausted: Count,
+    /// Messages that were dropped because too many waited, and requests because the store was behind.
+    pub dropped: Count,
+    pub dropped_commits: Count,
     /// Leases and offers in memory.
     pub leases: Count,
     /// ACKs that wait for their commit.
@@ -232,7 +445,7 @@ impl Core {
     /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
     pub(super) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
         let plan = &mut self.plan;
-        let now = unix_now();
+        let now = clock::now_s();
         let before = |look: &Look| match look.server {
             Some(_) => Before::Beside,
             None if plan.leases.is_leased(look.network, now) => Before::Alone,
@@ -283,37 +496,59 @@ impl Core {
 struct Running {
     driver: Driver,
     sockets: Vec<Option<String>>,
-    /// The packet socket, the last of the driver's.
-    link: Option<SocketId>,
+    ways: Ways,
     /// `listen-address`, in the place of interfaces.
     address: Option<Ipv4Addr>,
     port: u16,
     published: Arc<Published>,
     /// The generation that decisions are made from; this core publishes the next one.
     generation: Arc<Generation>,
+    /// The one that comes next, while leases are put into its pools.
+    moving: Option<Box<Proposal>>,
     counters: Arc<DhcpCounters>,
     leases: Leases,
     writer: Box<dyn LeaseWriter>,
-    received: VecDeque<Received>,
+    store: Arc<StoreHealth>,
+    waiting: Waiting<Received>,
     /// IPv6 router solicitations that wait for the same turn.
-    solicitations: Vec<Solicitation>,
+    solicitations: VecDeque<Solicitation>,
     pending: HashMap<u64, Pending>,
+    /// Who waits until addresses are freed durably, by ticket.
+    freeing: HashMap<u64, SyncSender<Option<usize>>>,
+    /// Offers that wait until nobody has answered for their address, with what they answer.
+    probes: Probes<(Pending, Received)>,
+    started: Instant,
     next_ticket: u64,
-    interfaces: Vec<Interface>,
-    /// When the interfaces were listed last.
-    learned: Instant,
-    /// Every address of this host (D-20).
+    /// By how much the wall clock is ahead of the one that leases run on.
+    wall_ahead_s: i64,
+    interfaces: Arc<Vec<Interface>>,
+    /// The places in `interfaces`.
+    by_name: HashMap<String, usize>,
+    /// Hardware addresses of this host.
+    macs: HashSet<Mac>,
+    /// Octets of a packet that fits every interface.
+    mtu: usize,
+    /// Every address of this host (D-20), in order.
     ours: Vec<Ipv4Addr>,
+    /// [`Self::address_on`] and the place of the interface by socket and local address, as long as interfaces and subnets are what
+    /// they were.
+    own_on: HashMap<(SocketId, Ipv4Addr), (Ipv4Addr, Option<usize>)>,
     /// The last word of the thread that looks for other servers.
     watched: Vec<Standing>,
     /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
     held: Vec<(Network, Held)>,
     said_no_address: bool,
+    /// Lines of trouble, and of steps of boots.
+    pace: (Pace<Subject>, Pace<Subject>),
+    /// More waits than one turn takes: the next one does not sleep.
+    is_behind: bool,
     seed: u64,
     events: Events,
     drain: Drain,
     mailbox: Mailbox<Letter>,
     signs: Option<Letters<Sign>>,
+    /// When each kind of sign was given last.
+    signed: [Option<Instant>; 3],
     pulse: Pulse,
 }
 
@@ -323,11 +558,16 @@ struct Pending {
     way: Way,
 }
 
+/// What lines of the log are counted by.
+type Subject = (Option<Network>, Discriminant<Kind>);
+
 /// Where a request came in, and so where its reply leaves.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     socket: SocketId,
     interface: u32,
+    /// The address of ours that was asked; None where everybody was.
+    asked: Option<Ipv4Addr>,
 }
 
 /// Who asks for an IPv6 router, and the way back.
@@ -338,13 +578,23 @@ struct Solicitation {
 }
 
 /// A datagram copied out of the driver, so that it can be answered while the driver is free.
+#[derive(Clone)]
 struct Received {
     bytes: Vec<u8>,
     source: SocketAddrV4,
     destination: Ipv4Addr,
     local: Ipv4Addr,
     way: Way,
+    /// Option 53, as [`Packet::peek_type`] saw it.
+    kind: Option<u8>,
 }
+
+/// Values of option 53.
+const DISCOVER: u8 = 1;
+const REQUEST: u8 = 3;
+const DECLINE: u8 = 4;
+const RELEASE: u8 = 7;
+const INFORM: u8 = 8;
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
@@ -356,40 +606,53 @@ impl Running {
             driver.add(fd, address.ip(), true);
             names.push(interface);
         }
-        let link = sockets.link.map(|fd| driver.add(fd, IpAddr::V4(Ipv4Addr::UNSPECIFIED), false));
+        let ways = Ways::new(&mut driver, sockets.link);
+        let memory = CoreMemory(letters.clone());
         let reporter: Reporter =
             Box::new(move |tickets, durable| letters.send(Letter::Committed { tickets: tickets.to_vec(), durable }));
         let mut running = Self {
             driver,
             sockets: names,
-            link,
+            ways,
             address: plan.address,
             port: plan.port,
             generation: plan.published.get(),
+            moving: None,
             published: plan.published,
             counters,
             leases: plan.leases,
-            writer: (plan.start_writer)(reporter)?,
-            received: VecDeque::new(),
-            solicitations: Vec::new(),
+            writer: (plan.start_writer)(reporter, memory)?,
+            store: plan.store,
+            waiting: Waiting::default(),
+            solicitations: VecDeque::new(),
             pending: HashMap::new(),
+            freeing: HashMap::new(),
+            probes: Probes::default(),
+            started: Instant::now(),
             next_ticket: 1,
-            interfaces: Vec::new(),
-            learned: Instant::now(),
+            wall_ahead_s: clock::wall_ahead_s(),
+            interfaces: Arc::default(),
+            by_name: HashMap::new(),
+            macs: HashSet::new(),
+            mtu: PACKET_OCTETS_ANYWHERE,
             ours: Vec::new(),
+            own_on: HashMap::new(),
             watched: Vec::new(),
             held: Vec::new(),
             said_no_address: false,
+            pace: (Pace::new(LINES_OF_TROUBLE, LINES_EVERY), Pace::new(LINES_OF_BOOTS, LINES_EVERY)),
+            is_behind: false,
             seed: u64::from(std::process::id()),
             events,
             drain,
             mailbox,
             signs,
+            signed: [None; 3],
             pulse,
         };
         running.hold();
         running.fill_bindings();
-        running.learn_own_addresses();
+        running.take_interfaces(Arc::new(net::interfaces()?));
         for interface in running.sockets.clone().iter().flatten() {
             running.hear_solicitations(interface);
         }
@@ -397,11 +660,16 @@ impl Running {
     }
 
     fn serve(&mut self) -> Result<(), String> {
-        let mut last_commits_until = None;
+        let (mut last_commits_until, mut has_more_due) = (None, false);
         loop {
-            self.turn(Wait::AtMost(self.pulse.every().unwrap_or(SWEEP).min(SWEEP)))?;
+            let due = self.probes.wakes_at().map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+            let pause = if self.moving.is_some() { MOVE_PAUSE } else { SWEEP };
+            let sleep = Wait::AtMost(self.pulse.every().unwrap_or(SWEEP).min(pause).min(due.unwrap_or(SWEEP)));
+            self.turn(if has_more_due || self.is_behind { Wait::No } else { sleep })?;
             self.pulse.beat();
-            self.leases.advance(unix_now());
+            // What one call leaves over is due in the next turn.
+            has_more_due = self.leases.advance(clock::now_s());
+            self.say_steps();
             if self.drain.is_ordered() {
                 let until = *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);
                 if self.pending.is_empty() && self.driver.in_flight() == 0 || Instant::now() >= until {
@@ -411,9 +679,15 @@ impl Running {
         }
     }
 
+    /// One bounded turn, whatever comes: letters first, for they hold answers that are due and the word on who may be answered.
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
-        self.collect(wait)?;
-        while let Some(letter) = self.mailbox.take() {
+        self.collect(Some(wait))?;
+        self.is_behind = true;
+        for _ in 0..TURN_LETTERS_MAX {
+            let Some(letter) = self.mailbox.take() else {
+                self.is_behind = false;
+                break;
+            };
             match letter {
                 Letter::Committed { tickets, durable } => {
                     for ticket in tickets {
@@ -421,45 +695,102 @@ impl Running {
                         self.finish(ticket, durable);
                     }
                 }
+                Letter::Recalled { from, done } => {
+                    let (leases, next) = self.leases.piece(from, RECALLED_AT_ONCE);
+                    let kept = leases.filter(|lease| lease.state != State::Offered).cloned().collect();
+                    let _ = done.send((kept, next));
+                }
+                Letter::Booted { done } => {
+                    let _ = done.send(self.leases.booted().collect());
+                }
+                Letter::Loaded { leases, machines } => self.load(leases, machines),
                 Letter::Watched(watched) => {
                     self.watched = watched;
                     self.hold();
                 }
+                Letter::Interfaces(interfaces) => self.take_interfaces(interfaces),
+                Letter::InUse { address, host } => {
+                    self.make_room()?;
+                    self.in_use(address, host)?;
+                }
                 Letter::Bound { interface, socket } => self.listen_on(interface, socket),
                 Letter::Gone(interface) => self.forget(&interface),
-                Letter::Reconfigured { next, done } => {
-                    self.reconfigure(next);
-                    let _ = done.send(());
+                Letter::Reconfigured(mut proposal) => {
+                    self.leases.begin_move(std::mem::take(&mut proposal.layout));
+                    self.moving = Some(proposal);
                 }
+                Letter::Listed { from, filter, done } => {
+                    let _ = done.send(self.piece(from, filter));
+                }
+                Letter::Freed { addresses, force, done } => self.free(addresses, force, done)?,
+                Letter::Pardoned { mac } => self.leases.pardon(mac),
                 Letter::Tried { packet, network, done } => {
                     let _ = done.send(self.try_out(&packet, network));
                 }
             }
         }
-        for solicitation in std::mem::take(&mut self.solicitations) {
+        for _ in 0..TURN_OFFERS_MAX {
+            let Some((pending, _)) = self.probes.pass(self.now()) else { break };
+            self.make_room()?;
+            self.conclude(pending);
+        }
+        self.move_on();
+        for _ in 0..TURN_SOLICITATIONS_MAX {
+            let Some(solicitation) = self.solicitations.pop_front() else { break };
             self.make_room()?;
             self.answer_solicitation(&solicitation);
         }
-        while let Some(datagram) = self.received.pop_front() {
-            self.counters.received.add(1);
+        for _ in 0..TURN_DATAGRAMS_MAX {
+            let Some(datagram) = self.waiting.take() else { break };
+            self.count_message(datagram.kind);
             self.make_room()?;
             self.handle(&datagram)?;
         }
+        self.is_behind |= !self.waiting.is_empty() || !self.solicitations.is_empty();
         self.counters.leases.set(self.leases.len() as u64);
         self.counters.pending.set(self.pending.len() as u64);
         Ok(())
     }
 
+    fn piece(&self, from: usize, filter: Filter) -> Piece {
+        let now = clock::now_s();
+        let (listed, next) = self.leases.listed(from, LISTED_AT_ONCE, now);
+        let listed = listed.filter(|listed| filter.takes(listed)).collect();
+        // The last one tells.
+        let limited = if next.is_none() { self.leases.limited(now) } else { Vec::new() };
+        Piece { listed, limited, now, next }
+    }
+
+    /// As a decision of nobody, which has changes and no answer.
+    fn free(&mut self, addresses: Vec<Ipv4Addr>, force: bool, done: SyncSender<Option<usize>>) -> Result<(), String> {
+        let now = clock::now_s();
+        let may_be = addresses.into_iter().filter(|address| self.leases.may_be_freed(*address, force, now));
+        let changes: Vec<Change> = may_be.map(|address| Change::Free { address }).collect();
+        let way = Way { socket: SocketId(0), interface: 0, asked: None };
+        self.freeing.insert(self.next_ticket, done);
+        self.commit(Pending { decision: Decision { changes, ..Decision::default() }, way })
+    }
+
+    fn load(&mut self, leases: Vec<Lease>, machines: Vec<(Mac, Time)>) {
+        self.leases.load(leases, clock::now_s());
+        self.leases.load_machines(machines);
+        self.fill_bindings();
+        self.store.set(Trust::Sound, "");
+    }
+
     /// A subnet that nobody has looked at yet, at the start or after a reload, is silent.
     fn hold(&mut self) {
+        let words: HashMap<Network, &Standing> = self.watched.iter().map(|word| (word.network, word)).collect();
         let held = |(subnet, interface): (&Subnet, &String)| {
-            let word = self.watched.iter().find(|standing| standing.is_of(subnet, interface));
+            let word = words.get(&subnet.network).filter(|standing| standing.is_of(subnet, interface));
             Some((subnet.network, word.map_or(Some(Held::Looking), |standing| standing.held)?))
         };
         self.held = neighbours::watched(&self.generation.snapshot.subnets, self.port).filter_map(held).collect();
+        self.held.sort_unstable_by_key(|(network, _)| *network);
     }
 
     fn listen_on(&mut self, interface: String, socket: OwnedFd) {
+        self.own_on.clear();
         let id = usize::from(self.driver.add(socket, IpAddr::V4(Ipv4Addr::UNSPECIFIED), true).0);
         // The packet socket has a place in the driver, and no interface of its own.
         self.sockets.resize(self.sockets.len().max(id + 1), None);
@@ -486,14 +817,15 @@ impl Running {
 
     /// An iPXE that holds a lease of ours, and nobody else, is told that there is no IPv6 router: it need not wait for one.
     fn answer_solicitation(&mut self, solicitation: &Solicitation) {
-        let now = unix_now();
+        let now = clock::now_s();
         let is_booting = |lease: &Lease| {
             let is_ipxe = lease.firmware.is_some_and(|firmware| firmware.role == Role::Ipxe);
-            Some(lease.mac) == solicitation.from && is_ipxe && lease.state == State::Bound && lease.end_s > now
+            is_ipxe && lease.state == State::Bound && lease.end_s > now
         };
+        let boots = solicitation.from.is_some_and(|mac| self.leases.of(mac).any(is_booting));
         let interface = self.sockets.get(usize::from(solicitation.socket.0)).and_then(Option::as_deref);
-        let own = self.interfaces.iter().find(|one| Some(one.name.as_str()) == interface);
-        let (Some(own), true) = (own, self.leases.iter().any(is_booting)) else { return };
+        let own = interface.filter(|_| boots).and_then(|name| self.interface_named(name));
+        let Some(own) = own else { return };
         let mut to = solicitation.source;
         to.set_port(0);
         let message = solicitation::no_router_here(Mac(own.mac));
@@ -509,20 +841,49 @@ impl Running {
         }
     }
 
-    /// Leases first, then the slots of the new generation, then the generation itself: boot cores never see an empty slot of
-    /// an address that is held.
-    fn reconfigure(&mut self, next: Arc<Generation>) {
-        self.leases.reconfigure(&next.snapshot.subnets, unix_now());
-        self.generation = Arc::clone(&next);
+    /// Goes on with a new configuration, a piece in each turn, however many leases there are: leases into its pools and slots,
+    /// then the generation itself. Boot cores never see an empty slot of an address that is held.
+    fn move_on(&mut self) {
+        let Some(proposal) = self.moving.take() else { return };
+        if proposal.fate.is_withdrawn() {
+            let _ = proposal.done.try_send(self.leases.drop_move());
+            return;
+        }
+        let until = Instant::now() + MOVE_IN_A_TURN;
+        let slots = &proposal.next.bindings;
+        let told = |leases: &Leases, address| {
+            let _ = slots.write(address, leases.binding(address));
+        };
+        while !self.leases.move_on(MOVE_ROWS, told) {
+            if Instant::now() >= until {
+                self.moving = Some(proposal);
+                return;
+            }
+        }
+        if !proposal.fate.settle(TAKEN) {
+            let _ = proposal.done.try_send(self.leases.drop_move());
+            return;
+        }
+        let before = self.leases.finish_move();
+        self.generation = Arc::clone(&proposal.next);
+        self.own_on.clear();
         self.hold();
-        self.fill_bindings();
-        self.published.publish(next);
+        self.published.publish(Arc::clone(&proposal.next));
+        let _ = proposal.done.try_send(before);
+    }
+
+    /// What boot cores know of an address, by this generation and by the one that comes.
+    fn tell_of(&self, address: Ipv4Addr) {
+        let binding = self.leases.binding(address);
+        self.generation.bindings.write(address, binding);
+        if let Some(proposal) = &self.moving {
+            proposal.next.bindings.write(address, binding);
+        }
     }
 
     /// `decide` changes nothing: its changes, its answer and its event are dropped with the decision.
     fn try_out(&mut self, packet: &[u8], network: Network) -> Tried {
-        self.learn_own_addresses();
-        let now = unix_now();
+        let now = clock::now_s();
         self.leases.advance(now);
         let (interface, own_address) = self.way_in(network);
         let arrival = Arrival {
@@ -531,11 +892,12 @@ impl Running {
             destination: Some(Ipv4Addr::BROADCAST),
             interface: interface.as_deref(),
             interface_address: own_address,
+            here: interface.as_ref().and_then(|name| self.interface_named(name)).map_or(&[], |one| &one.prefixes),
             ours: &self.ours,
             held: &self.held,
         };
         let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
-        let own = self.leases.iter().filter(|lease| Some(lease.mac) == decision.mac && lease.firmware.is_some());
+        let own = decision.mac.into_iter().flat_map(|mac| self.leases.of(mac)).filter(|lease| lease.firmware.is_some());
         let last_firmware = own.max_by_key(|lease| lease.end_s).and_then(|lease| lease.firmware);
         Tried { decision, last_firmware }
     }
@@ -546,11 +908,10 @@ impl Running {
             return (None, address);
         }
         let subnets = &self.generation.snapshot.subnets;
-        let named = subnets.iter().find(|subnet| subnet.network == network).and_then(|one| one.interface.clone());
+        let named = subnets.named(network).and_then(|one| one.interface.clone());
         let interface = named.or_else(|| self.sockets.iter().flatten().next().cloned());
-        let own = self.interfaces.iter().filter(|one| Some(&one.name) == interface.as_ref());
-        let mut own = own.flat_map(neighbours::ipv4);
-        let first = own.next().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let own = interface.as_ref().and_then(|name| self.interface_named(name));
+        let first = own.and_then(|own| neighbours::ipv4(own).next()).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let address = self.address_on(interface.as_deref(), first);
         (interface, address)
     }
@@ -561,21 +922,25 @@ impl Running {
         }
     }
 
-    /// A batch of commits or of datagrams may hold more replies than there are send slots: those queued so far leave first.
+    /// A batch of commits or of datagrams may hold more replies than there are send slots: those queued so far leave first, or are
+    /// lost where their way is full. Nothing is waited for.
     fn make_room(&mut self) -> Result<(), String> {
-        while !self.driver.has_room() {
-            self.collect(Wait::AtMost(SWEEP))?;
-        }
-        Ok(())
+        if self.driver.has_room() { Ok(()) } else { self.collect(None) }
     }
 
-    fn collect(&mut self, wait: Wait) -> Result<(), String> {
-        let (drain, received, solicitations) = (&self.drain, &mut self.received, &mut self.solicitations);
-        let turned = self.driver.turn(wait, |completion| {
-            let Completion::Datagram(datagram) = completion else { return };
+    /// A whole turn of the driver, or (None) just the sends that are queued.
+    fn collect(&mut self, wait: Option<Wait>) -> Result<(), String> {
+        let (drain, waiting, solicitations) = (&self.drain, &mut self.waiting, &mut self.solicitations);
+        let counters = &self.counters;
+        let on = |completion: Completion<'_>| {
+            let datagram = match completion {
+                Completion::Datagram(datagram) => datagram,
+                Completion::Sent { result, .. } => return counters.failed.add(u64::from(result.is_err())),
+                Completion::Room(_) | Completion::Woken => return,
+            };
             if let SocketAddr::V6(source) = datagram.from {
-                if solicitations.len() < RECEIVED_MAX && !drain.is_ordered() {
-                    solicitations.push(Solicitation {
+                if solicitations.len() < SOLICITATIONS_MAX && !drain.is_ordered() {
+                    solicitations.push_back(Solicitation {
                         from: solicitation::solicitor(datagram.bytes, *source.ip()),
                         source,
                         socket: datagram.socket,
@@ -588,26 +953,59 @@ impl Running {
             else {
                 return;
             };
-            if !datagram.truncated && !drain.is_ordered() && received.len() < RECEIVED_MAX {
-                let way = Way { socket: datagram.socket, interface: datagram.interface };
-                received.push_back(Received { bytes: datagram.bytes.to_vec(), source, destination, local, way });
+            if datagram.truncated || drain.is_ordered() {
+                return;
             }
-        });
+            let kind = Packet::peek_type(datagram.bytes);
+            let begins = matches!(kind, None | Some(DISCOVER));
+            if !waiting.has_room(begins) {
+                counters.received.add(1);
+                return counters.dropped.add(1);
+            }
+            let asked = (destination == local).then_some(local);
+            let way = Way { socket: datagram.socket, interface: datagram.interface, asked };
+            let bytes = datagram.bytes.to_vec();
+            waiting.push(begins, Received { bytes, source, destination, local, way, kind });
+        };
+        let turned = match wait {
+            Some(wait) => self.driver.turn(wait, on),
+            None => self.driver.submit(on),
+        };
         turned.map_err(|error| format!("the sockets of the DHCP core failed: {error}"))
     }
 
     fn handle(&mut self, datagram: &Received) -> Result<(), String> {
-        // At most once in a while: a storm on an interface without an address must not list all interfaces for each datagram.
-        if !self.ours.contains(&datagram.local) && self.learned.elapsed() >= SWEEP {
-            self.learn_own_addresses();
+        if let Some(looker) = look::looker(&datagram.bytes) {
+            if self.macs.contains(&looker) {
+                return Ok(());
+            }
+            if let Some(rival) = look::rival(&datagram.bytes) {
+                self.sign(Sign::Looked { interface: datagram.way.interface, rival });
+                return Ok(());
+            }
         }
         let interface = self.sockets.get(usize::from(datagram.way.socket.0)).and_then(Option::as_deref);
-        let own_address = self.address_on(interface, datagram.local);
+        let asked = (datagram.way.socket, datagram.local);
+        let (own_address, place) = match self.own_on.get(&asked) {
+            Some(known) => *known,
+            None => {
+                let place = interface.and_then(|name| self.by_name.get(name).copied());
+                let known = (self.address_on(interface, datagram.local), place);
+                if self.own_on.len() < OWN_ADDRESSES_MAX {
+                    self.own_on.insert(asked, known);
+                }
+                known
+            }
+        };
         if own_address.is_unspecified() {
             self.say_no_address(datagram.way);
             return Ok(());
         }
-        let now = unix_now();
+        // Whatever was promised before is not known: any answer might be wrong.
+        if self.store.trust() == Trust::Unread {
+            return Ok(());
+        }
+        let now = clock::now_s();
         self.leases.advance(now);
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let arrival = Arrival {
@@ -616,24 +1014,131 @@ impl Running {
             destination: Some(datagram.destination),
             interface,
             interface_address: own_address,
+            here: place.and_then(|place| self.interfaces.get(place)).map_or(&[], |one| &one.prefixes),
             ours: &self.ours,
             held: &self.held,
         };
         let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
-        if let Some((sign, signs)) = sign(&decision, datagram).zip(self.signs.as_ref()) {
-            signs.send(sign);
+        if let Some(sign) = sign(&decision, datagram) {
+            self.sign(sign);
+        }
+        if matches!(decision.silence, Some(Silence::NoAddressFree(_))) {
+            self.counters.exhausted.add(1);
+        }
+        if is_offer(&decision) && self.store.trust() == Trust::Broken {
+            self.withhold(&decision);
+            return Ok(());
         }
         let xid = decision.xid;
         self.leases.begin_commit(&decision.changes, xid, now);
         let pending = Pending { decision, way: datagram.way };
         if !pending.decision.changes.iter().any(Change::is_durable) {
-            self.conclude(pending);
+            if let Some(pending) = self.ask_before(pending, datagram) {
+                self.conclude(pending);
+            }
         } else if self.pending.len() >= COMMITS_PENDING_MAX {
+            self.counters.dropped_commits.add(1);
             self.leases.finish_commit(&pending.decision.changes, xid, false, now);
         } else {
             self.commit(pending)?;
         }
         Ok(())
+    }
+
+    /// No lease could follow: another server may have what we have not.
+    fn withhold(&mut self, decision: &Decision) {
+        self.store.note_withheld();
+        self.events.push(Event {
+            mac: decision.mac,
+            address: None,
+            stage: Stage::Dhcp,
+            weight: Weight::Detail,
+            kind: Kind::Failed,
+            text: "no offer: the lease store is broken, and no lease could follow (`ringboot status` says why)"
+                .to_owned(),
+            attempt: None,
+        });
+    }
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// D-36: an OFFER of an address of which nothing is known waits a moment for whoever has the address; all else comes back, and leaves
+    /// at once. A trial on another port asks nobody.
+    fn ask_before(&mut self, pending: Pending, datagram: &Received) -> Option<Pending> {
+        let offered = pending.decision.changes.iter().find_map(|change| match change {
+            Change::Offer { address, .. } => Some(*address),
+            _ => None,
+        });
+        let way = pending.decision.answer.as_ref().map(|answer| match answer.route {
+            Route::Relay { .. } => None,
+            _ => Some(pending.way.interface),
+        });
+        let (Some(address), Some(interface), Some(client)) = (offered, way, pending.decision.mac) else {
+            return Some(pending);
+        };
+        let is_unproven = pending.decision.unproven.is_some() && !self.probes.is_proven(address, self.now());
+        let is_asked = is_unproven && self.port == look::PORT && interface != Some(0);
+        let back = match self.signs.as_ref().filter(|_| is_asked) {
+            Some(signs) => {
+                let until = self.now().saturating_add(PROBE_WAIT_MS);
+                let begun = self.probes.begin(address, client, (pending, datagram.clone()), until);
+                if begun.is_ok() {
+                    signs.send(Sign::Offers { address, interface });
+                }
+                begun
+            }
+            None if self.probes.is_asked(address) => self.probes.replace(address, client, (pending, datagram.clone())),
+            None => return Some(pending),
+        };
+        back.err().map(|(pending, _)| pending)
+    }
+
+    /// The next address, for the same message.
+    fn in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) -> Result<(), String> {
+        let whom = host.map_or("a host".to_owned(), |host| host.to_string());
+        match self.probes.answered(address, host, self.now()) {
+            Ruling::Nothing => {}
+            Ruling::Free((pending, _)) => self.conclude(pending),
+            Ruling::Disbelieved((pending, _), is_first) => {
+                if is_first {
+                    self.say_conflict(None, format!(
+                        "{whom} answers for {address}, as for more addresses than a host has: it is not believed for an hour, and they \
+                         are offered"
+                    ));
+                }
+                self.conclude(pending);
+            }
+            Ruling::InUse((pending, datagram)) => {
+                let now = clock::now_s();
+                if let Some(mac) = pending.decision.mac {
+                    self.leases.keep_back(address, mac, now.saturating_add(CONFLICT_HOLD_S), now);
+                }
+                self.say_conflict(
+                    Some(address),
+                    format!(
+                        "{address} is in use by {whom}, to whom nobody has leased it: it is not offered for {} minutes",
+                        CONFLICT_HOLD_S / 60
+                    ),
+                );
+                self.handle(&datagram)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn say_conflict(&self, address: Option<Ipv4Addr>, text: String) {
+        let (stage, weight, kind) = (Stage::Dhcp, Weight::Warning, Kind::Other);
+        self.events.push(Event {
+            mac: None,
+            address: address.map(IpAddr::V4),
+            stage,
+            weight,
+            kind,
+            text,
+            attempt: None,
+        });
     }
 
     /// An answer would name 0.0.0.0 as its server. Said once: every client on that segment asks again and again.
@@ -651,11 +1156,13 @@ impl Running {
     fn commit(&mut self, pending: Pending) -> Result<(), String> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let changes = pending.decision.changes.iter().filter(|change| change.is_durable()).cloned().collect();
+        let durable = pending.decision.changes.iter().filter(|change| change.is_durable());
+        let changes = durable.cloned().collect();
         self.pending.insert(ticket, pending);
         match self.writer.write(ticket, changes) {
             Ok(()) => Ok(()),
             Err(NotQueued::Full) => {
+                self.counters.dropped_commits.add(1);
                 self.finish(ticket, false);
                 Ok(())
             }
@@ -664,22 +1171,34 @@ impl Running {
         }
     }
 
+    /// A step of the wall clock changes nothing here, and times in the log.
+    fn say_steps(&mut self) {
+        let ahead_s = clock::wall_ahead_s();
+        let by_s = ahead_s.saturating_sub(self.wall_ahead_s);
+        if by_s.unsigned_abs() < STEP_S {
+            return;
+        }
+        self.wall_ahead_s = ahead_s;
+        let how = if by_s < 0 { "back" } else { "forward" };
+        tracing::warn!("the clock was set {how} by {} s: leases last as long as they were given", by_s.unsigned_abs());
+    }
+
     /// The store has spoken: the lease is durable and its ACK may leave, or it is not and nobody gets one.
     fn finish(&mut self, ticket: u64, durable: bool) {
         let Some(pending) = self.pending.remove(&ticket) else { return };
-        let now = unix_now();
+        let now = clock::now_s();
         self.leases.finish_commit(&pending.decision.changes, pending.decision.xid, durable, now);
+        if let Some(done) = self.freeing.remove(&ticket) {
+            let changes = &pending.decision.changes;
+            changes.iter().for_each(|change| self.tell_of(change.address()));
+            let _ = done.try_send(durable.then_some(changes.len()));
+            return;
+        }
         if !durable {
             let text = "the store could not keep the lease: no answer, the client asks again".to_owned();
-            self.events.push(Event {
-                mac: pending.decision.mac,
-                address: None,
-                stage: Stage::Dhcp,
-                weight: Weight::Warning,
-                kind: Kind::Failed,
-                text,
-                attempt: None,
-            });
+            let (mac, network) = (pending.decision.mac, pending.decision.network);
+            let (stage, weight, kind) = (Stage::Dhcp, Weight::Warning, Kind::Failed);
+            self.say(network, Event { mac, address: None, stage, weight, kind, text, attempt: None });
             return;
         }
         self.conclude(pending);
@@ -690,63 +1209,152 @@ impl Running {
     fn conclude(&mut self, pending: Pending) {
         let pi = pending.decision.firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
         for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
-            self.generation.bindings.write(change.address(), self.leases.binding(change.address()));
+            self.tell_of(change.address());
+        }
+        // Before its answer: whoever has that may ask what happened.
+        if let Some(event) = dhcp_event(&pending.decision) {
+            self.say(pending.decision.network, event);
         }
         if let Some(answer) = &pending.decision.answer {
             self.send(answer, pending.way);
         }
-        if let Some(event) = dhcp_event(&pending.decision) {
-            self.events.push(event);
+    }
+
+    /// Anybody can send messages without end: what they cause is in the machine's own timeline, and in the log as a few lines with a
+    /// count.
+    fn say(&mut self, network: Option<Network>, mut event: Event) {
+        let subject = (network, std::mem::discriminant(&event.kind));
+        let pace = match event.kind {
+            Kind::NoAddressFree | Kind::Declined | Kind::NotAnswered | Kind::Failed => &mut self.pace.0,
+            _ => &mut self.pace.1,
+        };
+        if event.weight != Weight::Detail {
+            match pace.admit(subject, Instant::now()) {
+                Some(unsaid) => event.text = with_count(event.text, unsaid),
+                None => event.weight = Weight::Detail,
+            }
+        }
+        self.events.push(event);
+    }
+
+    fn count_message(&self, kind: Option<u8>) {
+        let counters = &self.counters;
+        counters.received.add(1);
+        let of_kind = match kind {
+            Some(DISCOVER) => &counters.discovers,
+            Some(REQUEST) => &counters.requests,
+            Some(DECLINE) => &counters.declines,
+            Some(RELEASE) => &counters.releases,
+            Some(INFORM) => &counters.informs,
+            _ => &counters.others,
+        };
+        of_kind.add(1);
+    }
+
+    fn count_answer(&self, kind: AnswerKind) {
+        let counters = &self.counters;
+        counters.answered.add(1);
+        match kind {
+            AnswerKind::Offer => counters.offers.add(1),
+            AnswerKind::Ack | AnswerKind::Parameters => counters.acks.add(1),
+            AnswerKind::Nak => counters.naks.add(1),
+            AnswerKind::Bootp => {}
         }
     }
 
-    /// D-10 to D-16: from our address on the receiving interface, out of that interface. Lost where the ring is full: the client
-    /// asks again.
+    /// D-10 to D-16. Lost where its way is full: the client asks again, and nobody waits for it.
     fn send(&mut self, answer: &Answer, way: Way) {
-        self.counters.answered.add(1);
+        self.count_answer(answer.kind);
         let from = Source { address: IpAddr::V4(answer.source), interface: way.interface };
-        let routed = Source { interface: 0, ..from };
-        let to = |address: Ipv4Addr, port: u16| Target::Ip(SocketAddr::from((address, port)));
-        let _ = match answer.route {
-            Route::Relay { address, port } => {
-                self.driver.send(way.socket, to(address, port), Some(routed), &answer.bytes, 0)
+        let to = |address: Ipv4Addr| Target::Ip(SocketAddr::from((address, CLIENT_PORT)));
+        let sent = match answer.route {
+            Route::Relay { address, port } => self.send_routed(SocketAddrV4::new(address, port), answer, way),
+            Route::Unicast(address) => self.send_routed(SocketAddrV4::new(address, CLIENT_PORT), answer, way),
+            Route::Neighbour { mac, address } | Route::LinkLayer { mac, address } => {
+                match self.ways.link(&mut self.driver, way.interface) {
+                    Some(link) => self.send_frame(link, mac, address, answer, way),
+                    None if matches!(answer.route, Route::Neighbour { .. }) => {
+                        self.driver.send(way.socket, to(address), Some(from), &answer.bytes, 0)
+                    }
+                    None => self.driver.send(way.socket, to(Ipv4Addr::BROADCAST), Some(from), &answer.bytes, 0),
+                }
             }
-            Route::Unicast(address) => {
-                self.driver.send(way.socket, to(address, CLIENT_PORT), Some(from), &answer.bytes, 0)
-            }
-            Route::LinkLayer { mac, address } if self.link.is_some() && way.interface > 0 => {
-                let source = SocketAddrV4::new(answer.source, self.port);
-                let packet = frame::datagram(source, SocketAddrV4::new(address, CLIENT_PORT), &answer.bytes);
-                let (Some(packet), Some(link)) = (packet, self.link) else { return };
-                let target = Target::Link { interface: way.interface, mac: mac.0 };
-                self.driver.send(link, target, None, &packet, 0)
-            }
-            Route::Broadcast | Route::LinkLayer { .. } => {
-                self.driver.send(way.socket, to(Ipv4Addr::BROADCAST, CLIENT_PORT), Some(from), &answer.bytes, 0)
-            }
+            Route::Broadcast => self.driver.send(way.socket, to(Ipv4Addr::BROADCAST), Some(from), &answer.bytes, 0),
         };
+        self.counters.unsent.add(u64::from(sent.is_err()));
     }
 
-    fn learn_own_addresses(&mut self) {
-        self.learned = Instant::now();
-        self.interfaces = net::interfaces().unwrap_or_default();
-        self.ours = self.interfaces.iter().flat_map(neighbours::ipv4).collect();
+    fn send_frame(&mut self, link: SocketId, mac: Mac, to: Ipv4Addr, answer: &Answer, way: Way) -> Result<(), Full> {
+        let from = SocketAddrV4::new(answer.source, self.port);
+        let packet = frame::datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes).ok_or(Full)?;
+        let target = Target::Link { interface: way.interface, mac: mac.0 };
+        self.driver.send(link, target, None, &packet, 0)
+    }
+
+    /// From the address that was asked, by whatever interface leads to the destination now. Where no packets can be written, or one is
+    /// too long for some link, by the socket that the request came in by.
+    fn send_routed(&mut self, to: SocketAddrV4, answer: &Answer, way: Way) -> Result<(), Full> {
+        let asked = way.asked.unwrap_or(answer.source);
+        let from = Source { address: IpAddr::V4(asked), interface: 0 };
+        let packet = frame::datagram(SocketAddrV4::new(asked, self.port), to, &answer.bytes);
+        if let Some(packet) = packet.filter(|packet| packet.len() <= self.mtu)
+            && let Ok(socket) = self.ways.routed(&mut self.driver, *to.ip())
+        {
+            return self.driver.send(socket, Target::Ip(to.into()), Some(from), &packet, 0);
+        }
+        self.driver.send(way.socket, Target::Ip(to.into()), Some(from), &answer.bytes, 0)
+    }
+
+    fn take_interfaces(&mut self, interfaces: Arc<Vec<Interface>>) {
+        self.ours = interfaces.iter().flat_map(neighbours::ipv4).collect();
+        self.ours.sort_unstable();
+        self.ours.dedup();
+        self.leases.keep_own(&self.ours);
+        self.ways.keep(&mut self.driver, &interfaces);
+        self.by_name = interfaces.iter().enumerate().rev().map(|(place, one)| (one.name.clone(), place)).collect();
+        self.macs = interfaces.iter().map(|one| Mac(one.mac)).collect();
+        let smallest = interfaces.iter().map(|one| one.mtu as usize).min();
+        self.mtu = smallest.map_or(usize::MAX, |mtu| mtu.max(PACKET_OCTETS_ANYWHERE));
+        self.interfaces = interfaces;
+        self.own_on.clear();
+    }
+
+    fn interface_named(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.get(*self.by_name.get(name)?)
+    }
+
+    /// Tells the thread that looks for other servers, now and then: what is told comes once more.
+    fn sign(&mut self, sign: Sign) {
+        let Some(signs) = &self.signs else { return };
+        let told = match sign {
+            Sign::OtherServer(_) => &mut self.signed[0],
+            Sign::ClientAsks { .. } => &mut self.signed[1],
+            Sign::Looked { .. } | Sign::Offers { .. } => &mut self.signed[2],
+        };
+        if told.is_none_or(|at| at.elapsed() >= SIGNS_APART) {
+            *told = Some(Instant::now());
+            signs.send(sign);
+        }
     }
 
     /// Our address on a client's segment: of an interface with several, the one inside the subnet that is served there. The kernel
     /// names the interface's first for every broadcast.
     fn address_on(&self, interface: Option<&str>, local: Ipv4Addr) -> Ipv4Addr {
         let served = |address: &Ipv4Addr| {
-            let subnets = &self.generation.snapshot.subnets;
-            subnets.iter().any(|subnet| subnet.interface.as_deref() == interface && subnet.network.contains(*address))
+            let subnet = self.generation.snapshot.subnets.of(*address);
+            subnet.is_some_and(|subnet| subnet.interface.as_deref() == interface)
         };
         let Some(name) = interface else { return local };
         if served(&local) {
             return local;
         }
-        let own = self.interfaces.iter().filter(|one| one.name == name).flat_map(neighbours::ipv4).find(served);
+        let own = self.interface_named(name).and_then(|one| neighbours::ipv4(one).find(served));
         own.unwrap_or(local)
     }
+}
+
+fn is_offer(decision: &Decision) -> bool {
+    decision.changes.iter().any(|change| matches!(change, Change::Offer { .. }))
 }
 
 /// What a message that is not answered tells of other servers.
@@ -797,16 +1405,13 @@ fn kind_of(told: &Told, decision: &Decision) -> Kind {
             Silence::NoSubnet(_) | Silence::SubnetOff(_) | Silence::NotPxe(_) | Silence::NotReserved(_) => {
                 Kind::NotAdmitted
             }
+            // That a limit is reached is said beside the declines before it, which have a pace of their own.
             Silence::Declined => Kind::Declined,
             // The answer is on its way, or none is due.
             Silence::CommitPending | Silence::Released => Kind::Other,
             _ => Kind::NotAnswered,
         },
     }
-}
-
-pub(super) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
@@ -857,11 +1462,13 @@ mod tests {
             network: Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
             interface: None,
             relay: true,
+            shared_network: None,
             mode: Mode::Server,
             clients: Clients::Any,
             allow_other_servers: false,
+            conflict_detection: true,
             pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
-            reservations: Vec::new(),
+            reservations: Default::default(),
             routers: Vec::new(),
             domain_name: None,
             domain_name_servers: Vec::new(),
@@ -875,7 +1482,7 @@ mod tests {
             pxelinux_config: None,
             pxelinux_prefix: None,
         };
-        let snapshot = Snapshot { subnets: vec![subnet], http_port: 80, ..Snapshot::default() };
+        let snapshot = Snapshot { subnets: vec![subnet].into(), http_port: 80, ..Snapshot::default() };
         let leases = Leases::new(&snapshot.subnets);
         let published = Published::new(snapshot);
         DhcpPlan {
@@ -884,6 +1491,7 @@ mod tests {
             leases,
             published,
             start_writer,
+            store: Arc::default(),
             looks: Vec::new(),
             keep_look: Box::new(|_| ()),
             findings: Arc::default(),
@@ -895,7 +1503,7 @@ mod tests {
             let (sender, batches) = channel();
             let reporter = Arc::new(Mutex::new(None));
             let reporter_of_writer = Arc::clone(&reporter);
-            let plan = plan(Box::new(move |report| {
+            let plan = plan(Box::new(move |report, _| {
                 *reporter_of_writer.lock().unwrap() = Some(report);
                 Ok(Box::new(Held { batches: sender }))
             }));
@@ -1018,7 +1626,7 @@ mod tests {
     #[test]
     fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
         for datapath in Datapath::ALL {
-            let plan = plan(Box::new(|_| Ok(Box::new(Held { batches: channel().0 }))));
+            let plan = plan(Box::new(|_, _| Ok(Box::new(Held { batches: channel().0 }))));
             let sockets = bind(&plan).unwrap();
             let (events, said) = events::queue();
             let (core, _) = Core::new(datapath, plan, sockets, &events, &Drain::default()).unwrap();
@@ -1028,7 +1636,8 @@ mod tests {
                 source: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6767),
                 destination: Ipv4Addr::BROADCAST,
                 local,
-                way: Way { socket: SocketId(0), interface: 0 },
+                way: Way { socket: SocketId(0), interface: 0, asked: None },
+                kind: Some(DISCOVER),
             };
             running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
             running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
@@ -1038,6 +1647,82 @@ mod tests {
             running.handle(&arrived_at(Ipv4Addr::LOCALHOST)).unwrap();
             assert_eq!(running.driver.in_flight(), 1);
         }
+    }
+
+    /// Nobody turns the core meanwhile: as when it has so much to do that control waits no longer.
+    #[test]
+    fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nobodys() {
+        for datapath in Datapath::ALL {
+            let plan = plan(Box::new(|_, _| Ok(Box::new(Held { batches: channel().0 }))));
+            let published = Arc::clone(&plan.published);
+            let sockets = bind(&plan).unwrap();
+            let (events, _) = events::queue();
+            let (core, _) = Core::new(datapath, plan, sockets, &events, &Drain::default()).unwrap();
+            let control = core.control();
+            let mut running = Running::new(core).unwrap();
+            let on_port = |port| {
+                let snapshot = published.get().snapshot.clone();
+                published.prepare(Snapshot { http_port: port, ..snapshot })
+            };
+            for port in [81, 82] {
+                let refused = control.reconfigure_within(on_port(port), Duration::from_millis(1)).unwrap_err();
+                assert!(refused.contains("it is withdrawn"), "{refused}");
+            }
+            (0..3).for_each(|_| running.turn(Wait::No).unwrap());
+            assert_eq!((published.load().number, published.load().snapshot.http_port), (1, 80));
+            assert!(running.moving.is_none());
+            let (taken, next) = (control.clone(), on_port(83));
+            let asked = std::thread::spawn(move || taken.reconfigure_within(next, PATIENCE));
+            while !asked.is_finished() {
+                running.turn(Wait::No).unwrap();
+            }
+            assert_eq!(asked.join().unwrap(), Ok(()));
+            assert_eq!((published.load().number, published.load().snapshot.http_port), (4, 83));
+        }
+    }
+
+    /// Leases that change while a configuration comes in pieces are in its slots as they are.
+    #[test]
+    fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
+        let plan = plan(Box::new(|_, _| Ok(Box::new(Held { batches: channel().0 }))));
+        let published = Arc::clone(&plan.published);
+        let sockets = bind(&plan).unwrap();
+        let (events, _) = events::queue();
+        let (core, _) = Core::new(Datapath::Epoll, plan, sockets, &events, &Drain::default()).unwrap();
+        let mut running = Running::new(core).unwrap();
+        let bind = |running: &mut Running, last: u8, end_s: u64| {
+            let address = Ipv4Addr::new(127, 77, 1, last);
+            let lease = Lease {
+                address,
+                mac: Mac([2, 0, 0, 0, 0, last]),
+                client_id: None,
+                uuid: None,
+                firmware: None,
+                host_name: None,
+                state: State::Bound,
+                start_s: 0,
+                end_s,
+            };
+            running.leases.apply(&Change::Bind(Box::new(lease)), 0);
+            running.tell_of(address);
+        };
+        (1..10).for_each(|last| bind(&mut running, last, 1 << 40));
+        let next = published.prepare(published.get().snapshot.clone());
+        let (done, is_done) = sync_channel(1);
+        let layout = Layout::new(&next.snapshot.subnets);
+        running.leases.begin_move(layout);
+        let told = |leases: &Leases, address| assert!(next.bindings.write(address, leases.binding(address)));
+        assert!(!running.leases.move_on(5, told));
+        let proposal = Proposal { next: Arc::clone(&next), layout: Layout::default(), fate: Arc::default(), done };
+        running.moving = Some(Box::new(proposal));
+        (3..15).for_each(|last| bind(&mut running, last, u64::from(last)));
+        running.move_on();
+        assert!(is_done.try_recv().is_ok() && running.moving.is_none());
+        for last in 1..20 {
+            let address = Ipv4Addr::new(127, 77, 1, last);
+            assert_eq!(published.load().bindings.read(address), running.leases.binding(address), "{address}");
+        }
+        assert_eq!(published.load().number, next.number);
     }
 
     #[test]

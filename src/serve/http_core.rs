@@ -6,7 +6,10 @@ mod body;
 mod connection;
 mod journal;
 mod recent;
+#[cfg(test)]
+mod tests;
 
+use std::cmp::Reverse;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::Range;
@@ -18,8 +21,8 @@ pub use super::drain::Drain;
 
 use self::alarms::Alarms;
 use self::answer::Answered;
-use self::body::{Body, Next, Waits};
-use self::connection::{Connection, Connections, Stage};
+use self::body::{Body, Copied, Next, Waits};
+use self::connection::{Awaited, Connection, Connections, Stage};
 use self::journal::{Delivery, Pace};
 use self::recent::Recent;
 use super::drain::DRAIN_MAX;
@@ -32,22 +35,35 @@ use crate::http::admission::{Admission, Arrival};
 use crate::http::head::Date;
 use crate::http::input::Step;
 use crate::http::limits::{
-    BUSY_PAUSE, CHUNK_BYTES, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_BYTES_PER_SECOND_MIN, HEAD_TIMEOUT,
-    IDLE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, REFUSALS_MAX, STALL_TIMEOUT,
+    AWAY_PER_TURN_MAX, BUSY_PAUSE, CHUNK_BYTES, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX,
+    DRAIN_BYTES_PER_SECOND_MIN, GIVE_UP_MAX, GIVE_UP_PAUSE, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, REFUSALS_MAX,
+    STALL_TIMEOUT, WAITING_MAX,
 };
 use crate::http::request::{BadHead, Request, Version};
 use crate::http::respond::{self, Plan};
-use crate::http::schedule::{SLOTS, SMALL_BYTES, Schedule, Tick};
-use crate::images::{CleanPath, Content, Refusal};
+use crate::http::schedule::{SLOTS, SMALL_BYTES, Schedule, TRICKLE_BYTES, Tick};
+use crate::images::{CleanPath, Content, Owed, Refusal, Urgency};
+use crate::observe;
 use crate::observe::counters::Count;
 use crate::observe::events::Events;
 
 /// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// How soon there is another look at a client that has not acknowledged what it was sent; a nanosecond is added for each byte
-/// that it has not, about its time on a fast network.
-const ACKNOWLEDGE_PAUSE: Duration = Duration::from_micros(300);
+/// Connections whose time has come that one turn looks at: a core that looks at ten thousand of them serves nobody meanwhile.
+const ALARMS_PER_TURN_MAX: usize = 512;
+
+/// One fault is said so often at most.
+const FAULTS_APART: Duration = Duration::from_secs(60);
+
+/// What the operator is told of the core itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Fault {
+    /// All connections are taken.
+    Full,
+    /// The kernel gives none, with this error.
+    Accept(i32),
+}
 
 /// What the configuration says of HTTP.
 #[derive(Clone, Debug)]
@@ -61,6 +77,8 @@ pub struct HttpPlan {
     pub per_source: Option<usize>,
     /// Connections of one core.
     pub connections: usize,
+    /// Connections of one core that wait for room.
+    pub waiting: usize,
     /// Bytes of a mapped file that go to the kernel at a time.
     pub chunk_bytes: u64,
     /// Large bodies at full speed at least; None = all of them at once.
@@ -79,6 +97,13 @@ pub struct Timeouts {
     pub linger: Duration,
     /// Bytes a second over each `stall`.
     pub drain_rate_min: u64,
+}
+
+impl Timeouts {
+    /// Bytes that a client takes in each `stall` at least.
+    fn taken_min(&self) -> u64 {
+        self.drain_rate_min * self.stall.as_secs().max(1)
+    }
 }
 
 impl Default for Timeouts {
@@ -101,6 +126,7 @@ impl Default for HttpPlan {
             index_file: None,
             per_source: Some(CONNECTIONS_PER_ADDRESS_MAX),
             connections: CONNECTIONS_MAX,
+            waiting: WAITING_MAX,
             chunk_bytes: CHUNK_BYTES,
             slots: Some(SLOTS),
             congestion: None,
@@ -136,6 +162,10 @@ pub struct HttpCounters {
     /// Connections that had to wait for room, and those that found no room to wait (H-34).
     pub queued: Count,
     pub turned_away: Count,
+    /// Times that the kernel gave no connection although one waited, for want of descriptors or memory.
+    pub accept_failed: Count,
+    /// Connections that stood still and were given up for one of a source that had less.
+    pub given_up: Count,
     /// Large bodies that are sent at full speed now, and those that wait for their turn (`http::schedule`).
     pub at_full_speed: Count,
     pub in_line: Count,
@@ -162,10 +192,19 @@ pub struct Core {
 /// What workers hand back to the core.
 #[derive(Debug)]
 enum Letter {
-    Named(ConnectionId, Reply),
+    Named(Question, Reply),
     /// The page of a directory.
-    Listed(ConnectionId, Result<String, Refusal>),
-    Resident(ConnectionId),
+    Listed(Question, Result<String, Refusal>),
+    /// A range of a file is resident, or was so small that it has been copied.
+    Resident(Question, Option<Copied>),
+}
+
+/// Something that a connection has asked of workers. The number is never used again: an answer that comes when the connection
+/// is about something else meets nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Question {
+    of: ConnectionId,
+    number: u64,
 }
 
 impl Core {
@@ -211,6 +250,14 @@ impl Core {
     /// Serves until drained. `ready` is called once, when connections are accepted.
     pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), String> {
         let failed = |error: io::Error| format!("the sockets of an HTTP core failed: {error}");
+        let mut running = self.start()?;
+        running.turn(Wait::No).map_err(failed)?;
+        ready();
+        running.serve().map_err(failed)
+    }
+
+    fn start(self) -> Result<Running, String> {
+        let failed = |error: io::Error| format!("the sockets of an HTTP core failed: {error}");
         let mut driver = Driver::new(self.datapath).map_err(|error| error.to_string())?;
         driver.listen_to(&self.mailbox).map_err(failed)?;
         for listener in self.listeners {
@@ -218,12 +265,13 @@ impl Core {
         }
         let connections = self.plan.connections.min(CONNECTIONS_PER_DRIVER_MAX);
         let now = Instant::now();
-        let mut running = Running {
+        Ok(Running {
             schedule: Schedule::new(self.plan.slots.map(usize::from)),
             began: now,
             driver,
             connections: Connections::default(),
-            admission: Admission::new(self.plan.per_source, connections),
+            connections_max: connections,
+            admission: Admission::new(self.plan.per_source, connections).with_waiting(self.plan.waiting),
             plan: self.plan,
             shelf: self.shelf,
             events: self.events,
@@ -234,11 +282,14 @@ impl Core {
             letters: self.letters,
             mailbox: self.mailbox,
             refusals: 0,
+            give_up_at: now,
+            faults: observe::pace::Pace::new(1, FAULTS_APART),
             pace: Pace::new(now),
             recent: Recent::default(),
             alarms: Alarms::default(),
             touched: Vec::new(),
             postponed: Vec::new(),
+            questions: 0,
             ask_again_at: now,
             sending: 0,
             drained_at: None,
@@ -246,10 +297,7 @@ impl Core {
             date: Date::default(),
             now,
             today: SystemTime::now(),
-        };
-        running.turn(Wait::No).map_err(failed)?;
-        ready();
-        running.serve().map_err(failed)
+        })
     }
 }
 
@@ -258,6 +306,8 @@ struct Running {
     driver: Driver,
     connections: Connections,
     admission: Admission<ConnectionId>,
+    /// How many may run.
+    connections_max: usize,
     /// Who of many large bodies sends now.
     schedule: Schedule<ConnectionId>,
     began: Instant,
@@ -272,14 +322,20 @@ struct Running {
     mailbox: Mailbox<Letter>,
     /// Connections that are being told to come again.
     refusals: usize,
+    /// When connections are given up next where all are taken.
+    give_up_at: Instant,
+    /// What is said of what goes wrong here.
+    faults: observe::pace::Pace<Fault>,
     pace: Pace,
     recent: Recent,
     alarms: Alarms,
     /// Connections to be looked at in this turn.
     touched: Vec<ConnectionId>,
-    /// Connections that found every worker busy, and when they ask again.
-    postponed: Vec<ConnectionId>,
+    /// Questions that found every worker busy, and when they are asked again.
+    postponed: Vec<Question>,
     ask_again_at: Instant,
+    /// How many questions there have been.
+    questions: u64,
     /// Answers with a content that are being sent.
     sending: u32,
     /// When the order to stop was seen.
@@ -309,7 +365,8 @@ impl Running {
         let again = (!self.postponed.is_empty()).then_some(self.ask_again_at);
         let end = self.drained_at.map(|since| since + DRAIN_MAX);
         let turn = self.schedule.next_timeout().map(|at| self.began + Duration::from_nanos(at));
-        let next = [self.alarms.next(), again, end, turn].into_iter().flatten().min();
+        let give_up = self.is_crowded().then_some(self.give_up_at);
+        let next = [self.alarms.next(), again, end, turn, give_up].into_iter().flatten().min();
         let next = next.map(|at| at.saturating_duration_since(self.now));
         match [next, self.pulse.every()].into_iter().flatten().min() {
             Some(Duration::ZERO) => Wait::No,
@@ -322,7 +379,7 @@ impl Running {
     /// that is why the requests of a turn may share what is found.
     fn turn(&mut self, wait: Wait) -> io::Result<()> {
         let Self { driver, connections, schedule, touched, now, plan, .. } = self;
-        let (timeouts, mut sent) = (plan.timeouts, 0);
+        let (timeouts, mut sent, mut accept_failed) = (plan.timeouts, 0, None);
         driver.turn(wait, |event| {
             let id = match event {
                 Event::Accepted { id, peer } => {
@@ -330,15 +387,24 @@ impl Running {
                     id
                 }
                 Event::Received { id, .. }
-                | Event::Ended { id }
+                | Event::Ended { id, .. }
                 | Event::Sent { id, .. }
                 | Event::SendFailed { id, .. } => id,
-                Event::AcceptFailed(_) | Event::Woken => return,
+                Event::AcceptFailed(error) => {
+                    accept_failed = Some(error);
+                    return;
+                }
+                Event::Woken => return,
             };
             let Some(connection) = connections.get_mut(id) else { return };
             match event {
                 Event::Received { bytes, .. } => connection.received(bytes),
-                Event::Ended { .. } => connection.has_ended = true,
+                Event::Ended { is_reset, .. } => {
+                    connection.has_ended = true;
+                    if is_reset {
+                        connection.failed = Some(SendError::Gone);
+                    }
+                }
                 Event::Sent { bytes, left, .. } => {
                     sent += bytes;
                     schedule.taken(id, bytes);
@@ -354,10 +420,15 @@ impl Running {
         self.counters.bytes_sent.add(sent);
         (self.now, self.today) = (Instant::now(), SystemTime::now());
         self.pulse.beat();
+        if let Some(error) = accept_failed {
+            self.cannot_accept(error);
+        }
         self.follow_drain();
         self.read_letters();
         self.look_at_touched();
         self.ring_alarms();
+        self.look_at_touched();
+        self.make_room();
         self.look_at_touched();
         self.let_others_send();
         self.recent.forget();
@@ -381,7 +452,7 @@ impl Running {
     /// Those whose turn it is in a storm. Each of them may end at once, and so let others in.
     fn let_others_send(&mut self) {
         while let Some(id) = self.schedule.poll(self.tick()) {
-            self.go_on_sending(id);
+            self.take_turn(id);
             self.look_at_touched();
         }
     }
@@ -402,24 +473,29 @@ impl Running {
     fn read_letters(&mut self) {
         while let Some(letter) = self.mailbox.take() {
             match letter {
-                Letter::Named(id, _) | Letter::Listed(id, _) => self.go_on_asking(id, Some(letter)),
-                Letter::Resident(id) => self.go_on_sending(id),
+                Letter::Named(question, _) | Letter::Listed(question, _) => self.go_on_asking(question, Some(letter)),
+                Letter::Resident(question, copied) => self.go_on_sending(question, copied),
             }
         }
         if !self.postponed.is_empty() && self.now >= self.ask_again_at {
-            for id in std::mem::take(&mut self.postponed) {
-                self.go_on_asking(id, None);
-                self.go_on_sending(id);
+            for question in std::mem::take(&mut self.postponed) {
+                self.go_on_asking(question, None);
+                self.go_on_sending(question, None);
             }
         }
     }
 
-    /// Every worker is busy: the connection asks again after a pause.
-    fn postpone(&mut self, id: ConnectionId) {
+    fn question(&mut self, of: ConnectionId) -> Question {
+        self.questions += 1;
+        Question { of, number: self.questions }
+    }
+
+    /// Every worker is busy: the question is asked again after a pause.
+    fn postpone(&mut self, question: Question) {
         if self.postponed.is_empty() {
             self.ask_again_at = self.now + BUSY_PAUSE;
         }
-        self.postponed.push(id);
+        self.postponed.push(question);
     }
 
     /// After the order to stop nothing new is taken, what is idle goes, and what runs is finished.
@@ -438,17 +514,20 @@ impl Running {
         }
     }
 
+    /// What is beyond a turn's share rings in the next one, which does not sleep before.
     fn ring_alarms(&mut self) {
-        while let Some(place) = self.alarms.ring(self.now) {
+        for _ in 0..ALARMS_PER_TURN_MAX {
+            let Some(place) = self.alarms.ring(self.now) else { return };
             let Some(mut connection) = self.connections.take_from(place) else { continue };
             let (driver, id) = (&self.driver, connection.id);
-            if connection.is_overdue(self.now, || driver.unacknowledged(id)) && !self.is_late(&mut connection) {
+            let held = || driver.unacknowledged(id).unwrap_or(0);
+            if connection.is_overdue(self.now, held) && !self.is_late(&mut connection) {
                 self.let_go(connection);
                 continue;
             }
-            if let Stage::Sending(Body { waits: waits @ Waits::Client(_), .. }) = &mut connection.stage {
-                *waits = Waits::Nothing;
-                connection.is_touched = true;
+            if let Stage::Sending(Body { waits: Waits::Client(_), .. }) = &connection.stage
+                && !std::mem::replace(&mut connection.is_touched, true)
+            {
                 self.touched.push(id);
             }
             self.keep(connection);
@@ -458,7 +537,13 @@ impl Running {
     /// The client has let its time pass. Says whether the connection goes on for now.
     fn is_late(&mut self, connection: &mut Connection) -> bool {
         match connection.stage {
-            Stage::Leaving { .. } | Stage::Refused => false,
+            Stage::Leaving { .. } => self.still_leaves(connection),
+            Stage::Refused => false,
+            Stage::Waiting => {
+                self.admission.quit(&connection.id);
+                self.refuse_place(connection)
+            }
+            Stage::Asking(_) => self.give_up_asking(connection),
             Stage::Reading if connection.input.is_empty() => self.leave(connection),
             Stage::Reading if connection.input.is_in_body() => {
                 self.refuse_unread(connection, BadHead::BodyTooSlow);
@@ -467,6 +552,7 @@ impl Running {
             _ => {
                 self.counters.timed_out.add(1);
                 self.say_timed_out(connection.peer, connection.clock.written);
+                connection.is_cut = true;
                 false
             }
         }
@@ -495,11 +581,18 @@ impl Running {
 
     /// Ends a connection at once, and gives its place to the one that has waited longest.
     fn let_go(&mut self, connection: Box<Connection>) {
-        self.driver.close(connection.id);
+        if connection.is_cut {
+            self.driver.reset(connection.id);
+        } else {
+            self.driver.close(connection.id);
+        }
         if let Stage::Sending(body) = &connection.stage {
             self.end_body(connection.id, body);
         }
         self.refusals -= usize::from(connection.is_refusal);
+        if matches!(connection.stage, Stage::Waiting) {
+            self.admission.quit(&connection.id);
+        }
         if !connection.has_place {
             return;
         }
@@ -508,8 +601,56 @@ impl Running {
         {
             waiting.begin(self.now);
             waiting.start();
-            self.driver.resume_reading(next);
             self.touch(next);
+        }
+    }
+
+    /// The kernel gives no connection: who waits is sent away with the descriptor that is kept back, so that nobody hangs.
+    fn cannot_accept(&mut self, error: i32) {
+        self.counters.accept_failed.add(1);
+        self.say_fault(Fault::Accept(error));
+        if matches!(error, libc::EMFILE | libc::ENFILE) {
+            let told = respond::overloaded_bytes(self.date.at(self.today));
+            let answer = |asked: &[u8]| respond::is_from_ipxe(asked).then(|| told.clone());
+            let count = self.driver.turn_away(AWAY_PER_TURN_MAX, answer);
+            self.counters.turned_away.add(count as u64);
+        }
+    }
+
+    /// Whether somebody waits although its source has less than it may, because all connections are taken.
+    fn is_crowded(&self) -> bool {
+        self.admission.waiting() > 0 && self.admission.running() >= self.connections_max
+    }
+
+    /// Where all connections are taken, those of sources that have more than one that waits are given up: first those to which
+    /// nothing is sent, of the sources that have most, and of these the ones that have stood still longest.
+    fn make_room(&mut self) {
+        if !self.is_crowded() || self.now < self.give_up_at {
+            return;
+        }
+        self.give_up_at = self.now + GIVE_UP_PAUSE;
+        let still = self.connections.iter().filter_map(|connection| {
+            let share = self.admission.share(connection.peer.ip());
+            let (is_answered, since) = connection.stands_still(self.now, share)?;
+            Some((is_answered, Reverse(share), since, connection.id))
+        });
+        let mut still: Vec<_> = still.collect();
+        if still.len() > GIVE_UP_MAX {
+            still.select_nth_unstable(GIVE_UP_MAX);
+            still.truncate(GIVE_UP_MAX);
+        }
+        still.sort_unstable();
+        for (is_answered, _, _, id) in still {
+            let Some(least) = self.admission.least_share_in_need() else { break };
+            let Some(mut connection) = self.connections.take(id) else { continue };
+            if self.admission.share(connection.peer.ip()) <= least + usize::from(is_answered) {
+                self.connections.put(connection);
+                continue;
+            }
+            self.counters.given_up.add(1);
+            self.say_fault(Fault::Full);
+            connection.is_cut = is_answered || connection.first_byte.is_some();
+            self.let_go(connection);
         }
     }
 
@@ -525,12 +666,16 @@ impl Running {
                         return false;
                     }
                 }
-                Stage::Waiting | Stage::Asking(_) => return true,
+                // No boot client ends its side before its answer: whoever does so in the queue has gone, as far as anybody can tell.
+                Stage::Waiting => return !connection.has_ended,
+                Stage::Asking(_) => return true,
                 Stage::Refused => return self.turn_away(connection),
-                Stage::Leaving { thrown, .. } => return !connection.has_ended && *thrown < LINGER_BYTES_MAX,
+                Stage::Leaving { .. } => return !connection.has_ended || self.is_held(connection),
                 Stage::Inviting if connection.is_sending => return true,
                 Stage::Inviting => connection.stage = Stage::Reading,
-                Stage::Sending(body) if connection.is_sending || matches!(body.waits, Waits::Worker | Waits::Turn) => {
+                Stage::Sending(body)
+                    if connection.is_sending || matches!(body.waits, Waits::Worker(_) | Waits::Turn) =>
+                {
                     return true;
                 }
                 Stage::Sending(_) => {
@@ -538,12 +683,9 @@ impl Running {
                     match self.send_next(connection) {
                         Progress::Underway => return true,
                         Progress::Done { keeps: true } => connection.stage = Stage::Reading,
-                        // Whoever asked for the end and has sent nothing since sends nothing more.
-                        Progress::Done { keeps: false } if connection.is_last && connection.input.is_empty() => {
-                            return false;
-                        }
                         Progress::Done { keeps: false } => return self.leave(connection),
                         Progress::Changed => return self.fail(connection, SendError::ContentGone),
+                        Progress::Gone => return self.fail(connection, SendError::Gone),
                     }
                 }
                 Stage::Reading => match self.read(connection) {
@@ -563,21 +705,39 @@ impl Running {
         connection.begin(self.now);
         match self.admission.arrive(connection.peer.ip(), connection.id) {
             Arrival::Start(_) => connection.start(),
-            Arrival::Waits => {
-                self.counters.queued.add(1);
-                self.driver.pause_reading(connection.id);
-                connection.stage = Stage::Waiting;
-            }
-            // No room to wait: iPXE is told when to come again, others are closed (H-14).
-            Arrival::Refuse(_) => {
-                self.counters.turned_away.add(1);
-                if self.refusals >= REFUSALS_MAX {
-                    return false;
+            Arrival::Waits => self.queue(connection),
+            Arrival::WaitsInPlaceOf(displaced) => {
+                self.queue(connection);
+                if let Some(mut displaced) = self.connections.take(displaced) {
+                    if self.refuse_place(&mut displaced) {
+                        self.keep(displaced);
+                    } else {
+                        self.let_go(displaced);
+                    }
                 }
-                self.refusals += 1;
-                connection.is_refusal = true;
-                connection.stage = Stage::Refused;
             }
+            Arrival::Refuse(_) => return self.refuse_place(connection),
+        }
+        true
+    }
+
+    fn queue(&mut self, connection: &mut Connection) {
+        self.counters.queued.add(1);
+        connection.stage = Stage::Waiting;
+    }
+
+    /// No room to wait, or none came: iPXE is told when to come again, others are closed (H-14).
+    fn refuse_place(&mut self, connection: &mut Connection) -> bool {
+        self.counters.turned_away.add(1);
+        connection.stage = Stage::Refused;
+        if self.refusals >= REFUSALS_MAX {
+            return false;
+        }
+        self.refusals += 1;
+        connection.is_refusal = true;
+        connection.begin(self.now);
+        if !std::mem::replace(&mut connection.is_touched, true) {
+            self.touched.push(connection.id);
         }
         true
     }
@@ -591,7 +751,8 @@ impl Running {
         if !respond::is_from_ipxe(asked) {
             return false;
         }
-        self.driver.send(connection.id, &respond::overloaded_bytes(), Part::Nothing, false);
+        let told = respond::overloaded_bytes(self.date.at(self.today));
+        self.driver.send(connection.id, &told, Part::Nothing, false);
         self.leave(connection)
     }
 
@@ -610,18 +771,43 @@ impl Running {
         false
     }
 
-    /// Tells the client that nothing follows, and waits a while for its end.
+    /// Tells the client that nothing follows, and waits for its end. A connection that is closed while bytes of its client lie
+    /// unread, or come later, is reset, and the reset takes away what the client has not got yet (RFC 9112 §9.6): so it goes
+    /// on until the client has everything, and a while longer.
     fn leave(&mut self, connection: &mut Connection) -> bool {
-        if connection.has_ended {
+        let has_all = !self.is_held(connection);
+        if has_all && connection.has_ended {
+            return false;
+        }
+        // Whoever asked for the end, has sent nothing since and has got everything sends nothing more.
+        let is_last = std::mem::take(&mut connection.is_last);
+        if is_last && has_all && connection.input.is_empty() && !self.driver.has_unread(connection.id) {
             return false;
         }
         connection.input.close();
-        if std::mem::take(&mut connection.is_last) {
+        if is_last || std::mem::take(&mut connection.is_paused) {
             self.driver.resume_reading(connection.id);
         }
-        connection.stage = Stage::Leaving { since: self.now, thrown: 0 };
+        connection.stage = Stage::Leaving { until: self.now + self.plan.timeouts.linger, awaited: None };
         self.driver.shutdown_write(connection.id);
         true
+    }
+
+    /// Whether the kernel holds bytes for the client, its end of the connection not counted.
+    fn is_held(&self, connection: &Connection) -> bool {
+        self.driver.unacknowledged(connection.id).is_some_and(|held| held > 1)
+    }
+
+    /// The time of a connection that leaves is over. Says whether its client still takes what the kernel holds for it.
+    fn still_leaves(&mut self, connection: &mut Connection) -> bool {
+        let Stage::Leaving { until, awaited } = &mut connection.stage else { return false };
+        let Some(held @ 2..) = self.driver.unacknowledged(connection.id) else { return false };
+        let timeouts = self.plan.timeouts;
+        let mut next = awaited.map_or(Awaited::new(self.now, held), |before| before.look(self.now, held));
+        connection.is_cut = next.is_overdue(self.now, &timeouts);
+        (*until, *awaited) = (self.now + timeouts.linger, Some(next));
+        // What the kernel holds at the end of the process it sends by itself.
+        !connection.is_cut && self.drained_at.is_none()
     }
 
     /// Reads the next request and begins its answer.
@@ -714,9 +900,9 @@ impl Running {
     fn send_next(&mut self, connection: &mut Connection) -> Progress {
         let tick = self.tick();
         let Stage::Sending(body) = &mut connection.stage else { return Progress::Underway };
-        body.waits = Waits::Nothing;
-        let leave =
-            if body.is_ordered && body.file_bytes() > 0 { self.schedule.ask(tick, connection.id) } else { u64::MAX };
+        let waited = std::mem::replace(&mut body.waits, Waits::Nothing);
+        let is_in_order = body.is_ordered && body.file_bytes() > 0 && !body.has_ready();
+        let leave = if is_in_order { self.schedule.ask(tick, connection.id) } else { u64::MAX };
         if leave == 0 {
             body.waits = Waits::Turn;
             return Progress::Underway;
@@ -724,12 +910,15 @@ impl Running {
         let chunk_bytes = self.plan.chunk_bytes.min(leave);
         let mut next = body.next(&mut self.head, chunk_bytes);
         if let Next::Unsure(most) = next {
-            let held = self.driver.unacknowledged(connection.id);
+            let Some(held) = self.driver.unacknowledged(connection.id) else { return Progress::Gone };
             if held <= most {
                 body.is_delivered();
                 next = body.next(&mut self.head, chunk_bytes);
             } else {
-                body.waits = Waits::Client(self.now + ACKNOWLEDGE_PAUSE + Duration::from_nanos(held));
+                body.waits = Waits::Client(match waited {
+                    Waits::Client(awaited) => awaited.look(self.now, held),
+                    _ => Awaited::new(self.now, held),
+                });
             }
         }
         // The end of the connection leaves with the answer's last bytes: one packet and one wake-up of the client for both.
@@ -741,7 +930,7 @@ impl Running {
             Next::Changed => return Progress::Changed,
             Next::Missing(_) | Next::Unsure(_) => {
                 if let Next::Missing(range) = next {
-                    self.populate(connection, range);
+                    self.populate(connection, range, leave != u64::MAX);
                 }
                 if self.head.is_empty() {
                     return Progress::Underway;
@@ -751,11 +940,13 @@ impl Running {
             }
         };
         if let Part::File { content, range } = &part
+            && leave == u64::MAX
+            && range.end - range.start > TRICKLE_BYTES
             && let Some(piece) = content.claim_next_missing(range)
         {
             // Only a help: where the workers are busy, the piece is asked for again when it is needed.
             let content = content.clone();
-            let _ = self.shelf.names().images.workers().read(move || content.populate(piece));
+            let _ = self.shelf.names().images.workers().read(Urgency::InTurn, move || content.populate(piece));
         }
         let head = std::mem::take(&mut self.head);
         self.send(connection, &head, part, more || ends);
@@ -802,38 +993,99 @@ impl Running {
         }
     }
 
-    /// Has a worker make a range of what is sent resident.
-    fn populate(&mut self, connection: &mut Connection, range: Range<u64>) {
+    /// Has a worker make a range of what is sent resident, or copy it where it is small or a trickle: whoever stands in line pushes
+    /// out nothing that others are sending.
+    fn populate(&mut self, connection: &mut Connection, range: Range<u64>, is_trickle: bool) {
         let Stage::Sending(body) = &mut connection.stage else { return };
         let Some(content) = body.content().cloned() else { return };
-        body.waits = Waits::Worker;
-        let (letters, id) = (self.letters.clone(), connection.id);
+        if let Some(number) = body.reading {
+            body.waits = Waits::Worker(number);
+            return;
+        }
+        let question = self.question(connection.id);
+        body.waits = Waits::Worker(question.number);
+        let letters = self.letters.clone();
+        let is_copied = body.is_small_part() || (is_trickle && body.may_be_copied());
+        // The end of an answer is not for a long line: no trickle may be made of it.
+        let is_in_line = body.is_ordered && !is_copied && body.may_be_copied();
+        let urgency = if is_in_line { Urgency::InTurn } else { Urgency::Soon };
+        body.reading = is_in_line.then_some(question.number);
         let job = move || {
+            // Told whatever becomes of it. What is not there then is asked for again.
+            let owed = Owed::new(|copy| letters.send(Letter::Resident(question, copy)), |_| None);
+            if is_copied {
+                let bytes = content.copy(&range);
+                return owed.pay(Some(Copied { range, bytes }));
+            }
             while let Some(piece) = content.missing(&range) {
                 content.populate(piece);
             }
-            letters.send(Letter::Resident(id));
         };
-        if self.shelf.names().images.workers().read(job).is_err() {
-            self.postpone(id);
+        if self.shelf.names().images.workers().read(urgency, job).is_err() {
+            self.postpone(question);
+        }
+        if is_in_line {
+            self.schedule.reads(self.tick(), connection.id);
+        }
+    }
+
+    /// Has a worker copy the next few bytes for a body that waits for its piece, so that its client hears something meanwhile.
+    fn trickle_aside(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.is_sending) else { return };
+        let Stage::Sending(body) = &mut connection.stage else { return };
+        let Some((content, range)) = body.content().cloned().zip(body.next_trickle(TRICKLE_BYTES)) else { return };
+        self.questions += 1;
+        let question = Question { of: id, number: self.questions };
+        body.aside = Some(question.number);
+        let letters = self.letters.clone();
+        let job = move || {
+            let owed = Owed::new(|copy| letters.send(Letter::Resident(question, copy)), |_| None);
+            let bytes = content.copy(&range);
+            owed.pay(Some(Copied { range, bytes }));
+        };
+        if self.shelf.names().images.workers().read(Urgency::Soon, job).is_err() {
+            body.aside = None;
+        }
+    }
+
+    /// A body whose turn has come in a storm. One that waits for a worker goes on when that has answered, and sends a trickle until then.
+    fn take_turn(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Stage::Sending(body) = &mut connection.stage else { return };
+        match body.waits {
+            Waits::Turn => {
+                body.waits = Waits::Nothing;
+                connection.clock.begin_window(self.now);
+                self.touch(id);
+            }
+            Waits::Worker(number) if body.reading == Some(number) && body.aside.is_none() => self.trickle_aside(id),
+            _ => {}
         }
     }
 
     /// What was missing is resident, or is asked for once more.
-    fn go_on_sending(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if let Stage::Sending(body) = &mut connection.stage {
+    fn go_on_sending(&mut self, question: Question, copied: Option<Copied>) {
+        let tick = self.tick();
+        let Some(connection) = self.connections.get_mut(question.of) else { return };
+        let Stage::Sending(body) = &mut connection.stage else { return };
+        let is_aside = body.aside.take_if(|number| *number == question.number).is_some();
+        if body.reading.take_if(|number| *number == question.number).is_some() {
+            self.schedule.has_read(tick, question.of);
+        }
+        let waits_for_more = body.reading.is_some_and(|number| body.waits == Waits::Worker(number));
+        if body.waits == Waits::Worker(question.number) || (is_aside && waits_for_more && copied.is_some()) {
             body.waits = Waits::Nothing;
+            copied.into_iter().for_each(|copied| body.is_ready(copied));
             // Time that went by on our side does not count against the client.
             connection.clock.begin_window(self.now);
-            self.touch(id);
+            self.touch(question.of);
         }
     }
 
     /// Leaves in the kernel what a client sends beyond what may wait here.
     fn slow_down(&mut self, connection: &mut Connection) {
         let is_full = connection.input.is_full();
-        if is_full == connection.is_paused || connection.is_last || matches!(connection.stage, Stage::Waiting) {
+        if is_full == connection.is_paused || connection.is_last {
             return;
         }
         connection.is_paused = is_full;
@@ -869,4 +1121,6 @@ enum Progress {
     },
     /// The file is not what it was.
     Changed,
+    /// The client has reset the connection, or no longer answers.
+    Gone,
 }

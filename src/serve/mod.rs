@@ -1,11 +1,15 @@
 //! Drives the pure rooms with the engine: one core for DHCP, boot cores for TFTP and HTTP, and what starts and stops them.
 
+pub mod descriptors;
 pub mod dhcp_core;
+mod dhcp_waiting;
+mod dhcp_ways;
 mod drain;
+pub mod health;
 pub mod http_core;
 pub mod neighbours;
 pub mod overview;
-mod placement;
+pub(crate) mod placement;
 pub mod pulse;
 mod quirks;
 pub mod shelf;

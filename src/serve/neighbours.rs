@@ -1,35 +1,47 @@
 //! The thread that keeps DHCP polite: it waits for interfaces, looks for other DHCP servers, and tells the DHCP core when to be silent.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::dhcp_core::{Letter, unix_now};
+use super::dhcp_core::Letter;
 use super::drain::Drain;
+use super::pulse::Pulse;
 use crate::boot::machine::Mac;
-use crate::dhcp::limits::OTHER_SERVERS_MAX;
-use crate::dhcp::neighbours::{self, Before, Look, Millis, Verdict, Watch};
+use crate::dhcp::limits::{OTHER_SERVERS_MAX, PROBE_WAIT_MS};
+use crate::dhcp::neighbours::{self, Before, Look, Mark, Met, Millis, Rival, Verdict, Watch};
 use crate::dhcp::subnet::{Held, Mode, Network, OtherServer, Subnet};
+use crate::engine::clock;
 use crate::engine::link::{self, Listener};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface};
+use crate::engine::netlink::Changes;
+use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::snapshot::{Published, Snapshot};
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
 const INTERFACES_EVERY_MS: Millis = 1000;
 /// One DHCP message with its IPv4 header; what is longer is cut. Bytes.
 const PACKET_BYTES_MAX: usize = 2048;
+/// Packets, and letters, that are looked at before interfaces and looks have their turn again.
+const TURN_MAX: usize = 64;
 
 /// Keeps what a look found for the next start.
 pub type KeepLook = Box<dyn FnMut(&Look) + Send>;
 
 /// What is known of the segments of served subnets: written by this thread, read by control. Never on a packet's path.
 #[derive(Debug, Default)]
-pub struct Findings(Mutex<Known>);
+pub struct Findings {
+    known: Mutex<Known>,
+    /// An operator wants what was found forgotten.
+    again: AtomicBool,
+}
 
 /// All that this thread knows.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +62,8 @@ pub struct Finding {
     pub misplaced: Option<String>,
     /// Who has answered the last look, served beside or not.
     pub others: Vec<OtherServer>,
+    /// What the log says of it.
+    pub said: String,
 }
 
 impl Findings {
@@ -57,8 +71,13 @@ impl Findings {
         self.lock().clone()
     }
 
+    /// What was found is forgotten within a second, and looked for again.
+    pub fn look_again(&self) {
+        self.again.store(true, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,7 +85,7 @@ impl Findings {
 /// count otherwise, it says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    network: Network,
+    pub(super) network: Network,
     interface: String,
     beside: bool,
     /// None = everything may leave.
@@ -86,6 +105,10 @@ pub(super) enum Sign {
     OtherServer(u32),
     /// A client asks, and has asked for so many seconds.
     ClientAsks { interface: u32, since_s: u16 },
+    /// Another ringboot looks for DHCP servers.
+    Looked { interface: u32, rival: Rival },
+    /// An address is about to be offered for the first time: has anybody got it? Behind a relay there is no interface.
+    Offers { address: Ipv4Addr, interface: Option<u32> },
 }
 
 /// What the thread is made of.
@@ -106,8 +129,14 @@ pub(super) struct Parts<'a> {
 /// The thread before and while it runs.
 pub(super) struct Neighbours {
     listener: Option<Listener>,
-    /// The client that looks: one for the life of the process, so that other servers set one address aside.
-    mac: Mac,
+    arp: Option<ArpProbe>,
+    echo: Option<EchoProbe>,
+    /// Addresses that were asked about, in order of time: what else answers is of no interest.
+    asked: VecDeque<(Millis, Ipv4Addr)>,
+    /// Word of interfaces and addresses that come and go; without it they are looked at every second.
+    changes: Option<Changes>,
+    /// As they were told to the core.
+    interfaces: Arc<Vec<Interface>>,
     started: Instant,
     sockets: Vec<Wanted>,
     segments: Vec<Segment>,
@@ -122,8 +151,11 @@ pub(super) struct Neighbours {
     drain: Drain,
     mailbox: Mailbox<Sign>,
     next_interfaces_ms: Millis,
+    /// Letters wait for the next turn.
+    is_behind: bool,
     /// What the core was told last.
     said: Option<Vec<Standing>>,
+    pulse: Pulse,
 }
 
 /// A DHCP socket that is bound, or waits for its interface.
@@ -142,12 +174,15 @@ struct Segment {
     beside: bool,
     /// While the interface is there with an address in the subnet.
     here: Option<Here>,
+    is_running: bool,
     watch: Watch,
     others: Vec<OtherServer>,
     /// Where the subnet is written, `path:line`.
     place: Option<String>,
     misplaced: Option<String>,
     unsent_said: bool,
+    /// What was concluded is for the log, when the core knows it.
+    is_news: bool,
 }
 
 /// Our end of a segment.
@@ -155,6 +190,8 @@ struct Segment {
 struct Here {
     index: u32,
     address: Ipv4Addr,
+    /// The client that looks: other servers set one address aside for it.
+    mac: Mac,
 }
 
 /// Subnets that are watched: served here by broadcast on the real port. A trial on another port disturbs nobody.
@@ -176,10 +213,13 @@ impl Neighbours {
                 Segment::new(subnet, name, &generation.snapshot, before)
             })
             .collect();
-        let [a, b, c, d, e, ..] = random().to_be_bytes();
         let mut neighbours = Self {
             listener: if segments.is_empty() { None } else { listen() },
-            mac: Mac([2, a, b, c, d, e]),
+            arp: probe(ArpProbe::open()),
+            echo: probe(EchoProbe::open()),
+            asked: VecDeque::new(),
+            changes: changes(),
+            interfaces: Arc::default(),
             started: Instant::now(),
             sockets: parts.wanted.into_iter().map(|(interface, index)| Wanted::new(interface, index)).collect(),
             segments,
@@ -193,17 +233,26 @@ impl Neighbours {
             drain: parts.drain,
             mailbox,
             next_interfaces_ms: 0,
+            is_behind: false,
             said: None,
+            pulse: Pulse::default(),
         };
         neighbours.follow_interfaces(0);
         neighbours.publish();
         Ok((neighbours, letters, bell))
     }
 
+    /// The thread shows signs of life.
+    #[must_use]
+    pub(super) fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
+    }
+
     /// Runs until drained.
     pub(super) fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), String> {
         ready();
         while !self.drain.is_ordered() {
+            self.pulse.beat();
             let now = self.now();
             if self.generation != self.published.load().number {
                 self.follow_configuration();
@@ -212,13 +261,27 @@ impl Neighbours {
             if now >= self.next_interfaces_ms {
                 self.follow_interfaces(now);
             }
+            if self.findings.again.swap(false, Ordering::Relaxed) {
+                for segment in &mut self.segments {
+                    segment.watch.forget(now);
+                    segment.others.clear();
+                }
+            }
             self.look(now);
             self.publish();
+            let changes = self.changes.as_ref().map(AsFd::as_fd);
+            let probes = self.arp.as_ref().map(AsFd::as_fd).into_iter().chain(self.echo.as_ref().map(AsFd::as_fd));
+            let listener = self.listener.as_ref().map(AsFd::as_fd);
+            let sources: Vec<BorrowedFd<'_>> = changes.into_iter().chain(listener).chain(probes).collect();
             let looks = self.segments.iter().filter(|_| self.listener.is_some());
             let wakes = looks.filter_map(|segment| segment.watch.wakes_at()).min();
             let until = wakes.map_or(self.next_interfaces_ms, |at| at.min(self.next_interfaces_ms));
-            let sleep = Duration::from_millis(until.saturating_sub(now));
-            link::wait(self.listener.as_ref(), &self.mailbox, sleep);
+            // Letters that were left for this turn do not ring again.
+            let sleep = Duration::from_millis(if self.is_behind { 0 } else { until.saturating_sub(now) });
+            link::wait(&self.mailbox, &sources, sleep);
+            if self.changes.as_ref().is_some_and(Changes::take) {
+                self.next_interfaces_ms = 0;
+            }
             self.hear();
         }
         Ok(())
@@ -266,7 +329,17 @@ impl Neighbours {
     fn follow_interfaces(&mut self, now: Millis) {
         self.next_interfaces_ms = now.saturating_add(INTERFACES_EVERY_MS);
         let Ok(interfaces) = net::interfaces() else { return };
-        self.ours = interfaces.iter().flat_map(ipv4).collect();
+        if interfaces == *self.interfaces {
+            return self.follow_sockets(now);
+        }
+        self.interfaces = Arc::new(interfaces);
+        self.ours = self.interfaces.iter().flat_map(ipv4).collect();
+        self.core.send(Letter::Interfaces(Arc::clone(&self.interfaces)));
+        self.follow_sockets(now);
+    }
+
+    fn follow_sockets(&mut self, now: Millis) {
+        let interfaces = Arc::clone(&self.interfaces);
         for wanted in &mut self.sockets {
             let found = interfaces.iter().find(|interface| interface.name == wanted.interface);
             wanted.follow(found, self.port, &self.core);
@@ -284,10 +357,13 @@ impl Neighbours {
             if let Some(verdict) = segment.watch.tick(now) {
                 segment.conclude(verdict, &mut self.keep);
             }
-            let Some(Here { index, address }) = segment.here.filter(|_| segment.watch.is_due(now)) else { continue };
+            let Some(Here { index, address, mac }) = segment.here.filter(|_| segment.watch.is_due(now)) else {
+                continue;
+            };
             let xid = u32::try_from(random() >> 32).unwrap_or(0);
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for three seconds.
-            let packets = neighbours::inform(self.mac, xid, address).zip(neighbours::discover(self.mac, xid));
+            let mark = Mark { address, serves: segment.watch.held().is_none() };
+            let packets = neighbours::inform(mac, xid, mark).zip(neighbours::discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
             match listener.broadcast(index, &inform).and_then(|()| listener.broadcast(index, &discover)) {
                 Ok(()) => segment.watch.looked(xid, now),
@@ -303,30 +379,76 @@ impl Neighbours {
 
     fn hear(&mut self) {
         let now = self.now();
-        while let Some(sign) = self.mailbox.take() {
-            let (Sign::OtherServer(index) | Sign::ClientAsks { interface: index, .. }) = sign;
+        self.is_behind = true;
+        for _ in 0..TURN_MAX {
+            let Some(sign) = self.mailbox.take() else {
+                self.is_behind = false;
+                break;
+            };
+            let index = match sign {
+                Sign::Offers { address, interface } => {
+                    self.ask_for(address, interface, now);
+                    continue;
+                }
+                Sign::OtherServer(index) => index,
+                Sign::ClientAsks { interface, .. } | Sign::Looked { interface, .. } => interface,
+            };
             for segment in self.segments.iter_mut().filter(|segment| segment.is_at(index)) {
                 match sign {
+                    Sign::Looked { rival, .. } => segment.meet(&rival, now, self.listener.as_ref(), &mut self.keep),
                     Sign::OtherServer(_) => segment.watch.suspects(now),
                     // Its seconds are whole ones: it may have begun almost one earlier.
                     Sign::ClientAsks { since_s, .. } if since_s > 0 => {
                         segment.watch.client_asks((u64::from(since_s) + 1) * 1000, now);
                     }
-                    Sign::ClientAsks { .. } => {}
+                    Sign::ClientAsks { .. } | Sign::Offers { .. } => {}
                 }
             }
         }
+        self.hear_owners(now);
         let Some(listener) = &self.listener else { return };
         let mut buffer = [0; PACKET_BYTES_MAX];
-        while let Some((origin, packet)) = listener.receive(&mut buffer) {
+        for _ in 0..TURN_MAX {
+            let Some((origin, packet)) = listener.receive(&mut buffer) else { break };
             let Some(word) = neighbours::word(packet, Mac(origin.mac), &self.ours) else { continue };
             for segment in self.segments.iter_mut().filter(|segment| segment.is_at(origin.interface)) {
-                if let Some(verdict) = segment.watch.heard(&word, now) {
+                let Some(here) = segment.here else { continue };
+                let is_answer = segment.watch.asked_for(&word);
+                if let Some(verdict) = segment.watch.heard(&word, here.address, now) {
                     segment.conclude(verdict, &mut self.keep);
                 }
-                if segment.watch.asked_for(&word) {
+                if is_answer {
                     segment.remember(word.server);
                 }
+            }
+        }
+    }
+
+    /// An address that cannot be asked for is offered all the same, when its time is over.
+    fn ask_for(&mut self, address: Ipv4Addr, interface: Option<u32>, now: Millis) {
+        let asked = match interface {
+            Some(index) => {
+                let found = self.interfaces.iter().find(|one| one.index == index && one.mac != [0; 6]);
+                found.zip(self.arp.as_ref()).map(|(found, arp)| arp.ask(index, found.mac, address))
+            }
+            None => self.echo.as_ref().map(|echo| echo.ask(address)),
+        };
+        if asked.is_some_and(|sent| sent.is_ok()) {
+            self.asked.push_back((now, address));
+        }
+    }
+
+    /// Tells the core who has answered for an address that it is about to offer.
+    fn hear_owners(&mut self, now: Millis) {
+        while self.asked.front().is_some_and(|(at, _)| now.saturating_sub(*at) > PROBE_WAIT_MS) {
+            self.asked.pop_front();
+        }
+        let by_arp =
+            (0..TURN_MAX).map_while(|_| self.arp.as_ref()?.answer()).map(|(mac, address)| (Some(Mac(mac)), address));
+        let by_echo = (0..TURN_MAX).map_while(|_| self.echo.as_ref()?.answer()).map(|address| (None, address));
+        for (host, address) in by_arp.chain(by_echo) {
+            if self.asked.iter().any(|(_, asked)| *asked == address) {
+                self.core.send(Letter::InUse { address, host });
             }
         }
     }
@@ -342,6 +464,14 @@ impl Neighbours {
         if self.said.as_ref() != Some(&standings) {
             self.core.send(Letter::Watched(standings.clone()));
             self.said = Some(standings);
+        }
+        for segment in &mut self.segments {
+            let is_news = std::mem::take(&mut segment.is_news);
+            match segment.others.first() {
+                _ if !is_news => {}
+                Some(_) => tracing::warn!("{}", segment.sentence()),
+                None => tracing::info!("{}", segment.sentence()),
+            }
         }
     }
 }
@@ -390,11 +520,13 @@ impl Segment {
             relay: subnet.relay,
             beside: subnet.allow_other_servers,
             here: None,
+            is_running: false,
             watch: Watch::new(subnet.allow_other_servers, before),
             others: Vec::new(),
             place: place.map(|(_, place)| place.clone()),
             misplaced: None,
             unsent_said: false,
+            is_news: false,
         }
     }
 
@@ -405,14 +537,19 @@ impl Segment {
     fn follow(&mut self, found: Option<&Interface>, now: Millis) {
         let here = found.and_then(|interface| {
             let address = address_in(interface, self.subnet, self.relay)?;
-            Some(Here { index: interface.index, address })
+            let mac = if interface.mac == [0; 6] { Mac([2; 6]) } else { Mac(interface.mac) };
+            Some(Here { index: interface.index, address, mac })
         });
+        let is_running = found.is_some_and(|interface| interface.is_running);
+        let wire_came = !std::mem::replace(&mut self.is_running, is_running) && is_running;
         if here.map(|here| here.index) != self.here.map(|here| here.index) {
             self.watch.vanished();
             self.others.clear();
             if here.is_some() {
                 self.watch.appeared(now);
             }
+        } else if wire_came {
+            self.watch.wire_came(now);
         }
         self.here = here;
         let elsewhere = found.filter(|interface| here.is_none() && ipv4(interface).next().is_some());
@@ -429,7 +566,7 @@ impl Segment {
         let addresses: Vec<String> = ipv4(interface).map(|address| address.to_string()).collect();
         format!(
             "{place}subnet {} is not on interface {}, which has {}: correct one of them, or write `relay = true` where relay \
-             agents bring its requests",
+             agents alone bring its requests",
             self.subnet,
             interface.name,
             addresses.join(", ")
@@ -442,25 +579,56 @@ impl Segment {
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict, keep: &mut KeepLook) {
-        if verdict.is_news {
-            self.say(verdict.server);
+    /// Another ringboot looks for servers on this segment.
+    fn meet(&mut self, rival: &Rival, now: Millis, listener: Option<&Listener>, keep: &mut KeepLook) {
+        let Some(here) = self.here else { return };
+        match self.watch.met(rival, here.address, now) {
+            Met::Silence => {}
+            Met::Answer => {
+                let mark = Mark { address: here.address, serves: self.watch.held().is_none() };
+                let answer = neighbours::acknowledge(rival, mark);
+                // Lost where the link has no room: it looks again.
+                let _ = listener.zip(answer).map(|(listener, answer)| listener.broadcast(here.index, &answer));
+            }
+            Met::Yield(verdict) => self.conclude(verdict, keep),
         }
-        self.others = verdict.server.into_iter().collect();
-        keep(&Look { network: self.subnet, looked_s: unix_now(), server: verdict.server });
     }
 
-    fn say(&self, server: Option<OtherServer>) {
-        let Self { subnet, interface, .. } = self;
-        match server {
-            None => tracing::info!("no other DHCP server answers on {interface}: {subnet} is served"),
-            Some(server) if self.beside => {
-                tracing::warn!("{server} answers on {interface}; {subnet} is served beside it (allow-other-servers)");
+    fn conclude(&mut self, verdict: Verdict, keep: &mut KeepLook) {
+        let (server, is_news) = match verdict {
+            Verdict::Nobody { is_news } => (None, is_news),
+            Verdict::Server { server, is_news } => (Some(server), is_news),
+            Verdict::Doubt(server) => {
+                self.remember(server);
+                tracing::info!("{}: it is asked once more", self.sentence());
+                return;
             }
-            Some(server) => tracing::warn!(
-                "{server} answers on {interface}: ringboot is silent on {subnet}. Stop that server, or serve beside it with \
-                 `allow-other-servers = true`"
+        };
+        self.others = server.into_iter().collect();
+        self.is_news |= is_news;
+        keep(&Look { network: self.subnet, looked_s: clock::now_s(), server });
+    }
+
+    /// What is known, in the same words for the log, for `ringboot look` and for the admin socket.
+    fn sentence(&self) -> String {
+        let Self { subnet, interface, .. } = self;
+        match (self.watch.held(), self.others.first()) {
+            (Some(Held::NoInterface), _) => {
+                let waiting = || format!("{interface} is not there, or has no address in {subnet}: it is waited for");
+                self.misplaced.clone().unwrap_or_else(waiting)
+            }
+            (Some(Held::Looking), _) => {
+                format!("other DHCP servers are looked for on {interface}: {subnet} offers no address yet")
+            }
+            (Some(Held::OtherServer(server)), _) => format!(
+                "{server} answers on {interface}: ringboot is silent on {subnet}, but for those who have their lease from it. Stop \
+                 that server, or serve beside it with `allow-other-servers = true`"
             ),
+            (None, Some(server)) if self.beside => {
+                format!("{server} answers on {interface}; {subnet} is served beside it (allow-other-servers)")
+            }
+            (None, Some(server)) => format!("{server} has answered on {interface}, where {subnet} is served"),
+            (None, None) => format!("no other DHCP server answers on {interface}: {subnet} is served"),
         }
     }
 
@@ -471,6 +639,7 @@ impl Segment {
             held: self.watch.held(),
             misplaced: self.misplaced.clone(),
             others: self.others.clone(),
+            said: self.sentence(),
         }
     }
 
@@ -506,6 +675,21 @@ fn listen() -> Option<Listener> {
         );
     }
     listener.ok()
+}
+
+/// Without the privilege addresses are offered without a question.
+fn probe<T>(opened: io::Result<T>) -> Option<T> {
+    opened.inspect_err(|error| tracing::debug!("nobody is asked whether an address is in use: {error}")).ok()
+}
+
+fn changes() -> Option<Changes> {
+    let changes = Changes::open();
+    if let Err(error) = &changes {
+        tracing::debug!(
+            "interfaces are looked at every second, because the kernel does not tell when they change: {error}"
+        );
+    }
+    changes.ok()
 }
 
 /// Any number: the standard library seeds each of its hash tables by chance.

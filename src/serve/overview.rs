@@ -2,11 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::dhcp_core::{DhcpControl, DhcpCounters};
+use super::health::StoreHealth;
 use super::http_core::HttpCounters;
 use super::neighbours::Findings;
+use super::pulse::Pulse;
 use super::tftp_core::TftpCounters;
 use crate::bindings::Walk;
 use crate::engine::datapath::Datapath;
@@ -14,6 +16,11 @@ use crate::engine::mailbox::Bell;
 use crate::images::Images;
 use crate::observe::events::{Event, Events};
 use crate::snapshot::{Generation, Published};
+
+/// How long a question waits for the cores and the journal, whatever they do.
+const SETTLED_MAX: Duration = Duration::from_millis(500);
+/// How often it looks.
+const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 
 /// The parts of a running server that can be looked at.
 #[derive(Clone, Debug)]
@@ -32,6 +39,8 @@ pub struct Overview {
     /// One for each boot core.
     pub cores: Vec<CoreView>,
     pub dhcp_counters: Option<Arc<DhcpCounters>>,
+    /// None = no DHCP.
+    pub store: Option<Arc<StoreHealth>>,
     /// What is known of interfaces and of other DHCP servers; None = no DHCP.
     pub findings: Option<Arc<Findings>>,
     pub images: Arc<Images>,
@@ -40,6 +49,8 @@ pub struct Overview {
     pub dhcp_control: Option<DhcpControl>,
     /// Of every core.
     pub bells: Vec<Bell>,
+    /// Of every core that runs.
+    pub pulses: Vec<Pulse>,
 }
 
 /// One boot core.
@@ -61,7 +72,23 @@ impl Overview {
 
     /// What the server said of the walk; None where there is no such walk.
     pub fn end_walk(&self, source: Ipv4Addr) -> Option<Vec<Event>> {
+        // The walker has its last file, and the core may not have told of it yet.
+        self.settle();
         self.published.walks.end(source).then(|| self.events.take_aside(source.into()))
+    }
+
+    /// Waits until what clients have met before now is remembered: an answer may have left while its event has not arrived.
+    pub fn settle(&self) {
+        let until = Instant::now() + SETTLED_MAX;
+        let before: Vec<u64> = self.pulses.iter().map(Pulse::turns).collect();
+        self.bells.iter().for_each(Bell::ring);
+        // The first turn that ends may have begun before now; the second has seen what had come in by now.
+        let has_turned = |(pulse, before): (&Pulse, &u64)| pulse.turns() >= before + 2;
+        while !self.pulses.iter().zip(&before).all(has_turned) && Instant::now() < until {
+            std::thread::sleep(SETTLED_LOOKED_EVERY);
+            self.bells.iter().for_each(Bell::ring);
+        }
+        self.events.settle(until.saturating_duration_since(Instant::now()));
     }
 
     pub fn generation(&self) -> Arc<Generation> {

@@ -1,17 +1,23 @@
-//! Signs of life: every core counts its turns, and systemd's watchdog hears of us only while all of them go on.
+//! Signs of life: every core counts its turns, systemd's watchdog hears of us only while all of them go on, and who stands still is said.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::observe::counters::Count;
+use crate::observe::threads::{Observer, View};
 
 /// So often in the time that systemd allows do cores wake and does the supervisor look: one late core costs no restart.
 const PULSES_PER_TIMEOUT: u32 = 4;
 
+/// How often the supervisor looks at every thread, with systemd and without.
+const LOOKED_EVERY: Duration = Duration::from_secs(1);
+/// A thread that is at one thing for longer than this stands still.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
 /// A core's end: it raises its count once a turn, and sleeps no longer than this.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse {
-    /// None: nobody watches, and a core may sleep for as long as nothing arrives.
+    /// None: nobody watches (a test), and a core may sleep for as long as nothing arrives.
     every: Option<Duration>,
     turns: Arc<Count>,
 }
@@ -24,53 +30,138 @@ impl Pulse {
     pub fn every(&self) -> Option<Duration> {
         self.every
     }
+
+    /// Turns since the start.
+    pub fn turns(&self) -> u64 {
+        self.turns.read()
+    }
 }
 
 /// The supervisor's end.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    every: Option<Duration>,
-    /// Each core's count, and what it was when systemd was last told.
-    cores: Vec<(Pulse, u64)>,
+    /// None: systemd does not watch.
+    told_every: Option<Duration>,
+    cores: Vec<Core>,
+}
+
+#[derive(Debug)]
+struct Core {
+    pulse: Pulse,
+    /// The count when systemd was last told; None: it is told whatever this one does.
+    told: Option<u64>,
+    /// The count at the last look, and since when it is that.
+    seen: (u64, Instant),
+    thread: Observer,
 }
 
 impl Watchdog {
     /// `timeout` is what systemd allows between two signs of life; None where it does not watch.
     pub(super) fn new(timeout: Option<Duration>) -> Self {
-        Self { every: timeout.map(|timeout| timeout / PULSES_PER_TIMEOUT), cores: Vec::new() }
+        Self { told_every: timeout.map(|timeout| timeout / PULSES_PER_TIMEOUT), cores: Vec::new() }
     }
 
-    /// The pulse of one more core.
-    pub(super) fn pulse(&mut self) -> Pulse {
-        let pulse = Pulse { every: self.every, turns: Arc::default() };
-        self.cores.push((pulse.clone(), 0));
+    /// The pulse of one more core, which is this thread.
+    pub(super) fn pulse(&mut self, thread: Observer) -> Pulse {
+        self.add(thread, Some(0))
+    }
+
+    /// The pulse of a thread without which clients are served: it may wait for a disk, and is only looked at.
+    pub(super) fn pulse_of_helper(&mut self, thread: Observer) -> Pulse {
+        self.add(thread, None)
+    }
+
+    fn add(&mut self, thread: Observer, told: Option<u64>) -> Pulse {
+        let pulse = Pulse { every: Some(self.every()), turns: Arc::default() };
+        self.cores.push(Core { pulse: pulse.clone(), told, seen: (0, Instant::now()), thread });
         pulse
     }
 
-    /// How often [`Self::all_go_on`] is to be asked.
-    pub(super) fn every(&self) -> Option<Duration> {
-        self.every
+    /// How often the supervisor is to look, and the longest sleep of a core.
+    pub(super) fn every(&self) -> Duration {
+        self.told_every.unwrap_or(LOOKED_EVERY).min(LOOKED_EVERY)
+    }
+
+    /// The pulses of all cores, for whoever wants to see them take a turn.
+    pub(super) fn pulses(&self) -> Vec<Pulse> {
+        self.cores.iter().filter(|core| core.told.is_some()).map(|core| core.pulse.clone()).collect()
+    }
+
+    /// Notes which cores stand still.
+    pub(super) fn look(&mut self, now: Instant) {
+        let every = self.every();
+        for core in &mut self.cores {
+            let turns = core.pulse.turns();
+            if turns != core.seen.0 {
+                core.seen = (turns, now);
+            }
+            let still = now.saturating_duration_since(core.seen.1);
+            core.thread.found_busy((still > every * 2).then_some(still));
+        }
     }
 
     /// Whether systemd may be told that we live: every core has taken a turn since the last time this was true.
     pub(super) fn all_go_on(&mut self) -> bool {
-        if self.every.is_none() || self.cores.iter().any(|(pulse, told)| pulse.turns.read() == *told) {
+        if self.told_every.is_none() || self.cores.iter().any(|core| core.told == Some(core.pulse.turns())) {
             return false;
         }
-        self.cores.iter_mut().for_each(|(pulse, told)| *told = pulse.turns.read());
+        for core in &mut self.cores {
+            core.told = core.told.map(|_| core.pulse.turns());
+        }
         true
+    }
+}
+
+/// What was said of threads that stand still.
+#[derive(Debug, Default)]
+pub(super) struct Said(Vec<String>);
+
+impl Said {
+    /// Says once of each thread that it stands still, and that it goes on. The name of one that has ended by a panic.
+    pub(super) fn say(&mut self, threads: &[View]) -> Option<String> {
+        for thread in threads {
+            let is_stuck = thread.busy.filter(|busy| *busy >= STUCK_AFTER);
+            let said = self.0.iter().position(|name| *name == thread.name);
+            match (is_stuck, said) {
+                (Some(busy), None) => {
+                    self.0.push(thread.name.clone());
+                    let (name, seconds) = (&thread.name, busy.as_secs());
+                    tracing::error!("the thread {name} stands still: {seconds} s with one thing ({})", waits_for(name));
+                }
+                (None, Some(at)) => {
+                    self.0.swap_remove(at);
+                    tracing::warn!("the thread {} goes on", thread.name);
+                }
+                _ => {}
+            }
+        }
+        threads.iter().find(|thread| thread.is_dead).map(|thread| thread.name.clone())
+    }
+}
+
+/// What a thread that stands still waits for, in all likelihood.
+fn waits_for(thread: &str) -> &'static str {
+    match thread.split('-').nth(1).unwrap_or_default() {
+        "log" => "whoever reads the log does not read",
+        "store" | "journal" | "neighbours" => "the disk of the state directory does not answer",
+        "worker" | "maker" | "reader" | "keeper" | "sweep" => "the disk or the file server of the root does not answer",
+        "reload" => "reading the configuration or what it names",
+        _ => "its clients are not served",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::observe::threads;
 
     #[test]
-    fn one_core_that_stands_still_silences_all() {
+    fn one_core_that_stands_still_silences_all_and_is_found() {
         let mut watchdog = Watchdog::new(Some(Duration::from_secs(4)));
-        assert_eq!(watchdog.every(), Some(Duration::from_secs(1)));
-        let (one, other) = (watchdog.pulse(), watchdog.pulse());
+        assert_eq!(watchdog.every(), Duration::from_secs(1));
+        let (first, second) = (threads::watch("pulse-test-1"), threads::watch("pulse-test-2"));
+        let (one, other) = (watchdog.pulse(first.observer()), watchdog.pulse(second.observer()));
         assert!(!watchdog.all_go_on(), "none has begun");
         one.beat();
         assert!(!watchdog.all_go_on());
@@ -80,12 +171,40 @@ mod tests {
         assert!(!watchdog.all_go_on());
         one.beat();
         assert!(watchdog.all_go_on(), "what the other did in between counts");
+        let busy = |name: &str| threads::all().into_iter().find(|view| view.name == name).unwrap().busy;
+        let later = Instant::now();
+        watchdog.look(later);
+        other.beat();
+        watchdog.look(later + Duration::from_secs(20));
+        assert!(busy("pulse-test-1").is_some() && busy("pulse-test-2").is_none());
+        one.beat();
+        watchdog.look(later + Duration::from_secs(21));
+        assert_eq!(busy("pulse-test-1"), None);
     }
 
     #[test]
-    fn where_nobody_watches_cores_sleep_as_long_as_they_like() {
+    fn without_systemd_cores_show_signs_of_life_all_the_same() {
         let mut watchdog = Watchdog::new(None);
-        assert_eq!(watchdog.pulse().every(), None);
-        assert!(!watchdog.all_go_on());
+        let thread = threads::watch("pulse-test-3");
+        assert_eq!(watchdog.pulse(thread.observer()).every(), Some(LOOKED_EVERY));
+        assert!(!watchdog.all_go_on(), "nobody is told");
+    }
+
+    #[test]
+    fn a_thread_that_stands_still_is_said_once_and_a_dead_one_is_named() {
+        let view = |busy: Option<u64>, is_dead| View {
+            name: "rb-store".into(),
+            busy: busy.map(Duration::from_secs),
+            panics: 0,
+            is_dead,
+        };
+        let mut said = Said::default();
+        assert_eq!(said.say(&[view(Some(1), false)]), None);
+        assert!(said.0.is_empty());
+        said.say(&[view(Some(11), false)]);
+        said.say(&[view(Some(12), false)]);
+        assert_eq!(said.0, ["rb-store"]);
+        assert_eq!(said.say(&[view(None, true)]).as_deref(), Some("rb-store"));
+        assert!(said.0.is_empty());
     }
 }

@@ -31,9 +31,12 @@ pub(super) fn attempt(class: Option<Firmware>, name: &str, end: &End) -> Option<
         // It took the terms and not one block, and has lost patience before we did.
         Outcome::Replaced if tally.confirmed && tally.acked_blocks == 0 => quirks::End::GaveUp,
         // Ours, or no end at all.
-        Outcome::Failed(_) | Outcome::Replaced | Outcome::Refused { .. } | Outcome::NeverBegun | Outcome::Displaced => {
-            return None;
-        }
+        Outcome::Failed(_)
+        | Outcome::Replaced
+        | Outcome::Refused { .. }
+        | Outcome::NeverBegun
+        | Outcome::Displaced
+        | Outcome::Guessed => return None,
     };
     Some(Attempt {
         class,

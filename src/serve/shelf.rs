@@ -12,7 +12,8 @@ use std::time::{Instant, SystemTime};
 use crate::boot::machine::Machine;
 use crate::boot::names::{Key, Loader, MenuName, menu_name};
 use crate::boot::script;
-use crate::images::{Catalog, CleanPath, Content, Found, Images, Refusal, without_prefix};
+use crate::engine::clock;
+use crate::images::{Asker, Catalog, CleanPath, Content, Found, Images, Owed, Refusal, without_prefix};
 use crate::snapshot::{Published, Snapshot};
 
 /// What a template file is called beside the name under which it is served.
@@ -30,6 +31,13 @@ pub struct Ask {
     pub local: IpAddr,
     /// Over HTTP: a loader that asks so can fetch so.
     pub over_http: bool,
+}
+
+impl Ask {
+    /// Who asks the workers.
+    pub fn asker(&self) -> Asker {
+        Asker::new(self.peer, self.path.as_bytes())
+    }
 }
 
 /// The answer to an [`Ask`].
@@ -106,15 +114,26 @@ impl Shelf {
         &self.names
     }
 
-    /// Answers at once (Some), or later on a worker thread (None): then `later` is called there exactly once.
+    /// Answers at once (Some), or later on a worker thread (None): then `later` is called there exactly once, whatever happens.
     pub fn ask(&mut self, ask: Ask, later: impl FnOnce(Reply) + Send + 'static) -> Option<Reply> {
         let mut on_core = OnCore(&mut self.catalog);
-        if let Looked::Reply(reply) = self.names.look_everywhere(&ask, &mut on_core) {
+        let looked = self.names.look_everywhere(&ask, &mut on_core);
+        if let Looked::Reply(reply) = looked {
             return Some(reply);
         }
-        let names = Arc::clone(&self.names);
-        let busy = self.names.images.workers().run(move || later(names.answer_waiting(&ask))).is_err();
-        busy.then(|| Reply::Refused(Refusal::Busy, "every worker is busy and the queue is full".into()))
+        let later = Owed::new(later, |panicked| match panicked {
+            true => Reply::Refused(Refusal::ReadFailed, "the worker that looked it up broke off".into()),
+            false => Reply::Refused(Refusal::Busy, "every worker is busy, or the file server does not answer".into()),
+        });
+        match looked {
+            Looked::TakesLonger => Names::make(Arc::clone(&self.names), ask, later),
+            _ => {
+                let (names, asker) = (Arc::clone(&self.names), ask.asker());
+                // Refused: what is owed has been paid by the drop.
+                let _ = self.names.images.workers().look(asker, move || names.answer_waiting(ask, later));
+            }
+        }
+        None
     }
 
     /// Remembers a content that came by `later`, so that the next request for it is answered on the core.
@@ -130,12 +149,15 @@ enum Looked {
     Nothing(Option<String>),
     /// Only a worker can tell.
     NeedsWorker,
+    /// A worker for what takes longer: a template, or a directory to search.
+    TakesLonger,
 }
 
-/// The two ways to look at the disk: from what the kernel has cached, or with patience.
+/// The ways to look at the disk: from what the kernel has cached, or with patience.
 trait Look {
     fn find(&mut self, images: &Images, path: &CleanPath) -> Option<Found>;
-    fn may_wait(&self) -> bool;
+    /// Whether what takes longer may be done here.
+    fn has_time(&self) -> bool;
 }
 
 struct OnCore<'a>(&'a mut Catalog);
@@ -147,19 +169,21 @@ impl Look for OnCore<'_> {
             found => Some(found),
         }
     }
-    fn may_wait(&self) -> bool {
+    fn has_time(&self) -> bool {
         false
     }
 }
 
-struct Waiting;
+struct Waiting {
+    has_time: bool,
+}
 
 impl Look for Waiting {
     fn find(&mut self, images: &Images, path: &CleanPath) -> Option<Found> {
         Some(images.find_waiting(path))
     }
-    fn may_wait(&self) -> bool {
-        true
+    fn has_time(&self) -> bool {
+        self.has_time
     }
 }
 
@@ -171,8 +195,7 @@ impl Names {
         }
         let IpAddr::V4(peer) = peer.to_canonical() else { return None };
         let binding = self.published.load().bindings.read(peer)?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        (binding.lease_end_s > now).then_some(binding.machine)
+        (binding.lease_end_s > clock::now_s()).then_some(binding.machine)
     }
 
     /// How fast HTTP may send to this address, octets a second; None = as fast as it goes. No lock: it may be asked for every
@@ -187,11 +210,24 @@ impl Names {
         self.published.walks.from(peer, Instant::now).map_or(peer, |walk| IpAddr::V4(walk.stands_for))
     }
 
-    fn answer_waiting(&self, ask: &Ask) -> Reply {
-        match self.look_everywhere(ask, &mut Waiting) {
-            Looked::Reply(reply) => reply,
-            Looked::Nothing(_) | Looked::NeedsWorker => not_found(ask, None),
+    /// On a worker for names.
+    fn answer_waiting(self: Arc<Self>, ask: Ask, later: Owed<Reply, impl FnOnce(Reply) + Send + 'static>) {
+        match self.look_everywhere(&ask, &mut Waiting { has_time: false }) {
+            Looked::Reply(reply) => later.pay(reply),
+            Looked::TakesLonger => Self::make(self, ask, later),
+            Looked::Nothing(_) | Looked::NeedsWorker => later.pay(not_found(&ask, None)),
         }
+    }
+
+    /// Has a worker for what takes longer do it.
+    fn make(names: Arc<Self>, ask: Ask, later: Owed<Reply, impl FnOnce(Reply) + Send + 'static>) {
+        let (workers, asker) = (names.images.workers().clone(), ask.asker());
+        let job = move || match names.look_everywhere(&ask, &mut Waiting { has_time: true }) {
+            Looked::Reply(reply) => later.pay(reply),
+            Looked::Nothing(_) | Looked::NeedsWorker | Looked::TakesLonger => later.pay(not_found(&ask, None)),
+        };
+        // Refused: what is owed has been paid by the drop.
+        let _ = workers.make(asker, job);
     }
 
     /// Every spelling of the name in turn; the first that gives anything but "not found" is the answer.
@@ -205,8 +241,8 @@ impl Names {
             }
         }
         if self.ignore_case {
-            if !look.may_wait() {
-                return Looked::NeedsWorker;
+            if !look.has_time() {
+                return Looked::TakesLonger;
             }
             if let Some(path) = self.images.find_ignoring_case(&ask.path) {
                 return self.look(ask, &path, look);
@@ -233,8 +269,9 @@ impl Names {
         }
         match look.find(&self.images, &path.with_suffix(TEMPLATE_SUFFIX)) {
             Some(Found::Refused(_)) | Some(Found::Ask(_)) => self.menu(ask, path, look),
-            Some(_) if look.may_wait() => Looked::Reply(self.template(ask, path)),
-            Some(_) | None => Looked::NeedsWorker,
+            Some(_) if look.has_time() => Looked::Reply(self.template(ask, path)),
+            Some(_) => Looked::TakesLonger,
+            None => Looked::NeedsWorker,
         }
     }
 
@@ -273,7 +310,7 @@ impl Names {
                 boot: &snapshot.boot,
             },
         );
-        let content = Content::rendered(rendered.text, SystemTime::now());
+        let content = Content::rendered(rendered.text, SystemTime::now(), None);
         Looked::Reply(Reply::Content(Answer { content, origin: Origin::Menu, reasons: rendered.reasons }))
     }
 
@@ -319,7 +356,13 @@ impl Names {
             Ok(text) => {
                 let reason = machine.map_or_else(|| "nobody known".to_owned(), |machine| machine.mac.to_string());
                 let reasons = vec![format!("template {name} rendered for {reason}")];
-                let content = Content::rendered(text, SystemTime::now());
+                let share = match self.images.copies().take(ask.peer, text.len() as u64) {
+                    Ok(share) => share,
+                    Err(busy) => {
+                        return Reply::Refused(busy, format!("template {name}: copies have all the memory they may"));
+                    }
+                };
+                let content = Content::rendered(text, SystemTime::now(), share);
                 Reply::Content(Answer { content, origin: Origin::Template, reasons })
             }
             Err(why) => Reply::Refused(Refusal::TemplateFailed, why),

@@ -4,33 +4,48 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::dhcp_core::{self, DhcpPlan};
 use super::drain::{DRAIN_MAX, Drain};
+use super::health::Report;
 use super::http_core::{self, HttpPlan};
 use super::overview::{CoreView, Overview};
 use super::placement::{Placement, place};
-use super::pulse::Watchdog;
+use super::pulse::{Said, Watchdog};
 use super::shelf::Names;
 use super::tftp_core::{self, HttpBusy, TftpPlan, TftpSockets};
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::engine::net::{self, Binding};
+use crate::engine::open_files;
+use crate::engine::privileges;
 use crate::engine::ring::{self, NoRing};
 use crate::guard::Account;
+use crate::http::admission;
+use crate::http::limits::DESCRIPTORS_ELSEWHERE;
 use crate::observe::events::{self, Events};
 use crate::observe::log::{self, Memory};
 use crate::observe::port_holder::{Protocol, holder};
+use crate::observe::threads::{self, Watched};
 use crate::snapshot::Snapshot;
 
 /// How often contents of removed files are let go.
 const SWEEP: Duration = Duration::from_secs(10);
+/// What a core may take for its end beyond the time that transfers have.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// How long the journal may take to keep its last events.
+const JOURNAL_MAX: Duration = Duration::from_secs(3);
+/// How often the end of the journal is looked for.
+const JOURNAL_LOOKED_EVERY: Duration = Duration::from_millis(5);
+/// Reloads that may wait; who asks beyond is told so.
+const RELOADS_MAX: usize = 8;
 
 /// Everything that is to be started.
 #[derive(Debug)]
@@ -54,16 +69,18 @@ pub struct Plan {
 /// Reads and checks the configuration once more; the error is what is wrong with it.
 pub type ReadAgain = dyn Fn() -> Result<Reread, String> + Send;
 
-/// Starts what others reach the server by; it lasts as long as what is returned.
-pub type StartControl = dyn FnOnce(Handle, Option<&Account>) -> Box<dyn std::any::Any> + Send;
+/// Binds what others reach the server by.
+pub type BindControl = dyn FnOnce(Handle, Option<&Account>) -> Box<StartControl> + Send;
+
+/// Answers from now on, for as long as what is returned lives.
+pub type StartControl = dyn FnOnce() -> Box<dyn std::any::Any>;
 
 /// What the supervisor asks of the rest of control.
 pub struct Control {
     /// For SIGHUP and `reload`.
     pub read_again: Box<ReadAgain>,
-    /// Called once, before root is given away to this account: the admin socket starts here. What it returns is dropped when the
-    /// server has stopped.
-    pub start: Box<StartControl>,
+    /// Called once, before root is given away to this account: the admin socket is bound here, and answers when root is given away.
+    pub bind: Box<BindControl>,
 }
 
 impl std::fmt::Debug for Control {
@@ -87,24 +104,30 @@ pub struct Reloaded {
     pub after_restart: Vec<String>,
 }
 
-/// The way of other control threads to the supervisor.
+/// The way of other control threads to the server.
 #[derive(Clone, Debug)]
-pub struct Handle(Sender<Notice>);
+pub struct Handle {
+    reloads: SyncSender<Reload>,
+    overview: Arc<ArcSwapOption<Overview>>,
+}
+
+/// Someone's wish for a reload, with the place for the answer; SIGHUP has none.
+type Reload = Option<SyncSender<Result<Reloaded, String>>>;
 
 impl Handle {
     /// Checks, then publishes; on error the old configuration stays.
     pub fn reload(&self) -> Result<Reloaded, String> {
         let (answer, answered) = sync_channel(1);
-        let gone = |_| "the server is stopping".to_owned();
-        self.0.send(Notice::Reload(Some(answer))).map_err(|_| "the server is stopping".to_owned())?;
-        answered.recv().map_err(gone)?
+        self.reloads.try_send(Some(answer)).map_err(|refused| match refused {
+            TrySendError::Full(_) => "other reloads wait already".to_owned(),
+            TrySendError::Disconnected(_) => "the server is stopping".to_owned(),
+        })?;
+        answered.recv().map_err(|_| "the server is stopping".to_owned())?
     }
 
     /// What runs now; None while the server starts or stops.
-    pub fn overview(&self) -> Option<Overview> {
-        let (answer, answered) = sync_channel(1);
-        self.0.send(Notice::Look(answer)).ok()?;
-        answered.recv().ok()
+    pub fn overview(&self) -> Option<Arc<Overview>> {
+        self.overview.load_full()
     }
 }
 
@@ -126,20 +149,16 @@ pub enum Failure {
     UserRing { user: String, error: NoRing },
     #[error("the thread {0} has ended by itself: {1}")]
     ThreadEnded(String, String),
+    #[error("cut off, because the time for the last transfers was over: {0}")]
+    CutOff(String),
 }
 
 /// What may happen while the server runs.
 #[derive(Debug)]
 enum Notice {
     Signal,
-    /// From SIGHUP without a place for the answer, or from `reload`.
-    Reload(Option<SyncSender<Result<Reloaded, String>>>),
-    Look(SyncSender<Overview>),
     Ready,
-    Ended {
-        thread: String,
-        result: Result<(), String>,
-    },
+    Ended { thread: String, result: Result<(), String> },
 }
 
 /// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when a ring that must be is refused.
@@ -150,73 +169,110 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     let placement = place(&affinity::allowed().map_err(system("reading the affinity mask"))?, plan.workers);
     let bound = bind(&plan, &placement)?;
     let (notices, inbox) = channel();
-    watch_signals(notices.clone())?;
+    let (reloads, reload) = sync_channel(RELOADS_MAX);
+    watch_signals(notices.clone(), reloads.clone())?;
     let (events, printed) = events::queue();
-    let memory = std::mem::take(&mut plan.memory);
-    let log_thread = std::thread::spawn(move || log::print_all(&printed, memory));
+    let (memory, progress) = (std::mem::take(&mut plan.memory), events.progress());
+    let journal = std::thread::Builder::new()
+        .name("rb-journal".into())
+        .spawn(move || log::print_all(&printed, memory, &progress))
+        .map_err(system("starting a thread"))?;
     let drain = Drain::default();
     let Plan {
-        names, tftp, http, dhcp, control: Control { read_again, start: start_control }, account, datapath, ..
+        names, tftp, http, dhcp, control: Control { read_again, bind: bind_control }, account, datapath, ..
     } = plan;
-    let _control = start_control(Handle(notices.clone()), account.as_ref());
+    let handle = Handle { reloads, overview: Arc::default() };
+    let begin_control = bind_control(handle.clone(), account.as_ref());
     if let Some(account) = &account {
         account.take_over().map_err(|error| Failure::User { user: account.name.clone(), error })?;
     }
+    let _control = begin_control();
     let datapath = choose(datapath, account.as_ref())?;
     let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
     let parts = Parts { names, tftp, http, dhcp, datapath };
     let shared = Shared { events: &events, drain: &drain, notices: &notices };
-    let started = start(parts, bound, &placement, &shared, &mut watchdog)?;
+    let Started { mut running, line, mut overview } = start(parts, bound, &placement, &shared, &mut watchdog)?;
+    overview.pulses = watchdog.pulses();
+    let (bells, store) = (overview.bells.clone(), overview.store.clone());
+    start_reloading(&overview, read_again, reload)?;
+    start_sweeping(&overview)?;
+    // Control shares the first processor with DHCP; threads that were started before keep the whole mask, and wait for disks.
+    affinity::pin(&[placement.control]).map_err(system("pinning the control thread"))?;
+    handle.overview.store(Some(Arc::new(overview)));
 
-    let mut waiting = started.threads;
+    let mut waiting = running.len();
     while waiting > 0 {
         match inbox.recv() {
             Ok(Notice::Ready) => waiting -= 1,
             Ok(Notice::Ended { thread, result }) => return Err(ended(thread, result)),
             Ok(Notice::Signal) | Err(_) => return Ok(()),
-            Ok(notice) => started.answer(notice, &read_again),
         }
     }
-    say_ready(&started.line);
+    let sentence = || store.as_ref().map_or_else(|| Report::default().sentence(), |store| store.report().sentence());
+    let (mut said, mut told) = (Said::default(), sentence());
+    say_ready(line, &told);
 
-    let mut running = started.threads;
-    let mut swept = Instant::now();
+    let mut next_look = Instant::now();
     loop {
-        match inbox.recv_timeout(watchdog.every().unwrap_or(SWEEP).min(SWEEP)) {
-            Err(RecvTimeoutError::Timeout) => {}
+        match inbox.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Timeout) | Ok(Notice::Ready) => {}
             Ok(Notice::Ended { thread, result }) => return Err(ended(thread, result)),
             Ok(Notice::Signal) | Err(RecvTimeoutError::Disconnected) => break,
-            Ok(notice) => started.answer(notice, &read_again),
         }
-        if watchdog.all_go_on() {
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-        }
-        if swept.elapsed() >= SWEEP {
-            started.overview.images.sweep();
-            swept = Instant::now();
+        let now = Instant::now();
+        if now >= next_look {
+            next_look = now + watchdog.every();
+            watchdog.look(now);
+            if let Some(dead) = said.say(&threads::all()) {
+                return Err(ended(dead, Err("it panicked".into())));
+            }
+            if watchdog.all_go_on() {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+            let now = sentence();
+            if now != told {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&now)]);
+                told = now;
+            }
         }
     }
+    // First the order, then the words: nobody waits for whoever reads them.
     drain.order();
+    bells.iter().for_each(Bell::ring);
+    let until = Instant::now() + DRAIN_MAX + DRAIN_GRACE;
     tracing::info!("stopping: running transfers may take up to {} s", DRAIN_MAX.as_secs());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    started.overview.bells.iter().for_each(Bell::ring);
-    while running > 0 {
-        match inbox.recv_timeout(DRAIN_MAX + Duration::from_secs(2)) {
-            Ok(Notice::Ended { .. }) => running -= 1,
-            Ok(Notice::Signal) => {
-                tracing::warn!("told to stop again: what still runs is cut off");
-                break;
-            }
-            Ok(_) => {}
-            Err(_) => break,
+    let failure = drained(&inbox, &mut running, until);
+    handle.overview.store(None);
+    drop((events, notices, handle));
+    if running.is_empty() {
+        let until = Instant::now() + JOURNAL_MAX;
+        while !journal.is_finished() && Instant::now() < until {
+            std::thread::sleep(JOURNAL_LOOKED_EVERY);
         }
     }
-    drop((events, notices, started));
-    if running == 0 {
-        let _ = log_thread.join();
-    }
     tracing::info!("stopped");
-    Ok(())
+    failure.map_or(Ok(()), Err)
+}
+
+/// Waits for the end of every core, no longer than until then. What went wrong on the way.
+fn drained(inbox: &Receiver<Notice>, running: &mut Vec<String>, until: Instant) -> Option<Failure> {
+    let mut failure = None;
+    while !running.is_empty() {
+        match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Notice::Ended { thread, result }) => {
+                running.retain(|name| *name != thread);
+                failure = failure.or(result.is_err().then(|| ended(thread, result)));
+            }
+            Ok(Notice::Ready) => {}
+            Ok(Notice::Signal) => {
+                tracing::warn!("told to stop again: what still runs is cut off");
+                return Some(Failure::CutOff(running.join(", ")));
+            }
+            Err(_) => return Some(Failure::CutOff(running.join(", "))),
+        }
+    }
+    failure
 }
 
 /// How the cores will speak to the kernel. Asked when root has been given away: a ring belongs to the thread that made it, so
@@ -227,7 +283,9 @@ fn choose(wanted: Option<Datapath>, account: Option<&Account>) -> Result<Chosen,
         _ => ring::probe().err(),
     };
     match (refused, wanted, account) {
-        (None, ..) => Ok(Chosen { datapath: Datapath::IoUring, no_ring: None }),
+        (None, Some(datapath), _) => Ok(Chosen { datapath, no_ring: None }),
+        // The kernel may still refuse one to a core, which wants a larger one.
+        (None, None, _) => Ok(Chosen { datapath: Datapath::IoUringOrEpoll, no_ring: None }),
         (Some(error), None, _) => {
             tracing::warn!("serving by epoll, recvmmsg and sendmmsg, because {error}");
             Ok(Chosen { datapath: Datapath::Epoll, no_ring: Some(error.to_string()) })
@@ -264,8 +322,11 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     let cores = placement.boot.len();
     let mut tftp: Vec<TftpSockets> = (0..cores).map(|_| TftpSockets::default()).collect();
     for &address in &plan.tftp.listen {
-        let group = bind_group(address, cores, |address, shared| {
-            net::udp(&Binding { address, interface: None, shared }).and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+        let group = once_released(Protocol::Udp, address.port(), || {
+            bind_group(address, cores, |address, shared| {
+                net::udp(&Binding { address, interface: None, shared })
+                    .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+            })
         })
         .map_err(refused("TFTP", Protocol::Udp, address))?;
         steer(group.iter().map(|(_, fd)| fd), address, cores);
@@ -278,7 +339,7 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     }
     let mut http: Vec<Vec<std::net::TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
     for &address in &plan.http.listen {
-        let group = bind_group(address, cores, |address, shared| {
+        let listen = |address, shared| {
             let listener = net::tcp_listener(address, shared)?;
             net::accept_with_first_bytes(&listener)?;
             if let Some(name) = plan.http.congestion {
@@ -286,8 +347,9 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
                 let _ = net::congestion(&listener, name);
             }
             Ok((listener.local_addr()?, listener))
-        })
-        .map_err(refused("HTTP", Protocol::Tcp, address))?;
+        };
+        let group = once_released(Protocol::Tcp, address.port(), || bind_group(address, cores, listen))
+            .map_err(refused("HTTP", Protocol::Tcp, address))?;
         steer(group.iter().map(|(_, listener)| listener), address, cores);
         for (listeners, (_, listener)) in http.iter_mut().zip(group) {
             listeners.push(listener);
@@ -295,6 +357,28 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     }
     let dhcp = plan.dhcp.as_ref().map(dhcp_core::bind).transpose()?;
     Ok(Bound { tftp, http, dhcp })
+}
+
+/// The kernel takes so long at most to close the sockets of a ring whose process was killed: milliseconds, more under load.
+const RELEASED_AFTER: Duration = Duration::from_secs(3);
+const RELEASE_LOOK: Duration = Duration::from_millis(10);
+
+/// Binds. A port that no living program holds belongs to a server that was killed: its ring is torn down after its process has
+/// ended, and its sockets with it. The next server waits for that.
+pub(super) fn once_released<S>(protocol: Protocol, port: u16, bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
+    let deadline = Instant::now() + RELEASED_AFTER;
+    loop {
+        match bind() {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && Instant::now() < deadline
+                    && holder(protocol, port).is_none() =>
+            {
+                std::thread::sleep(RELEASE_LOOK);
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// Binds one socket per core to an address; port 0 becomes one port for all of them.
@@ -384,46 +468,68 @@ struct Shared<'a> {
 }
 
 struct Started {
-    threads: usize,
+    /// The threads that report their end.
+    running: Vec<String>,
     line: String,
     overview: Overview,
 }
 
-impl Started {
-    /// What other control threads ask for.
-    fn answer(&self, notice: Notice, read_again: &ReadAgain) {
-        match notice {
-            Notice::Look(answer) => drop(answer.send(self.overview.clone())),
-            Notice::Reload(answer) => {
-                let reloaded = self.reload(read_again);
-                match &reloaded {
-                    Ok(done) => tracing::info!("configuration reloaded: generation {}", done.generation),
-                    Err(error) => tracing::error!("not reloaded, the old configuration stays: {error}"),
-                }
-                for table in reloaded.iter().flat_map(|done| &done.after_restart) {
-                    tracing::warn!("changes in {table} take effect after a restart");
-                }
-                if let Some(answer) = answer {
-                    drop(answer.send(reloaded));
-                }
-            }
-            Notice::Ready | Notice::Signal | Notice::Ended { .. } => {}
-        }
-    }
-
-    fn reload(&self, read_again: &ReadAgain) -> Result<Reloaded, String> {
+/// Reloads one after the other on a thread of their own: reading and checking take their time, and the supervisor has none.
+fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Receiver<Reload>) -> Result<(), Failure> {
+    let (published, dhcp, bells) =
+        (Arc::clone(&overview.published), overview.dhcp_control.clone(), overview.bells.clone());
+    let reload = move || {
         let Reread { snapshot, after_restart } = read_again()?;
-        let published = &self.overview.published;
         let next = published.prepare(snapshot);
         let generation = next.number;
-        match &self.overview.dhcp_control {
+        match &dhcp {
             Some(dhcp) => dhcp.reconfigure(next)?,
             None => published.publish(next),
         }
+        published.free_retired();
         // Sleeping cores take the new networks over now and not with their next datagram.
-        self.overview.bells.iter().for_each(Bell::ring);
+        bells.iter().for_each(Bell::ring);
         Ok(Reloaded { generation, after_restart })
-    }
+    };
+    helper("rb-reload", move |thread| {
+        for answer in &reloads {
+            let _busy = thread.busy();
+            let reloaded: Result<Reloaded, String> = reload();
+            match &reloaded {
+                Ok(done) => tracing::info!("configuration reloaded: generation {}", done.generation),
+                Err(error) => tracing::error!("not reloaded, the old configuration stays: {error}"),
+            }
+            for table in reloaded.iter().flat_map(|done| &done.after_restart) {
+                tracing::warn!("changes in {table} take effect after a restart");
+            }
+            if let Some(answer) = answer {
+                drop(answer.send(reloaded));
+            }
+        }
+    })
+}
+
+/// Asks now and then which contents are of removed files. A file server may take its time to say.
+fn start_sweeping(overview: &Overview) -> Result<(), Failure> {
+    let images = Arc::downgrade(&overview.images);
+    helper("rb-sweep", move |thread| {
+        while let Some(images) = images.upgrade() {
+            let busy = thread.busy();
+            images.sweep();
+            drop((busy, images));
+            std::thread::sleep(SWEEP);
+        }
+    })
+}
+
+/// Starts a thread that needs no privilege and is begun again after a panic.
+fn helper(name: &'static str, mut work: impl FnMut(&Watched) + Send + 'static) -> Result<(), Failure> {
+    let body = move || {
+        let thread = threads::watch(name);
+        privileges::give_up_capabilities();
+        thread.keep_running(|| work(&thread));
+    };
+    std::thread::Builder::new().name(name.into()).spawn(body).map(drop).map_err(system("starting a thread"))
 }
 
 /// What threads are made of.
@@ -459,18 +565,20 @@ fn start(
         no_ring: plan.datapath.no_ring,
         cores: Vec::new(),
         dhcp_counters: None,
+        store: plan.dhcp.as_ref().map(|dhcp| Arc::clone(&dhcp.store)),
         findings: None,
         images: Arc::clone(&plan.names.images),
         events: events.clone(),
         dhcp_control: None,
         bells: Vec::new(),
+        pulses: Vec::new(),
     };
     let datapath = overview.datapath;
-    let mut started = Started { threads: 0, line: String::new(), overview };
+    let mut started = Started { running: Vec::new(), line: String::new(), overview };
     let tftp_plan = plan.tftp;
     let mut http_plan = plan.http;
-    // The limit is the server's; each core has its share.
-    http_plan.connections = (http_plan.connections / placement.boot.len().max(1)).max(1);
+    // The limits are the server's; each core has its share.
+    fit_connections(&mut http_plan, placement.boot.len().max(1));
 
     for (number, (cpu, (tftp, http))) in placement.boot.iter().zip(bound.tftp.into_iter().zip(bound.http)).enumerate() {
         let http_busy = HttpBusy::default();
@@ -478,18 +586,18 @@ fn start(
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
         let tftp_counters = core.counters();
-        let core = core.with_pulse(watchdog.pulse());
-        spawn(format!("rb-tftp-{number}"), *cpu, notices, move |ready| core.run(ready))?;
+        let thread = Thread::new(format!("rb-tftp-{number}"), *cpu);
+        let core = core.with_pulse(watchdog.pulse(thread.watched.observer()));
+        started.running.push(spawn(thread.without_capabilities(), notices, move |ready| core.run(ready))?);
         let (http, bell) = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
         let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: http.counters() };
         started.overview.cores.push(view);
-        started.threads += 1;
         if !http_plan.listen.is_empty() {
-            let http = http.with_pulse(watchdog.pulse());
-            spawn(format!("rb-http-{number}"), *cpu, notices, move |ready| http.run(ready))?;
-            started.threads += 1;
+            let thread = Thread::new(format!("rb-http-{number}"), *cpu);
+            let http = http.with_pulse(watchdog.pulse(thread.watched.observer()));
+            started.running.push(spawn(thread.without_capabilities(), notices, move |ready| http.run(ready))?);
         }
     }
     if let (Some(plan), Some(sockets)) = (plan.dhcp, bound.dhcp) {
@@ -505,28 +613,70 @@ fn start(
         started.overview.findings = Some(core.findings());
         let (neighbours, bell) = core.neighbours().map_err(system("making a mailbox"))?;
         started.overview.bells.push(bell);
-        let core = core.with_pulse(watchdog.pulse());
-        spawn("rb-dhcp".into(), placement.control, notices, move |ready| core.run(ready))?;
-        spawn("rb-neighbours".into(), placement.control, notices, move |ready| neighbours.run(ready))?;
-        started.threads += 2;
+        let thread = Thread::new("rb-dhcp".into(), placement.control);
+        let core = core.with_pulse(watchdog.pulse(thread.watched.observer()));
+        started.running.push(spawn(thread, notices, move |ready| core.run(ready))?);
+        let thread = Thread::new("rb-neighbours".into(), placement.control);
+        let neighbours = neighbours.with_pulse(watchdog.pulse_of_helper(thread.watched.observer()));
+        started.running.push(spawn(thread, notices, move |ready| neighbours.run(ready))?);
     }
-    // Control shares the first processor with DHCP; threads that were started before keep the whole mask, and wait for disks.
-    affinity::pin(&[placement.control]).map_err(system("pinning the control thread"))?;
     started.line = line;
     Ok(started)
 }
 
-/// Starts a pinned thread that reports when it answers and when it has ended, panics included.
-fn spawn(
+/// A core's thread before it runs.
+struct Thread {
     name: String,
     cpu: usize,
+    watched: Watched,
+    /// Whether it opens sockets later on.
+    keeps_capabilities: bool,
+}
+
+impl Thread {
+    fn new(name: String, cpu: usize) -> Self {
+        Self { watched: threads::watch(&name), name, cpu, keeps_capabilities: true }
+    }
+
+    fn without_capabilities(self) -> Self {
+        Self { keeps_capabilities: false, ..self }
+    }
+}
+
+/// Gives each core its share of the connections, and no more than the descriptors of this process allow.
+fn fit_connections(plan: &mut HttpPlan, cores: usize) {
+    let wanted = (plan.connections / cores).max(1);
+    let Ok(files) = open_files::limit() else {
+        plan.connections = wanted;
+        return;
+    };
+    let descriptors = (files / 2).max(files.saturating_sub(DESCRIPTORS_ELSEWHERE));
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX) / cores;
+    (plan.connections, plan.waiting) = admission::room(descriptors, wanted);
+    if plan.connections < wanted {
+        tracing::warn!(
+            "this process may have {files} open files: at most {} HTTP connections are served at a time, not {}. Raise LimitNOFILE= \
+             of the unit, or `ulimit -n`",
+            plan.connections * cores,
+            wanted * cores
+        );
+    }
+}
+
+/// Starts a pinned thread that reports when it answers and when it has ended, panics included. Returns its name.
+fn spawn(
+    Thread { name, cpu, watched, keeps_capabilities }: Thread,
     notices: &Sender<Notice>,
     run: impl FnOnce(&mut dyn FnMut()) -> Result<(), String> + Send + 'static,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let notices = notices.clone();
     let thread = name.clone();
     let body = move || {
+        let _watched = watched;
         let _ = affinity::pin(&[cpu]);
+        if !keeps_capabilities {
+            privileges::give_up_capabilities();
+        }
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             run(&mut || {
                 let _ = notices.send(Notice::Ready);
@@ -535,15 +685,19 @@ fn spawn(
         let result = result.unwrap_or_else(|_| Err("it panicked; the message stands above".into()));
         let _ = notices.send(Notice::Ended { thread, result });
     };
-    std::thread::Builder::new().name(name).spawn(body).map(drop).map_err(system("starting a thread"))
+    std::thread::Builder::new().name(name.clone()).spawn(body).map_err(system("starting a thread"))?;
+    Ok(name)
 }
 
-fn watch_signals(notices: Sender<Notice>) -> Result<(), Failure> {
+fn watch_signals(notices: Sender<Notice>, reloads: SyncSender<Reload>) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("watching signals"))?;
     let forward = move || {
+        let _watched = threads::watch("rb-signals");
         for signal in signals.forever() {
-            let notice = if signal == SIGHUP { Notice::Reload(None) } else { Notice::Signal };
-            if notices.send(notice).is_err() {
+            if signal == SIGHUP {
+                // Where reloads wait already, the last of them reads what this one would.
+                let _ = reloads.try_send(None);
+            } else if notices.send(Notice::Signal).is_err() {
                 return;
             }
         }
@@ -551,11 +705,14 @@ fn watch_signals(notices: Sender<Notice>) -> Result<(), Failure> {
     std::thread::Builder::new().name("rb-signals".into()).spawn(forward).map(drop).map_err(system("starting a thread"))
 }
 
-/// One line on standard output for scripts, one message for systemd.
-fn say_ready(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+/// One message for systemd, one line on standard output for scripts: whoever reads that may be slow, and is not waited for.
+fn say_ready(line: String, status: &str) {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
+    let say = move || {
+        let mut out = io::stdout().lock();
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    };
+    drop(std::thread::Builder::new().name("rb-ready".into()).spawn(say));
 }
 
 #[cfg(test)]
@@ -583,5 +740,23 @@ mod tests {
             let second = bind_group(group[0].0, cores, tcp).map(drop).unwrap_err();
             assert_eq!(second.raw_os_error(), Some(libc::EADDRINUSE), "HTTP on {cores} cores");
         }
+    }
+
+    #[test]
+    fn a_port_that_no_program_holds_any_longer_is_waited_for() {
+        let udp = |address| {
+            net::udp(&Binding { address, interface: None, shared: false })
+                .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+        };
+        let (address, held) = udp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        // Like a killed server's: `holder` looks at other processes only.
+        let release = std::thread::spawn(move || {
+            std::thread::sleep(5 * RELEASE_LOOK);
+            drop(held);
+        });
+        let begun = Instant::now();
+        assert!(once_released(Protocol::Udp, address.port(), || udp(address)).is_ok());
+        assert!(begun.elapsed() >= 5 * RELEASE_LOOK && begun.elapsed() < RELEASED_AFTER, "{:?}", begun.elapsed());
+        release.join().unwrap();
     }
 }

@@ -1,6 +1,9 @@
 //! The TFTP thread of a boot core: drives the pure `Table` with sockets, and the shelf with names.
 
-use std::collections::HashSet;
+mod journal;
+mod lookup;
+
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -8,28 +11,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub(super) use self::journal::End;
+use self::journal::Journal;
+use self::lookup::{Asked, Carried, Held, Opened, prepare_whole};
 use super::drain::{DRAIN_MAX, Drain};
 use super::pulse::Pulse;
-use super::quirks;
-use super::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
+use super::shelf::{Names, Reply, Shelf};
 use super::spin::Spin;
-use super::stage::{self, stage_of};
 use crate::boot::machine::Machine;
 use crate::dhcp::subnet::Network;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net;
 use crate::engine::udp::{Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send};
-use crate::images::{self, CleanPath, Content};
+use crate::images::{self, Content, Owed, Urgency};
 use crate::observe::counters::Count;
-use crate::observe::events::{Event, Events, Kind, Weight};
+use crate::observe::events::Events;
 use crate::tftp::Tick;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
-use crate::tftp::netascii;
-use crate::tftp::options::{OptionPolicy, Terms};
-use crate::tftp::packet::{Mode, Refusal};
-use crate::tftp::table::{Action, Failure, Local, Outcome, Policy, Table, TransferId};
-use crate::tftp::transfer::Tally;
+use crate::tftp::options::OptionPolicy;
+use crate::tftp::table::{Action, Failure, Local, Policy, Table, TransferId};
 
 /// What a client may negotiate, by its address and what is known of it (T-23).
 pub type OptionsFor = dyn Fn(IpAddr, Option<&Machine>) -> OptionPolicy + Send + Sync;
@@ -68,6 +69,8 @@ pub struct TftpSockets {
 
 /// How long transfers wait that found every worker busy and the queue full, before they ask again.
 const BUSY_PAUSE: Tick = 10_000_000;
+/// Transfers that stand still which make room when files find no place.
+const DISPLACED_AT_ONCE: usize = 16;
 
 /// Clients that are remembered for not taking segmented sends; beyond it all are forgotten, and found out again.
 const UNSEGMENTED_MAX: usize = 4096;
@@ -78,13 +81,9 @@ pub type HttpBusy = Arc<AtomicU32>;
 /// What workers hand back to the core.
 enum Letter {
     Opened(TransferId, Opened),
+    /// The content that a transfer is to hold from now on.
+    Secured(TransferId, Reply),
     Resident(TransferId),
-}
-
-/// A name's answer on its way to the table.
-struct Opened {
-    path: CleanPath,
-    reply: Reply,
 }
 
 /// Everything of the thread before it runs.
@@ -161,7 +160,7 @@ struct Running {
     table: Table<Held>,
     shelf: Shelf,
     plan: TftpPlan,
-    events: Events,
+    journal: Journal,
     drain: Drain,
     http_busy: HttpBusy,
     letters: Letters<Letter>,
@@ -176,9 +175,12 @@ struct Running {
     mtus: Vec<(u32, u16)>,
     /// Transfers that found no send slot: polled again after the next turn.
     starved: Vec<TransferId>,
+    /// Transfers whose socket is blocked: polled again when it has room. A link that takes nothing holds up its own alone.
+    blocked: HashMap<TransferId, SocketId>,
+    /// Sockets that have room again.
+    unblocked: Vec<SocketId>,
     /// Transfers whose next blocks found no worker to make them resident, and when they ask again.
-    postponed: Vec<TransferId>,
-    ask_again_at: Tick,
+    postponed: Vec<(TransferId, Tick)>,
     failed: Vec<(TransferId, SendError)>,
     /// Clients on whose way the kernel cuts no sends: their route has a smaller MTU, or their device cannot.
     unsegmented: HashSet<IpAddr>,
@@ -187,6 +189,8 @@ struct Running {
     spin: Spin,
     /// Numbers of the generation and of the walks that the table's networks are from.
     networks_of: (u64, u64),
+    /// How often files had found no place when it was last looked at.
+    short_of_places: u64,
     counters: Arc<TftpCounters>,
 }
 
@@ -201,15 +205,16 @@ pub struct TftpCounters {
     /// Requests that waited for their turn, and those that found no room to wait.
     pub waited: Count,
     pub dropped: Count,
-}
-
-/// What the table keeps for a transfer.
-#[derive(Debug)]
-struct Held {
-    content: Content,
-    origin: Origin,
-    reasons: Vec<String>,
-    path: CleanPath,
+    /// Requests that met a full table.
+    pub full: Count,
+    /// Transfers that made room for others.
+    pub displaced: Count,
+    /// Transfers ended because somebody guessed at their port.
+    pub guessed: Count,
+    /// Times that a request or a transfer was put off because workers, files, descriptors or memory were short.
+    pub busy: Count,
+    /// Events beyond what is said in a second.
+    pub events_left_out: Count,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -243,7 +248,7 @@ impl Running {
             table: Table::new(plan.policy.clone(), u64::from_ne_bytes(seed)),
             shelf,
             plan,
-            events,
+            journal: Journal::new(events),
             drain,
             http_busy,
             letters,
@@ -254,14 +259,16 @@ impl Running {
             senders: Senders { tids: v4, of: Vec::new() },
             mtus: Vec::new(),
             starved: Vec::new(),
+            blocked: HashMap::new(),
+            unblocked: Vec::new(),
             postponed: Vec::new(),
-            ask_again_at: 0,
             failed: Vec::new(),
             unsegmented: HashSet::new(),
             started: Instant::now(),
             last_busy: 0,
             spin,
             networks_of: (0, 0),
+            short_of_places: 0,
             counters,
         })
     }
@@ -293,7 +300,7 @@ impl Running {
         let now = self.now();
         let patience = if self.drain.is_ordered() { Some(Duration::from_millis(50)) } else { None };
         let timer = self.table.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(now)));
-        let again = (!self.postponed.is_empty()).then(|| Duration::from_nanos(self.ask_again_at.saturating_sub(now)));
+        let again = self.postponed.iter().map(|(_, at)| Duration::from_nanos(at.saturating_sub(now))).min();
         let longest = [timer, patience, again, self.pulse.every()].into_iter().flatten().min();
         // What HTTP sends on the same processor goes ahead.
         let transfers = if self.http_busy.load(Ordering::Relaxed) == 0 { self.table.transfers() } else { 0 };
@@ -315,7 +322,7 @@ impl Running {
         // Looked at when a datagram is there: the order may come while the turn sleeps.
         let drain = &self.drain;
         let (table, roles, failed) = (&mut self.table, &self.roles, &mut self.failed);
-        let (last_busy, spin) = (&mut self.last_busy, &mut self.spin);
+        let (last_busy, spin, unblocked) = (&mut self.last_busy, &mut self.spin, &mut self.unblocked);
         let mut batch_now = None;
         let turned = self.driver.turn(wait, |completion| {
             // One look at the clock for all that this turn brings.
@@ -342,6 +349,7 @@ impl Running {
                 Completion::Sent { token, result: Err(error) } => {
                     failed.push((TransferId::from_token(token), error));
                 }
+                Completion::Room(socket) => unblocked.push(socket),
                 Completion::Sent { .. } | Completion::Woken => {}
             }
         });
@@ -353,14 +361,29 @@ impl Running {
         for id in std::mem::take(&mut self.starved) {
             self.table.resume(id);
         }
-        if now >= self.ask_again_at {
-            for id in std::mem::take(&mut self.postponed) {
-                self.table.resume(id);
-            }
+        self.resume_unblocked();
+        for (id, _) in self.postponed.extract_if(.., |(_, at)| *at <= now) {
+            self.table.resume(id);
         }
         self.act();
         self.follow_control();
         Ok(())
+    }
+
+    fn resume_unblocked(&mut self) {
+        for socket in std::mem::take(&mut self.unblocked) {
+            for (id, _) in self.blocked.extract_if(|_, blocked| *blocked == socket) {
+                self.table.resume(id);
+            }
+        }
+    }
+
+    /// A transfer of a blocked socket waits. Those that have ended meanwhile are forgotten before they are many.
+    fn wait_for_room(&mut self, id: TransferId, socket: SocketId) {
+        if self.blocked.len() > 2 * self.table.transfers() {
+            self.blocked.retain(|id, _| self.table.peer(*id).is_some());
+        }
+        self.blocked.insert(id, socket);
     }
 
     /// Takes the networks of a new generation over, with the addresses of walks, and shows the counts.
@@ -374,21 +397,46 @@ impl Running {
             if !networks.is_empty() {
                 networks.extend(walks.all.iter().map(|walk| Network { address: walk.source, prefix: 32 }));
             }
-            self.table.serve_only(networks);
+            self.table.serve_only(networks.into_iter().collect());
         }
+        self.make_room_for_files();
         let counts = self.table.counts();
         self.counters.transfers.set(self.table.transfers() as u64);
         self.counters.requests.set(counts.requests);
         self.counters.not_served.set(counts.not_served);
         self.counters.waited.set(counts.waited);
         self.counters.dropped.set(counts.dropped);
+        self.counters.full.set(counts.full);
+        self.counters.displaced.set(counts.displaced);
+        self.counters.guessed.set(counts.guessed);
+        if counts.full > 0 {
+            self.journal.look_at(Instant::now(), counts, self.plan.policy.limits.transfers_max);
+        }
+    }
+
+    /// Transfers that stand still let go of their files when somebody, by TFTP or HTTP, finds no place for another one.
+    fn make_room_for_files(&mut self) {
+        let short = self.shelf.names().images.short_of_places();
+        if short == std::mem::replace(&mut self.short_of_places, short) {
+            return;
+        }
+        let now = self.now();
+        for _ in 0..DISPLACED_AT_ONCE {
+            if !self.table.displace_stillest(now) {
+                return;
+            }
+        }
     }
 
     fn settle_failures(&mut self) {
         let now = self.now();
         for (id, error) in std::mem::take(&mut self.failed) {
             match error {
-                SendError::ContentGone => self.table.failed(now, id, Failure::ContentLost),
+                SendError::ContentGone => {
+                    let is_whole = self.table.content(id).is_some_and(|held| held.is_unchanged());
+                    let why = if is_whole { Failure::Unreadable } else { Failure::ContentLost };
+                    self.table.failed(now, id, why);
+                }
                 SendError::NoSegments => self.send_single_blocks_to(id),
                 // The network's matter: the datagram is lost, and a timer brings it again.
                 SendError::Other(_) => {}
@@ -407,15 +455,23 @@ impl Running {
 
     fn read_letters(&mut self) {
         while let Some(letter) = self.mailbox.take() {
-            match letter {
-                Letter::Opened(id, opened) => {
-                    if let Reply::Content(answer) = &opened.reply {
-                        self.shelf.remember(&answer.content);
-                    }
-                    self.opened(id, opened);
-                }
-                Letter::Resident(id) => self.table.resume(id),
+            let reply = match &letter {
+                Letter::Opened(_, opened) => Some(&opened.reply),
+                Letter::Secured(_, reply) => Some(reply),
+                Letter::Resident(_) => None,
+            };
+            if let Some(Reply::Content(answer)) = reply {
+                self.shelf.remember(&answer.content);
             }
+            self.read(letter);
+        }
+    }
+
+    fn read(&mut self, letter: Letter) {
+        match letter {
+            Letter::Opened(id, opened) => self.opened(id, opened),
+            Letter::Secured(id, reply) => self.secured(id, reply),
+            Letter::Resident(id) => self.table.resume(id),
         }
     }
 
@@ -426,8 +482,8 @@ impl Running {
             let Some(action) = self.table.poll(now) else { return };
             match action {
                 Action::Open { id, peer, local, request } => {
-                    let (name, mode) = (request.name().to_vec(), request.mode());
-                    self.open(id, peer, local, &name, mode);
+                    let request = request.clone();
+                    self.open(id, peer, local, &request);
                 }
                 Action::Datagram { peer, local, tid, bytes } => {
                     let (socket, from) = self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
@@ -441,31 +497,54 @@ impl Running {
                     let segments = fits(mtu, peer, block_size) && !self.unsegmented.contains(&peer.ip());
                     let most = blocks_per_send(block_size).min(self.plan.segments_max);
                     let per_send = if segments { most } else { 1 };
-                    let sent = if let Some(piece) = held.content.missing(&bytes) {
-                        let (content, letters) = (held.content.clone(), self.letters.clone());
-                        let asked = populate(&self.shelf, content, piece, move || letters.send(Letter::Resident(id)));
-                        if asked { Sent::Later } else { Sent::Postponed }
-                    } else if last && !held.content.is_unchanged() {
-                        Sent::Gone
-                    } else {
-                        if let Some(piece) = held.content.claim_next_missing(&bytes) {
-                            populate(&self.shelf, held.content.clone(), piece, || {});
+                    let mut known = None;
+                    let content = match &held.carried {
+                        Carried::Whole(content) => Some(content),
+                        Carried::Start(start) => Some(start).filter(|start| bytes.end <= start.len()),
+                        Carried::Known(weak) => {
+                            known = weak.upgrade();
+                            known.as_ref()
                         }
-                        send_run(&mut self.driver, &run, &held.content, bytes, blocks, per_send)
                     };
+                    let sent = if let Some(content) = content {
+                        if let Some(piece) = content.missing(&bytes) {
+                            let (content, letters) = (content.clone(), self.letters.clone());
+                            let then = move || letters.send(Letter::Resident(id));
+                            if populate(&self.shelf, content, piece, then) { Sent::Later } else { Sent::Postponed }
+                        } else if last && !content.is_unchanged() {
+                            Sent::Gone
+                        } else {
+                            if let Some(piece) = content.claim_next_missing(&bytes) {
+                                populate(&self.shelf, content.clone(), piece, || {});
+                            }
+                            send_run(&mut self.driver, &run, content, bytes, blocks, per_send)
+                        }
+                    } else {
+                        Sent::NotHeld(Arc::clone(&held.asked))
+                    };
+                    // Its client is there, so that it holds the file from now on.
+                    if let Some(content) = known.filter(|_| self.table.is_confirmed(id))
+                        && let Some(held) = self.table.content_mut(id)
+                    {
+                        held.carried = Carried::Whole(content);
+                    }
                     match sent {
                         Sent::All => {}
                         Sent::Some(count) => {
                             self.table.unsent(now, id, count);
-                            self.starved.push(id);
+                            match self.driver.is_blocked(socket) {
+                                true => self.wait_for_room(id, socket),
+                                false => self.starved.push(id),
+                            }
                         }
                         Sent::Later => self.table.unsent(now, id, 0),
                         Sent::Postponed => {
                             self.table.unsent(now, id, 0);
-                            if self.postponed.is_empty() {
-                                self.ask_again_at = now + BUSY_PAUSE;
-                            }
-                            self.postponed.push(id);
+                            self.postponed.push((id, now + BUSY_PAUSE));
+                        }
+                        Sent::NotHeld(asked) => {
+                            self.table.unsent(now, id, 0);
+                            self.look(id, asked, prepare_whole);
                         }
                         Sent::Gone => self.table.failed(now, id, Failure::ContentLost),
                     }
@@ -473,96 +552,12 @@ impl Running {
                 Action::Ended { peer, outcome, name, size_asked, terms, started, tally, content: held, .. } => {
                     let time = now.saturating_sub(started);
                     let end = End { peer, outcome, terms, size_asked, tally, time };
-                    let event = end_event(self.shelf.names(), &end, name, held.as_ref());
-                    if let Some(event) = event {
-                        self.events.push(event);
-                    }
+                    let at = self.started + Duration::from_nanos(now);
+                    let left_out = &self.counters.events_left_out;
+                    self.journal.ended(at, self.shelf.names(), &end, name, held.as_ref(), left_out);
                 }
             }
         }
-    }
-
-    fn open(&mut self, id: TransferId, peer: SocketAddr, local: Local, name: &[u8], mode: Mode) {
-        let path = match images::clean_tftp(name) {
-            Ok(path) => path,
-            Err(refusal) => {
-                let why = format!("{}: {refusal}", name.escape_ascii());
-                self.refuse(id, peer, name.escape_ascii().to_string(), refusal, why);
-                return;
-            }
-        };
-        let machine = self.shelf.names().machine_at(peer.ip());
-        let mtu = mtu_of(&mut self.mtus, local.interface);
-        let mut options = (self.plan.options_for)(self.shelf.names().address_of(peer.ip()), machine.as_ref());
-        let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
-        if let Some(machine) = &machine {
-            options = quirks::restricted(options, self.shelf.names().published.allowance(machine));
-        }
-        options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
-        self.table.restrict(id, options);
-        let repaired = images::without_trailing_garbage(name).and_then(|name| images::clean_tftp(name).ok());
-        let ask = Ask { path: path.clone(), repaired, peer: peer.ip(), local: local.address, over_http: false };
-        let letters = self.letters.clone();
-        let later_path = path.clone();
-        let reply = self.shelf.ask(ask, move |reply| {
-            let reply = if mode == Mode::Netascii { as_netascii(reply) } else { reply };
-            letters.send(Letter::Opened(id, Opened { path: later_path, reply }));
-        });
-        match reply {
-            None => {}
-            Some(Reply::Content(answer)) if mode == Mode::Netascii => self.translate(id, path, answer),
-            Some(reply) => self.opened(id, Opened { path, reply }),
-        }
-    }
-
-    /// A file that is known already, for a client that wants other line ends: a worker reads and translates it.
-    fn translate(&mut self, id: TransferId, path: CleanPath, answer: Answer) {
-        let letters = self.letters.clone();
-        let workers = self.shelf.names().images.workers().clone();
-        let name = path.clone();
-        let job = move || letters.send(Letter::Opened(id, Opened { path, reply: as_netascii(Reply::Content(answer)) }));
-        if workers.run(job).is_err() {
-            // Its repetition would find this request still being opened, and be swallowed.
-            let why = format!("{}: every worker is busy and the queue is full", name.display());
-            self.refuse_open(id, &name, images::Refusal::Busy, why);
-        }
-    }
-
-    fn opened(&mut self, id: TransferId, opened: Opened) {
-        let now = self.now();
-        match opened.reply {
-            Reply::Content(Answer { content, origin, reasons }) => {
-                let len = content.len();
-                let held = Held { content, origin, reasons, path: opened.path };
-                drop(self.table.opened(now, id, Ok((held, len))));
-            }
-            Reply::Directory => {
-                let why = format!("{}: a directory", opened.path.display());
-                self.refuse_open(id, &opened.path, images::Refusal::NotRegular, why);
-            }
-            Reply::Refused(refusal, why) => self.refuse_open(id, &opened.path, refusal, why),
-        }
-    }
-
-    fn refuse_open(&mut self, id: TransferId, path: &CleanPath, refusal: images::Refusal, why: String) {
-        if refusal == images::Refusal::Busy {
-            // An ERROR is final for a ROM; silence makes it ask again.
-            self.table.forget(self.now(), id);
-            return;
-        }
-        match self.table.peer(id) {
-            Some(peer) => self.refuse(id, peer, path.display().into_owned(), refusal, why),
-            None => drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal)))),
-        }
-    }
-
-    fn refuse(&mut self, id: TransferId, peer: SocketAddr, name: String, refusal: images::Refusal, why: String) {
-        let names = self.shelf.names();
-        let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
-        let (stage, weight, kind) = stage::refused(&names.published.load().snapshot, name, refusal);
-        let text = format!("TFTP refused {why}");
-        self.events.push(Event { mac, address: Some(peer.ip()), stage, weight, kind, text, attempt: None });
-        drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal))));
     }
 }
 
@@ -588,6 +583,8 @@ enum Sent {
     Later,
     /// Nothing, and no worker has time to make the range resident.
     Postponed,
+    /// Nothing: the content is looked up once more first.
+    NotHeld(Arc<Asked>),
     /// The file is no longer what it was when the transfer began.
     Gone,
 }
@@ -625,10 +622,11 @@ fn fits(mtu: u16, peer: SocketAddr, block_size: u16) -> bool {
 /// Has a worker make a piece resident. False: every worker is busy and the queue is full.
 fn populate(shelf: &Shelf, content: Content, piece: images::Piece, then: impl FnOnce() + Send + 'static) -> bool {
     let job = move || {
+        // Told whatever becomes of it. What is not there then is asked for again.
+        let _owed = Owed::new(|()| then(), |_| ());
         content.populate(piece);
-        then();
     };
-    shelf.names().images.workers().read(job).is_ok()
+    shelf.names().images.workers().read(Urgency::Soon, job).is_ok()
 }
 
 /// The MTU of an interface, asked of the system once in a generation. Unknown interfaces count as Ethernet.
@@ -637,7 +635,9 @@ fn mtu_of(mtus: &mut Vec<(u32, u16)>, interface: u32) -> u16 {
     if let Some((_, mtu)) = mtus.iter().find(|(known, _)| *known == interface) {
         return *mtu;
     }
-    let found = net::interfaces().ok().and_then(|all| all.into_iter().find(|one| one.index == interface));
+    // What the system does not tell now, for want of a descriptor, it may tell the next request.
+    let Ok(all) = net::interfaces() else { return ETHERNET };
+    let found = all.into_iter().find(|one| one.index == interface);
     let known = found.map(|one| one.mtu).filter(|mtu| *mtu > 0);
     let mtu = known.map_or(ETHERNET, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
     mtus.push((interface, mtu));
@@ -709,104 +709,6 @@ impl Senders {
         self.of.push((address, added));
         added
     }
-}
-
-/// T-53: the code for the wire; the log has the reason.
-fn wire_refusal(refusal: images::Refusal) -> Refusal {
-    use images::Refusal as R;
-    match refusal {
-        R::NotFound => Refusal::NOT_FOUND,
-        R::DotDot | R::ControlCharacter | R::Hidden | R::OutsideRoot | R::NotRegular | R::Unreadable | R::Private => {
-            Refusal::ACCESS_VIOLATION
-        }
-        R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => Refusal::INTERNAL,
-    }
-}
-
-/// T-8: the whole file with CR LF line ends, in memory. Waits for the disk: workers only.
-fn as_netascii(reply: Reply) -> Reply {
-    let Reply::Content(answer) = reply else { return reply };
-    let translated = answer
-        .content
-        .read_whole()
-        .and_then(|bytes| netascii::translate(&bytes).map_err(|_| images::Refusal::TooLarge));
-    match translated {
-        Ok(bytes) => {
-            let meta = answer.content.meta();
-            let content = Content::inline(bytes.into(), meta.etag.clone(), meta.mtime);
-            Reply::Content(Answer { content, ..answer })
-        }
-        Err(refusal) => Reply::Refused(refusal, format!("as netascii: {refusal}")),
-    }
-}
-
-/// How a transfer ended, in numbers.
-pub(super) struct End {
-    peer: SocketAddr,
-    pub(super) outcome: Outcome,
-    pub(super) terms: Option<Terms>,
-    /// The request had a `tsize`.
-    pub(super) size_asked: bool,
-    pub(super) tally: Tally,
-    time: Tick,
-}
-
-/// The log's line for the end of a transfer; None for what was told when it was refused.
-fn end_event(names: &Names, end: &End, name: &[u8], held: Option<&Held>) -> Option<Event> {
-    let name = held.map_or_else(|| name.escape_ascii().to_string(), |held| held.path.display().into_owned());
-    let origin = held.map_or(Origin::File, |held| held.origin);
-    let stage = stage_of(&names.published.load().snapshot, &name, origin);
-    let (weight, kind, what) = ending(end, name.clone())?;
-    let retransmits = match end.tally.retransmits {
-        0 => String::new(),
-        n => format!(", {n} retransmissions"),
-    };
-    let reasons = held.map(|held| held.reasons.join("; ")).filter(|reasons| !reasons.is_empty());
-    let reasons = reasons.map_or_else(String::new, |reasons| format!(" ({reasons})"));
-    let machine = names.machine_at(end.peer.ip());
-    Some(Event {
-        mac: machine.map(|machine| machine.mac),
-        address: Some(end.peer.ip()),
-        stage,
-        weight,
-        kind,
-        text: format!("{what}{retransmits}{reasons}"),
-        attempt: machine.and_then(|machine| quirks::attempt(machine.firmware, &name, end)).map(Box::new),
-    })
-}
-
-/// How a transfer ended, in words.
-fn ending(end: &End, name: String) -> Option<(Weight, Kind, String)> {
-    let seconds = Duration::from_nanos(end.time).as_secs_f64();
-    let bytes = end.tally.bytes_sent;
-    Some(match end.outcome {
-        Outcome::Refused { .. } => return None,
-        Outcome::Complete => {
-            let text = format!("{name} sent by TFTP, {bytes} bytes in {seconds:.3} s");
-            (Weight::Step, Kind::Sent { name, bytes }, text)
-        }
-        Outcome::CompleteWithoutLastAck => {
-            let text = format!("{name} sent by TFTP, {bytes} bytes; the last ACK never came");
-            (Weight::Step, Kind::Sent { name, bytes }, text)
-        }
-        Outcome::SizeProbe => (Weight::Detail, Kind::SizeProbe, format!("{name}: size probe")),
-        Outcome::Replaced => (Weight::Detail, Kind::Other, format!("{name}: the client began anew")),
-        Outcome::Aborted { code } => {
-            let text = format!("{name}: the client ended the transfer with ERROR {code} after {bytes} bytes");
-            (Weight::Detail, Kind::ClientAborted { name, code }, text)
-        }
-        Outcome::GaveUp => {
-            let block = end.tally.acked_blocks + 1;
-            let text =
-                format!("{name}: the client fell silent at block {block} after {bytes} bytes and {seconds:.0} s");
-            (Weight::Warning, Kind::Stalled { name, block }, text)
-        }
-        Outcome::Failed(Failure::ContentLost) => {
-            let text = format!("{name}: the file was changed in place while it was being sent: transfer ended");
-            (Weight::Warning, Kind::Changed { name }, text)
-        }
-        outcome => (Weight::Warning, Kind::Failed, format!("{name}: {outcome:?} after {bytes} bytes")),
-    })
 }
 
 fn getrandom(seed: &mut [u8; 8]) -> io::Result<()> {
@@ -939,7 +841,7 @@ mod tests {
             let shut = gate.write().unwrap();
             let wait_at = |gate: &Arc<RwLock<()>>| {
                 let gate = Arc::clone(gate);
-                workers.read(move || drop(gate.read()))
+                workers.read(Urgency::Soon, move || drop(gate.read()))
             };
             while wait_at(&gate).is_ok() {}
 

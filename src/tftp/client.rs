@@ -499,12 +499,23 @@ mod tests {
             assert_eq!(edk2.handle(0, 7, &data(block, 512)), None);
         }
         assert_eq!(acks(&mut edk2), [1, 1]);
+        (0..2 * DUE_MAX).for_each(|_| assert_eq!(edk2.handle(0, 7, &data(4, 512)), None));
+        assert_eq!(acks(&mut edk2).len(), DUE_MAX, "and no more than wait for a turn");
         let mut uboot = receiving(Behaviour::uboot(4), b"\0\x06timeout\x005\0windowsize\x004\0");
         uboot.handle(0, 7, &data(1, 512));
         for block in 3..=4 {
             uboot.handle(0, 7, &data(block, 512));
         }
         assert_eq!(acks(&mut uboot), [1]);
+        let mut grub = receiving(Behaviour::grub(), b"\0\x06blksize\x001024\0");
+        for block in 1..=2 {
+            assert!(grub.handle(0, 7, &data(block, 1024)).is_some());
+        }
+        assert_eq!(acks(&mut grub), [1, 2]);
+        for block in [1, 4, 2] {
+            assert_eq!(grub.handle(0, 7, &data(block, 1024)), None);
+        }
+        assert_eq!(acks(&mut grub), [1, 2], "GRUB answers old blocks by their own number, and none that is ahead");
     }
 
     #[test]

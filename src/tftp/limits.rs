@@ -39,12 +39,23 @@ pub const WINDOW_MAX: u16 = 32767;
 pub const RTO_BASE: Tick = SECOND;
 /// The back-off stops here, unless the client asked for more (T-41).
 pub const RTO_MAX: Tick = 8 * SECOND;
+/// The longest interval that a client gets by asking, whatever its `timeout` (RFC 2349 allows 255 s): what is sent again sooner
+/// than it asked harms nobody, and it must be sent again a few times within [`STILL_MAX`].
+pub const RTO_ASKED_MAX: Tick = 20 * SECOND;
 /// Jitter around a retransmission, per cent each way: keeps 500 machines from resending in step (T-41).
 pub const RTO_JITTER_PERCENT: u64 = 10;
 /// Transmissions without progress before the transfer is given up: 1+2+4+8+8+8+8 = 39 s (T-42).
 pub const TRIES_MAX: u8 = 7;
+/// A transfer that has not moved on for so long is given up, however few tries its `timeout` has left room for (T-42).
+pub const STILL_MAX: Tick = 60 * SECOND;
 /// Transmissions before the first ACK: one and four repeats, so that a forged request is worth little (T-64).
 pub const OFFERS_MAX: u8 = 5;
+/// Whole windows that leave before any block is acknowledged, repeats included: whoever guesses a port can forge an ACK 0 for a
+/// victim. What is sent beyond them is one block at a time (T-64). Not fewer: of the first window of a client that drops frames which
+/// come back to back the end is lost in silence, until the second repeat leaves in shorter bursts.
+pub const UNPROVEN_WINDOWS_MAX: u8 = 3;
+/// An address at whose transfers somebody has guessed is given no windows for so long (T-64).
+pub const DISTRUST: Tick = 60 * SECOND;
 /// An ACK that may be the echo of a block we sent twice pulls the timer in to this instead of restarting the window
 /// at once; longer than any round trip on a boot network.
 pub const ECHO_GRACE: Tick = 50 * MILLISECOND;
@@ -67,6 +78,14 @@ pub const OPENING_MAX: Tick = 30 * SECOND;
 pub const WAITING_MAX: Tick = 10 * SECOND;
 /// A finished session keeps its key for this many base timeouts, to swallow late ACKs (T-32: at least 2).
 pub const QUIET_TIMEOUTS: u64 = 2;
+/// In a full table a confirmed transfer makes room if its client has not moved it on for so long: a packet that was lost is sent
+/// again sooner than this (T-65).
+pub const STILL_MIN: Tick = 2 * SECOND;
+/// The share (part, of) of the table that one source may have where no limit by address applies, and that one IPv6 network (/64)
+/// may have in any case, since a single host owns all of its addresses (T-65).
+pub const SHARE_MAX: (usize, usize) = (3, 4);
+/// An IPv6 network may ask so many times as often as a single address.
+pub const NETWORK_RATE: u32 = 16;
 /// The same request from the same endpoint so soon after an ACK is a copy made by the network, or has crossed our first
 /// answer on its way; it does not end the transfer (T-50). No client begins anew so fast from the same port.
 pub const REQUEST_COPY_GRACE: Tick = 100 * MILLISECOND;
@@ -85,7 +104,8 @@ pub const NETASCII_OCTETS_MAX: usize = 16 << 20;
 /// What one core bears. All of it can be configured; what happens at each edge is said with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Transfers at once. One more request is dropped and counted: its client asks again.
+    /// Transfers at once. One more takes the place of the confirmed one that has stood still longest; where none has, it is
+    /// dropped and counted, and its client asks again.
     pub transfers_max: usize,
     /// Transfers at once of one address; one more waits (T-65).
     pub transfers_per_address_max: u16,

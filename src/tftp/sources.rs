@@ -1,14 +1,16 @@
-//! What one source address may have: transfers at once, requests a second, ERROR 5 a second.
+//! What one source may have: transfers at once, requests a second, ERROR 5 a second. A source is an address, and of IPv6 its
+//! network (/64) as well, for a single host owns all of that.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::Tick;
-use super::limits::{Limits, RATE_PLACES, SECOND};
+use super::limits::{Limits, RATE_PLACES, SECOND, SHARE_MAX};
 use super::random::mix;
 use super::table::TransferId;
 
-/// Addresses that have transfers or wait for one. An entry lives no longer than its sessions, so it needs no sweep.
+/// Addresses and IPv6 networks that have transfers or wait for one. An entry lives no longer than its sessions, so it needs no
+/// sweep. A network is entered by its first address, which no host has.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     sources: HashMap<IpAddr, Source>,
@@ -16,7 +18,7 @@ pub(super) struct Sources {
 
 #[derive(Debug, Default)]
 struct Source {
-    transfers: u16,
+    transfers: usize,
     /// In the order in which they came; some may have ended meanwhile.
     waiting: VecDeque<TransferId>,
 }
@@ -25,20 +27,33 @@ impl Sources {
     /// May one more transfer of `address` begin now, and would it overtake nobody?
     pub(super) fn has_room(&self, address: IpAddr, limits: &Limits) -> bool {
         self.sources.get(&address).is_none_or(|source| {
-            source.waiting.is_empty() && source.transfers < limits.transfers_per_address_max.max(1)
+            source.waiting.is_empty() && source.transfers < usize::from(limits.transfers_per_address_max.max(1))
         })
     }
 
+    /// Whether an address, or the network that it is of, has as much of the table as one source may have.
+    pub(super) fn has_its_share(&self, address: IpAddr, limits: &Limits) -> bool {
+        let (part, of) = SHARE_MAX;
+        let most = (limits.transfers_max / of * part).max(1);
+        [Some(address), network(address)]
+            .into_iter()
+            .flatten()
+            .any(|source| self.sources.get(&source).is_some_and(|source| source.transfers >= most))
+    }
+
     pub(super) fn enter(&mut self, address: IpAddr) {
-        let source = self.sources.entry(address).or_default();
-        source.transfers = source.transfers.saturating_add(1);
+        for source in [Some(address), network(address)].into_iter().flatten() {
+            self.sources.entry(source).or_default().transfers += 1;
+        }
     }
 
     pub(super) fn leave(&mut self, address: IpAddr) {
-        if let Some(source) = self.sources.get_mut(&address) {
-            source.transfers = source.transfers.saturating_sub(1);
+        for source in [Some(address), network(address)].into_iter().flatten() {
+            if let Some(source) = self.sources.get_mut(&source) {
+                source.transfers = source.transfers.saturating_sub(1);
+            }
+            self.forget_if_idle(source);
         }
-        self.forget_if_idle(address);
     }
 
     pub(super) fn wait(&mut self, address: IpAddr, id: TransferId) {
@@ -57,7 +72,7 @@ impl Sources {
             source.waiting.pop_front();
         }
         let next = source.waiting.front().copied();
-        let room = source.transfers < limits.transfers_per_address_max.max(1);
+        let room = source.transfers < usize::from(limits.transfers_per_address_max.max(1));
         self.forget_if_idle(address);
         next.filter(|_| room)
     }
@@ -74,6 +89,14 @@ impl Sources {
         if self.sources.get(&address).is_some_and(|source| source.transfers == 0 && source.waiting.is_empty()) {
             self.sources.remove(&address);
         }
+    }
+}
+
+/// The network (/64) of an IPv6 address: what one host may have all addresses of.
+pub(super) fn network(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(Ipv6Addr::from(u128::from(v6) >> 64 << 64).into()),
     }
 }
 
@@ -117,13 +140,41 @@ impl Rates {
 
 /// A place below `places` for an address: keyed, so that nobody can aim at another's.
 pub(super) fn place(address: IpAddr, seed: u64, places: usize) -> usize {
-    let (high, low) = match address {
-        IpAddr::V4(v4) => (0, u64::from(u32::from(v4))),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, e, f, g, h] = v6.segments().map(u64::from);
-            (a << 48 | b << 32 | c << 16 | d, e << 48 | f << 32 | g << 16 | h)
-        }
+    let number = match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
     };
+    #[allow(clippy::cast_possible_truncation)] // each half is taken on purpose
+    let (high, low) = ((number >> 64) as u64, number as u64);
     let hash = mix(mix(seed ^ high).wrapping_add(low));
     usize::try_from(hash % places.max(1) as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn t65_addresses_spread_over_all_places_whichever_of_their_octets_differ() {
+        let spread = |address: &dyn Fn(u8) -> IpAddr| {
+            (0..=255).map(|n| place(address(n), 7, 1 << 16)).collect::<HashSet<_>>().len()
+        };
+        for octet in 0..16 {
+            let v6 = |n| {
+                let mut octets = [0x20; 16];
+                octets[octet] = n;
+                Ipv6Addr::from(octets).into()
+            };
+            assert!(spread(&v6) > 250, "octet {octet} of IPv6");
+            let v4 = |n| {
+                let mut octets = [10; 4];
+                octets[octet % 4] = n;
+                Ipv4Addr::from(octets).into()
+            };
+            assert!(spread(&v4) > 250, "octet {} of IPv4", octet % 4);
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod line;
 mod requests;
 mod session;
+mod stillest;
 #[cfg(test)]
 mod tests;
 
@@ -17,18 +18,20 @@ use std::ops::Range;
 use self::line::Line;
 use self::requests::is_unicast;
 use self::session::{Session, Stage};
+use self::stillest::Stillest;
 use super::keyed::Keyed;
 use super::limits::{
-    Limits, MTU_DEFAULT, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX, RTO_MAX, TIDS_DEFAULT, WRONG_TID_INTERVAL,
+    DISTRUST, Limits, MTU_DEFAULT, NETWORK_RATE, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX, RTO_ASKED_MAX,
+    RTO_MAX, STILL_MIN, TIDS_DEFAULT, WRONG_TID_INTERVAL,
 };
 use super::options::{OptionPolicy, Terms, negotiate};
 use super::packet::{ErrorCode, Packet, Refusal, Request, parse, write_error};
-use super::random::Random;
-use super::sources::{Rates, Sources};
+use super::random::{Random, mix};
+use super::sources::{Rates, Sources, network, place};
 use super::timers::Timers;
 use super::transfer::{Acked, Blocks, Tally, Timeout, Transfer, Transmit};
 use super::{NEVER, Tick};
-use crate::dhcp::subnet::Network;
+use crate::dhcp::subnets::Networks;
 
 /// Names a transfer for as long as it lives; a name of one that has ended fits none that comes after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,7 +77,7 @@ pub struct Policy {
     /// Off for `--root` without a configuration. Never applied to loopback (T-65).
     pub per_address_limits: bool,
     /// Who is served; empty = everybody. Loopback always is (T-65).
-    pub serve: Vec<Network>,
+    pub serve: Networks,
 }
 
 impl Default for Policy {
@@ -86,7 +89,7 @@ impl Default for Policy {
             limits: Limits::default(),
             packets_per_ms: 0,
             per_address_limits: true,
-            serve: Vec::new(),
+            serve: Networks::default(),
         }
     }
 }
@@ -155,8 +158,10 @@ pub enum Outcome {
     Refused { code: ErrorCode },
     /// Waited in the queue until its client must have given up (T-65).
     NeverBegun,
-    /// Unconfirmed for longest when there were too many such (T-65).
+    /// Unconfirmed for longest when there were too many such, or stood still for longest when the table was full (T-65).
     Displaced,
+    /// Somebody who does not know its port sent ACKs for it to others: its request is taken for forged (T-64).
+    Guessed,
 }
 
 impl Outcome {
@@ -164,7 +169,7 @@ impl Outcome {
     pub fn is_failure(self) -> bool {
         match self {
             Self::Aborted { code } => code != ErrorCode::OptionsRefused as u16,
-            Self::GaveUp | Self::Failed(_) | Self::NeverBegun | Self::Displaced => true,
+            Self::GaveUp | Self::Failed(_) | Self::NeverBegun | Self::Displaced | Self::Guessed => true,
             Self::Complete | Self::CompleteWithoutLastAck | Self::SizeProbe | Self::Replaced | Self::Refused { .. } => {
                 false
             }
@@ -177,6 +182,8 @@ impl Outcome {
 pub enum Failure {
     /// The file was changed or cut short in place (T-31).
     ContentLost,
+    /// The file is as it was, and its disk or file server gives no more of it.
+    Unreadable,
     /// [`Table::opened`] was not called in time.
     NotOpened,
     /// The content stayed out of reach for `limits::PARKED_MAX`.
@@ -202,6 +209,12 @@ pub struct Counts {
     pub dropped: u64,
     /// ERROR 5 sent (T-48).
     pub wrong_tid: u64,
+    /// Requests that met a full table, whether a place was found or not.
+    pub full: u64,
+    /// Transfers that others took the place of (T-65).
+    pub displaced: u64,
+    /// Transfers ended because somebody guessed at their port (T-64).
+    pub guessed: u64,
 }
 
 /// The transfers of one core. `C` is the engine's handle of a file; the table holds it and hands it back.
@@ -218,11 +231,15 @@ pub struct Table<C> {
     replies: VecDeque<Reply>,
     sources: Sources,
     request_rates: Rates,
+    network_rates: Rates,
     wrong_tid_rates: Rates,
+    /// Until when an address is distrusted, by a hash of it (T-64).
+    distrusted: Box<[Tick]>,
     /// Sessions with a TID and not yet over.
     transfers: usize,
     waiting: usize,
     unconfirmed: Line,
+    stillest: Stillest,
     quiet: Line,
     /// The TID last used for an endpoint, by a hash of it (T-46).
     last_tids: Box<[u16]>,
@@ -244,7 +261,13 @@ impl<C> Table<C> {
                 limits.requests_burst_max,
                 random.next_number(),
             ),
+            network_rates: Rates::per_second(
+                limits.requests_per_second_max.saturating_mul(NETWORK_RATE),
+                limits.requests_burst_max.saturating_mul(NETWORK_RATE),
+                mix(seed),
+            ),
             wrong_tid_rates: Rates::new(WRONG_TID_INTERVAL, 1, random.next_number()),
+            distrusted: vec![0; RATE_PLACES].into(),
             seed: random.next_number(),
             policy,
             random,
@@ -258,6 +281,7 @@ impl<C> Table<C> {
             transfers: 0,
             waiting: 0,
             unconfirmed: Line::default(),
+            stillest: Stillest::default(),
             quiet: Line::default(),
             last_tids: vec![u16::MAX; RATE_PLACES].into(),
             counts: Counts::default(),
@@ -292,6 +316,7 @@ impl<C> Table<C> {
         match self.find(peer, Some(tid)) {
             Some(id) => self.handle_session_packet(now, id, packet),
             None if matches!(packet, Packet::Ack { .. } | Packet::Data { .. }) => {
+                self.notice_guess(now, peer);
                 self.answer_wrong_tid(now, tid, peer, local);
             }
             None => (),
@@ -313,6 +338,8 @@ impl<C> Table<C> {
     #[must_use = "content of a transfer that has ended meanwhile comes back"]
     pub fn opened(&mut self, now: Tick, id: TransferId, answer: Result<(C, u64), Refusal>) -> Option<C> {
         let seed = self.random.next_number();
+        let is_distrusted =
+            self.session_mut(id).map(|session| session.peer).is_some_and(|peer| self.distrusts(now, peer));
         let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
             return answer.ok().map(|(content, _)| content);
         };
@@ -321,6 +348,9 @@ impl<C> Table<C> {
         }
         match answer {
             Ok((content, len)) => {
+                if is_distrusted {
+                    session.options.window_max = 1;
+                }
                 let terms = negotiate(
                     session.request.options(),
                     &session.options,
@@ -366,7 +396,7 @@ impl<C> Table<C> {
     }
 
     /// From now on requests of these networks are answered; none = of all (T-65). Transfers that run go on.
-    pub fn serve_only(&mut self, networks: Vec<Network>) {
+    pub fn serve_only(&mut self, networks: Networks) {
         self.policy.serve = networks;
     }
 
@@ -385,6 +415,39 @@ impl<C> Table<C> {
     /// The content of a transfer that has not ended.
     pub fn content(&self, id: TransferId) -> Option<&C> {
         peek(&self.slots, id)?.content.as_ref()
+    }
+
+    pub fn content_mut(&mut self, id: TransferId) -> Option<&mut C> {
+        self.session_mut(id)?.content.as_mut()
+    }
+
+    /// The content turned out to have so many octets. Only where no more has left than the first block without options, and the
+    /// length was not told.
+    pub fn set_len(&mut self, id: TransferId, len: u64) {
+        if let Some(session) = self.session_mut(id)
+            && let Stage::Running(transfer) = &mut session.stage
+        {
+            session.len = len;
+            transfer.set_len(len);
+        }
+    }
+
+    /// Its client has answered.
+    pub fn is_confirmed(&self, id: TransferId) -> bool {
+        peek(&self.slots, id).is_some_and(|session| !session.unconfirmed)
+    }
+
+    /// Ends the confirmed transfer that has stood still longest, if that is longer than one packet's loss explains: files or
+    /// memory are short (T-65).
+    pub fn displace_stillest(&mut self, now: Tick) -> bool {
+        let slots = &self.slots;
+        let Some((moved_at, id)) = self.stillest.longest(|id| moved_at(slots, id)) else { return false };
+        if moved_at + STILL_MIN > now {
+            return false;
+        }
+        self.counts.displaced += 1;
+        self.finish(id, Outcome::Displaced, None);
+        true
     }
 
     pub fn handle_timeouts(&mut self, now: Tick) {
@@ -462,7 +525,7 @@ impl<C> Table<C> {
                 Acked::Moved => {
                     session.moved_at = now;
                     if std::mem::replace(&mut session.unconfirmed, false) {
-                        self.unconfirmed.leave();
+                        self.confirmed(now, id);
                     }
                     self.settle(id);
                 }
@@ -479,6 +542,43 @@ impl<C> Table<C> {
             // Over: late packets are swallowed (T-32). The rest is nothing that a reading client sends.
             _ => (),
         }
+    }
+
+    /// The first ACK of a transfer has come.
+    fn confirmed(&mut self, now: Tick, id: TransferId) {
+        self.unconfirmed.leave();
+        let slots = &self.slots;
+        self.stillest.enter(now, id, |id| moved_at(slots, id));
+        let Some(peer) = self.peer(id) else { return };
+        if self.distrusts(now, peer)
+            && let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage)
+        {
+            transfer.distrust();
+        }
+    }
+
+    /// An endpoint sent an ACK to a port where it has no transfer. If it has one on another port, somebody who has not seen our
+    /// answer guesses: the request is ended unless its client has proven itself, and its address gets no windows for a while (T-64).
+    fn notice_guess(&mut self, now: Tick, peer: SocketAddr) {
+        let Some(id) = self.find(peer, None) else { return };
+        let Some(session) = self.session_mut(id).filter(|session| session.is_live() && session.tid.is_some()) else {
+            return;
+        };
+        let is_proven = matches!(&session.stage, Stage::Running(transfer) if transfer.is_proven());
+        let place = self.distrust_place(peer);
+        self.distrusted[place] = now + DISTRUST;
+        if !is_proven {
+            self.counts.guessed += 1;
+            self.end(now, id, Outcome::Guessed, None);
+        }
+    }
+
+    fn distrusts(&self, now: Tick, peer: SocketAddr) -> bool {
+        now < self.distrusted[self.distrust_place(peer)]
+    }
+
+    fn distrust_place(&self, peer: SocketAddr) -> usize {
+        place(peer.ip().to_canonical(), self.seed, self.distrusted.len())
     }
 
     fn handle_alarm(&mut self, now: Tick, id: TransferId) {
@@ -510,7 +610,8 @@ impl<C> Table<C> {
     }
 
     fn answer_wrong_tid(&mut self, now: Tick, tid: u16, peer: SocketAddr, local: Local) {
-        if !self.serves(peer) || self.wrong_tid_rates.take(now, peer.ip().to_canonical()).is_err() {
+        let address = peer.ip().to_canonical();
+        if !self.serves(peer) || self.wrong_tid_rates.take(now, network(address).unwrap_or(address)).is_err() {
             return;
         }
         self.counts.wrong_tid += 1;
@@ -600,7 +701,7 @@ impl<C> Table<C> {
         let waited = matches!(session.stage, Stage::Waiting);
         let mut tally = Tally::default();
         if let Stage::Running(transfer) = &mut session.stage {
-            let rto = if transfer.confirmed() { transfer.rto() } else { transfer.rto().min(RTO_MAX) };
+            let rto = transfer.rto().min(if transfer.confirmed() { RTO_ASKED_MAX } else { RTO_MAX });
             session.quiet_for = QUIET_TIMEOUTS * rto;
             tally = transfer.tally();
         }
@@ -742,6 +843,12 @@ enum Step {
     Blocks(Blocks),
     Error(Refusal),
     End(Outcome, Tally),
+}
+
+/// The last progress of a transfer that is confirmed and not over.
+fn moved_at<C>(slots: &[Slot<C>], id: TransferId) -> Option<Tick> {
+    let session = peek(slots, id).filter(|session| !session.unconfirmed)?;
+    matches!(session.stage, Stage::Running(_)).then_some(session.moved_at)
 }
 
 /// A session by its name, where only the slots may be borrowed.

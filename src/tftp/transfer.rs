@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::limits::{
-    BURST_BLOCK_PAUSE, ECHO_GRACE, MILLISECOND, OFFERS_MAX, PARKED_MAX, RESTARTS_TO_HALVE, RTO_BASE,
-    RTO_JITTER_PERCENT, RTO_MAX, SECOND, TRIES_MAX, WINDOWS_TO_GROW,
+    BURST_BLOCK_PAUSE, ECHO_GRACE, MILLISECOND, OFFERS_MAX, PARKED_MAX, RESTARTS_TO_HALVE, RTO_ASKED_MAX, RTO_BASE,
+    RTO_JITTER_PERCENT, RTO_MAX, SECOND, STILL_MAX, TRIES_MAX, UNPROVEN_WINDOWS_MAX, WINDOWS_TO_GROW,
 };
 use super::options::Terms;
 use super::random::Random;
@@ -26,8 +26,15 @@ pub struct Transfer {
     /// First retransmission interval.
     rto: Tick,
     phase: Phase,
-    /// The client has answered at least once, so its address is not forged (T-64).
+    /// The client has answered at least once, so its address is hardly forged (T-64).
     confirmed: bool,
+    /// Somebody guesses at transfers of this address, so that its ACK 0 proves nothing.
+    is_distrusted: bool,
+    /// Windows begun while no block was acknowledged, and the last block that may leave until one is (T-64).
+    unproven_windows: u8,
+    unproven_end: u64,
+    /// Last progress, by the client's ACKs.
+    moved_at: Tick,
     /// Last block the client has acknowledged.
     acked: u64,
     /// Last block sent since the window was last begun anew; the next to send is one more.
@@ -178,6 +185,10 @@ impl Transfer {
             rto: terms.timeout_s.map_or(RTO_BASE, |seconds| Tick::from(seconds) * SECOND),
             phase: if terms.acknowledged { Phase::Offer { owed: true } } else { Phase::Data },
             confirmed: false,
+            is_distrusted: false,
+            unproven_windows: 0,
+            unproven_end: terms.window.into(),
+            moved_at: 0,
             acked: 0,
             sent: 0,
             highest: 0,
@@ -211,7 +222,8 @@ impl Transfer {
                 return Acked::Nothing;
             }
             self.phase = Phase::Data;
-            self.confirm();
+            self.begin_unproven();
+            self.confirm(now);
             return Acked::Moved;
         }
         // Signed distance from the first block that is not acknowledged (T-34).
@@ -249,10 +261,15 @@ impl Transfer {
         if self.grace {
             // Often the second half of one loss: after the repeat, a gap inside it.
             self.count_restart(1);
+            self.begin_unproven();
             self.rewind();
             return Timeout::Again;
         }
-        let exhausted = if self.confirmed { self.tries + 1 >= TRIES_MAX } else { self.offers >= OFFERS_MAX };
+        let exhausted = if self.confirmed {
+            self.tries + 1 >= TRIES_MAX || now >= self.moved_at + STILL_MAX
+        } else {
+            self.offers >= OFFERS_MAX
+        };
         if exhausted {
             return if self.sent_whole() { Timeout::LastAckMissing } else { Timeout::GaveUp };
         }
@@ -260,6 +277,7 @@ impl Transfer {
         self.count_restart(2);
         self.jitter_permille = self.random.below(1001);
         self.gap_answered = false;
+        self.begin_unproven();
         self.rewind();
         Timeout::Again
     }
@@ -279,6 +297,9 @@ impl Transfer {
             }
             Phase::Data => {
                 let mut run = Run { first: self.sent + 1, last: self.blocks.min(self.acked + u64::from(self.window)) };
+                if self.acked == 0 {
+                    run.last = run.last.min(self.unproven_end);
+                }
                 if run.last < run.first {
                     return None;
                 }
@@ -297,7 +318,9 @@ impl Transfer {
         self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
         self.deadline = match self.burst.pausing {
             true => self.burst.not_before,
-            false => now + if self.grace { ECHO_GRACE } else { self.interval() },
+            false if self.grace => now + ECHO_GRACE,
+            false if self.confirmed => (now + self.interval()).min(self.moved_at + STILL_MAX),
+            false => now + self.interval(),
         };
         Some(transmit)
     }
@@ -338,6 +361,23 @@ impl Transfer {
         self.rto
     }
 
+    /// The content has so many octets after all.
+    pub fn set_len(&mut self, len: u64) {
+        self.len = len;
+        self.blocks = len / u64::from(self.block_size) + 1;
+    }
+
+    /// A block was acknowledged: the client has what we sent, and is no forger who guesses (T-64).
+    pub fn is_proven(&self) -> bool {
+        self.acked > 0
+    }
+
+    /// From now on an ACK 0 brings one block, until a block is acknowledged.
+    pub fn distrust(&mut self) {
+        self.is_distrusted = true;
+        self.unproven_end = 1;
+    }
+
     pub fn tally(&mut self) -> Tally {
         self.enter_run();
         Tally { acked_blocks: self.acked, confirmed: self.confirmed, ..self.tally }
@@ -351,7 +391,7 @@ impl Transfer {
         }
         self.acked = n;
         self.gap_answered = inside;
-        self.confirm();
+        self.confirm(now);
         if n == self.blocks {
             self.deadline = NEVER;
             return Acked::Done;
@@ -379,6 +419,7 @@ impl Transfer {
             self.deadline = self.deadline.min(now + ECHO_GRACE);
             return Acked::Nothing;
         }
+        self.begin_unproven();
         self.rewind();
         Acked::Moved
     }
@@ -408,9 +449,18 @@ impl Transfer {
         }
     }
 
-    fn confirm(&mut self) {
+    fn confirm(&mut self, now: Tick) {
         self.confirmed = true;
+        self.moved_at = now;
         self.tries = 0;
+    }
+
+    /// Before a block is acknowledged, whoever gets them may be somebody else's victim, since an ACK 0 can be guessed: its window
+    /// leaves whole a few times, and then one block of it at a time. A client that is there acknowledges that (T-64).
+    fn begin_unproven(&mut self) {
+        self.unproven_windows = self.unproven_windows.saturating_add(1);
+        let is_too_much = self.is_distrusted || self.unproven_windows > UNPROVEN_WINDOWS_MAX;
+        self.unproven_end = if is_too_much { 1 } else { self.window.into() };
     }
 
     /// Books the last run; from here on it can't be cut.
@@ -452,7 +502,7 @@ impl Transfer {
     /// Time until the next repeat: doubled by every timeout, spread by jitter (T-41).
     fn interval(&self) -> Tick {
         // Before the first ACK the client's own timeout may not bind a session for minutes (T-64).
-        let cap = if self.confirmed { self.rto.max(RTO_MAX) } else { RTO_MAX };
+        let cap = if self.confirmed { self.rto.clamp(RTO_MAX, RTO_ASKED_MAX) } else { RTO_MAX };
         let interval = (self.rto << self.tries.min(TRIES_MAX)).min(cap);
         let spread = interval * RTO_JITTER_PERCENT / 100;
         interval - spread + 2 * spread * self.jitter_permille / 1000
@@ -560,6 +610,13 @@ mod tests {
         }
     }
 
+    /// A transfer whose client has acknowledged the first window.
+    fn proven(block_size: u16, window: u16, len: u64) -> Transfer {
+        let mut transfer = begun(block_size, window, len);
+        skip_to(&mut transfer, window.into());
+        transfer
+    }
+
     /// Fires the timer and returns the time that passed.
     fn fire(transfer: &mut Transfer, now: &mut Tick) -> (Timeout, Tick) {
         let before = std::mem::replace(now, transfer.deadline());
@@ -588,7 +645,79 @@ mod tests {
         transfer.poll_transmit(0);
         transfer.handle_ack(0, 0);
         transfer.poll_transmit(0);
-        assert!((90 * SECOND..=110 * SECOND).contains(&transfer.deadline()), "{}", transfer.deadline());
+        let most = RTO_ASKED_MAX / SECOND;
+        assert!((most * 9 / 10..=most * 11 / 10).contains(&(transfer.deadline() / SECOND)), "{}", transfer.deadline());
+    }
+
+    #[test]
+    fn t42_a_client_that_asks_for_a_long_timeout_binds_its_transfer_no_longer_than_others() {
+        for timeout_s in [None, Some(1), Some(30), Some(255)] {
+            let mut transfer = Transfer::new(&Terms { timeout_s, ..terms(512, 1) }, 5000, 1);
+            transfer.poll_transmit(0);
+            // Progress counts anew; nothing else does.
+            let mut now = 5 * SECOND;
+            transfer.handle_ack(now, 0);
+            let began = now;
+            transfer.poll_transmit(now);
+            let mut sent = 1;
+            while fire(&mut transfer, &mut now).0 == Timeout::Again {
+                sent += u32::from(transfer.poll_transmit(now).is_some());
+                assert_eq!(transfer.handle_ack(now, 0), Acked::Nothing);
+            }
+            assert!((3..=u32::from(TRIES_MAX)).contains(&sent), "{timeout_s:?}: {sent}");
+            assert!((30 * SECOND..=STILL_MAX).contains(&(now - began)), "{timeout_s:?}: {}", now - began);
+        }
+    }
+
+    #[test]
+    fn t64_an_ack_0_that_may_be_forged_brings_a_few_windows_and_single_blocks() {
+        let mut transfer = begun(1468, 32, 1 << 26);
+        let (mut now, mut blocks) = (0, 0);
+        loop {
+            while let Some((first, count)) = run(&mut transfer, now) {
+                assert!(first == 1 || blocks == 0, "nothing behind a block that is sent alone");
+                blocks += count;
+            }
+            for _ in 0..20 {
+                now += ECHO_GRACE;
+                transfer.handle_ack(now, 0);
+                transfer.handle_timeout(now);
+                while let Some((_, count)) = run(&mut transfer, now) {
+                    blocks += count;
+                }
+            }
+            if !matches!(fire(&mut transfer, &mut now).0, Timeout::Again | Timeout::Early) {
+                break;
+            }
+        }
+        assert!(blocks <= u32::from(UNPROVEN_WINDOWS_MAX) * 32 + 3 * u32::from(TRIES_MAX), "{blocks}");
+
+        // A client that is there goes on with whole windows.
+        let mut transfer = begun(1468, 32, 1 << 26);
+        run(&mut transfer, 0);
+        let mut now = 0;
+        for blocks in [32, 16, 1] {
+            assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+            assert_eq!(run(&mut transfer, now), Some((1, blocks)));
+            while transfer.burst.pausing {
+                fire(&mut transfer, &mut now);
+                run(&mut transfer, now);
+            }
+        }
+        assert_eq!(run(&mut transfer, now), None);
+        assert_eq!(transfer.handle_ack(now, 1), Acked::Moved);
+        transfer.handle_timeout(now + ECHO_GRACE);
+        assert_eq!(run(&mut transfer, now + ECHO_GRACE), Some((2, 16)), "halved by the timer");
+    }
+
+    #[test]
+    fn t64_a_distrusted_address_gets_a_block_for_its_ack_0_until_it_acknowledges_one() {
+        let mut transfer = begun(1468, 32, 1 << 26);
+        transfer.distrust();
+        assert_eq!(run(&mut transfer, 0), Some((1, 1)));
+        assert_eq!(run(&mut transfer, 0), None);
+        assert_eq!(transfer.handle_ack(0, 1), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((2, 32)));
     }
 
     #[test]
@@ -727,6 +856,7 @@ mod tests {
         assert_eq!(transfer.handle_timeout(now), Timeout::Again);
         assert_eq!(run(&mut transfer, now), Some((5, 4)));
         assert_eq!(transfer.handle_ack(now, 4), Acked::Nothing);
+        assert_eq!(transfer.deadline(), now + ECHO_GRACE);
         assert_eq!(transfer.handle_timeout(now + ECHO_GRACE), Timeout::Again);
         // A gap inside the window: the first ACK begins a new one, its copies do not.
         assert_eq!(run(&mut transfer, now), Some((5, 4)));
@@ -739,35 +869,36 @@ mod tests {
 
     #[test]
     fn t35_what_may_be_an_echo_is_answered_after_a_moment() {
-        let mut transfer = begun(512, 4, 1 << 20);
+        let mut transfer = proven(512, 4, 1 << 20);
         run(&mut transfer, 0);
         assert_eq!(transfer.handle_timeout(transfer.deadline()), Timeout::Again);
-        assert_eq!(run(&mut transfer, SECOND), Some((1, 4)));
-        // Inside a window sent twice: 3 may be lost, or the client had 1 and 2 already. Go on behind, then look again.
-        assert_eq!(transfer.handle_ack(SECOND, 2), Acked::Moved);
-        assert_eq!(run(&mut transfer, SECOND), Some((5, 2)));
+        assert_eq!(run(&mut transfer, SECOND), Some((5, 4)));
+        // Inside a window sent twice: 7 may be lost, or the client had 5 and 6 already. Go on behind, then look again.
+        assert_eq!(transfer.handle_ack(SECOND, 6), Acked::Moved);
+        assert_eq!(transfer.deadline(), SECOND + ECHO_GRACE, "also where nothing is left to send");
+        assert_eq!(run(&mut transfer, SECOND), Some((9, 2)));
         assert_eq!(transfer.deadline(), SECOND + ECHO_GRACE);
         assert_eq!(transfer.handle_timeout(SECOND + ECHO_GRACE), Timeout::Again);
-        assert_eq!(run(&mut transfer, 2 * SECOND), Some((3, 4)));
+        assert_eq!(run(&mut transfer, 2 * SECOND), Some((7, 4)));
         assert!(transfer.deadline() > 2 * SECOND + ECHO_GRACE, "the next look takes the whole interval");
     }
 
     #[test]
     fn t35_echoes_of_repeated_blocks_do_not_double_the_traffic() {
-        let mut transfer = begun(512, 4, 1 << 20);
+        let mut transfer = proven(512, 4, 1 << 20);
         run(&mut transfer, 0);
-        // The ACK of the first window is late: the timer sends the window again.
+        // The ACK of the window is late: the timer sends the window again.
         let now = transfer.deadline();
         assert_eq!(transfer.handle_timeout(now), Timeout::Again);
-        assert_eq!(run(&mut transfer, now), Some((1, 4)));
-        assert_eq!(transfer.handle_ack(now, 4), Acked::Moved);
         assert_eq!(run(&mut transfer, now), Some((5, 4)));
-        // EDK2 answers the four repeats with four more ACK 4. Nothing is lost, so nothing is sent.
+        assert_eq!(transfer.handle_ack(now, 8), Acked::Moved);
+        assert_eq!(run(&mut transfer, now), Some((9, 4)));
+        // EDK2 answers the four repeats with four more ACK 8. Nothing is lost, so nothing is sent.
         for _ in 0..4 {
-            assert_eq!(transfer.handle_ack(now, 4), Acked::Nothing);
+            assert_eq!(transfer.handle_ack(now, 8), Acked::Nothing);
         }
         assert_eq!(transfer.poll_transmit(now), None);
-        assert_eq!(transfer.handle_ack(now, 8), Acked::Moved);
+        assert_eq!(transfer.handle_ack(now, 12), Acked::Moved);
     }
 
     #[test]
@@ -780,6 +911,16 @@ mod tests {
         let now = transfer.deadline();
         assert_eq!(transfer.handle_timeout(now), Timeout::Again);
         assert_eq!(run(&mut transfer, now), Some((3, 4)));
+    }
+
+    #[test]
+    fn t26_a_content_of_another_length_ends_with_its_own_short_block() {
+        for (len, blocks) in [(1000, 2), (1024, 3), (0, 1)] {
+            let mut transfer = begun(512, 8, 1 << 20);
+            transfer.set_len(len);
+            assert_eq!((run(&mut transfer, 0), transfer.sent_whole()), (Some((1, blocks)), true), "{len}");
+            assert_eq!(transfer.handle_ack(0, blocks as u16), Acked::Done);
+        }
     }
 
     #[test]
@@ -833,11 +974,11 @@ mod tests {
 
     #[test]
     fn t40_two_restarts_by_the_timer_halve_the_burst_and_the_agreed_window_still_leaves_whole() {
-        let mut transfer = begun(512, 8, 1 << 20);
+        let mut transfer = proven(512, 8, 1 << 20);
         let mut now = 0;
-        assert_eq!(run(&mut transfer, now), Some((1, 8)));
+        assert_eq!(run(&mut transfer, now), Some((9, 8)));
         assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
-        assert_eq!(run(&mut transfer, now), Some((1, 8)), "one may be chance");
+        assert_eq!(run(&mut transfer, now), Some((9, 8)), "one may be chance");
         for halved in [4, 2, 1, 1] {
             assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
             let seen = bursts(&mut transfer, &mut now);
@@ -858,7 +999,7 @@ mod tests {
 
     #[test]
     fn t40_a_burst_grows_by_one_for_32_clean_windows_up_to_what_was_agreed() {
-        let mut transfer = begun(512, 4, 1 << 24);
+        let mut transfer = proven(512, 4, 1 << 24);
         let mut now = 0;
         for _ in 0..RESTARTS_TO_HALVE {
             bursts(&mut transfer, &mut now);

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 pub mod capture;
 pub mod cgroup;
+pub mod fuse;
+pub mod honest;
+pub mod inside;
 pub mod net;
 pub mod process;
 pub mod root;
@@ -14,6 +17,8 @@ pub mod seccomp;
 pub mod server;
 pub mod vm;
 pub mod watched;
+pub mod wire;
+pub mod witness;
 
 pub use process::need;
 

@@ -40,12 +40,30 @@ impl Net {
         net.ip(&["link", "set", BRIDGE, "up"]);
         net.ip(&["addr", "add", &format!("{SERVER}/24"), "dev", BRIDGE]);
         net.ip(&["addr", "add", &format!("{SERVER_V6}/64"), "dev", BRIDGE, "nodad"]);
+        net.plug(BRIDGE);
         net
+    }
+
+    /// Another switch behind the bridge: it has a carrier before the first client comes, as the segment of a server has.
+    fn plug(&self, bridge: &str) {
+        let number = self.clients.fetch_add(1, Ordering::Relaxed);
+        let (port, end) = (format!("uplink{number}"), format!("switch{number}"));
+        self.ip(&["link", "add", &port, "type", "veth", "peer", "name", &end]);
+        for one in [&port, &end] {
+            self.ip(&["link", "set", one, "addrgenmode", "none"]);
+        }
+        self.ip(&["link", "set", &end, "up"]);
+        self.ip(&["link", "set", &port, "master", bridge, "up"]);
     }
 
     /// A command that will run in the server's namespace.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         inside(&self.namespace, program.as_ref())
+    }
+
+    /// Of the server's namespace.
+    pub fn name(&self) -> &str {
+        &self.namespace
     }
 
     /// A tap device on the bridge, for one virtual machine.
@@ -61,6 +79,7 @@ impl Net {
         self.ip(&["link", "add", name, "type", "bridge", "forward_delay", "0"]);
         self.ip(&["link", "set", name, "up"]);
         self.ip(&["addr", "add", address, "dev", name]);
+        self.plug(name);
     }
 
     /// A namespace of its own for a client, with `eth0` on the bridge and no address yet.
@@ -71,8 +90,8 @@ impl Net {
     /// The same on another bridge.
     pub fn client_on(&self, bridge: &str, mac: &str) -> Client {
         let number = self.clients.fetch_add(1, Ordering::Relaxed);
-        let client = Client { namespace: format!("{}-c{number}", self.namespace) };
         let port = format!("port{number}");
+        let client = Client { namespace: format!("{}-c{number}", self.namespace), port: port.clone() };
         ip(&["netns", "add", &client.namespace]);
         self.ip(&[
             "link",
@@ -102,7 +121,8 @@ impl Net {
         client
     }
 
-    fn ip(&self, arguments: &[&str]) {
+    /// `ip` with these arguments in the server's namespace.
+    pub fn ip(&self, arguments: &[&str]) {
         ip(&[&["-n", self.namespace.as_str()], arguments].concat());
     }
 }
@@ -116,6 +136,7 @@ impl Drop for Net {
 /// A client's namespace; delete it before the server's.
 pub struct Client {
     namespace: String,
+    port: String,
 }
 
 impl Client {
@@ -126,6 +147,11 @@ impl Client {
 
     pub fn ip(&self, arguments: &[&str]) {
         ip(&[&["-n", self.namespace.as_str()], arguments].concat());
+    }
+
+    /// Its port of the bridge, in the server's namespace.
+    pub fn port(&self) -> &str {
+        &self.port
     }
 
     /// Of its namespace, for `ip link set ... netns`.

@@ -1,10 +1,11 @@
 //! The server under test: `ringboot serve` in a test's namespace, from READY to its exit code.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use super::Scratch;
-use super::net::{BRIDGE, Net, SERVER};
+use super::net::{BRIDGE, Client, Net, SERVER};
 use super::process::Process;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringboot");
@@ -21,10 +22,41 @@ pub struct Server {
 impl Server {
     /// Writes the configuration beside the root and serves it; returns when every socket answers.
     pub fn start(net: &Net, scratch: &Scratch, configuration: &str) -> Self {
+        Self::start_in(net, scratch, configuration, &[])
+    }
+
+    /// The same with these environment variables.
+    pub fn start_in(net: &Net, scratch: &Scratch, configuration: &str, environment: &[(&str, String)]) -> Self {
+        Self::start_by(net.command(BINARY), scratch, configuration, environment)
+    }
+
+    /// The same on another host of the segment.
+    pub fn start_on(host: &Client, scratch: &Scratch, configuration: &str) -> Self {
+        Self::start_by(host.command(BINARY), scratch, configuration, &[])
+    }
+
+    /// The same, as if the host had been started anew: its kernel tells another boot.
+    pub fn start_after_boot(
+        net: &Net,
+        scratch: &Scratch,
+        configuration: &str,
+        environment: &[(&str, String)],
+        boot: &str,
+    ) -> Self {
+        let id = scratch.path().join("boot-id");
+        std::fs::write(&id, boot).expect("the name of a boot");
+        let mut command = net.command("sh");
+        // `ip netns exec` has a mount namespace of its own.
+        let mounted = "mount --bind \"$BOOT_ID\" /proc/sys/kernel/random/boot_id && exec \"$0\" \"$@\"";
+        command.args(["-c", mounted, BINARY]).env("BOOT_ID", id);
+        Self::start_by(command, scratch, configuration, environment)
+    }
+
+    fn start_by(mut command: Command, scratch: &Scratch, configuration: &str, environment: &[(&str, String)]) -> Self {
         let file = scratch.path().join("ringboot.toml");
         std::fs::write(&file, configuration).expect("the configuration file");
-        let mut command = net.command(BINARY);
         command.args(["serve", "--config"]).arg(&file);
+        command.envs(environment.iter().map(|(name, value)| (*name, value)));
         let server = Self { process: Process::start(command) };
         server.wait_ready();
         server
@@ -44,6 +76,10 @@ impl Server {
         self.process.stderr.text()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Waits for a line of its log; fails the test where none comes.
     pub fn log_line(&self, words: &str, limit: Duration) -> String {
         self.process.stderr.wait_line(words, limit)
@@ -59,6 +95,12 @@ impl Server {
     /// What it said on standard output when every socket answered.
     pub fn ready_line(&self) -> String {
         self.process.stdout.wait_line("READY", READY_LIMIT)
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.process.signal("KILL");
+        self.process.wait(STOP_LIMIT).expect("the end of a killed process");
     }
 
     /// SIGTERM; fails the test unless the server drains and exits with 0.

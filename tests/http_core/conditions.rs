@@ -127,11 +127,10 @@ fn h21_if_range_gives_the_part_of_the_same_version_or_the_whole_of_the_new_one()
     let (server, image) = server();
     let mut client = server.connect();
     let first = client.ask("HEAD", "/image", &[]);
-    for validator in ["Etag", "Last-Modified"] {
-        let line = format!("If-Range: {}", first.value(validator).unwrap());
-        assert_eq!(client.get("/image", &["Range: bytes=5-9", &line]).body, image[5..10]);
-    }
-    for other in ["\"other\"", "Sun, 09 Sep 2001 01:46:40 GMT"] {
+    let line = format!("If-Range: {}", first.value("Etag").unwrap());
+    assert_eq!(client.get("/image", &["Range: bytes=5-9", &line]).body, image[5..10]);
+    // A date is weak: the file may have been replaced within its second.
+    for other in ["\"other\"", "Sun, 09 Sep 2001 01:46:40 GMT", first.value("Last-Modified").unwrap()] {
         let answer = client.get("/image", &["Range: bytes=5-9", &format!("If-Range: {other}")]);
         assert_eq!((answer.status(), answer.body.len()), (200, LEN), "{other}");
     }

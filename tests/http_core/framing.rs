@@ -26,6 +26,36 @@ fn h32_bodies_of_unclear_length_are_400_and_end_the_connection() {
 }
 
 #[test]
+fn h32_codings_that_nobody_here_knows_are_501_and_hosts_that_are_none_400() {
+    let server = Server::start();
+    server.put("f", b"x");
+    let (get, chunks) = ("GET /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:", "0\r\n\r\n");
+    for (bytes, status) in [
+        (format!("{get} chunked, chunked\r\n\r\n{chunks}"), 501),
+        (format!("{get} gzip, chunked\r\n\r\n{chunks}"), 501),
+        (format!("{get} chunked\r\n\r\n0\r\nX: a\rb\r\n\r\n"), 400),
+        (format!("{get} chunked\r\n\r\n1\r\r\nx\r\n{chunks}"), 400),
+        (format!("{get} chunked\r\n\r\n1;a=\rb\r\nx\r\n{chunks}"), 400),
+        ("GET /f HTTP/1.1\r\nHost: a b/c\r\n\r\n".into(), 400),
+        ("GET /f HTTP/1.1\r\nHost: a,b\r\n\r\n".into(), 400),
+        ("GET /f HTTP/1.0\r\nHost: u@h\r\n\r\n".into(), 400),
+    ] {
+        let mut client = server.connect();
+        client.send(&bytes);
+        let answer = client.answer(true);
+        assert_eq!((answer.status(), answer.value("Connection")), (status, Some("close")), "{bytes:?}");
+        assert!(answer.value("Date").is_some());
+        client.expect_end();
+    }
+    let mut later = server.connect();
+    for request in ["GET /f HTTP/1.2\r\nHost: [::1]:80\r\n\r\n", "GET /f HTTP/1.9\r\nHost:\r\n\r\n"] {
+        later.send(request);
+        let answer = later.answer(true);
+        assert!(answer.head.starts_with("HTTP/1.1 200 OK\r\n") && answer.text() == "x", "{answer:?}");
+    }
+}
+
+#[test]
 fn h9_a_request_after_a_body_is_found_in_whatever_pieces_it_comes() {
     let server = Server::start();
     server.put("f", b"x");

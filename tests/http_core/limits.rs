@@ -1,7 +1,7 @@
 //! Sizes, times and numbers of connections (H-14, H-32 to H-34).
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -122,6 +122,89 @@ fn h33_a_client_that_takes_nothing_or_next_to_nothing_is_cut() {
     assert!(event.weight == Weight::Warning && event.text.contains("too slow"), "{event:?}");
     assert!(began.elapsed() >= Duration::from_millis(450) && began.elapsed() < Duration::from_secs(5));
     assert!(stalled.rest().len() < 40_000_000);
+}
+
+#[test]
+fn h33_what_a_client_that_is_cut_has_not_taken_is_thrown_away() {
+    let server = hurried(|timeouts| timeouts.stall = Duration::from_millis(500));
+    server.put("image", &pattern(40_000_000));
+    server.put("f", &pattern(100_000));
+    // The first stops in the middle, the other one when the last bytes wait for its acknowledgement.
+    for (name, read) in [("image", 0), ("f", 20_000)] {
+        let mut stalled = narrow(server.v4);
+        stalled.send(format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        stalled.stream.read_exact(&mut vec![0; read]).unwrap();
+        let event = server.events.recv_timeout(PATIENCE).unwrap();
+        assert!(event.text.contains("too slow"), "{event:?}");
+        let ended = std::iter::repeat_with(|| stalled.stream.read(&mut [0; 65_536])).find(|read| !matches!(read, Ok(1..)));
+        assert_eq!(ended.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn h33_a_client_that_resets_or_stops_just_before_the_end_gives_its_place_back() {
+    let server = Server::with(HttpPlan { connections: 4, ..HttpPlan::default() });
+    server.put("f", &pattern(100_000));
+    for _ in 0..5 {
+        let stalled: Vec<Client> = (0..4).map(|_| narrow(server.v4)).collect();
+        for mut client in stalled {
+            client.send("GET /f HTTP/1.1\r\nHost: h\r\n\r\n");
+            client.stream.read_exact(&mut [0; 20_000]).unwrap();
+            socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        // They are gone with a reset, in the state in which the last bytes wait for an acknowledgement.
+        assert_eq!(server.connect().get("/f", &[]).body.len(), 100_000);
+    }
+}
+
+/// A client whose kernel takes little of what it does not read.
+fn narrow(address: SocketAddr) -> Client {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    Client::new(socket.into())
+}
+
+#[test]
+fn h9_no_reset_cuts_an_answer_whatever_the_client_sends_behind_its_last_request() {
+    let server = Server::start();
+    let file = pattern(64 * 1024);
+    server.put("f", &file);
+    let close = "Connection: close\r\n";
+    for (line, head, late) in
+        [("1.0", "", "\r\n"), ("1.1", close, "\r\n"), ("1.1", close, "GET /f HTTP/1.1\r\n"), ("1.0", "", "")]
+    {
+        let (address, file) = (server.v4, &file);
+        let ask = || {
+            let mut client = narrow(address);
+            client.send(format!("GET /f HTTP/{line}\r\nHost: h\r\n{head}\r\n"));
+            let mut answer = Vec::new();
+            for step in 0.. {
+                let mut piece = [0; 4096];
+                let len = client.stream.read(&mut piece).unwrap_or_else(|error| panic!("{error} after {}", answer.len()));
+                answer.extend_from_slice(&piece[..len]);
+                if step % 4 == 0 && len > 0 {
+                    client.send(late);
+                }
+                if len == 0 {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(15));
+            }
+            assert!(answer.ends_with(file), "{} bytes", answer.len());
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(ask))));
+    }
+}
+
+#[test]
+fn h9_an_upload_that_is_refused_reads_its_answer() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send("PUT /f HTTP/1.1\r\nHost: h\r\nContent-Length: 4000000\r\n\r\n");
+    client.send(vec![0; 4_000_000]);
+    assert_eq!(client.answer(true).status(), 413);
+    client.expect_end();
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 
 use super::{
-    Allowance, Attempt, BLKSIZES, CLASS_MACHINES, End, FAILURES_TO_LEARN, HTTP_RATES, HTTP_STALLS_APART_S, Limit,
-    Limited, MACHINES_WATCHED_MAX, OUI_MACHINES, QUIRKS_MAX, RETRY_AFTER_S, Subject,
+    Allowance, Attempt, BLKSIZES, CLASS_MACHINES, End, FAILURES_TO_LEARN, GROUP_RETRY_AFTER_S, HTTP_RATES,
+    HTTP_STALLS_APART_S, Limit, Limited, MACHINES_WATCHED_MAX, OUI_MACHINES, QUIRKS_MAX, RETRY_AFTER_S, Subject,
 };
 use crate::boot::machine::{Firmware, Mac};
 
@@ -14,7 +14,7 @@ use crate::boot::machine::{Firmware, Mac};
 const HTTP_PROOF_OCTETS: u64 = 1 << 20;
 /// Windows that must come through before that says something of the window.
 const WINDOWS_PROOF: u64 = 4;
-/// Makers and classes for which machines without a limit are remembered; beyond it all are forgotten.
+/// Makers and classes for which machines without a limit are remembered; beyond it those with the fewest are forgotten first.
 const GROUPS_WATCHED_MAX: usize = 1024;
 
 /// A limit of one machine, maker or class, with its story.
@@ -47,6 +47,10 @@ pub enum Change {
 #[derive(Debug, Default)]
 pub struct Learner {
     quirks: BTreeMap<Subject, Quirk>,
+    /// Those of them that are in force.
+    limited: Limited,
+    /// How many machines of a maker or class need which limit of one kind.
+    needs: HashMap<(Subject, Kind), BTreeMap<u64, usize>>,
     failures: HashMap<Mac, Failures>,
     /// Machines of a maker or class that do what others of it cannot, as many as it takes to know that it is not all of them.
     fine: HashMap<(Subject, Kind), BTreeSet<Mac>>,
@@ -97,8 +101,9 @@ struct Lesson {
 impl Learner {
     /// With what was kept.
     pub fn load(kept: impl IntoIterator<Item = Quirk>) -> Self {
-        let quirks = kept.into_iter().map(|quirk| (quirk.subject, quirk)).collect();
-        Self { quirks, ..Self::default() }
+        let mut learner = Self::default();
+        kept.into_iter().for_each(|quirk| drop(learner.put(quirk)));
+        learner
     }
 
     /// All of them, machines first.
@@ -108,8 +113,7 @@ impl Learner {
 
     /// What cores need to know.
     pub fn limited(&self) -> Limited {
-        let in_force = self.quirks.values().filter(|quirk| !quirk.on_trial);
-        Limited(in_force.map(|q| (q.subject, Limit { allowance: q.allowance, pinned: q.pinned })).collect())
+        self.limited.clone()
     }
 
     /// A TFTP transfer of this machine is over.
@@ -171,28 +175,28 @@ impl Learner {
         if let Subject::Machine(mac) = subject {
             self.failures.remove(&mac);
         }
-        self.quirks.remove(&subject).map(|_| Change::Gone(subject)).into_iter().collect()
+        self.take(subject).map(|_| Change::Gone(subject)).into_iter().collect()
     }
 
-    /// What is older than [`RETRY_AFTER_S`] is tried without: a machine is on trial, a maker or class begins anew.
+    /// What is old is tried without: a machine is on trial after [`RETRY_AFTER_S`], a maker or class begins anew after
+    /// [`GROUP_RETRY_AFTER_S`].
     pub fn age(&mut self, now_s: u64) -> Vec<Change> {
         if now_s < self.next_age_s {
             return Vec::new();
         }
         let ages = |quirk: &&Quirk| !quirk.pinned && !quirk.on_trial;
-        let due = |quirk: &&Quirk| quirk.since_s.saturating_add(RETRY_AFTER_S) <= now_s;
+        let due = |quirk: &&Quirk| ends_s(quirk) <= now_s;
         let old: Vec<Quirk> = self.quirks.values().filter(ages).filter(due).cloned().collect();
         let changes = old.into_iter().map(|quirk| match quirk.subject {
             Subject::Machine(_) => self.put(Quirk { on_trial: true, ..quirk }),
             subject => {
-                self.quirks.remove(&subject);
-                self.fine.retain(|(group, _), _| *group != subject);
+                self.take(subject);
                 Change::Gone(subject)
             }
         });
         let changes = changes.collect();
-        let oldest = self.quirks.values().filter(ages).map(|quirk| quirk.since_s).min();
-        self.next_age_s = oldest.unwrap_or(now_s).saturating_add(RETRY_AFTER_S);
+        let next = self.quirks.values().filter(ages).map(ends_s).min();
+        self.next_age_s = next.unwrap_or(now_s.saturating_add(GROUP_RETRY_AFTER_S));
         changes
     }
 
@@ -307,21 +311,25 @@ impl Learner {
         changes
     }
 
-    /// Where enough machines of one maker or class need a limit, new ones begin with it.
+    /// Where enough machines of one maker or class need a limit, and most of those that were seen, new ones begin with it. Not
+    /// with a rate, though: hardware addresses are the client's choice, and whoever stalls on purpose would slow down all the
+    /// others of a maker. That is for an operator to pin.
     fn learn_of_groups(&mut self, mac: Mac, class: Option<Firmware>, kind: Kind, now_s: u64) -> Vec<Change> {
+        if kind == Kind::HttpRate {
+            return Vec::new();
+        }
         let groups: Vec<(Subject, usize)> = Subject::all_of(mac, class).filter_map(size_of_group).collect();
         let changes = groups.into_iter().filter_map(|(group, enough)| {
             let others = self.fine.get(&(group, kind)).map_or(0, BTreeSet::len);
             if others >= enough || self.quirks.get(&group).is_some_and(|quirk| quirk.pinned) {
                 return None;
             }
-            let in_force = self.quirks.values().filter(|quirk| !quirk.pinned && !quirk.on_trial);
-            let needs = in_force.filter(|quirk| is_of(quirk, group)).filter_map(|quirk| only(quirk.allowance, kind));
-            let needs: Vec<Allowance> = needs.collect();
-            if needs.len() < enough {
+            let needs = self.needs.get(&(group, kind))?;
+            if needs.values().sum::<usize>() < enough.max(2 * others) {
                 return None;
             }
-            let allowance = needs.into_iter().reduce(wider)?;
+            // Of different limits the largest: a new machine may learn that it needs less.
+            let allowance = limit(kind, *needs.last_key_value()?.0);
             let old = self.quirks.get(&group);
             let all = allowance.or(old.map_or_else(Allowance::default, |old| old.allowance));
             if old.is_some_and(|old| old.allowance == all) {
@@ -343,9 +351,34 @@ impl Learner {
     }
 
     fn put(&mut self, quirk: Quirk) -> Change {
-        self.next_age_s = self.next_age_s.min(quirk.since_s.saturating_add(RETRY_AFTER_S));
+        self.take(quirk.subject);
+        self.next_age_s = self.next_age_s.min(ends_s(&quirk));
+        if !quirk.on_trial {
+            self.limited.0.insert(quirk.subject, Limit { allowance: quirk.allowance, pinned: quirk.pinned });
+        }
+        for (group, kind, value) in needs_of(&quirk) {
+            *self.needs.entry((group, kind)).or_default().entry(value).or_default() += 1;
+        }
         self.quirks.insert(quirk.subject, quirk.clone());
         Change::Put(quirk)
+    }
+
+    fn take(&mut self, subject: Subject) -> Option<Quirk> {
+        let quirk = self.quirks.remove(&subject)?;
+        self.limited.0.remove(&subject);
+        for (group, kind, value) in needs_of(&quirk) {
+            let Entry::Occupied(mut needs) = self.needs.entry((group, kind)) else { continue };
+            if let Some(count) = needs.get_mut().get_mut(&value) {
+                *count -= 1;
+                if *count == 0 {
+                    needs.get_mut().remove(&value);
+                }
+            }
+            if needs.get().is_empty() {
+                needs.remove();
+            }
+        }
+        Some(quirk)
     }
 
     // --- when it goes well ---
@@ -387,10 +420,12 @@ impl Learner {
     }
 
     fn note_fine(&mut self, mac: Mac, class: Option<Firmware>, kind: Kind) {
-        if self.fine.len() >= GROUPS_WATCHED_MAX {
-            self.fine.clear();
-        }
         for (group, enough) in Subject::all_of(mac, class).filter_map(size_of_group) {
+            if self.fine.len() >= GROUPS_WATCHED_MAX && !self.fine.contains_key(&(group, kind)) {
+                // Whoever invents makers pushes out other invented ones.
+                let fewest = self.fine.iter().min_by_key(|(_, fine)| fine.len()).map(|(key, _)| *key);
+                fewest.map(|key| self.fine.remove(&key));
+            }
             let fine = self.fine.entry((group, kind)).or_default();
             if fine.len() < enough {
                 fine.insert(mac);
@@ -408,20 +443,32 @@ fn size_of_group(subject: Subject) -> Option<(Subject, usize)> {
     }
 }
 
-fn is_of(quirk: &Quirk, group: Subject) -> bool {
-    let Subject::Machine(mac) = quirk.subject else { return false };
-    Subject::all_of(mac, quirk.class).any(|subject| subject == group)
+/// When a limit that ages ends, unix seconds.
+fn ends_s(quirk: &Quirk) -> u64 {
+    let is_of_machine = matches!(quirk.subject, Subject::Machine(_));
+    quirk.since_s.saturating_add(if is_of_machine { RETRY_AFTER_S } else { GROUP_RETRY_AFTER_S })
 }
 
-/// The one limit of this kind.
-fn only(allowance: Allowance, kind: Kind) -> Option<Allowance> {
-    let Allowance { window, blksize, http_rate } = allowance;
-    let one = match kind {
-        Kind::Window => Allowance { window, ..Allowance::default() },
-        Kind::Blksize => Allowance { blksize, ..Allowance::default() },
-        Kind::HttpRate => Allowance { http_rate, ..Allowance::default() },
-    };
-    (!one.is_empty()).then_some(one)
+/// What a machine's limit in force says of its maker and class.
+fn needs_of(quirk: &Quirk) -> Vec<(Subject, Kind, u64)> {
+    let Subject::Machine(mac) = quirk.subject else { return Vec::new() };
+    if quirk.pinned || quirk.on_trial {
+        return Vec::new();
+    }
+    let Allowance { window, blksize, .. } = quirk.allowance;
+    let values = [(Kind::Window, window), (Kind::Blksize, blksize)];
+    let of_group = |(group, _)| values.into_iter().filter_map(move |(kind, value)| Some((group, kind, value?.into())));
+    Subject::all_of(mac, quirk.class).filter_map(size_of_group).flat_map(of_group).collect()
+}
+
+/// The one limit of this kind, which groups have.
+fn limit(kind: Kind, value: u64) -> Allowance {
+    let value = u16::try_from(value).ok();
+    match kind {
+        Kind::Window => Allowance { window: value, ..Allowance::default() },
+        Kind::Blksize => Allowance { blksize: value, ..Allowance::default() },
+        Kind::HttpRate => Allowance::default(),
+    }
 }
 
 /// All but the limit of this kind.
@@ -430,15 +477,6 @@ fn without(allowance: Allowance, kind: Kind) -> Allowance {
         Kind::Window => Allowance { window: None, ..allowance },
         Kind::Blksize => Allowance { blksize: None, ..allowance },
         Kind::HttpRate => Allowance { http_rate: None, ..allowance },
-    }
-}
-
-/// Of two limits of one kind the larger: a new machine may learn that it needs less.
-fn wider(one: Allowance, other: Allowance) -> Allowance {
-    Allowance {
-        window: one.window.max(other.window),
-        blksize: one.blksize.max(other.blksize),
-        http_rate: one.http_rate.max(other.http_rate),
     }
 }
 
@@ -571,7 +609,8 @@ mod tests {
         assert_eq!(granted(&mut Learner::default(), &all), [(4, 1468); 9]);
         // A file of one block says nothing of windows.
         let tiny = Attempt { acked_blocks: 1, ..fine() };
-        assert_eq!(granted(&mut Learner::default(), &[stuck.clone(), tiny, stuck]).pop(), Some((1, 1468)));
+        assert_eq!(granted(&mut Learner::default(), &[stuck.clone(), tiny.clone(), stuck]).pop(), Some((1, 1468)));
+        assert_eq!(granted(&mut Learner::default(), &[deaf(), tiny, deaf()]).pop(), Some((4, 1024)), "nor of blocks");
     }
 
     #[test]
@@ -588,8 +627,31 @@ mod tests {
         assert_eq!(group.why, "3 machines or more of 52:54:00 needed it");
         assert_eq!(next(&learner, mac(9), &fine()).window, 1);
         assert_eq!(next(&learner, Mac([2; 6]), &fine()).window, 4, "another maker");
-        (4..=8).for_each(|last| drop(fails(&mut learner, last)));
+        assert_eq!(fails(&mut learner, 4).len(), 1, "the fourth says nothing new of them");
+        (5..=8).for_each(|last| drop(fails(&mut learner, last)));
         assert_eq!(next(&learner, Mac([2; 6]), &fine()).window, 1, "eight of a class are the class");
+    }
+
+    #[test]
+    fn new_machines_of_a_maker_begin_with_the_blocks_where_three_ended() {
+        let mut learner = Learner::default();
+        for last in 1..=3 {
+            assert_eq!(next(&learner, mac(9), &fine()).blksize, 1468);
+            (0..2).for_each(|_| drop(learner.learn(mac(last), &deaf(), 5)));
+        }
+        assert_eq!(next(&learner, mac(9), &fine()).blksize, 1024);
+    }
+
+    #[test]
+    fn a_machine_that_is_forgotten_speaks_for_no_other_and_the_rest_still_do() {
+        let mut learner = Learner::default();
+        let fails = |learner: &mut Learner, last| {
+            (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 5)));
+            next(learner, mac(9), &fine()).window
+        };
+        assert_eq!([fails(&mut learner, 1), fails(&mut learner, 2)], [4, 4]);
+        assert_eq!(learner.forget(Subject::Machine(mac(2))).len(), 1);
+        assert_eq!([fails(&mut learner, 3), fails(&mut learner, 4)], [4, 1]);
     }
 
     #[test]
@@ -629,8 +691,64 @@ mod tests {
         for last in 1..=3 {
             (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 0)));
         }
+        assert_eq!(learner.age(GROUP_RETRY_AFTER_S - 1), []);
+        assert!(matches!(&learner.age(GROUP_RETRY_AFTER_S)[..], [Change::Gone(Subject::Oui(_))]));
+        assert_eq!(next(&learner, mac(9), &fine()).window, 4, "one that needs nothing can show it");
+        // The next machine that needs it brings it back for the others.
+        (0..2).for_each(|_| drop(learner.learn(mac(4), &refused(), GROUP_RETRY_AFTER_S)));
+        assert_eq!(next(&learner, mac(9), &fine()).window, 1);
         assert_eq!(learner.age(RETRY_AFTER_S).len(), 4);
         assert_eq!(next(&learner, mac(9), &fine()).window, 4);
+    }
+
+    #[test]
+    fn stalls_of_http_slow_down_nobody_but_the_machine_itself() {
+        let mut learner = Learner::default();
+        for last in 1..=6 {
+            (0..6).for_each(|time| drop(learner.learn_http_stall(mac(last), None, time * HTTP_STALLS_APART_S)));
+        }
+        assert_eq!(learner.quirks().count(), 6);
+        let other = Machine { mac: mac(99), uuid: None, firmware: None };
+        assert_eq!(learner.limited().allowance(&[], &other), Allowance::default());
+    }
+
+    #[test]
+    fn a_few_machines_do_not_speak_for_those_that_were_seen_to_be_fine() {
+        let mut learner = Learner::default();
+        (10..12).for_each(|last| drop(learner.learn(mac(last), &fine(), 0)));
+        for last in 1..=3 {
+            (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 0)));
+        }
+        assert_eq!(next(&learner, mac(99), &fine()).window, 4, "three of five");
+        (0..2).for_each(|_| drop(learner.learn(mac(4), &refused(), 0)));
+        assert_eq!(next(&learner, mac(99), &fine()).window, 1, "four of six");
+        // Invented makers do not make it forget a real one that was seen to be fine.
+        let mut learner = Learner::default();
+        (10..13).for_each(|last| drop(learner.learn(mac(last), &fine(), 0)));
+        for number in 0..5000u32 {
+            let [_, a, b, c] = number.to_be_bytes();
+            learner.learn(Mac([2, a, b, c, 0, 0]), &Attempt { class: None, ..fine() }, 0);
+            learner.learn(Mac([b, c, 2, 0, 0, 0]), &Attempt { class: None, ..fine() }, 0);
+        }
+        for last in 1..=6 {
+            (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 0)));
+        }
+        assert_eq!(next(&learner, mac(99), &Attempt { class: None, ..fine() }).window, 4);
+    }
+
+    #[test]
+    fn what_sixteen_thousand_machines_teach_takes_no_walk_over_all_of_them() {
+        let mut learner = Learner::default();
+        let began = std::time::Instant::now();
+        for number in 0..16_000u16 {
+            let [a, b] = number.to_be_bytes();
+            let mac = Mac([0x52, 0x54, 0, 0, a, b]);
+            (0..2).for_each(|_| drop(learner.learn(mac, &refused(), 0)));
+        }
+        assert_eq!(learner.needs.values().flat_map(BTreeMap::values).sum::<usize>(), 2 * 16_000);
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+        learner.age(RETRY_AFTER_S);
+        assert!(learner.needs.is_empty() && learner.limited().0.is_empty(), "all are on trial");
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn pxelinux_starts_what_default_and_ontimeout_name() {
         ("APPEND ks=x\nDEFAULT a\nLABEL a\n KERNEL k\n", vec!["1 a ks=x"]),
         ("APPEND ks=x\nDEFAULT a\nLABEL a\n KERNEL k\n APPEND -\n", vec![]),
         ("UI menu.c32\nLABEL a\n KERNEL k\n APPEND ks=x\n", vec!["4 a ks=x"]),
+        ("DEFAULT VesaMenu.c32 more.cfg\nLABEL a\n KERNEL k\n APPEND ks=x\n", vec!["4 a ks=x"]),
         ("UI menu.c32\nDEFAULT b\nLABEL a\n KERNEL k\n APPEND ks=x\nLABEL b\n LOCALBOOT 0\n", vec![]),
         ("LABEL a\n KERNEL k\n APPEND ks=x\n", vec![]),
     ] {

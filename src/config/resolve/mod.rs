@@ -45,7 +45,7 @@ pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], comp
     let places = subnets::places(written, complaints);
     let dhcp = subnets::listeners(&dhcp, &server, &subnets, complaints);
     let snapshot = Snapshot {
-        subnets,
+        subnets: subnets.into(),
         places,
         dhcp_interfaces: dhcp.interfaces.clone(),
         boot: boot(file.boot.unwrap_or_default(), complaints),

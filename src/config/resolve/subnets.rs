@@ -1,5 +1,7 @@
 //! `[dhcp]` and `[[dhcp.subnet]]`: networks, pools, reservations, lease times, and where DHCP is listened for.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
@@ -9,7 +11,7 @@ use crate::boot::menu;
 use crate::config::file::{self, At, Seconds};
 use crate::config::problem::Complaints;
 use crate::config::{Dhcp, Interface};
-use crate::dhcp::limits::FIRMWARE_LEASE_S;
+use crate::dhcp::limits::{FIRMWARE_LEASE_S, POOL_ADDRESSES_MAX};
 use crate::dhcp::subnet::{Clients, Mode, Network, Pool, Reservation, Subnet};
 
 /// dhcpd's own defaults where a subnet says nothing: 12 hours and 1 day.
@@ -30,19 +32,52 @@ pub(super) fn subnets(written: &[file::Subnet], present: &[Interface], complaint
         on_its_interface(one, &subnet, present, complaints);
         subnets.push((place(one), subnet));
     }
-    for (index, (span, subnet)) in subnets.iter().enumerate() {
-        let network = subnet.network;
-        let other = subnets[..index]
-            .iter()
-            .find(|(_, other)| other.network.contains(network.address) || network.contains(other.network.address));
-        if let Some((first, other)) = other {
-            let (theirs, line) = (show(other.network), complaints.line_of(first));
-            let what = format!("subnet {} overlaps subnet {theirs} of {line}", show(network));
-            complaints.add(span, what, "an address belongs to one subnet: make one of them smaller");
-        }
+    let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
+        subnets.iter().map(|(_, subnet)| (subnet.network.address, subnet.network.broadcast())).collect();
+    for (index, before) in overlaps(&ranges) {
+        let ((span, subnet), (first, other)) = (&subnets[index], &subnets[before]);
+        let (theirs, line) = (show(other.network), complaints.line_of(first));
+        let what = format!("subnet {} overlaps subnet {theirs} of {line}", show(subnet.network));
+        complaints.add(span, what, "an address belongs to one subnet: make one of them smaller");
     }
     one_place_per_machine(written, complaints);
+    not_too_many(&subnets, complaints);
     subnets.into_iter().map(|(_, subnet)| subnet).collect()
+}
+
+/// Pairs of ranges that share an address, the later one of the file first, in the order of the file. Not every pair: each that
+/// overlaps is in one.
+fn overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
+    let mut sorted: Vec<usize> = (0..ranges.len()).collect();
+    sorted.sort_by_key(|index| (ranges[*index].0, std::cmp::Reverse(ranges[*index].1), *index));
+    let mut found = Vec::new();
+    let mut furthest: Option<usize> = None;
+    for index in sorted {
+        match furthest {
+            Some(before) if ranges[index].0 <= ranges[before].1 => {
+                found.push((index.max(before), index.min(before)));
+                if ranges[index].1 > ranges[before].1 {
+                    furthest = Some(index);
+                }
+            }
+            _ => furthest = Some(index),
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Pools of more addresses than a /8 has are a slip, or a machine that runs out of memory.
+fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<'_>) {
+    let mut sum = 0;
+    for (span, subnet) in subnets {
+        let before = sum;
+        sum += subnet.pools.iter().map(Pool::size).sum::<u64>();
+        if before <= POOL_ADDRESSES_MAX && sum > POOL_ADDRESSES_MAX {
+            let what = format!("with the pools of subnet {} there are {sum} addresses to give", show(subnet.network));
+            complaints.add(span, what, format!("{POOL_ADDRESSES_MAX} are the most, as many as 10.0.0.0/8 has"));
+        }
+    }
 }
 
 /// Where each subnet stands.
@@ -71,7 +106,7 @@ fn on_its_interface(written: &file::Subnet, subnet: &Subnet, present: &[Interfac
     let addresses: Vec<String> = named.addresses.iter().map(Ipv4Addr::to_string).collect();
     let what =
         format!("subnet {} is not on interface {}, which has {}", subnet.network, named.name, addresses.join(", "));
-    let relays = "or `relay = true` where relay agents bring its requests";
+    let relays = "or `relay = true` where relay agents alone bring its requests";
     match present.iter().find(is_in) {
         Some(other) => {
             let hint = format!("{} has an address in it: write interface = {:?}, {relays}", other.name, other.name);
@@ -156,6 +191,10 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
         return None;
     };
     let network = network(text, complaints)?;
+    if let Some(name) = written.shared_network.as_ref().filter(|_| !relay) {
+        let hint = "the subnets of one interface share it without a word: leave this out";
+        complaints.add(&name.span(), "`shared-network` is for subnets that relay agents bring (relay = true)", hint);
+    }
     let (default_lease_time_s, max_lease_time_s) = lease_times(written, complaints);
     let is_said = written.default_lease_time.is_some();
     let firmware_lease_time_s = if is_said { default_lease_time_s } else { FIRMWARE_LEASE_S.min(max_lease_time_s) };
@@ -163,11 +202,13 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
         network,
         interface: written.interface.as_ref().map(|name| interface(name, complaints)),
         relay,
+        shared_network: written.shared_network.as_ref().map(|name| name.get_ref().clone()),
         mode,
         clients: clients(written, complaints),
         allow_other_servers: written.allow_other_servers.as_ref().is_some_and(|at| *at.get_ref()),
+        conflict_detection: written.conflict_detection.as_ref().is_none_or(|at| *at.get_ref()),
         pools: pools(written, network, complaints),
-        reservations: reservations(written, network, complaints),
+        reservations: reservations(written, network, complaints).into(),
         routers: inside(written.routers.as_deref(), network, "router", complaints),
         domain_name: written.domain_name.as_ref().map(|name| dns_name(name, complaints)),
         domain_name_servers: addresses(written.domain_name_servers.as_deref(), complaints),
@@ -233,7 +274,7 @@ fn lease_times(written: &file::Subnet, complaints: &mut Complaints<'_>) -> (u32,
 }
 
 fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'_>) -> Vec<Pool> {
-    let mut pools: Vec<Pool> = Vec::new();
+    let (mut pools, mut spans): (Vec<Pool>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
     for text in written.pools.iter().flatten() {
         let Some(pool) = pool(text, complaints) else { continue };
         let shown = format!("{}-{}", pool.first, pool.last);
@@ -246,11 +287,14 @@ fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'
             let (first, last) = usable(network);
             complaints.add(&text.span(), what, format!("machines there can have {first} to {last}"));
         }
-        if let Some(other) = pools.iter().find(|other| other.first <= pool.last && pool.first <= other.last) {
-            let what = format!("pool {shown} overlaps pool {}-{}", other.first, other.last);
-            complaints.add(&text.span(), what, "make one pool of the two, or move one of them");
-        }
+        spans.push(text.span());
         pools.push(pool);
+    }
+    let ranges: Vec<(Ipv4Addr, Ipv4Addr)> = pools.iter().map(|pool| (pool.first, pool.last)).collect();
+    for (index, before) in overlaps(&ranges) {
+        let (pool, other) = (pools[index], pools[before]);
+        let what = format!("pool {}-{} overlaps pool {}-{}", pool.first, pool.last, other.first, other.last);
+        complaints.add(&spans[index], what, "make one pool of the two, or move one of them");
     }
     pools
 }
@@ -309,9 +353,9 @@ fn missing<T>(host: &file::Host, key: &str, example: &str, complaints: &mut Comp
 
 /// No two reservations of the file share a hardware address within a subnet, or an address at all.
 fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'_>) {
-    let mut addresses: Vec<(Ipv4Addr, Range<usize>)> = Vec::new();
+    let mut addresses: HashMap<Ipv4Addr, Range<usize>> = HashMap::new();
     for subnet in written {
-        let mut macs: Vec<(Mac, Range<usize>)> = Vec::new();
+        let mut macs: HashMap<Mac, Range<usize>> = HashMap::new();
         for host in subnet.host.iter().flatten() {
             if let Some((mac, span)) = host.mac.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span()))) {
                 twice(&mut macs, mac, span, "a machine has one address in a subnet", complaints);
@@ -325,18 +369,19 @@ fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'
     }
 }
 
-fn twice<T: PartialEq + std::fmt::Display>(
-    seen: &mut Vec<(T, Range<usize>)>,
+fn twice<T: Eq + Hash + std::fmt::Display>(
+    seen: &mut HashMap<T, Range<usize>>,
     value: T,
     span: Range<usize>,
     hint: &str,
     complaints: &mut Complaints<'_>,
 ) {
-    if let Some((_, first)) = seen.iter().find(|(other, _)| *other == value) {
+    if let Some(first) = seen.get(&value) {
         let what = format!("{value} is already reserved in {}", complaints.line_of(first));
         complaints.add(&span, what, hint);
+        return;
     }
-    seen.push((value, span));
+    seen.insert(value, span);
 }
 
 fn addresses(written: Option<&[At<String>]>, complaints: &mut Complaints<'_>) -> Vec<Ipv4Addr> {

@@ -1,12 +1,16 @@
 //! What could be known before a machine is switched on: files, menus, addresses, ports, the firewall. Looks only, changes nothing.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use super::loaders::Borrowed;
 use super::static_menus::{self, Survey};
+use super::templates::{Renderer, SOURCE_MAX_BYTES};
 use crate::config::Config;
-use crate::dhcp::subnet::Mode;
+use crate::dhcp::limits::{LEASE_OCTETS, POOL_ADDRESSES_MANY};
+use crate::dhcp::subnet::{Mode, Pool};
+use crate::engine::net::{self, Interface};
 use crate::images::Ceiling;
 use crate::observe::port_holder::Protocol;
 
@@ -121,6 +125,37 @@ pub enum Reader {
     User { uid: u32, gid: u32 },
 }
 
+/// Compiles every template under the root, as a request for it would.
+pub fn templates(root: &Path) -> Vec<Finding> {
+    let renderer = Renderer::default();
+    let names = static_menus::survey(root).templates;
+    names.iter().filter_map(|name| template(&renderer, root, name)).collect()
+}
+
+fn template(renderer: &Renderer, root: &Path, name: &Path) -> Option<Finding> {
+    let shown = name.display().to_string();
+    let path = root.join(name);
+    // A larger one is refused by its size, and not read for that.
+    if std::fs::metadata(&path).is_ok_and(|found| found.len() > SOURCE_MAX_BYTES as u64) {
+        let what = format!("template {shown}: more than {SOURCE_MAX_BYTES} bytes");
+        return Some(Finding::error(what, "serve large files as they are, without a template"));
+    }
+    match std::fs::read_to_string(&path) {
+        Ok(source) => {
+            let error = renderer.compile(&shown, &source).err()?;
+            let place = [error.line, error.column].into_iter().flatten().map(|number| format!(":{number}"));
+            let what = format!("template {shown}{}: {}", place.collect::<String>(), error.what);
+            Some(Finding::error(what, error.hint))
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Some(Finding::error(format!("template {shown} is not UTF-8 text"), "save it as UTF-8"))
+        }
+        Err(error) => {
+            Some(Finding::error(format!("template {shown}: {error}"), format!("chmod o+r {}", path.display())))
+        }
+    }
+}
+
 /// What the configuration and the files that it names say; `serve` asks the same before it binds anything.
 pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
     let root = files::root(subject.config);
@@ -134,6 +169,8 @@ pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
     findings.extend(files::loaders(subject));
     findings.extend(files::menu(subject));
     findings.extend(reservations(subject.config));
+    findings.extend(pools(subject.config));
+    findings.extend(own_addresses(subject.config, &net::interfaces().unwrap_or_default()));
     let survey = static_menus::survey(&subject.config.root);
     findings.extend(menus_by_hand(&subject.config.root, &survey));
     findings.extend(memory::budget(subject.config.tuning.image_memory, survey.largest.as_ref(), &Ceiling::read()));
@@ -156,6 +193,36 @@ fn reservations(config: &Config) -> Vec<Finding> {
                     "no other machine gets it, but one that has it by a lease keeps it until that ends: reserve outside the pools",
                 ));
             }
+        }
+    }
+    findings
+}
+
+/// Leases are in memory, whoever asks for them: any host of the network where `clients = "any"`.
+fn pools(config: &Config) -> Option<Finding> {
+    let served = config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+    let addresses: u64 = served.flat_map(|subnet| &subnet.pools).map(Pool::size).sum();
+    let mb = addresses.saturating_mul(LEASE_OCTETS) / 1_000_000;
+    let what = format!("the pools hold {addresses} addresses: with a lease on each the server needs {mb} MB of memory");
+    (addresses > POOL_ADDRESSES_MANY).then(|| Finding::warning(what, "give pools the size of the racks behind them"))
+}
+
+/// An address of this machine is never given away, so a pool or a reservation with one promises too much.
+fn own_addresses(config: &Config, interfaces: &[Interface]) -> Vec<Finding> {
+    let own = interfaces.iter().flat_map(|one| one.prefixes.iter().map(move |(address, _)| (*address, &one.name)));
+    let served = config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+    let mut findings = Vec::new();
+    for (subnet, (address, interface)) in served.flat_map(|subnet| own.clone().map(move |own| (subnet, own))) {
+        if let Some(pool) = subnet.pools.iter().find(|pool| (pool.first..=pool.last).contains(&address)) {
+            let what = format!(
+                "the pool {}-{} holds {address}, an address of this machine ({interface})",
+                pool.first, pool.last
+            );
+            findings.push(Finding::warning(what, "it is given to nobody: leave it out of the pool"));
+        }
+        if let Some(reserved) = subnet.reservations.iter().find(|reserved| reserved.address == address) {
+            let what = format!("{address}, reserved for {}, is an address of this machine ({interface})", reserved.mac);
+            findings.push(Finding::warning(what, "it is given to nobody: reserve another one"));
         }
     }
     findings

@@ -340,3 +340,39 @@ fn the_largest_file_under_the_root_is_found() {
     let survey = survey(&bench.root());
     assert_eq!(survey.largest, Some(Largest { path: "d/large".into(), bytes: 3 }));
 }
+
+#[test]
+fn d20_a_pool_or_a_reservation_with_an_address_of_this_machine_is_named() {
+    let bench = Bench::new();
+    let subnet = "[server]\ninterfaces = [\"lo\"]\n[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\nrelay = true\n\
+                  pools = [\"192.168.4.10-192.168.4.100\"]\n[[dhcp.subnet.host]]\nmac = \"52:54:00:12:34:10\"\n\
+                  address = \"192.168.4.150\"\n";
+    let config = bench.config(subnet);
+    let said = |own: &[[u8; 4]]| {
+        let prefixes = own.iter().map(|address| (std::net::Ipv4Addr::from(*address), 24)).collect();
+        let eth1 = Interface {
+            name: "eth1".into(),
+            index: 2,
+            mtu: 1500,
+            mac: [2; 6],
+            is_running: true,
+            addresses: Vec::new(),
+            prefixes,
+        };
+        own_addresses(&config, &[eth1]).iter().map(Finding::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&[[192, 168, 4, 9], [192, 168, 4, 101], [10, 0, 0, 1]]), [""; 0]);
+    for at in [[192, 168, 4, 10], [192, 168, 4, 100]] {
+        let address = std::net::Ipv4Addr::from(at);
+        let what =
+            format!("warning: the pool 192.168.4.10-192.168.4.100 holds {address}, an address of this machine (eth1)");
+        assert_eq!(only(said(&[at])), format!("{what}\n  hint: it is given to nobody: leave it out of the pool"));
+    }
+    assert_eq!(
+        only(said(&[[192, 168, 4, 150]])),
+        "warning: 192.168.4.150, reserved for 52:54:00:12:34:10, is an address of this machine (eth1)\n  hint: it is given to \
+         nobody: reserve another one"
+    );
+    let off = bench.config(&subnet.replace("\"server\"", "\"off\""));
+    assert!(own_addresses(&off, &net::interfaces().unwrap()).is_empty());
+}

@@ -27,8 +27,10 @@ pub enum NoState {
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
-    /// Given back by the kernel when the process ends, however it ends.
-    _lock: File,
+    /// Both are given back by the kernel when the process ends, however it ends. The directory's own lock cannot be removed as
+    /// the file can; the file is what an older ringboot looks at.
+    directory: File,
+    lock: File,
 }
 
 impl StateDirectory {
@@ -40,20 +42,25 @@ impl StateDirectory {
             .mode(0o700)
             .create(path)
             .map_err(|error| NoState::Make(path.to_owned(), error))?;
-        let file = path.join(LOCK);
-        let failed = |error| NoState::Lock(file.clone(), error);
-        // Whoever owns the directory may have put a link here, for root to write through.
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let lock = options.open(&file).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(NoState::InUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        let directory = File::open(path).map_err(|error| NoState::Make(path.to_owned(), error))?;
+        // A file server may have no locks for directories.
+        if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(NoState::InUse(path.to_owned()));
         }
-        let state = Self { path: path.to_owned(), _lock: lock };
-        state.give_to_owner(&file).map_err(failed)?;
-        Ok(state)
+        let lock = lock_file(path)?;
+        Ok(Self { path: path.to_owned(), directory, lock })
+    }
+
+    /// Whether this is still the directory of that name, with our lock in it. A lock that was removed is made again; where
+    /// another process has taken its place, the directory is not ours any more.
+    pub(super) fn check(&mut self) -> Result<(), NoState> {
+        if !is_same(&self.directory, std::fs::metadata(&self.path)) {
+            *self = Self::lock(&self.path)?;
+        } else if !is_same(&self.lock, std::fs::symlink_metadata(self.path.join(LOCK))) {
+            self.lock = lock_file(&self.path)?;
+            tracing::warn!("{} was removed: it is there again", self.path.join(LOCK).display());
+        }
+        Ok(())
     }
 
     pub fn database(&self) -> PathBuf {
@@ -87,6 +94,29 @@ impl StateDirectory {
     pub fn is_ours(name: &str) -> bool {
         name == LOCK || name.starts_with(DATABASE) || name.starts_with(HISTORY)
     }
+}
+
+fn lock_file(directory: &Path) -> Result<File, NoState> {
+    let file = directory.join(LOCK);
+    let failed = |error| NoState::Lock(file.clone(), error);
+    // Whoever owns the directory may have put a link here, for root to write through.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let lock = options.open(&file).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(NoState::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    give_to_owner_of(directory, &file).map_err(failed)?;
+    Ok(lock)
+}
+
+/// Whether what has the name now is that open file.
+fn is_same(open: &File, named: io::Result<std::fs::Metadata>) -> bool {
+    let same =
+        |(open, named): (std::fs::Metadata, std::fs::Metadata)| (open.dev(), open.ino()) == (named.dev(), named.ino());
+    open.metadata().ok().zip(named.ok()).is_some_and(same)
 }
 
 fn give_to_owner_of(directory: &Path, file: &Path) -> io::Result<()> {

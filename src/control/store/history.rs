@@ -5,11 +5,12 @@
 use std::fs::OpenOptions;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
 use super::StoreError;
+use super::kept::Files;
 use super::sqlite::{BUSY_WAIT, role_name, role_named};
 use crate::boot::machine::{Arch, Firmware, Mac};
 use crate::observe::events::{Kind, Stage};
@@ -19,8 +20,8 @@ use crate::observe::timeline::Entry;
 /// The history database in the state directory; SQLite's own files begin with its name.
 pub const HISTORY: &str = "history.db";
 
-/// The schema that this program writes. History of another one is thrown away, not migrated.
-const SCHEMA: i64 = 1;
+/// The schema that this program writes. History of another one is thrown away, not migrated. 2: the table is bounded by its octets.
+const SCHEMA: i64 = 2;
 
 /// One row per entry; a machine's rows are a ring, so that the table is bounded by the journal's limits.
 const TABLE: &str = "
@@ -45,6 +46,8 @@ CREATE INDEX entries_by_address ON entries (address);
 #[derive(Debug)]
 pub struct History {
     connection: Connection,
+    path: PathBuf,
+    files: Files,
 }
 
 impl History {
@@ -53,9 +56,25 @@ impl History {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         drop(options.open(path).map_err(|error| refused(path, error))?);
-        let connection = Connection::open(path).map_err(|source| refused(path, source))?;
-        let mut history = Self { connection };
+        let open = || Connection::open(path).map_err(|source| refused(path, source));
+        let mut connection = open()?;
+        let found: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(|source| refused(path, source))?;
+        if found != 0 && found != SCHEMA {
+            // Emptying a large table takes longer than a start may.
+            drop(connection);
+            for part in ["-wal", "-shm", ""] {
+                let mut name = path.as_os_str().to_owned();
+                name.push(part);
+                let _ = std::fs::remove_file(name);
+            }
+            drop(options.open(path).map_err(|error| refused(path, error))?);
+            connection = open()?;
+        }
+        let mut history = Self { connection, path: path.to_owned(), files: Files::default() };
         history.prepare().map_err(|source| refused(path, source))?;
+        history.files = Files::of(path);
         Ok(history)
     }
 
@@ -64,17 +83,21 @@ impl History {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|source| refused(path, source))?;
         connection.busy_timeout(BUSY_WAIT)?;
-        Ok(Self { connection })
+        Ok(Self { connection, path: path.to_owned(), files: Files::default() })
     }
 
-    /// Every entry: machines by when they were last heard of, each one's entries in order. What cannot be read is left out.
-    pub fn load(&self) -> Result<Vec<(Mac, u64, Entry)>, StoreError> {
+    /// Every entry, one after the other: machines by when they were last heard of, each one's entries in order. What cannot be
+    /// read is left out.
+    pub fn load(&self, mut take: impl FnMut((Mac, u64, Entry))) -> Result<(), StoreError> {
         let sql =
             "SELECT entries.* FROM entries JOIN (SELECT mac, max(at_ms) AS heard FROM entries GROUP BY mac) USING (mac)
             ORDER BY heard, mac, number";
         let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map([], read)?.filter_map(Result::transpose).collect::<Result<_, _>>()?;
-        Ok(rows)
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            read(row)?.into_iter().for_each(&mut take);
+        }
+        Ok(())
     }
 
     /// The entries of one machine, oldest first.
@@ -90,6 +113,11 @@ impl History {
         let address = address.to_canonical().to_string();
         let found: Option<String> = self.connection.query_row(sql, [address], |row| row.get(0)).optional()?;
         Ok(found.and_then(|mac| mac.parse().ok()))
+    }
+
+    /// Whether what is kept is still where the next start looks for it.
+    pub fn is_in_place(&mut self) -> bool {
+        self.files.check(&self.path).is_ok()
     }
 
     /// Writes a batch in one transaction.
@@ -269,6 +297,12 @@ mod tests {
         Note::Entry { mac: MAC, number, entry: entry(1000 + number, kind) }
     }
 
+    fn count(history: &History) -> usize {
+        let mut count = 0;
+        history.load(|_| count += 1).unwrap();
+        count
+    }
+
     #[test]
     fn every_kind_comes_back_as_it_was() {
         let to = Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) };
@@ -322,10 +356,11 @@ mod tests {
         history.keep(&notes).unwrap();
         drop(history);
         let mut history = History::open(&path).unwrap();
-        let numbers: Vec<u64> = history.load().unwrap().into_iter().map(|(_, number, _)| number).collect();
+        let mut numbers = Vec::new();
+        history.load(|(_, number, _)| numbers.push(number)).unwrap();
         assert_eq!(numbers, (36..100).collect::<Vec<_>>());
         history.keep(&[Note::Forgotten(MAC)]).unwrap();
-        assert_eq!(history.load().unwrap(), []);
+        assert_eq!(count(&history), 0);
     }
 
     #[test]
@@ -336,6 +371,6 @@ mod tests {
         history.keep(&[note(0, Kind::Nak)]).unwrap();
         history.connection.pragma_update(None, "user_version", 99).unwrap();
         drop(history);
-        assert_eq!(History::open(&path).unwrap().load().unwrap(), []);
+        assert_eq!(count(&History::open(&path).unwrap()), 0);
     }
 }

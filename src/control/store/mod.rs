@@ -6,6 +6,7 @@
 mod backup;
 mod directory;
 mod history;
+mod kept;
 mod quirks;
 mod sqlite;
 mod writer;
@@ -13,10 +14,14 @@ mod writer;
 pub use backup::{BackupError, Restored, backup, copy_to_send, leases_in, restore, sync_directory_of};
 pub use directory::{DATABASE, NoState, StateDirectory};
 pub use history::{HISTORY, History};
-pub use sqlite::SqliteStore;
-pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, QUEUED_MAX, Ticket, Writer};
+pub use kept::{Following, Kept, Rows};
+pub use sqlite::{OddRow, SqliteStore};
+pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, Owner, QUEUED_MAX, Ticket, Writer};
 
-use crate::dhcp::lease::{Change, Lease};
+use std::path::PathBuf;
+
+use crate::boot::machine::Mac;
+use crate::dhcp::lease::{Change, Lease, Time};
 
 /// Where leases outlive the process. A trait, so that a test can hold a sync back, and for a shared database later.
 pub trait Store: Send {
@@ -25,6 +30,20 @@ pub trait Store: Send {
 
     /// Makes these changes durable in this order, all or none; returns only after they are synced. Volatile ones are ignored.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// Asked once a second, and after a commit has failed: whether the next commit will be kept where the next start looks for
+    /// it. What is broken is mended where that can be done; rows that could not be read before are returned.
+    fn look(&mut self, _recall: &mut dyn FnMut() -> Option<Remembered>) -> Result<Option<Rows>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// All that memory knows and the store keeps, for a file that is written anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    pub leases: Vec<Lease>,
+    /// Machines that booted from the network, and when they were seen last.
+    pub machines: Vec<(Mac, Time)>,
 }
 
 /// Why the store cannot be used, or did not take a batch.
@@ -42,6 +61,16 @@ pub enum StoreError {
     Newer { path: String, found: i64, known: i64 },
     #[error("lease of {address}: column {column} holds what no ringboot wrote; correct or delete the row")]
     Row { address: String, column: &'static str },
+    #[error("{0}")]
+    State(#[from] NoState),
+    #[error("{0}: it was removed or replaced while ringboot runs; leases are written anew from memory")]
+    Gone(PathBuf),
+    #[error("{path}: writing the lease database anew: {error}")]
+    Anew { path: PathBuf, error: std::io::Error },
+    #[error("the lease database is not open")]
+    Closed,
+    #[error("the thread of the lease database had a fault of its own; see the log")]
+    Fault,
     #[error("{path}: copying the lease database: {error}")]
     Copy { path: String, error: String },
     #[error("lease database: {0}")]
@@ -49,4 +78,13 @@ pub enum StoreError {
     /// What a store that is not SQLite has to say.
     #[error("{0}")]
     Other(String),
+}
+
+impl StoreError {
+    /// What is on the disk is no database any more: it can only be set aside.
+    fn is_torn(&self) -> bool {
+        let (Self::Sqlite(error) | Self::Open { source: error, .. }) = self else { return false };
+        let torn = [rusqlite::ErrorCode::NotADatabase, rusqlite::ErrorCode::DatabaseCorrupt];
+        error.sqlite_error_code().is_some_and(|code| torn.contains(&code))
+    }
 }

@@ -3,22 +3,24 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Row, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
 use super::backup::copy;
-use super::{Store, StoreError};
+use super::{Remembered, Store, StoreError};
 use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
 use crate::dhcp::lease::{Change, Lease, State, Time};
 use crate::dhcp::limits::MACHINES_MAX;
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
+use crate::engine::clock::{Mark, Reading};
 
 /// One step per schema version; `user_version` counts those that were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE leases (
     address   TEXT PRIMARY KEY,     -- 192.168.4.26
@@ -61,7 +63,19 @@ CREATE TABLE quirks (               -- what firmware cannot do although it asks 
     why       TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+CREATE TABLE IF NOT EXISTS clock (                -- what the times of leases are told by: it stands still while nothing runs, and nobody sets it
+    id        INTEGER PRIMARY KEY CHECK (id = 0),
+    boot      TEXT NOT NULL,        -- /proc/sys/kernel/random/boot_id of the host
+    ahead_s   INTEGER NOT NULL,     -- by how much the clock is ahead of the time since that boot
+    seen_s    INTEGER NOT NULL,     -- it had come so far
+    wall_s    INTEGER NOT NULL      -- what the wall clock said then, unix seconds
+) STRICT;
+",
 ];
+
+/// The first schema that keeps the clock of the leases.
+const SCHEMA_WITH_CLOCK: i64 = 4;
 
 /// How long a commit waits for an operator's `sqlite3` that holds the file.
 pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -69,10 +83,18 @@ pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Leases name machines and people's habits: read and written by the owner alone.
 const PRIVATE: u32 = 0o600;
 
+/// A machine that did not boot for so long, and of which no system has renewed a lease, is forgotten: more than a year, and a summer.
+const MACHINE_REMEMBERED_S: Time = 500 * 24 * 3600;
+
+/// Rows of machines that are written between two looks at how many there are.
+const MACHINES_WRITTEN: usize = 4096;
+
 /// The lease table of one box.
 #[derive(Debug)]
 pub struct SqliteStore {
     pub(super) connection: Connection,
+    /// Rows of machines that were written since they were counted last.
+    machines_written: usize,
 }
 
 impl SqliteStore {
@@ -95,14 +117,80 @@ impl SqliteStore {
             let kept = keep_older_schema(&connection, path, found)?;
             tracing::info!("{}: schema {found} becomes {known}; the older one is in {}", shown(), kept.display());
         }
-        let transaction = connection.transaction()?;
-        for step in migrations.iter().skip(usize::try_from(found).unwrap_or(0)) {
-            transaction.execute_batch(step)?;
+        // A database that is up to date is not written to: it is read on a full disk as well.
+        if found < known {
+            let transaction = connection.transaction()?;
+            for step in migrations.iter().skip(usize::try_from(found).unwrap_or(0)) {
+                transaction.execute_batch(step)?;
+            }
+            transaction.pragma_update(None, "user_version", known)?;
+            transaction.commit()?;
         }
-        transaction.pragma_update(None, "user_version", known)?;
-        transaction.commit()?;
-        Ok(Self { connection })
+        Ok(Self { connection, machines_written: MACHINES_WRITTEN })
     }
+
+    /// Hands over every lease as of one moment, one at a time and in no order: there may be a million. Returns the rows that are none.
+    pub fn each_lease(&self, mut take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
+        let mut statement = self.connection.prepare(LEASES)?;
+        let mut rows = statement.query([])?;
+        let mut odd = Vec::new();
+        while let Some(row) = rows.next()? {
+            match read(row) {
+                Ok(lease) => take(lease),
+                Err(error) => {
+                    let address = row.get_ref(0).ok().and_then(|address| address.as_str().ok()?.parse().ok());
+                    odd.push(OddRow { address, why: error.to_string() });
+                }
+            }
+        }
+        Ok(odd)
+    }
+
+    /// Reads a little from the disk and not from memory: whether a database still lies there.
+    pub(super) fn sniff(&self) -> Result<(), StoreError> {
+        self.connection.execute_batch("PRAGMA shrink_memory")?;
+        schema_of(&self.connection)?;
+        let mut leases = self.connection.prepare_cached("SELECT address FROM leases LIMIT 1")?;
+        leases.query([])?.next()?;
+        Ok(())
+    }
+
+    /// Writes and syncs something that changes nothing: whether the next commit can be kept.
+    pub(super) fn probe(&mut self) -> Result<(), StoreError> {
+        let found = schema_of(&self.connection)?;
+        let transaction = self.connection.transaction()?;
+        transaction.pragma_update(None, "user_version", found)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Fills an empty database with what is remembered.
+    pub(super) fn fill(&mut self, remembered: &Remembered, mark: &Mark) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        write_mark(&transaction, mark)?;
+        for (mac, seen_s) in &remembered.machines {
+            let sql = "INSERT OR REPLACE INTO machines (mac, seen_s) VALUES (?1, ?2)";
+            transaction.prepare_cached(sql)?.execute(params![mac.to_string(), seconds(*seen_s)])?;
+        }
+        for lease in &remembered.leases {
+            bind(&transaction, lease)?;
+            let state = match lease.state {
+                State::Bound | State::Offered => continue,
+                State::Released => "released",
+                State::Declined => "declined",
+            };
+            let sql = "UPDATE leases SET state = ?2 WHERE address = ?1";
+            transaction.prepare_cached(sql)?.execute(params![lease.address.to_string(), state])?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+/// A row of the lease table that no ringboot wrote. It stays where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OddRow {
+    /// Somebody may hold it.
+    pub address: Option<Ipv4Addr>,
+    pub why: String,
 }
 
 /// `ringboot.db.schema-3.bak`: the way back for whoever returns to the ringboot of before.
@@ -131,9 +219,12 @@ pub(super) fn schema_known() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
+/// What [`read`] takes apart.
+const LEASES: &str = "SELECT address, mac, client_id, uuid, role, arch, host_name, state, start_s, end_s FROM leases";
+
 /// Every lease of a database, of whatever connection.
 pub(super) fn leases(connection: &Connection) -> Result<Vec<Lease>, StoreError> {
-    let mut statement = connection.prepare("SELECT * FROM leases ORDER BY start_s")?;
+    let mut statement = connection.prepare(LEASES)?;
     let mut rows = statement.query([])?;
     let mut leases = Vec::new();
     while let Some(row) = rows.next()? {
@@ -148,22 +239,61 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        let transaction = self.connection.transaction()?;
-        for change in changes {
-            write(&transaction, change)?;
-        }
-        Ok(transaction.commit()?)
+        self.commit_with(changes, None)
     }
 }
 
 impl SqliteStore {
-    /// The machines that booted from the network, the freshest first.
-    pub fn machines(&self) -> Result<Vec<Mac>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT mac FROM machines ORDER BY seen_s DESC LIMIT ?1")?;
-        let rows =
-            statement.query_map([i64::try_from(MACHINES_MAX).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?;
+    /// Commits changes together with the clock that their times are told by.
+    pub(super) fn commit_with(&mut self, changes: &[Change], mark: Option<&Mark>) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        let mut written = self.machines_written;
+        for change in changes {
+            write(&transaction, change)?;
+            if let Change::Bind(lease) = change
+                && lease.is_of_booting_machine()
+            {
+                written += 1;
+                if written > MACHINES_WRITTEN {
+                    prune_machines(&transaction, MACHINES_MAX, lease.start_s.saturating_sub(MACHINE_REMEMBERED_S))?;
+                    written = 0;
+                }
+            }
+        }
+        mark.map_or(Ok(()), |mark| write_mark(&transaction, mark))?;
+        transaction.commit()?;
+        self.machines_written = written;
+        Ok(())
+    }
+
+    /// The clock of the leases as it was kept last. None: the times of the leases are a wall clock's.
+    pub fn mark(&self) -> Result<Option<Mark>, StoreError> {
+        let sql = "SELECT boot, ahead_s, seen_s, wall_s FROM clock";
+        let mark = self.connection.query_row(sql, [], |row| {
+            let seen_s = Time::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
+            Ok(Mark { boot: row.get(0)?, ahead_s: row.get(1)?, seen_s, wall_s: row.get(3)? })
+        });
+        Ok(mark.optional()?)
+    }
+
+    /// The machines that booted from the network and when they were seen last, the freshest first.
+    pub fn machines(&self) -> Result<Vec<(Mac, Time)>, StoreError> {
+        let mut statement =
+            self.connection.prepare("SELECT mac, seen_s FROM machines ORDER BY seen_s DESC LIMIT ?1")?;
+        let most = i64::try_from(MACHINES_MAX).unwrap_or(i64::MAX);
+        let rows = statement.query_map([most], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
         // A row that is no hardware address admits nobody.
-        Ok(rows.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|mac| mac.parse().ok()).collect())
+        let machine = |(mac, seen_s): (String, i64)| Some((mac.parse().ok()?, Time::try_from(seen_s).unwrap_or(0)));
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(machine).collect())
+    }
+
+    /// [`Self::each_lease`] of a database that a server may be writing to, and what its clock says now: nothing is created or changed.
+    pub fn each_lease_in(database: &Path, take: impl FnMut(Lease)) -> Result<(Vec<OddRow>, Time), StoreError> {
+        let store = Self::read_only(database)?;
+        let has_clock = schema_of(&store.connection)? >= SCHEMA_WITH_CLOCK;
+        let mark = if has_clock { store.mark()? } else { None };
+        let now = Mark::take(Reading::take().resume(mark.as_ref())).seen_s;
+        Ok((store.each_lease(take)?, now))
     }
 
     /// The same of a database that a server may be writing to: nothing is created or changed.
@@ -177,7 +307,7 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(database, flags).map_err(open)?;
         connection.busy_timeout(BUSY_WAIT)?;
-        Ok(Self { connection })
+        Ok(Self { connection, machines_written: 0 })
     }
 
     /// What the last look at each subnet found.
@@ -216,16 +346,33 @@ impl SqliteStore {
 /// makes the mode of the database.
 fn keep_private(path: &Path) -> io::Result<()> {
     // A link in its place is not followed: root must not write where somebody else points.
-    OpenOptions::new().create(true).append(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    match OpenOptions::new().create_new(true).append(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     for ending in ["", "-wal", "-shm"] {
         let mut name = path.as_os_str().to_owned();
         name.push(ending);
-        match fs::set_permissions(&name, Permissions::from_mode(PRIVATE)) {
+        match make_private(Path::new(&name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// The mode of the very file that was looked at, and never of what a link names. The descriptor is no open file: closing it
+/// leaves the locks alone that SQLite has on a database of this process.
+fn make_private(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other(format!("{} is no plain file", path.display())));
+    }
+    if meta.permissions().mode() & 0o7777 == PRIVATE {
+        return Ok(());
+    }
+    fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(PRIVATE))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -260,8 +407,26 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
             let values = params![address.to_string(), mac.to_string(), seconds(*until_s)];
             transaction.prepare_cached(sql)?.execute(values).map(|_| ())
         }
-        Change::Offer { .. } | Change::Forget { .. } => Ok(()),
+        Change::Free { address } => {
+            let sql = "DELETE FROM leases WHERE address = ?1";
+            transaction.prepare_cached(sql)?.execute([address.to_string()]).map(|_| ())
+        }
+        Change::Offer { .. } | Change::Struck { .. } | Change::Forget { .. } => Ok(()),
     }
+}
+
+/// Anybody can boot as any number of machines. Those go that were seen longest ago: who has a lease is seen with each renewal.
+fn prune_machines(transaction: &Transaction<'_>, most: usize, seen_after_s: Time) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM machines WHERE seen_s < ?1", [seconds(seen_after_s)])?;
+    let sql = "DELETE FROM machines WHERE mac IN
+        (SELECT mac FROM machines ORDER BY seen_s LIMIT max(0, (SELECT count(*) FROM machines) - ?1))";
+    transaction.execute(sql, [i64::try_from(most).unwrap_or(i64::MAX)]).map(|_| ())
+}
+
+fn write_mark(transaction: &Transaction<'_>, mark: &Mark) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO clock (id, boot, ahead_s, seen_s, wall_s) VALUES (0, ?1, ?2, ?3, ?4)";
+    let values = params![mark.boot, mark.ahead_s, seconds(mark.seen_s), mark.wall_s];
+    transaction.prepare_cached(sql)?.execute(values).map(|_| ())
 }
 
 fn bind(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
@@ -287,32 +452,32 @@ fn bind(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Columns by their place in [`LEASES`]. Text is looked at where SQLite has it: of a million rows no field is copied first.
 fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
-    let address: String = row.get("address")?;
-    let wrong = |column| StoreError::Row { address: address.clone(), column };
-    let time = |column: &'static str| {
-        let seconds: i64 = row.get(column)?;
+    let text = |place: usize| row.get_ref(place)?.as_str_or_null().map_err(rusqlite::Error::from);
+    let address = text(0)?.unwrap_or_default();
+    let wrong = |column| StoreError::Row { address: address.to_owned(), column };
+    let time = |place: usize, column| {
+        let seconds: i64 = row.get(place)?;
         Time::try_from(seconds).map_err(|_| wrong(column))
     };
-    let state: String = row.get("state")?;
-    let role: Option<String> = row.get("role")?;
-    let arch: Option<u16> = row.get("arch")?;
-    let role = role.map(|name| role_named(&name).ok_or_else(|| wrong("role"))).transpose()?;
+    let role = text(4)?.map(|name| role_named(name).ok_or_else(|| wrong("role"))).transpose()?;
+    let arch: Option<u16> = row.get(5)?;
     Ok(Lease {
         address: address.parse::<Ipv4Addr>().map_err(|_| wrong("address"))?,
-        mac: row.get::<_, String>("mac")?.parse::<Mac>().map_err(|_| wrong("mac"))?,
-        client_id: row.get("client_id")?,
-        uuid: row.get::<_, Option<[u8; 16]>>("uuid")?.map(Uuid),
+        mac: text(1)?.unwrap_or_default().parse::<Mac>().map_err(|_| wrong("mac"))?,
+        client_id: row.get(2)?,
+        uuid: row.get::<_, Option<[u8; 16]>>(3)?.map(Uuid),
         firmware: role.map(|role| Firmware { role, arch: arch.map(Arch::from_number) }),
-        host_name: row.get("host_name")?,
-        state: match state.as_str() {
+        host_name: row.get(6)?,
+        state: match text(7)?.unwrap_or_default() {
             "bound" => State::Bound,
             "released" => State::Released,
             "declined" => State::Declined,
             _ => return Err(wrong("state")),
         },
-        start_s: time("start_s")?,
-        end_s: time("end_s")?,
+        start_s: time(8, "start_s")?,
+        end_s: time(9, "end_s")?,
     })
 }
 
@@ -398,6 +563,45 @@ mod tests {
     }
 
     #[test]
+    fn the_clock_is_kept_with_the_leases_and_an_older_schema_has_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        drop(SqliteStore::open_with(&path, &MIGRATIONS[..3]).unwrap());
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.mark().unwrap(), None);
+        store.commit(&[bind(bare(10))]).unwrap();
+        assert_eq!(store.mark().unwrap(), None);
+        for seen_s in [7, 9] {
+            let mark = Mark { boot: "b".into(), ahead_s: -3, seen_s, wall_s: -1 };
+            store.commit_with(&[bind(bare(11))], Some(&mark)).unwrap();
+            drop(store);
+            store = SqliteStore::open(&path).unwrap();
+            assert_eq!(store.mark().unwrap(), Some(mark));
+        }
+        assert_eq!(rows(&mut store), [bare(10), bare(11)]);
+    }
+
+    #[test]
+    fn no_link_beside_the_database_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, victim) = (directory.path().join("db"), directory.path().join("victim"));
+        fs::write(&victim, "x").unwrap();
+        fs::set_permissions(&victim, Permissions::from_mode(0o644)).unwrap();
+        for ending in ["", "-wal", "-shm"] {
+            let link = directory.path().join(format!("db{ending}"));
+            std::os::unix::fs::symlink(&victim, &link).unwrap();
+            assert!(SqliteStore::open(&path).is_err(), "{ending}");
+            assert_eq!(fs::metadata(&victim).unwrap().permissions().mode() & 0o777, 0o644, "{ending}");
+            fs::remove_file(&link).unwrap();
+        }
+        fs::remove_file(&path).unwrap_or_default();
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        SqliteStore::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE);
+    }
+
+    #[test]
     fn machines_that_booted_are_remembered_when_another_has_their_address() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
@@ -407,7 +611,7 @@ mod tests {
         store.commit(&[bind(lease(10)), bind(newcomer), bind(system(lease(11)))]).unwrap();
         drop(store);
         let store = SqliteStore::open(&path).unwrap();
-        assert_eq!(store.machines().unwrap(), [lease(10).mac], "firmware alone counts");
+        assert_eq!(store.machines().unwrap(), [(lease(10).mac, 1000)], "firmware alone counts");
     }
 
     #[test]
@@ -420,7 +624,7 @@ mod tests {
             ('192.168.4.11', '02:00:00:00:00:0b', 'system', NULL, 'bound', 5, 9),
             ('192.168.4.12', '02:00:00:00:00:0c', NULL, NULL, 'declined', 5, 9)";
         Connection::open(&path).unwrap().execute_batch(insert).unwrap();
-        assert_eq!(SqliteStore::open(&path).unwrap().machines().unwrap(), [lease(10).mac]);
+        assert_eq!(SqliteStore::open(&path).unwrap().machines().unwrap(), [(lease(10).mac, 5)]);
     }
 
     #[test]
@@ -487,6 +691,33 @@ mod tests {
         assert_eq!(rows(&mut store), [], "nothing of a batch that failed");
         store.commit(&[bind(lease(12)), bind(lease(14))]).unwrap();
         assert_eq!(rows(&mut store).len(), 2, "and the next one is fine");
+    }
+
+    #[test]
+    fn of_machines_the_freshest_are_kept_and_none_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&directory.path().join("db")).unwrap();
+        let more = MACHINES_MAX + 500;
+        let sql = "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT ?1)
+            INSERT INTO machines SELECT format('03:00:00:%02x:%02x:%02x', n >> 16, n >> 8 & 255, n & 255), ?2 + n % 7000 FROM n";
+        let now = 2 * MACHINE_REMEMBERED_S;
+        store.connection.execute(sql, [i64::try_from(more).unwrap(), seconds(now)]).unwrap();
+        let sql = "INSERT INTO machines VALUES ('05:00:00:00:00:00', ?1), ('05:00:00:00:00:01', ?2)";
+        store.connection.execute(sql, [seconds(now / 2 - 1), seconds(now / 2 + 9000)]).unwrap();
+        let number = |store: &SqliteStore, sql: &str| -> u64 {
+            store.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+        };
+        let count = |store: &SqliteStore| number(store, "SELECT count(*) FROM machines");
+        // One that has a lease renews it.
+        store.commit(&[bind(Lease { start_s: now + 8000, end_s: now + 9000, ..lease(10) })]).unwrap();
+        assert_eq!(count(&store), MACHINES_MAX as u64);
+        let oldest = number(&store, "SELECT min(seen_s) FROM machines");
+        assert!(oldest > now + 40, "{oldest}: those that were seen longest ago have gone");
+        let own = "SELECT seen_s FROM machines WHERE mac = '02:00:00:00:00:0a'";
+        assert_eq!(number(&store, own), now + 8000);
+        let later = |n: u64| Lease { start_s: now + 9000 + MACHINE_REMEMBERED_S, ..lease(10 + (n % 9) as u8) };
+        store.commit(&(0..=MACHINES_WRITTEN as u64).map(|n| bind(later(n))).collect::<Vec<_>>()).unwrap();
+        assert_eq!(count(&store), 9, "the others were not seen for too long");
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! The writer thread: takes work from a queue, commits in groups, reports each ticket only after its sync.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::{Store, StoreError};
+use super::{Remembered, Rows, Store, StoreError};
 use crate::dhcp::lease::Change;
+use crate::engine::privileges;
+use crate::observe::threads::{self, Watched};
 
 /// The caller's number for one piece of work.
 pub type Ticket = u64;
@@ -15,6 +19,9 @@ pub const QUEUED_MAX: usize = 65_536;
 
 /// Changes in one transaction: about 3 ms of SQLite, so that the first ACK of a storm does not wait for the last.
 pub const BATCH_CHANGES_MAX: usize = 1024;
+
+/// How often the store is looked at, idle or busy.
+const LOOKED_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -47,11 +54,28 @@ struct Work {
     changes: Vec<Change>,
 }
 
+/// Whom the thread tells, and asks. Called on it.
+pub trait Owner: Send + 'static {
+    /// Once for each batch, after it is synced or has failed.
+    fn report(&mut self, outcome: Outcome);
+
+    /// What a look has found; rows, where they could not be read before.
+    fn looked(&mut self, found: Result<Option<Rows>, StoreError>);
+
+    /// All that memory knows; None while nobody can say.
+    fn recall(&mut self) -> Option<Remembered>;
+}
+
 impl Writer {
-    /// Starts the thread. `report` is called on it, once per batch, after the batch is synced or has failed.
-    pub fn start(store: impl Store + 'static, report: impl FnMut(Outcome) + Send + 'static) -> io::Result<Self> {
+    /// Starts the thread.
+    pub fn start(store: impl Store + 'static, owner: impl Owner) -> io::Result<Self> {
         let (queue, work) = sync_channel(QUEUED_MAX);
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || run(store, &work, report))?;
+        let body = move || {
+            let thread = threads::watch("rb-store");
+            privileges::give_up_capabilities();
+            run(store, &work, owner, &thread);
+        };
+        let thread = std::thread::Builder::new().name("rb-store".into()).spawn(body)?;
         Ok(Self { queue, thread })
     }
 
@@ -71,18 +95,45 @@ impl Writer {
     }
 }
 
-fn run(mut store: impl Store, work: &Receiver<Work>, mut report: impl FnMut(Outcome)) {
+fn run(mut store: impl Store, work: &Receiver<Work>, mut owner: impl Owner, thread: &Watched) {
+    let mut next_look = Instant::now() + LOOKED_EVERY;
+    let mut has_failed = false;
     // Whatever came in during the last sync is the next batch: no timer, so a lone lease does not wait.
-    while let Ok(first) = work.recv() {
-        let (mut tickets, mut changes) = (vec![first.ticket], first.changes);
-        while changes.len() < BATCH_CHANGES_MAX {
-            let Ok(next) = work.try_recv() else { break };
-            tickets.push(next.ticket);
-            changes.extend(next.changes);
+    loop {
+        let first = match work.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
+            Ok(first) => Some(first),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let _busy = thread.busy();
+        if let Some(first) = first {
+            let (mut tickets, mut changes) = (vec![first.ticket], first.changes);
+            while changes.len() < BATCH_CHANGES_MAX {
+                let Ok(next) = work.try_recv() else { break };
+                tickets.push(next.ticket);
+                changes.extend(next.changes);
+            }
+            let result = guarded(thread, || store.commit(&changes));
+            // The first failure of several is looked at on the spot.
+            if !std::mem::replace(&mut has_failed, result.is_err()) && result.is_err() {
+                next_look = Instant::now();
+            }
+            owner.report(Outcome { tickets, result });
         }
-        let result = store.commit(&changes);
-        report(Outcome { tickets, result });
+        if Instant::now() >= next_look {
+            let found = guarded(thread, || store.look(&mut || owner.recall()));
+            owner.looked(found);
+            next_look = Instant::now() + LOOKED_EVERY;
+        }
     }
+}
+
+/// A panic on the way is an answer like a full disk.
+fn guarded<T>(thread: &Watched, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        thread.note_panic();
+        Err(StoreError::Fault)
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +163,18 @@ mod tests {
         }
     }
 
+    struct Told(Sender<Outcome>);
+
+    impl Owner for Told {
+        fn report(&mut self, outcome: Outcome) {
+            drop(self.0.send(outcome));
+        }
+        fn looked(&mut self, _: Result<Option<Rows>, StoreError>) {}
+        fn recall(&mut self) -> Option<Remembered> {
+            None
+        }
+    }
+
     struct Bench {
         writer: Writer,
         entered: Receiver<usize>,
@@ -122,7 +185,7 @@ mod tests {
     fn bench() -> Bench {
         let ((in_commit, entered), (go_on, gate), (reporter, reports)) = (channel(), channel(), channel());
         let store = HeldBack { entered: in_commit, go_on: gate };
-        let writer = Writer::start(store, move |outcome| drop(reporter.send(outcome))).unwrap();
+        let writer = Writer::start(store, Told(reporter)).unwrap();
         Bench { writer, entered, go_on, reports }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -138,11 +139,11 @@ impl Connections {
         connection.takes_input().then_some(connection)
     }
 
-    /// No input comes any more.
-    pub(super) fn end(&mut self, id: ConnectionId, on: &mut impl FnMut(Event<'_>)) {
+    /// No input comes any more: the client has ended its side (0), or the connection has this error.
+    pub(super) fn end(&mut self, id: ConnectionId, error: i32, on: &mut impl FnMut(Event<'_>)) {
         let Some(connection) = self.get_mut(id) else { return };
         if !std::mem::replace(&mut connection.has_ended, true) {
-            on(Event::Ended { id });
+            on(Event::Ended { id, is_reset: error != 0 && !is_shortage(error) });
         }
     }
 
@@ -284,11 +285,40 @@ impl Connection {
         SockRef::from(&self.socket).local_addr().ok()?.as_socket()
     }
 
-    pub(super) fn unacknowledged(&self) -> u64 {
+    /// None: the connection is broken.
+    pub(super) fn unacknowledged(&self) -> Option<u64> {
+        let bytes = self.bytes_of(libc::TIOCOUTQ);
+        // After a reset the count stays where it was.
+        (bytes == 0 || !self.is_broken()).then_some(bytes)
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        self.bytes_of(libc::FIONREAD) > 0
+    }
+
+    fn bytes_of(&self, request: libc::Ioctl) -> u64 {
         let mut bytes: libc::c_int = 0;
-        // SAFETY: the descriptor is open, and TIOCOUTQ writes one int.
-        let answer = unsafe { libc::ioctl(self.fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        // SAFETY: the descriptor is open, and both requests that are made here (TIOCOUTQ, FIONREAD) write one int.
+        let answer = unsafe { libc::ioctl(self.fd(), request, &raw mut bytes) };
         if answer == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+    }
+
+    fn is_broken(&self) -> bool {
+        /// `tcpi_state` of a connection that was reset or has run into its last timeout (TCP_CLOSE).
+        const CLOSED: u8 = 7;
+        let mut state = 0u8;
+        let mut len: libc::socklen_t = 1;
+        // SAFETY: the kernel writes at most `len` bytes, which is one, the state with which tcp_info begins; both live across the
+        // call.
+        let answer = unsafe {
+            libc::getsockopt(self.fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len)
+        };
+        answer == 0 && state == CLOSED
+    }
+
+    pub(super) fn discard_on_close(&self) {
+        // It cannot fail on a socket.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
     pub(super) fn pace(&self, bytes_per_second: Option<NonZeroU64>) {
@@ -306,8 +336,34 @@ impl Connection {
     }
 }
 
-/// Whether accepting must pause: nothing is free that a connection needs.
-pub(super) fn is_shortage(error: i32) -> bool {
+/// What an accept that has failed calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AcceptFailure {
+    /// Nobody waits.
+    Nobody,
+    /// The one that waited has gone, or its network has: the next one may be there (accept(2)).
+    Next,
+    /// A pause: the next try fails as well, be it for a shortage or because a filter forbids it.
+    Pause,
+}
+
+pub(super) fn judge_accept(error: i32) -> AcceptFailure {
+    match error {
+        libc::EAGAIN => AcceptFailure::Nobody,
+        libc::EINTR
+        | libc::ECONNABORTED
+        | libc::EPROTO
+        | libc::ENETDOWN
+        | libc::ENETUNREACH
+        | libc::EHOSTDOWN
+        | libc::EHOSTUNREACH
+        | libc::ENONET => AcceptFailure::Next,
+        _ => AcceptFailure::Pause,
+    }
+}
+
+/// Whether an error says that nothing is free, and not that something is broken.
+fn is_shortage(error: i32) -> bool {
     matches!(error, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
 }
 

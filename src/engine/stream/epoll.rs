@@ -5,9 +5,10 @@ use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use super::connections::{Connections, is_shortage, key, unlock};
+use super::connections::{AcceptFailure, Connections, judge_accept, key, unlock};
 use super::{ConnectionId, Event, Wait};
 use crate::engine::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN};
+use crate::engine::ring::ride_out;
 
 #[derive(Debug)]
 pub(super) struct Epoll {
@@ -63,6 +64,10 @@ impl Epoll {
         self.watch(socket.as_raw_fd(), once, key(LISTENER, ConnectionId { index, generation: 0 }))?;
         self.listeners.push(Listener { socket, is_ready: true });
         Ok(())
+    }
+
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &TcpListener> {
+        self.listeners.iter().map(|listener| &listener.socket)
     }
 
     pub(super) fn stop_listening(&mut self) {
@@ -134,10 +139,7 @@ impl Epoll {
                 unsafe { self.events.set_len(count) };
                 Ok(())
             }
-            Err(_) => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-                error => Err(error),
-            },
+            Err(_) => ride_out(Err(io::Error::last_os_error())),
         }
     }
 
@@ -157,11 +159,11 @@ impl Epoll {
                         connections.want_input(*id);
                     }
                 }
-                Ok(0) => connections.end(*id, on),
-                Err(_) => match io::Error::last_os_error().kind() {
-                    io::ErrorKind::WouldBlock => {}
-                    io::ErrorKind::Interrupted => connections.want_input(*id),
-                    _ => connections.end(*id, on),
+                Ok(0) => connections.end(*id, 0, on),
+                Err(_) => match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+                    libc::EAGAIN => {}
+                    libc::EINTR => connections.want_input(*id),
+                    error => connections.end(*id, error, on),
                 },
             }
         }
@@ -190,13 +192,14 @@ impl Epoll {
         // SAFETY: no address is asked for, so the null pointers are never written to.
         let answer = unsafe { libc::accept4(listener.socket.as_raw_fd(), nowhere, nowhere.cast(), flags) };
         if answer < 0 {
-            let error = io::Error::last_os_error();
-            let number = error.raw_os_error().unwrap_or(0);
-            if error.kind() == io::ErrorKind::WouldBlock {
-                listener.is_ready = false;
-            } else if is_shortage(number) {
-                self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
-                on(Event::AcceptFailed(number));
+            let error = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+            match judge_accept(error) {
+                AcceptFailure::Nobody => listener.is_ready = false,
+                AcceptFailure::Next => {}
+                AcceptFailure::Pause => {
+                    self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
+                    on(Event::AcceptFailed(error));
+                }
             }
             return;
         }
@@ -206,7 +209,7 @@ impl Epoll {
         let all = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
         if self.watch(answer, all, key(CONNECTION, id)).is_err() {
             // The kernel has no memory for it (or a limit, epoll(7)): it will hear nothing, so it ends.
-            connections.end(id, on);
+            connections.end(id, libc::ENOTCONN, on);
         }
     }
 

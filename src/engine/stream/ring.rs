@@ -14,7 +14,7 @@ use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 use socket2::SockRef;
 
-use super::connections::{Connection, Connections, is_shortage, key, unlock};
+use super::connections::{AcceptFailure, Connection, Connections, judge_accept, key, unlock};
 use super::{ConnectionId, Event, Wait};
 use crate::engine::buffers::{Buffers, GROUP};
 use crate::engine::limits::{ACCEPT_PAUSE, RECEIVE_BUFFERS, STREAM_COMPLETIONS_MAX};
@@ -84,6 +84,10 @@ impl Ring {
     pub(super) fn listen(&mut self, socket: TcpListener) {
         self.listeners.push(Listener { socket, number: self.next_listener, is_armed: false });
         self.next_listener += 1;
+    }
+
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &TcpListener> {
+        self.listeners.iter().map(|listener| &listener.socket)
     }
 
     /// The accepts end by themselves on a socket that is shut down.
@@ -207,7 +211,10 @@ impl Ring {
             // SAFETY: the kernel has just given us this descriptor in an accept's completion, and nobody else knows it.
             let socket = unsafe { OwnedFd::from_raw_fd(result) };
             connections.accepted(socket, on);
-        } else if is_shortage(-result) {
+        } else if judge_accept(-result) == AcceptFailure::Pause
+            && result != -libc::ECANCELED
+            && !self.listeners.is_empty()
+        {
             self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
             on(Event::AcceptFailed(-result));
         }
@@ -229,7 +236,7 @@ impl Ring {
                 connection.has_received = true;
                 on(Event::Received { id, bytes: self.buffers.bytes(buffer, len) });
             } else if !matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) {
-                connections.end(id, on);
+                connections.end(id, -result.min(0), on);
             }
             if has_finished {
                 connections.want_input(id);

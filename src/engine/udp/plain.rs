@@ -12,6 +12,7 @@ use super::{Blocks, Completion, Datagram, Full, SocketId, Source, Target, Wait, 
 use crate::engine::limits::{RECEIVE_BATCH, RECEIVE_BATCHES_MAX, RECEIVED_BYTES_MAX};
 use crate::engine::mailbox::Bell;
 use crate::engine::mmsg::Inbox;
+use crate::engine::ring::ride_out;
 use crate::engine::slot::Slots;
 
 /// One core's sockets, and what waits to leave by them.
@@ -21,6 +22,7 @@ pub(super) struct PlainDriver {
     slots: Slots,
     inbox: Inbox,
     bell: Option<Bell>,
+    bell_watched: bool,
 }
 
 struct Socket {
@@ -29,10 +31,12 @@ struct Socket {
     /// The address it is bound to, for datagrams without PKTINFO.
     local: IpAddr,
     receives: bool,
+    /// What epoll watches now.
+    watched: i32,
     /// Messages of `slots`, in the order in which they are to leave.
     queued: Vec<libc::mmsghdr>,
     slots: Vec<u16>,
-    /// The kernel had no room for more: epoll says when it has.
+    /// The kernel had no room for more: epoll says when it has. What is queued is parked, and nothing more is taken.
     is_blocked: bool,
 }
 
@@ -40,6 +44,8 @@ struct Socket {
 const BELL: u64 = u64::MAX;
 /// Events that one look at epoll brings; what is beyond comes with the next turn.
 const EVENTS_MAX: usize = 64;
+/// How long a turn sleeps at most while something is not watched, as the kernel has no memory for a watch or the user has too many.
+const UNWATCHED_SLEEP: Duration = Duration::from_millis(20);
 
 impl std::fmt::Debug for PlainDriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,22 +66,20 @@ impl PlainDriver {
         // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let inbox = Inbox::new(RECEIVE_BATCH, RECEIVED_BYTES_MAX);
-        Ok(Self { epoll, sockets: Vec::new(), slots: Slots::new(), inbox, bell: None })
+        Ok(Self { epoll, sockets: Vec::new(), slots: Slots::new(), inbox, bell: None, bell_watched: false })
     }
 
     pub(super) fn add(&mut self, fd: OwnedFd, local: IpAddr, receives: bool) -> SocketId {
         let vacant = self.sockets.iter().position(|socket| socket.fd.is_none());
         let index = vacant.unwrap_or(self.sockets.len());
-        if receives {
-            // Refused only where memory or the limit of watches is out; the socket then hears nothing.
-            let _ = self.watch(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), libc::EPOLLIN, index as u64);
-        }
         let (queued, slots) = (Vec::new(), Vec::new());
-        let socket = Socket { fd: Some(fd), local, receives, queued, slots, is_blocked: false };
+        let socket = Socket { fd: Some(fd), local, receives, watched: 0, queued, slots, is_blocked: false };
         match self.sockets.get_mut(index) {
             Some(place) => *place = socket,
             None => self.sockets.push(socket),
         }
+        // Where it is refused, the next turn tries again.
+        self.follow_watch(index);
         SocketId(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
@@ -88,18 +92,25 @@ impl PlainDriver {
         // Closing the only descriptor of a socket ends its watch, too.
         socket.fd = None;
         socket.queued.clear();
+        if std::mem::take(&mut socket.is_blocked) {
+            self.slots.unpark(socket.slots.len());
+        }
         for slot in socket.slots.drain(..) {
             self.slots.release(slot);
         }
     }
 
     pub(super) fn listen_to(&mut self, bell: Bell) {
-        let _ = self.watch(libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN, BELL);
+        self.bell_watched = self.watch(libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN, BELL).is_ok();
         self.bell = Some(bell);
     }
 
     pub(super) fn in_flight(&self) -> usize {
         self.slots.in_flight()
+    }
+
+    pub(super) fn is_blocked(&self, socket: SocketId) -> bool {
+        self.sockets.get(usize::from(socket.0)).is_some_and(|socket| socket.is_blocked)
     }
 
     pub(super) fn send(
@@ -110,8 +121,11 @@ impl PlainDriver {
         bytes: &[u8],
         token: u64,
     ) -> Result<(), Full> {
-        let (slot, message) = self.slots.fill_copy(to, from, bytes, token).ok_or(Full)?;
-        self.queue(socket, slot, message)
+        if self.is_blocked(socket) {
+            return Err(Full);
+        }
+        let slot = self.slots.fill_copy(to, from, bytes, token).ok_or(Full)?;
+        self.queue(socket, slot)
     }
 
     pub(super) fn send_blocks(
@@ -122,8 +136,11 @@ impl PlainDriver {
         blocks: &Blocks<'_>,
         token: u64,
     ) -> Result<(), Full> {
-        let (slot, message) = self.slots.fill_blocks(to, from, blocks, token).ok_or(Full)?;
-        self.queue(socket, slot, message)
+        if self.is_blocked(socket) {
+            return Err(Full);
+        }
+        let slot = self.slots.fill_blocks(to, from, blocks, token).ok_or(Full)?;
+        self.queue(socket, slot)
     }
 
     pub(super) fn turn(&mut self, wait: Wait, mut on: impl FnMut(Completion<'_>)) -> io::Result<()> {
@@ -131,29 +148,65 @@ impl PlainDriver {
         let has_failed = self.flush(&mut on);
         // Whoever waited for a slot, or hears of a failure, has something to do before it sleeps.
         let must_not_sleep = has_failed || was_full && !self.slots.is_full();
-        self.receive(if must_not_sleep { Wait::No } else { wait }, &mut on)
+        let wait = if must_not_sleep { Wait::No } else { wait };
+        if self.follow_watches() {
+            return self.receive(wait, &mut on);
+        }
+        let wait = match wait {
+            Wait::AtMost(time) => Wait::AtMost(time.min(UNWATCHED_SLEEP)),
+            Wait::Forever | Wait::Poll { .. } => Wait::AtMost(UNWATCHED_SLEEP),
+            Wait::No => Wait::No,
+        };
+        self.receive(wait, &mut on)?;
+        self.look_at_unwatched(&mut on);
+        Ok(())
+    }
+
+    pub(super) fn submit(&mut self, mut on: impl FnMut(Completion<'_>)) {
+        self.flush(&mut on);
     }
 
     /// Sends what is queued; says whether something could not leave.
     fn flush(&mut self, on: &mut impl FnMut(Completion<'_>)) -> bool {
         let mut has_failed = false;
         for index in 0..self.sockets.len() {
-            let (socket, slots) = (&mut self.sockets[index], &mut self.slots);
-            if socket.queued.is_empty() {
-                continue;
-            }
-            let was_blocked = socket.is_blocked;
-            socket.flush(|slot, error| {
-                has_failed |= error.is_some();
-                let Some(finished) = slots.release(slot) else { return };
-                let result = error.map_or(Ok(()), |number| Err(send_error(number, finished.segmented)));
-                on(Completion::Sent { token: finished.token, result });
-            });
-            if socket.is_blocked != was_blocked {
-                self.watch_again(index);
+            has_failed |= self.flush_socket(index, on);
+        }
+        has_failed
+    }
+
+    fn flush_socket(&mut self, index: usize, on: &mut impl FnMut(Completion<'_>)) -> bool {
+        let (socket, slots) = (&mut self.sockets[index], &mut self.slots);
+        if socket.queued.is_empty() || socket.is_blocked {
+            return false;
+        }
+        let mut has_failed = false;
+        let mut finished = |slots: &mut Slots, slot, error: Option<i32>| {
+            has_failed |= error.is_some();
+            let Some(finished) = slots.release(slot) else { return };
+            let result = error.map_or(Ok(()), |number| Err(send_error(number, finished.segmented)));
+            on(Completion::Sent { token: finished.token, result });
+        };
+        socket.flush(|slot, error| finished(slots, slot, error));
+        if socket.is_blocked {
+            let parked = (0..socket.slots.len()).take_while(|parked| slots.park(*parked)).count();
+            socket.queued.truncate(parked);
+            for slot in socket.slots.drain(parked..) {
+                finished(slots, slot, Some(libc::EAGAIN));
             }
         }
         has_failed
+    }
+
+    /// The kernel has room for a socket again, or may have: what is parked goes first.
+    fn send_parked(&mut self, index: usize, on: &mut impl FnMut(Completion<'_>)) {
+        let Some(socket) = self.sockets.get_mut(index).filter(|socket| socket.is_blocked) else { return };
+        socket.is_blocked = false;
+        self.slots.unpark(socket.slots.len());
+        self.flush_socket(index, on);
+        if !self.sockets[index].is_blocked {
+            on(Completion::Room(SocketId(index as u16)));
+        }
     }
 
     fn receive(&mut self, wait: Wait, on: &mut impl FnMut(Completion<'_>)) -> io::Result<()> {
@@ -169,15 +222,43 @@ impl PlainDriver {
         };
         for event in events.iter().take(ready) {
             if event.u64 == BELL {
-                if let Some(bell) = &self.bell {
-                    bell.silence();
-                }
+                self.silence_bell();
                 on(Completion::Woken);
-            } else {
-                self.receive_from(usize::try_from(event.u64).unwrap_or(usize::MAX), on);
+                continue;
+            }
+            let index = usize::try_from(event.u64).unwrap_or(usize::MAX);
+            if event.events & libc::EPOLLOUT.cast_unsigned() != 0 {
+                self.send_parked(index, on);
+            }
+            if event.events & !libc::EPOLLOUT.cast_unsigned() != 0 {
+                self.receive_from(index, on);
             }
         }
         Ok(())
+    }
+
+    fn silence_bell(&self) {
+        if let Some(bell) = &self.bell {
+            bell.silence();
+        }
+    }
+
+    /// Asks what epoll does not watch: slower, and never deaf.
+    fn look_at_unwatched(&mut self, on: &mut impl FnMut(Completion<'_>)) {
+        if !self.bell_watched && self.bell.as_ref().is_some_and(Bell::is_ringing) {
+            self.silence_bell();
+            on(Completion::Woken);
+        }
+        for index in 0..self.sockets.len() {
+            let socket = &self.sockets[index];
+            let missing = socket.wanted() & !socket.watched;
+            if missing & libc::EPOLLOUT != 0 {
+                self.send_parked(index, on);
+            }
+            if missing & libc::EPOLLIN != 0 {
+                self.receive_from(index, on);
+            }
+        }
     }
 
     /// Events that have come before the time is over; None = it never is.
@@ -186,10 +267,7 @@ impl PlainDriver {
         let ready = unsafe {
             libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as i32, milliseconds(time))
         };
-        usize::try_from(ready).or_else(|_| match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            error => Err(error),
-        })
+        usize::try_from(ready).or_else(|_| ride_out(Err(io::Error::last_os_error())).map(|()| 0))
     }
 
     /// Looks until something has come or the time is over, and gives way in between.
@@ -209,8 +287,15 @@ impl PlainDriver {
         let Some(socket) = self.sockets.get(index).filter(|socket| socket.receives) else { return };
         let Some(fd) = &socket.fd else { return };
         for _ in 0..RECEIVE_BATCHES_MAX {
-            // An error is the network's, and is gone once it has been told; else it is that nothing is left.
-            let Ok(count) = self.inbox.receive(fd) else { return };
+            let count = match self.inbox.receive(fd) {
+                Ok(count) => count,
+                // Nothing is left. Any other error is the network's, and gone once it has been told, or rides out a shortage.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    let _ = ride_out(Err(error));
+                    return;
+                }
+            };
             for arrival in self.inbox.arrivals() {
                 on(Completion::Datagram(Datagram {
                     socket: SocketId(index as u16),
@@ -228,8 +313,9 @@ impl PlainDriver {
         }
     }
 
-    fn queue(&mut self, socket: SocketId, slot: u16, message: *const libc::msghdr) -> Result<(), Full> {
-        let Some(socket) = self.sockets.get_mut(usize::from(socket.0)).filter(|socket| socket.fd.is_some()) else {
+    fn queue(&mut self, socket: SocketId, slot: u16) -> Result<(), Full> {
+        let socket = self.sockets.get_mut(usize::from(socket.0)).filter(|socket| socket.fd.is_some());
+        let (Some(socket), Some(message)) = (socket, self.slots.message(slot)) else {
             self.slots.release(slot);
             return Err(Full);
         };
@@ -241,18 +327,29 @@ impl PlainDriver {
         Ok(())
     }
 
-    /// Tells epoll what is wanted of a socket now.
-    fn watch_again(&self, index: usize) {
-        let Some(socket) = self.sockets.get(index) else { return };
-        let Some(fd) = socket.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
-        let wanted = if socket.is_blocked { libc::EPOLLOUT } else { 0 };
-        let how = match (socket.receives, socket.is_blocked) {
-            (true, _) => libc::EPOLL_CTL_MOD,
-            (false, true) => libc::EPOLL_CTL_ADD,
-            (false, false) => libc::EPOLL_CTL_DEL,
+    /// Tells epoll what is wanted of every socket now. False: something is not watched.
+    fn follow_watches(&mut self) -> bool {
+        if let (Some(bell), false) = (&self.bell, self.bell_watched) {
+            self.bell_watched = self.watch(libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN, BELL).is_ok();
+        }
+        let is_bell_watched = self.bell_watched || self.bell.is_none();
+        (0..self.sockets.len()).fold(is_bell_watched, |all, index| self.follow_watch(index) && all)
+    }
+
+    fn follow_watch(&mut self, index: usize) -> bool {
+        let Some(socket) = self.sockets.get(index) else { return true };
+        let (wanted, watched) = (socket.wanted(), socket.watched);
+        let Some(fd) = socket.fd.as_ref().map(AsRawFd::as_raw_fd).filter(|_| wanted != watched) else { return true };
+        let how = match (watched, wanted) {
+            (0, _) => libc::EPOLL_CTL_ADD,
+            (_, 0) => libc::EPOLL_CTL_DEL,
+            _ => libc::EPOLL_CTL_MOD,
         };
-        let wanted = if socket.receives { wanted | libc::EPOLLIN } else { wanted };
-        let _ = self.watch(how, fd, wanted, index as u64);
+        let is_done = self.watch(how, fd, wanted, index as u64).is_ok();
+        if is_done {
+            self.sockets[index].watched = wanted;
+        }
+        is_done
     }
 
     fn watch(&self, how: i32, fd: RawFd, wanted: i32, about: u64) -> io::Result<()> {
@@ -271,6 +368,11 @@ impl Drop for PlainDriver {
 }
 
 impl Socket {
+    fn wanted(&self) -> i32 {
+        let receive = if self.receives && self.fd.is_some() { libc::EPOLLIN } else { 0 };
+        receive | if self.is_blocked { libc::EPOLLOUT } else { 0 }
+    }
+
     /// Hands the queue to the kernel. `finished` hears of each slot that the kernel is done with, and of the error's number.
     fn flush(&mut self, mut finished: impl FnMut(u16, Option<i32>)) {
         let Some(fd) = self.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
@@ -307,4 +409,49 @@ impl Socket {
 fn milliseconds(time: Option<Duration>) -> i32 {
     let whole = |time: Duration| time.as_nanos().div_ceil(Duration::from_millis(1).as_nanos());
     time.map_or(-1, |time| i32::try_from(whole(time)).unwrap_or(i32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::UdpSocket;
+
+    use super::*;
+    use crate::engine::mailbox::Mailbox;
+
+    /// Of another kind, so that every watch is refused, as where the kernel has no memory for one.
+    fn without_epoll<R>(driver: &mut PlainDriver, work: impl FnOnce(&mut PlainDriver) -> R) -> R {
+        let epoll = std::mem::replace(&mut driver.epoll, UdpSocket::bind("127.0.0.1:0").unwrap().into());
+        let done = work(driver);
+        driver.epoll = epoll;
+        done
+    }
+
+    #[test]
+    fn what_could_not_be_watched_is_heard_all_the_same_and_watched_later() {
+        let mut driver = PlainDriver::new().unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let bound = socket.local_addr().unwrap();
+        let (letters, mailbox) = Mailbox::new().unwrap();
+        without_epoll(&mut driver, |driver| {
+            driver.add(socket.into(), bound.ip(), true);
+            driver.listen_to(mailbox.bell());
+            assert!(!driver.follow_watches(), "neither is watched");
+            UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"heard", bound).unwrap();
+            letters.send(1);
+            let (mut heard, mut woken) = (0, 0);
+            driver.look_at_unwatched(&mut |completion| match completion {
+                Completion::Datagram(datagram) => heard += usize::from(datagram.bytes == b"heard"),
+                Completion::Woken => woken += 1,
+                _ => {}
+            });
+            assert_eq!((heard, woken), (1, 1));
+        });
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"watched", bound).unwrap();
+        let mut heard = 0;
+        driver
+            .turn(Wait::AtMost(Duration::from_secs(5)), |c| heard += usize::from(matches!(c, Completion::Datagram(_))))
+            .unwrap();
+        assert_eq!((heard, driver.sockets[0].watched, driver.bell_watched), (1, libc::EPOLLIN, true));
+    }
 }

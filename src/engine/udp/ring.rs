@@ -3,6 +3,7 @@
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -32,8 +33,10 @@ pub(super) struct RingDriver {
     bell_armed: bool,
     /// Being dropped: nothing is armed again.
     closing: bool,
-    /// Completions copied out of the ring, so that it is free while they are handled.
-    completed: Vec<(u64, i32, u32)>,
+    /// Completions copied out of the ring, so that it is free while they are handled. Those behind one whose handler panics stay.
+    completed: VecDeque<(u64, i32, u32)>,
+    /// Descriptors of removed sockets: open until no queued entry names them, as the kernel gives a closed one's number away.
+    leaving: Vec<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -44,12 +47,27 @@ struct Socket {
     local: IpAddr,
     receives: bool,
     armed: bool,
+    /// Sends that are queued or in the kernel.
+    sending: u16,
+    /// Its send buffer is full: what could not leave is parked, in order, and nothing more is taken until there is room.
+    is_blocked: bool,
+    parked: VecDeque<u16>,
+    /// The kernel will say when there is room.
+    awaited: bool,
 }
 
-/// What a completion's user data says: the kind above, the index below.
+impl Socket {
+    /// Removed, and no completion will name its place any more.
+    fn is_vacant(&self) -> bool {
+        self.fd.is_none() && !self.armed && !self.awaited && self.sending == 0
+    }
+}
+
+/// What a completion's user data says: the kind above, the socket in the middle (of a send), the index below.
 const RECEIVE: u64 = 1 << 32;
 const SEND: u64 = 2 << 32;
 const BELL: u64 = 3 << 32;
+const ROOM: u64 = 4 << 32;
 const KIND: u64 = 0xff << 32;
 
 impl std::fmt::Debug for RingDriver {
@@ -76,13 +94,23 @@ impl RingDriver {
             bell: None,
             bell_armed: false,
             closing: false,
-            completed: Vec::new(),
+            completed: VecDeque::new(),
+            leaving: Vec::new(),
         })
     }
 
     pub(super) fn add(&mut self, fd: OwnedFd, local: IpAddr, receives: bool) -> SocketId {
-        let socket = Socket { fd: Some(fd), local, receives, armed: false };
-        let vacant = self.sockets.iter().position(|socket| socket.fd.is_none() && !socket.armed);
+        let socket = Socket {
+            fd: Some(fd),
+            local,
+            receives,
+            armed: false,
+            sending: 0,
+            is_blocked: false,
+            parked: VecDeque::new(),
+            awaited: false,
+        };
+        let vacant = self.sockets.iter().position(Socket::is_vacant);
         let index = vacant.unwrap_or(self.sockets.len());
         match self.sockets.get_mut(index) {
             Some(place) => *place = socket,
@@ -96,11 +124,31 @@ impl RingDriver {
     }
 
     pub(super) fn remove(&mut self, socket: SocketId) {
-        let Some(fd) = self.sockets.get_mut(usize::from(socket.0)).and_then(|socket| socket.fd.take()) else { return };
-        // A receive that is armed keeps the socket open, and its port taken, after its descriptor is closed.
-        let armed = CancelBuilder::fd(Fd(fd.as_raw_fd())).all();
-        // ENOENT: nothing was in flight.
-        let _ = self.ring.submitter().register_sync_cancel(Some(Timespec::from(CANCEL_PATIENCE)), armed);
+        let Some(socket) = self.sockets.get_mut(usize::from(socket.0)) else { return };
+        let Some(fd) = socket.fd.take() else { return };
+        let is_armed = socket.armed || socket.awaited;
+        self.slots.unpark(socket.parked.len());
+        for slot in std::mem::take(&mut socket.parked) {
+            self.slots.release(slot);
+        }
+        socket.is_blocked = false;
+        // What is queued leaves by this socket.
+        let _ = ring::submit(&mut self.ring);
+        if is_armed {
+            // A receive that is armed keeps the socket open, and its port taken, after its descriptor is closed.
+            let armed = CancelBuilder::fd(Fd(fd.as_raw_fd())).all();
+            // ENOENT: nothing was in flight.
+            let _ = self.ring.submitter().register_sync_cancel(Some(Timespec::from(CANCEL_PATIENCE)), armed);
+        }
+        self.leaving.push(fd);
+        self.close_leaving();
+    }
+
+    /// Closes removed sockets, unless entries are still queued: the kernel had no room for them.
+    fn close_leaving(&mut self) {
+        if self.ring.submission().is_empty() {
+            self.leaving.clear();
+        }
     }
 
     pub(super) fn listen_to(&mut self, bell: RawFd) {
@@ -112,6 +160,10 @@ impl RingDriver {
         self.slots.in_flight()
     }
 
+    pub(super) fn is_blocked(&self, socket: SocketId) -> bool {
+        self.sockets.get(usize::from(socket.0)).is_some_and(|socket| socket.is_blocked)
+    }
+
     pub(super) fn send(
         &mut self,
         socket: SocketId,
@@ -120,8 +172,11 @@ impl RingDriver {
         bytes: &[u8],
         token: u64,
     ) -> Result<(), Full> {
-        let (slot, message) = self.slots.fill_copy(to, from, bytes, token).ok_or(Full)?;
-        self.queue_send(socket, slot, message)
+        if self.is_blocked(socket) {
+            return Err(Full);
+        }
+        let slot = self.slots.fill_copy(to, from, bytes, token).ok_or(Full)?;
+        self.queue_send(socket, slot)
     }
 
     pub(super) fn send_blocks(
@@ -132,19 +187,21 @@ impl RingDriver {
         blocks: &Blocks<'_>,
         token: u64,
     ) -> Result<(), Full> {
-        let (slot, message) = self.slots.fill_blocks(to, from, blocks, token).ok_or(Full)?;
-        self.queue_send(socket, slot, message)
+        if self.is_blocked(socket) {
+            return Err(Full);
+        }
+        let slot = self.slots.fill_blocks(to, from, blocks, token).ok_or(Full)?;
+        self.queue_send(socket, slot)
     }
 
     pub(super) fn turn(&mut self, wait: Wait, mut on: impl FnMut(Completion<'_>)) -> io::Result<()> {
-        self.arm_receives();
+        self.arm();
         self.enter(wait)?;
-        let mut completed = std::mem::take(&mut self.completed);
-        completed.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
-        for (user_data, result, flags) in completed.drain(..) {
+        self.close_leaving();
+        self.completed.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
+        while let Some((user_data, result, flags)) = self.completed.pop_front() {
             self.complete(user_data, result, flags, &mut on);
         }
-        self.completed = completed;
         self.buffers.publish();
         Ok(())
     }
@@ -164,7 +221,7 @@ impl RingDriver {
     /// but the one that gives way: the kernel raises a flag in the ring's memory when work waits for this thread.
     fn poll(&mut self, time: Duration) -> io::Result<bool> {
         if !self.ring.submission().is_empty() {
-            self.ring.submit()?;
+            ring::submit(&mut self.ring)?;
         }
         let until = Instant::now() + time;
         loop {
@@ -197,16 +254,25 @@ impl RingDriver {
                 self.buffers.give_back(buffer);
             }
             SEND => {
+                let socket = usize::try_from(user_data >> 16 & 0xffff).unwrap_or(0);
+                if let Some(socket) = self.sockets.get_mut(socket) {
+                    socket.sending = socket.sending.saturating_sub(1);
+                }
+                if result == -libc::EAGAIN && self.park(socket, index) {
+                    return;
+                }
                 if let Some(finished) = self.slots.release(index) {
                     let result = if result < 0 { Err(send_error(-result, finished.segmented)) } else { Ok(()) };
                     on(Completion::Sent { token: finished.token, result });
                 }
             }
             BELL => {
-                on(Completion::Woken);
+                // First: a handler that panics must not leave it armed in name only.
                 self.bell_armed = false;
                 self.arm_bell();
+                on(Completion::Woken);
             }
+            ROOM if self.send_parked(usize::from(index)) => on(Completion::Room(SocketId(index))),
             _ => {}
         }
     }
@@ -231,6 +297,53 @@ impl RingDriver {
             bytes: bytes.get(payload_at..payload_at + out.payload_data().len())?,
             truncated,
         })
+    }
+
+    /// Keeps a send that its socket has no room for. False: it is lost.
+    fn park(&mut self, socket: usize, slot: u16) -> bool {
+        let Some(socket) = self.sockets.get_mut(socket).filter(|socket| socket.fd.is_some()) else { return false };
+        socket.is_blocked = true;
+        let is_parked = self.slots.park(socket.parked.len());
+        if is_parked {
+            socket.parked.push_back(slot);
+        }
+        is_parked
+    }
+
+    /// The socket has room: what is parked goes first. False: it has been removed.
+    fn send_parked(&mut self, index: usize) -> bool {
+        let Some(socket) = self.sockets.get_mut(index) else { return false };
+        (socket.awaited, socket.is_blocked) = (false, false);
+        let parked = std::mem::take(&mut socket.parked);
+        self.slots.unpark(parked.len());
+        for slot in parked {
+            if self.push_send(index, slot).is_err() {
+                self.slots.release(slot);
+            }
+        }
+        self.sockets.get(index).is_some_and(|socket| socket.fd.is_some())
+    }
+
+    /// Whatever should be waited for and is not: at the start, and where it has ended or could not be queued.
+    fn arm(&mut self) {
+        if !self.bell_armed {
+            self.arm_bell();
+        }
+        self.arm_receives();
+        self.await_room();
+    }
+
+    fn await_room(&mut self) {
+        for index in 0..self.sockets.len() {
+            let socket = &self.sockets[index];
+            let Some(fd) = socket.fd.as_ref().filter(|_| socket.is_blocked && !socket.awaited && !self.closing) else {
+                continue;
+            };
+            let entry =
+                opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLOUT as u32).build().user_data(ROOM | index as u64);
+            // SAFETY: the entry points to nothing.
+            self.sockets[index].awaited = unsafe { self.push(&entry) }.is_ok();
+        }
     }
 
     fn arm_receives(&mut self) {
@@ -262,19 +375,28 @@ impl RingDriver {
         self.in_flight() > 0 || self.bell_armed || self.sockets.iter().any(|socket| socket.armed)
     }
 
-    fn queue_send(&mut self, socket: SocketId, slot: u16, message: *const libc::msghdr) -> Result<(), Full> {
-        let Some(fd) = self.sockets.get(usize::from(socket.0)).and_then(|socket| socket.fd.as_ref()) else {
-            self.slots.release(slot);
-            return Err(Full);
-        };
-        let entry = opcode::SendMsg::new(Fd(fd.as_raw_fd()), message).build().user_data(SEND | u64::from(slot));
-        // SAFETY: the message and all it points to lie in the slot (or in content that the slot holds), which stays in place
-        // until its completion releases it.
-        let pushed = unsafe { self.push(&entry) };
+    fn queue_send(&mut self, socket: SocketId, slot: u16) -> Result<(), Full> {
+        let pushed = self.push_send(usize::from(socket.0), slot);
         if pushed.is_err() {
             self.slots.release(slot);
         }
         pushed
+    }
+
+    /// Queues the send of a filled slot. It never waits in the kernel: a socket without room says so.
+    fn push_send(&mut self, index: usize, slot: u16) -> Result<(), Full> {
+        let message = self.slots.message(slot).ok_or(Full)?;
+        let socket = self.sockets.get_mut(index).ok_or(Full)?;
+        let fd = Fd(socket.fd.as_ref().ok_or(Full)?.as_raw_fd());
+        let entry = opcode::SendMsg::new(fd, message)
+            .flags(libc::MSG_DONTWAIT as u32)
+            .build()
+            .user_data(SEND | (index as u64) << 16 | u64::from(slot));
+        // SAFETY: the message and all it points to lie in the slot (or in content that the slot holds), which stays in place
+        // until its completion releases it.
+        unsafe { self.push(&entry) }?;
+        self.sockets[index].sending += 1;
+        Ok(())
     }
 
     /// Queues an entry; a full queue is submitted first.
@@ -287,7 +409,7 @@ impl RingDriver {
         if unsafe { self.ring.submission().push(entry) }.is_ok() {
             return Ok(());
         }
-        let _ = self.ring.submit();
+        let _ = ring::submit(&mut self.ring);
         // SAFETY: as above.
         unsafe { self.ring.submission().push(entry) }.map_err(|_| Full)
     }

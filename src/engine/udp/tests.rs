@@ -1,13 +1,14 @@
 //! What every driver does, tried over each of the ways to the kernel.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stdout)]
 
+use std::io::Read;
 use std::net::UdpSocket;
 use std::time::Instant;
 
 use super::*;
 use crate::engine::limits::{RECEIVE_BUFFERS, SEND_SLOTS};
 use crate::engine::net::{self, Binding};
-use crate::images::{Content, Found, Images, Workers, clean};
+use crate::images::{Asker, Content, Found, Images, Workers, clean};
 
 /// Runs a test over each way.
 fn over_both(test: impl Fn(Datapath)) {
@@ -42,7 +43,7 @@ fn mapped_file(len: usize) -> (tempfile::TempDir, Content) {
     let images = Images::open(directory.path(), Workers::start().unwrap()).unwrap();
     let Found::Ask(question) = images.catalog().find(&clean(b"image").unwrap()) else { panic!("known already") };
     let (sender, receiver) = std::sync::mpsc::channel();
-    images.answer(question, move |answer| sender.send(answer).unwrap()).unwrap();
+    images.answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| sender.send(answer).unwrap()).unwrap();
     (directory, receiver.recv().unwrap().unwrap())
 }
 
@@ -251,5 +252,133 @@ fn a_datagram_longer_than_its_place_says_so() {
             assert!(datagram.truncated && datagram.bytes.len() >= 2048);
             true
         });
+    });
+}
+
+/// In a network namespace of this thread's own, with 10.99.0.1/24 on a link on which nobody answers.
+fn with_a_mute_link(test: impl Fn(Datapath) + Send + 'static) {
+    let elsewhere = std::thread::spawn(move || {
+        // SAFETY: unshare takes no pointer, and concerns this thread alone, which ends here.
+        let answer = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+        assert_eq!(answer, 0, "a network namespace needs root: {}", io::Error::last_os_error());
+        for line in [
+            "link set lo up",
+            "link add mute0 type veth peer name mute1",
+            "addr add 10.99.0.1/24 dev mute0",
+            "link set mute0 up",
+            "link set mute1 up",
+        ] {
+            let status = std::process::Command::new("ip").args(line.split(' ')).status();
+            assert!(status.unwrap().success(), "{line}");
+        }
+        over_both(test);
+    });
+    elsewhere.join().unwrap();
+}
+
+/// A socket on that link, with a send buffer of a few datagrams.
+fn narrow_socket() -> OwnedFd {
+    let socket = UdpSocket::bind("10.99.0.1:0").unwrap();
+    socket2::SockRef::from(&socket).set_send_buffer_size(8 * 1024).unwrap();
+    socket.into()
+}
+
+#[test]
+fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
+    with_a_mute_link(|datapath| {
+        let (mut driver, healthy, bound) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let mute: Vec<SocketId> = (0..3).map(|_| driver.add(narrow_socket(), bound.ip(), false)).collect();
+        // The kernel keeps only so much for one neighbour.
+        let nobody = |socket: &SocketId| Target::Ip(SocketAddr::from(([10, 99, 0, 2 + socket.0 as u8], 68)));
+        let mut lost = 0;
+        let until = Instant::now() + Duration::from_secs(1);
+        while !mute.iter().all(|socket| driver.is_blocked(*socket)) {
+            assert!(Instant::now() < until, "a buffer that is never full");
+            for socket in &mute {
+                // The first takes more than one socket may park.
+                for _ in 0..80 {
+                    let _ = driver.send(*socket, nobody(socket), None, &[0; 1000], 1);
+                }
+            }
+            driver
+                .turn(Wait::No, |c| lost += usize::from(matches!(c, Completion::Sent { result: Err(_), .. })))
+                .unwrap();
+        }
+        assert_eq!(driver.send(mute[0], nobody(&mute[0]), None, b"more", 1), Err(Full));
+        assert_eq!(driver.in_flight(), 0, "none holds a slot");
+        assert!(lost > 0, "what finds no place is told");
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let to = Target::Ip(client.local_addr().unwrap());
+        for _ in 0..SEND_SLOTS {
+            driver.send(healthy, to, None, b"x", 2).unwrap();
+        }
+        let mut sent = 0;
+        let started = Instant::now();
+        while sent < SEND_SLOTS {
+            assert!(started.elapsed() < Duration::from_secs(1), "{sent} have left");
+            let count =
+                |c: Completion<'_>| sent += usize::from(matches!(c, Completion::Sent { token: 2, result: Ok(()) }));
+            driver.turn(Wait::AtMost(Duration::from_millis(10)), count).unwrap();
+        }
+        // The kernel gives up on the neighbour after three seconds, and lets the datagrams go.
+        let mut room = Vec::new();
+        let until = Instant::now() + Duration::from_secs(20);
+        while room.is_empty() {
+            assert!(Instant::now() < until, "no word of room");
+            driver
+                .turn(Wait::AtMost(Duration::from_millis(100)), |completion| {
+                    if let Completion::Room(socket) = completion {
+                        room.push(socket);
+                    }
+                })
+                .unwrap();
+        }
+        assert!(mute.contains(&room[0]) && !room.contains(&healthy));
+        // With sends parked, and with the kernel waiting to tell of room.
+        driver.remove(mute[1]);
+        driver.turn(Wait::No, |_| {}).unwrap();
+    });
+}
+
+#[test]
+fn what_was_queued_on_a_removed_socket_never_leaves_by_a_strangers() {
+    over_both(|datapath| {
+        let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        driver.turn(Wait::No, |_| {}).unwrap();
+        driver.send(socket, Target::Ip(client.local_addr().unwrap()), None, b"for the client", 7).unwrap();
+        driver.remove(socket);
+        // Connections that come now, as those of an HTTP core: one of them gets the number of the descriptor that was closed.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let pairs: Vec<_> = (0..8)
+            .map(|_| {
+                let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                (near, listener.accept().unwrap().0)
+            })
+            .collect();
+        driver.turn(Wait::AtMost(Duration::from_millis(50)), |_| {}).unwrap();
+        for end in pairs.iter().flat_map(|(near, far)| [near, far]) {
+            end.set_nonblocking(true).unwrap();
+            let heard = (&mut &*end).read(&mut [0; 64]);
+            assert_eq!(heard.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        }
+    });
+}
+
+#[test]
+fn a_panic_in_the_middle_of_a_turn_leaves_nothing_to_wait_for() {
+    over_both(|datapath| {
+        let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = Target::Ip(client.local_addr().unwrap());
+        for token in 0..10 {
+            driver.send(socket, to, None, b"x", token).unwrap();
+        }
+        let turn = std::panic::AssertUnwindSafe(|| driver.turn(Wait::No, |_| panic!("the handler's own")));
+        assert!(std::panic::catch_unwind(turn).is_err());
+        let started = Instant::now();
+        drop(driver);
+        assert!(started.elapsed() < Duration::from_millis(500), "the end waited {:?}", started.elapsed());
     });
 }

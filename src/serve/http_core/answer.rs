@@ -5,14 +5,13 @@ use std::time::Instant;
 
 use super::connection::{Connection, Stage};
 use super::journal::Delivery;
-use super::{Letter, Running};
-use crate::engine::stream::ConnectionId;
+use super::{Letter, Question, Running};
 use crate::http::limits::BUSY_TIMEOUT;
 use crate::http::media::media_type;
 use crate::http::request::Request;
 use crate::http::respond::{self, Meta, Payload, Plan};
 use crate::http::{index, target};
-use crate::images::{CleanPath, ContentMeta, Refusal, clean};
+use crate::images::{Asker, CleanPath, ContentMeta, Owed, Refusal, clean};
 use crate::serve::shelf::{Answer, Ask, Origin, Reply};
 
 /// Bytes of a refused target that the log shows.
@@ -21,13 +20,21 @@ const TARGET_BYTES_SHOWN: usize = 200;
 /// A request that cannot be answered at once.
 #[derive(Debug)]
 pub(super) struct Asking {
-    question: Question,
+    subject: Subject,
     /// When the request was complete.
     began: Instant,
+    /// Of the question to which an answer is awaited; every other answer is another request's.
+    number: u64,
+}
+
+impl Asking {
+    fn new(subject: Subject, began: Instant) -> Self {
+        Self { subject, began, number: 0 }
+    }
 }
 
 #[derive(Debug)]
-enum Question {
+enum Subject {
     /// What there is under this name.
     Name(CleanPath),
     /// Whether a directory has the file that answers for it.
@@ -65,10 +72,7 @@ impl Running {
             }
         };
         match clean(&path) {
-            Ok(path) => {
-                let asking = Asking { question: Question::Name(path), began: self.now };
-                self.ask(connection, request, asking)
-            }
+            Ok(path) => self.ask(connection, request, Asking::new(Subject::Name(path), self.now)),
             Err(refusal) => {
                 let told = || (shown().to_string(), format!("{refusal}: {}", shown()));
                 self.say_refused(connection.peer, refusal, told);
@@ -78,8 +82,13 @@ impl Running {
     }
 
     /// A worker has answered, or it is time to ask once more.
-    pub(super) fn go_on_asking(&mut self, id: ConnectionId, letter: Option<Letter>) {
+    pub(super) fn go_on_asking(&mut self, question: Question, letter: Option<Letter>) {
+        let id = question.of;
         let Some(mut connection) = self.connections.take(id) else { return };
+        if !matches!(&connection.stage, Stage::Asking(asking) if asking.number == question.number) {
+            self.connections.put(connection);
+            return;
+        }
         let stage = std::mem::replace(&mut connection.stage, Stage::Reading);
         let input = std::mem::take(&mut connection.input);
         match (stage, input.request()) {
@@ -93,7 +102,7 @@ impl Running {
                         self.replied(&mut connection, &request, asking, reply)
                     }
                     Some(Letter::Listed(_, listed)) => self.listed(&mut connection, &request, listed),
-                    Some(Letter::Resident(_)) => Answered::Later,
+                    Some(Letter::Resident(..)) => Answered::Later,
                 };
                 connection.input = input;
                 if answered == Answered::Yes {
@@ -109,17 +118,29 @@ impl Running {
         self.touch(id);
     }
 
+    /// No worker has answered for too long. Says that the connection goes on: with a refusal.
+    pub(super) fn give_up_asking(&mut self, connection: &mut Connection) -> bool {
+        connection.stage = Stage::Reading;
+        let mut input = std::mem::take(&mut connection.input);
+        if let Some(request) = input.request() {
+            self.refuse(connection, &request, respond::overloaded(&request));
+            input.answered();
+        }
+        connection.input = input;
+        true
+    }
+
     /// Asks the shelf, or the directory. What finds every worker or mapping in use is tried again for a while: clients are queued,
     /// not refused (H-14).
     fn ask(&mut self, connection: &mut Connection, request: &Request<'_>, asking: Asking) -> Answered {
-        let path = match &asking.question {
-            Question::Name(path) | Question::Index { index: path, .. } => path,
-            Question::List(directory) => {
+        let path = match &asking.subject {
+            Subject::Name(path) | Subject::Index { index: path, .. } => path,
+            Subject::List(directory) => {
                 let directory = directory.clone();
                 return self.list(connection, request, asking.began, directory);
             }
         };
-        let id = connection.id;
+        let question = self.question(connection.id);
         let ask = Ask {
             path: path.clone(),
             repaired: None,
@@ -128,23 +149,23 @@ impl Running {
             over_http: true,
         };
         let letters = self.letters.clone();
-        match self.shelf.ask(ask, move |reply| letters.send(Letter::Named(id, reply))) {
+        match self.shelf.ask(ask, move |reply| letters.send(Letter::Named(question, reply))) {
             Some(reply) => {
                 // What was looked up right now; a worker may have looked before another request of this turn was sent.
-                if let (Question::Name(path), Reply::Content(answer)) = (&asking.question, &reply)
+                if let (Subject::Name(path), Reply::Content(answer)) = (&asking.subject, &reply)
                     && answer.origin == Origin::File
                 {
                     self.recent.remember(request.target, path, &answer.content);
                 }
                 self.replied(connection, request, asking, reply)
             }
-            None => self.wait(connection, asking),
+            None => self.wait(connection, asking, question),
         }
     }
 
-    fn wait(&mut self, connection: &mut Connection, asking: Asking) -> Answered {
+    fn wait(&mut self, connection: &mut Connection, asking: Asking, question: Question) -> Answered {
         connection.clock.begin_window(self.now);
-        connection.stage = Stage::Asking(asking);
+        connection.stage = Stage::Asking(Asking { number: question.number, ..asking });
         Answered::Later
     }
 
@@ -157,26 +178,24 @@ impl Running {
     ) -> Answered {
         let is_busy = matches!(reply, Reply::Refused(Refusal::Busy | Refusal::TooMany, _));
         if is_busy && self.now.duration_since(asking.began) <= BUSY_TIMEOUT {
-            self.postpone(connection.id);
-            return self.wait(connection, asking);
+            let question = self.question(connection.id);
+            self.postpone(question);
+            return self.wait(connection, asking, question);
         }
-        let Asking { question, began } = asking;
-        match (question, reply) {
-            (Question::Name(path) | Question::Index { index: path, .. }, Reply::Content(answer)) => {
+        let Asking { subject, began, .. } = asking;
+        match (subject, reply) {
+            (Subject::Name(path) | Subject::Index { index: path, .. }, Reply::Content(answer)) => {
                 let media = media_type(path.as_bytes());
                 self.file(connection, request, Rc::new(path), media, answer, began)
             }
-            (Question::Name(directory), Reply::Directory) => match self.index_file(&directory) {
-                Some(index) => {
-                    let question = Question::Index { directory, index };
-                    self.ask(connection, request, Asking { question, began })
-                }
+            (Subject::Name(directory), Reply::Directory) => match self.index_file(&directory) {
+                Some(index) => self.ask(connection, request, Asking::new(Subject::Index { directory, index }, began)),
                 None => self.list(connection, request, began, directory),
             },
-            (Question::Index { directory, .. } | Question::List(directory), _) => {
+            (Subject::Index { directory, .. } | Subject::List(directory), _) => {
                 self.list(connection, request, began, directory)
             }
-            (Question::Name(path), Reply::Refused(refusal, why)) => {
+            (Subject::Name(path), Reply::Refused(refusal, why)) => {
                 self.say_refused(connection.peer, refusal, || (path.display().into_owned(), why));
                 self.refuse(connection, request, refused(request, refusal))
             }
@@ -229,16 +248,21 @@ impl Running {
         if !self.plan.is_listed(&directory) {
             return self.listed(connection, request, Err(Refusal::NotFound));
         }
-        let asking = Asking { question: Question::List(directory.clone()), began };
-        let (names, letters, id) = (self.shelf.names().clone(), self.letters.clone(), connection.id);
+        let asking = Asking::new(Subject::List(directory.clone()), began);
+        let question = self.question(connection.id);
+        let (names, letters) = (self.shelf.names().clone(), self.letters.clone());
+        let asker = Asker::new(connection.peer.ip(), directory.as_bytes());
+        let owed = Owed::new(
+            move |listed| letters.send(Letter::Listed(question, listed)),
+            |panicked| Err(if panicked { Refusal::ReadFailed } else { Refusal::Busy }),
+        );
         let job = move || {
             let listed = names.images.list(&directory);
-            letters.send(Letter::Listed(id, listed.map(|names| index::listing(directory.as_bytes(), &names))));
+            owed.pay(listed.map(|listing| index::listing(directory.as_bytes(), listing.names())));
         };
-        match self.shelf.names().images.workers().run(job) {
-            Ok(()) => self.wait(connection, asking),
-            Err(_) => self.listed(connection, request, Err(Refusal::Busy)),
-        }
+        // Refused: what is owed has been paid by the drop.
+        let _ = self.shelf.names().images.workers().make(asker, job);
+        self.wait(connection, asking, question)
     }
 
     fn listed(

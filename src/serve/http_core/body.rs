@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::connection::Awaited;
 use super::journal::Delivery;
 use crate::engine::stream::Part;
 use crate::http::limits::TAIL_BYTES;
 use crate::http::respond::Payload;
-use crate::images::Content;
+use crate::images::{Content, PIECE_BYTES};
 
 /// Texts up to this size are copied behind the head. Bytes.
 const COPIED_BYTES_MAX: usize = 1024;
@@ -28,24 +28,37 @@ pub(super) struct Body {
     /// The client has asked for the end of the connection with it, so nothing more is expected of it.
     pub(super) ends: bool,
     pub(super) waits: Waits,
+    /// The number of the question by which a worker makes a piece resident: it stays in line while a trickle is sent.
+    pub(super) reading: Option<u64>,
+    /// The number of the question by which a worker copies a trickle meanwhile.
+    pub(super) aside: Option<u64>,
     /// It has a place in the order of a storm.
     pub(super) is_ordered: bool,
     /// Pages of the file have been given to the kernel by reference, and the client may not have them yet.
     is_referenced: bool,
     /// Bytes that were copied to the kernel after the last of them.
     copied: u64,
+    /// What a worker has read of the file, for the one send that it is good for.
+    ready: Option<Copied>,
+}
+
+/// A copy of a part of a file; None: the file is no longer what it was.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) range: Range<u64>,
+    pub(super) bytes: Option<Bytes>,
 }
 
 /// What a body is waiting for, other than room in the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waits {
     Nothing,
-    /// A worker makes the next range resident.
-    Worker,
+    /// A worker makes the next range resident: the number of the question.
+    Worker(u64),
     /// Others of the storm are before it (`http::schedule`).
     Turn,
     /// The client is to acknowledge what it has got; it is asked again then.
-    Client(Instant),
+    Client(Awaited),
 }
 
 #[derive(Debug)]
@@ -99,10 +112,53 @@ impl Body {
             keeps,
             ends: false,
             waits: Waits::Nothing,
+            reading: None,
+            aside: None,
             is_ordered: false,
             is_referenced: false,
             copied: 0,
+            ready: None,
         }
+    }
+
+    /// Whether what comes next may be a copy that a worker makes: not the last bytes, which are read when the client has all
+    /// that was given by reference.
+    pub(super) fn may_be_copied(&self) -> bool {
+        !self.is_referenced || self.file_bytes() > 2 * TAIL_BYTES
+    }
+
+    /// Whether all that is left is so little of something large that a worker rather copies it than makes a piece resident: whoever
+    /// reads single bytes all over a large file pushes nobody's pieces out of the memory.
+    pub(super) fn is_small_part(&self) -> bool {
+        let left = self.file_bytes();
+        matches!(self.left, Left::File(_))
+            && !self.is_referenced
+            && left <= 2 * TAIL_BYTES
+            && self.content.as_ref().is_some_and(|content| content.len() > PIECE_BYTES)
+    }
+
+    /// The next bytes of the file, at most so many, where they may be copied.
+    pub(super) fn next_trickle(&self, bytes: u64) -> Option<Range<u64>> {
+        let range = match &self.left {
+            Left::File(range) => range,
+            Left::Parts(segments) => match segments.last()? {
+                Segment::File(range) => range,
+                Segment::Text(_) => return None,
+            },
+            Left::Nothing | Left::Text(_) => return None,
+        };
+        let spared = if self.is_referenced { 2 * TAIL_BYTES } else { 0 };
+        let bytes = bytes.min(range.end - range.start).min(self.file_bytes().saturating_sub(spared));
+        (bytes > 0).then(|| range.start..range.start + bytes)
+    }
+
+    pub(super) fn is_ready(&mut self, copied: Copied) {
+        self.ready = Some(copied);
+    }
+
+    /// Whether a copy waits to be sent.
+    pub(super) fn has_ready(&self) -> bool {
+        self.ready.is_some()
     }
 
     /// Whether a content is being sent.
@@ -212,6 +268,14 @@ impl Body {
             let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
             let part = Part::Bytes(bytes.slice(bound(range.start)..bound(range.end)));
             return Cut::Part { part, end: range.end, is_awaited: false };
+        }
+        let ready = self.ready.take().filter(|ready| ready.range.start == range.start);
+        if let Some(Copied { range, bytes }) = ready {
+            self.copied += range.end - range.start;
+            return match bytes {
+                Some(bytes) => Cut::Part { part: Part::Bytes(bytes), end: range.end, is_awaited: false },
+                None => Cut::Changed,
+            };
         }
         let (chunk, is_copied) = next_chunk(&range, chunk_bytes, is_last, self.is_referenced);
         if content.missing(&chunk).is_some() {

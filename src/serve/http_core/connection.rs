@@ -2,20 +2,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Timeouts;
 use super::answer::Asking;
 use super::body::{Body, Waits};
 use crate::engine::stream::{ConnectionId, SendError};
 use crate::http::input::Input;
+use crate::http::limits::{
+    ACKNOWLEDGE_PAUSE, ACKNOWLEDGE_PAUSE_MAX, CROWD_SHARE, STILL_MIN, STILL_SENDING_MIN, WAITING_TIMEOUT,
+};
 
 /// What a connection is about.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// It has been accepted in this turn.
     Arrived,
-    /// It waits for room (H-34), and nothing of it is read.
+    /// It waits for room (H-34).
     Waiting,
     /// There is no room to wait either: what it asks is looked at to see who it is (H-14).
     Refused,
@@ -30,9 +33,9 @@ pub(super) enum Stage {
     /// Nothing follows. Input is read and thrown away for a while: a client that is still sending would otherwise see a reset in
     /// place of the answer.
     Leaving {
-        since: Instant,
-        /// Bytes.
-        thrown: usize,
+        until: Instant,
+        /// It still takes what the kernel holds for it.
+        awaited: Option<Awaited>,
     },
 }
 
@@ -50,6 +53,8 @@ pub(super) struct Connection {
     /// The client sends no more.
     pub(super) has_ended: bool,
     pub(super) failed: Option<SendError>,
+    /// It is given up: what the kernel holds for the client is thrown away.
+    pub(super) is_cut: bool,
     /// A send is with the driver.
     pub(super) is_sending: bool,
     /// A send has got on in this turn.
@@ -79,6 +84,7 @@ impl Connection {
             first_byte: None,
             has_ended: false,
             failed: None,
+            is_cut: false,
             is_sending: false,
             has_moved: false,
             has_place: false,
@@ -111,23 +117,38 @@ impl Connection {
     }
 
     pub(super) fn received(&mut self, bytes: &[u8]) {
-        match &mut self.stage {
-            Stage::Leaving { thrown, .. } => *thrown += bytes.len(),
-            _ => self.input.push(bytes),
+        if !matches!(self.stage, Stage::Leaving { .. }) {
+            self.input.push(bytes);
         }
     }
 
     /// What the clock watches; None: nothing.
     fn state(&self) -> Option<State> {
         Some(match &self.stage {
-            Stage::Arrived | Stage::Waiting => return None,
-            Stage::Refused => State::Leaving(self.clock.window),
-            Stage::Leaving { since, .. } => State::Leaving(*since),
+            Stage::Arrived => return None,
+            Stage::Waiting => State::Waiting,
+            Stage::Refused => State::Leaving(self.clock.window + self.clock.timeouts.linger),
+            Stage::Leaving { until, .. } => State::Leaving(*until),
             Stage::Reading => self.first_byte.map_or(State::Idle, State::Head),
             Stage::Inviting | Stage::Sending(_) if self.is_sending => State::Sending,
-            Stage::Sending(Body { waits: Waits::Client(until), .. }) => State::Delivering(*until),
-            Stage::Asking(_) | Stage::Inviting | Stage::Sending(_) => State::Preparing,
+            Stage::Sending(Body { waits: Waits::Client(awaited), .. }) => State::Delivering(awaited.next),
+            Stage::Asking(_) => State::Asking,
+            Stage::Inviting | Stage::Sending(_) => State::Preparing,
         })
+    }
+
+    /// Where the client has stood still for a while, or is one of a source that has many (`share`): whether it takes an answer, and
+    /// since when it has stood still.
+    pub(super) fn stands_still(&self, now: Instant, share: usize) -> Option<(bool, Instant)> {
+        let (is_answered, since, least) = match (&self.stage, self.state()?) {
+            (Stage::Reading, State::Head(first_byte)) => (false, first_byte, STILL_MIN),
+            (Stage::Reading | Stage::Leaving { .. }, _) => (false, self.clock.moved, STILL_MIN),
+            (_, State::Sending) => (true, self.clock.moved, STILL_SENDING_MIN),
+            (Stage::Sending(Body { waits: Waits::Client(awaited), .. }), _) => (true, awaited.moved, STILL_SENDING_MIN),
+            _ => return None,
+        };
+        let is_one_of_many = !is_answered && share >= CROWD_SHARE;
+        (self.has_place && (is_one_of_many || now >= since + least)).then_some((is_answered, since))
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -136,7 +157,13 @@ impl Connection {
 
     /// Whether the client has let its time pass. `held`: bytes that the kernel holds for it.
     pub(super) fn is_overdue(&mut self, now: Instant, held: impl FnOnce() -> u64) -> bool {
-        self.state().is_some_and(|state| self.clock.is_overdue(now, state, held))
+        match (self.state(), &mut self.stage) {
+            (Some(State::Delivering(_)), Stage::Sending(Body { waits: Waits::Client(awaited), .. })) => {
+                awaited.is_overdue(now, &self.clock.timeouts)
+            }
+            (Some(state), _) => self.clock.is_overdue(now, state, held),
+            (None, _) => false,
+        }
     }
 }
 
@@ -179,6 +206,10 @@ impl Connections {
         taken
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().flatten().map(Box::as_ref)
+    }
+
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.slots.iter().flatten().map(|connection| connection.id).collect()
     }
@@ -187,18 +218,68 @@ impl Connections {
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Room.
+    Waiting,
     /// The first byte of a request.
     Idle,
     /// The rest of a head whose first byte came then, or of a body.
     Head(Instant),
+    /// A worker that looks a name up.
+    Asking,
     /// Ourselves.
     Preparing,
     /// The client, to take what is sent.
     Sending,
     /// The client, to acknowledge what it has got; there is a look at it then.
     Delivering(Instant),
-    /// The client's end, since then.
+    /// The client's end, until then.
     Leaving(Instant),
+}
+
+/// A client that has still to acknowledge what it has got: how it gets on, and when there is the next look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Awaited {
+    next: Instant,
+    pause: Duration,
+    /// Bytes that it had not acknowledged at the last look, and when that was last seen to become less.
+    held: u64,
+    moved: Instant,
+    /// Begin of the window of the drain rate, and what it had not acknowledged then.
+    window: Instant,
+    window_held: u64,
+}
+
+impl Awaited {
+    pub(super) fn new(now: Instant, held: u64) -> Self {
+        let pause = Self::first_pause(held);
+        Self { next: now + pause, pause, held, moved: now, window: now, window_held: held }
+    }
+
+    /// What another look has shown. The pause to the next one is doubled as long as the client does not get on.
+    pub(super) fn look(self, now: Instant, held: u64) -> Self {
+        let (pause, moved) = if held < self.held {
+            (Self::first_pause(held), now)
+        } else if now < self.next {
+            return self;
+        } else {
+            ((2 * self.pause).min(ACKNOWLEDGE_PAUSE_MAX), self.moved)
+        };
+        Self { next: now + pause, pause, held, moved, ..self }
+    }
+
+    fn first_pause(held: u64) -> Duration {
+        (ACKNOWLEDGE_PAUSE + Duration::from_nanos(held)).min(ACKNOWLEDGE_PAUSE_MAX)
+    }
+
+    /// Whether it has taken less than it must. What it had last said counts, so the looks before bound what is missed.
+    pub(super) fn is_overdue(&mut self, now: Instant, timeouts: &Timeouts) -> bool {
+        if now < self.window + timeouts.stall {
+            return false;
+        }
+        let taken = self.window_held.saturating_sub(self.held);
+        (self.window, self.window_held) = (now, self.held);
+        taken < timeouts.taken_min()
+    }
 }
 
 /// The times of H-33 for one connection. Time comes in as an argument.
@@ -239,10 +320,10 @@ impl Clock {
         match state {
             State::Idle => self.idle_since() + self.timeouts.idle,
             State::Head(first_byte) => first_byte + self.timeouts.head,
-            State::Preparing => self.window + self.timeouts.stall,
+            State::Waiting => self.window + WAITING_TIMEOUT,
+            State::Asking | State::Preparing => self.window + self.timeouts.stall,
             State::Sending => self.window.min(self.moved) + self.timeouts.stall,
-            State::Delivering(until) => until,
-            State::Leaving(since) => since + self.timeouts.linger,
+            State::Delivering(until) | State::Leaving(until) => until,
         }
     }
 
@@ -251,16 +332,16 @@ impl Clock {
             return false;
         }
         match state {
-            State::Head(_) | State::Leaving(_) => true,
+            State::Waiting | State::Head(_) | State::Leaving(_) | State::Asking => true,
             State::Idle => !self.still_drains(now, held()),
-            State::Delivering(_) => now >= self.idle_since() + self.timeouts.stall && !self.still_drains(now, held()),
+            State::Delivering(_) => false,
             State::Preparing => {
                 self.begin_window(now);
                 false
             }
             State::Sending => {
                 let taken = self.written - self.window_written;
-                let is_slow = taken < self.timeouts.drain_rate_min * self.timeouts.stall.as_secs().max(1);
+                let is_slow = taken < self.timeouts.taken_min();
                 let has_stalled = now >= self.moved + self.timeouts.stall;
                 self.begin_window(now);
                 is_slow || has_stalled
@@ -345,17 +426,33 @@ mod tests {
 
     #[test]
     fn h33_a_client_that_has_still_to_acknowledge_is_cut_when_it_does_not_for_60_seconds() {
-        let (mut clock, start) = clock();
+        let (timeouts, start) = (Timeouts::default(), Instant::now());
+        let mut awaited = Awaited::new(start, 4_000_000);
         let mut now = start;
-        for held in [4_000_000, 3_000_000] {
-            let look = now + SECOND;
-            assert_eq!(clock.due(State::Delivering(look)), look);
-            assert!(!clock.is_overdue(now + 59 * SECOND, State::Delivering(look), || held));
+        for held in [3_000_000, 3_000_000 - timeouts.taken_min()] {
+            assert!(!awaited.is_overdue(now + 59 * SECOND, &timeouts));
             now += 60 * SECOND;
-            assert!(!clock.is_overdue(now, State::Delivering(look), || held), "{held}");
+            awaited = awaited.look(now, held);
+            assert!(!awaited.is_overdue(now, &timeouts), "{held}");
         }
         now += 60 * SECOND;
-        assert!(clock.is_overdue(now, State::Delivering(now), || 3_000_000));
+        awaited = awaited.look(now, awaited.held - timeouts.taken_min() + 1);
+        assert!(awaited.is_overdue(now, &timeouts), "too little");
+    }
+
+    #[test]
+    fn h33_looks_at_a_client_that_does_not_get_on_become_rare_and_frequent_again_when_it_does() {
+        let start = Instant::now();
+        let (mut now, mut looks, mut awaited) = (start, 0, Awaited::new(start, 16_384));
+        while now < start + 60 * SECOND {
+            now = awaited.next;
+            awaited = awaited.look(now, 16_384);
+            looks += 1;
+        }
+        assert!(looks < 80, "{looks}");
+        assert_eq!(awaited.pause, ACKNOWLEDGE_PAUSE_MAX);
+        assert_eq!(awaited.look(now, 16_384), awaited, "a look before its time changes nothing");
+        assert!(awaited.look(now, 8_192).pause < 2 * ACKNOWLEDGE_PAUSE);
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Running;
+use super::{Fault, Running};
 use crate::images::{CleanPath, Refusal};
 use crate::observe::events::{Event, Kind, Stage, Weight};
+use crate::observe::pace::with_count;
 use crate::serve::shelf::Origin;
 use crate::serve::stage::{self, stage_of};
 use crate::snapshot::Published;
@@ -86,6 +87,27 @@ impl Running {
             let (stage, weight, kind) = stage::refused(&self.published().load().snapshot, name, refusal);
             self.say(peer, stage, weight, kind, format!("HTTP refused {why}"));
         }
+    }
+
+    /// Tells the operator of a fault, with a count of those that were not said.
+    pub(super) fn say_fault(&mut self, fault: Fault) {
+        let Some(unsaid) = self.faults.admit(fault, self.now) else { return };
+        let text = match fault {
+            Fault::Full => format!(
+                "all {} HTTP connections of a core are taken: clients that stand still are disconnected for clients that have \
+                 fewer connections. Raise `[http] connections` if this is no attack",
+                self.connections_max
+            ),
+            Fault::Accept(libc::EMFILE) => {
+                "no descriptor is free for an HTTP connection (EMFILE): raise LimitNOFILE= of the unit, \
+                 or `ulimit -n`"
+                    .to_owned()
+            }
+            Fault::Accept(error) => {
+                format!("the kernel gives no HTTP connection: {}", std::io::Error::from_raw_os_error(error))
+            }
+        };
+        tracing::warn!("{}", with_count(text, unsaid));
     }
 
     /// Whether one more event may be said in this second; one that may not is not even put into words.

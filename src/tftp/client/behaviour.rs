@@ -194,3 +194,55 @@ impl Patience {
         (0..passed).fold(self.first, |wait, _| (wait * self.growth_percent / 100).min(self.most))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each firmware was seen to do (T-22, T-39, T-43, T-52): a load test is worth as much as these lines.
+    #[test]
+    fn t43_each_firmware_asks_and_waits_as_it_was_seen() {
+        let manners = |behaviour: Behaviour| {
+            let asks: Vec<String> =
+                behaviour.asks.iter().map(|ask| format!("{} {}", ask.name(), ask.value())).collect();
+            let Behaviour { name, probe, needs_oack, unexpected, refuses_strays, repeats_acks, patience, .. } =
+                behaviour;
+            let marks = [
+                (probe.is_some(), "probe"),
+                (needs_oack, "needs-oack"),
+                (refuses_strays, "refuses-strays"),
+                (!repeats_acks, "silent"),
+            ];
+            let marks: Vec<&str> = marks.into_iter().filter_map(|(is_so, word)| is_so.then_some(word)).collect();
+            let ms = |wait: Tick| wait / MILLISECOND;
+            let waits = (ms(patience.first), ms(patience.interval(1)), ms(patience.whole()));
+            format!("{name}: {} | {unexpected:?} {} | {waits:?}", asks.join(", "), marks.join(" "))
+        };
+        let all = [
+            Behaviour::edk2(),
+            Behaviour::shim(),
+            Behaviour::ipxe(),
+            Behaviour::grub(),
+            Behaviour::pxelinux(),
+            Behaviour::uboot(1),
+            Behaviour::uboot(2),
+            Behaviour::pi3(),
+            Behaviour::pi4(),
+            Behaviour::generic(1468, 64),
+        ];
+        let seen = all.map(manners);
+        let expected = [
+            "edk2: tsize 0, blksize 1468, windowsize 4 | AckLast probe | (4000, 4000, 24000)",
+            "shim: blksize 512, windowsize 4 | AckLast  | (4000, 4000, 24000)",
+            "ipxe: blksize 1432, tsize 0 | AckLast  | (250, 500, 25750)",
+            "grub: blksize 1024, tsize 0 | AckOldOnly needs-oack silent | (400, 416, 38010)",
+            "pxelinux: tsize 0, blksize 1408 | AckLast  | (110, 132, 130006)",
+            "uboot: timeout 5, tsize 0, blksize 1468 | AckGapOnce  | (5000, 5000, 50000)",
+            "uboot: timeout 5, tsize 0, blksize 1468, windowsize 2 | AckGapOnce  | (5000, 5000, 50000)",
+            "pi3:  | AckLast  | (1000, 1000, 30000)",
+            "pi4: blksize 1024 | AckLast  | (1000, 1000, 30000)",
+            "generic: blksize 1468, windowsize 64 | AckLast refuses-strays | (4000, 4000, 24000)",
+        ];
+        assert_eq!(seen, expected);
+    }
+}

@@ -6,7 +6,7 @@ use super::super::Tick;
 use super::super::limits::{OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, REQUEST_COPY_GRACE, WAITING_MAX};
 use super::super::options::OptionPolicy;
 use super::super::packet::{Asked, Refusal, Request};
-use super::super::sources::place;
+use super::super::sources::{network, place};
 use super::session::{Session, Stage};
 use super::{Key, Local, Outcome, Reply, Slot, Table, TransferId, peek};
 
@@ -20,7 +20,8 @@ impl<C> Table<C> {
             }
             self.replace(now, id);
         }
-        if self.transfers >= self.policy.limits.transfers_max {
+        let source = peer.ip().to_canonical();
+        if self.sources.has_its_share(source, &self.policy.limits) || !self.make_room(now) {
             self.counts.dropped += 1;
             return;
         }
@@ -31,6 +32,16 @@ impl<C> Table<C> {
                 self.begin(now, id);
             }
         }
+    }
+
+    /// Whether one more transfer finds a place. In a full table the confirmed one goes that has stood still longest, if that is
+    /// longer than one packet's loss explains (T-65).
+    fn make_room(&mut self, now: Tick) -> bool {
+        if self.transfers < self.policy.limits.transfers_max {
+            return true;
+        }
+        self.counts.full += 1;
+        self.displace_stillest(now)
     }
 
     /// Is `asked` what session `id` is already about (T-49)? Then it is dealt with here.
@@ -67,6 +78,10 @@ impl<C> Table<C> {
     fn admit(&mut self, now: Tick, address: IpAddr, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
         if !self.sources.has_room(address, &self.policy.limits) {
             return self.enqueue(now, now + WAITING_MAX, peer, local, asked);
+        }
+        if network(address).is_some_and(|network| self.network_rates.take(now, network).is_err()) {
+            self.counts.dropped += 1;
+            return;
         }
         match self.request_rates.take(now, address) {
             Ok(()) => {
@@ -128,18 +143,16 @@ impl<C> Table<C> {
         self.displace_unconfirmed();
         let Some(peer) = self.session_mut(id).map(|session| session.peer) else { return };
         let tid = self.choose_tid(peer);
-        let address = self.limited_address(peer);
+        let address = peer.ip().to_canonical();
         let Some(session) = self.session_mut(id) else { return };
         session.tid = tid;
         session.stage = Stage::Opening { asked: false };
-        session.counted = address;
+        session.counted = Some(address);
         session.unconfirmed = true;
         if tid.is_some() {
             self.keys.insert(Key { peer, tid }, id);
         }
-        if let Some(address) = address {
-            self.sources.enter(address);
-        }
+        self.sources.enter(address);
         self.transfers += 1;
         let slots = &self.slots;
         self.unconfirmed.enter(id, |id| peek(slots, id).is_some_and(|session| session.unconfirmed));
@@ -153,6 +166,7 @@ impl<C> Table<C> {
             let slots = &self.slots;
             let oldest = self.unconfirmed.oldest(|id| peek(slots, id).is_some_and(|session| session.unconfirmed));
             let Some(oldest) = oldest else { return };
+            self.counts.displaced += 1;
             // What waits of its address is not begun here, or one would displace the next without end.
             self.finish(oldest, Outcome::Displaced, None);
         }
@@ -205,7 +219,7 @@ impl<C> Table<C> {
         }
         match address {
             _ if self.policy.serve.is_empty() || address.is_loopback() => true,
-            IpAddr::V4(v4) => self.policy.serve.iter().any(|network| network.contains(v4)),
+            IpAddr::V4(v4) => self.policy.serve.contains(v4),
             // Subnets are configured for IPv4; of IPv6 those are served who are on a network of ours.
             IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unique_local(),
         }

@@ -30,7 +30,7 @@ pub(super) struct Session<C> {
     pub(super) forget_at: Tick,
     /// How long it swallows late packets after its end; 0 = not at all.
     pub(super) quiet_for: Tick,
-    /// The address whose limit it counts against.
+    /// The address whose limits it counts against.
     pub(super) counted: Option<IpAddr>,
     /// It has a TID and its client has not acknowledged anything.
     pub(super) unconfirmed: bool,

@@ -4,7 +4,8 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::tftp::limits::{MILLISECOND, OPENING_MAX, SECOND};
+use crate::dhcp::subnet::Network;
+use crate::tftp::limits::{DISTRUST, MILLISECOND, OFFERS_MAX, OPENING_MAX, REQUEST_COPY_GRACE, SECOND, STILL_MIN};
 
 const OPTIONS: &[u8] = b"tsize\x000\0blksize\x001468\0";
 const WINDOW: &[u8] = b"blksize\x00512\0windowsize\x004\0";
@@ -144,6 +145,33 @@ fn runs(did: &[Did]) -> Vec<(u16, u32)> {
         _ => None,
     });
     runs.collect()
+}
+
+#[test]
+fn t65_refusals_are_limited_like_requests_and_each_is_counted() {
+    let mut bench = bench(Policy::default());
+    let asked = 1000;
+    let errors: usize = (0..asked).map(|_| errors(&bench.listen(machine(10, 2000), b"\0\x02up\0octet\0")).len()).sum();
+    let counts = bench.table.counts();
+    assert_eq!((counts.turned_away, counts.dropped), (errors as u64, asked - errors as u64));
+    assert!(errors > 0 && counts.dropped > 0, "{counts:?}");
+}
+
+#[test]
+fn t26_a_content_that_turns_out_longer_is_sent_to_its_own_end() {
+    let peer = machine(10, 2000);
+    let mut bench = Bench { file: Ok(1000), ..bench(Policy::default()) };
+    let did = bench.ask(peer, "f", b"");
+    let Some(Did::Open(id)) = did.first() else { panic!("{did:?}") };
+    let (tid, mut blocks) = (from(&did), runs(&did));
+    bench.table.set_len(*id, 1600);
+    for block in 1..=4 {
+        let did = bench.tid(tid, peer, &ack(block));
+        blocks.extend(runs(&did));
+        let ended: &[Outcome] = if block == 4 { &[Outcome::Complete] } else { &[] };
+        assert_eq!(outcomes(&did), ended, "{block}");
+    }
+    assert_eq!(blocks, [(1, 1), (2, 1), (3, 1), (4, 1)]);
 }
 
 #[test]
@@ -371,6 +399,31 @@ fn t49_a_request_repeated_while_the_file_is_sought_opens_nothing() {
 }
 
 #[test]
+fn t49_a_repeated_request_in_mid_transfer_begins_anew_after_a_moment_and_never_repeats_an_answer() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 2000);
+    let tid = from(&bench.ask(peer, "f", OPTIONS));
+    bench.tid(tid, peer, &ack(0));
+    bench.now += REQUEST_COPY_GRACE - 1;
+    assert_eq!(bench.ask(peer, "f", OPTIONS), [], "a copy made by the network");
+    bench.now += 1;
+    let anew = bench.ask(peer, "f", OPTIONS);
+    assert_eq!((outcomes(&anew), opens(&anew)), (vec![Outcome::Replaced], 1));
+    // Its answer is sought: the same request once more opens nothing, another one does.
+    let request = rrq("g", OPTIONS);
+    bench.table.handle_listen(bench.now, peer, here(), false, &request);
+    let begun: Vec<_> = std::iter::from_fn(|| bench.poll()).collect();
+    assert_eq!((outcomes(&begun), opens(&begun)), (vec![Outcome::Replaced], 1));
+    bench.table.handle_listen(bench.now, peer, here(), false, &request);
+    assert_eq!(bench.drain(), []);
+    // Offered once, the answer is repeated; offered as often as a forger is worth, it is not.
+    let Some(Did::Open(id)) = begun.last() else { panic!("{begun:?}") };
+    assert_eq!(bench.table.opened(bench.now, *id, Ok((7, 10_000))), None);
+    let offers = (0..20).map(|_| bench.drain().len() + bench.ask(peer, "g", OPTIONS).len()).sum::<usize>();
+    assert_eq!(offers, usize::from(OFFERS_MAX));
+}
+
+#[test]
 fn t50_another_request_of_an_endpoint_replaces_what_it_had() {
     let mut bench = bench(Policy::default());
     let peer = machine(1, 49152);
@@ -476,6 +529,141 @@ fn t64_a_forged_request_is_worth_five_packets() {
 }
 
 #[test]
+fn t64_who_guesses_at_ports_loses_the_request_and_gets_no_windows() {
+    let mut bench = bench(Policy::default());
+    let victim = machine(1, 2000);
+    let tid = from(&bench.ask(victim, "f", WINDOW)).unwrap();
+    let wrong = (tid + 1) % 16;
+    let did = bench.tid(Some(wrong), victim, &ack(0));
+    assert_eq!(outcomes(&did), [Outcome::Guessed]);
+    assert_eq!(runs(&bench.tid(Some(tid), victim, &ack(0))), [], "the right port comes too late");
+    // The next answer grants no window, and what was granted before is not sent.
+    let second = machine(1, 2001);
+    let did = bench.ask(second, "f", WINDOW);
+    assert!(matches!(&did[1], Did::Sent { bytes, .. } if bytes.ends_with(b"windowsize\x001\0")), "{did:?}");
+    assert_eq!(runs(&bench.tid(from(&did), second, &ack(0))), [(1, 1)]);
+    assert_eq!(bench.table.counts().guessed, 1);
+    // Others are not concerned, nor is the address when nobody has guessed for a while.
+    let other = machine(2, 2000);
+    let did = bench.ask(other, "f", WINDOW);
+    assert_eq!(runs(&bench.tid(from(&did), other, &ack(0))), [(1, 4)]);
+    bench.pass(DISTRUST);
+    let third = machine(1, 2002);
+    let did = bench.ask(third, "f", WINDOW);
+    assert_eq!(runs(&bench.tid(from(&did), third, &ack(0))), [(1, 4)]);
+}
+
+#[test]
+fn t64_a_window_granted_before_somebody_guessed_leaves_as_one_block() {
+    let mut bench = bench(Policy::default());
+    let [one, two] = [2000, 2001].map(|port| machine(1, port));
+    let granted = from(&bench.ask(one, "f", WINDOW));
+    let tid = from(&bench.ask(two, "f", WINDOW)).unwrap();
+    bench.tid(Some((tid + 1) % 16), two, &ack(0));
+    assert_eq!(runs(&bench.tid(granted, one, &ack(0))), [(1, 1)]);
+    assert_eq!(runs(&bench.tid(granted, one, &ack(1))), [(2, 4)], "it has what we sent");
+}
+
+#[test]
+fn t64_a_client_that_has_acknowledged_blocks_does_not_lose_its_transfer_to_strays() {
+    let mut bench = bench(Policy::default());
+    let peer = machine(1, 2000);
+    let tid = from(&bench.ask(peer, "f", b"")).unwrap();
+    bench.tid(Some(tid), peer, &ack(1));
+    assert!(outcomes(&bench.tid(Some((tid + 1) % 16), peer, &ack(1))).is_empty());
+    assert_eq!(runs(&bench.tid(Some(tid), peer, &ack(2))), [(3, 1)]);
+}
+
+#[test]
+fn t65_in_a_full_table_the_transfer_that_has_stood_still_longest_makes_room() {
+    let limits = Limits { transfers_max: 8, ..Limits::default() };
+    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let mut tids = Vec::new();
+    for host in 1..=8 {
+        let tid = from(&bench.ask(machine(host, 2000), "f", b"timeout\x00255\0"));
+        bench.tid(tid, machine(host, 2000), &ack(0));
+        tids.push(tid);
+        bench.pass(10 * MILLISECOND);
+    }
+    // The first has moved on, so the second has stood still longest; but none for long.
+    assert_eq!(bench.tid(tids[0], machine(1, 2000), &ack(1)).len(), 1);
+    assert_eq!(bench.ask(machine(100, 2000), "f", b""), [], "busy is silence");
+    bench.pass(STILL_MIN - 50 * MILLISECOND);
+    for host in [101, 102] {
+        let did = bench.ask(machine(host, 2000), "f", b"");
+        assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::Displaced], 1));
+    }
+    let counts = bench.table.counts();
+    assert_eq!((counts.full, counts.displaced, counts.dropped), (3, 2, 1));
+    assert_eq!(runs(&bench.tid(tids[0], machine(1, 2000), &ack(2))), [(3, 1)], "who moves on is safe");
+    for (host, is_there) in [(2, false), (3, false), (4, true)] {
+        let did = bench.tid(tids[host - 1], machine(host as u8, 2000), &ack(1));
+        assert_eq!(!runs(&did).is_empty(), is_there, "{host}");
+    }
+}
+
+#[test]
+fn t65_a_full_table_of_transfers_that_all_move_on_displaces_none() {
+    let limits = Limits { transfers_max: 200, ..Limits::default() };
+    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let tids: Vec<_> = (1..=200).map(|host| from(&bench.ask(machine(host, 2000), "f", b""))).collect();
+    for block in 1..=5 {
+        for (host, tid) in (1..=200).zip(&tids) {
+            assert_eq!(runs(&bench.tid(*tid, machine(host, 2000), &ack(block))), [(block + 1, 1)]);
+        }
+        bench.now += SECOND / 2;
+        assert_eq!(bench.ask(machine(255, 2000), "f", b""), []);
+    }
+    assert_eq!((bench.table.counts().displaced, bench.table.transfers()), (0, 200));
+}
+
+#[test]
+fn t65_no_source_has_the_whole_table_with_limits_or_without() {
+    let limits =
+        Limits { transfers_max: 100, unconfirmed_max: 1000, transfers_per_address_max: 8, ..Limits::default() };
+    // Without a configuration one address could have it all.
+    let mut bench = bench(Policy { limits, per_address_limits: false, ..Policy::default() });
+    let begun: usize = (0..200).map(|port| opens(&bench.ask(machine(1, 2000 + port), "f", b""))).sum();
+    assert_eq!((begun, bench.table.counts().dropped), (75, 125));
+    assert_eq!(opens(&bench.ask(machine(2, 2000), "f", b"")), 1);
+    // A host owns all addresses of its IPv6 network.
+    let mut bench = self::bench(Policy { limits, ..Policy::default() });
+    let host = |network: u16, n: u16| {
+        SocketAddr::new(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, n).into(), 2000)
+    };
+    let begun: usize = (1..=200).map(|n| opens(&bench.ask(host(1, n), "f", b""))).sum();
+    assert_eq!(begun, 75);
+    assert_eq!(opens(&bench.ask(host(2, 1), "f", b"")), 1);
+    for n in 1..=200 {
+        let did = bench.tid(Some(3), host(3, n), &ack(1));
+        assert_eq!(errors(&did).len(), usize::from(n == 1), "one ERROR 5 a second for a network");
+    }
+    bench.pass(60 * SECOND);
+    assert_eq!(opens(&bench.ask(host(1, 1), "f", b"")), 1, "and nothing is kept of it");
+}
+
+#[test]
+fn t65_who_has_stood_still_is_known_at_a_cost_that_does_not_grow() {
+    let mut bench = bench(Policy { per_address_limits: false, ..Policy::default() });
+    let long = machine(250, 2000);
+    let tid = from(&bench.ask(long, "f", b"blksize\x008\0"));
+    bench.file = Ok(600);
+    for round in 0..200 {
+        bench.tid(tid, long, &ack(round));
+        for port in 0..10 {
+            let peer = machine(1, 2000 + round * 10 + port);
+            let tid = from(&bench.ask(peer, "f", b""));
+            assert_eq!(
+                outcomes(&bench.tid(tid, peer, &ack(1))).len() + outcomes(&bench.tid(tid, peer, &ack(2))).len(),
+                1
+            );
+        }
+        bench.pass(MILLISECOND);
+    }
+    assert!(bench.table.stillest.entries() <= 20, "{}", bench.table.stillest.entries());
+}
+
+#[test]
 fn t65_more_transfers_than_an_address_may_have_wait_their_turn() {
     let mut bench = bench(Policy::default());
     let all: Vec<_> = (0..10).map(|port| bench.ask(machine(1, 2000 + port), "f", b"")).collect();
@@ -551,7 +739,7 @@ fn t65_too_many_unconfirmed_sessions_displace_the_oldest() {
 #[test]
 fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
     let network = Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 };
-    let mut bench = bench(Policy { serve: vec![network], ..Policy::default() });
+    let mut bench = bench(Policy { serve: Networks::from_iter([network]), ..Policy::default() });
     assert_eq!(opens(&bench.ask(machine(1, 2000), "f", b"")), 1);
     for outsider in ["192.168.5.1:2000", "[2001:db8::1]:2000", "0.0.0.0:5", "192.168.4.1:0", "224.0.0.1:5"] {
         let peer = outsider.parse().unwrap();
@@ -566,7 +754,7 @@ fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
 
 #[test]
 fn t65_of_ipv6_those_on_a_network_of_ours_are_served() {
-    let serve = vec![Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 }];
+    let serve = Networks::from_iter([Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 }]);
     let mut bench = bench(Policy { serve, ..Policy::default() });
     for (address, served) in [("fe80::1", true), ("fd00:4::7", true), ("2001:db8::1", false), ("ff02::1", false)] {
         let peer = SocketAddr::new(address.parse().unwrap(), 2070);

@@ -1,0 +1,465 @@
+//! The lease database of a running server: found again where files are removed, replaced or torn, and written anew from memory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use super::directory::DATABASE;
+use super::sqlite::{OddRow, SqliteStore};
+use super::{NoState, Remembered, StateDirectory, Store, StoreError, sync_directory_of};
+use crate::boot::machine::Mac;
+use crate::dhcp::lease::{Change, Lease, Time};
+use crate::dhcp::neighbours::Look;
+use crate::engine::clock::{Mark, Reading};
+
+/// What SQLite lays beside a database belongs to it.
+const PARTS: [&str; 3] = ["", "-wal", "-shm"];
+
+/// How often it is kept how far the clock of the leases has come: by so much longer a lease may last after another boot.
+const MARKED_EVERY_S: Time = 60;
+
+/// What an earlier run has left. At the start without its leases: [`Kept::each_lease`] hands them over.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// By how much the clock that the leases go on by is ahead of the time since boot.
+    pub ahead_s: i64,
+    pub leases: Vec<Lease>,
+    pub odd: Vec<OddRow>,
+    pub machines: Vec<(Mac, Time)>,
+    pub looks: Vec<Look>,
+}
+
+/// The database and its directory, as the store's thread has them.
+#[derive(Debug)]
+pub struct Kept {
+    path: PathBuf,
+    /// None: the directory cannot be had yet.
+    state: Option<StateDirectory>,
+    /// None: it cannot be opened, or has failed and is opened again.
+    store: Option<SqliteStore>,
+    files: Files,
+    /// Before it, memory knows nothing that could be written anew.
+    is_read: bool,
+    /// The last commit has failed.
+    has_failed: bool,
+    /// What lies there now is not what was committed.
+    is_foreign: bool,
+    /// As in [`Rows`].
+    ahead_s: i64,
+    /// The clock that was kept last. None: not yet by this run, and no lease is kept without it.
+    marked_s: Option<Time>,
+    anew: Arc<AtomicU64>,
+}
+
+impl Kept {
+    /// Opens what is in this directory. An error inside leaves a database that is tried again with every look; one outside is
+    /// for whoever starts: another server runs, or a newer one has run.
+    pub fn open(path: &Path) -> Result<(Self, Result<Rows, StoreError>), StoreError> {
+        let mut kept = Self {
+            path: path.to_owned(),
+            state: None,
+            store: None,
+            files: Files::default(),
+            is_read: false,
+            has_failed: false,
+            is_foreign: false,
+            ahead_s: 0,
+            marked_s: None,
+            anew: Arc::default(),
+        };
+        match kept.begin() {
+            Err(error @ (StoreError::State(NoState::InUse(_)) | StoreError::Newer { .. })) => Err(error),
+            rows => Ok((kept, rows)),
+        }
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path.join(DATABASE)
+    }
+
+    /// Another connection to the same database, for another thread.
+    pub fn following(&self) -> Following {
+        Following { database: self.database(), anew: Arc::clone(&self.anew), store: None }
+    }
+
+    fn begin(&mut self) -> Result<Rows, StoreError> {
+        if self.state.is_none() {
+            self.state = Some(StateDirectory::lock(&self.path)?);
+        }
+        let store = SqliteStore::open(&self.database())?;
+        let ahead_s = Reading::take().resume(store.mark()?.as_ref());
+        let rows = Rows { ahead_s, machines: store.machines()?, looks: store.looks()?, ..Rows::default() };
+        self.files = Files::of(&self.database());
+        (self.store, self.ahead_s) = (Some(store), ahead_s);
+        Ok(rows)
+    }
+
+    /// Hands over what [`Kept::open`] has found, and returns the rows that are no leases. After an error all is read again with a later
+    /// look.
+    pub fn each_lease(&mut self, take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
+        let odd = self.store.as_ref().ok_or(StoreError::Closed)?.each_lease(take)?;
+        self.is_read = true;
+        Ok(odd)
+    }
+
+    fn read(&mut self) -> Result<Rows, StoreError> {
+        let rows = self.begin()?;
+        let mut leases = Vec::new();
+        let odd = self.each_lease(|lease| leases.push(lease))?;
+        Ok(Rows { leases, odd, ..rows })
+    }
+
+    /// The clock of the leases, where it is to be kept again.
+    fn due_mark(&self) -> Option<Mark> {
+        let mark = Mark::take(self.ahead_s);
+        Some(mark).filter(|mark| self.marked_s.is_none_or(|kept| kept.saturating_add(MARKED_EVERY_S) <= mark.seen_s))
+    }
+
+    /// Opens the same files again, which may bring back what the kernel has refused for a while.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.store = None;
+        let mut store = SqliteStore::open(&self.database())?;
+        store.probe()?;
+        self.store = Some(store);
+        Ok(())
+    }
+
+    /// What lies there is set aside, and memory takes its place: whole, or not at all.
+    fn write_anew(&mut self, remembered: &Remembered) -> Result<(), StoreError> {
+        let database = self.database();
+        let fresh = with(&database, ".new");
+        let failed = |error: io::Error| StoreError::Anew { path: database.clone(), error };
+        self.store = None;
+        for part in PARTS {
+            remove_if_there(&with(&fresh, part)).map_err(failed)?;
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut store = SqliteStore::open(&fresh)?;
+        let mark = Mark::take(self.ahead_s);
+        store.fill(remembered, &mark)?;
+        // The last connection plays the log into the file and removes it.
+        drop(store);
+        fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(failed)?;
+        if let Some(state) = &self.state {
+            state.give_to_owner(&fresh).map_err(failed)?;
+        }
+        let aside = with(&database, &format!(".unsound-{now}"));
+        // The log goes first: one that is left beside another database would be played into it.
+        for part in ["-wal", "-shm", ""] {
+            match fs::rename(with(&database, part), with(&aside, part)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        fs::rename(&fresh, &database).and_then(|()| sync_directory_of(&database)).map_err(failed)?;
+        let mut store = SqliteStore::open(&database)?;
+        store.probe()?;
+        (self.store, self.files, self.is_foreign) = (Some(store), Files::of(&database), false);
+        self.marked_s = Some(mark.seen_s);
+        self.anew.fetch_add(1, Ordering::Release);
+        tracing::warn!(
+            "{}: written anew from memory, {} leases; what lay there is in {}",
+            database.display(),
+            remembered.leases.len(),
+            aside.display()
+        );
+        Ok(())
+    }
+}
+
+impl Store for Kept {
+    fn load(&mut self) -> Result<Vec<Lease>, StoreError> {
+        self.read().map(|rows| rows.leases)
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let database = self.database();
+        // Until it is known better: a fault on the way is a failure.
+        self.has_failed = true;
+        let mark = self.due_mark();
+        let store = self.store.as_mut().ok_or(StoreError::Closed)?;
+        // After the sync: what was written to files without a name is nowhere at the next start.
+        let committed = store.commit_with(changes, mark.as_ref()).and_then(|()| self.files.check(&database));
+        self.has_failed = committed.is_err();
+        if let Some(mark) = mark.filter(|_| committed.is_ok()) {
+            self.marked_s = Some(mark.seen_s);
+        }
+        committed
+    }
+
+    fn look(&mut self, recall: &mut dyn FnMut() -> Option<Remembered>) -> Result<Option<Rows>, StoreError> {
+        if !self.is_read {
+            return self.read().map(Some);
+        }
+        let database = self.database();
+        match &mut self.state {
+            Some(state) => state.check()?,
+            None => self.state = Some(StateDirectory::lock(&self.path)?),
+        }
+        if !self.is_foreign && self.files.check(&database).is_err() {
+            tracing::error!("{}", StoreError::Gone(database.clone()));
+            self.is_foreign = true;
+        }
+        if !self.is_foreign {
+            let sniffed = self.store.as_ref().filter(|_| !self.has_failed).map(SqliteStore::sniff);
+            let mended = match sniffed {
+                Some(Ok(())) => Ok(()),
+                Some(Err(error)) if error.is_torn() => Err(error),
+                Some(Err(_)) | None => self.reopen(),
+            };
+            match mended {
+                Err(error) if error.is_torn() => {
+                    tracing::error!("{}: {error}", database.display());
+                    self.is_foreign = true;
+                }
+                answer => answer?,
+            }
+        }
+        if self.is_foreign {
+            let remembered = recall().ok_or(StoreError::Closed)?;
+            self.write_anew(&remembered)?;
+        }
+        self.has_failed = false;
+        if self.due_mark().is_some() {
+            self.commit(&[])?;
+        }
+        Ok(None)
+    }
+}
+
+/// The files that a connection has open, by device and inode. A log that is made later is taken in when it is first seen.
+#[derive(Debug, Default)]
+pub(super) struct Files([Option<(u64, u64)>; 3]);
+
+impl Files {
+    pub(super) fn of(database: &Path) -> Self {
+        Self(PARTS.map(|part| named(&with(database, part))))
+    }
+
+    pub(super) fn check(&mut self, database: &Path) -> Result<(), StoreError> {
+        for (part, known) in PARTS.iter().zip(&mut self.0) {
+            let now = named(&with(database, part));
+            match known {
+                Some(_) if *known != now => return Err(StoreError::Gone(database.to_owned())),
+                Some(_) => {}
+                None => *known = now,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn named(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// A second connection that opens the database when it is used, and again when it was written anew.
+#[derive(Debug)]
+pub struct Following {
+    database: PathBuf,
+    anew: Arc<AtomicU64>,
+    store: Option<(u64, SqliteStore)>,
+}
+
+impl Following {
+    /// The connection, and whether it was opened by this call.
+    pub fn store(&mut self) -> Result<(&mut SqliteStore, bool), StoreError> {
+        let anew = self.anew.load(Ordering::Acquire);
+        self.store.take_if(|(seen, _)| *seen != anew);
+        let is_fresh = self.store.is_none();
+        let store = match self.store.take() {
+            Some((_, store)) => store,
+            None => SqliteStore::open(&self.database)?,
+        };
+        Ok((&mut self.store.insert((anew, store)).1, is_fresh))
+    }
+}
+
+fn with(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::dhcp::lease::State;
+
+    fn lease(last: u8, state: State) -> Lease {
+        Lease {
+            address: Ipv4Addr::new(192, 168, 4, last),
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            client_id: None,
+            uuid: None,
+            firmware: None,
+            host_name: None,
+            state,
+            start_s: 5,
+            end_s: 9,
+        }
+    }
+
+    fn bind(last: u8) -> [Change; 1] {
+        [Change::Bind(Box::new(lease(last, State::Bound)))]
+    }
+
+    fn memory() -> Remembered {
+        let leases = vec![lease(1, State::Bound), lease(2, State::Released), lease(3, State::Declined)];
+        Remembered { leases, machines: vec![(Mac([9; 6]), 7)] }
+    }
+
+    fn rows(path: &Path) -> Vec<Lease> {
+        let mut leases = SqliteStore::open(&path.join(DATABASE)).unwrap().load().unwrap();
+        leases.sort_by_key(|lease| lease.address);
+        leases
+    }
+
+    /// Everything that may happen to the files of a running server.
+    #[test]
+    fn files_that_were_removed_replaced_or_torn_are_written_anew_from_memory() {
+        type Harm = fn(&Path);
+        let harms: [(&str, Harm); 6] = [
+            ("removed", |database| fs::remove_file(database).unwrap()),
+            ("log removed", |database| fs::remove_file(with(database, "-wal")).unwrap()),
+            ("all removed", |database| fs::remove_dir_all(database.parent().unwrap()).unwrap()),
+            ("replaced", |database| {
+                fs::write(with(database, ".other"), "x").unwrap();
+                fs::rename(with(database, ".other"), database).unwrap();
+            }),
+            ("directory replaced", |database| {
+                let directory = database.parent().unwrap();
+                fs::rename(directory, directory.with_extension("old")).unwrap();
+                fs::create_dir(directory).unwrap();
+            }),
+            ("torn", |database| {
+                fs::write(database, vec![0x5a; 65_536]).unwrap();
+                fs::write(with(database, "-wal"), vec![0x5a; 65_536]).unwrap();
+            }),
+        ];
+        for (name, harm) in harms {
+            let scratch = tempfile::tempdir().unwrap();
+            let path = scratch.path().join("state");
+            let (mut kept, read) = Kept::open(&path).unwrap();
+            read.unwrap();
+            assert_eq!(kept.each_lease(|_| unreachable!()).unwrap(), []);
+            kept.commit(&bind(1)).unwrap();
+            let mut following = kept.following();
+            assert!(following.store().unwrap().1);
+            harm(&kept.database());
+            // Torn pages may not be met by the commit; what has no name is met at once.
+            let committed = kept.commit(&bind(4));
+            assert!(committed.is_err() || name == "torn", "{name}");
+            assert!(kept.look(&mut || Some(memory())).unwrap().is_none(), "{name}");
+            assert!(following.store().unwrap().1, "{name}: the other connections are told");
+            kept.commit(&bind(5)).unwrap();
+            drop((kept, following));
+            let found = rows(&path);
+            let mut expected = memory().leases;
+            expected.push(lease(5, State::Bound));
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_lease_is_kept_without_the_clock_and_the_next_run_goes_on_by_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let marked = |kept: &Kept| SqliteStore::read_only(&kept.database()).unwrap().mark().unwrap();
+        let (mut kept, read) = Kept::open(scratch.path()).unwrap();
+        assert_eq!((read.unwrap().ahead_s, marked(&kept)), (kept.ahead_s, None));
+        // A process whose clock had begun a year ago.
+        kept.ahead_s -= 366 * 86_400;
+        kept.commit(&bind(1)).unwrap();
+        let first = marked(&kept).expect("the clock");
+        assert_eq!(first.ahead_s, kept.ahead_s);
+        kept.look(&mut || None).unwrap();
+        kept.commit(&bind(2)).unwrap();
+        assert_eq!(marked(&kept).as_ref(), Some(&first), "not with every lease");
+        kept.marked_s = first.seen_s.checked_sub(MARKED_EVERY_S);
+        kept.look(&mut || None).unwrap();
+        assert_eq!(kept.marked_s, marked(&kept).map(|mark| mark.seen_s), "now and then");
+        fs::remove_file(kept.database()).unwrap();
+        kept.look(&mut || Some(memory())).unwrap();
+        assert_eq!(marked(&kept).map(|mark| mark.ahead_s), Some(first.ahead_s), "and where all is written anew");
+        drop(kept);
+        let (mut kept, read) = Kept::open(scratch.path()).unwrap();
+        assert_eq!(read.unwrap().ahead_s, first.ahead_s);
+        let another_boot = Mark { boot: "another".into(), seen_s: 1000, ..first };
+        kept.store.as_mut().unwrap().commit_with(&[], Some(&another_boot)).unwrap();
+        drop(kept);
+        let (_kept, read) = Kept::open(scratch.path()).unwrap();
+        let now_s = Mark::take(read.unwrap().ahead_s).seen_s;
+        assert!((1000..1010).contains(&now_s), "{now_s}");
+    }
+
+    #[test]
+    fn without_memory_nothing_is_written_and_a_later_look_tries_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut kept, _) = Kept::open(scratch.path()).unwrap();
+        kept.each_lease(|_| unreachable!()).unwrap();
+        fs::remove_file(kept.database()).unwrap();
+        assert!(kept.look(&mut || None).is_err());
+        assert!(kept.commit(&bind(1)).is_err());
+        kept.look(&mut || Some(memory())).unwrap();
+        kept.commit(&bind(7)).unwrap();
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_read_at_the_start_is_read_when_it_can() {
+        let scratch = tempfile::tempdir().unwrap();
+        let database = scratch.path().join(DATABASE);
+        fs::write(&database, vec![0x5a; 65_536]).unwrap();
+        let (mut kept, read) = Kept::open(scratch.path()).unwrap();
+        assert!(read.is_err());
+        assert!(kept.look(&mut || Some(memory())).is_err(), "memory knows nothing yet");
+        assert_eq!(fs::read(&database).unwrap().len(), 65_536, "and nothing is set aside");
+        fs::remove_file(&database).unwrap();
+        assert!(kept.look(&mut || None).unwrap().is_some());
+        kept.commit(&bind(1)).unwrap();
+        assert!(matches!(Kept::open(scratch.path()), Err(StoreError::State(NoState::InUse(_)))));
+    }
+
+    #[test]
+    fn a_removed_lock_lets_nobody_in() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut kept, _) = Kept::open(scratch.path()).unwrap();
+        kept.each_lease(|_| unreachable!()).unwrap();
+        fs::remove_file(scratch.path().join("lock")).unwrap();
+        assert!(matches!(StateDirectory::lock(scratch.path()), Err(NoState::InUse(_))));
+        kept.look(&mut || None).unwrap();
+        assert!(scratch.path().join("lock").exists());
+    }
+
+    #[test]
+    fn odd_rows_are_set_aside_and_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut kept, _) = Kept::open(scratch.path()).unwrap();
+        kept.commit(&[bind(1), bind(2), bind(3)].concat()).unwrap();
+        drop(kept);
+        let connection = rusqlite::Connection::open(scratch.path().join(DATABASE)).unwrap();
+        let odd = "UPDATE leases SET mac = 'nobody' WHERE address = '192.168.4.1';
+            UPDATE leases SET uuid = x'01' WHERE address = '192.168.4.2'";
+        connection.execute_batch(odd).unwrap();
+        drop(connection);
+        let (mut kept, _) = Kept::open(scratch.path()).unwrap();
+        let mut leases = Vec::new();
+        let odd = kept.each_lease(|lease| leases.push(lease)).unwrap();
+        assert_eq!(leases, [lease(3, State::Bound)]);
+        let addresses: Vec<_> = odd.iter().filter_map(|row| row.address).map(|address| address.octets()[3]).collect();
+        assert_eq!(addresses, [1, 2]);
+    }
+}

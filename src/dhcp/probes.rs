@@ -1,0 +1,246 @@
+//! Offers that wait a moment because nothing is known of their address: a host that nobody leased it to may have it (D-36).
+
+use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use super::limits::{
+    CONFLICTS_MAX, CONFLICTS_PER_HOST_MAX, CONFLICTS_REMEMBERED_MS, CONFLICTS_WITHIN_MS, PROBES_MAX, PROVEN_MAX,
+    PROVEN_MS,
+};
+use super::neighbours::Millis;
+use crate::boot::machine::Mac;
+
+/// The offers that wait, by address, and what has been found to be in use of late.
+#[derive(Debug)]
+pub struct Probes<T> {
+    waiting: HashMap<Ipv4Addr, Waiting<T>>,
+    /// All wait for the same time, so the first is due first. The number tells an offer from a later one of the same address.
+    due: VecDeque<(Millis, Ipv4Addr, u64)>,
+    next_number: u64,
+    /// Addresses that nobody has answered for, and when: a pool that is asked for over and over is not probed over and over.
+    proven: HashMap<Ipv4Addr, Millis>,
+    /// Addresses that were in use, with the host that answered where it is known; oldest first.
+    found: VecDeque<(Millis, Option<Mac>, Ipv4Addr)>,
+    /// When it was said that somebody answers for too many.
+    said: Option<Millis>,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    number: u64,
+    client: Mac,
+    offer: T,
+}
+
+/// What an answer to a probe means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ruling<T> {
+    /// No offer waits for it.
+    Nothing,
+    /// The client itself answers, or who answers is not believed: the offer may leave.
+    Free(T),
+    /// Another host has the address.
+    InUse(T),
+    /// Who answers does so for more addresses than a host has, or too many are answered for in all: the offer may leave. True: the first time.
+    Disbelieved(T, bool),
+}
+
+impl<T> Default for Probes<T> {
+    fn default() -> Self {
+        Self {
+            waiting: HashMap::new(),
+            due: VecDeque::new(),
+            next_number: 0,
+            proven: HashMap::new(),
+            found: VecDeque::new(),
+            said: None,
+        }
+    }
+}
+
+impl<T> Probes<T> {
+    /// Holds an offer back. It comes back at once where too many wait.
+    pub fn begin(&mut self, address: Ipv4Addr, client: Mac, offer: T, until: Millis) -> Result<(), T> {
+        if self.waiting.len() >= PROBES_MAX || self.due.len() >= 2 * PROBES_MAX {
+            return Err(offer);
+        }
+        // Another client's offer of this address was waiting, and is gone: the question has been asked.
+        if let Some(waiting) = self.waiting.get_mut(&address) {
+            (waiting.client, waiting.offer) = (client, offer);
+            return Ok(());
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.waiting.insert(address, Waiting { number, client, offer });
+        self.due.push_back((until, address, number));
+        Ok(())
+    }
+
+    /// Nobody has answered for this address a moment ago.
+    pub fn is_proven(&self, address: Ipv4Addr, now: Millis) -> bool {
+        self.proven.get(&address).is_some_and(|at| now.saturating_sub(*at) < PROVEN_MS)
+    }
+
+    /// An offer of this address waits.
+    pub fn is_asked(&self, address: Ipv4Addr) -> bool {
+        self.waiting.contains_key(&address)
+    }
+
+    /// The client has repeated itself: its later message is answered, and no later than the first would have been. The offer comes back
+    /// where none waits.
+    pub fn replace(&mut self, address: Ipv4Addr, client: Mac, offer: T) -> Result<(), T> {
+        match self.waiting.get_mut(&address).filter(|waiting| waiting.client == client) {
+            Some(waiting) => {
+                waiting.offer = offer;
+                Ok(())
+            }
+            None => Err(offer),
+        }
+    }
+
+    /// The next offer that nobody has objected to for its whole time.
+    pub fn pass(&mut self, now: Millis) -> Option<T> {
+        while let Some(&(_, address, number)) = self.due.front().filter(|(until, ..)| now >= *until) {
+            self.due.pop_front();
+            if self.waiting.get(&address).is_some_and(|waiting| waiting.number == number) {
+                if self.proven.len() >= PROVEN_MAX {
+                    self.proven.clear();
+                }
+                self.proven.insert(address, now);
+                return self.waiting.remove(&address).map(|waiting| waiting.offer);
+            }
+        }
+        None
+    }
+
+    /// When the next offer is due.
+    pub fn wakes_at(&self) -> Option<Millis> {
+        self.due.front().map(|(until, ..)| *until)
+    }
+
+    /// A host has answered for this address; its hardware address is known on our own segments alone.
+    pub fn answered(&mut self, address: Ipv4Addr, host: Option<Mac>, now: Millis) -> Ruling<T> {
+        let Some(Waiting { client, offer, .. }) = self.waiting.remove(&address) else { return Ruling::Nothing };
+        if host == Some(client) {
+            return Ruling::Free(offer);
+        }
+        let since = |at: Millis| now.saturating_sub(at);
+        self.found.retain(|(at, ..)| since(*at) < CONFLICTS_REMEMBERED_MS);
+        // A router that answers for everybody (proxy ARP), or somebody who wants no address to be given.
+        let by_host = self.found.iter().filter(|(_, by, of)| host.is_some() && *by == host && *of != address).count();
+        let of_late = self.found.iter().filter(|(at, ..)| since(*at) < CONFLICTS_WITHIN_MS).count();
+        if by_host >= CONFLICTS_PER_HOST_MAX || of_late >= CONFLICTS_MAX {
+            let is_first = self.said.is_none_or(|at| since(at) >= CONFLICTS_REMEMBERED_MS);
+            self.said = self.said.filter(|_| !is_first).or(Some(now));
+            return Ruling::Disbelieved(offer, is_first);
+        }
+        self.found.push_back((now, host, address));
+        Ruling::InUse(offer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::cast_possible_truncation)]
+    use super::*;
+
+    const CLIENT: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const HOST: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+    fn at(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(192, 168, 4, last)
+    }
+
+    #[test]
+    fn d36_an_offer_waits_for_its_time_and_then_leaves() {
+        let mut probes = Probes::default();
+        assert_eq!(probes.begin(at(10), CLIENT, "first", 200), Ok(()));
+        assert_eq!((probes.wakes_at(), probes.pass(199)), (Some(200), None));
+        assert_eq!(probes.replace(at(10), CLIENT, "later"), Ok(()));
+        assert_eq!(probes.replace(at(11), CLIENT, "none waits"), Err("none waits"));
+        assert_eq!(probes.replace(at(10), HOST, "not its own"), Err("not its own"));
+        assert_eq!((probes.pass(200), probes.pass(200), probes.wakes_at()), (Some("later"), None, None));
+        assert_eq!(probes.answered(at(10), Some(HOST), 201), Ruling::Nothing, "too late");
+    }
+
+    #[test]
+    fn d36_what_another_host_answers_for_is_in_use_and_what_the_client_answers_for_is_its_own() {
+        let mut probes = Probes::default();
+        for (last, host) in [(10, Some(HOST)), (11, Some(CLIENT)), (12, None)] {
+            probes.begin(at(last), CLIENT, last, 200).unwrap_or_default();
+            let ruling = probes.answered(at(last), host, 20);
+            assert_eq!(ruling, if last == 11 { Ruling::Free(last) } else { Ruling::InUse(last) });
+        }
+        assert_eq!(probes.pass(1000), None);
+        // The same address again, for another client: its first time is not the second's.
+        probes.begin(at(10), CLIENT, 20, 1200).unwrap_or_default();
+        assert_eq!((probes.pass(1100), probes.pass(1200)), (None, Some(20)));
+    }
+
+    /// A flood of clients that take one pool after the other.
+    #[test]
+    fn d36_an_address_is_asked_about_once_a_minute_whoever_is_offered_it() {
+        let mut probes = Probes::default();
+        assert_eq!(probes.begin(at(10), CLIENT, "first", 200), Ok(()));
+        assert_eq!(probes.begin(at(10), HOST, "taken over", 300), Ok(()));
+        assert_eq!(
+            (probes.pass(200), probes.pass(300)),
+            (Some("taken over"), None),
+            "no later than the question was asked for"
+        );
+        assert!(probes.is_proven(at(10), 200 + PROVEN_MS - 1) && !probes.is_proven(at(10), 200 + PROVEN_MS));
+        assert!(!probes.is_proven(at(11), 200));
+        assert_eq!(probes.begin(at(11), CLIENT, "another", 400), Ok(()));
+        assert_eq!(probes.pass(400), Some("another"));
+        assert!([10, 11].iter().all(|last| probes.is_proven(at(*last), 400)), "one makes no other forgotten");
+    }
+
+    #[test]
+    fn a_host_that_answers_for_everybody_is_not_believed_for_long() {
+        let mut probes = Probes::default();
+        let mut ask = |last: u8, host, now| {
+            probes.begin(at(last), CLIENT, (), now + 200).unwrap_or_default();
+            probes.answered(at(last), host, now)
+        };
+        for last in 0..CONFLICTS_PER_HOST_MAX as u8 {
+            assert_eq!(ask(last, Some(HOST), 0), Ruling::InUse(()));
+        }
+        assert_eq!(ask(100, Some(HOST), 1), Ruling::Disbelieved((), true), "said once");
+        assert_eq!(ask(101, Some(HOST), 1), Ruling::Disbelieved((), false));
+        assert_eq!(ask(102, Some(Mac([7; 6])), 1), Ruling::InUse(()), "another host");
+        assert_eq!(ask(103, Some(HOST), CONFLICTS_REMEMBERED_MS + 1), Ruling::InUse(()), "an hour later");
+    }
+
+    #[test]
+    fn a_host_that_goes_on_answering_for_everybody_is_told_of_once_an_hour() {
+        let mut probes = Probes::default();
+        let every_10_s = (0..3 * CONFLICTS_REMEMBERED_MS).step_by(10_000);
+        let told = every_10_s.filter(|now| {
+            let address = Ipv4Addr::from(*now as u32);
+            probes.begin(address, CLIENT, (), now + 200).unwrap_or_default();
+            probes.answered(address, Some(HOST), *now) == Ruling::Disbelieved((), true)
+        });
+        assert_eq!(told.count(), 3);
+    }
+
+    #[test]
+    fn however_many_hosts_answer_most_offers_leave() {
+        let mut probes = Probes::default();
+        let mut in_use = 0;
+        for n in 0..200u8 {
+            probes.begin(at(n), CLIENT, (), 200).unwrap_or_default();
+            in_use += usize::from(probes.answered(at(n), Some(Mac([2, 0, 0, 0, 1, n])), 10) == Ruling::InUse(()));
+        }
+        assert_eq!(in_use, CONFLICTS_MAX);
+    }
+
+    #[test]
+    fn with_too_many_waiting_an_offer_leaves_at_once() {
+        let mut probes = Probes::default();
+        let address = |n: usize| Ipv4Addr::from(n as u32);
+        for n in 0..PROBES_MAX {
+            assert_eq!(probes.begin(address(n), CLIENT, n, 200), Ok(()));
+        }
+        assert_eq!(probes.begin(address(PROBES_MAX), CLIENT, PROBES_MAX, 200), Err(PROBES_MAX));
+    }
+}

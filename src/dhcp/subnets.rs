@@ -1,0 +1,244 @@
+//! All subnets of a configuration and the networks of all clients that are served, found by an address however many there are.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::ops::{Deref, Index, IndexMut};
+
+use super::subnet::{Network, Subnet};
+
+/// Subnets in the order of the file. Their networks do not overlap: the configuration is refused where they do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subnets {
+    all: Vec<Subnet>,
+    /// First address and place of each, by address.
+    by_address: Vec<(u32, usize)>,
+    by_shared_network: HashMap<String, Vec<usize>>,
+}
+
+impl From<Vec<Subnet>> for Subnets {
+    fn from(all: Vec<Subnet>) -> Self {
+        let mut by_address: Vec<(u32, usize)> =
+            all.iter().enumerate().map(|(place, subnet)| (u32::from(subnet.network.address), place)).collect();
+        by_address.sort_unstable();
+        let mut by_shared_network: HashMap<String, Vec<usize>> = HashMap::new();
+        for (place, subnet) in all.iter().enumerate() {
+            if let Some(name) = &subnet.shared_network {
+                by_shared_network.entry(name.clone()).or_default().push(place);
+            }
+        }
+        Self { all, by_address, by_shared_network }
+    }
+}
+
+impl Subnets {
+    pub fn push(&mut self, subnet: Subnet) {
+        let mut all = std::mem::take(&mut self.all);
+        all.push(subnet);
+        *self = all.into();
+    }
+
+    /// The one that an address lies in.
+    pub fn of(&self, address: Ipv4Addr) -> Option<&Subnet> {
+        self.place_of(address).map(|place| &self.all[place])
+    }
+
+    /// The place in the file of the one that an address lies in.
+    pub(super) fn place_of(&self, address: Ipv4Addr) -> Option<usize> {
+        let after = self.by_address.partition_point(|(first, _)| *first <= u32::from(address));
+        let (_, place) = *self.by_address.get(after.checked_sub(1)?)?;
+        self.all[place].network.contains(address).then_some(place)
+    }
+
+    /// The one of this very network.
+    pub fn named(&self, network: Network) -> Option<&Subnet> {
+        self.of(network.address).filter(|subnet| subnet.network == network)
+    }
+
+    /// Those of this shared network.
+    pub(super) fn sharing(&self, name: &str) -> impl Iterator<Item = &Subnet> {
+        self.by_shared_network.get(name).into_iter().flatten().map(|place| &self.all[*place])
+    }
+}
+
+impl Deref for Subnets {
+    type Target = [Subnet];
+
+    fn deref(&self) -> &[Subnet] {
+        &self.all
+    }
+}
+
+impl Index<usize> for Subnets {
+    type Output = Subnet;
+
+    fn index(&self, place: usize) -> &Subnet {
+        &self.all[place]
+    }
+}
+
+/// Whatever is changed: by its network and its shared network it is found as before.
+impl IndexMut<usize> for Subnets {
+    fn index_mut(&mut self, place: usize) -> &mut Subnet {
+        &mut self.all[place]
+    }
+}
+
+impl<'a> IntoIterator for &'a Subnets {
+    type Item = &'a Subnet;
+    type IntoIter = std::slice::Iter<'a, Subnet>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.iter()
+    }
+}
+
+/// Networks that may lie in each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// First and last address by address, without overlaps.
+    ranges: Vec<(u32, u32)>,
+}
+
+impl FromIterator<Network> for Networks {
+    fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
+        let ends = |network: Network| (u32::from(network.address), u32::from(network.broadcast()));
+        let mut sorted: Vec<(u32, u32)> = networks.into_iter().map(ends).collect();
+        sorted.sort_unstable();
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for (first, last) in sorted {
+            match ranges.last_mut() {
+                Some(before) if first <= before.1 => before.1 = before.1.max(last),
+                _ => ranges.push((first, last)),
+            }
+        }
+        Self { ranges }
+    }
+}
+
+impl Networks {
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        let address = u32::from(address);
+        let after = self.ranges.partition_point(|(first, _)| *first <= address);
+        after.checked_sub(1).and_then(|at| self.ranges.get(at)).is_some_and(|(_, last)| address <= *last)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::cast_possible_truncation)]
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::boot::machine::Mac;
+    use crate::dhcp::subnet::{Pool, Reservation};
+    use crate::dhcp::testing::{Message, Server, relayed_subnet, snapshot, subnet};
+    use crate::snapshot::Snapshot;
+
+    fn network(text: &str) -> Network {
+        text.parse().expect("a network")
+    }
+
+    #[test]
+    fn a_subnet_is_found_by_any_of_its_addresses_and_by_its_name() {
+        let mut all: Vec<Subnet> =
+            (0..200u8).rev().map(|n| Subnet { network: network(&format!("10.{n}.16.0/20")), ..subnet() }).collect();
+        all[7].shared_network = Some("floor".to_owned());
+        let mut subnets = Subnets::from(all.clone());
+        let last = Subnet { network: network("10.200.0.0/31"), shared_network: Some("floor".to_owned()), ..subnet() };
+        subnets.push(last.clone());
+        assert_eq!(subnets.len(), 201);
+        for (place, one) in all.iter().enumerate() {
+            for address in [one.network.address, one.network.broadcast()] {
+                assert_eq!(subnets.place_of(address), Some(place));
+            }
+            let outside = Ipv4Addr::from(u32::from(one.network.broadcast()) + 1);
+            assert_eq!(subnets.of(outside), None);
+            assert_eq!(subnets.named(one.network), Some(one));
+            assert_eq!(subnets.named(Network { prefix: 21, ..one.network }), None);
+        }
+        assert_eq!(subnets.of(Ipv4Addr::new(9, 0, 0, 1)), None, "before the first");
+        assert_eq!(subnets.sharing("floor").collect::<Vec<_>>(), [&all[7], &last]);
+        assert_eq!(subnets.sharing("roof").count(), 0);
+    }
+
+    #[test]
+    fn networks_within_each_other_are_one() {
+        let texts = ["127.0.0.0/8", "127.77.0.1/32", "10.0.0.0/24", "10.0.1.0/24", "10.0.3.0/24"];
+        let networks: Networks = texts.into_iter().map(network).collect();
+        for (address, is_in) in [
+            ([127, 77, 0, 2], true),
+            ([127, 255, 255, 255], true),
+            ([128, 0, 0, 0], false),
+            ([10, 0, 0, 0], true),
+            ([10, 0, 1, 255], true),
+            ([10, 0, 2, 0], false),
+            ([10, 0, 3, 1], true),
+            ([9, 255, 255, 255], false),
+        ] {
+            assert_eq!(networks.contains(address.into()), is_in, "{address:?}");
+        }
+        assert!(!Networks::default().contains(Ipv4Addr::LOCALHOST) && Networks::default().is_empty());
+    }
+
+    /// So many subnets of a pool each behind relays, with so many reservations in all.
+    fn site(subnets: u32, reservations: u32) -> Server {
+        let first = u32::from(Ipv4Addr::new(10, 0, 0, 0));
+        let each = (1 << 24) / subnets.next_power_of_two();
+        let one = |n: u32| {
+            let network = Network {
+                address: Ipv4Addr::from(first + n * each),
+                prefix: 8 + subnets.next_power_of_two().ilog2() as u8,
+            };
+            let at = |place: u32| Ipv4Addr::from(u32::from(network.address) + place);
+            let host = |k: u32| Reservation { mac: numbered(n, k), address: at(300 + k), hostname: None };
+            let reservations: Vec<Reservation> = (0..reservations / subnets).map(host).collect();
+            Subnet {
+                network,
+                pools: vec![Pool { first: at(10), last: at(250) }],
+                reservations: reservations.into(),
+                ..relayed_subnet()
+            }
+        };
+        let subnets: Vec<Subnet> = (0..subnets).map(one).collect();
+        Server::new(Snapshot { subnets: subnets.into(), ..snapshot() })
+    }
+
+    fn numbered(subnet: u32, machine: u32) -> Mac {
+        let ([a, b], [_, c, d, e]) = ((subnet as u16).to_be_bytes(), machine.to_be_bytes());
+        Mac([2, a, b, c, d, e])
+    }
+
+    /// No message is looked up by going through what is configured. The time of whichever is fastest of many rounds tells.
+    #[test]
+    fn a_large_configuration_makes_no_message_dearer() {
+        let sizes = [(1, 25), (4_000, 100_000), (1, 100_000)];
+        let mut servers = sizes.map(|(subnets, reservations)| (site(subnets, reservations), Duration::MAX));
+        for round in 0..60 {
+            for (server, fastest) in &mut servers {
+                let subnet = &server.snapshot.subnets[server.snapshot.subnets.len() * 5 / 7];
+                let reserved = subnet.reservations[subnet.reservations.len() / 2].mac;
+                let relay = Ipv4Addr::from(u32::from(subnet.network.address) + 1);
+                let mut messages =
+                    [reserved, Mac([2, 0xff, 0, 0, 0, round])].map(|mac| Message { mac, ..Message::from(1) });
+                for message in &mut messages {
+                    (message.giaddr, message.hops) = (relay, 1);
+                }
+                let began = Instant::now();
+                for message in &messages {
+                    for _ in 0..20 {
+                        let decision = server.decide(&message.clone().pxe(7).discover(), |_| ());
+                        assert_eq!(decision.silence, None, "{:?}", decision.reasons);
+                    }
+                }
+                *fastest = began.elapsed().min(*fastest);
+            }
+        }
+        let [small, many_subnets, many_machines] = servers.map(|(_, fastest)| fastest);
+        assert!(many_subnets < 2 * small, "4,000 subnets: {many_subnets:?}, one: {small:?}");
+        assert!(many_machines < 2 * small, "100,000 reservations: {many_machines:?}, 25: {small:?}");
+    }
+}

@@ -1,0 +1,297 @@
+//! What the kernel says of the interfaces and their addresses (rtnetlink(7)), and word when any of it changes.
+
+// Kernel constants and lengths go into the widths that the ABI wants.
+#![allow(clippy::cast_possible_truncation)]
+
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use super::net::set_option;
+
+/// An interface of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    pub index: u32,
+    /// Bytes of an IP packet.
+    pub mtu: u32,
+    pub mac: [u8; 6],
+    /// It is up, and its wire is plugged in as far as the driver can tell.
+    pub is_running: bool,
+    pub addresses: Vec<IpAddr>,
+    /// Its IPv4 addresses with the lengths of their prefixes.
+    pub prefixes: Vec<(Ipv4Addr, u8)>,
+}
+
+/// Every interface with its addresses, by index. An address is its interface's whatever label it has (`eth0:1`).
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    let socket = open()?;
+    let mut found = Vec::new();
+    dump(&socket, libc::RTM_GETLINK, |payload| found.extend(link(payload)))?;
+    dump(&socket, libc::RTM_GETADDR, |payload| {
+        let Some((index, address, prefix)) = address(payload) else { return };
+        let Some(interface) = found.iter_mut().find(|interface: &&mut Interface| interface.index == index) else {
+            return;
+        };
+        interface.addresses.push(address);
+        if let IpAddr::V4(address) = address {
+            interface.prefixes.push((address, prefix));
+        }
+    })?;
+    found.sort_by_key(|interface| interface.index);
+    Ok(found)
+}
+
+/// Becomes readable whenever an interface or an address comes, goes or changes.
+#[derive(Debug)]
+pub struct Changes(OwnedFd);
+
+impl Changes {
+    pub fn open() -> io::Result<Self> {
+        let socket = open()?;
+        socket.set_nonblocking(true)?;
+        // A socket without a port of its own is passed over.
+        // SAFETY: the closure fills a sockaddr_nl, which a sockaddr_storage has room for, and gives its length; the rest is zeros.
+        let (_, any) = unsafe {
+            SockAddr::try_init(|storage, len| {
+                (*storage.cast::<libc::sockaddr_nl>()).nl_family = libc::AF_NETLINK as u16;
+                *len = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+                Ok(())
+            })
+        }?;
+        socket.bind(&any)?;
+        for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR] {
+            set_option(&socket, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group.cast_signed())?;
+        }
+        Ok(Self(socket.into()))
+    }
+
+    /// Takes word of the changes away. True where there was any, also where it was too much for the socket.
+    pub fn take(&self) -> bool {
+        // What is told is asked for anew in any case: the messages are not read.
+        let mut message = [0; 64];
+        let (socket, mut any) = (SockRef::from(&self.0), false);
+        for _ in 0..TAKEN_MAX {
+            match (&*socket).read(&mut message) {
+                Ok(_) => any = true,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => any = true,
+                Err(_) => break,
+            }
+        }
+        any
+    }
+}
+
+impl AsFd for Changes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Messages that are taken away in one turn; the others make the socket readable again.
+const TAKEN_MAX: usize = 1024;
+/// The kernel never puts more into one datagram of a dump (netlink(7)). Bytes.
+const DATAGRAM_MAX: usize = 64 * 1024;
+/// Bytes of `nlmsghdr`, `ifinfomsg`, `ifaddrmsg` and `rtattr`.
+const HEADER: usize = 16;
+const LINK: usize = 16;
+const ADDRESS: usize = 8;
+const ATTRIBUTE: usize = 4;
+
+fn open() -> io::Result<Socket> {
+    let route = Protocol::from(libc::NETLINK_ROUTE);
+    Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(route))
+}
+
+/// Asks for all of a kind, and hands over the payload of each message.
+fn dump(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    let mut request = Vec::with_capacity(HEADER + LINK);
+    request.extend(((HEADER + LINK) as u32).to_ne_bytes());
+    request.extend(kind.to_ne_bytes());
+    request.extend(flags.to_ne_bytes());
+    request.resize(HEADER + LINK, 0);
+    socket.send(&request)?;
+    let mut datagram = vec![0; DATAGRAM_MAX];
+    loop {
+        let bytes = (&*socket).read(&mut datagram)?;
+        let mut rest = datagram.get(..bytes).unwrap_or_default();
+        if rest.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        while let Some((kind, payload, after)) = message(rest) {
+            match i32::from(kind) {
+                libc::NLMSG_DONE => return Ok(()),
+                libc::NLMSG_ERROR => {
+                    let code = payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+                    return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+                }
+                _ => each(payload),
+            }
+            rest = after;
+        }
+    }
+}
+
+/// Kind and payload of the first message, and what follows it.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let len = u32_at(bytes, 0)? as usize;
+    let payload = bytes.get(HEADER..len)?;
+    Some((u16_at(bytes, 4)?, payload, bytes.get(len.next_multiple_of(4)..).unwrap_or_default()))
+}
+
+/// An `ifinfomsg` with its attributes.
+fn link(payload: &[u8]) -> Option<Interface> {
+    let (index, flags) = (u32_at(payload, 4)?, u32_at(payload, 8)?);
+    let mut interface = Interface {
+        name: String::new(),
+        index,
+        mtu: 0,
+        mac: [0; 6],
+        is_running: flags & libc::IFF_RUNNING.cast_unsigned() != 0,
+        addresses: Vec::new(),
+        prefixes: Vec::new(),
+    };
+    for (kind, value) in attributes(payload.get(LINK..)?) {
+        match kind {
+            libc::IFLA_IFNAME => {
+                let name = value.strip_suffix(&[0]).unwrap_or(value);
+                interface.name = String::from_utf8_lossy(name).into_owned();
+            }
+            libc::IFLA_MTU => interface.mtu = u32_at(value, 0)?,
+            libc::IFLA_ADDRESS => interface.mac = value.try_into().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    Some(interface)
+}
+
+/// An `ifaddrmsg` with its attributes: index of the interface, our end's address, length of the prefix.
+fn address(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
+    let (family, prefix, index) = (i32::from(*payload.first()?), *payload.get(1)?, u32_at(payload, 4)?);
+    let mut found = None;
+    for (kind, value) in attributes(payload.get(ADDRESS..)?) {
+        // IFA_ADDRESS is the other end where there is one; then IFA_LOCAL is ours.
+        if kind == libc::IFA_LOCAL || kind == libc::IFA_ADDRESS && found.is_none() {
+            found = match family {
+                libc::AF_INET => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),
+                libc::AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))),
+                _ => None,
+            };
+        }
+    }
+    Some((index, found?, prefix))
+}
+
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let len = usize::from(u16_at(bytes, 0)?);
+        let attribute = (u16_at(bytes, 2)?, bytes.get(ATTRIBUTE..len)?);
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(attribute)
+    })
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// In a network namespace of its own, which ends with the thread.
+    fn elsewhere<T: Send + 'static>(work: impl FnOnce(&dyn Fn(&[&str])) -> T + Send + 'static) -> T {
+        let thread = std::thread::spawn(|| {
+            // SAFETY: unshare takes no pointer, and concerns this thread alone, which ends here.
+            let answer = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(answer, 0, "a network namespace needs root: {}", io::Error::last_os_error());
+            let ip = |arguments: &[&str]| {
+                assert!(std::process::Command::new("ip").args(arguments).status().unwrap().success(), "{arguments:?}");
+            };
+            work(&ip)
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn loopback_has_its_prefix() {
+        let loopback = interfaces().unwrap().into_iter().find(|interface| interface.name == "lo").unwrap();
+        assert!(loopback.prefixes.contains(&(Ipv4Addr::LOCALHOST, 8)), "{loopback:?}");
+    }
+
+    #[test]
+    fn an_address_is_its_interfaces_whatever_its_label_and_its_peer() {
+        let found = elsewhere(|ip| {
+            let pair = ["type", "veth", "peer", "name", "e1"];
+            ip(&[&["link", "add", "e0", "address", "02:00:00:00:00:07", "mtu", "1400"][..], &pair].concat());
+            ip(&["addr", "add", "192.168.4.150/24", "dev", "e0", "label", "e0:0"]);
+            ip(&["addr", "add", "10.9.0.1", "peer", "10.9.0.2/32", "dev", "e0"]);
+            ip(&["addr", "add", "fd00::7/64", "dev", "e0", "nodad"]);
+            let down = interfaces().unwrap();
+            ip(&["link", "set", "e0", "up"]);
+            ip(&["link", "set", "e1", "up"]);
+            // The kernel says a moment later that a carrier is there.
+            let until = Instant::now() + Duration::from_secs(10);
+            let mut up = interfaces().unwrap();
+            while !up.iter().any(|one| one.name == "e0" && one.is_running) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+                up = interfaces().unwrap();
+            }
+            (down, up)
+        });
+        let e0 = |all: &[Interface]| all.iter().find(|one| one.name == "e0").cloned().unwrap();
+        let (down, up) = (e0(&found.0), e0(&found.1));
+        assert_eq!((up.mtu, up.mac, down.is_running, up.is_running), (1400, [2, 0, 0, 0, 0, 7], false, true));
+        let [a, b] = [Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(10, 9, 0, 1)];
+        let mut prefixes = up.prefixes;
+        prefixes.sort_unstable();
+        assert_eq!(prefixes, [(b, 32), (a, 24)]);
+        assert!(up.addresses.contains(&"fd00::7".parse().unwrap()), "{:?}", up.addresses);
+    }
+
+    #[test]
+    fn changes_are_told() {
+        elsewhere(|ip| {
+            let changes = Changes::open().unwrap();
+            assert!(!changes.take());
+            ip(&["addr", "add", "192.168.4.11/24", "dev", "lo"]);
+            assert!(changes.take() && !changes.take());
+            ip(&["link", "set", "lo", "up"]);
+            assert!(changes.take());
+        });
+    }
+
+    #[test]
+    fn what_is_cut_short_is_nothing() {
+        let whole: &[u8] = &[16, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert!(message(whole).is_some());
+        for cut in 0..whole.len() {
+            assert!(message(&whole[..cut]).is_none());
+        }
+        assert_eq!(attributes(&[0, 0, 3, 0, 9, 9]).count(), 0);
+        assert_eq!(attributes(&[12, 0, 3, 0, 9, 9]).count(), 0);
+    }
+
+    /// As in `nsenter --net` or a container with the host's /sys, where files of that name tell of another interface.
+    #[test]
+    fn t17_the_mtu_is_that_of_our_own_network_namespace() {
+        let found = elsewhere(|ip| {
+            ip(&["link", "set", "lo", "mtu", "1400", "up"]);
+            interfaces().unwrap()
+        });
+        let mtu = |found: &[Interface]| found.iter().find(|one| one.name == "lo").map(|one| one.mtu);
+        assert_eq!(mtu(&found), Some(1400));
+        assert_ne!(mtu(&interfaces().unwrap()), Some(1400));
+    }
+}

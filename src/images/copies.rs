@@ -1,0 +1,141 @@
+//! A budget for copies: texts made for one request, or for one way to send a file, which take memory of their own until their
+//! last client has them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::limits::{COPIES_MEMORY_MAX, COPIES_MEMORY_MIN, COPIES_OF_ONE, COPIES_SHARE, COPY_FREE};
+use super::path::Refusal;
+
+/// What copies may take, and what they take now.
+#[derive(Debug)]
+pub struct Copies {
+    budget: u64,
+    held: Mutex<Held>,
+    refused: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: u64,
+    /// By the address that asked, of IPv6 by its network.
+    by_source: HashMap<IpAddr, u64>,
+}
+
+/// What one copy has taken of the budget; it is given back with it.
+#[derive(Debug)]
+pub struct Share {
+    copies: Arc<Copies>,
+    source: IpAddr,
+    bytes: u64,
+}
+
+/// What copies take of the memory, for `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopiesUse {
+    /// Bytes.
+    pub budget: u64,
+    pub held: u64,
+    /// Requests that found no room.
+    pub refused: u64,
+}
+
+impl Copies {
+    /// A share of the memory that the process may have.
+    pub fn of(memory_bytes: u64) -> Arc<Self> {
+        let (part, of) = COPIES_SHARE;
+        Self::new((memory_bytes / of * part).clamp(COPIES_MEMORY_MIN, COPIES_MEMORY_MAX))
+    }
+
+    fn new(budget: u64) -> Arc<Self> {
+        Arc::new(Self { budget, held: Mutex::default(), refused: AtomicU64::new(0) })
+    }
+
+    /// Room for a copy of so many bytes that this address has asked for; none where it, or all together, have their share. A small
+    /// copy needs none.
+    pub fn take(self: &Arc<Self>, source: IpAddr, bytes: u64) -> Result<Option<Share>, Refusal> {
+        if bytes <= COPY_FREE {
+            return Ok(None);
+        }
+        let source = owner(source);
+        let (part, of) = COPIES_OF_ONE;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = held.by_source.get(&source).copied().unwrap_or(0);
+        if held.bytes + bytes > self.budget || own + bytes > self.budget / of * part {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Refusal::Busy);
+        }
+        held.bytes += bytes;
+        *held.by_source.entry(source).or_default() += bytes;
+        Ok(Some(Share { copies: Arc::clone(self), source, bytes }))
+    }
+
+    pub fn usage(&self) -> CopiesUse {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).bytes;
+        CopiesUse { budget: self.budget, held, refused: self.refused.load(Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.copies.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.bytes -= self.bytes;
+        if let Some(own) = held.by_source.get_mut(&self.source) {
+            *own -= self.bytes;
+            if *own == 0 {
+                held.by_source.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// A host owns all addresses of its IPv6 network (/64).
+fn owner(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn copies_have_a_budget_each_source_a_share_and_both_come_back() {
+        let copies = Copies::new(64 * MIB);
+        let source = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let mut held: Vec<_> = (0..4).map(|_| copies.take(source(1), 8 * MIB).unwrap()).collect();
+        assert_eq!(copies.take(source(1), MIB).unwrap_err(), Refusal::Busy, "half of it is the most for one");
+        held.push(copies.take(source(2), 32 * MIB).unwrap());
+        assert_eq!(copies.take(source(3), MIB).unwrap_err(), Refusal::Busy);
+        assert!(copies.take(source(3), COPY_FREE).unwrap().is_none(), "a small one is always made");
+        assert_eq!(copies.usage(), CopiesUse { budget: 64 * MIB, held: 64 * MIB, refused: 2 });
+        held.pop();
+        assert!(copies.take(source(3), MIB).is_ok());
+        held.clear();
+        assert_eq!(copies.usage().held, 0);
+        assert!(copies.held.lock().unwrap().by_source.is_empty());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_source() {
+        let copies = Copies::new(64 * MIB);
+        let [one, two, other] = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
+        let _held = copies.take(one, 32 * MIB).unwrap();
+        assert!(copies.take(two, MIB).is_err());
+        assert!(copies.take(other, MIB).is_ok());
+    }
+
+    #[test]
+    fn the_largest_copy_fits_every_budget() {
+        let copies = Copies::of(0);
+        assert!(copies.take(IpAddr::from([10, 0, 0, 1]), 32 * MIB).is_ok());
+        assert_eq!(Copies::of(u64::MAX).usage().budget, COPIES_MEMORY_MAX);
+    }
+}

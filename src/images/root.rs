@@ -1,0 +1,152 @@
+//! The root directory: looked up by its path again and again, so that a link or a directory that is switched is followed.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::catalog::known_stat;
+use super::fence::Fence;
+use super::limits::ROOT_LOOK;
+
+#[derive(Debug)]
+pub(super) struct Root {
+    path: PathBuf,
+    name: CString,
+    opened: ArcSwap<Opened>,
+    /// When the path was last looked up: milliseconds since `began`.
+    looked: AtomicU64,
+    began: Instant,
+}
+
+/// The directory that the path has led to.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) directory: OwnedFd,
+    /// Device and inode.
+    id: (u64, u64),
+    /// What of the fence's private files lies in it.
+    pub(super) inside: Vec<PathBuf>,
+}
+
+impl Root {
+    /// An error also where nothing beneath the root could be opened.
+    pub(super) fn open(path: &Path, fence: &Fence) -> io::Result<Self> {
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        let opened = Opened::new(path, &name, fence)?;
+        openat2(&opened.directory, c".", libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS).map_err(explained)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            name,
+            opened: ArcSwap::from_pointee(opened),
+            looked: AtomicU64::new(0),
+            began: Instant::now(),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn now(&self) -> Guard<Arc<Opened>> {
+        self.opened.load()
+    }
+
+    /// Whether the path leads where it led, as far as the kernel's caches tell, looked at ten times a second. For cores: where it
+    /// does not, a worker is to [`Self::follow`].
+    pub(super) fn is_known(&self) -> bool {
+        if !self.is_due() {
+            return true;
+        }
+        match id_of(&self.name, libc::RESOLVE_CACHED) {
+            Ok((_, id)) if id != self.now().id => return false,
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return false,
+            // Where it leads nowhere for a moment, what was there is served.
+            _ => {}
+        }
+        self.has_looked();
+        true
+    }
+
+    /// Opens what the path leads to now. Waits for the disk: workers only.
+    pub(super) fn follow(&self, fence: &Fence) {
+        if !self.is_due() {
+            return;
+        }
+        if let Ok((_, id)) = id_of(&self.name, 0)
+            && id != self.now().id
+            && let Ok(opened) = Opened::new(&self.path, &self.name, fence)
+        {
+            self.opened.store(Arc::new(opened));
+            tracing::info!("the root {} leads to another directory, which is served from now on", self.path.display());
+        }
+        self.has_looked();
+    }
+
+    fn is_due(&self) -> bool {
+        let since = self.elapsed_ms().saturating_sub(self.looked.load(Ordering::Relaxed));
+        u128::from(since) >= ROOT_LOOK.as_millis()
+    }
+
+    fn has_looked(&self) {
+        self.looked.store(self.elapsed_ms(), Ordering::Relaxed);
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Opened {
+    fn new(path: &Path, name: &CStr, fence: &Fence) -> io::Result<Self> {
+        let (directory, id) = id_of(name, 0)?;
+        Ok(Self { directory, id, inside: fence.inside(path) })
+    }
+}
+
+/// A directory and which one it is.
+fn id_of(name: &CStr, resolve: u64) -> io::Result<(OwnedFd, (u64, u64))> {
+    let found = open_how(libc::AT_FDCWD, name, libc::O_DIRECTORY, resolve)?;
+    let stat = known_stat(&found).map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    Ok((found, (stat.st_dev, stat.st_ino)))
+}
+
+/// An O_PATH descriptor of what `name` leads to from `root`, by the rules `resolve` (RESOLVE_*).
+pub(super) fn openat2(root: &OwnedFd, name: &CStr, resolve: u64) -> io::Result<OwnedFd> {
+    open_how(root.as_raw_fd(), name, 0, resolve)
+}
+
+fn open_how(root: libc::c_int, name: &CStr, flags: libc::c_int, resolve: u64) -> io::Result<OwnedFd> {
+    // SAFETY: open_how is a struct of three integers, for which all zeros is a valid value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC | flags) as u64;
+    how.resolve = resolve;
+    // SAFETY: `root` is open or AT_FDCWD, `name` is NUL-terminated, `how` and its size describe one open_how.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_openat2, root, name.as_ptr(), std::ptr::from_ref(&how), size_of::<libc::open_how>())
+    };
+    match i32::try_from(answer) {
+        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A sandbox takes the whole call away with these, since it cannot look into its argument; no file could be served then.
+fn explained(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM) => io::Error::new(
+            error.kind(),
+            format!(
+                "a sandbox refuses openat2 (systemd: RestrictSUIDSGID=yes, or a SystemCallFilter without it): {error}"
+            ),
+        ),
+        _ => error,
+    }
+}

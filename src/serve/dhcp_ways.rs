@@ -1,0 +1,110 @@
+//! The ways by which DHCP answers leave beside the sockets that requests came in by: no way can be filled up by what leaves by another.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+
+use crate::engine::net::{self, Interface};
+use crate::engine::udp::{Driver, SocketId};
+
+/// Interfaces that get a packet socket of their own; what leaves by others shares one.
+const LINKS_MAX: usize = 1024;
+/// Relay agents and clients behind routers that have a socket of their own; one more takes that of the one that was answered least
+/// recently.
+const ROUTED_MAX: usize = 256;
+
+/// What the kernel keeps for a neighbour that does not answer, or for a link that takes nothing, counts against the socket that sent
+/// it. So there is a socket for each interface, and for each destination that is routed to.
+pub(super) struct Ways {
+    /// For frames on any interface: made before root was given away. None: not allowed.
+    shared_link: Option<SocketId>,
+    links: HashMap<u32, SocketId>,
+    routed: HashMap<Ipv4Addr, Routed>,
+    /// Answers so far that were routed.
+    answers: u64,
+}
+
+struct Routed {
+    socket: SocketId,
+    /// When it was used last, as a count of answers.
+    used: u64,
+}
+
+impl Ways {
+    pub(super) fn new(driver: &mut Driver, link: Option<OwnedFd>) -> Self {
+        let shared_link = link.map(|fd| add(driver, fd));
+        Self { shared_link, links: HashMap::new(), routed: HashMap::new(), answers: 0 }
+    }
+
+    /// Only these interfaces are there now.
+    pub(super) fn keep(&mut self, driver: &mut Driver, interfaces: &[Interface]) {
+        for (_, link) in self.links.extract_if(|index, _| !interfaces.iter().any(|one| one.index == *index)) {
+            if Some(link) != self.shared_link {
+                driver.remove(link);
+            }
+        }
+    }
+
+    /// The packet socket for frames on this interface.
+    pub(super) fn link(&mut self, driver: &mut Driver, interface: u32) -> Option<SocketId> {
+        let shared = self.shared_link.filter(|_| interface > 0)?;
+        if let Some(link) = self.links.get(&interface) {
+            return Some(*link);
+        }
+        if self.links.len() >= LINKS_MAX {
+            return Some(shared);
+        }
+        let link = net::link_sender().map_or(shared, |fd| add(driver, fd));
+        self.links.insert(interface, link);
+        Some(link)
+    }
+
+    /// The socket for whole IPv4 packets to this address, by whatever route leads there now.
+    pub(super) fn routed(&mut self, driver: &mut Driver, to: Ipv4Addr) -> io::Result<SocketId> {
+        self.answers += 1;
+        if let Some(known) = self.routed.get_mut(&to) {
+            known.used = self.answers;
+            return Ok(known.socket);
+        }
+        let fd = net::packet_sender()?;
+        if self.routed.len() >= ROUTED_MAX
+            && let Some((&oldest, _)) = self.routed.iter().min_by_key(|(_, routed)| routed.used)
+            && let Some(oldest) = self.routed.remove(&oldest)
+        {
+            driver.remove(oldest.socket);
+        }
+        let socket = add(driver, fd);
+        self.routed.insert(to, Routed { socket, used: self.answers });
+        Ok(socket)
+    }
+}
+
+fn add(driver: &mut Driver, fd: OwnedFd) -> SocketId {
+    driver.add(fd, IpAddr::V4(Ipv4Addr::UNSPECIFIED), false)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::engine::datapath::Datapath;
+    use crate::engine::udp::Wait;
+
+    #[test]
+    fn each_destination_has_a_socket_and_the_oldest_gives_its_place_up() {
+        for datapath in Datapath::ALL {
+            let mut driver = Driver::new(datapath).unwrap();
+            let mut ways = Ways::new(&mut driver, None);
+            let relay = Ipv4Addr::new(127, 9, 9, 9);
+            let socket = ways.routed(&mut driver, relay).unwrap();
+            for n in 0..4 * u32::try_from(ROUTED_MAX).unwrap() {
+                let other = ways.routed(&mut driver, Ipv4Addr::from(0x7f00_0000 + n)).unwrap();
+                assert_ne!(other, socket);
+                assert_eq!(ways.routed(&mut driver, relay).unwrap(), socket, "it is answered all the time");
+                driver.turn(Wait::No, |_| {}).unwrap();
+            }
+            assert_eq!(ways.routed.len(), ROUTED_MAX);
+        }
+    }
+}

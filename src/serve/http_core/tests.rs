@@ -1,0 +1,132 @@
+//! What no client can bring about at will: answers of workers that come when their connection is about something else.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+
+use super::*;
+use crate::engine::net;
+use crate::images::{Images, Workers, clean};
+use crate::serve::shelf::{Answer, Origin};
+use crate::snapshot::{Published, Snapshot};
+
+/// A core that is turned by hand, whose template `slow` is not rendered before the gate opens.
+struct Rig {
+    running: Running,
+    address: SocketAddr,
+    gate: Sender<()>,
+    _root: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new(datapath: Datapath) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("slow.j2"), "template").unwrap();
+        std::fs::write(root.path().join("other"), "content of another file").unwrap();
+        let images = Images::open(root.path(), Workers::start().unwrap()).unwrap();
+        let (gate, opened) = channel();
+        let opened = Mutex::new(opened);
+        let render = move |_: &str, _: &str, _: &_, _: &_| {
+            opened.lock().unwrap().recv().unwrap();
+            Ok("content of slow".to_owned())
+        };
+        let names = Arc::new(Names {
+            images,
+            published: Published::new(Snapshot::default()),
+            render_template: Box::new(render),
+            strip_prefixes: Vec::new(),
+            ignore_case: false,
+        });
+        let listener = net::tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (events, _) = observe::events::queue();
+        let (plan, drain) = (HttpPlan::default(), Drain::default());
+        let (core, _) = Core::new(vec![listener], &plan, &names, &events, &drain, &Arc::default(), datapath).unwrap();
+        Self { running: core.start().unwrap(), address, gate, _root: root }
+    }
+
+    /// Turns until this is so.
+    fn until(&mut self, mut is_so: impl FnMut(&mut Running) -> bool) {
+        let began = Instant::now();
+        while !is_so(&mut self.running) {
+            assert!(began.elapsed() < Duration::from_secs(10), "it never came");
+            self.running.turn(Wait::AtMost(Duration::from_millis(10))).unwrap();
+        }
+    }
+
+    /// Asks for `slow` and comes back when a worker has the question.
+    fn ask(&mut self) -> (TcpStream, ConnectionId) {
+        let mut client = TcpStream::connect(self.address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        self.until(|running| running.connections.ids().len() == 1);
+        let id = self.running.connections.ids()[0];
+        self.until(|running| is_asking(running, id));
+        (client, id)
+    }
+}
+
+#[test]
+fn a_worker_that_breaks_off_costs_its_request_and_no_place() {
+    for datapath in [Datapath::IoUring, Datapath::Epoll] {
+        let mut rig = Rig::new(datapath);
+        let (mut client, _) = rig.ask();
+        drop(std::mem::replace(&mut rig.gate, channel().0)); // the template panics
+        rig.until(|running| running.connections.ids().iter().all(|id| !is_asking(running, *id)));
+        rig.running.turn(Wait::AtMost(Duration::from_millis(10))).unwrap();
+        let mut answer = [0; 4096];
+        let len = client.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..len]);
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    }
+}
+
+fn is_asking(running: &mut Running, id: ConnectionId) -> bool {
+    matches!(running.connections.get_mut(id).unwrap().stage, Stage::Asking(_))
+}
+
+#[test]
+fn an_answer_to_another_question_of_the_same_connection_is_dropped() {
+    for datapath in [Datapath::IoUring, Datapath::Epoll] {
+        let mut rig = Rig::new(datapath);
+        let (mut client, id) = rig.ask();
+        let other = rig.running.shelf.names().images.find_waiting(&clean(b"other").unwrap());
+        let crate::images::Found::Content(other) = other else { panic!("{other:?}") };
+        // The letters and the second tries of questions that this connection has asked before.
+        let numbers = 0..rig.running.questions;
+        for number in numbers.chain([rig.running.questions + 1]) {
+            let stale = Question { of: id, number };
+            let answer = Answer { content: other.clone(), origin: Origin::File, reasons: Vec::new() };
+            rig.running.letters.send(Letter::Named(stale, Reply::Content(answer)));
+            rig.running.letters.send(Letter::Listed(stale, Ok("a page".into())));
+            rig.running.letters.send(Letter::Resident(stale, None));
+            rig.running.postpone(stale);
+        }
+        let asked = rig.running.questions;
+        rig.until(|running| running.postponed.is_empty());
+        assert!(is_asking(&mut rig.running, id));
+        assert_eq!(rig.running.questions, asked, "asked once more");
+        rig.gate.send(()).unwrap();
+        rig.until(|running| !is_asking(running, id));
+        rig.running.turn(Wait::No).unwrap();
+        let mut answer = [0; 4096];
+        let len = client.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..len]);
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\ncontent of slow"), "{answer}");
+    }
+}
+
+#[test]
+fn a_name_that_no_worker_finds_in_time_is_answered_503() {
+    let mut rig = Rig::new(Datapath::Epoll);
+    rig.running.plan.timeouts.stall = Duration::from_millis(100);
+    let (mut client, id) = rig.ask();
+    rig.until(|running| !is_asking(running, id));
+    rig.running.turn(Wait::No).unwrap();
+    let mut answer = [0; 4096];
+    let len = client.read(&mut answer).unwrap();
+    assert!(answer[..len].starts_with(b"HTTP/1.1 503 "), "{}", answer[..len].escape_ascii());
+    rig.gate.send(()).unwrap();
+}
