@@ -118,12 +118,13 @@ fn an_interrupted_search_writes_nothing() {
     let config = lab.shown("ringboot.toml");
     let mut command = lab.tune(&["--force", "--write", &config, "--", "--kernel-mib", "1", "--initrd-mib", "1"]);
     let mut search = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(search.stdout.take().unwrap()).lines();
-    let begun = lines.map_while(Result::ok).find(|line| line.contains("One run with"));
-    assert!(begun.is_some());
+    // Kept to the end: what a search says into a closed pipe ends it with another error.
+    let mut lines = BufReader::new(search.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("One run with")));
     assert!(Command::new("kill").args(["-INT", &search.id().to_string()]).status().unwrap().success());
     let mut errors = Vec::new();
     search.stderr.take().unwrap().read_to_end(&mut errors).unwrap();
+    lines.for_each(drop);
     assert_eq!(search.wait().unwrap().code(), Some(130), "{}", said(&errors));
     assert!(said(&errors).contains("interrupted; nothing is written"), "{}", said(&errors));
     assert_eq!(fs::read_to_string(&config).unwrap(), CONFIG);

@@ -213,7 +213,8 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_refused_from_the_first_octet_on() {
-        let faults: [(fn(&str) -> Option<&'static str>, usize); 3] =
+        type Fault = fn(&str) -> Option<&'static str>;
+        let faults: [(Fault, usize); 3] =
             [(label_fault, LABEL_MAX_BYTES), (title_fault, TITLE_MAX_BYTES), (arguments_fault, ARGUMENTS_MAX_BYTES)];
         for (fault, most) in faults {
             let of = |len: usize| fault(&"a".repeat(len));

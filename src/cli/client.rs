@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -42,8 +43,7 @@ impl Server {
         let socket = self.path()?;
         let server = Socket::reach(&socket)
             .ok_or_else(|| anyhow!("no server answers on {}: is `ringboot serve` running?", socket.display()))?;
-        let Answer { status, body, .. } = server.ask(method, path)?;
-        if status.is_success() { Ok(body) } else { Err(problem(&body)) }
+        body(server.ask(method, path)?)
     }
 
     fn path(&self) -> anyhow::Result<PathBuf> {
@@ -85,6 +85,18 @@ pub(super) enum Source {
 }
 
 impl Place {
+    /// Does a command's work there, and says its error. Exit 1: the work failed; 2: usage or configuration, and nothing was done.
+    pub(super) fn carry_out(&self, work: impl FnOnce(Source) -> anyhow::Result<ExitCode>) -> ExitCode {
+        let (code, done) = match self.source() {
+            Ok(source) => (ExitCode::FAILURE, work(source)),
+            Err(error) => (ExitCode::from(2), Err(error)),
+        };
+        done.unwrap_or_else(|error| {
+            eprintln!("ringboot: {error:#}");
+            code
+        })
+    }
+
     /// The server where one answers, else its store. An error is one of usage or of the configuration.
     pub(super) fn source(&self) -> anyhow::Result<Source> {
         if let Some(state) = &self.state {
@@ -234,6 +246,11 @@ fn read_json(status: StatusCode, length: u64, body: &mut BufReader<UnixStream>) 
     body.take(length.min(ANSWER_BYTES_MAX)).read_to_end(&mut bytes).context("reading the server's answer")?;
     let body = serde_json::from_slice(&bytes).context("the server's answer is not JSON")?;
     Ok(Answer { status, tag: None, body })
+}
+
+/// The body of an answer; a problem is an error.
+pub(super) fn body(answer: Answer) -> anyhow::Result<Value> {
+    if answer.status.is_success() { Ok(answer.body) } else { Err(problem(&answer.body)) }
 }
 
 /// A problem of RFC 9457 as an error.

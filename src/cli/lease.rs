@@ -10,7 +10,7 @@ use anyhow::bail;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::client::{Place, Source};
+use super::client::{self, Place, Source};
 use super::machines::Who;
 use crate::boot::machine::Mac;
 use crate::control::admin::{Answer, Routes};
@@ -119,33 +119,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Command::List(list) => &list.place,
         Command::Free(free) => &free.place,
     };
-    let source = match place.source() {
-        Ok(source) => source,
-        Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            return ExitCode::from(2);
-        }
-    };
-    let done = match &arguments.command {
-        Command::List(list) => listed(source, list),
-        Command::Free(free) => freed(source, free),
-    };
-    match done {
-        Ok(text) => {
-            super::say(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    place.carry_out(|source| {
+        let text = match &arguments.command {
+            Command::List(list) => listed(source, list),
+            Command::Free(free) => freed(source, free),
+        }?;
+        super::say(&text);
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn listed(source: Source, list: &List) -> anyhow::Result<String> {
     let filter = Filter { address: None, network: list.subnet, standing: list.only, mac: list.machine };
     let body = match source {
-        Source::Server(socket) => told(socket.ask("GET", &format!("{PATH}{}", in_path(filter)))?)?,
+        Source::Server(socket) => client::body(socket.ask("GET", &format!("{PATH}{}", in_path(filter)))?)?,
         Source::Store(state) => state.visit(|path| Ok(in_json(stored(path, filter)?)))?,
     };
     Ok(if list.json { super::in_json(&body) } else { plain(&body) })
@@ -166,16 +153,7 @@ fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
             }))
         })?,
     };
-    Ok(format!("{}\n", told(answer)?["said"].as_str().unwrap_or_default()))
-}
-
-/// The body of an answer, or its problem.
-fn told(answer: Answer) -> anyhow::Result<Value> {
-    if answer.status.is_success() {
-        return Ok(answer.body);
-    }
-    let word = |key: &str| answer.body[key].as_str().unwrap_or_default().to_owned();
-    bail!("{}: {}", word("title"), word("detail"))
+    Ok(format!("{}\n", client::body(answer)?["said"].as_str().unwrap_or_default()))
 }
 
 /// What a stopped server left, as it would have it after its start.

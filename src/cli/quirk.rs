@@ -10,7 +10,7 @@ use anyhow::bail;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::client::{Place, Source};
+use super::client::{self, Place, Source};
 use super::machines::Who;
 use crate::boot::machine::{Firmware, Mac};
 use crate::boot::quirks::{Allowance, Fixed, Quirk, SHIPPED, Subject};
@@ -92,33 +92,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Command::Pin(pin) => &pin.place,
         Command::Forget(forget) => &forget.place,
     };
-    let source = match place.source() {
-        Ok(source) => source,
-        Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            return ExitCode::from(2);
-        }
-    };
-    let done = match &arguments.command {
-        Command::List(list) => listed(source, list.json),
-        Command::Pin(pin) => pinned(source, pin),
-        Command::Forget(forget) => forgotten(source, forget.subject),
-    };
-    match done {
-        Ok(text) => {
-            super::say(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    place.carry_out(|source| {
+        let text = match &arguments.command {
+            Command::List(list) => listed(source, list.json),
+            Command::Pin(pin) => pinned(source, pin),
+            Command::Forget(forget) => forgotten(source, forget.subject),
+        }?;
+        super::say(&text);
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn listed(source: Source, json: bool) -> anyhow::Result<String> {
     let body = match source {
-        Source::Server(socket) => told(socket.ask("GET", PATH)?)?,
+        Source::Server(socket) => client::body(socket.ask("GET", PATH)?)?,
         Source::Store(state) => state.visit(|path| Ok(list(&all(stored(path)?, &[]))))?,
     };
     Ok(if json { super::in_json(&body) } else { plain(&body) })
@@ -129,7 +116,7 @@ fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
     let allowance = Allowance { window: limits.window, blksize: limits.blksize, http_rate: limits.http_rate };
     match source {
         Source::Server(socket) => {
-            told(socket.ask("POST", &format!("{PATH}/{subject}/{}", in_path(allowance)))?)?;
+            client::body(socket.ask("POST", &format!("{PATH}/{subject}/{}", in_path(allowance)))?)?;
         }
         Source::Store(state) => state.change(|state| {
             let store = SqliteStore::open(&state.database())?;
@@ -142,7 +129,7 @@ fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
 fn forgotten(source: Source, subject: Subject) -> anyhow::Result<String> {
     let was_there = match source {
         Source::Server(socket) => {
-            told(socket.ask("DELETE", &format!("{PATH}/{subject}"))?)?;
+            client::body(socket.ask("DELETE", &format!("{PATH}/{subject}"))?)?;
             true
         }
         Source::Store(state) => state.change(|state| {
@@ -155,15 +142,6 @@ fn forgotten(source: Source, subject: Subject) -> anyhow::Result<String> {
 
 fn no_limit(subject: Subject) -> String {
     format!("nothing was learnt of {subject} and nothing pinned; what [[quirk]] says is changed in the configuration")
-}
-
-/// The body of an answer, or its problem.
-fn told(answer: Answer) -> anyhow::Result<Value> {
-    if answer.status.is_success() {
-        return Ok(answer.body);
-    }
-    let word = |key: &str| answer.body[key].as_str().unwrap_or_default().to_owned();
-    bail!("{}: {}", word("title"), word("detail"))
 }
 
 // --- the resource ---

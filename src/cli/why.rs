@@ -29,17 +29,7 @@ pub(super) struct Arguments {
 
 /// Exit 0: the machine's last boot is told; 1: nobody has heard of it, or the history cannot be read; 2: usage.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let source = match arguments.place.source() {
-        Ok(source) => source,
-        Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            return ExitCode::from(2);
-        }
-    };
-    tell(arguments, source).unwrap_or_else(|error| {
-        eprintln!("ringboot: {error:#}");
-        ExitCode::FAILURE
-    })
+    arguments.place.carry_out(|source| tell(arguments, source))
 }
 
 fn tell(arguments: &Arguments, source: Source) -> anyhow::Result<ExitCode> {

@@ -27,6 +27,9 @@ use crate::boot::machine::{Firmware, Mac, Machine, Role, Uuid};
 /// Seconds of a clock that nobody sets, that goes on from run to run and began as unix time.
 pub type Time = u64;
 
+/// Machines that booted from the network, each with the last time.
+pub type BootTimes = Vec<(Mac, Time)>;
+
 /// One lease as the durable store keeps it: one row per address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -976,7 +979,7 @@ mod tests {
     use super::*;
     use crate::dhcp::limits::DECLINE_HOLD_S;
     use crate::dhcp::subnet::{Pool, Reservation};
-    use crate::dhcp::testing::subnet;
+    use crate::dhcp::testing::{self, subnet};
     use crate::engine::clock::{Mark, Reading};
     use crate::tftp::random::Random;
 
@@ -999,17 +1002,7 @@ mod tests {
     }
 
     fn bind(address: Ipv4Addr, n: u8, end_s: Time) -> Change {
-        Change::Bind(Box::new(Lease {
-            address,
-            mac: mac(n),
-            client_id: None,
-            uuid: None,
-            firmware: None,
-            host_name: None,
-            state: State::Bound,
-            start_s: 0,
-            end_s,
-        }))
+        Change::Bind(Box::new(testing::lease(address, mac(n), end_s)))
     }
 
     fn small_pool(last: u8) -> Subnet {

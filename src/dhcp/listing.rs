@@ -147,6 +147,7 @@ mod tests {
     use crate::boot::machine::Machine;
     use crate::dhcp::lease::{Change, Circuit, Leases};
     use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX, FOREVER_S, OFFER_HOLD_S};
+    use crate::dhcp::testing;
 
     fn at(last: u8) -> Ipv4Addr {
         Ipv4Addr::new(192, 168, 4, last)
@@ -157,17 +158,7 @@ mod tests {
     }
 
     fn lease(last: u8, end_s: Time) -> Lease {
-        Lease {
-            address: at(last),
-            mac: mac(last),
-            client_id: None,
-            uuid: None,
-            firmware: None,
-            host_name: None,
-            state: State::Bound,
-            start_s: 0,
-            end_s,
-        }
+        testing::lease(at(last), mac(last), end_s)
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod strikes;
 pub mod subnet;
 pub mod subnets;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod times;

@@ -5,12 +5,12 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::decide::{AnswerKind, Silence, Weight};
-use super::lease::{Change, State};
+use super::lease::{Change, Lease, Leases, State};
 use super::limits::{DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S};
 use super::packet::COOKIE;
 use super::route::Route;
 use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Reservations, Subnet};
-use super::testing::{Message, SERVER, Server, relayed_subnet, snapshot, subnet, unicast};
+use super::testing::{self, Message, SERVER, Server, relayed_subnet, snapshot, subnet, unicast};
 use crate::boot::machine::{Arch, Firmware, Mac, Role};
 use crate::boot::plan::BootConfig;
 use crate::snapshot::Snapshot;
@@ -399,18 +399,8 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         refused(&mut server, Message::from(1).init_reboot(taken), Some(6));
         // The client had the address before it was ours; then it has run out.
         for (state, end_s) in [(State::Bound, server.now + 500), (State::Bound, 500), (State::Released, 500)] {
-            let lease = super::lease::Lease {
-                address: taken,
-                mac: Message::from(1).mac,
-                client_id: None,
-                uuid: None,
-                firmware: None,
-                host_name: None,
-                state,
-                start_s: 400,
-                end_s,
-            };
-            server.leases = super::lease::Leases::new(&server.snapshot.subnets);
+            let lease = Lease { state, start_s: 400, ..testing::lease(taken, Message::from(1).mac, end_s) };
+            server.leases = Leases::new(&server.snapshot.subnets);
             server.leases.load([lease], server.now);
             refused(&mut server, Message::from(1).discover(), None);
             refused(&mut server, Message::from(2).discover(), None);
@@ -830,7 +820,7 @@ fn d37_systems_with_identifiers_of_their_own_are_clients_of_their_own() {
     for restarted in [false, true] {
         if restarted {
             let rows: Vec<_> = server.leases.iter().cloned().collect();
-            server.leases = super::lease::Leases::new(&server.snapshot.subnets);
+            server.leases = Leases::new(&server.snapshot.subnets);
             server.leases.load(rows, server.now);
         }
         for (system, own) in &all {

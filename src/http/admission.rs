@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn h34_where_all_connections_are_taken_the_source_with_the_fewest_comes_first() {
         let mut admission = Admission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), 4);
-        (0..4).for_each(|n| drop(admission.arrive(A, n)));
+        (0..4).for_each(|n| _ = admission.arrive(A, n));
         assert_eq!(admission.arrive(A, 4), Arrival::Waits);
         assert_eq!(admission.least_share_in_need(), Some(4));
         assert_eq!(admission.arrive(B, 20), Arrival::Waits);

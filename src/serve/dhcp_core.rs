@@ -22,7 +22,7 @@ use crate::boot::machine::{Firmware, Mac, Role};
 use crate::dhcp::decide::{self, Answer, AnswerKind, Arrival, Decision, Silence, Told, decide};
 use crate::dhcp::frame;
 use crate::dhcp::layout::Layout;
-use crate::dhcp::lease::{Change, Lease, Leases, State, Time};
+use crate::dhcp::lease::{BootTimes, Change, Lease, Leases, State, Time};
 use crate::dhcp::limits::{CONFLICT_HOLD_S, PROBE_WAIT_MS};
 use crate::dhcp::listing::{Filter, Limited, Listed};
 use crate::dhcp::neighbours::{self as look, Before, Look, Millis};
@@ -118,7 +118,7 @@ pub struct CoreMemory(Letters<Letter>);
 impl CoreMemory {
     /// Every lease that the store should have, and the machines that booted from the network. A few thousand at
     /// a time, so that the core goes on in between. None: the core does not answer.
-    pub fn recall(&self) -> Option<(Vec<Lease>, Vec<(Mac, Time)>)> {
+    pub fn recall(&self) -> Option<(Vec<Lease>, BootTimes)> {
         let (mut leases, mut from) = (Vec::new(), Some(0));
         while let Some(at) = from {
             let (some, next) = self.ask(|done| Letter::Recalled { from: at, done })?;
@@ -129,7 +129,7 @@ impl CoreMemory {
     }
 
     /// What an earlier run has left, which could not be read at the start.
-    pub fn load(&self, leases: Vec<Lease>, machines: Vec<(Mac, Time)>) {
+    pub fn load(&self, leases: Vec<Lease>, machines: BootTimes) {
         self.0.send(Letter::Loaded { leases, machines });
     }
 
@@ -228,9 +228,9 @@ pub(super) enum Letter {
     /// queued behind it.
     Recalled { from: usize, done: SyncSender<(Vec<Lease>, Option<usize>)> },
     /// The writer: which machines booted?
-    Booted { done: SyncSender<Vec<(Mac, Time)>> },
+    Booted { done: SyncSender<BootTimes> },
     /// The writer: this was in the store, and could not be read before.
-    Loaded { leases: Vec<Lease>, machines: Vec<(Mac, Time)> },
+    Loaded { leases: Vec<Lease>, machines: BootTimes },
     /// The word on every watched subnet.
     Watched(Vec<Standing>),
     /// An interface has come (again).
@@ -771,7 +771,7 @@ impl Running {
         self.commit(Pending { decision: Decision { changes, ..Decision::default() }, way })
     }
 
-    fn load(&mut self, leases: Vec<Lease>, machines: Vec<(Mac, Time)>) {
+    fn load(&mut self, leases: Vec<Lease>, machines: BootTimes) {
         self.leases.load(leases, clock::now_s());
         self.leases.load_machines(machines);
         self.fill_bindings();
@@ -1425,6 +1425,7 @@ mod tests {
     use super::*;
     use crate::dhcp::packet::Packet;
     use crate::dhcp::subnet::{Clients, Mode, Pool};
+    use crate::dhcp::testing;
     use crate::observe::events;
     use crate::snapshot::Snapshot;
 
@@ -1692,17 +1693,7 @@ mod tests {
         let mut running = Running::new(core).unwrap();
         let bind = |running: &mut Running, last: u8, end_s: u64| {
             let address = Ipv4Addr::new(127, 77, 1, last);
-            let lease = Lease {
-                address,
-                mac: Mac([2, 0, 0, 0, 0, last]),
-                client_id: None,
-                uuid: None,
-                firmware: None,
-                host_name: None,
-                state: State::Bound,
-                start_s: 0,
-                end_s,
-            };
+            let lease = testing::lease(address, Mac([2, 0, 0, 0, 0, last]), end_s);
             running.leases.apply(&Change::Bind(Box::new(lease)), 0);
             running.tell_of(address);
         };

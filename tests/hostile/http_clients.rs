@@ -145,7 +145,7 @@ fn one_address_does_not_use_up_the_queue_of_all() {
                 let mut stream = connect(member(0));
                 stream.write_all(b"GET /image HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
                 // Some are closed at once.
-                (number % 2 == 0).then_some(stream)
+                number.is_multiple_of(2).then_some(stream)
             };
             (0..1100).map(connection).collect()
         });

@@ -188,20 +188,12 @@ mod tests {
     use super::super::{DATABASE, SqliteStore, Store};
     use super::*;
     use crate::boot::machine::Mac;
-    use crate::dhcp::lease::{Change, Lease, State};
+    use crate::dhcp::lease::{Change, Lease};
+    use crate::dhcp::testing;
 
     fn bind(last: u8) -> Change {
-        Change::Bind(Box::new(Lease {
-            address: Ipv4Addr::new(192, 168, 4, last),
-            mac: Mac([2, 0, 0, 0, 0, last]),
-            client_id: None,
-            uuid: None,
-            firmware: None,
-            host_name: None,
-            state: State::Bound,
-            start_s: 1000,
-            end_s: 1600,
-        }))
+        let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));
+        Change::Bind(Box::new(Lease { start_s: 1000, ..testing::lease(address, mac, 1600) }))
     }
 
     struct World {

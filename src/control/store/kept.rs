@@ -11,8 +11,7 @@ use std::time::SystemTime;
 use super::directory::DATABASE;
 use super::sqlite::{OddRow, SqliteStore};
 use super::{NoState, Remembered, StateDirectory, Store, StoreError, sync_directory_of};
-use crate::boot::machine::Mac;
-use crate::dhcp::lease::{Change, Lease, Time};
+use crate::dhcp::lease::{BootTimes, Change, Lease, Time};
 use crate::dhcp::neighbours::Look;
 use crate::engine::clock::{Mark, Reading};
 
@@ -29,7 +28,7 @@ pub struct Rows {
     pub ahead_s: i64,
     pub leases: Vec<Lease>,
     pub odd: Vec<OddRow>,
-    pub machines: Vec<(Mac, Time)>,
+    pub machines: BootTimes,
     pub looks: Vec<Look>,
 }
 
@@ -298,20 +297,13 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::boot::machine::Mac;
     use crate::dhcp::lease::State;
+    use crate::dhcp::testing;
 
     fn lease(last: u8, state: State) -> Lease {
-        Lease {
-            address: Ipv4Addr::new(192, 168, 4, last),
-            mac: Mac([2, 0, 0, 0, 0, last]),
-            client_id: None,
-            uuid: None,
-            firmware: None,
-            host_name: None,
-            state,
-            start_s: 5,
-            end_s: 9,
-        }
+        let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));
+        Lease { state, start_s: 5, ..testing::lease(address, mac, 9) }
     }
 
     fn bind(last: u8) -> [Change; 1] {

@@ -20,8 +20,7 @@ pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, Owner, QUEUED_MAX, Ticke
 
 use std::path::PathBuf;
 
-use crate::boot::machine::Mac;
-use crate::dhcp::lease::{Change, Lease, Time};
+use crate::dhcp::lease::{BootTimes, Change, Lease};
 
 /// Where leases outlive the process. A trait, so that a test can hold a sync back, and for a shared database later.
 pub trait Store: Send {
@@ -43,7 +42,7 @@ pub trait Store: Send {
 pub struct Remembered {
     pub leases: Vec<Lease>,
     /// Machines that booted from the network, and when they were seen last.
-    pub machines: Vec<(Mac, Time)>,
+    pub machines: BootTimes,
 }
 
 /// Why the store cannot be used, or did not take a batch.

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 use super::backup::copy;
 use super::{Remembered, Store, StoreError};
 use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
-use crate::dhcp::lease::{Change, Lease, State, Time};
+use crate::dhcp::lease::{BootTimes, Change, Lease, State, Time};
 use crate::dhcp::limits::MACHINES_MAX;
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
@@ -277,7 +277,7 @@ impl SqliteStore {
     }
 
     /// The machines that booted from the network and when they were seen last, the freshest first.
-    pub fn machines(&self) -> Result<Vec<(Mac, Time)>, StoreError> {
+    pub fn machines(&self) -> Result<BootTimes, StoreError> {
         let mut statement =
             self.connection.prepare("SELECT mac, seen_s FROM machines ORDER BY seen_s DESC LIMIT ?1")?;
         let most = i64::try_from(MACHINES_MAX).unwrap_or(i64::MAX);
