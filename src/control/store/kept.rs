@@ -1,8 +1,8 @@
 //! The lease database of a running server: found again where files are removed, replaced or torn, and written anew from memory.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,9 @@ const PARTS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// How often it is kept how far the clock of the leases has come: by so much longer a lease may last after another boot.
 const MARKED_EVERY_S: Time = 60;
+
+/// A million leases are a tenth of it.
+const READ_AHEAD_BYTES_MAX: u64 = 1 << 30;
 
 /// What an earlier run has left. At the start without its leases: [`Kept::each_lease`] hands them over.
 #[derive(Debug, Default)]
@@ -88,6 +91,7 @@ impl Kept {
     fn begin(&mut self) -> Result<Rows, StoreError> {
         if self.state.is_none() {
             self.state = Some(StateDirectory::lock(&self.path)?);
+            read_ahead(&self.database());
         }
         let store = SqliteStore::open(&self.database())?;
         let ahead_s = Reading::take().resume(store.mark()?.as_ref());
@@ -282,6 +286,18 @@ fn with(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// Reads a database once from its first page to its last, so that SQLite, which wants pages in the order of their keys, finds them in
+/// the kernel's memory. Only before this process opens it: closing a file gives up the locks that SQLite has on it. An error, and what
+/// is no file, is SQLite's to meet.
+fn read_ahead(database: &Path) {
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(database);
+    if let Ok(file) = open
+        && file.metadata().is_ok_and(|meta| meta.is_file())
+    {
+        let _ = io::copy(&mut file.take(READ_AHEAD_BYTES_MAX), &mut io::sink());
+    }
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
