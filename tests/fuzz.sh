@@ -11,7 +11,7 @@ Runs each target (all of them, if none is named) for N seconds (60), from the in
 many edges of the program the corpus reaches. A failing input is written to target/fuzz/TARGET; its bytes belong into the corpus as
 a regression, which tests/corpus.rs replays.
 
-  --merge   afterwards add the new inputs that reach new edges to the corpus in the repository
+  --merge   afterwards add to the corpus in the repository the fewest new inputs that reach what it does not
   --list    the names of the targets
 
 Needs g++ (libFuzzer is C++).
@@ -56,7 +56,7 @@ for name in "${all[@]}"; do
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     echo "$name: ${runs:-?} runs,$(sed -n 's/.*\( cov: [0-9]* ft: [0-9]*\).*/\1/p' <<<"$line")$(grep -qE 'ERROR: libFuzzer|panicked' "$log" && echo '  FAILED: see '"$log")"
     if [[ $merge ]]; then
-        FUZZ_TARGET=$name "$program" -merge=1 -max_len=4096 "corpus/$name" "$found/new" >>"$log" 2>&1 || true
+        FUZZ_TARGET=$name "$program" -set_cover_merge=1 -use_counters=0 -max_len=4096 "corpus/$name" "$found/new" >>"$log" 2>&1 || true
     fi
 done
 exit "$status"

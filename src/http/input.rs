@@ -126,7 +126,9 @@ impl Input {
         };
         *start += if seen == 0 { empty_lines(&buffer[*start..]) } else { 0 };
         let bytes = &buffer[*start..];
-        if bytes.is_empty() || (seen > 0 && !has_ended && !is_worth_a_look(bytes, seen)) {
+        // Half of an empty line is none of a head: a look at it would count it to the first line.
+        let is_half_a_line = seen == 0 && bytes == b"\r";
+        if bytes.is_empty() || (!has_ended && (is_half_a_line || (seen > 0 && !is_worth_a_look(bytes, seen)))) {
             return Step::More;
         }
         match parse(bytes) {
@@ -337,6 +339,7 @@ fn is_field(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::limits::REQUEST_LINE_BYTES_MAX;
     use super::*;
     use proptest::prelude::*;
 
@@ -389,6 +392,18 @@ mod tests {
             assert_eq!(input.step(false), Step::More);
         }
         assert!(input.buffer.capacity() < 100, "and take no room");
+        for version in ["1.0", "1.1", "1.5"] {
+            let bytes = format!(
+                "\n\r\n\r\nGET /a HTTP/{version}\r\nHost: h\r\n\r\n\r\nGET /b HTTP/{version}\r\nHost: h\r\n\r\n"
+            );
+            for size in 1..bytes.len() {
+                assert_eq!(seen(bytes.as_bytes().chunks(size)), ["Get /a", "Get /b"], "{version} in pieces of {size}");
+            }
+        }
+        // The longest line that is taken, behind an empty one.
+        let longest = format!("\r\nGET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(REQUEST_LINE_BYTES_MAX - 14));
+        assert_eq!(seen(longest.as_bytes().chunks(1)).len(), 1);
+        assert_eq!(seen(longest.as_bytes().chunks(1)), in_one(longest.as_bytes()));
     }
 
     #[test]
