@@ -62,14 +62,20 @@ pub(super) fn ipxe_labels(text: &str) -> Vec<String> {
     let (mut labels, mut default) = (Vec::new(), None);
     for line in text.lines() {
         let (word, rest) = split_word(line);
-        let mut words = rest.split_whitespace();
         match word {
-            "item" if !rest.starts_with("--gap") => {
-                labels.extend(
-                    words.find(|word| !word.starts_with('-') && !known_option_value(rest, word)).map(str::to_owned),
-                );
+            "item" => {
+                let read = IpxeWords::read(rest, ITEM_VALUES);
+                let is_gap = read.options.iter().any(|(name, _)| matches!(*name, "--gap" | "-g"));
+                labels.extend(read.operands.first().filter(|_| !is_gap).map(|label| (*label).to_owned()));
             }
-            "choose" => default = words.skip_while(|word| !matches!(*word, "--default" | "-d")).nth(1),
+            "choose" => {
+                let read = IpxeWords::read(rest, CHOOSE_VALUES);
+                default = read
+                    .options
+                    .iter()
+                    .find(|(name, _)| matches!(*name, "--default" | "-d"))
+                    .and_then(|(_, value)| *value);
+            }
             _ => {}
         }
     }
@@ -173,8 +179,12 @@ pub(super) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ip
     }
     let mut variables = Variables::new(known);
     let marker = format!(":{label}");
-    let has_menu = text.lines().any(|line| line.trim() == marker);
-    let mut running = !has_menu;
+    let is_marked = text.lines().any(|line| line.trim() == marker);
+    if !is_marked && !ipxe_labels(text).is_empty() {
+        // A person cannot pick what the menu does not have.
+        return None;
+    }
+    let mut running = !is_marked;
     let mut choice = Choice::default();
     for (number, line) in (1..).zip(text.lines()) {
         // `kernel ... || goto failed`: only the first part runs when all is well.
@@ -185,9 +195,7 @@ pub(super) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ip
             "set" => variables.assign(rest.split_once(char::is_whitespace)),
             _ if !running => {}
             "kernel" | "initrd" | "chain" | "imgexec" => {
-                let name =
-                    rest.split_whitespace().find(|word| !word.starts_with('-') && !known_option_value(rest, word));
-                let name = variables.put_in(name?);
+                let name = variables.put_in(IpxeWords::read(rest, IMAGE_VALUES).operands.first()?);
                 match word {
                     "kernel" => {
                         choice.kernel = name;
@@ -216,16 +224,34 @@ fn add_arguments(choice: &mut Choice, line: usize, arguments: &str) {
     }
 }
 
-/// True for NAME in `--name NAME` (and `-n NAME`): the options of `kernel` and `initrd` that take a value.
-fn known_option_value(arguments: &str, word: &str) -> bool {
-    let mut before = "";
-    for argument in arguments.split_whitespace() {
-        if std::ptr::eq(argument, word) {
-            return matches!(before, "--name" | "-n" | "--timeout" | "-t");
+/// Options of iPXE's commands that take a value (its source: src/hci/commands/menu_cmd.c, image_cmd.c).
+const ITEM_VALUES: &[&str] = &["--menu", "-m", "--key", "-k"];
+const CHOOSE_VALUES: &[&str] = &["--menu", "-m", "--default", "-d", "--timeout", "-t"];
+const IMAGE_VALUES: &[&str] = &["--name", "-n", "--timeout", "-t"];
+
+/// The words behind a command of iPXE.
+#[derive(Debug, Default)]
+struct IpxeWords<'a> {
+    /// With their values, where they have one.
+    options: Vec<(&'a str, Option<&'a str>)>,
+    operands: Vec<&'a str>,
+}
+
+impl<'a> IpxeWords<'a> {
+    /// Options end where the first word stands that is none; `valued` are those whose value is the next word, unless it is behind a `=`.
+    fn read(rest: &'a str, valued: &[&str]) -> Self {
+        let mut read = Self::default();
+        let mut words = rest.split_whitespace();
+        while let Some(word) = words.next() {
+            if !word.starts_with('-') || !read.operands.is_empty() {
+                read.operands.push(word);
+            } else if word != "--" {
+                let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+                read.options.push((name, value.or_else(|| valued.contains(&name).then(|| words.next()).flatten())));
+            }
         }
-        before = argument;
+        read
     }
-    false
 }
 
 /// The first word of a line, and the rest without the blanks around it.
@@ -339,7 +365,30 @@ mod tests {
         assert_eq!(plain(Some(booted)), Some(wanted));
         assert_eq!(ipxe_labels(text), ["demo"]);
         assert_eq!(ipxe(&format!(" {text}"), "demo", &[]), None);
+        assert_eq!(ipxe(text, "nosuch", &[]), None, "nobody can pick it");
         let chain = "#!ipxe\nchain --replace menu.ipxe?mac=${mac}\n";
         assert_eq!(ipxe(chain, "demo", &[("mac", "1-2")]), Some(Ipxe::Chain("menu.ipxe?mac=1-2".to_owned())));
+    }
+
+    #[test]
+    fn b11_the_label_of_an_ipxe_item_is_what_stands_behind_its_options() {
+        let labels =
+            |lines: &str| ipxe_labels(&format!("#!ipxe\nmenu x\n{lines}\nchoose --timeout 9 --default b target\n"));
+        for (lines, wanted) in [
+            ("item a Title", &["a"][..]),
+            ("item --key r rescue Rescue", &["rescue"]),
+            ("item -k r rescue Rescue\nitem --key=i install - Install", &["rescue", "install"]),
+            ("item --gap -- Systems\nitem -g x\nitem --menu other --key 0x1 a", &["a"]),
+            ("item a\nitem --default b", &["b", "a"]),
+        ] {
+            assert_eq!(labels(lines), wanted, "{lines}");
+        }
+        assert_eq!(ipxe_labels("#!ipxe\nitem a\nitem b\nchoose --default=b target\n"), ["b", "a"]);
+        let text = "#!ipxe\nitem --key i install Install\nitem --key r rescue Rescue\nchoose target && goto ${target}\n\
+                    :install\nkernel -n k /k1\nboot\n:rescue\nkernel --timeout=9 /k2 -q\ninitrd --name i /i2\nboot\n";
+        for (label, wanted) in [("install", choice("/k1", &[])), ("rescue", choice("/k2", &["/i2"]))] {
+            let Some(Ipxe::Boot(booted)) = ipxe(text, label, &[]) else { panic!("{label}") };
+            assert_eq!(plain(Some(booted)), Some(wanted));
+        }
     }
 }
