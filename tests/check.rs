@@ -187,6 +187,35 @@ fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
     }
 }
 
+/// A script that keeps the output on a full disk must not go on as if it had it; a reader that has seen enough is fine.
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
+    let scratch = Scratch::new("check-full");
+    let file = configured(&scratch, "");
+    let config = file.to_str().unwrap();
+    let commands: [&[&str]; 8] = [
+        &["--version"],
+        &["--help"],
+        &["serve", "--help"],
+        &["completions", "bash"],
+        &["man"],
+        &["loader", "list", "--config", config],
+        &["check", "--config", config],
+        &["check", "--config", config, "--json"],
+    ];
+    for arguments in commands {
+        let ended = |to: std::process::Stdio| ringboot(arguments).stdout(to).output().unwrap();
+        let full = ended(fs::File::options().write(true).open("/dev/full").unwrap().into());
+        assert_eq!(full.status.code(), Some(1), "{arguments:?}");
+        let said = String::from_utf8_lossy(&full.stderr).into_owned();
+        assert!(said.contains("writing to standard output: No space left on device"), "{arguments:?}: {said}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = ended(writer.into());
+        assert_eq!((closed.status.code(), closed.stderr), (Some(0), Vec::new()), "{arguments:?}");
+    }
+}
+
 /// An operator searches the manual for the words that he reads. Each of these is a part of one finding.
 #[test]
 fn every_finding_is_in_the_manual_by_its_words() {

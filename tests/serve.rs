@@ -236,6 +236,20 @@ fn a_kernel_that_refuses_a_ring_that_must_be_gets_a_clear_sentence_and_nothing_i
     }
 }
 
+/// dnsmasq tells what it knows on SIGUSR1, and nginx opens its logs anew: whoever comes from there must not end this server.
+#[test]
+fn signals_of_other_servers_end_nothing() {
+    let scratch = Scratch::new("serve-signals");
+    fs::write(scratch.path().join("x"), "x").unwrap();
+    let served = Served::root(scratch.path(), &[]);
+    for signal in ["USR1", "USR2", "PIPE"] {
+        served.process.signal(signal);
+        assert_eq!(fetch(&served, "x").unwrap(), "x", "{signal}");
+    }
+    served.process.stderr.wait_line("`ringboot status` tells what runs", LIMIT);
+    served.stop();
+}
+
 #[test]
 fn usage_and_configuration_errors_exit_with_2() {
     let scratch = Scratch::new("serve-usage");

@@ -122,8 +122,7 @@ fn finish<P>(command: &str, place: anyhow::Result<P>, work: impl FnOnce(P) -> an
         Err(error) => (ExitCode::from(2), error),
         Ok(place) => match work(place) {
             Ok(done) => {
-                let _ = writeln!(io::stdout(), "{done}");
-                return ExitCode::SUCCESS;
+                return super::say(&format!("{done}\n"), ExitCode::SUCCESS);
             }
             Err(error) => (ExitCode::FAILURE, error),
         },

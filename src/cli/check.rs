@@ -67,8 +67,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let mut findings: Vec<Finding> = unknown.into_iter().collect();
     findings.extend(found(&mut config, wants_dhcp, account.as_ref(), running.as_ref()));
     let body = body(findings);
-    super::say(&if arguments.json { super::in_json(&body) } else { as_text(&body) });
-    if body["errors"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let code = if body["errors"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    super::say(&if arguments.json { super::in_json(&body) } else { as_text(&body) }, code)
 }
 
 /// The findings of a running server on its own configuration, as the file is now and as the server's user may read.

@@ -124,8 +124,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             Command::List(list) => listed(source, list),
             Command::Free(free) => freed(source, free),
         }?;
-        super::say(&text);
-        Ok(ExitCode::SUCCESS)
+        Ok(super::say(&text, ExitCode::SUCCESS))
     })
 }
 

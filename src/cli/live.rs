@@ -47,8 +47,8 @@ pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
     match walk_all(wanted, &machines) {
         Ok(chains) => {
             let broken = chains.iter().filter(|chain| chain.fault.is_some()).count();
-            super::say(&if wanted.json { as_json(&chains, broken) } else { as_text(&chains, broken) });
-            if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+            let code = if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            super::say(&if wanted.json { as_json(&chains, broken) } else { as_text(&chains, broken) }, code)
         }
         Err(error) => {
             eprintln!("ringboot: {error:#}");

@@ -61,8 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let told = client::told(socket.as_deref(), PATH)
         .filter(|told| list.socket.is_some() || told["root"] == shown(root.as_deref()));
     let listed = told.unwrap_or_else(|| listing(root.as_deref()));
-    super::say(&if list.json { super::in_json(&listed) } else { as_table(&listed) });
-    ExitCode::SUCCESS
+    super::say(&if list.json { super::in_json(&listed) } else { as_table(&listed) }, ExitCode::SUCCESS)
 }
 
 /// The loaders of a root and of this machine's packages.

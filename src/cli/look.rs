@@ -25,8 +25,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match arguments.server.ask(if arguments.again { "POST" } else { "GET" }, "/v1/looks") {
         Ok(found) => {
-            super::say(&if arguments.json { super::in_json(&found) } else { lines(&found) });
-            ExitCode::SUCCESS
+            super::say(&if arguments.json { super::in_json(&found) } else { lines(&found) }, ExitCode::SUCCESS)
         }
         Err(error) => {
             eprintln!("ringboot: {error:#}");

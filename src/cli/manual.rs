@@ -1,6 +1,5 @@
 //! `ringboot completions` and `ringboot man`: what the shell and man(1) want, made from the command line's own definition.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,25 +17,25 @@ pub(super) struct ManArguments {
     directory: Option<PathBuf>,
 }
 
-/// Prints the script. A reader that goes away (`| head`) is no error.
+/// Prints the script.
 pub(super) fn completions(arguments: &CompletionsArguments, command: &mut clap::Command) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, command, "ringboot", &mut script);
-    let _ = io::stdout().write_all(&script);
-    ExitCode::SUCCESS
+    super::say(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
 }
 
 pub(super) fn man(arguments: &ManArguments, command: clap::Command) -> ExitCode {
-    let written = match &arguments.directory {
+    let mut page = Vec::new();
+    let made = match &arguments.directory {
         Some(directory) => {
             std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory))
         }
-        None => clap_mangen::Man::new(command).render(&mut io::stdout()),
+        None => clap_mangen::Man::new(command).render(&mut page),
     };
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
+    match made {
+        Ok(()) => super::say(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
         Err(error) => {
-            let _ = writeln!(io::stderr(), "ringboot man: {error}");
+            eprintln!("ringboot man: {error}");
             ExitCode::FAILURE
         }
     }

@@ -80,7 +80,13 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|command| command == templates::COMMAND) {
         return if templates::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // --help and --version, too.
+        Err(said) if !said.use_stderr() => return written(said.print(), ExitCode::SUCCESS),
+        Err(wrong) => wrong.exit(),
+    };
+    match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Loader(arguments) => loader::run(&arguments),
@@ -98,10 +104,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes to standard output; whoever has closed it wants no more.
-fn say(text: &str) {
+/// Writes to standard output and ends with this code, or as [`written`] says.
+fn say(text: &str, code: ExitCode) -> ExitCode {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()), code)
+}
+
+/// This code, or 1 where the text did not get there: a full disk, say. Whoever has closed the output (`| head`) wants no more, and that is
+/// fine.
+fn written(done: io::Result<()>, code: ExitCode) -> ExitCode {
+    match done {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("ringboot: writing to standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => code,
+    }
 }
 
 /// The one form of JSON, which the admin socket has too.

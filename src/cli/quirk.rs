@@ -98,8 +98,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             Command::Pin(pin) => pinned(source, pin),
             Command::Forget(forget) => forgotten(source, forget.subject),
         }?;
-        super::say(&text);
-        Ok(ExitCode::SUCCESS)
+        Ok(super::say(&text, ExitCode::SUCCESS))
     })
 }
 

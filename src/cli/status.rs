@@ -1,7 +1,6 @@
 //! `ringboot status`: what the running server does, on one screen.
 
 use std::fmt::Write as _;
-use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -27,8 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match arguments.server.ask("GET", "/v1/status") {
         Ok(status) => {
             let text = if arguments.json { super::in_json(&status) } else { table(&status) };
-            let _ = std::io::stdout().lock().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            super::say(&text, ExitCode::SUCCESS)
         }
         Err(error) => {
             eprintln!("ringboot: {error:#}");

@@ -41,8 +41,8 @@ fn tell(arguments: &Arguments, source: Source) -> anyhow::Result<ExitCode> {
     if body["lines"].is_null() {
         bail!("{}: {}", word(&body["title"]), word(&body["detail"]));
     }
-    super::say(&if arguments.json { super::in_json(body) } else { plain(body) });
-    Ok(if answer.status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let code = if answer.status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    Ok(super::say(&if arguments.json { super::in_json(body) } else { plain(body) }, code))
 }
 
 fn word(value: &Value) -> &str {

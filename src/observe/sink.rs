@@ -1,5 +1,6 @@
 //! Where log lines go: standard error for people, with priorities for the journal, or datagrams to syslog.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -31,6 +32,15 @@ const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 /// The queue of this process; None before [`start`].
 static LINES: OnceLock<Lines> = OnceLock::new();
 
+/// Colours are for terminals that have them, and for people who did not say no (https://no-color.org).
+fn wants_colours() -> bool {
+    io::stderr().is_terminal() && has_colours(std::env::var_os("NO_COLOR"), std::env::var_os("TERM"))
+}
+
+fn has_colours(no_color: Option<OsString>, term: Option<OsString>) -> bool {
+    no_color.is_none_or(|value| value.is_empty()) && term.is_none_or(|term| term != "dumb")
+}
+
 /// Starts logging for the whole process: lines wait in a queue until [`write`] is called. `facility` sends lines to syslog
 /// (RFC 5424 section 6.2.1 has the numbers). READY is no log line: it goes to standard output.
 pub fn start(level: Level, facility: Option<u8>) {
@@ -60,7 +70,7 @@ pub fn start(level: Level, facility: Option<u8>) {
             let lines = Prefixed { facility: 0, tag: String::new() };
             format.with_ansi(false).event_format(lines).try_init()
         }
-        None => format.with_ansi(io::stderr().is_terminal()).try_init(),
+        None => format.with_ansi(wants_colours()).try_init(),
     };
     std::panic::set_hook(Box::new(tell_panic));
 }
@@ -225,6 +235,14 @@ impl Destination for Syslog {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn who_said_no_gets_no_colours() {
+        let of =
+            |no_color: Option<&str>, term: Option<&str>| has_colours(no_color.map(Into::into), term.map(Into::into));
+        assert!(of(None, None) && of(None, Some("xterm")) && of(Some(""), Some("xterm")));
+        assert!(!of(Some("1"), Some("xterm")) && !of(Some("0"), None) && !of(None, Some("dumb")));
+    }
 
     #[test]
     fn a_restarted_syslog_daemon_is_found_again() {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendErr
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::dhcp_core::{self, DhcpPlan};
@@ -711,13 +711,18 @@ fn spawn(
 }
 
 fn watch_signals(notices: Sender<Notice>, reloads: SyncSender<Reload>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("watching signals"))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(system("watching signals"))?;
     let forward = move || {
         let _watched = threads::watch("rb-signals");
         for signal in signals.forever() {
             if signal == SIGHUP {
                 // Where reloads wait already, the last of them reads what this one would.
                 let _ = reloads.try_send(None);
+            } else if matches!(signal, SIGUSR1 | SIGUSR2) {
+                // Other servers dump what they know, or open their logs anew: nobody means to end this one.
+                tracing::info!(
+                    "signal {signal} asks for nothing here: `ringboot status` tells what runs, and no log file is held open"
+                );
             } else if notices.send(Notice::Signal).is_err() {
                 return;
             }
