@@ -187,6 +187,38 @@ fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
     }
 }
 
+/// The error comes first, what to do about it has its own line, and every command ends with the same code.
+#[test]
+fn a_configuration_that_is_not_there_is_told_in_one_form_by_every_command() {
+    let scratch = Scratch::new("check-none");
+    let missing = scratch.path().join("none.toml");
+    let config = ["--config", missing.to_str().unwrap()];
+    let mac = "52:54:00:00:00:01";
+    let copy = scratch.path().join("copy");
+    let copy = copy.to_str().unwrap();
+    let commands: [&[&str]; 10] = [
+        &["status"],
+        &["reload"],
+        &["look"],
+        &["why", mac],
+        &["lease", "list"],
+        &["lease", "free", "--declined"],
+        &["quirk", "list"],
+        &["quirk", "forget", mac],
+        &["backup", copy],
+        &["restore", copy],
+    ];
+    for command in commands {
+        let output = run(ringboot(&[command, &config].concat()), LIMIT);
+        assert_eq!((output.status.code(), output.stdout.as_str()), (Some(2), ""), "{command:?}: {}", output.stderr);
+        let lines: Vec<&str> = output.stderr.lines().collect();
+        let [error, hint] = &lines[..] else { panic!("{command:?}: {lines:?}") };
+        let wanted = format!("reading {}: No such file or directory (os error 2)", missing.display());
+        assert!(error.starts_with("ringboot") && error.ends_with(&wanted), "{command:?}: {error}");
+        assert!(hint.starts_with("  hint: --config FILE names another file, --"), "{command:?}: {hint}");
+    }
+}
+
 /// A script that keeps the output on a full disk must not go on as if it had it; a reader that has seen enough is fine.
 #[test]
 fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {

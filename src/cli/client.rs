@@ -46,6 +46,22 @@ impl Server {
         body(server.ask(method, path)?)
     }
 
+    /// One request for a command that has nothing else to do. Exit 1: no server was reached, or the server's problem is said; 2: usage or
+    /// configuration.
+    pub(super) fn carry_out(&self, method: &str, path: &str, tell: impl FnOnce(&Value) -> ExitCode) -> ExitCode {
+        if let Err(error) = self.path() {
+            eprintln!("ringboot: {error:#}");
+            return ExitCode::from(2);
+        }
+        match self.ask(method, path) {
+            Ok(told) => tell(&told),
+            Err(error) => {
+                eprintln!("ringboot: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
     fn path(&self) -> anyhow::Result<PathBuf> {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
@@ -54,7 +70,9 @@ impl Server {
             Ok(config) => config,
             // The server runs with what the file said before: while it is being edited, status and why are wanted most.
             Err(_) if Path::new(ADMIN_SOCKET).exists() => return Ok(ADMIN_SOCKET.into()),
-            Err(error) => return Err(error.context("--config FILE or --socket PATH names another")),
+            Err(error) => {
+                return Err(hinted(&error, "--config FILE names another file, --socket PATH the socket itself"));
+            }
         };
         match config.server.admin_socket {
             Some(socket) => Ok(socket),
@@ -110,7 +128,7 @@ impl Place {
             Err(error) => {
                 let usual = Socket::reach(Path::new(ADMIN_SOCKET)).filter(|_| self.socket.is_none());
                 let hint = "--config FILE names another file, --state DIR the directory itself";
-                return usual.map(Source::Server).ok_or_else(|| error.context(hint));
+                return usual.map(Source::Server).ok_or_else(|| hinted(&error, hint));
             }
         };
         let configured = config.server.admin_socket.filter(|_| self.socket.is_none());
@@ -251,6 +269,11 @@ fn read_json(status: StatusCode, length: u64, body: &mut BufReader<UnixStream>) 
 /// The body of an answer; a problem is an error.
 pub(super) fn body(answer: Answer) -> anyhow::Result<Value> {
     if answer.status.is_success() { Ok(answer.body) } else { Err(problem(&answer.body)) }
+}
+
+/// An error with a way out, on a line of its own.
+pub(super) fn hinted(error: &anyhow::Error, hint: &str) -> anyhow::Error {
+    anyhow!("{error:#}\n  hint: {hint}")
 }
 
 /// A problem of RFC 9457 as an error.

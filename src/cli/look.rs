@@ -21,17 +21,12 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Exit 0: it was told; 1: no server, or one without DHCP.
+/// Exit 0: it was told; 1: no server, or one without DHCP; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match arguments.server.ask(if arguments.again { "POST" } else { "GET" }, "/v1/looks") {
-        Ok(found) => {
-            super::say(&if arguments.json { super::in_json(&found) } else { lines(&found) }, ExitCode::SUCCESS)
-        }
-        Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let method = if arguments.again { "POST" } else { "GET" };
+    arguments.server.carry_out(method, "/v1/looks", |found| {
+        super::say(&if arguments.json { super::in_json(found) } else { lines(found) }, ExitCode::SUCCESS)
+    })
 }
 
 /// The sentences of the log.

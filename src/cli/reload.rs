@@ -12,20 +12,13 @@ pub(super) struct Arguments {
     server: Server,
 }
 
-/// Exit 0: published, whatever is remarked of it; 1: not reloaded, or no server.
+/// Exit 0: published, whatever is remarked of it; 1: not reloaded, or no server; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let said = arguments.server.ask("POST", "/v1/reload");
-    match said {
-        Ok(done) => {
-            let mut text = format!("reloaded: generation {}\n", done["generation"]);
-            for table in done["after_restart"].as_array().into_iter().flatten().filter_map(|name| name.as_str()) {
-                let _ = writeln!(text, "  changes in {table} take effect after a restart");
-            }
-            super::say(&(text + &check::lines(&done["findings"])), ExitCode::SUCCESS)
+    arguments.server.carry_out("POST", "/v1/reload", |done| {
+        let mut text = format!("reloaded: generation {}\n", done["generation"]);
+        for table in done["after_restart"].as_array().into_iter().flatten().filter_map(|name| name.as_str()) {
+            let _ = writeln!(text, "  changes in {table} take effect after a restart");
         }
-        Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+        super::say(&(text + &check::lines(&done["findings"])), ExitCode::SUCCESS)
+    })
 }

@@ -21,18 +21,12 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Exit 0: it runs; 1: no server, or it is starting or stopping.
+/// Exit 0: it runs; 1: no server, or it is starting or stopping; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match arguments.server.ask("GET", "/v1/status") {
-        Ok(status) => {
-            let text = if arguments.json { super::in_json(&status) } else { table(&status) };
-            super::say(&text, ExitCode::SUCCESS)
-        }
-        Err(error) => {
-            eprintln!("ringboot: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    arguments.server.carry_out("GET", "/v1/status", |status| {
+        let text = if arguments.json { super::in_json(status) } else { table(status) };
+        super::say(&text, ExitCode::SUCCESS)
+    })
 }
 
 /// A line of those counts that are not 0; none where all are.
