@@ -12,6 +12,7 @@ use ringboot::fleet::{Bucket, Oddity, Record, Report};
 use ringboot::observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
+use crate::expect::Verdict;
 use crate::meter::Spent;
 
 /// The version that is written and read. A field may be added without a new one; none changes its meaning.
@@ -36,6 +37,9 @@ pub(crate) struct Document {
     pub(crate) machines: Vec<Machine>,
     /// What was the limit, in words.
     pub(crate) limits: Vec<String>,
+    /// Whether each `--expect` is met.
+    #[serde(default)]
+    pub(crate) verdicts: Vec<Verdict>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +55,9 @@ pub(crate) struct Summary {
     /// Reports of the first versions do not have it.
     #[serde(default)]
     pub(crate) released: u32,
+    /// The run was ended before its time: machines that had not come to their end are not counted.
+    #[serde(default)]
+    pub(crate) interrupted: bool,
     pub(crate) slowest_to_median: Option<f64>,
     pub(crate) sources: u32,
     pub(crate) client_cpu_s: Option<f64>,
@@ -171,6 +178,7 @@ impl Document {
             series: report.series.buckets().iter().map(Point::of).collect(),
             machines: report.records.iter().map(Machine::of).collect(),
             limits,
+            verdicts: Vec::new(),
         }
     }
 
@@ -197,18 +205,14 @@ impl Document {
         serde_json::from_str(text).context("not a whole report")
     }
 
-    pub(crate) fn write(&self, file: &Path) -> anyhow::Result<()> {
-        let text = self.text().context("the report")?;
-        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
-    }
-
     /// JSON with a line for each field, stage, point and machine: readable, and kind to `diff` and `grep`.
-    fn text(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn text(&self) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         writeln!(out, "{{\"version\": {},", self.version)?;
         writeln!(out, "\"summary\": {},", one(&self.summary)?)?;
         writeln!(out, "\"run\": {},", one(&self.run)?)?;
         writeln!(out, "\"limits\": {},", one(&self.limits)?)?;
+        writeln!(out, "\"verdicts\": {},", one(&self.verdicts)?)?;
         let stages: io::Result<Vec<String>> = self
             .stages_in_order()
             .map(|(stage, times)| Ok(format!("{}: {}", one(&name(stage))?, one(times)?)))
@@ -245,6 +249,7 @@ impl Summary {
             checked: report.checked,
             retries: report.retries,
             released: report.released,
+            interrupted: report.interrupted,
             slowest_to_median: report.slowest_to_median(),
             sources: report.pressure.sources,
             client_cpu_s: around.client.map(|spent| spent.processor.as_secs_f64()),
@@ -401,6 +406,7 @@ pub(crate) mod tests {
                 checked: true,
                 retries: 12,
                 released: 0,
+                interrupted: false,
                 slowest_to_median: Some(1.4),
                 sources: machines,
                 client_cpu_s: Some(4.5),
@@ -433,6 +439,7 @@ pub(crate) mod tests {
             oddities: vec![Odd { what: "TFTP blocks that came again".into(), times: 3 }],
             series: (1..=50).map(point).collect(),
             machines: (0..machines).map(machine).collect(),
+            verdicts: Vec::new(),
             limits: vec!["the load generator was the limit (its core was busy 94 % of the time)".into()],
         }
     }
@@ -442,7 +449,7 @@ pub(crate) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("report.json");
         let report = made_up(30);
-        report.write(&file).unwrap();
+        fs::write(&file, report.text().unwrap()).unwrap();
         assert_eq!(Document::read(&file).unwrap(), report);
     }
 

@@ -4,6 +4,7 @@ mod bars;
 mod child;
 mod compare;
 mod dhcp;
+mod expect;
 mod html;
 mod interrupt;
 mod json;
@@ -16,7 +17,7 @@ mod tune;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -24,6 +25,7 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use ringboot::fleet::{Images, Pace, Plan, PrivateServer, Report, Scenario, Setting, limits};
 
+use expect::Expectation;
 use json::{Circumstances, Document};
 use meter::Meter;
 
@@ -61,10 +63,14 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Report")]
 struct Output {
-    /// Write the report to this file as JSON (docs/loadtest-report.md)
+    /// What the report must say for exit code 0, such as 'all booted', 'p99 boot < 60s' or 'failed <= 1%'; may be given several times
+    /// [default: no machine failed]
+    #[arg(long, value_name = "FIGURE OP BOUND")]
+    expect: Vec<Expectation>,
+    /// Write the report to this file as JSON (docs/loadtest-report.md); - is standard output, which then has nothing else
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the report to this file as one page with plots, readable without a network
+    /// Write the report to this file as one page with plots, readable without a network; - is standard output
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Print nothing but errors: neither progress nor the report
@@ -107,7 +113,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Exit code 1 when a machine failed, 130 when the run was interrupted.
+/// Exit code 1 when a machine failed, or, with --expect, when something expected is not met; 130 when the run was interrupted.
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let scenario = arguments.other.scenario(&arguments.what)?;
     let pace = Pace { haste: 1, idle_waits: arguments.what.firmware_waits, gives_up: true, patience: limits::PATIENCE };
@@ -130,12 +136,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         arguments.dhcp.ask_leave(server, &plan, arguments.output.quiet)?;
     }
     let (report, around) = measured(arguments, plan, &scenario.name, server.as_ref())?;
+    let mut document = Document::new(&report, &around);
+    let expected = &arguments.output.expect;
+    document.verdicts = expected.iter().map(|expectation| expectation.judge(&document)).collect();
+    arguments.output.write(&document)?;
     if report.interrupted {
         writeln!(io::stderr(), "loadtest: interrupted; addresses given back: {}", report.released)?;
         return Ok(ExitCode::from(interrupt::EXIT));
     }
-    arguments.output.write(&Document::new(&report, &around))?;
-    Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_accepted =
+        if expected.is_empty() { report.failed() == 0 } else { document.verdicts.iter().all(|verdict| verdict.is_met) };
+    Ok(if is_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs the plan with a look at what it costs both sides.
@@ -165,16 +176,28 @@ fn measured(
 impl Output {
     fn write(&self, report: &Document) -> anyhow::Result<()> {
         if let Some(file) = &self.json {
-            report.write(file)?;
+            write_to(file, &report.text().context("the report")?)?;
         }
         if let Some(file) = &self.html {
-            fs::write(file, html::page(report)).with_context(|| format!("cannot write {}", file.display()))?;
+            write_to(file, html::page(report).as_bytes())?;
         }
-        if !self.quiet {
+        if !self.quiet && ![&self.json, &self.html].into_iter().flatten().any(|file| is_stdout(file)) {
             io::stdout().lock().write_all(table::text(report).as_bytes())?;
         }
         Ok(())
     }
+}
+
+fn is_stdout(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+fn write_to(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if is_stdout(file) {
+        let mut out = io::stdout().lock();
+        return out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output");
+    }
+    fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
 }
 
 impl Private {

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use ringboot::fleet::Pretty;
 
+use crate::expect;
 use crate::json::{Document, Times, name};
 
 /// Columns that lines keep to.
@@ -17,6 +18,9 @@ pub(crate) fn text(report: &Document) -> String {
     let mut out = String::new();
     // A String takes whatever is written to it.
     let _ = stages(&mut out, report).and_then(|()| summary(&mut out, report));
+    if report.summary.interrupted {
+        out.push_str(&wrapped("! interrupted: this is what was measured until then"));
+    }
     for limit in &report.limits {
         out.push_str(&wrapped(&format!("! {limit}")));
     }
@@ -27,7 +31,7 @@ pub(crate) fn text(report: &Document) -> String {
     for odd in &report.oddities {
         out.push_str(&wrapped(&format!("put up with {} {}", odd.times, odd.what)));
     }
-    out
+    out + &expect::text(&report.verdicts)
 }
 
 fn stages(out: &mut String, report: &Document) -> fmt::Result {

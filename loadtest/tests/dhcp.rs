@@ -135,6 +135,13 @@ fn ctrl_c_gives_back_what_machines_have_by_then() {
         load.signal(signal);
         let status = load.wait(LIMIT).unwrap();
         assert_eq!(status.code(), Some(130), "{}", load.stderr.text());
+        // What was measured until then is not thrown away.
+        let report: Value = serde_json::from_str(&fs::read_to_string(lab.file("report.json")).unwrap()).unwrap();
+        let summary = &report["summary"];
+        assert_eq!(summary["interrupted"], true, "{summary}");
+        // The last answer may still have been on its way.
+        assert!(summary["booted"].as_u64() >= Some(4) && summary["failed"] == 0, "{summary}");
+        assert_eq!(report["stages"]["dhcp"]["count"], summary["booted"], "{report}");
         wait_until_given_back(&dnsmasq, before + 5, &lab.file("leases"));
     }
 }

@@ -42,6 +42,31 @@ fn a_real_report_follows_its_schema() {
 }
 
 #[test]
+fn what_is_expected_decides_over_the_exit_code_and_stands_in_the_report() {
+    let server = server(0);
+    for (expected, code, verdict) in [
+        (&["all booted", "p99 boot < 1min"][..], 0, "PASS\n"),
+        (&["max file < 0us"], 1, "FAIL: 1 of 1 not met\n"),
+        (&["all booted", "failed > 0"], 1, "FAIL: 1 of 2 not met\n"),
+    ] {
+        let expect: Vec<&str> = expected.iter().flat_map(|text| ["--expect", text]).collect();
+        let output = load(server, &[&["--files", "http:a"], &expect[..]].concat());
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).ends_with(verdict), "{output:?}");
+    }
+    // A machine that failed is no failure of a run that allows for it; the report on standard output is alone there.
+    let half = ["--files", "http:missing", "--expect", "failed <= 100%", "--json", "-"];
+    let output = load(server, &half);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema::violations(&report), Vec::<String>::new());
+    assert_eq!(report["verdicts"][0]["measured"], "20 of 20 (100.00 %)");
+    let wrong = load(server, &["--files", "http:a", "--expect", "p99 bot < 60s"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("there is no `bot`"), "{wrong:?}");
+}
+
+#[test]
 fn the_schema_refuses_what_is_no_report() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("report.json");

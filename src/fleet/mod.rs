@@ -158,6 +158,9 @@ impl Fleet {
         if let Some(segment) = site.segments.first() {
             segment.doubled().into_iter().for_each(|machine| report.blame(machine, &Failure::AddressDoubled));
         }
+        if interrupted {
+            report.leave_out_unfinished();
+        }
         report.finish();
         report.wall = started.elapsed();
         let (series, spent) = watch.end();

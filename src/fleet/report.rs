@@ -182,6 +182,11 @@ impl Report {
         self.records.sort_by_key(|record| record.start_us);
     }
 
+    /// The run ends before its time: machines that are under way have neither booted nor failed.
+    pub(super) fn leave_out_unfinished(&mut self) {
+        self.machines = self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
+    }
+
     fn count(&mut self, failure: &Failure, stage: Stage) {
         let first = || Failed { machines: 0, example: failure.to_string() };
         self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;

@@ -165,7 +165,7 @@ mod tests {
         let path = |name: &str| directory.path().join(name).display().to_string();
         assert!(parse_a(&path("")).unwrap().reports().is_err(), "an empty directory");
         for name in ["1.json", "2.json"] {
-            made_up(3).write(Path::new(&path(name))).unwrap();
+            std::fs::write(path(name), made_up(3).text().unwrap()).unwrap();
         }
         std::fs::write(path("notes.txt"), "x").unwrap();
         assert_eq!(parse_a(&path("")).unwrap().reports().unwrap().len(), 2);

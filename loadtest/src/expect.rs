@@ -1,0 +1,372 @@
+//! What a run must reach to be accepted: `--expect 'p99 boot < 60s'`, and the verdict on a report.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ringboot::fleet::Pretty;
+use ringboot::observe::events::Stage;
+use serde::{Deserialize, Serialize};
+
+use crate::json::{Document, Times, name};
+
+/// Spans of several stages, by the name of their field in the report.
+const SPANS: [&str; 2] = ["boot", "to_kernel"];
+
+/// One thing that a report must say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Expectation {
+    /// As it was written.
+    text: String,
+    figure: Figure,
+    relation: Relation,
+    /// In the unit of the figure: machines, a share of them, microseconds, or bytes a second.
+    bound: Bound,
+}
+
+/// A figure of the report.
+#[derive(Clone, Debug, PartialEq)]
+enum Figure {
+    Booted,
+    Failed,
+    Retries,
+    Wall,
+    Rate,
+    Quantile(Quantile, String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Quantile {
+    P50,
+    P90,
+    P99,
+    P999,
+    Max,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Relation {
+    Less,
+    AtMost,
+    More,
+    AtLeast,
+    Equal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bound {
+    Count(f64),
+    /// Of all machines, 0 to 1.
+    Share(f64),
+    Microseconds(f64),
+    BytesPerSecond(f64),
+}
+
+/// An expectation and what was measured, as the report has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Verdict {
+    pub(crate) expected: String,
+    pub(crate) measured: String,
+    pub(crate) is_met: bool,
+}
+
+impl FromStr for Expectation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "an expectation is `all booted`, or a figure, one of < <= > >= ==, and a bound: `p99 boot < 60s`, `failed <= 1%`";
+        let text = text.trim();
+        if text == "all booted" {
+            let (figure, relation, bound) = (Figure::Booted, Relation::Equal, Bound::Share(1.0));
+            return Ok(Self { text: text.to_owned(), figure, relation, bound });
+        }
+        let at = text.find(['<', '>', '=']).ok_or(FORM)?;
+        let (figure, rest) = text.split_at(at);
+        let end = rest.find(|c| !matches!(c, '<' | '>' | '=')).unwrap_or(rest.len());
+        let (sign, bound) = rest.split_at(end);
+        let relation = match sign {
+            "<" => Relation::Less,
+            "<=" => Relation::AtMost,
+            ">" => Relation::More,
+            ">=" => Relation::AtLeast,
+            "=" | "==" => Relation::Equal,
+            _ => return Err(format!("`{sign}` compares nothing; {FORM}")),
+        };
+        let figure: Figure = figure.trim().parse()?;
+        let bound: Bound = bound.trim().parse()?;
+        if !figure.takes(bound) {
+            return Err(format!("{} is measured in {}", figure.said(), figure.unit()));
+        }
+        Ok(Self { text: text.to_owned(), figure, relation, bound })
+    }
+}
+
+impl FromStr for Figure {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (quantile, of) = match words[..] {
+            ["booted"] => return Ok(Self::Booted),
+            ["failed"] => return Ok(Self::Failed),
+            ["retries"] => return Ok(Self::Retries),
+            ["wall"] => return Ok(Self::Wall),
+            ["rate"] => return Ok(Self::Rate),
+            [quantile, ref of @ ..] if !of.is_empty() => (quantile, of.join("_")),
+            _ => {
+                return Err(format!(
+                    "`{text}` is no figure: there are booted, failed, retries, wall, rate, and p50, p90, p99, p99.9 or max of boot, \
+                     to_kernel or a stage"
+                ));
+            }
+        };
+        let quantile = match quantile {
+            "p50" => Quantile::P50,
+            "p90" => Quantile::P90,
+            "p99" => Quantile::P99,
+            "p99.9" => Quantile::P999,
+            "max" => Quantile::Max,
+            _ => return Err(format!("`{quantile}` is none of p50, p90, p99, p99.9 and max")),
+        };
+        let stages = || Stage::ALL.into_iter().map(name);
+        if SPANS.contains(&of.as_str()) || stages().any(|stage| stage == of) {
+            return Ok(Self::Quantile(quantile, of));
+        }
+        let known: Vec<String> = SPANS.into_iter().map(str::to_owned).chain(stages()).collect();
+        Err(format!("there is no `{of}`: stages are {}", known.join(", ")))
+    }
+}
+
+impl FromStr for Bound {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(at);
+        let number: f64 = number.parse().map_err(|_| format!("`{text}` begins with no number"))?;
+        Ok(match unit.trim() {
+            "" => Self::Count(number),
+            "%" => Self::Share(number / 100.0),
+            "us" => Self::Microseconds(number),
+            "ms" => Self::Microseconds(number * 1e3),
+            "s" => Self::Microseconds(number * 1e6),
+            "min" => Self::Microseconds(number * 60e6),
+            "kB/s" => Self::BytesPerSecond(number * 1e3),
+            "MB/s" => Self::BytesPerSecond(number * 1e6),
+            "GB/s" => Self::BytesPerSecond(number * 1e9),
+            unit => return Err(format!("`{unit}` is none of %, us, ms, s, min, kB/s, MB/s and GB/s")),
+        })
+    }
+}
+
+impl Figure {
+    fn takes(&self, bound: Bound) -> bool {
+        match self {
+            Self::Booted | Self::Failed => matches!(bound, Bound::Count(_) | Bound::Share(_)),
+            Self::Retries => matches!(bound, Bound::Count(_)),
+            Self::Wall | Self::Quantile(..) => matches!(bound, Bound::Microseconds(_)),
+            Self::Rate => matches!(bound, Bound::BytesPerSecond(_)),
+        }
+    }
+
+    fn unit(&self) -> &'static str {
+        match self {
+            Self::Booted | Self::Failed => "machines, or % of them",
+            Self::Retries => "a number without a unit",
+            Self::Wall | Self::Quantile(..) => "us, ms, s or min",
+            Self::Rate => "kB/s, MB/s or GB/s",
+        }
+    }
+
+    fn said(&self) -> String {
+        match self {
+            Self::Booted => "booted".to_owned(),
+            Self::Failed => "failed".to_owned(),
+            Self::Retries => "retries".to_owned(),
+            Self::Wall => "wall".to_owned(),
+            Self::Rate => "rate".to_owned(),
+            Self::Quantile(quantile, of) => format!("{quantile} {of}"),
+        }
+    }
+}
+
+impl fmt::Display for Quantile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::P50 => "p50",
+            Self::P90 => "p90",
+            Self::P99 => "p99",
+            Self::P999 => "p99.9",
+            Self::Max => "max",
+        })
+    }
+}
+
+impl Quantile {
+    fn of(self, times: &Times) -> u64 {
+        match self {
+            Self::P50 => times.p50_us,
+            Self::P90 => times.p90_us,
+            Self::P99 => times.p99_us,
+            Self::P999 => times.p999_us,
+            Self::Max => times.max_us,
+        }
+    }
+}
+
+impl Relation {
+    fn holds(self, measured: f64, bound: f64) -> bool {
+        match self {
+            Self::Less => measured < bound,
+            Self::AtMost => measured <= bound,
+            Self::More => measured > bound,
+            Self::AtLeast => measured >= bound,
+            Self::Equal => (measured - bound).abs() < f64::EPSILON,
+        }
+    }
+}
+
+impl Bound {
+    fn number(self) -> f64 {
+        let (Self::Count(number) | Self::Share(number) | Self::Microseconds(number) | Self::BytesPerSecond(number)) =
+            self;
+        number
+    }
+}
+
+impl Expectation {
+    /// Whether the report says so. What nobody was measured at is not met.
+    pub(crate) fn judge(&self, report: &Document) -> Verdict {
+        let (measured, is_met) = match self.measured(report) {
+            Some((number, said)) => (said, self.relation.holds(number, self.bound.number())),
+            None => ("no machine came so far".to_owned(), false),
+        };
+        Verdict { expected: self.text.clone(), measured, is_met }
+    }
+
+    /// In the unit of the bound, and in words.
+    fn measured(&self, report: &Document) -> Option<(f64, String)> {
+        let summary = &report.summary;
+        let of_machines = |count: u32| {
+            let said = format!("{count} of {}", summary.machines);
+            let share = f64::from(count) / f64::from(summary.machines);
+            match self.bound {
+                Bound::Share(_) => (summary.machines > 0).then(|| (share, format!("{said} ({:.2} %)", share * 100.0))),
+                _ => Some((f64::from(count), said)),
+            }
+        };
+        match &self.figure {
+            Figure::Booted => of_machines(summary.booted),
+            Figure::Failed => of_machines(summary.failed),
+            Figure::Retries => Some((summary.retries as f64, summary.retries.to_string())),
+            Figure::Wall => Some((summary.wall_s * 1e6, format!("{:.2} s", summary.wall_s))),
+            Figure::Rate => Some((summary.bytes_per_s, format!("{:.1} MB/s", summary.bytes_per_s / 1e6))),
+            Figure::Quantile(quantile, of) => {
+                let times = match of.as_str() {
+                    "boot" => Some(&report.boot),
+                    "to_kernel" => Some(&report.to_kernel),
+                    stage => report.stages.get(stage),
+                };
+                let us = quantile.of(times.filter(|times| times.count > 0)?);
+                Some((us as f64, Pretty(us).to_string()))
+            }
+        }
+    }
+}
+
+/// The lines of a report that say which expectations were met, and the verdict; empty where nothing was expected.
+pub(crate) fn text(verdicts: &[Verdict]) -> String {
+    let word = |is_met: bool| if is_met { "PASS" } else { "FAIL" };
+    let one = |verdict: &Verdict| format!("  {}  {}: {}\n", word(verdict.is_met), verdict.expected, verdict.measured);
+    let missed = verdicts.iter().filter(|verdict| !verdict.is_met).count();
+    let lines: String = verdicts.iter().map(one).collect();
+    match (verdicts.len(), missed) {
+        (0, _) => lines,
+        (_, 0) => format!("{lines}PASS\n"),
+        (all, _) => format!("{lines}FAIL: {missed} of {all} not met\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::json::tests::made_up;
+
+    /// A hundred machines, of which ten failed.
+    fn judged(text: &str) -> Verdict {
+        text.parse::<Expectation>().unwrap().judge(&made_up(100))
+    }
+
+    #[test]
+    fn each_figure_is_held_against_its_bound_in_its_unit() {
+        let report = made_up(100);
+        let p99_s = report.boot.p99_us as f64 / 1e6;
+        for (text, is_met) in [
+            ("all booted", false),
+            ("booted >= 90", true),
+            ("booted > 90", false),
+            ("booted == 90%", true),
+            ("failed <= 10", true),
+            ("failed < 10", false),
+            ("failed <= 10%", true),
+            ("failed <= 9.9%", false),
+            ("failed=10", true),
+            ("retries < 13", true),
+            ("retries < 12", false),
+            ("wall <= 5s", true),
+            ("wall < 5000ms", false),
+            ("wall < 1min", true),
+            ("rate >= 400MB/s", true),
+            ("rate > 0.4 GB/s", false),
+            ("max kernel > 1us", true),
+            ("p50 to_kernel > 0us", true),
+            ("p50 to kernel > 0us", true),
+        ] {
+            assert_eq!(judged(text).is_met, is_met, "{text}: {:?}", judged(text));
+        }
+        for (sign, is_met) in [("<", false), ("<=", true), (">=", true), (">", false)] {
+            let text = format!("p99 boot {sign} {}us", report.boot.p99_us);
+            assert_eq!(judged(&text).is_met, is_met, "{text}, {p99_s} s");
+        }
+        assert_eq!(judged("failed <= 1%").measured, "10 of 100 (10.00 %)");
+        assert_eq!(judged("failed <= 1").measured, "10 of 100");
+    }
+
+    #[test]
+    fn what_nobody_came_to_is_not_met() {
+        let mut report = made_up(100);
+        report.boot = Times::default();
+        let verdict = "p99 boot < 60s".parse::<Expectation>().unwrap().judge(&report);
+        assert_eq!((verdict.measured.as_str(), verdict.is_met), ("no machine came so far", false));
+        report.summary.machines = 0;
+        report.summary.booted = 0;
+        assert!(!"all booted".parse::<Expectation>().unwrap().judge(&report).is_met);
+    }
+
+    #[test]
+    fn what_is_no_expectation_is_told_with_what_there_is() {
+        for (text, words) in [
+            ("fast", "an expectation is `all booted`"),
+            ("p99 bot < 60s", "there is no `bot`: stages are boot, to_kernel, "),
+            ("p98 boot < 60s", "`p98` is none of p50, p90, p99, p99.9 and max"),
+            ("boot < 60s", "`boot` is no figure"),
+            ("p99 boot < 60", "p99 boot is measured in us, ms, s or min"),
+            ("failed < 60s", "failed is measured in machines"),
+            ("p99 boot <> 60s", "`<>` compares nothing"),
+            ("p99 boot < s", "`s` begins with no number"),
+            ("p99 boot < 60h", "`h` is none of %"),
+        ] {
+            let said = text.parse::<Expectation>().unwrap_err();
+            assert!(said.contains(words), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_verdict_is_one_word_at_the_end() {
+        let verdicts = |texts: &[&str]| texts.iter().map(|text| judged(text)).collect::<Vec<_>>();
+        assert_eq!(text(&[]), "");
+        assert_eq!(text(&verdicts(&["failed <= 10"])), "  PASS  failed <= 10: 10 of 100\nPASS\n");
+        let said = text(&verdicts(&["failed <= 10", "all booted"]));
+        assert!(said.ends_with("  FAIL  all booted: 90 of 100 (90.00 %)\nFAIL: 1 of 2 not met\n"), "{said}");
+    }
+}
