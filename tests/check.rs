@@ -114,7 +114,7 @@ fn a_busy_port_is_named_by_check() {
 }
 
 #[test]
-fn serve_binds_nothing_where_check_finds_an_error() {
+fn serve_binds_nothing_where_nothing_could_be_served() {
     common::need(&[("strace", "strace")]);
     let scratch = Scratch::new("serve-refuses");
     let link = scratch.path().join("link");
@@ -129,9 +129,9 @@ fn serve_binds_nothing_where_check_finds_an_error() {
         let words = "would expose this machine";
         assert!(output.stderr.contains(words) && !output.stdout.contains("READY"), "{root}: {}", output.stderr);
     }
-    fs::create_dir_all(scratch.path().join("root")).unwrap();
-    fs::write(scratch.path().join("root/boot.efi"), "<html>not found</html>").unwrap();
-    let file = configured(&scratch, "[boot]\nuefi-x64 = \"boot.efi\"\n");
+    let file = configured(&scratch, "");
+    let text = fs::read_to_string(&file).unwrap().replace("root = \"root\"", "root = \"none\"");
+    fs::write(&file, text).unwrap();
     let bound = || {
         let trace = scratch.path().join("trace");
         let mut command = Command::new("strace");
@@ -149,11 +149,42 @@ fn serve_binds_nothing_where_check_finds_an_error() {
     };
     let (output, has_bound) = bound();
     assert!(!has_bound && output.status.code() == Some(2), "{}", output.stderr);
-    assert!(output.stderr.contains("error: [boot] uefi-x64 = \"boot.efi\" is a text file"), "{}", output.stderr);
+    assert!(output.stderr.contains("fatal: opening the root "), "{}", output.stderr);
     // What is wrong in the file itself comes before that.
     fs::write(&file, "root = \"root\"\n[menu]\ntimeout = \"soon\"\n").unwrap();
     let (output, has_bound) = bound();
     assert!(!has_bound && output.status.code() == Some(2), "{}", output.stderr);
+}
+
+/// What one entry, one loader, one template or the state directory lacks keeps nobody from the rest.
+#[test]
+fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
+    let scratch = Scratch::new("serve-all-the-same");
+    let root = scratch.path().join("root");
+    let entry = "[[menu.entry]]\nlabel = \"a\"\ntitle = \"a\"\nkernel = \"kernel\"\n";
+    let wrongs = [
+        ("[boot]\nbios = \"nothing.0\"\n", "[boot] bios = \"nothing.0\" names no file under the root"),
+        ("[boot]\nuefi-x64 = \"page.efi\"\n", "[boot] uefi-x64 = \"page.efi\" is a text file"),
+        ("[boot]\nipxe = \"boot.ipxe\"\n", "[boot] ipxe = \"boot.ipxe\" names no file under the root"),
+        ("[menu]\nbackground = \"none.png\"\n", "[menu] background: there is no none.png under "),
+        (entry, "kernel of the entry `a`: there is no kernel under "),
+    ];
+    for (text, sentence) in wrongs {
+        let file = configured(&scratch, text);
+        fs::write(root.join("page.efi"), "<html>not found</html>").unwrap();
+        fs::write(root.join("other"), "right").unwrap();
+        let checked = check(&file, &[]);
+        assert_eq!(checked.status.code(), Some(1));
+        assert!(checked.stdout.starts_with(&format!("error: {sentence}")), "{}", checked.stdout);
+        let mut command = ringboot(&["serve", "--config"]);
+        command.arg(&file);
+        let (mut server, tftp, http) = serve(command);
+        assert!(get(http, "/other").ends_with(b"right"), "{sentence}");
+        assert_eq!(read_request(tftp, "other"), b"\0\x03\0\x01right", "{sentence}");
+        let log = server.stderr.text();
+        assert!(log.contains(&format!("ERROR {sentence}")), "{sentence}: {log}");
+        assert!(server.stop(LIMIT).success());
+    }
 }
 
 /// An operator searches the manual for the words that he reads. Each of these is a part of one finding.
@@ -186,6 +217,7 @@ fn every_finding_is_in_the_manual_by_its_words() {
         "there is no ",
         "lies inside the pool",
         "of this menu INSTALLS BY ITSELF",
+        "every machine that boots on ",
         "not every menu under the root was read",
         "holds this port",
         "no interface of this machine has that address",

@@ -319,7 +319,7 @@ fn a_dnsmasq_on_the_same_machine_is_named_as_the_holder_of_its_ports() {
     };
     let said = ringboot("check").stdout;
     for words in
-        ["DHCP cannot listen on 0.0.0.0:67: dnsmasq (pid ", "error: TFTP cannot listen on 0.0.0.0:69: dnsmasq (pid "]
+        ["DHCP cannot listen on 0.0.0.0:67: dnsmasq (pid ", "fatal: TFTP cannot listen on 0.0.0.0:69: dnsmasq (pid "]
     {
         assert!(said.contains(words), "{words}: {said}");
     }

@@ -160,17 +160,62 @@ fn a_wrong_configuration_is_refused_with_the_list_and_the_old_one_stays() {
 
 /// What would not have been started is not published either.
 #[test]
-fn a_configuration_that_check_finds_wrong_is_refused_and_the_old_one_stays() {
+fn a_configuration_that_nobody_could_be_served_by_is_refused_and_the_old_one_stays() {
     let mut world = World::new("reload-check");
     world.configure("127.77.1.1-127.77.1.9", "Two");
     let file = world.scratch.path().join("ringboot.toml");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{text}[boot]\nbios = \"nothing.0\"\n")).unwrap();
+    fs::write(&file, text.replace("root = \"root\"", "root = \"/etc\"")).unwrap();
     let said = world.ringboot(&["reload"]).failed();
-    for words in ["the old configuration stays", "[boot] bios = \"nothing.0\" names no file under the root"] {
+    for words in ["the old configuration stays", "fatal: the root /etc would expose this machine"] {
         assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
     }
     assert!(world.menu().contains("TITLE One"));
+    assert!(world.server.stop(LIMIT).success());
+}
+
+/// One wrong name takes nothing else with it: what is right is published, and what is wrong is said wherever somebody looks.
+#[test]
+fn a_reload_with_something_wrong_publishes_the_rest_and_says_it_everywhere() {
+    let mut world = World::new("reload-remarks");
+    let file = world.scratch.path().join("ringboot.toml");
+    let entry = "default = \"install\"\n[[menu.entry]]\nlabel = \"install\"\ntitle = \"i\"\nkernel = \"gone\"\narguments = \"auto=true ks=http://x/ks\"\n";
+    let text = fs::read_to_string(&file).unwrap().replace("title = \"One\"", "title = \"Two\"");
+    let text = text.replace("clients = \"any\"", "clients = \"any\"\ninstall-by-default = true");
+    fs::write(&file, format!("{text}{entry}[boot]\nbios = \"nothing.0\"\n")).unwrap();
+    let said = world.ringboot(&["reload"]).ok().stdout;
+    let kernel = format!(
+        "kernel of the entry `install`: there is no gone under {}",
+        world.scratch.path().join("root").display()
+    );
+    let sentences = [
+        ("error", "[boot] bios = \"nothing.0\" names no file under the root"),
+        ("error", &kernel),
+        ("warning", "every machine that boots on 127.77.0.0/16 INSTALLS BY ITSELF"),
+    ];
+    assert!(said.starts_with("reloaded: generation 2\n"), "{said}");
+    assert!(world.menu().contains("TITLE Two") && world.offered(1).octets()[2] == 1);
+    let check = world.ringboot(&["check"]).failed();
+    assert_eq!(check.status.code(), Some(1));
+    let status = world.ringboot(&["status"]).ok().stdout;
+    let json: serde_json::Value = serde_json::from_str(&world.ringboot(&["status", "--json"]).ok().stdout).unwrap();
+    for (severity, sentence) in sentences {
+        let line = format!("\n{severity}: {sentence}");
+        assert!(said.contains(&line), "{line}: {said}");
+        assert!(format!("\n{}", check.stdout).contains(&line), "{line}: {}", check.stdout);
+        let log = if severity == "error" { "ERROR" } else { "WARN" };
+        let log = format!("{log} {sentence}");
+        assert!(world.server.stderr.text().contains(&log), "{log}: {}", world.server.stderr.text());
+        let mut findings = json["findings"].as_array().unwrap().iter();
+        let is_same = |finding: &serde_json::Value| finding["text"].as_str().unwrap().starts_with(sentence);
+        assert!(findings.any(|finding| finding["severity"] == severity && is_same(finding)), "{json}");
+        assert!(severity == "warning" || status.contains(&format!("  ERROR      {sentence}")), "{status}");
+    }
+    assert!(status.contains("  config     2 errors and "), "{status}");
+    // What was wrong is put right: it is said no more.
+    world.configure("127.77.1.1-127.77.1.9", "Three");
+    assert_eq!(world.ringboot(&["reload"]).ok().stdout, "reloaded: generation 3\n");
+    assert!(!world.ringboot(&["status"]).ok().stdout.contains("  ERROR "));
     assert!(world.server.stop(LIMIT).success());
 }
 

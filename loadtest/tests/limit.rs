@@ -107,7 +107,8 @@ fn a_server_that_only_sends_meets_a_generator_that_is_the_limit() {
 #[test]
 fn a_generator_without_a_processor_of_its_own_is_the_limit() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let _other = BusyLoop::start();
+    // So many that the server, which has the other processors, is faster on a machine that is busy with something else, too.
+    let _others: Vec<BusyLoop> = (0..4).map(|_| BusyLoop::start()).collect();
     let report = load(serve(OCTETS, None));
     assert!(says_that_it_was_the_limit(&report), "{}", report["summary"]);
     assert!(report["summary"]["client_waiting"].as_f64() > Some(0.2), "{}", report["summary"]);

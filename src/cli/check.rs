@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
     let (account, unknown) = match guard::account(config.server.user.as_deref()) {
         Ok(account) => (account, None),
-        Err(error) => (None, Some(Finding::error(error.to_string(), ""))),
+        Err(error) => (None, Some(Finding::fatal(error.to_string(), ""))),
     };
     // The file may be one that is not served yet: the running server is asked for what it alone knows, and not for its opinion.
     let socket = arguments.socket.as_deref().or(config.server.admin_socket.as_deref());
@@ -79,7 +79,7 @@ pub(super) fn in_server(arguments: &serve::Arguments, overview: &Overview) -> Va
             let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
             found(&mut config, wants_dhcp, None, Some(&running))
         }
-        Err(error) => vec![Finding::error(format!("{error:#}"), "")],
+        Err(error) => vec![Finding::fatal(format!("{error:#}"), "")],
     })
 }
 
@@ -135,20 +135,26 @@ fn body(mut findings: Vec<Finding>) -> Value {
     });
     json!({
         "findings": listed.collect::<Vec<_>>(),
-        "errors": count(Severity::Error),
+        "errors": count(Severity::Fatal) + count(Severity::Error),
         "warnings": count(Severity::Warning),
     })
 }
 
-fn as_text(body: &Value) -> String {
+/// Findings as they are read: one line each, and one for a way out.
+pub(super) fn lines(findings: &Value) -> String {
     let mut text = String::new();
-    for finding in body["findings"].as_array().into_iter().flatten() {
+    for finding in findings.as_array().into_iter().flatten() {
         let word = |key: &str| finding[key].as_str();
         text.push_str(&format!("{}: {}\n", word("severity").unwrap_or_default(), word("text").unwrap_or_default()));
         text.extend(word("hint").map(|hint| format!("  hint: {hint}\n")));
     }
+    text
+}
+
+fn as_text(body: &Value) -> String {
     let number = |key: &str| body[key].as_u64().unwrap_or(0);
-    text + &format!("{}, {}\n", plural(number("errors"), "error"), plural(number("warnings"), "warning"))
+    lines(&body["findings"])
+        + &format!("{}, {}\n", plural(number("errors"), "error"), plural(number("warnings"), "warning"))
 }
 
 fn plural(number: u64, word: &str) -> String {

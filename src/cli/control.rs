@@ -41,10 +41,10 @@ pub(super) fn control(
             }
             // Who we are now is who reads: the account of the start has been taken by then.
             let found = serve::examine(&mut next, arguments.no_dhcp, None).map_err(|error| format!("{error:#}"))?;
-            if found.files != borrowed {
+            if found.borrowed.files != borrowed {
                 after_restart.push("the loaders of packages that [boot] names".to_owned());
             }
-            Ok(Reread { snapshot: next.snapshot, after_restart })
+            Ok(Reread { snapshot: next.snapshot, after_restart, remarks: found.remarks })
         }),
         bind: Box::new(move |handle, account| -> Box<StartControl> {
             let Some(path) = socket else { return Box::new(|| Box::new(())) };
@@ -152,7 +152,11 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
             resources::backup(&database)
         })
         .post("/v1/reload", move |_| match handle.reload() {
-            Ok(done) => Answer::ok(json!({ "generation": done.generation, "after_restart": done.after_restart })),
+            Ok(done) => Answer::ok(json!({
+                "generation": done.generation,
+                "after_restart": done.after_restart,
+                "findings": done.remarks.iter().map(resources::remark).collect::<Vec<_>>(),
+            })),
             Err(why) => Answer::problem(StatusCode::CONFLICT, "not reloaded, the old configuration stays", &why),
         })
 }

@@ -15,7 +15,7 @@ use crate::engine::{datapath, net, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
 use crate::serve::health::{Report, Trust};
-use crate::serve::overview::{CoreView, Overview};
+use crate::serve::overview::{CoreView, Grade, Overview, Remark};
 
 /// The media type of a SQLite database (IANA).
 const SQLITE: &str = "application/vnd.sqlite3";
@@ -72,6 +72,17 @@ pub(super) fn backup(database: &Path) -> Result<Download, Answer> {
         }
         Err(error) => Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "no backup", &error.to_string())),
     }
+}
+
+/// As in the findings of a check.
+pub(super) fn remark(remark: &Remark) -> Value {
+    let hint = Some(&remark.hint).filter(|hint| !hint.is_empty());
+    let severity = match remark.grade {
+        Grade::Error => "error",
+        Grade::Warning => "warning",
+        Grade::Note => "note",
+    };
+    json!({ "severity": severity, "text": remark.text, "hint": hint })
 }
 
 /// What `ss`, `ps` and a look into /proc were for.
@@ -144,6 +155,7 @@ pub(super) fn status(overview: &Overview) -> Value {
         "generation": generation.number,
         "root": overview.images.root().to_string_lossy(),
         "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": dhcp_sockets },
+        "findings": overview.remarks.load().iter().map(remark).collect::<Vec<_>>(),
         "interfaces": interfaces,
         "subnets": subnets,
         "datapath": overview.datapath.to_string(),

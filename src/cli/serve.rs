@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use super::control::Known;
-use crate::boot::menu;
 use crate::config::{self, Config, Interface, TftpOptions};
 use crate::control::check::{self, Finding, Reader, Severity, Subject};
 use crate::control::loaders::{self, Borrowed};
@@ -29,6 +28,7 @@ use crate::observe::log::Memory;
 use crate::observe::sink;
 use crate::serve::descriptors;
 use crate::serve::http_core::HttpPlan;
+use crate::serve::overview::{Grade, Remark};
 use crate::serve::placement;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
@@ -161,26 +161,35 @@ pub(super) fn read_named(
     Ok((config, file))
 }
 
-/// Settles the loaders and asks what `ringboot check` asks of configuration and files: warnings go to the log, and with an
-/// error nothing is started or published.
-pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Account>) -> anyhow::Result<Borrowed> {
+/// A configuration that may be served.
+pub(super) struct Examined {
+    pub(super) borrowed: Borrowed,
+    /// What is wrong with it all the same, the worst first.
+    pub(super) remarks: Vec<Remark>,
+}
+
+/// Settles the loaders and asks what `ringboot check` asks of configuration and files. What is fatal is an error: nothing is started or
+/// published. Whatever else is wrong is remarked, and keeps nobody from what is right.
+pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Account>) -> anyhow::Result<Examined> {
     let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
     let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
     let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: reader(account) };
-    let (errors, rest): (Vec<Finding>, Vec<Finding>) =
-        check::configuration(subject).into_iter().partition(|finding| finding.severity == Severity::Error);
-    for finding in &rest {
-        let hint = if finding.hint.is_empty() { String::new() } else { format!("; {}", finding.hint) };
-        match finding.severity {
-            Severity::Note => tracing::info!("{}{hint}", finding.what),
-            _ => tracing::warn!("{}{hint}", finding.what),
-        }
+    let mut findings = check::configuration(subject);
+    findings.sort_by_key(|finding| finding.severity);
+    if findings.first().is_some_and(|finding| finding.severity == Severity::Fatal) {
+        let found: Vec<String> = findings.iter().map(Finding::to_string).collect();
+        return Err(NotRight(found.join("\n")).into());
     }
-    if errors.is_empty() {
-        return Ok(borrowed);
-    }
-    let errors: Vec<String> = errors.iter().map(Finding::to_string).collect();
-    Err(NotRight(errors.join("\n")).into())
+    let remarks = findings.into_iter().map(|finding| Remark {
+        grade: match finding.severity {
+            Severity::Fatal | Severity::Error => Grade::Error,
+            Severity::Warning => Grade::Warning,
+            Severity::Note => Grade::Note,
+        },
+        text: finding.what,
+        hint: finding.hint,
+    });
+    Ok(Examined { remarks: remarks.collect(), borrowed })
 }
 
 /// Who opens the files that are served.
@@ -194,7 +203,8 @@ pub(super) fn reader(account: Option<&Account>) -> Reader {
 
 fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments, open_files: u64) -> anyhow::Result<Plan> {
     let account = guard::account(config.server.user.as_deref())?;
-    let borrowed = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
+    let Examined { borrowed, remarks } = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
+    remarks.iter().for_each(Remark::log);
     if let Some(account) = &account {
         account.bound_capabilities();
     }
@@ -243,6 +253,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments, open_fil
         account,
         names,
         memory,
+        remarks,
         control: super::control::control(config, borrowed.files, arguments, Known { journal, quirks }),
     })
 }
@@ -277,19 +288,6 @@ fn say_what_will_happen(config: &Config, arguments: &Arguments, wants_dhcp: bool
     }
     if config.tftp.per_source.is_none() {
         tracing::info!("limits per client address are off");
-    }
-    for entry in snapshot.menu.iter().flat_map(|menu| &menu.entries) {
-        let Some(argument) = menu::unattended(entry) else { continue };
-        let is_default =
-            snapshot.menu.as_ref().is_some_and(|menu| menu.default.as_deref() == Some(entry.label.as_str()));
-        for subnet in snapshot.subnets.iter().filter(|subnet| is_default && subnet.install_by_default) {
-            tracing::warn!(
-                "every machine that boots on {} INSTALLS BY ITSELF: install-by-default = true, and the menu's default entry `{}` is \
-                 unattended ({argument})",
-                subnet.network,
-                entry.label
-            );
-        }
     }
 }
 

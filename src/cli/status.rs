@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::client::Server;
 
+/// Errors in the configuration that are named; `check` names all.
+const ERRORS_SHOWN_MAX: usize = 10;
 /// A thread that is at one thing for so long is worth a line. Seconds.
 const STUCK_S: u64 = 3;
 
@@ -58,6 +60,19 @@ fn table(status: &Value) -> String {
         status["up_s"],
         status["generation"]
     );
+    let findings = status["findings"].as_array().map_or(&[][..], Vec::as_slice);
+    let errors = || findings.iter().filter(|finding| finding["severity"] == "error");
+    for error in errors().take(ERRORS_SHOWN_MAX) {
+        let _ = writeln!(text, "  ERROR      {}", word(&error["text"]));
+    }
+    let (errors, warnings) =
+        (errors().count(), findings.iter().filter(|finding| finding["severity"] == "warning").count());
+    if errors + warnings > 0 {
+        let _ = writeln!(
+            text,
+            "  config     {errors} errors and {warnings} warnings when it was read: `ringboot check` looks again"
+        );
+    }
     let _ = writeln!(text, "  root       {}", word(&status["root"]));
     let _ = writeln!(text, "  tftp       {}", list(&status["sockets"]["tftp"]));
     let _ = writeln!(text, "  http       {}", list(&status["sockets"]["http"]));

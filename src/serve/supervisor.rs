@@ -15,7 +15,7 @@ use super::dhcp_core::{self, DhcpPlan};
 use super::drain::{DRAIN_MAX, Drain};
 use super::health::Report;
 use super::http_core::{self, HttpPlan};
-use super::overview::{CoreView, Overview};
+use super::overview::{self, CoreView, Overview, Remark};
 use super::placement::{Placement, place};
 use super::pulse::{Said, Watchdog};
 use super::shelf::Names;
@@ -63,6 +63,8 @@ pub struct Plan {
     pub account: Option<Account>,
     /// What the log thread writes beside the log.
     pub memory: Memory,
+    /// What is wrong with the configuration of the start.
+    pub remarks: Vec<Remark>,
     pub control: Control,
 }
 
@@ -95,6 +97,8 @@ pub struct Reread {
     pub snapshot: Snapshot,
     /// Tables whose changes take effect after a restart only.
     pub after_restart: Vec<String>,
+    /// What is wrong with it all the same.
+    pub remarks: Vec<Remark>,
 }
 
 /// The answer to a reload.
@@ -102,6 +106,7 @@ pub struct Reread {
 pub struct Reloaded {
     pub generation: u64,
     pub after_restart: Vec<String>,
+    pub remarks: Vec<Remark>,
 }
 
 /// The way of other control threads to the server.
@@ -179,7 +184,15 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
         .map_err(system("starting a thread"))?;
     let drain = Drain::default();
     let Plan {
-        names, tftp, http, dhcp, control: Control { read_again, bind: bind_control }, account, datapath, ..
+        names,
+        tftp,
+        http,
+        dhcp,
+        control: Control { read_again, bind: bind_control },
+        account,
+        datapath,
+        remarks,
+        ..
     } = plan;
     let handle = Handle { reloads, overview: Arc::default() };
     let begin_control = bind_control(handle.clone(), account.as_ref());
@@ -193,7 +206,8 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     let shared = Shared { events: &events, drain: &drain, notices: &notices };
     let Started { mut running, line, mut overview } = start(parts, bound, &placement, &shared, &mut watchdog)?;
     overview.pulses = watchdog.pulses();
-    let (bells, store) = (overview.bells.clone(), overview.store.clone());
+    overview.remarks.store(Arc::new(remarks));
+    let (bells, store, remarks) = (overview.bells.clone(), overview.store.clone(), Arc::clone(&overview.remarks));
     start_reloading(&overview, read_again, reload)?;
     start_sweeping(&overview)?;
     // Control shares the first processor with DHCP; threads that were started before keep the whole mask, and wait for disks.
@@ -208,7 +222,10 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
             Ok(Notice::Signal) | Err(_) => return Ok(()),
         }
     }
-    let sentence = || store.as_ref().map_or_else(|| Report::default().sentence(), |store| store.report().sentence());
+    let sentence = || {
+        let store = store.as_ref().map_or_else(|| Report::default().sentence(), |store| store.report().sentence());
+        store + &overview::in_short(&remarks.load())
+    };
     let (mut said, mut told) = (Said::default(), sentence());
     say_ready(line, &told);
 
@@ -478,8 +495,9 @@ struct Started {
 fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Receiver<Reload>) -> Result<(), Failure> {
     let (published, dhcp, bells) =
         (Arc::clone(&overview.published), overview.dhcp_control.clone(), overview.bells.clone());
+    let remarks = Arc::clone(&overview.remarks);
     let reload = move || {
-        let Reread { snapshot, after_restart } = read_again()?;
+        let Reread { snapshot, after_restart, remarks: new } = read_again()?;
         let next = published.prepare(snapshot);
         let generation = next.number;
         match &dhcp {
@@ -489,7 +507,8 @@ fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Rec
         published.free_retired();
         // Sleeping cores take the new networks over now and not with their next datagram.
         bells.iter().for_each(Bell::ring);
-        Ok(Reloaded { generation, after_restart })
+        remarks.store(Arc::new(new.clone()));
+        Ok(Reloaded { generation, after_restart, remarks: new })
     };
     helper("rb-reload", move |thread| {
         for answer in &reloads {
@@ -502,6 +521,7 @@ fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Rec
             for table in reloaded.iter().flat_map(|done| &done.after_restart) {
                 tracing::warn!("changes in {table} take effect after a restart");
             }
+            reloaded.iter().flat_map(|done| &done.remarks).for_each(Remark::log);
             if let Some(answer) = answer {
                 drop(answer.send(reloaded));
             }
@@ -555,6 +575,7 @@ fn start(
     let http_line = addresses(&mut bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()));
     let mut line = format!("READY tftp={tftp_line} http={http_line}");
     let overview = Overview {
+        remarks: Arc::default(),
         started: SystemTime::now(),
         published: Arc::clone(&plan.names.published),
         tftp: bound.tftp[0].listening.iter().map(|(address, _)| *address).collect(),

@@ -25,10 +25,10 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
                 io::ErrorKind::NotFound => format!("`mkdir -p {shown}` makes it; `root` or --root names another"),
                 _ => "name a directory with `root` or --root".to_owned(),
             };
-            return vec![Finding::error(format!("opening the root {shown}: {error}"), hint)];
+            return vec![Finding::fatal(format!("opening the root {shown}: {error}"), hint)];
         }
         Ok(found) if !found.is_dir() => {
-            return vec![Finding::error(format!("the root {shown} is not a directory"), "name the directory above it")];
+            return vec![Finding::fatal(format!("the root {shown} is not a directory"), "name the directory above it")];
         }
         Ok(_) => {}
     }
@@ -36,10 +36,10 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
     let hint =
         "name a directory of its own, such as /srv/netboot: all that is in it can be read by everybody on the network";
     if NEVER_ROOTS.iter().any(|never| real == Path::new(never)) {
-        return vec![Finding::error(format!("the root {shown} would expose this machine ({})", real.display()), hint)];
+        return vec![Finding::fatal(format!("the root {shown} would expose this machine ({})", real.display()), hint)];
     }
     if real == canonical(&config.state) {
-        return vec![Finding::error(format!("the root {shown} is the state directory too"), hint)];
+        return vec![Finding::fatal(format!("the root {shown} is the state directory too"), hint)];
     }
     Vec::new()
 }
@@ -50,7 +50,7 @@ pub(super) fn closed_root(root: &Path, reader: Reader) -> Option<Finding> {
     let closed = closed(&within, reader)?;
     let what =
         format!("the root {} may not be read by the service: {} is closed to it", root.display(), closed.display());
-    Some(Finding::error(what, format!("chmod o+x {}", closed.display())))
+    Some(Finding::fatal(what, format!("chmod o+x {}", closed.display())))
 }
 
 pub(super) fn state(state: &Path, wants_dhcp: bool) -> Vec<Finding> {
@@ -76,7 +76,7 @@ pub(super) fn loaders(subject: Subject<'_>) -> Vec<Finding> {
             Place::File(path) => path,
             Place::MadeOnRequest => continue,
             Place::Nowhere => {
-                findings.push(Finding::error(format!("{what} names no file under the root"), missing_hint(key)));
+                findings.push(Finding::error(format!("{what} names no file under the root"), missing_hint(key, name)));
                 continue;
             }
         };
@@ -226,7 +226,11 @@ fn lonely(subject: Subject<'_>, key: &str, name: &str) -> Option<Finding> {
     ))
 }
 
-fn missing_hint(key: &str) -> String {
+fn missing_hint(key: &str, name: &str) -> String {
+    if clean(name.as_bytes()).is_ok_and(|path| menu_name(path.as_bytes()).is_some()) {
+        return "this name is rendered from the menu: write a [menu], which may be empty, or put a file there"
+            .to_owned();
+    }
     match ARCHITECTURES.iter().find(|(known, _)| *known == key) {
         Some((_, arch)) => format!(
             "put it there, or install a package that has it: {}. `ringboot loader list` shows what is found here",

@@ -7,12 +7,14 @@ use std::path::Path;
 use super::loaders::Borrowed;
 use super::static_menus::{self, Survey};
 use super::templates::{Renderer, SOURCE_MAX_BYTES};
+use crate::boot::menu;
 use crate::config::Config;
 use crate::dhcp::limits::{LEASE_OCTETS, POOL_ADDRESSES_MANY};
 use crate::dhcp::subnet::{Mode, Pool};
 use crate::engine::net::{self, Interface};
 use crate::images::Ceiling;
 use crate::observe::port_holder::Protocol;
+use crate::snapshot::Snapshot;
 
 mod files;
 mod firewall;
@@ -21,9 +23,12 @@ mod surroundings;
 
 pub use surroundings::surroundings;
 
-/// How bad it is. An error is what keeps `serve` from starting.
+/// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// Nothing could be served, or what must not be: `serve` does not start, and a reload is refused.
+    Fatal,
+    /// Somebody will not get what the configuration promises. Everything else is served.
     Error,
     Warning,
     Note,
@@ -32,6 +37,7 @@ pub enum Severity {
 impl Severity {
     pub fn word(self) -> &'static str {
         match self {
+            Self::Fatal => "fatal",
             Self::Error => "error",
             Self::Warning => "warning",
             Self::Note => "note",
@@ -49,6 +55,10 @@ pub struct Finding {
 }
 
 impl Finding {
+    pub fn fatal(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { severity: Severity::Fatal, what: what.into(), hint: hint.into() }
+    }
+
     pub fn error(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { severity: Severity::Error, what: what.into(), hint: hint.into() }
     }
@@ -170,6 +180,7 @@ pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
     findings.extend(files::menu(subject));
     findings.extend(reservations(subject.config));
     findings.extend(pools(subject.config));
+    findings.extend(installs_by_itself(&subject.config.snapshot));
     findings.extend(own_addresses(subject.config, &net::interfaces().unwrap_or_default()));
     let survey = static_menus::survey(&subject.config.root);
     findings.extend(menus_by_hand(&subject.config.root, &survey));
@@ -196,6 +207,25 @@ fn reservations(config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A subnet whose machines wipe their disks without a question.
+fn installs_by_itself(snapshot: &Snapshot) -> Vec<Finding> {
+    let entries = snapshot.menu.iter().flat_map(|menu| menu.entries.iter().map(move |entry| (menu, entry)));
+    let default = entries.filter(|(menu, entry)| menu.default.as_deref() == Some(entry.label.as_str()));
+    let unattended = default.filter_map(|(_, entry)| Some((entry, menu::unattended(entry)?)));
+    let subnets =
+        |found| snapshot.subnets.iter().filter(|subnet| subnet.install_by_default).map(move |subnet| (subnet, found));
+    let all = unattended.flat_map(subnets);
+    all.map(|(subnet, (entry, argument))| {
+        let what = format!(
+            "every machine that boots on {} INSTALLS BY ITSELF: install-by-default = true, and the menu's default entry `{}` is \
+             unattended ({argument})",
+            subnet.network, entry.label
+        );
+        Finding::warning(what, "")
+    })
+    .collect()
 }
 
 /// Leases are in memory, whoever asks for them: any host of the network where `clients = "any"`.

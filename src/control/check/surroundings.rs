@@ -84,7 +84,7 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
             SocketAddr::from((config.dhcp.listen_address.unwrap_or(Ipv4Addr::UNSPECIFIED), config.dhcp.listen_port));
         // On one interface each: another program on the same port may be on another interface.
         findings.extend(port("DHCP", Protocol::Udp, on).map(|finding| match config.dhcp.listen_address {
-            None if finding.severity == super::Severity::Error => Finding::warning(finding.what, finding.hint),
+            None if finding.severity == super::Severity::Fatal => Finding::warning(finding.what, finding.hint),
             _ => finding,
         }));
     }
@@ -118,21 +118,21 @@ pub(super) fn port(what: &str, protocol: Protocol, address: SocketAddr) -> Optio
                 Finding::note(format!("{address} is held by {program}: the server runs"))
             }
             Some(program) => {
-                Finding::error(format!("{at}: {program} holds this port"), "stop it, or take another port")
+                Finding::fatal(format!("{at}: {program} holds this port"), "stop it, or take another port")
             }
-            None => Finding::error(
+            None => Finding::fatal(
                 format!("{at}: another program holds this port"),
                 "`ss -lnp` as root tells which; stop it, or take another port",
             ),
         },
-        io::ErrorKind::AddrNotAvailable => Finding::error(
+        io::ErrorKind::AddrNotAvailable => Finding::fatal(
             format!("{at}: no interface of this machine has that address"),
             "`ip address` shows those it has",
         ),
         io::ErrorKind::PermissionDenied => Finding::note(format!(
             "{address} ({what}): not checked, ports below 1024 need root or CAP_NET_BIND_SERVICE"
         )),
-        _ => Finding::error(format!("{at}: {error}"), ""),
+        _ => Finding::fatal(format!("{at}: {error}"), ""),
     })
 }
 
@@ -162,7 +162,7 @@ fn ring(subject: Subject<'_>) -> Option<Finding> {
     let user_has_none = disabled.trim() == "1" && matches!(subject.reader, Reader::User { .. });
     let why = ring::probe().err().or(user_has_none.then_some(NoRing::Refused))?;
     Some(match wanted {
-        Datapath::IoUring => Finding::error(why.to_string(), "or take `datapath = \"auto\"` in [tuning]"),
+        Datapath::IoUring => Finding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]"),
         _ => Finding::note(format!("serving will go by epoll, recvmmsg and sendmmsg, because {why}")),
     })
 }

@@ -253,7 +253,7 @@ fn a_busy_port_is_named_with_its_holder() {
     for (protocol, address) in [(Protocol::Tcp, tcp.local_addr().unwrap()), (Protocol::Udp, udp.local_addr().unwrap())]
     {
         let said = port("HTTP", protocol, address).unwrap();
-        assert_eq!(said.severity, Severity::Error);
+        assert_eq!(said.severity, Severity::Fatal);
         assert!(said.what.contains(&format!("cannot listen on {address}")), "{said}");
     }
     let free = tcp.local_addr().unwrap();
@@ -293,7 +293,7 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
     let with =
         |words: &str| said.iter().find(|one| one.contains(words)).unwrap_or_else(|| panic!("{words}: {said:#?}"));
     assert!(with(&busy.1.to_string()).starts_with("note: ") && with(&busy.1.to_string()).contains("pid 4711"));
-    assert!(with(&foreign.1.to_string()).starts_with("error: "), "the same port of another transport is not this one");
+    assert!(with(&foreign.1.to_string()).starts_with("fatal: "), "the same port of another transport is not this one");
     let silent = with("192.168.4.0/24");
     assert!(
         silent.starts_with("warning: ")
