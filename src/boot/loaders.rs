@@ -239,10 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn every_architecture_has_a_kit_and_a_package() {
+    fn every_architecture_has_a_kit_and_a_package_and_of_a_root_the_same_loader_is_preferred() {
         for (key, arch) in ARCHITECTURES {
-            assert!(KITS.iter().any(|kit| kit.arch == arch), "{key}");
-            assert!(!packages(arch).is_empty() && !usual_names(arch).is_empty(), "{key}");
+            let kit = KITS.iter().find(|kit| kit.arch == arch);
+            let preferred = kit.and_then(|kit| kit.loaders.first()).map(|(name, _)| name);
+            assert_eq!(usual_names(arch).first(), preferred, "{key}");
+            assert!(packages(arch).contains("(RHEL family)") && packages(arch).contains("(SUSE)"), "{key}");
         }
+        let other = Arch::Other(22);
+        assert_eq!((usual_names(other), packages(other)), (&[][..], ""));
     }
 }

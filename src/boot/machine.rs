@@ -193,6 +193,7 @@ pub struct Machine {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -204,6 +205,27 @@ mod tests {
         assert_eq!([6, 15].map(Arch::from_number), [Arch::UefiIa32; 2]);
         assert_eq!([11, 19].map(Arch::from_number), [Arch::UefiArm64; 2]);
         assert_eq!(Arch::from_number(22), Arch::Other(22), "arm64 U-Boot is not UEFI");
+    }
+
+    #[test]
+    fn a_hardware_address_is_six_octets_of_two_digits() {
+        for text in ["52:54:00:aB:34:10", "52-54-00-ab-34-10"] {
+            let mac: Mac = text.parse().unwrap();
+            assert_eq!((mac.to_string(), mac.dashed()), ("52:54:00:ab:34:10".into(), "52-54-00-ab-34-10".into()));
+        }
+        for text in [
+            "",
+            "52:54:00:12:34",
+            "52:54:00:12:34:10:11",
+            "52:54:0:12:34:10",
+            "52:54:000:12:34:10",
+            "52:54:+1:12:34:10",
+            "52:54:0g:12:34:10",
+            "525400123410",
+            "52:54:00:12:34:",
+        ] {
+            assert_eq!(text.parse::<Mac>(), Err(NotAMac), "{text}");
+        }
     }
 
     #[test]

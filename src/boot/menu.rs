@@ -212,6 +212,68 @@ mod tests {
     }
 
     #[test]
+    fn a_location_is_a_path_or_an_http_url_with_a_host() {
+        for location in
+            ["linux/vmlinuz", "/vmlinuz", "http://h/vmlinuz", "http://192.168.4.1:8080/a", "http://[fd00::1]/a"]
+        {
+            assert_eq!(location_fault(location), None, "{location}");
+        }
+        for (location, fault) in [
+            ("http:///vmlinuz", "has no host"),
+            ("http://ho st/vmlinuz", "has no host"),
+            ("http://u@h/vmlinuz", "has no host"),
+            ("http://h", "names no file"),
+            ("http://h/a b", "holds a blank"),
+            ("https://h/vmlinuz", "neither a path"),
+            ("/a/../b", "holds `..`"),
+        ] {
+            let found = location_fault(location);
+            assert!(found.is_some_and(|found| found.contains(fault)), "{location}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_console_is_a_port_with_a_number_and_perhaps_a_mode_that_a_kernel_knows() {
+        let serial = |port, baud, parity, bits| Some(Serial { port, baud, parity, bits });
+        for (console, read) in [
+            ("ttyS0", serial(Some(0), 9600, 'n', '8')),
+            ("ttyS255,115200", serial(Some(255), 115_200, 'n', '8')),
+            ("ttyS1,110e", serial(Some(1), 110, 'e', '8')),
+            ("ttyS0,4000000o7", serial(Some(0), 4_000_000, 'o', '7')),
+            ("ttyS0,9600n5r", serial(Some(0), 9600, 'n', '5')),
+            ("ttyAMA0,115200n8", serial(None, 115_200, 'n', '8')),
+            ("ttyABCDE0", serial(None, 9600, 'n', '8')),
+        ] {
+            assert_eq!(Serial::parse(console), read, "{console}");
+            assert_eq!(console_fault(console), None, "{console}");
+        }
+        for console in [
+            "",
+            "0",
+            "tty",
+            "ttyS",
+            "ttyS256",
+            "tty S0",
+            "tty-S0",
+            "ttyABCDEF0",
+            "ttyS0,",
+            "ttyS0,n8",
+            "ttyS0,109",
+            "ttyS0,4000001",
+            "ttyS0,9600x",
+            "ttyS0,9600x8",
+            "ttyS0,9600n4",
+            "ttyS0,9600n9",
+            "ttyS0,9600n8x",
+            "ttyS0,9600n8rr",
+            "ttyS0,9600n8xr",
+        ] {
+            assert_eq!(Serial::parse(console), None, "{console}");
+            assert!(console_fault(console).is_some_and(|fault| fault.contains("ttyS0,115200n8")), "{console}");
+        }
+    }
+
+    #[test]
     fn what_is_too_long_is_refused_from_the_first_octet_on() {
         type Fault = fn(&str) -> Option<&'static str>;
         let faults: [(Fault, usize); 3] =

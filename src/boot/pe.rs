@@ -158,7 +158,26 @@ mod tests {
         }
         let driver = with(0x80 + 24 + 68, &[11]);
         assert!(matches!(driver, Program::Efi { is_application: false, .. }));
-        assert!(driver.describe().contains("no UEFI program"));
+        for (program, said) in [
+            (x64, "a UEFI program for x64"),
+            (driver, "a PE file for x64 that is no UEFI program"),
+            (with(0x84, &[0x4c, 0x01]), "a UEFI program for ia32"),
+            (with(0x84, &[0x64, 0xaa]), "a UEFI program for arm64"),
+            (with(0x84, &[0x64, 0x50]), "a UEFI program for machine type 0x5064"),
+        ] {
+            assert_eq!(program.describe(), said);
+        }
+    }
+
+    #[test]
+    fn an_image_is_signed_whose_directories_reach_to_a_certificate() {
+        for (directories, signed) in [(0, false), (4, false), (5, true), (16, true)] {
+            let mut head = made_up_x64();
+            head[0x80 + 24 + 108] = directories;
+            head[0x80 + 24 + 112 + 8 * 4 + 4] = 1;
+            let found = Program::of(&head);
+            assert!(matches!(found, Program::Efi { is_signed, .. } if is_signed == signed), "{directories}: {found:?}");
+        }
     }
 
     #[test]

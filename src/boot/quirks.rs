@@ -304,6 +304,20 @@ mod tests {
     }
 
     #[test]
+    fn an_allowance_is_told_in_the_words_of_its_options() {
+        let all = Allowance { window: Some(8), blksize: Some(1024), http_rate: NonZeroU64::new(625_000) };
+        let slow = Allowance { http_rate: all.http_rate, ..Allowance::default() };
+        for (allowance, said) in [
+            (all, "windowsize 8, blksize 1024, HTTP at 625000 bytes/s"),
+            (allowance(1), "windowsize 1"),
+            (slow, "HTTP at 625000 bytes/s"),
+            (Allowance::default(), "nothing less"),
+        ] {
+            assert_eq!((allowance.to_string().as_str(), allowance.is_empty()), (said, said == "nothing less"));
+        }
+    }
+
+    #[test]
     fn t20_uboot_never_gets_the_windows_that_kill_it() {
         let firmware = Some(Firmware { role: Role::UBoot, arch: Some(Arch::Other(22)) });
         let machine = Machine { mac: Mac([2; 6]), uuid: None, firmware };

@@ -210,8 +210,7 @@ fn payload_octets_max(packet: &Packet<'_>) -> usize {
 /// A name that may go into a log or a zone: letters, digits, hyphens and dots, without the NUL that some clients add.
 fn host_name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
-    let sound = !text.is_empty()
-        && text.len() <= HOST_NAME_OCTETS_MAX
+    let sound = text.len() <= HOST_NAME_OCTETS_MAX
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
         && text.starts_with(|c: char| c.is_ascii_alphanumeric());
     sound.then_some(text)
@@ -442,7 +441,13 @@ mod tests {
         assert!(!ethernet && station && mac.0[0] == 2);
         assert_eq!(facts(32, 0, &id).0, mac);
         assert_ne!(facts(32, 0, &option(61, b"\xff1235")).0, mac);
-        assert!(facts(1, 16, &[]).2);
+        for (htype, hlen, is_ethernet) in
+            [(1, 6, true), (6, 6, true), (1, 5, false), (1, 8, false), (1, 16, false), (32, 6, false)]
+        {
+            let (mac, ethernet, station) = facts(htype, hlen, &[]);
+            assert_eq!((ethernet, station), (is_ethernet, true), "type {htype}, {hlen} octets");
+            assert_eq!(mac == Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), is_ethernet, "type {htype}, {hlen} octets");
+        }
         assert!(!facts(32, 0, &[]).2, "nothing to know it by");
     }
 
@@ -451,7 +456,8 @@ mod tests {
         let name = |value: &[u8]| with(&option(12, value), |f| f.host_name.map(str::to_owned));
         assert_eq!(name(b"node-7.rack"), Some("node-7.rack".into()));
         assert_eq!(name(b"node\0"), Some("node".into()));
-        for bad in [&b"\xff\xfe"[..], b"a b", b"-x", b"", b"\0", b"a\nb"] {
+        assert_eq!(name(&[b'n'; 253]).map(|name| name.len()), Some(253));
+        for bad in [&b"\xff\xfe"[..], b"a b", b"-x", b"", b"\0", b"a\nb", &[b'n'; 254]] {
             assert_eq!(name(bad), None);
         }
     }

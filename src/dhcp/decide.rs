@@ -649,7 +649,6 @@ impl<'a, 's> Case<'a, 's> {
             host_name: self.host_name(),
         };
         let reply = Reply {
-            flags: self.packet.flags,
             ciaddr: if kind == AnswerKind::Offer { Ipv4Addr::UNSPECIFIED } else { self.packet.ciaddr },
             yiaddr,
             siaddr: self.next_server(),

@@ -107,6 +107,38 @@ mod tests {
         assert!(datagram(from, to, &vec![0; 65_508]).is_none());
     }
 
+    #[test]
+    fn only_a_whole_udp_datagram_of_ipv4_is_read() {
+        let (from, to) = (Ipv4Addr::new(192, 168, 4, 2), Ipv4Addr::new(192, 168, 4, 26));
+        let (from, to) = (SocketAddrV4::new(from, 67), SocketAddrV4::new(to, 68));
+        let good = datagram(from, to, b"boot").unwrap();
+        let read = |changes: &[(usize, u8)]| {
+            let mut packet = good.clone();
+            changes.iter().for_each(|(at, value)| packet[*at] = *value);
+            read_datagram(&packet).map(|(from, payload)| (from, payload.to_vec()))
+        };
+        let whole = Some((from, b"boot".to_vec()));
+        assert_eq!((read(&[]), read(&[(6, 0x40)])), (whole.clone(), whole), "may be fragmented, must not be");
+        for (changes, why) in [
+            (&[(0, 0x65)][..], "another version"),
+            (&[(9, 6)], "TCP"),
+            (&[(6, 0x20)], "the first of several fragments"),
+            (&[(7, 1)], "a later fragment"),
+            (&[(6, 0x20), (9, 6)], "a fragment of TCP"),
+            (&[(25, 13)], "longer than what there is"),
+        ] {
+            assert_eq!(read(changes), None, "{why}");
+        }
+    }
+
+    /// The checksum was reckoned by another program.
+    #[test]
+    fn d15_known_udp_checksum() {
+        let (from, to) = (Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(192, 168, 4, 26));
+        let packet = datagram(SocketAddrV4::new(from, 67), SocketAddrV4::new(to, 68), b"boot").unwrap();
+        assert_eq!(packet[26..], *b"\xa3\x6aboot");
+    }
+
     /// The worked example of many textbooks has b861 with DF set; with DF clear that is f861.
     #[test]
     fn d15_known_header_checksum() {

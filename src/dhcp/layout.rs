@@ -242,7 +242,7 @@ fn set_aside(subnets: &[Subnet]) -> HashSet<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dhcp::subnet::Pool;
+    use crate::dhcp::subnet::{Pool, Reservation};
     use crate::dhcp::testing::{relayed_subnet, subnet};
 
     fn at(last: u8) -> Ipv4Addr {
@@ -289,6 +289,27 @@ mod tests {
         layout.own(HashSet::new());
         assert!(layout.gives(u32::from(at(20))));
         assert_eq!(layout.next_free(subnet.network, 10, &[]), Some(at(20)));
+    }
+
+    /// RFC 3021: a network of two addresses has neither a name nor a broadcast address of its own.
+    #[test]
+    fn network_and_broadcast_address_are_given_only_where_a_network_has_none() {
+        for (prefix, given) in [(24, 1..=6), (29, 1..=6), (30, 1..=2), (31, 0..=1), (32, 0..=0)] {
+            let network = Network { address: at(0), prefix };
+            let pools = vec![Pool { first: at(0), last: at(7) }];
+            let layout = Layout::new(&[Subnet { network, pools, routers: Vec::new(), ..subnet() }]);
+            let kept = [network.address, network.broadcast()].map(|address| !layout.gives(u32::from(address)));
+            assert_eq!(kept, [prefix < 31; 2], "/{prefix}");
+            assert!(given.map(at).all(|address| layout.gives(u32::from(address))), "/{prefix}");
+        }
+    }
+
+    #[test]
+    fn as_many_addresses_can_be_held_as_pools_and_reservations_have() {
+        let reserve = |last| Reservation { mac: Mac([2, 0, 0, 0, 0, last]), address: at(last), hostname: None };
+        let two = Subnet { reservations: vec![reserve(2), reserve(3)].into(), ..with_pools(&[(10, 12), (20, 23)]) };
+        assert_eq!(Layout::new(&[two, relayed_subnet()]).addresses(), 3 + 4 + 2 + 50);
+        assert_eq!(Layout::new(&[]).addresses(), 0);
     }
 
     #[test]

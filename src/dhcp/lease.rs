@@ -421,11 +421,10 @@ impl Leases {
             return;
         }
         let (rows, by_address) = (&self.rows, &self.by_address);
-        let next = self.next.as_mut().map(|(layout, moved)| (layout, *moved));
-        for (layout, there) in [Some((&mut self.layout, rows.len())), next].into_iter().flatten() {
+        let next = self.next.as_mut().map(|(layout, _)| layout);
+        for layout in std::iter::once(&mut self.layout).chain(next) {
             for address in layout.own(own.clone()) {
-                let row = by_address.get(&address).map(|row| *row as usize).filter(|row| *row < there);
-                if let Some(held) = row.and_then(|row| rows.get(row)?.as_ref()) {
+                if let Some(held) = by_address.get(&address).and_then(|row| rows.get(*row as usize)?.as_ref()) {
                     layout.take(address, held.spot);
                     layout.put(address, held.spot);
                 }
@@ -855,9 +854,7 @@ impl Leases {
             self.unlink(held.lease.mac, key, held.next);
         }
         self.layout.free(key);
-        if let Some((next, moved)) = &mut self.next
-            && (row as usize) < *moved
-        {
+        if let Some((next, _)) = &mut self.next {
             next.free(key);
         }
     }
@@ -889,16 +886,12 @@ impl Leases {
         let Some(&row) = self.by_address.get(&key) else { return };
         let Some(held) = self.rows.get_mut(row as usize).and_then(Option::as_mut) else { return };
         let (timer_s, spot) = (std::mem::take(&mut held.timer_s), std::mem::take(&mut held.spot));
-        if timer_s > 0 {
-            self.timers.remove(&(timer_s, key));
-        }
+        self.timers.remove(&(timer_s, key));
         if let Spot::Offered(until_s) = spot {
             self.offers.take(key, until_s);
         }
         self.layout.take(key, spot);
-        if let Some((next, moved)) = &mut self.next
-            && (row as usize) < *moved
-        {
+        if let Some((next, _)) = &mut self.next {
             next.take(key, spot);
         }
     }
@@ -938,9 +931,8 @@ impl Leases {
             self.offers.put(key, until_s);
         }
         self.layout.put(key, spot);
-        if let Some((next, moved)) = &mut self.next
-            && (row as usize) < *moved
-        {
+        // Also a row that `move_on` has not come to: what it puts there once more changes nothing.
+        if let Some((next, _)) = &mut self.next {
             next.put(key, spot);
         }
     }
@@ -977,7 +969,8 @@ pub(super) fn offer_hold_s(firmware: Option<Firmware>) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
-    use crate::dhcp::limits::DECLINE_HOLD_S;
+    use crate::boot::machine::Arch;
+    use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX};
     use crate::dhcp::subnet::{Pool, Reservation};
     use crate::dhcp::testing::{self, subnet};
     use crate::engine::clock::{Mark, Reading};
@@ -1015,13 +1008,37 @@ mod tests {
         let subnet = small_pool(10);
         let mut leases = Leases::new(std::slice::from_ref(&subnet));
         let address = chosen(&leases, &subnet, mac(1), 7, &[]).unwrap();
+        assert!(leases.is_empty());
         leases.apply(&offer(address, 1, 100), 0);
+        assert!(!leases.is_empty());
         assert_eq!(chosen(&leases, &subnet, mac(2), 7, &[]), None);
         assert_eq!(leases.standing(address, mac(2), 99), Standing::Taken);
         leases.advance(99);
         assert_eq!(leases.len(), 1);
         leases.advance(100);
         assert_eq!((leases.len(), chosen(&leases, &subnet, mac(2), 7, &[])), (0, Some(address)));
+    }
+
+    /// Whether or not `advance` has come to it.
+    #[test]
+    fn an_address_is_anothers_until_the_second_in_which_its_time_is_over() {
+        let mut leases = Leases::new(&[small_pool(20)]);
+        leases.apply(&offer(at(10), 1, 100), 0);
+        leases.apply(&bind(at(11), 1, 100), 0);
+        leases.apply(&bind(at(12), 1, 100), 0);
+        leases.apply(&Change::Decline { address: at(12), mac: mac(1), until_s: 100 }, 0);
+        let standing = |last, n, now| leases.standing(at(last), mac(n), now);
+        assert_eq!([10, 11, 12].map(|last| standing(last, 2, 99)), [Standing::Taken; 3]);
+        for now in [100, 101] {
+            let to_another = [10, 11, 12].map(|last| standing(last, 2, now));
+            assert_eq!(to_another, [Standing::Free, Standing::Remembered, Standing::Free], "{now}");
+            let to_itself = [10, 11, 12].map(|last| standing(last, 1, now));
+            assert_eq!(
+                to_itself,
+                [Standing::Own(State::Offered), Standing::Own(State::Bound), Standing::Free],
+                "{now}"
+            );
+        }
     }
 
     #[test]
@@ -1129,6 +1146,8 @@ mod tests {
         assert_eq!(leases.get(a).unwrap().state, State::Bound);
         leases.begin_commit(&changes, 79, 20_000);
         leases.finish_commit(&changes, 79, false, 20_000);
+        let to_another = |now| leases.choose(&wanted(&subnet, 2), now);
+        assert_eq!([20_009, 20_010].map(to_another), [None, Some(a)], "it is an offer again, and no younger");
         leases.advance(20_000 + OFFER_HOLD_S);
         assert_eq!(leases.standing(a, mac(2), 20_200), Standing::Remembered, "a failed commit binds nothing");
     }
@@ -1148,6 +1167,42 @@ mod tests {
         assert_eq!(leases.standing(b, mac(1), 500), Standing::Remembered);
         assert_eq!(leases.standing(c, mac(12), 500), Standing::Taken, "declined for its finder too");
         assert_eq!(chosen(&leases, &subnet, mac(1), 0, &[]), Some(d));
+        check(&leases, &subnet, 500);
+    }
+
+    #[test]
+    fn d27_what_a_machine_declined_counts_after_a_restart_while_the_address_is_kept_back() {
+        const NOW: Time = 1_000_000;
+        let row = |last: u8, state, end_s| Lease { state, ..testing::lease(at(last), mac(1), end_s) };
+        for (state, left_s, counts) in [
+            (State::Declined, 1, true),
+            (State::Declined, DECLINE_HOLD_S, true),
+            (State::Declined, 0, false),
+            (State::Bound, 1, false),
+            (State::Released, 1, false),
+        ] {
+            let mut leases = Leases::new(&[small_pool(20)]);
+            let others = (11..10 + DECLINES_PER_MACHINE_MAX as u8).map(|n| row(n, State::Declined, NOW + 3000));
+            leases.load(others.chain([row(10, state, NOW + left_s)]), NOW);
+            assert_eq!(leases.is_silenced(mac(1), NOW), counts, "{state:?}, {left_s} s");
+        }
+    }
+
+    #[test]
+    fn d52_a_lease_of_what_boots_is_remembered_and_no_offer_nor_a_lease_of_a_system() {
+        let roles = [None, Some((Role::System, None)), Some((Role::System, Some(Arch::Bios))), Some((Role::Pxe, None))];
+        let of = |role: Option<(Role, Option<Arch>)>| role.map(|(role, arch)| Firmware { role, arch });
+        for (role, boots) in roles.into_iter().zip([false, false, true, true]) {
+            let mut leases = Leases::new(&[small_pool(20)]);
+            let machine = Machine { firmware: of(role), ..machine(1) };
+            let (address, circuit) = (at(10), Circuit::default());
+            leases.apply(&Change::Offer { address, client_id: None, machine, until_s: 120, circuit }, 5);
+            assert_eq!(leases.booted().next(), None, "{role:?} offered");
+            let lease = Lease { firmware: of(role), start_s: 7, ..testing::lease(address, mac(1), 600) };
+            assert_eq!(lease.is_of_booting_machine(), boots, "{role:?}");
+            leases.apply(&Change::Bind(Box::new(lease)), 7);
+            assert_eq!(leases.booted().next(), boots.then_some((mac(1), 7)), "{role:?}");
+        }
     }
 
     #[test]
@@ -1160,6 +1215,17 @@ mod tests {
         leases.reconfigure(std::slice::from_ref(&moved));
         assert!(leases.get(a).is_some() && !leases.is_in_pool(a));
         assert_eq!(chosen(&leases, &moved, mac(2), 5, &[]), Some(first));
+    }
+
+    #[test]
+    fn a_move_takes_each_row_over_once_and_says_when_all_are_there() {
+        let mut leases = Leases::new(&[small_pool(20)]);
+        (10..17).for_each(|n| leases.apply(&bind(at(n), n, 900), 0));
+        leases.begin_move(Layout::new(&[small_pool(14)]));
+        let mut told = Vec::new();
+        let pieces = [3, 3, 1].map(|rows| leases.move_on(rows, |_, address| told.push(address)));
+        assert_eq!(pieces, [false, false, true]);
+        assert_eq!(told, (10..17).map(at).collect::<Vec<_>>());
     }
 
     #[test]
@@ -1295,6 +1361,31 @@ mod tests {
         }
     }
 
+    /// An offer that its machine has taken is none, though the store is slow.
+    #[test]
+    fn leases_that_are_being_written_are_no_flood_of_offers() {
+        let (first, last) = (10, 10 + OFFERS_CROWD as u8);
+        let subnet = small_pool(last);
+        let mut leases = Leases::new(std::slice::from_ref(&subnet));
+        (first..last).for_each(|n| leases.begin_commit(&[bind(at(n), n, 900)], 7, 0));
+        leases.apply(&offer(at(last), last, OFFER_HOLD_S), 0);
+        let to_another = |now| leases.choose(&wanted(&subnet, 1), now);
+        assert_eq!([9, 10].map(to_another), [None, Some(at(last))]);
+    }
+
+    #[test]
+    fn an_offer_to_a_machine_whose_lease_is_over_goes_like_any_other() {
+        let subnet = small_pool(10);
+        for offered_s in [60, 61] {
+            let mut leases = Leases::new(std::slice::from_ref(&subnet));
+            leases.apply(&bind(at(10), 1, 60), 0);
+            leases.advance(offered_s);
+            leases.apply(&offer(at(10), 1, offered_s + OFFER_HOLD_S), offered_s);
+            let to_another = |after_s| leases.choose(&wanted(&subnet, 2), offered_s + after_s);
+            assert_eq!([9, 10].map(to_another), [None, Some(at(10))], "{offered_s}");
+        }
+    }
+
     /// A Pi 3 works with its offered address for a boot: it is the last to lose it.
     #[test]
     fn other_offers_go_before_those_of_a_pi() {
@@ -1324,14 +1415,41 @@ mod tests {
         assert_eq!(leases.choose(&wanted(&subnet, 2), 21), Some(at(11)));
     }
 
-    #[test]
-    fn offers_behind_one_circuit_are_limited_and_the_next_takes_the_oldest_of_them() {
+    /// A large pool, and two ports behind the relay agent of it.
+    fn behind_ports() -> (Subnet, [Circuit; 2]) {
         let network = Network { address: Ipv4Addr::new(10, 0, 0, 0), prefix: 16 };
         let pools = vec![Pool { first: Ipv4Addr::new(10, 0, 1, 0), last: Ipv4Addr::new(10, 0, 9, 255) }];
-        let subnet = Subnet { network, pools, ..subnet() };
-        let mut leases = Leases::new(std::slice::from_ref(&subnet));
         let relay = Ipv4Addr::new(10, 0, 0, 1);
-        let circuits = [b"e1", b"e2"].map(|id| Circuit::new(network, relay, Some(id)));
+        (Subnet { network, pools, ..subnet() }, [b"e1", b"e2"].map(|id| Circuit::new(network, relay, Some(id))))
+    }
+
+    #[test]
+    fn an_offer_behind_a_circuit_counts_until_it_is_taken_or_lapses() {
+        let (subnet, [circuit, _]) = behind_ports();
+        for is_taken in [true, false] {
+            let mut leases = Leases::new(std::slice::from_ref(&subnet));
+            for n in 0..=OFFERS_PER_CIRCUIT_MAX as u8 {
+                let is_last = usize::from(n) == OFFERS_PER_CIRCUIT_MAX;
+                let now = if is_last { OFFER_HOLD_S } else { 0 };
+                leases.advance(now);
+                let address = leases.choose(&Wanted { circuit, ..wanted(&subnet, n) }, now).unwrap();
+                assert_eq!(leases.get(address), None, "machine {n} gets a free one, taken: {is_taken}");
+                let machine = machine(n);
+                let until_s = OFFER_HOLD_S + now;
+                leases.apply(&Change::Offer { address, client_id: None, machine, until_s, circuit }, now);
+                if is_taken {
+                    leases.apply(&bind(address, n, 900), now);
+                }
+            }
+            assert_eq!(leases.len(), if is_taken { OFFERS_PER_CIRCUIT_MAX + 1 } else { 1 });
+        }
+    }
+
+    #[test]
+    fn offers_behind_one_circuit_are_limited_and_the_next_takes_the_oldest_of_them() {
+        let (subnet, circuits) = behind_ports();
+        let network = subnet.network;
+        let mut leases = Leases::new(std::slice::from_ref(&subnet));
         let mut first = None;
         for n in 0..2 * OFFERS_PER_CIRCUIT_MAX {
             let mac = Mac([2, 0, 0, 0, (n >> 8) as u8, n as u8]);
@@ -1344,7 +1462,7 @@ mod tests {
                 &Change::Offer { address, client_id: None, machine, until_s: now + 120, circuit: circuits[0] },
                 now,
             );
-            assert!(leases.len() <= OFFERS_PER_CIRCUIT_MAX);
+            assert_eq!(leases.len(), OFFERS_PER_CIRCUIT_MAX.min(n + 1), "each has its own until there are too many");
         }
         let elsewhere = Wanted { network, mac: mac(1), circuit: circuits[1], seed: 1, ours: &[] };
         let free = leases.choose(&elsewhere, 100).unwrap();
@@ -1388,6 +1506,21 @@ mod tests {
     }
 
     #[test]
+    fn d37_a_system_has_the_lease_that_it_named_itself_for_before_one_that_ends_later() {
+        let mut leases = Leases::new(&[small_pool(30)]);
+        for (last, id, end_s) in [(10, Some(b"a".to_vec()), 100), (11, None, 200), (12, Some(b"b".to_vec()), 300)] {
+            let lease = Lease { client_id: id, ..testing::lease(at(last), mac(1), end_s) };
+            leases.apply(&Change::Bind(Box::new(lease)), 0);
+        }
+        let own = |system: Option<&[u8]>| {
+            leases.own(Client { mac: mac(1), system }, subnet().network, 50).map(|lease| lease.address)
+        };
+        assert_eq!(own(Some(b"a")), Some(at(10)));
+        assert_eq!(own(Some(b"c")), Some(at(11)), "what the boot had, and no other system's");
+        assert_eq!(own(None), Some(at(12)), "for the machine as a whole the last to end");
+    }
+
+    #[test]
     fn what_one_machine_had_is_bounded_and_what_it_has_is_not() {
         let mut leases = Leases::new(&[small_pool(90)]);
         for n in 10..80 {
@@ -1426,6 +1559,12 @@ mod tests {
         assert_eq!((booted.seen.len(), booted.order.len()), (MACHINES_MAX, MACHINES_MAX));
         assert!(booted.seen.contains_key(&name(0)) && booted.seen.contains_key(&name(MACHINES_MAX)));
         assert!(!booted.seen.contains_key(&name(1)), "the one not heard of longest goes");
+        let mut booted = Booted::default();
+        for (seen_s, latest_s) in [(100, 100), (50, 100), (100, 100), (150, 150)] {
+            booted.add(name(0), seen_s);
+            assert_eq!(booted.seen[&name(0)], latest_s, "older word is no news");
+            assert_eq!(booted.order, BTreeSet::from([(latest_s, name(0))]));
+        }
     }
 
     #[test]

@@ -210,8 +210,18 @@ mod tests {
         assert_eq!(Standing::ALL.map(Standing::is_kept_back), [false, false, false, false, true, true]);
         assert!("free".parse::<Standing>().unwrap_err().contains("bound, offered, ended"));
         let count = |filter: Filter| all.iter().filter(|listed| filter.takes(listed)).count();
-        assert_eq!(count(Filter { standing: Some(Standing::Bound), mac: Some(mac(5)), ..Filter::default() }), 1);
-        assert_eq!(count(Filter { network: Some("192.168.4.0/30".parse().unwrap()), ..Filter::default() }), 3);
+        let every = Filter::default();
+        for (filter, taken) in [
+            (every, 8),
+            (Filter { address: Some(at(3)), ..every }, 1),
+            (Filter { mac: Some(mac(3)), ..every }, 1),
+            (Filter { standing: Some(Standing::Bound), ..every }, 2),
+            (Filter { standing: Some(Standing::Bound), mac: Some(mac(5)), ..every }, 1),
+            (Filter { standing: Some(Standing::Bound), mac: Some(mac(3)), ..every }, 0),
+            (Filter { network: Some("192.168.4.0/30".parse().unwrap()), ..every }, 3),
+        ] {
+            assert_eq!(count(filter), taken, "{filter:?}");
+        }
         let freed =
             [1, 2, 3, 4, 6, 8].map(|n| (leases.may_be_freed(at(n), false, 100), leases.may_be_freed(at(n), true, 100)));
         assert_eq!(freed, [(false, true), (true, true), (true, true), (true, true), (true, true), (false, true)]);

@@ -482,6 +482,13 @@ mod tests {
             Some(word_of(7)),
             "an INFORM's answer"
         );
+        let sent_by = |source: Ipv4Addr, mut packet: Vec<u8>| {
+            packet[12..16].copy_from_slice(&source.octets());
+            packet
+        };
+        assert_eq!(heard(&sent_by(OTHER.address, offer(Some(OURS)))), None, "ours, through a relay agent");
+        assert_eq!(heard(&sent_by(OURS, offer(Some(OTHER.address)))), None, "ours, in the name of a relay agent");
+        assert_eq!(heard(&sent_by(LOW, offer(Some(OTHER.address)))), Some(word_of(7)), "its identifier counts");
         let proxy = reply(OFFER, Ipv4Addr::UNSPECIFIED, Some(OTHER.address));
         assert_eq!(heard(&proxy), None, "a ProxyDHCP server gives no addresses");
         assert_eq!(heard(&reply(6, Ipv4Addr::UNSPECIFIED, Some(OTHER.address))), None, "a NAK");
@@ -563,6 +570,51 @@ mod tests {
         assert_eq!(pauses, [15, 30, 60, 120, 240, 300, 300]);
     }
 
+    /// The first number shifts by nothing, and the one before the end of a turn by the most.
+    #[test]
+    fn two_servers_look_at_moments_of_their_own_and_no_later_than_an_eighth_of_the_pause() {
+        let most = LOOK_AGAIN_MS / LOOK_SPREAD - 1;
+        for (xid, later) in
+            [(0, 0), (1, 1), (1874, most), (1875, 0), (3_749, most), (4_000_000_000, 4_000_000_000 % 1875)]
+        {
+            let mut alone = watching(false, Before::Nothing);
+            alone.looked(xid, 200);
+            // The second pause is twice as long, and so is what it may be longer by.
+            assert_eq!(alone.next_ms, 200 + 2 * LOOK_AGAIN_MS + u64::from(xid) % 3750);
+            let mut beside = Watch::new(false, Before::Nothing);
+            beside.appeared(100);
+            beside.looked(xid, 100);
+            assert_eq!(beside.next_ms, 100 + LOOK_AGAIN_MS + later, "{xid}");
+            beside.heard(&word_of(xid), OURS, 600).unwrap();
+            assert_eq!(beside.wakes_at(), Some(600 + LOOK_AGAIN_MS + later), "{xid}");
+        }
+    }
+
+    #[test]
+    fn a_standby_looks_soon_at_first_and_then_every_minute_while_the_server_answers() {
+        let mut watch = watching(false, Before::Nothing);
+        watch.heard(&word_of(7), OURS, 100).unwrap();
+        let (mut now, mut pauses) = (100, Vec::new());
+        for xid in 1..6 {
+            let next = watch.wakes_at().unwrap();
+            pauses.push((next - now) / 1000);
+            now = next;
+            watch.looked(8 * xid, now);
+            let verdict = watch.heard(&word_of(8 * xid), OURS, now + 5);
+            assert_eq!(verdict, Some(Verdict::Server { server: OTHER, is_news: false }));
+        }
+        assert_eq!(pauses, [15, 15, 30, 60, 60]);
+    }
+
+    #[test]
+    fn a_look_that_could_not_leave_is_tried_again_a_second_later() {
+        let mut watch = Watch::new(false, Before::Nothing);
+        watch.appeared(100);
+        watch.unsent(100);
+        assert_eq!([100, 1099, 1100].map(|now| watch.is_due(now)), [false, false, true]);
+        assert_eq!((watch.wakes_at(), watch.held()), (Some(1100), Some(Held::Looking)));
+    }
+
     #[test]
     fn a_client_that_asked_before_the_look_makes_it_longer_than_a_ping() {
         let mut watch = watching(false, Before::Nothing);
@@ -573,6 +625,9 @@ mod tests {
         assert!(watch.tick(4100).is_some() && watch.held().is_none());
         watch.client_asks(9000, 4200);
         assert_eq!(watch.held(), None, "the look is over");
+        let mut known = watching(false, Before::Alone);
+        known.client_asks(9000, 200);
+        assert_eq!(known.wakes_at(), Some(600), "nobody was there a moment ago");
     }
 
     #[test]
@@ -666,6 +721,14 @@ mod tests {
         assert_eq!((low.held(), high.held()), (None, Some(Held::OtherServer(other))));
         assert_eq!(high.met(&rival_at(LOW, true), OURS, 2200), Met::Silence, "it stands by");
         assert_eq!(low.met(&rival_at(OURS, false), LOW, 17_000), Met::Answer, "it serves");
+        high.looked(8, 18_000);
+        assert_eq!(
+            high.met(&rival_at(LOW, false), OURS, 18_100),
+            Met::Yield(Verdict::Server { server: other, is_news: false })
+        );
+        high.looked(9, 40_000);
+        let highest = Ipv4Addr::new(192, 168, 4, 200);
+        assert_eq!(high.met(&rival_at(highest, false), OURS, 40_100), Met::Answer, "it looks as well, and is lower");
         let mut nowhere = Watch::new(false, Before::Nothing);
         assert_eq!(nowhere.met(&rival_at(OURS, false), LOW, 0), Met::Silence);
     }
@@ -676,6 +739,17 @@ mod tests {
         let (mut low, mut high) = (serving(), serving());
         assert_eq!(high.met(&rival_at(LOW, true), OURS, 5000), Met::Answer);
         assert!(high.is_due(5000), "and looks at once");
+        for (address, serves) in
+            [(LOW, false), (OURS, true), (OTHER.address.max(Ipv4Addr::new(192, 168, 4, 200)), true)]
+        {
+            let mut goes_on = serving();
+            assert_eq!(goes_on.met(&rival_at(address, serves), OURS, 5000), Met::Answer);
+            assert!(!goes_on.is_due(5000), "{address}, serves: {serves}");
+        }
+        let mut in_doubt = serving();
+        in_doubt.heard(&word_of(7), OURS, 4000).unwrap();
+        assert_eq!(in_doubt.met(&rival_at(LOW, true), OURS, 5000), Met::Answer);
+        assert!(!in_doubt.is_due(5999) && in_doubt.is_due(6000), "it is to be asked again as it is");
         let answer = |xid, address| Word { xid, server: OtherServer { mac: SENDER, address }, is_ringboot: true };
         assert_eq!((low.heard(&answer(7, OURS), LOW, 5000), low.held()), (None, None), "the lower one goes on");
         assert_eq!(low.met(&rival_at(OURS, true), LOW, 5000), Met::Answer);

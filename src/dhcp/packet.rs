@@ -303,7 +303,9 @@ pub(super) mod tests {
         assert_eq!(with(236, 98), Malformed::Cookie);
         assert_eq!(Packet::parse_request(&good[..239]).map(|_| ()).unwrap_err(), Malformed::TooShort);
         assert_eq!(Packet::parse_request(&[]).map(|_| ()).unwrap_err(), Malformed::TooShort);
-        assert_eq!(Packet::parse_request(&vec![1; 2049]).map(|_| ()).unwrap_err(), Malformed::TooLong);
+        let of_octets = |octets: usize| [&good[..], &vec![0; octets - good.len()]].concat();
+        assert!(Packet::parse_request(&of_octets(2048)).is_ok());
+        assert_eq!(Packet::parse_request(&of_octets(2049)).map(|_| ()).unwrap_err(), Malformed::TooLong);
         assert!(Packet::parse_request(&good[..240]).is_ok(), "a header without any option is BOOTP");
     }
 
@@ -315,7 +317,10 @@ pub(super) mod tests {
             assert_eq!(Packet::peek_type(&whole[..cut]), None, "{cut}");
         }
         assert_eq!(Packet::peek_type(&request(&[])), None);
-        assert_eq!(Packet::peek_type(&request(&[255, 53, 1, 3])), None);
+        assert_eq!(Packet::peek_type(&request(&[0, 53, 1, 3])), Some(3), "a Pad has no length");
+        for after_end in [&[255, 53, 1, 3][..], &[255, 0, 53, 1, 3]] {
+            assert_eq!(Packet::peek_type(&request(after_end)), None);
+        }
     }
 
     #[test]
@@ -339,6 +344,13 @@ pub(super) mod tests {
         assert_eq!(packet.option(67), Some(&b"abc"[..]));
         assert_eq!(packet.option(12), Some(&b"h"[..]));
         assert_eq!(packet.file, b"");
+        for (overload, in_file, in_sname) in [(0, false, false), (1, true, false), (2, false, true), (3, true, true)] {
+            bytes[245] = overload;
+            let packet = Packet::parse_request(&bytes).unwrap();
+            let is_read = [67, 12].map(|code| packet.option(code).is_some());
+            assert_eq!(is_read, [in_file, in_sname], "option 52 = {overload}");
+            assert_eq!(packet.file.is_empty(), in_file, "option 52 = {overload}");
+        }
     }
 
     #[test]

@@ -104,6 +104,20 @@ mod tests {
         assert!(FreeMap::new(2, 1).is_none());
     }
 
+    /// Over the bounds of words and of the summary's words.
+    #[test]
+    fn the_next_free_address_is_the_first_at_or_after_the_place_and_else_the_first_of_all() {
+        const FREE: [u32; 7] = [3, 70, 127, 4095, 4100, 8191, 8300];
+        let mut map = FreeMap::new(0, 8999).unwrap();
+        (0..9000).for_each(|n| map.set(n, false));
+        // Twice: what is free stays free.
+        FREE.iter().chain(&FREE).for_each(|n| map.set(*n, true));
+        for start in 0..9000 {
+            let expected = *FREE.iter().find(|free| **free >= start).unwrap_or(&FREE[0]);
+            assert_eq!(map.next(u64::from(start)), Some(Ipv4Addr::from(expected)), "from {start}");
+        }
+    }
+
     #[test]
     fn a_new_map_is_all_free_and_nothing_beyond() {
         for count in [1, 63, 64, 65, 4096, 4097] {

@@ -155,11 +155,13 @@ mod tests {
     fn d36_an_offer_waits_for_its_time_and_then_leaves() {
         let mut probes = Probes::default();
         assert_eq!(probes.begin(at(10), CLIENT, "first", 200), Ok(()));
+        assert!(probes.is_asked(at(10)) && !probes.is_asked(at(11)));
         assert_eq!((probes.wakes_at(), probes.pass(199)), (Some(200), None));
         assert_eq!(probes.replace(at(10), CLIENT, "later"), Ok(()));
         assert_eq!(probes.replace(at(11), CLIENT, "none waits"), Err("none waits"));
         assert_eq!(probes.replace(at(10), HOST, "not its own"), Err("not its own"));
         assert_eq!((probes.pass(200), probes.pass(200), probes.wakes_at()), (Some("later"), None, None));
+        assert!(!probes.is_asked(at(10)));
         assert_eq!(probes.answered(at(10), Some(HOST), 201), Ruling::Nothing, "too late");
     }
 
@@ -171,10 +173,9 @@ mod tests {
             let ruling = probes.answered(at(last), host, 20);
             assert_eq!(ruling, if last == 11 { Ruling::Free(last) } else { Ruling::InUse(last) });
         }
-        assert_eq!(probes.pass(1000), None);
         // The same address again, for another client: its first time is not the second's.
         probes.begin(at(10), CLIENT, 20, 1200).unwrap_or_default();
-        assert_eq!((probes.pass(1100), probes.pass(1200)), (None, Some(20)));
+        assert_eq!((probes.pass(200), probes.pass(1199), probes.pass(1200)), (None, None, Some(20)));
     }
 
     /// A flood of clients that take one pool after the other.
@@ -208,7 +209,8 @@ mod tests {
         assert_eq!(ask(100, Some(HOST), 1), Ruling::Disbelieved((), true), "said once");
         assert_eq!(ask(101, Some(HOST), 1), Ruling::Disbelieved((), false));
         assert_eq!(ask(102, Some(Mac([7; 6])), 1), Ruling::InUse(()), "another host");
-        assert_eq!(ask(103, Some(HOST), CONFLICTS_REMEMBERED_MS + 1), Ruling::InUse(()), "an hour later");
+        assert_eq!(ask(103, Some(HOST), CONFLICTS_REMEMBERED_MS - 1), Ruling::Disbelieved((), false));
+        assert_eq!(ask(104, Some(HOST), CONFLICTS_REMEMBERED_MS), Ruling::InUse(()), "an hour later");
     }
 
     #[test]
@@ -232,6 +234,11 @@ mod tests {
             in_use += usize::from(probes.answered(at(n), Some(Mac([2, 0, 0, 0, 1, n])), 10) == Ruling::InUse(()));
         }
         assert_eq!(in_use, CONFLICTS_MAX);
+        for (after_ms, is_believed) in [(CONFLICTS_WITHIN_MS - 1, false), (CONFLICTS_WITHIN_MS, true)] {
+            probes.begin(at(201), CLIENT, (), 200).unwrap_or_default();
+            let ruling = probes.answered(at(201), Some(HOST), 10 + after_ms);
+            assert_eq!(ruling == Ruling::InUse(()), is_believed, "{after_ms} ms later");
+        }
     }
 
     #[test]
@@ -242,5 +249,12 @@ mod tests {
             assert_eq!(probes.begin(address(n), CLIENT, n, 200), Ok(()));
         }
         assert_eq!(probes.begin(address(PROBES_MAX), CLIENT, PROBES_MAX, 200), Err(PROBES_MAX));
+        // One that was answered for waits no more, and its time is still to come.
+        let mut probes = Probes::default();
+        for n in 0..2 * PROBES_MAX {
+            assert_eq!(probes.begin(address(n), CLIENT, n, 200), Ok(()));
+            assert_eq!(probes.answered(address(n), Some(CLIENT), 1), Ruling::Free(n));
+        }
+        assert_eq!(probes.begin(address(0), CLIENT, 0, 200), Err(0));
     }
 }

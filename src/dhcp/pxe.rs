@@ -88,6 +88,7 @@ mod tests {
         assert!(user_class_is_ipxe(b"\x04iPXE"));
         assert!(user_class_is_ipxe(b"\x03abc\x04iPXE"));
         assert!(!user_class_is_ipxe(b"\x04iPXEx"), "lengths that do not add up make it one bare string");
+        assert!(!user_class_is_ipxe(b"\x00\x04iPXE"), "a class has an octet at least");
         assert!(!user_class_is_ipxe(b"gPXE"));
         assert!(!user_class_is_ipxe(b""));
     }

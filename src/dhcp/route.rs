@@ -128,6 +128,20 @@ mod tests {
     const BROADCAST_BIT: (usize, [u8; 4]) = (8, [0, 0, 0x80, 0]);
 
     #[test]
+    fn every_route_is_told_in_its_words() {
+        let (mac, address) = (Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), Ipv4Addr::from(OWN));
+        for (route, words) in [
+            (Route::Relay { address: RELAY.into(), port: 67 }, "to relay 10.7.0.1:67"),
+            (Route::Unicast(address), "to 192.168.4.30"),
+            (Route::Neighbour { mac, address }, "to 192.168.4.30 at 52:54:00:12:34:10"),
+            (Route::Broadcast, "to everybody"),
+            (Route::LinkLayer { mac, address }, "to 192.168.4.30 in a frame to 52:54:00:12:34:10"),
+        ] {
+            assert_eq!(route.to_string(), words);
+        }
+    }
+
+    #[test]
     fn d10_inform_goes_to_ciaddr_or_to_its_source() {
         assert_eq!(routed(&INFORM, &[(CIADDR, OWN)], |_| ()), neighbour(OWN));
         assert_eq!(routed(&INFORM, &[], |_| ()), neighbour([192, 168, 4, 77]));

@@ -193,6 +193,19 @@ fn d16_source_is_our_address_on_the_receiving_interface() {
     assert_eq!(offer.answer.as_ref().unwrap().source, SERVER);
     assert_eq!(offer.option(54).unwrap(), SERVER.octets());
     assert_eq!(offer.reply().siaddr, Ipv4Addr::new(203, 0, 113, 5), "files come from the advertised address");
+    // An address of ours in the subnet of a client that is elsewhere is not nearer to it.
+    const THERE: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 5);
+    let there = |arrival: &mut super::decide::Arrival<'_>| {
+        (arrival.here, arrival.ours) = (&[(SERVER, 24), (THERE, 24)], &[THERE, SERVER]);
+    };
+    let relayed = server.ask_by(&Message::from(2).relayed().discover(), there);
+    assert_eq!(relayed.answer.as_ref().unwrap().source, SERVER);
+    let own = server.bind(&Message::from(2).relayed());
+    let routed = server.ask_by(&Message::from(2).renew(own), |arrival| {
+        unicast(own)(arrival);
+        there(arrival);
+    });
+    assert_eq!((routed.yiaddr(), routed.answer.as_ref().unwrap().source), (own, SERVER));
 }
 
 /// Port 4011 is not served: so no client may be sent there, and no answer leaves for it.
@@ -452,6 +465,13 @@ fn d25_unknown_renewal_is_refused_by_unicast_and_silence_by_broadcast() {
     let message = Message::from(1).renew(address(40));
     assert_eq!(server.ask_by(&message, unicast(address(40))).message_type(), Some(6));
     assert_eq!(server.ask(&message).silence, Some(Silence::UnknownClient));
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
+    for (destination, kind) in [(Some(SERVER), Some(6)), (Some(OTHER), Some(6)), (Some(address(3)), None), (None, None)]
+    {
+        let answer =
+            server.ask_by(&message, |arrival| (arrival.destination, arrival.ours) = (destination, &[OTHER, SERVER]));
+        assert_eq!(answer.message_type(), kind, "to {destination:?}: any address of ours, and no other");
+    }
     let own = server.bind(&Message::from(2));
     assert_eq!(server.ask(&Message::from(1).renew(own)).silence, Some(Silence::UnknownClient), "another's lease");
 }
@@ -467,6 +487,8 @@ fn d26_nak_says_no_more_than_it_may() {
     assert_eq!(bytes[12..24], [0; 12], "ciaddr, yiaddr, siaddr");
     assert_eq!(reply.file, b"");
     assert_eq!(reply.flags & 0x8000, 0x8000, "D-11: the relay shall broadcast it");
+    let asks_so = server().ask(&Message { flags: 0x8000, ..message });
+    assert_eq!(asks_so.reply().flags, 0x8000, "also where the client asks so itself");
     assert_eq!(nak.answer.as_ref().unwrap().kind, AnswerKind::Nak);
     let plain = server().ask_by(&Message::from(1).renew(address(30)), unicast(address(30)));
     assert_eq!(plain.codes(), [53, 54, 56], "61 and 82 only where the client sent them");
@@ -931,6 +953,15 @@ fn d42_a_long_name_goes_into_option_67_only_with_a_word_of_warning() {
 }
 
 #[test]
+fn d41_a_list_has_as_many_addresses_as_one_option_holds() {
+    for (servers, octets) in [(62, 248), (63, 252), (64, 252), (200, 252)] {
+        let mut server = server_with(|subnet| subnet.ntp_servers = vec![SERVER; servers]);
+        let offer = server.ask(&Message::from(1).with(57, &1500u16.to_be_bytes()).discover());
+        assert_eq!(offer.option(42).unwrap().len(), octets, "{servers} servers");
+    }
+}
+
+#[test]
 fn d41_a_name_that_would_be_split_is_not_sent() {
     let mut server = server();
     server.snapshot.boot.uefi_x64 = Some("d/".repeat(128));
@@ -998,6 +1029,20 @@ fn d48_subnet_by_link_selection_then_118_then_giaddr_then_interface() {
 }
 
 /// Anybody can write option 118; sub-option 5 of option 82 is a relay's, and so nobody's without giaddr.
+#[test]
+fn d48_where_the_interface_is_not_known_the_address_of_ours_that_was_asked_tells() {
+    let of = |ours: Ipv4Addr| {
+        let message = Message::from(1).discover();
+        let decision = server().ask_by(&message, |arrival| {
+            (arrival.interface, arrival.here, arrival.interface_address) = (None, &[], ours);
+        });
+        decision.network.ok_or(decision.silence)
+    };
+    assert_eq!(of(SERVER), Ok(subnet().network));
+    let nowhere = Ipv4Addr::new(172, 16, 0, 1);
+    assert_eq!(of(nowhere), Err(Some(Silence::NoSubnet(nowhere))));
+}
+
 #[test]
 fn d48_a_client_chooses_no_segment_but_its_own() {
     let (near, far) = (Ipv4Addr::new(192, 168, 4, 0), Ipv4Addr::new(10, 7, 0, 0));
@@ -1082,6 +1127,10 @@ fn d48_subnets_of_one_interface_are_one_link_with_all_its_pools() {
         assert_eq!(again.yiaddr(), own, "its lease, wherever it lies");
         assert_eq!(server.ask_by(&Message::from(n).init_reboot(own), on_both).message_type(), Some(5));
         assert_eq!(server.ask_by(&Message::from(n).renew(own), on_both).message_type(), Some(5));
+        for other in [address(10), in_second(20)] {
+            let renewal = Message::from(n).renew(own).with(50, &other.octets());
+            assert_eq!(server.ask_by(&renewal, on_both).yiaddr(), own, "what it has counts, whatever option 50 says");
+        }
         let unicast = server.ask_by(&Message::from(n).renew(own), |arrival| {
             on_both(arrival);
             arrival.destination = Some(SERVER);
@@ -1110,10 +1159,17 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
         assert_eq!(nak.option(56).unwrap(), b"wrong address for this client");
     }
     assert_eq!(server.ask_by(&Message::from(1), on_both).yiaddr(), in_second(5), "BOOTP");
+    let elsewhere = Message::from(1).with(50, &address(10).octets()).discover();
+    assert_eq!(server.ask_by(&elsewhere, on_both).yiaddr(), in_second(5), "a reservation goes before a wish");
     let wish = Message::from(2).with(50, &in_second(44).octets()).discover();
     assert_eq!(server.ask_by(&wish, on_both).yiaddr(), in_second(44));
     let parameters = server.ask_by(&Message::from(3).inform(in_second(200)), on_both);
     assert_eq!(parameters.option(3).unwrap(), in_second(1).octets());
+    let by_source = server.ask_by(&Message::from(3).inform(Ipv4Addr::UNSPECIFIED), |arrival| {
+        on_both(arrival);
+        arrival.source = SocketAddrV4::new(in_second(200), 68);
+    });
+    assert_eq!(by_source.option(3).unwrap(), in_second(1).octets());
     let by_118 = server.ask_by(&Message::from(4).with(118, &in_second(0).octets()).discover(), on_both);
     assert_eq!(by_118.yiaddr().octets()[2], 5);
     // The first subnet is for what boots, the second for everybody.
@@ -1496,6 +1552,33 @@ fn d19_reservation_goes_before_everything_and_names_the_host() {
     assert_eq!(server.ask(&Message::from(1).request(address(30))).message_type(), Some(6));
     let other = server.ask(&Message::from(2).with(50, &address(42).octets()).discover());
     assert_ne!(other.yiaddr(), address(42));
+}
+
+#[test]
+fn d19_a_reserved_address_goes_to_its_machine_when_the_lease_of_another_is_over() {
+    let mut server = server();
+    let before = server.bind(&Message::from(2));
+    server.now = server.leases.get(before).unwrap().end_s;
+    let stranger = server.ask(&Message::from(3).request(before));
+    assert_eq!(stranger.option(56).unwrap(), b"the address belongs to another client");
+    reserve(1, before.octets()[3])(&mut server.snapshot.subnets[0]);
+    server.leases.reconfigure(&server.snapshot.subnets);
+    // Also of a machine that was offered it before a restart of ours.
+    let ack = server.ask(&Message::from(1).request(before));
+    assert_eq!((ack.message_type(), ack.yiaddr()), (Some(5), before));
+}
+
+#[test]
+fn d36_an_offer_waits_for_a_probe_only_where_nothing_is_known_of_its_address() {
+    let mut server = server();
+    let unknown = server.ask(&Message::from(1).discover());
+    assert_eq!(unknown.unproven, Some(unknown.yiaddr()));
+    assert_eq!(server.ask(&Message::from(1).discover()).unproven, None, "asked about a moment ago");
+    server.bind(&Message::from(1));
+    assert_eq!(server.ask(&Message::from(1).discover()).unproven, None, "its own");
+    server.snapshot.subnets[0].conflict_detection = false;
+    assert_eq!(server.ask(&Message::from(1).discover()).unproven, None);
+    assert_eq!(server.ask(&Message::from(2).discover()).unproven, None, "switched off");
 }
 
 #[test]

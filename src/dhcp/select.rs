@@ -83,13 +83,10 @@ fn by_interface<'s>(arrival: &Arrival<'_>, subnets: &'s Subnets) -> Vec<&'s Subn
         (None, _) => false,
     };
     let place = |address| subnets.place_of(address).filter(|place| is_here(&subnets[*place]));
-    let only = |address| place(address).map(|place| &subnets[place]).into_iter().collect();
-    match arrival.here {
-        [] => return only(arrival.interface_address),
-        [(address, _)] => return only(*address),
-        _ => {}
-    }
     let first = place(arrival.interface_address);
+    if arrival.here.is_empty() {
+        return first.map(|place| &subnets[place]).into_iter().collect();
+    }
     let mut places: Vec<usize> = arrival.here.iter().filter_map(|(address, _)| place(*address)).collect();
     places.sort_unstable_by_key(|place| (Some(*place) != first, *place));
     places.dedup();

@@ -59,6 +59,10 @@ mod tests {
         let address: Ipv6Addr = "fe80::5054:ff:fe12:3410".parse().unwrap();
         let bare = [ROUTER_SOLICITATION, 0, 1, 2, 0, 0, 0, 0];
         assert_eq!(solicitor(&bare, address), Some(MAC));
+        let universal = "fe80::211:22ff:fe33:4455".parse().unwrap();
+        assert_eq!(solicitor(&bare, universal), Some(Mac([0, 0x11, 0x22, 0x33, 0x44, 0x55])), "its bit is turned");
+        let local = "fe80::11:22ff:fe33:4455".parse().unwrap();
+        assert_eq!(solicitor(&bare, local), Some(Mac([2, 0x11, 0x22, 0x33, 0x44, 0x55])));
         let other = Mac([2, 0, 0, 0, 0, 9]);
         let with_option = [&bare[..], &[14, 1, 0, 0, 0, 0, 0, 0], &[1, 1], &other.0].concat();
         assert_eq!(solicitor(&with_option, address), Some(other));

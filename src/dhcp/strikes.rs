@@ -114,7 +114,7 @@ impl<K: Copy + Eq + Hash + Ord> Tally<K> {
 
     fn reached(&self, most: u32, now: Time) -> impl Iterator<Item = (K, Time)> {
         let over_s = |since: Time| since.saturating_add(DECLINE_HOLD_S);
-        let keys = self.order.iter().filter(move |(since, key)| now < over_s(*since) && self.count(key, now) >= most);
+        let keys = self.order.iter().filter(move |(_, key)| self.count(key, now) >= most);
         keys.map(move |(since, key)| (*key, over_s(*since)))
     }
 

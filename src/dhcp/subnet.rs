@@ -191,3 +191,36 @@ impl Subnet {
         self.reservations.get(*self.reservations.by_mac.get(&mac)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_network_goes_from_its_address_to_its_broadcast_address() {
+        for (text, mask, last, beyond) in [
+            ("0.0.0.0/0", "0.0.0.0", "255.255.255.255", None),
+            ("128.0.0.0/1", "128.0.0.0", "255.255.255.255", Some("127.255.255.255")),
+            ("192.168.4.0/24", "255.255.255.0", "192.168.4.255", Some("192.168.5.0")),
+            ("192.168.4.2/31", "255.255.255.254", "192.168.4.3", Some("192.168.4.4")),
+            ("192.168.4.2/32", "255.255.255.255", "192.168.4.2", Some("192.168.4.3")),
+        ] {
+            let network: Network = text.parse().unwrap();
+            assert_eq!((network.mask().to_string(), network.broadcast().to_string()), (mask.into(), last.into()));
+            assert!(network.contains(network.address) && network.contains(last.parse().unwrap()), "{text}");
+            assert!(beyond.is_none_or(|beyond| !network.contains(beyond.parse().unwrap())), "{text}");
+        }
+        let of_a_host: Network = "192.168.4.5/24".parse().unwrap();
+        assert_eq!(of_a_host.broadcast(), Ipv4Addr::new(192, 168, 4, 255));
+    }
+
+    #[test]
+    fn both_ends_of_a_pool_are_in_it() {
+        for (first, last, size) in
+            [("10.0.0.1", "10.0.0.1", 1), ("10.0.0.1", "10.0.1.0", 256), ("0.0.0.0", "255.255.255.255", 1 << 32)]
+        {
+            assert_eq!(Pool { first: first.parse().unwrap(), last: last.parse().unwrap() }.size(), size);
+        }
+    }
+}

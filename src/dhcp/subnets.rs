@@ -151,6 +151,8 @@ mod tests {
         let last = Subnet { network: network("10.200.0.0/31"), shared_network: Some("floor".to_owned()), ..subnet() };
         subnets.push(last.clone());
         assert_eq!(subnets.len(), 201);
+        let in_the_order_of_the_file: Vec<&Subnet> = all.iter().chain([&last]).collect();
+        assert_eq!(Vec::from_iter(&subnets), in_the_order_of_the_file);
         for (place, one) in all.iter().enumerate() {
             for address in [one.network.address, one.network.broadcast()] {
                 assert_eq!(subnets.place_of(address), Some(place));

@@ -239,9 +239,27 @@ mod tests {
         }
         assert_eq!(admission.arrive(A, 100), Arrival::Waits);
         assert_eq!(admission.arrive(B, 200), Arrival::Start(200));
+        assert_eq!(admission.running(), CONNECTIONS_PER_ADDRESS_MAX + 1);
         assert_eq!(admission.leave(B), None, "room for B is no room for A");
         assert_eq!(admission.leave(A), Some((A, 100)));
         assert_eq!(admission.leave(A), None);
+        assert_eq!(admission.running(), CONNECTIONS_PER_ADDRESS_MAX - 1);
+    }
+
+    #[test]
+    fn h34_when_nothing_new_is_served_those_who_wait_are_forgotten_and_those_who_are_served_are_not() {
+        let mut admission = Admission::new(Some(2), 3);
+        for n in 0..3 {
+            assert_eq!(admission.arrive(A, n), if n < 2 { Arrival::Start(n) } else { Arrival::Waits });
+        }
+        assert_eq!(admission.arrive(B, 10), Arrival::Start(10));
+        let c = IpAddr::V4(Ipv4Addr::new(192, 168, 4, 12));
+        assert_eq!(admission.arrive(c, 20), Arrival::Waits);
+        assert_eq!(admission.close(), [2, 20]);
+        assert_eq!((admission.counts.len(), admission.waiting(), admission.running()), (2, 0, 3));
+        assert_eq!([A, B, c].map(|address| admission.share(address)), [2, 1, 0]);
+        assert_eq!([admission.leave(A), admission.leave(B), admission.leave(A)], [None; 3]);
+        assert!(admission.counts.is_empty());
     }
 
     #[test]
@@ -285,6 +303,14 @@ mod tests {
         assert_eq!((admission.leave(B), admission.waiting()), (Some((B, 22)), 7));
         admission.quit(&2);
         assert_eq!(admission.leave(A), Some((A, 3)));
+        // An odd number of places: the last one stays whose it is, or the two would take it from each other for ever.
+        let mut admission = Admission::new(Some(1), CONNECTIONS_MAX).with_waiting(7);
+        (0..8).for_each(|n| _ = admission.arrive(A, n));
+        assert_eq!(admission.arrive(B, 20), Arrival::Start(20));
+        for (n, displaced) in [(21, 7), (22, 6), (23, 5)] {
+            assert_eq!(admission.arrive(B, n), Arrival::WaitsInPlaceOf(displaced));
+        }
+        assert_eq!([admission.arrive(B, 24), admission.arrive(A, 25)], [Arrival::Refuse(24), Arrival::Refuse(25)]);
     }
 
     #[test]
@@ -328,6 +354,11 @@ mod tests {
         }
         assert_eq!(admission.arrive(address(2, 1), 1004), Arrival::Waits, "one address");
         assert_eq!(admission.arrive(address(2, 2), 1005), Arrival::Start(1005));
+        assert_eq!(
+            admission.leave(address(2, 2)),
+            None,
+            "room for a network is none for an address that has its own share"
+        );
         assert_eq!(admission.leave(address(1, 1)), Some((address(1, 33), 33)));
         // An IPv4 address is the same in either spelling, and a network of its own.
         let mapped = IpAddr::V6("::ffff:192.168.4.10".parse().unwrap());

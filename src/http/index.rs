@@ -68,5 +68,6 @@ mod tests {
         let names: Vec<String> = (0..LISTING_NAMES_MAX + 7).map(|n| n.to_string()).collect();
         let page = listing(b"", &names);
         assert!(!page.contains("../") && page.contains("<h1>/</h1>") && page.contains("<p>7 more are not shown.</p>"));
+        assert!(!listing(b"", &names[..LISTING_NAMES_MAX]).contains("not shown"));
     }
 }

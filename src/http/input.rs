@@ -79,10 +79,7 @@ impl Input {
         if self.state == State::Lost {
             return;
         }
-        if self.start > 0 {
-            self.buffer.drain(..self.start);
-            self.start = 0;
-        }
+        self.buffer.drain(..std::mem::take(&mut self.start));
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -285,7 +282,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
         return None;
     }
     after_extensions(extensions)?;
-    digits.iter().try_fold(0u64, |size, &digit| Some(size << 4 | u64::from((digit as char).to_digit(16)?)))
+    digits.iter().try_fold(0u64, |size, &digit| Some(size * 16 + u64::from((digit as char).to_digit(16)?)))
 }
 
 /// Passes over `*( BWS ";" BWS name [ BWS "=" BWS value ] )` (RFC 9112 §7.1.1), which must be all there is.
@@ -419,7 +416,7 @@ mod tests {
         {
             assert_eq!(after("Transfer-Encoding: chunked\r\n", body), both, "{body:?}");
         }
-        for line in ["3;x", "3 ;x", "3; x = y ;z", "3;x=\"a;\\\"b\"", "03"] {
+        for line in ["3;x", "3 ;x", "3; x = y ;z", "3;x=\"a;\\\"b\"", "03", "0000000000000003"] {
             assert_eq!(
                 after("Transfer-Encoding: chunked\r\n", &format!("{line}\r\nabc\r\n0\r\n\r\n")),
                 both,
@@ -445,6 +442,8 @@ mod tests {
             "3;x=a\rb",
             "3;x\0",
             "3;x=\"\0\"",
+            "3;x=\"\\\0\"",
+            "00000000000000003",
             "3,x",
             "0x3",
             "+3",
@@ -490,6 +489,46 @@ mod tests {
     }
 
     #[test]
+    fn h32_a_head_is_judged_with_its_first_piece_and_with_its_last_and_seldom_in_between() {
+        // Somebody who speaks TLS here need not wait for an answer until he has given up.
+        let mut tls = Input::default();
+        tls.push(b"\x16\x03\x01\x02");
+        assert_eq!(tls.step(false), Step::Bad(BadHead::Syntax));
+        for line_end in ["\r\n", "\n"] {
+            let head = format!("GET /a HTTP/1.1{line_end}Cookie: {}{line_end}{line_end}", "c".repeat(7000));
+            let (mut input, mut looks, mut seen) = (Input::default(), 0, State::default());
+            for byte in head.as_bytes() {
+                assert_eq!(input.step(false), Step::More);
+                looks += usize::from(std::mem::replace(&mut seen, input.state) != input.state);
+                input.push(&[*byte]);
+            }
+            assert!(matches!(input.step(false), Step::Request(request) if request.target == b"/a"));
+            assert!(looks <= 5, "{looks} looks at a head of {} pieces", head.len());
+        }
+    }
+
+    #[test]
+    fn h9_a_request_is_at_hand_from_its_end_to_its_answer_and_what_follows_it_after_that() {
+        let mut input = Input::default();
+        input.push(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nPOST /b HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo");
+        assert_eq!((input.request(), input.is_in_body()), (None, false));
+        assert!(matches!(input.step(false), Step::Request(_)));
+        assert_eq!(input.request().map(|request| request.target), Some(&b"/a"[..]));
+        input.answered();
+        assert_eq!(input.unanswered(), b"POST /b HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo");
+        assert_eq!(input.step(false), Step::Body { is_awaited: false });
+        assert_eq!(input.step(false), Step::More);
+        assert!(input.is_in_body());
+        assert_eq!(input.request(), None, "half of its body is still to come");
+        input.push(b"dyGET /c");
+        assert!(matches!(input.step(false), Step::Request(_)));
+        let target = input.request().map(|request| request.target.to_vec());
+        assert_eq!((target.as_deref(), input.is_in_body()), (Some(&b"/b"[..]), false));
+        input.answered();
+        assert_eq!((input.unanswered(), input.is_empty()), (&b"GET /c"[..], false));
+    }
+
+    #[test]
     fn h32_nothing_counts_after_a_request_that_is_refused() {
         assert_eq!(in_one(b"nonsense\r\n\r\nGET /a HTTP/1.1\r\n\r\n"), [BadHead::Syntax.to_string()]);
         let mut input = Input::default();
@@ -510,6 +549,7 @@ mod tests {
         assert!((WAITING_BYTES_MAX..WAITING_BYTES_MAX + request.len()).contains(&input.buffer.len()));
         while matches!(input.step(false), Step::Request(_)) {
             input.answered();
+            assert!(!input.is_full(), "what is answered does not count");
         }
         assert!(input.is_empty() && input.buffer.capacity() <= BUFFER_BYTES_KEPT);
         let mut longest = Input::default();

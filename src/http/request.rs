@@ -555,6 +555,7 @@ mod tests {
         assert_eq!(framing("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), Err(BadHead::Encoding));
         assert_eq!(framing("Transfer-Encoding: chunked, gzip\r\n"), Err(BadHead::Encoding));
         assert_eq!(framing("Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n"), Err(BadHead::Encoding));
+        assert_eq!(framing("Content-Length: 65536\r\n"), Ok(Framing::Length(65536)));
         assert_eq!(framing("Content-Length: 65537\r\n"), Err(BadHead::BodyTooLarge));
         let old = parse(b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
         assert_eq!(old, Parsed::Bad(BadHead::Encoding), "1.0 has no codings (RFC 9112 section 6.1)");
@@ -612,6 +613,8 @@ mod tests {
             "a\\b",
             "%4",
             "%zz",
+            "%4g",
+            "%g4",
             "caf\u{e9}",
             "<h>",
             "\"h\"",
@@ -708,11 +711,46 @@ mod tests {
         let large = head(&format!("Cookie: {}\r\n", "c".repeat(HEADERS_BYTES_MAX)));
         assert_eq!(parse(&large), Parsed::Bad(BadHead::HeaderTooLarge));
         assert_eq!(parse(&large[..large.len() - 40]), Parsed::Partial);
+        // Lines that have not ended must leave room for their end.
+        for (octets, parsed) in [
+            (HEADERS_BYTES_MAX - 2, Parsed::Partial),
+            (HEADERS_BYTES_MAX - 1, Parsed::Partial),
+            (HEADERS_BYTES_MAX, Parsed::Bad(BadHead::HeaderTooLarge)),
+            (HEADERS_BYTES_MAX + 1, Parsed::Bad(BadHead::HeaderTooLarge)),
+        ] {
+            let unfinished = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(octets - "X: ".len()));
+            assert_eq!(parse(unfinished.as_bytes()), parsed, "{octets}");
+        }
         // All lines after the first one, the empty one included.
         let lines =
             |octets: usize| format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(octets - "X: \r\n\r\n".len()));
         whole(lines(HEADERS_BYTES_MAX).as_bytes());
         assert_eq!(parse(lines(HEADERS_BYTES_MAX + 1).as_bytes()), Parsed::Bad(BadHead::HeaderTooLarge));
+    }
+
+    #[test]
+    fn h32_of_a_mistake_and_a_limit_the_first_is_named_in_one_piece_or_in_many() {
+        let line = format!("GET /{}", "a".repeat(2 * REQUEST_LINE_BYTES_MAX));
+        let header = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(2 * HEADERS_BYTES_MAX));
+        let header_begins = "GET / HTTP/1.1\r\n".len();
+        for (head, limit, most) in [
+            (line, BadHead::LineTooLong, REQUEST_LINE_BYTES_MAX + LINE_END.len()),
+            (header, BadHead::HeaderTooLarge, header_begins + HEADERS_BYTES_MAX),
+        ] {
+            for (mistake, named) in [
+                (most - 5, BadHead::Syntax),
+                (most - 2, BadHead::Syntax),
+                (most - 1, BadHead::Syntax),
+                (most, limit),
+                (most + 1, limit),
+            ] {
+                let mut bytes = head.clone().into_bytes();
+                bytes[mistake] = 0;
+                for end in [mistake.min(most - 1) + 1, mistake + 1, mistake + 2, mistake + 100, bytes.len()] {
+                    assert_eq!(parse(&bytes[..end]), Parsed::Bad(named), "{limit:?}: {mistake} of {end}");
+                }
+            }
+        }
     }
 
     #[test]

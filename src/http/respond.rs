@@ -435,6 +435,12 @@ mod tests {
         assert_eq!(value(&plan, "Content-Type"), Some("application/octet-stream"));
         assert_eq!(value(&plan, "Etag"), Some("\"1-2-3\""));
         assert_eq!(value(&plan, "Last-Modified"), Some("Sun, 09 Sep 2001 01:46:40 GMT"));
+        for asked in [&[][..], &[("range", "bytes=0-9")], &[("if-none-match", "*")]] {
+            assert!(!answer(&get(asked)).status.is_refusal(), "{asked:?}");
+        }
+        let empty = file(&get(&[]).request(), meta(0), now());
+        assert_eq!((empty.status, &empty.payload), (Status::OK, &Payload::None));
+        assert_eq!(value(&empty, "Content-Length"), Some("0"));
     }
 
     #[test]
@@ -478,6 +484,11 @@ mod tests {
             b"GET / HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.0.0+\r\nHost: h\r\n\r\n"
         ));
         assert!(!is_from_ipxe(b"GET /User-Agent: HTTP/1.1\r\nUser-Agent: curl iPXE/1\r\n\r\n"));
+        assert_eq!(
+            String::from_utf8(overloaded_bytes(DATE)).unwrap(),
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\
+             Date: Tue, 14 Nov 2023 22:13:20 GMT\r\n\r\n"
+        );
     }
 
     #[test]
@@ -525,6 +536,16 @@ mod tests {
         assert_eq!(*end, format!("\r\n--{boundary}--\r\n"));
         let total = parts[0].head.len() + parts[1].head.len() + 110 + end.len();
         assert_eq!(value(&plan, "Content-Length"), Some(total.to_string().as_str()));
+    }
+
+    #[test]
+    fn h18_the_boundary_is_the_published_hash_of_what_is_sent() {
+        // Test vectors of FNV-1a, 64 bits (draft-eastlake-fnv, appendix C).
+        for (text, hash) in [("", "cbf29ce484222325"), ("a", "af63dc4c8601ec8c"), ("foobar", "85944171f73967e8")] {
+            assert_eq!(boundary(text, &[]), format!("ringboot-{hash}"));
+        }
+        assert_eq!(boundary("\"1\"", &[0..9, 20..30]), boundary("\"1\"", &[0..9, 20..30]));
+        assert_ne!(boundary("\"1\"", &[0..9, 20..30]), boundary("\"1\"", &[0..9, 20..31]));
     }
 
     #[test]

@@ -563,13 +563,76 @@ mod tests {
             schedule.enter(now, machine, address(machine));
             schedule.leave(now, machine);
         };
-        (0..MACHINES_MAX - 1).for_each(|machine| visit(&mut schedule, 0, machine));
+        schedule.enter(0, 0, address(0));
+        (1..MACHINES_MAX - 1).for_each(|machine| visit(&mut schedule, 0, machine));
         visit(&mut schedule, MEMORY - 1, MACHINES_MAX);
         assert_eq!(schedule.machines.len(), MACHINES_MAX);
         visit(&mut schedule, MEMORY, MACHINES_MAX + 1);
         let mut kept: Vec<&IpAddr> = schedule.machines.keys().collect();
         kept.sort();
-        assert_eq!(kept, [&address(MACHINES_MAX), &address(MACHINES_MAX + 1)]);
+        let here = [&address(0), &address(MACHINES_MAX), &address(MACHINES_MAX + 1)];
+        assert_eq!(kept, here, "the first has a body under way");
+    }
+
+    #[test]
+    fn u8_each_further_body_of_a_machine_stands_32_places_behind() {
+        let mut schedule = Schedule::new(Some(1));
+        (0..3).for_each(|key| schedule.enter(0, key, address(0)));
+        (3..100).for_each(|key| schedule.enter(0, key, address(key)));
+        let mut order = vec![0];
+        while let Some(key) = order.last().copied().filter(|_| order.len() < 100) {
+            schedule.leave(MS, key);
+            order.push(schedule.poll(MS).unwrap());
+        }
+        for (key, place) in [(1, 1 + ROUND_PLACES), (2, 2 + 2 * ROUND_PLACES)] {
+            let before = order.iter().take_while(|other| **other != key).filter(|other| **other > 2).count();
+            // Of the places before its own, three are those of its machine.
+            assert_eq!(before as u64, place - 3, "{key}");
+        }
+    }
+
+    /// A window in which those that run take so many bytes together.
+    fn pass_window(schedule: &mut Schedule<usize>, now: &mut Tick, bytes: u64) {
+        let running = schedule.running.clone();
+        running.iter().for_each(|key| schedule.taken(*key, 1));
+        schedule.taken(running[0], bytes - running.len() as u64);
+        *now += WINDOW;
+        while schedule.poll(*now).is_some() {}
+    }
+
+    #[test]
+    fn u8_half_as_many_slots_more_are_kept_where_they_bring_over_a_tenth_more_and_a_rest_follows_a_trial_that_does_not()
+    {
+        for (bytes, is_kept) in [(1050, false), (1100, false), (1101, true)] {
+            let (mut schedule, mut now) = (Schedule::new(Some(4)), 0);
+            (0..40).for_each(|key| schedule.enter(0, key, address(key)));
+            assert_eq!(schedule.poll(now), None);
+            pass_window(&mut schedule, &mut now, 1000);
+            assert_eq!((schedule.slots, schedule.counts()), (6, (6, 34)), "a trial");
+            pass_window(&mut schedule, &mut now, bytes);
+            assert_eq!(schedule.slots, if is_kept { 6 } else { 4 }, "{bytes}");
+            let mut windows = 0;
+            let slots = schedule.slots;
+            while schedule.slots == slots && windows < 100 {
+                pass_window(&mut schedule, &mut now, 1000);
+                windows += 1;
+            }
+            let rest = if is_kept { 1..=1 } else { REST_WINDOWS..=REST_WINDOWS + 2 };
+            assert!(schedule.slots == slots + slots / 2 && rest.contains(&windows), "{bytes}: {windows} windows");
+            // What was learnt of one storm says nothing of the next.
+            (0..40).for_each(|key| schedule.leave(now, key));
+            (0..40).for_each(|key| schedule.enter(now, key, address(key)));
+            assert_eq!(schedule.counts(), (4, 36));
+        }
+    }
+
+    #[test]
+    fn u8_readers_that_have_answered_nothing_for_4_s_are_taken_for_dead() {
+        let answered = Readers { answered_at: Some(SECOND), latest: SECOND };
+        for (since, is_alive) in [(0, true), (READING_MAX - 1, true), (READING_MAX, false), (READING_MAX + 1, false)] {
+            assert_eq!(answered.are_alive(SECOND + since), is_alive, "{since}");
+            assert_eq!(Readers::default().have_in_line(SECOND + since, SECOND), is_alive, "{since}");
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, BadTarget> {
             b'%' => {
                 let high = bytes.next().and_then(|&b| hex(b)).ok_or(BadTarget::Encoding)?;
                 let low = bytes.next().and_then(|&b| hex(b)).ok_or(BadTarget::Encoding)?;
-                match high << 4 | low {
+                match high * 16 + low {
                     0 | b'/' | b'\\' => return Err(BadTarget::EncodedSeparator),
                     value => value,
                 }
@@ -94,6 +94,7 @@ mod tests {
     fn h24_percent_is_decoded_once_and_only_once() {
         assert_eq!(path(b"/%252e%252e/a%20b").unwrap(), b"/%2e%2e/a b");
         assert_eq!(path(b"/caf%E9.img").unwrap(), b"/caf\xe9.img");
+        assert_eq!(path(b"/%01%0a%7F%ff").unwrap(), b"/\x01\x0a\x7f\xff");
         for target in ["/%", "/%2", "/%zz", "/a%4"] {
             assert_eq!(path(target.as_bytes()), Err(BadTarget::Encoding), "{target}");
         }

@@ -281,7 +281,7 @@ impl Client {
                 }
             }
             // Our ACK 0 was lost.
-            Phase::Receiving if self.expected == 1 && self.server == Some(from_port) => self.acknowledge(0),
+            Phase::Receiving if self.expected == 1 => self.acknowledge(0),
             Phase::Receiving | Phase::Over(_) => (),
         }
     }
@@ -402,7 +402,7 @@ impl Client {
     fn wait(&mut self, now: Tick) {
         let interval = self.behaviour.patience.interval(self.tries);
         // A per cent of spread: two machines of one model still drift apart.
-        self.deadline = now + interval + self.random.below(interval / 100 + 1);
+        self.deadline = now + interval + self.random.below(interval / 100);
     }
 
     fn send(&mut self, due: Due) {
@@ -565,6 +565,85 @@ mod tests {
         assert_eq!(lasts(Behaviour::grub()).0, 40);
         assert!((15..=40).contains(&lasts(Behaviour::ipxe()).1));
         assert!((30..=31).contains(&lasts(Behaviour::pi3()).1));
+    }
+
+    #[test]
+    fn t43_the_timer_repeats_the_last_ack_and_uboot_acknowledges_what_it_has() {
+        for (behaviour, oack, repeated) in [
+            (Behaviour::generic(512, 4), &b"\0\x06blksize\x00512\0windowsize\x004\0"[..], 4),
+            (Behaviour::uboot(4), b"\0\x06timeout\x005\0windowsize\x004\0", 6),
+        ] {
+            let tries = behaviour.patience.tries;
+            let mut client = receiving(behaviour, oack);
+            assert_eq!((client.answered(), client.socket()), (true, 0));
+            client.handle(0, 7, oack);
+            assert_eq!(acks(&mut client), [0], "the first ACK 0 was lost");
+            (1..=6).for_each(|block| assert!(client.handle(0, 7, &data(block, 512)).is_some()));
+            assert_eq!(acks(&mut client), [4]);
+            client.handle(0, 7, oack);
+            assert_eq!(acks(&mut client), b"", "an OACK that comes late");
+            client.handle_timeout(client.poll_timeout().unwrap() - 1);
+            assert_eq!(acks(&mut client), b"", "before its time");
+            for _ in 1..tries {
+                client.handle_timeout(client.poll_timeout().unwrap());
+                assert_eq!(acks(&mut client), [repeated]);
+            }
+            // What comes at the last moment counts: its patience begins anew.
+            let now = client.poll_timeout().unwrap() - 1;
+            assert!(client.handle(now, 7, &data(7, 512)).is_some());
+            assert!(client.poll_timeout().unwrap() > now + SECOND);
+            for _ in 1..tries {
+                client.handle_timeout(client.poll_timeout().unwrap());
+            }
+            assert_eq!((client.outcome(), client.counters().retransmits), (None, 2 * u64::from(tries - 1)));
+            client.handle_timeout(client.poll_timeout().unwrap());
+            assert_eq!((client.outcome(), client.poll_timeout()), (Some(Outcome::TimedOut), None));
+        }
+    }
+
+    #[test]
+    fn machines_of_one_model_drift_apart_by_a_per_cent() {
+        let first = |seed| {
+            let mut client = Client::new(Behaviour::edk2(), b"f", seed);
+            assert!(!client.answered());
+            sent(&mut client, 0);
+            client.poll_timeout().unwrap() / MILLISECOND
+        };
+        let firsts: std::collections::BTreeSet<_> = (0..100).map(first).collect();
+        assert!(firsts.len() > 25 && firsts.iter().all(|first| (4000..4040).contains(first)), "{firsts:?}");
+    }
+
+    #[test]
+    fn what_a_fetch_has_cost_is_counted_and_a_stranger_is_refused_but_never_its_error() {
+        let mut client = receiving(Behaviour::generic(512, 2), b"\0\x06blksize\x00512\0windowsize\x002\0");
+        for block in [1, 2, 2, 1, 4, 5, 3] {
+            client.handle(0, 7, &data(block, 512));
+        }
+        assert_eq!(acks(&mut client), [2; 5]);
+        assert_eq!(client.handle(0, 8, &data(4, 512)), None);
+        assert_eq!(sent(&mut client, 0), [(Some(8), 0, b"\0\x05\0\x05Unknown transfer ID\0".to_vec())]);
+        assert_eq!(client.handle(0, 8, b"\0\x05\0\x05x\0"), None);
+        assert_eq!(client.handle(0, 7, &[0, 4, 0, 1]), None, "what only clients send");
+        assert_eq!(sent(&mut client, 0), []);
+        client.handle_timeout(client.poll_timeout().unwrap());
+        client.handle(0, 7, &data(4, 0));
+        assert_eq!(acks(&mut client), [2, 4]);
+        assert_eq!((client.outcome(), client.poll_timeout()), (Some(Outcome::Complete { octets: 1536 }), None));
+        let counted = Counters {
+            requests_sent: 1,
+            acks_sent: 8,
+            retransmits: 1,
+            blocks: 4,
+            duplicates: 2,
+            out_of_order: 2,
+            strays: 3,
+        };
+        assert_eq!(*client.counters(), counted);
+        let mut silent = Client::new(Behaviour::grub(), b"f", 1);
+        sent(&mut silent, 0);
+        silent.handle_timeout(silent.poll_timeout().unwrap());
+        sent(&mut silent, 0);
+        assert_eq!(*silent.counters(), Counters { requests_sent: 2, retransmits: 1, ..Counters::default() });
     }
 
     #[test]

@@ -40,8 +40,9 @@ pub(super) struct KeyedHasher {
 }
 
 impl Hasher for KeyedHasher {
+    #[allow(clippy::cast_possible_truncation)] // the lower half
     fn write_u64(&mut self, word: u64) {
-        let (low, high) = (word & 0xffff_ffff, word >> 32);
+        let (low, high) = (u64::from(word as u32), word >> 32);
         // A fifth word would take the first coefficients again: less random, not wrong.
         let (a, b) = self.coefficients[self.words % WORDS_MAX];
         self.sum = self.sum.wrapping_add(a.wrapping_add(low).wrapping_mul(b.wrapping_add(high)));
@@ -70,6 +71,10 @@ mod tests {
     use super::*;
 
     fn hash(keyed: &Keyed, words: [u64; 3]) -> u64 {
+        hash_of(keyed, &words)
+    }
+
+    fn hash_of(keyed: &Keyed, words: &[u64]) -> u64 {
         let mut hasher = keyed.build_hasher();
         words.iter().for_each(|word| hasher.write_u64(*word));
         hasher.finish()
@@ -96,6 +101,34 @@ mod tests {
                 assert!(high.len() > 100, "seed {seed}, word {word}: {} of 128 tags", high.len());
             }
         }
+    }
+
+    /// Pairs that a hash of the same products would make equal for many seeds, were its words or its halves not kept apart.
+    #[test]
+    fn t65_two_keys_are_never_equal_for_many_seeds_whichever_two_they_are() {
+        for (one, other) in [
+            ([1, 2, 3], [2, 1, 3]),
+            ([1, 2, 3], [1, 3, 2]),
+            ([1, 2, 3], [3, 2, 1]),
+            ([0, 0, 0], [1 << 63, 0, 0]),
+            ([0, 0, 0], [1 << 31, 0, 0]),
+            ([0, 0, 0], [0, 1 << 63 | 1 << 31, 0]),
+            ([0, 0, 7 << 32], [0, 0, 7]),
+        ] {
+            let is_equal = |seed: &u64| {
+                let keyed = Keyed::new(&mut Random::new(*seed));
+                hash(&keyed, one) == hash(&keyed, other)
+            };
+            assert_eq!((0..200).filter(is_equal).count(), 0, "{one:x?} {other:x?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_words_of_eight() {
+        let keyed = Keyed::new(&mut Random::new(7));
+        let mut bytes = keyed.build_hasher();
+        bytes.write(&[1, 0, 0, 0, 0, 0, 0, 2, 3]);
+        assert_eq!(bytes.finish(), hash_of(&keyed, &[2 << 56 | 1, 3]));
     }
 
     #[test]

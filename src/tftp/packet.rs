@@ -377,6 +377,12 @@ mod tests {
         let request = Request::from(&asked);
         assert_eq!((request.name(), request.mode()), (asked.name, asked.mode));
         assert!(request.options().eq(asked.options));
+        assert_eq!(format!("{request:?}"), "Request { name: \"grub.cfg\", .. }");
+        for (datagram, asks_size) in
+            [(&b"\0\x01f\0octet\0TSize\x000\0"[..], true), (b"\0\x01tsize\0octet\0blksize\x00512\0tsize\0", false)]
+        {
+            assert_eq!(Request::from(&read(datagram).unwrap()).asks_size(), asks_size, "{datagram:?}");
+        }
     }
 
     #[test]

@@ -77,14 +77,6 @@ impl Sources {
         next.filter(|_| room)
     }
 
-    /// Takes what [`Self::next_waiting`] showed.
-    pub(super) fn take_waiting(&mut self, address: IpAddr) {
-        if let Some(source) = self.sources.get_mut(&address) {
-            source.waiting.pop_front();
-        }
-        self.forget_if_idle(address);
-    }
-
     fn forget_if_idle(&mut self, address: IpAddr) {
         if self.sources.get(&address).is_some_and(|source| source.transfers == 0 && source.waiting.is_empty()) {
             self.sources.remove(&address);
@@ -156,6 +148,34 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+
+    #[test]
+    fn t65_a_source_is_known_by_all_that_it_has_and_forgotten_with_the_last_of_it() {
+        let limits = Limits { transfers_per_address_max: 2, transfers_max: 8, ..Limits::default() };
+        for address in [IpAddr::from([192, 168, 4, 1]), Ipv6Addr::LOCALHOST.into()] {
+            let mut sources = Sources::default();
+            (0..7).for_each(|_| sources.enter(address));
+            assert!(sources.has_its_share(address, &limits));
+            for transfers in (0..7).rev() {
+                sources.leave(address);
+                assert_eq!(sources.has_its_share(address, &limits), transfers >= 6, "{transfers}");
+                assert_eq!(sources.has_room(address, &limits), transfers < 2, "{transfers}");
+            }
+            assert!(sources.sources.is_empty(), "{:?}", sources.sources);
+        }
+        let mut sources = Sources::default();
+        let (address, id) = (IpAddr::from([192, 168, 4, 1]), TransferId::from_token(7));
+        sources.wait(address, id);
+        assert_eq!(
+            (sources.has_room(address, &limits), sources.next_waiting(address, &limits, |_| true)),
+            (false, Some(id))
+        );
+        sources.enter(address);
+        assert_eq!(sources.next_waiting(address, &limits, |_| false), None, "it has begun");
+        assert!(sources.has_room(address, &limits));
+        sources.leave(address);
+        assert!(sources.sources.is_empty());
+    }
 
     #[test]
     fn t65_addresses_spread_over_all_places_whichever_of_their_octets_differ() {

@@ -43,7 +43,7 @@ pub struct TransferId {
 impl TransferId {
     /// One number for the engine to carry along with a send.
     pub fn token(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
+        (u64::from(self.generation) << 32) + u64::from(self.index)
     }
 
     /// The transfer whose [`Self::token`] this is; a number that is none names no transfer.
@@ -343,7 +343,7 @@ impl<C> Table<C> {
         let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
             return answer.ok().map(|(content, _)| content);
         };
-        if !matches!(session.stage, Stage::Opening { .. }) {
+        if !matches!(session.stage, Stage::Opening) {
             return answer.ok().map(|(content, _)| content);
         }
         match answer {
@@ -402,7 +402,7 @@ impl<C> Table<C> {
 
     /// There is no answer to an `Action::Open` now: the request is forgotten without a word, and its repetition is a new one.
     pub fn forget(&mut self, now: Tick, id: TransferId) {
-        if self.session_mut(id).is_some_and(|session| matches!(session.stage, Stage::Opening { .. })) {
+        if self.session_mut(id).is_some_and(|session| matches!(session.stage, Stage::Opening)) {
             self.end(now, id, Outcome::NeverBegun, None);
         }
     }
@@ -534,7 +534,7 @@ impl<C> Table<C> {
                     self.set_alarm(id, deadline);
                 }
             },
-            (Stage::Running(_) | Stage::Opening { .. }, Packet::Error { code, .. }) => {
+            (Stage::Running(_) | Stage::Opening, Packet::Error { code, .. }) => {
                 let probe = session.unconfirmed
                     && (code == ErrorCode::OptionsRefused as u16 || code == ErrorCode::Undefined as u16);
                 self.end(now, id, if probe { Outcome::SizeProbe } else { Outcome::Aborted { code } }, None);
@@ -592,7 +592,7 @@ impl<C> Table<C> {
                     self.begin_waiting(now, address);
                 }
             }
-            Stage::Opening { .. } => self.failed(now, id, Failure::NotOpened),
+            Stage::Opening => self.failed(now, id, Failure::NotOpened),
             Stage::Running(transfer) => match transfer.handle_timeout(now) {
                 Timeout::Again | Timeout::Early => self.settle(id),
                 Timeout::LastAckMissing => self.end(now, id, Outcome::CompleteWithoutLastAck, None),
@@ -643,10 +643,8 @@ impl<C> Table<C> {
             };
             session.ready = false;
             match &mut session.stage {
-                Stage::Opening { asked } if !*asked => {
-                    *asked = true;
-                    return Some((id, Step::Open));
-                }
+                // Once: nothing else makes it ready before its answer.
+                Stage::Opening => return Some((id, Step::Open)),
                 Stage::Running(transfer) => {
                     let Some(transmit) = transfer.poll_transmit(now) else {
                         // It may pause between bursts (T-40).
@@ -679,7 +677,7 @@ impl<C> Table<C> {
                     }
                     return Some((id, step));
                 }
-                Stage::Waiting | Stage::Opening { .. } | Stage::Quiet => (),
+                Stage::Waiting | Stage::Quiet => (),
             }
         }
         None
@@ -816,7 +814,7 @@ impl Hash for Key {
         let tid = self.tid.map_or(u32::MAX, u32::from);
         state.write_u64((address >> 64) as u64);
         state.write_u64(address as u64);
-        state.write_u64(u64::from(tid) << 32 | u64::from(self.peer.port()));
+        state.write_u64((u64::from(tid) << 32) + u64::from(self.peer.port()));
         state.write_u64(u64::from(scope));
     }
 }

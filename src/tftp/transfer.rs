@@ -884,6 +884,43 @@ mod tests {
     }
 
     #[test]
+    fn t35_ack_0_once_more_is_a_lost_first_block_or_the_echo_of_a_second_oack() {
+        let mut transfer = begun(512, 4, 1 << 20);
+        assert_eq!(run(&mut transfer, 0), Some((1, 4)));
+        assert_eq!(transfer.handle_ack(0, 0), Acked::Moved, "the OACK was sent once");
+        assert_eq!(run(&mut transfer, 0), Some((1, 4)));
+
+        let mut transfer = Transfer::new(&terms(512, 4), 1 << 20, 7);
+        for _ in 0..2 {
+            assert_eq!(transfer.poll_transmit(0), Some(Transmit::Oack));
+            transfer.handle_repeated_request();
+        }
+        assert_eq!(transfer.handle_ack(0, 0), Acked::Moved);
+        assert_eq!(run(&mut transfer, 0), Some((1, 4)));
+        assert_eq!((transfer.handle_ack(0, 0), transfer.poll_transmit(0)), (Acked::Nothing, None));
+        assert_eq!(transfer.deadline(), ECHO_GRACE);
+        assert_eq!(transfer.handle_timeout(ECHO_GRACE), Timeout::Again);
+        assert_eq!(run(&mut transfer, ECHO_GRACE), Some((1, 4)), "nothing better has come");
+    }
+
+    #[test]
+    fn t49_a_repeated_request_brings_the_first_answer_again_where_it_has_left_unanswered_and_can_leave() {
+        for acknowledged in [true, false] {
+            let mut transfer = Transfer::new(&Terms { acknowledged, ..terms(512, 1) }, 1 << 20, 7);
+            assert!(!transfer.handle_repeated_request(), "it is about to leave");
+            let first = transfer.poll_transmit(0);
+            assert_eq!(transfer.poll_transmit(0), None);
+            assert!(transfer.handle_repeated_request());
+            assert_eq!(transfer.poll_transmit(0), first);
+            transfer.unsent(0, 0);
+            assert!(!transfer.handle_repeated_request(), "the content is out of reach");
+            transfer.resume();
+            transfer.handle_ack(0, u16::from(!acknowledged));
+            assert!(!transfer.handle_repeated_request(), "it is answered");
+        }
+    }
+
+    #[test]
     fn t35_echoes_of_repeated_blocks_do_not_double_the_traffic() {
         let mut transfer = proven(512, 4, 1 << 20);
         run(&mut transfer, 0);
@@ -999,30 +1036,32 @@ mod tests {
 
     #[test]
     fn t40_a_burst_grows_by_one_for_32_clean_windows_up_to_what_was_agreed() {
-        let mut transfer = proven(512, 4, 1 << 24);
-        let mut now = 0;
-        for _ in 0..RESTARTS_TO_HALVE {
-            bursts(&mut transfer, &mut now);
-            assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+        for packets_per_ms in [0, 1000] {
+            let mut transfer = proven(512, 4, 1 << 24).with_packets_per_ms(packets_per_ms);
+            let mut now = 0;
+            for _ in 0..RESTARTS_TO_HALVE {
+                bursts(&mut transfer, &mut now);
+                assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+            }
+            let mut window = |transfer: &mut Transfer, gap: bool| {
+                let first = bursts(transfer, &mut now)[0];
+                assert_eq!(transfer.handle_ack(now, wire(transfer.sent - u64::from(gap))), Acked::Moved);
+                first.1
+            };
+            // The first one repeats what was sent before, so it is not clean.
+            assert_eq!(window(&mut transfer, false), 2);
+            (0..31).for_each(|_| assert_eq!(window(&mut transfer, false), 2));
+            assert_eq!(window(&mut transfer, true), 2, "a gap: counted anew");
+            (0..32).for_each(|_| assert_eq!(window(&mut transfer, false), 2));
+            (0..32).for_each(|_| assert_eq!(window(&mut transfer, false), 3));
+            assert_eq!(window(&mut transfer, false), 4);
+            assert_eq!(transfer.burst.paced, packets_per_ms > 0, "as if nothing had been");
         }
-        let mut window = |transfer: &mut Transfer, gap: bool| {
-            let first = bursts(transfer, &mut now)[0];
-            assert_eq!(transfer.handle_ack(now, wire(transfer.sent - u64::from(gap))), Acked::Moved);
-            first.1
-        };
-        // The first one repeats what was sent before, so it is not clean.
-        assert_eq!(window(&mut transfer, false), 2);
-        (0..31).for_each(|_| assert_eq!(window(&mut transfer, false), 2));
-        assert_eq!(window(&mut transfer, true), 2, "a gap: counted anew");
-        (0..32).for_each(|_| assert_eq!(window(&mut transfer, false), 2));
-        (0..32).for_each(|_| assert_eq!(window(&mut transfer, false), 3));
-        assert_eq!(window(&mut transfer, false), 4);
-        assert!(!transfer.burst.paced, "as if nothing had been");
     }
 
     #[test]
     fn t40_a_clean_client_and_a_lockstep_one_never_see_a_smaller_window() {
-        let mut transfer = begun(1468, 32, 64 << 20);
+        let mut transfer = begun(1468, 32, 64 << 20).with_packets_per_ms(0);
         loop {
             let (_, blocks) = run(&mut transfer, 0).unwrap();
             let whole = transfer.sent == transfer.blocks || blocks == 32;
@@ -1046,12 +1085,14 @@ mod tests {
         let mut now = 0;
         let seen = bursts(&mut transfer, &mut now);
         assert_eq!(seen, [(1, 4, 0), (5, 4, MILLISECOND), (9, 2, 2 * MILLISECOND)]);
+        let mut begun = begun(512, 10, 1 << 20).with_packets_per_ms(4);
+        assert_eq!((run(&mut begun, 0), begun.deadline()), (Some((1, 4)), MILLISECOND), "the timer goes on with it");
         assert_eq!(transfer.handle_ack(now, 10), Acked::Moved);
         assert_eq!(run(&mut transfer, now), None);
         assert_eq!(transfer.deadline(), now + MILLISECOND / 2, "two packets take half a millisecond");
         let next = bursts(&mut transfer, &mut now)[0];
         assert_eq!(next, (11, 4, 2 * MILLISECOND + MILLISECOND / 2));
-        let mut lockstep = begun(512, 1, 1 << 20).with_packets_per_ms(1);
+        let mut lockstep = self::begun(512, 1, 1 << 20).with_packets_per_ms(1);
         assert_eq!(run(&mut lockstep, 0), Some((1, 1)));
         lockstep.handle_ack(0, 1);
         assert_eq!((run(&mut lockstep, 0), lockstep.deadline()), (None, MILLISECOND));
@@ -1087,6 +1128,16 @@ mod tests {
             assert_eq!(transfer.handle_ack(now, round + 1), Acked::Moved);
         }
         assert!(spread.len() > 5, "jitter spreads: {spread:?}");
+        // 500 machines that ask at once do not ask again at once.
+        let first = |seed| {
+            let mut transfer = Transfer::new(&terms(512, 1), 1 << 20, seed);
+            transfer.poll_transmit(0);
+            transfer.deadline() / MILLISECOND
+        };
+        let firsts: std::collections::BTreeSet<_> = (0..500).map(first).collect();
+        let (least, most) = (firsts.first().unwrap(), firsts.last().unwrap());
+        assert!((900..905).contains(least) && (1095..=1100).contains(most), "{least} to {most} ms");
+        assert!(firsts.len() > 150, "{} of 200", firsts.len());
     }
 
     #[test]
@@ -1109,7 +1160,8 @@ mod tests {
         for acknowledged in [true, false] {
             let unanswered = Terms { acknowledged, window: 1, ..terms(512, 1) };
             let mut transfer = Transfer::new(&unanswered, 1 << 20, 3);
-            let (mut now, mut transmissions, mut octets) = (0, 0, 0);
+            // A server that has run for a while.
+            let (mut now, mut transmissions, mut octets) = (1000 * SECOND, 0, 0);
             loop {
                 if let Some(transmit) = transfer.poll_transmit(now) {
                     transmissions += 1;
@@ -1126,6 +1178,7 @@ mod tests {
             }
             assert!(transmissions <= 5, "{transmissions}");
             assert!(octets <= 5 * 516);
+            assert_eq!(transfer.tally().retransmits, transmissions - 1);
         }
     }
 

@@ -55,7 +55,7 @@ impl<C> Table<C> {
                 self.begin_waiting(now, address);
                 true
             }
-            Stage::Opening { .. } => true,
+            Stage::Opening => true,
             Stage::Running(transfer) if transfer.confirmed() => now < session.moved_at + REQUEST_COPY_GRACE,
             Stage::Running(transfer) => {
                 if transfer.handle_repeated_request() {
@@ -117,7 +117,6 @@ impl<C> Table<C> {
             if let Err(free_at) = self.request_rates.take(now, address) {
                 return self.set_alarm(id, free_at);
             }
-            self.sources.take_waiting(address);
             self.waiting -= 1;
             self.begin(now, id);
         }
@@ -146,7 +145,7 @@ impl<C> Table<C> {
         let address = peer.ip().to_canonical();
         let Some(session) = self.session_mut(id) else { return };
         session.tid = tid;
-        session.stage = Stage::Opening { asked: false };
+        session.stage = Stage::Opening;
         session.counted = Some(address);
         session.unconfirmed = true;
         if tid.is_some() {

@@ -45,7 +45,7 @@ pub(super) enum Stage {
     /// Over a limit of its address (T-65).
     Waiting,
     /// The engine looks for the file.
-    Opening { asked: bool },
+    Opening,
     /// Boxed: most sessions of a crowded table are not running.
     Running(Box<Transfer>),
     /// An ERROR may be owed to the client, and the outcome to the engine.
@@ -79,6 +79,6 @@ impl<C> Session<C> {
 
     /// Not over.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.stage, Stage::Waiting | Stage::Opening { .. } | Stage::Running(_))
+        matches!(self.stage, Stage::Waiting | Stage::Opening | Stage::Running(_))
     }
 }

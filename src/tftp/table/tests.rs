@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::dhcp::subnet::Network;
-use crate::tftp::limits::{DISTRUST, MILLISECOND, OFFERS_MAX, OPENING_MAX, REQUEST_COPY_GRACE, SECOND, STILL_MIN};
+use crate::tftp::limits::{
+    DISTRUST, MILLISECOND, NETWORK_RATE, OFFERS_MAX, OPENING_MAX, REQUEST_COPY_GRACE, SECOND, STILL_MIN, WAITING_MAX,
+};
 
 const OPTIONS: &[u8] = b"tsize\x000\0blksize\x001468\0";
 const WINDOW: &[u8] = b"blksize\x00512\0windowsize\x004\0";
@@ -155,6 +157,12 @@ fn t65_refusals_are_limited_like_requests_and_each_is_counted() {
     let counts = bench.table.counts();
     assert_eq!((counts.turned_away, counts.dropped), (errors as u64, asked - errors as u64));
     assert!(errors > 0 && counts.dropped > 0, "{counts:?}");
+    // More at a time than wait for the engine: the rest is dropped as well.
+    let mut bench = self::bench(Policy { per_address_limits: false, ..Policy::default() });
+    for port in 1..=REPLIES_QUEUED_MAX as u16 + 7 {
+        bench.table.handle_listen(bench.now, machine(10, port), here(), false, b"\0\x02up\0octet\0");
+    }
+    assert_eq!((bench.drain().len(), bench.table.counts().dropped), (REPLIES_QUEUED_MAX, 7));
 }
 
 #[test]
@@ -185,8 +193,11 @@ fn t1_a_request_brings_its_file_from_first_block_to_last_ack() {
         let did = bench.tid(tid, peer, &ack(block));
         assert_eq!(did, [Did::Blocks { to: peer, tid, first: block + 1, blocks: 1, size: 1468 }]);
     }
+    let Did::Open(id) = did[0] else { panic!("{did:?}") };
+    assert_eq!((bench.table.peer(id), bench.table.content_mut(id)), (Some(peer), Some(&mut 10_000)));
     let ended = Did::Ended { name: b"pxelinux.0".to_vec(), outcome: Outcome::Complete, content: Some(10_000) };
     assert_eq!(bench.tid(tid, peer, &ack(7)), [ended]);
+    assert_eq!((bench.table.counts().requests, bench.table.content_mut(id)), (1, None));
     assert_eq!(bench.table.transfers(), 0);
 }
 
@@ -335,7 +346,70 @@ fn t46_each_transfer_of_an_endpoint_gets_another_random_tid() {
         last = tid;
         used.insert(tid);
     }
-    assert_eq!(used.len(), 16);
+    assert_eq!(used, (0..16).map(Some).collect(), "every socket that there is, and no other");
+    // One that asks again and again: no port that late packets may still come to.
+    let tids: Vec<_> = (0..16).map(|n| from(&bench.ask(machine(2, 2000), &n.to_string(), b""))).collect();
+    assert_eq!(tids.iter().collect::<std::collections::BTreeSet<_>>().len(), 16, "{tids:?}");
+}
+
+#[test]
+fn t46_of_two_ports_each_has_the_one_that_it_did_not_have_last_whoever_asks_in_between() {
+    for bit in 0..15 {
+        let mut bench = bench(Policy { tids: 2, ..Policy::default() });
+        let peers = [2000, 2000 ^ 1 << bit].map(|port| machine(1, port));
+        let mut last = [None; 2];
+        for (n, peer) in peers.iter().cycle().take(8).enumerate() {
+            let tid = from(&bench.ask(*peer, &n.to_string(), b""));
+            assert_ne!(tid, last[n % 2], "{peer}");
+            last[n % 2] = tid;
+        }
+    }
+}
+
+#[test]
+fn keys_that_differ_in_anything_differ_in_one_of_four_words() {
+    struct Words(Vec<u64>);
+    impl Hasher for Words {
+        fn write(&mut self, bytes: &[u8]) {
+            panic!("{bytes:?}");
+        }
+        fn write_u64(&mut self, word: u64) {
+            self.0.push(word);
+        }
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let keys = [
+        ("192.168.4.1:2000", None),
+        ("192.168.4.1:2000", Some(0)),
+        ("192.168.4.1:2000", Some(1)),
+        ("192.168.4.1:2001", Some(1)),
+        ("192.168.4.2:2000", None),
+        ("[fd00:4::1]:2000", None),
+        ("[fd00:5::1]:2000", None),
+        ("[fd00:4::2]:2000", None),
+        ("[fe80::1%1]:2000", None),
+        ("[fe80::1%2]:2000", None),
+    ];
+    let words = keys.map(|(peer, tid)| {
+        let mut words = Words(Vec::new());
+        Key { peer: peer.parse().unwrap(), tid }.hash(&mut words);
+        words.0
+    });
+    assert!(words.iter().all(|words| words.len() == 4));
+    assert_eq!(words.iter().collect::<std::collections::BTreeSet<_>>().len(), keys.len(), "{words:x?}");
+}
+
+#[test]
+fn a_transfer_is_known_by_its_number_and_no_two_have_one() {
+    let mut tokens = std::collections::BTreeSet::new();
+    let numbers = [0, 1, 2, 7, u32::MAX - 1, u32::MAX];
+    for (index, generation) in numbers.iter().flat_map(|index| numbers.map(|generation| (*index, generation))) {
+        let id = TransferId { index, generation };
+        assert_eq!(TransferId::from_token(id.token()), id);
+        assert!(tokens.insert(id.token()), "{id:?}");
+    }
 }
 
 #[test]
@@ -369,6 +443,7 @@ fn t48_a_stranger_at_a_tid_gets_error_5_once_a_second() {
     bench.now += SECOND;
     assert_eq!(errors(&bench.tid(tid, stranger, &ack(1))), [5]);
     assert_eq!(bench.tid(tid, stranger, &error(5)), []);
+    assert_eq!(bench.table.counts().wrong_tid, 3);
 }
 
 #[test]
@@ -565,6 +640,22 @@ fn t64_a_window_granted_before_somebody_guessed_leaves_as_one_block() {
 }
 
 #[test]
+fn t64_an_ack_at_another_port_of_who_has_no_transfer_now_is_no_guess() {
+    let limits = Limits { transfers_per_address_max: 1, ..Limits::default() };
+    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let (one, two) = (machine(1, 2000), machine(1, 2001));
+    let tid = from(&bench.ask(one, "f", b"")).unwrap();
+    assert_eq!(bench.ask(two, "g", WINDOW), [], "it waits for its turn");
+    assert_eq!(outcomes(&bench.tid(Some(3), two, &ack(0))), []);
+    let did = bench.tid(Some(tid), one, &error(0));
+    assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::SizeProbe], 1), "its turn has come");
+    // The first one is over: what comes late, and goes astray, says nothing of the second.
+    bench.tid(Some((tid + 1) % 16), one, &ack(1));
+    assert_eq!(runs(&bench.tid(from(&did), two, &ack(0))), [(1, 4)]);
+    assert_eq!(bench.table.counts().guessed, 0);
+}
+
+#[test]
 fn t64_a_client_that_has_acknowledged_blocks_does_not_lose_its_transfer_to_strays() {
     let mut bench = bench(Policy::default());
     let peer = machine(1, 2000);
@@ -572,6 +663,23 @@ fn t64_a_client_that_has_acknowledged_blocks_does_not_lose_its_transfer_to_stray
     bench.tid(Some(tid), peer, &ack(1));
     assert!(outcomes(&bench.tid(Some((tid + 1) % 16), peer, &ack(1))).is_empty());
     assert_eq!(runs(&bench.tid(Some(tid), peer, &ack(2))), [(3, 1)]);
+}
+
+#[test]
+fn t65_a_transfer_stands_still_when_it_is_confirmed_and_has_not_moved_for_2_s() {
+    let mut bench = bench(Policy::default());
+    let did = bench.ask(machine(1, 2000), "f", b"");
+    let Did::Open(id) = did[0] else { panic!("{did:?}") };
+    assert!(!bench.table.is_confirmed(id));
+    bench.now += STILL_MIN;
+    assert!(!bench.table.displace_stillest(bench.now), "others make room before their first ACK");
+    assert_eq!(runs(&bench.tid(from(&did), machine(1, 2000), &ack(1))), [(2, 1)]);
+    assert!(bench.table.is_confirmed(id));
+    let moved = bench.now;
+    for (still, makes_room) in [(STILL_MIN - 1, false), (STILL_MIN, true), (STILL_MIN + 1, false)] {
+        assert_eq!(bench.table.displace_stillest(moved + still), makes_room, "{still}");
+    }
+    assert_eq!(outcomes(&bench.drain()), [Outcome::Displaced]);
 }
 
 #[test]
@@ -709,6 +817,34 @@ fn t65_requests_faster_than_the_rate_wait_and_come_in_order() {
 }
 
 #[test]
+fn t65_who_begins_or_is_forgotten_leaves_its_place_in_the_queue() {
+    let limits = Limits { waiting_max: 1, transfers_per_address_max: 1, ..Limits::default() };
+    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let mut tid = from(&bench.ask(machine(1, 2000), "f", b""));
+    for port in 2001..2005 {
+        assert_eq!(bench.ask(machine(1, port), "f", b""), []);
+        let did = bench.tid(tid, machine(1, port - 1), &error(0));
+        assert_eq!(opens(&did), 1, "{port}");
+        tid = from(&did);
+    }
+    for (block, port) in (1..).zip(3000..3004) {
+        bench.tid(tid, machine(1, 2004), &ack(block));
+        assert_eq!(bench.ask(machine(1, port), "f", b""), []);
+        assert_eq!(outcomes(&bench.pass(WAITING_MAX)), [Outcome::NeverBegun], "{port}");
+    }
+    assert_eq!((bench.table.counts().waited, bench.table.counts().dropped), (8, 0));
+}
+
+#[test]
+fn t65_an_ipv6_network_asks_16_times_as_often_as_an_address_and_no_more() {
+    let limits = Limits { requests_per_second_max: 1, requests_burst_max: 1, ..Limits::default() };
+    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let host = |n: u16| SocketAddr::new(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n).into(), 2000);
+    let begun: usize = (1..=40).map(|n| opens(&bench.ask(host(n), "f", b""))).sum();
+    assert_eq!((begun as u32, bench.table.counts().dropped), (NETWORK_RATE, 40 - u64::from(NETWORK_RATE)));
+}
+
+#[test]
 fn t65_the_queue_and_the_table_are_bounded() {
     let limits = Limits { waiting_max: 3, transfers_max: 20, ..Limits::default() };
     let mut bench = bench(Policy { limits, ..Policy::default() });
@@ -728,12 +864,20 @@ fn t65_too_many_unconfirmed_sessions_displace_the_oldest() {
     let mut bench = bench(Policy { limits, ..Policy::default() });
     let tid = from(&bench.ask(machine(1, 2000), "f", b""));
     bench.tid(tid, machine(1, 2000), &ack(1));
+    let mut tids = Vec::new();
     for host in 2..=5 {
-        assert!(outcomes(&bench.ask(machine(host, 2000), "f", b"")).is_empty());
+        let did = bench.ask(machine(host, 2000), "f", b"");
+        assert!(outcomes(&did).is_empty());
+        tids.push((host, from(&did)));
     }
     let did = bench.ask(machine(6, 2000), "f", b"");
     assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::Displaced], 1));
+    assert_eq!(bench.table.counts().displaced, 1);
     assert_eq!(bench.tid(tid, machine(1, 2000), &ack(2)).len(), 1, "a confirmed one is safe");
+    for (host, tid) in tids {
+        let did = bench.tid(tid, machine(host, 2000), &ack(1));
+        assert_eq!(runs(&did).len(), usize::from(host != 2), "{host}");
+    }
 }
 
 #[test]
@@ -747,6 +891,14 @@ fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
         assert_eq!(bench.listen(peer, b"\0\x02f\0octet\0"), []);
         assert_eq!(bench.tid(Some(1), peer, &ack(1)), []);
     }
+    // A network that is configured anew, while transfers run; none at all is everybody's.
+    let tid = from(&bench.ask(machine(2, 2000), "f", b""));
+    bench.table.serve_only(Networks::from_iter([Network { address: Ipv4Addr::new(192, 168, 5, 0), prefix: 24 }]));
+    assert_eq!(bench.ask(machine(3, 2000), "f", b""), []);
+    assert_eq!(opens(&bench.ask("192.168.5.1:2000".parse().unwrap(), "f", b"")), 1);
+    assert_eq!(runs(&bench.tid(tid, machine(2, 2000), &ack(1))), [(2, 1)]);
+    bench.table.serve_only(Networks::default());
+    assert_eq!(opens(&bench.ask(machine(3, 2000), "f", b"")), 1);
     let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
     let begun: usize = (1..=500).map(|port| opens(&bench.ask(loopback(port), "f", b""))).sum();
     assert_eq!(begun, 500);
