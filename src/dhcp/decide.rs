@@ -454,7 +454,7 @@ impl<'a, 's> Case<'a, 's> {
         }
         match self.standing(address) {
             Standing::Own(_) => None,
-            Standing::Remembered if self.reservation().is_some() => None,
+            Standing::Remembered if self.is_known_at(address) => None,
             Standing::Taken | Standing::Remembered => Some("the address belongs to another client"),
             // Our offer lapsed, or was forgotten by a restart: nobody else has the address, so it may have it.
             Standing::Free => self.holds_another(address).then_some("another address was offered"),

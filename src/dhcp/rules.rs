@@ -1569,6 +1569,20 @@ fn d19_a_reserved_address_goes_to_its_machine_when_the_lease_of_another_is_over(
 }
 
 #[test]
+fn d23_a_reservation_that_is_taken_is_no_claim_to_what_another_had() {
+    let mut server = server();
+    let before = server.bind(&Message::from(2));
+    server.now = server.leases.get(before).unwrap().end_s;
+    let reserved = server.bind(&Message::from(4));
+    reserve(1, reserved.octets()[3])(&mut server.snapshot.subnets[0]);
+    server.leases.reconfigure(&server.snapshot.subnets);
+    let nak = server.ask(&Message::from(1).request(before));
+    assert_eq!(nak.option(56), Some(b"the address belongs to another client".to_vec()));
+    let offered = server.ask(&Message::from(1).discover()).yiaddr();
+    assert_eq!(server.ask(&Message::from(1).request(offered)).message_type(), Some(5), "it has another meanwhile");
+}
+
+#[test]
 fn d36_an_offer_waits_for_a_probe_only_where_nothing_is_known_of_its_address() {
     let mut server = server();
     let unknown = server.ask(&Message::from(1).discover());
