@@ -861,22 +861,29 @@ fn t65_the_queue_and_the_table_are_bounded() {
 #[test]
 fn t65_too_many_unconfirmed_sessions_displace_the_oldest() {
     let limits = Limits { unconfirmed_max: 4, ..Limits::default() };
-    let mut bench = bench(Policy { limits, ..Policy::default() });
-    let tid = from(&bench.ask(machine(1, 2000), "f", b""));
-    bench.tid(tid, machine(1, 2000), &ack(1));
-    let mut tids = Vec::new();
-    for host in 2..=5 {
-        let did = bench.ask(machine(host, 2000), "f", b"");
-        assert!(outcomes(&did).is_empty());
-        tids.push((host, from(&did)));
-    }
-    let did = bench.ask(machine(6, 2000), "f", b"");
-    assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::Displaced], 1));
-    assert_eq!(bench.table.counts().displaced, 1);
-    assert_eq!(bench.tid(tid, machine(1, 2000), &ack(2)).len(), 1, "a confirmed one is safe");
-    for (host, tid) in tids {
-        let did = bench.tid(tid, machine(host, 2000), &ack(1));
-        assert_eq!(runs(&did).len(), usize::from(host != 2), "{host}");
+    for has_confirmed in [true, false] {
+        let mut bench = bench(Policy { limits, ..Policy::default() });
+        let confirmed = has_confirmed.then(|| {
+            let tid = from(&bench.ask(machine(1, 2000), "f", b""));
+            bench.tid(tid, machine(1, 2000), &ack(1));
+            tid
+        });
+        let mut tids = Vec::new();
+        for host in 2..=5 {
+            let did = bench.ask(machine(host, 2000), "f", b"");
+            assert!(outcomes(&did).is_empty());
+            tids.push((host, from(&did)));
+        }
+        let did = bench.ask(machine(6, 2000), "f", b"");
+        assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::Displaced], 1));
+        assert_eq!(bench.table.counts().displaced, 1);
+        if let Some(tid) = confirmed {
+            assert_eq!(bench.tid(tid, machine(1, 2000), &ack(2)).len(), 1, "a confirmed one is safe");
+        }
+        for (host, tid) in tids {
+            let did = bench.tid(tid, machine(host, 2000), &ack(1));
+            assert_eq!(runs(&did).len(), usize::from(host != 2), "{host}, with a confirmed one: {has_confirmed}");
+        }
     }
 }
 
