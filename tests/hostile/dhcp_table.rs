@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -302,6 +302,20 @@ fn what_was_declined_is_seen_and_let_go_of_by_command() {
     assert_eq!(say(&["lease", "list"]).ok().stdout, "no address\n");
 }
 
+/// How long this thread has waited for a processor that others had: the second number of its schedstat (Documentation/scheduler/sched-stats.rst
+/// of Linux), in nanoseconds.
+fn waited_for_processor(thread: &Path) -> Duration {
+    let said = std::fs::read_to_string(thread.join("schedstat")).unwrap();
+    Duration::from_nanos(said.split_whitespace().nth(1).unwrap().parse().unwrap())
+}
+
+/// The directory of a thread of this process with this name.
+fn thread_named(pid: u32, name: &str) -> PathBuf {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|thread| thread.unwrap().path());
+    let is_it = |thread: &PathBuf| std::fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.trim() == name);
+    threads.into_iter().find(is_it).unwrap_or_else(|| panic!("no thread {name}"))
+}
+
 /// A thousand subnets of four pools each, a hundred thousand leases: while a reload goes through them, no client waits.
 #[test]
 fn a_reload_with_many_leases_and_pools_is_no_pause() {
@@ -326,20 +340,22 @@ fn a_reload_with_many_leases_and_pools_is_no_pause() {
     let (_client, wire) = stranger(&net);
     // Whoever is not known yet may wait until its address has been looked for on the wire.
     wire.ask(&Dhcp::discover(mac(7), u32::MAX), ANSWER).expect("an OFFER before any reload");
+    let threads = [thread_named(server.pid(), "rb-dhcp"), "/proc/thread-self".into()];
+    let waited = || threads.iter().map(|thread| waited_for_processor(thread)).sum::<Duration>();
+    // The slowest answer, less what either side waited for a processor meanwhile: that is other programs' doing.
     let slowest_while = |from: u32, goes_on: &dyn Fn() -> bool| {
         let mut slowest = Duration::ZERO;
         let mut xid = from;
         while goes_on() {
-            let asked = Instant::now();
+            let (asked, before) = (Instant::now(), waited());
             let offer = wire.ask(&Dhcp::discover(mac(7), xid), ANSWER).expect("an OFFER during a reload");
-            slowest = slowest.max(asked.elapsed());
+            slowest = slowest.max(asked.elapsed().saturating_sub(waited() - before));
             assert_eq!(offer.kind(), 2);
             xid += 1;
         }
         slowest
     };
-    // What a machine with other work makes anybody wait for.
-    let until = Instant::now() + Duration::from_secs(3);
+    let until = Instant::now() + Duration::from_secs(1);
     let quiet = slowest_while(1 << 24, &|| Instant::now() < until);
     let mut slowest = Duration::ZERO;
     let mut reloads = Vec::new();
@@ -350,7 +366,9 @@ fn a_reload_with_many_leases_and_pools_is_no_pause() {
         reloads.push(reloading.join().unwrap().ok().stdout);
     }
     println!("slowest OFFER during three reloads: {slowest:?}, and without: {quiet:?}; {reloads:?}");
-    assert_eq!(reloads, ["reloaded: generation 2\n", "reloaded: generation 3\n", "reloaded: generation 4\n"]);
-    assert!(slowest < Duration::from_millis(100) + 4 * quiet, "{slowest:?}, and {quiet:?} without a reload");
+    for (said, generation) in reloads.iter().zip(2..) {
+        assert!(said.starts_with(&format!("reloaded: generation {generation}\n")), "{said}");
+    }
+    assert!(slowest < Duration::from_millis(100), "{slowest:?}, and {quiet:?} without a reload");
     server.stop();
 }
