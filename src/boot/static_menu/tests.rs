@@ -31,6 +31,8 @@ fn pxelinux_starts_what_default_and_ontimeout_name() {
         ("DEFAULT VesaMenu.c32 more.cfg\nLABEL a\n KERNEL k\n APPEND ks=x\n", vec!["4 a ks=x"]),
         ("UI menu.c32\nDEFAULT b\nLABEL a\n KERNEL k\n APPEND ks=x\nLABEL b\n LOCALBOOT 0\n", vec![]),
         ("LABEL a\n KERNEL k\n APPEND ks=x\n", vec![]),
+        ("LABEL a\n LOCALBOOT 0\nLABEL b\n MENU DEFAULT\n KERNEL k\n APPEND ks=x\n", vec!["6 b ks=x"]),
+        ("LABEL a\n LOCALBOOT 0\nLABEL b\n MENU LABEL Default\n KERNEL k\n APPEND ks=x\n", vec![]),
     ] {
         assert_eq!(found(Loader::Pxelinux, text), expected, "{text}");
     }
@@ -52,6 +54,13 @@ fn grub_defaults_are_numbers_titles_and_ids() {
     assert_eq!(found(Loader::Grub, "linux /k preseed/url=z\nboot\n"), ["1 (outside any entry) preseed/url=z"]);
     assert_eq!(found(Loader::Grub, "function f {\n echo\n}\n# linux /k ks=x\n"), [""; 0]);
     assert_eq!(found(Loader::Grub, "}\n}\nmenuentry {\nlinux\n"), [""; 0]);
+    // A block of another kind inside an entry ends before the entry does; a hash within a word begins no comment.
+    let nested = "set default=0\nmenuentry in {\n if a {\n echo\n }\n linux /k#1 ks=x # ks=y\n}\nlinux /k auto=true\n";
+    assert_eq!(found(Loader::Grub, nested), ["6 in ks=x", "8 (outside any entry) auto=true"]);
+    let comment = "set default=0\nmenuentry in {\n linux /k # ks=x\n}\n";
+    assert_eq!(found(Loader::Grub, comment), [""; 0]);
+    // Without its brace a menuentry is no block, and what follows stands outside.
+    assert_eq!(found(Loader::Grub, "set default=0\nmenuentry in\nlinux /k ks=x\n"), ["3 (outside any entry) ks=x"]);
 }
 
 #[test]
@@ -72,6 +81,27 @@ fn ipxe_scripts_are_followed_as_if_nobody_touched_a_key() {
         ["2 (the script) url=http://a/preseed.cfg"]
     );
     assert_eq!(found(Loader::Ipxe, "#!ipxe\n:a\ngoto a\n"), [""; 0], "a circle ends");
+    // A second menu has items of its own.
+    let second = "#!ipxe\nmenu A\nitem in In\nmenu B\nitem out Out\nchoose t && goto ${t}\n:in\nkernel k ks=x\nboot\n:out\nexit\n";
+    assert_eq!(found(Loader::Ipxe, second), [""; 0]);
+    for (condition, installs) in [("iseq a a", true), ("iseq a b", false), ("isset x", true), ("isset ${none}", false)]
+    {
+        let script = format!("#!ipxe\n{condition} && kernel k ks=x ||\n");
+        assert_eq!(!found(Loader::Ipxe, &script).is_empty(), installs, "{condition}");
+    }
+    // What is started does not come back; the disk, the shell and the power switch are no installation.
+    for end in ["chain other", "boot", "exit", "sanboot", "shell", "reboot", "poweroff"] {
+        let script = format!("#!ipxe\n{end}\nkernel k ks=x\n");
+        assert_eq!(found(Loader::Ipxe, &script), [""; 0], "{end}");
+    }
+    assert_eq!(
+        found(Loader::Ipxe, "#!ipxe\ninitrd i ks=x\nkernel k\nboot\n"),
+        [""; 0],
+        "nothing reads the arguments of an initrd"
+    );
+    for start in ["kernel k", "imgargs k", "chain k"] {
+        assert_eq!(found(Loader::Ipxe, &format!("#!ipxe\n{start} ks=x\n")), ["2 (the script) ks=x"], "{start}");
+    }
 }
 
 #[test]
