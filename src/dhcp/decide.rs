@@ -135,6 +135,10 @@ pub enum Silence {
     NotAStation,
     #[error("no subnet is configured for {0}")]
     NoSubnet(Ipv4Addr),
+    #[error(
+        "subnet {0} is served on its own link alone, and this came from beyond a router (`relay = true` on it serves both)"
+    )]
+    NotForRelays(Network),
     #[error("subnet {0} is switched off")]
     SubnetOff(Network),
     #[error("message type {0} is not served")]
@@ -245,8 +249,8 @@ fn admit<'s>(
 
 /// A machine that the configuration has no place for is one that somebody will ask about; noise is not.
 fn not_admitted(facts: &Facts<'_>, silence: &Silence, reasons: &[String]) -> Option<Event> {
-    let told =
-        matches!(silence, Silence::NoSubnet(_) | Silence::SubnetOff(_)).then(|| Told::Silent(silence.clone()))?;
+    let told = matches!(silence, Silence::NoSubnet(_) | Silence::NotForRelays(_) | Silence::SubnetOff(_))
+        .then(|| Told::Silent(silence.clone()))?;
     let text = format!("no answer, {silence}: {}", reasons.join("; "));
     Some(Event { mac: facts.mac, address: None, weight: Weight::Detail, told, text })
 }

@@ -1319,7 +1319,11 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
     unknown.giaddr = Ipv4Addr::new(172, 16, 0, 1);
     assert_eq!(server.ask(&unknown).silence, Some(Silence::NoSubnet(unknown.giaddr)));
     unknown.giaddr = address(1);
-    assert_eq!(server.ask(&unknown).silence, Some(Silence::NoSubnet(address(1))), "that subnet is not open to relays");
+    let closed = Silence::NotForRelays(subnet().network);
+    assert_eq!(server.ask(&unknown).silence, Some(closed.clone()), "that subnet is not open to relays");
+    let mut routed = Message::from(1).relayed().discover().with(82, &[5, 4, 192, 168, 4, 0]);
+    routed.giaddr = Ipv4Addr::new(10, 7, 0, 1);
+    assert_eq!(server.ask(&routed).silence, Some(closed), "nor to link selection by an agent of another one");
     let mut far = Message::from(1).relayed().discover();
     far.hops = 17;
     assert_eq!(server.ask(&far).silence, Some(Silence::Hops));

@@ -33,15 +33,15 @@ pub(super) fn select<'s>(
     let is_routed = is_local && arrival.is_unicast() && !ciaddr.is_unspecified();
     if is_routed && !here.iter().any(|subnet| subnet.network.contains(ciaddr)) {
         let by = format!("ciaddr {ciaddr} from behind a router");
-        let link = by_relay(ciaddr, subnets).into_iter().collect();
+        let link = vec![by_relay(ciaddr, subnets)?];
         return Ok(Selected { off_link: true, ..serving(link, ciaddr, None, &by)? });
     }
     let local = arrival.interface_address;
     let (link, at, by) = match (is_local, facts.relay.link, arrival.interface) {
         (true, _, Some(name)) => (here, local, format!("interface {name}")),
         (true, _, None) => (here, local, format!("our address {local}")),
-        (false, Some(link), _) => (sharing(link, subnets), link, format!("the relay's link selection {link}")),
-        (false, None, _) => (sharing(packet.giaddr, subnets), packet.giaddr, format!("giaddr {}", packet.giaddr)),
+        (false, Some(link), _) => (sharing(link, subnets)?, link, format!("the relay's link selection {link}")),
+        (false, None, _) => (sharing(packet.giaddr, subnets)?, packet.giaddr, format!("giaddr {}", packet.giaddr)),
     };
     // What a relay says of the link goes before the wish of its client.
     serving(link, at, facts.subnet_selection.filter(|_| facts.relay.link.is_none()), &by)
@@ -63,15 +63,16 @@ fn serving<'s>(link: Vec<&'s Subnet>, at: Ipv4Addr, wish: Option<Ipv4Addr>, by: 
 }
 
 /// The subnet for relays that this address lies in, and those that share a network with it.
-fn sharing(link: Ipv4Addr, subnets: &Subnets) -> Vec<&Subnet> {
-    let Some(first) = by_relay(link, subnets) else { return Vec::new() };
+fn sharing(link: Ipv4Addr, subnets: &Subnets) -> Result<Vec<&Subnet>, Silence> {
+    let first = by_relay(link, subnets)?;
     let same = first.shared_network.iter().flat_map(|name| subnets.sharing(name));
     let others = same.filter(|subnet| subnet.relay && subnet.network != first.network);
-    std::iter::once(first).chain(others).collect()
+    Ok(std::iter::once(first).chain(others).collect())
 }
 
-fn by_relay(link: Ipv4Addr, subnets: &Subnets) -> Option<&Subnet> {
-    subnets.of(link).filter(|subnet| subnet.relay)
+fn by_relay(link: Ipv4Addr, subnets: &Subnets) -> Result<&Subnet, Silence> {
+    let subnet = subnets.of(link).ok_or(Silence::NoSubnet(link))?;
+    if subnet.relay { Ok(subnet) } else { Err(Silence::NotForRelays(subnet.network)) }
 }
 
 /// The subnets of the receiving interface that an address of ours there lies in, that of `interface_address` first. A subnet that

@@ -213,6 +213,8 @@ fn every_silence_is_told_in_its_words_and_at_its_level() {
     let mut far = stranger.clone().relayed().discover();
     far.giaddr = Ipv4Addr::new(172, 16, 0, 1);
     book.note("unknown relay", &server().ask(&far));
+    far.giaddr = Ipv4Addr::new(192, 168, 4, 1);
+    book.note("closed to relays", &server().ask(&far));
     far.hops = 17;
     book.note("too many hops", &server().ask(&far));
     let mut group = stranger.clone().discover();
@@ -254,6 +256,7 @@ no room | Warning | no answer, the options that cannot be left out do not fit 54
 off | detail | silent | - | no answer, subnet 192.168.4.0/24 is switched off: a system (no boot options)
 no subnet | detail | silent | - | no answer, no subnet is configured for 192.168.4.150: a system (no boot options)
 unknown relay | detail | silent | - | no answer, no subnet is configured for 172.16.0.1: a system (no boot options)
+closed to relays | detail | silent | - | no answer, subnet 192.168.4.0/24 is served on its own link alone, and this came from beyond a router (`relay = true` on it serves both): a system (no boot options)
 too many hops | nothing is told | Hops
 no station | nothing is told | NotAStation
 not served | nothing is told | NotServed(9)

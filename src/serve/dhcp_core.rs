@@ -1402,9 +1402,11 @@ fn kind_of(told: &Told, decision: &Decision) -> Kind {
         Told::Silent(silence) => match silence {
             Silence::NoAddressFree(_) => Kind::NoAddressFree,
             Silence::OtherServer(server) => Kind::OtherServer { server: *server },
-            Silence::NoSubnet(_) | Silence::SubnetOff(_) | Silence::NotPxe(_) | Silence::NotReserved(_) => {
-                Kind::NotAdmitted
-            }
+            Silence::NoSubnet(_)
+            | Silence::NotForRelays(_)
+            | Silence::SubnetOff(_)
+            | Silence::NotPxe(_)
+            | Silence::NotReserved(_) => Kind::NotAdmitted,
             // That a limit is reached is said beside the declines before it, which have a pace of their own.
             Silence::Declined => Kind::Declined,
             // The answer is on its way, or none is due.
