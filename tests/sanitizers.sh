@@ -29,5 +29,5 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/$sanitizer
 # Instead of whatever linker is configured: the sanitizer's runtime wants the plain one.
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=cc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=cc
 # What the process holds at its end is no leak.
-export RUSTFLAGS="-Zsanitizer=$sanitizer" ASAN_OPTIONS=detect_leaks=0
+export RUSTFLAGS="-Zsanitizer=$sanitizer" ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=report_thread_leaks=0
 cargo +nightly test -Zbuild-std --target "$target" "${arguments[@]}"
