@@ -24,6 +24,8 @@ const FILES: [(&str, u64); 3] =
     [("honest/loader", 64 * 1024), ("honest/menu", 4 * 1024), ("honest/kernel", 1024 * 1024)];
 /// One step without any progress for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Rounds in which a server is judged.
+const ROUNDS_MAX: usize = 3;
 /// Of a pause in which nothing is measured: what is faster than this counts as this, so that a ratio means something.
 const FLOOR: Duration = Duration::from_millis(5);
 
@@ -101,6 +103,21 @@ impl Honest {
         self.start(time).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
+    /// The same beside something that lasts, until no step's p99 is more than so many times what it was. What a server does wrong it does in
+    /// every round; other programs of this computer disturb one now and then.
+    pub fn run_no_worse(&self, time: Duration, before: &Met, times: u32) -> Met {
+        for _ in 1..ROUNDS_MAX {
+            let met = self.run(time);
+            match met.worse(before, times) {
+                None => return met,
+                Some(worse) => println!("once more, because {worse}:\n{}", met.report),
+            }
+        }
+        let met = self.run(time);
+        met.assert_no_worse(before, times);
+        met
+    }
+
     /// The same, without waiting for them.
     pub fn start(&self, time: Duration) -> JoinHandle<Met> {
         let plan = self.plan(time);
@@ -143,18 +160,20 @@ impl Honest {
 impl Met {
     /// Fails the test unless every machine booted as before, and no step's p99 is more than so many times what it was.
     pub fn assert_no_worse(&self, before: &Self, times: u32) {
+        if let Some(worse) = self.worse(before, times) {
+            panic!("{worse}; before:\n{}\nnow:\n{}", before.report, self.report);
+        }
+    }
+
+    /// What is worse than so many times what it was.
+    fn worse(&self, before: &Self, times: u32) -> Option<String> {
         assert_eq!((before.failed, self.failed), (0, 0), "before:\n{}\nnow:\n{}", before.report, self.report);
         assert!(self.booted > 0 && before.booted > 0, "before:\n{}\nnow:\n{}", before.report, self.report);
-        for ((name, now), (same, then)) in self.p99.iter().zip(&before.p99) {
+        self.p99.iter().zip(&before.p99).find_map(|((name, now), (same, then))| {
             assert_eq!(name, same);
             let most = (*then).max(FLOOR) * times;
-            assert!(
-                *now <= most,
-                "{name}: p99 {now:?}, before {then:?}, at most {most:?}; before:\n{}\nnow:\n{}",
-                before.report,
-                self.report
-            );
-        }
+            (*now > most).then(|| format!("{name}: p99 {now:?}, before {then:?}, at most {most:?}"))
+        })
     }
 }
 

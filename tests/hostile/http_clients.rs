@@ -106,7 +106,7 @@ fn clients_that_stop_just_before_the_end_cost_next_to_nothing() {
         println!("{datapath}: {share:.3} of a processor, {grown} MiB more");
         assert!(share < 0.2, "{share} of a processor for clients that do nothing");
         assert!(grown < 40, "{grown} MiB for clients that do nothing");
-        site.honest.run(Duration::from_secs(2)).assert_no_worse(&honest, 10);
+        site.honest.run_no_worse(Duration::from_secs(2), &honest, 10);
         // Those that reset are gone at once, the others stay.
         stalled[..320].iter().for_each(reset);
         let stayed = stalled.into_iter().skip(320).collect::<Vec<_>>();
@@ -209,9 +209,8 @@ fn crowd_out(crowding: Crowding) {
         });
         is_full.recv().unwrap();
         std::thread::sleep(Duration::from_millis(1100));
-        let during = site.honest.run(Duration::from_secs(3));
+        let during = site.honest.run_no_worse(Duration::from_secs(3), &honest, 40);
         println!("{datapath}:\n{}\n{}", honest.report, during.report);
-        during.assert_no_worse(&honest, 40);
         site.server.log_line("connections of a core are taken", Duration::from_secs(5));
         assert_eq!(site.server.log().matches("connections of a core are taken").count(), 1);
         drop(stop);
