@@ -110,7 +110,7 @@ impl Honest {
             let met = self.run(time);
             match met.worse(before, times) {
                 None => return met,
-                Some(worse) => println!("once more, because {worse}:\n{}", met.report),
+                Some(worse) => eprintln!("once more, because {worse}:\n{}", met.report),
             }
         }
         let met = self.run(time);
