@@ -106,7 +106,7 @@ fn clients_that_stop_just_before_the_end_cost_next_to_nothing() {
         println!("{datapath}: {share:.3} of a processor, {grown} MiB more");
         assert!(share < 0.2, "{share} of a processor for clients that do nothing");
         assert!(grown < 40, "{grown} MiB for clients that do nothing");
-        site.honest.run_no_worse(Duration::from_secs(2), &honest, 10);
+        site.honest.run(Duration::from_secs(2)).assert_no_worse(&honest, 10);
         // Those that reset are gone at once, the others stay.
         stalled[..320].iter().for_each(reset);
         let stayed = stalled.into_iter().skip(320).collect::<Vec<_>>();

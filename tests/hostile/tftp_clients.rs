@@ -267,7 +267,8 @@ fn transfers_that_stand_still_make_room_in_a_full_table_and_it_is_said_once() {
         }
         println!("{datapath}: {confirmed} transfers that will never move");
         assert!(confirmed >= 16_384, "{confirmed}: the table is full");
-        site.honest.run_no_worse(Duration::from_secs(4), &before, 20);
+        let during = site.honest.run(Duration::from_secs(4));
+        during.assert_no_worse(&before, 20);
         let said = site.server.log().matches("places for TFTP transfers of a core are taken").count();
         assert_eq!(said, 1, "{}", site.server.log());
         drop(site);
@@ -306,7 +307,8 @@ fn more_files_than_have_a_place_are_busy_for_a_moment_and_never_an_error() {
             }
         }
         refused += errors(Duration::from_millis(300), confirm);
-        site.honest.run_no_worse(Duration::from_secs(4), &before, if confirm { 1000 } else { 20 });
+        let during = site.honest.run(Duration::from_secs(4));
+        during.assert_no_worse(&before, if confirm { 1000 } else { 20 });
     }
     assert_eq!(refused, 0, "busy is silence");
     site.server.stop();
@@ -334,7 +336,8 @@ fn a_flood_of_requests_is_a_few_lines_in_the_log() {
     let said = site.said_since(octets);
     println!("{sent} requests, {said} lines");
     assert!(sent > 10_000 && said < 400, "{sent} requests, {said} lines:\n{}", site.server.log());
-    site.honest.run_no_worse(Duration::from_secs(2), &before, 20);
+    let after = site.honest.run(Duration::from_secs(2));
+    after.assert_no_worse(&before, 20);
     assert!(site.server.log().contains("more like it were not said"), "{}", site.server.log());
     site.server.stop();
 }
@@ -414,7 +417,7 @@ fn without_a_descriptor_left_files_are_served_and_missing_ones_are_missing() {
             assert!(Instant::now() < until, "{} descriptors of {ROOM} are free again", left());
             std::thread::sleep(Duration::from_millis(20));
         }
-        site.honest.run_no_worse(Duration::from_secs(3), &before, 200);
+        site.honest.run(Duration::from_secs(3)).assert_no_worse(&before, 200);
         site.server.stop();
     }
 }
