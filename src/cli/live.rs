@@ -29,6 +29,8 @@ const UNKNOWN: Mac = Mac([0x02, 0x72, 0x62, 0x77, 0x6c, 0x6b]);
 pub(super) struct Wanted<'a> {
     pub(super) config: &'a Config,
     pub(super) file: &'a Path,
+    /// In place of the one that the file names.
+    pub(super) socket: Option<&'a Path>,
     /// Empty: every reserved machine and an unknown one.
     pub(super) host: &'a str,
     pub(super) firmware: Option<&'a str>,
@@ -137,7 +139,7 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
 fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Chain>> {
     let text = std::fs::read_to_string(wanted.file).with_context(|| format!("reading {}", wanted.file.display()))?;
     let walker = Walker {
-        server: Server::of(wanted.file.to_path_buf()),
+        server: Server::of(wanted.file.to_path_buf(), wanted.socket.map(Path::to_path_buf)),
         places: Places::read(&wanted.file.to_string_lossy(), &text),
         config: wanted.config,
     };
