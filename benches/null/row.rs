@@ -110,6 +110,7 @@ impl Row {
             roles: self.roles(FILE),
             arrival: Arrival::All,
             duration: None,
+            within: None,
             lessor,
             tftp,
             http,

@@ -93,6 +93,8 @@ pub struct Plan {
     pub arrival: Arrival,
     /// Until so long after the start machines begin again: firmware boots once more, plain steps are repeated. None: once each.
     pub duration: Option<Duration>,
+    /// A boot that takes longer has failed.
+    pub within: Option<Duration>,
     /// None where no role speaks DHCP.
     pub lessor: Option<Lessor>,
     pub tftp: SocketAddrV4,
@@ -239,7 +241,7 @@ struct Site<'a> {
 
 impl Site<'_> {
     fn machines(&self) -> impl Iterator<Item = Machine> {
-        let Plan { machines, roles, seed, http, pick, .. } = self.plan;
+        let Plan { machines, roles, seed, http, pick, within, .. } = self.plan;
         let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
         (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
             let rack = (number as usize).checked_rem(self.segments.len()).and_then(|rack| self.segments.get(rack));
@@ -250,6 +252,7 @@ impl Site<'_> {
                 segment: rack.map(Rc::clone),
                 xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
                 errand,
+                within: *within,
             }
         })
     }
@@ -297,6 +300,7 @@ mod tests {
             roles: vec![Role { weight: 1, does: Does::Steps(steps) }],
             arrival: Arrival::All,
             duration: None,
+            within: None,
             lessor: Some(Lessor::by(Way::Relay { agent, server })),
             tftp: nowhere,
             http: nowhere,

@@ -166,6 +166,7 @@ impl PrivateServer {
             roles: MODELS.map(|model| Role { weight: 1, does: Does::Boot(model) }).to_vec(),
             arrival: Arrival::All,
             duration: None,
+            within: None,
             // The server goes with its leases, and may be asked for them before.
             lessor: Some(Lessor {
                 way: Way::Relay { agent: SocketAddrV4::new(RELAY, 0), server: self.servers.dhcp },

@@ -143,6 +143,7 @@ impl Honest {
             roles: vec![Role { weight: 1, does: Does::Steps(steps) }],
             arrival: Arrival::Ramp(time),
             duration: self.again,
+            within: None,
             lessor: self
                 .is_leasing
                 .then(|| Lessor { way: Way::Link { interface: "eth0".into() }, keeps_leases: self.keeps_leases }),
