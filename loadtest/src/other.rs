@@ -86,6 +86,7 @@ impl Other {
             roles: Vec::new(),
             arrival: Arrival::All,
             duration: None,
+            within: None,
             lessor,
             tftp: at(self.tftp, 69),
             http: at(self.http, 80),

@@ -45,6 +45,9 @@ pub(crate) struct Flags {
     /// Machines begin again until then, such as 30s or 10m [default: of the scenario, mostly once each]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
+    /// A boot that takes longer than this has failed, such as 60s [default: as long as its firmware has patience]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    within: Option<Duration>,
     /// Keep the waits in which firmware does nothing, such as iPXE's 2 s for a ProxyDHCP server; timers of retransmission
     /// are always the firmware's own
     #[arg(long)]
@@ -70,6 +73,7 @@ impl Flags {
         plan.roles.clone_from(&scenario.roles);
         plan.arrival = self.arrival.unwrap_or(scenario.arrival);
         plan.duration = self.duration.or(scenario.duration);
+        plan.within = self.within;
     }
 }
 
