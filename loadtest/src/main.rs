@@ -18,6 +18,7 @@ mod scenario;
 mod table;
 mod ticker;
 mod tune;
+mod words;
 
 use std::fs;
 use std::io::{self, Write};
@@ -143,7 +144,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             (server.plan(arguments.what.clients(Some(&scenario)), pace, arguments.what.seed), Some(server))
         }
     };
-    arguments.what.direct(&scenario, &mut plan);
+    arguments.what.direct(&scenario, &mut plan)?;
     plan.wire = arguments.network.wire();
     let speaks_dhcp = plan.roles.iter().any(|role| role.does.leases());
     ensure!(
