@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::check;
 use super::client::Server;
 
 /// Errors in the configuration that are named; `check` names all.
@@ -55,7 +56,7 @@ fn table(status: &Value) -> String {
     let findings = status["findings"].as_array().map_or(&[][..], Vec::as_slice);
     let errors = || findings.iter().filter(|finding| finding["severity"] == "error");
     for error in errors().take(ERRORS_SHOWN_MAX) {
-        let _ = writeln!(text, "  ERROR      {}", word(&error["text"]));
+        let _ = writeln!(text, "  ERROR      {}", check::sentence(error));
     }
     let (errors, warnings) =
         (errors().count(), findings.iter().filter(|finding| finding["severity"] == "warning").count());
@@ -72,7 +73,11 @@ fn table(status: &Value) -> String {
     let _ = writeln!(text, "  dhcp       {}", if dhcp.is_empty() { "not answered".to_owned() } else { dhcp });
     for interface in status["interfaces"].as_array().into_iter().flatten() {
         let (name, addresses) = (word(&interface["name"]), list(&interface["addresses"]));
-        let _ = writeln!(text, "  interface  {name} mtu {} {addresses}", interface["mtu"]);
+        let link = match word(&interface["link"]) {
+            link if link == "up" || link.is_empty() => String::new(),
+            link => format!(", {}", link.to_uppercase()),
+        };
+        let _ = writeln!(text, "  interface  {name} mtu {} {addresses}{link}", interface["mtu"]);
     }
     for subnet in status["subnets"].as_array().into_iter().flatten() {
         let by = subnet["interface"].as_str().map_or("relays".to_owned(), |name| format!("interface {name}"));
