@@ -9,5 +9,6 @@ pub mod log;
 pub mod pace;
 pub mod port_holder;
 pub mod sink;
+pub mod standing;
 pub mod threads;
 pub mod timeline;
