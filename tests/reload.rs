@@ -185,7 +185,11 @@ fn a_configuration_that_nobody_could_be_served_by_is_refused_and_the_old_one_sta
     let problem = world.post("/v1/reload");
     let found = &problem["findings"][0];
     let (place, line) = (file.display().to_string(), serde_json::Value::from(1));
-    assert_eq!((&found["severity"], &found["file"], &found["line"]), (&"fatal".into(), &place.into(), &line), "{problem}");
+    assert_eq!(
+        (&found["severity"], &found["file"], &found["line"]),
+        (&"fatal".into(), &place.into(), &line),
+        "{problem}"
+    );
     assert!(world.menu().contains("TITLE One"));
     assert!(world.server.stop(LIMIT).success());
 }

@@ -135,7 +135,8 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
 }
 
 fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Chain>> {
-    let walker = Walker { server: Server::of(wanted.file.to_path_buf()), places: &wanted.config.places, config: wanted.config };
+    let walker =
+        Walker { server: Server::of(wanted.file.to_path_buf()), places: &wanted.config.places, config: wanted.config };
     let mut chains = Vec::new();
     for machine in machines {
         let last = machine.is_known.then(|| walker.seen_as(machine)).transpose()?.flatten();

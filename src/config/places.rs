@@ -228,7 +228,10 @@ mod tests {
         assert_eq!(places.entry("b", "kernel", ""), None);
         assert_eq!(shown(places.pool(network, 0)), "x.toml:11:10 (subnet 10.0.7.0/24, pools)");
         let mac = "52:54:00:12:34:10".parse().unwrap();
-        assert_eq!(shown(places.reservation(network, mac)), "x.toml:14:11 (subnet 10.0.7.0/24, host 52:54:00:12:34:10)");
+        assert_eq!(
+            shown(places.reservation(network, mac)),
+            "x.toml:14:11 (subnet 10.0.7.0/24, host 52:54:00:12:34:10)"
+        );
         assert_eq!(shown(places.root(Path::new("/srv/r"))), "x.toml:1:8 (root)");
         assert_eq!(places.root(Path::new("/another")), None, "it was not the file that named it");
         assert_eq!((places.key("server", "user"), places.pool(network, 1)), (None, None));

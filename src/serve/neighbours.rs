@@ -532,9 +532,13 @@ impl Wanted {
         let name = &self.interface;
         match link {
             Link::Up => tracing::info!("interface {name} is up, and has a carrier"),
-            Link::Down => tracing::warn!("interface {name} is down: no machine is reached by it. `ip link set {name} up`"),
+            Link::Down => {
+                tracing::warn!("interface {name} is down: no machine is reached by it. `ip link set {name} up`")
+            }
             Link::NoCarrier => {
-                tracing::warn!("interface {name} has no carrier: no machine is reached by it. Look at its cable and switch port");
+                tracing::warn!(
+                    "interface {name} has no carrier: no machine is reached by it. Look at its cable and switch port"
+                );
             }
         }
     }

@@ -8,9 +8,9 @@ use std::ops::Range;
 use super::{DHCP_PORT, number, one_of, parsed};
 use crate::boot::machine::Mac;
 use crate::boot::menu;
+use crate::config::Dhcp;
 use crate::config::file::{self, At, Seconds};
 use crate::config::problem::Complaints;
-use crate::config::Dhcp;
 use crate::dhcp::limits::{FIRMWARE_LEASE_S, POOL_ADDRESSES_MAX};
 use crate::dhcp::subnet::{Clients, Mode, Network, Pool, Reservation, Subnet};
 

@@ -27,9 +27,7 @@ fn misplaced_subnet(config: &Config, subnet: &Subnet, present: &[Interface]) -> 
         Some(other) => {
             (format!("{0} has an address in it: write interface = {0:?}, {relays}", other.name), "interface")
         }
-        None => {
-            (format!("no interface has an address in it: correct the subnet, give {name} one, {relays}"), "subnet")
-        }
+        None => (format!("no interface has an address in it: correct the subnet, give {name} one, {relays}"), "subnet"),
     };
     Some(Finding::error(what, hint).at(config.places.subnet(subnet.network, key)))
 }
@@ -98,12 +96,12 @@ fn taken(subnet: &Subnet, present: &[Interface]) -> Vec<(Ipv4Addr, String)> {
 fn promised(config: &Config, subnet: &Subnet, taken: &[(Ipv4Addr, String)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, pool) in (0..).zip(&subnet.pools) {
-        let inside: Vec<_> =
-            taken.iter().filter(|(address, _)| (pool.first..=pool.last).contains(address)).collect();
+        let inside: Vec<_> = taken.iter().filter(|(address, _)| (pool.first..=pool.last).contains(address)).collect();
         let (shown, size) = (format!("the pool {}-{}", pool.first, pool.last), pool.size());
         let place = config.places.pool(subnet.network, number).map(Position::from);
         if inside.len() as u64 == size {
-            let what = format!("{shown} has no address for any machine: {size} of {size} are this machine's or a router's");
+            let what =
+                format!("{shown} has no address for any machine: {size} of {size} are this machine's or a router's");
             findings.push(Finding::error(what, "move or widen the pool").at(place));
             continue;
         }

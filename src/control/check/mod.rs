@@ -161,8 +161,7 @@ fn reservations(config: &Config) -> Vec<Finding> {
                     "the address {} of {} lies inside the pool {}-{}",
                     reserved.address, reserved.mac, pool.first, pool.last
                 );
-                let hint =
-                    "no other machine gets it, but one that has it by a lease keeps it until that ends: reserve outside the pools";
+                let hint = "no other machine gets it, but one that has it by a lease keeps it until that ends: reserve outside the pools";
                 let place = config.places.reservation(subnet.network, reserved.mac);
                 findings.push(Finding::warning(what, hint).at(place));
             }

@@ -8,8 +8,8 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
-use super::{interfaces, memory};
 use super::{Finding, Heard, Reader, Running, Subject};
+use super::{interfaces, memory};
 use crate::config::{Config, Datapath};
 use crate::control::store::{DATABASE, SqliteStore, StateDirectory};
 use crate::dhcp::neighbours::Look;

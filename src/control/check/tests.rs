@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use super::interfaces::{misplaced, own_addresses, unreachable};
 use super::surroundings::{other_server, port, receive_buffer, shut_port};
 use super::*;
-use crate::engine::net::Interface;
 use crate::boot::machine::Mac;
 use crate::boot::pe;
 use crate::control::loaders::settle;
 use crate::control::static_menus::{Largest, survey};
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
+use crate::engine::net::Interface;
 use crate::observe::finding::Severity;
 use crate::observe::port_holder::Protocol;
 
@@ -171,7 +171,10 @@ fn kernels_and_pictures_of_the_menu_are_there() {
     let menu = "[menu]\nbackground = \"splash.png\"\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"/k\"\ninitrd = [\"i\", \"http://h/i\"]\n";
     let found = bench.check(menu);
     assert_eq!(found.len(), 3, "{found:#?}");
-    assert!(found[0].starts_with("error: /x.toml:7:10: kernel of the entry `x`: there is no /k under /root"), "{found:#?}");
+    assert!(
+        found[0].starts_with("error: /x.toml:7:10: kernel of the entry `x`: there is no /k under /root"),
+        "{found:#?}"
+    );
     for name in ["k", "i", "splash.png"] {
         bench.put(name, b"x");
     }
@@ -187,7 +190,10 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
     fs::set_permissions(bench.root().join("k"), fs::Permissions::from_mode(0o640)).unwrap();
     let menu = "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n";
     let said = only(bench.check_as(menu, Reader::Root));
-    assert!(said.starts_with("error: /x.toml:6:10: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"), "{said}");
+    assert!(
+        said.starts_with("error: /x.toml:6:10: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"),
+        "{said}"
+    );
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.root()).unwrap());
     let stranger = Reader::User { uid: owner.wrapping_add(7), gid: u32::MAX };
     for directory in [bench.directory.path(), &bench.root()] {
@@ -449,8 +455,14 @@ fn an_interface_by_which_nobody_is_reached_is_named_with_the_reason() {
     assert!(!only(said(&Interface { name: "wlan0".into(), ..right.clone() })).contains("hint"));
     for (interface, words) in [
         (eth1(&[]), "has no IPv4 address: DHCP waits for one\n  hint: `ip addr add "),
-        (Interface { is_up: false, is_running: false, ..right.clone() }, "is down: no machine is reached by it\n  hint: `ip link"),
-        (Interface { is_running: false, ..right.clone() }, "has no carrier: no machine is reached by it\n  hint: look at"),
+        (
+            Interface { is_up: false, is_running: false, ..right.clone() },
+            "is down: no machine is reached by it\n  hint: `ip link",
+        ),
+        (
+            Interface { is_running: false, ..right.clone() },
+            "has no carrier: no machine is reached by it\n  hint: look at",
+        ),
     ] {
         let said = only(said(&interface));
         assert!(said.starts_with(&format!("warning: /x.toml:6:13: interface eth1 {words}")), "{said}");
