@@ -1,11 +1,13 @@
 //! The report on a terminal: a table of stages and a summary, readable in 80 columns.
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 use ringboot::fleet::Pretty;
 
 use crate::expect;
 use crate::json::{Document, Times, name};
+use crate::words;
 
 /// Columns that lines keep to.
 const COLUMNS: usize = 80;
@@ -27,6 +29,9 @@ pub(crate) fn text(report: &Document) -> String {
     for failed in report.failures.iter().take(CAUSES_SHOWN_MAX) {
         let (machines, stage) = (failed.machines, &failed.stage);
         out.push_str(&wrapped(&format!("{machines} failed: {} ({stage})", failed.shown())));
+        if let Some(who) = words::who(report, &failed.cause, stage, machines) {
+            out.push_str(&wrapped(&format!("  they are {who}")));
+        }
     }
     for odd in &report.oddities {
         out.push_str(&wrapped(&format!("put up with {} {}", odd.times, odd.what)));
@@ -38,7 +43,8 @@ fn stages(out: &mut String, report: &Document) -> fmt::Result {
     let [p50, p90, p99, p999, max] = ["p50", "p90", "p99", "p99.9", "max"];
     writeln!(out, "  {:<11}{:>7}{p50:>10}{p90:>10}{p99:>10}{p999:>10}{max:>10}{:>9}", "stage", "count", "retrans")?;
     let stages = report.stages_in_order().map(|(stage, times)| (name(stage), times));
-    let spans = [("to kernel".to_owned(), &report.to_kernel), ("whole boot".to_owned(), &report.boot)];
+    let whole = if report.summary.firmware { "whole boot" } else { "all steps" };
+    let spans = [("to kernel".to_owned(), &report.to_kernel), (whole.to_owned(), &report.boot)];
     for (name, times) in stages.chain(spans) {
         let Times { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, .. } = times;
         if *count == 0 && retransmits.is_none() {
@@ -59,15 +65,21 @@ fn stages(out: &mut String, report: &Document) -> fmt::Result {
 
 fn summary(out: &mut String, report: &Document) -> fmt::Result {
     let summary = &report.summary;
-    let checked = if summary.checked { "every octet checked" } else { "contents not checked" };
-    let (booted, machines, wall_s) = (summary.booted, summary.machines, summary.wall_s);
-    writeln!(out, "  {booted} of {machines} machines booted in {wall_s:.2} s, {} retries", summary.retries)?;
-    let (megabytes, rate) = (summary.bytes as f64 / 1e6, summary.bytes_per_s / 1e6);
-    writeln!(out, "  {megabytes:.0} MB, {rate:.0} MB/s, {checked}")?;
+    writeln!(out, "  {}, {} retries", words::headline(report), summary.retries)?;
+    for line in words::rates(report).into_iter().chain(words::octets(report)) {
+        writeln!(out, "  {line}")?;
+    }
+    if summary.warm_up_s > 0.0 {
+        writeln!(
+            out,
+            "  what began in the first {:.1} s (the warm-up) is not counted, but for failures",
+            summary.warm_up_s
+        )?;
+    }
     if summary.released > 0 {
         writeln!(out, "  {} addresses given back", summary.released)?;
     }
-    if let Some(times) = summary.slowest_to_median {
+    if let Some(times) = summary.slowest_to_median.filter(|_| summary.firmware) {
         writeln!(out, "  the slowest boot took {times:.2} times as long as the median one")?;
     }
     if let Some(processor_s) = summary.server_cpu_s {
@@ -81,6 +93,15 @@ fn summary(out: &mut String, report: &Document) -> fmt::Result {
         writeln!(out, "  load generator: {processor_s:.2} CPU-s, its core busy {busy:.0} % of the time")?;
     }
     Ok(())
+}
+
+/// A time that is not known well, in the unit that a person would choose.
+pub(crate) fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds => format!("{} min", (seconds + 30) / 60),
+    }
 }
 
 /// Lines of at most [`COLUMNS`], the first indented by two, the others by four.
@@ -120,6 +141,12 @@ mod tests {
         {
             assert!(text.contains(words), "no {words:?} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_rough_time_is_never_rounded_to_another_unit() {
+        let said = [300, 1_000, 61_000, 119_999, 120_000, 600_000].map(|ms| rough(Duration::from_millis(ms)));
+        assert_eq!(said, ["300 ms", "1 s", "61 s", "119 s", "2 min", "10 min"]);
     }
 
     #[test]

@@ -137,10 +137,9 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
 }
 
 fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Chain>> {
-    let text = std::fs::read_to_string(wanted.file).with_context(|| format!("reading {}", wanted.file.display()))?;
     let walker = Walker {
         server: Server::of(wanted.file.to_path_buf(), wanted.socket.map(Path::to_path_buf)),
-        places: Places::read(&wanted.file.to_string_lossy(), &text),
+        places: &wanted.config.places,
         config: wanted.config,
     };
     let mut chains = Vec::new();
@@ -178,7 +177,7 @@ fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware
 
 struct Walker<'a> {
     server: Server,
-    places: Places,
+    places: &'a Places,
     config: &'a Config,
 }
 
