@@ -20,6 +20,7 @@ mod loader;
 mod look;
 mod machines;
 mod manual;
+mod now;
 mod quirk;
 mod reload;
 mod resources;
