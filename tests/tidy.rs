@@ -137,6 +137,40 @@ fn every_test_that_the_page_on_security_names_is_there() {
     }
 }
 
+/// `eprintln!` panics where standard error is full.
+#[test]
+fn no_line_of_ours_can_end_a_process_that_nobody_listens_to() {
+    for path in rust_files(Path::new("src")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for word in [concat!("eprint", "ln!("), concat!("eprint", "!(")] {
+            assert!(!without_tests(&text).contains(word), "{}: {word}", path.display());
+        }
+    }
+}
+
+/// Commands read the server's JSON by name: a name that nobody writes would be an empty place for ever.
+#[test]
+fn every_field_that_a_command_reads_is_one_that_the_server_writes() {
+    let sources: Vec<(PathBuf, String)> = [sources_of("cli"), sources_of("control")].concat();
+    let code = |text: &str| without_tests(text).to_owned();
+    let written: String = sources.iter().map(|(_, text)| code(text)).collect();
+    let is_written =
+        |key: &str| [format!("\"{key}\":"), format!("[\"{key}\"] = ")].iter().any(|form| written.contains(form));
+    let mut read = 0;
+    for (path, text) in &sources {
+        for part in code(text).split("[\"").skip(1) {
+            let key = part.split('"').next().unwrap_or_default();
+            let is_key = part[key.len()..].starts_with("\"]") && !key.is_empty();
+            if !is_key || !key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+                continue;
+            }
+            read += 1;
+            assert!(is_written(key), "{} reads {key:?}, which nobody writes", path.display());
+        }
+    }
+    assert!(read > 100, "{read}");
+}
+
 fn sources_of(room: &str) -> Vec<(PathBuf, String)> {
     let folder = Path::new("src").join(room);
     let file = Path::new("src").join(format!("{room}.rs"));

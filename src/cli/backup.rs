@@ -1,7 +1,7 @@
 //! `ringboot backup` and `ringboot restore`: the lease database into a file, and back.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -128,6 +128,6 @@ fn finish<P>(command: &str, place: anyhow::Result<P>, work: impl FnOnce(P) -> an
             Err(error) => (ExitCode::FAILURE, error),
         },
     };
-    let _ = writeln!(io::stderr(), "ringboot {command}: {error:#}");
+    complain!("{command}: {error:#}");
     code
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::text::plural;
 use super::{client, live, resources, serve};
 use crate::config::Config;
 use crate::control::check::{self, Finding, Heard, Running, Severity, Subject};
@@ -43,14 +44,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (mut config, file) = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref(), true) {
         Ok(read) => read,
         Err(error) => {
-            eprintln!("ringboot: {error:#}");
+            complain!("{error:#}");
             return ExitCode::from(2);
         }
     };
     let wants_dhcp = config.dhcp.is_wanted();
     if let Some(host) = &arguments.live {
         let Some(file) = &file else {
-            eprintln!("ringboot: --live needs the configuration file of the running server (--config FILE)");
+            complain!("--live needs the configuration file of the running server (--config FILE)");
             return ExitCode::from(2);
         };
         loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
@@ -155,8 +156,4 @@ fn as_text(body: &Value) -> String {
     let number = |key: &str| body[key].as_u64().unwrap_or(0);
     lines(&body["findings"])
         + &format!("{}, {}\n", plural(number("errors"), "error"), plural(number("warnings"), "warning"))
-}
-
-fn plural(number: u64, word: &str) -> String {
-    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }

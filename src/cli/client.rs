@@ -32,6 +32,11 @@ pub(super) struct Server {
     socket: Option<PathBuf>,
 }
 
+/// Nobody answers where a server would.
+#[derive(Debug, thiserror::Error)]
+#[error("no server answers on {}: is `ringboot serve` running?", .0.display())]
+pub(super) struct NoServer(PathBuf);
+
 impl Server {
     /// The server of this configuration file.
     pub(super) fn of(config: PathBuf) -> Self {
@@ -41,8 +46,7 @@ impl Server {
     /// One request and its answer. An error means that no server was reached, or is the server's problem in its own words.
     pub(super) fn ask(&self, method: &str, path: &str) -> anyhow::Result<Value> {
         let socket = self.path()?;
-        let server = Socket::reach(&socket)
-            .ok_or_else(|| anyhow!("no server answers on {}: is `ringboot serve` running?", socket.display()))?;
+        let server = Socket::reach(&socket).ok_or(NoServer(socket))?;
         body(server.ask(method, path)?)
     }
 
@@ -50,13 +54,13 @@ impl Server {
     /// configuration.
     pub(super) fn carry_out(&self, method: &str, path: &str, tell: impl FnOnce(&Value) -> ExitCode) -> ExitCode {
         if let Err(error) = self.path() {
-            eprintln!("ringboot: {error:#}");
+            complain!("{error:#}");
             return ExitCode::from(2);
         }
         match self.ask(method, path) {
             Ok(told) => tell(&told),
             Err(error) => {
-                eprintln!("ringboot: {error:#}");
+                complain!("{error:#}");
                 ExitCode::FAILURE
             }
         }
@@ -82,7 +86,7 @@ impl Server {
 }
 
 /// Which server a command speaks to, and where the store is when that server does not run.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Place {
     /// Configuration file that names admin socket and state directory [default: /etc/ringboot/ringboot.toml]
     #[arg(long, value_name = "FILE")]
@@ -110,7 +114,7 @@ impl Place {
             Err(error) => (ExitCode::from(2), Err(error)),
         };
         done.unwrap_or_else(|error| {
-            eprintln!("ringboot: {error:#}");
+            complain!("{error:#}");
             code
         })
     }

@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::now::Now;
-use super::{check, lease, loader, look, machines, quirk, resources, serve, walks};
+use super::{check, health, lease, loader, look, machine_list, machines, quirk, resources, serve, walks};
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
 use crate::control::quirks::Quirks;
@@ -134,11 +134,12 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
             of(&status, |overview| {
                 let mut body = resources::status(overview);
                 body["quirks"] = quirk::counted(&known(&counted));
+                body["health"] = health::judge(&body);
                 Answer::ok(body)
             })
         })
         .get("/v1/configuration", move |_| of(&configuration, resources::configuration))
-        .get("/v1/machines", move |_| Answer::ok(machines::list(&all, &Now::of(settled_all().as_deref()))))
+        .get(machine_list::PATH, move |_| machine_list::of_server(&all, settled_all().as_deref()))
         .get("/v1/machines/", move |who| {
             let now = Now::of(settled_one().as_deref());
             machines::of_journal(&journal, &now, || quirk::all(known(&limiting), &limits()), who)

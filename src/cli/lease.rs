@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, Place, Source};
 use super::machines::Who;
+use super::text::span;
 use crate::boot::machine::Mac;
 use crate::control::admin::{Answer, Routes};
 use crate::control::store::{DATABASE, SqliteStore, Store};
@@ -156,7 +157,7 @@ fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
 }
 
 /// What a stopped server left, as it would have it after its start.
-fn stored(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
+pub(super) fn stored(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
     let database = state.join(DATABASE);
     if !database.exists() {
         bail!(
@@ -390,15 +391,6 @@ fn time(until_s: Option<Time>, now: Time) -> String {
         None => "without end".to_owned(),
         Some(until_s) if until_s > now => format!("for {}", span(until_s - now)),
         Some(until_s) => format!("since {}", span(now - until_s)),
-    }
-}
-
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
     }
 }
 

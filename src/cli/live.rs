@@ -40,7 +40,7 @@ pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
     let machines = match machines(wanted) {
         Ok(machines) => machines,
         Err(error) => {
-            eprintln!("ringboot: {error:#}");
+            complain!("{error:#}");
             return ExitCode::from(2);
         }
     };
@@ -51,7 +51,7 @@ pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
             super::say(&if wanted.json { as_json(&chains, broken) } else { as_text(&chains, broken) }, code)
         }
         Err(error) => {
-            eprintln!("ringboot: {error:#}");
+            complain!("{error:#}");
             ExitCode::FAILURE
         }
     }

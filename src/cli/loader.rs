@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let config = match serve::read_named(list.config.as_deref(), list.root.as_deref(), false) {
         Ok((config, _)) => Some(config),
         Err(error) if is_named => {
-            eprintln!("ringboot: {error:#}");
+            complain!("{error:#}");
             return ExitCode::from(2);
         }
         Err(_) => None,

@@ -51,26 +51,6 @@ impl fmt::Display for Who {
     }
 }
 
-/// Every machine that the server remembers, the one that was heard of last first.
-pub(super) fn list(journal: &Journal, now: &Now) -> Value {
-    let machines = journal.machines().into_iter().filter_map(|mac| short(mac, &journal.entries(mac), now));
-    json!({ "machines": machines.collect::<Vec<_>>() })
-}
-
-fn short(mac: Mac, entries: &[Entry], now: &Now) -> Option<Value> {
-    let heard_ms = entries.last()?.at_ms;
-    let story = story(entries, &now.known(Who::Mac(mac), entries), heard_ms);
-    Some(json!({
-        "machine": mac.to_string(),
-        "address": address(&story),
-        "firmware": firmware(&story),
-        "heard_ms": heard_ms,
-        "stage": story.lines.last().map(|line| line.stage.word()),
-        "code": story.code.map(Cause::word),
-        "cause": story.cause,
-    }))
-}
-
 /// The last boot of one machine, out of a running server.
 pub(super) fn of_journal(journal: &Journal, now: &Now, limits: impl FnOnce() -> Vec<Listed>, who: &str) -> Answer {
     let who = match who.parse::<Who>() {

@@ -35,7 +35,7 @@ pub(super) fn man(arguments: &ManArguments, command: clap::Command) -> ExitCode 
     match made {
         Ok(()) => super::say(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
         Err(error) => {
-            eprintln!("ringboot man: {error}");
+            complain!("man: {error}");
             ExitCode::FAILURE
         }
     }

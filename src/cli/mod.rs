@@ -1,6 +1,6 @@
 //! One file per command, and the table of contents that picks one.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -8,16 +8,26 @@ use serde_json::Value;
 
 use crate::control::templates;
 
+/// Says on standard error what is wrong. Where nobody takes it (a full disk, a reader that is gone), the exit code still tells.
+macro_rules! complain {
+    ($($said:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "ringboot: {}", format_args!($($said)*));
+    }};
+}
+
 mod backup;
 mod check;
 mod client;
 mod control;
 mod demo;
 mod dhcp;
+mod health;
 mod lease;
 mod live;
 mod loader;
 mod look;
+mod machine_list;
 mod machines;
 mod manual;
 mod now;
@@ -26,6 +36,7 @@ mod reload;
 mod resources;
 mod serve;
 mod status;
+mod text;
 mod walks;
 mod why;
 
@@ -53,6 +64,8 @@ enum Command {
     Loader(loader::Arguments),
     /// What the running server does: sockets, subnets, cores, counters
     Status(status::Arguments),
+    /// Every machine that the server knows and where it stands: failed, booting, at its menu, booted
+    Machines(machine_list::Arguments),
     /// Who has which address, what was declined and who is silenced for it; let go of an address
     Lease(lease::Arguments),
     /// What the running server knows of other DHCP servers on its subnets; forget it, and look again
@@ -92,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Loader(arguments) => loader::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Machines(arguments) => machine_list::run(&arguments),
         Command::Lease(arguments) => lease::run(&arguments),
         Command::Look(arguments) => look::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
@@ -111,12 +125,21 @@ fn say(text: &str, code: ExitCode) -> ExitCode {
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()), code)
 }
 
+/// The same of what people read: on a terminal no line is wider than it is.
+fn tell(text: &str, code: ExitCode) -> ExitCode {
+    let width = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal());
+    match width {
+        Some((terminal_size::Width(columns), _)) => say(&text::folded(text, columns.into()), code),
+        None => say(text, code),
+    }
+}
+
 /// This code, or 1 where the text did not get there: a full disk, say. Whoever has closed the output (`| head`) wants no more, and that is
 /// fine.
 fn written(done: io::Result<()>, code: ExitCode) -> ExitCode {
     match done {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("ringboot: writing to standard output: {error}");
+            complain!("writing to standard output: {error}");
             ExitCode::FAILURE
         }
         _ => code,

@@ -29,13 +29,13 @@ impl Now {
     }
 
     /// As far as it is about one machine.
-    pub(super) fn known(&self, who: Who, _entries: &[Entry]) -> Known {
+    pub(super) fn known(&self, who: Who, _entries: &[Entry]) -> Known<'_> {
         Known {
             flights: self.is_running.then(Vec::new),
             has_dhcp: self.has_dhcp,
             by_address: matches!(who, Who::Address(_)),
-            places: self.places.clone(),
-            others: Vec::new(),
+            places: &self.places,
+            others: &[],
         }
     }
 }

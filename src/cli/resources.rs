@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use crate::control::admin::{Answer, Download};
 use crate::control::loaders;
 use crate::control::store::{self, BackupError};
-use crate::dhcp::subnet::{Clients, Mode, OtherServer, Subnet};
-use crate::engine::{datapath, net, ring};
+use crate::dhcp::pool_use::PoolReport;
+use crate::dhcp::subnet::{Clients, Held, Mode, OtherServer, Subnet};
+use crate::engine::{clock, datapath, net, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
 use crate::serve::health::{Report, Trust};
@@ -107,6 +108,8 @@ pub(super) fn status(overview: &Overview) -> Value {
         let one = |other: &OtherServer| json!({ "mac": other.mac.to_string(), "address": other.address });
         others.iter().map(one).collect::<Vec<_>>()
     };
+    let pools = overview.dhcp_counters.as_ref().map(|counters| counters.pools.load_full()).unwrap_or_default();
+    let pool = |network| pools.iter().find(|report| report.network == network).map(pool_use);
     let subnets: Vec<Value> = generation
         .snapshot
         .subnets
@@ -117,9 +120,11 @@ pub(super) fn status(overview: &Overview) -> Value {
                 "interface": subnet.interface,
                 "relay": subnet.relay,
                 "silent_because": silent(subnet.network),
+                "looking": finding(subnet.network).is_some_and(|finding| finding.held == Some(Held::Looking)),
                 "other_servers": others(subnet.network),
                 "mode": mode(subnet.mode),
                 "install_by_default": subnet.install_by_default,
+                "pool": pool(subnet.network),
             })
         })
         .collect();
@@ -143,6 +148,10 @@ pub(super) fn status(overview: &Overview) -> Value {
             "unsent": counters.unsent.read(),
             "failed": counters.failed.read(),
             "leases": counters.leases.read(),
+            "bound": counters.bound.read(),
+            "offered": counters.offered.read(),
+            "ended": counters.ended.read(),
+            "kept_back": counters.kept_back.read(),
             "commits_pending": counters.pending.read(),
             "store": overview.store.as_ref().map(|store| store_health(&store.report())),
         })
@@ -175,6 +184,22 @@ pub(super) fn status(overview: &Overview) -> Value {
             "log_lines": sink::lost(),
             "kernel_shortages": ring::shortages(),
         },
+    })
+}
+
+/// Addresses that any machine may get. `full_since_s`: null while one is left.
+fn pool_use(report: &PoolReport) -> Value {
+    let used = &report.used;
+    json!({
+        "addresses": used.addresses,
+        "free": used.free,
+        "bound": used.bound,
+        "offered": used.offered,
+        "ended": used.ended,
+        "kept_back": used.kept_back,
+        "said": used.to_string(),
+        "nearly_full": used.is_nearly_full(),
+        "full_since_s": report.full_since_s.map(|since_s| clock::now_s().saturating_sub(since_s)),
     })
 }
 

@@ -1,11 +1,13 @@
-//! `ringboot status`: what the running server does, on one screen.
+//! `ringboot status`: what the running server does, on one screen, or in one line for a monitor.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::client::Server;
+use super::client::{NoServer, Server};
+use super::health::{self, Level};
+use super::text::{each, joined, number, span, word};
 
 /// Errors in the configuration that are named; `check` names all.
 const ERRORS_SHOWN_MAX: usize = 10;
@@ -19,31 +21,37 @@ pub(super) struct Arguments {
     /// As JSON, with every counter
     #[arg(long)]
     json: bool,
+    /// For monitors: one line that says whether all is well, and the exit codes of monitoring plugins: 0 well, 1 warning, 2 critical,
+    /// 3 unknown
+    #[arg(long)]
+    exit_code: bool,
 }
 
-/// Exit 0: it runs; 1: no server, or it is starting or stopping; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    arguments.server.carry_out("GET", "/v1/status", |status| {
-        let text = if arguments.json { super::in_json(status) } else { table(status) };
-        super::say(&text, ExitCode::SUCCESS)
+    if arguments.exit_code {
+        return watch(arguments);
+    }
+    arguments.server.carry_out("GET", "/v1/status", |status| match arguments.json {
+        true => super::say(&super::in_json(status), ExitCode::SUCCESS),
+        false => super::tell(&table(status), ExitCode::SUCCESS),
     })
 }
 
-/// A line of those counts that are not 0; none where all are.
-fn write_counts(text: &mut String, name: &str, counts: &[(&str, &str)], of: &serde_json::Map<String, Value>) {
-    let count = |key: &str| of.get(key).and_then(Value::as_u64).filter(|count| *count > 0);
-    let said: Vec<String> = counts.iter().filter_map(|(key, what)| Some(format!("{} {what}", count(key)?))).collect();
-    if !said.is_empty() {
-        let _ = writeln!(text, "    {name:8} {}", said.join(", "));
-    }
+/// What a monitor wants: no server is as bad as one that does not serve; where nobody can tell, that is said.
+fn watch(arguments: &Arguments) -> ExitCode {
+    let (level, text) = match arguments.server.ask("GET", "/v1/status") {
+        Ok(status) if arguments.json => (Level::of(&status["health"]), super::in_json(&status)),
+        Ok(status) => (Level::of(&status["health"]), health::summary(&status)),
+        Err(error) => {
+            let level = if error.is::<NoServer>() { Level::Critical } else { Level::Unknown };
+            (level, format!("{}: {}\n", level.word(), format!("{error:#}").replace('\n', "; ")))
+        }
+    };
+    super::say(&text, ExitCode::from(level as u8))
 }
 
 fn table(status: &Value) -> String {
     let mut text = String::new();
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let list =
-        |value: &Value| value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
     let _ = writeln!(
         text,
         "ringboot {} (pid {}), up {} s, configuration generation {}",
@@ -52,64 +60,108 @@ fn table(status: &Value) -> String {
         status["up_s"],
         status["generation"]
     );
-    let findings = status["findings"].as_array().map_or(&[][..], Vec::as_slice);
-    let errors = || findings.iter().filter(|finding| finding["severity"] == "error");
+    write_findings(&mut text, &status["findings"]);
+    write_sockets(&mut text, status);
+    each(&status["subnets"]).for_each(|subnet| write_subnet(&mut text, subnet));
+    if let Some(dhcp) = status["dhcp"].as_object() {
+        write_leases(&mut text, dhcp);
+    }
+    write_store(&mut text, &status["dhcp"]["store"]);
+    write_datapath(&mut text, status);
+    each(&status["cores"]).for_each(|core| write_core(&mut text, core));
+    write_quirks(&mut text, &status["quirks"]);
+    write_memory(&mut text, status);
+    each(&status["threads"]).for_each(|thread| write_thread(&mut text, thread));
+    text
+}
+
+fn write_findings(text: &mut String, findings: &Value) {
+    let errors = || each(findings).filter(|finding| finding["severity"] == "error");
     for error in errors().take(ERRORS_SHOWN_MAX) {
         let _ = writeln!(text, "  ERROR      {}", word(&error["text"]));
     }
-    let (errors, warnings) =
-        (errors().count(), findings.iter().filter(|finding| finding["severity"] == "warning").count());
-    if errors + warnings > 0 {
+    let warnings = each(findings).filter(|finding| finding["severity"] == "warning").count();
+    if errors().count() + warnings > 0 {
         let _ = writeln!(
             text,
-            "  config     {errors} errors and {warnings} warnings when it was read: `ringboot check` looks again"
+            "  config     {} errors and {warnings} warnings when it was read: `ringboot check` looks again",
+            errors().count()
         );
     }
+}
+
+fn write_sockets(text: &mut String, status: &Value) {
     let _ = writeln!(text, "  root       {}", word(&status["root"]));
-    let _ = writeln!(text, "  tftp       {}", list(&status["sockets"]["tftp"]));
-    let _ = writeln!(text, "  http       {}", list(&status["sockets"]["http"]));
-    let dhcp = list(&status["sockets"]["dhcp"]);
+    let _ = writeln!(text, "  tftp       {}", joined(&status["sockets"]["tftp"]));
+    let _ = writeln!(text, "  http       {}", joined(&status["sockets"]["http"]));
+    let dhcp = joined(&status["sockets"]["dhcp"]);
     let _ = writeln!(text, "  dhcp       {}", if dhcp.is_empty() { "not answered".to_owned() } else { dhcp });
-    for interface in status["interfaces"].as_array().into_iter().flatten() {
-        let (name, addresses) = (word(&interface["name"]), list(&interface["addresses"]));
+    for interface in each(&status["interfaces"]) {
+        let (name, addresses) = (word(&interface["name"]), joined(&interface["addresses"]));
         let _ = writeln!(text, "  interface  {name} mtu {} {addresses}", interface["mtu"]);
     }
-    for subnet in status["subnets"].as_array().into_iter().flatten() {
-        let by = subnet["interface"].as_str().map_or("relays".to_owned(), |name| format!("interface {name}"));
-        let installs = if subnet["install_by_default"] == true { ", INSTALLS BY DEFAULT" } else { "" };
-        let silent = match (subnet["silent_because"].as_str(), subnet["other_server"].as_str()) {
-            (Some(why), _) => format!(", SILENT: {why}"),
-            (None, Some(other)) => format!(", beside {other}"),
-            (None, None) => String::new(),
-        };
-        let _ = writeln!(
-            text,
-            "  subnet     {} by {by}, mode {}{installs}{silent}",
-            word(&subnet["subnet"]),
-            word(&subnet["mode"])
-        );
-        for other in subnet["other_servers"].as_array().into_iter().flatten() {
-            let _ =
-                writeln!(text, "    also     the DHCP server {} ({})", word(&other["address"]), word(&other["mac"]));
-        }
+}
+
+fn write_subnet(text: &mut String, subnet: &Value) {
+    let by = subnet["interface"].as_str().map_or("relays".to_owned(), |name| format!("interface {name}"));
+    let _ = write!(text, "  subnet     {} by {by}, mode {}", word(&subnet["subnet"]), word(&subnet["mode"]));
+    let pool = &subnet["pool"];
+    if number(&pool["addresses"]) > 0 {
+        let _ = write!(text, ", {}", word(&pool["said"]));
     }
-    if let Some(dhcp) = status["dhcp"].as_object() {
-        let _ = writeln!(
-            text,
-            "  leases     {} known, {} commits pending, {} requests, {} answers",
-            dhcp["leases"], dhcp["commits_pending"], dhcp["received"], dhcp["answered"]
-        );
-        let refusals = [("declines", "declined"), ("naks", "refused"), ("exhausted", "with no address free")];
-        write_counts(&mut text, "refused", &refusals, dhcp);
-        let losses = [
-            ("dropped", "messages (too many at once)"),
-            ("dropped_commits", "requests (the store is behind)"),
-            ("unsent", "answers (their way is full)"),
-            ("failed", "answers (the kernel refused them)"),
-        ];
-        write_counts(&mut text, "lost", &losses, dhcp);
+    if let Some(since_s) = pool["full_since_s"].as_u64() {
+        let _ = write!(text, ", FULL since {}", span(since_s));
     }
-    let store = &status["dhcp"]["store"];
+    if subnet["install_by_default"] == true {
+        text.push_str(", INSTALLS BY DEFAULT");
+    }
+    if let Some(why) = subnet["silent_because"].as_str() {
+        let _ = write!(text, ", SILENT: {why}");
+    }
+    text.push('\n');
+    for other in each(&subnet["other_servers"]) {
+        let _ = writeln!(text, "    also     the DHCP server {} ({})", word(&other["address"]), word(&other["mac"]));
+    }
+}
+
+/// Those counts that are not 0, in one line; none where all are.
+fn write_counts(text: &mut String, name: &str, counts: &[(&str, &str)], of: &Map<String, Value>) {
+    let said = counted(counts, of);
+    if !said.is_empty() {
+        let _ = writeln!(text, "    {name:8} {said}");
+    }
+}
+
+fn counted(counts: &[(&str, &str)], of: &Map<String, Value>) -> String {
+    let count = |key: &str| of.get(key).and_then(Value::as_u64).filter(|count| *count > 0);
+    let said: Vec<String> = counts.iter().filter_map(|(key, what)| Some(format!("{} {what}", count(key)?))).collect();
+    said.join(", ")
+}
+
+fn write_leases(text: &mut String, dhcp: &Map<String, Value>) {
+    let states =
+        [("bound", "bound"), ("offered", "offered"), ("ended", "ended or given back"), ("kept_back", "kept back")];
+    let by_state = match counted(&states, dhcp) {
+        none if none.is_empty() => none,
+        some => format!(" ({some})"),
+    };
+    let _ = writeln!(
+        text,
+        "  leases     {} known{by_state}, {} commits pending, {} requests, {} answers",
+        dhcp["leases"], dhcp["commits_pending"], dhcp["received"], dhcp["answered"]
+    );
+    let refusals = [("declines", "declined"), ("naks", "refused"), ("exhausted", "with no address free")];
+    write_counts(text, "refused", &refusals, dhcp);
+    let losses = [
+        ("dropped", "messages (too many at once)"),
+        ("dropped_commits", "requests (the store is behind)"),
+        ("unsent", "answers (their way is full)"),
+        ("failed", "answers (the kernel refused them)"),
+    ];
+    write_counts(text, "lost", &losses, dhcp);
+}
+
+fn write_store(text: &mut String, store: &Value) {
     if let Some(why) = store["why"].as_str() {
         let what = if store["state"] == "unread" { "NO DHCP IS ANSWERED" } else { "NO NEW LEASES" };
         let _ = writeln!(text, "  STORE      {what} for {} s: {why}", store["since_s"]);
@@ -118,6 +170,9 @@ fn table(status: &Value) -> String {
         let (queued, seconds) = (&store["queued"], number(&store["oldest_ms"]) / 1000);
         let _ = writeln!(text, "  STORE      {queued} commits wait, and none was finished for {seconds} s");
     }
+}
+
+fn write_datapath(text: &mut String, status: &Value) {
     let _ = writeln!(text, "  datapath   {}, control on cpu {}", word(&status["datapath"]), status["control_cpu"]);
     if number(&status["cores_without_ring"]) > 0 {
         let _ = writeln!(text, "    but      {} cores by epoll: see the log", status["cores_without_ring"]);
@@ -125,28 +180,28 @@ fn table(status: &Value) -> String {
     if let Some(why) = status["no_ring_because"].as_str() {
         let _ = writeln!(text, "    because  {why}");
     }
-    for core in status["cores"].as_array().into_iter().flatten() {
-        let (tftp, http) = (&core["tftp"], &core["http"]);
-        let _ = writeln!(
-            text,
-            "  core       cpu {}: {} transfers, {} TFTP requests ({} dropped), {} HTTP requests ({} refused), {} MB by HTTP",
-            core["cpu"],
-            tftp["transfers"],
-            tftp["requests"],
-            tftp["dropped"],
-            http["requests"],
-            http["refused"],
-            number(&http["bytes_sent"]) / 1_000_000
-        );
-        if number(&http["in_line"]) > 0 {
-            let _ = writeln!(
-                text,
-                "    storm    {} large files at full speed, {} in line behind them",
-                http["at_full_speed"], http["in_line"]
-            );
-        }
+}
+
+fn write_core(text: &mut String, core: &Value) {
+    let (tftp, http) = (&core["tftp"], &core["http"]);
+    let _ = writeln!(
+        text,
+        "  core       cpu {}: {} transfers, {} TFTP requests ({} dropped), {} HTTP requests ({} refused), {} MB by HTTP",
+        core["cpu"],
+        tftp["transfers"],
+        tftp["requests"],
+        tftp["dropped"],
+        http["requests"],
+        http["refused"],
+        number(&http["bytes_sent"]) / 1_000_000
+    );
+    if number(&http["in_line"]) > 0 {
+        let (fast, behind) = (&http["at_full_speed"], &http["in_line"]);
+        let _ = writeln!(text, "    storm    {fast} large files at full speed, {behind} in line behind them");
     }
-    let quirks = &status["quirks"];
+}
+
+fn write_quirks(text: &mut String, quirks: &Value) {
     if ["machines", "groups", "on_trial"].iter().any(|key| number(&quirks[*key]) > 0) {
         let _ = writeln!(
             text,
@@ -155,8 +210,11 @@ fn table(status: &Value) -> String {
             quirks["machines"], quirks["groups"], quirks["pinned"], quirks["on_trial"]
         );
     }
+}
+
+fn write_memory(text: &mut String, status: &Value) {
+    let (memory, drops) = (&status["image_memory"], &status["drops"]);
     let _ = writeln!(text, "  mappings   {}", status["mappings"]);
-    let memory = &status["image_memory"];
     let mb = |key: &str| number(&memory[key]) / 1_000_000;
     let locked = match mb("unlocked") {
         0 => String::new(),
@@ -169,24 +227,20 @@ fn table(status: &Value) -> String {
         mb("budget"),
         memory["evictions"]
     );
-    let drops = &status["drops"];
     let _ = writeln!(
         text,
         "  drops      {} datagrams (full receive buffers), {} events, {} log lines",
         drops["sockets"], drops["events"], drops["log_lines"]
     );
-    for thread in status["threads"].as_array().into_iter().flatten() {
-        let (name, busy_s, panics) =
-            (word(&thread["name"]), number(&thread["busy_ms"]) / 1000, number(&thread["panics"]));
-        if busy_s >= STUCK_S {
-            let _ = writeln!(text, "  STUCK      the thread {name} has been at one thing for {busy_s} s");
-        }
-        if panics > 0 {
-            let _ = writeln!(
-                text,
-                "  thread     {name} was begun again {panics} times after a fault of its own: see the log"
-            );
-        }
+}
+
+fn write_thread(text: &mut String, thread: &Value) {
+    let (name, busy_s, panics) = (word(&thread["name"]), number(&thread["busy_ms"]) / 1000, number(&thread["panics"]));
+    if busy_s >= STUCK_S {
+        let _ = writeln!(text, "  STUCK      the thread {name} has been at one thing for {busy_s} s");
     }
-    text
+    if panics > 0 {
+        let _ =
+            writeln!(text, "  thread     {name} was begun again {panics} times after a fault of its own: see the log");
+    }
 }

@@ -6,14 +6,17 @@ use std::ops::Range;
 
 use super::lease::Time;
 use super::pool::FreeMap;
+use super::pool_use::PoolUse;
 use super::subnet::{Network, Subnet};
 use crate::boot::machine::Mac;
 
 /// Where a held address stands in the orders of a layout. The time is what the order goes by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Spot {
-    /// In no order: a lease runs, or is being written.
+    /// On its way from one place to another.
     #[default]
+    Nowhere,
+    /// In no order: a lease runs, or is being written.
     Live,
     /// The lease is over.
     Ended(Time),
@@ -38,8 +41,29 @@ pub struct Layout {
     ended: Order,
     offered: Order,
     declined: Order,
-    /// Addresses in `offered`, for each group.
-    offers: Vec<usize>,
+    /// Addresses in the orders, for each group.
+    counts: Vec<InOrders>,
+    /// Addresses of pools that are set aside or this host's own, for each group.
+    kept: Vec<usize>,
+}
+
+/// How many addresses of a subnet stand in each order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct InOrders {
+    ended: usize,
+    offered: usize,
+    declined: usize,
+}
+
+impl InOrders {
+    fn of(&mut self, spot: Spot) -> Option<&mut usize> {
+        match spot {
+            Spot::Nowhere | Spot::Live => None,
+            Spot::Ended(_) => Some(&mut self.ended),
+            Spot::Offered(_) => Some(&mut self.offered),
+            Spot::Declined(_) => Some(&mut self.declined),
+        }
+    }
 }
 
 /// (group, time, address): the first of a group goes first.
@@ -50,11 +74,6 @@ impl Layout {
     pub fn new(subnets: &[Subnet]) -> Self {
         let set_aside = set_aside(subnets);
         let mut pools = pools(subnets);
-        for &address in &set_aside {
-            if let Some(at) = find(&pools, address) {
-                pools[at].set(address, false);
-            }
-        }
         let mut networks: Vec<Network> = subnets.iter().map(|subnet| subnet.network).collect();
         networks.sort_unstable_by_key(|network| u32::from(network.address));
         let mut groups: Vec<usize> = Vec::with_capacity(pools.len());
@@ -66,8 +85,14 @@ impl Layout {
             before = Some((network, same));
             groups.push(same);
         }
-        let offers = vec![0; pools.len()];
-        Self { pools, groups, set_aside, offers, reserved: reserved(subnets), ..Self::default() }
+        let (counts, mut kept) = (vec![InOrders::default(); pools.len()], vec![0; pools.len()]);
+        for &address in &set_aside {
+            if let Some(at) = find(&pools, address) {
+                pools[at].set(address, false);
+                kept[groups[at]] += 1;
+            }
+        }
+        Self { pools, groups, set_aside, counts, kept, reserved: reserved(subnets), ..Self::default() }
     }
 
     /// How many addresses can be held, all pools and reservations together.
@@ -98,9 +123,9 @@ impl Layout {
         let group = self.groups[pool];
         if let Some((order, time)) = self.order(spot)
             && order.insert((group, time, address))
-            && matches!(spot, Spot::Offered(_))
+            && let Some(count) = self.counts[group].of(spot)
         {
-            self.offers[group] += 1;
+            *count += 1;
         }
     }
 
@@ -109,9 +134,9 @@ impl Layout {
         let Some(group) = find(&self.pools, address).map(|pool| self.groups[pool]) else { return };
         if let Some((order, time)) = self.order(spot)
             && order.remove(&(group, time, address))
-            && matches!(spot, Spot::Offered(_))
+            && let Some(count) = self.counts[group].of(spot)
         {
-            self.offers[group] -= 1;
+            *count -= 1;
         }
     }
 
@@ -126,7 +151,7 @@ impl Layout {
 
     fn order(&mut self, spot: Spot) -> Option<(&mut Order, Time)> {
         match spot {
-            Spot::Live => None,
+            Spot::Nowhere | Spot::Live => None,
             Spot::Ended(time) => Some((&mut self.ended, time)),
             Spot::Offered(time) => Some((&mut self.offered, time)),
             Spot::Declined(time) => Some((&mut self.declined, time)),
@@ -141,6 +166,10 @@ impl Layout {
             let Some(pool) = find(&self.pools, address) else { continue };
             let kept = self.is_kept(address);
             self.pools[pool].set(address, !kept);
+            if !self.set_aside.contains(&address) {
+                let count = &mut self.kept[self.groups[pool]];
+                *count = if kept { *count + 1 } else { *count - 1 };
+            }
         }
         changed
     }
@@ -175,7 +204,21 @@ impl Layout {
 
     /// How many offers of this subnet nobody has confirmed.
     pub(super) fn offers(&self, network: Network) -> usize {
-        self.offers.get(self.within(network).start).copied().unwrap_or(0)
+        self.counts.get(self.within(network).start).map_or(0, |counts| counts.offered)
+    }
+
+    /// How much of this subnet's pools is given. Costs what its pools are, not its addresses.
+    pub fn used(&self, network: Network) -> PoolUse {
+        let within = self.within(network);
+        let Some(counts) = self.counts.get(within.start).filter(|_| !within.is_empty()) else {
+            return PoolUse::default();
+        };
+        let pools = &self.pools[within.clone()];
+        let addresses = pools.iter().map(FreeMap::size).sum::<usize>().saturating_sub(self.kept[within.start]);
+        let free = pools.iter().map(FreeMap::free).sum::<usize>();
+        let InOrders { ended, offered, declined: kept_back } = *counts;
+        let bound = addresses.saturating_sub(free + ended + offered + kept_back);
+        PoolUse { addresses, free, bound, offered, ended, kept_back }
     }
 
     fn of_group<'a>(&self, order: &'a Order, network: Network) -> impl Iterator<Item = u32> + use<'a> {
@@ -196,7 +239,10 @@ impl Layout {
     /// Every index is where its address belongs, for tests.
     #[cfg(test)]
     pub(super) fn in_orders(&self) -> usize {
-        assert_eq!(self.offers.iter().sum::<usize>(), self.offered.len());
+        let sum = |count: fn(&InOrders) -> usize| self.counts.iter().map(count).sum::<usize>();
+        assert_eq!(sum(|counts| counts.offered), self.offered.len());
+        assert_eq!(sum(|counts| counts.ended), self.ended.len());
+        assert_eq!(sum(|counts| counts.declined), self.declined.len());
         self.ended.len() + self.offered.len() + self.declined.len()
     }
 }
@@ -265,11 +311,35 @@ mod tests {
         assert_eq!(layout.ended(relayed_subnet().network).count(), 1);
         let nowhere = Network { address: Ipv4Addr::new(10, 9, 0, 0), prefix: 24 };
         assert_eq!((layout.ended(nowhere).count(), layout.offers(nowhere)), (0, 0));
+        assert_eq!(layout.used(nowhere), PoolUse::default());
         layout.put(u32::from(at(12)), Spot::Offered(3));
         layout.put(u32::from(at(22)), Spot::Offered(2));
         assert_eq!((layout.offers(two.network), layout.offered(two.network).next()), (2, Some(u32::from(at(22)))));
         layout.take(u32::from(at(22)), Spot::Offered(2));
         assert_eq!(layout.offers(two.network), 1);
+    }
+
+    #[test]
+    fn how_much_of_a_subnet_is_given_is_counted_and_what_nobody_gets_is_no_part_of_it() {
+        let reserve = |last| Reservation { mac: Mac([2, 0, 0, 0, 0, last]), address: at(last), hostname: None };
+        let two = Subnet { reservations: vec![reserve(11), reserve(99)].into(), ..with_pools(&[(10, 12), (20, 22)]) };
+        let mut layout = Layout::new(&[relayed_subnet(), two.clone()]);
+        let all = PoolUse { addresses: 5, free: 5, ..PoolUse::default() };
+        assert_eq!(layout.used(two.network), all, "a reservation is one machine's");
+        for (last, spot) in [(10, Spot::Live), (12, Spot::Offered(9)), (20, Spot::Ended(3)), (21, Spot::Declined(9))] {
+            layout.put(u32::from(at(last)), spot);
+            layout.put(u32::from(at(last)), spot);
+        }
+        layout.put(u32::from(at(11)), Spot::Live);
+        let used = PoolUse { addresses: 5, free: 1, bound: 1, offered: 1, ended: 1, kept_back: 1 };
+        assert_eq!(layout.used(two.network), used);
+        // The server gets an address of its own pool, one that is set aside, and one that is leased; then they go.
+        layout.own([22, 11, 10].map(at).map(u32::from).into());
+        assert_eq!(layout.used(two.network), PoolUse { addresses: 3, free: 0, bound: 0, ..used });
+        layout.own(HashSet::new());
+        layout.put(u32::from(at(10)), Spot::Live);
+        assert_eq!(layout.used(two.network), used);
+        assert_eq!(layout.used(relayed_subnet().network), PoolUse { addresses: 50, free: 50, ..PoolUse::default() });
     }
 
     /// Each address that may not be given is stepped over, wherever the search begins and however many there are.

@@ -19,6 +19,7 @@ use super::limits::{
     TABLE_ROOM_MAX,
 };
 use super::listing::{Limit, Limited, Listed};
+use super::pool_use::{LeaseCounts, PoolUse};
 use super::strikes::{Strikes, Verdict};
 use super::subnet::{Network, Subnet};
 use crate::bindings::Binding;
@@ -246,6 +247,7 @@ pub struct Leases {
     by_mac: HashMap<Mac, u32>,
     booted: Booted,
     layout: Layout,
+    counts: LeaseCounts,
     /// The layout that comes next, and how many of `rows` are in it.
     next: Option<(Layout, usize)>,
     /// (when an address next changes state by itself, address)
@@ -280,7 +282,7 @@ struct Held {
 
 impl Held {
     fn new(lease: Lease) -> Self {
-        Self { lease, offered_until_s: 0, timer_s: 0, spot: Spot::Live, next: 0, contested: false, is_in_use: false }
+        Self { lease, offered_until_s: 0, timer_s: 0, spot: Spot::Nowhere, next: 0, contested: false, is_in_use: false }
     }
 }
 
@@ -654,6 +656,16 @@ impl Leases {
         !self.is_written(address) && (force || !self.held(u32::from(address)).is_some_and(is_someones))
     }
 
+    /// How many addresses stand in which state, inside of pools and outside of them.
+    pub fn counts(&self) -> LeaseCounts {
+        self.counts
+    }
+
+    /// How much of a subnet's pools is given.
+    pub fn used(&self, network: Network) -> PoolUse {
+        self.layout.used(network)
+    }
+
     /// Addresses that are held, remembered or declined.
     pub fn len(&self) -> usize {
         self.by_address.len()
@@ -887,6 +899,9 @@ impl Leases {
         let Some(held) = self.rows.get_mut(row as usize).and_then(Option::as_mut) else { return };
         let (timer_s, spot) = (std::mem::take(&mut held.timer_s), std::mem::take(&mut held.spot));
         self.timers.remove(&(timer_s, key));
+        if let Some(count) = counted(&mut self.counts, spot) {
+            *count -= 1;
+        }
         if let Spot::Offered(until_s) = spot {
             self.offers.take(key, until_s);
         }
@@ -927,6 +942,9 @@ impl Leases {
         if timer_s > 0 && !self.is_loading {
             self.timers.insert((timer_s, key));
         }
+        if let Some(count) = counted(&mut self.counts, spot) {
+            *count += 1;
+        }
         if let Spot::Offered(until_s) = spot {
             self.offers.put(key, until_s);
         }
@@ -943,6 +961,16 @@ impl Held {
     fn is_old_offer(&self, now: Time) -> bool {
         let offered_s = self.offered_until_s.saturating_sub(offer_hold_s(self.lease.firmware));
         offered_s.saturating_add(OFFER_SAFE_S) <= now
+    }
+}
+
+fn counted(counts: &mut LeaseCounts, spot: Spot) -> Option<&mut usize> {
+    match spot {
+        Spot::Nowhere => None,
+        Spot::Live => Some(&mut counts.bound),
+        Spot::Offered(_) => Some(&mut counts.offered),
+        Spot::Ended(_) => Some(&mut counts.ended),
+        Spot::Declined(_) => Some(&mut counts.kept_back),
     }
 }
 
@@ -1300,6 +1328,18 @@ mod tests {
         let in_order = |h: &&Held| h.spot != Spot::Live && leases.is_in_pool(h.lease.address);
         assert_eq!(held().filter(in_order).count(), leases.layout.in_orders());
         assert!(held().all(|h| h.timer_s > 0 || matches!(h.spot, Spot::Ended(_))), "each address has one place");
+        let spots = |wanted: fn(&Spot) -> bool| held().filter(|h| wanted(&h.spot)).count();
+        let counts = LeaseCounts {
+            bound: spots(|spot| *spot == Spot::Live),
+            offered: spots(|spot| matches!(spot, Spot::Offered(_))),
+            ended: spots(|spot| matches!(spot, Spot::Ended(_))),
+            kept_back: spots(|spot| matches!(spot, Spot::Declined(_))),
+        };
+        assert_eq!((leases.counts(), counts.all()), (counts, leases.len()), "what is counted is what is there");
+        let in_pool = |h: &&Held| leases.is_in_pool(h.lease.address);
+        let used = leases.used(subnet.network);
+        assert_eq!(held().filter(in_pool).count(), used.addresses - used.free, "{used:?}");
+        assert_eq!(held().filter(in_pool).filter(|h| h.spot == Spot::Live).count(), used.bound, "{used:?}");
         assert_eq!(leases.offers.counts.values().sum::<usize>(), leases.offers.order.len());
         let named: usize = leases.by_mac.keys().map(|mac| leases.of(*mac).count()).sum();
         assert_eq!(named, held().filter(|h| h.lease.state != State::Declined).count());

@@ -13,6 +13,7 @@ pub mod neighbours;
 mod options;
 pub mod packet;
 mod pool;
+pub mod pool_use;
 pub mod probes;
 mod pxe;
 pub mod reply;

@@ -7,6 +7,8 @@ use std::net::Ipv4Addr;
 pub(super) struct FreeMap {
     first: u32,
     count: u32,
+    /// Bits that are set.
+    free: u32,
     words: Vec<u64>,
     /// One bit per word: set = the word has a free address.
     summary: Vec<u64>,
@@ -18,7 +20,7 @@ impl FreeMap {
         let count = last.checked_sub(first)?.checked_add(1)?;
         let words = filled(count as usize);
         let summary = filled(words.len());
-        Some(Self { first, count, words, summary })
+        Some(Self { first, count, free: count, words, summary })
     }
 
     pub(super) fn first(&self) -> u32 {
@@ -27,6 +29,11 @@ impl FreeMap {
 
     pub(super) fn size(&self) -> usize {
         self.count as usize
+    }
+
+    /// How many addresses are free.
+    pub(super) fn free(&self) -> usize {
+        self.free as usize
     }
 
     pub(super) fn contains(&self, address: u32) -> bool {
@@ -41,7 +48,11 @@ impl FreeMap {
         let offset = (address - self.first) as usize;
         let Some(word) = self.words.get_mut(offset / 64) else { return };
         let bit = 1u64 << (offset % 64);
-        *word = if free { *word | bit } else { *word & !bit };
+        if (*word & bit != 0) == free {
+            return;
+        }
+        *word ^= bit;
+        self.free = if free { self.free + 1 } else { self.free - 1 };
         let (any, bit) = (*word != 0, 1u64 << (offset / 64 % 64));
         let Some(summary) = self.summary.get_mut(offset / 64 / 64) else { return };
         *summary = if any { *summary | bit } else { *summary & !bit };
@@ -96,9 +107,12 @@ mod tests {
             let address = u32::from(map.next(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap());
             assert!((first..=last).contains(&address) && seen.insert(address));
             map.set(address, false);
+            assert_eq!(map.free(), 10_000 - seen.len());
         }
         assert_eq!(map.next(5), None);
         map.set(first + 77, true);
+        map.set(first + 77, true);
+        assert_eq!(map.free(), 1, "an address is counted once");
         assert_eq!(map.next(9_000), Some(Ipv4Addr::from(first + 77)), "the search goes round");
         map.set(last + 1, true);
         assert!(FreeMap::new(2, 1).is_none());

@@ -70,15 +70,15 @@ words! {
 }
 
 impl Cause {
-    /// It goes on, or has come as far as it should: nothing is to be mended.
-    pub fn is_no_fault(self) -> bool {
-        matches!(self, Self::Loading | Self::WaitsForItsTurn | Self::Looking | Self::AtMenu)
+    /// It goes on by itself, or may.
+    pub fn is_under_way(self) -> bool {
+        matches!(self, Self::Loading | Self::LoadingStill | Self::WaitsForItsTurn)
     }
 }
 
 /// What is known beside what happened.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct Known<'a> {
     /// Transfers to the machine that are under way; None: the server is stopped, and nobody can say.
     pub flights: Option<Vec<Flight>>,
     /// DHCP is answered here.
@@ -86,12 +86,12 @@ pub struct Known {
     /// The machine was asked for by its address.
     pub by_address: bool,
     /// Each subnet, and where it is written, `path:line`.
-    pub places: Vec<(String, String)>,
+    pub places: &'a [(String, String)],
     /// What is known now of other DHCP servers, as a clause, by subnet.
-    pub others: Vec<(String, String)>,
+    pub others: &'a [(String, String)],
 }
 
-impl Known {
+impl Known<'_> {
     /// `the [[dhcp.subnet]] 192.168.4.0/24 (/etc/ringboot/ringboot.toml:12)`
     fn subnet(&self, about: &str) -> String {
         let place = self.places.iter().find(|(subnet, _)| subnet == about);
@@ -118,7 +118,7 @@ fn stop(code: Cause, cause: impl Into<String>, next_step: impl Into<String>) -> 
 }
 
 /// What the last boot hangs on: looked for from its end. None: nothing.
-pub fn judge(boot: &[Entry], known: &Known) -> Option<Stop> {
+pub fn judge(boot: &[Entry], known: &Known<'_>) -> Option<Stop> {
     let began_ms = boot.first().filter(|first| first.stage == Stage::Dhcp).map_or(0, |first| first.at_ms);
     let flights = known.flights.iter().flatten().filter(|flight| flight.began_ms >= began_ms);
     if let Some(flight) = flights.min_by_key(|flight| flight.quiet_ms) {
@@ -154,6 +154,7 @@ fn decides(kind: &Kind) -> bool {
     match kind {
         Kind::Missing { name, rule } => rule.is_some() || !is_optional(name),
         Kind::SizeProbe | Kind::Renewed | Kind::Released | Kind::Conflict | Kind::Short | Kind::Other => false,
+        Kind::PoolFills | Kind::PoolHasRoom => false,
         _ => true,
     }
 }
@@ -166,7 +167,7 @@ fn leased_again(boot: &[Entry], at: usize) -> bool {
         && before.is_some_and(|before| boot[before..at].iter().any(|entry| entry.stage != Stage::Dhcp))
 }
 
-fn never_heard_of(known: &Known) -> Option<Stop> {
+fn never_heard_of(known: &Known<'_>) -> Option<Stop> {
     match (known.has_dhcp, known.by_address) {
         (true, _) => stop(
             Cause::NeverSeen,
@@ -204,7 +205,7 @@ fn nak_loop(boot: &[Entry]) -> Option<Stop> {
 }
 
 /// Stopped before any file, with an answer or by its own choice.
-fn in_dhcp(entry: &Entry, boot: &[Entry], known: &Known) -> Option<Stop> {
+fn in_dhcp(entry: &Entry, boot: &[Entry], known: &Known<'_>) -> Option<Stop> {
     let address = entry.address.map_or_else(|| "an address".to_owned(), |address| address.to_canonical().to_string());
     match &entry.kind {
         Kind::Offered { .. } => {
@@ -253,7 +254,7 @@ fn in_dhcp(entry: &Entry, boot: &[Entry], known: &Known) -> Option<Stop> {
 }
 
 /// It has its address, and then nothing. A transfer is told of when it ends, so that of a stopped server nobody knows whether one ran.
-fn no_file(address: &str, known: &Known) -> Stop {
+fn no_file(address: &str, known: &Known<'_>) -> Stop {
     let (code, cause) = match known.flights {
         Some(_) => {
             (Cause::NoFileAskedFor, format!("It holds {address}, was told its loader, and has asked for no file."))
@@ -276,7 +277,7 @@ fn no_file(address: &str, known: &Known) -> Stop {
 }
 
 /// Left without an answer.
-fn unanswered(entry: &Entry, known: &Known) -> Option<Stop> {
+fn unanswered(entry: &Entry, known: &Known<'_>) -> Option<Stop> {
     let Kind::Unanswered { why, about, other } = &entry.kind else { return None };
     let subnet = known.subnet(about);
     let (code, next_step) = match why {

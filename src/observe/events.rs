@@ -145,6 +145,9 @@ pub enum Kind {
     },
     /// An address that nobody was given is in use.
     Conflict,
+    /// The pools of a subnet are (almost) full, or have room again.
+    PoolFills,
+    PoolHasRoom,
     /// The client looked for a size or a name and wanted no more.
     SizeProbe,
     Sent {
@@ -206,14 +209,14 @@ impl Kind {
             Self::Offered { .. } | Self::Renewed | Self::Released | Self::OtherServer { .. } => Weight::Detail,
             Self::SizeProbe | Self::ClientAborted { code: OPTIONS_REFUSED, .. } | Self::Other => Weight::Detail,
             Self::Missing { rule: None, name } if is_optional(name) => Weight::Detail,
-            Self::Leased { twin: false, .. } | Self::Nak | Self::Sent { .. } => Weight::Step,
+            Self::Leased { twin: false, .. } | Self::Nak | Self::PoolHasRoom | Self::Sent { .. } => Weight::Step,
             Self::Missing { rule: None, .. } | Self::Denied { why: Denial::Hidden | Denial::BadName, .. } => {
                 Weight::Step
             }
             Self::ClientAborted { .. } | Self::WriteRefused | Self::BadRequest => Weight::Step,
             Self::Unanswered { why, .. } => why.weight(),
             Self::Leased { twin: true, .. } | Self::NoLoader { .. } | Self::NoAddressFree => Weight::Warning,
-            Self::Declined | Self::Conflict => Weight::Warning,
+            Self::Declined | Self::Conflict | Self::PoolFills => Weight::Warning,
             Self::Missing { rule: Some(_), .. } | Self::Denied { .. } | Self::TemplateFailed => Weight::Warning,
             Self::Stalled { .. } | Self::Changed { .. } | Self::Forged { .. } | Self::TooSlow => Weight::Warning,
             Self::Failed | Self::Short => Weight::Warning,

@@ -26,6 +26,8 @@ fn kinds() -> Vec<Kind> {
         Kind::Declined,
         Kind::Released,
         Kind::Conflict,
+        Kind::PoolFills,
+        Kind::PoolHasRoom,
         Kind::SizeProbe,
         Kind::Sent { name: name(), bytes: 8 },
         missing("debian/linux", Some("kernel of the menu entry `install`")),
@@ -68,6 +70,8 @@ fn line(kind: &Kind) -> &'static str {
         Kind::Declined => "the client found its address in use: PXE firmware",
         Kind::Released => "the client gave its address back: a system",
         Kind::Conflict => "10.0.0.9 is in use by 02:00:00:00:00:01, to whom nobody has leased it: it is not offered",
+        Kind::PoolFills => "the pools of subnet 10.0.0.0/24 are nearly full: 9 of 10 addresses",
+        Kind::PoolHasRoom => "the pools of subnet 10.0.0.0/24 have room again: 7 of 10 addresses",
         Kind::SizeProbe => "shimx64.efi: size probe",
         Kind::Sent { .. } => "debian/linux sent by TFTP, 8 bytes in 0.001 s",
         Kind::Missing { rule: Some(_), .. } => {

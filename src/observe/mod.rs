@@ -34,5 +34,6 @@ pub mod log;
 pub mod pace;
 pub mod port_holder;
 pub mod sink;
+pub mod standing;
 pub mod threads;
 pub mod timeline;

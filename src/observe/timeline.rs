@@ -52,7 +52,7 @@ pub struct Line {
 }
 
 /// The story of the last boot in `entries` (oldest first). `now_ms`: unix milliseconds.
-pub fn story(entries: &[Entry], known: &Known, now_ms: u64) -> Story {
+pub fn story(entries: &[Entry], known: &Known<'_>, now_ms: u64) -> Story {
     let boot = last_boot(entries);
     let stop = cause::judge(boot, known);
     let began_ms = boot.first().map_or(0, |first| first.at_ms);
@@ -145,7 +145,7 @@ mod tests {
     const LINUX: Firmware = Firmware { role: Role::System, arch: None };
 
     /// A running server that answers DHCP.
-    fn known() -> Known {
+    fn known() -> Known<'static> {
         Known { has_dhcp: true, flights: Some(Vec::new()), ..Known::default() }
     }
 

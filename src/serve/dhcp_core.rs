@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use super::dhcp_events::dhcp_event;
 use super::dhcp_waiting::Waiting;
 use super::dhcp_ways::Ways;
@@ -27,10 +29,11 @@ use crate::dhcp::limits::{CONFLICT_HOLD_S, PROBE_WAIT_MS};
 use crate::dhcp::listing::{Filter, Limited, Listed};
 use crate::dhcp::neighbours::{self as look, Before, Look, Millis};
 use crate::dhcp::packet::Packet;
+use crate::dhcp::pool_use::{Crossing, PoolReport, PoolWatch};
 use crate::dhcp::probes::{Probes, Ruling};
 use crate::dhcp::route::{CLIENT_PORT, Route};
 use crate::dhcp::solicitation;
-use crate::dhcp::subnet::{Held, Network, Subnet};
+use crate::dhcp::subnet::{Held, Mode, Network, Subnet};
 use crate::engine::clock;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
@@ -404,8 +407,14 @@ pub struct DhcpCounters {
     /// Messages that were dropped because too many waited, and requests because the store was behind.
     pub dropped: Count,
     pub dropped_commits: Count,
-    /// Leases and offers in memory.
+    /// Leases and offers in memory, and how many of them stand in each state.
     pub leases: Count,
+    pub bound: Count,
+    pub offered: Count,
+    pub ended: Count,
+    pub kept_back: Count,
+    /// The pools of every served subnet, as they were within the last second or two.
+    pub pools: ArcSwap<Vec<PoolReport>>,
     /// ACKs that wait for their commit.
     pub pending: Count,
 }
@@ -537,6 +546,9 @@ struct Running {
     /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
     held: Vec<(Network, Held)>,
     said_no_address: bool,
+    /// What was said of pools that fill, and when they were looked at last.
+    pool_watch: PoolWatch,
+    pools_watched_s: Time,
     gate: Gate,
     /// More waits than one turn takes: the next one does not sleep.
     is_behind: bool,
@@ -635,6 +647,8 @@ impl Running {
             watched: Vec::new(),
             held: Vec::new(),
             said_no_address: false,
+            pool_watch: PoolWatch::default(),
+            pools_watched_s: 0,
             gate: Gate::new(LINES_OF_TROUBLE, LINES_OF_BOOTS),
             is_behind: false,
             seed: u64::from(std::process::id()),
@@ -663,7 +677,9 @@ impl Running {
             self.turn(if has_more_due || self.is_behind { Wait::No } else { sleep })?;
             self.pulse.beat();
             // What one call leaves over is due in the next turn.
-            has_more_due = self.leases.advance(clock::now_s());
+            let now = clock::now_s();
+            has_more_due = self.leases.advance(now);
+            self.watch_pools(now);
             self.say_steps();
             if self.drain.is_ordered() {
                 let until = *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);
@@ -742,9 +758,35 @@ impl Running {
             self.handle(&datagram)?;
         }
         self.is_behind |= !self.waiting.is_empty() || !self.solicitations.is_empty();
-        self.counters.leases.set(self.leases.len() as u64);
+        self.count_leases();
         self.counters.pending.set(self.pending.len() as u64);
         Ok(())
+    }
+
+    fn count_leases(&self) {
+        let (counters, counts) = (&self.counters, self.leases.counts());
+        counters.leases.set(self.leases.len() as u64);
+        counters.bound.set(counts.bound as u64);
+        counters.offered.set(counts.offered as u64);
+        counters.ended.set(counts.ended as u64);
+        counters.kept_back.set(counts.kept_back as u64);
+    }
+
+    /// Once a second, whatever comes in: it costs what the subnets are.
+    fn watch_pools(&mut self, now: Time) {
+        if std::mem::replace(&mut self.pools_watched_s, now) == now {
+            return;
+        }
+        let served = self.generation.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+        let pools = served.map(|subnet| (subnet.network, self.leases.used(subnet.network)));
+        let (reports, said) = self.pool_watch.look(pools, now);
+        if **self.counters.pools.load() != reports {
+            self.counters.pools.store(Arc::new(reports));
+        }
+        for (network, used, crossing) in said {
+            let kind = if crossing == Crossing::RoomAgain { Kind::PoolHasRoom } else { Kind::PoolFills };
+            self.events.push(Event::new(None, None, Stage::Dhcp, kind, crossing.sentence(network, &used)));
+        }
     }
 
     fn piece(&self, from: usize, filter: Filter) -> Piece {

@@ -236,6 +236,8 @@ fn columns(kind: &Kind) -> Columns {
             Columns { detail: Some(format!("{}{other}", why.word())), ..named("unanswered", about) }
         }
         Kind::Conflict => word("conflict"),
+        Kind::PoolFills => word("pool-fills"),
+        Kind::PoolHasRoom => word("pool-has-room"),
         Kind::SizeProbe => word("size-probe"),
         Kind::Sent { name, bytes } => Columns { value: Some(integer(*bytes)), ..named("sent", name) },
         Kind::Missing { name, rule } => Columns { detail: rule.clone(), ..named("missing", name) },
@@ -280,6 +282,8 @@ fn kind(columns: Columns) -> Option<Kind> {
             Kind::Unanswered { why, about, other: other.flatten() }
         }
         ("conflict", _) => Kind::Conflict,
+        ("pool-fills", _) => Kind::PoolFills,
+        ("pool-has-room", _) => Kind::PoolHasRoom,
         ("size-probe", _) => Kind::SizeProbe,
         ("sent", Some(name)) => Kind::Sent { name, bytes: number? },
         ("missing", Some(name)) => Kind::Missing { name, rule: detail },
@@ -346,6 +350,8 @@ mod tests {
                 other: Some(([10, 0, 0, 1].into(), MAC)),
             },
             Kind::Conflict,
+            Kind::PoolFills,
+            Kind::PoolHasRoom,
             Kind::SizeProbe,
             Kind::Sent { name: name(), bytes: 1 << 40 },
             Kind::Missing { name: name(), rule: None },

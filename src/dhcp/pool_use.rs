@@ -1,0 +1,221 @@
+//! How much of a subnet's pools is given, and when that is worth a line: at 80 % and when nothing is left, once for each crossing.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::lease::Time;
+use super::subnet::Network;
+
+/// From this share of its addresses on a pool is nearly full, and below the other it is so no longer. Percent.
+const NEARLY_FULL_PERCENT: usize = 80;
+const ROOM_AGAIN_PERCENT: usize = 70;
+/// A pool that was full has room again below this share.
+const FULL_NO_LONGER_PERCENT: usize = 90;
+
+/// Addresses by what stands for them now, inside of pools and outside of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseCounts {
+    /// A lease runs, or is being written.
+    pub bound: usize,
+    pub offered: usize,
+    /// The lease is over, by its time or by the machine's word, and the address is remembered for the machine.
+    pub ended: usize,
+    /// Declined, or found in use.
+    pub kept_back: usize,
+}
+
+impl LeaseCounts {
+    pub fn all(&self) -> usize {
+        self.bound + self.offered + self.ended + self.kept_back
+    }
+}
+
+/// The addresses of a subnet's pools that any machine may get, by what stands for them now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    pub addresses: usize,
+    /// Nobody has or had them.
+    pub free: usize,
+    pub bound: usize,
+    pub offered: usize,
+    /// Remembered for a machine whose lease is over; given to another one where nothing is free.
+    pub ended: usize,
+    pub kept_back: usize,
+}
+
+impl PoolUse {
+    /// Addresses that machines have or were just offered.
+    pub fn given(&self) -> usize {
+        self.bound + self.offered
+    }
+
+    /// Addresses that a further machine may get.
+    fn left(&self) -> usize {
+        self.free + self.ended
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.addresses > 0 && self.left() == 0
+    }
+
+    /// Of 100 addresses so many are not to be had.
+    fn percent(&self) -> usize {
+        (self.addresses - self.left().min(self.addresses)) * 100 / self.addresses.max(1)
+    }
+
+    pub fn is_nearly_full(&self) -> bool {
+        self.addresses > 0 && self.percent() >= NEARLY_FULL_PERCENT
+    }
+}
+
+/// "82 of 100 addresses given, 3 kept back"
+impl fmt::Display for PoolUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} addresses given", self.given(), self.addresses)?;
+        match self.kept_back {
+            0 => Ok(()),
+            kept_back => write!(f, ", {kept_back} kept back"),
+        }
+    }
+}
+
+/// A subnet's pools as they are now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolReport {
+    pub network: Network,
+    pub used: PoolUse,
+    /// Since when no address is left; None: there is one.
+    pub full_since_s: Option<Time>,
+}
+
+/// What is said of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crossing {
+    NearlyFull,
+    Full,
+    /// It was full.
+    RoomAgain,
+}
+
+impl Crossing {
+    /// The sentence of the log.
+    pub fn sentence(self, network: Network, used: &PoolUse) -> String {
+        match self {
+            Self::NearlyFull => format!("the pools of subnet {network} are nearly full: {used}"),
+            Self::Full => format!(
+                "the pools of subnet {network} are FULL: {used}, and further machines get none. Enlarge `pools`, or shorten \
+                 `default-lease-time`; `ringboot lease list` shows who has them"
+            ),
+            Self::RoomAgain => format!("the pools of subnet {network} have room again: {used}"),
+        }
+    }
+}
+
+/// What was said of each subnet.
+#[derive(Debug, Default)]
+pub struct PoolWatch(HashMap<Network, Watched>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    said_nearly: bool,
+    said_full: bool,
+    full_since_s: Option<Time>,
+}
+
+impl PoolWatch {
+    /// How the pools of these subnets stand, and what is to be said of them. A subnet that is not among them is forgotten.
+    pub fn look(
+        &mut self,
+        pools: impl IntoIterator<Item = (Network, PoolUse)>,
+        now: Time,
+    ) -> (Vec<PoolReport>, Vec<(Network, PoolUse, Crossing)>) {
+        let mut before = std::mem::take(&mut self.0);
+        let (mut reports, mut said) = (Vec::new(), Vec::new());
+        for (network, used) in pools {
+            let mut watched = before.remove(&network).unwrap_or_default();
+            said.extend(watched.crossing(&used, now).map(|crossing| (network, used, crossing)));
+            reports.push(PoolReport { network, used, full_since_s: watched.full_since_s });
+            self.0.insert(network, watched);
+        }
+        (reports, said)
+    }
+}
+
+impl Watched {
+    fn crossing(&mut self, used: &PoolUse, now: Time) -> Option<Crossing> {
+        self.full_since_s = if used.is_full() { self.full_since_s.or(Some(now)) } else { None };
+        if used.is_full() {
+            self.said_nearly = true;
+            return (!std::mem::replace(&mut self.said_full, true)).then_some(Crossing::Full);
+        }
+        let percent = used.percent();
+        self.said_nearly &= percent >= ROOM_AGAIN_PERCENT;
+        if self.said_full && percent < FULL_NO_LONGER_PERCENT {
+            self.said_full = false;
+            return Some(Crossing::RoomAgain);
+        }
+        let is_news = used.is_nearly_full() && !self.said_nearly;
+        self.said_nearly |= is_news;
+        is_news.then_some(Crossing::NearlyFull)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn of_100(bound: usize) -> PoolUse {
+        PoolUse { addresses: 100, bound, free: 100 - bound, ..PoolUse::default() }
+    }
+
+    fn network() -> Network {
+        "10.0.7.0/24".parse().unwrap()
+    }
+
+    /// What is said while so many of 100 addresses are given, one second after the other.
+    fn said(given: &[usize]) -> Vec<(usize, Crossing)> {
+        let mut watch = PoolWatch::default();
+        let one = |(at, bound): (usize, &usize)| {
+            let (_, said) = watch.look([(network(), of_100(*bound))], at as Time);
+            said.into_iter().map(move |(_, _, crossing)| (at, crossing)).collect::<Vec<_>>()
+        };
+        given.iter().enumerate().flat_map(one).collect()
+    }
+
+    #[test]
+    fn each_crossing_is_said_once_and_wavering_says_nothing() {
+        use Crossing::{Full, NearlyFull, RoomAgain};
+        assert_eq!(said(&[0, 79, 80, 81, 79, 80, 99]), [(2, NearlyFull)]);
+        assert_eq!(said(&[80, 69, 80]), [(0, NearlyFull), (2, NearlyFull)]);
+        assert_eq!(said(&[100, 99, 100, 95, 100]), [(0, Full)]);
+        assert_eq!(said(&[100, 89, 100]), [(0, Full), (1, RoomAgain), (2, Full)]);
+        assert_eq!(said(&[85, 100, 85, 60, 90]), [(0, NearlyFull), (1, Full), (2, RoomAgain), (4, NearlyFull)]);
+    }
+
+    #[test]
+    fn a_full_pool_tells_since_when_and_one_that_nobody_serves_any_more_is_forgotten() {
+        let mut watch = PoolWatch::default();
+        let full_since =
+            |watch: &mut PoolWatch, bound, now| watch.look([(network(), of_100(bound))], now).0[0].full_since_s;
+        assert_eq!(
+            [1, 2, 3].map(|now| full_since(&mut watch, if now > 1 { 100 } else { 9 }, now)),
+            [None, Some(2), Some(2)]
+        );
+        assert_eq!((full_since(&mut watch, 99, 4), full_since(&mut watch, 100, 5)), (None, Some(5)));
+        watch.look([], 6);
+        assert_eq!(watch.look([(network(), of_100(100))], 7).1.len(), 1, "it is said of a new one");
+    }
+
+    #[test]
+    fn what_another_machine_had_is_left_and_what_is_kept_back_is_not() {
+        let pool = PoolUse { addresses: 4, bound: 2, offered: 1, ended: 1, ..PoolUse::default() };
+        assert!(!pool.is_full() && !pool.is_nearly_full());
+        assert_eq!(pool.to_string(), "3 of 4 addresses given");
+        let pool = PoolUse { addresses: 4, bound: 3, kept_back: 1, ..PoolUse::default() };
+        assert!(pool.is_full() && pool.is_nearly_full());
+        let said = Crossing::Full.sentence(network(), &pool);
+        assert!(said.contains("10.0.7.0/24 are FULL: 3 of 4 addresses given, 1 kept back"), "{said}");
+        assert!(!PoolUse::default().is_full() && !PoolUse::default().is_nearly_full(), "no pool is no full pool");
+    }
+}
