@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringboot::fleet::{
-    Contents, Does, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Role, Scenario, limits,
+    Contents, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Role, Scenario, limits,
 };
 use ringboot::observe::events::Stage;
 
@@ -29,7 +29,7 @@ fn run(plan: Plan) -> Report {
 fn every_firmware_model_boots() {
     let server = serve(&Contents::default());
     for model in Model::ALL {
-        let roles = vec![Role { weight: 1, does: Does::Boot(model) }];
+        let roles = vec![Role::booting(1, model)];
         let report = run(Plan { roles, ..plan(&server, 2) });
         assert_eq!((report.booted, report.failed()), (2, 0), "{}: {:?}", model.name(), report.failures);
         assert!(report.checked, "{}: every octet", model.name());

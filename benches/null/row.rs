@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
-use ringboot::fleet::{self, Arrival, Content, Contents, Does, Lessor, Plan, Request, Role, Step, Wire};
+use ringboot::fleet::{self, Arrival, Content, Contents, Lessor, Plan, Request, Role, Step, Wire};
 use ringboot::tftp::client::Behaviour;
 
 use super::{dhcp, http, pace, tftp};
@@ -110,6 +111,7 @@ impl Row {
             roles: self.roles(FILE),
             arrival: Arrival::All,
             duration: None,
+            warm_up: Duration::ZERO,
             lessor,
             tftp,
             http,
@@ -136,7 +138,7 @@ impl Row {
             Way::HttpOnce => http(false),
             Way::Dhcp => Request::Dhcp,
         };
-        vec![Role { weight: 1, does: Does::Steps(vec![Step { request, repeat: self.repeat }]) }]
+        vec![Role::stepping(1, vec![Step { request, repeat: self.repeat }])]
     }
 
     pub(crate) fn wire(&self) -> Wire {

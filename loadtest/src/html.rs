@@ -11,6 +11,7 @@ use std::fmt::{self, Write};
 use chart::{class, escaped, title, took};
 
 use crate::json::{Document, Times};
+use crate::words;
 
 /// The whole page.
 pub(crate) fn page(report: &Document) -> String {
@@ -21,7 +22,7 @@ pub(crate) fn page(report: &Document) -> String {
 }
 
 fn write_page(out: &mut String, report: &Document) -> fmt::Result {
-    let headline = headline(report);
+    let headline = words::headline(report);
     writeln!(out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{headline}</title>")?;
     writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
     writeln!(
@@ -58,11 +59,6 @@ fn write_page(out: &mut String, report: &Document) -> fmt::Result {
     writeln!(out, "<script>\n{}</script></body></html>", include_str!("html/page.js"))
 }
 
-fn headline(report: &Document) -> String {
-    let summary = &report.summary;
-    format!("{} of {} machines booted in {:.2} s", summary.booted, summary.machines, summary.wall_s)
-}
-
 /// The few figures that are looked for first.
 fn tiles(out: &mut String, report: &Document) -> fmt::Result {
     let summary = &report.summary;
@@ -70,10 +66,12 @@ fn tiles(out: &mut String, report: &Document) -> fmt::Result {
         |value: Option<f64>, unit: &str| value.map_or("&ndash;".to_owned(), |value| format!("{value:.2}{unit}"));
     let megabytes =
         |octets: Option<u64>| octets.map_or("&ndash;".to_owned(), |octets| format!("{:.0} MB", octets as f64 / 1e6));
+    let whole = if summary.firmware { "median boot" } else { "median of all steps" };
     let tiles = [
         (format!("{:.0} MB/s", summary.bytes_per_s / 1e6), "received"),
-        (if report.boot.count > 0 { took(report.boot.p50_us) } else { "&ndash;".to_owned() }, "median boot"),
+        (if report.boot.count > 0 { took(report.boot.p50_us) } else { "&ndash;".to_owned() }, whole),
         (number(summary.slowest_to_median, " &times;"), "slowest to median"),
+        (number(report.rates.requests_per_s, ""), "requests a second"),
         (summary.failed.to_string(), "failed"),
         (summary.retries.to_string(), "retries"),
         (number(report.server_cpu_s_per_gb(), " s"), "server CPU for a GB"),
@@ -158,7 +156,7 @@ fn run(out: &mut String, report: &Document) -> fmt::Result {
         ("began", run.started.clone()),
         ("machine", format!("{}, {} processors, Linux {}", run.processor, run.cpus, run.kernel)),
         ("loadtest", run.loadtest.clone()),
-        ("octets", format!("{}, {}", summary.bytes, if summary.checked { "every one checked" } else { "not checked" })),
+        ("octets", format!("{}, {}", summary.bytes, words::checked(report))),
         ("source addresses", summary.sources.to_string()),
         ("server", seconds(summary.server_cpu_s)),
         ("load generator", seconds(summary.client_cpu_s)),

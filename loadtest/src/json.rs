@@ -1,5 +1,7 @@
 //! The report as data, version 1: written to a file, read back by `compare`, and all that table and page are made of.
 
+pub(crate) mod details;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::expect::Verdict;
 use crate::meter::Spent;
+use details::{FailedMachine, Lateness, Rates, Silence};
 
 /// The version that is written and read. A field may be added without a new one; none changes its meaning.
 pub(crate) const VERSION: u32 = 1;
@@ -31,6 +34,15 @@ pub(crate) struct Document {
     /// Power-on to the end, of machines that booted.
     pub(crate) boot: Times,
     pub(crate) failures: Vec<Failed>,
+    /// Those machines one by one; of more than 10,000 the first.
+    #[serde(default)]
+    pub(crate) failed_machines: Vec<FailedMachine>,
+    #[serde(default)]
+    pub(crate) rates: Rates,
+    #[serde(default)]
+    pub(crate) lateness: Lateness,
+    #[serde(default)]
+    pub(crate) silences: Vec<Silence>,
     #[serde(default)]
     pub(crate) oddities: Vec<Odd>,
     pub(crate) series: Vec<Point>,
@@ -58,6 +70,21 @@ pub(crate) struct Summary {
     /// The run was ended before its time: machines that had not come to their end are not counted.
     #[serde(default)]
     pub(crate) interrupted: bool,
+    /// Some machines boot as firmware does; else all make plain requests.
+    #[serde(default = "always")]
+    pub(crate) firmware: bool,
+    /// Some machines fetch files.
+    #[serde(default = "always")]
+    pub(crate) fetches: bool,
+    /// Machines that failed because of an octet that was wrong, missing or too many.
+    #[serde(default)]
+    pub(crate) wrong_contents: u32,
+    /// What began so long after the start is not counted.
+    #[serde(default)]
+    pub(crate) warm_up_s: f64,
+    /// Requests that were due by `--rate` and were never made.
+    #[serde(default)]
+    pub(crate) never_begun: u64,
     pub(crate) slowest_to_median: Option<f64>,
     pub(crate) sources: u32,
     pub(crate) client_cpu_s: Option<f64>,
@@ -174,6 +201,10 @@ impl Document {
             to_kernel: Times::of(&report.kernels),
             boot: Times::of(&report.boots),
             failures,
+            failed_machines: report.failed_machines.iter().map(FailedMachine::of).collect(),
+            rates: Rates::of(report),
+            lateness: Lateness::of(report),
+            silences: Silence::all(report),
             oddities: report.oddities.iter().map(odd).collect(),
             series: report.series.buckets().iter().map(Point::of).collect(),
             machines: report.records.iter().map(Machine::of).collect(),
@@ -221,6 +252,10 @@ impl Document {
         writeln!(out, "\"to_kernel\": {},", one(&self.to_kernel)?)?;
         writeln!(out, "\"boot\": {},", one(&self.boot)?)?;
         writeln!(out, "\"failures\": {},", lines(&self.failures)?)?;
+        writeln!(out, "\"failed_machines\": {},", lines(&self.failed_machines)?)?;
+        writeln!(out, "\"rates\": {},", one(&self.rates)?)?;
+        writeln!(out, "\"lateness\": {},", one(&self.lateness)?)?;
+        writeln!(out, "\"silences\": {},", one(&self.silences)?)?;
         writeln!(out, "\"oddities\": {},", lines(&self.oddities)?)?;
         writeln!(out, "\"series\": {},", lines(&self.series)?)?;
         writeln!(out, "\"machines\": {}}}", lines(&self.machines)?)?;
@@ -234,6 +269,11 @@ impl Failed {
         let Self { cause, example, .. } = self;
         if example.is_empty() || example == cause { cause.clone() } else { format!("{cause}; the first: {example}") }
     }
+}
+
+/// Reports of the first versions know nothing else.
+fn always() -> bool {
+    true
 }
 
 impl Summary {
@@ -250,6 +290,11 @@ impl Summary {
             retries: report.retries,
             released: report.released,
             interrupted: report.interrupted,
+            firmware: report.firmware,
+            fetches: report.fetches,
+            wrong_contents: report.wrong_contents,
+            warm_up_s: report.warm_up.as_secs_f64(),
+            never_begun: report.pressure.never_begun,
             slowest_to_median: report.slowest_to_median(),
             sources: report.pressure.sources,
             client_cpu_s: around.client.map(|spent| spent.processor.as_secs_f64()),
@@ -394,6 +439,13 @@ pub(crate) mod tests {
         let point =
             |number: u64| Point { t_ms: number * 100, bytes: 40_000_000, booted: 3, failed: 0, client_cpu_ms: 80 };
         let failed = machines / 10;
+        let failed_machine = |machine: u32| FailedMachine {
+            machine,
+            mac: format!("52:42:00:00:{:02x}:{:02x}", machine / 256, machine % 256),
+            stage: "kernel".into(),
+            cause: "HTTP: no answer for /<k>".into(),
+            sentence: "HTTP: no answer for /<k>".into(),
+        };
         Document {
             version: VERSION,
             summary: Summary {
@@ -407,6 +459,11 @@ pub(crate) mod tests {
                 retries: 12,
                 released: 0,
                 interrupted: false,
+                firmware: true,
+                fetches: true,
+                wrong_contents: 0,
+                warm_up_s: 0.0,
+                never_begun: 0,
                 slowest_to_median: Some(1.4),
                 sources: machines,
                 client_cpu_s: Some(4.5),
@@ -436,6 +493,10 @@ pub(crate) mod tests {
                 machines: failed,
                 example: "HTTP: no answer for /<k>".into(),
             }],
+            failed_machines: (0..machines).filter(|number| number % 10 == 9).map(failed_machine).collect(),
+            rates: Rates::default(),
+            lateness: Lateness::default(),
+            silences: Vec::new(),
             oddities: vec![Odd { what: "TFTP blocks that came again".into(), times: 3 }],
             series: (1..=50).map(point).collect(),
             machines: (0..machines).map(machine).collect(),

@@ -14,6 +14,7 @@ mod other;
 mod scenario;
 mod table;
 mod tune;
+mod words;
 
 use std::fs;
 use std::io::{self, Write};
@@ -124,7 +125,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             (server.plan(arguments.what.clients(Some(&scenario)), pace, arguments.what.seed), Some(server))
         }
     };
-    arguments.what.direct(&scenario, &mut plan);
+    arguments.what.direct(&scenario, &mut plan)?;
     plan.wire = arguments.network.wire();
     let speaks_dhcp = plan.roles.iter().any(|role| role.does.leases());
     ensure!(

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use ringboot::fleet::{Arrival, Content, Contents, Does, Pace, Plan, Request, Role, Scenario, Step, Wire};
@@ -86,6 +87,7 @@ impl Other {
             roles: Vec::new(),
             arrival: Arrival::All,
             duration: None,
+            warm_up: Duration::ZERO,
             lessor,
             tftp: at(self.tftp, 69),
             http: at(self.http, 80),
@@ -116,8 +118,9 @@ fn fetching(files: &[String]) -> Scenario {
         clients: None,
         arrival: Arrival::All,
         duration: None,
+        warm_up: Duration::ZERO,
         files: BTreeMap::new(),
-        roles: vec![Role { weight: 1, does: Does::Steps(steps) }],
+        roles: vec![Role::stepping(1, steps)],
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
-use ringboot::fleet::{Arrival, Plan, Scenario, duration, limits};
+use anyhow::{Context, anyhow, bail, ensure};
+use ringboot::fleet::{Arrival, Does, Plan, Rate, Role, Scenario, duration, limits};
 
 /// Those of loadtest/scenarios, in the order in which they are listed.
 const BUILT_IN: [(&str, &str); 13] = [
@@ -45,6 +45,14 @@ pub(crate) struct Flags {
     /// Machines begin again until then, such as 30s or 10m [default: of the scenario, mostly once each]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
+    /// Requests of plain steps are due so often, all machines together, whether or not those before have their answers: 5000/s, or at
+    /// random poisson:5000/s. A request that finds no machine free waits, and its time counts from the moment at which it was due
+    /// [default: of the scenario, mostly each machine's next request when it has its answer]
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
+    /// What begins so long after the start is not counted, such as 5s [default: of the scenario, mostly 0s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    warm_up: Option<Duration>,
     /// Keep the waits in which firmware does nothing, such as iPXE's 2 s for a ProxyDHCP server; timers of retransmission
     /// are always the firmware's own
     #[arg(long)]
@@ -65,11 +73,26 @@ impl Flags {
     }
 
     /// Puts into the plan who does what and when.
-    pub(crate) fn direct(&self, scenario: &Scenario, plan: &mut Plan) {
+    pub(crate) fn direct(&self, scenario: &Scenario, plan: &mut Plan) -> anyhow::Result<()> {
         plan.machines = self.clients(Some(scenario));
         plan.roles.clone_from(&scenario.roles);
         plan.arrival = self.arrival.unwrap_or(scenario.arrival);
         plan.duration = self.duration.or(scenario.duration);
+        plan.warm_up = self.warm_up.unwrap_or(scenario.warm_up);
+        ensure!(
+            plan.duration.is_none_or(|duration| duration > plan.warm_up),
+            "--warm-up {:?} leaves nothing to count: say a --duration that is longer",
+            plan.warm_up
+        );
+        if let Some(rate) = self.rate {
+            let [Role { rate: of_role, does: Does::Steps(_), .. }] = plan.roles.as_mut_slice() else {
+                bail!(
+                    "--rate is for a scenario with one [[machine]], of plain steps; in a file each [[machine]] may have a rate of its own"
+                );
+            };
+            *of_role = Some(rate);
+        }
+        Ok(())
     }
 }
 

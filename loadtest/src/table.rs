@@ -6,6 +6,7 @@ use ringboot::fleet::Pretty;
 
 use crate::expect;
 use crate::json::{Document, Times, name};
+use crate::words;
 
 /// Columns that lines keep to.
 const COLUMNS: usize = 80;
@@ -27,6 +28,9 @@ pub(crate) fn text(report: &Document) -> String {
     for failed in report.failures.iter().take(CAUSES_SHOWN_MAX) {
         let (machines, stage) = (failed.machines, &failed.stage);
         out.push_str(&wrapped(&format!("{machines} failed: {} ({stage})", failed.shown())));
+        if let Some(who) = words::who(report, &failed.cause, stage, machines) {
+            out.push_str(&wrapped(&format!("  they are {who}")));
+        }
     }
     for odd in &report.oddities {
         out.push_str(&wrapped(&format!("put up with {} {}", odd.times, odd.what)));
@@ -38,7 +42,8 @@ fn stages(out: &mut String, report: &Document) -> fmt::Result {
     let [p50, p90, p99, p999, max] = ["p50", "p90", "p99", "p99.9", "max"];
     writeln!(out, "  {:<11}{:>7}{p50:>10}{p90:>10}{p99:>10}{p999:>10}{max:>10}{:>9}", "stage", "count", "retrans")?;
     let stages = report.stages_in_order().map(|(stage, times)| (name(stage), times));
-    let spans = [("to kernel".to_owned(), &report.to_kernel), ("whole boot".to_owned(), &report.boot)];
+    let whole = if report.summary.firmware { "whole boot" } else { "all steps" };
+    let spans = [("to kernel".to_owned(), &report.to_kernel), (whole.to_owned(), &report.boot)];
     for (name, times) in stages.chain(spans) {
         let Times { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, .. } = times;
         if *count == 0 && retransmits.is_none() {
@@ -59,15 +64,21 @@ fn stages(out: &mut String, report: &Document) -> fmt::Result {
 
 fn summary(out: &mut String, report: &Document) -> fmt::Result {
     let summary = &report.summary;
-    let checked = if summary.checked { "every octet checked" } else { "contents not checked" };
-    let (booted, machines, wall_s) = (summary.booted, summary.machines, summary.wall_s);
-    writeln!(out, "  {booted} of {machines} machines booted in {wall_s:.2} s, {} retries", summary.retries)?;
-    let (megabytes, rate) = (summary.bytes as f64 / 1e6, summary.bytes_per_s / 1e6);
-    writeln!(out, "  {megabytes:.0} MB, {rate:.0} MB/s, {checked}")?;
+    writeln!(out, "  {}, {} retries", words::headline(report), summary.retries)?;
+    for line in words::rates(report).into_iter().chain(words::octets(report)) {
+        writeln!(out, "  {line}")?;
+    }
+    if summary.warm_up_s > 0.0 {
+        writeln!(
+            out,
+            "  what began in the first {:.1} s (the warm-up) is not counted, but for failures",
+            summary.warm_up_s
+        )?;
+    }
     if summary.released > 0 {
         writeln!(out, "  {} addresses given back", summary.released)?;
     }
-    if let Some(times) = summary.slowest_to_median {
+    if let Some(times) = summary.slowest_to_median.filter(|_| summary.firmware) {
         writeln!(out, "  the slowest boot took {times:.2} times as long as the median one")?;
     }
     if let Some(processor_s) = summary.server_cpu_s {

@@ -95,7 +95,7 @@ fn a_server_that_refuses_is_named_as_the_limit() {
     assert!(output.status.success(), "{said}");
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains("! 15 HTTP answers 503 or 429: a limit of the server was the limit"), "{said}");
-    assert!(said.contains("20 of 20 machines booted"), "{said}");
+    assert!(said.contains("20 of 20 machines did all their steps"), "{said}");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn quiet_is_quiet_and_a_page_stands_alone() {
     let output = load(server(0), &["--files", "http:a", "--quiet", "--html", file.to_str().unwrap()]);
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
     let page = fs::read_to_string(file).unwrap();
-    assert!(page.contains("20 of 20 machines booted") && page.trim_end().ends_with("</html>"));
+    assert!(page.contains("20 of 20 machines did all their steps") && page.trim_end().ends_with("</html>"));
 }
 
 #[test]

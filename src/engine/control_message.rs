@@ -23,6 +23,30 @@ pub(super) struct Arrived {
     pub(super) segment: Option<u16>,
 }
 
+/// Why a datagram was not delivered (linux/errqueue.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// Who says so.
+    pub(super) origin: u8,
+    /// Of the ICMP message, where one said it.
+    pub(super) kind: u8,
+    pub(super) code: u8,
+}
+
+/// Reads IP_RECVERR.
+pub(super) fn trouble(mut control: &[u8]) -> Option<Trouble> {
+    while let Some((level, kind, data, rest)) = next(control) {
+        // struct sock_extended_err: errno (4), origin, type, code.
+        if (level, kind) == (libc::IPPROTO_IP, libc::IP_RECVERR)
+            && let Some(&[_, _, _, _, origin, kind, code]) = data.first_chunk()
+        {
+            return Some(Trouble { origin, kind, code });
+        }
+        control = rest;
+    }
+    None
+}
+
 /// Reads IP_PKTINFO, IPV6_PKTINFO and UDP_GRO.
 pub(super) fn read(mut control: &[u8]) -> Arrived {
     let mut arrived = Arrived::default();

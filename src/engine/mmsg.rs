@@ -214,7 +214,8 @@ impl Outbox {
             match usize::try_from(answer) {
                 Ok(more) => sent += more,
                 Err(_) => match io::Error::last_os_error() {
-                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    // ICMP's word of an earlier datagram, on a socket that keeps them: said once, and not of this datagram.
+                    error if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused) => {}
                     error if error.kind() == io::ErrorKind::WouldBlock => {
                         end = Err(error);
                         break;

@@ -19,4 +19,6 @@ pub mod probe;
 pub mod ring;
 mod slot;
 pub mod stream;
+pub mod timer;
 pub mod udp;
+pub mod unreachable;

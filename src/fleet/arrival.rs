@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::limits::{RATE_MAX, RATE_MIN};
 use crate::tftp::random::Random;
 
 /// How machines arrive.
@@ -29,12 +30,17 @@ impl Arrival {
             Self::Ramp(whole) => whole.mul_f64(f64::from(number) / f64::from(machines)),
             Self::Poisson { per_second } => {
                 let at = last;
-                last += Duration::from_secs_f64(-share(&mut random).ln() / per_second);
+                last += exponential(&mut random, per_second);
                 at
             }
             Self::Racks { machines, apart } => apart * (number / machines.max(1)),
         })
     }
+}
+
+/// The time to the next of so many events a second that know nothing of each other.
+pub(super) fn exponential(random: &mut Random, per_second: f64) -> Duration {
+    Duration::from_secs_f64(-share(random).ln() / per_second)
 }
 
 /// Above 0 and at most 1.
@@ -43,11 +49,6 @@ fn share(random: &mut Random) -> f64 {
     const STEPS: u64 = 1 << 53;
     (random.below(STEPS) + 1) as f64 / STEPS as f64
 }
-
-/// The least rate of [`Arrival::Poisson`], a second: the next machine comes within the day.
-const RATE_MIN: f64 = 1e-4;
-/// The greatest.
-const RATE_MAX: f64 = 1e6;
 
 impl FromStr for Arrival {
     type Err = String;

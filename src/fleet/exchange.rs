@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::dhcp::{Answer, Ask, Kind, Speaker};
 use super::failure::Failure;
 use super::limits::DHCP_NAK_PAUSE;
+use super::line::Protocol;
 use super::models::waits::{Idle, Waits};
 use super::segment::{Held, Mailbox, Port, Segment, Xids};
 
@@ -122,7 +123,9 @@ impl<'a> Line<'a> {
             }
             offer = Some(found);
         }
-        offer.ok_or_else(|| self.gave_up(ignored.unwrap_or("no answer to DISCOVER"), self.waits.tries))
+        let nobody = || self.segment.context.progress.line(Protocol::Dhcp).nobody();
+        let silent = || nobody().map_or("no answer to DISCOVER".to_owned(), |nobody| format!("DHCP: {nobody}"));
+        offer.ok_or_else(|| self.gave_up(&ignored.map_or_else(silent, str::to_owned), self.waits.tries))
     }
 
     /// ACK or NAK.
@@ -159,6 +162,7 @@ impl<'a> Line<'a> {
 
     /// The next answer that fits the question; a late second OFFER is no answer to a REQUEST.
     async fn answer_to(&self, kind: Kind) -> Result<Answer, Failure> {
+        let _asked = self.segment.context.progress.ask(Protocol::Dhcp);
         loop {
             let answer = self.mailbox.next().await;
             if (kind == Kind::Discover) == (answer.kind == Kind::Offer) {

@@ -21,6 +21,9 @@ pub enum Failure {
     AddressOutside,
     #[error("DHCP: no boot file in the answer")]
     NoBootFile,
+    /// Of a protocol: where, and how the network said so.
+    #[error("{0}: {1}")]
+    Nobody(&'static str, String),
     #[error("TFTP: no answer for {0}")]
     TftpSilent(String),
     #[error("TFTP: the server fell silent after {1} octets of {0}")]
@@ -72,6 +75,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What came was not what the file contains.
+    pub(super) fn is_of_contents(&self) -> bool {
+        matches!(self, Self::WrongContent(..) | Self::WrongLength(..))
+    }
+
     /// The sentence without what differs from machine to machine.
     pub fn cause(&self) -> String {
         match self {

@@ -13,6 +13,7 @@ use super::content::Content;
 use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, SAMPLE_OCTETS, SAMPLE_TAIL_OCTETS};
+use super::line::{Nobody, Protocol};
 use super::progress::{Oddity, Refusal};
 use super::url::Url;
 use crate::boot::machine::{Mac, Uuid};
@@ -202,6 +203,7 @@ impl<'a> Http<'a> {
 
     /// One request and its answer; gives the size of the whole file. What has come before is asked for no more (H-16, H-20).
     async fn attempt(&mut self, url: &Url, checker: &mut Checker, etag: &mut Option<String>) -> Result<u64, Broken> {
+        let _asked = self.context.progress.ask(Protocol::Http);
         let stream = self.connect(url).await?;
         let range = match (checker.part(), checker.received()) {
             (Some(part), _) => Some((checker.offset(), Some(part.end.saturating_sub(1)))),
@@ -286,6 +288,7 @@ impl<'a> Http<'a> {
     }
 
     async fn connect(&mut self, url: &Url) -> Result<TcpStream, Broken> {
+        let progress = &self.context.progress;
         if let Some((stream, kept)) = self.idle.take()
             && kept == url.server
         {
@@ -294,12 +297,16 @@ impl<'a> Http<'a> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddrV4::new(self.context.speaks_from(self.address, *url.server.ip()), 0).into())?;
         let connected = timeout(HTTP_SILENCE_MAX, socket.connect(url.server.into())).await;
-        connected.map_err(|_| Broken::Connection(End::Silent))?.map_err(|error| {
-            if error.kind() == io::ErrorKind::ConnectionRefused {
-                self.context.progress.add_refusal(Refusal::NoConnection);
+        let connected = connected.map_err(|_| Broken::Connection(End::Silent))?;
+        match &connected {
+            Ok(_) => progress.line(Protocol::Http).is_met(),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                progress.add_refusal(Refusal::NoConnection);
+                progress.line(Protocol::Http).comes_to(Nobody { at: url.server, why: "connection refused" });
             }
-            Broken::from(error)
-        })
+            Err(_) => {}
+        }
+        Ok(connected?)
     }
 
     /// Reads up to the empty line after the head and hands over the head and what came after it in the same read.
@@ -360,7 +367,9 @@ impl<'a> Http<'a> {
 
     /// Takes at most `most` octets off the stream that nobody looks at; 0 at its end.
     async fn drop_octets(&self, stream: &TcpStream, most: usize) -> Result<usize, Broken> {
-        when_readable(stream, || stream.try_io(Interest::READABLE, || discard(stream, most))).await
+        let octets = when_readable(stream, || stream.try_io(Interest::READABLE, || discard(stream, most))).await?;
+        self.context.progress.line(Protocol::Http).hears();
+        Ok(octets)
     }
 
     /// One read of at most `most` octets into the shared buffer; 0 at the end of the stream.
@@ -371,7 +380,9 @@ impl<'a> Http<'a> {
                 stream.try_read(room).inspect(|&octets| take(room.get(..octets).unwrap_or_default()))
             })
         };
-        when_readable(stream, read).await
+        let octets = when_readable(stream, read).await?;
+        self.context.progress.line(Protocol::Http).hears();
+        Ok(octets)
     }
 }
 

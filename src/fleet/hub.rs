@@ -21,10 +21,12 @@ use super::context::Checker;
 use super::failure::Failure;
 use super::impair::Impaired;
 use super::limits::{TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX, TFTP_GENERATIONS};
+use super::line::Nobody;
 use super::progress::TftpRequest;
 use super::wire::Wire;
 use crate::engine::mmsg::{Inbox, Outbox};
 use crate::engine::net::{self, Binding};
+use crate::engine::unreachable::{Unreachable, keep_unreachable, take_unreachable};
 use crate::tftp::client::{Client, Outcome};
 use crate::tftp::limits::MILLISECOND;
 use crate::tftp::timers::{Alarm, Timers};
@@ -74,6 +76,8 @@ pub(super) struct Ended {
     pub(super) client: Client,
     pub(super) checker: Checker,
     pub(super) outcome: Result<Outcome, Failure>,
+    /// The network has said that nobody was there to be asked.
+    pub(super) nobody: Option<Nobody>,
 }
 
 impl Hub {
@@ -112,6 +116,7 @@ impl Hub {
             silent_since: now,
             alarm: Alarm::default(),
             outcome: None,
+            nobody: None,
             done: Some(sender),
         };
         let id = self.state.borrow_mut().admit(guest, &stay.seats);
@@ -149,6 +154,7 @@ impl Hub {
         let fd = net::udp(&Binding { address: SocketAddr::from((address, 0)), interface: None, shared: false })?;
         // Requests and ACKs fit every path; choosing numbers for fragments stood first in a profile (__ip_select_ident).
         net::forbid_fragments(&fd)?;
+        keep_unreachable(&fd)?;
         if self.gro {
             net::join_datagrams(&fd)?;
         }
@@ -164,11 +170,12 @@ impl Hub {
     /// Takes in what comes to one socket; never ends.
     async fn read(self: Rc<Self>, socket: SocketId, fd: Rc<UdpSocket>) {
         loop {
-            if fd.readable().await.is_err() {
-                return;
+            let Ok(ready) = fd.ready(Interest::READABLE | Interest::ERROR).await else { return };
+            if ready.is_error() {
+                self.hear_of_nobody(socket, &fd);
             }
             let mut datagrams = 0;
-            // An error of one receive is the network's (ICMP); the timers decide what it means.
+            // An error of one receive is the network's (ICMP) word of a datagram that was sent; the timers decide what it means.
             let _ = fd.try_io(Interest::READABLE, || {
                 let mut inbox = self.inbox.borrow_mut();
                 datagrams = inbox.receive(&fd)?;
@@ -181,6 +188,15 @@ impl Hub {
             }
             yield_now().await;
         }
+    }
+
+    /// Takes in what the network says of requests that came to nobody.
+    fn hear_of_nobody(&self, socket: SocketId, fd: &UdpSocket) {
+        let _ = fd.try_io(Interest::ERROR, || {
+            let mut state = self.state.borrow_mut();
+            take_unreachable(fd, |word| state.note_nobody(socket, word));
+            Err::<(), _>(io::ErrorKind::WouldBlock.into())
+        });
     }
 
     /// For those who keep this thread busy with other things: takes in what has come to the sockets that are shared, where the
@@ -276,8 +292,8 @@ struct Stay<'a> {
 
 impl Stay<'_> {
     fn leave(&self) -> Option<Ended> {
-        let Guest { client, checker, outcome, .. } = self.hub.state.borrow_mut().dismiss(self.id?)?;
-        Some(Ended { client, checker, outcome: outcome? })
+        let Guest { client, checker, outcome, nobody, .. } = self.hub.state.borrow_mut().dismiss(self.id?)?;
+        Some(Ended { client, checker, outcome: outcome?, nobody })
     }
 }
 
@@ -310,6 +326,7 @@ struct Guest {
     silent_since: Tick,
     alarm: Alarm,
     outcome: Option<Result<Outcome, Failure>>,
+    nobody: Option<Nobody>,
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -482,6 +499,25 @@ impl State {
         }
     }
 
+    /// A request came to nobody: firmware does not listen to that, and asks again; the report does.
+    fn note_nobody(&mut self, socket: SocketId, word: Unreachable) {
+        // Of a transfer's own port nothing is to be said: the server has closed it.
+        if word.to != SocketAddr::V4(self.sockets.server) {
+            return;
+        }
+        let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else { return };
+        let local = match word.local {
+            Some(IpAddr::V4(local)) if !single => local,
+            _ => Ipv4Addr::UNSPECIFIED,
+        };
+        let id = self.seats.get(&(socket, local));
+        if let Some(guest) = id.and_then(|id| self.guests.get_mut(id.0)).and_then(Option::as_mut) {
+            let nobody = Nobody { at: self.sockets.server, why: word.why };
+            guest.request.comes_to(nobody);
+            guest.nobody = Some(nobody);
+        }
+    }
+
     fn hand_over(&mut self, id: GuestId, socket: SocketId, from: u16, datagram: &[u8], now: Tick) {
         let Some(guest) = self.guests.get_mut(id.0).and_then(Option::as_mut) else { return };
         // After a size probe its socket is closed.
@@ -489,6 +525,7 @@ impl State {
         if !listens || guest.outcome.is_some() {
             return;
         }
+        guest.request.is_answered();
         if let Some(piece) = guest.client.handle(now, from, datagram) {
             guest.silent_since = now;
             if let Err(failure) = guest.checker.take(piece.bytes) {
@@ -539,7 +576,9 @@ impl State {
             if now >= guest.gives_up() {
                 guest.outcome = Some(Ok(Outcome::TimedOut));
             } else {
+                let before = guest.client.counters().retransmits;
                 guest.client.handle_timeout(now);
+                guest.request.add_retries(guest.client.counters().retransmits - before);
             }
             self.settle(entry.1, now);
         }

@@ -108,3 +108,19 @@ pub const WEIGHT_MAX: u32 = 1000;
 pub const REPEAT_MAX: u32 = 1_000_000;
 /// A machine that begins again until the time is over waits so long after a boot that failed: somebody has to switch it on.
 pub const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// The least rate of power-ons or exchanges, a second: the next one comes within the day.
+pub const RATE_MIN: f64 = 1e-4;
+/// The greatest.
+pub const RATE_MAX: f64 = 1e6;
+/// Exchanges that were due before the end of a run and found no machine free are made up for, no longer than this.
+pub const OVERTIME_MAX: Duration = Duration::from_secs(30);
+
+/// How often a fleet looks whether anything has come. A silence is known to within two of these.
+pub const LISTEN_PAUSE: Duration = Duration::from_millis(25);
+
+/// A server that has said nothing for so long while it was asked is told of: a packet that was lost is repeated sooner by most firmware.
+pub const SILENCE_TOLD: Duration = Duration::from_secs(1);
+
+/// Machines that failed and are listed one by one.
+pub const FAILED_LISTED_MAX: usize = 10_000;

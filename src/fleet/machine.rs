@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::Lease;
 use super::context::Context;
 use super::dhcp::{Answer, Speaker};
 use super::failure::Failure;
@@ -17,7 +16,9 @@ use super::progress::take_step_retries;
 use super::report::Report;
 use super::requests::Requests;
 use super::scenario::{self, Does};
+use super::schedule::{Schedule, Turn};
 use super::segment::{Port, Segment, Xids};
+use super::{Lease, Run};
 use crate::boot::machine::{Mac, Uuid};
 use crate::observe::events::Stage;
 
@@ -28,6 +29,8 @@ pub(super) struct Machine {
     pub(super) port: Port,
     /// None where there is no DHCP.
     pub(super) segment: Option<Rc<Segment>>,
+    /// When requests are due, of machines that share a rate.
+    pub(super) schedule: Option<Rc<Schedule>>,
     pub(super) xids: Xids,
     pub(super) errand: Errand,
 }
@@ -51,7 +54,10 @@ pub(super) enum Errand {
 pub(super) struct Outcome {
     /// Number of the machine in its fleet.
     pub(super) machine: u32,
+    pub(super) mac: Mac,
     pub(super) model: &'static str,
+    /// It began in the warm-up: no figure has it, but a failure is told.
+    pub(super) is_warm_up: bool,
     pub(super) begun: Instant,
     pub(super) ended: Instant,
     /// From power-on to the kernel's last octet.
@@ -73,14 +79,17 @@ pub(super) struct Stopped {
 
 impl Machine {
     /// Switches the machine on; where there is a time until which machines begin again, again and again.
-    pub(super) async fn live(mut self, run_begun: Instant, until: Option<Instant>, report: Rc<RefCell<Report>>) {
-        let goes_on = || until.is_some_and(|until| Instant::now() < until);
+    ///
+    /// The first time it was to be switched on at `due`, and its time counts from then, however late this is.
+    pub(super) async fn live(mut self, run: Run, due: Instant) {
+        let goes_on = || run.until.is_some_and(|until| Instant::now() < until);
         let mut lease = None;
+        let mut begun = due;
+        run.report.borrow_mut().add_late_power_on(due.elapsed());
         loop {
-            report.borrow_mut().power_on();
-            let outcome = self.boot(until, &report, &mut lease).await;
+            let outcome = self.boot(&run, begun, &mut lease).await;
             let failed = outcome.end.is_err();
-            report.borrow_mut().add(run_begun, outcome);
+            run.report.borrow_mut().add(run.started, outcome);
             if failed && goes_on() {
                 sleep(AGAIN_AFTER_FAILURE).await;
             }
@@ -88,21 +97,20 @@ impl Machine {
             if matches!(self.errand, Errand::Steps { .. }) || !goes_on() {
                 break;
             }
+            begun = Instant::now();
         }
-        report.borrow_mut().leases.extend(lease);
+        run.report.borrow_mut().leases.extend(lease);
     }
 
-    async fn boot(
-        &mut self,
-        until: Option<Instant>,
-        report: &Rc<RefCell<Report>>,
-        lease: &mut Option<Lease>,
-    ) -> Outcome {
-        let mut steps = Steps::new(self.errand.first_stage(), Rc::clone(report));
-        let begun = steps.begun;
+    async fn boot(&mut self, run: &Run, begun: Instant, lease: &mut Option<Lease>) -> Outcome {
+        // Of plain steps each counts by itself.
+        let is_warm_up = matches!(self.errand, Errand::Boot { .. }) && begun < run.counts_from;
+        run.report.borrow_mut().power_on(is_warm_up);
+        let mut steps = Steps::new(self.errand.first_stage(), begun, Rc::clone(&run.report));
+        steps.is_warm_up = is_warm_up;
         let end = match self.errand.clone() {
             Errand::Steps { steps: asked, http } => {
-                Requests::new(self, http).all(&asked, until, &mut steps, lease).await
+                Requests::new(self, http).all(&asked, run.until, &mut steps, lease).await
             }
             Errand::Boot { model, pick } => models::boot(self, model, &pick, &mut steps, lease).await,
         };
@@ -115,8 +123,8 @@ impl Machine {
             Err(failure) => Err(Stopped { stage: steps.now, retries: take_step_retries(), failure }),
         };
         let Steps { to_kernel, stages, .. } = steps;
-        let machine = self.port.circuit;
-        Outcome { machine, model: self.errand.model(), begun, ended: Instant::now(), to_kernel, stages, end }
+        let (Port { mac, circuit: machine, .. }, model, ended) = (self.port, self.errand.model(), Instant::now());
+        Outcome { machine, mac, model, is_warm_up, begun, ended, to_kernel, stages, end }
     }
 
     /// DISCOVER to ACK.
@@ -172,11 +180,14 @@ impl Lease {
     }
 }
 
-/// The steps of a boot as they begin and end: no time lies between them.
+/// The steps of a boot as they begin and end: no time lies between them, unless each has a moment at which it is due.
 pub(super) struct Steps {
     pub(super) now: Stage,
     power_on: Instant,
     begun: Instant,
+    /// One is under way.
+    is_open: bool,
+    is_warm_up: bool,
     to_kernel: Option<Duration>,
     stages: [Duration; Stage::ALL.len()],
     /// Where each finished step is entered.
@@ -184,18 +195,37 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(first: Stage, report: Rc<RefCell<Report>>) -> Self {
-        let begun = Instant::now();
-        Self { now: first, power_on: begun, begun, to_kernel: None, stages: Default::default(), report }
+    /// The first step begins.
+    pub(super) fn new(first: Stage, begun: Instant, report: Rc<RefCell<Report>>) -> Self {
+        let (is_open, is_warm_up) = (true, false);
+        let stages = Default::default();
+        Self { now: first, power_on: begun, begun, is_open, is_warm_up, to_kernel: None, stages, report }
+    }
+
+    /// Nothing is under way yet: the first step is due later.
+    pub(super) fn wait(&mut self) {
+        self.is_open = false;
+    }
+
+    /// A step begins that was due then, perhaps a while ago.
+    pub(super) fn begin(&mut self, stage: Stage, turn: Turn) {
+        (self.now, self.begun, self.is_open) = (stage, turn.due, true);
+        if turn.was_free {
+            self.report.borrow_mut().add_late_request(turn.due.elapsed());
+        }
     }
 
     /// One step ends, the next begins.
     pub(super) fn enter(&mut self, stage: Stage) {
         self.end();
-        self.now = stage;
+        (self.now, self.is_open) = (stage, true);
     }
 
-    fn end(&mut self) {
+    /// The step under way ends.
+    pub(super) fn end(&mut self) {
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
         let now = Instant::now();
         let took = now - self.begun;
         if let Some(sum) = self.stages.get_mut(self.now as usize) {
@@ -204,7 +234,10 @@ impl Steps {
         if self.now == Stage::Kernel {
             self.to_kernel = Some(now - self.power_on);
         }
-        self.report.borrow_mut().add_step(self.now, took, take_step_retries());
+        let retries = take_step_retries();
+        if !self.is_warm_up {
+            self.report.borrow_mut().add_step(self.now, self.begun, took, retries);
+        }
         self.begun = now;
     }
 }

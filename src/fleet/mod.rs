@@ -27,6 +27,7 @@ mod http;
 mod hub;
 mod ledger;
 mod lessor;
+mod line;
 mod link;
 mod machine;
 mod menu;
@@ -34,7 +35,9 @@ mod models;
 mod relay;
 mod release;
 mod requests;
+mod schedule;
 mod segment;
+mod silence;
 mod tftp;
 mod url;
 pub mod walk;
@@ -47,7 +50,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::sleep_until;
 
 use crate::boot::machine::Mac;
@@ -56,6 +59,7 @@ use context::Context;
 use machine::{Errand, Machine};
 use progress::counting_retries;
 use scenario::dealt;
+use schedule::Schedule;
 use segment::{Segment, Xids};
 use watch::Watch;
 
@@ -65,13 +69,16 @@ pub use content::{Content, Contents};
 pub use failure::Failure;
 pub use impair::Impairment;
 pub use lessor::{Lessor, Way};
+pub use line::Protocol;
 pub use models::Model;
 pub use pace::Pace;
 pub use private::{Images, NoServer, PrivateServer, Setting};
 pub use progress::{Oddity, Progress, Refusal, TftpQueue};
-pub use report::{Failed, Pretty, Record, Report, StageTimes};
+pub use report::{Failed, FailedMachine, Pretty, Record, Report, StageTimes};
 pub use scenario::{Does, Request, Role, Scenario, Step, Wrong};
+pub use schedule::Rate;
 pub use series::{Bucket, Series};
+pub use silence::Silence;
 pub use verdict::Pressure;
 pub use wire::{Verify, Wire};
 
@@ -93,6 +100,8 @@ pub struct Plan {
     pub arrival: Arrival,
     /// Until so long after the start machines begin again: firmware boots once more, plain steps are repeated. None: once each.
     pub duration: Option<Duration>,
+    /// What begins before is not counted: neither boots nor plain steps.
+    pub warm_up: Duration,
     /// None where no role speaks DHCP.
     pub lessor: Option<Lessor>,
     pub tftp: SocketAddrV4,
@@ -145,15 +154,17 @@ impl Fleet {
 
     async fn boot_all(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         self.ensure_sockets()?;
-        let site = self.site(progress)?;
-        let started = Instant::now();
-        let watch = Watch::begin(started, progress);
-        let report = Rc::new(RefCell::new(Report::new(self.plan.machines)));
+        let mut site = self.site(progress)?;
+        let run = Run::begin(&self.plan);
+        site.schedules = self.schedules(&run)?;
+        let watch = Watch::begin(run.started, progress);
+        let warming = spawn_local(run.clone().warm_up(Arc::clone(progress)));
         let interrupted = tokio::select! {
-            () = self.play(&site, started, &report) => false,
+            () = self.play(&site, &run) => false,
             () = progress.interrupted() => true,
         };
-        let mut report = report.replace(Report::new(0));
+        warming.abort();
+        let mut report = run.report.replace(Report::new(0, run.started));
         report.interrupted = interrupted;
         if let Some(segment) = site.segments.first() {
             segment.doubled().into_iter().for_each(|machine| report.blame(machine, &Failure::AddressDoubled));
@@ -162,13 +173,12 @@ impl Fleet {
             report.leave_out_unfinished();
         }
         report.finish();
-        report.wall = started.elapsed();
-        let (series, spent) = watch.end();
-        report.series = series;
-        report.pressure = Pressure::read(progress, spent, self.sources());
-        report.octets = progress.octets();
+        report.close(run.started.elapsed(), progress);
+        let seen = watch.end();
+        let never_begun = site.schedules.iter().flatten().map(|schedule| schedule.never_begun(Instant::now())).sum();
+        report.pressure = Pressure { never_begun, ..Pressure::read(progress, &seen, self.sources()) };
+        report.series = seen.series;
         report.checked = progress.unchecked_octets() == 0;
-        report.retries = progress.retries();
         let seen = Oddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
         report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
         if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
@@ -179,20 +189,32 @@ impl Fleet {
     }
 
     /// Switches machines on as they arrive, until all have ended. Dropped before, all end where they are.
-    async fn play(&self, site: &Site<'_>, started: Instant, report: &Rc<RefCell<Report>>) {
-        let until = self.plan.duration.map(|duration| started + duration);
+    async fn play(&self, site: &Site<'_>, run: &Run) {
         let mut running = JoinSet::new();
         for (machine, at) in site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed)) {
-            if until.is_some_and(|until| started + at >= until) {
+            let due = run.started + at;
+            if run.until.is_some_and(|until| due >= until) {
                 break;
             }
-            if started.elapsed() < at {
-                sleep_until((started + at).into()).await;
+            if Instant::now() < due {
+                sleep_until(due.into()).await;
             }
-            running.spawn_local(counting_retries(machine.live(started, until, Rc::clone(report))));
+            running.spawn_local(counting_retries(machine.live(run.clone(), due)));
         }
         // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
         while running.join_next().await.is_some() {}
+    }
+
+    /// The moments at which requests of each role are due, where they are to be so.
+    fn schedules(&self, run: &Run) -> io::Result<Vec<Option<Rc<Schedule>>>> {
+        let schedule = |(number, role): (u64, &Role)| {
+            let Some(rate) = role.rate else { return Ok(None) };
+            let schedule = Schedule::new(rate, run.started, run.until, self.plan.seed.wrapping_add(number))?;
+            let schedule = Rc::new(schedule);
+            spawn_local(Rc::clone(&schedule).keep_time());
+            Ok(Some(schedule))
+        };
+        (0..).zip(&self.plan.roles).map(schedule).collect()
     }
 
     /// Says beforehand that this process may not have as many sockets as it will need.
@@ -220,7 +242,7 @@ impl Fleet {
             Some(lessor) => lessor.open(&context, *machines, *seed)?,
             None => Vec::new(),
         };
-        Ok(Site { plan: &self.plan, context, segments })
+        Ok(Site { plan: &self.plan, context, segments, schedules: Vec::new() })
     }
 
     /// Source addresses of the machines: each its own where this host has them.
@@ -235,6 +257,41 @@ struct Site<'a> {
     plan: &'a Plan,
     context: Rc<Context>,
     segments: Vec<Rc<Segment>>,
+    /// One for each role.
+    schedules: Vec<Option<Rc<Schedule>>>,
+}
+
+/// One run as its machines know it.
+#[derive(Clone, Debug)]
+struct Run {
+    started: Instant,
+    /// Machines begin again until then; None: each runs once.
+    until: Option<Instant>,
+    /// What begins before is not counted.
+    counts_from: Instant,
+    report: Rc<RefCell<Report>>,
+}
+
+impl Run {
+    fn begin(plan: &Plan) -> Self {
+        let started = Instant::now();
+        let counts_from = started + plan.warm_up;
+        let mut report = Report::new(plan.machines, counts_from);
+        report.warm_up = plan.warm_up;
+        report.firmware = plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
+        report.fetches = plan.roles.iter().any(|role| role.does.fetches());
+        report.is_open = plan.roles.iter().any(|role| role.rate.is_some());
+        let until = plan.duration.map(|duration| started + duration);
+        Self { started, until, counts_from, report: Rc::new(RefCell::new(report)) }
+    }
+
+    /// Leaves what has come until the end of the warm-up out of the counts.
+    async fn warm_up(self, progress: Arc<Progress>) {
+        if Instant::now() < self.counts_from {
+            sleep_until(self.counts_from.into()).await;
+        }
+        self.report.borrow_mut().forget(&progress);
+    }
 }
 
 impl Site<'_> {
@@ -248,6 +305,7 @@ impl Site<'_> {
                 context: Rc::clone(&self.context),
                 port: errand.port(*seed, number),
                 segment: rack.map(Rc::clone),
+                schedule: self.schedules.get(role).cloned().flatten(),
                 xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
                 errand,
             }
@@ -294,9 +352,10 @@ mod tests {
         let steps = vec![Step { request: Request::Dhcp, repeat: 1 }];
         let plan = Plan {
             machines: 2,
-            roles: vec![Role { weight: 1, does: Does::Steps(steps) }],
+            roles: vec![Role::stepping(1, steps)],
             arrival: Arrival::All,
             duration: None,
+            warm_up: Duration::ZERO,
             lessor: Some(Lessor::by(Way::Relay { agent, server })),
             tftp: nowhere,
             http: nowhere,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::content::{Content, Contents};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
-use super::{Arrival, Does, Lessor, Model, Pace, Plan, Role, Servers, Way, Wire};
+use super::{Arrival, Lessor, Model, Pace, Plan, Role, Servers, Way, Wire};
 use crate::boot::pe;
 use crate::engine::orphan::die_with_parent;
 
@@ -122,12 +122,15 @@ impl PrivateServer {
         let program = program.to_owned();
         let (spent, settings) = (Duration::ZERO, settings.to_vec());
         let mut server = Self { child: None, program, scratch, contents, servers, settings, spent, real_loaders };
-        // A port that was free a moment ago may be somebody else's by now, a second demo's for one.
+        // A port that was free a moment ago may be somebody else's by now, a second demo's for one. Whatever else is wrong stays wrong.
         for _ in 1..START_TRIES_MAX {
-            if server.restart().is_ok() {
-                return Ok(server);
+            match server.restart() {
+                Err(NoServer::NotReady(_)) if !server.servers.are_free() => {}
+                started => return started.map(|()| server),
             }
             server.servers = free_ports().map_err(NoServer::Ports)?;
+            // What the log has is of ports that are no longer asked for; where it cannot be removed, it is told twice.
+            let _ = fs::remove_file(server.log_file());
         }
         server.restart()?;
         Ok(server)
@@ -163,9 +166,10 @@ impl PrivateServer {
     pub fn plan(&self, machines: u32, pace: Pace, seed: u64) -> Plan {
         Plan {
             machines,
-            roles: MODELS.map(|model| Role { weight: 1, does: Does::Boot(model) }).to_vec(),
+            roles: MODELS.map(|model| Role::booting(1, model)).to_vec(),
             arrival: Arrival::All,
             duration: None,
+            warm_up: Duration::ZERO,
             // The server goes with its leases, and may be asked for them before.
             lessor: Some(Lessor {
                 way: Way::Relay { agent: SocketAddrV4::new(RELAY, 0), server: self.servers.dhcp },
@@ -348,6 +352,14 @@ fn free_ports() -> io::Result<Servers> {
         tftp: at(tftp.local_addr()?.port()),
         http: at(http.local_addr()?.port()),
     })
+}
+
+impl Servers {
+    /// Whether nobody listens at these ports at this moment.
+    fn are_free(&self) -> bool {
+        let is_udp_free = |at| UdpSocket::bind(at).is_ok();
+        is_udp_free(self.dhcp) && is_udp_free(self.tftp) && TcpListener::bind(self.http).is_ok()
+    }
 }
 
 /// The server process; ends with this value.

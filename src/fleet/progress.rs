@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::limits::SILENCE_TOLD;
+use super::line::{Asked, Line, Nobody, Protocol};
+
 /// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of octets.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -16,6 +19,7 @@ pub struct Progress {
     retries: AtomicU64,
     refusals: [AtomicU64; Refusal::ALL.len()],
     oddities: [AtomicU64; Oddity::ALL.len()],
+    lines: [Line; Protocol::ALL.len()],
     queue: Queue,
     interruption: Notify,
 }
@@ -110,6 +114,33 @@ impl Progress {
         self.queue.read()
     }
 
+    /// What is wrong with a server at this moment, in words: nobody listens, or nothing has come for a while. Empty where all is well.
+    pub fn troubles(&self) -> Vec<String> {
+        Protocol::ALL.into_iter().filter_map(|protocol| self.trouble(protocol)).collect()
+    }
+
+    fn trouble(&self, protocol: Protocol) -> Option<String> {
+        let line = self.line(protocol);
+        let silent = line.silent();
+        match (line.nobody(), protocol.name()) {
+            (Some(nobody), name) => Some(format!("{name}: {nobody}")),
+            (_, name) if silent >= SILENCE_TOLD => {
+                let waiting = line.waiting();
+                Some(format!("{name}: no answer for {:.0} s, {waiting} requests wait", silent.as_secs_f64()))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn line(&self, protocol: Protocol) -> &Line {
+        &self.lines[protocol as usize]
+    }
+
+    /// A request is on its way; it has its answer when the value that this gives ends.
+    pub(super) fn ask(&self, protocol: Protocol) -> Asked<'_> {
+        Asked::of(self.line(protocol))
+    }
+
     pub(super) fn add_octets(&self, octets: u64) {
         self.octets.fetch_add(octets, Ordering::Relaxed);
     }
@@ -125,8 +156,7 @@ impl Progress {
     /// Counts for the fleet, and for the step of the machine in whose task this is called.
     pub(super) fn add_retries(&self, retries: u64) {
         self.retries.fetch_add(retries, Ordering::Relaxed);
-        // Outside a machine's task (the audit) there is no step to count for.
-        let _ = STEP_RETRIES.try_with(|count| count.set(count.get() + retries));
+        add_step_retries(retries);
     }
 
     pub(super) fn add_refusal(&self, refusal: Refusal) {
@@ -145,6 +175,7 @@ impl Progress {
     /// A TFTP request is on its way: says how it goes on, and ends with its value.
     pub(super) fn tftp_request(self: &Arc<Self>) -> TftpRequest {
         self.queue.waiting.fetch_add(1, Ordering::Relaxed);
+        self.line(Protocol::Tftp).asks();
         TftpRequest { progress: Arc::clone(self), begun: false }
     }
 }
@@ -191,6 +222,20 @@ impl TftpRequest {
             self.progress.queue.begin();
         }
     }
+
+    /// For the whole fleet, at once; for the step of its machine, a transfer's retries are counted when it ends.
+    pub(super) fn add_retries(&self, retries: u64) {
+        self.progress.retries.fetch_add(retries, Ordering::Relaxed);
+    }
+
+    /// Something has come.
+    pub(super) fn is_answered(&self) {
+        self.progress.line(Protocol::Tftp).hears();
+    }
+
+    pub(super) fn comes_to(&self, nobody: Nobody) {
+        self.progress.line(Protocol::Tftp).comes_to(nobody);
+    }
 }
 
 impl Drop for TftpRequest {
@@ -198,6 +243,7 @@ impl Drop for TftpRequest {
         let Queue { at_once, waiting, .. } = &self.progress.queue;
         let left = if self.begun { at_once } else { waiting };
         left.fetch_sub(1, Ordering::Relaxed);
+        self.progress.line(Protocol::Tftp).asks_no_more();
     }
 }
 
@@ -244,6 +290,12 @@ tokio::task_local! {
 /// Runs a machine so that its retries are counted step by step.
 pub(super) async fn counting_retries<T>(machine: impl Future<Output = T>) -> T {
     STEP_RETRIES.scope(Cell::new(0), machine).await
+}
+
+/// Counts for the step of the machine in whose task this is called.
+pub(super) fn add_step_retries(retries: u64) {
+    // Outside a machine's task (the audit) there is no step to count for.
+    let _ = STEP_RETRIES.try_with(|count| count.set(count.get() + retries));
 }
 
 /// Retries in this task since this was last asked.

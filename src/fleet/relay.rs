@@ -12,8 +12,10 @@ use tokio::task::yield_now;
 
 use super::dhcp::{self, Answer, Through};
 use super::limits::{DHCP_BATCH, DHCP_OCTETS_MAX};
+use super::line::Nobody;
 use crate::engine::mmsg::{Inbox, Outbox};
 use crate::engine::net::{self, Binding};
+use crate::engine::unreachable::{keep_unreachable, take_unreachable};
 
 /// Where relay agents listen, unless they say otherwise (RFC 2131 section 4.1).
 const DHCP_SERVER_PORT: u16 = 67;
@@ -43,6 +45,7 @@ impl Relay {
     pub(super) fn open(at: SocketAddrV4, server: SocketAddrV4, inbox: Room) -> io::Result<Self> {
         let binding = Binding { address: SocketAddr::V4(at), interface: None, shared: false };
         let socket = std::net::UdpSocket::from(net::udp(&binding)?);
+        keep_unreachable(&socket)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: UdpSocket::from_std(socket)?,
@@ -83,14 +86,18 @@ impl Relay {
         }
     }
 
-    /// Reads answers; never ends.
-    pub(super) async fn listen(&self, deliver: impl Fn(Answer)) {
+    /// Reads answers, and the network's word that nobody is there to give any; never ends.
+    pub(super) async fn listen(&self, deliver: impl Fn(Answer), hear: impl Fn(Nobody)) {
         loop {
-            if self.socket.readable().await.is_err() {
-                return;
+            let Ok(ready) = self.socket.ready(Interest::READABLE | Interest::ERROR).await else { return };
+            if ready.is_error() {
+                let _ = self.socket.try_io(Interest::ERROR, || {
+                    take_unreachable(&self.socket, |word| hear(Nobody { at: self.server, why: word.why }));
+                    Err::<(), _>(io::ErrorKind::WouldBlock.into())
+                });
             }
             let mut answers = Vec::new();
-            // An ICMP "port unreachable" of a server that is down ends a receive with an error: the machines repeat.
+            // Such a word also ends a receive with an error: the machines repeat.
             let _ = self.socket.try_io(Interest::READABLE, || {
                 let mut inbox = self.inbox.borrow_mut();
                 let datagrams = inbox.receive(&self.socket)?;

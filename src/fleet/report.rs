@@ -8,11 +8,12 @@ use hdrhistogram::Histogram;
 
 use super::Lease;
 use super::failure::Failure;
-use super::limits::RECORDS_MAX;
+use super::limits::{FAILED_LISTED_MAX, RECORDS_MAX};
 use super::machine::{Outcome, Stopped};
-use super::progress::Oddity;
+use super::progress::{Oddity, Progress};
 use super::series::Series;
 use super::verdict::Pressure;
+use crate::boot::machine::Mac;
 use crate::observe::events::Stage;
 
 /// The figures of one run.
@@ -24,8 +25,20 @@ pub struct Report {
     pub machines: u32,
     /// Machines that have their kernel and initial disk.
     pub booted: u32,
-    /// From the first machine's power-on to the last one's end.
+    /// From the end of the warm-up, or the first machine's power-on, to the last one's end.
     pub wall: Duration,
+    /// What began so long after the start is in no figure, but for failures.
+    pub warm_up: Duration,
+    /// Some machines boot as firmware does; else all make plain requests.
+    pub firmware: bool,
+    /// Some machines fetch files.
+    pub fetches: bool,
+    /// Some requests are due at moments of their own, whether or not those before have their answers.
+    pub is_open: bool,
+    /// Microseconds by which power-ons were late: nobody's fault but the generator's.
+    pub late_power_ons: Histogram<u64>,
+    /// The same of requests that are due at moments of their own, and for which a machine was free in time.
+    pub late_requests: Histogram<u64>,
     /// Octets of files received.
     pub octets: u64,
     /// Every octet was compared with what the file contains, menus apart.
@@ -40,6 +53,10 @@ pub struct Report {
     pub boots: Histogram<u64>,
     /// Machines that did not boot, by cause ([`super::Failure::cause`]) and the step it came in.
     pub failures: BTreeMap<(String, Stage), Failed>,
+    /// They one by one, as they failed; of more than [`FAILED_LISTED_MAX`] the first.
+    pub failed_machines: Vec<FailedMachine>,
+    /// Machines that failed because an octet was wrong, missing or too many.
+    pub wrong_contents: u32,
     /// What clients put up with, and how often; what never happened is left out.
     pub oddities: BTreeMap<Oddity, u64>,
     /// Each boot, in the order of power-on; of more than [`RECORDS_MAX`] the first that ended.
@@ -54,8 +71,32 @@ pub struct Report {
     pub released: u32,
     /// The run was ended before its time: the figures are of machines that were done by then.
     pub interrupted: bool,
-    /// Machines whose last boot came to its end, each with that boot's place among the records.
-    good: HashMap<u32, usize>,
+    /// Machines whose last boot came to its end.
+    good: HashMap<u32, Good>,
+    counts_from: Instant,
+    /// Octets and retries of the warm-up.
+    before: (u64, u64),
+}
+
+/// A boot that came to its end, and is blamed perhaps all the same.
+#[derive(Clone, Copy, Debug)]
+struct Good {
+    mac: Mac,
+    /// Its place among the records.
+    place: usize,
+}
+
+/// A machine that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedMachine {
+    /// Its number in the fleet.
+    pub machine: u32,
+    pub mac: Mac,
+    pub stage: Stage,
+    /// As failures are counted by ([`super::Failure::cause`]).
+    pub cause: String,
+    /// The whole sentence.
+    pub sentence: String,
 }
 
 /// Machines that failed for one cause.
@@ -100,12 +141,18 @@ const STEP_DIGITS: u8 = 3;
 
 impl Report {
     /// Before the first power-on of so many machines.
-    pub(super) fn new(clients: u32) -> Self {
+    pub(super) fn new(clients: u32, counts_from: Instant) -> Self {
         Self {
             clients,
             machines: 0,
             booted: 0,
             wall: Duration::ZERO,
+            warm_up: Duration::ZERO,
+            firmware: false,
+            fetches: false,
+            is_open: false,
+            late_power_ons: histogram(),
+            late_requests: histogram(),
             octets: 0,
             checked: false,
             retries: 0,
@@ -113,6 +160,8 @@ impl Report {
             kernels: histogram(),
             boots: histogram(),
             failures: BTreeMap::new(),
+            failed_machines: Vec::new(),
+            wrong_contents: 0,
             oddities: BTreeMap::new(),
             records: Vec::new(),
             series: Series::default(),
@@ -121,16 +170,42 @@ impl Report {
             released: 0,
             interrupted: false,
             good: HashMap::new(),
+            counts_from,
+            before: (0, 0),
         }
     }
 
-    /// A machine is switched on.
-    pub(super) fn power_on(&mut self) {
-        self.machines += 1;
+    /// A machine is switched on; in the warm-up it is not counted, or not yet.
+    pub(super) fn power_on(&mut self, is_warm_up: bool) {
+        self.machines += u32::from(!is_warm_up);
+    }
+
+    pub(super) fn add_late_power_on(&mut self, late: Duration) {
+        self.late_power_ons.saturating_record(microseconds(late));
+    }
+
+    pub(super) fn add_late_request(&mut self, late: Duration) {
+        self.late_requests.saturating_record(microseconds(late));
+    }
+
+    /// The warm-up is over: what has come until now does not count.
+    pub(super) fn forget(&mut self, progress: &Progress) {
+        self.before = (progress.octets(), progress.retries());
+    }
+
+    /// The run is over, so long after its start.
+    pub(super) fn close(&mut self, lasted: Duration, progress: &Progress) {
+        let (octets, retries) = self.before;
+        self.wall = lasted.saturating_sub(self.warm_up);
+        self.octets = progress.octets() - octets;
+        self.retries = progress.retries() - retries;
     }
 
     /// A machine has finished a step.
-    pub(super) fn add_step(&mut self, stage: Stage, took: Duration, retries: u64) {
+    pub(super) fn add_step(&mut self, stage: Stage, begun: Instant, took: Duration, retries: u64) {
+        if begun < self.counts_from {
+            return;
+        }
         let seen = self.stage(stage);
         seen.times.saturating_record(microseconds(took));
         seen.retries += retries;
@@ -146,19 +221,23 @@ impl Report {
             model: outcome.model,
             stages_us: outcome.stages.map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX)),
         };
-        if let Some(time) = outcome.to_kernel {
+        if outcome.is_warm_up && outcome.end.is_ok() {
+            return;
+        }
+        if let Some(time) = outcome.to_kernel.filter(|_| !outcome.is_warm_up) {
             self.kernels.saturating_record(microseconds(time));
         }
         match outcome.end {
             Ok(()) => {
                 self.booted += 1;
-                self.good.insert(outcome.machine, self.records.len());
+                self.good.insert(outcome.machine, Good { mac: outcome.mac, place: self.records.len() });
                 self.boots.saturating_record(record.end_us - record.start_us);
             }
             Err(Stopped { stage, retries, failure }) => {
                 self.stage(stage).retries += retries;
                 self.good.remove(&outcome.machine);
-                self.count(&failure, stage);
+                self.machines += u32::from(outcome.is_warm_up);
+                self.count(outcome.machine, outcome.mac, &failure, stage);
             }
         }
         if self.records.len() < RECORDS_MAX {
@@ -168,9 +247,9 @@ impl Report {
 
     /// The last boot of this machine was none, as it turns out: something was wrong with its address.
     pub(super) fn blame(&mut self, machine: u32, failure: &Failure) {
-        let Some(place) = self.good.remove(&machine) else { return };
+        let Some(Good { mac, place }) = self.good.remove(&machine) else { return };
         self.booted -= 1;
-        self.count(failure, Stage::Dhcp);
+        self.count(machine, mac, failure, Stage::Dhcp);
         if let Some(record) = self.records.get_mut(place) {
             record.stopped_in = Some(Stage::Dhcp);
         }
@@ -187,7 +266,17 @@ impl Report {
         self.machines = self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
     }
 
-    fn count(&mut self, failure: &Failure, stage: Stage) {
+    fn count(&mut self, machine: u32, mac: Mac, failure: &Failure, stage: Stage) {
+        if self.failed_machines.len() < FAILED_LISTED_MAX {
+            self.failed_machines.push(FailedMachine {
+                machine,
+                mac,
+                stage,
+                cause: failure.cause(),
+                sentence: failure.to_string(),
+            });
+        }
+        self.wrong_contents += u32::from(failure.is_of_contents());
         let first = || Failed { machines: 0, example: failure.to_string() };
         self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
     }
@@ -306,16 +395,18 @@ mod tests {
             stages[stage as usize] += MS * ms;
         }
         let ended = begun + stages.iter().sum::<Duration>();
-        Outcome { machine: 7, model: "m", begun, ended, to_kernel: Some(210 * MS), stages, end }
+        let mac = Mac([2, 0, 0, 0, 0, 7]);
+        let (to_kernel, is_warm_up) = (Some(210 * MS), false);
+        Outcome { machine: 7, mac, model: "m", is_warm_up, begun, ended, to_kernel, stages, end }
     }
 
     #[test]
     fn a_report_counts_boots_and_failures_by_cause() {
         let begun = Instant::now();
-        let mut report = Report::new(2);
-        (0..3).for_each(|_| report.power_on());
-        report.add_step(Stage::Dhcp, 3 * MS, 1);
-        report.add_step(Stage::Dhcp, 3 * MS, 2);
+        let mut report = Report::new(2, begun);
+        (0..3).for_each(|_| report.power_on(false));
+        report.add_step(Stage::Dhcp, begun, 3 * MS, 1);
+        report.add_step(Stage::Dhcp, begun, 3 * MS, 2);
         report.add(begun, outcome(begun, &[(Stage::Dhcp, 3), (Stage::Kernel, 2000)], Ok(())));
         for _ in 0..2 {
             let stopped = Stopped { stage: Stage::Menu, retries: 4, failure: Failure::NoMenu };
@@ -335,8 +426,8 @@ mod tests {
     #[test]
     fn a_boot_with_an_address_that_was_given_twice_turns_out_to_be_none() {
         let begun = Instant::now();
-        let mut report = Report::new(1);
-        report.power_on();
+        let mut report = Report::new(1, begun);
+        report.power_on(false);
         report.add(begun, outcome(begun, &[(Stage::Dhcp, 10)], Ok(())));
         report.blame(8, &Failure::AddressDoubled);
         assert_eq!(report.booted, 1, "another machine");
@@ -349,10 +440,28 @@ mod tests {
     }
 
     #[test]
+    fn what_begins_in_the_warm_up_is_in_no_figure_but_a_failure_is_told() {
+        let begun = Instant::now();
+        let mut report = Report::new(2, begun + 10 * MS);
+        for (after, failure) in [(5, None), (20, None), (5, Some(Failure::NoMenu))] {
+            let is_warm_up = after < 10;
+            report.power_on(is_warm_up);
+            let begun = begun + MS * after;
+            report.add_step(Stage::Dhcp, begun, 3 * MS, 0);
+            let end = failure.map_or(Ok(()), |failure| Err(Stopped { stage: Stage::Menu, retries: 0, failure }));
+            report.add(begun, Outcome { is_warm_up, ..outcome(begun, &[(Stage::Dhcp, 3)], end) });
+        }
+        assert_eq!((report.machines, report.booted, report.failed()), (2, 1, 1));
+        assert_eq!((report.boots.len(), report.kernels.len(), report.stages[&Stage::Dhcp].times.len()), (1, 1, 1));
+        let failed = &report.failed_machines[0];
+        assert_eq!((failed.mac.to_string().as_str(), failed.cause.as_str()), ("02:00:00:00:00:07", "no menu found"));
+    }
+
+    #[test]
     fn a_record_holds_each_stage_of_one_machine() {
         let begun = Instant::now();
-        let mut report = Report::new(1);
-        report.power_on();
+        let mut report = Report::new(1, begun);
+        report.power_on(false);
         let steps = [(Stage::Dhcp, 10), (Stage::Kernel, 200), (Stage::Initrd, 3)];
         report.add(begun, outcome(begun + 7 * MS, &steps, Ok(())));
         let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];

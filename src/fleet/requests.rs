@@ -32,7 +32,8 @@ impl<'a> Requests<'a> {
         Self { machine, server, random }
     }
 
-    /// All steps in turn, from the first again until the time is over. A whole round is always done.
+    /// All steps in turn, from the first again until the time is over. A whole round is always done, unless each request has its moment:
+    /// then all that were due before the end are made, and no other.
     pub(super) async fn all(
         &mut self,
         asked: &[Step],
@@ -44,11 +45,20 @@ impl<'a> Requests<'a> {
         let unleased = context.wire.unleased(self.machine.port.circuit, *context.tftp.ip());
         // One connection for all that is asked of HTTP, until the machine speaks from another address.
         let mut kept = Http::new(&context, Agent::Plain { keep: true }, unleased);
+        let schedule = self.machine.schedule.clone();
         let mut is_first = true;
+        if schedule.is_some() {
+            steps.wait();
+        }
         loop {
             for step in asked {
                 for _ in 0..step.repeat {
-                    if !std::mem::take(&mut is_first) {
+                    let is_first = std::mem::take(&mut is_first);
+                    if let Some(schedule) = &schedule {
+                        steps.end();
+                        let Some(turn) = schedule.turn().await else { return Ok(()) };
+                        steps.begin(step.request.stage(), turn);
+                    } else if !is_first {
                         steps.enter(step.request.stage());
                     }
                     if step.request == Request::Dhcp {
@@ -64,7 +74,8 @@ impl<'a> Requests<'a> {
                     }
                 }
             }
-            if until.is_none_or(|until| Instant::now() >= until) {
+            // A schedule says by itself when it is over.
+            if until.is_none_or(|until| schedule.is_none() && Instant::now() >= until) {
                 return Ok(());
             }
         }

@@ -13,6 +13,7 @@ use super::Model;
 use super::arrival::{Arrival, duration};
 use super::content::{Content, Contents};
 use super::limits::{MACHINES_MAX, REPEAT_MAX, WEIGHT_MAX};
+use super::schedule::Rate;
 use crate::tftp::client::{Ask, Behaviour};
 use crate::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 
@@ -27,17 +28,21 @@ pub struct Scenario {
     pub arrival: Arrival,
     /// Machines begin again until then; None: each runs once.
     pub duration: Option<Duration>,
+    /// What begins before is not counted.
+    pub warm_up: Duration,
     /// Names and sizes in octets of files that a server has to offer beside what firmware needs.
     pub files: BTreeMap<String, u64>,
     pub roles: Vec<Role>,
 }
 
 /// What a part of the machines does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Role {
     /// Its share of the machines, by the sum of all weights.
     pub weight: u32,
     pub does: Does,
+    /// When the requests of these machines together are due; None: each machine's next one when it has its answer. Of steps only.
+    pub rate: Option<Rate>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +85,18 @@ pub struct Wrong {
     /// From 1.
     pub line: usize,
     pub what: String,
+}
+
+impl Role {
+    /// Firmware.
+    pub fn booting(weight: u32, model: Model) -> Self {
+        Self { weight, does: Does::Boot(model), rate: None }
+    }
+
+    /// Steps, each when the one before has its answer.
+    pub fn stepping(weight: u32, steps: Vec<Step>) -> Self {
+        Self { weight, does: Does::Steps(steps), rate: None }
+    }
 }
 
 impl Does {
@@ -129,6 +146,7 @@ impl Scenario {
             clients: None,
             arrival: Arrival::All,
             duration: None,
+            warm_up: Duration::ZERO,
             files: BTreeMap::new(),
             roles: Vec::new(),
         };
@@ -138,9 +156,10 @@ impl Scenario {
                 "clients" => scenario.clients = Some(number(&value, 1, MACHINES_MAX)?),
                 "arrival" => scenario.arrival = parsed(&value, str::parse)?,
                 "duration" => scenario.duration = Some(parsed(&value, duration)?),
+                "warm-up" => scenario.warm_up = parsed(&value, duration)?,
                 "files" => scenario.files = files(value)?,
                 "machine" => scenario.roles = each(value, role)?,
-                _ => return Err(unknown(&key, "about, clients, arrival, duration, [files], [[machine]]")),
+                _ => return Err(unknown(&key, "about, clients, arrival, duration, warm-up, [files], [[machine]]")),
             }
         }
         if scenario.roles.is_empty() {
@@ -230,17 +249,19 @@ fn files(value: Value<'_>) -> Result<BTreeMap<String, u64>, Complaint> {
 }
 
 fn role(span: Range<usize>, table: DeTable<'_>) -> Result<Role, Complaint> {
-    let (mut weight, mut does) = (1, Vec::new());
+    let (mut weight, mut does, mut rate) = (1, Vec::new(), None);
     for (key, value) in table {
         match key.get_ref().as_ref() {
             "weight" => weight = number(&value, 1, WEIGHT_MAX)?,
             "firmware" => does.push(Does::Boot(parsed(&value, model)?)),
             "steps" => does.push(Does::Steps(each(value, step)?)),
-            _ => return Err(unknown(&key, "weight, and either firmware or steps")),
+            "rate" => rate = Some(parsed(&value, str::parse)?),
+            _ => return Err(unknown(&key, "weight, rate, and either firmware or steps")),
         }
     }
     match (does.pop(), does.pop()) {
-        (Some(does), None) if does != Does::Steps(Vec::new()) => Ok(Role { weight, does }),
+        (Some(Does::Boot(_)), None) if rate.is_some() => Err(complaint(&span, "rate is of steps, not of firmware")),
+        (Some(does), None) if does != Does::Steps(Vec::new()) => Ok(Role { weight, does, rate }),
         _ => Err(complaint(&span, "a [[machine]] has either firmware or steps")),
     }
 }
@@ -384,6 +405,7 @@ mod tests {
             weight = 3
             firmware = "bios-pxelinux"
             [[machine]]
+            rate = "200/s"
             steps = [
               { dhcp = true },
               { tftp = "vmlinuz", blksize = 1468, windowsize = 16 },
@@ -399,7 +421,8 @@ mod tests {
             (Arrival::Ramp(Duration::from_secs(30)), Some(Duration::from_secs(10)))
         );
         assert_eq!(scenario.contents().find("/dir/vmlinuz").unwrap().octets(), 8 << 20);
-        assert_eq!(scenario.roles[0], Role { weight: 3, does: Does::Boot(Model::BiosPxelinux) });
+        assert_eq!(scenario.roles[0], Role::booting(3, Model::BiosPxelinux));
+        assert_eq!(scenario.roles[1].rate, Some("200/s".parse().unwrap()));
         let Does::Steps(steps) = &scenario.roles[1].does else { unreachable!() };
         let asks = |step: &Step| match &step.request {
             Request::Tftp { behaviour, .. } => behaviour.asks.clone(),
@@ -426,6 +449,9 @@ mod tests {
             ("[files]\n\"../x\" = \"1\"", "dir/name.toml:2: ../x is no name"),
             ("[files]\nx = \"1MB\"", "dir/name.toml:2: \"1MB\" is no size"),
             ("\n[[machine]]\nweight = 2", "dir/name.toml:2: a [[machine]] has either firmware or steps"),
+            ("[[machine]]\nrate = \"5/s\"\nfirmware = \"u-boot\"", "dir/name.toml:1: rate is of steps"),
+            ("[[machine]]\nrate = \"5\"", "dir/name.toml:2: \"5\" is no rate: 5000/s or poisson:5000/s"),
+            ("warm-up = \"5\"", "dir/name.toml:1: \"5\" is no time"),
             ("[[machine]]\nfirmware = \"coreboot\"", "dir/name.toml:2: no firmware coreboot; there are "),
             ("[[machine]]\nsteps = [\n{ tftp = \"a\", http = \"b\" }]", "dir/name.toml:3: a step has one of"),
             ("[[machine]]\nsteps = [{ http = \"a\", blksize = 512 }]", "dir/name.toml:2: blksize, windowsize and as"),
@@ -439,7 +465,7 @@ mod tests {
 
     #[test]
     fn machines_are_dealt_out_by_weight_and_mixed() {
-        let role = |weight, model| Role { weight, does: Does::Boot(model) };
+        let role = Role::booting;
         let roles = [role(3, Model::BiosPxelinux), role(1, Model::UefiPxe)];
         let order: Vec<usize> = dealt(&roles).take(8).collect();
         assert_eq!(order.iter().sum::<usize>(), 2, "{order:?}");

@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::impair::{Impaired, Impairment};
 use super::ledger::Ledger;
 use super::limits::ANSWERS_QUEUED_MAX;
+use super::line::Protocol;
 use super::link::Link;
 use super::relay::Relay;
 use crate::boot::machine::{Mac, Uuid};
@@ -161,13 +162,17 @@ impl Segment {
     /// Sends what waits and takes in answers; never ends.
     async fn carry(self: Rc<Self>) {
         let take_in = |answer| self.take_in(answer);
+        let line = self.context.progress.line(Protocol::Dhcp);
         match &self.road {
-            Road::Relay(relay) => drop(tokio::join!(relay.listen(take_in), relay.send_on())),
+            Road::Relay(relay) => {
+                tokio::join!(relay.listen(take_in, |nobody| line.comes_to(nobody)), relay.send_on());
+            }
             Road::Link(link) => link.listen(take_in).await,
         }
     }
 
     fn take_in(&self, answer: Answer) {
+        self.context.progress.line(Protocol::Dhcp).hears();
         match &self.trouble {
             Some(trouble) => trouble.post(Letter::In(Box::new(answer))),
             None => self.deliver(answer),

@@ -9,7 +9,8 @@ use super::context::{Checker, Context};
 use super::failure::Failure;
 use super::hub::{Ended, Transfer};
 use super::limits::{TFTP_RETRY, TFTP_SILENCE_MAX};
-use super::progress::{Oddity, Refusal};
+use super::line::Nobody;
+use super::progress::{Oddity, Refusal, add_step_retries};
 use crate::tftp::client::{Ask, Behaviour, Client, Outcome};
 use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 
@@ -51,7 +52,7 @@ impl<'a> Tftp<'a> {
             checker.restart();
             let begun = Instant::now();
             let ended = self.attempt(behaviour, name, checker).await?;
-            let answered = ended.client.answered();
+            let (answered, nobody) = (ended.client.answered(), ended.nobody);
             checker = ended.checker;
             match ended.outcome? {
                 Outcome::Complete { octets } => {
@@ -71,11 +72,14 @@ impl<'a> Tftp<'a> {
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
-                Outcome::TimedOut if !self.is_patient => return Err(gave_up(behaviour, name, answered)),
+                Outcome::TimedOut if !self.is_patient => return Err(gave_up(behaviour, name, answered, nobody)),
                 Outcome::TimedOut if answered => {
                     return Err(Failure::TftpStalled(name.to_owned(), checker.received()));
                 }
-                Outcome::TimedOut => return Err(Failure::TftpSilent(name.to_owned())),
+                Outcome::TimedOut => {
+                    let silent = || Failure::TftpSilent(name.to_owned());
+                    return Err(nobody.map_or_else(silent, |nobody| Failure::Nobody("TFTP", nobody.to_string())));
+                }
                 Outcome::Refused { code } => return Err(Failure::TftpRefused(name.to_owned(), code)),
                 Outcome::Disagreed(why) => return Err(Failure::TftpDisagreed(name.to_owned(), why)),
             }
@@ -102,7 +106,7 @@ impl<'a> Tftp<'a> {
         };
         let ended = hub.play(transfer).await?;
         let counted = ended.client.counters();
-        progress.add_retries(counted.retransmits);
+        add_step_retries(counted.retransmits);
         progress.add_oddities(Oddity::BlockAgain, counted.duplicates);
         progress.add_oddities(Oddity::BlockOutOfOrder, counted.out_of_order);
         progress.add_oddities(Oddity::Stray, counted.strays);
@@ -111,9 +115,12 @@ impl<'a> Tftp<'a> {
 }
 
 /// `answered` is of the last request: then the transfer had begun.
-fn gave_up(behaviour: &Behaviour, name: &str, answered: bool) -> Failure {
-    let begun = if answered { "silence in the middle of" } else { "no answer for" };
-    let what = format!("TFTP: {begun} {name}");
+fn gave_up(behaviour: &Behaviour, name: &str, answered: bool, nobody: Option<Nobody>) -> Failure {
+    let what = match nobody {
+        Some(nobody) if !answered => format!("TFTP: {nobody}"),
+        _ if answered => format!("TFTP: silence in the middle of {name}"),
+        _ => format!("TFTP: no answer for {name}"),
+    };
     let seconds = Duration::from_nanos(behaviour.patience.whole()).as_secs();
     Failure::GaveUp { who: behaviour.name, what, tries: behaviour.patience.tries.into(), seconds }
 }
@@ -176,8 +183,27 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_nobody_has_is_what_a_machine_says_that_hears_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            drop(socket);
+            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let context = Context::new(server, Contents::default(), pace, Arc::default());
+            let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
+            let said = tftp.fetch(&Behaviour::shim(), "grubx64.efi", false).await.unwrap_err().to_string();
+            let nobody = format!("nothing answers at {server} (port unreachable)");
+            assert_eq!(said, format!("shim gives up: TFTP: {nobody}, 6 tries in 24 s"));
+            let said = tftp.patient().fetch(&Behaviour::shim(), "grubx64.efi", false).await.unwrap_err().to_string();
+            assert_eq!(said, format!("TFTP: {nobody}"));
+            assert_eq!(context.progress.troubles(), [said]);
+        });
+    }
+
+    #[test]
     fn t44_a_loader_that_gives_up_says_after_how_long() {
-        let said = gave_up(&Behaviour::shim(), "grubx64.efi", false).to_string();
+        let said = gave_up(&Behaviour::shim(), "grubx64.efi", false, None).to_string();
         assert_eq!(said, "shim gives up: TFTP: no answer for grubx64.efi, 6 tries in 24 s");
     }
 

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use super::limits::SILENCE_TOLD;
+use super::line::{Nobody, Protocol};
 use super::progress::{Progress, Refusal, TftpQueue};
-use super::report::Report;
+use super::report::{Pretty, Report};
 use super::series::Bucket;
-use super::watch::ThreadTime;
+use super::silence::Silence;
+use super::watch::{Seen, ThreadTime};
 
 /// What a run has seen of limits, its own and the server's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,14 @@ pub struct Pressure {
     /// How often servers refused, in the order of [`Refusal::ALL`].
     pub refusals: [u64; Refusal::ALL.len()],
     pub tftp: TftpQueue,
+    /// The longest time without any answer, in the order of [`Protocol::ALL`].
+    pub silences: [Silence; Protocol::ALL.len()],
+    /// Where the network said that nobody is there, in the same order.
+    pub(super) nobody: [Option<Nobody>; Protocol::ALL.len()],
+    /// The generator's thread did nothing for so long at most, although it was to: its program was stopped.
+    pub away_max: Duration,
+    /// Requests that were due at moments of their own and were never made, for lack of a free machine.
+    pub never_begun: u64,
 }
 
 /// A thread busy for more than this share of the time is what the run had to wait for.
@@ -28,16 +39,52 @@ const WAITING_SHARE_MAX: f64 = 0.2;
 /// The share of the octets by which the load is over: what follows are a few machines that wait for a timer.
 const LOADED_SHARE: f64 = 0.9;
 
+/// Late by this is what nobody would call noise.
+const LATE_US_MAX: u64 = 250_000;
+const LATE_US_P50_MAX: u64 = 50_000;
+
 /// Fewer refusals than one for so many machines tell of an accident, not of a limit.
 const MACHINES_PER_REFUSAL_MAX: u64 = 10;
 /// A limit is believed where so many times as many transfers went through it.
 const TURNS_MIN: u32 = 3;
 
 impl Pressure {
-    pub(super) fn read(progress: &Progress, spent: ThreadTime, sources: u32) -> Self {
-        let refusals = Refusal::ALL.map(|refusal| progress.refusals(refusal));
-        let ThreadTime { busy, waiting } = spent;
-        Self { busy, waiting, sources, refusals, tftp: progress.tftp_queue() }
+    pub(super) fn read(progress: &Progress, seen: &Seen, sources: u32) -> Self {
+        let ThreadTime { busy, waiting } = seen.spent;
+        Self {
+            busy,
+            waiting,
+            sources,
+            refusals: Refusal::ALL.map(|refusal| progress.refusals(refusal)),
+            tftp: progress.tftp_queue(),
+            silences: seen.silences,
+            nobody: Protocol::ALL.map(|protocol| progress.line(protocol).nobody()),
+            away_max: seen.away_max,
+            never_begun: 0,
+        }
+    }
+
+    /// Servers that said nothing to anybody: never, or for a while.
+    fn of_silence(&self, machines: u32, is_open: bool) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for ((protocol, silence), nobody) in Protocol::ALL.into_iter().zip(self.silences).zip(self.nobody) {
+            let (name, Silence { lasted, at, waiting }) = (protocol.name(), silence);
+            if let Some(nobody) = nobody {
+                sentences.push(format!("{name}: {nobody}"));
+            } else if lasted >= SILENCE_TOLD && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) {
+                let hides = if is_open {
+                    ""
+                } else {
+                    ". Machines asked no more meanwhile, so percentiles hardly show it: --rate does"
+                };
+                sentences.push(format!(
+                    "{name}: no answer to anybody for {:.2} s, from {:.2} s on, while {waiting} requests waited{hides}",
+                    lasted.as_secs_f64(),
+                    at.as_secs_f64()
+                ));
+            }
+        }
+        sentences
     }
 
     /// What the server did, in words; one sentence for each sign of a limit.
@@ -56,7 +103,9 @@ impl Pressure {
                 .to_owned()
         };
         for (refusal, count) in Refusal::ALL.into_iter().zip(self.refusals) {
-            if count * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) && count > 1 {
+            // Where nobody listens there is no limit.
+            let is_nobody = refusal == Refusal::NoConnection && self.nobody[Protocol::Http as usize].is_some();
+            if count * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) && count > 1 && !is_nobody {
                 sentences.push(format!("{count} {}: {whose}", refusal.words()));
             }
         }
@@ -110,7 +159,32 @@ impl Report {
                  longer than the server made them"
             ));
         }
+        sentences.extend(self.lateness());
+        sentences.extend(self.pressure.of_silence(self.clients, self.is_open));
         sentences.extend(self.pressure.of_the_server(self.clients));
+        sentences
+    }
+
+    /// What the generator itself did too late, and what it did not do at all.
+    fn lateness(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for (times, what) in [(&self.late_power_ons, "power-ons"), (&self.late_requests, "requests")] {
+            let (p50, max) = (times.value_at_quantile(0.5), times.max());
+            if p50 >= LATE_US_P50_MAX || max >= LATE_US_MAX {
+                sentences.push(format!(
+                    "the load generator was late: {what} up to {} after their moment, half of them {} or more; that is in their times",
+                    Pretty(max),
+                    Pretty(p50)
+                ));
+            }
+        }
+        let never_begun = self.pressure.never_begun;
+        if never_begun > 0 {
+            sentences.push(format!(
+                "{never_begun} requests that were due were never made, for lack of a free machine: no figure has them. Use more --clients, \
+                 or a lower rate"
+            ));
+        }
         sentences
     }
 }
@@ -136,6 +210,8 @@ fn loaded(buckets: &[Bucket]) -> Option<(Duration, Duration)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -146,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_busy_generator_is_called_the_limit_and_an_idle_one_is_not() {
-        let mut report = Report::new(500);
+        let mut report = Report::new(500, Instant::now());
         (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
         report.pressure.busy = 9 * SECOND;
         assert_eq!(report.limits(), Vec::<String>::new());
@@ -156,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_generator_without_a_processor_says_so() {
-        let mut report = Report::new(500);
+        let mut report = Report::new(500, Instant::now());
         (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
         report.pressure.waiting = 4 * SECOND;
         let said = report.limits();
@@ -165,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_generator_that_was_never_idle_was_the_limit_whoever_had_its_processor() {
-        let mut report = Report::new(500);
+        let mut report = Report::new(500, Instant::now());
         (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
         (report.pressure.busy, report.pressure.waiting) = (5 * SECOND, Duration::from_millis(4800));
         let said = report.limits();
@@ -179,7 +255,7 @@ mod tests {
     #[test]
     fn one_late_machine_does_not_hide_that_the_generator_was_busy() {
         let progress = Progress::default();
-        let mut report = Report::new(500);
+        let mut report = Report::new(500, Instant::now());
         (report.wall, report.pressure.busy, report.pressure.sources) = (10 * SECOND, SECOND, 500);
         progress.add_octets(99);
         report.series.add(SECOND, &progress, Duration::from_millis(950));

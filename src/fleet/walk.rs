@@ -171,7 +171,8 @@ impl Walker<'_> {
         let port = Port { mac: *mac, uuid: uuid_of(*mac), circuit: 0 };
         let boot = Boot { context: self.context, port, rom, arch };
         let address = *address;
-        let mut steps = Steps::new(Stage::Loader, Rc::new(RefCell::new(Report::new(1))));
+        let begun = std::time::Instant::now();
+        let mut steps = Steps::new(Stage::Loader, begun, Rc::new(RefCell::new(Report::new(1, begun))));
         let loader = Loader::of(boot_file);
         let is_http = Url::parse(boot_file).is_some() && loader != Loader::Script;
         let loaded = match loader {

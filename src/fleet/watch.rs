@@ -1,22 +1,38 @@
 //! Looks at a running fleet from inside, a few times a second: throughput over time, and how busy its thread is.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::limits::LISTEN_PAUSE;
+use super::line::Protocol;
 use super::progress::Progress;
 use super::series::Series;
+use super::silence::{Listener, Silence};
 
 /// From the start of a run to its end, on the fleet's own thread.
 #[derive(Debug)]
 pub(super) struct Watch {
     sight: Rc<Sight>,
-    looking: JoinHandle<()>,
+    looking: [JoinHandle<()>; 2],
+}
+
+/// What was seen from the start of a run to its end.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// Counts over time.
+    pub(super) series: Series,
+    /// What became of the fleet's own thread's time.
+    pub(super) spent: ThreadTime,
+    /// The longest silence of each protocol, in the order of [`Protocol::ALL`].
+    pub(super) silences: [Silence; Protocol::ALL.len()],
+    /// How late the fleet came to look at most: its program was stopped, or its thread kept busy.
+    pub(super) away_max: Duration,
 }
 
 #[derive(Debug)]
@@ -25,6 +41,8 @@ struct Sight {
     before: ThreadTime,
     progress: Arc<Progress>,
     series: RefCell<Series>,
+    listeners: RefCell<[Listener; Protocol::ALL.len()]>,
+    away_max: Cell<Duration>,
 }
 
 impl Watch {
@@ -34,15 +52,22 @@ impl Watch {
             before: ThreadTime::now(),
             progress: Arc::clone(progress),
             series: RefCell::default(),
+            listeners: RefCell::default(),
+            away_max: Cell::default(),
         });
-        Self { looking: spawn_local(Rc::clone(&sight).look_on()), sight }
+        let looking = [spawn_local(Rc::clone(&sight).look_on()), spawn_local(Rc::clone(&sight).listen())];
+        Self { looking, sight }
     }
 
-    /// The counts over time, and what became of this thread's time since the start.
-    pub(super) fn end(self) -> (Series, ThreadTime) {
-        self.looking.abort();
+    pub(super) fn end(self) -> Seen {
+        self.looking.iter().for_each(JoinHandle::abort);
         self.sight.look();
-        (self.sight.series.take(), self.sight.spent())
+        Seen {
+            series: self.sight.series.take(),
+            spent: self.sight.spent(),
+            silences: self.sight.listeners.borrow().each_ref().map(Listener::longest),
+            away_max: self.sight.away_max.get(),
+        }
     }
 }
 
@@ -62,6 +87,21 @@ impl Sight {
                 width = now;
                 ticks = interval(width);
                 ticks.tick().await;
+            }
+        }
+    }
+
+    /// Listens to all protocols; never ends.
+    async fn listen(self: Rc<Self>) {
+        let mut before = Instant::now();
+        loop {
+            sleep(LISTEN_PAUSE).await;
+            let now = Instant::now();
+            let away = (now - before).saturating_sub(2 * LISTEN_PAUSE);
+            before = now;
+            self.away_max.set(self.away_max.get().max(away));
+            for (listener, protocol) in self.listeners.borrow_mut().iter_mut().zip(Protocol::ALL) {
+                listener.look(now - self.started, away, self.progress.line(protocol));
             }
         }
     }
@@ -108,7 +148,7 @@ mod tests {
     fn a_watch_sees_octets_over_time_and_the_work_of_its_thread() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let progress = Arc::new(Progress::default());
-        let (series, spent) = LocalSet::new().block_on(&runtime, async {
+        let Seen { series, spent, .. } = LocalSet::new().block_on(&runtime, async {
             let started = Instant::now();
             let watch = Watch::begin(started, &progress);
             progress.add_octets(5);

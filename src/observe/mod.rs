@@ -25,6 +25,7 @@ macro_rules! words {
 pub mod cause;
 pub mod counters;
 pub mod events;
+pub mod finding;
 pub mod flight;
 pub mod journal;
 #[cfg(test)]

@@ -8,8 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringboot::fleet::{
-    Arrival, Content, Contents, Does, Fleet, Lessor, Pace, Plan, Progress, Report, Request, Role, Step, Verify, Way,
-    Wire,
+    Arrival, Content, Contents, Fleet, Lessor, Pace, Plan, Progress, Report, Request, Role, Step, Verify, Way, Wire,
 };
 use ringboot::tftp::client::Behaviour;
 
@@ -140,9 +139,10 @@ impl Honest {
         }
         Plan {
             machines: MACHINES,
-            roles: vec![Role { weight: 1, does: Does::Steps(steps) }],
+            roles: vec![Role::stepping(1, steps)],
             arrival: Arrival::Ramp(time),
             duration: self.again,
+            warm_up: Duration::ZERO,
             lessor: self
                 .is_leasing
                 .then(|| Lessor { way: Way::Link { interface: "eth0".into() }, keeps_leases: self.keeps_leases }),

@@ -1,0 +1,70 @@
+//! What a run came to in sentences that fit what its machines did: boots, or requests, transfers and leases.
+
+use crate::json::Document;
+
+/// How many machines did what they were there for.
+pub(crate) fn headline(report: &Document) -> String {
+    let summary = &report.summary;
+    let did = if summary.firmware { "booted" } else { "did all their steps" };
+    format!("{} of {} machines {did} in {:.2} s", summary.booted, summary.machines, summary.wall_s)
+}
+
+/// A line for each kind of plain request, with its rate.
+pub(crate) fn rates(report: &Document) -> Vec<String> {
+    let kinds = [
+        ("leases", "dhcp", report.rates.leases_per_s),
+        ("transfers", "loader", report.rates.transfers_per_s),
+        ("requests", "file", report.rates.requests_per_s),
+    ];
+    let line = |(what, stage, rate): (&str, &str, Option<f64>)| {
+        let count = report.stages.get(stage).map_or(0, |times| times.count);
+        rate.map(|rate| format!("{count} {what}, {} {what}/s", shown(rate)))
+    };
+    kinds.into_iter().filter_map(line).collect()
+}
+
+/// Three digits that count.
+fn shown(rate: f64) -> String {
+    match rate {
+        ..10.0 => format!("{rate:.2}"),
+        10.0..100.0 => format!("{rate:.1}"),
+        _ => format!("{rate:.0}"),
+    }
+}
+
+/// Octets of files; None where no machine was to fetch any.
+pub(crate) fn octets(report: &Document) -> Option<String> {
+    let summary = &report.summary;
+    if summary.bytes == 0 && !summary.fetches {
+        return None;
+    }
+    let (megabytes, rate) = (summary.bytes as f64 / 1e6, summary.bytes_per_s / 1e6);
+    let amount =
+        if summary.bytes < 1_000_000 { format!("{} octets", summary.bytes) } else { format!("{megabytes:.0} MB") };
+    Some(format!("{amount}, {rate:.0} MB/s, {}", checked(report)))
+}
+
+/// What was proved of the octets.
+pub(crate) fn checked(report: &Document) -> String {
+    let summary = &report.summary;
+    match (summary.bytes, summary.wrong_contents) {
+        (_, 1) => "1 machine got wrong contents".to_owned(),
+        (_, wrong @ 2..) => format!("{wrong} machines got wrong contents"),
+        (0, _) => "nothing came that could be checked".to_owned(),
+        _ if summary.checked => "every octet checked".to_owned(),
+        _ => "contents not checked".to_owned(),
+    }
+}
+
+/// The machines that failed for a cause, in this stage: the first few by name, the others counted.
+pub(crate) fn who(report: &Document, cause: &str, stage: &str, all: u32) -> Option<String> {
+    let failed = report.failed_machines.iter().filter(|failed| failed.stage == stage && failed.cause == cause);
+    let names: Vec<String> =
+        failed.take(NAMES_SHOWN_MAX).map(|failed| format!("{} (machine {})", failed.mac, failed.machine)).collect();
+    let others = (all as usize).saturating_sub(names.len());
+    let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+    (!names.is_empty()).then(|| names.join(", ") + &more)
+}
+
+/// Machines of one cause that are named.
+const NAMES_SHOWN_MAX: usize = 3;
