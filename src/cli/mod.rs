@@ -31,6 +31,7 @@ mod machine_list;
 mod machines;
 mod manual;
 mod now;
+pub mod manual;
 mod quirk;
 mod reload;
 mod resources;
@@ -114,8 +115,21 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::restore(&arguments),
-        Command::Completions(arguments) => manual::completions(&arguments, &mut Arguments::command()),
-        Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
+        Command::Completions(arguments) => {
+            let script = manual::completions(&arguments, Arguments::command());
+            say(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
+        }
+        Command::Man(arguments) => man(&arguments),
+    }
+}
+
+fn man(arguments: &manual::ManArguments) -> ExitCode {
+    match manual::man(arguments, Arguments::command()) {
+        Ok(page) => say(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
+        Err(error) => {
+            complain!("man: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
