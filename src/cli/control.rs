@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 use serde_json::json;
 
+use super::now::Now;
 use super::{check, health, lease, loader, look, machine_list, machines, quirk, resources, serve, walks};
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
@@ -151,8 +152,8 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
         .get("/v1/configuration", move |_| of(&configuration, resources::configuration))
         .get(machine_list::PATH, move |_| machine_list::of_server(&all, settled_all().as_deref()))
         .get("/v1/machines/", move |who| {
-            settled_one();
-            machines::of_journal(&journal, || quirk::all(known(&limiting), &limits()), who)
+            let now = Now::of(settled_one().as_deref());
+            machines::of_journal(&journal, &now, || quirk::all(known(&limiting), &limits()), who)
         })
         .get("/v1/check", move |_| of(&checked, |overview| Answer::ok(check::in_server(&arguments, overview))))
         .get("/v1/loaders", move |_| of(&listed, |overview| Answer::ok(loader::listing(Some(overview.images.root())))))

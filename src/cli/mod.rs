@@ -31,6 +31,7 @@ mod look;
 mod machine_list;
 mod machines;
 pub mod manual;
+mod now;
 mod quirk;
 mod reload;
 mod resources;
