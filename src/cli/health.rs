@@ -42,6 +42,7 @@ pub(super) fn judge(status: &Value) -> Value {
     let mut reasons: Vec<(Level, String)> = Vec::new();
     reasons.extend(of_store(&status["dhcp"]["store"]));
     reasons.extend(each(&status["subnets"]).filter(|subnet| subnet["mode"] == "server").filter_map(of_subnet));
+    reasons.extend(of_interfaces(status));
     reasons.extend(each(&status["threads"]).filter_map(of_thread));
     reasons.extend(of_findings(&status["findings"]));
     reasons.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
@@ -74,6 +75,21 @@ fn of_subnet(subnet: &Value) -> Option<(Level, String)> {
         (false, false) => return None,
     };
     Some((level, format!("the pools of subnet {name} are {how}: {}", word(&pool["said"]))))
+}
+
+/// Interfaces of served subnets by which no machine is reached.
+fn of_interfaces(status: &Value) -> Vec<(Level, String)> {
+    let served = each(&status["subnets"]).filter(|subnet| subnet["mode"] == "server" && subnet["relay"] != true);
+    let named: std::collections::BTreeSet<&str> = served.filter_map(|subnet| subnet["interface"].as_str()).collect();
+    let state = |name: &&str| match each(&status["interfaces"]).find(|one| one["name"] == **name) {
+        Some(found) => word(&found["link"]).to_owned(),
+        None => "not there".to_owned(),
+    };
+    let unreached = named.iter().filter(|name| state(name) != "up").map(|name| match state(name).as_str() {
+        "no carrier" => format!("interface {name} has no carrier"),
+        other => format!("interface {name} is {other}"),
+    });
+    unreached.map(|text| (Level::Critical, text)).collect()
 }
 
 fn of_thread(thread: &Value) -> Option<(Level, String)> {
@@ -173,6 +189,15 @@ mod tests {
                 ),
                 Level::Warning,
                 "are nearly full: 8 of 10",
+            ),
+            (with_subnet(json!({ "interface": "eth1" })), Level::Critical, "interface eth1 is not there"),
+            (
+                json!({
+                    "subnets": [{ "mode": "server", "interface": "eth1" }],
+                    "interfaces": [{ "name": "eth1", "link": "no carrier" }],
+                }),
+                Level::Critical,
+                "interface eth1 has no carrier",
             ),
             (store(json!({ "state": "unread", "why": "no disk" })), Level::Critical, "no DHCP is answered: no disk"),
             (store(json!({ "state": "broken", "why": "disk full" })), Level::Critical, "no new leases: disk full"),

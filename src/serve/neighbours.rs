@@ -30,7 +30,7 @@ const INTERFACES_EVERY_MS: Millis = 1000;
 /// What is said of an interface that does not exist.
 const NOT_THERE: &str = "is not there";
 /// How often at most it is said that a link has come back or is lost.
-const LINK_SAID_EVERY_MS: Millis = 60_000;
+const LINK_SAID_EVERY_MS: Millis = 10_000;
 /// One DHCP message with its IPv4 header; what is longer is cut. Bytes.
 const PACKET_BYTES_MAX: usize = 2048;
 /// Packets, and letters, that are looked at before interfaces and looks have their turn again.
@@ -521,7 +521,7 @@ impl Wanted {
 }
 
 impl Wanted {
-    /// A link that flaps is told of once a minute.
+    /// A link that flaps is told of every ten seconds.
     fn follow_link(&mut self, found: Option<&Interface>, now: Millis) {
         let Some(link) = found.map(Interface::link) else { return };
         let (said, at) = self.link_said;

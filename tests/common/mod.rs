@@ -20,6 +20,7 @@ pub mod vm;
 pub mod watched;
 pub mod wire;
 pub mod witness;
+pub mod world;
 
 pub use process::need;
 

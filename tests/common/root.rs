@@ -65,6 +65,16 @@ pub fn pattern(length: usize) -> Vec<u8> {
     content
 }
 
+/// What an x86 kernel begins with: a boot sector, one sector of setup, `HdrS`.
+pub fn kernel_image() -> Vec<u8> {
+    let mut image = vec![0x90; 64 << 10];
+    image[0x1f1] = 1;
+    image[0x1f4..0x1f8].copy_from_slice(&(((64_u32 << 10) - 1024) >> 4).to_le_bytes());
+    image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image
+}
+
 /// Writes a file with its parent directories.
 pub fn write(path: &Path, content: &[u8]) {
     std::fs::create_dir_all(path.parent().expect("a file under the root")).expect("a directory under the root");

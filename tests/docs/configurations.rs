@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::blocks::{Block, Order};
-use super::world::World;
+use super::common::world::World;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -50,7 +50,7 @@ pub fn furnish(world: &World, configuration: &str) {
     world.prepare(&format!("mkdir -p {root}"));
     for entry in table.get("menu").and_then(|menu| menu.get("entry")?.as_array()).into_iter().flatten() {
         if let Some(kernel) = entry.get("kernel").and_then(toml::Value::as_str) {
-            world.write(&format!("{root}/{kernel}"), &kernel_image());
+            world.write(&format!("{root}/{kernel}"), &super::common::root::kernel_image());
         }
         let initrd = entry.get("initrd").cloned().unwrap_or(toml::Value::Array(Vec::new()));
         let all = initrd.as_array().cloned().unwrap_or_else(|| vec![initrd]);
@@ -74,14 +74,4 @@ fn address_in(network: &str) -> String {
     let (base, prefix) = network.split_once('/').unwrap();
     let (front, _) = base.rsplit_once('.').unwrap();
     format!("{front}.150/{prefix}")
-}
-
-/// What an x86 kernel begins with: a boot sector, one sector of setup, `HdrS`.
-pub fn kernel_image() -> Vec<u8> {
-    let mut image = vec![0x90; 64 << 10];
-    image[0x1f1] = 1;
-    image[0x1f4..0x1f8].copy_from_slice(&(((64_u32 << 10) - 1024) >> 4).to_le_bytes());
-    image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
-    image[0x202..0x206].copy_from_slice(b"HdrS");
-    image
 }

@@ -12,7 +12,6 @@ mod configurations;
 mod links;
 mod shape;
 mod stories;
-mod world;
 
 use blocks::{Block, Order, blocks_of};
 
@@ -42,13 +41,6 @@ fn blocks_named(story: &str) -> Vec<Block> {
     let found: Vec<Block> = all_blocks().into_iter().filter(of_it).collect();
     assert!(!found.is_empty(), "no page has a block for the story `{story}`");
     found
-}
-
-/// The load generator, which `cargo test --workspace` builds beside the server.
-fn loadtest() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_ringboot")).with_file_name("loadtest");
-    assert!(program.exists(), "{} is missing: cargo build --workspace", program.display());
-    program
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::blocks::{Block, exchanges_of};
+use super::common::world::World;
 use super::configurations::furnish;
 use super::shape::first_difference;
-use super::world::World;
 
 /// Runs the blocks of one name, in the order of their pages.
 pub type Story = fn(&[Block]);

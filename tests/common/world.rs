@@ -1,13 +1,13 @@
-//! A host of its own for the commands of a page: namespaces for network, processes and mounts, with nothing of this machine to
-//! lose.
+//! A host of its own for commands as a user types them: namespaces for network, processes and mounts, with nothing of this
+//! machine to lose.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::common::Scratch;
-use super::common::process::{Output, Process, run};
+use super::Scratch;
+use super::process::{Output, Process, run};
 
 /// Setting up takes a fraction of a second on a quiet machine.
 const SET_UP: Duration = Duration::from_secs(120);
@@ -93,6 +93,13 @@ esac
     ),
 ];
 
+/// The load generator, which `cargo test --workspace` builds beside the server.
+fn loadtest() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_ringboot")).with_file_name("loadtest");
+    assert!(program.exists(), "{} is missing: cargo build --workspace", program.display());
+    program
+}
+
 /// A host of its own; gone with all its processes when dropped.
 pub struct World {
     keeper: Process,
@@ -101,12 +108,12 @@ pub struct World {
 
 impl World {
     pub fn new(name: &str) -> Self {
-        super::common::need(&[("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2")]);
+        super::need(&[("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2")]);
         let scratch = Scratch::new(name);
         let shims = scratch.path().join("bin");
         fs::create_dir(&shims).unwrap();
         for (program, text) in SHIMS {
-            super::common::root::write(&shims.join(program), text.as_bytes());
+            super::root::write(&shims.join(program), text.as_bytes());
             fs::set_permissions(shims.join(program), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         }
         let mut command = Command::new("unshare");
@@ -131,7 +138,7 @@ impl World {
         command.arg(format!("cd /tmp/clone\n{script}"));
         let inherited = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("/tmp/clone/target/bin:{inherited}"));
-        command.env("RINGBOOT", env!("CARGO_BIN_EXE_ringboot")).env("LOADTEST", super::loadtest());
+        command.env("RINGBOOT", env!("CARGO_BIN_EXE_ringboot")).env("LOADTEST", loadtest());
         command
     }
 
