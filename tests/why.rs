@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use ringboot::dhcp::packet::Packet;
 
-mod common;
 #[path = "why/causes.rs"]
 mod causes;
+mod common;
 #[path = "why/expected.rs"]
 mod expected;
 #[path = "why/lab.rs"]

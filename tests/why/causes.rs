@@ -38,7 +38,9 @@ fn subnet(second: u8) -> Ipv4Addr {
 #[test]
 fn messages_that_are_left_without_an_answer_are_told_with_the_line_that_keeps_their_machine_out() {
     let table = |second: u8, keys: &str| {
-        format!("[[dhcp.subnet]]\nsubnet = \"127.{second}.0.0/16\"\npools = [\"127.{second}.1.1-127.{second}.1.20\"]\n{keys}\n")
+        format!(
+            "[[dhcp.subnet]]\nsubnet = \"127.{second}.0.0/16\"\npools = [\"127.{second}.1.1-127.{second}.1.20\"]\n{keys}\n"
+        )
     };
     let more = [
         table(78, "interface = \"nosuch0\"\nmode = \"server\""),
@@ -49,7 +51,7 @@ fn messages_that_are_left_without_an_answer_are_told_with_the_line_that_keeps_th
     ]
     .concat();
     let world = world("why-unanswered", &more);
-    edit(&world, |text| text.replace("[boot]\n", &format!("[boot]\nuefi-http = \"efi/{}\"\n", "b".repeat(200))));
+    edit(&world, |text| text.replace("[boot]\n", &format!("[boot]\nuefi-http = \"efi/{}\"\n", "b".repeat(120))));
     let server = world.start();
     let of = |number: u8, second: u8| Message { mac: machine(number), subnet: subnet(second), ..Message::default() };
 
@@ -103,7 +105,11 @@ fn names_that_are_not_given_are_told_with_what_would_make_them_be() {
     tells(&refused("link", "octet", "leads outside"), Cause::OutsideRoot, &["link was not given"]);
     tells(&refused("debian", "octet", "a directory"), Cause::NotAFile, &["debian was not given"]);
     tells(&refused(".hidden", "octet", "a hidden"), Cause::Hidden, &[".hidden was not given"]);
-    tells(&refused("state/history.db", "octet", "configuration and state"), Cause::Private, &["history.db was not given"]);
+    tells(
+        &refused("state/history.db", "octet", "configuration and state"),
+        Cause::Private,
+        &["history.db was not given"],
+    );
     tells(&refused("../outside", "octet", "`..` component"), Cause::BadName, &["was not given"]);
     tells(&refused("large", "netascii", "too large for"), Cause::TooLarge, &["large was not given"]);
     tells(&refused("x", "mail", "no request for a file"), Cause::BadRequest, &[]);

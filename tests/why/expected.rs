@@ -10,15 +10,21 @@ const TESTS: [&str; 3] = [include_str!("../why.rs"), include_str!("causes.rs"), 
 pub fn words(cause: Cause) -> (&'static str, &'static str) {
     match cause {
         Cause::NeverSeen => ("No DISCOVER of this machine was seen", "PortFast"),
-        Cause::NoDhcpHere => ("No DHCP is answered here, so a machine is known by its address alone", "`ringboot why ADDRESS`"),
-        Cause::NothingAskedFor => ("No DHCP is answered here, and no file was asked for from this address", "option 66"),
+        Cause::NoDhcpHere => {
+            ("No DHCP is answered here, so a machine is known by its address alone", "`ringboot why ADDRESS`")
+        }
+        Cause::NothingAskedFor => {
+            ("No DHCP is answered here, and no file was asked for from this address", "option 66")
+        }
         Cause::NotRequested => ("and never requested it", "port 67 or port 68"),
         Cause::NoLoader => ("There is no loader for", "name it in [boot]"),
         Cause::Refused => ("was refused", "DISCOVER by itself"),
         Cause::RefusedAgain => ("It asks for an address that it may not have, again and again", "a second DHCP server"),
         Cause::PoolFull => ("The pool is full", "larger `pools`"),
         Cause::ChoseOther => ("It chose another DHCP server", "`mode = \"off\"`"),
-        Cause::NoSubnet => ("It is not admitted: no subnet is configured for", "its `interface` and `mode = \"server\"`"),
+        Cause::NoSubnet => {
+            ("It is not admitted: no subnet is configured for", "its `interface` and `mode = \"server\"`")
+        }
         Cause::NoSubnetBehind => ("this came from beyond a router", "`relay = true` and `mode = \"server\"`"),
         Cause::NotForRelays => ("is served on its own link alone", "Add `relay = true` to the [[dhcp.subnet]]"),
         Cause::SubnetOff => ("is switched off", "Set `mode = \"server\"` on the [[dhcp.subnet]]"),

@@ -47,7 +47,8 @@ fn beside_another_server_its_age_is_told_and_a_reload_looks_again() {
     let (_host, mut other) = dnsmasq(&net, &scratch);
     let beyond = "clients = \"any\"\n[[dhcp.subnet]]\nsubnet = \"192.168.7.0/24\"\ninterface = \"br7\"\nrelay = true\n\
                   mode = \"server\"\npools = [\"192.168.7.10-192.168.7.20\"]\n[log]\nlevel = \"debug\"\n";
-    let server = Server::start(&net, &scratch, &format!("{}{beyond}", server::configuration(&scratch)));
+    let configuration = server::configuration(&scratch).replace("[\"br0\"]", "[\"br0\", \"br7\"]") + beyond;
+    let server = Server::start(&net, &scratch, &configuration);
     server.log_line("ringboot is silent on 192.168.4.0/24", LIMIT);
     let client = net.client("52:54:00:c1:1e:08");
     let wire = Wire::open(client.name(), "eth0");
@@ -55,7 +56,11 @@ fn beside_another_server_its_age_is_told_and_a_reload_looks_again() {
 
     assert!(wire.say(&Dhcp::discover(MACHINE, 1)));
     let said = why(MACHINE, "was not answered");
-    tells(&said, Cause::OtherServer, &[&format!("the DHCP server {OTHER} (52:54:00:c1:1e:02)"), "ringboot.toml:", "Now: it answered "]);
+    tells(
+        &said,
+        Cause::OtherServer,
+        &[&format!("the DHCP server {OTHER} (52:54:00:c1:1e:02)"), "ringboot.toml:", "Now: it answered "],
+    );
     for command in ["look", "status", "check"] {
         let said = asked(&net, &scratch, &[command]);
         assert!(said.contains(" s ago, and is asked "), "{command} tells no age:\n{said}");
@@ -63,7 +68,8 @@ fn beside_another_server_its_age_is_told_and_a_reload_looks_again() {
     // A relay agent brings a message of a subnet whose own interface is not there.
     let mut relayed = Dhcp::discover(BEHIND, 2);
     relayed.giaddr = Ipv4Addr::new(192, 168, 7, 1);
-    let (from, to) = (SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 9), 67), SocketAddrV4::new(SERVER.parse().unwrap(), 67));
+    let (from, to) =
+        (SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 9), 67), SocketAddrV4::new(SERVER.parse().unwrap(), 67));
     let bridge = Mac([0x52, 0x54, 0, 0, 4, 0x96]);
     assert!(wire.send(&relayed.frame_from(from, bridge, to)));
     tells(&why(BEHIND, "was not answered"), Cause::NoInterface, &["192.168.7.0/24 ("]);
