@@ -51,7 +51,7 @@ fn messages_that_are_left_without_an_answer_are_told_with_the_line_that_keeps_th
     ]
     .concat();
     let world = world("why-unanswered", &more);
-    edit(&world, |text| text.replace("[boot]\n", &format!("[boot]\nuefi-http = \"efi/{}\"\n", "b".repeat(120))));
+    edit(&world, |text| text.replace("[boot]\n", &format!("[boot]\nuefi-http = \"efi/{}.efi\"\n", "b".repeat(118))));
     let server = world.start();
     let of = |number: u8, second: u8| Message { mac: machine(number), subnet: subnet(second), ..Message::default() };
 
