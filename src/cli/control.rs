@@ -30,7 +30,10 @@ pub(super) fn control(
     known: Known,
 ) -> Control {
     let socket = config.server.admin_socket.clone();
-    let inside = Inside { known, database: config.state.join(DATABASE), arguments: arguments.clone() };
+    // Whose state directory that would be, nobody has said.
+    let database = (!arguments.is_by_root_alone()).then(|| config.state.join(DATABASE));
+    let inside = Inside { known, database, arguments: arguments.clone() };
+    let is_wanted = !arguments.is_by_root_alone() || arguments.socket.is_some();
     let arguments = arguments.clone();
     Control {
         read_again: Box::new(move || {
@@ -56,7 +59,13 @@ pub(super) fn control(
             Box::new(move || match bound.and_then(|bound| bound.serve(routes(handle, inside))) {
                 Ok(socket) => Box::new(socket),
                 Err(error) => {
-                    tracing::warn!("no admin socket at {}: {error}; commands cannot reach this server", path.display());
+                    let text =
+                        format!("no admin socket at {}: {error}; commands cannot reach this server", path.display());
+                    if is_wanted {
+                        tracing::warn!("{text}");
+                    } else {
+                        tracing::info!("{text}. --socket PATH makes it elsewhere, for `ringboot status --socket PATH`");
+                    }
                     Box::new(())
                 }
             })
@@ -110,7 +119,8 @@ pub(super) struct Known {
 /// What the resources look at.
 struct Inside {
     known: Known,
-    database: PathBuf,
+    /// None: no configuration, no store.
+    database: Option<PathBuf>,
     arguments: serve::Arguments,
 }
 
@@ -149,7 +159,7 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
         .get("/v1/loaders", move |_| of(&listed, |overview| Answer::ok(loader::listing(Some(overview.images.root())))))
         .download("/v1/backup", move || {
             let _copying = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-            resources::backup(&database)
+            resources::backup(database.as_deref())
         })
         .post("/v1/reload", move |_| match handle.reload() {
             Ok(done) => Answer::ok(json!({
