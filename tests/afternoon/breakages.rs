@@ -299,7 +299,7 @@ pub const ALL: &[Breakage] = &[
     Breakage {
         what: "a relay agent asks for a subnet that is closed to relays",
         breaks: "machine python3 /tmp/clone/relay.py 192.168.4.2; echo 52:54:00:00:00:09 >/run/whom",
-        says: &[(Why, "relay = true"), (Log, "192.168.4.2")],
+        says: &[(Why, "relay = true"), (Log, "relay = true")],
         mends: "rm -f /run/whom",
     },
     Breakage {
@@ -324,7 +324,7 @@ pub const ALL: &[Breakage] = &[
     Breakage {
         what: "a machine wants to write",
         breaks: "echo x >/run/dump; machine busybox tftp -p -l /run/dump -r dump 192.168.4.150 || true",
-        says: &[(Log, "dump")],
+        says: &[(Log, "refused to take a file")],
         mends: "boot",
     },
     Breakage {
@@ -336,7 +336,7 @@ pub const ALL: &[Breakage] = &[
     Breakage {
         what: "a program wants to upload",
         breaks: "machine curl -s -X PUT -d x http://192.168.4.150/upload.img",
-        says: &[(Log, "PUT")],
+        says: &[(Log, "/upload.img")],
         mends: "boot",
     },
     // --- the state ---
@@ -427,7 +427,7 @@ pub const ALL: &[Breakage] = &[
     Breakage {
         what: "a machine is asked about where no DHCP is answered",
         breaks: "edit '/^\\[\\[dhcp/,/^$/d'; stop; start; get debian/linux; echo 192.168.4.120 >/run/whom",
-        says: &[(Why, "no DHCP"), (Why, "not: cable")],
+        says: &[(Why, "sent by HTTP"), (Why, "not: cable")],
         mends: "rm -f /run/whom; mend || true; stop; start; boot",
     },
 ];
