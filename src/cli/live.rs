@@ -301,8 +301,8 @@ impl Walker<'_> {
             self.places.entry(broken.entry.as_deref()?, key, &broken.name).map(|place| place.to_string())
         };
         let place = in_menu.or_else(entry).unwrap_or_else(|| self.places.boot(key).to_string());
-        // The last refusal: what loaders ask for in vain on their way comes before it.
-        let said = said.iter().rfind(|text| text.contains("refused")).cloned();
+        // The last refusal of that file: loaders ask for others in vain on their way.
+        let said = said.iter().rfind(|text| concerns(text, broken)).cloned();
         let mut fault = Fault::new(broken.stage.word(), broken.what.clone(), place);
         (fault.entry, fault.said) = (broken.entry.clone(), said);
         fault
@@ -316,6 +316,13 @@ impl Walker<'_> {
         let template = self.config.root.join(format!("{path}.j2"));
         if !file.is_file() && template.is_file() && menu_name(path.as_bytes()).is_some() { template } else { file }
     }
+}
+
+/// Whether the server speaks of the link that is broken: `TFTP refused debian/linux: no such file`.
+fn concerns(said: &str, broken: &Broken) -> bool {
+    let rest = said.split_once(" refused ").map_or("", |(_, rest)| rest);
+    let name = rest.split(": ").next().unwrap_or_default().trim_start_matches('/');
+    !name.is_empty() && (broken.what.contains(name) || broken.name.contains(name))
 }
 
 impl Offer {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::check;
 use super::client::Server;
+use super::text::{each, word};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -12,13 +13,19 @@ pub(super) struct Arguments {
     server: Server,
 }
 
-/// Exit 0: published, whatever is remarked of it; 1: not reloaded, or no server; 2: usage or configuration.
+/// The exit code where not all of it is in force.
+const AFTER_RESTART: u8 = 3;
+
+/// Exit 0: published and in force, whatever is remarked of it; 1: not reloaded, or no server; 2: usage or configuration; 3: published, and
+/// some of it takes a restart.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     arguments.server.carry_out("POST", "/v1/reload", |done| {
         let mut text = format!("reloaded: generation {}\n", done["generation"]);
-        for table in done["after_restart"].as_array().into_iter().flatten().filter_map(|name| name.as_str()) {
-            let _ = writeln!(text, "  changes in {table} take effect after a restart");
+        let mut code = ExitCode::SUCCESS;
+        for table in each(&done["after_restart"]) {
+            let _ = writeln!(text, "  changes in {} take effect after a restart", word(table));
+            code = ExitCode::from(AFTER_RESTART);
         }
-        super::say(&(text + &check::lines(&done["findings"])), ExitCode::SUCCESS)
+        super::say(&(text + &check::lines(&done["findings"])), code)
     })
 }
