@@ -11,6 +11,9 @@ use super::text::{each, word};
 pub(super) struct Arguments {
     #[command(flatten)]
     server: Server,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// The exit code where not all of it is in force.
@@ -20,6 +23,9 @@ const AFTER_RESTART: u8 = 3;
 /// some of it takes a restart.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     arguments.server.carry_out("POST", "/v1/reload", |done| {
+        if arguments.json {
+            return super::say(&super::in_json(done), ExitCode::SUCCESS);
+        }
         let mut text = format!("reloaded: generation {}\n", done["generation"]);
         let mut code = ExitCode::SUCCESS;
         for table in each(&done["after_restart"]) {
