@@ -216,7 +216,8 @@ fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
 fn a_configuration_for_another_host_is_judged_without_anything_of_this_one() {
     let scratch = Scratch::new("check-no-host");
     let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
-    let file = configured(&scratch, &format!("[server]\nuser = \"nobody-here\"\n{subnet}[boot]\nbios = \"nothing.0\"\n"));
+    let file =
+        configured(&scratch, &format!("[server]\nuser = \"nobody-here\"\n{subnet}[boot]\nbios = \"nothing.0\"\n"));
     assert!(check(&file, &[]).failed().stdout.contains("there is no such user"));
     let output = check(&file, &["--no-host"]);
     assert_eq!(output.status.code(), Some(1));
@@ -226,7 +227,10 @@ fn a_configuration_for_another_host_is_judged_without_anything_of_this_one() {
     let text = fs::read_to_string(&file).unwrap().replace("root = \"root\"", "root = \"/srv/of-another-host\"");
     fs::write(&file, text).unwrap();
     let output = check(&file, &["--no-host"]).ok();
-    assert!(output.stdout.contains("the root /srv/of-another-host") && output.stdout.contains("\n0 errors, "), "{output:?}");
+    assert!(
+        output.stdout.contains("the root /srv/of-another-host") && output.stdout.contains("\n0 errors, "),
+        "{output:?}"
+    );
     let root = scratch.path().join("root");
     let output = check(&file, &["--no-host", "--root", root.to_str().unwrap()]).failed();
     assert!(output.stdout.contains("names no file under the root"), "{output:?}");

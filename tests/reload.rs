@@ -273,7 +273,10 @@ fn what_a_reload_cannot_carry_is_named() {
     assert!(world.menu().contains("TITLE Two"));
     assert!(world.ringboot(&["status"]).stdout.contains(&format!("  PENDING    {words}")));
     let checked = world.ringboot(&["check"]).stdout;
-    assert!(checked.contains(&format!("warning: {words} of the running server (pid {})", world.server.pid())), "{checked}");
+    assert!(
+        checked.contains(&format!("warning: {words} of the running server (pid {})", world.server.pid())),
+        "{checked}"
+    );
     // It is as it was at the start: nothing waits any more.
     world.configure("127.77.1.1-127.77.1.9", "Two");
     assert_eq!(world.ringboot(&["reload"]).ok().stdout, "reloaded: generation 3\n");
@@ -323,7 +326,8 @@ fn whatever_is_wrong_in_one_place_is_named_and_the_rest_is_served() {
     put("right", b"right");
     let entry = |label: &str, kernel: &str| format!("[[menu.entry]]\nlabel = \"{label}\"\nkernel = \"{kernel}\"\n");
     let text = fs::read_to_string(&file).unwrap();
-    let more = [entry("a", "page"), entry("b", "empty"), entry("c", "right"), "[boot]\nbios = \"closed.0\"\n".to_owned()];
+    let more =
+        [entry("a", "page"), entry("b", "empty"), entry("c", "right"), "[boot]\nbios = \"closed.0\"\n".to_owned()];
     fs::write(&file, format!("{text}{}", more.concat())).unwrap();
     let shown = |name: &str| root.join(name).display().to_string();
     let place = |line: &str| {

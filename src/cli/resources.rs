@@ -13,7 +13,7 @@ use crate::control::loaders;
 use crate::control::store::{self, BackupError};
 use crate::dhcp::pool_use::PoolReport;
 use crate::dhcp::subnet::{Clients, Held, Mode, OtherServer, Subnet};
-use crate::engine::{privileges, clock, datapath, net, ring};
+use crate::engine::{clock, datapath, net, privileges, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
 use crate::serve::health::{Report, Trust};

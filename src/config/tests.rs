@@ -273,8 +273,14 @@ fn of_two_halves_the_wrong_one_is_named() {
     for (lines, words) in [
         (subnet("pools = [\"192.168.4.300-192.168.4.20\"]\n"), "is not a pool: \"192.168.4.300\" is no IPv4 address"),
         (subnet("pools = [\"192.168.4.10 - x\"]\n"), "is not a pool: \"x\" is no IPv4 address"),
-        (subnet("pools = [\"192.168.4.10\"]\n"), "\"192.168.4.10\" is not a pool\n  hint: write the first and the last"),
-        (subnet("").replace("192.168.4.0/24", "192.168.4.0/33"), "is not a network: \"33\" is no prefix length from 0 to 32"),
+        (
+            subnet("pools = [\"192.168.4.10\"]\n"),
+            "\"192.168.4.10\" is not a pool\n  hint: write the first and the last",
+        ),
+        (
+            subnet("").replace("192.168.4.0/24", "192.168.4.0/33"),
+            "is not a network: \"33\" is no prefix length from 0 to 32",
+        ),
         (subnet("").replace("192.168.4.0/24", "192.168.4/24"), "is not a network: \"192.168.4\" is no IPv4 address"),
         ("[tftp]\nport-range = \"0-9\"\n".to_owned(), "is not a range of ports: \"0\" is no port from 1 to 65535"),
         ("[tftp]\nport-range = \"9000-70000\"\n".to_owned(), "is not a range of ports: \"70000\" is no port"),

@@ -163,7 +163,11 @@ pub fn compile(name: &str, source: &str) -> Result<(), TemplateError> {
 }
 
 /// The list of names is closed, so one that is not in it is a slip, also where `default()` would hide it.
-fn only_known_names(name: &str, environment: &Environment<'_>, template: &Template<'_, '_>) -> Result<(), TemplateError> {
+fn only_known_names(
+    name: &str,
+    environment: &Environment<'_>,
+    template: &Template<'_, '_>,
+) -> Result<(), TemplateError> {
     let Some(names::Unknown { name: variable, offset }) = names::unknown(environment, template, syntax()) else {
         return Ok(());
     };
@@ -246,9 +250,7 @@ fn explain(name: &str, source: &str, error: &minijinja::Error, facts: &Facts) ->
     let refused = reason.is_some();
     let (what, hint) = match (reason, undefined) {
         (Some((what, hint)), _) => (what.clone(), hint.clone()),
-        (None, Some(variable)) if !VARIABLES.contains(&variable) => {
-            no_variable(variable)
-        }
+        (None, Some(variable)) if !VARIABLES.contains(&variable) => no_variable(variable),
         (None, _) => (detail, advice(error.kind()).to_owned()),
     };
     let at = error.range().map(|range| place(source, range.start));
@@ -526,11 +528,9 @@ mod tests {
             let error =
                 render("a.j2", "{% if mac is defined %}{% endif %}\n{{ hostnam }}", &context).expect_err("unknown");
             assert!(!error.refused);
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("a.j2:2:4: there is no variable `hostnam`\n  hint: did you mean `hostname`? there are: ip, server")
-            );
+            assert!(error.to_string().starts_with(
+                "a.j2:2:4: there is no variable `hostnam`\n  hint: did you mean `hostname`? there are: ip, server"
+            ));
         }
         let subnet = subnet();
         let text = complaint("{{ subnet.routres }}", &Context { subnet: Some(&subnet), ..known() });

@@ -57,7 +57,9 @@ pub fn account(written: Option<&str>) -> Result<Option<Account>, NoAccount> {
 /// What is said where root is kept.
 pub fn stays_root(written: Option<&str>) -> Finding {
     match written {
-        Some(name) => Finding::warning(format!("ringboot STAYS ROOT, because [server] user = {name:?} asks for it"), ""),
+        Some(name) => {
+            Finding::warning(format!("ringboot STAYS ROOT, because [server] user = {name:?} asks for it"), "")
+        }
         None => Finding::warning(
             format!("ringboot STAYS ROOT: there is no user {DEFAULT_USER} to become"),
             format!("`adduser --system --group {DEFAULT_USER}` makes it, [server] user names another"),

@@ -98,7 +98,8 @@ pub(super) fn full(state: &Path, room: Room) -> Option<Finding> {
         return Some(Finding::error(format!("no lease can be kept: {shown} is read-only"), "mount it for writing"));
     }
     if room.files_total > 0 && room.files_free == 0 {
-        let what = format!("no lease can be kept: no file can be made in {shown} (0 of {} inodes free)", room.files_total);
+        let what =
+            format!("no lease can be kept: no file can be made in {shown} (0 of {} inodes free)", room.files_total);
         return Some(Finding::error(what, hint));
     }
     let left = format!("{} of {} bytes are free on the disk of {shown}", room.free, room.total);
@@ -123,7 +124,8 @@ pub(super) fn database(subject: Subject<'_>, is_served: bool) -> Vec<Finding> {
         Err(error) if error.is_closed() => vec![unlooked(subject)],
         Err(error) => vec![unread(&error, &database)],
     };
-    findings.extend(given.err().map(|error| Finding::note(format!("giving {} to its owner: {error}", database.display()))));
+    findings
+        .extend(given.err().map(|error| Finding::note(format!("giving {} to its owner: {error}", database.display()))));
     findings
 }
 
@@ -199,7 +201,8 @@ pub(super) fn pool_use(
 fn odd(rows: &[OddRow]) -> Vec<Finding> {
     let hint = "correct or delete the row with `sqlite3`; its address is given to nobody for a day after each start";
     let named = rows.iter().take(ODD_NAMED_MAX).map(|OddRow { address, why }| {
-        let whose = address.map_or("a lease without an address".to_owned(), |address| format!("the lease of {address}"));
+        let whose =
+            address.map_or("a lease without an address".to_owned(), |address| format!("the lease of {address}"));
         Finding::warning(format!("{whose} is not understood: {why}"), hint)
     });
     let more = rows.len().saturating_sub(ODD_NAMED_MAX);

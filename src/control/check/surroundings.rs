@@ -112,9 +112,10 @@ fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<Finding> {
             Finding::note(format!("the running server (pid {pid}) serves {subnet}, and {others} answers there too"))
         }),
     };
-    let pool = pool.as_ref().zip(network).and_then(|(pool, network)| {
-        state::pool_use(config, network, &pool.said, pool.is_full, pool.is_nearly_full)
-    });
+    let pool = pool
+        .as_ref()
+        .zip(network)
+        .and_then(|(pool, network)| state::pool_use(config, network, &pool.said, pool.is_full, pool.is_nearly_full));
     answers.map(|finding| finding.at(place("subnet"))).into_iter().chain(pool).collect()
 }
 
@@ -122,7 +123,10 @@ fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<Finding> {
 fn unserved(running: &Running) -> Vec<Finding> {
     let pid = running.pid;
     let store = running.store_fault.as_ref().map(|why| {
-        Finding::error(format!("the running server (pid {pid}) gives no new leases: {why}"), "`ringboot status` tells more")
+        Finding::error(
+            format!("the running server (pid {pid}) gives no new leases: {why}"),
+            "`ringboot status` tells more",
+        )
     });
     let pending = running.after_restart.iter().map(|table| {
         let what = format!("changes in {table} take effect after a restart of the running server (pid {pid})");

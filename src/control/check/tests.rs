@@ -11,14 +11,14 @@ use super::state::full;
 use super::surroundings::{Port, other_server, port, shut_port, small_buffer};
 use super::*;
 use crate::boot::machine::Mac;
-use crate::control::store::{SqliteStore, StateDirectory, Store};
-use crate::dhcp::lease::{Change, Lease};
-use crate::engine::disk::Room;
 use crate::boot::pe;
 use crate::control::loaders::settle;
 use crate::control::static_menus::{Largest, survey};
+use crate::control::store::{SqliteStore, StateDirectory, Store};
+use crate::dhcp::lease::{Change, Lease};
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
+use crate::engine::disk::Room;
 use crate::engine::net::Interface;
 use crate::observe::finding::Severity;
 use crate::observe::port_holder::Protocol;
@@ -88,9 +88,13 @@ fn a_root_that_would_expose_the_machine_is_refused() {
     let bench = Bench::new();
     std::os::unix::fs::symlink("/etc", bench.directory.path().join("link")).unwrap();
     assert!(files::unfit_root(&Config::for_root(bench.directory.path().join("link"))).is_some(), "through a link too");
-    assert!(files::unfit_root(&Config::for_root("/nonexistent")).unwrap().what.contains("opening the root /nonexistent"));
+    assert!(
+        files::unfit_root(&Config::for_root("/nonexistent")).unwrap().what.contains("opening the root /nonexistent")
+    );
     bench.put("file", b"x");
-    assert!(files::unfit_root(&Config::for_root(bench.root().join("file"))).unwrap().what.contains("is not a directory"));
+    assert!(
+        files::unfit_root(&Config::for_root(bench.root().join("file"))).unwrap().what.contains("is not a directory")
+    );
     let mut same = Config::for_root(bench.root());
     same.state = bench.root();
     assert!(files::unfit_root(&same).unwrap().what.contains("is the state directory too"));
@@ -288,7 +292,8 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
     let bench = Bench::new();
     let config = bench.config(&format!("[tftp]\nlisten = [\"{}\", \"{}\"]\n[http]\nlisten = []\n", busy.1, foreign.1));
     let borrowed = Borrowed::default();
-    let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: false, reader: Reader::Caller, is_service: false };
+    let subject =
+        Subject { config: &config, borrowed: &borrowed, wants_dhcp: false, reader: Reader::Caller, is_service: false };
     let other = || vec!["192.168.4.2 (52:54:00:00:00:02)".to_owned()];
     let heard = |subnet: &str, silent: Option<&str>, other_servers| Heard {
         subnet: subnet.to_owned(),
@@ -316,12 +321,18 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
     let said: Vec<String> = surroundings(subject, Some(&running)).iter().map(Finding::to_string).collect();
     let with =
         |words: &str| said.iter().find(|one| one.contains(words)).unwrap_or_else(|| panic!("{words}: {said:#?}"));
-    assert!(said.iter().all(|one| !one.contains(&busy.1.to_string())), "its own ports are as they should be: {said:#?}");
+    assert!(
+        said.iter().all(|one| !one.contains(&busy.1.to_string())),
+        "its own ports are as they should be: {said:#?}"
+    );
     assert!(with("192.168.7.0/24").starts_with("warning: the pools of subnet 192.168.7.0/24 are FULL"));
     assert!(with("receive buffers of 4096 bytes").starts_with("warning: the running server (pid 4711)"));
     assert!(with("gives no new leases: disk full").starts_with("error: "));
     assert!(with("changes in [http] take effect after a restart").starts_with("warning: "));
-    assert!(with(&foreign.1.to_string()).starts_with("fatal: ") && with(&foreign.1.to_string()).contains("x.toml:4:"), "the same port of another transport is not this one");
+    assert!(
+        with(&foreign.1.to_string()).starts_with("fatal: ") && with(&foreign.1.to_string()).contains("x.toml:4:"),
+        "the same port of another transport is not this one"
+    );
     let silent = with("192.168.4.0/24");
     assert!(
         silent.starts_with("warning: ")
@@ -393,8 +404,14 @@ fn a_disk_without_room_is_named_with_its_figures() {
     assert_eq!(said(room), "");
     assert_eq!(said(Room { files_free: 0, files_total: 0, ..room }), "", "a file system that does not count them");
     let none = said(Room { free: 0, ..room });
-    assert!(none.starts_with("error: no lease can be kept: 0 of 2199023255552 bytes are free on the disk of /s\n"), "{none}");
-    assert!(said(Room { files_free: 0, ..room }).starts_with("error: no lease can be kept: no file can be made in /s (0 of 9"));
+    assert!(
+        none.starts_with("error: no lease can be kept: 0 of 2199023255552 bytes are free on the disk of /s\n"),
+        "{none}"
+    );
+    assert!(
+        said(Room { files_free: 0, ..room })
+            .starts_with("error: no lease can be kept: no file can be made in /s (0 of 9")
+    );
     assert!(said(Room { is_read_only: true, ..room }).starts_with("error: no lease can be kept: /s is read-only"));
     assert!(said(Room { free: 1 << 20, ..room }).starts_with("warning: soon no lease can be kept: 1048576 of "));
     assert_eq!(said(Room { free: 9 << 20, total: 10 << 20, ..room }), "", "a small disk of its own, nearly empty");
@@ -404,7 +421,9 @@ fn a_disk_without_room_is_named_with_its_figures() {
 fn a_state_directory_that_cannot_be_made_or_written_to_is_named() {
     let bench = Bench::new();
     let other = Reader::User { uid: 12_345, gid: 12_345 };
-    let mode = |path: &str, mode| fs::set_permissions(bench.directory.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    let mode = |path: &str, mode| {
+        fs::set_permissions(bench.directory.path().join(path), fs::Permissions::from_mode(mode)).unwrap()
+    };
     mode("", 0o755);
     mode("root", 0o755);
     fs::write(bench.directory.path().join("file"), "").unwrap();
@@ -422,14 +441,21 @@ fn a_state_directory_that_cannot_be_made_or_written_to_is_named() {
     };
     assert_eq!(said("new/deep", other), [""; 0], "the start makes it as root");
     let wrong = only(said("file/deep", other));
-    assert!(wrong.starts_with("error: /x.toml:2:9: the state directory /file/deep cannot be made: /file is not a dir"), "{wrong}");
+    assert!(
+        wrong.starts_with("error: /x.toml:2:9: the state directory /file/deep cannot be made: /file is not a dir"),
+        "{wrong}"
+    );
     assert!(only(said("file", other)).starts_with("error: /x.toml:2:9: the state /file is not a directory"));
     fs::create_dir(bench.directory.path().join("shared")).unwrap();
     mode("shared", 0o700);
     assert_eq!(said("shared", other), [""; 0], "it is given to whoever serves");
     fs::write(bench.directory.path().join("shared/somebody's"), "").unwrap();
     let wrong = only(said("shared", other));
-    assert!(wrong.contains("the state directory /shared may not be written to by the service\n  hint: chown -R 12345:12345"), "{wrong}");
+    assert!(
+        wrong
+            .contains("the state directory /shared may not be written to by the service\n  hint: chown -R 12345:12345"),
+        "{wrong}"
+    );
 }
 
 #[test]
@@ -463,7 +489,10 @@ fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool
     newer.pragma_update(None, "user_version", 99).unwrap();
     drop(newer);
     let wrong = only(said());
-    assert!(wrong.contains("no DHCP can be answered: /state/ringboot.db: the lease database was written by a newer"), "{wrong}");
+    assert!(
+        wrong.contains("no DHCP can be answered: /state/ringboot.db: the lease database was written by a newer"),
+        "{wrong}"
+    );
     fs::write(kept.database(), vec![0x5a; 65_536]).unwrap();
     assert_eq!(
         only(said()),
@@ -484,7 +513,10 @@ fn for_another_host_nothing_of_this_one_is_looked_at_but_the_root() {
          \"none.ipxe\"\n[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n"
     );
     let with_root = bench.check_as(&text, Reader::Elsewhere { has_root: true });
-    assert!(with_root[0].starts_with("note: for another host (--no-host): not looked at are interfaces"), "{with_root:#?}");
+    assert!(
+        with_root[0].starts_with("note: for another host (--no-host): not looked at are interfaces"),
+        "{with_root:#?}"
+    );
     let rest: Vec<&str> = with_root[1..].iter().map(|said| said.lines().next().unwrap()).collect();
     assert_eq!(
         rest,

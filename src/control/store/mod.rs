@@ -54,9 +54,7 @@ pub enum StoreError {
     Private { path: String, error: std::io::Error },
     #[error("{path}: cannot open the history of machines: {reason}")]
     History { path: String, reason: String },
-    #[error(
-        "{path}: the lease database was written by a newer ringboot (schema {found}, this one knows {known})"
-    )]
+    #[error("{path}: the lease database was written by a newer ringboot (schema {found}, this one knows {known})")]
     Newer { path: String, found: i64, known: i64 },
     #[error("lease of {address}: column {column} holds what no ringboot wrote; correct or delete the row")]
     Row { address: String, column: &'static str },

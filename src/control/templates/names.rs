@@ -20,7 +20,11 @@ pub(super) struct Unknown {
 }
 
 /// The first such name.
-pub(super) fn unknown(environment: &Environment<'_>, template: &Template<'_, '_>, syntax: SyntaxConfig) -> Option<Unknown> {
+pub(super) fn unknown(
+    environment: &Environment<'_>,
+    template: &Template<'_, '_>,
+    syntax: SyntaxConfig,
+) -> Option<Unknown> {
     let source = template.source();
     let mut names = template.undeclared_variables(false);
     names.retain(|name| !VARIABLES.contains(&name.as_str()) && !INSIDE.contains(&name.as_str()));
