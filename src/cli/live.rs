@@ -13,7 +13,7 @@ use super::client::Server;
 use crate::boot::machine::{Firmware, Mac};
 use crate::boot::names::menu_name;
 use crate::config::{Config, Places};
-use crate::control::loaders;
+use crate::control::{loaders, templates};
 use crate::dhcp::subnet::{Clients, Mode, Network, Subnet};
 use crate::fleet::walk::{self, Broken, Start, Walked};
 use crate::observe::events::Stage;
@@ -323,10 +323,11 @@ impl Walker<'_> {
     }
 }
 
-/// Whether the server speaks of the link that is broken: `TFTP refused debian/linux: no such file`.
+/// Whether the server speaks of the link that is broken: `TFTP refused debian/linux: no such file`, `HTTP refused ks.cfg.j2:2:4: ...`.
 fn concerns(said: &str, broken: &Broken) -> bool {
     let rest = said.split_once(" refused ").map_or("", |(_, rest)| rest);
-    let name = rest.split(": ").next().unwrap_or_default().trim_start_matches('/');
+    let name = rest.split(':').next().unwrap_or_default().trim_start_matches('/');
+    let name = name.strip_suffix(templates::SUFFIX).unwrap_or(name);
     !name.is_empty() && (broken.what.contains(name) || broken.name.contains(name))
 }
 
