@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::check;
+use super::look;
 use crate::control::admin::{Answer, Download};
 use crate::control::loaders;
 use crate::control::store::{self, BackupError};
@@ -103,7 +104,9 @@ pub(super) fn status(overview: &Overview) -> Value {
             return (subnet.mode == Mode::Server).then(not_begun);
         }
         let finding = finding(subnet.network)?;
-        finding.misplaced.clone().or_else(|| finding.held.map(|held| held.to_string()))
+        let since =
+            if matches!(finding.held, Some(Held::OtherServer(_))) { look::since(finding) } else { String::new() };
+        finding.misplaced.clone().or_else(|| finding.held.map(|held| format!("{held}{since}")))
     };
     let others = |network| {
         let others = finding(network).map_or(&[][..], |finding| &finding.others);

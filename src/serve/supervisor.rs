@@ -512,6 +512,7 @@ fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Rec
     let (published, dhcp, bells) =
         (Arc::clone(&overview.published), overview.dhcp_control.clone(), overview.bells.clone());
     let (remarks, pending) = (Arc::clone(&overview.remarks), Arc::clone(&overview.after_restart));
+    let findings = overview.findings.clone();
     let reload = move || {
         let Reread { snapshot, after_restart, remarks: new } = read_again()?;
         let next = published.prepare(snapshot);
@@ -525,6 +526,7 @@ fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Rec
         bells.iter().for_each(Bell::ring);
         remarks.store(Arc::new(new.clone()));
         pending.store(Arc::new(after_restart.clone()));
+        findings.iter().for_each(|findings| findings.look_now());
         Ok(Reloaded { generation, after_restart, remarks: new })
     };
     helper("rb-reload", move |thread| {
@@ -612,6 +614,7 @@ fn start(
         dhcp_control: None,
         bells: Vec::new(),
         pulses: Vec::new(),
+        inquiries: Vec::new(),
     };
     let datapath = overview.datapath;
     let mut started = Started { running: Vec::new(), line: String::new(), overview };
@@ -625,6 +628,7 @@ fn start(
         let (core, bell) = tftp_core::Core::new(datapath, tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
+        started.overview.inquiries.push(core.inquiry());
         let tftp_counters = core.counters();
         let thread = Thread::new(format!("rb-tftp-{number}"), *cpu);
         let core = core.with_pulse(watchdog.pulse(thread.watched.observer()));
@@ -632,6 +636,7 @@ fn start(
         let (http, bell) = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
+        started.overview.inquiries.push(http.inquiry());
         let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: http.counters() };
         started.overview.cores.push(view);
         if !http_plan.listen.is_empty() {

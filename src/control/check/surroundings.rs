@@ -109,7 +109,7 @@ fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<Finding> {
             Some(Finding::warning(what, if others.is_empty() { "" } else { hint }))
         }
         None => (!others.is_empty()).then(|| {
-            Finding::note(format!("the running server (pid {pid}) serves {subnet}, and {others} answers there too"))
+            Finding::note(format!("the running server (pid {pid}) serves {subnet}, and {others} answered there too"))
         }),
     };
     let pool = pool
