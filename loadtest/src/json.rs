@@ -14,6 +14,7 @@ use ringboot::fleet::{Bucket, Oddity, Record, Report};
 use ringboot::observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
+use crate::drops::Drops;
 use crate::expect::Verdict;
 use crate::meter::Spent;
 use details::{FailedMachine, Lateness, Rates, Silence};
@@ -43,6 +44,12 @@ pub(crate) struct Document {
     pub(crate) lateness: Lateness,
     #[serde(default)]
     pub(crate) silences: Vec<Silence>,
+    /// What the server's kernel dropped; None where the server is not on this host.
+    #[serde(default)]
+    pub(crate) server_drops: Option<Drops>,
+    /// What was to bound the run, told before it began.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
     #[serde(default)]
     pub(crate) oddities: Vec<Odd>,
     pub(crate) series: Vec<Point>,
@@ -171,6 +178,8 @@ pub(crate) struct Circumstances {
     pub(crate) seed: u64,
     pub(crate) started: SystemTime,
     pub(crate) client: Option<Spent>,
+    pub(crate) drops: Option<Drops>,
+    pub(crate) warnings: Vec<String>,
     /// None where no process was named; an inner None where it ended meanwhile.
     pub(crate) server_spent: Option<Option<Spent>>,
 }
@@ -181,6 +190,7 @@ impl Document {
         if around.server_spent == Some(None) {
             limits.push("the server's process ended before the run did".to_owned());
         }
+        limits.extend(around.drops.iter().flat_map(Drops::sentences));
         let stage = |(stage, seen): (&Stage, &ringboot::fleet::StageTimes)| {
             (name(*stage), Times { retransmits: Some(seen.retries), ..Times::of(&seen.times) })
         };
@@ -205,6 +215,8 @@ impl Document {
             rates: Rates::of(report),
             lateness: Lateness::of(report),
             silences: Silence::all(report),
+            server_drops: around.drops,
+            warnings: around.warnings.clone(),
             oddities: report.oddities.iter().map(odd).collect(),
             series: report.series.buckets().iter().map(Point::of).collect(),
             machines: report.records.iter().map(Machine::of).collect(),
@@ -256,6 +268,8 @@ impl Document {
         writeln!(out, "\"rates\": {},", one(&self.rates)?)?;
         writeln!(out, "\"lateness\": {},", one(&self.lateness)?)?;
         writeln!(out, "\"silences\": {},", one(&self.silences)?)?;
+        writeln!(out, "\"server_drops\": {},", one(&self.server_drops)?)?;
+        writeln!(out, "\"warnings\": {},", one(&self.warnings)?)?;
         writeln!(out, "\"oddities\": {},", lines(&self.oddities)?)?;
         writeln!(out, "\"series\": {},", lines(&self.series)?)?;
         writeln!(out, "\"machines\": {}}}", lines(&self.machines)?)?;
@@ -480,6 +494,8 @@ pub(crate) mod tests {
                 seed: 1,
                 started: UNIX_EPOCH,
                 client: None,
+                drops: None,
+                warnings: Vec::new(),
                 server_spent: None,
             }),
             stages: [("dhcp", 3000), ("loader", 120_000), ("kernel", 400_000)]
@@ -497,6 +513,8 @@ pub(crate) mod tests {
             rates: Rates::default(),
             lateness: Lateness::default(),
             silences: Vec::new(),
+            server_drops: None,
+            warnings: Vec::new(),
             oddities: vec![Odd { what: "TFTP blocks that came again".into(), times: 3 }],
             series: (1..=50).map(point).collect(),
             machines: (0..machines).map(machine).collect(),

@@ -170,6 +170,51 @@ fn a_server_that_is_not_there_is_told_of_within_two_seconds() {
 }
 
 #[test]
+fn what_the_servers_sockets_drop_is_told_and_failed_machines_have_names() {
+    let directory = tempfile::tempdir().unwrap();
+    // Nobody reads it, and a default buffer holds fewer requests.
+    let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (tftp, pid) = (deaf.local_addr().unwrap().to_string(), std::process::id().to_string());
+    let arguments = ["--tftp", &tftp, "--pid", &pid, "--files", "tftp:a", "--clients", "2000"];
+    let mut load = start(directory.path(), server(u32::MAX), &arguments);
+    load.stderr.wait_line("TFTP: no answer for ", LIMIT);
+    load.signal("INT");
+    assert_eq!(load.wait(LIMIT).unwrap().code(), Some(130));
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!(schema::violations(&report), Vec::<String>::new());
+    assert!(report["server_drops"]["server_sockets"].as_u64() > Some(0), "{}", report["server_drops"]);
+    assert!(limits(&report).contains("datagrams were dropped at the server's own sockets"), "{}", limits(&report));
+
+    let missing = ["--files", "http:missing", "--clients", "5", "--pid", &pid];
+    let mut load = start(directory.path(), missing_everything(), &missing);
+    assert_eq!(load.wait(LIMIT).unwrap().code(), Some(1));
+    let said = load.stdout.text();
+    assert!(said.contains("0 of 5 machines did all their steps"), "{said}");
+    assert!(said.contains("nothing came that could be checked"), "{said}");
+    assert!(said.contains("they are 52:42:01:00:00:00 (machine 0)"), "{said}");
+    assert!(said.contains(" and 2 more"), "{said}");
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap()).unwrap();
+    let failed = report["failed_machines"].as_array().unwrap();
+    assert_eq!((failed.len(), &failed[0]["sentence"]), (5, &"HTTP: status 404 for /missing".into()));
+}
+
+/// An HTTP server without files.
+fn missing_everything() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1000]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    address
+}
+
+#[test]
 fn what_came_in_the_warm_up_is_not_counted() {
     let directory = tempfile::tempdir().unwrap();
     let warm = ["--scenario", "http-small", "--clients", "5", "--rate", "100/s", "--duration", "3s", "--warm-up", "2s"];
