@@ -14,8 +14,10 @@ package=target/package
 cargo build --quiet --release --workspace
 rm -rf "$package"
 mkdir -p "$package"
-target/release/ringboot man "$package/man"
-target/release/ringboot completions bash >"$package/ringboot.bash"
-target/release/ringboot completions zsh >"$package/_ringboot"
-target/release/ringboot completions fish >"$package/ringboot.fish"
+for program in ringboot loadtest; do
+    "target/release/$program" man "$package/man"
+    "target/release/$program" completions bash >"$package/$program.bash"
+    "target/release/$program" completions zsh >"$package/_$program"
+    "target/release/$program" completions fish >"$package/$program.fish"
+done
 cargo deb --quiet --no-build --no-strip --deb-revision "${1-1}" --output "$package/ringboot.deb"

@@ -310,7 +310,7 @@ mod tests {
         let pool = |first: [u8; 4], last: [u8; 4]| Pool { first: first.into(), last: last.into() };
         let pools = vec![pool([10, 0, 0, 1], [10, 255, 255, 254]), pool([11, 0, 0, 7], [11, 0, 0, 9])];
         let text = "root = \"/\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"off\"\n";
-        let subnet = Config::parse_for("test", text, &[]).unwrap().snapshot.subnets[0].clone();
+        let subnet = Config::parse("test", text).unwrap().snapshot.subnets[0].clone();
         let bindings = Bindings::new(&[Subnet { pools, ..subnet }]);
         let made = || bindings.pages.iter().filter(|page| page.get().is_some()).count();
         assert_eq!((bindings.len(), made()), ((1 << 24) - 2 + 3, 0));

@@ -84,19 +84,39 @@ fn check_exits_with_0_1_and_2_and_says_why() {
     let file = configured(&scratch, "[boot]\nbios = \"nothing.0\"\n");
     let output = check(&file, &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(output.stdout.starts_with("error: [boot] bios = \"nothing.0\" names no file under the root\n  hint: "));
+    let place = format!("error: {}:8:8: ", file.display());
+    let sentence = "[boot] bios = \"nothing.0\" names no file under the root";
+    assert!(output.stdout.starts_with(&format!("{place}{sentence}\n  hint: ")), "{}", output.stdout);
     assert!(output.stdout.contains("\n1 error, "), "{}", output.stdout);
     let json = check(&file, &["--json"]);
     assert_eq!(json.status.code(), Some(1));
-    assert!(
-        json.stdout.contains("\"severity\": \"error\"") && json.stdout.contains("\"errors\": 1"),
-        "{}",
-        json.stdout
-    );
-    let file = configured(&scratch, "[menu]\ntimeout = \"soon\"\n");
-    let output = check(&file, &[]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(output.stderr.contains("ringboot.toml:8:11:") && output.stdout.is_empty(), "{}", output.stderr);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let place = |finding: &serde_json::Value| {
+        let file = finding["file"].as_str().unwrap().to_owned();
+        (file, finding["line"].as_u64(), finding["column"].as_u64())
+    };
+    let (found, shown) = (&json["findings"][0], file.display().to_string());
+    assert_eq!(place(found), (shown.clone(), Some(8), Some(8)));
+    assert_eq!((&found["severity"], &found["text"], &json["errors"]), (&"error".into(), &sentence.into(), &1.into()));
+    for (bytes, at, text) in [
+        (&b"[menu]\ntimeout = \"soon\"\n"[..], (8, 11), "timeout cannot be the text \"soon\""),
+        (b"[menu]\ntitle = \"S\xfcd\"\n", (8, 11), "the octet 0xfc is no UTF-8 text"),
+    ] {
+        let file = configured(&scratch, "");
+        fs::write(&file, [&fs::read(&file).unwrap(), bytes].concat()).unwrap();
+        let output = check(&file, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let place_of_it = format!("ringboot.toml:{}:{}: {text}", at.0, at.1);
+        assert!(output.stderr.contains(&place_of_it) && output.stdout.is_empty(), "{}", output.stderr);
+        let output = check(&file, &["--json"]);
+        assert_eq!((output.status.code(), output.stderr.as_str()), (Some(2), ""));
+        let json: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+        assert_eq!(place(&json["findings"][0]), (shown.clone(), Some(at.0), Some(at.1)), "{json}");
+        assert_eq!((&json["findings"][0]["text"], &json["errors"]), (&text.into(), &1.into()));
+    }
+    let missing = check(&scratch.path().join("none.toml"), &["--json"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(missing.stdout.contains("none.toml: No such file or directory"), "{}", missing.stdout);
 }
 
 #[test]
@@ -149,7 +169,7 @@ fn serve_binds_nothing_where_nothing_could_be_served() {
     };
     let (output, has_bound) = bound();
     assert!(!has_bound && output.status.code() == Some(2), "{}", output.stderr);
-    assert!(output.stderr.contains("fatal: opening the root "), "{}", output.stderr);
+    assert!(output.stderr.contains("ringboot.toml:1:8: opening the root "), "{}", output.stderr);
     // What is wrong in the file itself comes before that.
     fs::write(&file, "root = \"root\"\n[menu]\ntimeout = \"soon\"\n").unwrap();
     let (output, has_bound) = bound();
@@ -175,14 +195,16 @@ fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
         fs::write(root.join("other"), "right").unwrap();
         let checked = check(&file, &[]);
         assert_eq!(checked.status.code(), Some(1));
-        assert!(checked.stdout.starts_with(&format!("error: {sentence}")), "{}", checked.stdout);
+        let placed = checked.stdout.starts_with("error: ") && checked.stdout.contains(&format!(": {sentence}"));
+        assert!(placed, "{}", checked.stdout);
         let mut command = ringboot(&["serve", "--config"]);
         command.arg(&file);
         let (mut server, tftp, http) = serve(command);
         assert!(get(http, "/other").ends_with(b"right"), "{sentence}");
         assert_eq!(read_request(tftp, "other"), b"\0\x03\0\x01right", "{sentence}");
         let log = server.stderr.text();
-        assert!(log.contains(&format!("ERROR {sentence}")), "{sentence}: {log}");
+        let line = log.lines().find(|line| line.contains(sentence)).unwrap_or_else(|| panic!("{sentence}: {log}"));
+        assert!(line.contains("ERROR ") && line.contains("ringboot.toml:"), "{line}");
         assert!(server.stop(LIMIT).success());
     }
 }

@@ -47,7 +47,7 @@ echo "install"
 apt-get -qq -y --no-install-recommends install adduser </dev/null >/dev/null
 dpkg --install "$package/first.deb" >/dev/null
 check "the program runs" /usr/bin/ringboot --version
-check "the load test is there" /usr/bin/ringboot-loadtest --version
+check "the load test is there" /usr/bin/loadtest --version
 check "the configuration is right and readable" owner_and_mode /etc/ringboot/ringboot.toml "root:root 644"
 check "it is a configuration file to dpkg" grep -qx "/etc/ringboot/ringboot.toml" /var/lib/dpkg/info/ringboot.conffiles
 check "the state directory is the user's alone" owner_and_mode /var/lib/ringboot "ringboot:ringboot 700"
@@ -56,8 +56,14 @@ check "the unit is there" test -e /lib/systemd/system/ringboot.service
 check "the unit is right" systemd-analyze verify --man=no /lib/systemd/system/ringboot.service
 refute "the unit is enabled" test -e /etc/systemd/system/multi-user.target.wants/ringboot.service
 refute "anything runs as the user" pgrep -u ringboot
-check "there is a manual" test -e /usr/share/man/man1/ringboot.1.gz -o -e /usr/share/man/man1/ringboot.1
-check "bash completes" bash -n /usr/share/bash-completion/completions/ringboot
+for page in ringboot ringboot-serve ringboot-why loadtest loadtest-limit loadtest-compare; do
+    check "there is a manual of $page" test -e "/usr/share/man/man1/$page.1.gz" -o -e "/usr/share/man/man1/$page.1"
+done
+for program in ringboot loadtest; do
+    check "bash completes $program" bash -n "/usr/share/bash-completion/completions/$program"
+done
+check "the form of load reports is there" test -e /usr/share/doc/ringboot/loadtest-report.schema.json
+check "loaders for UEFI are recommended" bash -c '[[ $(dpkg-query -W -f "\${Recommends}" ringboot) == *shim-signed* ]]'
 
 echo "a start as root becomes the user of the package"
 mkdir -p "$package/root"
@@ -82,6 +88,7 @@ refute "anything was started" pgrep -u ringboot
 echo "remove"
 dpkg --remove ringboot >/dev/null
 refute "the program is there" test -e /usr/bin/ringboot
+refute "the load test is there" test -e /usr/bin/loadtest
 check "the configuration is kept" test -e /etc/ringboot/ringboot.toml
 check "the leases are kept" test -e /var/lib/ringboot/ringboot.db
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
@@ -65,6 +66,16 @@ impl World {
         let reply = Packet::parse_reply(&answer[..len]).unwrap();
         assert_eq!(reply.option(53), Some(&[OFFER][..]));
         reply.yiaddr
+    }
+
+    /// What the admin socket answers, whatever its status.
+    fn post(&self, path: &str) -> serde_json::Value {
+        let mut stream = std::os::unix::net::UnixStream::connect(self.scratch.path().join("admin.sock")).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        write!(stream, "POST {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
     /// The default menu as PXELINUX reads it.
@@ -167,9 +178,18 @@ fn a_configuration_that_nobody_could_be_served_by_is_refused_and_the_old_one_sta
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("root = \"root\"", "root = \"/etc\"")).unwrap();
     let said = world.ringboot(&["reload"]).failed();
-    for words in ["the old configuration stays", "fatal: the root /etc would expose this machine"] {
+    let place = format!("fatal: {}:1:8: the root /etc would expose this machine", file.display());
+    for words in ["the old configuration stays", &place] {
         assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
     }
+    let problem = world.post("/v1/reload");
+    let found = &problem["findings"][0];
+    let (place, line) = (file.display().to_string(), serde_json::Value::from(1));
+    assert_eq!(
+        (&found["severity"], &found["file"], &found["line"]),
+        (&"fatal".into(), &place.into(), &line),
+        "{problem}"
+    );
     assert!(world.menu().contains("TITLE One"));
     assert!(world.server.stop(LIMIT).success());
 }
@@ -199,17 +219,22 @@ fn a_reload_with_something_wrong_publishes_the_rest_and_says_it_everywhere() {
     assert_eq!(check.status.code(), Some(1));
     let status = world.ringboot(&["status"]).ok().stdout;
     let json: serde_json::Value = serde_json::from_str(&world.ringboot(&["status", "--json"]).ok().stdout).unwrap();
-    for (severity, sentence) in sentences {
-        let line = format!("\n{severity}: {sentence}");
+    let (text, shown) = (fs::read_to_string(&file).unwrap(), file.display().to_string());
+    for ((severity, sentence), key) in sentences.into_iter().zip(["bios = ", "kernel = ", "install-by-default = "]) {
+        let (at, line) = (1..).zip(text.lines()).find(|(_, line)| line.starts_with(key)).unwrap();
+        let column = line.find("= ").unwrap() + 3;
+        let placed = format!("{shown}:{at}:{column}: {sentence}");
+        let line = format!("\n{severity}: {placed}");
         assert!(said.contains(&line), "{line}: {said}");
         assert!(format!("\n{}", check.stdout).contains(&line), "{line}: {}", check.stdout);
         let log = if severity == "error" { "ERROR" } else { "WARN" };
-        let log = format!("{log} {sentence}");
+        let log = format!("{log} {placed}");
         assert!(world.server.stderr.text().contains(&log), "{log}: {}", world.server.stderr.text());
         let mut findings = json["findings"].as_array().unwrap().iter();
-        let is_same = |finding: &serde_json::Value| finding["text"].as_str().unwrap().starts_with(sentence);
-        assert!(findings.any(|finding| finding["severity"] == severity && is_same(finding)), "{json}");
-        assert!(severity == "warning" || status.contains(&format!("  ERROR      {sentence}")), "{status}");
+        let found = findings.find(|finding| finding["text"].as_str().unwrap().starts_with(sentence)).unwrap();
+        let fields = (found["file"].as_str(), found["line"].as_u64(), found["column"].as_u64());
+        assert_eq!(fields, (Some(shown.as_str()), Some(at), Some(column as u64)), "{found}");
+        assert!(severity == "warning" || status.contains(&format!("  ERROR      {placed}")), "{status}");
     }
     assert!(status.contains("  config     2 errors and "), "{status}");
     // What was wrong is put right: it is said no more.

@@ -111,6 +111,7 @@ impl Row {
             roles: self.roles(FILE),
             arrival: Arrival::All,
             duration: None,
+            within: None,
             warm_up: Duration::ZERO,
             lessor,
             tftp,

@@ -1,6 +1,7 @@
 //! `loadtest compare`: two servers, or two builds, or two sets of report files, figure by figure, with the noise named.
 
 mod figures;
+mod gate;
 mod shown;
 mod side;
 
@@ -12,6 +13,7 @@ use anyhow::{Context, bail, ensure};
 use crate::child::{self, Ended};
 use crate::json::Document;
 use figures::Comparison;
+use gate::FailIf;
 use side::Side;
 
 /// Compares two servers, two builds of ringboot, or reports of earlier runs
@@ -31,6 +33,10 @@ pub(crate) struct Arguments {
     /// How often each server is driven; fewer than 3 runs tell nothing of noise
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// Exit code 1 where B is worse beyond the noise: `worse` in more figures than chance explains, `boot p99 worse` in this
+    /// figure, `boot p99 worse 10%` by more than that; may be given several times [default: 0 whatever the outcome]
+    #[arg(long, value_name = "FIGURE worse [N%]")]
+    fail_if: Vec<FailIf>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -62,7 +68,26 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let text =
         if arguments.json { serde_json::to_string_pretty(&comparison)? + "\n" } else { shown::text(&comparison) };
     io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    judged(arguments, &comparison)
+}
+
+/// Says the verdict of --fail-if below the table, or beside the JSON on standard error.
+fn judged(arguments: &Arguments, comparison: &Comparison) -> anyhow::Result<ExitCode> {
+    if arguments.fail_if.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut worse = Vec::new();
+    for reason in &arguments.fail_if {
+        worse.extend(reason.judge(comparison)?);
+    }
+    worse.dedup();
+    let verdict = gate::text(&worse);
+    if arguments.json {
+        io::stderr().write_all(verdict.as_bytes())?;
+    } else {
+        io::stdout().lock().write_all(verdict.as_bytes())?;
+    }
+    Ok(if worse.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn drive(side: &Side, rest: &[String]) -> anyhow::Result<Document> {

@@ -234,6 +234,11 @@ impl Bound {
 }
 
 impl Expectation {
+    /// As it was written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether the report says so. What nobody was measured at is not met.
     pub(crate) fn judge(&self, report: &Document) -> Verdict {
         let (measured, is_met) = match self.measured(report) {

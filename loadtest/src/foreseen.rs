@@ -228,6 +228,7 @@ mod tests {
             arrival: Arrival::All,
             duration: None,
             warm_up: Duration::ZERO,
+            within: None,
             lessor: None,
             tftp: at,
             http: at,

@@ -3,11 +3,13 @@
 use std::io::{self, Write};
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::Context;
 use ringboot::fleet::Progress;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 /// The exit code of a run that was interrupted: as shells have it for Ctrl-C.
@@ -28,4 +30,25 @@ pub(crate) fn watch(progress: &Arc<Progress>) -> anyhow::Result<()> {
         }
     });
     Ok(())
+}
+
+/// The same where runs are processes of their own, which end by themselves: the first Ctrl-C ends what is made of them after the
+/// run that goes on, the second ends the program.
+#[derive(Debug)]
+pub(crate) struct Interrupted(Arc<AtomicBool>);
+
+impl Interrupted {
+    pub(crate) fn watch() -> anyhow::Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_shutdown(signal, EXIT.into(), Arc::clone(&interrupted))
+                .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
+                .context("cannot listen for Ctrl-C")?;
+        }
+        Ok(Self(interrupted))
+    }
+
+    pub(crate) fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }

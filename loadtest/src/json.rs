@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::drops::Drops;
 use crate::expect::Verdict;
+use crate::histogram;
 use crate::meter::Spent;
 use details::{FailedMachine, Lateness, Rates, Silence};
 
@@ -99,6 +100,9 @@ pub(crate) struct Summary {
     pub(crate) client_waiting: f64,
     pub(crate) client_was_limit: bool,
     pub(crate) server_cpu_s: Option<f64>,
+    /// Of its busiest thread.
+    #[serde(default)]
+    pub(crate) server_thread_cpu_s: Option<f64>,
     pub(crate) server_rss_bytes: Option<u64>,
     pub(crate) server_rss_max_bytes: Option<u64>,
 }
@@ -111,6 +115,9 @@ pub(crate) struct Run {
     pub(crate) scenario: String,
     pub(crate) seed: u64,
     pub(crate) started: String,
+    /// The same in milliseconds since 1970; 0 in reports of the first versions.
+    #[serde(default)]
+    pub(crate) started_ms: u64,
     pub(crate) kernel: String,
     pub(crate) processor: String,
     pub(crate) cpus: usize,
@@ -130,6 +137,9 @@ pub(crate) struct Times {
     pub(crate) retransmits: Option<u64>,
     /// Quantile and microseconds, rising.
     pub(crate) curve: Vec<(f64, u64)>,
+    /// All of them (HdrHistogram's V2, compressed, base64); None where there are none, and in reports of the first versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) histogram: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -316,6 +326,7 @@ impl Summary {
             client_waiting: report.generator_waiting(),
             client_was_limit: report.generator_was_limit(),
             server_cpu_s: server.map(|spent| spent.processor.as_secs_f64()),
+            server_thread_cpu_s: server.map(|spent| spent.busiest_thread.as_secs_f64()),
             server_rss_bytes: server.map(|spent| spent.resident),
             server_rss_max_bytes: server.map(|spent| spent.resident_max),
         }
@@ -335,6 +346,7 @@ impl Run {
             scenario: around.scenario.clone(),
             seed: around.seed,
             started: utc(around.started),
+            started_ms: milliseconds(around.started.duration_since(UNIX_EPOCH).unwrap_or_default()),
             kernel: proc_file("/proc/sys/kernel/osrelease").trim().to_owned(),
             processor: model(&proc_file("/proc/cpuinfo")).unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
@@ -350,13 +362,14 @@ const CURVE: [f64; 31] = [
 ];
 
 impl Times {
-    fn of(times: &Histogram<u64>) -> Self {
+    pub(crate) fn of(times: &Histogram<u64>) -> Self {
         if times.is_empty() {
             return Self::default();
         }
         let [p50_us, p90_us, p99_us, p999_us] = [0.5, 0.9, 0.99, 0.999].map(|at| times.value_at_quantile(at));
         let curve = CURVE.iter().map(|&at| (at, times.value_at_quantile(at))).collect();
-        Self { count: times.len(), p50_us, p90_us, p99_us, p999_us, max_us: times.max(), retransmits: None, curve }
+        let (count, max_us, histogram) = (times.len(), times.max(), histogram::encoded(times));
+        Self { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits: None, curve, histogram }
     }
 }
 
@@ -485,6 +498,7 @@ pub(crate) mod tests {
                 client_waiting: 0.02,
                 client_was_limit: true,
                 server_cpu_s: Some(1.5),
+                server_thread_cpu_s: Some(0.75),
                 server_rss_bytes: Some(50_000_000),
                 server_rss_max_bytes: Some(60_000_000),
             },

@@ -3,18 +3,22 @@
 mod bars;
 mod child;
 mod compare;
+mod csv;
 mod dhcp;
 mod drops;
 mod expect;
 mod foreseen;
+mod histogram;
 mod html;
 mod interrupt;
 mod json;
+mod limit;
 mod meter;
 mod network;
 mod other;
 mod scenario;
 mod table;
+mod ticker;
 mod tune;
 mod words;
 
@@ -25,7 +29,8 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use ringboot::cli::manual;
 use ringboot::fleet::{Images, Pace, Plan, PrivateServer, Report, Scenario, Setting, limits};
 
 use expect::Expectation;
@@ -57,10 +62,15 @@ struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Compare(compare::Arguments),
+    Limit(limit::Arguments),
     Tune(tune::Arguments),
     /// Lists the built-in scenarios
     Scenarios,
     Files(scenario::Files),
+    /// Print what makes a shell complete loadtest's commands and options
+    Completions(manual::CompletionsArguments),
+    /// Print the manual page, or write all of them into a directory
+    Man(manual::ManArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,6 +86,12 @@ struct Output {
     /// Write the report to this file as one page with plots, readable without a network; - is standard output
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write a row for each machine to this file, for a spreadsheet (CSV); - is standard output
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write the times of each stage to this file as an HdrHistogram log (V2); - is standard output
+    #[arg(long, value_name = "FILE")]
+    hdr: Option<PathBuf>,
     /// Print nothing but errors: neither progress nor the report
     #[arg(long)]
     quiet: bool,
@@ -105,9 +121,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         Some(Command::Compare(sides)) => compare::run(sides),
+        Some(Command::Limit(search)) => limit::run(search),
         Some(Command::Tune(search)) => tune::run(search),
         Some(Command::Scenarios) => scenario::list(),
         Some(Command::Files(files)) => files.write(),
+        Some(Command::Completions(shell)) => print(&manual::completions(shell, Arguments::command())),
+        Some(Command::Man(pages)) => print_manual(pages),
         None => run(&arguments),
     };
     done.unwrap_or_else(|error| {
@@ -194,11 +213,28 @@ impl Output {
         if let Some(file) = &self.html {
             write_to(file, html::page(report).as_bytes())?;
         }
-        if !self.quiet && ![&self.json, &self.html].into_iter().flatten().any(|file| is_stdout(file)) {
+        if let Some(file) = &self.csv {
+            write_to(file, csv::text(report).as_bytes())?;
+        }
+        if let Some(file) = &self.hdr {
+            write_to(file, &histogram::log(report)?)?;
+        }
+        if !self.quiet
+            && ![&self.json, &self.html, &self.csv, &self.hdr].into_iter().flatten().any(|file| is_stdout(file))
+        {
             io::stdout().lock().write_all(table::text(report).as_bytes())?;
         }
         Ok(())
     }
+}
+
+fn print_manual(pages: &manual::ManArguments) -> anyhow::Result<ExitCode> {
+    print(&manual::man(pages, Arguments::command()).context("the manual")?)
+}
+
+fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
+    write_to(Path::new("-"), bytes)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn is_stdout(file: &Path) -> bool {

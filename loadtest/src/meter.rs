@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ pub(crate) struct Meter {
     pid: u32,
     children: bool,
     before: Duration,
+    threads: HashMap<u32, Duration>,
 }
 
 /// What it took since then, children included.
@@ -19,6 +21,8 @@ pub(crate) struct Meter {
 pub(crate) struct Spent {
     /// utime + stime of all threads, in steps of 10 ms.
     pub(crate) processor: Duration,
+    /// The same of that thread which took most. Threads that ended before the run did are left out.
+    pub(crate) busiest_thread: Duration,
     /// VmRSS at the end, octets. Pages that processes share count for each.
     pub(crate) resident: u64,
     /// VmHWM, octets: the most that each process ever had, before the run too.
@@ -37,15 +41,18 @@ impl Meter {
 
     fn new(pid: u32, children: bool) -> anyhow::Result<Self> {
         let family = Family::of(pid, children).with_context(|| format!("there is no process {pid}"))?;
-        Ok(Self { pid, children, before: family.processor })
+        Ok(Self { pid, children, before: family.processor, threads: family.threads() })
     }
 
     /// None where the process has ended meanwhile.
     pub(crate) fn end(&self) -> Option<Spent> {
         let family = Family::of(self.pid, self.children)?;
         let memory = |field| family.pids.iter().filter_map(|pid| status_octets(*pid, field)).sum();
+        let before = |thread: &u32| self.threads.get(thread).copied().unwrap_or_default();
+        let threads = family.threads().into_iter().map(|(thread, now)| now.saturating_sub(before(&thread)));
         Some(Spent {
             processor: family.processor.saturating_sub(self.before),
+            busiest_thread: threads.max().unwrap_or_default(),
             resident: memory("VmRSS:"),
             resident_max: memory("VmHWM:"),
         })
@@ -82,6 +89,17 @@ impl Family {
         }
         Some(family)
     }
+
+    /// Processor time of each thread that there is.
+    fn threads(&self) -> HashMap<u32, Duration> {
+        let of_a_process = |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+        let thread = |entry: io::Result<fs::DirEntry>| {
+            let path = entry.ok()?.path();
+            let stat = Stat::parse(&fs::read_to_string(path.join("stat")).ok()?)?;
+            Some((path.file_name()?.to_str()?.parse().ok()?, stat.own))
+        };
+        self.pids.iter().flat_map(of_a_process).filter_map(thread).collect()
+    }
 }
 
 /// A process and its descendants, as they are now.
@@ -92,6 +110,8 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
 struct Stat {
     parent: u32,
     processor: Duration,
+    /// Without that of children that were waited for.
+    own: Duration,
 }
 
 impl Stat {
@@ -102,9 +122,12 @@ impl Stat {
 
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks: u64 = fields.get(11..15)?.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
-        let processor = Duration::from_millis(ticks * MILLISECONDS_PER_TICK);
-        Some(Self { parent: fields.get(1)?.parse().ok()?, processor })
+        let time = |fields: &[&str]| {
+            let ticks: u64 = fields.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+            Duration::from_millis(ticks * MILLISECONDS_PER_TICK)
+        };
+        let (processor, own) = (time(fields.get(11..15)?), time(fields.get(11..13)?));
+        Some(Self { parent: fields.get(1)?.parse().ok()?, processor, own })
     }
 }
 
@@ -130,6 +153,7 @@ mod tests {
         let line = "77 (a) b (c)) S 5 77 77 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 1 0 55 1 1";
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.parent, stat.processor), (5, Duration::from_millis(1270)));
+        assert_eq!(stat.own, Duration::from_millis(1200));
     }
 
     #[test]
@@ -153,6 +177,26 @@ mod tests {
         drop(input);
         parent.wait().unwrap();
         assert_eq!(meter.end(), None);
+    }
+
+    #[test]
+    fn the_busiest_thread_is_told_from_the_others() {
+        const WORK: Duration = Duration::from_millis(60);
+        let meter = Meter::begin(std::process::id()).unwrap();
+        let (done, worked) = std::sync::mpsc::channel();
+        let (looked, go) = std::sync::mpsc::channel::<()>();
+        let busy = std::thread::spawn(move || {
+            let own = || Stat::parse(&fs::read_to_string("/proc/thread-self/stat").unwrap()).unwrap().own;
+            while own() < WORK {}
+            done.send(()).unwrap();
+            // It lives until somebody has looked.
+            let _ = go.recv();
+        });
+        worked.recv().unwrap();
+        let spent = meter.end().unwrap();
+        drop(looked);
+        busy.join().unwrap();
+        assert!(spent.busiest_thread >= WORK && spent.busiest_thread <= spent.processor, "{spent:?}");
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Other {
             roles: Vec::new(),
             arrival: Arrival::All,
             duration: None,
+            within: None,
             warm_up: Duration::ZERO,
             lessor,
             tftp: at(self.tftp, 69),

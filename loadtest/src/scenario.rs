@@ -45,6 +45,9 @@ pub(crate) struct Flags {
     /// Machines begin again until then, such as 30s or 10m [default: of the scenario, mostly once each]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
+    /// A boot that takes longer than this has failed, such as 60s [default: as long as its firmware has patience]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    within: Option<Duration>,
     /// Requests of plain steps are due so often, all machines together, whether or not those before have their answers: 5000/s, or at
     /// random poisson:5000/s. A request that finds no machine free waits, and its time counts from the moment at which it was due
     /// [default: of the scenario, mostly each machine's next request when it has its answer]
@@ -78,6 +81,7 @@ impl Flags {
         plan.roles.clone_from(&scenario.roles);
         plan.arrival = self.arrival.unwrap_or(scenario.arrival);
         plan.duration = self.duration.or(scenario.duration);
+        plan.within = self.within;
         plan.warm_up = self.warm_up.unwrap_or(scenario.warm_up);
         ensure!(
             plan.duration.is_none_or(|duration| duration > plan.warm_up),

@@ -1,6 +1,7 @@
 //! The report on a terminal: a table of stages and a summary, readable in 80 columns.
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 use ringboot::fleet::Pretty;
 
@@ -94,6 +95,15 @@ fn summary(out: &mut String, report: &Document) -> fmt::Result {
     Ok(())
 }
 
+/// A time that is not known well, in the unit that a person would choose.
+pub(crate) fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds => format!("{} min", (seconds + 30) / 60),
+    }
+}
+
 /// Lines of at most [`COLUMNS`], the first indented by two, the others by four.
 pub(crate) fn wrapped(sentence: &str) -> String {
     let mut out = String::new();
@@ -131,6 +141,12 @@ mod tests {
         {
             assert!(text.contains(words), "no {words:?} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_rough_time_is_never_rounded_to_another_unit() {
+        let said = [300, 1_000, 61_000, 119_999, 120_000, 600_000].map(|ms| rough(Duration::from_millis(ms)));
+        assert_eq!(said, ["300 ms", "1 s", "61 s", "119 s", "2 min", "10 min"]);
     }
 
     #[test]

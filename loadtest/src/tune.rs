@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::interrupt;
 use crate::json::{self, Document, utc};
 use crate::scenario;
-use crate::table::wrapped;
+use crate::table::{rough, wrapped};
 use bench::{Run, Runs};
 use edit::Entry;
 use goal::Goal;
@@ -76,18 +76,18 @@ pub(crate) struct Arguments {
     rest: Vec<String>,
 }
 
-/// Exit code 0 whatever was found, 130 when it was interrupted.
+/// Exit code 0 whatever was found, 1 when there was no time to try anything, 130 when it was interrupted.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match searched(arguments) {
         Err(error) if error.downcast_ref() == Some(&Stop::Interrupted) => {
             writeln!(io::stderr(), "loadtest: interrupted; nothing is written")?;
             Ok(ExitCode::from(interrupt::EXIT))
         }
-        other => other.map(|()| ExitCode::SUCCESS),
+        other => other,
     }
 }
 
-fn searched(arguments: &Arguments) -> anyhow::Result<()> {
+fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     arguments.refuse_what_cannot_be()?;
     let begin = Begin::read(arguments)?;
     let scenario = arguments.scenario.as_deref().map_or_else(scenario::usual, scenario::find)?;
@@ -98,14 +98,15 @@ fn searched(arguments: &Arguments) -> anyhow::Result<()> {
     let (first, run) = runs.warm_up()?;
     let rounds = arguments.runs as usize;
     let mut search = Search::new(knobs, Bounds { rounds, budget: arguments.budget, run });
-    let needed = search.time_needed(&runs).as_secs().div_ceil(60);
+    let needed = search.time_needed(&runs);
     let machines = first.summary.machines;
     say(
         &runs,
         &wrapped(&format!(
-            "One run with {machines} machines takes {:.1} s; all knobs need about {needed} min, and have {} min (--budget).",
+            "One run with {machines} machines takes {:.1} s; all knobs need about {}, and have {} (--budget).",
             run.as_secs_f64(),
-            arguments.budget.as_secs().div_ceil(60),
+            rough(needed),
+            rough(arguments.budget),
         )),
     )?;
     if first.summary.client_was_limit {
@@ -118,6 +119,7 @@ fn searched(arguments: &Arguments) -> anyhow::Result<()> {
         )?;
     }
 
+    let least = search.time_of_least(&runs);
     let mut found = Found { tried: Vec::new(), left_out: not_worth, together: None };
     while let Some(tried) = search.next(&mut runs)? {
         say(&runs, &shown::knob(&tried, arguments.goal))?;
@@ -136,7 +138,16 @@ fn searched(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let outcome = Outcome { arguments, begin, first, found, runs: &runs, timed };
     outcome.say(search.best(), runs.done().get(before..).unwrap_or_default())?;
-    outcome.write(search.best())
+    outcome.write(search.best())?;
+    if outcome.found.tried.is_empty() && !search.left_out().is_empty() {
+        let least = rough(least);
+        writeln!(
+            io::stderr(),
+            "loadtest: no knob was tried: even one needs about {least} (--budget), or fewer --clients"
+        )?;
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn say(runs: &Runs, text: &str) -> io::Result<()> {
@@ -282,6 +293,7 @@ impl Outcome<'_> {
     fn verdict(&self, best: &Values) -> String {
         let now = if self.begin.file.is_some() { "what the file has now" } else { "the defaults" };
         match &self.found.together {
+            None if self.found.tried.is_empty() => format!("Nothing was tried: {now} may be good or bad."),
             None => format!("Nothing beats {now}: leave everything as it is."),
             Some(ratios) if ratios.0.is_empty() => {
                 format!(

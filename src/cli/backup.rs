@@ -95,7 +95,7 @@ impl State {
         if let Some(state) = &self.state {
             return Ok((state.clone(), None));
         }
-        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)), &[]).map_err(|error| {
+        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))).map_err(|error| {
             client::hinted(&error, "--config FILE names another file, --state DIR the directory itself")
         })?;
         Ok((config.state, config.server.user))

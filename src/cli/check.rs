@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::text::plural;
 use super::{client, live, resources, serve};
 use crate::config::Config;
-use crate::control::check::{self, Finding, Heard, Running, Severity, Subject};
+use crate::control::check::{self, Heard, Running, Subject};
 use crate::control::loaders;
 use crate::fleet::walk;
 use crate::guard::{self, Account};
+use crate::observe::finding::{Finding, Severity};
 use crate::observe::port_holder::Protocol;
 use crate::serve::overview::Overview;
 
@@ -41,12 +42,9 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let (mut config, file) = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref(), true) {
+    let (mut config, file) = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
         Ok(read) => read,
-        Err(error) => {
-            complain!("{error:#}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return unread(&error, arguments.json),
     };
     let wants_dhcp = config.dhcp.is_wanted();
     if let Some(host) = &arguments.live {
@@ -72,6 +70,16 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     super::say(&if arguments.json { super::in_json(&body) } else { as_text(&body) }, code)
 }
 
+/// There is no configuration to check: that is what is found.
+fn unread(error: &anyhow::Error, json: bool) -> ExitCode {
+    let code = ExitCode::from(2);
+    if json {
+        return super::say(&super::in_json(&body(serve::why_unread(error))), code);
+    }
+    complain!("{error:#}");
+    code
+}
+
 /// The findings of a running server on its own configuration, as the file is now and as the server's user may read.
 pub(super) fn in_server(arguments: &serve::Arguments, overview: &Overview) -> Value {
     let running = running(&resources::status(overview));
@@ -80,7 +88,7 @@ pub(super) fn in_server(arguments: &serve::Arguments, overview: &Overview) -> Va
             let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
             found(&mut config, wants_dhcp, None, Some(&running))
         }
-        Err(error) => vec![Finding::fatal(format!("{error:#}"), "")],
+        Err(error) => serve::why_unread(&error),
     })
 }
 
@@ -130,15 +138,33 @@ fn running(status: &Value) -> Running {
 fn body(mut findings: Vec<Finding>) -> Value {
     findings.sort_by_key(|finding| finding.severity);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let listed = findings.iter().map(|finding| {
-        let hint = Some(&finding.hint).filter(|hint| !hint.is_empty());
-        json!({ "severity": finding.severity.word(), "text": finding.what, "hint": hint })
-    });
     json!({
-        "findings": listed.collect::<Vec<_>>(),
+        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
         "errors": count(Severity::Fatal) + count(Severity::Error),
         "warnings": count(Severity::Warning),
     })
+}
+
+/// One finding, for whoever reads it by a program.
+pub(super) fn finding(finding: &Finding) -> Value {
+    let position = finding.position.as_ref();
+    json!({
+        "severity": finding.severity.word(),
+        "file": position.map(|position| &position.file),
+        "line": position.and_then(|position| position.line),
+        "column": position.and_then(|position| position.column),
+        "text": finding.what,
+        "hint": Some(&finding.hint).filter(|hint| !hint.is_empty()),
+    })
+}
+
+/// Place and sentence of a finding: `ringboot.toml:4:8: what`.
+pub(super) fn sentence(finding: &Value) -> String {
+    let text = finding["text"].as_str().unwrap_or_default();
+    let Some(file) = finding["file"].as_str() else { return text.to_owned() };
+    let numbers = ["line", "column"].into_iter().filter_map(|key| finding[key].as_u64());
+    let place = numbers.fold(file.to_owned(), |place, number| format!("{place}:{number}"));
+    format!("{place}: {text}")
 }
 
 /// Findings as they are read: one line each, and one for a way out.
@@ -146,7 +172,7 @@ pub(super) fn lines(findings: &Value) -> String {
     let mut text = String::new();
     for finding in findings.as_array().into_iter().flatten() {
         let word = |key: &str| finding[key].as_str();
-        text.push_str(&format!("{}: {}\n", word("severity").unwrap_or_default(), word("text").unwrap_or_default()));
+        text.push_str(&format!("{}: {}\n", word("severity").unwrap_or_default(), sentence(finding)));
         text.extend(word("hint").map(|hint| format!("  hint: {hint}\n")));
     }
     text

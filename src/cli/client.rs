@@ -70,7 +70,7 @@ impl Server {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
-        let config = match read_file(&self.config, &[]) {
+        let config = match read_file(&self.config) {
             Ok(config) => config,
             // The server runs with what the file said before: while it is being edited, status and why are wanted most.
             Err(_) if Path::new(ADMIN_SOCKET).exists() => return Ok(ADMIN_SOCKET.into()),
@@ -127,7 +127,7 @@ impl Place {
         if let Some(server) = self.socket.as_deref().and_then(Socket::reach) {
             return Ok(Source::Server(server));
         }
-        let config = match read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)), &[]) {
+        let config = match read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))) {
             Ok(config) => config,
             Err(error) => {
                 let usual = Socket::reach(Path::new(ADMIN_SOCKET)).filter(|_| self.socket.is_none());

@@ -19,7 +19,7 @@ use crate::guard::Account;
 use crate::images::CleanPath;
 use crate::observe::journal::Journal;
 use crate::serve::overview::Overview;
-use crate::serve::supervisor::{Control, Handle, Reread, StartControl};
+use crate::serve::supervisor::{Control, Handle, Refusal, Reread, StartControl};
 
 /// The control side of a server that runs with this configuration.
 pub(super) fn control(
@@ -33,14 +33,15 @@ pub(super) fn control(
     let arguments = arguments.clone();
     Control {
         read_again: Box::new(move || {
-            let (mut next, _) = serve::read(&arguments).map_err(|error| format!("{error:#}"))?;
+            let refused = |error| Refusal { why: format!("{error:#}"), findings: serve::why_unread(&error) };
+            let (mut next, _) = serve::read(&arguments).map_err(refused)?;
             let mut after_restart = after_restart(&config, &next);
             if config.dhcp.listen_address != next.dhcp.listen_address {
                 // Until the restart that the answer names, the sockets stay as they are.
                 next.snapshot.dhcp_interfaces.clone_from(&config.snapshot.dhcp_interfaces);
             }
             // Who we are now is who reads: the account of the start has been taken by then.
-            let found = serve::examine(&mut next, arguments.no_dhcp, None).map_err(|error| format!("{error:#}"))?;
+            let found = serve::examine(&mut next, arguments.no_dhcp, None).map_err(refused)?;
             if found.borrowed.files != borrowed {
                 after_restart.push("the loaders of packages that [boot] names".to_owned());
             }
@@ -153,9 +154,14 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
             Ok(done) => Answer::ok(json!({
                 "generation": done.generation,
                 "after_restart": done.after_restart,
-                "findings": done.remarks.iter().map(resources::remark).collect::<Vec<_>>(),
+                "findings": done.remarks.iter().map(check::finding).collect::<Vec<_>>(),
             })),
-            Err(why) => Answer::problem(StatusCode::CONFLICT, "not reloaded, the old configuration stays", &why),
+            Err(Refusal { why, findings }) => {
+                let title = "not reloaded, the old configuration stays";
+                let mut answer = Answer::problem(StatusCode::CONFLICT, title, &why);
+                answer.body["findings"] = findings.iter().map(check::finding).collect();
+                answer
+            }
         })
 }
 

@@ -135,12 +135,8 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
 }
 
 fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Chain>> {
-    let text = std::fs::read_to_string(wanted.file).with_context(|| format!("reading {}", wanted.file.display()))?;
-    let walker = Walker {
-        server: Server::of(wanted.file.to_path_buf()),
-        places: Places::read(&wanted.file.to_string_lossy(), &text),
-        config: wanted.config,
-    };
+    let walker =
+        Walker { server: Server::of(wanted.file.to_path_buf()), places: &wanted.config.places, config: wanted.config };
     let mut chains = Vec::new();
     for machine in machines {
         let last = machine.is_known.then(|| walker.seen_as(machine)).transpose()?.flatten();
@@ -176,7 +172,7 @@ fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware
 
 struct Walker<'a> {
     server: Server,
-    places: Places,
+    places: &'a Places,
     config: &'a Config,
 }
 

@@ -1,42 +1,42 @@
-//! `ringboot completions` and `ringboot man`: what the shell and man(1) want, made from the command line's own definition.
+//! What the shell and man(1) want, made from a command line's own definition: `completions` and `man` of ringboot and of loadtest.
 
+use std::fs;
+use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap_complete::Shell;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct CompletionsArguments {
+pub struct CompletionsArguments {
     shell: Shell,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ManArguments {
-    /// Write ringboot.1 and a page for each command into this directory
+pub struct ManArguments {
+    /// Write the program's page and one for each command into this directory
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
-/// Prints the script.
-pub(super) fn completions(arguments: &CompletionsArguments, command: &mut clap::Command) -> ExitCode {
+/// The script that makes a shell complete this program's commands and options.
+pub fn completions(arguments: &CompletionsArguments, mut command: clap::Command) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, command, "ringboot", &mut script);
-    super::say(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
+    let name = command.get_name().to_owned();
+    clap_complete::generate(arguments.shell, &mut command, name, &mut script);
+    script
 }
 
-pub(super) fn man(arguments: &ManArguments, command: clap::Command) -> ExitCode {
+/// The program's page; nothing where all pages were written into a directory.
+pub fn man(arguments: &ManArguments, command: clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    let made = match &arguments.directory {
+    // There is no page of `help`.
+    let command = command.disable_help_subcommand(true);
+    match &arguments.directory {
         Some(directory) => {
-            std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory))
+            fs::create_dir_all(directory)?;
+            clap_mangen::generate_to(command, directory)?;
         }
-        None => clap_mangen::Man::new(command).render(&mut page),
-    };
-    match made {
-        Ok(()) => super::say(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
-        Err(error) => {
-            complain!("man: {error}");
-            ExitCode::FAILURE
-        }
+        None => clap_mangen::Man::new(command).render(&mut page)?,
     }
+    Ok(page)
 }

@@ -29,7 +29,7 @@ mod loader;
 mod look;
 mod machine_list;
 mod machines;
-mod manual;
+pub mod manual;
 mod quirk;
 mod reload;
 mod resources;
@@ -113,8 +113,21 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::restore(&arguments),
-        Command::Completions(arguments) => manual::completions(&arguments, &mut Arguments::command()),
-        Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
+        Command::Completions(arguments) => {
+            let script = manual::completions(&arguments, Arguments::command());
+            say(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
+        }
+        Command::Man(arguments) => man(&arguments),
+    }
+}
+
+fn man(arguments: &manual::ManArguments) -> ExitCode {
+    match manual::man(arguments, Arguments::command()) {
+        Ok(page) => say(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
+        Err(error) => {
+            complain!("man: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

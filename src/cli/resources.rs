@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::check;
 use crate::control::admin::{Answer, Download};
 use crate::control::loaders;
 use crate::control::store::{self, BackupError};
@@ -16,7 +17,7 @@ use crate::engine::{clock, datapath, net, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
 use crate::serve::health::{Report, Trust};
-use crate::serve::overview::{CoreView, Grade, Overview, Remark};
+use crate::serve::overview::{CoreView, Overview};
 
 /// The media type of a SQLite database (IANA).
 const SQLITE: &str = "application/vnd.sqlite3";
@@ -75,17 +76,6 @@ pub(super) fn backup(database: &Path) -> Result<Download, Answer> {
     }
 }
 
-/// As in the findings of a check.
-pub(super) fn remark(remark: &Remark) -> Value {
-    let hint = Some(&remark.hint).filter(|hint| !hint.is_empty());
-    let severity = match remark.grade {
-        Grade::Error => "error",
-        Grade::Warning => "warning",
-        Grade::Note => "note",
-    };
-    json!({ "severity": severity, "text": remark.text, "hint": hint })
-}
-
 /// What `ss`, `ps` and a look into /proc were for.
 pub(super) fn status(overview: &Overview) -> Value {
     let generation = overview.generation();
@@ -93,7 +83,7 @@ pub(super) fn status(overview: &Overview) -> Value {
     let interfaces: Vec<Value> = net::interfaces()
         .unwrap_or_default()
         .iter()
-        .map(|one| json!({ "name": one.name, "mtu": one.mtu, "addresses": one.addresses }))
+        .map(|one| json!({ "name": one.name, "mtu": one.mtu, "link": one.link().word(), "addresses": one.addresses }))
         .collect();
     let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
     let addresses = overview.dhcp.iter().map(SocketAddr::to_string);
@@ -164,7 +154,7 @@ pub(super) fn status(overview: &Overview) -> Value {
         "generation": generation.number,
         "root": overview.images.root().to_string_lossy(),
         "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": dhcp_sockets },
-        "findings": overview.remarks.load().iter().map(remark).collect::<Vec<_>>(),
+        "findings": overview.remarks.load().iter().map(check::finding).collect::<Vec<_>>(),
         "interfaces": interfaces,
         "subnets": subnets,
         "datapath": overview.datapath.to_string(),

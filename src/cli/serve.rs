@@ -7,28 +7,27 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 
 use super::control::Known;
-use crate::config::{self, Config, Interface, TftpOptions};
-use crate::control::check::{self, Finding, Reader, Severity, Subject};
+use crate::config::{self, Config, Problems, TftpOptions};
+use crate::control::check::{self, Reader, Subject};
 use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
-use crate::engine::net;
 use crate::engine::open_files::raise_open_files;
 use crate::guard::{self, Account};
 use crate::images::{
     Ceiling, CleanPath, Fence, ImageMemory, Images, MAPPINGS_MAX, PIECE_BYTES, Workers, clean, raise_locked_memory,
     runs_as_root,
 };
+use crate::observe::finding::{Finding, Severity};
 use crate::observe::log::Memory;
 use crate::observe::sink;
 use crate::serve::descriptors;
 use crate::serve::http_core::HttpPlan;
-use crate::serve::overview::{Grade, Remark};
 use crate::serve::placement;
 use crate::serve::shelf::{Names, TemplateFacts};
 use crate::serve::supervisor::{self, Plan};
@@ -101,29 +100,32 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 /// What the configuration names is not there, or not what it should be.
 #[derive(Debug, thiserror::Error)]
-#[error("`ringboot check` finds this wrong:\n{0}")]
-struct NotRight(String);
+#[error("`ringboot check` finds this wrong:{}", .0.iter().map(|finding| format!("\n{finding}")).collect::<String>())]
+struct NotRight(Vec<Finding>);
 
-/// Reads and checks a configuration file, for a machine with these interfaces.
-pub(super) fn read_file(file: &Path, present: &[Interface]) -> anyhow::Result<Config> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    Config::parse_for(&file.to_string_lossy(), &text, present)
-        .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))
+/// The text of a configuration is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration is not right\n{0}")]
+struct WrongText(Problems);
+
+/// Reads and checks a configuration file.
+pub(super) fn read_file(file: &Path) -> anyhow::Result<Config> {
+    let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    Ok(Config::parse_bytes(&file.to_string_lossy(), &bytes).map_err(WrongText)?)
 }
 
-/// The interfaces of this machine, as the configuration sees them. None where the kernel does not tell.
-fn present() -> Vec<Interface> {
-    let v4 = |address: IpAddr| if let IpAddr::V4(address) = address { Some(address) } else { None };
-    let one = |one: net::Interface| {
-        let addresses = one.addresses.into_iter().filter_map(v4).collect();
-        Interface { name: one.name, addresses }
-    };
-    net::interfaces().unwrap_or_default().into_iter().map(one).collect()
+/// Why there is no configuration, one by one.
+pub(super) fn why_unread(error: &anyhow::Error) -> Vec<Finding> {
+    match (error.downcast_ref::<WrongText>(), error.downcast_ref::<NotRight>()) {
+        (Some(WrongText(problems)), _) => check::problems(problems),
+        (None, Some(NotRight(findings))) => findings.clone(),
+        (None, None) => vec![Finding::fatal(format!("{error:#}"), "")],
+    }
 }
 
 /// The configuration of `serve` with these arguments, and the file that it comes from.
 pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
-    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref(), !arguments.no_dhcp)?;
+    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref())?;
     if !arguments.tftp.is_empty() {
         config.tftp.listen.clone_from(&arguments.tftp);
     }
@@ -134,13 +136,8 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<Path
     Ok((config, file))
 }
 
-/// The configuration that --config and --root ask for, and the file that it comes from. `is_for_here`: its subnets are held
-/// against the interfaces of this machine.
-pub(super) fn read_named(
-    file: Option<&Path>,
-    root: Option<&Path>,
-    is_for_here: bool,
-) -> anyhow::Result<(Config, Option<PathBuf>)> {
+/// The configuration that --config and --root ask for, and the file that it comes from.
+pub(super) fn read_named(file: Option<&Path>, root: Option<&Path>) -> anyhow::Result<(Config, Option<PathBuf>)> {
     let file = match (file, root) {
         (Some(file), _) => Some(file.to_path_buf()),
         (None, Some(_)) => None,
@@ -151,7 +148,7 @@ pub(super) fn read_named(
         ),
     };
     let mut config = match (&file, root) {
-        (Some(file), _) => read_file(file, &if is_for_here { present() } else { Vec::new() })?,
+        (Some(file), _) => read_file(file)?,
         (None, Some(root)) => Config::for_root(root),
         (None, None) => bail!("nothing to serve"),
     };
@@ -165,7 +162,7 @@ pub(super) fn read_named(
 pub(super) struct Examined {
     pub(super) borrowed: Borrowed,
     /// What is wrong with it all the same, the worst first.
-    pub(super) remarks: Vec<Remark>,
+    pub(super) remarks: Vec<Finding>,
 }
 
 /// Settles the loaders and asks what `ringboot check` asks of configuration and files. What is fatal is an error: nothing is started or
@@ -177,19 +174,9 @@ pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Accou
     let mut findings = check::configuration(subject);
     findings.sort_by_key(|finding| finding.severity);
     if findings.first().is_some_and(|finding| finding.severity == Severity::Fatal) {
-        let found: Vec<String> = findings.iter().map(Finding::to_string).collect();
-        return Err(NotRight(found.join("\n")).into());
+        return Err(NotRight(findings).into());
     }
-    let remarks = findings.into_iter().map(|finding| Remark {
-        grade: match finding.severity {
-            Severity::Fatal | Severity::Error => Grade::Error,
-            Severity::Warning => Grade::Warning,
-            Severity::Note => Grade::Note,
-        },
-        text: finding.what,
-        hint: finding.hint,
-    });
-    Ok(Examined { remarks: remarks.collect(), borrowed })
+    Ok(Examined { remarks: findings, borrowed })
 }
 
 /// Who opens the files that are served.
@@ -204,7 +191,7 @@ pub(super) fn reader(account: Option<&Account>) -> Reader {
 fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments, open_files: u64) -> anyhow::Result<Plan> {
     let account = guard::account(config.server.user.as_deref())?;
     let Examined { borrowed, remarks } = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
-    remarks.iter().for_each(Remark::log);
+    remarks.iter().for_each(Finding::log);
     if let Some(account) = &account {
         account.bound_capabilities();
     }

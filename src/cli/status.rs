@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
+use super::check;
 use super::client::{NoServer, Server};
 use super::health::{self, Level};
 use super::text::{each, joined, number, span, word};
@@ -78,7 +79,7 @@ fn table(status: &Value) -> String {
 fn write_findings(text: &mut String, findings: &Value) {
     let errors = || each(findings).filter(|finding| finding["severity"] == "error");
     for error in errors().take(ERRORS_SHOWN_MAX) {
-        let _ = writeln!(text, "  ERROR      {}", word(&error["text"]));
+        let _ = writeln!(text, "  ERROR      {}", check::sentence(error));
     }
     let warnings = each(findings).filter(|finding| finding["severity"] == "warning").count();
     if errors().count() + warnings > 0 {
@@ -98,7 +99,11 @@ fn write_sockets(text: &mut String, status: &Value) {
     let _ = writeln!(text, "  dhcp       {}", if dhcp.is_empty() { "not answered".to_owned() } else { dhcp });
     for interface in each(&status["interfaces"]) {
         let (name, addresses) = (word(&interface["name"]), joined(&interface["addresses"]));
-        let _ = writeln!(text, "  interface  {name} mtu {} {addresses}", interface["mtu"]);
+        let link = match word(&interface["link"]) {
+            "up" | "" => String::new(),
+            link => format!(", {}", link.to_uppercase()),
+        };
+        let _ = writeln!(text, "  interface  {name} mtu {} {addresses}{link}", interface["mtu"]);
     }
 }
 

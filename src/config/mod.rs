@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::boot::machine::{Arch, Mac, Machine};
 use crate::dhcp::subnet::Network;
@@ -14,7 +15,7 @@ mod problem;
 mod resolve;
 
 pub use places::{Place, Places};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use resolve::ADMIN_SOCKET;
 
 /// The configuration, checked: whatever is in here can be run as it is.
@@ -32,25 +33,29 @@ pub struct Config {
     pub tuning: Tuning,
     /// What the cores need: subnets, loaders, menu, the address and port in our URLs.
     pub snapshot: Snapshot,
+    /// Where each key stands.
+    pub places: Arc<Places>,
 }
 
 impl Config {
     /// Reads and checks a configuration. `path` names the file in complaints, and relative directories start from its
     /// directory.
     pub fn parse(path: &str, text: &str) -> Result<Self, Problems> {
-        Self::parse_for(path, text, &[])
-    }
-
-    /// The same for a machine with these interfaces: a subnet that is not on its interface is wrong too. An interface that is not
-    /// among them, or has no address, is waited for.
-    pub fn parse_for(path: &str, text: &str, present: &[Interface]) -> Result<Self, Problems> {
         let mut complaints = problem::Complaints::new(path, text);
         let base = Path::new(path).parent().unwrap_or(Path::new(""));
         let config = match file::read(text, &mut complaints) {
-            Some(file) => resolve::resolve(base, file, present, &mut complaints),
+            Some(file) => resolve::resolve(base, file, &mut complaints),
             None => resolve::defaults(),
         };
-        complaints.finish(config)
+        let config = complaints.finish(config)?;
+        Ok(Self { places: Arc::new(Places::new(path, text)), ..config })
+    }
+
+    /// The same for the bytes of a file.
+    pub fn parse_bytes(path: &str, bytes: &[u8]) -> Result<Self, Problems> {
+        std::str::from_utf8(bytes)
+            .map_err(|error| problem::not_text(path, bytes, error.valid_up_to()))
+            .and_then(|text| Self::parse(path, text))
     }
 
     /// `serve --root DIR` without a file: TFTP and HTTP for anybody, no DHCP, no menu, no limits per address (T-65,
@@ -63,13 +68,6 @@ impl Config {
         config.server.admin_socket = None;
         config
     }
-}
-
-/// An interface of the machine that the configuration is for, with its addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    pub name: String,
-    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// `[server]`

@@ -1,9 +1,15 @@
 //! Where things stand in a configuration file: the line behind a loader, a menu entry, a subnet, for whoever names it.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::OnceLock;
 
 use super::file::{self, At};
 use super::problem::{Complaints, position};
+use crate::boot::machine::Mac;
 use crate::dhcp::subnet::Network;
 
 /// A place in the file: `ringboot.toml:42:10 ([boot] uefi-x64)`.
@@ -25,22 +31,74 @@ impl fmt::Display for Place {
 }
 
 /// A file that can be asked where its keys stand. What is wrong in it is not told: that is `Config::parse`'s business.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Places {
+    /// Empty: there is no file.
     path: String,
     text: String,
+    /// Read when it is asked for the first time: a file in which nothing is wrong is never asked.
+    read: OnceLock<Read>,
+}
+
+#[derive(Debug, Default)]
+struct Read {
     file: file::File,
+    /// Which one of the list a subnet is.
+    subnets: HashMap<Network, usize>,
+    /// Where the address of a machine is reserved.
+    hosts: HashMap<(Network, Mac), usize>,
 }
 
 impl Places {
-    pub fn read(path: &str, text: &str) -> Self {
-        let file = file::read(text, &mut Complaints::new(path, text)).unwrap_or_default();
-        Self { path: path.to_owned(), text: text.to_owned(), file }
+    pub(super) fn new(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned(), read: OnceLock::new() }
+    }
+
+    /// A key that stands once in the file, by its table. None: it is not written.
+    pub fn key(&self, table: &str, key: &str) -> Option<Place> {
+        let file = self.file();
+        let span = match (table, key) {
+            ("", "root") => span(file.root.as_ref()),
+            ("", "state") => span(file.state.as_ref()),
+            ("server", "user") => file.server.as_ref().and_then(|server| span(server.user.as_ref())),
+            ("menu", "background") => file.menu.as_ref().and_then(|menu| span(menu.background.as_ref())),
+            ("menu", "display") => file.menu.as_ref().and_then(|menu| span(menu.display.as_ref())),
+            ("dhcp", "listen-address") => file.dhcp.as_ref().and_then(|dhcp| span(dhcp.listen_address.as_ref())),
+            ("tuning", "image-memory") => file.tuning.as_ref().and_then(|tuning| span(tuning.image_memory.as_ref())),
+            ("tuning", "datapath") => file.tuning.as_ref().and_then(|tuning| span(tuning.datapath.as_ref())),
+            _ => None,
+        }?;
+        let shown = if table.is_empty() { key.to_owned() } else { format!("[{table}] {key}") };
+        Some(self.place(span.start, shown))
+    }
+
+    /// The root, where the file names this one.
+    pub fn root(&self, root: &Path) -> Option<Place> {
+        let written = self.file().root.as_ref()?;
+        root.ends_with(written.get_ref()).then(|| self.key("", "root"))?
+    }
+
+    /// An address of `listen` in `[tftp]` or `[http]`.
+    pub fn listen(&self, table: &str, address: SocketAddr) -> Option<Place> {
+        let file = self.file();
+        let listed = match table {
+            "tftp" => file.tftp.as_ref()?.listen.as_ref()?,
+            _ => file.http.as_ref()?.listen.as_ref()?,
+        };
+        let written = listed.iter().find(|text| text.get_ref().parse() == Ok(address))?;
+        Some(self.place(written.span().start, format!("[{table}] listen")))
+    }
+
+    /// An interface in the list of `[server]`.
+    pub fn server_interface(&self, name: &str) -> Option<Place> {
+        let listed = self.file().server.as_ref()?.interfaces.as_ref()?;
+        let written = listed.iter().find(|text| text.get_ref() == name)?;
+        Some(self.place(written.span().start, "[server] interfaces".to_owned()))
     }
 
     /// A key of `[boot]`; the table, or the file's first line, where it is not written.
     pub fn boot(&self, key: &str) -> Place {
-        let boot = self.file.boot.as_ref();
+        let boot = self.file().boot.as_ref();
         let written = boot.and_then(|boot| match key {
             "bios" => boot.bios.as_ref(),
             "uefi-x64" => boot.uefi_x64.as_ref(),
@@ -59,7 +117,7 @@ impl Places {
 
     /// A key of the menu entry with this label: `kernel`, `arguments`, or the initrd of this name.
     pub fn entry(&self, label: &str, key: &str, name: &str) -> Option<Place> {
-        let entries = self.file.menu.as_ref()?.entry.as_ref()?;
+        let entries = self.file().menu.as_ref()?.entry.as_ref()?;
         let entry = entries.iter().find(|entry| entry.label.as_ref().is_some_and(|at| at.get_ref() == label))?;
         let at = match key {
             "kernel" => entry.kernel.as_ref(),
@@ -76,30 +134,76 @@ impl Places {
 
     /// A key of a subnet; its `subnet` line where the key is not written.
     pub fn subnet(&self, network: Network, key: &str) -> Option<Place> {
-        let subnets = self.file.dhcp.as_ref()?.subnet.as_ref()?;
-        let is_it = |one: &&file::Subnet| {
-            one.subnet.as_ref().is_some_and(|at| at.get_ref().parse::<Network>().is_ok_and(|read| read == network))
-        };
-        let subnet = subnets.iter().find(is_it)?;
-        let text = |at: &Option<At<String>>| at.as_ref().map(At::span);
+        let subnet = self.subnet_of(network)?;
         let written = match key {
             "pools" => subnet.pools.as_ref().and_then(|pools| pools.first()).map(At::span),
-            "clients" => text(&subnet.clients),
-            "mode" => text(&subnet.mode),
-            "interface" => text(&subnet.interface),
-            "next-server" => text(&subnet.next_server),
+            "clients" => span(subnet.clients.as_ref()),
+            "mode" => span(subnet.mode.as_ref()),
+            "interface" => span(subnet.interface.as_ref()),
+            "next-server" => span(subnet.next_server.as_ref()),
             "allow-other-servers" => subnet.allow_other_servers.as_ref().map(At::span),
+            "install-by-default" => subnet.install_by_default.as_ref().map(At::span),
             _ => None,
         };
         let without = if written.is_some() || key == "subnet" { "" } else { "without " };
-        let span = written.or_else(|| text(&subnet.subnet))?;
-        Some(self.place(span.start, format!("subnet {network}, {without}{key}")))
+        let found = written.or_else(|| span(subnet.subnet.as_ref()))?;
+        Some(self.place(found.start, format!("subnet {network}, {without}{key}")))
+    }
+
+    /// One pool of a subnet, by its number in the list.
+    pub fn pool(&self, network: Network, number: usize) -> Option<Place> {
+        let written = self.subnet_of(network)?.pools.as_ref()?.get(number)?;
+        Some(self.place(written.span().start, format!("subnet {network}, pools")))
+    }
+
+    /// The address that is reserved for a machine in a subnet.
+    pub fn reservation(&self, network: Network, mac: Mac) -> Option<Place> {
+        let start = *self.read().hosts.get(&(network, mac))?;
+        Some(self.place(start, format!("subnet {network}, host {mac}")))
+    }
+
+    fn subnet_of(&self, network: Network) -> Option<&file::Subnet> {
+        let subnets = self.file().dhcp.as_ref()?.subnet.as_ref()?;
+        subnets.get(*self.read().subnets.get(&network)?)
+    }
+
+    fn file(&self) -> &file::File {
+        &self.read().file
+    }
+
+    fn read(&self) -> &Read {
+        self.read.get_or_init(|| {
+            let file = file::read(&self.text, &mut Complaints::new(&self.path, &self.text)).unwrap_or_default();
+            Read::of(file)
+        })
     }
 
     fn place(&self, start: usize, key: String) -> Place {
         let (line, column) = position(&self.text, start);
         Place { path: self.path.clone(), line, column, key }
     }
+}
+
+impl Read {
+    fn of(file: file::File) -> Self {
+        let (mut subnets, mut hosts) = (HashMap::new(), HashMap::new());
+        let written = file.dhcp.as_ref().and_then(|dhcp| dhcp.subnet.as_deref()).unwrap_or_default();
+        for (number, subnet) in written.iter().enumerate() {
+            let Some(network) = subnet.subnet.as_ref().and_then(|at| at.get_ref().parse().ok()) else { continue };
+            subnets.entry(network).or_insert(number);
+            for host in subnet.host.iter().flatten() {
+                let mac = host.mac.as_ref().and_then(|at| at.get_ref().parse::<Mac>().ok());
+                if let Some((mac, address)) = mac.zip(host.address.as_ref()) {
+                    hosts.entry((network, mac)).or_insert(address.span().start);
+                }
+            }
+        }
+        Self { file, subnets, hosts }
+    }
+}
+
+fn span<T>(written: Option<&At<T>>) -> Option<Range<usize>> {
+    written.map(At::span)
 }
 
 #[cfg(test)]
@@ -110,8 +214,9 @@ mod tests {
     #[test]
     fn keys_are_found_where_they_stand() {
         let text = "root = \"r\"\n[boot]\nbios = \"pxelinux.0\"\n[menu]\n[[menu.entry]]\nlabel = \"a\"\nkernel = \"k\"\n\
-                    initrd = [\"i1\", \"i2\"]\n[[dhcp.subnet]]\nsubnet = \"10.0.7.0/24\"\npools = [\"10.0.7.10-10.0.7.20\"]\n";
-        let places = Places::read("x.toml", text);
+                    initrd = [\"i1\", \"i2\"]\n[[dhcp.subnet]]\nsubnet = \"10.0.7.0/24\"\npools = [\"10.0.7.10-10.0.7.20\"]\n\
+                    [[dhcp.subnet.host]]\nmac = \"52-54-00-12-34-10\"\naddress = \"10.0.7.5\"\n";
+        let places = Places::new("x.toml", text);
         let shown = |place: Option<Place>| place.unwrap().to_string();
         assert_eq!(shown(Some(places.boot("bios"))), "x.toml:3:8 ([boot] bios)");
         assert_eq!(shown(Some(places.boot("ipxe"))), "x.toml:2:1 ([boot], without ipxe)");
@@ -121,5 +226,15 @@ mod tests {
         assert_eq!(shown(places.subnet(network, "pools")), "x.toml:11:10 (subnet 10.0.7.0/24, pools)");
         assert_eq!(shown(places.subnet(network, "clients")), "x.toml:10:10 (subnet 10.0.7.0/24, without clients)");
         assert_eq!(places.entry("b", "kernel", ""), None);
+        assert_eq!(shown(places.pool(network, 0)), "x.toml:11:10 (subnet 10.0.7.0/24, pools)");
+        let mac = "52:54:00:12:34:10".parse().unwrap();
+        assert_eq!(
+            shown(places.reservation(network, mac)),
+            "x.toml:14:11 (subnet 10.0.7.0/24, host 52:54:00:12:34:10)"
+        );
+        assert_eq!(shown(places.root(Path::new("/srv/r"))), "x.toml:1:8 (root)");
+        assert_eq!(places.root(Path::new("/another")), None, "it was not the file that named it");
+        assert_eq!((places.key("server", "user"), places.pool(network, 1)), (None, None));
+        assert_eq!(Places::default().root(Path::new("r")), None, "no file");
     }
 }

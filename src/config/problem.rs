@@ -42,6 +42,16 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// A file that holds something else than text, from this byte on.
+pub(super) fn not_text(path: &str, bytes: &[u8], offset: usize) -> Problems {
+    let before = String::from_utf8_lossy(bytes.get(..offset).unwrap_or_default());
+    let (line, column) = position(&before, offset);
+    let byte = bytes.get(offset).copied().unwrap_or_default();
+    let what = format!("the octet {byte:#04x} is no UTF-8 text");
+    let hint = Some("save the file as UTF-8; `iconv -f latin1 -t utf-8` makes it of Latin-1".to_owned());
+    Problems(vec![Problem { path: path.to_owned(), line, column, what, hint }])
+}
+
 /// Collects complaints while a file is read and resolved, so that the operator sees all of them in one run.
 #[derive(Debug)]
 pub(super) struct Complaints<'a> {
@@ -84,7 +94,7 @@ impl<'a> Complaints<'a> {
 }
 
 /// The nearest of the known words, if one is near enough to be what was meant.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = word.to_ascii_lowercase().replace('_', "-");
     known
         .iter()

@@ -269,37 +269,6 @@ fn s23_a_subnet_says_its_network_its_mode_and_its_interface() {
 }
 
 #[test]
-fn d51_a_subnet_that_is_not_on_its_interface_is_named_with_a_way_out_beside_all_other_problems() {
-    let on = |name: &str, addresses: &[[u8; 4]]| Interface {
-        name: name.into(),
-        addresses: addresses.iter().copied().map(Ipv4Addr::from).collect(),
-    };
-    let said = |lines: &str, present: &[Interface]| {
-        Config::parse_for("x.toml", &format!("root = \"/r\"\n{lines}"), present)
-            .map_err(|problems| problems.to_string())
-    };
-    let eth0 = on("eth0", &[[10, 0, 0, 1], [10, 1, 0, 1]]);
-    let wrong = said(&subnet("colour = 1\n"), std::slice::from_ref(&eth0)).expect_err("two problems");
-    let what = "subnet 192.168.4.0/24 is not on interface eth0, which has 10.0.0.1, 10.1.0.1";
-    assert!(wrong.starts_with(&format!("x.toml:3:10: {what}\n  hint: no interface has an address in it")), "{wrong}");
-    assert!(wrong.contains("x.toml:6:1: unknown key `colour`"), "{wrong}");
-    let elsewhere = said(&subnet(""), &[eth0.clone(), on("eth1", &[[192, 168, 4, 1]])]).expect_err("on eth1");
-    let hint = "hint: eth1 has an address in it: write interface = \"eth1\"";
-    assert!(elsewhere.starts_with(&format!("x.toml:5:13: {what}")) && elsewhere.contains(hint), "{elsewhere}");
-    // Relayed, switched off, waited for, and right.
-    let off = subnet("").replace("\"server\"", "\"off\"");
-    for (lines, present) in [
-        (subnet("relay = true\n"), eth0.clone()),
-        (off, eth0),
-        (subnet(""), on("eth0", &[])),
-        (subnet(""), on("eth9", &[[10, 0, 0, 1]])),
-        (subnet(""), on("eth0", &[[10, 0, 0, 1], [192, 168, 4, 1]])),
-    ] {
-        assert!(said(&lines, &[present]).is_ok(), "{lines}");
-    }
-}
-
-#[test]
 fn d51_a_relayed_subnet_needs_somewhere_to_listen() {
     let relayed = "[[dhcp.subnet]]\nsubnet = \"10.1.0.0/16\"\nmode = \"server\"\nrelay = true\n";
     assert!(complaints(relayed).contains("no interface is named"));

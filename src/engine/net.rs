@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::limits::{SOCKET_RECEIVE_BYTES, SOCKET_SEND_BYTES};
-pub use super::netlink::{Interface, interfaces};
+pub use super::netlink::{Interface, Link, interfaces};
 
 /// The index of an interface; 0 where there is none of that name.
 pub fn interface_index(name: &str) -> u32 {

@@ -19,11 +19,42 @@ pub struct Interface {
     /// Bytes of an IP packet.
     pub mtu: u32,
     pub mac: [u8; 6],
+    /// Switched on by an administrator.
+    pub is_up: bool,
     /// It is up, and its wire is plugged in as far as the driver can tell.
     pub is_running: bool,
     pub addresses: Vec<IpAddr>,
     /// Its IPv4 addresses with the lengths of their prefixes.
     pub prefixes: Vec<(Ipv4Addr, u8)>,
+}
+
+/// Whether anything can come in or leave by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    Up,
+    Down,
+    /// It is up, and nothing is at the other end of its wire.
+    NoCarrier,
+}
+
+impl Link {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::NoCarrier => "no carrier",
+        }
+    }
+}
+
+impl Interface {
+    pub fn link(&self) -> Link {
+        match (self.is_up, self.is_running) {
+            (false, _) => Link::Down,
+            (true, false) => Link::NoCarrier,
+            (true, true) => Link::Up,
+        }
+    }
 }
 
 /// Every interface with its addresses, by index. An address is its interface's whatever label it has (`eth0:1`).
@@ -151,6 +182,7 @@ fn link(payload: &[u8]) -> Option<Interface> {
         index,
         mtu: 0,
         mac: [0; 6],
+        is_up: flags & libc::IFF_UP.cast_unsigned() != 0,
         is_running: flags & libc::IFF_RUNNING.cast_unsigned() != 0,
         addresses: Vec::new(),
         prefixes: Vec::new(),
@@ -252,7 +284,7 @@ mod tests {
         });
         let e0 = |all: &[Interface]| all.iter().find(|one| one.name == "e0").cloned().unwrap();
         let (down, up) = (e0(&found.0), e0(&found.1));
-        assert_eq!((up.mtu, up.mac, down.is_running, up.is_running), (1400, [2, 0, 0, 0, 0, 7], false, true));
+        assert_eq!((up.mtu, up.mac, down.link(), up.link()), (1400, [2, 0, 0, 0, 0, 7], Link::Down, Link::Up));
         let [a, b] = [Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(10, 9, 0, 1)];
         let mut prefixes = up.prefixes;
         prefixes.sort_unstable();

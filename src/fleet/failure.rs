@@ -1,12 +1,15 @@
 //! Why a simulated machine did not boot, in the words of the report.
 
 use std::io;
+use std::time::Duration;
 
 use crate::tftp::client::Disagreement;
 
 /// The end of one machine's boot. Failures of one [`Failure::cause`] are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
+    #[error("not done within {0:?}")]
+    Late(Duration),
     #[error("no DHCP answer")]
     DhcpSilent,
     #[error("{who} gives up: {what}, {tries} tries in {seconds} s")]

@@ -100,6 +100,8 @@ pub struct Plan {
     pub arrival: Arrival,
     /// Until so long after the start machines begin again: firmware boots once more, plain steps are repeated. None: once each.
     pub duration: Option<Duration>,
+    /// A boot that takes longer has failed.
+    pub within: Option<Duration>,
     /// What begins before is not counted: neither boots nor plain steps.
     pub warm_up: Duration,
     /// None where no role speaks DHCP.
@@ -296,7 +298,7 @@ impl Run {
 
 impl Site<'_> {
     fn machines(&self) -> impl Iterator<Item = Machine> {
-        let Plan { machines, roles, seed, http, pick, .. } = self.plan;
+        let Plan { machines, roles, seed, http, pick, within, .. } = self.plan;
         let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
         (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
             let rack = (number as usize).checked_rem(self.segments.len()).and_then(|rack| self.segments.get(rack));
@@ -308,6 +310,7 @@ impl Site<'_> {
                 schedule: self.schedules.get(role).cloned().flatten(),
                 xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
                 errand,
+                within: *within,
             }
         })
     }
@@ -355,6 +358,7 @@ mod tests {
             roles: vec![Role::stepping(1, steps)],
             arrival: Arrival::All,
             duration: None,
+            within: None,
             warm_up: Duration::ZERO,
             lessor: Some(Lessor::by(Way::Relay { agent, server })),
             tftp: nowhere,

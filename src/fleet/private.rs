@@ -169,6 +169,7 @@ impl PrivateServer {
             roles: MODELS.map(|model| Role::booting(1, model)).to_vec(),
             arrival: Arrival::All,
             duration: None,
+            within: None,
             warm_up: Duration::ZERO,
             // The server goes with its leases, and may be asked for them before.
             lessor: Some(Lessor {

@@ -2,6 +2,7 @@
 
 pub mod counters;
 pub mod events;
+pub mod finding;
 pub mod journal;
 mod lines;
 pub mod log;

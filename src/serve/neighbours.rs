@@ -20,13 +20,17 @@ use crate::dhcp::subnet::{Held, Mode, Network, OtherServer, Subnet};
 use crate::engine::clock;
 use crate::engine::link::{self, Listener};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
-use crate::engine::net::{self, Binding, Interface};
+use crate::engine::net::{self, Binding, Interface, Link};
 use crate::engine::netlink::Changes;
 use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::snapshot::{Published, Snapshot};
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
 const INTERFACES_EVERY_MS: Millis = 1000;
+/// What is said of an interface that does not exist.
+const NOT_THERE: &str = "is not there";
+/// How often at most it is said that a link has come back or is lost.
+const LINK_SAID_EVERY_MS: Millis = 60_000;
 /// One DHCP message with its IPv4 header; what is longer is cut. Bytes.
 const PACKET_BYTES_MAX: usize = 2048;
 /// Packets, and letters, that are looked at before interfaces and looks have their turn again.
@@ -162,8 +166,11 @@ pub(super) struct Neighbours {
 struct Wanted {
     interface: String,
     index: Option<u32>,
-    waiting_said: bool,
+    /// What was said that it lacks.
+    lack_said: Option<&'static str>,
     refusal_said: bool,
+    /// What was said of its link last, and when.
+    link_said: (Link, Millis),
 }
 
 /// A served subnet on an interface.
@@ -343,6 +350,7 @@ impl Neighbours {
         for wanted in &mut self.sockets {
             let found = interfaces.iter().find(|interface| interface.name == wanted.interface);
             wanted.follow(found, self.port, &self.core);
+            wanted.follow_link(found, now);
         }
         for segment in &mut self.segments {
             let found = interfaces.iter().find(|interface| interface.name == segment.interface);
@@ -478,7 +486,7 @@ impl Neighbours {
 
 impl Wanted {
     fn new(interface: String, index: Option<u32>) -> Self {
-        Self { interface, index, waiting_said: false, refusal_said: false }
+        Self { interface, index, lack_said: None, refusal_said: false, link_said: (Link::Up, 0) }
     }
 
     fn follow(&mut self, found: Option<&Interface>, port: u16, core: &Letters<Letter>) {
@@ -486,14 +494,15 @@ impl Wanted {
         if self.index.is_some() && self.index != index {
             tracing::warn!("interface {} is gone: DHCP waits for it", self.interface);
             core.send(Letter::Gone(self.interface.clone()));
-            (self.index, self.waiting_said) = (None, true);
+            (self.index, self.lack_said) = (None, Some(NOT_THERE));
         }
         if self.index.is_some() {
             return;
         }
-        let Some(found) = found.filter(|found| ipv4(found).next().is_some()) else {
-            if !std::mem::replace(&mut self.waiting_said, true) {
-                tracing::warn!("interface {} is not there or has no IPv4 address: DHCP waits for it", self.interface);
+        let Some(addressed) = found.filter(|found| ipv4(found).next().is_some()) else {
+            let lack = if found.is_some() { "has no IPv4 address" } else { NOT_THERE };
+            if self.lack_said.replace(lack) != Some(lack) {
+                tracing::warn!("interface {} {lack}: DHCP waits for it", self.interface);
             }
             return;
         };
@@ -501,12 +510,36 @@ impl Wanted {
             Ok(socket) => {
                 tracing::info!("interface {} is there: DHCP listens on it", self.interface);
                 core.send(Letter::Bound { interface: self.interface.clone(), socket });
-                (self.index, self.refusal_said) = (Some(found.index), false);
+                (self.index, self.refusal_said) = (Some(addressed.index), false);
             }
             Err(error) if !std::mem::replace(&mut self.refusal_said, true) => {
                 tracing::warn!("interface {} is there, but DHCP cannot listen on it yet: {error}", self.interface);
             }
             Err(_) => {}
+        }
+    }
+}
+
+impl Wanted {
+    /// A link that flaps is told of once a minute.
+    fn follow_link(&mut self, found: Option<&Interface>, now: Millis) {
+        let Some(link) = found.map(Interface::link) else { return };
+        let (said, at) = self.link_said;
+        if link == said || said != Link::Up && now.saturating_sub(at) < LINK_SAID_EVERY_MS {
+            return;
+        }
+        self.link_said = (link, now);
+        let name = &self.interface;
+        match link {
+            Link::Up => tracing::info!("interface {name} is up, and has a carrier"),
+            Link::Down => {
+                tracing::warn!("interface {name} is down: no machine is reached by it. `ip link set {name} up`")
+            }
+            Link::NoCarrier => {
+                tracing::warn!(
+                    "interface {name} has no carrier: no machine is reached by it. Look at its cable and switch port"
+                );
+            }
         }
     }
 }

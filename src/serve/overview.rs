@@ -17,6 +17,7 @@ use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::images::Images;
 use crate::observe::events::{Event, Events};
+use crate::observe::finding::{Finding, Severity};
 use crate::snapshot::{Generation, Published};
 
 /// How long a question waits for the cores and the journal, whatever they do.
@@ -28,7 +29,7 @@ const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub struct Overview {
     /// What is wrong with the generation that is published last, as it was when its configuration was read.
-    pub remarks: Arc<ArcSwap<Vec<Remark>>>,
+    pub remarks: Arc<ArcSwap<Vec<Finding>>>,
     pub started: SystemTime,
     pub published: Arc<Published>,
     pub tftp: Vec<SocketAddr>,
@@ -57,40 +58,9 @@ pub struct Overview {
     pub pulses: Vec<Pulse>,
 }
 
-/// How bad it is that something in a configuration, or a file that it names, is not right. It is served all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grade {
-    /// Somebody does not get what was promised.
-    Error,
-    Warning,
-    Note,
-}
-
-/// One such thing, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remark {
-    pub grade: Grade,
-    pub text: String,
-    /// A way out; empty where there is none to give.
-    pub hint: String,
-}
-
-impl Remark {
-    /// The same sentence as `ringboot check` has.
-    pub fn log(&self) {
-        let Self { grade, text, hint } = self;
-        let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
-        match grade {
-            Grade::Error => tracing::error!("{text}{hint}"),
-            Grade::Warning => tracing::warn!("{text}{hint}"),
-            Grade::Note => tracing::info!("{text}{hint}"),
-        }
-    }
-}
-
 /// What a supervisor's one line says of errors; empty where there are none.
-pub fn in_short(remarks: &[Remark]) -> String {
-    match remarks.iter().filter(|remark| remark.grade == Grade::Error).count() {
+pub fn in_short(remarks: &[Finding]) -> String {
+    match remarks.iter().filter(|remark| remark.severity <= Severity::Error).count() {
         0 => String::new(),
         1 => "; 1 error in the configuration: see `ringboot check`".to_owned(),
         errors => format!("; {errors} errors in the configuration: see `ringboot check`"),

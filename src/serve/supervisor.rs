@@ -15,7 +15,7 @@ use super::dhcp_core::{self, DhcpPlan};
 use super::drain::{DRAIN_MAX, Drain};
 use super::health::Report;
 use super::http_core::{self, HttpPlan};
-use super::overview::{self, CoreView, Overview, Remark};
+use super::overview::{self, CoreView, Overview};
 use super::placement::{Placement, place};
 use super::pulse::{Said, Watchdog};
 use super::shelf::Names;
@@ -31,6 +31,7 @@ use crate::guard::Account;
 use crate::http::admission;
 use crate::http::limits::DESCRIPTORS_ELSEWHERE;
 use crate::observe::events::{self, Events};
+use crate::observe::finding::Finding;
 use crate::observe::log::{self, Memory};
 use crate::observe::port_holder::{Protocol, holder};
 use crate::observe::threads::{self, Watched};
@@ -64,12 +65,12 @@ pub struct Plan {
     /// What the log thread writes beside the log.
     pub memory: Memory,
     /// What is wrong with the configuration of the start.
-    pub remarks: Vec<Remark>,
+    pub remarks: Vec<Finding>,
     pub control: Control,
 }
 
 /// Reads and checks the configuration once more; the error is what is wrong with it.
-pub type ReadAgain = dyn Fn() -> Result<Reread, String> + Send;
+pub type ReadAgain = dyn Fn() -> Result<Reread, Refusal> + Send;
 
 /// Binds what others reach the server by.
 pub type BindControl = dyn FnOnce(Handle, Option<&Account>) -> Box<StartControl> + Send;
@@ -98,7 +99,22 @@ pub struct Reread {
     /// Tables whose changes take effect after a restart only.
     pub after_restart: Vec<String>,
     /// What is wrong with it all the same.
-    pub remarks: Vec<Remark>,
+    pub remarks: Vec<Finding>,
+}
+
+/// Why the old configuration stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Refusal {
+    pub why: String,
+    /// One by one, where it is the new one that is not right.
+    pub findings: Vec<Finding>,
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self { why, findings: Vec::new() }
+    }
 }
 
 /// The answer to a reload.
@@ -106,7 +122,7 @@ pub struct Reread {
 pub struct Reloaded {
     pub generation: u64,
     pub after_restart: Vec<String>,
-    pub remarks: Vec<Remark>,
+    pub remarks: Vec<Finding>,
 }
 
 /// The way of other control threads to the server.
@@ -117,17 +133,17 @@ pub struct Handle {
 }
 
 /// Someone's wish for a reload, with the place for the answer; SIGHUP has none.
-type Reload = Option<SyncSender<Result<Reloaded, String>>>;
+type Reload = Option<SyncSender<Result<Reloaded, Refusal>>>;
 
 impl Handle {
     /// Checks, then publishes; on error the old configuration stays.
-    pub fn reload(&self) -> Result<Reloaded, String> {
+    pub fn reload(&self) -> Result<Reloaded, Refusal> {
         let (answer, answered) = sync_channel(1);
         self.reloads.try_send(Some(answer)).map_err(|refused| match refused {
             TrySendError::Full(_) => "other reloads wait already".to_owned(),
             TrySendError::Disconnected(_) => "the server is stopping".to_owned(),
         })?;
-        answered.recv().map_err(|_| "the server is stopping".to_owned())?
+        answered.recv().map_err(|_| Refusal::from("the server is stopping".to_owned()))?
     }
 
     /// What runs now; None while the server starts or stops.
@@ -513,7 +529,7 @@ fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Rec
     helper("rb-reload", move |thread| {
         for answer in &reloads {
             let _busy = thread.busy();
-            let reloaded: Result<Reloaded, String> = reload();
+            let reloaded: Result<Reloaded, Refusal> = reload();
             match &reloaded {
                 Ok(done) => tracing::info!("configuration reloaded: generation {}", done.generation),
                 Err(error) => tracing::error!("not reloaded, the old configuration stays: {error}"),
@@ -521,7 +537,7 @@ fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Rec
             for table in reloaded.iter().flat_map(|done| &done.after_restart) {
                 tracing::warn!("changes in {table} take effect after a restart");
             }
-            reloaded.iter().flat_map(|done| &done.remarks).for_each(Remark::log);
+            reloaded.iter().flat_map(|done| &done.remarks).for_each(Finding::log);
             if let Some(answer) = answer {
                 drop(answer.send(reloaded));
             }

@@ -142,6 +142,7 @@ impl Honest {
             roles: vec![Role::stepping(1, steps)],
             arrival: Arrival::Ramp(time),
             duration: self.again,
+            within: None,
             warm_up: Duration::ZERO,
             lessor: self
                 .is_leasing

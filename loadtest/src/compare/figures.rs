@@ -16,6 +16,8 @@ pub(super) struct Comparison {
     pub(super) figures: Vec<Figure>,
     /// What to bear in mind, in words.
     pub(super) notes: Vec<String>,
+    /// So many figures would differ between two equal sides, too.
+    pub(super) may_be_chance: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,8 +85,10 @@ impl Comparison {
         let name = |name: &str, runs: &[Document]| Name { name: name.to_owned(), runs: runs.len() };
         let figures: Vec<Figure> = measures(a, b).iter().filter_map(|measure| measure.figure(a, b)).collect();
         let mut notes = notes([(name_a, a), (name_b, b)]);
-        notes.extend(by_chance(&figures, a.len(), b.len()));
-        Self { version: 1, a: name(name_a, a), b: name(name_b, b), figures, notes }
+        let chance = by_chance(&figures, a.len(), b.len());
+        let may_be_chance = chance.is_some();
+        notes.extend(chance);
+        Self { version: 1, a: name(name_a, a), b: name(name_b, b), figures, notes, may_be_chance }
     }
 }
 

@@ -1,27 +1,18 @@
 //! Real runs for a search: each a process with a private server of its own, and a line that says how far it is.
 
-use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 use ringboot::config::Config;
 use ringboot::fleet::Pretty;
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::goal::Goal;
 use super::knobs::KNOBS;
 use super::search::{Bench, Stop, Values};
 use crate::child::{self, Ended};
-use crate::interrupt;
+use crate::interrupt::Interrupted;
 use crate::json::Document;
-
-/// How often a line is written where there is no terminal.
-const LINE_PAUSE: Duration = Duration::from_secs(10);
+use crate::ticker::Ticker;
 
 /// Runs of one scenario against private servers, with all that they told.
 pub(super) struct Runs {
@@ -32,10 +23,8 @@ pub(super) struct Runs {
     goal: Goal,
     /// Machines begin again until the time is over.
     timed: bool,
-    begun: Instant,
-    told: Instant,
-    bar: Option<ProgressBar>,
-    interrupted: Arc<AtomicBool>,
+    ticker: Ticker,
+    interrupted: Interrupted,
     done: Vec<Run>,
 }
 
@@ -54,19 +43,8 @@ pub(super) struct Run {
 impl Runs {
     /// The first Ctrl-C ends the search after the run that goes on, which ends by itself; the second ends it at once.
     pub(super) fn new(arguments: Vec<String>, now: Config, goal: Goal, timed: bool) -> anyhow::Result<Self> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(signal, interrupt::EXIT.into(), Arc::clone(&interrupted))
-                .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
-                .context("cannot listen for Ctrl-C")?;
-        }
-        let bar = io::stderr().is_terminal().then(ProgressBar::new_spinner);
-        if let Some(bar) = &bar {
-            bar.set_style(ProgressStyle::with_template("  {spinner} {msg}")?);
-            bar.enable_steady_tick(Duration::from_millis(200));
-        }
-        let begun = Instant::now();
-        Ok(Self { arguments, now, goal, timed, begun, told: begun, bar, interrupted, done: Vec::new() })
+        let (ticker, interrupted) = (Ticker::new()?, Interrupted::watch()?);
+        Ok(Self { arguments, now, goal, timed, ticker, interrupted, done: Vec::new() })
     }
 
     /// A run whose report is wanted: the first, which finds nothing in any cache.
@@ -91,14 +69,11 @@ impl Runs {
 
     /// Takes the line away, so that a table can be written.
     pub(super) fn in_front<T>(&self, write: impl FnOnce() -> T) -> T {
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
+        self.ticker.in_front(write)
     }
 
     pub(super) fn finish(&self) {
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+        self.ticker.finish();
     }
 
     /// Settings that the private server would not have by itself.
@@ -127,15 +102,7 @@ impl Runs {
         let values = if values.is_empty() { "as it is now".to_owned() } else { values.join(", ") };
         let last = self.done.iter().rev().find_map(|run| run.goals?[self.goal as usize]);
         let last = last.map_or(String::new(), |last| format!("; the last took {}", seconds(last)));
-        let line = format!("{} s, run {}: {values}{last}", self.begun.elapsed().as_secs(), self.done.len() + 1);
-        match &self.bar {
-            Some(bar) => bar.set_message(line),
-            None if self.told.elapsed() >= LINE_PAUSE => {
-                self.told = Instant::now();
-                let _ = writeln!(io::stderr(), "  {line}");
-            }
-            None => {}
-        }
+        self.ticker.tell(&format!("run {}: {values}{last}", self.done.len() + 1));
     }
 }
 
@@ -143,7 +110,7 @@ impl Bench for Runs {
     fn run(&mut self, values: &Values) -> Result<Option<f64>, Stop> {
         self.tell(values);
         let ended = child::run(&self.arguments_of(values)).map_err(|error| Stop::Broken(format!("{error:#}")))?;
-        if self.interrupted.load(Ordering::Relaxed) {
+        if self.interrupted.is() {
             return Err(Stop::Interrupted);
         }
         let (goals, failure, generator_was_limit) = match ended {
@@ -160,7 +127,7 @@ impl Bench for Runs {
     }
 
     fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
+        self.ticker.elapsed()
     }
 }
 

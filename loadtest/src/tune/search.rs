@@ -172,6 +172,11 @@ impl Search {
         self.time_of(runs, bench)
     }
 
+    /// What the knob with the fewest values takes.
+    pub(super) fn time_of_least(&self, bench: &impl Bench) -> Duration {
+        self.time_of(self.knobs.iter().map(|knob| self.runs_for(knob)).min().unwrap_or(0), bench)
+    }
+
     /// Its rounds, its confirmation, and the rounds of all winners together.
     fn runs_for(&self, knob: &Knob) -> usize {
         self.bounds.rounds * (1 + candidates(knob, knob.now).len()) + 2 * CONFIRMATION_RUNS

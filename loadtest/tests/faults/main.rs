@@ -74,6 +74,7 @@ fn play(server: Server, scenario: &Scenario) -> Report {
         roles: scenario.roles.clone(),
         arrival: scenario.arrival,
         duration: None,
+        within: None,
         warm_up: Duration::ZERO,
         lessor,
         tftp: if let Server::Tftp(server) = server { server } else { NOWHERE },

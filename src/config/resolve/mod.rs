@@ -5,10 +5,11 @@ use std::num::NonZeroU16;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::file::{self, At};
 use super::problem::{Complaints, nearest};
-use super::{Config, Datapath, Http, Interface, Log, Server, Tftp, TftpClient, TftpOptions, Tuning};
+use super::{Config, Datapath, Http, Log, Places, Server, Tftp, TftpClient, TftpOptions, Tuning};
 use crate::boot::machine::Arch;
 use crate::boot::menu;
 use crate::boot::plan::BootConfig;
@@ -33,7 +34,7 @@ const URL_MAX_BYTES: usize = 255;
 
 /// Turns the file into a configuration. What is wrong becomes a complaint and a default, so that the rest is checked
 /// too.
-pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], complaints: &mut Complaints<'_>) -> Config {
+pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints<'_>) -> Config {
     let dhcp = file.dhcp.unwrap_or_default();
     let server = file.server.unwrap_or_default();
     let tuning = tuning(file.tuning.unwrap_or_default(), complaints);
@@ -41,7 +42,7 @@ pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], comp
     let http_rate = http.rate.take().and_then(|at| quirks::http_rate(&at, "rate", complaints));
     let http = self::http(http, complaints);
     let written = dhcp.subnet.as_deref().unwrap_or_default();
-    let subnets = subnets::subnets(written, present, complaints);
+    let subnets = subnets::subnets(written, complaints);
     let places = subnets::places(written, complaints);
     let dhcp = subnets::listeners(&dhcp, &server, &subnets, complaints);
     let snapshot = Snapshot {
@@ -65,13 +66,14 @@ pub(super) fn resolve(base: &Path, file: file::File, present: &[Interface], comp
         log: log(file.log.unwrap_or_default(), complaints),
         tuning,
         snapshot,
+        places: Arc::new(Places::default()),
     }
 }
 
 /// The configuration of an empty file, but for its root.
 pub(super) fn defaults() -> Config {
     let mut unheard = Complaints::new("", "");
-    resolve(Path::new(""), file::File::default(), &[], &mut unheard)
+    resolve(Path::new(""), file::File::default(), &mut unheard)
 }
 
 fn directory(base: &Path, root: Option<At<String>>, complaints: &mut Complaints<'_>) -> PathBuf {

@@ -8,9 +8,9 @@ use std::ops::Range;
 use super::{DHCP_PORT, number, one_of, parsed};
 use crate::boot::machine::Mac;
 use crate::boot::menu;
+use crate::config::Dhcp;
 use crate::config::file::{self, At, Seconds};
 use crate::config::problem::Complaints;
-use crate::config::{Dhcp, Interface};
 use crate::dhcp::limits::{FIRMWARE_LEASE_S, POOL_ADDRESSES_MAX};
 use crate::dhcp::subnet::{Clients, Mode, Network, Pool, Reservation, Subnet};
 
@@ -25,11 +25,10 @@ const INTERFACE_MAX_BYTES: usize = 15;
 const NAME_MAX_BYTES: usize = 253;
 
 /// All subnets, with what can only be seen when they stand side by side.
-pub(super) fn subnets(written: &[file::Subnet], present: &[Interface], complaints: &mut Complaints<'_>) -> Vec<Subnet> {
+pub(super) fn subnets(written: &[file::Subnet], complaints: &mut Complaints<'_>) -> Vec<Subnet> {
     let mut subnets: Vec<(Range<usize>, Subnet)> = Vec::new();
     for one in written {
         let Some(subnet) = subnet(one, complaints) else { continue };
-        on_its_interface(one, &subnet, present, complaints);
         subnets.push((place(one), subnet));
     }
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
@@ -88,36 +87,6 @@ pub(super) fn places(written: &[file::Subnet], complaints: &Complaints<'_>) -> V
 
 fn place(written: &file::Subnet) -> Range<usize> {
     written.subnet.as_ref().map_or(written.span.clone(), At::span)
-}
-
-/// A subnet that is served on an interface without an address in it would give addresses that lead nowhere. An interface that is
-/// not there yet, or has no address yet, is waited for.
-fn on_its_interface(written: &file::Subnet, subnet: &Subnet, present: &[Interface], complaints: &mut Complaints<'_>) {
-    let Some(name) = written.interface.as_ref().filter(|_| subnet.mode == Mode::Server && !subnet.relay) else {
-        return;
-    };
-    let is_in = |one: &&Interface| one.addresses.iter().any(|address| subnet.network.contains(*address));
-    let Some(named) = present.iter().find(|one| one.name == *name.get_ref() && !one.addresses.is_empty()) else {
-        return;
-    };
-    if is_in(&named) {
-        return;
-    }
-    let addresses: Vec<String> = named.addresses.iter().map(Ipv4Addr::to_string).collect();
-    let what =
-        format!("subnet {} is not on interface {}, which has {}", subnet.network, named.name, addresses.join(", "));
-    let relays = "or `relay = true` where relay agents alone bring its requests";
-    match present.iter().find(is_in) {
-        Some(other) => {
-            let hint = format!("{} has an address in it: write interface = {:?}, {relays}", other.name, other.name);
-            complaints.add(&name.span(), what, hint);
-        }
-        None => {
-            let hint =
-                format!("no interface has an address in it: correct the subnet, give {} one, {relays}", named.name);
-            complaints.add(&place(written), what, hint);
-        }
-    }
 }
 
 /// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or one address.

@@ -9,7 +9,7 @@ use super::{Finding, Reader, Subject};
 use crate::boot::loaders::{ARCHITECTURES, KITS, packages};
 use crate::boot::names::menu_name;
 use crate::boot::pe::{Machine, Program};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::loaders;
 use crate::images::{CleanPath, canonical, clean, without_prefix};
 
@@ -18,6 +18,10 @@ const NEVER_ROOTS: [&str; 5] = ["/", "/etc", "/root", "/home", "/var"];
 
 /// What is wrong with the root itself: with any of it nothing else is looked at.
 pub(super) fn root(config: &Config) -> Vec<Finding> {
+    wrong_root(config).map(|finding| finding.at(config.places.root(&config.root))).into_iter().collect()
+}
+
+fn wrong_root(config: &Config) -> Option<Finding> {
     let shown = config.root.display();
     match fs::metadata(&config.root) {
         Err(error) => {
@@ -25,10 +29,10 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
                 io::ErrorKind::NotFound => format!("`mkdir -p {shown}` makes it; `root` or --root names another"),
                 _ => "name a directory with `root` or --root".to_owned(),
             };
-            return vec![Finding::fatal(format!("opening the root {shown}: {error}"), hint)];
+            return Some(Finding::fatal(format!("opening the root {shown}: {error}"), hint));
         }
         Ok(found) if !found.is_dir() => {
-            return vec![Finding::fatal(format!("the root {shown} is not a directory"), "name the directory above it")];
+            return Some(Finding::fatal(format!("the root {shown} is not a directory"), "name the directory above it"));
         }
         Ok(_) => {}
     }
@@ -36,21 +40,22 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
     let hint =
         "name a directory of its own, such as /srv/netboot: all that is in it can be read by everybody on the network";
     if NEVER_ROOTS.iter().any(|never| real == Path::new(never)) {
-        return vec![Finding::fatal(format!("the root {shown} would expose this machine ({})", real.display()), hint)];
+        return Some(Finding::fatal(format!("the root {shown} would expose this machine ({})", real.display()), hint));
     }
     if real == canonical(&config.state) {
-        return vec![Finding::fatal(format!("the root {shown} is the state directory too"), hint)];
+        return Some(Finding::fatal(format!("the root {shown} is the state directory too"), hint));
     }
-    Vec::new()
+    None
 }
 
 /// The root, where the user that serves it cannot even pass: nothing under it is in his reach.
-pub(super) fn closed_root(root: &Path, reader: Reader) -> Option<Finding> {
+pub(super) fn closed_root(config: &Config, reader: Reader) -> Option<Finding> {
+    let root = &config.root;
     let within = canonical(root).join("a file");
     let closed = closed(&within, reader)?;
     let what =
         format!("the root {} may not be read by the service: {} is closed to it", root.display(), closed.display());
-    Some(Finding::fatal(what, format!("chmod o+x {}", closed.display())))
+    Some(Finding::fatal(what, format!("chmod o+x {}", closed.display())).at(config.places.root(root)))
 }
 
 pub(super) fn state(state: &Path, wants_dhcp: bool) -> Vec<Finding> {
@@ -68,55 +73,74 @@ pub(super) fn state(state: &Path, wants_dhcp: bool) -> Vec<Finding> {
 }
 
 pub(super) fn loaders(subject: Subject<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (key, value) in loaders::keys(&subject.config.snapshot.boot) {
-        let Some(name) = value.filter(|value| !value.contains("://")) else { continue };
-        let what = format!("[boot] {key} = {name:?}");
-        let path = match locate(subject, name) {
-            Place::File(path) => path,
-            Place::MadeOnRequest => continue,
-            Place::Nowhere => {
-                findings.push(Finding::error(format!("{what} names no file under the root"), missing_hint(key, name)));
-                continue;
-            }
-        };
-        if let Some(finding) = unreadable(&what, &path, subject.reader) {
-            findings.push(finding);
-            continue;
+    let named = loaders::keys(&subject.config.snapshot.boot).into_iter();
+    let of_ours = named.filter_map(|(key, value)| Some((key, value.filter(|value| !value.contains("://"))?)));
+    let wrong = of_ours.flat_map(|(key, name)| {
+        let place = subject.config.places.boot(key);
+        let place = Some(place).filter(|place| !place.path.is_empty());
+        loader(subject, key, name).into_iter().map(move |finding| finding.at(place.clone()))
+    });
+    wrong.collect()
+}
+
+fn loader(subject: Subject<'_>, key: &str, name: &str) -> Vec<Finding> {
+    let what = format!("[boot] {key} = {name:?}");
+    let path = match locate(subject, name) {
+        Place::File(path) => path,
+        Place::MadeOnRequest => return Vec::new(),
+        Place::Nowhere => {
+            return vec![Finding::error(format!("{what} names no file under the root"), missing_hint(key, name))];
         }
-        match loaders::program(&path) {
-            Ok(program) => findings.extend(
-                wrong_kind(key, name, program)
-                    .map(|(kind, hint)| Finding::error(format!("{what} is {kind} ({})", path.display()), hint)),
-            ),
-            Err(error) => findings.push(Finding::error(format!("{what}: reading {}: {error}", path.display()), "")),
-        }
-        findings.extend(lonely(subject, key, name));
+    };
+    if let Some(finding) = unreadable(&what, &path, subject.reader) {
+        return vec![finding];
     }
-    findings
+    let wrong = match loaders::program(&path) {
+        Ok(program) => wrong_kind(key, name, program)
+            .map(|(kind, hint)| Finding::error(format!("{what} is {kind} ({})", path.display()), hint)),
+        Err(error) => Some(Finding::error(format!("{what}: reading {}: {error}", path.display()), "")),
+    };
+    wrong.into_iter().chain(lonely(subject, key, name)).collect()
+}
+
+/// A file that the menu names.
+struct Named<'a> {
+    what: String,
+    name: &'a str,
+    place: Option<config::Place>,
 }
 
 /// Kernels, initial disks, and what a menu shows.
 pub(super) fn menu(subject: Subject<'_>) -> Vec<Finding> {
     let Some(menu) = &subject.config.snapshot.menu else { return Vec::new() };
-    let mut named: Vec<(String, &str)> = Vec::new();
+    let places = &subject.config.places;
+    let mut named: Vec<Named<'_>> = Vec::new();
     for entry in &menu.entries {
-        named.push((format!("kernel of the entry `{}`", entry.label), &entry.kernel));
-        named.extend(entry.initrds.iter().map(|initrd| (format!("initrd of the entry `{}`", entry.label), &**initrd)));
+        let kernel = ("kernel", entry.kernel.as_str());
+        let initrds = entry.initrds.iter().map(|initrd| ("initrd", initrd.as_str()));
+        named.extend(std::iter::once(kernel).chain(initrds).map(|(key, name)| Named {
+            what: format!("{key} of the entry `{}`", entry.label),
+            name,
+            place: places.entry(&entry.label, key, name),
+        }));
     }
-    named.extend(menu.background.as_deref().map(|name| ("[menu] background".to_owned(), name)));
-    named.extend(menu.display.as_deref().map(|name| ("[menu] display".to_owned(), name)));
-    let of_ours = named.into_iter().filter(|(_, name)| !name.contains("://"));
-    of_ours
-        .filter_map(|(what, name)| match locate(subject, name) {
-            Place::File(path) => unreadable(&what, &path, subject.reader),
-            Place::MadeOnRequest => None,
-            Place::Nowhere => {
-                let what = format!("{what}: there is no {name} under {}", subject.config.root.display());
-                Some(Finding::error(what, "put the file there, or correct the name"))
-            }
-        })
-        .collect()
+    let pictures = [("background", menu.background.as_deref()), ("display", menu.display.as_deref())];
+    named.extend(pictures.into_iter().filter_map(|(key, name)| {
+        Some(Named { what: format!("[menu] {key}"), name: name?, place: places.key("menu", key) })
+    }));
+    let of_ours = named.into_iter().filter(|named| !named.name.contains("://"));
+    of_ours.filter_map(|named| Some(menu_file(subject, &named)?.at(named.place))).collect()
+}
+
+fn menu_file(subject: Subject<'_>, Named { what, name, .. }: &Named<'_>) -> Option<Finding> {
+    match locate(subject, name) {
+        Place::File(path) => unreadable(what, &path, subject.reader),
+        Place::MadeOnRequest => None,
+        Place::Nowhere => {
+            let what = format!("{what}: there is no {name} under {}", subject.config.root.display());
+            Some(Finding::error(what, "put the file there, or correct the name"))
+        }
+    }
 }
 
 /// Where a name leads.

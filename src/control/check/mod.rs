@@ -8,75 +8,36 @@ use super::loaders::Borrowed;
 use super::static_menus::{self, Survey};
 use super::templates::{Renderer, SOURCE_MAX_BYTES};
 use crate::boot::menu;
-use crate::config::Config;
+use crate::config::{Config, Place, Problem, Problems};
 use crate::dhcp::limits::{LEASE_OCTETS, POOL_ADDRESSES_MANY};
 use crate::dhcp::subnet::{Mode, Pool};
-use crate::engine::net::{self, Interface};
+use crate::engine::net;
 use crate::images::Ceiling;
+use crate::observe::finding::{Finding, Position};
 use crate::observe::port_holder::Protocol;
-use crate::snapshot::Snapshot;
 
 mod files;
 mod firewall;
+mod interfaces;
 mod memory;
 mod surroundings;
 
 pub use surroundings::surroundings;
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Nothing could be served, or what must not be: `serve` does not start, and a reload is refused.
-    Fatal,
-    /// Somebody will not get what the configuration promises. Everything else is served.
-    Error,
-    Warning,
-    Note,
-}
-
-impl Severity {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Fatal => "fatal",
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Note => "note",
-        }
+impl From<Place> for Position {
+    fn from(Place { path, line, column, .. }: Place) -> Self {
+        Self { file: path, line: Some(line), column: Some(column) }
     }
 }
 
-/// One thing that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub severity: Severity,
-    pub what: String,
-    /// A way out; empty where there is none to give.
-    pub hint: String,
-}
-
-impl Finding {
-    pub fn fatal(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { severity: Severity::Fatal, what: what.into(), hint: hint.into() }
-    }
-
-    pub fn error(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, what: what.into(), hint: hint.into() }
-    }
-
-    pub fn warning(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, what: what.into(), hint: hint.into() }
-    }
-
-    fn note(what: impl Into<String>) -> Self {
-        Self { severity: Severity::Note, what: what.into(), hint: String::new() }
-    }
-}
-
-impl std::fmt::Display for Finding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.severity.word(), self.what)?;
-        if self.hint.is_empty() { Ok(()) } else { write!(f, "\n  hint: {}", self.hint) }
-    }
+/// What is wrong with the text of a configuration.
+pub fn problems(problems: &Problems) -> Vec<Finding> {
+    let finding = |problem: &Problem| {
+        let Problem { path, line, column, what, hint } = problem.clone();
+        let position = Position { file: path, line: Some(line), column: Some(column) };
+        Finding::fatal(what, hint.unwrap_or_default()).at(Some(position))
+    };
+    problems.0.iter().map(finding).collect()
 }
 
 /// What is checked.
@@ -143,25 +104,24 @@ pub fn templates(root: &Path) -> Vec<Finding> {
 }
 
 fn template(renderer: &Renderer, root: &Path, name: &Path) -> Option<Finding> {
-    let shown = name.display().to_string();
     let path = root.join(name);
+    let at = |line, column| Some(Position { file: path.display().to_string(), line, column });
     // A larger one is refused by its size, and not read for that.
     if std::fs::metadata(&path).is_ok_and(|found| found.len() > SOURCE_MAX_BYTES as u64) {
-        let what = format!("template {shown}: more than {SOURCE_MAX_BYTES} bytes");
-        return Some(Finding::error(what, "serve large files as they are, without a template"));
+        let what = format!("the template has more than {SOURCE_MAX_BYTES} bytes");
+        return Some(Finding::error(what, "serve large files as they are, without a template").at(at(None, None)));
     }
     match std::fs::read_to_string(&path) {
         Ok(source) => {
-            let error = renderer.compile(&shown, &source).err()?;
-            let place = [error.line, error.column].into_iter().flatten().map(|number| format!(":{number}"));
-            let what = format!("template {shown}{}: {}", place.collect::<String>(), error.what);
-            Some(Finding::error(what, error.hint))
+            let error = renderer.compile(&name.display().to_string(), &source).err()?;
+            Some(Finding::error(format!("template: {}", error.what), error.hint).at(at(error.line, error.column)))
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Some(Finding::error(format!("template {shown} is not UTF-8 text"), "save it as UTF-8"))
+            Some(Finding::error("the template is not UTF-8 text", "save it as UTF-8").at(at(None, None)))
         }
         Err(error) => {
-            Some(Finding::error(format!("template {shown}: {error}"), format!("chmod o+r {}", path.display())))
+            let hint = format!("chmod o+r {}", path.display());
+            Some(Finding::error(format!("the template cannot be read: {error}"), hint).at(at(None, None)))
         }
     }
 }
@@ -172,7 +132,7 @@ pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
     if !root.is_empty() {
         return root;
     }
-    if let Some(closed) = files::closed_root(&subject.config.root, subject.reader) {
+    if let Some(closed) = files::closed_root(subject.config, subject.reader) {
         return vec![closed];
     }
     let mut findings = files::state(&subject.config.state, subject.wants_dhcp);
@@ -180,8 +140,10 @@ pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
     findings.extend(files::menu(subject));
     findings.extend(reservations(subject.config));
     findings.extend(pools(subject.config));
-    findings.extend(installs_by_itself(&subject.config.snapshot));
-    findings.extend(own_addresses(subject.config, &net::interfaces().unwrap_or_default()));
+    findings.extend(installs_by_itself(subject.config));
+    let present = net::interfaces().unwrap_or_default();
+    findings.extend(interfaces::misplaced(subject.config, &present));
+    findings.extend(interfaces::own_addresses(subject.config, &present));
     let survey = static_menus::survey(&subject.config.root);
     findings.extend(menus_by_hand(&subject.config.root, &survey));
     findings.extend(memory::budget(subject.config.tuning.image_memory, survey.largest.as_ref(), &Ceiling::read()));
@@ -199,10 +161,9 @@ fn reservations(config: &Config) -> Vec<Finding> {
                     "the address {} of {} lies inside the pool {}-{}",
                     reserved.address, reserved.mac, pool.first, pool.last
                 );
-                findings.push(Finding::warning(
-                    what,
-                    "no other machine gets it, but one that has it by a lease keeps it until that ends: reserve outside the pools",
-                ));
+                let hint = "no other machine gets it, but one that has it by a lease keeps it until that ends: reserve outside the pools";
+                let place = config.places.reservation(subnet.network, reserved.mac);
+                findings.push(Finding::warning(what, hint).at(place));
             }
         }
     }
@@ -210,7 +171,8 @@ fn reservations(config: &Config) -> Vec<Finding> {
 }
 
 /// A subnet whose machines wipe their disks without a question.
-fn installs_by_itself(snapshot: &Snapshot) -> Vec<Finding> {
+fn installs_by_itself(config: &Config) -> Vec<Finding> {
+    let snapshot = &config.snapshot;
     let entries = snapshot.menu.iter().flat_map(|menu| menu.entries.iter().map(move |entry| (menu, entry)));
     let default = entries.filter(|(menu, entry)| menu.default.as_deref() == Some(entry.label.as_str()));
     let unattended = default.filter_map(|(_, entry)| Some((entry, menu::unattended(entry)?)));
@@ -223,7 +185,7 @@ fn installs_by_itself(snapshot: &Snapshot) -> Vec<Finding> {
              unattended ({argument})",
             subnet.network, entry.label
         );
-        Finding::warning(what, "")
+        Finding::warning(what, "").at(config.places.subnet(subnet.network, "install-by-default"))
     })
     .collect()
 }
@@ -237,43 +199,18 @@ fn pools(config: &Config) -> Option<Finding> {
     (addresses > POOL_ADDRESSES_MANY).then(|| Finding::warning(what, "give pools the size of the racks behind them"))
 }
 
-/// An address of this machine is never given away, so a pool or a reservation with one promises too much.
-fn own_addresses(config: &Config, interfaces: &[Interface]) -> Vec<Finding> {
-    let own = interfaces.iter().flat_map(|one| one.prefixes.iter().map(move |(address, _)| (*address, &one.name)));
-    let served = config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
-    let mut findings = Vec::new();
-    for (subnet, (address, interface)) in served.flat_map(|subnet| own.clone().map(move |own| (subnet, own))) {
-        if let Some(pool) = subnet.pools.iter().find(|pool| (pool.first..=pool.last).contains(&address)) {
-            let what = format!(
-                "the pool {}-{} holds {address}, an address of this machine ({interface})",
-                pool.first, pool.last
-            );
-            findings.push(Finding::warning(what, "it is given to nobody: leave it out of the pool"));
-        }
-        if let Some(reserved) = subnet.reservations.iter().find(|reserved| reserved.address == address) {
-            let what = format!("{address}, reserved for {}, is an address of this machine ({interface})", reserved.mac);
-            findings.push(Finding::warning(what, "it is given to nobody: reserve another one"));
-        }
-    }
-    findings
-}
-
 fn menus_by_hand(root: &Path, survey: &Survey) -> Vec<Finding> {
     let mut findings: Vec<Finding> = survey
         .dangers
         .iter()
         .map(|danger| {
             let (found, path) = (&danger.unattended, root.join(&danger.path));
-            let what = format!(
-                "{}:{}: the default entry `{}` of this menu INSTALLS BY ITSELF ({})",
-                path.display(),
-                found.line,
-                found.entry,
-                found.argument
-            );
+            let what =
+                format!("the default entry `{}` of this menu INSTALLS BY ITSELF ({})", found.entry, found.argument);
             let hint = "it is served as it is. Make an entry that boots the disk the default, or take the file away and write \
                         the entry into [menu]";
-            Finding::warning(what, hint)
+            let position = Position { file: path.display().to_string(), line: Some(found.line), column: None };
+            Finding::warning(what, hint).at(Some(position))
         })
         .collect();
     if survey.is_cut_short {

@@ -8,15 +8,17 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
-use super::memory;
 use super::{Finding, Heard, Reader, Running, Subject};
+use super::{interfaces, memory};
 use crate::config::{Config, Datapath};
 use crate::control::store::{DATABASE, SqliteStore, StateDirectory};
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
+use crate::engine::net;
 use crate::engine::ring::{self, NoRing};
 use crate::images::Ceiling;
+use crate::observe::finding::Severity;
 use crate::observe::port_holder::{Protocol, holder};
 
 /// ProxyDHCP's port: firmware asks there for its boot file.
@@ -25,6 +27,9 @@ const PXE_PORT: u16 = 4011;
 /// Ports, firewall and kernel limits, as they are at this moment, and what a server that runs here has found out.
 pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
     let mut findings = ports(subject, running);
+    if subject.wants_dhcp {
+        findings.extend(interfaces::unreachable(subject.config, &net::interfaces().unwrap_or_default()));
+    }
     match running {
         Some(running) => findings.extend(heard(running)),
         None => findings.extend(other_servers(subject)),
@@ -84,7 +89,7 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
             SocketAddr::from((config.dhcp.listen_address.unwrap_or(Ipv4Addr::UNSPECIFIED), config.dhcp.listen_port));
         // On one interface each: another program on the same port may be on another interface.
         findings.extend(port("DHCP", Protocol::Udp, on).map(|finding| match config.dhcp.listen_address {
-            None if finding.severity == super::Severity::Fatal => Finding::warning(finding.what, finding.hint),
+            None if finding.severity == Severity::Fatal => Finding::warning(finding.what, finding.hint),
             _ => finding,
         }));
     }

@@ -6,6 +6,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use super::interfaces::{misplaced, own_addresses, unreachable};
 use super::surroundings::{other_server, port, receive_buffer, shut_port};
 use super::*;
 use crate::boot::machine::Mac;
@@ -14,6 +15,8 @@ use crate::control::loaders::settle;
 use crate::control::static_menus::{Largest, survey};
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
+use crate::engine::net::Interface;
+use crate::observe::finding::Severity;
 use crate::observe::port_holder::Protocol;
 
 /// A configuration over a root of its own, with what is found in it.
@@ -108,7 +111,10 @@ fn a_state_directory_that_is_open_to_others_is_named() {
 fn loaders_are_there_and_of_their_kind() {
     let bench = Bench::new();
     let missing = only(bench.check("[boot]\nbios = \"none.0\"\n"));
-    assert!(missing.starts_with("error: [boot] bios = \"none.0\" names no file under the root\n  hint: "), "{missing}");
+    assert!(
+        missing.starts_with("error: /x.toml:4:8: [boot] bios = \"none.0\" names no file under the root\n  hint: "),
+        "{missing}"
+    );
     assert!(missing.contains("pxelinux syslinux-common"), "{missing}");
     bench.put("x64.efi", &pe::made_up_x64());
     bench.put("text.efi", b"<html>404</html>");
@@ -165,7 +171,10 @@ fn kernels_and_pictures_of_the_menu_are_there() {
     let menu = "[menu]\nbackground = \"splash.png\"\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"/k\"\ninitrd = [\"i\", \"http://h/i\"]\n";
     let found = bench.check(menu);
     assert_eq!(found.len(), 3, "{found:#?}");
-    assert!(found[0].starts_with("error: kernel of the entry `x`: there is no /k under /root"), "{found:#?}");
+    assert!(
+        found[0].starts_with("error: /x.toml:7:10: kernel of the entry `x`: there is no /k under /root"),
+        "{found:#?}"
+    );
     for name in ["k", "i", "splash.png"] {
         bench.put(name, b"x");
     }
@@ -181,7 +190,10 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
     fs::set_permissions(bench.root().join("k"), fs::Permissions::from_mode(0o640)).unwrap();
     let menu = "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n";
     let said = only(bench.check_as(menu, Reader::Root));
-    assert!(said.starts_with("error: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"), "{said}");
+    assert!(
+        said.starts_with("error: /x.toml:6:10: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"),
+        "{said}"
+    );
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.root()).unwrap());
     let stranger = Reader::User { uid: owner.wrapping_add(7), gid: u32::MAX };
     for directory in [bench.directory.path(), &bench.root()] {
@@ -341,38 +353,121 @@ fn the_largest_file_under_the_root_is_found() {
     assert_eq!(survey.largest, Some(Largest { path: "d/large".into(), bytes: 3 }));
 }
 
+/// eth1 with these addresses.
+fn eth1(own: &[[u8; 4]]) -> Interface {
+    let prefixes = own.iter().map(|address| (std::net::Ipv4Addr::from(*address), 24)).collect();
+    Interface {
+        name: "eth1".into(),
+        index: 2,
+        mtu: 1500,
+        mac: [2; 6],
+        is_up: true,
+        is_running: true,
+        addresses: Vec::new(),
+        prefixes,
+    }
+}
+
 #[test]
-fn d20_a_pool_or_a_reservation_with_an_address_of_this_machine_is_named() {
+fn d20_a_pool_or_a_reservation_with_an_address_of_this_machine_or_a_router_is_named() {
     let bench = Bench::new();
     let subnet = "[server]\ninterfaces = [\"lo\"]\n[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\nrelay = true\n\
                   pools = [\"192.168.4.10-192.168.4.100\"]\n[[dhcp.subnet.host]]\nmac = \"52:54:00:12:34:10\"\n\
                   address = \"192.168.4.150\"\n";
-    let config = bench.config(subnet);
-    let said = |own: &[[u8; 4]]| {
-        let prefixes = own.iter().map(|address| (std::net::Ipv4Addr::from(*address), 24)).collect();
-        let eth1 = Interface {
-            name: "eth1".into(),
-            index: 2,
-            mtu: 1500,
-            mac: [2; 6],
-            is_running: true,
-            addresses: Vec::new(),
-            prefixes,
-        };
-        own_addresses(&config, &[eth1]).iter().map(Finding::to_string).collect::<Vec<_>>()
+    let place = bench.directory.path().to_string_lossy();
+    let said_of = |config: &Config, own: &[[u8; 4]]| {
+        let found = own_addresses(config, &[eth1(own)]);
+        found.iter().map(|finding| finding.to_string().replace(&*place, "")).collect::<Vec<_>>()
     };
+    let config = bench.config(subnet);
+    let said = |own: &[[u8; 4]]| said_of(&config, own);
     assert_eq!(said(&[[192, 168, 4, 9], [192, 168, 4, 101], [10, 0, 0, 1]]), [""; 0]);
+    let pool = "warning: /x.toml:9:10: the pool 192.168.4.10-192.168.4.100 holds";
+    let nobody = "hint: it is given to nobody: leave it out of the pool";
     for at in [[192, 168, 4, 10], [192, 168, 4, 100]] {
         let address = std::net::Ipv4Addr::from(at);
-        let what =
-            format!("warning: the pool 192.168.4.10-192.168.4.100 holds {address}, an address of this machine (eth1)");
-        assert_eq!(only(said(&[at])), format!("{what}\n  hint: it is given to nobody: leave it out of the pool"));
+        assert_eq!(only(said(&[at])), format!("{pool} {address}, an address of this machine (eth1)\n  {nobody}"));
     }
     assert_eq!(
         only(said(&[[192, 168, 4, 150]])),
-        "warning: 192.168.4.150, reserved for 52:54:00:12:34:10, is an address of this machine (eth1)\n  hint: it is given to \
-         nobody: reserve another one"
+        "warning: /x.toml:12:11: 192.168.4.150, reserved for 52:54:00:12:34:10, is an address of this machine (eth1)\n  hint: it \
+         is given to nobody: reserve another one"
     );
     let off = bench.config(&subnet.replace("\"server\"", "\"off\""));
     assert!(own_addresses(&off, &net::interfaces().unwrap()).is_empty());
+    let routed = bench.config(&subnet.replace("pools", "routers = [\"192.168.4.20\"]\npools"));
+    let said = only(said_of(&routed, &[]));
+    assert_eq!(said, format!("{} 192.168.4.20, a router of the subnet\n  {nobody}", pool.replace(":9:", ":10:")));
+    let small = subnet.replace("pools", "routers = [\"192.168.4.11\"]\npools").replace("4.100\"]", "4.11\"]");
+    assert_eq!(
+        only(said_of(&bench.config(&small), &[[192, 168, 4, 10]])),
+        "error: /x.toml:10:10: the pool 192.168.4.10-192.168.4.11 has no address for any machine: 2 of 2 are this machine's or a \
+         router's\n  hint: move or widen the pool"
+    );
+}
+
+const ON_ETH1: &str = "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \"eth1\"\n";
+
+#[test]
+fn d51_a_subnet_that_is_not_on_its_interface_is_named_with_a_way_out() {
+    let bench = Bench::new();
+    let said = |text: &str, present: &[Interface]| {
+        let found = misplaced(&bench.config(text), present);
+        let place = bench.directory.path().to_string_lossy().into_owned();
+        found.iter().map(|finding| finding.to_string().replace(&place, "")).collect::<Vec<_>>()
+    };
+    let elsewhere = eth1(&[[10, 0, 0, 1], [10, 1, 0, 1]]);
+    let what = "subnet 192.168.4.0/24 is not on interface eth1, which has 10.0.0.1, 10.1.0.1\n  hint: ";
+    let wrong = only(said(ON_ETH1, std::slice::from_ref(&elsewhere)));
+    assert!(wrong.starts_with(&format!("error: /x.toml:4:10: {what}no interface has an address in it")), "{wrong}");
+    let other = Interface { name: "eth2".into(), ..eth1(&[[192, 168, 4, 1]]) };
+    let wrong = only(said(ON_ETH1, &[elsewhere.clone(), other]));
+    let hint = "eth2 has an address in it: write interface = \"eth2\"";
+    assert!(wrong.starts_with(&format!("error: /x.toml:6:13: {what}{hint}")), "{wrong}");
+    // Relayed, switched off, waited for, and right.
+    for (text, present) in [
+        (format!("{ON_ETH1}relay = true\n"), elsewhere.clone()),
+        (ON_ETH1.replace("\"server\"", "\"off\""), elsewhere.clone()),
+        (ON_ETH1.to_owned(), eth1(&[])),
+        (ON_ETH1.replace("eth1", "eth9"), elsewhere),
+        (ON_ETH1.to_owned(), eth1(&[[10, 0, 0, 1], [192, 168, 4, 1]])),
+    ] {
+        assert_eq!(said(&text, &[present]), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn an_interface_by_which_nobody_is_reached_is_named_with_the_reason() {
+    let bench = Bench::new();
+    let config = bench.config(ON_ETH1);
+    let right = eth1(&[[192, 168, 4, 1]]);
+    let place = bench.directory.path().to_string_lossy();
+    let said = |interface: &Interface| {
+        let found = unreachable(&config, std::slice::from_ref(interface));
+        found.iter().map(|finding| finding.to_string().replace(&*place, "")).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&right), [""; 0]);
+    assert_eq!(
+        only(said(&Interface { name: "eth11".into(), ..right.clone() })),
+        "warning: /x.toml:6:13: there is no interface eth1 here (there are: eth11): DHCP waits for it\n  hint: did you mean \
+         \"eth11\"?"
+    );
+    assert!(!only(said(&Interface { name: "wlan0".into(), ..right.clone() })).contains("hint"));
+    for (interface, words) in [
+        (eth1(&[]), "has no IPv4 address: DHCP waits for one\n  hint: `ip addr add "),
+        (
+            Interface { is_up: false, is_running: false, ..right.clone() },
+            "is down: no machine is reached by it\n  hint: `ip link",
+        ),
+        (
+            Interface { is_running: false, ..right.clone() },
+            "has no carrier: no machine is reached by it\n  hint: look at",
+        ),
+    ] {
+        let said = only(said(&interface));
+        assert!(said.starts_with(&format!("warning: /x.toml:6:13: interface eth1 {words}")), "{said}");
+    }
+    let relayed = "[server]\ninterfaces = [\"eth7\"]\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"server\"\nrelay = true\n";
+    let found = unreachable(&bench.config(relayed), &[right]);
+    assert!(found[0].to_string().contains("x.toml:4:15: there is no interface eth7 here"), "{found:?}");
 }

@@ -1,0 +1,282 @@
+//! What gave out in a run that missed: the generator, the server's processors, buffers that were full, the link, or only the time.
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use crate::json::Document;
+
+/// One thing at its limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct GaveOut {
+    pub(super) what: What,
+    /// With the numbers that say so.
+    pub(super) words: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum What {
+    /// The load generator: the server may boot more.
+    Generator,
+    /// All processors that the server may use, or the one of its busiest thread.
+    ServerProcessor,
+    /// Something that the server, or loadtest, says of itself.
+    ServerLimit,
+    /// Datagrams or connections that this host threw away.
+    Drops,
+    Link,
+    /// Nothing was at its limit: machines needed longer than they had.
+    Time,
+}
+
+/// A processor that is busy for more than this share of the loaded time has no more to give.
+const BUSY_SHARE_MIN: f64 = 0.85;
+/// A link that carries more than this share of its speed is full: the rest are heads of packets and acknowledgements.
+const LINK_SHARE_MIN: f64 = 0.85;
+/// The share of the octets by which the load is over.
+const LOADED_SHARE: f64 = 0.9;
+
+/// What gave out, that which bounds the others first. Never empty.
+pub(super) fn judge(report: &Document, drops: &Drops) -> Vec<GaveOut> {
+    let link = server_of(report).and_then(Link::to);
+    judged(report, drops, link.as_ref())
+}
+
+fn judged(report: &Document, drops: &Drops, link: Option<&Link>) -> Vec<GaveOut> {
+    let mut all = Vec::new();
+    let mut add = |what, words: Option<String>| all.extend(words.map(|words| GaveOut { what, words }));
+    let summary = &report.summary;
+    add(What::Generator, summary.client_was_limit.then(|| generator(report)));
+    add(What::ServerProcessor, server_processor(report));
+    add(What::Link, link.and_then(|link| link.full(summary.bytes_per_s)));
+    add(What::Drops, drops.words());
+    for limit in report.limits.iter().filter(|limit| !limit.starts_with("the load generator")) {
+        add(What::ServerLimit, Some(limit.clone()));
+    }
+    if all.is_empty() {
+        all.push(GaveOut { what: What::Time, words: time(report) });
+    }
+    all
+}
+
+fn generator(report: &Document) -> String {
+    let (busy, waiting) = (report.summary.client_busy * 100.0, report.summary.client_waiting * 100.0);
+    format!(
+        "the load generator: its thread was busy {busy:.0} % of the time and waited for a processor {waiting:.0} %; the server may boot \
+         more machines than this"
+    )
+}
+
+/// The share of the loaded time that the server's processors were busy, and that of its busiest thread.
+fn server_processor(report: &Document) -> Option<String> {
+    let summary = &report.summary;
+    let (loaded_s, cpus) = (loaded_s(report), report.run.cpus as f64);
+    let share = summary.server_cpu_s? / loaded_s;
+    if share >= BUSY_SHARE_MIN * cpus {
+        return Some(format!("the server's processors: {:.2} of {cpus:.0} busy", share.min(cpus)));
+    }
+    let thread = summary.server_thread_cpu_s? / loaded_s;
+    (thread >= BUSY_SHARE_MIN).then(|| {
+        let percent = thread.min(1.0) * 100.0;
+        format!("one thread of the server: it had its processor {percent:.0} % of the time, and a second one does not help it")
+    })
+}
+
+/// From the start until 90 % of the octets had come, seconds: what follows are a few machines that wait for a timer.
+fn loaded_s(report: &Document) -> f64 {
+    let enough = report.summary.bytes as f64 * LOADED_SHARE;
+    let mut bytes = 0;
+    let end = report.series.iter().find(|point| {
+        bytes += point.bytes;
+        bytes as f64 >= enough
+    });
+    end.filter(|_| report.summary.bytes > 0).map_or(report.summary.wall_s, |end| end.t_ms as f64 / 1e3).max(1e-3)
+}
+
+fn time(report: &Document) -> String {
+    let first = report.failures.first().map_or(String::new(), |failed| {
+        format!("; of those that failed most did so by {} ({})", failed.cause, failed.stage)
+    });
+    format!("the time: no processor, buffer or link was seen at its limit{first}")
+}
+
+/// The server's address, where the run had one that is not a name.
+fn server_of(report: &Document) -> Option<Ipv4Addr> {
+    report.run.server.parse().ok()
+}
+
+/// Datagrams and connections that this host has thrown away; a server on another host has its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Drops {
+    /// Datagrams for which a receive buffer had no room (Udp RcvbufErrors), and a send buffer (SndbufErrors).
+    received: u64,
+    sent: u64,
+    /// Connections that found the queue of a listening socket full (TcpExt ListenOverflows).
+    connections: u64,
+}
+
+impl Drops {
+    /// Since this network namespace was made; 0 where the kernel does not tell.
+    pub(super) fn now() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        Self::of(&read("/proc/net/snmp"), &read("/proc/net/netstat"))
+    }
+
+    fn of(snmp: &str, netstat: &str) -> Self {
+        Self {
+            received: field(snmp, "Udp:", "RcvbufErrors"),
+            sent: field(snmp, "Udp:", "SndbufErrors"),
+            connections: field(netstat, "TcpExt:", "ListenOverflows"),
+        }
+    }
+
+    pub(super) fn since(self, before: &Self) -> Self {
+        Self {
+            received: self.received.saturating_sub(before.received),
+            sent: self.sent.saturating_sub(before.sent),
+            connections: self.connections.saturating_sub(before.connections),
+        }
+    }
+
+    fn words(self) -> Option<String> {
+        let kinds = [
+            (self.received, "datagrams that found a receive buffer full (RcvbufErrors; net.core.rmem_max)"),
+            (self.sent, "datagrams that found a send buffer full (SndbufErrors)"),
+            (self.connections, "connections that found the server's queue full (ListenOverflows; net.core.somaxconn)"),
+        ];
+        let seen: Vec<String> =
+            kinds.into_iter().filter(|(times, _)| *times > 0).map(|(times, what)| format!("{times} {what}")).collect();
+        (!seen.is_empty()).then(|| format!("what this host threw away: {}", seen.join(", ")))
+    }
+}
+
+/// A number of /proc/net/snmp or netstat: a line of names, then a line of values.
+fn field(text: &str, table: &str, name: &str) -> u64 {
+    let mut lines = text.lines().filter(|line| line.starts_with(table));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return 0 };
+    let place = names.split_whitespace().position(|other| other == name);
+    place.and_then(|place| values.split_whitespace().nth(place)?.parse().ok()).unwrap_or(0)
+}
+
+/// The interface that leads to the server.
+#[derive(Debug)]
+struct Link {
+    interface: String,
+    megabits_per_s: u64,
+}
+
+impl Link {
+    /// None on loopback, and where the driver tells no speed.
+    fn to(server: Ipv4Addr) -> Option<Self> {
+        if server.is_loopback() {
+            return None;
+        }
+        let interface = route(&fs::read_to_string("/proc/net/route").ok()?, server)?;
+        let speed = fs::read_to_string(format!("/sys/class/net/{interface}/speed")).ok()?;
+        let megabits_per_s = speed.trim().parse::<u64>().ok().filter(|speed| *speed > 0)?;
+        Some(Self { interface, megabits_per_s })
+    }
+
+    fn full(&self, bytes_per_s: f64) -> Option<String> {
+        let share = bytes_per_s * 8.0 / (self.megabits_per_s as f64 * 1e6);
+        let Self { interface, megabits_per_s } = self;
+        let percent = share * 100.0;
+        (share >= LINK_SHARE_MIN).then(|| {
+            format!("the link: {interface} with {megabits_per_s} Mbit/s carried files for {percent:.0} % of that")
+        })
+    }
+}
+
+/// The interface of the longest prefix that has this address (proc(5): hexadecimal numbers of this host's byte order).
+fn route(table: &str, server: Ipv4Addr) -> Option<String> {
+    let number = |text: &str| u32::from_str_radix(text, 16).ok();
+    let address = u32::from_ne_bytes(server.octets());
+    let routes = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (destination, mask) = (number(fields.get(1)?)?, number(fields.get(7)?)?);
+        (address & mask == destination).then(|| (mask.count_ones(), fields[0].to_owned()))
+    });
+    routes.max_by_key(|(bits, _)| *bits).map(|(_, interface)| interface)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::tests::made_up;
+
+    fn seen(report: &Document, drops: Drops, link: Option<&Link>) -> Vec<What> {
+        judged(report, &drops, link).iter().map(|gave_out| gave_out.what).collect()
+    }
+
+    /// A run of 5 s, whose octets come evenly, with nothing at its limit.
+    fn idle() -> Document {
+        let mut report = made_up(500);
+        report.limits.clear();
+        report.summary.client_was_limit = false;
+        report.run.cpus = 2;
+        (report.summary.server_cpu_s, report.summary.server_thread_cpu_s) = (Some(1.0), Some(0.5));
+        report
+    }
+
+    #[test]
+    fn where_nothing_was_at_its_limit_it_was_the_time() {
+        let gave_out = judged(&idle(), &Drops::default(), None);
+        assert_eq!(gave_out[0].what, What::Time);
+        assert!(gave_out[0].words.contains("most did so by HTTP: no answer for /<k> (kernel)"), "{gave_out:?}");
+    }
+
+    #[test]
+    fn a_server_is_at_its_limit_with_all_of_its_processors_or_with_the_one_of_a_thread() {
+        let mut report = idle();
+        // 4.5 s pass until 90 % of the octets have come.
+        report.summary.server_cpu_s = Some(8.0);
+        let gave_out = judged(&report, &Drops::default(), None);
+        assert_eq!(gave_out[0].words, "the server's processors: 1.78 of 2 busy");
+        (report.summary.server_cpu_s, report.summary.server_thread_cpu_s) = (Some(4.4), Some(4.3));
+        let gave_out = judged(&report, &Drops::default(), None);
+        assert!(gave_out[0].words.starts_with("one thread of the server: it had its processor 96 %"), "{gave_out:?}");
+        report.summary.server_thread_cpu_s = Some(2.0);
+        assert_eq!(seen(&report, Drops::default(), None), [What::Time]);
+        report.summary.server_cpu_s = None;
+        assert_eq!(seen(&report, Drops::default(), None), [What::Time]);
+    }
+
+    #[test]
+    fn the_generator_comes_first_and_everything_that_was_seen_is_said() {
+        let mut report = idle();
+        report.summary.client_was_limit = true;
+        report.limits = vec!["the load generator was the limit".into(), "480 HTTP answers 503: a limit".into()];
+        let (drops, link) =
+            (Drops { received: 7, ..Drops::default() }, Link { interface: "eth1".into(), megabits_per_s: 3500 });
+        let what = seen(&report, drops, Some(&link));
+        assert_eq!(what, [What::Generator, What::Link, What::Drops, What::ServerLimit]);
+        let slow = Link { megabits_per_s: 10_000, ..link };
+        assert_eq!(slow.full(report.summary.bytes_per_s), None);
+    }
+
+    #[test]
+    fn drops_are_read_from_two_lines_by_name() {
+        let snmp = "Ip: A B\nIp: 1 2\nUdp: InDatagrams NoPorts RcvbufErrors SndbufErrors\nUdp: 10 1 7 3\nUdpLite: RcvbufErrors\n";
+        let netstat = "TcpExt: SyncookiesSent ListenOverflows\nTcpExt: 0 5\n";
+        let drops = Drops::of(snmp, netstat);
+        assert_eq!(drops, Drops { received: 7, sent: 3, connections: 5 });
+        assert_eq!(drops.since(&drops).words(), None);
+        assert_eq!(Drops::of("", "TcpExt: A\n"), Drops::default());
+    }
+
+    #[test]
+    fn a_server_is_reached_by_the_longest_prefix() {
+        let number = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
+        let line = |name: &str, destination, mask| {
+            format!("{name}\t{}\t00000000\t0001\t0\t0\t0\t{}\t0\t0\t0\n", number(destination), number(mask))
+        };
+        let table = "Iface\tDestination ...\n".to_owned()
+            + &line("eth0", [0; 4], [0; 4])
+            + &line("eth1", [10, 5, 0, 0], [255, 255, 0, 0]);
+        assert_eq!(route(&table, Ipv4Addr::new(10, 5, 3, 4)).as_deref(), Some("eth1"));
+        assert_eq!(route(&table, Ipv4Addr::new(10, 6, 3, 4)).as_deref(), Some("eth0"));
+        assert_eq!(route("Iface\n", Ipv4Addr::new(10, 6, 3, 4)), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! Which number of machines is tried next: twice as many until a run misses, then the middle of what is left. No process, file or clock in it.
+//!
+//! On the way one run is enough to go on. The number that is the answer has held in all of its runs, and the least that missed is
+//! run as often, so that the answer says how sure both ends are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Question {
+    /// With fewer machines nothing is tried.
+    pub(super) least: u32,
+    /// Nor with more.
+    pub(super) most: u32,
+    /// Where the search begins.
+    pub(super) first: u32,
+    /// Runs in which a number must hold.
+    pub(super) repeat: u32,
+    /// Ends of the answer no further apart than this share of the number that held are close enough.
+    pub(super) precision: f64,
+    pub(super) budget: Duration,
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Run(u32),
+    Done(End),
+}
+
+/// Why a search is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum End {
+    /// The two ends are close enough.
+    Narrow,
+    /// As many as may be tried have held.
+    AtMost,
+    /// The least number missed.
+    AtLeast,
+    TimeIsOver,
+}
+
+/// What was seen of one number of machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Level {
+    pub(super) held: u32,
+    pub(super) missed: u32,
+    #[serde(skip)]
+    took: Duration,
+}
+
+/// A search that goes on, or is over.
+#[derive(Clone, Debug)]
+pub(super) struct Search {
+    question: Question,
+    levels: BTreeMap<u32, Level>,
+}
+
+impl Search {
+    pub(super) fn new(question: Question) -> Self {
+        Self { question, levels: BTreeMap::new() }
+    }
+
+    /// A run with so many machines has held or missed, and took so long.
+    pub(super) fn saw(&mut self, machines: u32, held: bool, took: Duration) {
+        let level = self.levels.entry(machines).or_default();
+        *(if held { &mut level.held } else { &mut level.missed }) += 1;
+        level.took += took;
+    }
+
+    /// `elapsed`: since the search began.
+    pub(super) fn next(&self, elapsed: Duration) -> Next {
+        let next = self.wanted();
+        let Next::Run(machines) = next else { return next };
+        if self.levels.is_empty()
+            || elapsed + self.time_of(machines) + self.time_to_confirm(machines) <= self.question.budget
+        {
+            return next;
+        }
+        // What the way up has found so far is worth the rest of the time.
+        self.affordable(elapsed).map_or(Next::Done(End::TimeIsOver), Next::Run)
+    }
+
+    /// The greatest number that has held so far and for whose other runs there is time, where that is more than is sure already.
+    fn affordable(&self, elapsed: Duration) -> Option<u32> {
+        let (sure, below) = (self.held().unwrap_or(0), self.missed().unwrap_or(u32::MAX));
+        let fits = |machines: &u32| elapsed + self.time_to_be_sure(*machines) <= self.question.budget;
+        self.levels.range(..below).rev().map(|(machines, _)| *machines).find(fits).filter(|machines| *machines > sure)
+    }
+
+    /// The same with all the time in the world.
+    fn wanted(&self) -> Next {
+        let Question { least, most, first, repeat, .. } = self.question;
+        match (self.seen(), self.missed()) {
+            (None, None) => Next::Run(first),
+            (None, Some(high)) if high <= least => self.settled(high, End::AtLeast),
+            (None, Some(high)) => Next::Run((high / 2).max(least)),
+            (Some(low), None) if low < most => Next::Run(low.saturating_mul(2).min(most)),
+            (Some(low), None) if self.runs(low) < repeat => Next::Run(low),
+            (Some(_), None) => Next::Done(End::AtMost),
+            (Some(low), Some(high)) if high - low > self.step(low) => Next::Run(low.midpoint(high)),
+            (Some(low), Some(_)) if self.runs(low) < repeat => Next::Run(low),
+            (Some(_), Some(high)) => self.settled(high, End::Narrow),
+        }
+    }
+
+    /// The end, once the least number that missed has been run as often as the others.
+    fn settled(&self, high: u32, end: End) -> Next {
+        if self.runs(high) < self.question.repeat { Next::Run(high) } else { Next::Done(end) }
+    }
+
+    /// The greatest number below all that missed which has held in all of its runs, and in as many as are asked for.
+    pub(super) fn held(&self) -> Option<u32> {
+        let below = self.missed().unwrap_or(u32::MAX);
+        let enough = |level: &Level| level.missed == 0 && level.held >= self.question.repeat;
+        self.levels.range(..below).rev().find(|(_, level)| enough(level)).map(|(machines, _)| *machines)
+    }
+
+    /// The least number that missed in any run.
+    pub(super) fn missed(&self) -> Option<u32> {
+        self.levels.iter().find(|(_, level)| level.missed > 0).map(|(machines, _)| *machines)
+    }
+
+    /// The greatest number below all that missed which has held, however often.
+    fn seen(&self) -> Option<u32> {
+        let below = self.missed().unwrap_or(u32::MAX);
+        self.levels.range(..below).next_back().map(|(machines, _)| *machines)
+    }
+
+    pub(super) fn level(&self, machines: u32) -> Level {
+        self.levels.get(&machines).copied().unwrap_or_default()
+    }
+
+    fn runs(&self, machines: u32) -> u32 {
+        self.level(machines).runs()
+    }
+
+    /// The number that has held, and not yet in all runs that it must.
+    fn unsure(&self) -> Option<u32> {
+        self.seen().filter(|low| self.runs(*low) < self.question.repeat)
+    }
+
+    /// How far apart the ends may stay.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn step(&self, low: u32) -> u32 {
+        ((f64::from(low) * self.question.precision) as u32).max(1)
+    }
+
+    /// A run with so many machines: as long as those with the next number below took, or in the same proportion.
+    fn time_of(&self, machines: u32) -> Duration {
+        let known = self.levels.range(..=machines).next_back().or_else(|| self.levels.iter().next());
+        let Some((known, level)) = known else { return Duration::ZERO };
+        let each = level.took / level.runs().max(1);
+        each.mul_f64(f64::from(machines) / f64::from((*known).max(1)))
+    }
+
+    /// The runs that the number which has held so far still needs, where something else is run now.
+    fn time_to_confirm(&self, machines: u32) -> Duration {
+        self.unsure().filter(|low| *low != machines).map_or(Duration::ZERO, |low| self.time_to_be_sure(low))
+    }
+
+    /// The runs that a number has still to hold in.
+    fn time_to_be_sure(&self, machines: u32) -> Duration {
+        self.time_of(machines) * self.question.repeat.saturating_sub(self.runs(machines))
+    }
+}
+
+impl Level {
+    pub(super) fn runs(self) -> u32 {
+        self.held + self.missed
+    }
+
+    /// With 95 % confidence at least this share of such runs hold (the lower bound of Clopper and Pearson).
+    pub(super) fn holds_at_least(self) -> f64 {
+        bound(self.held, self.runs())
+    }
+
+    /// The same for those that miss.
+    pub(super) fn misses_at_least(self) -> f64 {
+        bound(self.missed, self.runs())
+    }
+}
+
+/// How often one is wrong who believes a bound.
+const DOUBT: f64 = 0.05;
+/// Halvings in which a share is found to more digits than are shown.
+const HALVINGS: u32 = 40;
+
+/// The share for which `hits` of `runs` or more would come up in one of twenty trials.
+fn bound(hits: u32, runs: u32) -> f64 {
+    if hits == 0 {
+        return 0.0;
+    }
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..HALVINGS {
+        let share = f64::midpoint(low, high);
+        if at_least(hits, runs, share) < DOUBT { low = share } else { high = share }
+    }
+    low
+}
+
+/// The probability of `hits` or more in so many runs of which each hits with this probability.
+fn at_least(hits: u32, runs: u32, share: f64) -> f64 {
+    let orders = |k: u32| (1..=k).fold(1.0, |orders, i| orders * f64::from(runs - k + i) / f64::from(i));
+    let power = |base: f64, exponent: u32| base.powi(i32::try_from(exponent).unwrap_or(i32::MAX));
+    (hits..=runs).map(|k| orders(k) * power(share, k) * power(1.0 - share, runs - k)).sum()
+}
+
+#[cfg(test)]
+mod tests;
