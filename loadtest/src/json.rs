@@ -93,6 +93,9 @@ pub(crate) struct Summary {
     /// Requests that were due by `--rate` and were never made.
     #[serde(default)]
     pub(crate) never_begun: u64,
+    /// Requests of `--rate` that found no machine free when they were due.
+    #[serde(default)]
+    pub(crate) waited: u64,
     pub(crate) slowest_to_median: Option<f64>,
     pub(crate) sources: u32,
     pub(crate) client_cpu_s: Option<f64>,
@@ -319,6 +322,7 @@ impl Summary {
             wrong_contents: report.wrong_contents,
             warm_up_s: report.warm_up.as_secs_f64(),
             never_begun: report.pressure.never_begun,
+            waited: report.pressure.waited,
             slowest_to_median: report.slowest_to_median(),
             sources: report.pressure.sources,
             client_cpu_s: around.client.map(|spent| spent.processor.as_secs_f64()),
@@ -491,6 +495,7 @@ pub(crate) mod tests {
                 wrong_contents: 0,
                 warm_up_s: 0.0,
                 never_begun: 0,
+                waited: 0,
                 slowest_to_median: Some(1.4),
                 sources: machines,
                 client_cpu_s: Some(4.5),
