@@ -84,6 +84,9 @@ pub(crate) struct Summary {
     /// Some machines fetch files.
     #[serde(default = "always")]
     pub(crate) fetches: bool,
+    /// What was proved of the octets, in words. Reports of the first versions do not have it.
+    #[serde(default)]
+    pub(crate) proved: String,
     /// Machines that failed because of an octet that was wrong, missing or too many.
     #[serde(default)]
     pub(crate) wrong_contents: u32,
@@ -319,6 +322,7 @@ impl Summary {
             interrupted: report.interrupted,
             firmware: report.firmware,
             fetches: report.fetches,
+            proved: report.proved(),
             wrong_contents: report.wrong_contents,
             warm_up_s: report.warm_up.as_secs_f64(),
             never_begun: report.pressure.never_begun,
@@ -492,6 +496,7 @@ pub(crate) mod tests {
                 interrupted: false,
                 firmware: true,
                 fetches: true,
+                proved: "every octet checked".into(),
                 wrong_contents: 0,
                 warm_up_s: 0.0,
                 never_begun: 0,

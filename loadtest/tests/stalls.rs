@@ -127,6 +127,58 @@ fn a_server_that_stands_still_shows_in_open_load_and_is_told_of_in_closed_load()
     assert!(runs[0].stdout.text().contains(" requests/s\n"), "{}", runs[0].stdout.text());
 }
 
+/// A real server that is stopped for 2 s while 50 exchanges a second are due.
+fn stopped(step: &str) -> Value {
+    let directory = tempfile::tempdir().unwrap();
+    let scenario = directory.path().join("open.toml");
+    let text = format!("[files]\n\"a\" = \"2KiB\"\n[[machine]]\nrate = \"poisson:50/s\"\nsteps = [{step}]\n");
+    fs::write(&scenario, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["--clients", "20", "--duration", "5s", "--scenario"]).arg(&scenario);
+    command.arg("--json").arg(directory.path().join("report.json"));
+    let mut load = Process::start(command);
+    wait_served(load.pid());
+    let server = child_of(load.pid());
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &server]).status().unwrap();
+        assert!(sent.success(), "kill {name} {server}");
+    };
+    signal("-STOP");
+    pause(Duration::from_secs(2));
+    signal("-CONT");
+    report(directory.path(), &mut load)
+}
+
+/// Returns when the private server of a loadtest has logged what it did for a machine.
+fn wait_served(loadtest: u32) {
+    let log = std::env::temp_dir().join(format!("ringboot-{loadtest}-0/server.log"));
+    let deadline = Instant::now() + LIMIT;
+    let is_served = || fs::read_to_string(&log).is_ok_and(|text| text.contains(" 127.7"));
+    while !is_served() {
+        assert!(Instant::now() < deadline, "nobody was served");
+        pause(Duration::from_millis(5));
+    }
+}
+
+fn child_of(parent: u32) -> String {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    children.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn tftp_and_dhcp_of_a_real_server_show_its_stop_as_well() {
+    let steps = [("loader", "TFTP", "{ tftp = \"a\" }"), ("dhcp", "DHCP", "{ dhcp = true }")];
+    let runs = steps.map(|(stage, name, step)| (stage, name, spawn(move || stopped(step))));
+    for (stage, name, run) in runs {
+        let report = run.join().unwrap();
+        let times = &report["stages"][stage];
+        assert!((200..300).contains(&times["count"].as_u64().unwrap()), "{times}");
+        assert!(times["p999_us"].as_u64() >= Some(STOPPED_US), "{name}: {times}");
+        assert!(limits(&report).contains(&format!("{name}: no answer to anybody for ")), "{}", limits(&report));
+        assert_eq!(report["summary"]["failed"], 0);
+    }
+}
+
 #[test]
 fn a_generator_that_was_stopped_itself_says_so_and_counts_from_the_moment_that_was_meant() {
     let directory = tempfile::tempdir().unwrap();
