@@ -151,9 +151,10 @@ fn stopped(step: &str) -> Value {
 
 /// Returns when the private server of a loadtest has logged what it did for a machine.
 fn wait_served(loadtest: u32) {
+    const DONE: [&str; 2] = ["sent by TFTP", "dhcp: lease:"];
     let log = std::env::temp_dir().join(format!("ringboot-{loadtest}-0/server.log"));
     let deadline = Instant::now() + LIMIT;
-    let is_served = || fs::read_to_string(&log).is_ok_and(|text| text.contains(" 127.7"));
+    let is_served = || fs::read_to_string(&log).is_ok_and(|text| DONE.iter().any(|words| text.contains(words)));
     while !is_served() {
         assert!(Instant::now() < deadline, "nobody was served");
         pause(Duration::from_millis(5));
@@ -216,7 +217,11 @@ fn a_server_that_is_not_there_is_told_of_within_two_seconds() {
         assert_eq!(load.wait(LIMIT).unwrap().code(), Some(130));
         let report: Value =
             serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap()).unwrap();
-        assert_eq!(report["limits"], Value::from(vec![said]));
+        assert!(
+            limits(&report).contains(&said) && !limits(&report).contains("a limit of the server"),
+            "{}",
+            limits(&report)
+        );
         assert!(report["summary"]["retries"].as_u64() > Some(0), "{}", report["summary"]);
     }
 }
