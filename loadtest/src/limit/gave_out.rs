@@ -102,9 +102,10 @@ fn time(report: &Document) -> String {
     format!("the time: no processor, buffer or link was seen at its limit{first}")
 }
 
-/// The server's address, where the run had one that is not a name.
+/// The server's address; None of a private one, and of IPv6.
 fn server_of(report: &Document) -> Option<Ipv4Addr> {
-    report.run.server.parse().ok()
+    let (_, address) = report.run.server.rsplit_once(' ').unwrap_or(("", &report.run.server));
+    address.trim_matches(['(', ')']).parse().ok()
 }
 
 /// Datagrams and connections that this host has thrown away; a server on another host has its own.
