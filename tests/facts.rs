@@ -1,128 +1,19 @@
 //! What the box knows and how it says so: machines and where they stand, pools and how full they are, one line for a monitor.
 #![allow(clippy::unwrap_used)]
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringboot::dhcp::packet::Packet;
-use serde_json::Value;
-
 mod common;
 
-use common::Scratch;
-use common::process::{Output, Process, run};
-
-const LIMIT: Duration = Duration::from_secs(60);
-const BINARY: &str = env!("CARGO_BIN_EXE_ringboot");
-const DISCOVER: u8 = 1;
-const OFFER: u8 = 2;
-const REQUEST: u8 = 3;
-const RELEASE: u8 = 7;
-const ACK: u8 = 5;
-/// A reservation that is never switched on.
-const RESERVED: &str = "52:54:00:ff:00:01";
-
-/// A server for relays on loopback, whose pool is as small or large as a test wants it.
-struct Box {
-    scratch: Scratch,
-    dhcp: SocketAddr,
-    relay: UdpSocket,
-}
-
-impl Box {
-    fn new(name: &str, pool: &str) -> Self {
-        let scratch = Scratch::new(name);
-        std::fs::create_dir(scratch.path().join("root")).unwrap();
-        let dhcp = common::free_port();
-        let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\n[tftp]\nlisten = []\n[http]\nlisten = []\n\
-             [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"{pool}\"]\n\
-             [[dhcp.subnet.host]]\nmac = \"{RESERVED}\"\naddress = \"127.77.200.9\"\nhostname = \"node9\"\n",
-            dhcp.port()
-        );
-        std::fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
-        let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
-        relay.set_read_timeout(Some(LIMIT)).unwrap();
-        Self { scratch, dhcp, relay }
-    }
-
-    fn start(&self) -> Process {
-        let mut command = Command::new(BINARY);
-        command.args(["serve", "--config"]).arg(self.scratch.path().join("ringboot.toml"));
-        let process = Process::start(command);
-        let ready = process.stdout.wait_for(LIMIT, |text| text.starts_with("READY").then_some(()));
-        assert!(ready.is_ok(), "{}", process.stderr.text());
-        process
-    }
-
-    fn ringboot(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(BINARY);
-        command.args(arguments).arg("--config").arg(self.scratch.path().join("ringboot.toml"));
-        run(command, LIMIT)
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.ringboot(arguments).stdout).unwrap()
-    }
-
-    /// What a command says once it holds these words: facts are up to two seconds old.
-    fn until(&self, arguments: &[&str], words: &str) -> Output {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let said = self.ringboot(arguments);
-            if said.stdout.contains(words) {
-                return said;
-            }
-            assert!(Instant::now() < deadline, "no {words:?} in {arguments:?}:\n{}{}", said.stdout, said.stderr);
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn say(&self, kind: u8, machine: u16, address: Option<Ipv4Addr>) {
-        let [high, low] = machine.to_be_bytes();
-        let mut bytes = vec![0; 236];
-        bytes[..8].copy_from_slice(&[1, 1, 6, 1, 0, 0, high, low]);
-        bytes[24..28].copy_from_slice(&[127, 0, 0, 1]);
-        bytes[28..34].copy_from_slice(&[0x52, 0x54, 0, 0, high, low]);
-        bytes.extend_from_slice(&[99, 130, 83, 99, 53, 1, kind]);
-        match (kind, address) {
-            (RELEASE, Some(address)) => bytes[12..16].copy_from_slice(&address.octets()),
-            (_, Some(address)) => bytes.extend_from_slice(&[&[50, 4][..], &address.octets()].concat()),
-            (_, None) => {}
-        }
-        if kind != DISCOVER {
-            bytes.extend_from_slice(&[54, 4, 127, 0, 0, 1]);
-        }
-        // The relay's link is the subnet.
-        bytes.extend_from_slice(&[82, 8, 5, 4, 127, 77, 0, 0, 19, 0, 255]);
-        self.relay.send_to(&bytes, self.dhcp).unwrap();
-    }
-
-    /// The next reply's type, machine and address.
-    fn hear(&self) -> (u8, u16, Ipv4Addr) {
-        let mut bytes = [0; 1500];
-        let len = self.relay.recv(&mut bytes).unwrap();
-        let reply = Packet::parse_reply(&bytes[..len]).unwrap();
-        (reply.option(53).unwrap()[0], u16::from_be_bytes([bytes[32], bytes[33]]), reply.yiaddr)
-    }
-
-    /// DISCOVER to ACK.
-    fn lease(&self, machine: u16) -> Ipv4Addr {
-        self.say(DISCOVER, machine, None);
-        let (kind, _, address) = self.hear();
-        assert_eq!(kind, OFFER);
-        self.say(REQUEST, machine, Some(address));
-        assert_eq!(self.hear(), (ACK, machine, address));
-        address
-    }
-}
+use common::process::{Process, run};
+use common::relayed::{ACK, BINARY, DISCOVER, LIMIT, RELEASE, REQUEST, RESERVED, Relayed};
 
 /// From an empty pool to one that is full and has room again: what screen, JSON, log, monitor and list of machines say.
 #[test]
 fn a_pool_that_fills_is_seen_everywhere_before_a_machine_fails_and_after() {
-    let world = Box::new("facts-pool", "127.77.1.1-127.77.1.4");
+    let world = Relayed::new("facts-pool", "127.77.1.1-127.77.1.4");
     let gone = world.ringboot(&["status", "--exit-code"]);
     assert_eq!(gone.status.code(), Some(2), "{}{}", gone.stdout, gone.stderr);
     assert!(gone.stdout.starts_with("CRITICAL: no server answers on ") && gone.stderr.is_empty(), "{}", gone.stdout);
@@ -198,7 +89,7 @@ fn a_pool_that_fills_is_seen_everywhere_before_a_machine_fails_and_after() {
 /// A rack of 2,000: each is in the list, in bounded time.
 #[test]
 fn two_thousand_machines_are_listed() {
-    let world = Box::new("facts-rack", "127.77.1.0-127.77.9.255");
+    let world = Relayed::new("facts-rack", "127.77.1.0-127.77.9.255");
     let mut server = world.start();
     const AT_ONCE: u16 = 100;
     for first in (1..=2000).step_by(usize::from(AT_ONCE)) {
@@ -226,4 +117,75 @@ fn two_thousand_machines_are_listed() {
     );
     assert_eq!(server.stderr.text().matches("are nearly full: ").count(), 1);
     assert!(server.stop(LIMIT).success());
+}
+
+/// `serve --root` is the mode of somebody who looks at ringboot for the first time: it can be asked as well, and says what it cannot know.
+#[test]
+fn a_server_without_a_configuration_is_asked_like_any_other() {
+    let scratch = common::Scratch::new("facts-root");
+    std::fs::create_dir(scratch.path().join("root")).unwrap();
+    std::fs::write(scratch.path().join("root/hello"), "hello\n").unwrap();
+    let (root, socket) = (scratch.path().join("root"), scratch.path().join("my.sock"));
+    let (root, socket) = (root.to_str().unwrap(), socket.to_str().unwrap());
+    let start = |more: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--root", root, "--socket", socket]);
+        command.args(more);
+        let process = Process::start(command);
+        let ready = process
+            .stdout
+            .wait_for(LIMIT, |text| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned));
+        (process, ready.unwrap())
+    };
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).args(["--socket", socket]);
+        run(command, LIMIT)
+    };
+    let (mut server, ready) = start(&["-v"]);
+    let http = ready.split_whitespace().find_map(|word| word.strip_prefix("http=")).unwrap();
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(http).unwrap();
+        std::io::Write::write_all(&mut stream, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        answer
+    };
+    assert!(get("/hello").ends_with("hello\n"));
+    // A name that a loader tries and can do without.
+    assert!(get("/pxelinux.cfg/01-52-54-00-00-00-01").contains(" 404 "));
+    let screen = ask(&["status"]).ok().stdout;
+    assert!(screen.contains("  dhcp       not answered") && screen.contains("2 HTTP requests"), "{screen}");
+    assert_eq!(ask(&["status", "--exit-code"]).ok().stdout, "OK: files are served, no DHCP is answered\n");
+    let machines = ask(&["machines"]).ok().stdout;
+    assert!(machines.starts_with("no DHCP is answered here, and machines are known by their leases"), "{machines}");
+    assert_eq!(ask(&["machines", "--failed"]).status.code(), Some(0));
+    for arguments in [&["lease", "list"][..], &["look"], &["backup", "/nonexistent/copy.db"]] {
+        let said = ask(arguments).failed();
+        assert_eq!(said.status.code(), Some(1), "{arguments:?}");
+    }
+    assert!(ask(&["lease", "list"]).stderr.contains("no DHCP is answered"), "{}", ask(&["lease", "list"]).stderr);
+    assert!(ask(&["reload"]).ok().stdout.starts_with("reloaded: generation 2"));
+    assert!(ask(&["check", "--root", root]).ok().stdout.contains("0 errors"));
+    let live = ask(&["check", "--root", root, "--live"]);
+    assert_eq!(live.status.code(), Some(2));
+    assert!(live.stderr.contains("a server of --root promises none of it"), "{}", live.stderr);
+    assert!(server.stop(LIMIT).success());
+    assert!(server.stderr.text().contains("DEBUG"), "-v shows more: {}", server.stderr.text());
+
+    let (mut server, _) = start(&["--log-level", "error"]);
+    assert!(server.stop(LIMIT).success());
+    assert_eq!(server.stderr.text(), "", "nothing was wrong");
+}
+
+/// Without --socket the usual path is taken, where it can be made; commands find it without being told.
+#[test]
+fn a_server_without_a_configuration_is_found_at_the_usual_path() {
+    let scratch = common::Scratch::new("facts-usual");
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs none /run && { \"$0\" serve --root \"$1\" --tftp 127.0.0.1:0 --http 127.0.0.1:0 >/dev/null & } \
+                  && n=0; until \"$0\" status; do n=$((n+1)); [ $n -lt 300 ] || break; sleep 0.1; done 2>/dev/null; kill $!; wait $!";
+    command.args(["-m", "sh", "-c", script, BINARY]).arg(scratch.path());
+    let said = run(command, LIMIT).ok();
+    assert!(said.stdout.contains("  dhcp       not answered"), "{}{}", said.stdout, said.stderr);
 }

@@ -148,13 +148,13 @@ fn beside_another_server_nothing_leaves_and_it_is_named() {
     );
     lab.udhcpc(&client, &["-t", "10"]).ok();
     lab.udhcpc(&lab.net.client("52:54:00:c1:1e:03"), &[&ROM[..], &["-t", "10"]].concat()).ok();
-    wait_log(&server, &format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there"));
+    wait_log(&server, &format!("the DHCP server {OTHER} ({OTHER_MAC}) answered there"));
     assert_eq!(lab.ours(), [], "not one packet:\n{}", lab.capture);
     let why = lab.why(MAC, "It chose another DHCP server");
-    assert!(why.contains(&format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there")), "{why}");
+    assert!(why.contains(&format!("the DHCP server {OTHER} ({OTHER_MAC}) answered there")), "{why}");
     for command in ["status", "check"] {
         let said = lab.ask(command);
-        assert!(said.contains(&format!("the DHCP server {OTHER} ({OTHER_MAC}) answers there")), "{command}: {said}");
+        assert!(said.contains(&format!("the DHCP server {OTHER} ({OTHER_MAC}) answered there")), "{command}: {said}");
     }
     server.stop();
     let database = rusqlite::Connection::open(lab.scratch.path().join("state/ringboot.db")).unwrap();

@@ -329,7 +329,7 @@ fn another_server_was_chosen_and_a_network_that_is_not_configured() {
     let other = Some(Ipv4Addr::new(10, 9, 9, 9));
     server.say(&Message { kind: REQUEST, requested: Some(address), chosen: other, ..Message::default() });
     let said = world.why_until("It chose another DHCP server, 10.9.9.9.");
-    tells(&said, "It chose another DHCP server", &["switch one of them off"]);
+    tells(&said, "It chose another DHCP server", &["Switch 10.9.9.9 off"]);
     server.say(&Message { subnet: Ipv4Addr::new(127, 99, 0, 0), ..Message::default() });
     let said = world.why_until("It is not admitted");
     tells(&said, "It is not admitted", &["no subnet is configured for 127.99.0.0"]);
@@ -487,7 +487,7 @@ fn a_file_that_is_there_and_not_given() {
     server.load(machine);
     assert_eq!(server.read(machine, "secret").1[..4], [0, 5, 0, 2]);
     server.stop();
-    tells(&world.why(), "was not given", &["secret was not given: secret: ", "the server's user may read"]);
+    tells(&world.why(), "was not given", &["secret was not given: secret: ", "`chmod o+r` the file"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use ringboot::fleet::{Bucket, Oddity, Record, Report};
 use ringboot::observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
+use crate::drops::Drops;
 use crate::expect::Verdict;
 use crate::histogram;
 use crate::meter::Spent;
@@ -46,6 +47,12 @@ pub(crate) struct Document {
     pub(crate) lateness: Lateness,
     #[serde(default)]
     pub(crate) silences: Vec<Silence>,
+    /// What the server's kernel dropped; None where the server is not on this host.
+    #[serde(default)]
+    pub(crate) server_drops: Option<Drops>,
+    /// What was to bound the run, told before it began.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
     #[serde(default)]
     pub(crate) oddities: Vec<Odd>,
     pub(crate) series: Vec<Point>,
@@ -85,6 +92,9 @@ pub(crate) struct Summary {
     /// Some machines fetch files.
     #[serde(default = "always")]
     pub(crate) fetches: bool,
+    /// What was proved of the octets, in words. Reports of the first versions do not have it.
+    #[serde(default)]
+    pub(crate) proved: String,
     /// Machines that failed because of an octet that was wrong, missing or too many.
     #[serde(default)]
     pub(crate) wrong_contents: u32,
@@ -94,6 +104,9 @@ pub(crate) struct Summary {
     /// Requests that were due by `--rate` and were never made.
     #[serde(default)]
     pub(crate) never_begun: u64,
+    /// Requests of `--rate` that found no machine free when they were due.
+    #[serde(default)]
+    pub(crate) waited: u64,
     pub(crate) slowest_to_median: Option<f64>,
     pub(crate) sources: u32,
     pub(crate) client_cpu_s: Option<f64>,
@@ -189,6 +202,8 @@ pub(crate) struct Circumstances {
     pub(crate) seed: u64,
     pub(crate) started: SystemTime,
     pub(crate) client: Option<Spent>,
+    pub(crate) drops: Option<Drops>,
+    pub(crate) warnings: Vec<String>,
     /// None where no process was named; an inner None where it ended meanwhile.
     pub(crate) server_spent: Option<Option<Spent>>,
 }
@@ -199,6 +214,7 @@ impl Document {
         if around.server_spent == Some(None) {
             limits.push("the server's process ended before the run did".to_owned());
         }
+        limits.extend(around.drops.iter().flat_map(Drops::sentences));
         let stage = |(stage, seen): (&Stage, &ringboot::fleet::StageTimes)| {
             (name(*stage), Times { retransmits: Some(seen.retries), ..Times::of(&seen.times) })
         };
@@ -223,6 +239,8 @@ impl Document {
             rates: Rates::of(report),
             lateness: Lateness::of(report),
             silences: Silence::all(report),
+            server_drops: around.drops,
+            warnings: around.warnings.clone(),
             oddities: report.oddities.iter().map(odd).collect(),
             series: report.series.buckets().iter().map(Point::of).collect(),
             machines: report.records.iter().map(Machine::of).collect(),
@@ -282,6 +300,8 @@ impl Document {
         writeln!(out, "\"rates\": {},", one(&self.rates)?)?;
         writeln!(out, "\"lateness\": {},", one(&self.lateness)?)?;
         writeln!(out, "\"silences\": {},", one(&self.silences)?)?;
+        writeln!(out, "\"server_drops\": {},", one(&self.server_drops)?)?;
+        writeln!(out, "\"warnings\": {},", one(&self.warnings)?)?;
         writeln!(out, "\"oddities\": {},", lines(&self.oddities)?)?;
         writeln!(out, "\"series\": {},", lines(&self.series)?)?;
         writeln!(out, "\"machines\": {}}}", lines(&self.machines)?)?;
@@ -318,9 +338,11 @@ impl Summary {
             interrupted: report.interrupted,
             firmware: report.firmware,
             fetches: report.fetches,
+            proved: report.proved(),
             wrong_contents: report.wrong_contents,
             warm_up_s: report.warm_up.as_secs_f64(),
             never_begun: report.pressure.never_begun,
+            waited: report.pressure.waited,
             slowest_to_median: report.slowest_to_median(),
             sources: report.pressure.sources,
             client_cpu_s: around.client.map(|spent| spent.processor.as_secs_f64()),
@@ -490,9 +512,11 @@ pub(crate) mod tests {
                 interrupted: false,
                 firmware: true,
                 fetches: true,
+                proved: "every octet checked".into(),
                 wrong_contents: 0,
                 warm_up_s: 0.0,
                 never_begun: 0,
+                waited: 0,
                 slowest_to_median: Some(1.4),
                 sources: machines,
                 client_cpu_s: Some(4.5),
@@ -510,6 +534,8 @@ pub(crate) mod tests {
                 seed: 1,
                 started: UNIX_EPOCH,
                 client: None,
+                drops: None,
+                warnings: Vec::new(),
                 server_spent: None,
             }),
             stages: [("dhcp", 3000), ("loader", 120_000), ("kernel", 400_000)]
@@ -527,6 +553,8 @@ pub(crate) mod tests {
             rates: Rates::default(),
             lateness: Lateness::default(),
             silences: Vec::new(),
+            server_drops: None,
+            warnings: Vec::new(),
             oddities: vec![Odd { what: "TFTP blocks that came again".into(), times: 3 }],
             series: (1..=50).map(point).collect(),
             machines: (0..machines).map(machine).collect(),

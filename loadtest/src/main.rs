@@ -5,7 +5,9 @@ mod child;
 mod compare;
 mod csv;
 mod dhcp;
+mod drops;
 mod expect;
+mod foreseen;
 mod histogram;
 mod host;
 mod html;
@@ -203,10 +205,17 @@ fn once(arguments: &Arguments, scenario: &Scenario, number: u32) -> anyhow::Resu
         "machines of scenario {} ask for an address: say --dhcp instead of --no-dhcp",
         scenario.name
     );
+    let pid = arguments.measuring.pid.or_else(|| server.as_ref().and_then(PrivateServer::pid));
+    let warnings = foreseen::Host::read(pid).foresee(&plan);
+    if !quiet && number == 1 {
+        let said: String = warnings.iter().map(|warning| table::wrapped(&format!("! {warning}"))).collect();
+        io::stderr().write_all(said.as_bytes())?;
+    }
     if let Some(server) = &arguments.other.server {
         arguments.dhcp.ask_leave(server, &plan, quiet || number > 1)?;
     }
-    let (report, around) = measured(arguments, plan, &scenario.name, server.as_ref())?;
+    let (report, mut around) = measured(arguments, plan, &scenario.name, pid)?;
+    around.warnings = warnings;
     let mut document = Document::new(&report, &around);
     let expected = &arguments.output.expect;
     document.verdicts = expected.iter().map(|expectation| expectation.judge(&document)).collect();
@@ -222,20 +231,23 @@ fn measured(
     arguments: &Arguments,
     plan: Plan,
     scenario: &str,
-    server: Option<&PrivateServer>,
+    pid: Option<u32>,
 ) -> anyhow::Result<(Report, Circumstances)> {
     let output = &arguments.output;
-    let pid = arguments.measuring.pid.or_else(|| server.and_then(PrivateServer::pid));
     let server_meter = pid.map(Meter::begin).transpose()?;
     let own_meter = Meter::of_ourselves()?;
     let started = SystemTime::now();
+    let drops = drops::Watch::begin(pid, plan.tftp.ip());
     let report = bars::run(plan, output.quiet)?;
+    let drops = drops.and_then(|watch| watch.end());
     let around = Circumstances {
         server: arguments.other.server.as_ref().map_or("private".to_owned(), ToString::to_string),
         scenario: scenario.to_owned(),
         seed: arguments.what.seed,
         started,
         client: own_meter.end(),
+        drops,
+        warnings: Vec::new(),
         server_spent: server_meter.map(|meter| meter.end()),
     };
     Ok((report, around))

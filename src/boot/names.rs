@@ -58,6 +58,38 @@ pub fn menu_name(path: &[u8]) -> Option<MenuName<'_>> {
     (path == "boot.ipxe").then_some(MenuName { loader: Loader::Ipxe, key: Key::Default, prefix: "" })
 }
 
+/// Names that firmware and loaders try and can do without: menus under other names, shim's lists, GRUB's tables, fonts and translations,
+/// what a Raspberry Pi asks for before its kernel. That one is not there says nothing.
+pub fn is_optional(name: &str) -> bool {
+    const ENDS: [&str; 5] = [".lst", ".pf2", ".mo", ".gmo", ".sig"];
+    /// Of a Raspberry Pi 4 (B-14).
+    const PI: [&str; 8] = [
+        "config.txt",
+        "cmdline.txt",
+        "recover4.elf",
+        "recovery.elf",
+        "dt-blob.bin",
+        "bootcfg.txt",
+        "overlay_map.dtb",
+        "armstub8-gic.bin",
+    ];
+    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+    menu_name(name.as_bytes()).is_some()
+        || folder.ends_with("pxelinux.cfg")
+        || file.starts_with("revocations")
+        || file.starts_with("shim_certificate")
+        || ENDS.iter().any(|end| file.ends_with(end))
+        || PI.contains(&file)
+        || is_of_a_serial_number(folder, file)
+}
+
+/// A Raspberry Pi looks for a directory of its own first.
+fn is_of_a_serial_number(folder: &str, file: &str) -> bool {
+    let folder = folder.trim_start_matches('/');
+    let is_serial = folder.len() == 8 && folder.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_serial && matches!(file, "start4.elf" | "start.elf")
+}
+
 fn key(name: &str) -> Option<Key<'_>> {
     /// Ethernet, as PXELINUX and GRUB write the hardware type.
     const ETHERNET: &str = "01-";
@@ -100,6 +132,24 @@ mod tests {
         }
         assert_eq!(name("pxelinux.cfg/01-52-54-00-12-34-10"), Some((Loader::Pxelinux, Key::Mac(MAC), "")));
         assert_eq!(name("pxelinux.cfg/C0A8041A"), Some((Loader::Pxelinux, Key::IpHex("C0A8041A"), "")));
+    }
+
+    #[test]
+    fn what_loaders_ask_for_in_vain_is_optional_and_what_they_need_is_not() {
+        let optional = [
+            "pxelinux.cfg/C0A8041",
+            "pxelinux.cfg/default-arm",
+            "x/grub.cfg-01-52-54-00-12-34-10",
+            "efi/revocations_sku.efi",
+            "shim_certificate_0.efi",
+            "grub/x86_64-efi/command.lst",
+            "12345678/start4.elf",
+            "config.txt",
+        ];
+        assert!(optional.iter().all(|name| is_optional(name)));
+        let needed =
+            ["debian/linux", "ldlinux.c32", "grubx64.efi", "start4.elf", "ks.cfg", "pxelinux.0", "1234567/start.elf"];
+        assert!(needed.iter().all(|name| !is_optional(name)));
     }
 
     /// The whole search of a PXELINUX boot: eight shortened addresses, one after the other, are misses.

@@ -1,7 +1,7 @@
 //! `ringboot backup` and `ringboot restore`: the lease database into a file, and back.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ struct State {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BackupArguments {
-    /// A file that does not exist yet; only its owner will be able to read it
+    /// A file that does not exist yet, and that only its owner will be able to read; `-` is standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -45,9 +45,11 @@ pub(super) struct RestoreArguments {
 /// The state directory, and the user that the configuration names.
 type Place = (PathBuf, Option<String>);
 
-/// Exit 2: the configuration; 1: there is no backup.
 pub(super) fn back_up(arguments: &BackupArguments) -> ExitCode {
     let file = &arguments.file;
+    if file == Path::new("-") {
+        return arguments.place.carry_out(|source| pass_on(source).map(|()| ExitCode::SUCCESS));
+    }
     finish("backup", arguments.place.source(), |source| {
         let leases = match source {
             Source::Server(socket) => receive(socket, file)?,
@@ -55,6 +57,22 @@ pub(super) fn back_up(arguments: &BackupArguments) -> ExitCode {
         };
         Ok(format!("{leases} leases in {}", file.display()))
     })
+}
+
+/// The database itself on standard output, for a pipe to another host.
+fn pass_on(source: Source) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        anyhow::bail!("a database on a terminal is of no use: name a file, or pipe it on");
+    }
+    match source {
+        Source::Server(socket) => drop(socket.download("/v1/backup", &mut out)?),
+        Source::Store(state) => {
+            let mut copy = state.visit(|path| Ok(store::copy_to_send(&path.join(DATABASE))?))?;
+            io::copy(&mut copy, &mut out).context("writing to standard output")?;
+        }
+    }
+    out.flush().context("writing to standard output")
 }
 
 /// The server copies, and whoever runs the command writes: the service could not reach the home directory of root. Returns how many
@@ -78,7 +96,6 @@ fn receive(socket: client::Socket, target: &Path) -> anyhow::Result<usize> {
     received
 }
 
-/// Exit 2: the configuration; 1: nothing was restored.
 pub(super) fn restore(arguments: &RestoreArguments) -> ExitCode {
     finish("restore", arguments.state.place(), |(path, user)| {
         let state = lock(&path, user.as_deref())?;

@@ -19,7 +19,7 @@ use crate::serve::overview::Overview;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Configuration file [default: /etc/ringboot/ringboot.toml where it exists]
+    /// Configuration file; `-` is standard input [default: /etc/ringboot/ringboot.toml where it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Check this directory in the place of the configured root; without --config what `serve --root` would do
@@ -49,12 +49,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let wants_dhcp = config.dhcp.is_wanted();
     if let Some(host) = &arguments.live {
         let Some(file) = &file else {
-            complain!("--live needs the configuration file of the running server (--config FILE)");
+            complain!(
+                "--live walks what a configuration promises (loaders, a menu, machines), and a server of --root promises none of it: --config \
+                 FILE names a configuration; the log of `ringboot serve -v` has each file that is asked for"
+            );
             return ExitCode::from(2);
         };
         loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
-        let (json, firmware) = (arguments.json, arguments.firmware.as_deref());
-        return live::run(&live::Wanted { config: &config, file, host, firmware, json });
+        let (json, firmware, socket) = (arguments.json, arguments.firmware.as_deref(), arguments.socket.as_deref());
+        return live::run(&live::Wanted { config: &config, file, socket, host, firmware, json });
     }
     let (account, unknown) = match guard::account(config.server.user.as_deref()) {
         Ok(account) => (account, None),

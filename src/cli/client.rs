@@ -1,6 +1,5 @@
 //! How commands reach what they ask about: one HTTP request on the admin socket, or, where no server runs, the store that it left.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -35,12 +34,12 @@ pub(super) struct Server {
 /// Nobody answers where a server would.
 #[derive(Debug, thiserror::Error)]
 #[error("no server answers on {}: is `ringboot serve` running?", .0.display())]
-pub(super) struct NoServer(PathBuf);
+pub(super) struct NoServer(pub(super) PathBuf);
 
 impl Server {
     /// The server of this configuration file.
-    pub(super) fn of(config: PathBuf) -> Self {
-        Self { config, socket: None }
+    pub(super) fn of(config: PathBuf, socket: Option<PathBuf>) -> Self {
+        Self { config, socket }
     }
 
     /// One request and its answer. An error means that no server was reached, or is the server's problem in its own words.
@@ -218,14 +217,18 @@ impl Socket {
         Some(Self { path: path.to_owned(), stream })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// One request and its answer in JSON, a problem as well.
     pub(super) fn ask(self, method: &str, path: &str) -> anyhow::Result<Answer> {
         let (status, length, mut body) = self.send(method, path)?;
         read_json(status, length, &mut body)
     }
 
-    /// Writes what the server sends into a file; an answer that is not whole is an error. Returns its length in bytes.
-    pub(super) fn download(self, path: &str, into: &mut File) -> anyhow::Result<u64> {
+    /// Writes what the server sends; an answer that is not whole is an error. Returns its length in bytes.
+    pub(super) fn download(self, path: &str, into: &mut impl Write) -> anyhow::Result<u64> {
         let (status, length, mut body) = self.send("GET", path)?;
         if !status.is_success() {
             return Err(problem(&read_json(status, length, &mut body)?.body));

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 use serde_json::json;
 
+use super::now::Now;
 use super::{check, health, lease, loader, look, machine_list, machines, quirk, resources, serve, walks};
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
@@ -29,7 +30,10 @@ pub(super) fn control(
     known: Known,
 ) -> Control {
     let socket = config.server.admin_socket.clone();
-    let inside = Inside { known, database: config.state.join(DATABASE), arguments: arguments.clone() };
+    // Whose state directory that would be, nobody has said.
+    let database = (!arguments.is_by_root_alone()).then(|| config.state.join(DATABASE));
+    let inside = Inside { known, database, arguments: arguments.clone() };
+    let is_wanted = !arguments.is_by_root_alone() || arguments.socket.is_some();
     let arguments = arguments.clone();
     Control {
         read_again: Box::new(move || {
@@ -55,7 +59,13 @@ pub(super) fn control(
             Box::new(move || match bound.and_then(|bound| bound.serve(routes(handle, inside))) {
                 Ok(socket) => Box::new(socket),
                 Err(error) => {
-                    tracing::warn!("no admin socket at {}: {error}; commands cannot reach this server", path.display());
+                    let text =
+                        format!("no admin socket at {}: {error}; commands cannot reach this server", path.display());
+                    if is_wanted {
+                        tracing::warn!("{text}");
+                    } else {
+                        tracing::info!("{text}. --socket PATH makes it elsewhere, for `ringboot status --socket PATH`");
+                    }
                     Box::new(())
                 }
             })
@@ -109,7 +119,8 @@ pub(super) struct Known {
 /// What the resources look at.
 struct Inside {
     known: Known,
-    database: PathBuf,
+    /// None: no configuration, no store.
+    database: Option<PathBuf>,
     arguments: serve::Arguments,
 }
 
@@ -141,14 +152,14 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
         .get("/v1/configuration", move |_| of(&configuration, resources::configuration))
         .get(machine_list::PATH, move |_| machine_list::of_server(&all, settled_all().as_deref()))
         .get("/v1/machines/", move |who| {
-            settled_one();
-            machines::of_journal(&journal, || quirk::all(known(&limiting), &limits()), who)
+            let now = Now::of(settled_one().as_deref());
+            machines::of_journal(&journal, &now, || quirk::all(known(&limiting), &limits()), who)
         })
         .get("/v1/check", move |_| of(&checked, |overview| Answer::ok(check::in_server(&arguments, overview))))
         .get("/v1/loaders", move |_| of(&listed, |overview| Answer::ok(loader::listing(Some(overview.images.root())))))
         .download("/v1/backup", move || {
             let _copying = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-            resources::backup(&database)
+            resources::backup(database.as_deref())
         })
         .post("/v1/reload", move |_| match handle.reload() {
             Ok(done) => Answer::ok(json!({

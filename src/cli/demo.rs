@@ -50,7 +50,7 @@ const MIB: u64 = 1 << 20;
 /// Exit code 0 only when every machine booted and no lease was lost or doubled.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     show(arguments).unwrap_or_else(|error| {
-        let _ = writeln!(io::stderr(), "ringboot demo: {error:#}");
+        complain!("demo: {error:#}");
         ExitCode::FAILURE
     })
 }

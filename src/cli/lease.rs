@@ -10,7 +10,7 @@ use anyhow::bail;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::client::{self, Place, Source};
+use super::client::{self, NoServer, Place, Socket, Source};
 use super::machines::Who;
 use super::text::span;
 use crate::boot::machine::Mac;
@@ -22,7 +22,7 @@ use crate::dhcp::subnet::Network;
 use crate::serve::dhcp_core::{DhcpControl, Listing};
 use crate::serve::supervisor::Handle;
 
-/// Addresses in one answer: a few megabytes.
+/// Addresses in one answer: a few megabytes. The command asks for the next ones after it.
 const LISTED_MAX: usize = 20_000;
 
 #[derive(Debug, clap::Args)]
@@ -130,12 +130,31 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn listed(source: Source, list: &List) -> anyhow::Result<String> {
-    let filter = Filter { address: None, network: list.subnet, standing: list.only, mac: list.machine };
+    let filter = Filter { network: list.subnet, standing: list.only, mac: list.machine, ..Filter::default() };
     let body = match source {
-        Source::Server(socket) => client::body(socket.ask("GET", &format!("{PATH}{}", in_path(filter)))?)?,
-        Source::Store(state) => state.visit(|path| Ok(in_json(stored(path, filter)?)))?,
+        Source::Server(socket) => in_pieces(socket, filter)?,
+        Source::Store(state) => state.visit(|path| Ok(in_json(stored(path, filter)?, usize::MAX)))?,
     };
     Ok(if list.json { super::in_json(&body) } else { plain(&body) })
+}
+
+/// The whole list, one answer after the other. Everything is counted by the first.
+fn in_pieces(socket: Socket, filter: Filter) -> anyhow::Result<Value> {
+    let ask = |socket: Socket, after: Option<Ipv4Addr>| {
+        client::body(socket.ask("GET", &format!("{PATH}{}", in_path(Filter { after, ..filter })))?)
+    };
+    let path = socket.path().to_owned();
+    let mut whole = ask(socket, None)?;
+    while whole["left_out"].as_u64().unwrap_or(0) > 0 {
+        let leases = whole["leases"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let last = leases.last().and_then(|lease| lease["address"].as_str()?.parse().ok());
+        let mut piece = ask(Socket::reach(&path).ok_or_else(|| NoServer(path.clone()))?, last)?;
+        if let (Value::Array(all), Value::Array(more)) = (&mut whole["leases"], piece["leases"].take()) {
+            all.extend(more);
+        }
+        whole["left_out"] = piece["left_out"].take();
+    }
+    Ok(whole)
 }
 
 fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
@@ -212,10 +231,10 @@ fn with(handle: &Handle, answer: impl FnOnce(&DhcpControl) -> Option<Answer>) ->
 
 fn list(dhcp: &DhcpControl, rest: &str) -> Option<Answer> {
     let Some(filter) = of_path(rest) else {
-        let detail = "GET /v1/leases/state=STATE/machine=MAC/subnet=NETWORK, each where it is wanted";
+        let detail = "GET /v1/leases/state=STATE/machine=MAC/after=ADDRESS/subnet=NETWORK, each where it is wanted";
         return Some(Answer::problem(StatusCode::BAD_REQUEST, "no such filter", detail));
     };
-    Some(Answer::ok(in_json(dhcp.list(filter)?)))
+    Some(Answer::ok(in_json(dhcp.list(filter)?, LISTED_MAX)))
 }
 
 fn free(dhcp: &DhcpControl, rest: &str) -> Option<Answer> {
@@ -245,7 +264,8 @@ fn in_path(filter: Filter) -> String {
     let standing = filter.standing.map(|standing| format!("/state={standing}")).unwrap_or_default();
     let mac = filter.mac.map(|mac| format!("/machine={mac}")).unwrap_or_default();
     let network = filter.network.map(|network| format!("/subnet={network}")).unwrap_or_default();
-    format!("{standing}{mac}{network}")
+    let after = filter.after.map(|after| format!("/after={after}")).unwrap_or_default();
+    format!("{standing}{mac}{after}{network}")
 }
 
 fn of_path(text: &str) -> Option<Filter> {
@@ -260,6 +280,7 @@ fn of_path(text: &str) -> Option<Filter> {
         match pair.split_once('=')? {
             ("state", word) => filter.standing = Some(word.parse().ok()?),
             ("machine", name) => filter.mac = Some(mac(name).ok()?),
+            ("after", address) => filter.after = Some(address.parse().ok()?),
             _ => return None,
         }
         rest = after;
@@ -340,14 +361,15 @@ fn said(what: What, meant: &[&Listed], count: usize) -> String {
 
 // --- what is told ---
 
-fn in_json(listing: Listing) -> Value {
+/// The first of them in the order of addresses; `left_out` are the others, which are counted alone.
+fn in_json(listing: Listing, most: usize) -> Value {
     let Listing { mut listed, limited, now } = listing;
     let count = |standing| listed.iter().filter(|one| one.standing == standing).count();
     let counts: serde_json::Map<String, Value> =
         Standing::ALL.into_iter().map(|standing| (standing.to_string(), json!(count(standing)))).collect();
     listed.sort_unstable_by_key(|one| one.address);
-    let left_out = listed.len().saturating_sub(LISTED_MAX);
-    listed.truncate(LISTED_MAX);
+    let left_out = listed.len().saturating_sub(most);
+    listed.truncate(most);
     json!({
         "leases": listed.iter().map(|one| one_in_json(one, now)).collect::<Vec<_>>(),
         "counts": counts,
@@ -414,9 +436,6 @@ fn plain(body: &Value) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
-    if let Some(left_out @ 1..) = body["left_out"].as_u64() {
-        let _ = writeln!(text, "{left_out} more: --subnet, --only or --machine names fewer");
-    }
     for limited in body["limited"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "{}", word(&limited["said"]));
     }
@@ -441,9 +460,10 @@ mod tests {
             network: Some("10.7.0.0/24".parse().unwrap()),
             standing: Some(Standing::Declined),
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            after: Some(Ipv4Addr::new(10, 7, 0, 9)),
         };
         let path = in_path(filter);
-        assert_eq!(path, "/state=declined/machine=02:00:00:00:00:01/subnet=10.7.0.0/24");
+        assert_eq!(path, "/state=declined/machine=02:00:00:00:00:01/after=10.7.0.9/subnet=10.7.0.0/24");
         assert_eq!(of_path(&path[1..]), Some(filter));
         assert_eq!(of_path(""), Some(Filter::default()));
         for wrong in ["declined", "state=free", "machine=x", "machine=10.0.0.1", "subnet=10.0.0.0", "address=10.0.0.1"]

@@ -29,6 +29,8 @@ const UNKNOWN: Mac = Mac([0x02, 0x72, 0x62, 0x77, 0x6c, 0x6b]);
 pub(super) struct Wanted<'a> {
     pub(super) config: &'a Config,
     pub(super) file: &'a Path,
+    /// In place of the one that the file names.
+    pub(super) socket: Option<&'a Path>,
     /// Empty: every reserved machine and an unknown one.
     pub(super) host: &'a str,
     pub(super) firmware: Option<&'a str>,
@@ -135,8 +137,11 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
 }
 
 fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Chain>> {
-    let walker =
-        Walker { server: Server::of(wanted.file.to_path_buf()), places: &wanted.config.places, config: wanted.config };
+    let walker = Walker {
+        server: Server::of(wanted.file.to_path_buf(), wanted.socket.map(Path::to_path_buf)),
+        places: &wanted.config.places,
+        config: wanted.config,
+    };
     let mut chains = Vec::new();
     for machine in machines {
         let last = machine.is_known.then(|| walker.seen_as(machine)).transpose()?.flatten();

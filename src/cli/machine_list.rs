@@ -11,12 +11,15 @@ use serde_json::{Value, json};
 
 use super::client::{self, Place, Source};
 use super::lease;
+use super::machines::Who;
+use super::now::Now;
 use super::text::{number, span, word};
 use crate::boot::machine::Mac;
 use crate::control::admin::Answer;
 use crate::control::store::{HISTORY, History};
 use crate::dhcp::listing::Filter;
 use crate::dhcp::subnet::Network;
+use crate::observe::cause::Cause;
 use crate::observe::journal::Journal;
 use crate::observe::standing::{Standing, standing};
 use crate::observe::timeline::{Entry, story};
@@ -101,9 +104,11 @@ pub(super) fn of_server(journal: &Journal, overview: Option<&Overview>) -> Answe
             reserved.push((host.mac, json!(host.address)));
         }
     }
+    let now = Now::of(overview);
     let heard = journal.machines();
     let is_heard: HashSet<Mac> = heard.iter().copied().collect();
-    let mut rows: Vec<Row> = heard.into_iter().filter_map(|mac| row(mac, &journal.entries(mac), &names)).collect();
+    let mut rows: Vec<Row> =
+        heard.into_iter().filter_map(|mac| row(mac, &journal.entries(mac), &names, &now)).collect();
     let unseen = reserved.into_iter().filter(|(mac, _)| !is_heard.contains(mac));
     rows.extend(unseen.map(|(mac, address)| unseen_row(mac, &address, &names)));
     Answer::ok(in_json(rows, overview.is_none_or(|overview| overview.dhcp_control.is_some())))
@@ -123,7 +128,8 @@ fn of_history(state: &Path) -> anyhow::Result<Value> {
     // A list without names is better than none.
     let listing = lease::stored(state, Filter::default()).unwrap_or_default();
     let names = listing.listed.into_iter().filter_map(|lease| Some((lease.mac, lease.host_name?))).collect();
-    Ok(in_json(machines.iter().filter_map(|(mac, entries)| row(*mac, entries, &names)).collect(), true))
+    let now = Now::of_history();
+    Ok(in_json(machines.iter().filter_map(|(mac, entries)| row(*mac, entries, &names, &now)).collect(), true))
 }
 
 /// A machine, and what the list is in the order of.
@@ -134,11 +140,11 @@ struct Row {
     body: Value,
 }
 
-fn row(mac: Mac, entries: &[Entry], names: &HashMap<Mac, String>) -> Option<Row> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+fn row(mac: Mac, entries: &[Entry], names: &HashMap<Mac, String>, now: &Now) -> Option<Row> {
+    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
     let heard_ms = entries.last()?.at_ms;
-    let story = story(entries, now_ms);
+    let story = story(entries, &now.known(Who::Mac(mac), entries), now_ms);
     let standing = standing(entries, &story);
     let last = story.lines.last();
     let body = json!({
@@ -151,6 +157,7 @@ fn row(mac: Mac, entries: &[Entry], names: &HashMap<Mac, String>) -> Option<Row>
         "standing": standing.word(),
         "stage": last.map(|line| line.stage.word()),
         "last": last.map(|line| &line.text),
+        "code": story.code.map(Cause::word),
         "cause": story.cause,
     });
     Some(Row { standing, heard_ms, mac, body })
@@ -167,6 +174,7 @@ fn unseen_row(mac: Mac, address: &Value, names: &HashMap<Mac, String>) -> Row {
         "standing": Standing::Unseen.word(),
         "stage": null,
         "last": null,
+        "code": Cause::NeverSeen.word(),
         "cause": "No DISCOVER of this machine was seen.",
     });
     Row { standing: Standing::Unseen, heard_ms: 0, mac, body }
@@ -277,7 +285,7 @@ mod tests {
     fn rack() -> Journal {
         let journal = Journal::default();
         for n in 0..2000 {
-            happened(&journal, n, Stage::Dhcp, Kind::Leased { to: PXE }, 900_000);
+            happened(&journal, n, Stage::Dhcp, Kind::Leased { to: PXE, twin: false }, 900_000);
             if n % 700 != 5 {
                 happened(&journal, n, Stage::Kernel, Kind::Sent { name: "linux".into(), bytes: 1 }, 800_000);
             }
@@ -297,7 +305,9 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), LINES_MAX + 2);
         assert!(
-            lines[..3].iter().all(|line| line.contains("  failed   15 min ") && line.contains("asked for no file")),
+            lines[..3]
+                .iter()
+                .all(|line| line.contains("  failed   15 min ") && line.contains("no transfer to it had ended")),
             "{text}"
         );
         assert!(lines[3].contains("  booting  0 s ") && lines[3].ends_with("step of 9"), "{}", lines[3]);

@@ -10,10 +10,12 @@ use anyhow::bail;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::now::Now;
 use super::quirk::{self, Listed};
 use crate::boot::machine::Mac;
 use crate::control::admin::Answer;
 use crate::control::store::{HISTORY, History};
+use crate::observe::cause::Cause;
 use crate::observe::journal::Journal;
 use crate::observe::timeline::{Entry, Story, story};
 
@@ -50,7 +52,7 @@ impl fmt::Display for Who {
 }
 
 /// The last boot of one machine, out of a running server.
-pub(super) fn of_journal(journal: &Journal, limits: impl FnOnce() -> Vec<Listed>, who: &str) -> Answer {
+pub(super) fn of_journal(journal: &Journal, now: &Now, limits: impl FnOnce() -> Vec<Listed>, who: &str) -> Answer {
     let who = match who.parse::<Who>() {
         Ok(who) => who,
         Err(why) => return Answer::problem(StatusCode::BAD_REQUEST, "no machine is called so", &why),
@@ -59,7 +61,7 @@ pub(super) fn of_journal(journal: &Journal, limits: impl FnOnce() -> Vec<Listed>
         Who::Mac(mac) => Some(mac),
         Who::Address(address) => journal.find(address),
     };
-    told(who, mac, &mac.map(|mac| journal.entries(mac)).unwrap_or_default(), limits())
+    told(who, mac, &mac.map(|mac| journal.entries(mac)).unwrap_or_default(), now, limits())
 }
 
 /// The same out of a state directory.
@@ -77,16 +79,18 @@ pub(super) fn of_history(state: &Path, who: Who) -> anyhow::Result<Answer> {
         Who::Address(address) => history.find(address)?,
     };
     let limits = quirk::all(quirk::stored(state)?, &[]);
-    Ok(told(who, mac, &mac.map(|mac| history.entries(mac)).transpose()?.unwrap_or_default(), limits))
+    let entries = mac.map(|mac| history.entries(mac)).transpose()?.unwrap_or_default();
+    Ok(told(who, mac, &entries, &Now::of_history(), limits))
 }
 
 /// A machine that nobody has heard of is a problem that has a story's fields as well: what to look at.
-fn told(who: Who, mac: Option<Mac>, entries: &[Entry], limits: Vec<Listed>) -> Answer {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let story = story(entries, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+fn told(who: Who, mac: Option<Mac>, entries: &[Entry], now: &Now, limits: Vec<Listed>) -> Answer {
+    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let known = now.known(mac.map_or(who, Who::Mac), entries);
+    let story = story(entries, &known, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
     let mut body = in_json(&mac.map_or(who, Who::Mac).to_string(), &story);
     body["limits"] = json!(mac.map(|mac| quirk::sentences(limits, mac, story.firmware)).unwrap_or_default());
-    if !entries.is_empty() {
+    if !entries.is_empty() || known.flights.is_some_and(|flights| !flights.is_empty()) {
         return Answer::ok(body);
     }
     let why = story.cause.as_deref().unwrap_or_default();
@@ -108,6 +112,7 @@ fn in_json(who: &str, story: &Story) -> Value {
         "began_ms": story.began_ms,
         "quiet_ms": story.quiet_ms,
         "lines": lines.collect::<Vec<_>>(),
+        "code": story.code.map(Cause::word),
         "cause": story.cause,
         "next_step": story.next_step,
     })

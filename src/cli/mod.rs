@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::control::templates;
@@ -22,6 +22,7 @@ mod client;
 mod control;
 mod demo;
 mod dhcp;
+mod exit;
 mod health;
 mod lease;
 mod live;
@@ -30,6 +31,7 @@ mod look;
 mod machine_list;
 mod machines;
 pub mod manual;
+mod now;
 mod quirk;
 mod reload;
 mod resources;
@@ -87,13 +89,14 @@ enum Command {
     Man(manual::ManArguments),
 }
 
-/// Parses argv and runs the command it names. Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or configuration.
+/// Parses argv and runs the command it names. The exit codes are in [`exit::TABLE`].
 pub fn main() -> ExitCode {
     // Not for people: what `serve` and `check` start to render templates.
     if std::env::args_os().nth(1).is_some_and(|command| command == templates::COMMAND) {
         return if templates::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let arguments = match Arguments::try_parse() {
+    let parsed = command_line().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         // --help and --version, too.
         Err(said) if !said.use_stderr() => return written(said.print(), ExitCode::SUCCESS),
@@ -114,7 +117,7 @@ pub fn main() -> ExitCode {
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::restore(&arguments),
         Command::Completions(arguments) => {
-            let script = manual::completions(&arguments, Arguments::command());
+            let script = manual::completions(&arguments, command_line());
             say(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
         }
         Command::Man(arguments) => man(&arguments),
@@ -122,13 +125,17 @@ pub fn main() -> ExitCode {
 }
 
 fn man(arguments: &manual::ManArguments) -> ExitCode {
-    match manual::man(arguments, Arguments::command()) {
+    match manual::man(arguments, command_line()) {
         Ok(page) => say(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
         Err(error) => {
             complain!("man: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn command_line() -> clap::Command {
+    exit::described(Arguments::command())
 }
 
 /// Writes to standard output and ends with this code, or as [`written`] says.

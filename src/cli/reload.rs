@@ -10,11 +10,17 @@ use super::client::Server;
 pub(super) struct Arguments {
     #[command(flatten)]
     server: Server,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Exit 0: published, whatever is remarked of it; 1: not reloaded, or no server; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     arguments.server.carry_out("POST", "/v1/reload", |done| {
+        if arguments.json {
+            return super::say(&super::in_json(done), ExitCode::SUCCESS);
+        }
         let mut text = format!("reloaded: generation {}\n", done["generation"]);
         for table in done["after_restart"].as_array().into_iter().flatten().filter_map(|name| name.as_str()) {
             let _ = writeln!(text, "  changes in {table} take effect after a restart");

@@ -66,7 +66,11 @@ fn mode(mode: Mode) -> &'static str {
 }
 
 /// The lease database as it is at this moment.
-pub(super) fn backup(database: &Path) -> Result<Download, Answer> {
+pub(super) fn backup(database: Option<&Path>) -> Result<Download, Answer> {
+    let Some(database) = database else {
+        let detail = "a server of `--root` answers no DHCP, and has no leases";
+        return Err(Answer::problem(StatusCode::NOT_FOUND, "no lease database", detail));
+    };
     match store::copy_to_send(database) {
         Ok(file) => Ok(Download { file, media_type: SQLITE }),
         Err(error @ BackupError::NoDatabase(_)) => {

@@ -1,5 +1,6 @@
 //! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
 
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
@@ -8,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tracing::Level;
 
 use super::control::Known;
-use crate::config::{self, Config, Problems, TftpOptions};
+use crate::config::{self, ADMIN_SOCKET, Config, Problems, TftpOptions};
 use crate::control::check::{self, Reader, Subject};
 use crate::control::loaders::{self, Borrowed};
 use crate::control::templates;
@@ -60,8 +63,39 @@ pub(super) struct Arguments {
     /// At most so many boot cores [default: one for each processor of the affinity mask, less one for DHCP]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
+    /// The admin socket, in place of the configured one [default without a configuration: /run/ringboot/admin.sock, where it can be made]
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// How much is logged, in place of the configured level
+    #[arg(long, value_name = "LEVEL", value_parser = level())]
+    log_level: Option<Level>,
+    /// Log more than the configuration says: -v one level more, -vv two
+    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "log_level")]
+    verbose: u8,
 }
 
+/// From little to much.
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+fn level() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(LEVELS).try_map(|name| name.parse::<Level>())
+}
+
+impl Arguments {
+    /// True where no file says what is served.
+    pub(super) fn is_by_root_alone(&self) -> bool {
+        self.config.is_none() && self.root.is_some()
+    }
+
+    fn level(&self, configured: Level) -> Level {
+        let place = LEVELS.iter().position(|name| configured.as_str().eq_ignore_ascii_case(name)).unwrap_or(0);
+        let more = LEVELS.get(place + usize::from(self.verbose)).or(LEVELS.last()).and_then(|name| name.parse().ok());
+        self.log_level.or(more).unwrap_or(configured)
+    }
+}
+
+/// The name of a configuration that is no file.
+const STANDARD_INPUT: &str = "-";
 /// What a process may open by default, where the kernel does not tell.
 const USUAL_OPEN_FILES: u64 = 1024;
 
@@ -108,8 +142,13 @@ struct NotRight(Vec<Finding>);
 #[error("the configuration is not right\n{0}")]
 struct WrongText(Problems);
 
-/// Reads and checks a configuration file.
+/// Reads and checks a configuration file; `-` is standard input, and relative names start from the working directory then.
 pub(super) fn read_file(file: &Path) -> anyhow::Result<Config> {
+    if file == Path::new(STANDARD_INPUT) {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).context("reading standard input")?;
+        return Ok(Config::parse_bytes("<stdin>", &bytes).map_err(WrongText)?);
+    }
     let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
     Ok(Config::parse_bytes(&file.to_string_lossy(), &bytes).map_err(WrongText)?)
 }
@@ -125,6 +164,11 @@ pub(super) fn why_unread(error: &anyhow::Error) -> Vec<Finding> {
 
 /// The configuration of `serve` with these arguments, and the file that it comes from.
 pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
+    if arguments.config.as_deref() == Some(Path::new(STANDARD_INPUT)) {
+        bail!(
+            "a reload reads the configuration again, so it must be a file\n  hint: `ringboot check --config -` reads standard input"
+        );
+    }
     let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref())?;
     if !arguments.tftp.is_empty() {
         config.tftp.listen.clone_from(&arguments.tftp);
@@ -133,6 +177,9 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<Path
         config.http.listen.clone_from(&arguments.http);
         config.snapshot.http_port = first.port();
     }
+    config.log.level = arguments.level(config.log.level);
+    let usual = arguments.is_by_root_alone().then(|| PathBuf::from(ADMIN_SOCKET));
+    config.server.admin_socket = arguments.socket.clone().or(config.server.admin_socket).or(usual);
     Ok((config, file))
 }
 
@@ -265,7 +312,7 @@ fn say_what_will_happen(config: &Config, arguments: &Arguments, wants_dhcp: bool
             let by = subnet.interface.as_deref().map_or("relays only".to_owned(), |name| format!("interface {name}"));
             tracing::info!("DHCP on {} by {by}: {}", subnet.network, words(subnet));
         }
-    } else if arguments.no_dhcp || arguments.config.is_none() && arguments.root.is_some() {
+    } else if arguments.no_dhcp || arguments.is_by_root_alone() {
         tracing::info!("no DHCP is answered");
     } else {
         tracing::info!(

@@ -93,7 +93,6 @@ pub enum AnswerKind {
 pub struct Event {
     pub mac: Mac,
     pub address: Option<Ipv4Addr>,
-    pub weight: Weight,
     pub told: Told,
     pub text: String,
 }
@@ -103,6 +102,8 @@ pub struct Event {
 pub enum Told {
     Offered,
     Leased,
+    /// Leased, and another machine with this hardware address was there before.
+    Twin,
     /// A lease that the client holds was made longer.
     Renewed,
     /// Parameters for an address that the client has from elsewhere.
@@ -112,16 +113,6 @@ pub enum Told {
     Refused,
     /// No answer.
     Silent(Silence),
-}
-
-/// How loud an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
-    Detail,
-    /// A step of a boot.
-    Step,
-    /// Something an operator will want to know.
-    Warning,
 }
 
 /// Why a message is not answered.
@@ -135,6 +126,8 @@ pub enum Silence {
     NotAStation,
     #[error("no subnet is configured for {0}")]
     NoSubnet(Ipv4Addr),
+    #[error("no subnet is configured for {0}, and this came from beyond a router")]
+    NoSubnetBehind(Ipv4Addr),
     #[error(
         "subnet {0} is served on its own link alone, and this came from beyond a router (`relay = true` on it serves both)"
     )]
@@ -165,9 +158,9 @@ pub enum Silence {
     NotHeld(Ipv4Addr),
     #[error("{0} lies outside of the subnet")]
     OutsideSubnet(Ipv4Addr),
-    #[error("a release is not answered")]
+    #[error("the client gave its address back")]
     Released,
-    #[error("a decline is not answered")]
+    #[error("the client found its address in use")]
     Declined,
     #[error(
         "the client has declined {DECLINES_PER_MACHINE_MAX} addresses within an hour: until the hour is over it gets none from \
@@ -249,10 +242,13 @@ fn admit<'s>(
 
 /// A machine that the configuration has no place for is one that somebody will ask about; noise is not.
 fn not_admitted(facts: &Facts<'_>, silence: &Silence, reasons: &[String]) -> Option<Event> {
-    let told = matches!(silence, Silence::NoSubnet(_) | Silence::NotForRelays(_) | Silence::SubnetOff(_))
-        .then(|| Told::Silent(silence.clone()))?;
+    let is_told = matches!(
+        silence,
+        Silence::NoSubnet(_) | Silence::NoSubnetBehind(_) | Silence::NotForRelays(_) | Silence::SubnetOff(_)
+    );
+    let told = is_told.then(|| Told::Silent(silence.clone()))?;
     let text = format!("no answer, {silence}: {}", reasons.join("; "));
-    Some(Event { mac: facts.mac, address: None, weight: Weight::Detail, told, text })
+    Some(Event { mac: facts.mac, address: None, told, text })
 }
 
 /// One message with all that is known of it.
@@ -579,7 +575,7 @@ impl<'a, 's> Case<'a, 's> {
         }
         self.reply(AnswerKind::Ack, address, decision)?;
         if let (Some(event), Some(_)) = (&mut decision.event, twin) {
-            event.weight = Weight::Warning;
+            event.told = Told::Twin;
         }
         decision.changes.push(self.lease(address, self.now.saturating_add(u64::from(times.lease_s))));
         Ok(())
@@ -664,11 +660,6 @@ impl<'a, 's> Case<'a, 's> {
         if !dropped.is_empty() {
             decision.reasons.push(format!("options {dropped:?} left out, they do not fit"));
         }
-        let weight = match kind {
-            _ if choice.missing => Weight::Warning,
-            AnswerKind::Ack | AnswerKind::Bootp => Weight::Step,
-            AnswerKind::Offer | AnswerKind::Parameters | AnswerKind::Nak => Weight::Detail,
-        };
         let told = match kind {
             _ if choice.missing => Told::NoLoader(choice.reason),
             AnswerKind::Offer => Told::Offered,
@@ -676,7 +667,9 @@ impl<'a, 's> Case<'a, 's> {
             AnswerKind::Ack | AnswerKind::Bootp => Told::Leased,
             AnswerKind::Parameters | AnswerKind::Nak => Told::Parameters,
         };
-        self.tell(format_args!("{kind}"), Some(yiaddr), (weight, told), decision);
+        let is_renewal = told == Told::Renewed;
+        let what = if is_renewal { "renewal".to_owned() } else { kind.to_string() };
+        self.tell(format_args!("{what}"), Some(yiaddr), told, decision);
         Ok(())
     }
 
@@ -711,8 +704,7 @@ impl<'a, 's> Case<'a, 's> {
         let flags = if relayed { self.packet.flags | FLAG_BROADCAST } else { self.packet.flags };
         let reply = Reply { flags, options: options::refusal(self.server(), why, self.facts), ..self.header() };
         self.send(&reply, AnswerKind::Nak, Ipv4Addr::UNSPECIFIED, decision)?;
-        let how = (Weight::Step, Told::Refused);
-        self.tell(format_args!("{} of {address}", AnswerKind::Nak), Some(address), how, decision);
+        self.tell(format_args!("{} of {address}", AnswerKind::Nak), Some(address), Told::Refused, decision);
         Ok(())
     }
 
@@ -753,13 +745,7 @@ impl<'a, 's> Case<'a, 's> {
         Ok(dropped)
     }
 
-    fn tell(
-        &self,
-        what: fmt::Arguments<'_>,
-        address: Option<Ipv4Addr>,
-        (weight, told): (Weight, Told),
-        decision: &mut Decision,
-    ) {
+    fn tell(&self, what: fmt::Arguments<'_>, address: Option<Ipv4Addr>, told: Told, decision: &mut Decision) {
         let octets: usize = decision.reasons.iter().map(|reason| reason.len() + "; ".len()).sum();
         let mut text = String::with_capacity(octets + ROOM_FOR_WHAT);
         let _ = fmt::write(&mut text, what); // a String takes all
@@ -768,23 +754,18 @@ impl<'a, 's> Case<'a, 's> {
             text.push_str(reason);
         }
         let address = address.filter(|address| !address.is_unspecified());
-        decision.event = Some(Event { mac: self.facts.mac, address, weight, told, text });
+        decision.event = Some(Event { mac: self.facts.mac, address, told, text });
     }
 
-    /// Silences that an operator should hear of (D-19, D-27, D-5).
+    /// What an operator may ask about (D-19, D-27, D-5). Who gives an address back, or declines it, expects no answer.
     fn explain_silence(&self, silence: &Silence, decision: &mut Decision) {
-        let weight = match silence {
-            Silence::NoAddressFree(_) | Silence::Declined | Silence::LastDecline | Silence::DeclineNotKept(true) => {
-                Weight::Warning
-            }
-            Silence::DoesNotFit(_) => Weight::Warning,
-            Silence::Released => Weight::Step,
-            _ => Weight::Detail,
-        };
         decision.answer = None;
         let address = decision.changes.first().map(Change::address);
-        let how = (weight, Told::Silent(silence.clone()));
-        self.tell(format_args!("no answer, {silence}"), address, how, decision);
+        let told = Told::Silent(silence.clone());
+        match silence {
+            Silence::Released | Silence::Declined => self.tell(format_args!("{silence}"), address, told, decision),
+            _ => self.tell(format_args!("no answer, {silence}"), address, told, decision),
+        }
     }
 
     fn subnet(&self) -> &'s Subnet {

@@ -110,6 +110,8 @@ pub struct Filter {
     pub network: Option<Network>,
     pub standing: Option<Standing>,
     pub mac: Option<Mac>,
+    /// Addresses beyond this one: the next piece of a long list.
+    pub after: Option<Ipv4Addr>,
 }
 
 impl Filter {
@@ -118,6 +120,7 @@ impl Filter {
             && self.network.is_none_or(|network| network.contains(listed.address))
             && self.standing.is_none_or(|standing| standing == listed.standing)
             && self.mac.is_none_or(|mac| mac == listed.mac)
+            && self.after.is_none_or(|after| listed.address > after)
     }
 }
 
@@ -215,6 +218,7 @@ mod tests {
             (every, 8),
             (Filter { address: Some(at(3)), ..every }, 1),
             (Filter { mac: Some(mac(3)), ..every }, 1),
+            (Filter { after: Some(at(6)), ..every }, 2),
             (Filter { standing: Some(Standing::Bound), ..every }, 2),
             (Filter { standing: Some(Standing::Bound), mac: Some(mac(5)), ..every }, 1),
             (Filter { standing: Some(Standing::Bound), mac: Some(mac(3)), ..every }, 0),

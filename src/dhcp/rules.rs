@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::decide::{AnswerKind, Silence, Weight};
+use super::decide::{AnswerKind, Silence, Told};
 use super::lease::{Change, Lease, Leases, State};
 use super::limits::{DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S};
 use super::packet::COOKIE;
@@ -141,8 +141,7 @@ fn d05_what_does_not_fit_at_all_is_an_event_and_no_answer() {
     server.snapshot.boot.uefi_http = Some(format!("efi/{}", "b".repeat(200)));
     let decision = server.ask(&message);
     assert!(matches!(decision.silence, Some(Silence::DoesNotFit(_))));
-    assert!(decision.answer.is_none() && decision.changes.is_empty());
-    assert_eq!(decision.event.unwrap().weight, Weight::Warning);
+    assert!(decision.answer.is_none() && decision.changes.is_empty() && decision.event.is_some());
 }
 
 #[test]
@@ -258,7 +257,7 @@ fn d19_no_address_left_is_silence_and_an_event() {
     server.ask(&Message::from(2).discover());
     let third = server.ask(&Message::from(3).discover());
     assert_eq!(third.silence, Some(Silence::NoAddressFree(subnet().network)));
-    assert_eq!(third.event.unwrap().weight, Weight::Warning);
+    assert_eq!(third.event.unwrap().told, Told::Silent(Silence::NoAddressFree(subnet().network)));
     server.now += OFFER_HOLD_S;
     assert_eq!(server.ask(&Message::from(3).discover()).message_type(), Some(2), "lapsed offers are free again");
 }
@@ -500,7 +499,7 @@ fn d27_declined_address_is_kept_back_for_an_hour_and_never_answered() {
     let bad = server.bind(&Message::from(1));
     let decision = server.ask(&Message::from(1).decline(bad));
     assert_eq!((decision.answer, decision.silence), (None, Some(Silence::Declined)));
-    assert_eq!(decision.event.unwrap().weight, Weight::Warning);
+    assert_eq!(decision.event.unwrap().told, Told::Silent(Silence::Declined));
     let next = server.ask(&Message::from(1).with(50, &bad.octets()).discover()).yiaddr();
     assert_ne!(next, bad);
     assert_eq!(server.ask(&Message::from(1).request(bad)).message_type(), Some(6));
@@ -518,11 +517,11 @@ fn d27_one_client_declines_a_few_addresses_and_then_none_of_the_pool_while_other
         let offer = server.ask(&Message::from(2).discover());
         let Some(offered) = offer.answer.is_some().then(|| offer.yiaddr()) else {
             assert_eq!(offer.silence, Some(Silence::DeclinedTooMuch));
-            assert_eq!(offer.event.unwrap().weight, Weight::Detail);
+            assert_eq!(offer.event.unwrap().told, Told::Silent(Silence::DeclinedTooMuch));
             continue;
         };
         let declined = server.ask(&Message::from(2).decline(offered));
-        assert_eq!(declined.event.unwrap().weight, Weight::Warning);
+        assert!(matches!(declined.event.unwrap().told, Told::Silent(Silence::Declined | Silence::LastDecline)));
         silences.extend(declined.silence);
     }
     assert_eq!(silences, [Silence::Declined, Silence::Declined, Silence::Declined, Silence::LastDecline]);
@@ -561,8 +560,8 @@ fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_t
         let declined = server.ask(&Message::from(n).decline(offered));
         match declined.silence.unwrap() {
             Silence::Declined => assert!(u32::from(n) < DECLINES_PER_CIRCUIT_MAX),
-            Silence::DeclineNotKept(_) => {
-                warned += u32::from(declined.event.unwrap().weight == Weight::Warning);
+            Silence::DeclineNotKept(is_first) => {
+                warned += u32::from(is_first);
                 assert!(declined.changes.iter().all(|change| !change.is_durable()), "nothing is written for it");
             }
             other => panic!("{other:?}"),
@@ -967,7 +966,7 @@ fn d41_a_name_that_would_be_split_is_not_sent() {
     server.snapshot.boot.uefi_x64 = Some("d/".repeat(128));
     let offer = server.ask(&Message::from(1).pxe(7).discover());
     assert_eq!((offer.option(67), offer.option(60)), (None, None));
-    assert_eq!(offer.event.unwrap().weight, Weight::Warning);
+    assert!(matches!(offer.event.unwrap().told, Told::NoLoader(_)));
 }
 
 #[test]
@@ -1317,7 +1316,7 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
     let mut server = server();
     let mut unknown = Message::from(1).relayed().discover();
     unknown.giaddr = Ipv4Addr::new(172, 16, 0, 1);
-    assert_eq!(server.ask(&unknown).silence, Some(Silence::NoSubnet(unknown.giaddr)));
+    assert_eq!(server.ask(&unknown).silence, Some(Silence::NoSubnetBehind(unknown.giaddr)));
     unknown.giaddr = address(1);
     let closed = Silence::NotForRelays(subnet().network);
     assert_eq!(server.ask(&unknown).silence, Some(closed.clone()), "that subnet is not open to relays");
@@ -1419,7 +1418,7 @@ fn d66_http_boot_gets_its_class_and_a_url() {
     without.snapshot.boot.uefi_http = None;
     let offer = without.ask(&Message::from(1).http(16).discover());
     assert_eq!((offer.option(60), offer.option(67), offer.reply().file), (None, None, &b""[..]), "no TFTP name");
-    assert_eq!(offer.event.unwrap().weight, Weight::Warning);
+    assert!(matches!(offer.event.unwrap().told, Told::NoLoader(_)));
 }
 
 #[test]
@@ -1499,7 +1498,7 @@ fn d73_unknown_architecture_gets_plain_dhcp_and_an_event() {
     assert_eq!((offer.option(60), offer.option(67), offer.option(66)), (None, None, None));
     assert_eq!(offer.option(3).unwrap(), [192, 168, 4, 1]);
     let event = offer.event.unwrap();
-    assert_eq!(event.weight, Weight::Warning);
+    assert!(matches!(event.told, Told::NoLoader(_)));
     assert!(event.text.contains("option 93 = 27"), "{}", event.text);
 }
 
@@ -1544,7 +1543,7 @@ fn d38_two_machines_with_one_hardware_address_are_noticed() {
     let own = server.bind(&twin(1));
     let second = server.ask(&twin(2).request(own));
     assert_eq!(second.message_type(), Some(5));
-    assert_eq!(second.event.unwrap().weight, Weight::Warning);
+    assert_eq!(second.event.unwrap().told, Told::Twin);
 }
 
 #[test]
@@ -1646,7 +1645,7 @@ fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
         let decision = server.ask(&message);
         assert_eq!((decision.answer, decision.silence), (None, Some(Silence::NotPxe(network))));
         let event = decision.event.unwrap();
-        assert!(event.weight == Weight::Detail && event.text.contains("says nothing of network boot"), "{event:?}");
+        assert!(event.text.contains("says nothing of network boot"), "{event:?}");
     }
     let boots = [
         Message::from(1).pxe(0),

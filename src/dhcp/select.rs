@@ -71,7 +71,7 @@ fn sharing(link: Ipv4Addr, subnets: &Subnets) -> Result<Vec<&Subnet>, Silence> {
 }
 
 fn by_relay(link: Ipv4Addr, subnets: &Subnets) -> Result<&Subnet, Silence> {
-    let subnet = subnets.of(link).ok_or(Silence::NoSubnet(link))?;
+    let subnet = subnets.of(link).ok_or(Silence::NoSubnetBehind(link))?;
     if subnet.relay { Ok(subnet) } else { Err(Silence::NotForRelays(subnet.network)) }
 }
 

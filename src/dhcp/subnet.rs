@@ -129,7 +129,7 @@ pub enum Held {
     NoInterface,
     #[error("looking for other DHCP servers")]
     Looking,
-    #[error("{0} answers there")]
+    #[error("{0} answered there")]
     OtherServer(OtherServer),
 }
 

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-use super::decide::{Decision, Told, Weight};
+use super::decide::{Decision, Told};
 use super::limits::OFFER_HOLD_S;
 use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Subnet};
 use super::testing::{Message, SERVER, Server, relayed_subnet, snapshot, subnet, unicast};
@@ -41,7 +41,7 @@ fn full() -> Server {
 const SYSTEM: &str = "a system (no boot options); subnet 192.168.4.0/24 by interface eth1";
 const UEFI: &str = "PXE firmware on x64 UEFI (option 93 = 7); subnet 192.168.4.0/24 by interface eth1";
 
-/// `name | level | kind | address | words`
+/// `name | kind | address | words`
 #[derive(Default)]
 struct Book(String);
 
@@ -51,11 +51,6 @@ impl Book {
             let why = decision.silence.as_ref().map_or("answered".to_owned(), |why| format!("{why:?}"));
             return writeln!(self.0, "{name} | nothing is told | {why}").unwrap();
         };
-        let level = match event.weight {
-            Weight::Detail => "detail",
-            Weight::Step => "step",
-            Weight::Warning => "WARNING",
-        };
         let kind = match &event.told {
             Told::Silent(_) => "silent".to_owned(),
             Told::NoLoader(why) => format!("no loader ({why})"),
@@ -64,7 +59,7 @@ impl Book {
         assert_eq!(decision.silence.is_some(), decision.answer.is_none(), "{name}");
         let on = event.address.map_or("-".to_owned(), |address| address.to_string());
         let text = event.text.replace(SYSTEM, "[system]").replace(UEFI, "[uefi]");
-        writeln!(self.0, "{name} | {level} | {kind} | {on} | {text}").unwrap();
+        writeln!(self.0, "{name} | {kind} | {on} | {text}").unwrap();
     }
 
     #[track_caller]
@@ -77,7 +72,7 @@ impl Book {
 }
 
 #[test]
-fn every_answer_is_told_in_its_words_and_at_its_level() {
+fn every_answer_is_told_in_its_words() {
     let mut book = Book::default();
     let mut server = server();
     let first = Message::from(1).pxe(7);
@@ -125,39 +120,39 @@ fn every_answer_is_told_in_its_words_and_at_its_level() {
 }
 
 const ANSWERS: &str = r#"
-offer | detail | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 from the pool; loader shimx64.efi because option 93 = 7
-offer again | detail | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by what it had before; loader shimx64.efi because option 93 = 7
-lease | step | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
-offer of a lease | detail | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by its lease; loader shimx64.efi because option 93 = 7
-renewal | step | renewed | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
-reboot | step | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
-offer of a lease that ends now | detail | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by what it had before; loader shimx64.efi because option 93 = 7
-offer after a release | detail | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by what it had before; loader shimx64.efi because option 93 = 7
-reserved | detail | offered | 192.168.4.5 | offer: [system]; address 192.168.4.5 by reservation; no boot file because the client says nothing of booting
-BOOTP | step | leased | 192.168.4.5 | BOOTP reply: [system]; address 192.168.4.5 by reservation; loader pxelinux.0 because BOOTP
-parameters | detail | parameters | - | parameters: [system]; no boot file because the client says nothing of booting
-another network | step | refused | 10.9.9.9 | refusal of 10.9.9.9: [system]; 10.9.9.9 refused: wrong network
-another client's | step | refused | 192.168.4.10 | refusal of 192.168.4.10: [system]; 192.168.4.10 refused: the address belongs to another client
-nobody's | step | refused | 192.168.4.99 | refusal of 192.168.4.99: [system]; 192.168.4.99 refused: not an address that is given here
-ours | step | refused | 192.168.4.150 | refusal of 192.168.4.150: [system]; 192.168.4.150 refused: the address is the server's or the relay's own
-not the reserved one | step | refused | 192.168.4.10 | refusal of 192.168.4.10: [system]; 192.168.4.10 refused: another address is reserved for this client
-not its own | step | refused | 192.168.4.11 | refusal of 192.168.4.11: [system]; 192.168.4.11 refused: wrong address for this client
-no lease | step | refused | 192.168.4.10 | refusal of 192.168.4.10: [system]; 192.168.4.10 refused: no lease on this address for this client
-HTTP | detail | offered | 192.168.4.10 | offer: HTTP Boot firmware on x64 UEFI (option 60 = HTTPClient, option 93 = 16); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 by what it had before; http://192.168.4.150/efi/bootx64.efi because the client is HTTP Boot firmware (option 60 = HTTPClient, option 93 = 16)
-iPXE | detail | offered | 192.168.4.10 | offer: iPXE on x64 UEFI (option 77 = iPXE, option 93 = 7); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 by what it had before; loader shimx64.efi for iPXE because option 77 = iPXE, option 93 = 7 and [boot] ipxe is not set
-no such loader | WARNING | no loader (no boot file because [boot] uefi-arm64 is not set (option 93 = 11)) | 192.168.4.10 | offer: PXE firmware on arm64 UEFI (option 93 = 11); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 by what it had before; no boot file because [boot] uefi-arm64 is not set (option 93 = 11)
-no such loader, bound | WARNING | no loader (no boot file because [boot] uefi-arm64 is not set (option 93 = 11)) | 192.168.4.10 | lease: PXE firmware on arm64 UEFI (option 93 = 11); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 for 600 s; no boot file because [boot] uefi-arm64 is not set (option 93 = 11)
+offer | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 from the pool; loader shimx64.efi because option 93 = 7
+offer again | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by what it had before; loader shimx64.efi because option 93 = 7
+lease | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
+offer of a lease | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by its lease; loader shimx64.efi because option 93 = 7
+renewal | renewed | 192.168.4.10 | renewal: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
+reboot | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
+offer of a lease that ends now | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by what it had before; loader shimx64.efi because option 93 = 7
+offer after a release | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by what it had before; loader shimx64.efi because option 93 = 7
+reserved | offered | 192.168.4.5 | offer: [system]; address 192.168.4.5 by reservation; no boot file because the client says nothing of booting
+BOOTP | leased | 192.168.4.5 | BOOTP reply: [system]; address 192.168.4.5 by reservation; loader pxelinux.0 because BOOTP
+parameters | parameters | - | parameters: [system]; no boot file because the client says nothing of booting
+another network | refused | 10.9.9.9 | refusal of 10.9.9.9: [system]; 10.9.9.9 refused: wrong network
+another client's | refused | 192.168.4.10 | refusal of 192.168.4.10: [system]; 192.168.4.10 refused: the address belongs to another client
+nobody's | refused | 192.168.4.99 | refusal of 192.168.4.99: [system]; 192.168.4.99 refused: not an address that is given here
+ours | refused | 192.168.4.150 | refusal of 192.168.4.150: [system]; 192.168.4.150 refused: the address is the server's or the relay's own
+not the reserved one | refused | 192.168.4.10 | refusal of 192.168.4.10: [system]; 192.168.4.10 refused: another address is reserved for this client
+not its own | refused | 192.168.4.11 | refusal of 192.168.4.11: [system]; 192.168.4.11 refused: wrong address for this client
+no lease | refused | 192.168.4.10 | refusal of 192.168.4.10: [system]; 192.168.4.10 refused: no lease on this address for this client
+HTTP | offered | 192.168.4.10 | offer: HTTP Boot firmware on x64 UEFI (option 60 = HTTPClient, option 93 = 16); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 by what it had before; http://192.168.4.150/efi/bootx64.efi because the client is HTTP Boot firmware (option 60 = HTTPClient, option 93 = 16)
+iPXE | offered | 192.168.4.10 | offer: iPXE on x64 UEFI (option 77 = iPXE, option 93 = 7); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 by what it had before; loader shimx64.efi for iPXE because option 77 = iPXE, option 93 = 7 and [boot] ipxe is not set
+no such loader | no loader (no boot file because [boot] uefi-arm64 is not set (option 93 = 11)) | 192.168.4.10 | offer: PXE firmware on arm64 UEFI (option 93 = 11); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 by what it had before; no boot file because [boot] uefi-arm64 is not set (option 93 = 11)
+no such loader, bound | no loader (no boot file because [boot] uefi-arm64 is not set (option 93 = 11)) | 192.168.4.10 | lease: PXE firmware on arm64 UEFI (option 93 = 11); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 for 600 s; no boot file because [boot] uefi-arm64 is not set (option 93 = 11)
 127 octets | [uefi]; address 192.168.4.10 by its lease; loader ... because option 93 = 7
 128 octets | [uefi]; address 192.168.4.10 by its lease; loader ... because option 93 = 7; the name has 128 octets: in option 67 only, which shim does not read
 255 octets | [uefi]; address 192.168.4.10 by its lease; loader ... because option 93 = 7; the name has 255 octets: in option 67 only, which shim does not read; options [15, 150, 66, 6, 59, 58, 28] left out, they do not fit
 256 octets | [uefi]; address 192.168.4.10 by its lease; no boot file because its name has 256 octets
-twin | WARNING | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; machines 02020202-0202-0202-0202-020202020202 and 01010101-0101-0101-0101-010101010101 have one hardware address; loader shimx64.efi because option 93 = 7
-no twin | step | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
-too little room | detail | offered | 192.168.4.10 | offer: [system]; address 192.168.4.10 from the pool; no boot file because the client says nothing of booting; options [15, 150, 6] left out, they do not fit
+twin | twin | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; machines 02020202-0202-0202-0202-020202020202 and 01010101-0101-0101-0101-010101010101 have one hardware address; loader shimx64.efi because option 93 = 7
+no twin | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
+too little room | offered | 192.168.4.10 | offer: [system]; address 192.168.4.10 from the pool; no boot file because the client says nothing of booting; options [15, 150, 6] left out, they do not fit
 "#;
 
 #[test]
-fn every_silence_is_told_in_its_words_and_at_its_level() {
+fn every_silence_is_told_in_its_words() {
     let mut book = Book::default();
     let stranger = Message::from(3);
     book.note("no address left", &full().ask(&stranger.clone().discover()));
@@ -206,7 +201,7 @@ fn every_silence_is_told_in_its_words_and_at_its_level() {
     let told = no_room.ask(&Message::from(1).http(16).with(61, &[9; 250]).discover());
     assert!(told.changes.is_empty() && told.silence.is_some());
     let event = told.event.unwrap();
-    writeln!(book.0, "no room | {:?} | {}", event.weight, event.text.split(':').next().unwrap()).unwrap();
+    writeln!(book.0, "no room | {}", event.text.split(':').next().unwrap()).unwrap();
     let mut off = server_with(|subnet| subnet.mode = Mode::Off);
     book.note("off", &off.ask(&stranger.clone().discover()));
     book.note("no subnet", &server().ask_by(&stranger.clone().discover(), |a| a.interface = Some("eth7")));
@@ -229,36 +224,36 @@ fn every_silence_is_told_in_its_words_and_at_its_level() {
 }
 
 const SILENCES: &str = r#"
-no address left | WARNING | silent | - | no answer, no address is free in subnet 192.168.4.0/24: [system]
-declined | WARNING | silent | 192.168.4.10 | no answer, a decline is not answered: [system]
-not its own to decline | detail | silent | - | no answer, 192.168.4.10 is not held by this client: [system]
-released | step | silent | 192.168.4.10 | no answer, a release is not answered: [system]
-not its own to release | detail | silent | - | no answer, 192.168.4.10 is not held by this client: [system]
-chose another | detail | silent | 192.168.4.10 | no answer, the client chose server 192.168.4.2: [system]
-chose another, unknown | detail | silent | - | no answer, the client chose server 192.168.4.2: [system]
-declines another's | detail | silent | - | no answer, the client chose server 192.168.4.2: [system]
-names no address | detail | silent | - | no answer, the request names no address: [system]
-names no address to us | detail | silent | - | no answer, the request names no address: [system]
-unknown here | detail | silent | - | no answer, nothing is known of this client, and another server may know it: [system]
-unknown here, renewing | detail | silent | - | no answer, nothing is known of this client, and another server may know it: [system]
-BOOTP | detail | silent | - | no answer, BOOTP without a reservation: [system]
-outside | detail | silent | - | no answer, 8.8.8.8 lies outside of the subnet: [system]
-the same again | detail | silent | - | no answer, the same request waits for the store: [system]
-the same again, rebooting | detail | silent | - | no answer, the same request waits for the store: [system]
-the same again, renewing | detail | silent | - | no answer, the same request waits for the store: [system]
-declined too early | detail | silent | - | no answer, the same request waits for the store: [system]
-does not boot | detail | silent | - | no answer, the client says nothing of network boot, and never did (`clients = "pxe"` on subnet 192.168.4.0/24): [system]
-not reserved | detail | silent | - | no answer, the client has no reservation (`clients = "known"` on subnet 192.168.4.0/24): [uefi]
-no interface | detail | silent | - | no answer, subnet 192.168.4.0/24 is silent: its interface is not there, or has no address in it: [system]
-looking | detail | silent | - | no answer, subnet 192.168.4.0/24 is silent: looking for other DHCP servers: [system]
-another server | detail | silent | - | no answer, subnet 192.168.4.0/24 is silent: the DHCP server 192.168.4.2 (02:02:02:02:02:02) answers there: [system]
-no room | Warning | no answer, the options that cannot be left out do not fit 548 octets
-off | detail | silent | - | no answer, subnet 192.168.4.0/24 is switched off: a system (no boot options)
-no subnet | detail | silent | - | no answer, no subnet is configured for 192.168.4.150: a system (no boot options)
-unknown relay | detail | silent | - | no answer, no subnet is configured for 172.16.0.1: a system (no boot options)
-closed to relays | detail | silent | - | no answer, subnet 192.168.4.0/24 is served on its own link alone, and this came from beyond a router (`relay = true` on it serves both): a system (no boot options)
+no address left | silent | - | no answer, no address is free in subnet 192.168.4.0/24: [system]
+declined | silent | 192.168.4.10 | the client found its address in use: [system]
+not its own to decline | silent | - | no answer, 192.168.4.10 is not held by this client: [system]
+released | silent | 192.168.4.10 | the client gave its address back: [system]
+not its own to release | silent | - | no answer, 192.168.4.10 is not held by this client: [system]
+chose another | silent | 192.168.4.10 | no answer, the client chose server 192.168.4.2: [system]
+chose another, unknown | silent | - | no answer, the client chose server 192.168.4.2: [system]
+declines another's | silent | - | no answer, the client chose server 192.168.4.2: [system]
+names no address | silent | - | no answer, the request names no address: [system]
+names no address to us | silent | - | no answer, the request names no address: [system]
+unknown here | silent | - | no answer, nothing is known of this client, and another server may know it: [system]
+unknown here, renewing | silent | - | no answer, nothing is known of this client, and another server may know it: [system]
+BOOTP | silent | - | no answer, BOOTP without a reservation: [system]
+outside | silent | - | no answer, 8.8.8.8 lies outside of the subnet: [system]
+the same again | silent | - | no answer, the same request waits for the store: [system]
+the same again, rebooting | silent | - | no answer, the same request waits for the store: [system]
+the same again, renewing | silent | - | no answer, the same request waits for the store: [system]
+declined too early | silent | - | no answer, the same request waits for the store: [system]
+does not boot | silent | - | no answer, the client says nothing of network boot, and never did (`clients = "pxe"` on subnet 192.168.4.0/24): [system]
+not reserved | silent | - | no answer, the client has no reservation (`clients = "known"` on subnet 192.168.4.0/24): [uefi]
+no interface | silent | - | no answer, subnet 192.168.4.0/24 is silent: its interface is not there, or has no address in it: [system]
+looking | silent | - | no answer, subnet 192.168.4.0/24 is silent: looking for other DHCP servers: [system]
+another server | silent | - | no answer, subnet 192.168.4.0/24 is silent: the DHCP server 192.168.4.2 (02:02:02:02:02:02) answered there: [system]
+no room | no answer, the options that cannot be left out do not fit 548 octets
+off | silent | - | no answer, subnet 192.168.4.0/24 is switched off: a system (no boot options)
+no subnet | silent | - | no answer, no subnet is configured for 192.168.4.150: a system (no boot options)
+unknown relay | silent | - | no answer, no subnet is configured for 172.16.0.1, and this came from beyond a router: a system (no boot options)
+closed to relays | silent | - | no answer, subnet 192.168.4.0/24 is served on its own link alone, and this came from beyond a router (`relay = true` on it serves both): a system (no boot options)
 too many hops | nothing is told | Hops
 no station | nothing is told | NotAStation
 not served | nothing is told | NotServed(9)
-after a lapse | detail | offered | 192.168.4.10 | offer: [system]; address 192.168.4.10 from the pool; no boot file because the client says nothing of booting
+after a lapse | offered | 192.168.4.10 | offer: [system]; address 192.168.4.10 from the pool; no boot file because the client says nothing of booting
 "#;

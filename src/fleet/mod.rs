@@ -178,7 +178,8 @@ impl Fleet {
         report.close(run.started.elapsed(), progress);
         let seen = watch.end();
         let never_begun = site.schedules.iter().flatten().map(|schedule| schedule.never_begun(Instant::now())).sum();
-        report.pressure = Pressure { never_begun, ..Pressure::read(progress, &seen, self.sources()) };
+        let waited = site.schedules.iter().flatten().map(|schedule| schedule.late()).sum();
+        report.pressure = Pressure { never_begun, waited, ..Pressure::read(progress, &seen, self.sources()) };
         report.series = seen.series;
         report.checked = progress.unchecked_octets() == 0;
         let seen = Oddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));

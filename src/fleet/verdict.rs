@@ -24,12 +24,16 @@ pub struct Pressure {
     pub tftp: TftpQueue,
     /// The longest time without any answer, in the order of [`Protocol::ALL`].
     pub silences: [Silence; Protocol::ALL.len()],
+    /// Receives that brought anything, in the same order.
+    pub(super) heard: [u64; Protocol::ALL.len()],
     /// Where the network said that nobody is there, in the same order.
     pub(super) nobody: [Option<Nobody>; Protocol::ALL.len()],
     /// The generator's thread did nothing for so long at most, although it was to: its program was stopped.
     pub away_max: Duration,
     /// Requests that were due at moments of their own and were never made, for lack of a free machine.
     pub never_begun: u64,
+    /// Such requests that found no machine free when they were due.
+    pub waited: u64,
 }
 
 /// A thread busy for more than this share of the time is what the run had to wait for.
@@ -42,6 +46,9 @@ const LOADED_SHARE: f64 = 0.9;
 /// Late by this is what nobody would call noise.
 const LATE_US_MAX: u64 = 250_000;
 const LATE_US_P50_MAX: u64 = 50_000;
+
+/// Requests that wait for a free machine are what this load is about, unless they are more than this share.
+const WAITED_SHARE_MAX: f64 = 0.1;
 
 /// Fewer refusals than one for so many machines tell of an accident, not of a limit.
 const MACHINES_PER_REFUSAL_MAX: u64 = 10;
@@ -60,23 +67,26 @@ impl Pressure {
             silences: seen.silences,
             nobody: Protocol::ALL.map(|protocol| progress.line(protocol).nobody()),
             away_max: seen.away_max,
+            heard: Protocol::ALL.map(|protocol| progress.line(protocol).heard()),
             never_begun: 0,
+            waited: 0,
         }
     }
 
     /// Servers that said nothing to anybody: never, or for a while.
-    fn of_silence(&self, machines: u32, is_open: bool) -> Vec<String> {
+    fn of_silence(&self, machines: u32, hides: &str) -> Vec<String> {
         let mut sentences = Vec::new();
-        for ((protocol, silence), nobody) in Protocol::ALL.into_iter().zip(self.silences).zip(self.nobody) {
-            let (name, Silence { lasted, at, waiting }) = (protocol.name(), silence);
-            if let Some(nobody) = nobody {
+        for protocol in Protocol::ALL {
+            let (name, place) = (protocol.name(), protocol as usize);
+            let Silence { lasted, at, waiting } = self.silences[place];
+            let is_told =
+                lasted >= SILENCE_TOLD && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines);
+            if let Some(nobody) = self.nobody[place] {
                 sentences.push(format!("{name}: {nobody}"));
-            } else if lasted >= SILENCE_TOLD && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) {
-                let hides = if is_open {
-                    ""
-                } else {
-                    ". Machines asked no more meanwhile, so percentiles hardly show it: --rate does"
-                };
+            } else if is_told && self.heard[place] == 0 {
+                sentences
+                    .push(format!("{name}: no answer at all in {:.2} s, to {waiting} requests", lasted.as_secs_f64()));
+            } else if is_told {
                 sentences.push(format!(
                     "{name}: no answer to anybody for {:.2} s, from {:.2} s on, while {waiting} requests waited{hides}",
                     lasted.as_secs_f64(),
@@ -160,7 +170,12 @@ impl Report {
             ));
         }
         sentences.extend(self.lateness());
-        sentences.extend(self.pressure.of_silence(self.clients, self.is_open));
+        let hides = if self.is_open || self.firmware {
+            ""
+        } else {
+            ". Machines asked no more meanwhile, so percentiles hardly show it: --rate does"
+        };
+        sentences.extend(self.pressure.of_silence(self.clients, hides));
         sentences.extend(self.pressure.of_the_server(self.clients));
         sentences
     }
@@ -178,7 +193,14 @@ impl Report {
                 ));
             }
         }
-        let never_begun = self.pressure.never_begun;
+        let Pressure { never_begun, waited, .. } = self.pressure;
+        let made: u64 = self.stages.values().map(|seen| seen.times.len()).sum();
+        if waited as f64 > made as f64 * WAITED_SHARE_MAX {
+            sentences.push(format!(
+                "{waited} of {made} requests found no machine free when they were due: their wait is in their times. Either the server was \
+                 slower than the rate asked for, or --clients are too few"
+            ));
+        }
         if never_begun > 0 {
             sentences.push(format!(
                 "{never_begun} requests that were due were never made, for lack of a free machine: no figure has them. Use more --clients, \
@@ -210,6 +232,7 @@ fn loaded(buckets: &[Bucket]) -> Option<(Duration, Duration)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::time::Instant;
 
     use super::*;
@@ -262,6 +285,42 @@ mod tests {
         progress.add_octets(1);
         report.series.add(10 * SECOND, &progress, SECOND);
         assert_eq!(report.limits(), ["the load generator was the limit (its core was busy 95 % of the time)"]);
+    }
+
+    #[test]
+    fn silence_is_told_where_many_waited_and_absence_is_no_limit() {
+        let silent = |waiting| Silence { lasted: 2 * SECOND, at: SECOND, waiting };
+        let mut pressure = Pressure { sources: 500, heard: [9; 3], ..Pressure::default() };
+        pressure.silences[1] = silent(49);
+        assert_eq!(pressure.of_silence(500, ""), Vec::<String>::new(), "a straggler that waits for its timer");
+        pressure.silences[1] = silent(50);
+        let said = "TFTP: no answer to anybody for 2.00 s, from 1.00 s on, while 50 requests waited.";
+        assert_eq!(pressure.of_silence(500, "."), [said]);
+        pressure.heard[1] = 0;
+        assert_eq!(pressure.of_silence(500, "."), ["TFTP: no answer at all in 2.00 s, to 50 requests"]);
+        let at = "127.0.0.1:80".parse().unwrap();
+        (pressure.nobody[2], pressure.refusals) = (Some(Nobody { at, why: "connection refused" }), [0, 0, 93]);
+        assert_eq!(pressure.of_silence(500, "")[1], "HTTP: nothing answers at 127.0.0.1:80 (connection refused)");
+        assert_eq!(pressure.of_the_server(500), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_generator_did_late_or_not_at_all_is_told() {
+        let mut report = Report::new(500, Instant::now());
+        (report.wall, report.pressure.sources) = (10 * SECOND, 500);
+        (0..100).for_each(|_| report.add_late_power_on(Duration::from_millis(1)));
+        report.add_late_request(Duration::from_millis(249));
+        assert_eq!(report.lateness(), Vec::<String>::new());
+        report.add_late_power_on(2 * SECOND);
+        let said = report.lateness();
+        assert!(
+            said[0].starts_with("the load generator was late: power-ons up to 2.00 s after their moment"),
+            "{said:?}"
+        );
+        (report.pressure.never_begun, report.pressure.waited) = (7, 1);
+        let said = report.lateness();
+        assert!(said[1].starts_with("1 of 0 requests found no machine free"), "{said:?}");
+        assert!(said[2].starts_with("7 requests that were due were never made"), "{said:?}");
     }
 
     #[test]

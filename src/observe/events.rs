@@ -1,6 +1,7 @@
 //! Events: one per machine and stage, pushed by cores into a bounded queue, printed by the journal thread.
 
 use std::collections::VecDeque;
+use std::mem::{Discriminant, discriminant};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::boot::machine::{Firmware, Mac};
+use crate::boot::names::is_optional;
 use crate::boot::quirks::Attempt;
 
 /// Events that may wait for the journal thread; one more is dropped and counted, never waited for.
@@ -50,13 +52,63 @@ impl Stage {
 pub enum Weight {
     /// Normal between firmware and server (a size probe, a missing grub.cfg-01-...).
     Detail,
-    /// A step of a boot.
+    /// A step of a boot, or what an operator may want to know of.
     Step,
-    /// Something an operator will want to know.
+    /// Something that an operator can and should mend.
     Warning,
 }
 
-/// What happened, with the facts by which [`super::timeline`] judges where a boot stopped.
+words! {
+    /// Why DHCP left a message without an answer.
+    pub enum Why {
+        /// No subnet of the configuration is for this segment.
+        NoSubnet = "no-subnet",
+        /// The same for what a relay agent or a router brought.
+        NoSubnetBehind = "no-subnet-behind",
+        /// Its subnet is served on its own link alone.
+        NotForRelays = "not-for-relays",
+        SubnetOff = "subnet-off",
+        /// It says nothing of network boot, and `clients = "pxe"`.
+        NotPxe = "not-pxe",
+        /// It has no reservation, and `clients = "known"`.
+        NotReserved = "not-reserved",
+        /// Another DHCP server answers on the segment.
+        OtherServer = "silent",
+        /// Other servers are looked for.
+        Looking = "looking",
+        /// The subnet's interface is not there, or has no address in it.
+        NoInterface = "no-interface",
+        /// Another server may know it.
+        UnknownClient = "unknown-client",
+        /// BOOTP, without a reservation.
+        Bootp = "bootp",
+        /// It has declined so many addresses that it gets none.
+        DeclinedTooMuch = "declined-too-much",
+        /// The last of these declines, or the first that is not kept.
+        LastDecline = "last-decline",
+        /// The options that it must have do not fit its message.
+        TooLarge = "too-large",
+        /// The message makes no sense, or asks for what the client has not.
+        Odd = "odd",
+    }
+}
+
+words! {
+    /// Why a file that is there, or may be, is not given.
+    pub enum Denial {
+        Unreadable = "unreadable",
+        OutsideRoot = "outside-root",
+        NotAFile = "not-a-file",
+        Hidden = "hidden",
+        /// Configuration and state.
+        Private = "private",
+        /// `..` or a control character.
+        BadName = "bad-name",
+        TooLarge = "too-large",
+    }
+}
+
+/// What happened, with the facts by which [`super::cause`] judges where a boot stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     Offered {
@@ -64,6 +116,8 @@ pub enum Kind {
     },
     Leased {
         to: Firmware,
+        /// Another machine has the same hardware address.
+        twin: bool,
     },
     /// A lease that the machine holds was made longer.
     Renewed,
@@ -77,12 +131,23 @@ pub enum Kind {
     OtherServer {
         server: Ipv4Addr,
     },
-    /// No subnet of the configuration is for this client.
-    NotAdmitted,
     /// The client found its address in use.
     Declined,
+    /// The client gave its address back.
+    Released,
     /// DHCP left a message without an answer for some other reason.
-    NotAnswered,
+    Unanswered {
+        why: Why,
+        /// The subnet or the address that this is about; empty where there is none.
+        about: String,
+        /// The DHCP server that answers there.
+        other: Option<(Ipv4Addr, Mac)>,
+    },
+    /// An address that nobody was given is in use.
+    Conflict,
+    /// The pools of a subnet are (almost) full, or have room again.
+    PoolFills,
+    PoolHasRoom,
     /// The client looked for a size or a name and wanted no more.
     SizeProbe,
     Sent {
@@ -97,8 +162,13 @@ pub enum Kind {
     /// The file is there, or may be, and is not given.
     Denied {
         name: String,
+        why: Denial,
     },
     TemplateFailed,
+    /// The client wanted to write a file.
+    WriteRefused,
+    /// A request that is none: malformed, or of a kind that is not served.
+    BadRequest,
     /// The client fell silent; `block` is the first that it did not acknowledge, counted from 1 and never wrapped.
     Stalled {
         name: String,
@@ -112,26 +182,84 @@ pub enum Kind {
     Changed {
         name: String,
     },
+    /// Somebody who does not know its port acknowledged a transfer.
+    Forged {
+        name: String,
+    },
     /// An HTTP connection was cut because its client was too slow.
     TooSlow,
     /// A fault of ours: the sentence says which.
     Failed,
+    /// The server is short of something, and leaves requests without an answer.
+    Short,
     /// Nothing that a boot hangs on.
     Other,
 }
 
+/// A kind without its facts.
+pub type Sort = (Discriminant<Kind>, Option<Why>);
+
+/// TFTP's code for options that a client does not want: no fault (RFC 2347).
+const OPTIONS_REFUSED: u16 = 8;
+
 impl Kind {
+    /// How loud it is in the log; docs/log.md has the same as a table.
+    pub fn weight(&self) -> Weight {
+        match self {
+            Self::Offered { .. } | Self::Renewed | Self::Released | Self::OtherServer { .. } => Weight::Detail,
+            Self::SizeProbe | Self::ClientAborted { code: OPTIONS_REFUSED, .. } | Self::Other => Weight::Detail,
+            Self::Missing { rule: None, name } if is_optional(name) => Weight::Detail,
+            Self::Leased { twin: false, .. } | Self::Nak | Self::PoolHasRoom | Self::Sent { .. } => Weight::Step,
+            Self::Missing { rule: None, .. } | Self::Denied { why: Denial::Hidden | Denial::BadName, .. } => {
+                Weight::Step
+            }
+            Self::ClientAborted { .. } | Self::WriteRefused | Self::BadRequest => Weight::Step,
+            Self::Unanswered { why, .. } => why.weight(),
+            Self::Leased { twin: true, .. } | Self::NoLoader { .. } | Self::NoAddressFree => Weight::Warning,
+            Self::Declined | Self::Conflict | Self::PoolFills => Weight::Warning,
+            Self::Missing { rule: Some(_), .. } | Self::Denied { .. } | Self::TemplateFailed => Weight::Warning,
+            Self::Stalled { .. } | Self::Changed { .. } | Self::Forged { .. } | Self::TooSlow => Weight::Warning,
+            Self::Failed | Self::Short => Weight::Warning,
+        }
+    }
+
+    /// A step that every machine takes: there are many in a storm, and all are told.
+    pub fn is_step(&self) -> bool {
+        matches!(self, Self::Leased { twin: false, .. } | Self::Sent { .. })
+    }
+
+    /// What is counted together where it is too much.
+    pub fn sort(&self) -> Sort {
+        let why = if let Self::Unanswered { why, .. } = self { Some(*why) } else { None };
+        (discriminant(self), why)
+    }
+
     /// Of its texts.
     pub(super) fn octets(&self) -> usize {
         match self {
             Self::NoLoader { why, .. } => why.len(),
+            Self::Unanswered { about, .. } => about.len(),
             Self::Missing { name, rule } => name.len() + rule.as_ref().map_or(0, String::len),
             Self::Sent { name, .. }
-            | Self::Denied { name }
+            | Self::Denied { name, .. }
             | Self::Stalled { name, .. }
             | Self::ClientAborted { name, .. }
+            | Self::Forged { name }
             | Self::Changed { name } => name.len(),
             _ => 0,
+        }
+    }
+}
+
+impl Why {
+    /// A machine that is left out by a line of the configuration is told at INFO: somebody may have meant it so.
+    pub fn weight(self) -> Weight {
+        match self {
+            Self::NoSubnet | Self::NoSubnetBehind | Self::NotForRelays => Weight::Warning,
+            Self::LastDecline | Self::TooLarge => Weight::Warning,
+            Self::SubnetOff | Self::NotPxe | Self::NotReserved | Self::Bootp => Weight::Step,
+            Self::OtherServer | Self::NoInterface => Weight::Step,
+            Self::Looking | Self::UnknownClient | Self::DeclinedTooMuch | Self::Odd => Weight::Detail,
         }
     }
 }
@@ -148,6 +276,13 @@ pub struct Event {
     pub text: String,
     /// The end of a TFTP transfer with a known machine: what it shows of its firmware.
     pub attempt: Option<Box<Attempt>>,
+}
+
+impl Event {
+    /// As loud as its kind is.
+    pub fn new(mac: Option<Mac>, address: Option<IpAddr>, stage: Stage, kind: Kind, text: String) -> Self {
+        Self { mac, address, stage, weight: kind.weight(), kind, text, attempt: None }
+    }
 }
 
 /// The cores' end of the queue. Cloned to every thread.

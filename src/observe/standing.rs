@@ -1,5 +1,6 @@
 //! Where a machine stands, in one word: what `why` tells in a story, for a list of hundreds.
 
+use super::cause::Cause;
 use super::events::{Kind, Stage};
 use super::timeline::{Entry, Story};
 
@@ -40,6 +41,9 @@ impl Standing {
 
 /// The judgement of `why` in one word. `entries` are those of the story, oldest first.
 pub fn standing(entries: &[Entry], story: &Story) -> Standing {
+    if story.code.is_some_and(Cause::is_under_way) {
+        return Standing::Booting;
+    }
     let steps = || entries.iter().rev().filter(|entry| is_step(&entry.kind));
     let Some(last) = steps().next() else { return Standing::Unseen };
     if story.cause.is_none() {
@@ -56,11 +60,13 @@ pub fn standing(entries: &[Entry], story: &Story) -> Standing {
 }
 
 fn is_step(kind: &Kind) -> bool {
-    !matches!(kind, Kind::Renewed | Kind::SizeProbe | Kind::Other)
+    !matches!(kind, Kind::Renewed | Kind::Released | Kind::SizeProbe | Kind::Other)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::cause::Known;
+    use super::super::flight::{Flight, Way};
     use super::super::timeline::story;
     use super::*;
     use crate::boot::machine::{Arch, Firmware, Role};
@@ -79,14 +85,14 @@ mod tests {
     fn loaded(more: &[Entry]) -> Vec<Entry> {
         let first = [
             at(0, Stage::Dhcp, Kind::Offered { to: PXE }),
-            at(4000, Stage::Dhcp, Kind::Leased { to: PXE }),
+            at(4000, Stage::Dhcp, Kind::Leased { to: PXE, twin: false }),
             sent(4200, Stage::Loader, "shimx64.efi"),
         ];
         first.into_iter().chain(more.iter().cloned()).collect()
     }
 
     fn stands(entries: &[Entry], now_ms: u64) -> Standing {
-        standing(entries, &story(entries, now_ms))
+        standing(entries, &story(entries, &Known::default(), now_ms))
     }
 
     #[test]
@@ -96,6 +102,16 @@ mod tests {
         assert_eq!((stands(&loaded(&[]), 60_000), stands(&loaded(&[]), 70_000)), (Standing::Booting, Standing::Failed));
         let menu = loaded(&[sent(5000, Stage::Menu, "grub.cfg")]);
         assert_eq!((stands(&menu, 60_000), stands(&menu, 70_000)), (Standing::Booting, Standing::Menu));
+    }
+
+    #[test]
+    fn a_machine_that_loads_a_large_file_boots_however_long_it_takes() {
+        let way = Way::Tftp { block: 4, blocks: 70_000 };
+        let flight = Flight { name: "initrd.gz".into(), began_ms: 4300, quiet_ms: 20_000, way };
+        let known = Known { flights: Some(vec![flight]), ..Known::default() };
+        let entries = loaded(&[]);
+        assert_eq!(standing(&entries, &story(&entries, &known, 500_000)), Standing::Booting);
+        assert_eq!(stands(&entries, 500_000), Standing::Failed);
     }
 
     #[test]

@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
+use super::cause::{self, Cause, Known};
 use super::events::{Kind, Stage};
-use crate::boot::machine::{Arch, Firmware, Role};
+use crate::boot::machine::{Firmware, Role};
 
 /// Silence after which the next event belongs to another boot: longer than any installer is quiet while it fetches.
 pub const SILENCE_MS: u64 = 600_000;
-/// Refusals in one boot that make a loop.
-const NAK_LOOP_MIN: usize = 2;
 
 /// One event of one machine, as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +33,9 @@ pub struct Story {
     /// Milliseconds since it was last heard of.
     pub quiet_ms: u64,
     pub lines: Vec<Line>,
-    /// Where it stopped; None: nothing that can be seen from here.
+    /// What it stopped at, or what it does now; None: nothing that can be seen from here.
+    pub code: Option<Cause>,
+    /// The same as a sentence.
     pub cause: Option<String>,
     pub next_step: Option<String>,
 }
@@ -51,21 +52,19 @@ pub struct Line {
 }
 
 /// The story of the last boot in `entries` (oldest first). `now_ms`: unix milliseconds.
-pub fn story(entries: &[Entry], now_ms: u64) -> Story {
+pub fn story(entries: &[Entry], known: &Known<'_>, now_ms: u64) -> Story {
     let boot = last_boot(entries);
-    let (Some(first), Some(last)) = (boot.first(), boot.last()) else {
-        let (cause, next_step) = never_heard_of();
-        return Story { cause: Some(cause), next_step: Some(next_step), ..Story::default() };
-    };
-    let stop = judge(boot);
+    let stop = cause::judge(boot, known);
+    let began_ms = boot.first().map_or(0, |first| first.at_ms);
     Story {
         address: entries.iter().rev().find_map(|entry| entry.address),
         firmware: boot.iter().find_map(|entry| asked_as(&entry.kind)),
-        began_ms: first.at_ms,
-        quiet_ms: now_ms.saturating_sub(last.at_ms),
-        lines: lines(boot, first.at_ms),
-        cause: stop.as_ref().map(|(cause, _)| cause.clone()),
-        next_step: stop.map(|(_, next_step)| next_step),
+        began_ms,
+        quiet_ms: boot.last().map_or(0, |last| now_ms.saturating_sub(last.at_ms)),
+        lines: lines(boot, began_ms),
+        code: stop.as_ref().map(|stop| stop.code),
+        cause: stop.as_ref().map(|stop| stop.cause.clone()),
+        next_step: stop.map(|stop| stop.next_step),
     }
 }
 
@@ -106,7 +105,7 @@ fn asks_for_address(kind: &Kind) -> Option<u8> {
 
 fn asked_as(kind: &Kind) -> Option<Firmware> {
     match kind {
-        Kind::Offered { to } | Kind::Leased { to } | Kind::NoLoader { to, .. } => Some(*to),
+        Kind::Offered { to } | Kind::Leased { to, .. } | Kind::NoLoader { to, .. } => Some(*to),
         _ => None,
     }
 }
@@ -129,237 +128,26 @@ fn lines(boot: &[Entry], began_ms: u64) -> Vec<Line> {
 }
 
 /// The hint of a template's error stands on a line of its own.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
-}
-
-// --- where it stopped ---
-
-/// Cause and next step.
-type Stop = (String, String);
-
-fn stop(cause: impl Into<String>, next_step: impl Into<String>) -> Option<Stop> {
-    Some((cause.into(), next_step.into()))
-}
-
-fn never_heard_of() -> Stop {
-    (
-        "No DISCOVER of this machine was seen.".into(),
-        "Check the cable and the switch port (its VLAN, PortFast), the boot order in the firmware, and that ringboot answers on \
-         that interface or the relay points here."
-            .into(),
-    )
-}
-
-/// Looks from the end for what the boot hangs on.
-fn judge(boot: &[Entry]) -> Option<Stop> {
-    if let Some(stop) = nak_loop(boot) {
-        return Some(stop);
-    }
-    let after_sent = boot.iter().rposition(|entry| matches!(entry.kind, Kind::Sent { .. })).map_or(0, |at| at + 1);
-    let tail = &boot[after_sent..];
-    // The loader tries other spellings of a file that it was told of: the name in the configuration is the one to speak of.
-    let named = tail.iter().find(|entry| matches!(&entry.kind, Kind::Missing { rule: Some(_), .. }));
-    let last =
-        (0..boot.len()).rev().find(|at| decides(&boot[*at].kind) && !leased_again(boot, *at)).map(|at| &boot[at])?;
-    let entry = if matches!(last.kind, Kind::Missing { .. }) {
-        named.or_else(|| tail.iter().find(|entry| matches!(entry.kind, Kind::Missing { .. }) && decides(&entry.kind)))
-    } else {
-        None
-    };
-    let entry = entry.unwrap_or(last);
-    in_dhcp(entry, boot).or_else(|| in_a_file(entry)).or_else(|| after_a_file(entry, tail))
-}
-
-/// True for what a boot can hang on.
-fn decides(kind: &Kind) -> bool {
-    match kind {
-        Kind::Missing { name, rule } => rule.is_some() || !is_optional(name),
-        Kind::SizeProbe | Kind::Renewed | Kind::Other => false,
-        _ => true,
-    }
-}
-
-/// A program that has loaded files with its lease may ask for the lease once more: that says nothing of where it stands.
-fn leased_again(boot: &[Entry], at: usize) -> bool {
-    let kind = &boot[at].kind;
-    let before = boot[..at].iter().position(|entry| entry.kind == *kind);
-    matches!(kind, Kind::Leased { .. })
-        && before.is_some_and(|before| boot[before..at].iter().any(|entry| entry.stage != Stage::Dhcp))
-}
-
-fn nak_loop(boot: &[Entry]) -> Option<Stop> {
-    let got_one = |entry: &Entry| matches!(entry.kind, Kind::Leased { .. }) || entry.stage != Stage::Dhcp;
-    let since = boot.iter().rposition(got_one).map_or(0, |at| at + 1);
-    let naks: Vec<&Entry> = boot[since..].iter().filter(|entry| entry.kind == Kind::Nak).collect();
-    let last = naks.last().filter(|_| naks.len() >= NAK_LOOP_MIN)?;
-    stop(
-        format!(
-            "It asks for an address that it may not have, again and again ({} NAKs): {}.",
-            naks.len(),
-            clause(last)
-        ),
-        "Look for a second DHCP server whose offers it takes, for two machines with one hardware address, or for a reservation that \
-         names an address outside of its subnet.",
-    )
-}
-
-/// Stopped before any file.
-fn in_dhcp(entry: &Entry, boot: &[Entry]) -> Option<Stop> {
-    let address = entry.address.map_or_else(|| "an address".to_owned(), |address| address.to_canonical().to_string());
-    match &entry.kind {
-        Kind::Offered { .. } => {
-            let offers = boot.iter().filter(|entry| matches!(entry.kind, Kind::Offered { .. })).count();
-            stop(
-                format!("It was offered {address} ({offers} x) and never requested it."),
-                "Either the offer does not reach it (VLAN, firewall, relay, PortFast), or it took another server's: capture \
-                 `port 67 or port 68` on its segment.",
-            )
-        }
-        Kind::NoLoader { to, why } => stop(
-            format!("There is no loader for {}: {why}.", wanted(*to)),
-            "Put a loader for it under the root and name it in [boot] of the configuration.",
-        ),
-        Kind::Nak => stop(
-            format!("Its request for {address} was refused: {}.", clause(entry)),
-            "It should start again with a DISCOVER by itself; if it does not, switch it off and on.",
-        ),
-        Kind::NoAddressFree => stop(
-            format!("The pool is full: {}.", clause(entry)),
-            "Give the subnet a larger `pools`, shorten `default-lease-time`, or reserve an address for this machine.",
-        ),
-        Kind::OtherServer { server } => stop(
-            format!("It chose another DHCP server, {server}."),
-            "Two servers answer on its network: switch one of them off there, or set `mode = \"off\"` on the subnet here.",
-        ),
-        Kind::NotAdmitted => stop(
-            format!("It is not admitted: {}.", clause(entry)),
-            "Add a [[dhcp.subnet]] for its network with `mode = \"server\"` and the interface it is on, or `relay = true`; where there is \
-             one, admit the machine with a [[dhcp.subnet.host]] or with `clients`.",
-        ),
-        Kind::Declined => stop(
-            format!("It declined {address}: something else on the network uses that address."),
-            "Find the other holder (`arping`), or take the address out of the pool.",
-        ),
-        Kind::NotAnswered => stop(
-            format!("Its last message was not answered: {}.", clause(entry)),
-            "Another server may know this machine; docs/troubleshooting.md lists what ringboot leaves to others.",
-        ),
-        Kind::Leased { to } if to.role != Role::System => stop(
-            format!("It holds {address}, was told its loader, and has asked for no file."),
-            "Its requests do not arrive: look for a firewall before UDP port 69 and TCP port 80, and whether `next-server` is an address \
-             that it can reach.",
-        ),
-        _ => None,
-    }
-}
-
-/// Stopped at a file that it did not get, or not whole.
-fn in_a_file(entry: &Entry) -> Option<Stop> {
-    match &entry.kind {
-        Kind::Missing { name, rule: Some(rule) } => stop(
-            format!("{name} is missing; {rule} asks for it."),
-            format!("Put the file under the root, or correct {rule} in the configuration."),
-        ),
-        Kind::Missing { name, rule: None } => stop(
-            format!("{name} is missing; no line of the configuration names it, so what it loaded before asks for it."),
-            "Put the file under the root, beside the loader or menu that asks for it.",
-        ),
-        Kind::Denied { name } => stop(
-            format!("{name} was not given: {}.", clause(entry)),
-            "Make it a regular file under the root that the server's user may read.",
-        ),
-        Kind::TemplateFailed => stop(
-            format!("A template failed: {}.", clause(entry)),
-            "Correct the template; the next request renders it anew.",
-        ),
-        Kind::Stalled { name, block: 1 } => stop(
-            format!("{name} stalled at block 1: it acknowledged nothing that was sent."),
-            "Blocks come from a high port: let UDP from the server's ephemeral ports through, or set `[tftp] port-range`.",
-        ),
-        Kind::Stalled { name, block } => stop(
-            format!("{name} stalled at block {block}: it fell silent in the middle."),
-            "Look for packet loss or a smaller MTU on the way, or power lost; `[[tftp.client]]` can give it smaller blocks and windows.",
-        ),
-        Kind::ClientAborted { name, code } => stop(
-            format!("It ended the transfer of {name} by itself, with TFTP error {code}."),
-            "The file is too large for its memory, or of a kind that it refuses: its screen says which.",
-        ),
-        Kind::Changed { name } => stop(
-            format!("{name} was changed in place while it was being sent."),
-            "Replace files by rename (`mv new file`), then start the machine again.",
-        ),
-        Kind::TooSlow => stop(
-            "Its HTTP connection was cut because it took too little in too much time.",
-            "Look for packet loss on the way: a machine that hangs gives its connection back after a while, and may ask again.",
-        ),
-        Kind::Failed => stop(
-            format!("The server could not serve it: {}.", clause(entry)),
-            "The server's log around that time has the reason: a full disk, or a file that cannot be read.",
-        ),
-        _ => None,
-    }
-}
-
-/// The last file came whole: what should have come next?
-fn after_a_file(entry: &Entry, tail: &[Entry]) -> Option<Stop> {
-    let Kind::Sent { name, .. } = &entry.kind else { return None };
-    match entry.stage {
-        _ if tail.iter().any(|entry| matches!(&entry.kind, Kind::Missing { name, .. } if is_menu(name))) => stop(
-            format!("{name} found no menu."),
-            "Write a [menu] into the configuration, or put pxelinux.cfg/default or grub.cfg under the root.",
-        ),
-        Stage::Loader => stop(
-            format!("{name} was sent whole, and nothing was asked for after it."),
-            "It does not run there: wrong architecture, Secure Boot, or a loader without the files beside it; its screen says which.",
-        ),
-        Stage::Menu => stop(
-            "It stands at the menu, or has booted its local disk.",
-            "Choose an entry at its console, or set `install-by-default = true` on its subnet.",
-        ),
-        _ => None,
-    }
-}
-
-/// The part of the log's sentence that says why: without `TFTP refused` and the like, on one line.
-fn clause(entry: &Entry) -> String {
-    let text = one_line(&entry.text);
-    let text = ["TFTP refused ", "HTTP refused ", "no answer, "]
-        .iter()
-        .find_map(|start| text.strip_prefix(start))
-        .unwrap_or(&text);
-    text.trim_end_matches('.').to_owned()
-}
-
-/// `arm64 UEFI (architecture 11)`
-fn wanted(firmware: Firmware) -> String {
-    match firmware.arch {
-        Some(Arch::Other(number)) => format!("{}, architecture {number}", firmware.role),
-        Some(arch) => format!("{firmware}, architecture {}", arch.number()),
-        None => firmware.to_string(),
-    }
-}
-
-/// Names that loaders try and can do without: menus under other names, shim's lists, GRUB's tables, fonts and translations.
-fn is_optional(name: &str) -> bool {
-    let file = name.rsplit('/').next().unwrap_or(name);
-    let ends = [".lst", ".pf2", ".mo", ".gmo", ".sig"];
-    is_menu(name) || file.starts_with("revocations") || ends.iter().any(|end| file.ends_with(end))
-}
-
-fn is_menu(name: &str) -> bool {
-    crate::boot::names::menu_name(name.as_bytes()).is_some()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::events::{Denial, Why};
     use super::*;
+    use crate::boot::machine::Arch;
     use std::net::Ipv4Addr;
 
     const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
     const IPXE: Firmware = Firmware { role: Role::Ipxe, arch: Some(Arch::UefiX64) };
     const LINUX: Firmware = Firmware { role: Role::System, arch: None };
+
+    /// A running server that answers DHCP.
+    fn known() -> Known<'static> {
+        Known { has_dhcp: true, flights: Some(Vec::new()), ..Known::default() }
+    }
 
     fn at(at_ms: u64, stage: Stage, kind: Kind, text: &str) -> Entry {
         Entry { at_ms, address: Some(IpAddr::from([192, 168, 4, 26])), stage, kind, text: text.into() }
@@ -381,18 +169,26 @@ mod tests {
         file(at_ms, Kind::Missing { name: name.into(), rule: rule.map(str::to_owned) })
     }
 
+    fn leased(to: Firmware) -> Kind {
+        Kind::Leased { to, twin: false }
+    }
+
+    fn unanswered(why: Why) -> Kind {
+        Kind::Unanswered { why, about: "192.168.4.0/24".into(), other: None }
+    }
+
     /// As far as the loader.
     fn loaded() -> Vec<Entry> {
         vec![
             dhcp(0, Kind::Offered { to: PXE }),
-            dhcp(4000, Kind::Leased { to: PXE }),
+            dhcp(4000, leased(PXE)),
             file(4100, Kind::SizeProbe),
             sent(4200, Stage::Loader, "shimx64.efi"),
         ]
     }
 
     fn cause(entries: &[Entry]) -> String {
-        story(entries, 0).cause.unwrap_or_default()
+        story(entries, &known(), 0).cause.unwrap_or_default()
     }
 
     fn after_loading(more: Vec<Entry>) -> String {
@@ -401,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_nobody_heard_of() {
-        let story = story(&[], 5);
+        let story = story(&[], &known(), 5);
         assert!(story.lines.is_empty() && story.cause.unwrap().contains("No DISCOVER"));
         assert!(story.next_step.unwrap().contains("PortFast"));
     }
@@ -421,14 +217,14 @@ mod tests {
         assert!(cause(&[offered.clone(), nak(1)]).starts_with("Its request for 192.168.4.26 was refused: because"));
         let loops = [offered.clone(), nak(1), offered.clone(), nak(2), offered.clone()];
         assert!(cause(&loops).contains("again and again (2 NAKs)"));
-        let leased_after = [&loops[..], &[dhcp(3, Kind::Leased { to: PXE })]].concat();
+        let leased_after = [&loops[..], &[dhcp(3, leased(PXE))]].concat();
         assert!(cause(&leased_after).contains("has asked for no file"));
         for (kind, words) in [
             (Kind::NoAddressFree, "The pool is full: because."),
             (Kind::OtherServer { server: Ipv4Addr::new(10, 0, 0, 1) }, "It chose another DHCP server, 10.0.0.1."),
-            (Kind::NotAdmitted, "It is not admitted: because."),
+            (unanswered(Why::NotPxe), "It is not admitted: because."),
             (Kind::Declined, "It declined 192.168.4.26"),
-            (Kind::NotAnswered, "Its last message was not answered: because."),
+            (unanswered(Why::Odd), "Its last message was not answered: because."),
             (Kind::Failed, "The server could not serve it: because."),
         ] {
             let said = cause(&[offered.clone(), dhcp(1, kind)]);
@@ -440,7 +236,7 @@ mod tests {
     fn every_stop_at_a_file_has_its_sentence() {
         let name = || "grubx64.efi".to_owned();
         for (kind, words) in [
-            (Kind::Denied { name: name() }, "grubx64.efi was not given: because."),
+            (Kind::Denied { name: name(), why: Denial::Unreadable }, "grubx64.efi was not given: because."),
             (Kind::TemplateFailed, "A template failed: because."),
             (Kind::Stalled { name: name(), block: 1 }, "grubx64.efi stalled at block 1: it acknowledged nothing"),
             (Kind::Stalled { name: name(), block: 70_000 }, "grubx64.efi stalled at block 70000: it fell silent"),
@@ -484,16 +280,16 @@ mod tests {
             sent(5000, Stage::Menu, "grub.cfg"),
             sent(6000, Stage::Initrd, "initrd.gz"),
             dhcp(7000, Kind::Offered { to: LINUX }),
-            dhcp(7100, Kind::Leased { to: LINUX }),
+            dhcp(7100, leased(LINUX)),
         ];
         assert_eq!(after_loading(end), "");
     }
 
     #[test]
     fn a_lease_asked_for_once_more_after_the_files_is_no_stop_but_that_of_a_chained_loader_is() {
-        let again = dhcp(7000, Kind::Leased { to: PXE });
+        let again = dhcp(7000, leased(PXE));
         assert_eq!(after_loading(vec![sent(6000, Stage::Kernel, "linux"), again]), "");
-        let chained = vec![dhcp(7000, Kind::Offered { to: IPXE }), dhcp(7100, Kind::Leased { to: IPXE })];
+        let chained = vec![dhcp(7000, Kind::Offered { to: IPXE }), dhcp(7100, leased(IPXE))];
         assert!(after_loading(chained).contains("has asked for no file"));
     }
 
@@ -501,14 +297,14 @@ mod tests {
     fn a_boot_begins_when_firmware_asks_anew_and_not_when_its_own_ipxe_or_system_asks() {
         let chained = [
             loaded(),
-            vec![dhcp(5000, Kind::Offered { to: IPXE }), dhcp(6000, Kind::Leased { to: IPXE })],
-            vec![dhcp(7000, Kind::Offered { to: LINUX }), dhcp(8000, Kind::Leased { to: LINUX })],
+            vec![dhcp(5000, Kind::Offered { to: IPXE }), dhcp(6000, leased(IPXE))],
+            vec![dhcp(7000, Kind::Offered { to: LINUX }), dhcp(8000, leased(LINUX))],
         ]
         .concat();
         assert_eq!(last_boot(&chained).len(), 8);
         let again = [chained.clone(), vec![dhcp(9000, Kind::Offered { to: PXE })]].concat();
         assert_eq!(last_boot(&again).len(), 1);
-        assert_eq!((story(&again, 9500).began_ms, story(&again, 9500).quiet_ms), (9000, 500));
+        assert_eq!((story(&again, &known(), 9500).began_ms, story(&again, &known(), 9500).quiet_ms), (9000, 500));
         let ipxe_again = [chained.clone(), vec![dhcp(9000, Kind::Offered { to: IPXE })]].concat();
         assert_eq!(last_boot(&ipxe_again).len(), 1, "after the system only a restart brings iPXE back");
     }
@@ -525,7 +321,7 @@ mod tests {
     #[test]
     fn repeats_are_merged_and_a_sentence_stays_on_its_line() {
         let offer = |at_ms| at(at_ms, Stage::Dhcp, Kind::Offered { to: PXE }, "offer:\n  hint: x");
-        let story = story(&[offer(10), offer(20), offer(40)], 40);
+        let story = story(&[offer(10), offer(20), offer(40)], &known(), 40);
         assert_eq!(story.lines, [Line { after_ms: 0, stage: Stage::Dhcp, text: "offer:; hint: x".into(), times: 3 }]);
         assert_eq!(story.firmware, Some(PXE));
     }

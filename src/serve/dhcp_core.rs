@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
-use std::mem::Discriminant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::dhcp_events::dhcp_event;
 use super::dhcp_waiting::Waiting;
 use super::dhcp_ways::Ways;
 use super::drain::Drain;
@@ -21,7 +21,7 @@ use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts, Sign, Stand
 use super::pulse::Pulse;
 use super::supervisor::{Failure, once_released, refused};
 use crate::boot::machine::{Firmware, Mac, Role};
-use crate::dhcp::decide::{self, Answer, AnswerKind, Arrival, Decision, Silence, Told, decide};
+use crate::dhcp::decide::{Answer, AnswerKind, Arrival, Decision, Silence, decide};
 use crate::dhcp::frame;
 use crate::dhcp::layout::Layout;
 use crate::dhcp::lease::{BootTimes, Change, Lease, Leases, State, Time};
@@ -41,7 +41,7 @@ use crate::engine::net::{self, Binding, Interface};
 use crate::engine::udp::{Completion, Driver, Full, SocketId, Source, Target, Wait};
 use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
-use crate::observe::pace::{Pace, with_count};
+use crate::observe::pace::{Gate, Source as Doer, with_count};
 use crate::observe::port_holder::Protocol;
 use crate::snapshot::{Generation, Published};
 
@@ -60,7 +60,6 @@ const SOLICITATIONS_MAX: usize = 1024;
 /// Lines of one kind and subnet in a second: of trouble that anybody can cause, and of steps of boots.
 const LINES_OF_TROUBLE: u32 = 1;
 const LINES_OF_BOOTS: u32 = 200;
-const LINES_EVERY: Duration = Duration::from_secs(1);
 /// Sockets and local addresses whose subnet's own address is remembered.
 const OWN_ADDRESSES_MAX: usize = 4096;
 /// A packet of so many octets fits every link (RFC 791).
@@ -550,8 +549,7 @@ struct Running {
     /// What was said of pools that fill, and when they were looked at last.
     pool_watch: PoolWatch,
     pools_watched_s: Time,
-    /// Lines of trouble, and of steps of boots.
-    pace: (Pace<Subject>, Pace<Subject>),
+    gate: Gate,
     /// More waits than one turn takes: the next one does not sleep.
     is_behind: bool,
     seed: u64,
@@ -569,9 +567,6 @@ struct Pending {
     decision: Decision,
     way: Way,
 }
-
-/// What lines of the log are counted by.
-type Subject = (Option<Network>, Discriminant<Kind>);
 
 /// Where a request came in, and so where its reply leaves.
 #[derive(Clone, Copy, Debug)]
@@ -654,7 +649,7 @@ impl Running {
             said_no_address: false,
             pool_watch: PoolWatch::default(),
             pools_watched_s: 0,
-            pace: (Pace::new(LINES_OF_TROUBLE, LINES_EVERY), Pace::new(LINES_OF_BOOTS, LINES_EVERY)),
+            gate: Gate::new(LINES_OF_TROUBLE, LINES_OF_BOOTS),
             is_behind: false,
             seed: u64::from(std::process::id()),
             events,
@@ -789,10 +784,8 @@ impl Running {
             self.counters.pools.store(Arc::new(reports));
         }
         for (network, used, crossing) in said {
-            let weight = if crossing == Crossing::RoomAgain { Weight::Step } else { Weight::Warning };
-            let text = crossing.sentence(network, &used);
-            let (stage, kind) = (Stage::Dhcp, Kind::Other);
-            self.events.push(Event { mac: None, address: None, stage, weight, kind, text, attempt: None });
+            let kind = if crossing == Crossing::RoomAgain { Kind::PoolHasRoom } else { Kind::PoolFills };
+            self.events.push(Event::new(None, None, Stage::Dhcp, kind, crossing.sentence(network, &used)));
         }
     }
 
@@ -1092,16 +1085,8 @@ impl Running {
     /// No lease could follow: another server may have what we have not.
     fn withhold(&mut self, decision: &Decision) {
         self.store.note_withheld();
-        self.events.push(Event {
-            mac: decision.mac,
-            address: None,
-            stage: Stage::Dhcp,
-            weight: Weight::Detail,
-            kind: Kind::Failed,
-            text: "no offer: the lease store is broken, and no lease could follow (`ringboot status` says why)"
-                .to_owned(),
-            attempt: None,
-        });
+        let text = "no offer: the lease store is broken, and no lease could follow (`ringboot status` says why)";
+        self.say(decision.network, Event::new(decision.mac, None, Stage::Dhcp, Kind::Failed, text.to_owned()));
     }
 
     fn now(&self) -> Millis {
@@ -1172,17 +1157,8 @@ impl Running {
         Ok(())
     }
 
-    fn say_conflict(&self, address: Option<Ipv4Addr>, text: String) {
-        let (stage, weight, kind) = (Stage::Dhcp, Weight::Warning, Kind::Other);
-        self.events.push(Event {
-            mac: None,
-            address: address.map(IpAddr::V4),
-            stage,
-            weight,
-            kind,
-            text,
-            attempt: None,
-        });
+    fn say_conflict(&mut self, address: Option<Ipv4Addr>, text: String) {
+        self.say(None, Event::new(None, address.map(IpAddr::V4), Stage::Dhcp, Kind::Conflict, text));
     }
 
     /// An answer would name 0.0.0.0 as its server. Said once: every client on that segment asks again and again.
@@ -1193,8 +1169,7 @@ impl Running {
         let name =
             self.sockets.get(usize::from(way.socket.0)).and_then(Option::as_deref).unwrap_or("a listening address");
         let text = format!("{name} has no IPv4 address: what comes in there is not answered until it has one");
-        let (stage, weight, kind) = (Stage::Dhcp, Weight::Warning, Kind::Failed);
-        self.events.push(Event { mac: None, address: None, stage, weight, kind, text, attempt: None });
+        self.events.push(Event::new(None, None, Stage::Dhcp, Kind::Failed, text));
     }
 
     fn commit(&mut self, pending: Pending) -> Result<(), String> {
@@ -1241,8 +1216,7 @@ impl Running {
         if !durable {
             let text = "the store could not keep the lease: no answer, the client asks again".to_owned();
             let (mac, network) = (pending.decision.mac, pending.decision.network);
-            let (stage, weight, kind) = (Stage::Dhcp, Weight::Warning, Kind::Failed);
-            self.say(network, Event { mac, address: None, stage, weight, kind, text, attempt: None });
+            self.say(network, Event::new(mac, None, Stage::Dhcp, Kind::Failed, text));
             return;
         }
         self.conclude(pending);
@@ -1267,13 +1241,9 @@ impl Running {
     /// Anybody can send messages without end: what they cause is in the machine's own timeline, and in the log as a few lines with a
     /// count.
     fn say(&mut self, network: Option<Network>, mut event: Event) {
-        let subject = (network, std::mem::discriminant(&event.kind));
-        let pace = match event.kind {
-            Kind::NoAddressFree | Kind::Declined | Kind::NotAnswered | Kind::Failed => &mut self.pace.0,
-            _ => &mut self.pace.1,
-        };
         if event.weight != Weight::Detail {
-            match pace.admit(subject, Instant::now()) {
+            let place = network.map(|network| IpAddr::V4(network.address));
+            match self.gate.admit(&event.kind, place, Doer::of(&event), Instant::now()) {
                 Some(unsaid) => event.text = with_count(event.text, unsaid),
                 None => event.weight = Weight::Detail,
             }
@@ -1411,52 +1381,6 @@ fn sign(decision: &Decision, datagram: &Received) -> Option<Sign> {
             Some(Sign::ClientAsks { interface, since_s: u16::from_be_bytes(secs) })
         }
         _ => None,
-    }
-}
-
-/// The log's line: what was decided, with its reasons.
-fn dhcp_event(decision: &Decision) -> Option<Event> {
-    let event = decision.event.as_ref()?;
-    let weight = match event.weight {
-        decide::Weight::Detail => Weight::Detail,
-        decide::Weight::Step => Weight::Step,
-        decide::Weight::Warning => Weight::Warning,
-    };
-    Some(Event {
-        mac: Some(event.mac),
-        address: event.address.map(IpAddr::V4),
-        stage: Stage::Dhcp,
-        weight,
-        kind: kind_of(&event.told, decision),
-        text: event.text.clone(),
-        attempt: None,
-    })
-}
-
-/// The decision in the terms of the timeline.
-fn kind_of(told: &Told, decision: &Decision) -> Kind {
-    let to = decision.firmware.unwrap_or(Firmware { role: Role::System, arch: None });
-    match told {
-        Told::Offered => Kind::Offered { to },
-        Told::Leased => Kind::Leased { to },
-        Told::Renewed => Kind::Renewed,
-        Told::Parameters => Kind::Other,
-        Told::NoLoader(why) => Kind::NoLoader { to, why: why.clone() },
-        Told::Refused => Kind::Nak,
-        Told::Silent(silence) => match silence {
-            Silence::NoAddressFree(_) => Kind::NoAddressFree,
-            Silence::OtherServer(server) => Kind::OtherServer { server: *server },
-            Silence::NoSubnet(_)
-            | Silence::NotForRelays(_)
-            | Silence::SubnetOff(_)
-            | Silence::NotPxe(_)
-            | Silence::NotReserved(_) => Kind::NotAdmitted,
-            // That a limit is reached is said beside the declines before it, which have a pace of their own.
-            Silence::Declined => Kind::Declined,
-            // The answer is on its way, or none is due.
-            Silence::CommitPending | Silence::Released => Kind::Other,
-            _ => Kind::NotAnswered,
-        },
     }
 }
 

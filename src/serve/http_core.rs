@@ -23,7 +23,7 @@ use self::alarms::Alarms;
 use self::answer::Answered;
 use self::body::{Body, Copied, Next, Waits};
 use self::connection::{Awaited, Connection, Connections, Stage};
-use self::journal::{Delivery, Pace};
+use self::journal::{Delivery, EVENTS_PER_SECOND_MAX, TROUBLE_PER_SECOND_MAX};
 use self::recent::Recent;
 use super::drain::DRAIN_MAX;
 use super::pulse::Pulse;
@@ -55,6 +55,8 @@ const ALARMS_PER_TURN_MAX: usize = 512;
 
 /// One fault is said so often at most.
 const FAULTS_APART: Duration = Duration::from_secs(60);
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What the operator is told of the core itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -284,7 +286,8 @@ impl Core {
             refusals: 0,
             give_up_at: now,
             faults: observe::pace::Pace::new(1, FAULTS_APART),
-            pace: Pace::new(now),
+            pace: observe::pace::Pace::new(EVENTS_PER_SECOND_MAX, SECOND),
+            gate: observe::pace::Gate::new(TROUBLE_PER_SECOND_MAX, EVENTS_PER_SECOND_MAX),
             recent: Recent::default(),
             alarms: Alarms::default(),
             touched: Vec::new(),
@@ -326,7 +329,9 @@ struct Running {
     give_up_at: Instant,
     /// What is said of what goes wrong here.
     faults: observe::pace::Pace<Fault>,
-    pace: Pace,
+    /// Of all events, and of those that go into the log.
+    pace: observe::pace::Pace<()>,
+    gate: observe::pace::Gate,
     recent: Recent,
     alarms: Alarms,
     /// Connections to be looked at in this turn.
@@ -850,6 +855,7 @@ impl Running {
     /// Answers what is no request.
     fn refuse_unread(&mut self, connection: &mut Connection, why: BadHead) {
         connection.first_byte = None;
+        self.say_bad(connection.peer, || why.to_string());
         self.begin_answer(connection, Version::Http11, false, respond::bad(why), None, None);
     }
 

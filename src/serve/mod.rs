@@ -2,6 +2,7 @@
 
 pub mod descriptors;
 pub mod dhcp_core;
+mod dhcp_events;
 mod dhcp_waiting;
 mod dhcp_ways;
 mod drain;

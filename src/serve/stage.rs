@@ -3,7 +3,7 @@
 use super::shelf::Origin;
 use crate::boot::menu::Entry;
 use crate::images::Refusal;
-use crate::observe::events::{Kind, Stage, Weight};
+use crate::observe::events::{Denial, Kind, Stage};
 use crate::snapshot::Snapshot;
 
 /// The stage of a name that was served.
@@ -15,15 +15,40 @@ pub fn stage_of(snapshot: &Snapshot, name: &str, origin: Origin) -> Stage {
     }
 }
 
+/// A name that was refused, as the log and the timeline are told of it.
+pub struct Refused {
+    pub stage: Stage,
+    pub kind: Kind,
+    /// One sentence.
+    pub text: String,
+}
+
 /// What to say of a name that was refused. Firmware and loaders ask for many names that are not there; where a line of the
 /// configuration sent the machine to one, that line is told.
-pub fn refused(snapshot: &Snapshot, name: String, refusal: Refusal) -> (Stage, Weight, Kind) {
+pub fn refused(snapshot: &Snapshot, (name, why): (String, String), refusal: Refusal, way: &str) -> Refused {
     let (stage, rule) = rule_for(snapshot, &name).map_or((Stage::File, None), |(stage, rule)| (stage, Some(rule)));
-    match refusal {
-        Refusal::NotFound => (stage, Weight::Detail, Kind::Missing { name, rule }),
-        Refusal::TemplateFailed => (Stage::AnswerFile, Weight::Warning, Kind::TemplateFailed),
-        _ => (stage, Weight::Warning, Kind::Denied { name }),
-    }
+    let asks = rule.as_ref().map_or_else(String::new, |rule| format!("; {rule} asks for it"));
+    let (stage, kind) = match refusal {
+        Refusal::TemplateFailed => (Stage::AnswerFile, Kind::TemplateFailed),
+        refusal => (stage, kind_of(name, refusal, rule)),
+    };
+    Refused { stage, kind, text: format!("{way} refused {why}{asks}") }
+}
+
+fn kind_of(name: String, refusal: Refusal, rule: Option<String>) -> Kind {
+    let why = match refusal {
+        Refusal::NotFound => return Kind::Missing { name, rule },
+        Refusal::TemplateFailed => return Kind::TemplateFailed,
+        Refusal::ReadFailed | Refusal::TooMany | Refusal::Busy => return Kind::Failed,
+        Refusal::DotDot | Refusal::ControlCharacter => Denial::BadName,
+        Refusal::Hidden => Denial::Hidden,
+        Refusal::OutsideRoot => Denial::OutsideRoot,
+        Refusal::NotRegular => Denial::NotAFile,
+        Refusal::Unreadable => Denial::Unreadable,
+        Refusal::Private => Denial::Private,
+        Refusal::TooLarge => Denial::TooLarge,
+    };
+    Kind::Denied { name, why }
 }
 
 /// The first line of the configuration that names this file, in words.

@@ -30,6 +30,7 @@ use crate::observe::events::Events;
 use crate::tftp::Tick;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::options::OptionPolicy;
+use crate::tftp::packet::ErrorCode;
 use crate::tftp::table::{Action, Failure, Local, Policy, Table, TransferId};
 
 /// What a client may negotiate, by its address and what is known of it (T-23).
@@ -485,10 +486,14 @@ impl Running {
                     let request = request.clone();
                     self.open(id, peer, local, &request);
                 }
-                Action::Datagram { peer, local, tid, bytes } => {
+                Action::Datagram { peer, local, tid, bytes, turned_away } => {
                     let (socket, from) = self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
                     // Lost where the ring is full: a timer brings it again.
                     let _ = self.driver.send(socket, Target::Ip(peer), from, bytes, NOBODY);
+                    if let Some(refusal) = turned_away.filter(|refusal| refusal.code != ErrorCode::UnknownTid) {
+                        let left_out = &self.counters.events_left_out;
+                        self.journal.turned_away(Instant::now(), self.shelf.names(), peer, refusal, left_out);
+                    }
                 }
                 Action::Blocks { id, peer, local, tid, content: held, first, block_size, bytes, blocks, last } => {
                     let (socket, from) = self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);

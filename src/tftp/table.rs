@@ -118,8 +118,8 @@ pub enum Action<'a, C> {
         /// The final block is among them.
         last: bool,
     },
-    /// Send these octets: an OACK or an ERROR.
-    Datagram { peer: SocketAddr, local: Local, tid: Option<u16>, bytes: &'a [u8] },
+    /// Send these octets: an OACK or an ERROR. `turned_away`: the ERROR is the answer to a datagram that began nothing.
+    Datagram { peer: SocketAddr, local: Local, tid: Option<u16>, bytes: &'a [u8], turned_away: Option<Refusal> },
     /// The transfer is over. The content comes back, so that a core need not be the one to free it.
     Ended {
         id: TransferId,
@@ -490,6 +490,7 @@ impl<C> Table<C> {
                 local: reply.local,
                 tid: reply.tid,
                 bytes: &self.datagram,
+                turned_away: Some(reply.refusal),
             });
         }
         let (id, step) = self.next_step(now)?;
@@ -503,11 +504,11 @@ impl<C> Table<C> {
             Step::Oack => {
                 let request = &session.request;
                 negotiate(request.options(), &session.options, request.mode(), session.len, &mut self.datagram);
-                Some(Action::Datagram { peer, local, tid, bytes: &self.datagram })
+                Some(Action::Datagram { peer, local, tid, bytes: &self.datagram, turned_away: None })
             }
             Step::Error(refusal) => {
                 write_error(&mut self.datagram, refusal);
-                Some(Action::Datagram { peer, local, tid, bytes: &self.datagram })
+                Some(Action::Datagram { peer, local, tid, bytes: &self.datagram, turned_away: None })
             }
             Step::Blocks(Blocks { first, blocks, block_size, bytes, last }) => {
                 let content = session.content.as_ref()?;

@@ -12,6 +12,7 @@ pub mod honest;
 pub mod inside;
 pub mod net;
 pub mod process;
+pub mod relayed;
 pub mod root;
 pub mod seccomp;
 pub mod server;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::drops::Drops;
 use crate::histogram;
 use crate::json::details::{Lateness, Rates, Silence};
 use crate::json::many::Part;
@@ -57,6 +58,9 @@ pub(super) fn added(all: &[Placed<'_>]) -> anyhow::Result<Document> {
         oddities: oddities(all),
         series: series(all, wall_s),
         machines: machines(all),
+        // Whoever looked at the server's host looked at the same one.
+        server_drops: all.iter().filter_map(|placed| placed.report.server_drops).max_by_key(Drops::all),
+        warnings: named(all, |report| &report.warnings),
         limits: limits(all),
         verdicts: Vec::new(),
         repeats: None,
@@ -114,9 +118,11 @@ fn summary(all: &[Placed<'_>], wall_s: f64, boot: &Times) -> Summary {
         interrupted: any(|one| one.interrupted),
         firmware: any(|one| one.firmware),
         fetches: any(|one| one.fetches),
+        proved: proved(all),
         wrong_contents: sum(|one| one.wrong_contents),
         warm_up_s: most(|one| one.warm_up_s),
         never_begun: each().map(|one| one.never_begun).sum(),
+        waited: each().map(|one| one.waited).sum(),
         slowest_to_median: (boot.p50_us > 0).then(|| boot.max_us as f64 / boot.p50_us as f64),
         sources: sum(|one| one.sources),
         client_cpu_s: each().filter_map(|one| one.client_cpu_s).reduce(|a, b| a + b),
@@ -255,10 +261,26 @@ fn limits(all: &[Placed<'_>]) -> Vec<String> {
             "{a} and {b} have the same seed: their machines had the same hardware addresses and shared leases; give each its own --seed"
         ));
     }
-    for placed in all {
-        whole.extend(placed.report.limits.iter().map(|limit| format!("{}: {limit}", placed.name)));
-    }
+    whole.extend(named(all, |report| &report.limits));
     whole
+}
+
+/// The sentences of each report, behind its name.
+fn named(all: &[Placed<'_>], of: fn(&Document) -> &Vec<String>) -> Vec<String> {
+    let one = |placed: &Placed<'_>| {
+        of(placed.report).iter().map(|said| format!("{}: {said}", placed.name)).collect::<Vec<_>>()
+    };
+    all.iter().flat_map(one).collect()
+}
+
+/// What all of them have proved; each by its name where they differ.
+fn proved(all: &[Placed<'_>]) -> String {
+    let of = |placed: &Placed<'_>| placed.report.summary.proved.clone();
+    let first = all.first().map(of).unwrap_or_default();
+    if all.iter().all(|placed| of(placed) == first) {
+        return first;
+    }
+    all.iter().map(|placed| format!("{}: {}", placed.name, of(placed))).collect::<Vec<_>>().join(", ")
 }
 
 /// Two generators whose machines asked for addresses by the same names.

@@ -13,7 +13,7 @@ use super::StoreError;
 use super::kept::Files;
 use super::sqlite::{BUSY_WAIT, role_name, role_named};
 use crate::boot::machine::{Arch, Firmware, Mac};
-use crate::observe::events::{Kind, Stage};
+use crate::observe::events::{Denial, Kind, Stage, Why};
 use crate::observe::journal::{ENTRIES_MAX, Note};
 use crate::observe::timeline::Entry;
 
@@ -223,25 +223,35 @@ fn columns(kind: &Kind) -> Columns {
     };
     match kind {
         Kind::Offered { to } => firmware("offered", *to),
-        Kind::Leased { to } => firmware("leased", *to),
+        Kind::Leased { to, twin } => Columns { detail: twin.then(|| "twin".to_owned()), ..firmware("leased", *to) },
         Kind::NoLoader { to, why } => Columns { detail: Some(why.clone()), ..firmware("no-loader", *to) },
         Kind::Renewed => word("renewed"),
         Kind::Nak => word("nak"),
         Kind::NoAddressFree => word("no-address-free"),
         Kind::OtherServer { server } => named("other-server", &server.to_string()),
-        Kind::NotAdmitted => word("not-admitted"),
         Kind::Declined => word("declined"),
-        Kind::NotAnswered => word("not-answered"),
+        Kind::Released => word("released"),
+        Kind::Unanswered { why, about, other } => {
+            let other = other.map_or_else(String::new, |(address, mac)| format!(" {address} {mac}"));
+            Columns { detail: Some(format!("{}{other}", why.word())), ..named("unanswered", about) }
+        }
+        Kind::Conflict => word("conflict"),
+        Kind::PoolFills => word("pool-fills"),
+        Kind::PoolHasRoom => word("pool-has-room"),
         Kind::SizeProbe => word("size-probe"),
         Kind::Sent { name, bytes } => Columns { value: Some(integer(*bytes)), ..named("sent", name) },
         Kind::Missing { name, rule } => Columns { detail: rule.clone(), ..named("missing", name) },
-        Kind::Denied { name } => named("denied", name),
+        Kind::Denied { name, why } => Columns { detail: Some(why.word().to_owned()), ..named("denied", name) },
         Kind::TemplateFailed => word("template-failed"),
+        Kind::WriteRefused => word("write-refused"),
+        Kind::BadRequest => word("bad-request"),
         Kind::Stalled { name, block } => Columns { value: Some(integer(*block)), ..named("stalled", name) },
         Kind::ClientAborted { name, code } => Columns { value: Some((*code).into()), ..named("client-aborted", name) },
         Kind::Changed { name } => named("changed", name),
+        Kind::Forged { name } => named("forged", name),
         Kind::TooSlow => word("too-slow"),
         Kind::Failed => word("failed"),
+        Kind::Short => word("short"),
         Kind::Other => word("other"),
     }
 }
@@ -255,25 +265,39 @@ fn kind(columns: Columns) -> Option<Kind> {
     let number = value.and_then(|value| u64::try_from(value).ok());
     Some(match (kind.as_str(), name) {
         ("offered", Some(role)) => Kind::Offered { to: firmware(&role)? },
-        ("leased", Some(role)) => Kind::Leased { to: firmware(&role)? },
+        ("leased", Some(role)) => Kind::Leased { to: firmware(&role)?, twin: detail.is_some() },
         ("no-loader", Some(role)) => Kind::NoLoader { to: firmware(&role)?, why: detail? },
         ("renewed", _) => Kind::Renewed,
         ("nak", _) => Kind::Nak,
         ("no-address-free", _) => Kind::NoAddressFree,
         ("other-server", Some(server)) => Kind::OtherServer { server: server.parse().ok()? },
-        ("not-admitted", _) => Kind::NotAdmitted,
         ("declined", _) => Kind::Declined,
-        ("not-answered", _) => Kind::NotAnswered,
+        ("released", _) => Kind::Released,
+        ("unanswered", Some(about)) => {
+            let detail = detail?;
+            let mut words = detail.split(' ');
+            let why = Why::named(words.next()?)?;
+            let other = words.next().zip(words.next());
+            let other = other.map(|(address, mac)| Some((address.parse().ok()?, mac.parse().ok()?)));
+            Kind::Unanswered { why, about, other: other.flatten() }
+        }
+        ("conflict", _) => Kind::Conflict,
+        ("pool-fills", _) => Kind::PoolFills,
+        ("pool-has-room", _) => Kind::PoolHasRoom,
         ("size-probe", _) => Kind::SizeProbe,
         ("sent", Some(name)) => Kind::Sent { name, bytes: number? },
         ("missing", Some(name)) => Kind::Missing { name, rule: detail },
-        ("denied", Some(name)) => Kind::Denied { name },
+        ("denied", Some(name)) => Kind::Denied { name, why: Denial::named(&detail?)? },
         ("template-failed", _) => Kind::TemplateFailed,
+        ("write-refused", _) => Kind::WriteRefused,
+        ("bad-request", _) => Kind::BadRequest,
         ("stalled", Some(name)) => Kind::Stalled { name, block: number? },
         ("client-aborted", Some(name)) => Kind::ClientAborted { name, code: u16::try_from(number?).ok()? },
         ("changed", Some(name)) => Kind::Changed { name },
+        ("forged", Some(name)) => Kind::Forged { name },
         ("too-slow", _) => Kind::TooSlow,
         ("failed", _) => Kind::Failed,
+        ("short", _) => Kind::Short,
         ("other", _) => Kind::Other,
         _ => return None,
     })
@@ -309,21 +333,35 @@ mod tests {
         let name = || "a/b c".to_owned();
         let kinds = [
             Kind::Offered { to },
-            Kind::Leased { to: Firmware { role: Role::System, arch: None } },
+            Kind::Leased { to: Firmware { role: Role::System, arch: None }, twin: false },
+            Kind::Leased { to, twin: true },
             Kind::NoLoader { to, why: "because".into() },
             Kind::Renewed,
             Kind::Nak,
             Kind::NoAddressFree,
             Kind::OtherServer { server: [10, 0, 0, 1].into() },
-            Kind::NotAdmitted,
             Kind::Declined,
-            Kind::NotAnswered,
+            Kind::Released,
+            Kind::Unanswered { why: Why::NotPxe, about: "192.168.4.0/24".into(), other: None },
+            Kind::Unanswered { why: Why::Odd, about: String::new(), other: None },
+            Kind::Unanswered {
+                why: Why::OtherServer,
+                about: "192.168.4.0/24".into(),
+                other: Some(([10, 0, 0, 1].into(), MAC)),
+            },
+            Kind::Conflict,
+            Kind::PoolFills,
+            Kind::PoolHasRoom,
             Kind::SizeProbe,
             Kind::Sent { name: name(), bytes: 1 << 40 },
             Kind::Missing { name: name(), rule: None },
             Kind::Missing { name: name(), rule: Some("[boot] bios".into()) },
-            Kind::Denied { name: name() },
+            Kind::Denied { name: name(), why: Denial::OutsideRoot },
             Kind::TemplateFailed,
+            Kind::WriteRefused,
+            Kind::BadRequest,
+            Kind::Forged { name: name() },
+            Kind::Short,
             Kind::Stalled { name: name(), block: 70_000 },
             Kind::ClientAborted { name: name(), code: 8 },
             Kind::Changed { name: name() },

@@ -8,7 +8,7 @@ use super::journal::Delivery;
 use super::{Letter, Question, Running};
 use crate::http::limits::BUSY_TIMEOUT;
 use crate::http::media::media_type;
-use crate::http::request::Request;
+use crate::http::request::{Method, Request};
 use crate::http::respond::{self, Meta, Payload, Plan};
 use crate::http::{index, target};
 use crate::images::{Asker, CleanPath, ContentMeta, Owed, Refusal, clean};
@@ -56,25 +56,29 @@ impl Running {
     pub(super) fn answer(&mut self, connection: &mut Connection, request: &Request<'_>) -> Answered {
         self.counters.requests.add(1);
         if let Some(plan) = respond::forbid(request) {
+            let what = if request.method == Method::Other {
+                "only GET and HEAD are served"
+            } else {
+                "no Host header is right"
+            };
+            self.say_bad(connection.peer, || format!("{what}: {}", shown(request)));
             return self.refuse(connection, request, plan);
         }
         if let Some(named) = self.recent.find(request.target) {
             let answer = Answer { content: named.content, origin: Origin::File, reasons: Vec::new() };
             return self.file(connection, request, named.path, named.media, answer, self.now);
         }
-        let shown = || request.target[..request.target.len().min(TARGET_BYTES_SHOWN)].escape_ascii();
         let path = match target::path(request.target) {
             Ok(path) => path,
             Err(bad) => {
-                let told = || (shown().to_string(), format!("{bad}: {}", shown()));
-                self.say_refused(connection.peer, Refusal::NotFound, told);
+                self.say_bad(connection.peer, || format!("{bad}: {}", shown(request)));
                 return self.refuse(connection, request, respond::bad_request(request, &bad.to_string()));
             }
         };
         match clean(&path) {
             Ok(path) => self.ask(connection, request, Asking::new(Subject::Name(path), self.now)),
             Err(refusal) => {
-                let told = || (shown().to_string(), format!("{refusal}: {}", shown()));
+                let told = || (shown(request), format!("{}: {refusal}", shown(request)));
                 self.say_refused(connection.peer, refusal, told);
                 self.refuse(connection, request, refused(request, refusal))
             }
@@ -275,11 +279,15 @@ impl Running {
             Ok(page) => return self.refuse(connection, request, respond::listing(request, page)),
             Err(refusal) => refusal,
         };
-        let shown = || request.target[..request.target.len().min(TARGET_BYTES_SHOWN)].escape_ascii();
-        let told = || (shown().to_string(), format!("{}: a directory that is not listed", shown()));
+        let told = || (shown(request), format!("{}: a directory that is not listed", shown(request)));
         self.say_refused(connection.peer, refusal, told);
         self.refuse(connection, request, refused(request, refusal))
     }
+}
+
+/// What was asked for, for the log.
+fn shown(request: &Request<'_>) -> String {
+    request.target[..request.target.len().min(TARGET_BYTES_SHOWN)].escape_ascii().to_string()
 }
 
 /// The status of each refusal (H-30). GRUB takes only 404 for "not found".

@@ -2,19 +2,21 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Fault, Running};
 use crate::images::{CleanPath, Refusal};
 use crate::observe::events::{Event, Kind, Stage, Weight};
-use crate::observe::pace::with_count;
+use crate::observe::pace::{Source, with_count};
 use crate::serve::shelf::Origin;
 use crate::serve::stage::{self, stage_of};
 use crate::snapshot::Published;
 
 /// Events of one core in a second. What is beyond is not said: a person can not read it, and formatting it would cost more
 /// than serving a small file.
-const EVENTS_PER_SECOND_MAX: u32 = 2_000;
+pub(super) const EVENTS_PER_SECOND_MAX: u32 = 2_000;
+/// Lines of trouble of one kind in a second.
+pub(super) const TROUBLE_PER_SECOND_MAX: u32 = 10;
 
 /// A file on its way to a machine.
 #[derive(Debug)]
@@ -25,27 +27,6 @@ pub(super) struct Delivery {
     /// Of this answer's body.
     pub(super) bytes: u64,
     pub(super) began: Instant,
-}
-
-/// How many events there have been in the current second.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    ends: Instant,
-    said: u32,
-}
-
-impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { ends: now + Duration::from_secs(1), said: 0 }
-    }
-
-    fn allows(&mut self, now: Instant) -> bool {
-        if now >= self.ends {
-            *self = Self::new(now);
-        }
-        self.said += 1;
-        self.said <= EVENTS_PER_SECOND_MAX
-    }
 }
 
 impl Running {
@@ -59,7 +40,7 @@ impl Running {
         let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
         let seconds = self.now.duration_since(*began).as_secs_f64();
         let text = format!("{} sent by HTTP, {bytes} bytes in {seconds:.3} s{reasons}", path.display());
-        self.say(peer, self.stage_of(delivery), Weight::Step, kind, text);
+        self.say(peer, self.stage_of(delivery), kind, text);
     }
 
     /// The file was changed in place: the client got less than was promised.
@@ -69,23 +50,29 @@ impl Running {
         }
         let name = delivery.path.display().into_owned();
         let text = format!("{name}: the file was changed in place while it was being sent: connection cut");
-        self.say(peer, self.stage_of(delivery), Weight::Warning, Kind::Changed { name }, text);
+        self.say(peer, self.stage_of(delivery), Kind::Changed { name }, text);
     }
 
     /// The client took too little, or never finished its request (H-33).
     pub(super) fn say_timed_out(&mut self, peer: SocketAddr, written: u64) {
         if self.may_say() {
             let text = format!("HTTP connection cut after {written} bytes: too slow");
-            self.say(peer, Stage::File, Weight::Warning, Kind::TooSlow, text);
+            self.say(peer, Stage::File, Kind::TooSlow, text);
         }
     }
 
     /// `told` gives the name that was refused, and why.
     pub(super) fn say_refused(&mut self, peer: SocketAddr, refusal: Refusal, told: impl FnOnce() -> (String, String)) {
         if self.may_say() {
-            let (name, why) = told();
-            let (stage, weight, kind) = stage::refused(&self.published().load().snapshot, name, refusal);
-            self.say(peer, stage, weight, kind, format!("HTTP refused {why}"));
+            let refused = stage::refused(&self.published().load().snapshot, told(), refusal, "HTTP");
+            self.say(peer, refused.stage, refused.kind, refused.text);
+        }
+    }
+
+    /// What is no request, or of a kind that is not served: `why` is a clause.
+    pub(super) fn say_bad(&mut self, peer: SocketAddr, why: impl FnOnce() -> String) {
+        if self.may_say() {
+            self.say(peer, Stage::File, Kind::BadRequest, format!("HTTP refused a request: {}", why()));
         }
     }
 
@@ -112,7 +99,7 @@ impl Running {
 
     /// Whether one more event may be said in this second; one that may not is not even put into words.
     fn may_say(&mut self) -> bool {
-        let may = self.pace.allows(self.now);
+        let may = self.pace.admit((), self.now).is_some();
         if !may {
             self.counters.events_left_out.add(1);
         }
@@ -127,23 +114,19 @@ impl Running {
         &self.shelf.names().published
     }
 
-    fn say(&self, peer: SocketAddr, stage: Stage, weight: Weight, kind: Kind, text: String) {
-        let address = peer.ip();
-        let mac = self.shelf.names().machine_at(address).map(|machine| machine.mac);
-        self.events.push(Event { mac, address: Some(address), stage, weight, kind, text, attempt: None });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_nobody_can_read_is_not_said_and_the_next_second_begins_anew() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        let said = (0..EVENTS_PER_SECOND_MAX + 50).filter(|_| pace.allows(start)).count();
-        assert_eq!(said, EVENTS_PER_SECOND_MAX as usize);
-        assert!(pace.allows(start + Duration::from_secs(1)));
+    /// For the timeline alone where the log has had enough of its like.
+    fn say(&mut self, peer: SocketAddr, stage: Stage, kind: Kind, text: String) {
+        let mac = self.shelf.names().machine_at(peer.ip()).map(|machine| machine.mac);
+        let mut event = Event::new(mac, Some(peer.ip()), stage, kind, text);
+        if event.weight != Weight::Detail {
+            match self.gate.admit(&event.kind, None, Source::of(&event), self.now) {
+                Some(unsaid) => event.text = with_count(event.text, unsaid),
+                None => {
+                    event.weight = Weight::Detail;
+                    self.counters.events_left_out.add(1);
+                }
+            }
+        }
+        self.events.push(event);
     }
 }

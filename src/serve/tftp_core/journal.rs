@@ -1,29 +1,26 @@
 //! What the log is told of TFTP: files that were sent, names that were refused, transfers that failed; all of it paced.
 
-use std::mem::{Discriminant, discriminant};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::lookup::Held;
-use crate::boot::machine::Mac;
 use crate::images;
 use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
-use crate::observe::pace::{Pace, with_count};
+use crate::observe::pace::{Gate, Pace, Source, with_count};
 use crate::serve::quirks;
 use crate::serve::shelf::{Names, Origin};
 use crate::serve::stage::{self, stage_of};
 use crate::tftp::Tick;
 use crate::tftp::options::Terms;
+use crate::tftp::packet::{ErrorCode, Refusal};
 use crate::tftp::table::{Counts, Failure, Outcome};
 use crate::tftp::transfer::Tally;
 
 /// Events of one core in a second: a person can not read more, and formatting one costs more than a small file.
 const EVENTS_PER_SECOND_MAX: u32 = 2_000;
-/// Warnings of one core in a second, and of one kind for one machine (all strangers are one): a single datagram with a forged
-/// address can cause one.
-const WARNINGS_PER_SECOND_MAX: u32 = 50;
-const WARNINGS_OF_A_KIND_MAX: u32 = 5;
+/// Lines of trouble of one kind in a second: a single datagram with a forged address can cause one.
+const TROUBLE_PER_SECOND_MAX: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 /// How often it is said that places, files, workers or memory are short.
 const SHORTAGE_SAID_EVERY: Duration = Duration::from_secs(60);
@@ -43,8 +40,7 @@ pub(in crate::serve) struct End {
 pub(super) struct Journal {
     events: Events,
     all: Pace<()>,
-    warnings: Pace<()>,
-    kinds: Pace<(Discriminant<Kind>, Option<Mac>)>,
+    gate: Gate,
     full: Pace<()>,
     busy: Pace<()>,
     /// Requests that had met a full table when it was last looked at.
@@ -56,8 +52,7 @@ impl Journal {
         Self {
             events,
             all: Pace::new(EVENTS_PER_SECOND_MAX, SECOND),
-            warnings: Pace::new(WARNINGS_PER_SECOND_MAX, SECOND),
-            kinds: Pace::new(WARNINGS_OF_A_KIND_MAX, SECOND),
+            gate: Gate::new(TROUBLE_PER_SECOND_MAX, EVENTS_PER_SECOND_MAX),
             full: Pace::new(1, SHORTAGE_SAID_EVERY),
             busy: Pace::new(1, SHORTAGE_SAID_EVERY),
             met_full: 0,
@@ -77,14 +72,13 @@ impl Journal {
         if matches!(end.outcome, Outcome::Refused { .. }) {
             return;
         }
-        self.push(now, left_out, |admit| {
+        self.push(now, left_out, || {
             let machine = names.machine_at(end.peer.ip());
             let mac = machine.map(|machine| machine.mac);
             let name =
                 held.map_or_else(|| name.escape_ascii().to_string(), |held| held.asked.ask.path.display().into_owned());
             let origin = held.map_or(Origin::File, |held| held.origin);
-            let (weight, kind, what) = ending(end, name.clone())?;
-            let unsaid = admit(weight, &kind, mac)?;
+            let (kind, what) = ending(end, name.clone())?;
             let stage = stage_of(&names.published.load().snapshot, &name, origin);
             let retransmits = match end.tally.retransmits {
                 0 => String::new(),
@@ -92,27 +86,48 @@ impl Journal {
             };
             let reasons = held.map(|held| held.reasons.join("; ")).filter(|reasons| !reasons.is_empty());
             let reasons = reasons.map_or_else(String::new, |reasons| format!(" ({reasons})"));
-            let text = with_count(format!("{what}{retransmits}{reasons}"), unsaid);
             let attempt = machine.and_then(|machine| quirks::attempt(machine.firmware, &name, end)).map(Box::new);
-            Some(Event { mac, address: Some(end.peer.ip()), stage, weight, kind, text, attempt })
+            let text = format!("{what}{retransmits}{reasons}");
+            Some(Event { attempt, ..Event::new(mac, Some(end.peer.ip()), stage, kind, text) })
         });
     }
 
-    /// A name that was refused, and why.
+    /// A name that was refused: `told` is the name, and why.
     pub(super) fn refused(
         &mut self,
         now: Instant,
         names: &Names,
         peer: SocketAddr,
-        (name, why): (String, String),
+        told: (String, String),
         refusal: images::Refusal,
         left_out: &Count,
     ) {
-        self.push(now, left_out, |admit| {
+        self.push(now, left_out, || {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
-            let (stage, weight, kind) = stage::refused(&names.published.load().snapshot, name, refusal);
-            let text = with_count(format!("TFTP refused {why}"), admit(weight, &kind, mac)?);
-            Some(Event { mac, address: Some(peer.ip()), stage, weight, kind, text, attempt: None })
+            let stage::Refused { stage, kind, text } =
+                stage::refused(&names.published.load().snapshot, told, refusal, "TFTP");
+            Some(Event::new(mac, Some(peer.ip()), stage, kind, text))
+        });
+    }
+
+    /// A datagram that was turned away: a write, or what is no request.
+    pub(super) fn turned_away(
+        &mut self,
+        now: Instant,
+        names: &Names,
+        peer: SocketAddr,
+        refusal: Refusal,
+        left_out: &Count,
+    ) {
+        self.push(now, left_out, || {
+            let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
+            let (kind, text) = match refusal.code {
+                ErrorCode::AccessViolation => {
+                    (Kind::WriteRefused, "TFTP refused to take a file: nothing is written here".to_owned())
+                }
+                _ => (Kind::BadRequest, format!("TFTP refused a request: {}", refusal.text)),
+            };
+            Some(Event::new(mac, Some(peer.ip()), Stage::File, kind, text))
         });
     }
 
@@ -127,8 +142,7 @@ impl Journal {
              still longest, or no answer until there is one ({} requests so far, {} transfers displaced)",
             counts.full, counts.displaced
         );
-        let (stage, weight) = (Stage::File, Weight::Warning);
-        self.events.push(Event { mac: None, address: None, stage, weight, kind: Kind::Other, text, attempt: None });
+        self.events.push(Event::new(None, None, Stage::File, Kind::Short, text));
     }
 
     /// Says once in a while that requests are not answered because something is short. `times`: how often so far.
@@ -138,79 +152,71 @@ impl Journal {
         }
         let text =
             format!("TFTP leaves requests without an answer for now ({why}; {times} times so far): clients ask again");
-        let (stage, weight) = (Stage::File, Weight::Warning);
-        self.events.push(Event { mac: None, address: None, stage, weight, kind: Kind::Other, text, attempt: None });
+        self.events.push(Event::new(None, None, Stage::File, Kind::Short, text));
     }
 
-    /// Hands over what `made` makes. It is given a function that tells how many like it were not said, or that this one is not to
-    /// be said either.
-    fn push(
-        &mut self,
-        now: Instant,
-        left_out: &Count,
-        made: impl FnOnce(&mut dyn FnMut(Weight, &Kind, Option<Mac>) -> Option<u64>) -> Option<Event>,
-    ) {
-        let Self { events, all, warnings, kinds, .. } = self;
-        let mut is_left_out = all.admit((), now).is_none();
-        if !is_left_out {
-            let mut admit = |weight, kind: &Kind, mac| {
-                let is_warning = weight == Weight::Warning;
-                let unsaid = if is_warning { kinds.admit((discriminant(kind), mac), now) } else { Some(0) };
-                is_left_out = unsaid.is_none() || is_warning && warnings.admit((), now).is_none();
-                unsaid.filter(|_| !is_left_out)
-            };
-            if let Some(event) = made(&mut admit) {
-                events.push(event);
+    /// Hands over what `made` makes, for the timeline alone where the log has had enough of its like.
+    fn push(&mut self, now: Instant, left_out: &Count, made: impl FnOnce() -> Option<Event>) {
+        if self.all.admit((), now).is_none() {
+            return left_out.add(1);
+        }
+        let Some(mut event) = made() else { return };
+        if event.weight != Weight::Detail {
+            match self.gate.admit(&event.kind, None, Source::of(&event), now) {
+                Some(unsaid) => event.text = with_count(event.text, unsaid),
+                None => {
+                    event.weight = Weight::Detail;
+                    left_out.add(1);
+                }
             }
         }
-        left_out.add(u64::from(is_left_out));
+        self.events.push(event);
     }
 }
 
 /// How a transfer ended, in words; None = there is nothing to say.
-fn ending(end: &End, name: String) -> Option<(Weight, Kind, String)> {
+fn ending(end: &End, name: String) -> Option<(Kind, String)> {
     let seconds = Duration::from_nanos(end.time).as_secs_f64();
     let bytes = end.tally.bytes_sent;
+    let block = end.tally.acked_blocks + 1;
     Some(match end.outcome {
         Outcome::Refused { .. } => return None,
         Outcome::Complete => {
             let text = format!("{name} sent by TFTP, {bytes} bytes in {seconds:.3} s");
-            (Weight::Step, Kind::Sent { name, bytes }, text)
+            (Kind::Sent { name, bytes }, text)
         }
         Outcome::CompleteWithoutLastAck => {
             let text = format!("{name} sent by TFTP, {bytes} bytes; the last ACK never came");
-            (Weight::Step, Kind::Sent { name, bytes }, text)
+            (Kind::Sent { name, bytes }, text)
         }
-        Outcome::SizeProbe => (Weight::Detail, Kind::SizeProbe, format!("{name}: size probe")),
-        Outcome::Replaced => (Weight::Detail, Kind::Other, format!("{name}: the client began anew")),
+        Outcome::SizeProbe => (Kind::SizeProbe, format!("{name}: size probe")),
+        Outcome::Replaced => (Kind::Other, format!("{name}: the client began anew")),
         Outcome::Aborted { code } => {
             let text = format!("{name}: the client ended the transfer with ERROR {code} after {bytes} bytes");
-            (Weight::Detail, Kind::ClientAborted { name, code }, text)
+            (Kind::ClientAborted { name, code }, text)
         }
         Outcome::GaveUp => {
-            let block = end.tally.acked_blocks + 1;
             let text =
                 format!("{name}: the client fell silent at block {block} after {bytes} bytes and {seconds:.0} s");
-            (Weight::Warning, Kind::Stalled { name, block }, text)
+            (Kind::Stalled { name, block }, text)
         }
         Outcome::Failed(Failure::Unreadable) => {
-            let text = format!("{name}: the disk or file server gives no more of the file: transfer ended");
-            (Weight::Warning, Kind::Failed, text)
+            (Kind::Failed, format!("{name}: the disk or file server gives no more of the file: transfer ended"))
         }
-        Outcome::NeverBegun => (Weight::Detail, Kind::Other, format!("{name}: not answered, since others go first")),
+        Outcome::NeverBegun => (Kind::Other, format!("{name}: not answered, since others go first")),
         Outcome::Displaced => {
             let text = format!("{name}: made room for others after {bytes} bytes; its client had stopped asking");
-            (Weight::Warning, Kind::Failed, text)
+            (Kind::Stalled { name, block }, text)
         }
         Outcome::Guessed => {
             let text = format!("{name}: ended, since somebody who does not know its port sends ACKs for it: forged");
-            (Weight::Warning, Kind::Failed, text)
+            (Kind::Forged { name }, text)
         }
         Outcome::Failed(Failure::ContentLost) => {
             let text = format!("{name}: the file was changed in place while it was being sent: transfer ended");
-            (Weight::Warning, Kind::Changed { name }, text)
+            (Kind::Changed { name }, text)
         }
-        outcome => (Weight::Warning, Kind::Failed, format!("{name}: {outcome:?} after {bytes} bytes")),
+        outcome => (Kind::Failed, format!("{name}: {outcome:?} after {bytes} bytes")),
     })
 }
 
@@ -247,13 +253,15 @@ mod tests {
             let peer = end(host, Outcome::Displaced).peer;
             journal.refused(start, &names, peer, denied, images::Refusal::NotRegular, &left_out);
         }
-        let most = 2 * WARNINGS_OF_A_KIND_MAX;
-        assert_eq!((printed.try_iter().count(), left_out.read()), (most as usize, 2000 - u64::from(most)));
+        let said = || printed.try_iter().filter(|event| event.weight != Weight::Detail).map(|event| event.text);
+        let most = 2 * TROUBLE_PER_SECOND_MAX;
+        assert_eq!((said().count(), left_out.read()), (most as usize, 2000 - u64::from(most)));
         let next = start + SECOND;
-        journal.ended(next, &names, &end(1, Outcome::Displaced), b"f", None, &left_out);
-        assert!(printed.try_recv().unwrap().text.ends_with("(995 more like it were not said)"));
+        journal.ended(next, &names, &end(2000, Outcome::Displaced), b"f", None, &left_out);
+        let unsaid = 1000 - TROUBLE_PER_SECOND_MAX;
+        assert!(said().all(|text| text.ends_with(&format!("({unsaid} more like it were not said)"))));
         (0..500).for_each(|host| journal.ended(next, &names, &end(host, Outcome::Complete), b"f", None, &left_out));
-        assert_eq!(printed.try_iter().count(), 500);
+        assert_eq!(said().count(), 500);
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Bench {
             Action::Blocks { peer, tid, first, blocks, block_size, .. } => {
                 Did::Blocks { to: peer, tid, first, blocks, size: block_size }
             }
-            Action::Datagram { peer, local, tid, bytes } => {
+            Action::Datagram { peer, local, tid, bytes, .. } => {
                 assert_eq!(local, here());
                 Did::Sent { to: peer, tid, bytes: bytes.to_vec() }
             }
