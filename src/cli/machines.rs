@@ -20,7 +20,7 @@ use crate::observe::journal::Journal;
 use crate::observe::timeline::{Entry, Story, story};
 
 /// A machine by what an operator knows of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Who {
     Mac(Mac),
     Address(IpAddr),
@@ -31,8 +31,8 @@ impl FromStr for Who {
 
     /// `52:54:00:12:34:10`, `52-54-...`, `5254.0012.3410`, `525400123410`, or an IP address.
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(address) = text.parse() {
-            return Ok(Self::Address(address));
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Address(address.to_canonical()));
         }
         let digits: String = text.chars().filter(|c| ![':', '-', '.'].contains(c)).collect();
         let octets: Vec<_> =
@@ -61,7 +61,12 @@ pub(super) fn of_journal(journal: &Journal, now: &Now, limits: impl FnOnce() -> 
         Who::Mac(mac) => Some(mac),
         Who::Address(address) => journal.find(address),
     };
-    told(who, mac, &mac.map(|mac| journal.entries(mac)).unwrap_or_default(), now, limits())
+    let entries = match (mac, who) {
+        (Some(mac), _) => journal.entries(mac),
+        (None, Who::Address(address)) => journal.entries_at(address),
+        (None, Who::Mac(_)) => Vec::new(),
+    };
+    told(who, mac, &entries, now, limits())
 }
 
 /// The same out of a state directory.

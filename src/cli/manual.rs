@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
 
@@ -16,6 +16,12 @@ pub struct ManArguments {
     /// Write the program's page and one for each command into this directory
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
+}
+
+impl ManArguments {
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
 }
 
 /// The script that makes a shell complete this program's commands and options.

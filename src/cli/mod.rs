@@ -19,6 +19,7 @@ macro_rules! complain {
 mod backup;
 mod check;
 mod client;
+mod configuration_page;
 mod control;
 mod demo;
 mod dhcp;
@@ -86,7 +87,17 @@ enum Command {
     /// Print what makes a shell complete ringboot's commands and options
     Completions(manual::CompletionsArguments),
     /// Print the manual page, or write all of them into a directory
-    Man(manual::ManArguments),
+    Man(ManArguments),
+}
+
+/// Pages of commands, and of the configuration.
+#[derive(Debug, clap::Args)]
+struct ManArguments {
+    #[command(flatten)]
+    manual: manual::ManArguments,
+    /// Print what the configuration file may say, every key of it: ringboot.toml(5), which a DIR gets too
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "roff", conflicts_with = "directory")]
+    configuration: Option<configuration_page::Format>,
 }
 
 /// Parses argv and runs the command it names. The exit codes are in [`exit::TABLE`].
@@ -124,8 +135,19 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn man(arguments: &manual::ManArguments) -> ExitCode {
-    match manual::man(arguments, command_line()) {
+fn man(arguments: &ManArguments) -> ExitCode {
+    if let Some(format) = arguments.configuration {
+        return say(&configuration_page::page(format), ExitCode::SUCCESS);
+    }
+    let written = manual::man(&arguments.manual, command_line()).and_then(|page| {
+        let page_5 = configuration_page::page(configuration_page::Format::Roff);
+        arguments
+            .manual
+            .directory()
+            .map_or(Ok(()), |path| std::fs::write(path.join(configuration_page::FILE), page_5))?;
+        Ok(page)
+    });
+    match written {
         Ok(page) => say(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
         Err(error) => {
             complain!("man: {error}");

@@ -1,17 +1,27 @@
 //! What a running server knows of this moment, beside what it remembers of machines.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use super::look;
 use super::machines::Who;
+use crate::dhcp::subnet::Held;
 use crate::observe::cause::Known;
+use crate::observe::flight::Flight;
 use crate::observe::timeline::Entry;
+use crate::serve::neighbours::Finding;
 use crate::serve::overview::Overview;
 
 /// Asked for once for a question, however many machines it is about.
 #[derive(Debug, Default)]
 pub(super) struct Now {
-    /// None: nobody runs who would know.
-    is_running: bool,
+    /// Transfers that are under way: by the machine that holds the address, or by the address where none is known. None: nobody runs who
+    /// would know.
+    under_way: Option<HashMap<Who, Vec<Flight>>>,
     has_dhcp: bool,
     places: Vec<(String, String)>,
+    others: Vec<(String, String)>,
 }
 
 impl Now {
@@ -19,8 +29,25 @@ impl Now {
     pub(super) fn of(overview: Option<&Overview>) -> Self {
         let Some(overview) = overview else { return Self::of_history() };
         let generation = overview.generation();
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let holder = |peer| match peer {
+            IpAddr::V4(address) => generation.bindings.read(address).map(|binding| Who::Mac(binding.machine.mac)),
+            IpAddr::V6(_) => None,
+        };
+        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut under_way: HashMap<Who, Vec<Flight>> = HashMap::new();
+        for one in overview.under_way() {
+            let began_ms = ms(at.saturating_sub(one.age));
+            let flight = Flight { name: one.name, began_ms, quiet_ms: ms(one.still), way: one.way };
+            under_way.entry(holder(one.peer).unwrap_or(Who::Address(one.peer))).or_default().push(flight);
+        }
         let places = generation.snapshot.places.iter().map(|(network, place)| (network.to_string(), place.clone()));
-        Self { is_running: true, has_dhcp: overview.dhcp_control.is_some(), places: places.collect() }
+        Self {
+            under_way: Some(under_way),
+            has_dhcp: overview.dhcp_control.is_some(),
+            places: places.collect(),
+            others: overview.findings.as_ref().map(|findings| others(&findings.read().segments)).unwrap_or_default(),
+        }
     }
 
     /// Only servers that answer DHCP leave a history.
@@ -28,14 +55,33 @@ impl Now {
         Self { has_dhcp: true, ..Self::default() }
     }
 
-    /// As far as it is about one machine.
-    pub(super) fn known(&self, who: Who, _entries: &[Entry]) -> Known<'_> {
+    /// As far as it is about one machine: a transfer is that of who holds its address, else of who had it last.
+    pub(super) fn known(&self, who: Who, entries: &[Entry]) -> Known<'_> {
+        let address = entries.iter().rev().find_map(|entry| entry.address).map(|one| Who::Address(one.to_canonical()));
+        let its = |under_way: &HashMap<Who, Vec<Flight>>| {
+            let whose = [Some(who), address.filter(|address| *address != who)];
+            whose.iter().flatten().filter_map(|who| under_way.get(who)).flatten().cloned().collect()
+        };
         Known {
-            flights: self.is_running.then(Vec::new),
+            flights: self.under_way.as_ref().map(its),
             has_dhcp: self.has_dhcp,
             by_address: matches!(who, Who::Address(_)),
             places: &self.places,
-            others: &[],
+            others: &self.others,
         }
     }
+}
+
+/// What is known of other servers, for a machine that was left to one of them.
+fn others(segments: &[Finding]) -> Vec<(String, String)> {
+    let one = |finding: &Finding| {
+        let now = match finding.held {
+            Some(Held::OtherServer(_)) => format!("it answered{}", look::since(finding)),
+            Some(Held::Looking) => "other servers are looked for again".to_owned(),
+            Some(Held::NoInterface) => "the interface is not there".to_owned(),
+            None => format!("{} is served, so switch the machine on once more", finding.network),
+        };
+        (finding.network.to_string(), now)
+    };
+    segments.iter().map(one).collect()
 }

@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::check;
+use super::look;
 use crate::control::admin::{Answer, Download};
 use crate::control::loaders;
 use crate::control::store::{self, BackupError};
@@ -95,7 +96,9 @@ pub(super) fn status(overview: &Overview) -> Value {
     let finding = |network| known.segments.iter().find(|finding| finding.network == network);
     let silent = |network| {
         let finding = finding(network)?;
-        finding.misplaced.clone().or_else(|| finding.held.map(|held| held.to_string()))
+        let since =
+            if matches!(finding.held, Some(Held::OtherServer(_))) { look::since(finding) } else { String::new() };
+        finding.misplaced.clone().or_else(|| finding.held.map(|held| format!("{held}{since}")))
     };
     let others = |network| {
         let others = finding(network).map_or(&[][..], |finding| &finding.others);

@@ -28,6 +28,9 @@ pub(super) fn read(text: &str, complaints: &mut Complaints<'_>) -> Option<File> 
 pub(super) trait Written: Sized {
     /// What it looks like, for hints.
     const EXAMPLE: &'static str;
+    /// The kind in a word or two, and a list of it, for the documentation.
+    const KIND: &'static str;
+    const LIST_KIND: &'static str = "list";
 
     /// None: it was something else, and the complaint has been made.
     fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self>;
@@ -35,7 +38,7 @@ pub(super) trait Written: Sized {
 
 /// Declares the tables of the file: each field with its key, so that the key is written down once.
 macro_rules! tables {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty = $key:literal,)* })*) => { $(
+    ($($(#[$doc:meta])* $name:ident in $table:literal { $($field:ident: $kind:ty = $key:literal,)* })*) => { $(
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub(super) struct $name {
@@ -48,12 +51,18 @@ macro_rules! tables {
         impl $name {
             /// Every key of this table, in the order of the documentation.
             pub(super) const KEYS: &'static [&'static str] = &[$($key),*];
+            const KINDS: &'static [&'static str] = &[$(<$kind as Written>::KIND),*];
 
             fn from_table(span: Range<usize>, table: DeTable<'_>, complaints: &mut Complaints<'_>) -> Option<Self> {
                 let mut read = Self { span, ..Self::default() };
                 for (key, value) in table {
                     match key.get_ref().as_ref() {
-                        $($key => read.$field = Written::read($key, value, complaints),)*
+                        $($key => {
+                            read.$field = Written::read($key, value, complaints);
+                            if read.$field.is_none() {
+                                complaints.exemplify(super::reference::example($table, $key));
+                            }
+                        })*
                         unknown => refuse_unknown(unknown, key.span(), Self::KEYS, complaints),
                     }
                 }
@@ -63,6 +72,7 @@ macro_rules! tables {
 
         impl Written for $name {
             const EXAMPLE: &'static str = "a table of its own keys";
+            const KIND: &'static str = "table";
 
             fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
                 let span = value.span();
@@ -72,12 +82,15 @@ macro_rules! tables {
                 }
             }
         }
-    )* };
+    )*
+        /// Every table with its keys, and the kind of each.
+        pub(super) const TABLES: &[(&str, &[&str], &[&str])] = &[$(($table, $name::KEYS, $name::KINDS)),*];
+    };
 }
 
 tables! {
     /// The file itself.
-    File {
+    File in "" {
         root: At<String> = "root",
         state: At<String> = "state",
         server: Server = "server",
@@ -91,7 +104,7 @@ tables! {
         tuning: Tuning = "tuning",
     }
     /// `[server]`
-    Server {
+    Server in "[server]" {
         interfaces: Vec<At<String>> = "interfaces",
         workers: At<u64> = "workers",
         advertise: At<String> = "advertise",
@@ -99,7 +112,7 @@ tables! {
         user: At<String> = "user",
     }
     /// `[tftp]`
-    Tftp {
+    Tftp in "[tftp]" {
         listen: Vec<At<String>> = "listen",
         per_source: At<u64> = "per-source",
         requests_per_second: At<u64> = "requests-per-second",
@@ -114,7 +127,7 @@ tables! {
         client: Vec<TftpClient> = "client",
     }
     /// `[[tftp.client]]`
-    TftpClient {
+    TftpClient in "[[tftp.client]]" {
         network: At<String> = "network",
         mac: At<String> = "mac",
         arch: At<String> = "arch",
@@ -123,7 +136,7 @@ tables! {
         refuse_options: Vec<At<String>> = "refuse-options",
     }
     /// `[http]`
-    Http {
+    Http in "[http]" {
         listen: Vec<At<String>> = "listen",
         index: Vec<At<String>> = "index",
         index_file: At<String> = "index-file",
@@ -132,13 +145,13 @@ tables! {
         rate: At<u64> = "rate",
     }
     /// `[dhcp]`
-    Dhcp {
+    Dhcp in "[dhcp]" {
         listen_address: At<String> = "listen-address",
         listen_port: At<u64> = "listen-port",
         subnet: Vec<Subnet> = "subnet",
     }
     /// `[[dhcp.subnet]]`
-    Subnet {
+    Subnet in "[[dhcp.subnet]]" {
         subnet: At<String> = "subnet",
         interface: At<String> = "interface",
         relay: At<bool> = "relay",
@@ -162,13 +175,13 @@ tables! {
         host: Vec<Host> = "host",
     }
     /// `[[dhcp.subnet.host]]`
-    Host {
+    Host in "[[dhcp.subnet.host]]" {
         mac: At<String> = "mac",
         address: At<String> = "address",
         hostname: At<String> = "hostname",
     }
     /// `[boot]`
-    Boot {
+    Boot in "[boot]" {
         bios: At<String> = "bios",
         uefi_x64: At<String> = "uefi-x64",
         uefi_ia32: At<String> = "uefi-ia32",
@@ -177,7 +190,7 @@ tables! {
         ipxe: At<String> = "ipxe",
     }
     /// `[menu]`
-    Menu {
+    Menu in "[menu]" {
         title: At<String> = "title",
         default: At<String> = "default",
         timeout: At<Seconds> = "timeout",
@@ -187,7 +200,7 @@ tables! {
         entry: Vec<Entry> = "entry",
     }
     /// `[[menu.entry]]`
-    Entry {
+    Entry in "[[menu.entry]]" {
         label: At<String> = "label",
         title: At<String> = "title",
         kernel: At<String> = "kernel",
@@ -195,7 +208,7 @@ tables! {
         arguments: At<String> = "arguments",
     }
     /// `[[quirk]]`
-    Quirk {
+    Quirk in "[[quirk]]" {
         mac: At<String> = "mac",
         oui: At<String> = "oui",
         vendor_class: At<String> = "vendor-class",
@@ -204,12 +217,12 @@ tables! {
         http_rate: At<u64> = "http-rate",
     }
     /// `[log]`
-    Log {
+    Log in "[log]" {
         level: At<String> = "level",
         facility: At<String> = "facility",
     }
     /// `[tuning]`
-    Tuning {
+    Tuning in "[tuning]" {
         datapath: At<String> = "datapath",
         spin_us: At<u64> = "spin-us",
         tid_sockets: At<u64> = "tid-sockets",
@@ -222,24 +235,12 @@ tables! {
     }
 }
 
-/// Every key of the file by its table, for the test that the shipped file and the documentation name them all.
-#[cfg(test)]
-pub(super) const TABLES: &[(&str, &[&str])] = &[
-    ("", File::KEYS),
-    ("[server]", Server::KEYS),
-    ("[tftp]", Tftp::KEYS),
-    ("[[tftp.client]]", TftpClient::KEYS),
-    ("[http]", Http::KEYS),
-    ("[dhcp]", Dhcp::KEYS),
-    ("[[dhcp.subnet]]", Subnet::KEYS),
-    ("[[dhcp.subnet.host]]", Host::KEYS),
-    ("[boot]", Boot::KEYS),
-    ("[menu]", Menu::KEYS),
-    ("[[menu.entry]]", Entry::KEYS),
-    ("[[quirk]]", Quirk::KEYS),
-    ("[log]", Log::KEYS),
-    ("[tuning]", Tuning::KEYS),
-];
+/// The kind of a key's value.
+pub(super) fn kind(table: &str, key: &str) -> &'static str {
+    let known = TABLES.iter().find(|(name, ..)| *name == table);
+    let place = |keys: &[&str]| keys.iter().position(|known| *known == key);
+    known.and_then(|(_, keys, kinds)| kinds.get(place(keys)?)).copied().unwrap_or("unknown")
+}
 
 /// A duration: `600`, `"90s"`, `"10m"`, `"12h"`, `"2d"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -251,6 +252,8 @@ pub(super) struct OneOrMany(pub(super) Vec<At<String>>);
 
 impl Written for String {
     const EXAMPLE: &'static str = "text in quotes";
+    const KIND: &'static str = "text";
+    const LIST_KIND: &'static str = "list of texts";
 
     fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
         let span = value.span();
@@ -263,6 +266,7 @@ impl Written for String {
 
 impl Written for bool {
     const EXAMPLE: &'static str = "true or false";
+    const KIND: &'static str = "true or false";
 
     fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
         match value.get_ref() {
@@ -274,6 +278,7 @@ impl Written for bool {
 
 impl Written for u64 {
     const EXAMPLE: &'static str = "a whole number, such as 8, without quotes";
+    const KIND: &'static str = "number";
 
     fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
         let number = match value.get_ref() {
@@ -286,6 +291,7 @@ impl Written for u64 {
 
 impl Written for Seconds {
     const EXAMPLE: &'static str = "a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\"";
+    const KIND: &'static str = "duration";
 
     fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
         let seconds = match value.get_ref() {
@@ -299,6 +305,7 @@ impl Written for Seconds {
 
 impl Written for OneOrMany {
     const EXAMPLE: &'static str = "text in quotes, or a list of such texts";
+    const KIND: &'static str = "text or list of texts";
 
     fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
         match value.get_ref() {
@@ -311,6 +318,8 @@ impl Written for OneOrMany {
 
 impl<T: Written> Written for At<T> {
     const EXAMPLE: &'static str = T::EXAMPLE;
+    const KIND: &'static str = T::KIND;
+    const LIST_KIND: &'static str = T::LIST_KIND;
 
     fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
         let span = value.span();
@@ -320,6 +329,7 @@ impl<T: Written> Written for At<T> {
 
 impl<T: Written> Written for Vec<T> {
     const EXAMPLE: &'static str = "a list in square brackets";
+    const KIND: &'static str = T::LIST_KIND;
 
     fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
         let span = value.span();
@@ -329,7 +339,7 @@ impl<T: Written> Written for Vec<T> {
             }
             other => {
                 let hint = format!("write {}, each item {}", Self::EXAMPLE, T::EXAMPLE);
-                complaints.add(&span, format!("{key} is a list, this is {}", kind(&other)), hint);
+                complaints.add(&span, format!("{key} is a list, this is {}", found_kind(&other)), hint);
                 None
             }
         }
@@ -342,7 +352,7 @@ fn refuse<T: Written>(
     found: &DeValue<'_>,
     complaints: &mut Complaints<'_>,
 ) -> Option<T> {
-    complaints.add(span, format!("{key} cannot be {}", kind(found)), format!("write {}", T::EXAMPLE));
+    complaints.add(span, format!("{key} cannot be {}", found_kind(found)), format!("write {}", T::EXAMPLE));
     None
 }
 
@@ -354,7 +364,7 @@ fn refuse_unknown(key: &str, span: Range<usize>, known: &[&str], complaints: &mu
     complaints.add(&span, format!("unknown key `{key}`"), hint);
 }
 
-fn kind(value: &DeValue<'_>) -> String {
+fn found_kind(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the text {text:?}"),
         DeValue::Integer(number) => format!("the number {number}"),

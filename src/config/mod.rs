@@ -12,6 +12,7 @@ use crate::snapshot::Snapshot;
 mod file;
 mod places;
 mod problem;
+pub mod reference;
 mod resolve;
 
 pub use places::{Place, Places};

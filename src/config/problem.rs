@@ -73,6 +73,13 @@ impl<'a> Complaints<'a> {
         self.found.push((span.start, problem));
     }
 
+    /// Ends the hint of the last complaint with a line that would be right.
+    pub(super) fn exemplify(&mut self, line: Option<String>) {
+        if let (Some((_, Problem { hint: Some(hint), .. })), Some(line)) = (self.found.last_mut(), line) {
+            hint.push_str(&format!(": `{line}`"));
+        }
+    }
+
     /// The value, if nothing at all was wrong.
     pub(super) fn finish<T>(mut self, value: T) -> Result<T, Problems> {
         if self.found.is_empty() {

@@ -34,10 +34,11 @@ fn s36_the_shipped_file_serves_files_and_answers_no_dhcp() {
 /// file.
 #[test]
 fn the_shipped_file_has_every_key_and_no_other() {
-    for (table, keys) in file::TABLES {
+    for (table, keys, _) in file::TABLES {
         let written = keys_of(table);
         for key in *keys {
-            let is_table = file::TABLES.iter().any(|(t, _)| t.trim_matches(['[', ']']).rsplit('.').next() == Some(key));
+            let is_table =
+                file::TABLES.iter().any(|(t, ..)| t.trim_matches(['[', ']']).rsplit('.').next() == Some(key));
             assert!(is_table || written.iter().any(|w| w == key), "{table} {key} is missing in config/ringboot.toml");
         }
         for key in written {
@@ -97,7 +98,7 @@ fn s29_everything_wrong_is_said_at_once_with_its_place() {
          x.toml:10:10: pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24\n  \
            hint: machines there can have 192.168.4.1 to 192.168.4.254\n\
          x.toml:11:18: max-lease-time cannot be the text \"2 hours\"\n  \
-           hint: write a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\""
+           hint: write a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\": `max-lease-time = \"1d\"`"
     );
 }
 

@@ -175,6 +175,8 @@ pub struct Watch {
     pause_ms: Millis,
     /// Who has answered once where this server serves, and is asked again.
     doubt: Option<OtherServer>,
+    /// When another server last answered a look.
+    answered_ms: Option<Millis>,
 }
 
 /// What the run before this one knew.
@@ -233,7 +235,23 @@ impl Watch {
             next_ms: 0,
             pause_ms: LOOK_AGAIN_MS,
             doubt: None,
+            answered_ms: None,
         }
+    }
+
+    /// When another server last answered a look.
+    pub fn answered_ms(&self) -> Option<Millis> {
+        self.answered_ms
+    }
+
+    /// When the last look began; None: there was none.
+    pub fn looked_ms(&self) -> Option<Millis> {
+        self.xid.map(|_| self.looked_ms)
+    }
+
+    /// When the next look begins; None: one is under way, or nobody looks.
+    pub fn next_look_ms(&self) -> Option<Millis> {
+        (self.state != State::Nowhere && self.listens_until_ms.is_none()).then_some(self.next_ms)
     }
 
     /// Why no address is offered; None where the subnet is served.
@@ -283,6 +301,16 @@ impl Watch {
         }
     }
 
+    /// An operator may have changed something: who is silent beside another server looks as at the first start, who serves looks while it
+    /// goes on.
+    pub fn look_again(&mut self, now: Millis) {
+        match self.state {
+            State::Beside(_) => self.forget(now),
+            State::Alone if self.listens_until_ms.is_none() => self.next_ms = now,
+            State::Alone | State::Looking | State::Nowhere => {}
+        }
+    }
+
     fn start_over(&mut self, now: Millis) {
         (self.xid, self.listens_until_ms, self.doubt) = (None, None, None);
         (self.next_ms, self.pause_ms) = (now, LOOK_AGAIN_MS);
@@ -318,6 +346,7 @@ impl Watch {
             self.suspects(now);
             return None;
         }
+        self.answered_ms = Some(now);
         let is_known = matches!(self.state, State::Nowhere | State::Beside(_));
         if is_known && self.listens_until_ms.is_none() {
             return None;
@@ -345,6 +374,7 @@ impl Watch {
                 now.saturating_add(LOOK_AGAIN_MS).saturating_add(u64::from(xid) % (LOOK_AGAIN_MS / LOOK_SPREAD));
         }
         let is_news = self.state != State::Beside(server);
+        self.answered_ms = Some(now);
         self.state = State::Beside(server);
         Verdict::Server { server, is_news }
     }
@@ -446,6 +476,24 @@ mod tests {
 
     fn offer(server: Option<Ipv4Addr>) -> Vec<u8> {
         reply(OFFER, Ipv4Addr::new(192, 168, 4, 30), server)
+    }
+
+    #[test]
+    fn after_a_reload_who_is_silent_looks_as_at_the_start_and_who_serves_goes_on() {
+        let mut watch = Watch::new(false, Before::Nothing);
+        watch.appeared(0);
+        watch.looked(7, 0);
+        assert_eq!((watch.looked_ms(), watch.next_look_ms()), (Some(0), None), "it listens");
+        let word = Word { xid: 7, server: OTHER, is_ringboot: false };
+        assert!(watch.heard(&word, OURS, 500).is_some());
+        assert_eq!(watch.answered_ms(), Some(500));
+        assert!(watch.next_look_ms().is_some_and(|at| at >= 500 + LOOK_AGAIN_MS));
+        watch.look_again(1000);
+        assert_eq!((watch.held(), watch.next_look_ms()), (Some(Held::Looking), Some(1000)));
+        watch.looked(8, 1000);
+        assert_eq!(watch.tick(1000 + LOOK_FIRST_MS), Some(Verdict::Nobody { is_news: true }));
+        watch.look_again(9000);
+        assert_eq!((watch.held(), watch.next_look_ms()), (None, Some(9000)), "served meanwhile");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::events::{Event, Kind, Stage};
+use super::pace::Source;
 use super::timeline::Entry;
 use crate::boot::machine::Mac;
 
@@ -46,40 +47,53 @@ impl Journal {
     /// An entry that was kept of an earlier process; each machine's come in order. Notes for whom there is no room any more.
     pub fn load(&self, (mac, number, entry): (Mac, u64, Entry), forgotten: &mut Vec<Note>) {
         let mut notes = Vec::new();
-        self.lock().add(mac, Some(number), entry, &mut notes);
+        self.lock().add(Source::Machine(mac), Some(number), entry, &mut notes);
         forgotten.extend(notes.into_iter().filter(|note| matches!(note, Note::Forgotten(_))));
     }
 
-    /// Remembers an event of a known machine and tells what has changed.
+    /// Remembers an event and tells what has changed. Of who is known by the address alone nothing is kept beyond the process.
     pub fn add(&self, event: &Event, at_ms: u64, notes: &mut Vec<Note>) {
-        let Some(mac) = event.mac else { return };
+        let Some(source) = Source::of(event).filter(|source| source.machine().is_some() || event.stage != Stage::Dhcp)
+        else {
+            return;
+        };
         let Event { address, stage, .. } = *event;
         let entry = Entry { at_ms, address, stage, kind: event.kind.clone(), text: cut(&event.text).to_owned() };
-        self.lock().add(mac, None, entry, notes);
+        self.lock().add(source, None, entry, notes);
     }
 
     /// Every machine that is remembered, the one that was heard of last first.
     pub fn machines(&self) -> Vec<Mac> {
         let machines = self.lock();
         let both = machines.strangers.by_turn.iter().chain(&machines.known.by_turn);
-        let by_turn: BTreeMap<u64, Mac> = both.map(|(turn, mac)| (*turn, *mac)).collect();
+        let by_turn: BTreeMap<u64, Mac> = both.filter_map(|(turn, source)| Some((*turn, source.machine()?))).collect();
         by_turn.into_values().rev().collect()
     }
 
     /// What is remembered of a machine, oldest first; empty where it is not known.
     pub fn entries(&self, mac: Mac) -> Vec<Entry> {
-        self.lock().rings.get(&mac).map(|ring| ring.entries.iter().cloned().collect()).unwrap_or_default()
+        self.entries_of(Source::Machine(mac))
+    }
+
+    /// The same of who asked from an address that no machine is known to have.
+    pub fn entries_at(&self, address: IpAddr) -> Vec<Entry> {
+        self.entries_of(Source::Address(address.to_canonical()))
+    }
+
+    fn entries_of(&self, source: Source) -> Vec<Entry> {
+        self.lock().rings.get(&source).map(|ring| ring.entries.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// All that is remembered, for whoever keeps it anew.
     pub fn notes(&self) -> Vec<Note> {
         let machines = self.lock();
-        let of = |(mac, ring): (&Mac, &Ring)| {
+        let of = |(source, ring): (&Source, &Ring)| {
+            let mac = source.machine()?;
             let first = ring.next_number - ring.entries.len() as u64;
-            let note = |(entry, number): (&Entry, u64)| Note::Entry { mac: *mac, number, entry: entry.clone() };
-            ring.entries.iter().zip(first..).map(note).collect::<Vec<_>>()
+            let note = |(entry, number): (&Entry, u64)| Note::Entry { mac, number, entry: entry.clone() };
+            Some(ring.entries.iter().zip(first..).map(note).collect::<Vec<_>>())
         };
-        machines.rings.iter().flat_map(of).collect()
+        machines.rings.iter().filter_map(of).flatten().collect()
     }
 
     /// The machine that was last heard of at this address.
@@ -94,8 +108,8 @@ impl Journal {
 
 #[derive(Default)]
 struct Machines {
-    rings: HashMap<Mac, Ring>,
-    /// Those of which nothing but DHCP is known, and those that have asked for a file.
+    rings: HashMap<Source, Ring>,
+    /// Those of which nothing but DHCP is known, or nothing but an address, and those that have asked for a file.
     strangers: Queue,
     known: Queue,
     next_turn: u64,
@@ -106,12 +120,14 @@ struct Machines {
 /// Machines by when they were last heard of.
 #[derive(Default)]
 struct Queue {
-    by_turn: BTreeMap<u64, Mac>,
+    by_turn: BTreeMap<u64, Source>,
     octets: usize,
 }
 
 #[derive(Default)]
 struct Ring {
+    /// It is a machine's, not an address's.
+    has_machine: bool,
     entries: VecDeque<Entry>,
     /// Of the entry that comes next.
     next_number: u64,
@@ -121,12 +137,13 @@ struct Ring {
 }
 
 impl Machines {
-    fn add(&mut self, mac: Mac, number: Option<u64>, entry: Entry, notes: &mut Vec<Note>) {
-        let mut ring = self.rings.remove(&mac).unwrap_or_default();
+    fn add(&mut self, source: Source, number: Option<u64>, entry: Entry, notes: &mut Vec<Note>) {
+        let mut ring = self.rings.remove(&source).unwrap_or_default();
         self.queue(&ring).leave(&ring);
+        ring.has_machine = source.machine().is_some();
         ring.turn = self.next_turn;
         self.next_turn += 1;
-        if let Some(address) = entry.address.map(|address| address.to_canonical()) {
+        if let (Some(mac), Some(address)) = (source.machine(), entry.address.map(|address| address.to_canonical())) {
             let before = ring.address.replace(address);
             if let Some(before) = before.filter(|before| *before != address && self.holders.get(before) == Some(&mac)) {
                 self.holders.remove(&before);
@@ -135,9 +152,9 @@ impl Machines {
         }
         let number = number.unwrap_or_else(|| ring.number_for(&entry));
         ring.put(number, entry.clone());
-        self.queue(&ring).enter(&ring, mac);
-        self.rings.insert(mac, ring);
-        notes.push(Note::Entry { mac, number, entry });
+        self.queue(&ring).enter(&ring, source);
+        self.rings.insert(source, ring);
+        notes.extend(source.machine().map(|mac| Note::Entry { mac, number, entry }));
         while self.rings.len() > 1 && (self.rings.len() > MACHINES_MAX || self.octets() > OCTETS_MAX) {
             self.forget_one(notes);
         }
@@ -150,9 +167,10 @@ impl Machines {
             || strangers.by_turn.len() > MACHINES_MAX / STRANGERS_SHARE
             || self.known.by_turn.is_empty();
         let queue = if too_many { &self.strangers } else { &self.known };
-        let Some((_, &mac)) = queue.by_turn.first_key_value() else { return };
-        let Some(ring) = self.rings.remove(&mac) else { return };
+        let Some((_, &source)) = queue.by_turn.first_key_value() else { return };
+        let Some(ring) = self.rings.remove(&source) else { return };
         self.queue(&ring).leave(&ring);
+        let Some(mac) = source.machine() else { return };
         if let Some(address) = ring.address.filter(|address| self.holders.get(address) == Some(&mac)) {
             self.holders.remove(&address);
         }
@@ -169,8 +187,8 @@ impl Machines {
 }
 
 impl Queue {
-    fn enter(&mut self, ring: &Ring, mac: Mac) {
-        self.by_turn.insert(ring.turn, mac);
+    fn enter(&mut self, ring: &Ring, source: Source) {
+        self.by_turn.insert(ring.turn, source);
         self.octets += ring.octets;
     }
 
@@ -182,9 +200,9 @@ impl Queue {
 }
 
 impl Ring {
-    /// It has asked for a file: nobody invents a machine that does.
+    /// A machine that has asked for a file: nobody invents one that does.
     fn is_known(&self) -> bool {
-        self.entries.iter().any(|entry| entry.stage != Stage::Dhcp)
+        self.has_machine && self.entries.iter().any(|entry| entry.stage != Stage::Dhcp)
     }
 
     /// A renewal takes the place of the one before: a machine that runs for a month must not forget its boot.
@@ -326,8 +344,11 @@ mod tests {
         assert_eq!(journal.find(IpAddr::V4(7.into())), Some(mac(2)));
         assert_eq!(journal.find(IpAddr::V4(8.into())), Some(mac(1)));
         assert_eq!(journal.machines(), [mac(1), mac(2)], "the one that was heard of last first");
-        let stranger = Event { mac: None, ..event(3, 9, Kind::Nak) };
+        let stranger = Event { mac: None, stage: Stage::File, ..event(3, 9, Kind::TemplateFailed) };
+        notes.clear();
         journal.add(&stranger, 0, &mut notes);
-        assert_eq!(journal.find(IpAddr::V4(9.into())), None);
+        assert_eq!((journal.find(IpAddr::V4(9.into())), notes), (None, Vec::new()));
+        assert_eq!(journal.entries_at(IpAddr::V4(9.into())).len(), 1, "who has no name is known by the address");
+        assert_eq!(journal.machines().len(), 2);
     }
 }

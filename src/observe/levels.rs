@@ -75,12 +75,12 @@ fn line(kind: &Kind) -> &'static str {
         Kind::SizeProbe => "shimx64.efi: size probe",
         Kind::Sent { .. } => "debian/linux sent by TFTP, 8 bytes in 0.001 s",
         Kind::Missing { rule: Some(_), .. } => {
-            "TFTP refused debian/linux: file not found; kernel of the menu entry `install` asks for it"
+            "TFTP refused debian/linux: no such file; kernel of the menu entry `install` asks for it"
         }
         Kind::Missing { name, .. } if name.starts_with("pxelinux.cfg") => {
-            "TFTP refused pxelinux.cfg/C0A8: file not found"
+            "TFTP refused pxelinux.cfg/C0A8: no such file"
         }
-        Kind::Missing { .. } => "TFTP refused debian/linux: file not found",
+        Kind::Missing { .. } => "TFTP refused debian/linux: no such file",
         Kind::TemplateFailed => "TFTP refused ks.cfg: ks.cfg.j2:2:4: there is no variable `x`",
         Kind::WriteRefused => "TFTP refused to take a file: nothing is written here",
         Kind::BadRequest => "HTTP refused a request: only GET and HEAD are served: /x",

@@ -90,6 +90,10 @@ impl Source {
         let address = event.address.map(|address| Self::Address(address.to_canonical()));
         event.mac.map(Self::Machine).or(address)
     }
+
+    pub fn machine(self) -> Option<Mac> {
+        if let Self::Machine(mac) = self { Some(mac) } else { None }
+    }
 }
 
 /// Which events of one thread go into the log: steps of boots as long as somebody can read them, and of what anybody can cause a few lines

@@ -26,6 +26,7 @@ use self::connection::{Awaited, Connection, Connections, Stage};
 use self::journal::{Delivery, EVENTS_PER_SECOND_MAX, TROUBLE_PER_SECOND_MAX};
 use self::recent::Recent;
 use super::drain::DRAIN_MAX;
+use super::flights::{Inquiry, Report, UnderWay};
 use super::pulse::Pulse;
 use super::shelf::{Names, Reply, Shelf};
 use crate::engine::datapath::Datapath;
@@ -46,6 +47,7 @@ use crate::images::{CleanPath, Content, Owed, Refusal, Urgency};
 use crate::observe;
 use crate::observe::counters::Count;
 use crate::observe::events::Events;
+use crate::observe::flight::Way;
 
 /// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -199,6 +201,8 @@ enum Letter {
     Listed(Question, Result<String, Refusal>),
     /// A range of a file is resident, or was so small that it has been copied.
     Resident(Question, Option<Copied>),
+    /// Control: what is under way?
+    Asked(Report),
 }
 
 /// Something that a connection has asked of workers. The number is never used again: an answer that comes when the connection
@@ -243,6 +247,12 @@ impl Core {
     #[must_use]
     pub fn with_pulse(self, pulse: Pulse) -> Self {
         Self { pulse, ..self }
+    }
+
+    /// The way to ask it what is under way.
+    pub fn inquiry(&self) -> Inquiry {
+        let letters = self.letters.clone();
+        Inquiry::new(move |report| letters.send(Letter::Asked(report)))
     }
 
     pub fn counters(&self) -> Arc<HttpCounters> {
@@ -480,6 +490,7 @@ impl Running {
             match letter {
                 Letter::Named(question, _) | Letter::Listed(question, _) => self.go_on_asking(question, Some(letter)),
                 Letter::Resident(question, copied) => self.go_on_sending(question, copied),
+                Letter::Asked(report) => drop(report.try_send(self.under_way())),
             }
         }
         if !self.postponed.is_empty() && self.now >= self.ask_again_at {
@@ -488,6 +499,24 @@ impl Running {
                 self.go_on_sending(question, None);
             }
         }
+    }
+
+    /// Files that are being sent, with what their clients have acknowledged.
+    fn under_way(&self) -> Vec<UnderWay> {
+        let sending = self.connections.iter().filter_map(|connection| {
+            let Stage::Sending(body) = &connection.stage else { return None };
+            let Delivery { path, bytes, began, .. } = body.delivery.as_ref()?;
+            let held = self.driver.unacknowledged(connection.id).unwrap_or(0);
+            let got = bytes.saturating_sub(body.file_bytes()).saturating_sub(held);
+            Some(UnderWay {
+                peer: connection.peer.ip().to_canonical(),
+                name: path.display().into_owned(),
+                age: self.now.saturating_duration_since(*began),
+                still: self.now.saturating_duration_since(connection.moved()),
+                way: Way::Http { bytes: got, of: *bytes, in_line: body.waits == Waits::Turn },
+            })
+        });
+        sending.collect()
     }
 
     fn question(&mut self, of: ConnectionId) -> Question {
@@ -977,7 +1006,7 @@ impl Running {
             return Progress::Underway;
         };
         self.end_body(connection.id, &body);
-        if let Some(delivery) = &body.delivery {
+        if let Some(delivery) = body.delivery.as_ref().filter(|delivery| delivery.completes) {
             self.say_delivered(connection.peer, delivery);
         }
         Progress::Done { keeps: body.keeps }

@@ -6,6 +6,7 @@ mod dhcp_events;
 mod dhcp_waiting;
 mod dhcp_ways;
 mod drain;
+pub mod flights;
 pub mod health;
 pub mod http_core;
 pub mod neighbours;

@@ -45,6 +45,8 @@ pub struct Findings {
     known: Mutex<Known>,
     /// An operator wants what was found forgotten.
     again: AtomicBool,
+    /// The configuration was read again: who is silent looks at once.
+    now: AtomicBool,
 }
 
 /// All that this thread knows.
@@ -66,8 +68,38 @@ pub struct Finding {
     pub misplaced: Option<String>,
     /// Who has answered the last look, served beside or not.
     pub others: Vec<OtherServer>,
-    /// What the log says of it.
-    pub said: String,
+    /// Served beside other servers (`allow-other-servers`).
+    beside: bool,
+    /// When another server last answered, when the last look began, and when the next one does; None for the last: now.
+    pub answered: Option<Instant>,
+    pub looked: Option<Instant>,
+    pub next_look: Option<Instant>,
+}
+
+impl Finding {
+    /// What is known, in the same words for the log, for `ringboot look` and for the admin socket. `since` is how old it is, as a clause: it
+    /// is empty for what has just been found.
+    pub fn sentence(&self, since: &str) -> String {
+        let Self { network, interface, .. } = self;
+        match (self.held, self.others.first()) {
+            (Some(Held::NoInterface), _) => {
+                let waiting = || format!("{interface} is not there, or has no address in {network}: it is waited for");
+                self.misplaced.clone().unwrap_or_else(waiting)
+            }
+            (Some(Held::Looking), _) => {
+                format!("other DHCP servers are looked for on {interface}: {network} offers no address yet")
+            }
+            (Some(Held::OtherServer(server)), _) => format!(
+                "{server} answered on {interface}{since}: ringboot is silent on {network}, but for those who have their lease from it. \
+                 Stop that server (`ringboot look --again` then asks at once), or serve beside it with `allow-other-servers = true`"
+            ),
+            (None, Some(server)) if self.beside => {
+                format!("{server} answered on {interface}{since}; {network} is served beside it (allow-other-servers)")
+            }
+            (None, Some(server)) => format!("{server} has answered on {interface}{since}, where {network} is served"),
+            (None, None) => format!("no other DHCP server answers on {interface}{since}: {network} is served"),
+        }
+    }
 }
 
 impl Findings {
@@ -78,6 +110,11 @@ impl Findings {
     /// What was found is forgotten within a second, and looked for again.
     pub fn look_again(&self) {
         self.again.store(true, Ordering::Relaxed);
+    }
+
+    /// Subnets that are silent beside another server are looked at within a second as at the first start, the others while they are served.
+    pub fn look_now(&self) {
+        self.now.store(true, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -274,6 +311,9 @@ impl Neighbours {
                     segment.others.clear();
                 }
             }
+            if self.findings.now.swap(false, Ordering::Relaxed) {
+                self.segments.iter_mut().for_each(|segment| segment.watch.look_again(now));
+            }
             self.look(now);
             self.publish();
             let changes = self.changes.as_ref().map(AsFd::as_fd);
@@ -465,7 +505,7 @@ impl Neighbours {
     fn publish(&mut self) {
         let sockets = self.sockets.iter().filter(|one| one.index.is_some());
         *self.findings.lock() = Known {
-            segments: self.segments.iter().map(Segment::finding).collect(),
+            segments: self.segments.iter().map(|segment| segment.finding(self.started)).collect(),
             sockets: sockets.map(|one| format!("{}:{}", one.interface, self.port)).collect(),
         };
         let standings: Vec<Standing> = self.segments.iter().map(Segment::standing).collect();
@@ -477,8 +517,8 @@ impl Neighbours {
             let is_news = std::mem::take(&mut segment.is_news);
             match segment.others.first() {
                 _ if !is_news => {}
-                Some(_) => tracing::warn!("{}", segment.sentence()),
-                None => tracing::info!("{}", segment.sentence()),
+                Some(_) => tracing::warn!("{}", segment.finding(self.started).sentence("")),
+                None => tracing::info!("{}", segment.finding(self.started).sentence("")),
             }
         }
     }
@@ -633,7 +673,11 @@ impl Segment {
             Verdict::Server { server, is_news } => (Some(server), is_news),
             Verdict::Doubt(server) => {
                 self.remember(server);
-                tracing::info!("{}: it is asked once more", self.sentence());
+                tracing::info!(
+                    "{server} has answered on {}, where {} is served: it is asked once more",
+                    self.interface,
+                    self.subnet
+                );
                 return;
             }
         };
@@ -642,37 +686,18 @@ impl Segment {
         keep(&Look { network: self.subnet, looked_s: clock::now_s(), server });
     }
 
-    /// What is known, in the same words for the log, for `ringboot look` and for the admin socket.
-    fn sentence(&self) -> String {
-        let Self { subnet, interface, .. } = self;
-        match (self.watch.held(), self.others.first()) {
-            (Some(Held::NoInterface), _) => {
-                let waiting = || format!("{interface} is not there, or has no address in {subnet}: it is waited for");
-                self.misplaced.clone().unwrap_or_else(waiting)
-            }
-            (Some(Held::Looking), _) => {
-                format!("other DHCP servers are looked for on {interface}: {subnet} offers no address yet")
-            }
-            (Some(Held::OtherServer(server)), _) => format!(
-                "{server} answers on {interface}: ringboot is silent on {subnet}, but for those who have their lease from it. Stop \
-                 that server, or serve beside it with `allow-other-servers = true`"
-            ),
-            (None, Some(server)) if self.beside => {
-                format!("{server} answers on {interface}; {subnet} is served beside it (allow-other-servers)")
-            }
-            (None, Some(server)) => format!("{server} has answered on {interface}, where {subnet} is served"),
-            (None, None) => format!("no other DHCP server answers on {interface}: {subnet} is served"),
-        }
-    }
-
-    fn finding(&self) -> Finding {
+    fn finding(&self, started: Instant) -> Finding {
+        let at = |ms: Option<Millis>| ms.map(|ms| started + Duration::from_millis(ms));
         Finding {
             network: self.subnet,
             interface: self.interface.clone(),
             held: self.watch.held(),
             misplaced: self.misplaced.clone(),
             others: self.others.clone(),
-            said: self.sentence(),
+            beside: self.beside,
+            answered: at(self.watch.answered_ms()),
+            looked: at(self.watch.looked_ms()),
+            next_look: at(self.watch.next_look_ms()),
         }
     }
 

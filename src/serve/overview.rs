@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 
 use super::dhcp_core::{DhcpControl, DhcpCounters};
+use super::flights::{self, Inquiry, UnderWay};
 use super::health::StoreHealth;
 use super::http_core::HttpCounters;
 use super::neighbours::Findings;
@@ -56,6 +57,8 @@ pub struct Overview {
     pub bells: Vec<Bell>,
     /// Of every core that runs.
     pub pulses: Vec<Pulse>,
+    /// Of every boot core: for what is under way.
+    pub inquiries: Vec<Inquiry>,
 }
 
 /// What a supervisor's one line says of errors; empty where there are none.
@@ -103,6 +106,14 @@ impl Overview {
             self.bells.iter().for_each(Bell::ring);
         }
         self.events.settle(until.saturating_duration_since(Instant::now()));
+    }
+
+    /// Transfers that have not ended; of a walk none.
+    pub fn under_way(&self) -> Vec<UnderWay> {
+        let walks = self.published.walks.load();
+        let mut under_way = flights::ask(&self.inquiries);
+        under_way.retain(|one| walks.all.iter().all(|walk| one.peer != walk.source));
+        under_way
     }
 
     pub fn generation(&self) -> Arc<Generation> {

@@ -512,6 +512,7 @@ fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Rec
     let (published, dhcp, bells) =
         (Arc::clone(&overview.published), overview.dhcp_control.clone(), overview.bells.clone());
     let remarks = Arc::clone(&overview.remarks);
+    let findings = overview.findings.clone();
     let reload = move || {
         let Reread { snapshot, after_restart, remarks: new } = read_again()?;
         let next = published.prepare(snapshot);
@@ -524,6 +525,7 @@ fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Rec
         // Sleeping cores take the new networks over now and not with their next datagram.
         bells.iter().for_each(Bell::ring);
         remarks.store(Arc::new(new.clone()));
+        findings.iter().for_each(|findings| findings.look_now());
         Ok(Reloaded { generation, after_restart, remarks: new })
     };
     helper("rb-reload", move |thread| {
@@ -609,6 +611,7 @@ fn start(
         dhcp_control: None,
         bells: Vec::new(),
         pulses: Vec::new(),
+        inquiries: Vec::new(),
     };
     let datapath = overview.datapath;
     let mut started = Started { running: Vec::new(), line: String::new(), overview };
@@ -622,6 +625,7 @@ fn start(
         let (core, bell) = tftp_core::Core::new(datapath, tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
+        started.overview.inquiries.push(core.inquiry());
         let tftp_counters = core.counters();
         let thread = Thread::new(format!("rb-tftp-{number}"), *cpu);
         let core = core.with_pulse(watchdog.pulse(thread.watched.observer()));
@@ -629,6 +633,7 @@ fn start(
         let (http, bell) = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
+        started.overview.inquiries.push(http.inquiry());
         let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: http.counters() };
         started.overview.cores.push(view);
         if !http_plan.listen.is_empty() {

@@ -15,6 +15,7 @@ pub(super) use self::journal::End;
 use self::journal::Journal;
 use self::lookup::{Asked, Carried, Held, Opened, prepare_whole};
 use super::drain::{DRAIN_MAX, Drain};
+use super::flights::{Inquiry, Report, UnderWay};
 use super::pulse::Pulse;
 use super::shelf::{Names, Reply, Shelf};
 use super::spin::Spin;
@@ -27,11 +28,12 @@ use crate::engine::udp::{Blocks, Completion, Driver, SendError, SocketId, Source
 use crate::images::{self, Content, Owed, Urgency};
 use crate::observe::counters::Count;
 use crate::observe::events::Events;
+use crate::observe::flight::Way;
 use crate::tftp::Tick;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::packet::ErrorCode;
-use crate::tftp::table::{Action, Failure, Local, Policy, Table, TransferId};
+use crate::tftp::table::{Action, Failure, Local, Policy, Sight, Table, TransferId};
 
 /// What a client may negotiate, by its address and what is known of it (T-23).
 pub type OptionsFor = dyn Fn(IpAddr, Option<&Machine>) -> OptionPolicy + Send + Sync;
@@ -85,6 +87,8 @@ enum Letter {
     /// The content that a transfer is to hold from now on.
     Secured(TransferId, Reply),
     Resident(TransferId),
+    /// Control: what is under way?
+    Asked(Report),
 }
 
 /// Everything of the thread before it runs.
@@ -135,6 +139,12 @@ impl Core {
             pulse: Pulse::default(),
         };
         Ok((core, bell))
+    }
+
+    /// The way to ask it what is under way.
+    pub fn inquiry(&self) -> Inquiry {
+        let letters = self.letters.clone();
+        Inquiry::new(move |report| letters.send(Letter::Asked(report)))
     }
 
     pub fn counters(&self) -> Arc<TftpCounters> {
@@ -459,7 +469,7 @@ impl Running {
             let reply = match &letter {
                 Letter::Opened(_, opened) => Some(&opened.reply),
                 Letter::Secured(_, reply) => Some(reply),
-                Letter::Resident(_) => None,
+                Letter::Resident(_) | Letter::Asked(_) => None,
             };
             if let Some(Reply::Content(answer)) = reply {
                 self.shelf.remember(&answer.content);
@@ -473,7 +483,25 @@ impl Running {
             Letter::Opened(id, opened) => self.opened(id, opened),
             Letter::Secured(id, reply) => self.secured(id, reply),
             Letter::Resident(id) => self.table.resume(id),
+            Letter::Asked(report) => drop(report.try_send(self.under_way())),
         }
+    }
+
+    /// What has not ended: files that are sent, and requests that wait.
+    fn under_way(&self) -> Vec<UnderWay> {
+        let now = self.now();
+        let since = |at: Tick| Duration::from_nanos(now.saturating_sub(at));
+        let one = |sight: Sight<'_, Held>| UnderWay {
+            peer: sight.peer.ip().to_canonical(),
+            name: match sight.content {
+                Some(held) => held.asked.ask.path.display().into_owned(),
+                None => sight.name.escape_ascii().to_string(),
+            },
+            age: since(sight.started),
+            still: since(sight.moved_at),
+            way: sight.block.map_or(Way::Waiting, |(block, blocks)| Way::Tftp { block, blocks }),
+        };
+        self.table.sights().map(one).collect()
     }
 
     /// Does what the table wants until it wants nothing more or no send slot is left.

@@ -136,6 +136,19 @@ pub enum Action<'a, C> {
     },
 }
 
+/// A transfer that is not over, for whoever looks at the table.
+#[derive(Debug)]
+pub struct Sight<'a, C> {
+    pub peer: SocketAddr,
+    pub name: &'a [u8],
+    pub content: Option<&'a C>,
+    pub started: Tick,
+    /// When its client last got on.
+    pub moved_at: Tick,
+    /// The first block that is not acknowledged, counted from 1, and how many there are; None: it waits for its turn or its file.
+    pub block: Option<(u64, u64)>,
+}
+
 /// How a transfer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -479,6 +492,22 @@ impl<C> Table<C> {
 
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// All transfers that are not over.
+    pub fn sights(&self) -> impl Iterator<Item = Sight<'_, C>> {
+        let live = self.slots.iter().filter_map(|slot| slot.session.as_ref()).filter(|session| session.is_live());
+        live.map(|session| Sight {
+            peer: session.peer,
+            name: session.request.name(),
+            content: session.content.as_ref(),
+            started: session.started,
+            moved_at: session.moved_at,
+            block: match &session.stage {
+                Stage::Running(transfer) => Some(transfer.position()),
+                _ => None,
+            },
+        })
     }
 
     /// The next thing to do; call it until None.

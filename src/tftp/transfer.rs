@@ -341,6 +341,11 @@ impl Transfer {
         self.burst.pausing = false;
     }
 
+    /// The first block that is not acknowledged, counted from 1, and how many there are.
+    pub fn position(&self) -> (u64, u64) {
+        (self.blocks.min(self.acked + 1), self.blocks)
+    }
+
     /// When [`Self::handle_timeout`] is due; `Tick::MAX` = no timer.
     pub fn deadline(&self) -> Tick {
         self.deadline

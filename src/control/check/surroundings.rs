@@ -108,7 +108,9 @@ fn heard(running: &Running) -> impl Iterator<Item = Finding> {
                 Some(Finding::warning(what, if others.is_empty() { "" } else { hint }))
             }
             None => (!others.is_empty()).then(|| {
-                Finding::note(format!("the running server (pid {pid}) serves {subnet}, and {others} answers there too"))
+                Finding::note(format!(
+                    "the running server (pid {pid}) serves {subnet}, and {others} answered there too"
+                ))
             }),
         }
     })

@@ -106,7 +106,7 @@ impl Running {
                         self.replied(&mut connection, &request, asking, reply)
                     }
                     Some(Letter::Listed(_, listed)) => self.listed(&mut connection, &request, listed),
-                    Some(Letter::Resident(..)) => Answered::Later,
+                    Some(Letter::Resident(..) | Letter::Asked(_)) => Answered::Later,
                 };
                 connection.input = input;
                 if answered == Answered::Yes {
@@ -218,10 +218,10 @@ impl Running {
         let Answer { content, origin, reasons } = answer;
         let ContentMeta { len, etag, mtime, last_modified } = content.meta();
         let plan = respond::file(request, Meta { len: *len, etag, mtime: *mtime, last_modified, media }, self.today);
-        // The answer that carries a file's last byte completes it: pieces of an ISO that is booted in place do not.
         let delivery = match &plan.payload {
-            Payload::File(range) if range.end == *len => {
-                Some(Delivery { path, origin, reasons, bytes: plan.payload.len(), began })
+            Payload::File(range) => {
+                let completes = range.end == *len;
+                Some(Delivery { path, origin, reasons, bytes: plan.payload.len(), began, completes })
             }
             _ => None,
         };

@@ -103,6 +103,14 @@ impl Connection {
         self.clock.move_on(now);
     }
 
+    /// When its client was last seen to get on.
+    pub(super) fn moved(&self) -> Instant {
+        match &self.stage {
+            Stage::Sending(Body { waits: Waits::Client(awaited), .. }) => awaited.moved,
+            _ => self.clock.moved,
+        }
+    }
+
     /// It has room.
     pub(super) fn start(&mut self) {
         self.has_place = true;

@@ -27,6 +27,8 @@ pub(super) struct Delivery {
     /// Of this answer's body.
     pub(super) bytes: u64,
     pub(super) began: Instant,
+    /// It carries the file's last byte: pieces of an ISO that is booted in place do not, and are not told of.
+    pub(super) completes: bool,
 }
 
 impl Running {

@@ -1,0 +1,80 @@
+//! What is under way: asked of the cores when somebody wants to know, so that no packet and no request pays for it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::observe::flight::Way;
+
+/// How long an answer waits for the cores, whatever they do.
+const ANSWERED_MAX: Duration = Duration::from_millis(500);
+
+/// A transfer that has not ended.
+#[derive(Clone, Debug)]
+pub struct UnderWay {
+    pub peer: IpAddr,
+    pub name: String,
+    pub age: Duration,
+    /// Since its client last showed that it gets on.
+    pub still: Duration,
+    pub way: Way,
+}
+
+/// Where a core answers.
+pub(super) type Report = SyncSender<Vec<UnderWay>>;
+
+/// The way to one core.
+#[derive(Clone)]
+pub struct Inquiry(Arc<dyn Fn(Report) + Send + Sync>);
+
+impl fmt::Debug for Inquiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inquiry")
+    }
+}
+
+impl Inquiry {
+    pub(super) fn new(ask: impl Fn(Report) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+/// What these cores send now. One that does not answer in time is left out.
+pub(super) fn ask(cores: &[Inquiry]) -> Vec<UnderWay> {
+    let (report, reports) = sync_channel(cores.len().max(1));
+    cores.iter().for_each(|core| (core.0)(report.clone()));
+    // A core that has ended has dropped its end.
+    drop(report);
+    let until = Instant::now() + ANSWERED_MAX;
+    let next = || reports.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+    std::iter::from_fn(next).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_core_is_asked_and_one_that_has_ended_or_stands_still_holds_up_nobody() {
+        let under_way = |name: &str| UnderWay {
+            peer: IpAddr::from([10, 0, 0, 1]),
+            name: name.to_owned(),
+            age: Duration::ZERO,
+            still: Duration::ZERO,
+            way: Way::Waiting,
+        };
+        let (one, two) = (under_way("one"), under_way("two"));
+        let answers = |answer: UnderWay| Inquiry::new(move |report| report.try_send(vec![answer.clone()]).unwrap());
+        let (kept, held) = sync_channel(1);
+        let stands_still = Inquiry::new(move |report| kept.try_send(report).unwrap());
+        let begun = Instant::now();
+        let found = ask(&[answers(one), Inquiry::new(drop), stands_still, answers(two)]);
+        assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+        assert!(begun.elapsed() < 10 * ANSWERED_MAX);
+        drop(held);
+        assert!(ask(&[]).is_empty());
+    }
+}
