@@ -18,6 +18,7 @@ use crate::engine::{clock, datapath, net, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
 use crate::serve::health::{Report, Trust};
+use crate::serve::neighbours::Finding;
 use crate::serve::overview::{CoreView, Overview};
 
 /// The media type of a SQLite database (IANA).
@@ -101,9 +102,12 @@ pub(super) fn status(overview: &Overview) -> Value {
         finding.misplaced.clone().or_else(|| finding.held.map(|held| format!("{held}{since}")))
     };
     let others = |network| {
-        let others = finding(network).map_or(&[][..], |finding| &finding.others);
-        let one = |other: &OtherServer| json!({ "mac": other.mac.to_string(), "address": other.address });
-        others.iter().map(one).collect::<Vec<_>>()
+        let of = |finding: &Finding| {
+            let answered_s = finding.answered.map(|at| at.elapsed().as_secs());
+            let one = |other: &OtherServer| json!({ "mac": other.mac.to_string(), "address": other.address, "answered_s": answered_s });
+            finding.others.iter().map(one).collect::<Vec<_>>()
+        };
+        finding(network).map(of).unwrap_or_default()
     };
     let pools = overview.dhcp_counters.as_ref().map(|counters| counters.pools.load_full()).unwrap_or_default();
     let pool = |network| pools.iter().find(|report| report.network == network).map(pool_use);

@@ -125,7 +125,9 @@ fn write_subnet(text: &mut String, subnet: &Value) {
     }
     text.push('\n');
     for other in each(&subnet["other_servers"]) {
-        let _ = writeln!(text, "    also     the DHCP server {} ({})", word(&other["address"]), word(&other["mac"]));
+        let age = other["answered_s"].as_u64().map_or_else(String::new, |s| format!(", answered {} ago", span(s)));
+        let _ =
+            writeln!(text, "    also     the DHCP server {} ({}){age}", word(&other["address"]), word(&other["mac"]));
     }
 }
 

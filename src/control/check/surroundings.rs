@@ -104,7 +104,8 @@ fn heard(running: &Running) -> impl Iterator<Item = Finding> {
         match silent_because {
             Some(why) => {
                 let what = format!("the running server (pid {pid}) offers nothing on {subnet}: {why}");
-                let hint = "switch the other server off there, or serve beside it with `allow-other-servers = true`";
+                let hint = "switch the other server off there (`ringboot look --again` then asks at once), or serve beside it with \
+                            `allow-other-servers = true`";
                 Some(Finding::warning(what, if others.is_empty() { "" } else { hint }))
             }
             None => (!others.is_empty()).then(|| {
