@@ -145,7 +145,7 @@ pub fn walk(start: &Start) -> std::io::Result<Walked> {
         std::net::IpAddr::V6(_) => None,
     });
     let pace = Pace { haste: WALK_HASTE, idle_waits: false, gives_up: false, patience: WALK_PATIENCE };
-    let context = Context::walking(start.tftp, pace, start.source, ours.collect());
+    let context = Context::walking(start.tftp.into(), pace, start.source, ours.collect());
     let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
     if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
         walker.walked.broken = Some(*broken);
