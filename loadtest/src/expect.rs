@@ -8,6 +8,8 @@ use ringboot::observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
 use crate::json::{Document, Times, name};
+use crate::table::wrapped;
+use crate::width::columns;
 
 /// Spans of several stages, by the name of their field in the report.
 const SPANS: [&str; 2] = ["boot", "to_kernel"];
@@ -31,8 +33,17 @@ enum Figure {
     Retries,
     Wall,
     Rate,
+    /// Leases, transfers or requests a second.
+    Throughput(&'static str),
+    /// The longest time without any answer.
+    Silence,
+    /// How late the load generator was at most.
+    Late,
     Quantile(Quantile, String),
 }
+
+/// What plain steps do, as it is counted.
+const THROUGHPUTS: [&str; 3] = ["leases", "transfers", "requests"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Quantile {
@@ -59,6 +70,7 @@ enum Bound {
     Share(f64),
     Microseconds(f64),
     BytesPerSecond(f64),
+    PerSecond(f64),
 }
 
 /// An expectation and what was measured, as the report has it.
@@ -111,10 +123,16 @@ impl FromStr for Figure {
             ["retries"] => return Ok(Self::Retries),
             ["wall"] => return Ok(Self::Wall),
             ["rate"] => return Ok(Self::Rate),
+            ["silence"] => return Ok(Self::Silence),
+            ["late"] => return Ok(Self::Late),
+            [word] if THROUGHPUTS.contains(&word) => {
+                let name = THROUGHPUTS.into_iter().find(|name| *name == word).unwrap_or_default();
+                return Ok(Self::Throughput(name));
+            }
             [quantile, ref of @ ..] if !of.is_empty() => (quantile, of.join("_")),
             _ => {
                 return Err(format!(
-                    "`{text}` is no figure: there are booted, failed, retries, wall, rate, and p50, p90, p99, p99.9 or max of boot, \
+                    "`{text}` is no figure: there are booted, failed, retries, wall, rate, silence, late, leases, transfers, requests, and p50, p90, p99, p99.9 or max of boot, \
                      to_kernel or a stage"
                 ));
             }
@@ -153,7 +171,8 @@ impl FromStr for Bound {
             "kB/s" => Self::BytesPerSecond(number * 1e3),
             "MB/s" => Self::BytesPerSecond(number * 1e6),
             "GB/s" => Self::BytesPerSecond(number * 1e9),
-            unit => return Err(format!("`{unit}` is none of %, us, ms, s, min, kB/s, MB/s and GB/s")),
+            "/s" => Self::PerSecond(number),
+            unit => return Err(format!("`{unit}` is none of %, us, ms, s, min, kB/s, MB/s, GB/s and /s")),
         })
     }
 }
@@ -163,7 +182,8 @@ impl Figure {
         match self {
             Self::Booted | Self::Failed => matches!(bound, Bound::Count(_) | Bound::Share(_)),
             Self::Retries => matches!(bound, Bound::Count(_)),
-            Self::Wall | Self::Quantile(..) => matches!(bound, Bound::Microseconds(_)),
+            Self::Wall | Self::Silence | Self::Late | Self::Quantile(..) => matches!(bound, Bound::Microseconds(_)),
+            Self::Throughput(_) => matches!(bound, Bound::PerSecond(_)),
             Self::Rate => matches!(bound, Bound::BytesPerSecond(_)),
         }
     }
@@ -172,7 +192,8 @@ impl Figure {
         match self {
             Self::Booted | Self::Failed => "machines, or % of them",
             Self::Retries => "a number without a unit",
-            Self::Wall | Self::Quantile(..) => "us, ms, s or min",
+            Self::Wall | Self::Silence | Self::Late | Self::Quantile(..) => "us, ms, s or min",
+            Self::Throughput(_) => "/s",
             Self::Rate => "kB/s, MB/s or GB/s",
         }
     }
@@ -184,6 +205,9 @@ impl Figure {
             Self::Retries => "retries".to_owned(),
             Self::Wall => "wall".to_owned(),
             Self::Rate => "rate".to_owned(),
+            Self::Throughput(name) => (*name).to_owned(),
+            Self::Silence => "silence".to_owned(),
+            Self::Late => "late".to_owned(),
             Self::Quantile(quantile, of) => format!("{quantile} {of}"),
         }
     }
@@ -227,8 +251,11 @@ impl Relation {
 
 impl Bound {
     fn number(self) -> f64 {
-        let (Self::Count(number) | Self::Share(number) | Self::Microseconds(number) | Self::BytesPerSecond(number)) =
-            self;
+        let (Self::Count(number)
+        | Self::Share(number)
+        | Self::Microseconds(number)
+        | Self::BytesPerSecond(number)
+        | Self::PerSecond(number)) = self;
         number
     }
 }
@@ -265,6 +292,22 @@ impl Expectation {
             Figure::Retries => Some((summary.retries as f64, summary.retries.to_string())),
             Figure::Wall => Some((summary.wall_s * 1e6, format!("{:.2} s", summary.wall_s))),
             Figure::Rate => Some((summary.bytes_per_s, format!("{:.1} MB/s", summary.bytes_per_s / 1e6))),
+            Figure::Throughput(name) => {
+                let per_second = match *name {
+                    "leases" => report.rates.leases_per_s,
+                    "transfers" => report.rates.transfers_per_s,
+                    _ => report.rates.requests_per_s,
+                }?;
+                Some((per_second, format!("{per_second:.1}/s")))
+            }
+            Figure::Silence => {
+                let us = report.silences.iter().map(|silence| silence.longest_ms * 1000).max().unwrap_or(0);
+                Some((us as f64, Pretty(us).to_string()))
+            }
+            Figure::Late => {
+                let us = report.lateness.power_on.max_us.max(report.lateness.request.max_us);
+                Some((us as f64, Pretty(us).to_string()))
+            }
             Figure::Quantile(quantile, of) => {
                 let times = match of.as_str() {
                     "boot" => Some(&report.boot),
@@ -281,7 +324,10 @@ impl Expectation {
 /// The lines of a report that say which expectations were met, and the verdict; empty where nothing was expected.
 pub(crate) fn text(verdicts: &[Verdict]) -> String {
     let word = |is_met: bool| if is_met { "PASS" } else { "FAIL" };
-    let one = |verdict: &Verdict| format!("  {}  {}: {}\n", word(verdict.is_met), verdict.expected, verdict.measured);
+    let one = |verdict: &Verdict| {
+        let line = format!("  {}  {}: {}\n", word(verdict.is_met), verdict.expected, verdict.measured);
+        if line.chars().count() <= columns() { line } else { wrapped(&line) }
+    };
     let missed = verdicts.iter().filter(|verdict| !verdict.is_met).count();
     let lines: String = verdicts.iter().map(one).collect();
     match (verdicts.len(), missed) {
@@ -295,6 +341,7 @@ pub(crate) fn text(verdicts: &[Verdict]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::json::details::Silence;
     use crate::json::tests::made_up;
 
     /// A hundred machines, of which ten failed.
@@ -335,6 +382,25 @@ mod tests {
         }
         assert_eq!(judged("failed <= 1%").measured, "10 of 100 (10.00 %)");
         assert_eq!(judged("failed <= 1").measured, "10 of 100");
+    }
+
+    #[test]
+    fn requests_a_second_silence_and_lateness_are_figures_too() {
+        let mut report = made_up(100);
+        report.rates.requests_per_s = Some(5000.0);
+        report.lateness.power_on.max_us = 900;
+        let silence = |longest_ms| Silence { protocol: "HTTP".into(), longest_ms, at_ms: 0, waiting: 3 };
+        report.silences = vec![silence(40), silence(2000)];
+        let is_met = |text: &str| text.parse::<Expectation>().unwrap().judge(&report).is_met;
+        for text in ["requests >= 5000/s", "silence <= 2s", "silence > 1999ms", "late < 1ms", "late >= 900us"] {
+            assert!(is_met(text), "{text}");
+        }
+        for text in ["requests > 5000/s", "silence < 2s", "late < 900us", "leases > 0/s"] {
+            assert!(!is_met(text), "{text}");
+        }
+        for wrong in ["requests > 5000", "rate > 5000/s", "silence < 2"] {
+            assert!(wrong.parse::<Expectation>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

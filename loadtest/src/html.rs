@@ -124,11 +124,12 @@ fn failures(out: &mut String, report: &Document) -> fmt::Result {
     }
     write!(
         out,
-        "<section><h2>Failures</h2><div class=\"wide\"><table class=\"words\"><tr><th>machines<th>stage<th>cause</tr>"
+        "<section><h2>Failures</h2><div class=\"wide\"><table class=\"words\"><tr><th>machines<th>stage<th>cause<th>who</tr>"
     )?;
     for failed in &report.failures {
         let (stage, cause) = (escaped(&failed.stage), escaped(&failed.shown()));
-        writeln!(out, "<tr><td>{}<td>{stage}<td>{cause}</tr>", failed.machines)?;
+        let who = words::who(report, &failed.cause, &failed.stage, failed.machines).unwrap_or_default();
+        writeln!(out, "<tr><td>{}<td>{stage}<td>{cause}<td>{}</tr>", failed.machines, escaped(&who))?;
     }
     writeln!(out, "</table></div></section>")
 }
@@ -156,7 +157,7 @@ fn run(out: &mut String, report: &Document) -> fmt::Result {
         ("began", run.started.clone()),
         ("machine", format!("{}, {} processors, Linux {}", run.processor, run.cpus, run.kernel)),
         ("loadtest", run.loadtest.clone()),
-        ("octets", format!("{}, {}", summary.bytes, words::checked(report))),
+        ("octets", format!("{}, {}", summary.bytes, summary.proved)),
         ("source addresses", summary.sources.to_string()),
         ("server", seconds(summary.server_cpu_s)),
         ("load generator", seconds(summary.client_cpu_s)),

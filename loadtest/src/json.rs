@@ -1,6 +1,7 @@
 //! The report as data, version 1: written to a file, read back by `compare`, and all that table and page are made of.
 
 pub(crate) mod details;
+pub(crate) mod many;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +15,12 @@ use ringboot::fleet::{Bucket, Oddity, Record, Report};
 use ringboot::observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
+use crate::drops::Drops;
 use crate::expect::Verdict;
 use crate::histogram;
 use crate::meter::Spent;
 use details::{FailedMachine, Lateness, Rates, Silence};
+use many::{Part, Repeats};
 
 /// The version that is written and read. A field may be added without a new one; none changes its meaning.
 pub(crate) const VERSION: u32 = 1;
@@ -44,6 +47,12 @@ pub(crate) struct Document {
     pub(crate) lateness: Lateness,
     #[serde(default)]
     pub(crate) silences: Vec<Silence>,
+    /// What the server's kernel dropped; None where the server is not on this host.
+    #[serde(default)]
+    pub(crate) server_drops: Option<Drops>,
+    /// What was to bound the run, told before it began.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
     #[serde(default)]
     pub(crate) oddities: Vec<Odd>,
     pub(crate) series: Vec<Point>,
@@ -53,6 +62,12 @@ pub(crate) struct Document {
     /// Whether each `--expect` is met.
     #[serde(default)]
     pub(crate) verdicts: Vec<Verdict>,
+    /// All runs of `--repeat`; None where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repeats: Option<Repeats>,
+    /// The reports that were merged into this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<Part>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +92,9 @@ pub(crate) struct Summary {
     /// Some machines fetch files.
     #[serde(default = "always")]
     pub(crate) fetches: bool,
+    /// What was proved of the octets, in words. Reports of the first versions do not have it.
+    #[serde(default)]
+    pub(crate) proved: String,
     /// Machines that failed because of an octet that was wrong, missing or too many.
     #[serde(default)]
     pub(crate) wrong_contents: u32,
@@ -86,6 +104,9 @@ pub(crate) struct Summary {
     /// Requests that were due by `--rate` and were never made.
     #[serde(default)]
     pub(crate) never_begun: u64,
+    /// Requests of `--rate` that found no machine free when they were due.
+    #[serde(default)]
+    pub(crate) waited: u64,
     pub(crate) slowest_to_median: Option<f64>,
     pub(crate) sources: u32,
     pub(crate) client_cpu_s: Option<f64>,
@@ -181,6 +202,8 @@ pub(crate) struct Circumstances {
     pub(crate) seed: u64,
     pub(crate) started: SystemTime,
     pub(crate) client: Option<Spent>,
+    pub(crate) drops: Option<Drops>,
+    pub(crate) warnings: Vec<String>,
     /// None where no process was named; an inner None where it ended meanwhile.
     pub(crate) server_spent: Option<Option<Spent>>,
 }
@@ -191,6 +214,7 @@ impl Document {
         if around.server_spent == Some(None) {
             limits.push("the server's process ended before the run did".to_owned());
         }
+        limits.extend(around.drops.iter().flat_map(Drops::sentences));
         let stage = |(stage, seen): (&Stage, &ringboot::fleet::StageTimes)| {
             (name(*stage), Times { retransmits: Some(seen.retries), ..Times::of(&seen.times) })
         };
@@ -215,11 +239,15 @@ impl Document {
             rates: Rates::of(report),
             lateness: Lateness::of(report),
             silences: Silence::all(report),
+            server_drops: around.drops,
+            warnings: around.warnings.clone(),
             oddities: report.oddities.iter().map(odd).collect(),
             series: report.series.buckets().iter().map(Point::of).collect(),
             machines: report.records.iter().map(Machine::of).collect(),
             limits,
             verdicts: Vec::new(),
+            repeats: None,
+            parts: Vec::new(),
         }
     }
 
@@ -254,6 +282,12 @@ impl Document {
         writeln!(out, "\"run\": {},", one(&self.run)?)?;
         writeln!(out, "\"limits\": {},", one(&self.limits)?)?;
         writeln!(out, "\"verdicts\": {},", one(&self.verdicts)?)?;
+        if let Some(repeats) = &self.repeats {
+            writeln!(out, "\"repeats\": {},", one(repeats)?)?;
+        }
+        if !self.parts.is_empty() {
+            writeln!(out, "\"parts\": {},", lines(&self.parts)?)?;
+        }
         let stages: io::Result<Vec<String>> = self
             .stages_in_order()
             .map(|(stage, times)| Ok(format!("{}: {}", one(&name(stage))?, one(times)?)))
@@ -266,6 +300,8 @@ impl Document {
         writeln!(out, "\"rates\": {},", one(&self.rates)?)?;
         writeln!(out, "\"lateness\": {},", one(&self.lateness)?)?;
         writeln!(out, "\"silences\": {},", one(&self.silences)?)?;
+        writeln!(out, "\"server_drops\": {},", one(&self.server_drops)?)?;
+        writeln!(out, "\"warnings\": {},", one(&self.warnings)?)?;
         writeln!(out, "\"oddities\": {},", lines(&self.oddities)?)?;
         writeln!(out, "\"series\": {},", lines(&self.series)?)?;
         writeln!(out, "\"machines\": {}}}", lines(&self.machines)?)?;
@@ -302,9 +338,11 @@ impl Summary {
             interrupted: report.interrupted,
             firmware: report.firmware,
             fetches: report.fetches,
+            proved: report.proved(),
             wrong_contents: report.wrong_contents,
             warm_up_s: report.warm_up.as_secs_f64(),
             never_begun: report.pressure.never_begun,
+            waited: report.pressure.waited,
             slowest_to_median: report.slowest_to_median(),
             sources: report.pressure.sources,
             client_cpu_s: around.client.map(|spent| spent.processor.as_secs_f64()),
@@ -474,9 +512,11 @@ pub(crate) mod tests {
                 interrupted: false,
                 firmware: true,
                 fetches: true,
+                proved: "every octet checked".into(),
                 wrong_contents: 0,
                 warm_up_s: 0.0,
                 never_begun: 0,
+                waited: 0,
                 slowest_to_median: Some(1.4),
                 sources: machines,
                 client_cpu_s: Some(4.5),
@@ -494,6 +534,8 @@ pub(crate) mod tests {
                 seed: 1,
                 started: UNIX_EPOCH,
                 client: None,
+                drops: None,
+                warnings: Vec::new(),
                 server_spent: None,
             }),
             stages: [("dhcp", 3000), ("loader", 120_000), ("kernel", 400_000)]
@@ -511,10 +553,14 @@ pub(crate) mod tests {
             rates: Rates::default(),
             lateness: Lateness::default(),
             silences: Vec::new(),
+            server_drops: None,
+            warnings: Vec::new(),
             oddities: vec![Odd { what: "TFTP blocks that came again".into(), times: 3 }],
             series: (1..=50).map(point).collect(),
             machines: (0..machines).map(machine).collect(),
             verdicts: Vec::new(),
+            repeats: None,
+            parts: Vec::new(),
             limits: vec!["the load generator was the limit (its core was busy 94 % of the time)".into()],
         }
     }

@@ -102,6 +102,11 @@ impl Family {
     }
 }
 
+/// A process and its descendants, as they are now.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
+    Family::of(pid, true).map(|family| family.pids).unwrap_or_default()
+}
+
 struct Stat {
     parent: u32,
     processor: Duration,

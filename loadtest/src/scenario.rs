@@ -56,7 +56,7 @@ pub(crate) struct Flags {
     /// What begins so long after the start is not counted, such as 5s [default: of the scenario, mostly 0s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     warm_up: Option<Duration>,
-    /// Keep the waits in which firmware does nothing, such as iPXE's 2 s for a ProxyDHCP server; timers of retransmission
+    /// Keep the waits in which firmware does nothing, such as iPXE's 3 s for a ProxyDHCP server; timers of retransmission
     /// are always the firmware's own
     #[arg(long)]
     pub(crate) firmware_waits: bool,

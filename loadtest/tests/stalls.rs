@@ -127,6 +127,59 @@ fn a_server_that_stands_still_shows_in_open_load_and_is_told_of_in_closed_load()
     assert!(runs[0].stdout.text().contains(" requests/s\n"), "{}", runs[0].stdout.text());
 }
 
+/// A real server that is stopped for 2 s while 50 exchanges a second are due.
+fn stopped(step: &str) -> Value {
+    let directory = tempfile::tempdir().unwrap();
+    let scenario = directory.path().join("open.toml");
+    let text = format!("[files]\n\"a\" = \"2KiB\"\n[[machine]]\nrate = \"poisson:50/s\"\nsteps = [{step}]\n");
+    fs::write(&scenario, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["--clients", "20", "--duration", "5s", "--scenario"]).arg(&scenario);
+    command.arg("--json").arg(directory.path().join("report.json"));
+    let mut load = Process::start(command);
+    wait_served(load.pid());
+    let server = child_of(load.pid());
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &server]).status().unwrap();
+        assert!(sent.success(), "kill {name} {server}");
+    };
+    signal("-STOP");
+    pause(Duration::from_secs(2));
+    signal("-CONT");
+    report(directory.path(), &mut load)
+}
+
+/// Returns when the private server of a loadtest has logged what it did for a machine.
+fn wait_served(loadtest: u32) {
+    const DONE: [&str; 2] = ["sent by TFTP", "dhcp: lease:"];
+    let log = std::env::temp_dir().join(format!("ringboot-{loadtest}-0/server.log"));
+    let deadline = Instant::now() + LIMIT;
+    let is_served = || fs::read_to_string(&log).is_ok_and(|text| DONE.iter().any(|words| text.contains(words)));
+    while !is_served() {
+        assert!(Instant::now() < deadline, "nobody was served");
+        pause(Duration::from_millis(5));
+    }
+}
+
+fn child_of(parent: u32) -> String {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    children.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn tftp_and_dhcp_of_a_real_server_show_its_stop_as_well() {
+    let steps = [("loader", "TFTP", "{ tftp = \"a\" }"), ("dhcp", "DHCP", "{ dhcp = true }")];
+    let runs = steps.map(|(stage, name, step)| (stage, name, spawn(move || stopped(step))));
+    for (stage, name, run) in runs {
+        let report = run.join().unwrap();
+        let times = &report["stages"][stage];
+        assert!((200..300).contains(&times["count"].as_u64().unwrap()), "{times}");
+        assert!(times["p999_us"].as_u64() >= Some(STOPPED_US), "{name}: {times}");
+        assert!(limits(&report).contains(&format!("{name}: no answer to anybody for ")), "{}", limits(&report));
+        assert_eq!(report["summary"]["failed"], 0);
+    }
+}
+
 #[test]
 fn a_generator_that_was_stopped_itself_says_so_and_counts_from_the_moment_that_was_meant() {
     let directory = tempfile::tempdir().unwrap();
@@ -164,9 +217,58 @@ fn a_server_that_is_not_there_is_told_of_within_two_seconds() {
         assert_eq!(load.wait(LIMIT).unwrap().code(), Some(130));
         let report: Value =
             serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap()).unwrap();
-        assert_eq!(report["limits"], Value::from(vec![said]));
+        assert!(
+            limits(&report).contains(&said) && !limits(&report).contains("a limit of the server"),
+            "{}",
+            limits(&report)
+        );
         assert!(report["summary"]["retries"].as_u64() > Some(0), "{}", report["summary"]);
     }
+}
+
+#[test]
+fn what_the_servers_sockets_drop_is_told_and_failed_machines_have_names() {
+    let directory = tempfile::tempdir().unwrap();
+    // Nobody reads it, and a default buffer holds fewer requests.
+    let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (tftp, pid) = (deaf.local_addr().unwrap().to_string(), std::process::id().to_string());
+    let arguments = ["--tftp", &tftp, "--pid", &pid, "--files", "tftp:a", "--clients", "2000"];
+    let mut load = start(directory.path(), server(u32::MAX), &arguments);
+    load.stderr.wait_line("TFTP: no answer for ", LIMIT);
+    load.signal("INT");
+    assert_eq!(load.wait(LIMIT).unwrap().code(), Some(130));
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!(schema::violations(&report), Vec::<String>::new());
+    assert!(report["server_drops"]["server_sockets"].as_u64() > Some(0), "{}", report["server_drops"]);
+    assert!(limits(&report).contains("datagrams were dropped at the server's own sockets"), "{}", limits(&report));
+
+    let missing = ["--files", "http:missing", "--clients", "5", "--pid", &pid];
+    let mut load = start(directory.path(), missing_everything(), &missing);
+    assert_eq!(load.wait(LIMIT).unwrap().code(), Some(1));
+    let said = load.stdout.text();
+    assert!(said.contains("0 of 5 machines did all their steps"), "{said}");
+    assert!(said.contains("nothing came that could be checked"), "{said}");
+    assert!(said.contains("they are 52:42:01:00:00:00 (machine 0)"), "{said}");
+    assert!(said.contains(" and 2 more"), "{said}");
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap()).unwrap();
+    let failed = report["failed_machines"].as_array().unwrap();
+    assert_eq!((failed.len(), &failed[0]["sentence"]), (5, &"HTTP: status 404 for /missing".into()));
+}
+
+/// An HTTP server without files.
+fn missing_everything() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1000]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    address
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn plain(body: &Value) -> String {
     match (counted.is_empty(), body["answers_dhcp"] == false) {
         (false, _) => text.push_str(&counted.join(", ")),
         (true, true) => {
-            text.push_str("no DHCP is answered here, and machines are known by their leases: the log has each file")
+            text.push_str("no DHCP is answered here, and machines are known by their leases: `ringboot why ADDRESS` tells of one address")
         }
         (true, false) => text.push_str("no machine was heard of"),
     }

@@ -218,7 +218,7 @@ mod tests {
             let heard = Rc::new(RefCell::new(Vec::new()));
             spawn_local(serve(socket, options, Rc::clone(&heard)));
             let pace = Pace { haste: 1, idle_waits, gives_up: true, patience: Duration::from_secs(500) };
-            let context = Rc::new(Context::new(server, Contents::default(), pace, std::sync::Arc::default()));
+            let context = Rc::new(Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default()));
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
             let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
             let segment = Segment::open(context, road, Rc::default(), 1);
@@ -272,6 +272,25 @@ mod tests {
         let (came, heard) = acquire(None, Speaker::UefiPxe(7), false);
         assert_eq!(came.unwrap_err().to_string(), "OVMF gives up: no answer to DISCOVER, 4 tries in 60 s");
         assert_eq!(kinds(heard), [1; 4]);
+    }
+
+    #[test]
+    fn a_firmware_that_asks_where_nobody_listens_says_so_when_it_gives_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            drop(socket);
+            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(500) };
+            let context = Rc::new(Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default()));
+            let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+            let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
+            let segment = Segment::open(context, road, Rc::default(), 1);
+            let port = Port { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 1 };
+            let said = segment.acquire(port, Speaker::UefiPxe(7), &mut Xids(1)).await.unwrap_err().to_string();
+            let nobody = format!("nothing answers at {server} (port unreachable)");
+            assert_eq!(said, format!("OVMF gives up: DHCP: {nobody}, 4 tries in 60 s"));
+        });
     }
 
     #[test]

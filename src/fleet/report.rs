@@ -302,6 +302,17 @@ impl Report {
         self.machines - self.booted
     }
 
+    /// What was proved of the octets, in words.
+    pub fn proved(&self) -> String {
+        match (self.octets, self.wrong_contents) {
+            (_, 1) => "1 machine got wrong contents".to_owned(),
+            (_, wrong @ 2..) => format!("{wrong} machines got wrong contents"),
+            (0, _) => "nothing came that could be checked".to_owned(),
+            _ if self.checked => "every octet checked".to_owned(),
+            _ => "contents not checked".to_owned(),
+        }
+    }
+
     /// Megabytes a second over the whole run.
     pub fn megabytes_per_second(&self) -> f64 {
         self.megabytes() / self.wall.as_secs_f64().max(f64::EPSILON)
@@ -331,7 +342,7 @@ impl fmt::Display for Report {
             self.wall.as_secs_f64(),
             self.megabytes(),
             self.megabytes_per_second(),
-            if self.checked { "every octet checked" } else { "contents not checked" },
+            self.proved(),
             self.retries
         )?;
         let mut causes: Vec<_> = self.failures.iter().collect();
@@ -413,7 +424,11 @@ mod tests {
             report.add(begun, outcome(begun + 5 * MS, &[(Stage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
+        assert_eq!(report.proved(), "nothing came that could be checked");
         report.octets = 4_000_000;
+        assert_eq!(report.proved(), "contents not checked");
+        report.checked = true;
+        assert_eq!(report.proved(), "every octet checked");
         let text = report.to_string();
         assert_eq!((report.booted, report.failed()), (1, 2));
         assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");
@@ -437,6 +452,20 @@ mod tests {
             (0, 1, 1)
         );
         assert_eq!(report.records[0].stopped_in, Some(Stage::Dhcp));
+        assert_eq!(report.failed_machines.len(), 1);
+    }
+
+    #[test]
+    fn wrong_octets_are_not_called_checked() {
+        let begun = Instant::now();
+        let mut report = Report::new(2, begun);
+        report.checked = true;
+        for said in ["1 machine got wrong contents", "2 machines got wrong contents"] {
+            let failure = Failure::WrongContent("a".into(), 0);
+            let stopped = Stopped { stage: Stage::File, retries: 0, failure };
+            report.add(begun, outcome(begun, &[], Err(stopped)));
+            assert_eq!(report.proved(), said);
+        }
     }
 
     #[test]

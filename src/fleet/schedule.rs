@@ -3,7 +3,7 @@
 //! A machine that is free takes the next moment. Where none is free, the moment passes, and the exchange that it was meant for begins
 //! late: its time counts from the moment all the same, or a server that stands still would be asked less and look fast.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
@@ -50,6 +50,8 @@ pub(super) struct Schedule {
     /// There is one more of them.
     queued: Notify,
     timer: Timer,
+    /// Moments that had passed when a machine came for them.
+    late: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,7 @@ impl Schedule {
             waiting: RefCell::default(),
             queued: Notify::new(),
             timer: Timer::new()?,
+            late: Cell::default(),
         })
     }
 
@@ -86,6 +89,7 @@ impl Schedule {
     pub(super) async fn turn(&self) -> Option<Turn> {
         let due = self.take()?;
         if due <= Instant::now() {
+            self.late.set(self.late.get() + 1);
             return Some(Turn { due, was_free: false });
         }
         let (bell, rung) = oneshot::channel();
@@ -125,6 +129,11 @@ impl Schedule {
         for (_, bell) in waiting.drain(..come) {
             let _ = bell.send(());
         }
+    }
+
+    /// Exchanges that found no machine free.
+    pub(super) fn late(&self) -> u64 {
+        self.late.get()
     }
 
     /// Exchanges that were due by `now` and never begun.

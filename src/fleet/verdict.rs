@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use super::limits::SILENCE_TOLD;
 use super::line::{Nobody, Protocol};
 use super::progress::{Progress, Refusal, TftpQueue};
@@ -24,12 +26,16 @@ pub struct Pressure {
     pub tftp: TftpQueue,
     /// The longest time without any answer, in the order of [`Protocol::ALL`].
     pub silences: [Silence; Protocol::ALL.len()],
+    /// Receives that brought anything, in the same order.
+    pub(super) heard: [u64; Protocol::ALL.len()],
     /// Where the network said that nobody is there, in the same order.
     pub(super) nobody: [Option<Nobody>; Protocol::ALL.len()],
     /// The generator's thread did nothing for so long at most, although it was to: its program was stopped.
     pub away_max: Duration,
     /// Requests that were due at moments of their own and were never made, for lack of a free machine.
     pub never_begun: u64,
+    /// Such requests that found no machine free when they were due.
+    pub waited: u64,
 }
 
 /// A thread busy for more than this share of the time is what the run had to wait for.
@@ -41,7 +47,12 @@ const LOADED_SHARE: f64 = 0.9;
 
 /// Late by this is what nobody would call noise.
 const LATE_US_MAX: u64 = 250_000;
-const LATE_US_P50_MAX: u64 = 50_000;
+/// So is half of them late by this, and by this share of what they measure.
+const LATE_US_NOTED: u64 = 1000;
+const LATE_SHARE_MAX: f64 = 0.25;
+
+/// Requests that wait for a free machine are what this load is about, unless they are more than this share.
+const WAITED_SHARE_MAX: f64 = 0.1;
 
 /// Fewer refusals than one for so many machines tell of an accident, not of a limit.
 const MACHINES_PER_REFUSAL_MAX: u64 = 10;
@@ -60,23 +71,26 @@ impl Pressure {
             silences: seen.silences,
             nobody: Protocol::ALL.map(|protocol| progress.line(protocol).nobody()),
             away_max: seen.away_max,
+            heard: Protocol::ALL.map(|protocol| progress.line(protocol).heard()),
             never_begun: 0,
+            waited: 0,
         }
     }
 
     /// Servers that said nothing to anybody: never, or for a while.
-    fn of_silence(&self, machines: u32, is_open: bool) -> Vec<String> {
+    fn of_silence(&self, machines: u32, hides: &str) -> Vec<String> {
         let mut sentences = Vec::new();
-        for ((protocol, silence), nobody) in Protocol::ALL.into_iter().zip(self.silences).zip(self.nobody) {
-            let (name, Silence { lasted, at, waiting }) = (protocol.name(), silence);
-            if let Some(nobody) = nobody {
+        for protocol in Protocol::ALL {
+            let (name, place) = (protocol.name(), protocol as usize);
+            let Silence { lasted, at, waiting } = self.silences[place];
+            let is_told =
+                lasted >= SILENCE_TOLD && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines);
+            if let Some(nobody) = self.nobody[place] {
                 sentences.push(format!("{name}: {nobody}"));
-            } else if lasted >= SILENCE_TOLD && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) {
-                let hides = if is_open {
-                    ""
-                } else {
-                    ". Machines asked no more meanwhile, so percentiles hardly show it: --rate does"
-                };
+            } else if is_told && self.heard[place] == 0 {
+                sentences
+                    .push(format!("{name}: no answer at all in {:.2} s, to {waiting} requests", lasted.as_secs_f64()));
+            } else if is_told {
                 sentences.push(format!(
                     "{name}: no answer to anybody for {:.2} s, from {:.2} s on, while {waiting} requests waited{hides}",
                     lasted.as_secs_f64(),
@@ -160,7 +174,12 @@ impl Report {
             ));
         }
         sentences.extend(self.lateness());
-        sentences.extend(self.pressure.of_silence(self.clients, self.is_open));
+        let hides = if self.is_open || self.firmware {
+            ""
+        } else {
+            ". Machines asked no more meanwhile, so percentiles hardly show it: --rate does"
+        };
+        sentences.extend(self.pressure.of_silence(self.clients, hides));
         sentences.extend(self.pressure.of_the_server(self.clients));
         sentences
     }
@@ -168,9 +187,12 @@ impl Report {
     /// What the generator itself did too late, and what it did not do at all.
     fn lateness(&self) -> Vec<String> {
         let mut sentences = Vec::new();
-        for (times, what) in [(&self.late_power_ons, "power-ons"), (&self.late_requests, "requests")] {
-            let (p50, max) = (times.value_at_quantile(0.5), times.max());
-            if p50 >= LATE_US_P50_MAX || max >= LATE_US_MAX {
+        let median = |times: &Histogram<u64>| times.value_at_quantile(0.5);
+        let answers = self.stages.values().map(|seen| median(&seen.times)).max().unwrap_or(0);
+        let power_ons = (&self.late_power_ons, median(&self.boots), "power-ons");
+        for (times, took, what) in [power_ons, (&self.late_requests, answers, "requests")] {
+            let (p50, max) = (median(times), times.max());
+            if max >= LATE_US_MAX || (p50 >= LATE_US_NOTED && p50 as f64 > took as f64 * LATE_SHARE_MAX) {
                 sentences.push(format!(
                     "the load generator was late: {what} up to {} after their moment, half of them {} or more; that is in their times",
                     Pretty(max),
@@ -178,7 +200,14 @@ impl Report {
                 ));
             }
         }
-        let never_begun = self.pressure.never_begun;
+        let Pressure { never_begun, waited, .. } = self.pressure;
+        let made: u64 = self.stages.values().map(|seen| seen.times.len()).sum();
+        if waited as f64 > made as f64 * WAITED_SHARE_MAX {
+            sentences.push(format!(
+                "{waited} of {made} requests found no machine free when they were due: their wait is in their times. Either the server was \
+                 slower than the rate asked for, or --clients are too few"
+            ));
+        }
         if never_begun > 0 {
             sentences.push(format!(
                 "{never_begun} requests that were due were never made, for lack of a free machine: no figure has them. Use more --clients, \
@@ -210,9 +239,11 @@ fn loaded(buckets: &[Bucket]) -> Option<(Duration, Duration)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::time::Instant;
 
     use super::*;
+    use crate::observe::events::Stage;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -262,6 +293,49 @@ mod tests {
         progress.add_octets(1);
         report.series.add(10 * SECOND, &progress, SECOND);
         assert_eq!(report.limits(), ["the load generator was the limit (its core was busy 95 % of the time)"]);
+    }
+
+    #[test]
+    fn silence_is_told_where_many_waited_and_absence_is_no_limit() {
+        let silent = |waiting| Silence { lasted: 2 * SECOND, at: SECOND, waiting };
+        let mut pressure = Pressure { sources: 500, heard: [9; 3], ..Pressure::default() };
+        pressure.silences[1] = silent(49);
+        assert_eq!(pressure.of_silence(500, ""), Vec::<String>::new(), "a straggler that waits for its timer");
+        pressure.silences[1] = silent(50);
+        let said = "TFTP: no answer to anybody for 2.00 s, from 1.00 s on, while 50 requests waited.";
+        assert_eq!(pressure.of_silence(500, "."), [said]);
+        pressure.heard[1] = 0;
+        assert_eq!(pressure.of_silence(500, "."), ["TFTP: no answer at all in 2.00 s, to 50 requests"]);
+        let at = "127.0.0.1:80".parse().unwrap();
+        (pressure.nobody[2], pressure.refusals) = (Some(Nobody { at, why: "connection refused" }), [0, 0, 93]);
+        assert_eq!(pressure.of_silence(500, "")[1], "HTTP: nothing answers at 127.0.0.1:80 (connection refused)");
+        assert_eq!(pressure.of_the_server(500), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_generator_did_late_or_not_at_all_is_told() {
+        let ms = Duration::from_millis;
+        let mut report = Report::new(500, Instant::now());
+        (report.wall, report.pressure.sources) = (10 * SECOND, 500);
+        for _ in 0..100 {
+            report.add_late_power_on(ms(1));
+            report.boots.saturating_record(1_000_000);
+            report.add_late_request(ms(4));
+            report.add_step(Stage::File, Instant::now(), ms(20), 0);
+        }
+        assert_eq!(report.lateness(), Vec::<String>::new());
+        (0..101).for_each(|_| report.add_late_request(ms(6)));
+        report.add_late_power_on(2 * SECOND);
+        (report.pressure.never_begun, report.pressure.waited) = (7, 11);
+        let said = report.lateness();
+        let begins = [
+            "the load generator was late: power-ons up to 2.00 s after their moment",
+            "the load generator was late: requests up to 6.00 ms after their moment, half of them 6.00 ms or more",
+            "11 of 100 requests found no machine free when they were due",
+            "7 requests that were due were never made",
+        ];
+        let fits = said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin));
+        assert!(fits && said.len() == begins.len(), "{said:?}");
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn a_delivered_file_is_one_event_and_a_part_of_it_is_none() {
     assert_eq!(event.address, Some(server.v4.ip()));
     client.get("/none", &[]);
     let event = server.events.recv_timeout(PATIENCE).unwrap();
-    assert!(event.weight == Weight::Detail && event.text.contains("none"), "{event:?}");
+    assert!(event.weight == Weight::Step && event.text.contains("none"), "{event:?}");
 }
 
 #[test]

@@ -49,7 +49,8 @@ fn beside_another_server_its_age_is_told_and_a_reload_looks_again() {
                   mode = \"server\"\npools = [\"192.168.7.10-192.168.7.20\"]\n[log]\nlevel = \"debug\"\n";
     let configuration = server::configuration(&scratch).replace("[\"br0\"]", "[\"br0\", \"br7\"]") + beyond;
     let server = Server::start(&net, &scratch, &configuration);
-    server.log_line("ringboot is silent on 192.168.4.0/24", LIMIT);
+    let silent = server.log_line("ringboot is silent on 192.168.4.0/24", LIMIT);
+    assert!(silent.contains(" WARN ") && silent.contains(" answered on br0: "), "{silent}");
     let client = net.client("52:54:00:c1:1e:08");
     let wire = Wire::open(client.name(), "eth0");
     let why = |mac: Mac, words: &str| until(words, || asked(&net, &scratch, &["why", &mac.to_string()]));

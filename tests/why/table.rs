@@ -37,3 +37,48 @@ pub fn every_line_is_in_the_docs(log: &str) {
         assert!(head.contains(level) || is_paced, "{line:?} is not at the level of the row `{pattern}`: {level}");
     }
 }
+
+/// The table of what the server says of itself, against the places where it is said.
+#[test]
+fn what_the_server_says_of_itself_is_said_at_the_level_of_its_row() {
+    let (_, after) = TABLE.split_once("## Lines of the server itself").unwrap();
+    let (own, _) = after.split_once("\n## ").unwrap();
+    let rows: Vec<(&str, &str)> = own
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|row| row.split(" | "))
+        .map(|mut cells| (cells.next().unwrap().trim_start_matches("| `").trim_end_matches('`'), cells.next().unwrap()))
+        .collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    let said = said_in(std::path::Path::new("src"));
+    for (pattern, level) in rows {
+        let is_said = |(at, text): &&(String, String)| at == level && has_all(text, pattern);
+        assert!(said.iter().any(|one| is_said(&one)), "nothing in src says `{pattern}` at {level}");
+    }
+}
+
+/// The literal parts of a pattern, in order.
+fn has_all(text: &str, pattern: &str) -> bool {
+    let mut rest = text;
+    pattern.split("...").all(|part| rest.find(part).inspect(|at| rest = &rest[at + part.len()..]).is_some())
+}
+
+/// Every call of the log in the program: its level, and the words around it.
+fn said_in(folder: &std::path::Path) -> Vec<(String, String)> {
+    const WORDS: usize = 500;
+    let mut said = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            said.extend(said_in(&path));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap().replace("\\\n", " ");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for after in text.split("tracing::").skip(1) {
+            let level = after.split('!').next().unwrap().to_uppercase();
+            said.push((level, after.chars().take(WORDS).collect()));
+        }
+    }
+    said
+}

@@ -1,0 +1,309 @@
+//! What will bound a run, as far as that is known before it begins.
+
+use std::fs;
+
+use ringboot::engine::limits::SOCKET_RECEIVE_BYTES;
+use ringboot::fleet::{Arrival, Does, Plan, Request, Way};
+use ringboot::http::limits::CONNECTIONS_PER_ADDRESS_MAX;
+
+/// What this host allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Host {
+    processors: usize,
+    /// net.core.rmem_max, octets.
+    receive_buffer_max: u64,
+    /// net.ipv4.ip_local_port_range.
+    local_ports: u32,
+    /// The first port that needs no privilege.
+    unprivileged_port: u16,
+    /// CapEff of this process.
+    capabilities: u64,
+    /// RLIMIT_NOFILE of the server, where its process is known.
+    server_files: Option<u64>,
+}
+
+/// Bits of capabilities(7).
+const NET_BIND_SERVICE: u64 = 1 << 10;
+const NET_ADMIN: u64 = 1 << 12;
+const NET_RAW: u64 = 1 << 13;
+
+/// The kernel's memory for one DHCP message.
+const DATAGRAM_OCTETS: u64 = 2304;
+/// ringboot's default of `[tftp] per-source`; the lower one of its two limits.
+const PER_ADDRESS: u32 = 8;
+/// A client's port is not used again for so long after its connection has ended (TIME_WAIT).
+const PORT_REST_S: u32 = 60;
+/// Answers of a server with nothing to do come within this.
+const ANSWER_S: f64 = 0.02;
+/// Files that a server has open beside connections.
+const SERVER_FILES: u64 = 64;
+
+impl Host {
+    pub(crate) fn read(server: Option<u32>) -> Self {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let number = |path: &str| text(path).trim().parse::<u64>().ok();
+        let range: Vec<u32> = text("/proc/sys/net/ipv4/ip_local_port_range")
+            .split_whitespace()
+            .filter_map(|port| port.parse().ok())
+            .collect();
+        let status = text("/proc/self/status");
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let files = server.map(|pid| text(&format!("/proc/{pid}/limits")));
+        Self {
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            receive_buffer_max: number("/proc/sys/net/core/rmem_max").unwrap_or(u64::MAX),
+            local_ports: if let [first, last] = range[..] { last.saturating_sub(first) + 1 } else { u32::MAX },
+            unprivileged_port: number("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+                .and_then(|port| port.try_into().ok())
+                .unwrap_or(1024),
+            capabilities: effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0),
+            server_files: files.as_deref().and_then(open_files),
+        }
+    }
+
+    /// What this plan will meet on this host, a sentence each.
+    pub(crate) fn foresee(&self, plan: &Plan) -> Vec<String> {
+        let is_here = plan.tftp.ip().is_loopback();
+        let parts = [
+            self.addresses(plan),
+            self.ports(plan),
+            self.server_files(plan),
+            self.receive_buffer(plan),
+            (is_here && self.processors < 2)
+                .then(|| "the server and the load generator share one processor".to_owned()),
+            self.privileges(plan),
+            slots(plan),
+        ];
+        parts.into_iter().flatten().collect()
+    }
+
+    fn addresses(&self, plan: &Plan) -> Option<String> {
+        let addresses = addresses(plan)?;
+        let machines = plan.machines;
+        let each = machines.div_ceil(addresses);
+        (fetches(plan) && each > PER_ADDRESS).then(|| {
+            let from = if addresses == 1 { "1 source address".to_owned() } else { format!("{addresses} source addresses") };
+            format!(
+                "{machines} machines will speak from {from}: a server that limits by address (ringboot: {PER_ADDRESS} TFTP transfers, \
+                 {CONNECTIONS_PER_ADDRESS_MAX} connections) serves only so many of them at once. --source-addresses gives them more"
+            )
+        })
+    }
+
+    /// A connection for each request uses up the ports of one address.
+    fn ports(&self, plan: &Plan) -> Option<String> {
+        let addresses = addresses(plan)?;
+        let connections: u64 =
+            plan.roles.iter().map(|role| connections(&role.does)).sum::<u64>() * u64::from(plan.machines);
+        let ports = u64::from(self.local_ports) * u64::from(addresses);
+        (connections > 0 && (plan.duration.is_some() || connections > ports)).then(|| {
+            format!(
+                "a connection for each request: {ports} local ports, each of which rests for {PORT_REST_S} s, allow {} connections a second",
+                ports / u64::from(PORT_REST_S)
+            )
+        })
+    }
+
+    fn server_files(&self, plan: &Plan) -> Option<String> {
+        let (files, machines) = (self.server_files?, u64::from(plan.machines));
+        (fetches(plan) && files < machines + SERVER_FILES).then(|| {
+            format!("the server may have {files} open files (RLIMIT_NOFILE), and {machines} machines may each have a connection")
+        })
+    }
+
+    /// Of the one socket that all machines have behind a relay agent, or as stations.
+    fn receive_buffer(&self, plan: &Plan) -> Option<String> {
+        let lessor = plan.lessor.as_ref()?;
+        let at_once = match plan.arrival {
+            Arrival::All => plan.machines,
+            Arrival::Racks { machines, .. } => machines.min(plan.machines),
+            // They come one by one.
+            Arrival::Ramp(_) | Arrival::Poisson { .. } => return None,
+        };
+        let is_shared = match &lessor.way {
+            Way::Relay { agent, .. } => !agent.ip().is_loopback(),
+            Way::Link { .. } => true,
+        };
+        let needed = u64::from(at_once) * DATAGRAM_OCTETS;
+        let most = SOCKET_RECEIVE_BYTES as u64;
+        // The kernel doubles what is asked for. Who has the privilege goes past the limit.
+        let room = 2 * if self.capabilities & NET_ADMIN != 0 { most } else { most.min(self.receive_buffer_max) };
+        (is_shared && needed > room).then(|| {
+            format!(
+                "{at_once} machines will ask for an address at once through one socket: answers need {needed} octets of receive buffer, and \
+                 there are {room} (net.core.rmem_max)"
+            )
+        })
+    }
+
+    fn privileges(&self, plan: &Plan) -> Option<String> {
+        let lacks = |capability: u64| self.capabilities & capability == 0;
+        match &plan.lessor.as_ref()?.way {
+            Way::Relay { agent, .. } => {
+                let port = agent.port();
+                let is_privileged = port != 0 && port < self.unprivileged_port && lacks(NET_BIND_SERVICE);
+                is_privileged
+                    .then(|| format!("the relay agent's port {port} needs CAP_NET_BIND_SERVICE, which is not there"))
+            }
+            Way::Link { interface } => lacks(NET_RAW)
+                .then(|| format!("to speak for stations on {interface} needs CAP_NET_RAW, which is not there")),
+        }
+    }
+}
+
+/// Source addresses that machines share; None where each has its own.
+fn addresses(plan: &Plan) -> Option<u32> {
+    match plan.wire.sources {
+        // Neither the network's own address nor its broadcast.
+        Some(network) => Some((!u32::from(network.mask())).saturating_sub(1).max(1)).filter(|all| *all < plan.machines),
+        None if [plan.tftp, plan.http].iter().all(|at| at.is_ipv4() && at.ip().is_loopback()) => None,
+        None => Some(1),
+    }
+}
+
+/// The rate that so many machines bear.
+fn slots(plan: &Plan) -> Option<String> {
+    let rate: f64 = plan.roles.iter().filter_map(|role| role.rate).map(|rate| rate.per_second).sum();
+    let machines = plan.machines;
+    let bears_s = f64::from(machines) / rate;
+    (rate > 0.0 && bears_s < ANSWER_S).then(|| {
+        format!(
+            "{machines} machines bear {rate}/s only while a request takes less than {:.1} ms: --clients {:.0} bears {:.0} ms",
+            bears_s * 1e3,
+            (rate * ANSWER_S).ceil(),
+            ANSWER_S * 1e3
+        )
+    })
+}
+
+fn fetches(plan: &Plan) -> bool {
+    plan.roles.iter().any(|role| match &role.does {
+        Does::Boot(_) => true,
+        Does::Steps(steps) => steps.iter().any(|step| step.request != Request::Dhcp),
+    })
+}
+
+/// Connections that one machine makes for a request each.
+fn connections(does: &Does) -> u64 {
+    let Does::Steps(steps) = does else { return 0 };
+    let closes = |request: &Request| matches!(request, Request::Http { keep: false, .. });
+    steps.iter().filter(|step| closes(&step.request)).map(|step| u64::from(step.repeat)).sum()
+}
+
+/// The soft limit of a process (proc(5), limits).
+fn open_files(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::time::Duration;
+
+    use ringboot::fleet::{Contents, Lessor, Pace, Role, Scenario, Wire, limits};
+
+    use super::*;
+
+    const ROOMY: Host = Host {
+        processors: 8,
+        receive_buffer_max: 16 << 20,
+        local_ports: 28_232,
+        unprivileged_port: 1024,
+        capabilities: u64::MAX,
+        server_files: None,
+    };
+
+    fn roles(step: &str) -> Vec<Role> {
+        Scenario::parse("test.toml", &format!("[[machine]]\nsteps = [{step}]\n")).unwrap().roles
+    }
+
+    /// 500 machines that fetch a file from a server elsewhere.
+    fn plan(server: [u8; 4], step: &str) -> Plan {
+        let at = SocketAddrV4::new(Ipv4Addr::from(server), 80);
+        Plan {
+            machines: 500,
+            roles: roles(step),
+            arrival: Arrival::All,
+            duration: None,
+            warm_up: Duration::ZERO,
+            within: None,
+            lessor: None,
+            tftp: at.into(),
+            http: at.into(),
+            pick: String::new(),
+            contents: Contents::default(),
+            pace: Pace { haste: 1, idle_waits: false, gives_up: true, patience: limits::PATIENCE },
+            wire: Wire::default(),
+            seed: 1,
+        }
+    }
+
+    #[track_caller]
+    fn assert_foresees(host: Host, plan: &Plan, begins: &[&str]) {
+        let said = host.foresee(plan);
+        let fits = said.len() == begins.len() && said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin));
+        assert!(fits, "{said:?}");
+    }
+
+    #[test]
+    fn machines_with_addresses_of_their_own_on_a_roomy_host_meet_nothing() {
+        assert_foresees(ROOMY, &plan([127, 0, 0, 1], "{ http = \"a\" }"), &[]);
+        let sources = Some("10.9.0.0/16".parse().unwrap());
+        let far = plan([10, 0, 0, 1], "{ http = \"a\" }");
+        assert_foresees(ROOMY, &Plan { wire: Wire { sources, ..Wire::default() }, ..far.clone() }, &[]);
+        assert_foresees(ROOMY, &Plan { machines: 8, ..far }, &[]);
+    }
+
+    #[test]
+    fn shared_addresses_are_told_with_what_they_mean() {
+        let far = plan([10, 0, 0, 1], "{ tftp = \"a\" }");
+        assert_foresees(ROOMY, &far, &["500 machines will speak from 1 source address: "]);
+        let sources = Some("10.9.0.0/27".parse().unwrap());
+        let shared = Plan { wire: Wire { sources, ..Wire::default() }, ..far };
+        assert_foresees(ROOMY, &shared, &["500 machines will speak from 30 source addresses: "]);
+        let closing = plan([10, 0, 0, 1], "{ http = \"a\", connection = \"close\", repeat = 100 }");
+        let ports =
+            "a connection for each request: 28232 local ports, each of which rests for 60 s, allow 470 connections";
+        assert_foresees(ROOMY, &closing, &["500 machines will", ports]);
+    }
+
+    #[test]
+    fn a_host_that_gives_too_little_is_told_of() {
+        let near = plan([127, 0, 0, 1], "{ http = \"a\" }");
+        assert_foresees(
+            Host { processors: 1, ..ROOMY },
+            &near,
+            &["the server and the load generator share one processor"],
+        );
+        assert_foresees(Host { server_files: Some(256), ..ROOMY }, &near, &["the server may have 256 open files"]);
+        let leasing = |way| Plan { lessor: Some(Lessor::by(way)), ..plan([10, 0, 0, 1], "{ dhcp = true }") };
+        let agent = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 67);
+        let relay = leasing(Way::Relay { agent, server: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 67) });
+        let small = Host { receive_buffer_max: 212_992, capabilities: 0, ..ROOMY };
+        let port = "the relay agent's port 67 needs CAP_NET_BIND_SERVICE";
+        assert_foresees(small, &relay, &["500 machines will ask for an address at once through one socket", port]);
+        assert_foresees(ROOMY, &relay, &[]);
+        let station = leasing(Way::Link { interface: "eth0".into() });
+        assert_foresees(Host { capabilities: NET_ADMIN, ..ROOMY }, &station, &["to speak for stations on eth0"]);
+    }
+
+    #[test]
+    fn a_rate_that_few_machines_cannot_bear_is_told_with_how_many_could() {
+        let mut near = plan([127, 0, 0, 1], "{ http = \"a\" }");
+        near.machines = 64;
+        near.roles[0].rate = Some("5000/s".parse().unwrap());
+        let said = "64 machines bear 5000/s only while a request takes less than 12.8 ms: --clients 100 bears 20 ms";
+        assert_foresees(ROOMY, &near, &[said]);
+        near.machines = 100;
+        assert_foresees(ROOMY, &near, &[]);
+    }
+
+    #[test]
+    fn this_host_can_be_read() {
+        let host = Host::read(Some(std::process::id()));
+        assert!(host.processors > 0 && host.receive_buffer_max > 0 && host.local_ports > 0, "{host:?}");
+        assert!(host.server_files > Some(0), "{host:?}");
+    }
+}
