@@ -22,7 +22,7 @@ use super::segment::Port;
 use super::tftp::Tftp;
 use super::url::Url;
 use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
-use crate::boot::pe::{Machine as PeMachine, Program};
+use crate::boot::pe::{self, Machine as PeMachine, Program};
 use crate::engine::net;
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
@@ -401,6 +401,9 @@ fn is_by_name(name: &str) -> bool {
 fn image_fault(stage: Stage, file: &Asked) -> Option<String> {
     if file.octets == 0 {
         return Some(format!("{} is an empty file", file.name));
+    }
+    if let Some(fault) = pe::image_fault(&file.head, stage == Stage::Kernel) {
+        return Some(format!("{} is {fault}", file.name));
     }
     let needed = bzimage_octets(&file.head).filter(|needed| stage == Stage::Kernel && file.octets < *needed)?;
     Some(format!("{} is cut short: {} octets of at least {needed} that its header tells of", file.name, file.octets))
