@@ -182,12 +182,14 @@ fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
     let scratch = Scratch::new("serve-all-the-same");
     let root = scratch.path().join("root");
     let entry = "[[menu.entry]]\nlabel = \"a\"\ntitle = \"a\"\nkernel = \"kernel\"\n";
+    let page = entry.replace("\"kernel\"", "\"page.efi\"");
     let wrongs = [
         ("[boot]\nbios = \"nothing.0\"\n", "[boot] bios = \"nothing.0\" names no file under the root"),
         ("[boot]\nuefi-x64 = \"page.efi\"\n", "[boot] uefi-x64 = \"page.efi\" is a text file"),
         ("[boot]\nipxe = \"boot.ipxe\"\n", "[boot] ipxe = \"boot.ipxe\" names no file under the root"),
         ("[menu]\nbackground = \"none.png\"\n", "[menu] background: there is no none.png under "),
         (entry, "kernel of the entry `a`: there is no kernel under "),
+        (&page, "kernel of the entry `a` is an HTML page ("),
     ];
     for (text, sentence) in wrongs {
         let file = configured(&scratch, text);
@@ -207,6 +209,64 @@ fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
         assert!(line.contains("ERROR ") && line.contains("ringboot.toml:"), "{line}");
         assert!(server.stop(LIMIT).success());
     }
+}
+
+/// For a file that is not served here, CI has nothing of the target; with the root at hand the files are looked at.
+#[test]
+fn a_configuration_for_another_host_is_judged_without_anything_of_this_one() {
+    let scratch = Scratch::new("check-no-host");
+    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
+    let file =
+        configured(&scratch, &format!("[server]\nuser = \"nobody-here\"\n{subnet}[boot]\nbios = \"nothing.0\"\n"));
+    assert!(check(&file, &[]).failed().stdout.contains("there is no such user"));
+    let output = check(&file, &["--no-host"]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines: Vec<&str> = output.stdout.lines().filter(|line| !line.starts_with("  hint")).collect();
+    assert!(lines.len() == 3 && lines[0].contains("names no file under the root"), "{lines:#?}");
+    assert!(lines[1].starts_with("note: for another host (--no-host): not looked at are interfaces, "), "{lines:#?}");
+    let text = fs::read_to_string(&file).unwrap().replace("root = \"root\"", "root = \"/srv/of-another-host\"");
+    fs::write(&file, text).unwrap();
+    let output = check(&file, &["--no-host"]).ok();
+    assert!(
+        output.stdout.contains("the root /srv/of-another-host") && output.stdout.contains("\n0 errors, "),
+        "{output:?}"
+    );
+    let root = scratch.path().join("root");
+    let output = check(&file, &["--no-host", "--root", root.to_str().unwrap()]).failed();
+    assert!(output.stdout.contains("names no file under the root"), "{output:?}");
+}
+
+#[test]
+fn a_warning_is_an_exit_code_where_it_is_asked_for() {
+    let scratch = Scratch::new("check-strict");
+    let file = configured(&scratch, "");
+    let menu = scratch.path().join("root/pxelinux.cfg/default");
+    fs::create_dir_all(menu.parent().unwrap()).unwrap();
+    fs::write(&menu, CLASSIC).unwrap();
+    check(&file, &["--no-host"]).ok();
+    assert_eq!(check(&file, &["--no-host", "--strict"]).status.code(), Some(1));
+}
+
+/// Somebody who may not pass to the root learns so, whether it is he who serves or another user.
+#[test]
+fn a_root_that_is_closed_is_named_to_every_user() {
+    common::need(&[("setpriv", "util-linux")]);
+    let scratch = tempfile::tempdir().unwrap();
+    let file = configured_in(scratch.path(), "[server]\nadmin-socket = \"\"\n");
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(scratch.path(), 0o755);
+    let root = scratch.path().join("root");
+    mode(&root, 0o700);
+    let asked_by = |user: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--clear-groups", BINARY, "check", "--config"]).arg(&file);
+        run(command, LIMIT).failed().stdout
+    };
+    let words = format!("may not be read by the service: {} is closed to it", root.display());
+    assert!(asked_by("nobody").contains(&words));
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}user = \"nobody\"\n")).unwrap();
+    assert!(asked_by("daemon").contains(&words), "nobody serves, and daemon asks");
 }
 
 /// The error comes first, what to do about it has its own line, and every command ends with the same code.
@@ -274,11 +334,14 @@ fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
 #[test]
 fn every_finding_is_in_the_manual_by_its_words() {
     const MANUAL: &str = include_str!("../docs/troubleshooting.md");
-    const SOURCES: [&str; 6] = [
+    const SOURCES: [&str; 9] = [
         include_str!("../src/control/check/mod.rs"),
         include_str!("../src/control/check/files.rs"),
         include_str!("../src/control/check/firewall.rs"),
         include_str!("../src/control/check/surroundings.rs"),
+        include_str!("../src/control/check/state.rs"),
+        include_str!("../src/control/check/interfaces.rs"),
+        include_str!("../src/control/templates.rs"),
         include_str!("../src/boot/pe.rs"),
         include_str!("../src/guard/mod.rs"),
     ];
@@ -307,7 +370,23 @@ fn every_finding_is_in_the_manual_by_its_words() {
         "the firewall drops what it does not know, and no rule seems to accept",
         "net.core.rmem_max = ",
         "there is no such user",
-        "the server runs",
+        "runs here, and does not tell this command more",
+        "is not on interface",
+        "there is no interface",
+        "has no IPv4 address",
+        "has no carrier",
+        "has no address for any machine",
+        "a router of the subnet",
+        "may not be written to by the service",
+        "cannot be made",
+        "no lease can be kept",
+        "no DHCP can be answered",
+        "FULL: a further machine gets no address",
+        "was not looked at",
+        "an HTML page",
+        "there is no variable",
+        "take effect after a restart",
+        "gives no new leases",
         "the firewall was not checked",
         "not checked, ports below 1024 need root",
     ] {
@@ -390,7 +469,7 @@ fn a_directory_that_the_service_user_may_not_pass_is_named() {
         configured(&scratch, "[server]\nuser = \"nobody\"\n[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"d/k\"\n");
     let (root, inner) = (scratch.path().join("root"), scratch.path().join("root/d"));
     fs::create_dir(&inner).unwrap();
-    fs::write(inner.join("k"), "x").unwrap();
+    fs::write(inner.join("k"), "\0").unwrap();
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     for path in [scratch.path(), &root, &inner] {
         mode(path, 0o755);

@@ -159,6 +159,8 @@ impl Runs {
         self.world.say(common::relayed::DISCOVER, 6, None);
         self.world.until(&["machines", "--failed"], "52:54:00:00:00:06");
         self.ends("machines", 1, &["machines", "--failed"]);
+        fs::write(&file, format!("{text}[tuning]\nspin-us = 7\n")).unwrap();
+        self.ends("reload", 3, &["reload"]);
         fs::write(&file, "root = 7\n").unwrap();
         let socket = self.path("admin.sock");
         self.runs("reload", 1, &["reload", "--socket", socket.to_str().unwrap()]);

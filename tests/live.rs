@@ -221,6 +221,11 @@ fn a_missing_kernel_initrd_or_broken_answer_file_is_named_with_its_line() {
     }
     fs::write(world.path("k/initrd"), "").unwrap();
     world.assert_broken("ipxe", "initrd", &["k/initrd is an empty file"], &world.place("initrd ="));
+    fs::write(world.path("k/linux"), "<html>404 not found</html>").unwrap();
+    let output = world.walk("node1", "bios");
+    assert!(output.stdout.contains("k/linux is an HTML page"), "{output:#?}");
+    // The search for a menu was refused some names, which has nothing to do with it.
+    assert!(!output.stdout.contains("the server says"), "{output:#?}");
     let mut cut = vec![0; 3000];
     cut[0x1f1] = 4;
     cut[0x1f4..0x1f8].copy_from_slice(&9000u32.to_le_bytes());

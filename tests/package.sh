@@ -59,6 +59,7 @@ refute "anything runs as the user" pgrep -u ringboot
 for page in ringboot ringboot-serve ringboot-why loadtest loadtest-limit loadtest-compare; do
     check "there is a manual of $page" test -e "/usr/share/man/man1/$page.1.gz" -o -e "/usr/share/man/man1/$page.1"
 done
+check "there is a manual of ringboot.toml" test -e /usr/share/man/man5/ringboot.toml.5.gz -o -e /usr/share/man/man5/ringboot.toml.5
 for program in ringboot loadtest; do
     check "bash completes $program" bash -n "/usr/share/bash-completion/completions/$program"
 done

@@ -26,17 +26,34 @@ struct World {
 
 impl World {
     fn new(name: &str) -> Self {
+        Self::with(name, |text| text)
+    }
+
+    /// With another configuration at the start.
+    fn with(name: &str, change: impl FnOnce(String) -> String) -> Self {
         let scratch = Scratch::new(name);
         fs::create_dir(scratch.path().join("root")).unwrap();
         let free = common::free_port;
         let (dhcp, tftp) = (free(), free());
         write(&scratch, dhcp, tftp, "127.77.1.1-127.77.1.9", "One");
+        let file = scratch.path().join("ringboot.toml");
+        fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
+        let server = Self::serve(&scratch);
+        Self { scratch, server, dhcp, tftp }
+    }
+
+    fn serve(scratch: &Scratch) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
         command.args(["serve", "--config"]).arg(scratch.path().join("ringboot.toml"));
         let server = Process::start(command);
         let ready = server.stdout.wait_for(LIMIT, |text| text.starts_with("READY").then_some(()));
         assert!(ready.is_ok(), "{}", server.stderr.text());
-        Self { scratch, server, dhcp, tftp }
+        server
+    }
+
+    /// After a stop.
+    fn start(&mut self) {
+        self.server = Self::serve(&self.scratch);
     }
 
     fn configure(&self, pool: &str, title: &str) {
@@ -249,9 +266,104 @@ fn what_a_reload_cannot_carry_is_named() {
     let mut world = World::new("reload-restart");
     let other = common::free_port();
     write(&world.scratch, world.dhcp, other, "127.77.1.1-127.77.1.9", "Two");
-    let said = world.ringboot(&["reload"]).ok();
-    assert!(said.stdout.contains("changes in [tftp] take effect after a restart"), "{}", said.stdout);
+    let said = world.ringboot(&["reload"]);
+    assert_eq!(said.status.code(), Some(3), "{said:?}");
+    let words = "changes in [tftp] take effect after a restart";
+    assert!(said.stdout.contains(words), "{}", said.stdout);
     assert!(world.menu().contains("TITLE Two"));
+    assert!(world.ringboot(&["status"]).stdout.contains(&format!("  PENDING    {words}")));
+    let checked = world.ringboot(&["check"]).stdout;
+    assert!(
+        checked.contains(&format!("warning: {words} of the running server (pid {})", world.server.pid())),
+        "{checked}"
+    );
+    // It is as it was at the start: nothing waits any more.
+    world.configure("127.77.1.1-127.77.1.9", "Two");
+    assert_eq!(world.ringboot(&["reload"]).ok().stdout, "reloaded: generation 3\n");
+    assert!(!world.ringboot(&["status"]).stdout.contains("PENDING"));
+    assert!(world.server.stop(LIMIT).success());
+}
+
+/// Nothing was served by DHCP: the first subnet is published, and nobody is given an address.
+#[test]
+fn a_first_subnet_waits_for_a_restart_and_everybody_says_so() {
+    let mut world = World::with("reload-first", |text| text.replace("mode = \"server\"", "mode = \"off\""));
+    let off = world.ringboot(&["status"]).stdout;
+    assert!(off.contains("127.77.0.0/16 by relays, mode off\n"), "{off}");
+    world.configure("127.77.1.1-127.77.1.9", "Two");
+    let said = world.ringboot(&["reload"]);
+    assert_eq!(said.status.code(), Some(3), "{said:?}");
+    let status = world.ringboot(&["status"]).stdout;
+    for words in [
+        "  PENDING    changes in [dhcp], of which nothing was served, take effect after a restart\n",
+        "127.77.0.0/16 by relays, mode server, SILENT: takes effect after a restart\n",
+    ] {
+        assert!(status.contains(words), "{words}: {status}");
+    }
+    let checked = world.ringboot(&["check"]).stdout;
+    assert!(checked.contains("warning: changes in [dhcp], of which nothing was served, take effect"), "{checked}");
+    assert!(checked.contains("offers nothing on 127.77.0.0/16: takes effect after a restart"), "{checked}");
+    assert!(world.server.stop(LIMIT).success());
+}
+
+/// Each wrong file, and the rest beside it: by a reload, and by a start.
+#[test]
+fn whatever_is_wrong_in_one_place_is_named_and_the_rest_is_served() {
+    let mut world = World::new("reload-damage");
+    let root = world.scratch.path().join("root");
+    let file = world.scratch.path().join("ringboot.toml");
+    let put = |name: &str, bytes: &[u8]| {
+        fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+        fs::write(root.join(name), bytes).unwrap();
+    };
+    put("page", b"<html><body>404</body></html>");
+    put("empty", b"");
+    put("closed.0", b"\xea\x05");
+    fs::set_permissions(root.join("closed.0"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    put("a.cfg.j2", b"x\n{% endfo %}\n");
+    put("b.cfg.j2", b"{{ hostnam | default('x') }}");
+    put("pxelinux.cfg/01-00-00-00-00-00-00", b"\xff\xfe broken");
+    put("right", b"right");
+    let entry = |label: &str, kernel: &str| format!("[[menu.entry]]\nlabel = \"{label}\"\nkernel = \"{kernel}\"\n");
+    let text = fs::read_to_string(&file).unwrap();
+    let more =
+        [entry("a", "page"), entry("b", "empty"), entry("c", "right"), "[boot]\nbios = \"closed.0\"\n".to_owned()];
+    fs::write(&file, format!("{text}{}", more.concat())).unwrap();
+    let shown = |name: &str| root.join(name).display().to_string();
+    let place = |line: &str| {
+        let text = fs::read_to_string(&file).unwrap();
+        let (at, written) = (1..).zip(text.lines()).find(|(_, written)| *written == line).unwrap();
+        format!("{}:{at}:{}: ", file.display(), written.find('"').unwrap() + 1)
+    };
+    let sentences = [
+        place("kernel = \"page\"") + "kernel of the entry `a` is an HTML page",
+        place("kernel = \"empty\"") + "kernel of the entry `b` is an empty file",
+        place("kernel = \"right\"") + "kernel of the entry `c` is a text file",
+        place("bios = \"closed.0\"") + "[boot] bios = \"closed.0\": " + &shown("closed.0") + " may not be read",
+        shown("a.cfg.j2") + ":2:4: template: ",
+        shown("b.cfg.j2") + ":1:4: template: there is no variable `hostnam`",
+    ];
+    let everywhere = |world: &World, said: &str, from: usize| {
+        assert_eq!(world.first_block("right"), b"\0\x03\0\x01right");
+        assert!(world.menu().contains("TITLE One"));
+        world.offered(1);
+        let log = world.server.stderr.text();
+        let status = world.ringboot(&["status"]).ok().stdout;
+        let checked = world.ringboot(&["check"]).failed().stdout;
+        for sentence in &sentences {
+            assert!(log[from..].contains(&format!("ERROR {sentence}")), "{sentence}: {log}");
+            assert!(status.contains(&format!("  ERROR      {sentence}")), "{sentence}: {status}");
+            for said in [said, &checked] {
+                assert!(said.contains(&format!("error: {sentence}")), "{sentence}: {said}");
+            }
+        }
+    };
+    let from = world.server.stderr.text().len();
+    let said = world.ringboot(&["reload"]).ok().stdout;
+    everywhere(&world, &said, from);
+    assert!(world.server.stop(LIMIT).success());
+    world.start();
+    everywhere(&world, &said, 0);
     assert!(world.server.stop(LIMIT).success());
 }
 

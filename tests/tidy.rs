@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("observe", &["boot"]),
     ("engine", &["images", "boot"]),
     ("config", &["boot", "dhcp", "tftp", "http", "snapshot"]),
-    ("guard", &["engine"]),
+    ("guard", &["engine", "observe"]),
     ("serve", &["engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "bindings", "observe"]),
     ("control", &["snapshot", "boot", "images", "dhcp", "bindings", "config", "engine", "observe"]),
     ("fleet", &["engine", "tftp", "dhcp", "http", "boot", "images", "observe"]),

@@ -103,13 +103,14 @@ impl Face {
             return Ok(Self::Lines);
         }
         let both = MultiProgress::new();
-        let style = ProgressStyle::with_template("  machines [{bar:32}] {msg}")?.progress_chars("=> ");
+        let style = ProgressStyle::with_template("  machines [{bar:20}] {wide_msg}")?.progress_chars("=> ");
         let machines = both.add(
             machines
                 .map_or_else(ProgressBar::no_length, |machines| ProgressBar::new(machines.into()))
                 .with_style(style),
         );
-        let octets = both.add(ProgressBar::no_length().with_style(ProgressStyle::with_template("  octets   {msg}")?));
+        let octets =
+            both.add(ProgressBar::no_length().with_style(ProgressStyle::with_template("  octets   {wide_msg}")?));
         Ok(Self::Bars { machines, octets })
     }
 

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddrV4};
 
 use anyhow::{bail, ensure};
 use ringboot::dhcp::subnet::Network;
 use ringboot::fleet::{Does, Lessor, Plan, Request, Way};
+
+use crate::host::Host;
 
 /// Where DHCP servers listen (RFC 2131 section 4.1).
 const SERVER_PORT: u16 = 67;
@@ -34,24 +36,30 @@ pub(crate) struct Dhcp {
 
 impl Dhcp {
     /// None without --dhcp.
-    pub(crate) fn lessor(&self, server: Ipv4Addr) -> anyhow::Result<Option<Lessor>> {
+    pub(crate) fn lessor(&self, server: &Host) -> anyhow::Result<Option<Lessor>> {
         let Some(at) = self.dhcp else { return Ok(None) };
+        let IpAddr::V4(address) = server.address else {
+            bail!(
+                "--dhcp asks for addresses of IPv4, and firmware then boots by IPv4: name the server by its IPv4 address instead of {server}, \
+                 or say --no-dhcp"
+            );
+        };
         let way = match (&self.interface, self.relay) {
             (Some(interface), None) => {
                 ensure!(at.is_none(), "with --interface the server is found by broadcast: --dhcp takes no address");
                 Way::Link { interface: interface.clone() }
             }
-            (None, Some(agent)) => Way::Relay { agent, server: at.unwrap_or(SocketAddrV4::new(server, SERVER_PORT)) },
+            (None, Some(agent)) => Way::Relay { agent, server: at.unwrap_or(SocketAddrV4::new(address, SERVER_PORT)) },
             _ => bail!("say from where to ask for addresses: --dhcp --interface IF, or --dhcp --relay ADDR:PORT"),
         };
         Ok(Some(Lessor { way, keeps_leases: self.keep_leases }))
     }
 
     /// Off loopback, says what the run will take, and goes on only with --yes.
-    pub(crate) fn ask_leave(&self, server: Ipv4Addr, plan: &Plan, quiet: bool) -> anyhow::Result<()> {
+    pub(crate) fn ask_leave(&self, server: &Host, plan: &Plan, quiet: bool) -> anyhow::Result<()> {
         let files = [plan.tftp, plan.http].iter().all(|at| at.ip().is_loopback());
         let leases = plan.lessor.as_ref().is_none_or(|lessor| lessor.way.is_loopback());
-        if server.is_loopback() && files && leases {
+        if server.address.is_loopback() && files && leases {
             return Ok(());
         }
         let networks = plan.lessor.as_ref().map(|lessor| lessor.way.networks()).transpose()?.unwrap_or_default();
@@ -64,7 +72,7 @@ impl Dhcp {
 }
 
 /// What a run takes from a server that others may use.
-fn described(server: Ipv4Addr, plan: &Plan, networks: &[Network]) -> String {
+fn described(server: &Host, plan: &Plan, networks: &[Network]) -> String {
     let mut text = format!("loads {server}:\n");
     let mut line = |what: &str, how: String| {
         // A String takes whatever is written to it.
@@ -145,13 +153,15 @@ mod tests {
 
     #[test]
     fn addresses_are_asked_for_from_a_place_that_was_named() {
-        let server = Ipv4Addr::new(10, 0, 0, 1);
-        let way = |dhcp: Dhcp| dhcp.lessor(server).unwrap().map(|lessor| lessor.way);
+        let server: Host = "10.0.0.1".parse().unwrap();
+        let way = |dhcp: Dhcp| dhcp.lessor(&server).unwrap().map(|lessor| lessor.way);
         assert_eq!(way(dhcp(None, Some("eth0"))), Some(Way::Link { interface: "eth0".into() }));
         let agent = "10.0.0.2:67".parse().unwrap();
-        let relay = Way::Relay { agent, server: SocketAddrV4::new(server, 67) };
+        let relay = Way::Relay { agent, server: "10.0.0.1:67".parse().unwrap() };
         assert_eq!(way(dhcp(Some("10.0.0.2:67"), None)), Some(relay));
-        assert!(dhcp(None, None).lessor(server).is_err());
+        assert!(dhcp(None, None).lessor(&server).is_err());
+        let error = dhcp(None, Some("eth0")).lessor(&"::1".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("name the server by its IPv4 address instead of ::1"), "{error}");
         assert_eq!(way(Dhcp { dhcp: None, ..dhcp(None, None) }), None);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use ringboot::engine::net::interfaces;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ struct Counters {
 
 impl Watch {
     /// None where the server is not on this host, as far as is known.
-    pub(crate) fn begin(pid: Option<u32>, server: Ipv4Addr) -> Option<Self> {
+    pub(crate) fn begin(pid: Option<u32>, server: IpAddr) -> Option<Self> {
         let is_here = || server.is_loopback() || is_of_this_host(server);
         (pid.is_some() || is_here()).then_some(())?;
         Some(Self { pid, before: Counters::read(pid)? })
@@ -54,6 +54,11 @@ impl Watch {
 }
 
 impl Drops {
+    /// Datagrams and connections together.
+    pub(crate) fn all(&self) -> u64 {
+        self.udp_errors + self.listen_drops
+    }
+
     /// What there is to say of it.
     pub(crate) fn sentences(&self) -> Vec<String> {
         let own = self.server_sockets.unwrap_or(0);
@@ -155,7 +160,9 @@ fn sockets_of(pid: u32) -> BTreeSet<u64> {
     family(pid).into_iter().flat_map(inodes).collect()
 }
 
-fn is_of_this_host(server: Ipv4Addr) -> bool {
+/// Addresses of IPv6 are not looked for: a server on this host is named by --pid then.
+fn is_of_this_host(server: IpAddr) -> bool {
+    let IpAddr::V4(server) = server else { return false };
     let interfaces = interfaces().unwrap_or_default();
     interfaces.iter().any(|interface| interface.addresses.contains(&server.into()))
 }
@@ -163,7 +170,7 @@ fn is_of_this_host(server: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::net::UdpSocket;
+    use std::net::{Ipv4Addr, UdpSocket};
 
     use super::*;
 
@@ -178,7 +185,7 @@ mod tests {
     #[test]
     fn a_socket_that_nobody_reads_drops_and_its_process_is_named_for_it() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let watch = Watch::begin(Some(std::process::id()), Ipv4Addr::LOCALHOST).unwrap();
+        let watch = Watch::begin(Some(std::process::id()), Ipv4Addr::LOCALHOST.into()).unwrap();
         let (sender, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), socket.local_addr().unwrap());
         let mut drops = Drops::default();
         // A default buffer holds some hundred of these.
@@ -195,8 +202,8 @@ mod tests {
 
     #[test]
     fn a_server_elsewhere_is_not_looked_at() {
-        assert!(Watch::begin(None, Ipv4Addr::new(203, 0, 113, 9)).is_none());
-        assert!(Watch::begin(None, Ipv4Addr::LOCALHOST).is_some());
+        assert!(Watch::begin(None, Ipv4Addr::new(203, 0, 113, 9).into()).is_none());
+        assert!(Watch::begin(None, Ipv4Addr::LOCALHOST.into()).is_some());
     }
 
     #[test]

@@ -8,6 +8,8 @@ use ringboot::observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
 use crate::json::{Document, Times, name};
+use crate::table::wrapped;
+use crate::width::columns;
 
 /// Spans of several stages, by the name of their field in the report.
 const SPANS: [&str; 2] = ["boot", "to_kernel"];
@@ -322,7 +324,10 @@ impl Expectation {
 /// The lines of a report that say which expectations were met, and the verdict; empty where nothing was expected.
 pub(crate) fn text(verdicts: &[Verdict]) -> String {
     let word = |is_met: bool| if is_met { "PASS" } else { "FAIL" };
-    let one = |verdict: &Verdict| format!("  {}  {}: {}\n", word(verdict.is_met), verdict.expected, verdict.measured);
+    let one = |verdict: &Verdict| {
+        let line = format!("  {}  {}: {}\n", word(verdict.is_met), verdict.expected, verdict.measured);
+        if line.chars().count() <= columns() { line } else { wrapped(&line) }
+    };
     let missed = verdicts.iter().filter(|verdict| !verdict.is_met).count();
     let lines: String = verdicts.iter().map(one).collect();
     match (verdicts.len(), missed) {

@@ -156,7 +156,7 @@ fn addresses(plan: &Plan) -> Option<u32> {
     match plan.wire.sources {
         // Neither the network's own address nor its broadcast.
         Some(network) => Some((!u32::from(network.mask())).saturating_sub(1).max(1)).filter(|all| *all < plan.machines),
-        None if plan.tftp.ip().is_loopback() && plan.http.ip().is_loopback() => None,
+        None if [plan.tftp, plan.http].iter().all(|at| at.is_ipv4() && at.ip().is_loopback()) => None,
         None => Some(1),
     }
 }
@@ -230,8 +230,8 @@ mod tests {
             warm_up: Duration::ZERO,
             within: None,
             lessor: None,
-            tftp: at,
-            http: at,
+            tftp: at.into(),
+            http: at.into(),
             pick: String::new(),
             contents: Contents::default(),
             pace: Pace { haste: 1, idle_waits: false, gives_up: true, patience: limits::PATIENCE },

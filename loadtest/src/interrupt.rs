@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Context;
@@ -15,15 +15,21 @@ use signal_hook::iterator::Signals;
 /// The exit code of a run that was interrupted: as shells have it for Ctrl-C.
 pub(crate) const EXIT: u8 = 130;
 
+/// The run that signals reach.
+static RUNNING: Mutex<Option<Arc<Progress>>> = Mutex::new(None);
+
 /// From now on signals reach this run.
 pub(crate) fn watch(progress: &Arc<Progress>) -> anyhow::Result<()> {
+    let running = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if running().replace(Arc::clone(progress)).is_some() {
+        return Ok(());
+    }
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for Ctrl-C")?;
-    let progress = Arc::clone(progress);
     thread::spawn(move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
             let _ = writeln!(io::stderr(), "loadtest: ending (a second Ctrl-C ends at once and keeps addresses)");
-            progress.interrupt();
+            running().iter().for_each(|progress| progress.interrupt());
         }
         if signals.next().is_some() {
             process::exit(EXIT.into());

@@ -1,6 +1,7 @@
 //! The report as data, version 1: written to a file, read back by `compare`, and all that table and page are made of.
 
 pub(crate) mod details;
+pub(crate) mod many;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +20,7 @@ use crate::expect::Verdict;
 use crate::histogram;
 use crate::meter::Spent;
 use details::{FailedMachine, Lateness, Rates, Silence};
+use many::{Part, Repeats};
 
 /// The version that is written and read. A field may be added without a new one; none changes its meaning.
 pub(crate) const VERSION: u32 = 1;
@@ -60,6 +62,12 @@ pub(crate) struct Document {
     /// Whether each `--expect` is met.
     #[serde(default)]
     pub(crate) verdicts: Vec<Verdict>,
+    /// All runs of `--repeat`; None where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repeats: Option<Repeats>,
+    /// The reports that were merged into this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<Part>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -238,6 +246,8 @@ impl Document {
             machines: report.records.iter().map(Machine::of).collect(),
             limits,
             verdicts: Vec::new(),
+            repeats: None,
+            parts: Vec::new(),
         }
     }
 
@@ -272,6 +282,12 @@ impl Document {
         writeln!(out, "\"run\": {},", one(&self.run)?)?;
         writeln!(out, "\"limits\": {},", one(&self.limits)?)?;
         writeln!(out, "\"verdicts\": {},", one(&self.verdicts)?)?;
+        if let Some(repeats) = &self.repeats {
+            writeln!(out, "\"repeats\": {},", one(repeats)?)?;
+        }
+        if !self.parts.is_empty() {
+            writeln!(out, "\"parts\": {},", lines(&self.parts)?)?;
+        }
         let stages: io::Result<Vec<String>> = self
             .stages_in_order()
             .map(|(stage, times)| Ok(format!("{}: {}", one(&name(stage))?, one(times)?)))
@@ -543,6 +559,8 @@ pub(crate) mod tests {
             series: (1..=50).map(point).collect(),
             machines: (0..machines).map(machine).collect(),
             verdicts: Vec::new(),
+            repeats: None,
+            parts: Vec::new(),
             limits: vec!["the load generator was the limit (its core was busy 94 % of the time)".into()],
         }
     }

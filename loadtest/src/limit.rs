@@ -19,7 +19,7 @@ use crate::interrupt::{self, Interrupted};
 use crate::json::{self, Document, utc};
 use crate::ticker::Ticker;
 use crate::{is_stdout, write_to};
-use gave_out::{Drops, GaveOut};
+use gave_out::GaveOut;
 use search::{End, Level, Next, Question, Search};
 
 /// Searches how many machines at once a server boots within a stated time
@@ -156,8 +156,8 @@ struct Runs {
     interrupted: Interrupted,
     done: Vec<Run>,
     /// The report of the run with the fewest machines that missed, and of that with the most that held.
-    missed: Option<(u32, Document, Drops)>,
-    held: Option<(u32, Document, Drops)>,
+    missed: Option<(u32, Document)>,
+    held: Option<(u32, Document)>,
 }
 
 /// One run.
@@ -189,14 +189,14 @@ impl Runs {
     /// Whether a run with so many machines holds, and how long it took.
     fn one(&mut self, search: &Search, machines: u32) -> anyhow::Result<(bool, Duration)> {
         self.ticker.tell(&shown::progress(search, machines));
-        let (begun, drops) = (Instant::now(), Drops::now());
+        let begun = Instant::now();
         let arguments = [&self.arguments[..], &["--clients".to_owned(), machines.to_string()]].concat();
         let report = match child::run(&arguments)? {
             Ended::Report(report) => *report,
             Ended::Interrupted => return Ok((false, begun.elapsed())),
             Ended::Failed(why) => bail!("the run with {machines} machines: {why}"),
         };
-        let (took, drops) = (begun.elapsed(), Drops::now().since(&drops));
+        let took = begun.elapsed();
         let verdicts: Vec<_> = self.expected.iter().map(|expected| expected.judge(&report)).collect();
         let missed = verdicts.iter().filter(|verdict| !verdict.is_met);
         let run = Run {
@@ -211,7 +211,7 @@ impl Runs {
         let held = run.held;
         let place = if held { &mut self.held } else { &mut self.missed };
         if place.as_ref().is_none_or(|(before, ..)| if held { machines >= *before } else { machines <= *before }) {
-            *place = Some((machines, report, drops));
+            *place = Some((machines, report));
         }
         let line = shown::run(&run, search.level(machines).runs() + 1);
         self.ticker.in_front(|| io::stderr().write_all(line.as_bytes()))?;
@@ -261,7 +261,7 @@ impl Answer {
             Number { machines, level, share_at_least: share(level) }
         };
         let held = search.held().map(|machines| number(machines, Level::holds_at_least));
-        let any = runs.missed.as_ref().or(runs.held.as_ref()).map(|(_, report, _)| report);
+        let any = runs.missed.as_ref().or(runs.held.as_ref()).map(|(_, report)| report);
         let took = runs.ticker.elapsed();
         Self {
             version: 1,
@@ -275,7 +275,7 @@ impl Answer {
             repeat: arguments.repeat,
             took_s: took.as_secs_f64(),
             started: utc(SystemTime::now() - took),
-            gave_out: runs.missed.as_ref().map_or_else(Vec::new, |(_, report, drops)| gave_out::judge(report, drops)),
+            gave_out: runs.missed.as_ref().map_or_else(Vec::new, |(_, report)| gave_out::judge(report)),
             run: any.map(|report| report.run.clone()),
             runs: runs.done.clone(),
             least: arguments.min.min(arguments.at_least.unwrap_or(arguments.min)),

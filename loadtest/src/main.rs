@@ -9,17 +9,21 @@ mod drops;
 mod expect;
 mod foreseen;
 mod histogram;
+mod host;
 mod html;
 mod interrupt;
 mod json;
 mod limit;
+mod merge;
 mod meter;
 mod network;
 mod other;
+mod repeat;
 mod scenario;
 mod table;
 mod ticker;
 mod tune;
+mod width;
 mod words;
 
 use std::fs;
@@ -57,12 +61,15 @@ struct Arguments {
     dhcp: dhcp::Dhcp,
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    measuring: Measuring,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Compare(compare::Arguments),
     Limit(limit::Arguments),
+    Merge(merge::Arguments),
     Tune(tune::Arguments),
     /// Lists the built-in scenarios
     Scenarios,
@@ -95,6 +102,15 @@ struct Output {
     /// Print nothing but errors: neither progress nor the report
     #[arg(long)]
     quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Measuring")]
+struct Measuring {
+    /// Make the run so often, each time with a new private server; the report is the run in the middle, with the spread of all.
+    /// What is expected must be met by every run
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
     /// Measure the processor time and memory of this process and its children [default: the private server]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
@@ -122,6 +138,7 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         Some(Command::Compare(sides)) => compare::run(sides),
         Some(Command::Limit(search)) => limit::run(search),
+        Some(Command::Merge(reports)) => merge::run(reports),
         Some(Command::Tune(search)) => tune::run(search),
         Some(Command::Scenarios) => scenario::list(),
         Some(Command::Files(files)) => files.write(),
@@ -138,44 +155,75 @@ fn main() -> ExitCode {
 /// Exit code 1 when a machine failed, or, with --expect, when something expected is not met; 130 when the run was interrupted.
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let scenario = arguments.other.scenario(&arguments.what)?;
+    let mut runs = Vec::new();
+    for number in 1..=arguments.measuring.repeat {
+        let report = once(arguments, &scenario, number)?;
+        let interrupted = report.summary.interrupted;
+        runs.push(report);
+        if interrupted {
+            break;
+        }
+    }
+    let report = repeat::joined(runs).context("no run was made")?;
+    arguments.output.write(&report)?;
+    if report.summary.interrupted {
+        writeln!(io::stderr(), "loadtest: interrupted; addresses given back: {}", report.summary.released)?;
+        return Ok(ExitCode::from(interrupt::EXIT));
+    }
+    Ok(if accepted(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether every machine came to its end, or, where something is expected, all of it is met; of every run.
+fn accepted(report: &Document) -> bool {
+    if !report.verdicts.is_empty() {
+        return report.verdicts.iter().all(|verdict| verdict.is_met);
+    }
+    let failed = |summary: &json::Summary| summary.failed > 0;
+    !failed(&report.summary) && !report.repeats.iter().any(|repeats| repeats.runs.iter().any(failed))
+}
+
+/// One run of those that are made, with its verdicts.
+fn once(arguments: &Arguments, scenario: &Scenario, number: u32) -> anyhow::Result<Document> {
+    let quiet = arguments.output.quiet;
     let pace = Pace { haste: 1, idle_waits: arguments.what.firmware_waits, gives_up: true, patience: limits::PATIENCE };
-    let (mut plan, server) = match arguments.other.server {
-        Some(server) => (arguments.other.plan(server, &arguments.dhcp, pace, arguments.what.seed, &scenario)?, None),
+    let (mut plan, server) = match &arguments.other.server {
+        Some(server) => (arguments.other.plan(server, &arguments.dhcp, pace, arguments.what.seed, scenario)?, None),
         None => {
-            let server = arguments.private.start(&scenario, arguments.what.seed)?;
-            (server.plan(arguments.what.clients(Some(&scenario)), pace, arguments.what.seed), Some(server))
+            let server = arguments.private.start(scenario, arguments.what.seed)?;
+            (server.plan(arguments.what.clients(Some(scenario)), pace, arguments.what.seed), Some(server))
         }
     };
-    arguments.what.direct(&scenario, &mut plan)?;
+    arguments.what.direct(scenario, &mut plan)?;
     plan.wire = arguments.network.wire();
+    ensure!(
+        plan.wire.sources.is_none() || plan.tftp.is_ipv4() && plan.http.is_ipv4(),
+        "--source-addresses are of IPv4: name the server by its IPv4 address"
+    );
     let speaks_dhcp = plan.roles.iter().any(|role| role.does.leases());
     ensure!(
         plan.lessor.is_some() || !speaks_dhcp,
         "machines of scenario {} ask for an address: say --dhcp instead of --no-dhcp",
         scenario.name
     );
-    let pid = arguments.output.pid.or_else(|| server.as_ref().and_then(PrivateServer::pid));
+    let pid = arguments.measuring.pid.or_else(|| server.as_ref().and_then(PrivateServer::pid));
     let warnings = foreseen::Host::read(pid).foresee(&plan);
-    if !arguments.output.quiet {
+    if !quiet && number == 1 {
         let said: String = warnings.iter().map(|warning| table::wrapped(&format!("! {warning}"))).collect();
         io::stderr().write_all(said.as_bytes())?;
     }
-    if let Some(server) = arguments.other.server {
-        arguments.dhcp.ask_leave(server, &plan, arguments.output.quiet)?;
+    if let Some(server) = &arguments.other.server {
+        arguments.dhcp.ask_leave(server, &plan, quiet || number > 1)?;
     }
     let (report, mut around) = measured(arguments, plan, &scenario.name, pid)?;
     around.warnings = warnings;
     let mut document = Document::new(&report, &around);
     let expected = &arguments.output.expect;
     document.verdicts = expected.iter().map(|expectation| expectation.judge(&document)).collect();
-    arguments.output.write(&document)?;
-    if report.interrupted {
-        writeln!(io::stderr(), "loadtest: interrupted; addresses given back: {}", report.released)?;
-        return Ok(ExitCode::from(interrupt::EXIT));
+    let all = arguments.measuring.repeat;
+    if all > 1 && !quiet {
+        writeln!(io::stderr(), "  run {number} of {all}: {}", words::headline(&document))?;
     }
-    let is_accepted =
-        if expected.is_empty() { report.failed() == 0 } else { document.verdicts.iter().all(|verdict| verdict.is_met) };
-    Ok(if is_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(document)
 }
 
 /// Runs the plan with a look at what it costs both sides.
@@ -189,11 +237,11 @@ fn measured(
     let server_meter = pid.map(Meter::begin).transpose()?;
     let own_meter = Meter::of_ourselves()?;
     let started = SystemTime::now();
-    let drops = drops::Watch::begin(pid, *plan.tftp.ip());
+    let drops = drops::Watch::begin(pid, plan.tftp.ip());
     let report = bars::run(plan, output.quiet)?;
     let drops = drops.and_then(|watch| watch.end());
     let around = Circumstances {
-        server: arguments.other.server.map_or("private".to_owned(), |address| address.to_string()),
+        server: arguments.other.server.as_ref().map_or("private".to_owned(), ToString::to_string),
         scenario: scenario.to_owned(),
         seed: arguments.what.seed,
         started,

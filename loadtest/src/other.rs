@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +13,21 @@ use ringboot::fleet::{Arrival, Content, Contents, Does, Pace, Plan, Request, Rol
 use ringboot::tftp::client::Behaviour;
 
 use crate::dhcp::Dhcp;
+use crate::host::{self, Host};
 use crate::scenario;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Another server")]
 pub(crate) struct Other {
-    /// A server that runs already. Off loopback the plan of the run is printed first, and --yes is wanted
+    /// A server that runs already: its address, of IPv4 or IPv6, or its name. Off loopback the plan of the run is printed first, and --yes is wanted
     #[arg(long, value_name = "ADDR")]
-    pub(crate) server: Option<Ipv4Addr>,
+    pub(crate) server: Option<Host>,
     /// Its TFTP [default: port 69 of --server]
-    #[arg(long, value_name = "ADDR:PORT", requires = "server")]
-    tftp: Option<SocketAddrV4>,
+    #[arg(long, value_name = "ADDR:PORT", requires = "server", value_parser = host::place)]
+    tftp: Option<SocketAddr>,
     /// Its HTTP [default: port 80 of --server]
-    #[arg(long, value_name = "ADDR:PORT", requires = "server")]
-    http: Option<SocketAddrV4>,
+    #[arg(long, value_name = "ADDR:PORT", requires = "server", value_parser = host::place)]
+    http: Option<SocketAddr>,
     /// The menu entry that everybody picks
     #[arg(long, value_name = "LABEL", requires = "dhcp")]
     entry: Option<String>,
@@ -60,13 +61,13 @@ impl Other {
     /// All of the plan but who does what and when.
     pub(crate) fn plan(
         &self,
-        server: Ipv4Addr,
+        server: &Host,
         dhcp: &Dhcp,
         pace: Pace,
         seed: u64,
         scenario: &Scenario,
     ) -> anyhow::Result<Plan> {
-        let at = |given: Option<SocketAddrV4>, port| given.unwrap_or(SocketAddrV4::new(server, port));
+        let at = |given: Option<SocketAddr>, port| given.unwrap_or(SocketAddr::new(server.address, port));
         let boots = scenario.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
         let lessor = dhcp.lessor(server)?;
         ensure!(

@@ -7,10 +7,9 @@ use ringboot::fleet::Pretty;
 
 use crate::expect;
 use crate::json::{Document, Times, name};
+use crate::repeat;
+use crate::width::{Column, Layout, columns};
 use crate::words;
-
-/// Columns that lines keep to.
-const COLUMNS: usize = 80;
 
 /// Causes of failure that are listed: the report stays on one screen, and the file has all of them.
 const CAUSES_SHOWN_MAX: usize = 6;
@@ -19,7 +18,8 @@ const CAUSES_SHOWN_MAX: usize = 6;
 pub(crate) fn text(report: &Document) -> String {
     let mut out = String::new();
     // A String takes whatever is written to it.
-    let _ = stages(&mut out, report).and_then(|()| summary(&mut out, report));
+    let _ = stages(&mut out, report);
+    out += &summary(report);
     if report.summary.interrupted {
         out.push_str(&wrapped("! interrupted: this is what was measured until then"));
     }
@@ -36,12 +36,24 @@ pub(crate) fn text(report: &Document) -> String {
     for odd in &report.oddities {
         out.push_str(&wrapped(&format!("put up with {} {}", odd.times, odd.what)));
     }
-    out + &expect::text(&report.verdicts)
+    out + &repeat::text(report) + &expect::text(&report.verdicts)
 }
 
+/// Name, count, five quantiles, retransmissions. Who has little room wants the slow end.
+const STAGES: [Column; 8] = [
+    Column::text(13, 0),
+    Column::number(7, 0),
+    Column::number(10, 1),
+    Column::number(10, 3),
+    Column::number(10, 0),
+    Column::number(10, 4),
+    Column::number(10, 0),
+    Column::number(9, 2),
+];
+
 fn stages(out: &mut String, report: &Document) -> fmt::Result {
-    let [p50, p90, p99, p999, max] = ["p50", "p90", "p99", "p99.9", "max"];
-    writeln!(out, "  {:<11}{:>7}{p50:>10}{p90:>10}{p99:>10}{p999:>10}{max:>10}{:>9}", "stage", "count", "retrans")?;
+    let layout = Layout::new(&STAGES, columns());
+    out.write_str(&layout.line(&["stage", "count", "p50", "p90", "p99", "p99.9", "max", "retrans"]))?;
     let stages = report.stages_in_order().map(|(stage, times)| (name(stage), times));
     let whole = if report.summary.firmware { "whole boot" } else { "all steps" };
     let spans = [("to kernel".to_owned(), &report.to_kernel), (whole.to_owned(), &report.boot)];
@@ -50,49 +62,39 @@ fn stages(out: &mut String, report: &Document) -> fmt::Result {
         if *count == 0 && retransmits.is_none() {
             continue;
         }
-        write!(out, "  {name:<11}{count:>7}")?;
-        for us in [p50_us, p90_us, p99_us, p999_us, max_us] {
-            let time = if *count > 0 { Pretty(*us).to_string() } else { "-".to_owned() };
-            write!(out, "{time:>10}")?;
-        }
-        match retransmits {
-            Some(number) => writeln!(out, "{number:>9}")?,
-            None => writeln!(out)?,
-        }
+        let time = |us: &u64| if *count > 0 { Pretty(*us).to_string() } else { "-".to_owned() };
+        let [p50, p90, p99, p999, max] = [p50_us, p90_us, p99_us, p999_us, max_us].map(time);
+        let retransmits = retransmits.map_or(String::new(), |number| number.to_string());
+        out.write_str(&layout.line(&[&name, &count.to_string(), &p50, &p90, &p99, &p999, &max, &retransmits]))?;
     }
     writeln!(out)
 }
 
-fn summary(out: &mut String, report: &Document) -> fmt::Result {
+fn summary(report: &Document) -> String {
     let summary = &report.summary;
-    writeln!(out, "  {}, {} retries", words::headline(report), summary.retries)?;
-    for line in words::rates(report).into_iter().chain(words::octets(report)) {
-        writeln!(out, "  {line}")?;
-    }
+    let mut lines = vec![format!("{}, {} retries", words::headline(report), summary.retries)];
+    lines.extend(words::rates(report).into_iter().chain(words::octets(report)));
     if summary.warm_up_s > 0.0 {
-        writeln!(
-            out,
-            "  what began in the first {:.1} s (the warm-up) is not counted, but for failures",
-            summary.warm_up_s
-        )?;
+        let warm_up_s = summary.warm_up_s;
+        lines.push(format!("what began in the first {warm_up_s:.1} s (the warm-up) is not counted, but for failures"));
     }
     if summary.released > 0 {
-        writeln!(out, "  {} addresses given back", summary.released)?;
+        lines.push(format!("{} addresses given back", summary.released));
     }
     if let Some(times) = summary.slowest_to_median.filter(|_| summary.firmware) {
-        writeln!(out, "  the slowest boot took {times:.2} times as long as the median one")?;
+        lines.push(format!("the slowest boot took {times:.2} times as long as the median one"));
     }
     if let Some(processor_s) = summary.server_cpu_s {
         let a_gigabyte = report.server_cpu_s_per_gb().map_or(String::new(), |cost| format!(", {cost:.2} CPU-s/GB"));
         let megabytes = |octets: Option<u64>| octets.unwrap_or(0) as f64 / 1e6;
         let (now, most) = (megabytes(summary.server_rss_bytes), megabytes(summary.server_rss_max_bytes));
-        writeln!(out, "  server: {processor_s:.2} CPU-s{a_gigabyte}, {now:.0} MB resident (at most {most:.0} MB)")?;
+        lines.push(format!("server: {processor_s:.2} CPU-s{a_gigabyte}, {now:.0} MB resident (at most {most:.0} MB)"));
     }
     if let Some(processor_s) = summary.client_cpu_s {
         let busy = summary.client_busy * 100.0;
-        writeln!(out, "  load generator: {processor_s:.2} CPU-s, its core busy {busy:.0} % of the time")?;
+        lines.push(format!("load generator: {processor_s:.2} CPU-s, its core busy {busy:.0} % of the time"));
     }
-    Ok(())
+    lines.iter().map(|line| wrapped(line)).collect()
 }
 
 /// A time that is not known well, in the unit that a person would choose.
@@ -104,12 +106,13 @@ pub(crate) fn rough(time: Duration) -> String {
     }
 }
 
-/// Lines of at most [`COLUMNS`], the first indented by two, the others by four.
+/// Lines that keep to the width of the output, the first indented by two, the others by four.
 pub(crate) fn wrapped(sentence: &str) -> String {
+    let room = columns();
     let mut out = String::new();
     let mut line = " ".to_owned();
     for word in sentence.split_whitespace() {
-        if line.chars().count() + 1 + word.chars().count() > COLUMNS {
+        if line.chars().count() + 1 + word.chars().count() > room {
             out.push_str(&line);
             out.push('\n');
             line = "   ".to_owned();
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn a_report_is_readable_in_80_columns() {
         let text = text(&made_up(500));
-        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let header = text.lines().next().unwrap();
         for column in ["stage", "count", "p50", "p90", "p99", "p99.9", "max", "retrans"] {
             assert!(header.contains(column), "{header}");
@@ -153,7 +156,7 @@ mod tests {
     fn a_long_sentence_goes_on_in_the_next_line() {
         let sentence = "word ".repeat(40);
         let text = wrapped(&sentence);
-        assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= COLUMNS), "{text}");
+        assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= 80), "{text}");
         assert_eq!(text.split_whitespace().count(), 40);
     }
 }

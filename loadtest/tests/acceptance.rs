@@ -162,6 +162,75 @@ fn a_comparison_fails_by_its_own_rule_of_noise() {
     assert!(text(&one.stderr).contains("needs 3 runs of each side at least"), "{one:?}");
 }
 
+#[test]
+fn a_run_is_repeated_and_what_is_expected_must_be_met_by_every_run() {
+    let server = server(Duration::ZERO);
+    let output = load(server, &["--clients", "5", "--repeat", "3", "--expect", "all booted", "--json", "-"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema::violations(&report), Vec::<String>::new());
+    assert_eq!(report["repeats"]["runs"].as_array().unwrap().len(), 3);
+    let wall = &report["repeats"]["figures"][0];
+    assert!(wall["name"] == "wall" && wall["min"].as_f64() <= wall["median"].as_f64(), "{wall}");
+    assert_eq!(
+        report["verdicts"][0]["measured"],
+        format!("met in 3 of 3 runs: {}", ["5 of 5 (100.00 %)"; 3].join(", "))
+    );
+    let told = text(&output.stderr);
+    assert!(told.contains("run 1 of 3: 5 of 5 machines") && told.contains("run 3 of 3: "), "{told}");
+    let slow = load(server, &["--clients", "5", "--repeat", "2", "--expect", "max boot < 1us"]);
+    assert_eq!(slow.status.code(), Some(1), "{slow:?}");
+    let said = text(&slow.stdout);
+    assert!(said.contains("the one in the middle. All 2 runs:") && said.contains("met in 0 of 2 runs"), "{said}");
+    let missing = load(server, &["--clients", "2", "--repeat", "2", "--within", "0ms"]);
+    assert_eq!(missing.status.code(), Some(1), "{missing:?}");
+}
+
+#[test]
+fn reports_of_two_generators_become_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    let server = server(Duration::ZERO);
+    let (a, b, both) = (path("a.json"), path("b.json"), path("both.json"));
+    for (file, clients) in [(&a, "7"), (&b, "5")] {
+        assert!(load(server, &["--clients", clients, "--json", file]).status.success());
+    }
+    let merged = loadtest(&["merge", &a, &b, "--expect", "booted == 12", "--json", &both, "--csv", &path("both.csv")]);
+    assert_eq!(merged.status.code(), Some(0), "{merged:?}");
+    let said = text(&merged.stdout);
+    assert!(said.contains("12 of 12 machines") && said.contains("PASS  booted == 12: 12 of 12"), "{said}");
+    assert!(said.contains("! the runs did not overlap"), "one after the other: {said}");
+    let report: Value = serde_json::from_str(&fs::read_to_string(both).unwrap()).unwrap();
+    assert_eq!(schema::violations(&report), Vec::<String>::new());
+    assert_eq!((&report["stages"]["file"]["count"], &report["parts"][1]["machines"]), (&12.into(), &5.into()));
+    assert_eq!(fs::read_to_string(path("both.csv")).unwrap().lines().count(), 13);
+    let missed = loadtest(&["merge", &a, &b, "--expect", "booted > 12", "--quiet"]);
+    assert_eq!((missed.status.code(), missed.stdout.len(), missed.stderr.len()), (Some(1), 0, 0), "{missed:?}");
+    for wrong in [&["merge", &a][..], &["merge", &a, "/none.json"], &["merge", &a, &path("both.csv")]] {
+        assert_eq!(loadtest(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_is_read_fits_the_width_that_columns_says() {
+    let server = server(Duration::ZERO);
+    for columns in [40, 60, 80] {
+        let (address, http) = (server.ip().to_string(), server.to_string());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(["--server", &address, "--http", &http, "--no-dhcp", "--files", "http:a", "--clients", "3"]);
+        let output = command.args(["--repeat", "2"]).env("COLUMNS", columns.to_string()).output().unwrap();
+        let said = text(&output.stdout);
+        assert!(said.lines().all(|line| line.chars().count() <= columns), "{columns}: {said}");
+        assert_eq!(said.contains("p99.9"), columns == 80, "{said}");
+        assert!(said.lines().next().unwrap().contains("max"), "{said}");
+        let help =
+            Command::new(env!("CARGO_BIN_EXE_loadtest")).arg("--help").env("COLUMNS", columns.to_string()).output();
+        let help = text(&help.unwrap().stdout);
+        let longest = help.lines().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(columns == 40 || longest.chars().count() <= columns, "{columns}: {longest}");
+    }
+}
+
 /// A search with this server; its machines fetch one file.
 fn limit(server: SocketAddr, arguments: &[&str]) -> Output {
     let (address, http) = (server.ip().to_string(), server.to_string());

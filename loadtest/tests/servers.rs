@@ -146,6 +146,40 @@ fn a_rack_fetches_from_ringboot() {
 }
 
 #[test]
+fn a_server_is_reached_over_ipv6_and_by_its_name() {
+    let lab = Lab::new();
+    let mut command = lab.net.command(Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("ringboot"));
+    command.args(["serve", "--root"]).arg(lab.path("root"));
+    command.args(["--tftp", "[::1]:69", "--tftp", TFTP, "--http", "[::1]:80", "--http", HTTP]);
+    let server = Process::start(command);
+    server.stdout.wait_line("READY", LIMIT);
+    let (names, root) = (FILES.map(|(name, _)| name).join(","), lab.path("root"));
+    for (name, shown, sources) in
+        [("::1", "::1", 1), ("[::1]", "::1", 1), ("localhost", "localhost (127.0.0.1)", MACHINES)]
+    {
+        let words = ["--server", name, "--no-dhcp", "--files", &names, "--verify-root", root.to_str().unwrap()];
+        let report = lab.loadtest(&words);
+        assert_whole(&report);
+        assert_eq!(report["run"]["server"], shown);
+        assert_eq!(report["summary"]["sources"], sources, "{name}");
+    }
+    for (words, why) in [
+        (
+            &["--server", "::1", "--dhcp", "--relay", "127.77.0.2:0"][..],
+            "name the server by its IPv4 address instead of ::1",
+        ),
+        (&["--server", "nosuch.invalid", "--no-dhcp", "--files", "a"], "nosuch.invalid is no address, and no name"),
+        (&["--server", "::1", "--tftp", "::1", "--no-dhcp", "--files", "a"], "names no port"),
+        (&["--server", "::1", "--source-addresses", "10.9.0.0/24", "--no-dhcp", "--files", "a"], "are of IPv4"),
+    ] {
+        let mut command = lab.net.command(env!("CARGO_BIN_EXE_loadtest"));
+        let output = command.args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
+    }
+}
+
+#[test]
 fn a_rack_boots_from_a_private_ringboot() {
     let lab = Lab::new();
     let report = lab.loadtest(&["--kernel-mib", "1", "--initrd-mib", "3"]);

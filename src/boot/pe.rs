@@ -12,6 +12,8 @@ const SUBSYSTEM_EFI_APPLICATION: u16 = 10;
 /// Magic numbers of the optional header: 32-bit and 64-bit images.
 const PE32: u16 = 0x010b;
 const PE32_PLUS: u16 = 0x020b;
+/// Blanks and a byte order mark may go before the first tag of a page.
+const HTML_SEEN_BYTES: usize = 256;
 /// Index of the attribute certificate table among the data directories.
 const SECURITY_DIRECTORY: usize = 4;
 
@@ -81,6 +83,21 @@ impl Machine {
             Self::Other(number) => format!("machine type {number:#06x}"),
         }
     }
+}
+
+/// What a file is that cannot be a kernel, or an initial disk. Loaders hand text files to what they start (wimboot its scripts), and
+/// iPXE runs its own for a kernel; no program reads an HTML page.
+pub fn image_fault(head: &[u8], is_kernel: bool) -> Option<String> {
+    let text: String = head.iter().take(HTML_SEEN_BYTES).map(|byte| char::from(*byte).to_ascii_lowercase()).collect();
+    if ["<!doctype html", "<html"].iter().any(|start| text.trim_start().starts_with(start)) {
+        return Some("an HTML page".to_owned());
+    }
+    let fault = match Program::of(head) {
+        Program::Empty => Program::Empty,
+        Program::Text if is_kernel && !head.starts_with(b"#!") => Program::Text,
+        _ => return None,
+    };
+    Some(fault.describe())
 }
 
 /// None: not a PE image, or one whose header does not lie in these bytes.
@@ -196,6 +213,23 @@ mod tests {
         assert_eq!(Program::of(b"\x7fELF\x02\x01\x01\0"), Program::Elf);
         assert_eq!(Program::of(b"\xea\x05\0\xc0\x07"), Program::Raw);
         assert_eq!(with(0x3c, &[0xff, 0xff, 0xff, 0xff]), Program::Raw, "the header lies beyond the end");
+    }
+
+    #[test]
+    fn what_is_no_kernel_and_no_initial_disk_is_known_by_its_first_bytes() {
+        for (head, of_kernel, of_initrd) in [
+            (&b""[..], Some("an empty file"), Some("an empty file")),
+            (b"\n <!DOCTYPE HTML>\n<html>404", Some("an HTML page"), Some("an HTML page")),
+            (b"<html><body>", Some("an HTML page"), Some("an HTML page")),
+            (b"not found\n", Some("a text file"), None),
+            (b"#!ipxe\nboot\n", None, None),
+            (b"\x1f\x8b\x08\0", None, None),
+            (b"070701\0\0", None, None),
+            (b"MZ\0\0", None, None),
+        ] {
+            assert_eq!(image_fault(head, true).as_deref(), of_kernel, "{head:?}");
+            assert_eq!(image_fault(head, false).as_deref(), of_initrd, "{head:?}");
+        }
     }
 
     /// Every head with one byte changed, and every shorter one, gives an answer.

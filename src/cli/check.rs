@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::text::plural;
 use super::{client, live, resources, serve};
 use crate::config::Config;
-use crate::control::check::{self, Heard, Running, Subject};
+use crate::control::check::{self, Heard, HeardPool, Reader, Running, Subject};
 use crate::control::loaders;
+use crate::engine::privileges::{self, Ids};
 use crate::fleet::walk;
-use crate::guard::{self, Account};
+use crate::guard;
 use crate::observe::finding::{Finding, Severity};
 use crate::observe::port_holder::Protocol;
 use crate::serve::overview::Overview;
@@ -28,6 +29,12 @@ pub(super) struct Arguments {
     /// The admin socket of the server that runs here, in place of the one that the configuration names
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Judge a configuration for another host: look at nothing of this one but the root, where it is here or --root names it
+    #[arg(long, conflicts_with_all = ["live", "socket"])]
+    no_host: bool,
+    /// Exit 1 for a warning, too
+    #[arg(long)]
+    strict: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -59,18 +66,54 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let (json, firmware, socket) = (arguments.json, arguments.firmware.as_deref(), arguments.socket.as_deref());
         return live::run(&live::Wanted { config: &config, file, socket, host, firmware, json });
     }
-    let (account, unknown) = match guard::account(config.server.user.as_deref()) {
-        Ok(account) => (account, None),
-        Err(error) => (None, Some(Finding::fatal(error.to_string(), ""))),
+    let findings = match arguments.no_host {
+        true => {
+            let has_root = arguments.root.is_some() || config.root.exists();
+            found(&mut config, wants_dhcp, Judge { reader: Reader::Elsewhere { has_root }, is_service: false }, None)
+        }
+        false => found_here(&mut config, wants_dhcp, file.as_deref(), arguments.socket.as_deref()),
     };
-    // The file may be one that is not served yet: the running server is asked for what it alone knows, and not for its opinion.
-    let socket = arguments.socket.as_deref().or(config.server.admin_socket.as_deref());
-    let running = client::told(socket, "/v1/status").map(|status| running(&status));
-    let mut findings: Vec<Finding> = unknown.into_iter().collect();
-    findings.extend(found(&mut config, wants_dhcp, account.as_ref(), running.as_ref()));
     let body = body(findings);
-    let code = if body["errors"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let is_wrong = body["errors"] != 0 || arguments.strict && body["warnings"] != 0;
+    let code = if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     super::say(&if arguments.json { super::in_json(&body) } else { as_text(&body) }, code)
+}
+
+fn found_here(config: &mut Config, wants_dhcp: bool, file: Option<&Path>, socket: Option<&Path>) -> Vec<Finding> {
+    // The file may be one that is not served yet: the running server is asked for what it alone knows, and not for its opinion.
+    let status = client::told(socket.or(config.server.admin_socket.as_deref()), "/v1/status");
+    let running = status.as_ref().map(running);
+    let is_service = file.is_some_and(|file| file == Path::new(serve::DEFAULT_CONFIG));
+    let (reader, remark) = who_serves(config, status.as_ref(), is_service);
+    let remark = remark.map(|remark| remark.at(config.places.key("server", "user")));
+    let mut findings: Vec<Finding> = remark.into_iter().collect();
+    findings.extend(found(config, wants_dhcp, Judge { reader, is_service }, running.as_ref()));
+    findings
+}
+
+/// Who will open the files: whoever serves now, else the user that this process would become, else the one that the configuration names.
+fn who_serves(config: &Config, status: Option<&Value>, is_service: bool) -> (Reader, Option<Finding>) {
+    let own = privileges::own_ids();
+    let user = |ids: Ids| match ids {
+        Ids { uid: 0, .. } => Reader::Root,
+        ids if ids.uid == own.uid => Reader::Caller,
+        Ids { uid, gid } => Reader::User { uid, gid },
+    };
+    let number = |key: &str| u32::try_from(status?["user"][key].as_u64()?).ok();
+    if let (Some(uid), Some(gid)) = (number("uid"), number("gid")) {
+        return (user(Ids { uid, gid }), None);
+    }
+    if own.uid != 0 {
+        // Somebody's own file is served by himself.
+        let name = config.server.user.as_deref().or(is_service.then_some(guard::DEFAULT_USER));
+        let named = name.and_then(|name| privileges::ids_of(name).ok().flatten());
+        return (named.map_or(Reader::Caller, user), None);
+    }
+    match guard::account(config.server.user.as_deref()) {
+        Ok(Some(account)) => (serve::reader(Some(&account)), None),
+        Ok(None) => (Reader::Root, Some(guard::stays_root(config.server.user.as_deref()))),
+        Err(error) => (Reader::Root, Some(Finding::fatal(error.to_string(), ""))),
+    }
 }
 
 /// There is no configuration to check: that is what is found.
@@ -89,18 +132,29 @@ pub(super) fn in_server(arguments: &serve::Arguments, overview: &Overview) -> Va
     body(match serve::read(arguments) {
         Ok((mut config, _)) => {
             let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
-            found(&mut config, wants_dhcp, None, Some(&running))
+            found(&mut config, wants_dhcp, Judge { reader: serve::reader(None), is_service: false }, Some(&running))
         }
         Err(error) => serve::why_unread(&error),
     })
 }
 
-fn found(config: &mut Config, wants_dhcp: bool, account: Option<&Account>, running: Option<&Running>) -> Vec<Finding> {
-    let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
-    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: serve::reader(account) };
+/// As whom a configuration is judged.
+#[derive(Clone, Copy)]
+struct Judge {
+    reader: Reader,
+    is_service: bool,
+}
+
+fn found(config: &mut Config, wants_dhcp: bool, judge: Judge, running: Option<&Running>) -> Vec<Finding> {
+    let Judge { reader, is_service } = judge;
+    let is_elsewhere = matches!(reader, Reader::Elsewhere { .. });
+    let packages = if is_elsewhere { Path::new("/dev/null") } else { Path::new("/") };
+    let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, packages);
+    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader, is_service };
     let mut findings = check::configuration(subject);
-    findings.extend(check::templates(&config.root));
-    findings.extend(check::surroundings(subject, running));
+    if !is_elsewhere {
+        findings.extend(check::surroundings(subject, running));
+    }
     findings
 }
 
@@ -130,11 +184,24 @@ fn running(status: &Value) -> Running {
                 .iter()
                 .map(|other| format!("the DHCP server {} ({})", text(&other["address"]), text(&other["mac"])))
                 .collect(),
+            pool: subnet["pool"].is_object().then(|| HeardPool {
+                said: text(&subnet["pool"]["said"]),
+                is_full: subnet["pool"]["full_since_s"].is_u64(),
+                is_nearly_full: subnet["pool"]["nearly_full"] == true,
+            }),
         }
     });
     let pid = status["pid"].as_u64().unwrap_or(0);
     let unlocked = status["image_memory"]["unlocked"].as_u64().unwrap_or(0);
-    Running { pid, sockets: udp.chain(tcp).collect(), heard: heard.collect(), unlocked }
+    Running {
+        pid,
+        sockets: udp.chain(tcp).collect(),
+        heard: heard.collect(),
+        unlocked,
+        receive_buffer: status["receive_buffer"].as_u64().and_then(|bytes| usize::try_from(bytes).ok()),
+        store_fault: status["dhcp"]["store"]["why"].as_str().map(str::to_owned),
+        after_restart: words(&status["after_restart"]),
+    }
 }
 
 /// The worst first, and counted.

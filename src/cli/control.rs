@@ -46,7 +46,8 @@ pub(super) fn control(
             }
             // Who we are now is who reads: the account of the start has been taken by then.
             let found = serve::examine(&mut next, arguments.no_dhcp, None).map_err(refused)?;
-            if found.borrowed.files != borrowed {
+            // One that is lent no longer is in nobody's way.
+            if found.borrowed.files.iter().any(|(name, path)| borrowed.get(name) != Some(path)) {
                 after_restart.push("the loaders of packages that [boot] names".to_owned());
             }
             Ok(Reread { snapshot: next.snapshot, after_restart, remarks: found.remarks })

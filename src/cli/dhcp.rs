@@ -1,7 +1,7 @@
 //! From the configuration to the DHCP core: the store, the leases it holds, and the writer behind the core's back.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,11 +62,9 @@ pub(super) fn plan(
         Err(error) => {
             // Half of it may be there.
             leases = Leases::new(&config.snapshot.subnets);
-            health.set(Trust::Unread, &error.to_string());
-            tracing::error!(
-                "NO DHCP IS ANSWERED, files are: {error}. It is tried again every second; a database that is lost comes back \
-                 with `ringboot restore` while the server is stopped"
-            );
+            let (what, way_out) = error.told(&database);
+            health.set(Trust::Unread, &what);
+            tracing::error!("NO DHCP IS ANSWERED, files are: {what}. It is tried again every second; {way_out}");
         }
     }
     // A connection of its own: a look is kept every few minutes, and never waits behind leases.
@@ -142,7 +140,7 @@ fn start_writer(
     reporter: Reporter,
     memory: CoreMemory,
 ) -> io::Result<Box<dyn LeaseWriter>> {
-    let owner = ToCore { reporter, memory, health: Arc::clone(&health), told: None };
+    let owner = ToCore { reporter, memory, health: Arc::clone(&health), database: kept.database(), told: None };
     Ok(Box::new(ToStore { writer: Writer::start(kept, owner)?, health }))
 }
 
@@ -151,6 +149,7 @@ struct ToCore {
     reporter: Reporter,
     memory: CoreMemory,
     health: Arc<StoreHealth>,
+    database: PathBuf,
     /// When it was last said that the store is broken.
     told: Option<Instant>,
 }
@@ -160,13 +159,14 @@ impl ToCore {
         let was = self.health.trust();
         // What an earlier run has promised is still not known.
         let trust = if was == Trust::Unread { was } else { Trust::Broken };
-        let is_news = self.health.set(trust, &error.to_string());
+        let (what, way_out) = error.told(&self.database);
+        let is_news = self.health.set(trust, &what);
         if is_news || self.told.is_none_or(|told| told.elapsed() >= BROKEN_TOLD_EVERY) {
             self.told = Some(Instant::now());
             match trust {
-                Trust::Unread => tracing::error!("NO DHCP IS ANSWERED, files are: {error}"),
+                Trust::Unread => tracing::error!("NO DHCP IS ANSWERED, files are: {what}; {way_out}"),
                 _ => tracing::error!(
-                    "THE LEASE STORE IS BROKEN: {error}. No lease is given and none is offered until it is mended; files are \
+                    "THE LEASE STORE IS BROKEN: {what}. No lease is given and none is offered until it is mended; files are \
                      served. It is tried again every second, and nothing of what memory knows is lost"
                 ),
             }

@@ -29,7 +29,14 @@ pub(super) const TABLE: &[Codes] = &[
             (2, "the configuration cannot be read or served; systemd does not start it again"),
         ],
     ),
-    of("check", &[(0, "no error"), (1, "an error, or with --live a broken chain or no server"), UNREADABLE]),
+    of(
+        "check",
+        &[
+            (0, "no error"),
+            (1, "an error, with --strict a warning, or with --live a broken chain or no server"),
+            UNREADABLE,
+        ],
+    ),
     of("loader list", &[(0, "told"), (2, "a configuration was named and cannot be read")]),
     of("status", &[(0, "a server runs"), (1, "no server answers, or it is starting or stopping"), UNREADABLE]),
     of(
@@ -53,7 +60,12 @@ pub(super) const TABLE: &[Codes] = &[
     of("look", &[(0, "told or done"), (1, "no server answers, or it answers no DHCP"), UNREADABLE]),
     of(
         "reload",
-        &[(0, "published"), (1, "not reloaded: the old configuration stays; or no server answers"), UNREADABLE],
+        &[
+            (0, "published, and in force"),
+            (1, "not reloaded: the old configuration stays; or no server answers"),
+            UNREADABLE,
+            (3, "published, and some of it takes effect after a restart"),
+        ],
     ),
     of("why", &[(0, "told"), (1, "nobody has heard of the machine, or there is no history"), UNREADABLE]),
     of("quirk list", &[(0, "told"), (1, "neither server nor store can be asked"), UNREADABLE]),

@@ -13,7 +13,7 @@ use super::client::Server;
 use crate::boot::machine::{Firmware, Mac};
 use crate::boot::names::menu_name;
 use crate::config::{Config, Places};
-use crate::control::loaders;
+use crate::control::{loaders, templates};
 use crate::dhcp::subnet::{Clients, Mode, Network, Subnet};
 use crate::fleet::walk::{self, Broken, Start, Walked};
 use crate::observe::events::Stage;
@@ -306,8 +306,8 @@ impl Walker<'_> {
             self.places.entry(broken.entry.as_deref()?, key, &broken.name).map(|place| place.to_string())
         };
         let place = in_menu.or_else(entry).unwrap_or_else(|| self.places.boot(key).to_string());
-        // The last refusal: what loaders ask for in vain on their way comes before it.
-        let said = said.iter().rfind(|text| text.contains("refused")).cloned();
+        // The last refusal of that file: loaders ask for others in vain on their way.
+        let said = said.iter().rfind(|text| concerns(text, broken)).cloned();
         let mut fault = Fault::new(broken.stage.word(), broken.what.clone(), place);
         (fault.entry, fault.said) = (broken.entry.clone(), said);
         fault
@@ -321,6 +321,14 @@ impl Walker<'_> {
         let template = self.config.root.join(format!("{path}.j2"));
         if !file.is_file() && template.is_file() && menu_name(path.as_bytes()).is_some() { template } else { file }
     }
+}
+
+/// Whether the server speaks of the link that is broken: `TFTP refused debian/linux: no such file`, `HTTP refused ks.cfg.j2:2:4: ...`.
+fn concerns(said: &str, broken: &Broken) -> bool {
+    let rest = said.split_once(" refused ").map_or("", |(_, rest)| rest);
+    let name = rest.split(':').next().unwrap_or_default().trim_start_matches('/');
+    let name = name.strip_suffix(templates::SUFFIX).unwrap_or(name);
+    !name.is_empty() && (broken.what.contains(name) || broken.name.contains(name))
 }
 
 impl Offer {

@@ -87,12 +87,12 @@ enum Command {
     /// Print what makes a shell complete ringboot's commands and options
     Completions(manual::CompletionsArguments),
     /// Print the manual page, or write all of them into a directory
-    Man(ManArguments),
+    Man(ManPages),
 }
 
 /// Pages of commands, and of the configuration.
 #[derive(Debug, clap::Args)]
-struct ManArguments {
+struct ManPages {
     #[command(flatten)]
     manual: manual::ManArguments,
     /// Print what the configuration file may say, every key of it: ringboot.toml(5), which a DIR gets too
@@ -135,7 +135,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn man(arguments: &ManArguments) -> ExitCode {
+fn man(arguments: &ManPages) -> ExitCode {
     if let Some(format) = arguments.configuration {
         return say(&configuration_page::page(format), ExitCode::SUCCESS);
     }

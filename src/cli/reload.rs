@@ -3,8 +3,11 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use super::check;
 use super::client::Server;
+use super::text::{each, word};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -15,16 +18,21 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Exit 0: published, whatever is remarked of it; 1: not reloaded, or no server; 2: usage or configuration.
+/// The exit code where not all of it is in force.
+const AFTER_RESTART: u8 = 3;
+
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     arguments.server.carry_out("POST", "/v1/reload", |done| {
-        if arguments.json {
-            return super::say(&super::in_json(done), ExitCode::SUCCESS);
-        }
-        let mut text = format!("reloaded: generation {}\n", done["generation"]);
-        for table in done["after_restart"].as_array().into_iter().flatten().filter_map(|name| name.as_str()) {
-            let _ = writeln!(text, "  changes in {table} take effect after a restart");
-        }
-        super::say(&(text + &check::lines(&done["findings"])), ExitCode::SUCCESS)
+        let is_in_force = each(&done["after_restart"]).next().is_none();
+        let code = if is_in_force { ExitCode::SUCCESS } else { ExitCode::from(AFTER_RESTART) };
+        super::say(&if arguments.json { super::in_json(done) } else { plain(done) }, code)
     })
+}
+
+fn plain(done: &Value) -> String {
+    let mut text = format!("reloaded: generation {}\n", done["generation"]);
+    for table in each(&done["after_restart"]) {
+        let _ = writeln!(text, "  changes in {} take effect after a restart", word(table));
+    }
+    text + &check::lines(&done["findings"])
 }

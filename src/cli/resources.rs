@@ -14,7 +14,7 @@ use crate::control::loaders;
 use crate::control::store::{self, BackupError};
 use crate::dhcp::pool_use::PoolReport;
 use crate::dhcp::subnet::{Clients, Held, Mode, OtherServer, Subnet};
-use crate::engine::{clock, datapath, net, ring};
+use crate::engine::{clock, datapath, net, privileges, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
 use crate::serve::health::{Report, Trust};
@@ -95,8 +95,16 @@ pub(super) fn status(overview: &Overview) -> Value {
     let addresses = overview.dhcp.iter().map(SocketAddr::to_string);
     let dhcp_sockets: Vec<String> = known.sockets.iter().cloned().chain(addresses).collect();
     let finding = |network| known.segments.iter().find(|finding| finding.network == network);
-    let silent = |network| {
-        let finding = finding(network)?;
+    let after_restart = overview.after_restart.load();
+    let not_begun = || {
+        let waits = after_restart.iter().any(|table| table.starts_with("[dhcp]"));
+        if waits { "takes effect after a restart" } else { "this server was started to answer no DHCP" }.to_owned()
+    };
+    let silent = |subnet: &Subnet| {
+        if overview.dhcp_control.is_none() {
+            return (subnet.mode == Mode::Server).then(not_begun);
+        }
+        let finding = finding(subnet.network)?;
         let since =
             if matches!(finding.held, Some(Held::OtherServer(_))) { look::since(finding) } else { String::new() };
         finding.misplaced.clone().or_else(|| finding.held.map(|held| format!("{held}{since}")))
@@ -120,7 +128,7 @@ pub(super) fn status(overview: &Overview) -> Value {
                 "subnet": subnet.network.to_string(),
                 "interface": subnet.interface,
                 "relay": subnet.relay,
-                "silent_because": silent(subnet.network),
+                "silent_because": silent(subnet),
                 "looking": finding(subnet.network).is_some_and(|finding| finding.held == Some(Held::Looking)),
                 "other_servers": others(subnet.network),
                 "mode": mode(subnet.mode),
@@ -157,12 +165,16 @@ pub(super) fn status(overview: &Overview) -> Value {
             "store": overview.store.as_ref().map(|store| store_health(&store.report())),
         })
     });
+    let user = privileges::own_ids();
     let [names, made, pieces] = overview.images.workers().queued();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "up_s": since(overview.started),
         "generation": generation.number,
+        "after_restart": **after_restart,
+        "user": { "uid": user.uid, "gid": user.gid },
+        "receive_buffer": overview.receive_buffer,
         "root": overview.images.root().to_string_lossy(),
         "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": dhcp_sockets },
         "findings": overview.remarks.load().iter().map(check::finding).collect::<Vec<_>>(),

@@ -217,7 +217,7 @@ pub(super) struct Examined {
 pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Account>) -> anyhow::Result<Examined> {
     let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
     let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
-    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: reader(account) };
+    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: reader(account), is_service: false };
     let mut findings = check::configuration(subject);
     findings.sort_by_key(|finding| finding.severity);
     if findings.first().is_some_and(|finding| finding.severity == Severity::Fatal) {

@@ -62,6 +62,9 @@ fn table(status: &Value) -> String {
         status["generation"]
     );
     write_findings(&mut text, &status["findings"]);
+    for table in each(&status["after_restart"]) {
+        let _ = writeln!(text, "  PENDING    changes in {} take effect after a restart", word(table));
+    }
     write_sockets(&mut text, status);
     each(&status["subnets"]).for_each(|subnet| write_subnet(&mut text, subnet));
     if let Some(dhcp) = status["dhcp"].as_object() {
@@ -103,7 +106,8 @@ fn write_sockets(text: &mut String, status: &Value) {
             "up" | "" => String::new(),
             link => format!(", {}", link.to_uppercase()),
         };
-        let _ = writeln!(text, "  interface  {name} mtu {} {addresses}{link}", interface["mtu"]);
+        let blank = if addresses.is_empty() { "" } else { " " };
+        let _ = writeln!(text, "  interface  {name} mtu {}{blank}{addresses}{link}", interface["mtu"]);
     }
 }
 

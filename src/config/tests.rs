@@ -92,7 +92,7 @@ fn s29_everything_wrong_is_said_at_once_with_its_place() {
     );
     assert_eq!(
         text,
-        "x.toml:3:11: [tftp] cannot listen on \"0.0.0.0\"\n  \
+        "x.toml:3:11: [tftp] cannot listen on \"0.0.0.0\": it has no port\n  \
            hint: write address and port: \"0.0.0.0:69\" or \"[::]:69\"\n\
          x.toml:4:1: unknown key `blocksize-max`\n  hint: did you mean `blksize-max`?\n\
          x.toml:10:10: pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24\n  \
@@ -267,6 +267,35 @@ fn s23_a_subnet_says_its_network_its_mode_and_its_interface() {
         complaints(&subnet("[[dhcp.subnet]]\nsubnet = \"192.168.0.0/16\"\nmode = \"off\"\n"))
             .contains("subnet 192.168.0.0/16 overlaps subnet 192.168.4.0/24 of line 3")
     );
+}
+
+#[test]
+fn of_two_halves_the_wrong_one_is_named() {
+    for (lines, words) in [
+        (subnet("pools = [\"192.168.4.300-192.168.4.20\"]\n"), "is not a pool: \"192.168.4.300\" is no IPv4 address"),
+        (subnet("pools = [\"192.168.4.10 - x\"]\n"), "is not a pool: \"x\" is no IPv4 address"),
+        (
+            subnet("pools = [\"192.168.4.10\"]\n"),
+            "\"192.168.4.10\" is not a pool\n  hint: write the first and the last",
+        ),
+        (
+            subnet("").replace("192.168.4.0/24", "192.168.4.0/33"),
+            "is not a network: \"33\" is no prefix length from 0 to 32",
+        ),
+        (subnet("").replace("192.168.4.0/24", "192.168.4/24"), "is not a network: \"192.168.4\" is no IPv4 address"),
+        ("[tftp]\nport-range = \"0-9\"\n".to_owned(), "is not a range of ports: \"0\" is no port from 1 to 65535"),
+        ("[tftp]\nport-range = \"9000-70000\"\n".to_owned(), "is not a range of ports: \"70000\" is no port"),
+        ("[tftp]\nport-range = \"9000-8000\"\n".to_owned(), "is not a range of ports: it runs backwards"),
+        ("[tftp]\nlisten = [\"0.0.0.0\"]\n".to_owned(), "cannot listen on \"0.0.0.0\": it has no port"),
+        ("[tftp]\nlisten = [\"0.0.0:69\"]\n".to_owned(), "cannot listen on \"0.0.0:69\": \"0.0.0\" is no address"),
+        ("[http]\nlisten = [\"[::]:http\"]\n".to_owned(), "cannot listen on \"[::]:http\": \"http\" is no port"),
+        ("[http]\nlisten = [\"fd00::1:80\"]\n".to_owned(), "an IPv6 address stands in brackets"),
+    ] {
+        let said = complaints(&lines);
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let wrong = Config::parse_bytes("x.toml", b"root = \"/r\"\n# \xc3\xa4 \xff\n").expect_err("no text");
+    assert!(wrong.to_string().starts_with("x.toml:2:5: the octet 0xff is no UTF-8 text\n  hint: "), "{wrong}");
 }
 
 #[test]

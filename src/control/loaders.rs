@@ -103,9 +103,14 @@ pub fn in_root(root: &Path) -> Vec<Found> {
 
 /// What kind of program a file is, by its first bytes.
 pub fn program(path: &Path) -> std::io::Result<Program> {
+    head(path).map(|head| Program::of(&head))
+}
+
+/// The first bytes of a file, by which its kind is known.
+pub fn head(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     fs::File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-    Ok(Program::of(&head))
+    Ok(head)
 }
 
 /// The loader for an architecture whose key is not set: one in the root, else one of a package that has all it needs.

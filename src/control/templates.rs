@@ -7,14 +7,16 @@ use std::net::IpAddr;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, ErrorKind, Template, UndefinedBehavior, Value};
 use serde_json::{Value as Json, json};
 
 use crate::boot::machine::{Arch, Machine, Role};
+use crate::config::nearest;
 use crate::dhcp::subnet::Subnet;
 
 mod chains;
 mod helper;
+mod names;
 
 pub use helper::{COMMAND, Renderer, serve};
 
@@ -135,10 +137,11 @@ impl std::error::Error for TemplateError {}
 pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, TemplateError> {
     admit(name, source)?;
     let environment = environment();
+    let template =
+        environment.template_from_named_str(name, source).map_err(|error| explain(name, source, &error, facts))?;
+    only_known_names(name, &environment, &template)?;
     let mut output = Output::default();
-    let rendered = environment
-        .template_from_named_str(name, source)
-        .and_then(|template| template.render_captured_to(facts.known.clone(), &mut output));
+    let rendered = template.render_captured_to(facts.known.clone(), &mut output);
     match rendered {
         Ok(_) => String::from_utf8(output.bytes).map_err(|_| whole(name, "the result is no text", "check the filters")),
         Err(_) if output.overflowed => {
@@ -149,12 +152,33 @@ pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, Templat
     }
 }
 
-/// Says what is wrong with a template for every client: its syntax, its size, its chains.
+/// Says what is wrong with a template for every client: its syntax, its size, its chains, its names.
 pub fn compile(name: &str, source: &str) -> Result<(), TemplateError> {
     admit(name, source)?;
     let nobody = Facts { known: map([]), unknown: BTreeMap::new() };
-    let compiled = environment().template_from_named_str(name, source).map(drop);
-    compiled.map_err(|error| explain(name, source, &error, &nobody))
+    let environment = environment();
+    let compiled = environment.template_from_named_str(name, source);
+    let template = compiled.map_err(|error| explain(name, source, &error, &nobody))?;
+    only_known_names(name, &environment, &template)
+}
+
+/// The list of names is closed, so one that is not in it is a slip, also where `default()` would hide it.
+fn only_known_names(
+    name: &str,
+    environment: &Environment<'_>,
+    template: &Template<'_, '_>,
+) -> Result<(), TemplateError> {
+    let Some(names::Unknown { name: variable, offset }) = names::unknown(environment, template, syntax()) else {
+        return Ok(());
+    };
+    let (line, column) = place(template.source(), offset);
+    let (what, hint) = no_variable(&variable);
+    Err(TemplateError { line: Some(line), column: Some(column), ..whole(name, what, &hint) })
+}
+
+fn no_variable(variable: &str) -> (String, String) {
+    let near = nearest(variable, &VARIABLES).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    (format!("there is no variable `{variable}`"), format!("{near}there are: {}", VARIABLES.join(", ")))
 }
 
 /// What is refused before the engine sees it.
@@ -226,9 +250,7 @@ fn explain(name: &str, source: &str, error: &minijinja::Error, facts: &Facts) ->
     let refused = reason.is_some();
     let (what, hint) = match (reason, undefined) {
         (Some((what, hint)), _) => (what.clone(), hint.clone()),
-        (None, Some(variable)) if !VARIABLES.contains(&variable) => {
-            (format!("there is no variable `{variable}`"), format!("there are: {}", VARIABLES.join(", ")))
-        }
+        (None, Some(variable)) if !VARIABLES.contains(&variable) => no_variable(variable),
         (None, _) => (detail, advice(error.kind()).to_owned()),
     };
     let at = error.range().map(|range| place(source, range.start));
@@ -506,11 +528,9 @@ mod tests {
             let error =
                 render("a.j2", "{% if mac is defined %}{% endif %}\n{{ hostnam }}", &context).expect_err("unknown");
             assert!(!error.refused);
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("a.j2:2:4: there is no variable `hostnam`\n  hint: there are: ip, server")
-            );
+            assert!(error.to_string().starts_with(
+                "a.j2:2:4: there is no variable `hostnam`\n  hint: did you mean `hostname`? there are: ip, server"
+            ));
         }
         let subnet = subnet();
         let text = complaint("{{ subnet.routres }}", &Context { subnet: Some(&subnet), ..known() });
@@ -571,6 +591,35 @@ mod tests {
         let error = render("a.j2", "{{ mac }}", &stranger()).unwrap_err();
         assert_eq!(TemplateError::of_json(&error.to_json()), error);
         assert_eq!(compile("a.j2", "{{ mac }}"), Ok(()), "who lacks what is no matter of the template");
+    }
+
+    #[test]
+    fn a_name_that_nobody_gives_is_an_error_wherever_it_stands() {
+        for (source, column, name) in [
+            ("{{ hostnam | default(\"x\") }}", 4, "hostnam"),
+            ("{% if hostnam is defined %}x{% endif %}", 7, "hostnam"),
+            ("{{ mac | default(hostnam) }}", 18, "hostnam"),
+            ("{{ mac | default(value=hostnam) }}", 24, "hostnam"),
+            ("{% set x = hostnam | default(1) %}{{ x }}", 12, "hostnam"),
+            ("{% for x in hostnam | default([]) %}{{ x }}{% endfor %}", 13, "hostnam"),
+            ("{% macro m(a) %}{{ a }}{{ ipp | default(1) }}{% endmacro %}{{ m(1) }}", 27, "ipp"),
+        ] {
+            for error in [render("a.j2", source, &known()).unwrap_err(), compile("a.j2", source).unwrap_err()] {
+                let what = format!("a.j2:1:{column}: there is no variable `{name}`\n  hint: did you mean `");
+                assert!(error.to_string().starts_with(&what) && !error.refused, "{source}: {error}");
+            }
+        }
+        for source in [
+            "{% set x = 1 %}{{ x }}{% set a, b = [1, 2] %}{{ a }}{{ b }}",
+            "{% for k, v in {\"a\": 1} | items %}{{ k }}{{ v }}{{ loop.index }}{% endfor %}",
+            "{% macro m(a, b=1, c=2) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1) }}{% call m(1) %}x{% endcall %}",
+            "{% with x = 1, y = 2 %}{{ x }}{{ y }}{% endwith %}{% set ns = namespace(n=0) %}{% set ns.n = 1 %}{{ ns.n }}",
+            "{% if true %}{% set late = 1 %}{% endif %}{{ late }}{{ range(2) | list }}{{ dict(a=1) }}",
+            "{% set block %}x{% endset %}{{ block }}{% filter upper %}x{% endfilter %}{{ [1, 2] | map(\"string\") | list }}",
+            "{% block own %}{{ self.own is defined }}{% endblock %}{{ subnet.nothing is defined }}{% raw %}{{ nobody }}{% endraw %}",
+        ] {
+            assert_eq!(compile("a.j2", source), Ok(()), "{source}");
+        }
     }
 
     #[test]

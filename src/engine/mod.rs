@@ -6,6 +6,7 @@ pub mod clock;
 pub mod confine;
 mod control_message;
 pub mod datapath;
+pub mod disk;
 pub mod limits;
 pub mod link;
 pub mod mailbox;

@@ -220,6 +220,11 @@ pub(super) fn grow_buffers(socket: &Socket) {
     }
 }
 
+/// Bytes that a socket may hold until they are read. The kernel tells twice what was asked for: its own records count too (socket(7)).
+pub fn receive_buffer(socket: &OwnedFd) -> Option<usize> {
+    socket2::SockRef::from(socket).recv_buffer_size().ok().map(|bytes| bytes / 2)
+}
+
 pub(super) fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     // SAFETY: the kernel reads four bytes of `value`, which lives across the call.
     let answer = unsafe {

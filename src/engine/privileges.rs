@@ -47,6 +47,12 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Who this process is, for files.
+pub fn own_ids() -> Ids {
+    // SAFETY: both take nothing and cannot fail.
+    unsafe { Ids { uid: libc::geteuid(), gid: libc::getegid() } }
+}
+
 /// prctl(2) reads every argument as an unsigned long: what is passed must be as wide, because it is variadic.
 const LONG_0: libc::c_ulong = 0;
 const LONG_1: libc::c_ulong = 1;

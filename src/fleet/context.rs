@@ -1,7 +1,7 @@
 //! What all machines of one fleet share: the servers, the expected contents, the clock's pace, one receive buffer.
 
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::boot::pe::HEAD_BYTES;
 /// Shared by the machines of a fleet; all of them run on one thread.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub(super) tftp: SocketAddrV4,
+    pub(super) tftp: SocketAddr,
     pub(super) contents: Contents,
     pub(super) pace: Pace,
     pub(super) progress: Arc<Progress>,
@@ -32,7 +32,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(tftp: SocketAddrV4, contents: Contents, pace: Pace, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(tftp: SocketAddr, contents: Contents, pace: Pace, progress: Arc<Progress>) -> Self {
         let scratch = RefCell::new(vec![0; READ_OCTETS].into_boxed_slice());
         let wire = Wire::default();
         let hub = Rc::new(Hub::new(tftp, &wire, 0));
@@ -45,14 +45,15 @@ impl Context {
     }
 
     /// The same for a walk from this address.
-    pub(super) fn walking(tftp: SocketAddrV4, pace: Pace, source: Ipv4Addr, ours: Vec<Ipv4Addr>) -> Self {
+    pub(super) fn walking(tftp: SocketAddr, pace: Pace, source: Ipv4Addr, ours: Vec<Ipv4Addr>) -> Self {
         let walking = Some(Walking { source, ours, asked: RefCell::default() });
         Self { walking, ..Self::new(tftp, Contents::default(), pace, Arc::default()) }
     }
 
     /// Where a machine speaks from to this server: the address it was given where this host has it, so that the server knows who
-    /// asks; else any (unspecified). A walk comes from its own address to servers on this host.
-    pub(super) fn speaks_from(&self, given: Ipv4Addr, server: Ipv4Addr) -> Ipv4Addr {
+    /// asks; else any (unspecified), as always with a server of IPv6. A walk comes from its own address to servers on this host.
+    pub(super) fn speaks_from(&self, given: Ipv4Addr, server: IpAddr) -> Ipv4Addr {
+        let IpAddr::V4(server) = server else { return Ipv4Addr::UNSPECIFIED };
         match &self.walking {
             Some(walking) if server.is_loopback() || walking.ours.contains(&server) => walking.source,
             None if self.wire.owns(given) => given,

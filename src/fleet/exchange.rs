@@ -218,7 +218,7 @@ mod tests {
             let heard = Rc::new(RefCell::new(Vec::new()));
             spawn_local(serve(socket, options, Rc::clone(&heard)));
             let pace = Pace { haste: 1, idle_waits, gives_up: true, patience: Duration::from_secs(500) };
-            let context = Rc::new(Context::new(server, Contents::default(), pace, std::sync::Arc::default()));
+            let context = Rc::new(Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default()));
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
             let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
             let segment = Segment::open(context, road, Rc::default(), 1);
@@ -282,7 +282,7 @@ mod tests {
             let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
             drop(socket);
             let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(500) };
-            let context = Rc::new(Context::new(server, Contents::default(), pace, std::sync::Arc::default()));
+            let context = Rc::new(Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default()));
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
             let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
             let segment = Segment::open(context, road, Rc::default(), 1);

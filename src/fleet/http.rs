@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
@@ -45,7 +45,7 @@ pub(super) struct Http<'a> {
     /// The leased address: requests come from it.
     address: Ipv4Addr,
     /// Kept alive after a whole answer, with the server it leads to.
-    idle: Option<(TcpStream, SocketAddrV4)>,
+    idle: Option<(TcpStream, SocketAddr)>,
     /// Of files that parts were fetched of, by path.
     sizes: HashMap<String, u64>,
 }
@@ -294,9 +294,11 @@ impl<'a> Http<'a> {
         {
             return Ok(stream);
         }
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddrV4::new(self.context.speaks_from(self.address, *url.server.ip()), 0).into())?;
-        let connected = timeout(HTTP_SILENCE_MAX, socket.connect(url.server.into())).await;
+        let socket = if url.server.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+        if url.server.is_ipv4() {
+            socket.bind(SocketAddr::from((self.context.speaks_from(self.address, url.server.ip()), 0)))?;
+        }
+        let connected = timeout(HTTP_SILENCE_MAX, socket.connect(url.server)).await;
         let connected = connected.map_err(|_| Broken::Connection(End::Silent))?;
         match &connected {
             Ok(_) => progress.line(Protocol::Http).is_met(),
@@ -613,7 +615,7 @@ mod tests {
     }
 
     /// Answers connection after connection with these bytes and closes each; gives the requests.
-    fn server(answers: Vec<Vec<u8>>) -> (SocketAddrV4, JoinHandle<Vec<String>>) {
+    fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = spawn(move || {
@@ -630,14 +632,14 @@ mod tests {
             };
             answers.into_iter().map(answer_one).collect()
         });
-        (SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), requests)
+        (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), requests)
     }
 
-    fn fetch(server: SocketAddrV4, content: &Content) -> (Result<Vec<u8>, Failure>, u64) {
+    fn fetch(server: SocketAddr, content: &Content) -> (Result<Vec<u8>, Failure>, u64) {
         fetch_verified(server, content, Verify::Full)
     }
 
-    fn fetch_verified(server: SocketAddrV4, content: &Content, verify: Verify) -> (Result<Vec<u8>, Failure>, u64) {
+    fn fetch_verified(server: SocketAddr, content: &Content, verify: Verify) -> (Result<Vec<u8>, Failure>, u64) {
         let mut contents = Contents::default();
         contents.insert("initrd", content.clone());
         let pace = Pace { haste: 1000, idle_waits: false, gives_up: false, patience: Duration::from_secs(5) };
@@ -695,7 +697,7 @@ mod tests {
         let mut file = head.clone();
         content.write_to(&mut file).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
+        let address = listener.local_addr().unwrap();
         let asked = spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             [head, file].map(|answer| {
@@ -783,7 +785,7 @@ mod tests {
         let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
         content.write_to(&mut answer).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
+        let address = listener.local_addr().unwrap();
         let server = spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_nodelay(true).unwrap();

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ pub(super) struct Ended {
 }
 
 impl Hub {
-    pub(super) fn new(server: SocketAddrV4, wire: &Wire, seed: u64) -> Self {
+    pub(super) fn new(server: SocketAddr, wire: &Wire, seed: u64) -> Self {
         let trouble = (!wire.impairment.is_none()).then(|| Impaired::new(wire.impairment, seed));
         Self {
             gro: wire.gro,
@@ -151,7 +151,9 @@ impl Hub {
     }
 
     fn open(&self, address: Ipv4Addr, single: bool) -> io::Result<(SocketId, Rc<UdpSocket>)> {
-        let fd = net::udp(&Binding { address: SocketAddr::from((address, 0)), interface: None, shared: false })?;
+        let address =
+            if self.state.borrow().sockets.server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { address.into() };
+        let fd = net::udp(&Binding { address: SocketAddr::new(address, 0), interface: None, shared: false })?;
         // Requests and ACKs fit every path; choosing numbers for fragments stood first in a profile (__ip_select_ident).
         net::forbid_fragments(&fd)?;
         keep_unreachable(&fd)?;
@@ -350,7 +352,7 @@ enum Parcel {
 
 #[derive(Debug)]
 struct Sockets {
-    server: SocketAddrV4,
+    server: SocketAddr,
     open: HashMap<SocketId, Socket>,
     /// How many there have ever been.
     opened: u32,
@@ -405,7 +407,7 @@ impl Sockets {
             self.to_flush.push(socket);
         }
         let from = (!*single).then_some(IpAddr::V4(local));
-        let to = SocketAddr::from((*self.server.ip(), to));
+        let to = SocketAddr::new(self.server.ip(), to);
         outbox.push(to, from, None, |bytes| bytes.extend_from_slice(octets));
     }
 
@@ -426,7 +428,7 @@ impl Sockets {
 }
 
 impl State {
-    fn new(server: SocketAddrV4, trouble: Option<Impaired<Parcel>>) -> Self {
+    fn new(server: SocketAddr, trouble: Option<Impaired<Parcel>>) -> Self {
         Self {
             sockets: Sockets { server, open: HashMap::new(), opened: 0, to_flush: Vec::new() },
             generations: Default::default(),
@@ -478,14 +480,18 @@ impl State {
     /// Hands a batch to the clients, one datagram after the other.
     fn take_in(&mut self, socket: SocketId, inbox: &Inbox, now: Tick) {
         let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else { return };
-        let server = *self.sockets.server.ip();
+        let server = self.sockets.server.ip();
         for arrival in inbox.arrivals() {
-            // Not the server's, or to an address that IPv4 does not have.
-            let (SocketAddr::V4(from), Some(IpAddr::V4(local))) = (arrival.from, arrival.local) else { continue };
-            if *from.ip() != server {
+            let from = arrival.from;
+            let local = match arrival.local {
+                _ if single => Ipv4Addr::UNSPECIFIED,
+                Some(IpAddr::V4(local)) => local,
+                // Sockets that are shared speak IPv4.
+                _ => continue,
+            };
+            if from.ip() != server {
                 continue;
             }
-            let local = if single { Ipv4Addr::UNSPECIFIED } else { local };
             if let Some(trouble) = &mut self.trouble {
                 for octets in arrival.datagrams() {
                     trouble.send(now, Parcel::In { socket, local, from: from.port(), octets: octets.into() });
@@ -502,7 +508,7 @@ impl State {
     /// A request came to nobody: firmware does not listen to that, and asks again; the report does.
     fn note_nobody(&mut self, socket: SocketId, word: Unreachable) {
         // Of a transfer's own port nothing is to be said: the server has closed it.
-        if word.to != SocketAddr::V4(self.sockets.server) {
+        if word.to != self.sockets.server {
             return;
         }
         let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else { return };
@@ -633,10 +639,10 @@ mod tests {
 
     /// A server with one file, no memory and one port; it sends a whole window for each ACK, and ends when nobody has asked for
     /// a second. Gives who asked.
-    fn server(window: u16) -> (SocketAddrV4, Thread<Vec<SocketAddr>>) {
+    fn server(window: u16) -> (SocketAddr, Thread<Vec<SocketAddr>>) {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        let SocketAddr::V4(address) = socket.local_addr().unwrap() else { unreachable!() };
+        let address = socket.local_addr().unwrap();
         let mut file = Vec::new();
         CONTENT.write_to(&mut file).unwrap();
         let thread = spawn(move || {
@@ -674,7 +680,7 @@ mod tests {
         (address, thread)
     }
 
-    fn with_context<T>(server: SocketAddrV4, wire: Wire, work: impl AsyncFnOnce(Rc<Context>) -> T) -> T {
+    fn with_context<T>(server: SocketAddr, wire: Wire, work: impl AsyncFnOnce(Rc<Context>) -> T) -> T {
         let mut contents = Contents::default();
         contents.insert("file", CONTENT);
         let pace = Pace { haste: 1, idle_waits: false, gives_up: false, patience: Duration::from_secs(30) };
@@ -813,7 +819,7 @@ mod tests {
     #[test]
     fn a_transfer_that_nobody_waits_for_any_more_is_forgotten() {
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let SocketAddr::V4(server) = silent.local_addr().unwrap() else { unreachable!() };
+        let server = silent.local_addr().unwrap();
         with_context(server, Wire::default(), async |context| {
             let fetch = play(&context, Behaviour::pi3(), address(1));
             assert!(timeout(Duration::from_millis(20), fetch).await.is_err());
@@ -825,7 +831,7 @@ mod tests {
     #[test]
     fn t43_silence_is_met_with_repeats_and_then_with_the_end() {
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let SocketAddr::V4(server) = silent.local_addr().unwrap() else { unreachable!() };
+        let server = silent.local_addr().unwrap();
         let mut behaviour = Behaviour::pi3();
         behaviour.patience.first = 10_000_000;
         behaviour.patience.most = 10_000_000;

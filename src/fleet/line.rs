@@ -1,7 +1,7 @@
 //! What a fleet asks and hears by one protocol, counted so that another thread can read it.
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(super) struct Line {
 /// A place at which nobody answers, as the network has said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nobody {
-    pub(super) at: SocketAddrV4,
+    pub(super) at: SocketAddr,
     pub(super) why: &'static str,
 }
 

@@ -1,7 +1,7 @@
 //! One simulated machine from power-on to its kernel and initial disk, in the steps of its firmware.
 
 use std::cell::RefCell;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ pub(super) enum Errand {
     },
     Steps {
         steps: Rc<[scenario::Step]>,
-        http: SocketAddrV4,
+        http: SocketAddr,
     },
 }
 
@@ -153,7 +153,7 @@ async fn in_time(
 }
 
 impl Errand {
-    pub(super) fn new(does: &Does, http: SocketAddrV4, pick: &str) -> Self {
+    pub(super) fn new(does: &Does, http: SocketAddr, pick: &str) -> Self {
         match does {
             Does::Boot(model) => Self::Boot { model: *model, pick: Rc::from(pick) },
             Does::Steps(steps) => Self::Steps { steps: Rc::from(steps.as_slice()), http },
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn hardware_addresses_of_a_seed_are_locally_administered_stations_and_all_different() {
-        let http = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80);
+        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         for seed in [0, 1, 0xffff, u64::MAX] {
             let macs = |model: Model| -> HashSet<Mac> {
                 let errand = Errand::new(&Does::Boot(model), http, "");

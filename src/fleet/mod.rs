@@ -45,7 +45,7 @@ mod watch;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,9 +106,9 @@ pub struct Plan {
     pub warm_up: Duration,
     /// None where no role speaks DHCP.
     pub lessor: Option<Lessor>,
-    pub tftp: SocketAddrV4,
+    pub tftp: SocketAddr,
     /// Where plain steps ask. (Loaders ask where their URLs say.)
-    pub http: SocketAddrV4,
+    pub http: SocketAddr,
     /// Label of the menu entry that everybody picks.
     pub pick: String,
     /// Files whose octets are known; all others are only counted.
@@ -223,7 +223,7 @@ impl Fleet {
     /// Says beforehand that this process may not have as many sockets as it will need.
     fn ensure_sockets(&self) -> io::Result<()> {
         let files = raise_open_files()?;
-        let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
+        let owned = self.own_addresses();
         let each = if owned { limits::FILES_PER_MACHINE } else { limits::FILES_PER_MACHINE_WITHOUT_ADDRESS };
         let fetches = self.plan.roles.iter().any(|role| role.does.fetches());
         let needed = if fetches { u64::from(self.plan.machines) * each } else { 0 } + limits::FILES_RESERVED;
@@ -248,10 +248,15 @@ impl Fleet {
         Ok(Site { plan: &self.plan, context, segments, schedules: Vec::new() })
     }
 
+    /// Whether machines have addresses of their own on this host: never of IPv6.
+    fn own_addresses(&self) -> bool {
+        let Plan { wire, tftp, .. } = &self.plan;
+        tftp.is_ipv4() && (wire.sources.is_some() || tftp.ip().is_loopback())
+    }
+
     /// Source addresses of the machines: each its own where this host has them.
     fn sources(&self) -> u32 {
-        let owned = self.plan.wire.sources.is_some() || self.plan.tftp.ip().is_loopback();
-        if owned { self.plan.machines } else { 1 }
+        if self.own_addresses() { self.plan.machines } else { 1 }
     }
 }
 
@@ -362,8 +367,8 @@ mod tests {
             within: None,
             warm_up: Duration::ZERO,
             lessor: Some(Lessor::by(Way::Relay { agent, server })),
-            tftp: nowhere,
-            http: nowhere,
+            tftp: nowhere.into(),
+            http: nowhere.into(),
             pick: String::new(),
             contents: Contents::default(),
             pace: Pace { haste: 1, idle_waits: false, gives_up: false, patience: limits::PATIENCE },

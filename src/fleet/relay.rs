@@ -92,7 +92,7 @@ impl Relay {
             let Ok(ready) = self.socket.ready(Interest::READABLE | Interest::ERROR).await else { return };
             if ready.is_error() {
                 let _ = self.socket.try_io(Interest::ERROR, || {
-                    take_unreachable(&self.socket, |word| hear(Nobody { at: self.server, why: word.why }));
+                    take_unreachable(&self.socket, |word| hear(Nobody { at: self.server.into(), why: word.why }));
                     Err::<(), _>(io::ErrorKind::WouldBlock.into())
                 });
             }

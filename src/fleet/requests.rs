@@ -1,6 +1,6 @@
 //! Plain steps of a scenario: DHCP, TFTP and HTTP requests of a machine without firmware, each with its own time.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -20,14 +20,14 @@ use crate::tftp::random::Random;
 /// A machine at its requests.
 pub(super) struct Requests<'a> {
     machine: &'a mut Machine,
-    server: SocketAddrV4,
+    server: SocketAddr,
     /// For the places of ranges.
     random: Random,
 }
 
 impl<'a> Requests<'a> {
     /// HTTP is asked for at this server.
-    pub(super) fn new(machine: &'a mut Machine, server: SocketAddrV4) -> Self {
+    pub(super) fn new(machine: &'a mut Machine, server: SocketAddr) -> Self {
         let random = Random::new(machine.xids.0);
         Self { machine, server, random }
     }
@@ -42,7 +42,7 @@ impl<'a> Requests<'a> {
         lease: &mut Option<Lease>,
     ) -> Result<(), Failure> {
         let context = Rc::clone(&self.machine.context);
-        let unleased = context.wire.unleased(self.machine.port.circuit, *context.tftp.ip());
+        let unleased = context.wire.unleased(self.machine.port.circuit, context.tftp.ip());
         // One connection for all that is asked of HTTP, until the machine speaks from another address.
         let mut kept = Http::new(&context, Agent::Plain { keep: true }, unleased);
         let schedule = self.machine.schedule.clone();

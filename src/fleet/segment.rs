@@ -329,7 +329,7 @@ mod tests {
         work: impl AsyncFnOnce(&Segment, Port) -> T,
     ) -> (T, u64) {
         let pace = Pace { haste: 20, idle_waits: false, gives_up: false, patience: Duration::from_secs(10) };
-        let context = Context::new(server, Contents::default(), pace, std::sync::Arc::default());
+        let context = Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default());
         let context = Rc::new(context.with_wire(Wire { impairment, ..Wire::default() }, 1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {

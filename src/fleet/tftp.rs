@@ -94,7 +94,7 @@ impl<'a> Tftp<'a> {
     /// One request (with the size probe that goes before it) until its end.
     async fn attempt(&self, behaviour: &Behaviour, name: &str, checker: Checker) -> Result<Ended, Failure> {
         let Context { hub, pace, progress, .. } = self.context;
-        let address = self.context.speaks_from(self.address, *self.context.tftp.ip());
+        let address = self.context.speaks_from(self.address, self.context.tftp.ip());
         let transfer = Transfer {
             client: Client::new(behaviour.clone(), name.as_bytes(), self.seed),
             probes: u8::from(behaviour.probe.is_some()),
@@ -144,7 +144,6 @@ fn burst(behaviour: &Behaviour) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::net::SocketAddrV4;
     use std::sync::Arc;
 
     use tokio::net::UdpSocket;
@@ -159,7 +158,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            let server = socket.local_addr().unwrap();
             spawn_local(async move {
                 for code in [0, 1] {
                     let (_, from) = socket.recv_from(&mut [0; 1000]).await.unwrap();
@@ -187,7 +186,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            let server = socket.local_addr().unwrap();
             drop(socket);
             let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
             let context = Context::new(server, Contents::default(), pace, Arc::default());

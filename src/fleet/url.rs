@@ -1,13 +1,13 @@
 //! The URLs that boot clients are given: `http`, a literal address, a port, a path.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-/// An absolute `http` or `tftp` URL with a literal IPv4 host: a boot loader has no resolver worth the name.
+/// An absolute `http` or `tftp` URL with a literal host: a boot loader has no resolver worth the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
     pub(super) scheme: Scheme,
-    pub(super) server: SocketAddrV4,
+    pub(super) server: SocketAddr,
     /// As it goes into the request line, leading `/` included.
     pub(super) path: String,
 }
@@ -42,18 +42,26 @@ impl Url {
             .into_iter()
             .find_map(|scheme| Some((scheme, text.strip_prefix(scheme.name())?.strip_prefix("://")?)))?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let (address, port) = match host.split_once(':') {
-            Some((address, port)) => (address, port.parse().ok()?),
-            None => (host, scheme.port()),
+        // An IPv6 address stands in brackets (RFC 3986 section 3.2.2).
+        let (address, port): (IpAddr, _) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, port)) => (IpAddr::V6(address.parse().ok()?), port),
+            None => {
+                let (address, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+                (IpAddr::V4(address.parse().ok()?), port)
+            }
         };
-        let address: Ipv4Addr = address.parse().ok()?;
+        let port = if port.is_empty() { scheme.port() } else { port.strip_prefix(':')?.parse().ok()? };
         let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
-        Some(Self { scheme, server: SocketAddrV4::new(address, port), path })
+        Some(Self { scheme, server: SocketAddr::new(address, port), path })
     }
 
     /// The host as it stands in a URL and in `Host`: the port only where it is not the usual one.
     pub(super) fn authority(&self) -> String {
-        if self.server.port() == self.scheme.port() { self.server.ip().to_string() } else { self.server.to_string() }
+        match self.server {
+            server if server.port() != self.scheme.port() => server.to_string(),
+            SocketAddr::V4(server) => server.ip().to_string(),
+            SocketAddr::V6(server) => format!("[{}]", server.ip()),
+        }
     }
 
     /// What a reference in a script means there: absolute, from the root (`/x`), or beside the script.
@@ -97,6 +105,20 @@ mod tests {
         let script = Url::parse("http://127.0.0.1/a/boot.ipxe").unwrap();
         assert_eq!(script.join("linux").unwrap().path, "/a/linux");
         assert_eq!(script.join("/linux").unwrap().path, "/linux");
-        assert_eq!(script.join("http://127.0.0.2/x").unwrap().server.ip(), &Ipv4Addr::new(127, 0, 0, 2));
+        for (text, server, authority) in [
+            ("http://[::1]/x", "[::1]:80", "[::1]"),
+            ("http://[fd00::2]:8080/x", "[fd00::2]:8080", "[fd00::2]:8080"),
+            ("tftp://127.0.0.1/x", "127.0.0.1:69", "127.0.0.1"),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!(
+                (url.server, url.authority().as_str(), url.path.as_str()),
+                (server.parse().unwrap(), authority, "/x")
+            );
+        }
+        for wrong in ["http://[::1", "http://[::1]80/", "http://::1/", "http://[127.0.0.1]/", "http://127.0.0.1:/"] {
+            assert!(Url::parse(wrong).is_none(), "{wrong}");
+        }
+        assert_eq!(script.join("http://127.0.0.2/x").unwrap().server.ip(), IpAddr::from([127, 0, 0, 2]));
     }
 }

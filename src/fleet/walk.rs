@@ -22,7 +22,7 @@ use super::segment::Port;
 use super::tftp::Tftp;
 use super::url::Url;
 use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
-use crate::boot::pe::{Machine as PeMachine, Program};
+use crate::boot::pe::{self, Machine as PeMachine, Program};
 use crate::engine::net;
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
@@ -145,7 +145,7 @@ pub fn walk(start: &Start) -> std::io::Result<Walked> {
         std::net::IpAddr::V6(_) => None,
     });
     let pace = Pace { haste: WALK_HASTE, idle_waits: false, gives_up: false, patience: WALK_PATIENCE };
-    let context = Context::walking(start.tftp, pace, start.source, ours.collect());
+    let context = Context::walking(start.tftp.into(), pace, start.source, ours.collect());
     let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
     if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
         walker.walked.broken = Some(*broken);
@@ -401,6 +401,9 @@ fn is_by_name(name: &str) -> bool {
 fn image_fault(stage: Stage, file: &Asked) -> Option<String> {
     if file.octets == 0 {
         return Some(format!("{} is an empty file", file.name));
+    }
+    if let Some(fault) = pe::image_fault(&file.head, stage == Stage::Kernel) {
+        return Some(format!("{} is {fault}", file.name));
     }
     let needed = bzimage_octets(&file.head).filter(|needed| stage == Stage::Kernel && file.octets < *needed)?;
     Some(format!("{} is cut short: {} octets of at least {needed} that its header tells of", file.name, file.octets))

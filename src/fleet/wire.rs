@@ -1,6 +1,6 @@
 //! How a fleet meets the network: what it proves of the octets it gets, from which addresses it speaks, and how bad the way is.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::impair::Impairment;
 use crate::dhcp::subnet::Network;
@@ -32,9 +32,10 @@ pub struct Wire {
 impl Wire {
     /// Where machine `number` speaks from that was given no address. One of its own where there are enough of them, so that a
     /// server's limits per address see machines and not one giant; unspecified where this host has but its one.
-    pub(super) fn unleased(&self, number: u32, server: Ipv4Addr) -> Ipv4Addr {
+    pub(super) fn unleased(&self, number: u32, server: IpAddr) -> Ipv4Addr {
         const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 78, 0, 0);
         match self.sources {
+            _ if server.is_ipv6() => Ipv4Addr::UNSPECIFIED,
             Some(network) => {
                 // Neither the network's own address nor its broadcast.
                 let usable = (!u32::from(network.mask())).saturating_sub(1).max(1);
@@ -61,10 +62,11 @@ mod tests {
 
     #[test]
     fn machines_have_addresses_of_their_own_where_the_host_has_them() {
-        let (near, far) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 0, 0, 1));
+        let (near, far) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
         let wire = Wire::default();
         assert_eq!(wire.unleased(299, near), Ipv4Addr::new(127, 78, 1, 44));
         assert_eq!(wire.unleased(299, far), Ipv4Addr::UNSPECIFIED);
+        assert_eq!(wire.unleased(299, "::1".parse().unwrap()), Ipv4Addr::UNSPECIFIED);
         assert!(wire.owns(Ipv4Addr::new(127, 1, 2, 3)) && !wire.owns(Ipv4Addr::new(10, 9, 0, 7)));
         let wire = Wire { sources: Some("10.9.0.5/24".parse().unwrap()), ..wire };
         assert_eq!(wire.unleased(0, far), Ipv4Addr::new(10, 9, 0, 1));

@@ -5,6 +5,7 @@ mod files;
 use std::io;
 
 use crate::engine::privileges::{self, Ids};
+use crate::observe::finding::Finding;
 
 pub use files::give;
 
@@ -44,19 +45,25 @@ pub fn account(written: Option<&str>) -> Result<Option<Account>, NoAccount> {
     let name = written.unwrap_or(DEFAULT_USER);
     let found = privileges::ids_of(name).map_err(|error| NoAccount::Lookup(name.to_owned(), error))?;
     match (found, written) {
-        (Some(Ids { uid: 0, .. }), _) => {
-            tracing::warn!("ringboot STAYS ROOT, because [server] user = {name:?} asks for it");
+        (Some(Ids { uid: 0, .. }), _) | (None, None) => {
+            stays_root(written).log();
             Ok(None)
         }
         (Some(ids), _) => Ok(Some(Account { name: name.to_owned(), ids })),
         (None, Some(_)) => Err(NoAccount::Unknown(name.to_owned())),
-        (None, None) => {
-            tracing::warn!(
-                "ringboot STAYS ROOT: there is no user {DEFAULT_USER} to become. `adduser --system --group {DEFAULT_USER}` \
-                 makes it, [server] user names another"
-            );
-            Ok(None)
+    }
+}
+
+/// What is said where root is kept.
+pub fn stays_root(written: Option<&str>) -> Finding {
+    match written {
+        Some(name) => {
+            Finding::warning(format!("ringboot STAYS ROOT, because [server] user = {name:?} asks for it"), "")
         }
+        None => Finding::warning(
+            format!("ringboot STAYS ROOT: there is no user {DEFAULT_USER} to become"),
+            format!("`adduser --system --group {DEFAULT_USER}` makes it, [server] user names another"),
+        ),
     }
 }
 

@@ -31,6 +31,10 @@ const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 pub struct Overview {
     /// What is wrong with the generation that is published last, as it was when its configuration was read.
     pub remarks: Arc<ArcSwap<Vec<Finding>>>,
+    /// What that generation says and this process does not do: it takes a restart.
+    pub after_restart: Arc<ArcSwap<Vec<String>>>,
+    /// Bytes that a TFTP socket may hold; None: there is none.
+    pub receive_buffer: Option<usize>,
     pub started: SystemTime,
     pub published: Arc<Published>,
     pub tftp: Vec<SocketAddr>,

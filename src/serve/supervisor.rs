@@ -511,7 +511,7 @@ struct Started {
 fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Receiver<Reload>) -> Result<(), Failure> {
     let (published, dhcp, bells) =
         (Arc::clone(&overview.published), overview.dhcp_control.clone(), overview.bells.clone());
-    let remarks = Arc::clone(&overview.remarks);
+    let (remarks, pending) = (Arc::clone(&overview.remarks), Arc::clone(&overview.after_restart));
     let findings = overview.findings.clone();
     let reload = move || {
         let Reread { snapshot, after_restart, remarks: new } = read_again()?;
@@ -525,6 +525,7 @@ fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Rec
         // Sleeping cores take the new networks over now and not with their next datagram.
         bells.iter().for_each(Bell::ring);
         remarks.store(Arc::new(new.clone()));
+        pending.store(Arc::new(after_restart.clone()));
         findings.iter().for_each(|findings| findings.look_now());
         Ok(Reloaded { generation, after_restart, remarks: new })
     };
@@ -594,6 +595,8 @@ fn start(
     let mut line = format!("READY tftp={tftp_line} http={http_line}");
     let overview = Overview {
         remarks: Arc::default(),
+        after_restart: Arc::default(),
+        receive_buffer: bound.tftp[0].listening.first().and_then(|(_, socket)| net::receive_buffer(socket)),
         started: SystemTime::now(),
         published: Arc::clone(&plan.names.published),
         tftp: bound.tftp[0].listening.iter().map(|(address, _)| *address).collect(),

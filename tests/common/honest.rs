@@ -147,8 +147,8 @@ impl Honest {
             lessor: self
                 .is_leasing
                 .then(|| Lessor { way: Way::Link { interface: "eth0".into() }, keeps_leases: self.keeps_leases }),
-            tftp: server(69),
-            http: server(80),
+            tftp: server(69).into(),
+            http: server(80).into(),
             pick: String::new(),
             contents: contents(),
             pace: self.pace,

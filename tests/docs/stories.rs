@@ -356,7 +356,8 @@ fn scenario(blocks: &[Block]) {
     let world = World::new("scenario");
     for block in blocks {
         world.write("/tmp/clone/own.toml", block.text.as_bytes());
-        let said = world.run("loadtest --scenario own.toml --clients 8 --arrival all --duration 1s", LIMIT).ok();
+        let said =
+            world.run("loadtest --scenario own.toml --clients 8 --arrival all --duration 1s --warm-up 0s", LIMIT).ok();
         assert!(said.stdout.contains("  file  "), "{block}: {}", said.stdout);
     }
 }

@@ -199,9 +199,9 @@ fn check_compiles_every_template_as_a_request_does() {
     root::write(&root.join("unended.cfg.j2"), b"a\n{% if ip %}\n");
     root::write(&root.join("fine.cfg.j2"), b"{{ mac }}");
     let found = check(&root);
-    assert!(found.contains("error: template answers/deadly-0.cfg.j2:10001:4: the {% if %} has more than"), "{found}");
-    assert!(found.contains("error: template answers/deadly-5.cfg.j2:1:"), "{found}");
-    assert!(found.contains("error: template unended.cfg.j2:"), "{found}");
+    assert!(found.contains("root/answers/deadly-0.cfg.j2:10001:4: template: the {% if %} has more than"), "{found}");
+    assert!(found.contains("root/answers/deadly-5.cfg.j2:1:"), "{found}");
+    assert!(found.contains("root/unended.cfg.j2:"), "{found}");
     assert!(!found.contains("fine.cfg"), "{found}");
 }
 

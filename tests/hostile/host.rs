@@ -353,7 +353,12 @@ fn files_are_served_while_the_database_cannot_be_read_and_dhcp_follows_when_it_c
     let relay = Relay::new(&host);
     assert_eq!(relay.discover(1, SHORT), None);
     assert!(host.get("/small").ends_with(b"small"));
-    server.stderr.wait_line("NO DHCP IS ANSWERED", LIMIT);
+    let said = server.stderr.wait_line("NO DHCP IS ANSWERED", LIMIT);
+    let damaged = "state/ringboot.db is damaged (file is not a database)";
+    assert!(
+        said.contains(damaged) && said.contains("`ringboot restore FILE`") && said.contains("or move it away"),
+        "{said}"
+    );
     assert_eq!(host.status()["dhcp"]["store"]["state"], "unread");
     fs::rename(host.path("state/ringboot.db"), host.path("state/ringboot.db.mine")).unwrap();
     relay.lease(1, LIMIT);

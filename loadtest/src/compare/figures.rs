@@ -1,6 +1,6 @@
 //! The figures of two sides: medians, spread, ratios, and whether a difference is one.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::json::{Document, Times, name};
 
@@ -42,8 +42,8 @@ pub(super) struct Figure {
     pub(super) verdict: Verdict,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) enum Unit {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Unit {
     #[serde(rename = "us")]
     Microseconds,
     #[serde(rename = "s")]
@@ -57,12 +57,33 @@ pub(super) enum Unit {
 }
 
 /// A figure of each run of one side.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Values {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Values {
     pub(super) runs: Vec<f64>,
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+/// A figure of several runs of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Spread {
+    pub(crate) name: String,
+    pub(crate) unit: Unit,
+    /// Of the whole run, not of one stage.
+    pub(crate) is_main: bool,
+    #[serde(flatten)]
+    pub(crate) values: Values,
+}
+
+/// All figures that every one of these reports has.
+pub(crate) fn spreads(runs: &[Document]) -> Vec<Spread> {
+    let main = measures(&[], &[]).len();
+    let one = |(place, measure): (usize, &Measure)| {
+        let values = Values::of(runs.iter().map(&measure.read).collect::<Option<Vec<f64>>>()?)?;
+        Some(Spread { name: measure.name.clone(), unit: measure.unit, is_main: place < main, values })
+    };
+    measures(runs, &[]).iter().enumerate().filter_map(one).collect()
 }
 
 /// What a difference is worth.

@@ -6,6 +6,7 @@ use ringboot::fleet::Pretty;
 
 use super::figures::{Comparison, Figure, Unit, Values, Verdict};
 use crate::table::wrapped;
+use crate::width::{Column, Layout, columns};
 
 /// The whole comparison as text.
 pub(super) fn text(comparison: &Comparison) -> String {
@@ -18,24 +19,33 @@ pub(super) fn text(comparison: &Comparison) -> String {
     out
 }
 
+/// Name, median and spread of both sides, ratio, range of ratios, verdict.
+const FIGURES: [Column; 8] = [
+    Column::text(18, 0),
+    Column::number(9, 1),
+    Column::number(7, 3),
+    Column::number(10, 1),
+    Column::number(7, 3),
+    Column::number(7, 0),
+    Column::text(13, 2),
+    Column::text(9, 0),
+];
+
 fn write_table(out: &mut String, comparison: &Comparison) -> fmt::Result {
     let Comparison { a, b, .. } = comparison;
     let sides = [a, b].map(|side| format!("{} ({} runs)", side.name, side.runs));
     let [a, b] = sides;
     out.push_str(&wrapped(&format!("A is {a}, B is {b}; medians, and how far the runs lie apart")));
     writeln!(out)?;
-    writeln!(
-        out,
-        "  {:<16}{:>9}{:>7}{:>10}{:>7}{:>7}  {:<13}B is",
-        "figure", "A", "apart", "B", "apart", "B/A", "range"
-    )?;
+    let layout = Layout::new(&FIGURES, columns());
+    out.write_str(&layout.line(&["figure", "A", "apart", "B", "apart", "B/A", "range", "B is"]))?;
     for figure in &comparison.figures {
-        let (left, right) = (shown(figure.unit, figure.a.median), shown(figure.unit, figure.b.median));
+        let (left, right) = (figure.unit.shown(figure.a.median), figure.unit.shown(figure.b.median));
         let ratio = figure.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
         let range = figure.ratio_range.map_or(String::new(), |(least, most)| format!("{least:.2}-{most:.2}"));
-        let (name, apart_a, apart_b) = (&figure.name, apart(&figure.a), apart(&figure.b));
-        let verdict = verdict(figure);
-        writeln!(out, "  {name:<16}{left:>9}{apart_a:>7}{right:>10}{apart_b:>7}{ratio:>7}  {range:<13}{verdict}")?;
+        let (apart_a, apart_b) = (figure.a.apart(), figure.b.apart());
+        let cells = [&figure.name, &left, &apart_a, &right, &apart_b, &ratio, &range].map(String::as_str);
+        out.write_str(&layout.line(&[&cells[..], &[verdict(figure)]].concat()))?;
     }
     let seen = |wanted| comparison.figures.iter().any(|figure| figure.verdict == wanted);
     for (verdict, words) in [(Verdict::Noise, NOISE), (Verdict::Unknown, TOO_FEW)] {
@@ -59,24 +69,29 @@ fn verdict(figure: &Figure) -> &'static str {
     }
 }
 
-fn shown(unit: Unit, value: f64) -> String {
-    match unit {
-        // Whole microseconds came in; a median of an even number of them may have a half.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        Unit::Microseconds => Pretty(value as u64).to_string(),
-        Unit::Seconds => format!("{value:.2} s"),
-        Unit::MegabytesPerSecond => format!("{value:.0} MB/s"),
-        Unit::Octets => format!("{:.0} MB", value / 1e6),
-        Unit::Count => format!("{value:.0}"),
+impl Unit {
+    /// A value with its unit.
+    pub(crate) fn shown(self, value: f64) -> String {
+        match self {
+            // Whole microseconds came in; a median of an even number of them may have a half.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            Self::Microseconds => Pretty(value as u64).to_string(),
+            Self::Seconds => format!("{value:.2} s"),
+            Self::MegabytesPerSecond => format!("{value:.0} MB/s"),
+            Self::Octets => format!("{:.0} MB", value / 1e6),
+            Self::Count => format!("{value:.0}"),
+        }
     }
 }
 
-/// The spread as a share of the median.
-fn apart(values: &Values) -> String {
-    if values.runs.len() < 2 || values.median <= 0.0 {
-        return String::new();
+impl Values {
+    /// The spread as a share of the median.
+    pub(crate) fn apart(&self) -> String {
+        if self.runs.len() < 2 || self.median <= 0.0 {
+            return String::new();
+        }
+        format!("{:.0} %", self.spread() / self.median * 100.0)
     }
-    format!("{:.0} %", values.spread() / values.median * 100.0)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
+use crate::drops::Drops;
 use crate::json::Document;
 
 /// One thing at its limit.
@@ -39,20 +40,22 @@ const LINK_SHARE_MIN: f64 = 0.85;
 const LOADED_SHARE: f64 = 0.9;
 
 /// What gave out, that which bounds the others first. Never empty.
-pub(super) fn judge(report: &Document, drops: &Drops) -> Vec<GaveOut> {
+pub(super) fn judge(report: &Document) -> Vec<GaveOut> {
     let link = server_of(report).and_then(Link::to);
-    judged(report, drops, link.as_ref())
+    judged(report, link.as_ref())
 }
 
-fn judged(report: &Document, drops: &Drops, link: Option<&Link>) -> Vec<GaveOut> {
+fn judged(report: &Document, link: Option<&Link>) -> Vec<GaveOut> {
     let mut all = Vec::new();
     let mut add = |what, words: Option<String>| all.extend(words.map(|words| GaveOut { what, words }));
     let summary = &report.summary;
     add(What::Generator, summary.client_was_limit.then(|| generator(report)));
     add(What::ServerProcessor, server_processor(report));
     add(What::Link, link.and_then(|link| link.full(summary.bytes_per_s)));
-    add(What::Drops, drops.words());
-    for limit in report.limits.iter().filter(|limit| !limit.starts_with("the load generator")) {
+    let drops = report.server_drops.iter().flat_map(Drops::sentences).collect::<Vec<String>>();
+    add(What::Drops, (!drops.is_empty()).then(|| drops.join("; ")));
+    for limit in report.limits.iter().filter(|limit| !limit.starts_with("the load generator") && !drops.contains(limit))
+    {
         add(What::ServerLimit, Some(limit.clone()));
     }
     if all.is_empty() {
@@ -102,62 +105,10 @@ fn time(report: &Document) -> String {
     format!("the time: no processor, buffer or link was seen at its limit{first}")
 }
 
-/// The server's address, where the run had one that is not a name.
+/// The server's address; None of a private one, and of IPv6.
 fn server_of(report: &Document) -> Option<Ipv4Addr> {
-    report.run.server.parse().ok()
-}
-
-/// Datagrams and connections that this host has thrown away; a server on another host has its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Drops {
-    /// Datagrams for which a receive buffer had no room (Udp RcvbufErrors), and a send buffer (SndbufErrors).
-    received: u64,
-    sent: u64,
-    /// Connections that found the queue of a listening socket full (TcpExt ListenOverflows).
-    connections: u64,
-}
-
-impl Drops {
-    /// Since this network namespace was made; 0 where the kernel does not tell.
-    pub(super) fn now() -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        Self::of(&read("/proc/net/snmp"), &read("/proc/net/netstat"))
-    }
-
-    fn of(snmp: &str, netstat: &str) -> Self {
-        Self {
-            received: field(snmp, "Udp:", "RcvbufErrors"),
-            sent: field(snmp, "Udp:", "SndbufErrors"),
-            connections: field(netstat, "TcpExt:", "ListenOverflows"),
-        }
-    }
-
-    pub(super) fn since(self, before: &Self) -> Self {
-        Self {
-            received: self.received.saturating_sub(before.received),
-            sent: self.sent.saturating_sub(before.sent),
-            connections: self.connections.saturating_sub(before.connections),
-        }
-    }
-
-    fn words(self) -> Option<String> {
-        let kinds = [
-            (self.received, "datagrams that found a receive buffer full (RcvbufErrors; net.core.rmem_max)"),
-            (self.sent, "datagrams that found a send buffer full (SndbufErrors)"),
-            (self.connections, "connections that found the server's queue full (ListenOverflows; net.core.somaxconn)"),
-        ];
-        let seen: Vec<String> =
-            kinds.into_iter().filter(|(times, _)| *times > 0).map(|(times, what)| format!("{times} {what}")).collect();
-        (!seen.is_empty()).then(|| format!("what this host threw away: {}", seen.join(", ")))
-    }
-}
-
-/// A number of /proc/net/snmp or netstat: a line of names, then a line of values.
-fn field(text: &str, table: &str, name: &str) -> u64 {
-    let mut lines = text.lines().filter(|line| line.starts_with(table));
-    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return 0 };
-    let place = names.split_whitespace().position(|other| other == name);
-    place.and_then(|place| values.split_whitespace().nth(place)?.parse().ok()).unwrap_or(0)
+    let (_, address) = report.run.server.rsplit_once(' ').unwrap_or(("", &report.run.server));
+    address.trim_matches(['(', ')']).parse().ok()
 }
 
 /// The interface that leads to the server.
@@ -206,8 +157,8 @@ mod tests {
     use super::*;
     use crate::json::tests::made_up;
 
-    fn seen(report: &Document, drops: Drops, link: Option<&Link>) -> Vec<What> {
-        judged(report, &drops, link).iter().map(|gave_out| gave_out.what).collect()
+    fn seen(report: &Document, link: Option<&Link>) -> Vec<What> {
+        judged(report, link).iter().map(|gave_out| gave_out.what).collect()
     }
 
     /// A run of 5 s, whose octets come evenly, with nothing at its limit.
@@ -222,7 +173,7 @@ mod tests {
 
     #[test]
     fn where_nothing_was_at_its_limit_it_was_the_time() {
-        let gave_out = judged(&idle(), &Drops::default(), None);
+        let gave_out = judged(&idle(), None);
         assert_eq!(gave_out[0].what, What::Time);
         assert!(gave_out[0].words.contains("most did so by HTTP: no answer for /<k> (kernel)"), "{gave_out:?}");
     }
@@ -232,38 +183,29 @@ mod tests {
         let mut report = idle();
         // 4.5 s pass until 90 % of the octets have come.
         report.summary.server_cpu_s = Some(8.0);
-        let gave_out = judged(&report, &Drops::default(), None);
+        let gave_out = judged(&report, None);
         assert_eq!(gave_out[0].words, "the server's processors: 1.78 of 2 busy");
         (report.summary.server_cpu_s, report.summary.server_thread_cpu_s) = (Some(4.4), Some(4.3));
-        let gave_out = judged(&report, &Drops::default(), None);
+        let gave_out = judged(&report, None);
         assert!(gave_out[0].words.starts_with("one thread of the server: it had its processor 96 %"), "{gave_out:?}");
         report.summary.server_thread_cpu_s = Some(2.0);
-        assert_eq!(seen(&report, Drops::default(), None), [What::Time]);
+        assert_eq!(seen(&report, None), [What::Time]);
         report.summary.server_cpu_s = None;
-        assert_eq!(seen(&report, Drops::default(), None), [What::Time]);
+        assert_eq!(seen(&report, None), [What::Time]);
     }
 
     #[test]
     fn the_generator_comes_first_and_everything_that_was_seen_is_said() {
         let mut report = idle();
         report.summary.client_was_limit = true;
-        report.limits = vec!["the load generator was the limit".into(), "480 HTTP answers 503: a limit".into()];
-        let (drops, link) =
-            (Drops { received: 7, ..Drops::default() }, Link { interface: "eth1".into(), megabits_per_s: 3500 });
-        let what = seen(&report, drops, Some(&link));
+        report.server_drops = Some(Drops { udp_receive_buffer: 7, udp_errors: 7, ..Drops::default() });
+        report.limits = report.server_drops.iter().flat_map(Drops::sentences).collect();
+        report.limits.extend(["the load generator was the limit".into(), "480 HTTP answers 503: a limit".into()]);
+        let link = Link { interface: "eth1".into(), megabits_per_s: 3500 };
+        let what = seen(&report, Some(&link));
         assert_eq!(what, [What::Generator, What::Link, What::Drops, What::ServerLimit]);
         let slow = Link { megabits_per_s: 10_000, ..link };
         assert_eq!(slow.full(report.summary.bytes_per_s), None);
-    }
-
-    #[test]
-    fn drops_are_read_from_two_lines_by_name() {
-        let snmp = "Ip: A B\nIp: 1 2\nUdp: InDatagrams NoPorts RcvbufErrors SndbufErrors\nUdp: 10 1 7 3\nUdpLite: RcvbufErrors\n";
-        let netstat = "TcpExt: SyncookiesSent ListenOverflows\nTcpExt: 0 5\n";
-        let drops = Drops::of(snmp, netstat);
-        assert_eq!(drops, Drops { received: 7, sent: 3, connections: 5 });
-        assert_eq!(drops.since(&drops).words(), None);
-        assert_eq!(Drops::of("", "TcpExt: A\n"), Drops::default());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which number of machines is tried next: twice as many until a run misses, then the middle of what is left. No process, file or clock in it.
 //!
-//! On the way one run is enough to go on. The number that is the answer has held in all of its runs, and the least that missed is
-//! run as often, so that the answer says how sure both ends are.
+//! On the way up one run is enough to go on. Once a run has missed, the number below is made sure, then the ends are brought together.
+//! The number that is the answer has held in all of its runs, and the least that missed is run as often.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -102,6 +102,8 @@ impl Search {
             (Some(low), None) if low < most => Next::Run(low.saturating_mul(2).min(most)),
             (Some(low), None) if self.runs(low) < repeat => Next::Run(low),
             (Some(_), None) => Next::Done(End::AtMost),
+            // Before the ends are brought together one number is made sure: there is an answer whenever the time is over.
+            (Some(low), Some(_)) if self.held().is_none() && self.runs(low) < repeat => Next::Run(low),
             (Some(low), Some(high)) if high - low > self.step(low) => Next::Run(low.midpoint(high)),
             (Some(low), Some(_)) if self.runs(low) < repeat => Next::Run(low),
             (Some(_), Some(high)) => self.settled(high, End::Narrow),

@@ -45,6 +45,14 @@ pub(super) fn text(answer: &Answer) -> String {
             "{machines}: {how} in {hits} of {runs} runs; with 95 % confidence at least {percent:.0} % of such runs {ends}"
         )));
     }
+    if let Some(missed) = answer.missed.filter(|missed| missed.level.held > 0) {
+        let (Number { machines, level, .. }, held) = (missed, missed.level.held);
+        out.push_str(&wrapped(&format!(
+            "! {machines} machines held in {held} of {} runs, so runs miss by chance: more machines may boot mostly. A quiet host, a longer \
+             --within or a milder --expect tells.",
+            level.runs()
+        )));
+    }
     if answer.end == End::TimeIsOver {
         out.push_str(&wrapped(&format!(
             "! The time was over ({:.0} s) before the two ends were close: a longer --budget narrows them.",
@@ -67,7 +75,7 @@ fn headline(answer: &Answer) -> String {
     let of = format!("within {within} s each ({expected})");
     match (answer.held, answer.missed) {
         (Some(held), Some(missed)) => {
-            format!("{} machines at once boot {of}; {} do not.", held.machines, missed.machines)
+            format!("{} machines at once boot {of} in every run; {} do not.", held.machines, missed.machines)
         }
         (Some(held), None) => format!("{} machines at once boot {of}, and more were not tried.", held.machines),
         (None, Some(missed)) if answer.end == End::AtLeast => {

@@ -7,6 +7,7 @@ use super::goal::Goal;
 use super::knobs::{KNOBS, spec};
 use super::search::{MARGIN, Ratios, Tried, Values, Verdict, WON_AFTER, median};
 use crate::table::wrapped;
+use crate::width::columns;
 
 /// Columns of a curve.
 const CURVE_COLUMNS: usize = 30;
@@ -97,6 +98,11 @@ pub(super) fn block(best: &Values, now: &ringboot::config::Config, about: &[Stri
     out
 }
 
+/// Whether there is room for one.
+fn has_curve() -> bool {
+    columns() >= 80
+}
+
 /// Ratios on a line of characters.
 struct Scale {
     least: f64,
@@ -115,7 +121,7 @@ impl Scale {
     fn header(&self) -> String {
         let (least, greatest) = (format!("{:.2}", self.least), format!("{:.2}", self.greatest));
         let gap = CURVE_COLUMNS.saturating_sub(least.len() + greatest.len());
-        format!("{least}{}{greatest}", " ".repeat(gap))
+        if has_curve() { format!("{least}{}{greatest}", " ".repeat(gap)) } else { String::new() }
     }
 
     fn row(&self, tries: &super::search::Tries) -> String {
@@ -126,7 +132,8 @@ impl Scale {
         let (time, ratio) = (seconds(median(&tries.runs).unwrap_or_default()), tries.ratios.median());
         let (least, greatest) = tries.ratios.range();
         let range = format!("{least:.2}-{greatest:.2}");
-        let line = format!("      {value:>9}{time:>10}{ratio:>7.2}  {range:<11}  {}", self.curve(&tries.ratios));
+        let curve = if has_curve() { self.curve(&tries.ratios) } else { String::new() };
+        let line = format!("      {value:>9}{time:>10}{ratio:>7.2}  {range:<11}  {curve}");
         format!("{}\n", line.trim_end())
     }
 

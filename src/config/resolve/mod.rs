@@ -207,14 +207,13 @@ fn stripped_prefix(prefix: At<String>, complaints: &mut Complaints<'_>) -> Strin
 }
 
 fn port_range(text: &At<String>, tid_sockets: u16, complaints: &mut Complaints<'_>) -> Option<(u16, u16)> {
-    let ends = text.get_ref().split_once('-').and_then(|(first, last)| {
-        let ends: (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        (ends.0 > 0 && ends.0 <= ends.1).then_some(ends)
-    });
-    let Some((first, last)) = ends else {
-        let what = format!("{:?} is not a range of ports", text.get_ref());
-        complaints.add(&text.span(), what, "write the lowest and the highest port: \"50000-50999\"");
-        return None;
+    let (first, last) = match written_ports(text.get_ref()) {
+        Ok(ends) => ends,
+        Err(why) => {
+            let what = format!("{:?} is not a range of ports{why}", text.get_ref());
+            complaints.add(&text.span(), what, "write the lowest and the highest port: \"50000-50999\"");
+            return None;
+        }
     };
     let ports = u32::from(last - first) + 1;
     if ports < u32::from(tid_sockets) {
@@ -222,6 +221,32 @@ fn port_range(text: &At<String>, tid_sockets: u16, complaints: &mut Complaints<'
         complaints.add(&text.span(), what, "widen the range or lower `tid-sockets` in [tuning]");
     }
     Some((first, last))
+}
+
+/// The error says which half is wrong, where there are two.
+fn written_ports(text: &str) -> Result<(u16, u16), String> {
+    let (first, last) = text.split_once('-').ok_or_else(String::new)?;
+    let port = |text: &str| {
+        let port = text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+        port.ok_or_else(|| format!(": {:?} is no port from 1 to 65535", text.trim()))
+    };
+    match (port(first)?, port(last)?) {
+        (first, last) if first > last => Err(": it runs backwards".to_owned()),
+        ends => Ok(ends),
+    }
+}
+
+/// Which half of an address with its port is wrong; empty where neither is by itself.
+fn wrong_half(text: &str) -> String {
+    let Some((address, port)) = text.rsplit_once(':') else { return ": it has no port".to_owned() };
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_address = address.parse::<Ipv4Addr>().is_ok() || bare.is_some_and(|bare| bare.parse::<Ipv6Addr>().is_ok());
+    match (is_address, port.parse::<u16>().is_ok()) {
+        (false, _) if address.parse::<Ipv6Addr>().is_ok() => ": an IPv6 address stands in brackets".to_owned(),
+        (false, _) => format!(": {address:?} is no address"),
+        (true, false) => format!(": {port:?} is no port"),
+        (true, true) => String::new(),
+    }
 }
 
 fn http(written: file::Http, complaints: &mut Complaints<'_>) -> Http {
@@ -411,7 +436,7 @@ fn listen(
             }
             Ok(address) => addresses.push(address),
             Err(_) => {
-                let what = format!("[{section}] cannot listen on {:?}", text.get_ref());
+                let what = format!("[{section}] cannot listen on {:?}{}", text.get_ref(), wrong_half(text.get_ref()));
                 let hint = format!("write address and port: \"0.0.0.0:{port}\" or \"[::]:{port}\"");
                 complaints.add(&text.span(), what, hint);
             }

@@ -130,14 +130,13 @@ pub(super) fn listeners(
 
 /// `192.168.4.0/24`, without host bits.
 pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Network> {
-    let parts = text.get_ref().split_once('/').and_then(|(address, prefix)| {
-        let prefix = prefix.parse::<u8>().ok().filter(|prefix| *prefix <= 32)?;
-        Some(Network { address: address.parse().ok()?, prefix })
-    });
-    let Some(written) = parts else {
-        let what = format!("{:?} is not a network", text.get_ref());
-        complaints.add(&text.span(), what, "write address and prefix length: \"192.168.4.0/24\"");
-        return None;
+    let written = match written_network(text.get_ref()) {
+        Ok(written) => written,
+        Err(why) => {
+            let what = format!("{:?} is not a network{why}", text.get_ref());
+            complaints.add(&text.span(), what, "write address and prefix length: \"192.168.4.0/24\"");
+            return None;
+        }
     };
     let address = Ipv4Addr::from(u32::from(written.address) & u32::from(written.mask()));
     let network = Network { address, ..written };
@@ -146,6 +145,15 @@ pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Opt
         complaints.add(&text.span(), what, format!("the network is {}", show(network)));
     }
     Some(network)
+}
+
+/// The error says which half is wrong, where there are two.
+fn written_network(text: &str) -> Result<Network, String> {
+    let (address, prefix) = text.split_once('/').ok_or_else(String::new)?;
+    let address = address.parse().map_err(|_| format!(": {address:?} is no IPv4 address"))?;
+    let length = prefix.parse::<u8>().ok().filter(|length| *length <= 32);
+    let prefix = length.ok_or_else(|| format!(": {prefix:?} is no prefix length from 0 to 32"))?;
+    Ok(Network { address, prefix })
 }
 
 fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Subnet> {
@@ -269,23 +277,26 @@ fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'
 }
 
 fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
-    let ends = text
-        .get_ref()
-        .split_once('-')
-        .and_then(|(first, last)| Some(Pool { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? }));
-    match ends {
-        Some(pool) if pool.first > pool.last => {
+    match written_pool(text.get_ref()) {
+        Ok(pool) if pool.first > pool.last => {
             let what = format!("pool {} runs backwards", text.get_ref());
             complaints.add(&text.span(), what, format!("write \"{}-{}\"", pool.last, pool.first));
             None
         }
-        Some(pool) => Some(pool),
-        None => {
-            let what = format!("{:?} is not a pool", text.get_ref());
+        Ok(pool) => Some(pool),
+        Err(why) => {
+            let what = format!("{:?} is not a pool{why}", text.get_ref());
             complaints.add(&text.span(), what, "write the first and the last address: \"192.168.4.10-192.168.4.100\"");
             None
         }
     }
+}
+
+/// The error says which half is wrong, where there are two.
+fn written_pool(text: &str) -> Result<Pool, String> {
+    let (first, last) = text.split_once('-').ok_or_else(String::new)?;
+    let end = |text: &str| text.trim().parse().map_err(|_| format!(": {:?} is no IPv4 address", text.trim()));
+    Ok(Pool { first: end(first)?, last: end(last)? })
 }
 
 fn reservations(written: &file::Subnet, network: Network, complaints: &mut Complaints<'_>) -> Vec<Reservation> {

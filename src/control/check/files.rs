@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Finding, Reader, Subject};
 use crate::boot::loaders::{ARCHITECTURES, KITS, packages};
 use crate::boot::names::menu_name;
-use crate::boot::pe::{Machine, Program};
+use crate::boot::pe::{Machine, Program, image_fault};
 use crate::config::{self, Config};
 use crate::control::loaders;
 use crate::images::{CleanPath, canonical, clean, without_prefix};
@@ -16,12 +16,14 @@ use crate::images::{CleanPath, canonical, clean, without_prefix};
 /// Directories that hold more than boot files on every box. Their children are fine: /var/lib/tftpboot, /home/x/netboot.
 const NEVER_ROOTS: [&str; 5] = ["/", "/etc", "/root", "/home", "/var"];
 
-/// What is wrong with the root itself: with any of it nothing else is looked at.
-pub(super) fn root(config: &Config) -> Vec<Finding> {
-    wrong_root(config).map(|finding| finding.at(config.places.root(&config.root))).into_iter().collect()
+/// What is wrong with the root itself: with any of it nothing under it is looked at.
+pub(super) fn wrong_root(subject: Subject<'_>) -> Option<Finding> {
+    let Subject { config, reader, .. } = subject;
+    let wrong = unfit_root(config).or_else(|| closed_root(config, reader));
+    wrong.map(|finding| finding.at(config.places.root(&config.root)))
 }
 
-fn wrong_root(config: &Config) -> Option<Finding> {
+pub(super) fn unfit_root(config: &Config) -> Option<Finding> {
     let shown = config.root.display();
     match fs::metadata(&config.root) {
         Err(error) => {
@@ -49,27 +51,18 @@ fn wrong_root(config: &Config) -> Option<Finding> {
 }
 
 /// The root, where the user that serves it cannot even pass: nothing under it is in his reach.
-pub(super) fn closed_root(config: &Config, reader: Reader) -> Option<Finding> {
+fn closed_root(config: &Config, reader: Reader) -> Option<Finding> {
     let root = &config.root;
     let within = canonical(root).join("a file");
-    let closed = closed(&within, reader)?;
+    let Some(closed) = closed(&within, reader) else {
+        // The service passes, and whoever asks does not.
+        let shut = closed_to_caller(&within).filter(|_| matches!(reader, Reader::User { .. }))?;
+        let what = format!("the root {} was not looked at: {} is closed to you", root.display(), shut.display());
+        return Some(Finding::warning(what, "ask as root, or a running server (GET /v1/check)"));
+    };
     let what =
         format!("the root {} may not be read by the service: {} is closed to it", root.display(), closed.display());
-    Some(Finding::fatal(what, format!("chmod o+x {}", closed.display())).at(config.places.root(root)))
-}
-
-pub(super) fn state(state: &Path, wants_dhcp: bool) -> Vec<Finding> {
-    let Ok(found) = fs::metadata(state) else { return Vec::new() };
-    let shown = state.display();
-    if !found.is_dir() {
-        return vec![Finding::error(format!("the state {shown} is not a directory"), "name another with `state`")];
-    }
-    let mode = found.permissions().mode() & 0o777;
-    if wants_dhcp && mode & 0o077 != 0 {
-        let what = format!("the state directory {shown} is open to others (mode {mode:04o})");
-        return vec![Finding::warning(what, format!("chmod 0700 {shown}"))];
-    }
-    Vec::new()
+    Some(Finding::fatal(what, format!("chmod o+x {}", closed.display())))
 }
 
 pub(super) fn loaders(subject: Subject<'_>) -> Vec<Finding> {
@@ -88,6 +81,9 @@ fn loader(subject: Subject<'_>, key: &str, name: &str) -> Vec<Finding> {
     let path = match locate(subject, name) {
         Place::File(path) => path,
         Place::MadeOnRequest => return Vec::new(),
+        Place::Nowhere if is_of_another_host(subject, name) => {
+            return vec![Finding::note(format!("{what} is not under the root: a package may have it on that host"))];
+        }
         Place::Nowhere => {
             return vec![Finding::error(format!("{what} names no file under the root"), missing_hint(key, name))];
         }
@@ -101,6 +97,12 @@ fn loader(subject: Subject<'_>, key: &str, name: &str) -> Vec<Finding> {
         Err(error) => Some(Finding::error(format!("{what}: reading {}: {error}", path.display()), "")),
     };
     wrong.into_iter().chain(lonely(subject, key, name)).collect()
+}
+
+fn is_of_another_host(subject: Subject<'_>, name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let mut loaders = KITS.iter().flat_map(|kit| kit.loaders);
+    matches!(subject.reader, Reader::Elsewhere { .. }) && loaders.any(|(loader, _)| *loader == file)
 }
 
 /// A file that the menu names.
@@ -134,13 +136,25 @@ pub(super) fn menu(subject: Subject<'_>) -> Vec<Finding> {
 
 fn menu_file(subject: Subject<'_>, Named { what, name, .. }: &Named<'_>) -> Option<Finding> {
     match locate(subject, name) {
-        Place::File(path) => unreadable(what, &path, subject.reader),
+        Place::File(path) => {
+            unreadable(what, &path, subject.reader).or_else(|| wrong_image(what, &path, what.starts_with("kernel")))
+        }
         Place::MadeOnRequest => None,
         Place::Nowhere => {
             let what = format!("{what}: there is no {name} under {}", subject.config.root.display());
             Some(Finding::error(what, "put the file there, or correct the name"))
         }
     }
+}
+
+/// A kernel or an initial disk that is something else by its first bytes.
+fn wrong_image(what: &str, path: &Path, is_kernel: bool) -> Option<Finding> {
+    let wrong = match loaders::head(path) {
+        Ok(head) => image_fault(&head, is_kernel)?,
+        Err(error) => return Some(Finding::error(format!("{what}: reading {}: {error}", path.display()), "")),
+    };
+    let hint = "an error page or an aborted download was saved in its place: fetch it again";
+    Some(Finding::error(format!("{what} is {wrong} ({})", path.display()), hint))
 }
 
 /// Where a name leads.
@@ -172,13 +186,14 @@ fn locate(subject: Subject<'_>, name: &str) -> Place {
     Place::Nowhere
 }
 
-fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<Finding> {
+pub(super) fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<Finding> {
     const READ: u32 = 0o4;
     let found = fs::metadata(path).ok()?;
     let refused = match reader {
         Reader::Caller => fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied),
         Reader::Root => found.mode() & READ == 0,
         Reader::User { uid, gid } => !may(READ, &found, uid, gid),
+        Reader::Elsewhere { .. } => false,
     };
     let shown = path.display();
     if refused {
@@ -191,18 +206,31 @@ fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<Finding> {
     Some(Finding::error(what, format!("chmod o+x {closed}")))
 }
 
-/// The first directory above a file that the service user cannot pass. Root passes all, and the caller has just tried.
+/// The first directory above a file that whoever serves cannot pass. Root passes all.
 fn closed(path: &Path, reader: Reader) -> Option<&Path> {
     const PASS: u32 = 0o1;
-    let Reader::User { uid, gid } = reader else { return None };
-    let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
-    above.reverse();
-    above.into_iter().find(|directory| fs::metadata(directory).is_ok_and(|found| !may(PASS, &found, uid, gid)))
+    let (uid, gid) = match reader {
+        Reader::User { uid, gid } => (uid, gid),
+        Reader::Caller => return closed_to_caller(path),
+        Reader::Root | Reader::Elsewhere { .. } => return None,
+    };
+    from_the_top(path).find(|directory| fs::metadata(directory).is_ok_and(|found| !may(PASS, &found, uid, gid)))
+}
+
+/// The first directory above a file that this process cannot pass.
+fn closed_to_caller(path: &Path) -> Option<&Path> {
+    let refuses = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    from_the_top(path).find(|directory| fs::metadata(directory.join(".")).is_err_and(refuses))
+}
+
+fn from_the_top(path: &Path) -> impl Iterator<Item = &Path> {
+    let above: Vec<&Path> = path.ancestors().skip(1).collect();
+    above.into_iter().rev()
 }
 
 /// Whether this user, who is in no other group, has one of the three rights of a mode: of the owner's, of the group's, or of
 /// everybody else's digit, and of no other (path_resolution(7)).
-fn may(right: u32, found: &fs::Metadata, uid: u32, gid: u32) -> bool {
+pub(super) fn may(right: u32, found: &fs::Metadata, uid: u32, gid: u32) -> bool {
     let digit = match (uid == found.uid(), gid == found.gid()) {
         (true, _) => 6,
         (false, true) => 3,

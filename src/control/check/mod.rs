@@ -20,6 +20,7 @@ mod files;
 mod firewall;
 mod interfaces;
 mod memory;
+mod state;
 mod surroundings;
 
 pub use surroundings::surroundings;
@@ -51,6 +52,8 @@ pub struct Subject<'a> {
     pub wants_dhcp: bool,
     /// Who opens the files that are served.
     pub reader: Reader,
+    /// It is the file of the packaged service, which has fewer rights than root.
+    pub is_service: bool,
 }
 
 /// What only a running server knows.
@@ -63,6 +66,12 @@ pub struct Running {
     pub heard: Vec<Heard>,
     /// Bytes of boot images that it could not lock in memory.
     pub unlocked: u64,
+    /// Bytes that a socket of its may hold. None: it does not tell.
+    pub receive_buffer: Option<usize>,
+    /// Why it acknowledges no lease.
+    pub store_fault: Option<String>,
+    /// What it has read and does not do until it is started again.
+    pub after_restart: Vec<String>,
 }
 
 /// A subnet of a running server.
@@ -73,6 +82,16 @@ pub struct Heard {
     pub silent_because: Option<String>,
     /// DHCP servers that answer there too, in words.
     pub other_servers: Vec<String>,
+    pub pool: Option<HeardPool>,
+}
+
+/// The pools of a subnet of a running server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeardPool {
+    /// How much is given, in words.
+    pub said: String,
+    pub is_full: bool,
+    pub is_nearly_full: bool,
 }
 
 impl Running {
@@ -92,62 +111,84 @@ pub enum Reader {
     Caller,
     /// Root, which serves what everybody may read and nothing else.
     Root,
-    /// The user that the service becomes, who is in no other group.
+    /// The user that serves, who is in no other group.
     User { uid: u32, gid: u32 },
+    /// Nobody here: the configuration is for another host, and nothing of this one is looked at but its root, where that is here too.
+    Elsewhere { has_root: bool },
 }
 
-/// Compiles every template under the root, as a request for it would.
-pub fn templates(root: &Path) -> Vec<Finding> {
+/// What the configuration and the files that it names say; `serve` asks the same before it binds anything.
+pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
+    let Subject { config, reader, .. } = subject;
+    let mut findings = Vec::new();
+    if let Reader::Elsewhere { has_root } = reader {
+        findings.push(left_out(config, has_root));
+        findings.extend(interfaces::own_addresses(config, &[]));
+    } else {
+        findings.extend(state::directory(subject));
+        let present = net::interfaces().unwrap_or_default();
+        findings.extend(interfaces::misplaced(config, &present));
+        findings.extend(interfaces::own_addresses(config, &present));
+    }
+    findings.extend(reservations(config));
+    findings.extend(pools(config));
+    findings.extend(installs_by_itself(config));
+    if reader == (Reader::Elsewhere { has_root: false }) {
+        return findings;
+    }
+    match files::wrong_root(subject) {
+        // Nothing under it can be looked at.
+        Some(wrong) => findings.push(wrong),
+        None => findings.extend(under_root(subject)),
+    }
+    findings
+}
+
+fn left_out(config: &Config, has_root: bool) -> Finding {
+    let root = if has_root { String::new() } else { format!(", the root {}", config.root.display()) };
+    Finding::note(format!(
+        "for another host (--no-host): not looked at are interfaces, ports, firewall, users and their rights, limits of the kernel, \
+         memory, the state directory, loaders of packages{root}"
+    ))
+}
+
+fn under_root(subject: Subject<'_>) -> Vec<Finding> {
+    let Subject { config, reader, .. } = subject;
+    let mut findings = files::loaders(subject);
+    findings.extend(files::menu(subject));
+    let survey = static_menus::survey(&config.root);
+    findings.extend(menus_by_hand(&config.root, &survey));
     let renderer = Renderer::default();
-    let names = static_menus::survey(root).templates;
-    names.iter().filter_map(|name| template(&renderer, root, name)).collect()
+    findings.extend(survey.templates.iter().filter_map(|name| template(&renderer, &config.root.join(name), reader)));
+    if !matches!(reader, Reader::Elsewhere { .. }) {
+        let place = config.places.key("tuning", "image-memory");
+        let found = memory::budget(config.tuning.image_memory, survey.largest.as_ref(), &Ceiling::read());
+        findings.extend(found.into_iter().map(|finding| finding.at(place.clone())));
+    }
+    findings
 }
 
-fn template(renderer: &Renderer, root: &Path, name: &Path) -> Option<Finding> {
-    let path = root.join(name);
+/// Compiles a template, as a request for it would.
+fn template(renderer: &Renderer, path: &Path, reader: Reader) -> Option<Finding> {
     let at = |line, column| Some(Position { file: path.display().to_string(), line, column });
+    if let Some(closed) = files::unreadable("the template", path, reader) {
+        return Some(closed.at(at(None, None)));
+    }
     // A larger one is refused by its size, and not read for that.
-    if std::fs::metadata(&path).is_ok_and(|found| found.len() > SOURCE_MAX_BYTES as u64) {
+    if std::fs::metadata(path).is_ok_and(|found| found.len() > SOURCE_MAX_BYTES as u64) {
         let what = format!("the template has more than {SOURCE_MAX_BYTES} bytes");
         return Some(Finding::error(what, "serve large files as they are, without a template").at(at(None, None)));
     }
-    match std::fs::read_to_string(&path) {
+    match std::fs::read_to_string(path) {
         Ok(source) => {
-            let error = renderer.compile(&name.display().to_string(), &source).err()?;
+            let error = renderer.compile(&path.display().to_string(), &source).err()?;
             Some(Finding::error(format!("template: {}", error.what), error.hint).at(at(error.line, error.column)))
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Some(Finding::error("the template is not UTF-8 text", "save it as UTF-8").at(at(None, None)))
         }
-        Err(error) => {
-            let hint = format!("chmod o+r {}", path.display());
-            Some(Finding::error(format!("the template cannot be read: {error}"), hint).at(at(None, None)))
-        }
+        Err(error) => Some(Finding::error(format!("the template cannot be read: {error}"), "").at(at(None, None))),
     }
-}
-
-/// What the configuration and the files that it names say; `serve` asks the same before it binds anything.
-pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
-    let root = files::root(subject.config);
-    if !root.is_empty() {
-        return root;
-    }
-    if let Some(closed) = files::closed_root(subject.config, subject.reader) {
-        return vec![closed];
-    }
-    let mut findings = files::state(&subject.config.state, subject.wants_dhcp);
-    findings.extend(files::loaders(subject));
-    findings.extend(files::menu(subject));
-    findings.extend(reservations(subject.config));
-    findings.extend(pools(subject.config));
-    findings.extend(installs_by_itself(subject.config));
-    let present = net::interfaces().unwrap_or_default();
-    findings.extend(interfaces::misplaced(subject.config, &present));
-    findings.extend(interfaces::own_addresses(subject.config, &present));
-    let survey = static_menus::survey(&subject.config.root);
-    findings.extend(menus_by_hand(&subject.config.root, &survey));
-    findings.extend(memory::budget(subject.config.tuning.image_memory, survey.largest.as_ref(), &Ceiling::read()));
-    findings
 }
 
 /// A reservation inside a pool is kept for its machine, and the pool is one address smaller than it looks.

@@ -9,122 +9,150 @@ use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
 use super::{Finding, Heard, Reader, Running, Subject};
-use super::{interfaces, memory};
+use super::{interfaces, memory, state};
 use crate::config::{Config, Datapath};
-use crate::control::store::{DATABASE, SqliteStore, StateDirectory};
 use crate::dhcp::neighbours::Look;
-use crate::dhcp::subnet::{Mode, Subnet};
+use crate::dhcp::subnet::{Mode, Network, Subnet};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::engine::net;
 use crate::engine::ring::{self, NoRing};
-use crate::images::Ceiling;
+use crate::images::{Ceiling, runs_as_root};
 use crate::observe::finding::Severity;
 use crate::observe::port_holder::{Protocol, holder};
 
 /// ProxyDHCP's port: firmware asks there for its boot file.
 const PXE_PORT: u16 = 4011;
 
-/// Ports, firewall and kernel limits, as they are at this moment, and what a server that runs here has found out.
+/// Ports, firewall and kernel limits, as they are at this moment, what an earlier run has left, and what a server that runs here has found
+/// out.
 pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
     let mut findings = ports(subject, running);
     if subject.wants_dhcp {
         findings.extend(interfaces::unreachable(subject.config, &net::interfaces().unwrap_or_default()));
+        findings.extend(state::database(subject, running.is_some()));
     }
     match running {
-        Some(running) => findings.extend(heard(running)),
-        None => findings.extend(other_servers(subject)),
+        Some(running) => {
+            findings.extend(running.heard.iter().flat_map(|heard| of_subnet(subject.config, running.pid, heard)));
+            findings.extend(unserved(running));
+        }
+        None => findings.extend(ring(subject)),
     }
-    findings.extend(running.is_none().then(|| ring(subject)).flatten());
     findings.extend(firewall(subject));
-    let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
-    findings.extend(maximum.and_then(|maximum| receive_buffer(maximum, subject.reader != Reader::Caller)));
+    findings.extend(receive_buffer(subject, running));
     let budget = Ceiling::read().budget(subject.config.tuning.image_memory);
     findings.extend(memory::locking(budget, subject.reader, running));
     findings
-}
-
-/// What the server's last looks found: it keeps them in its state directory.
-fn other_servers(subject: Subject<'_>) -> Vec<Finding> {
-    let database = subject.config.state.join(DATABASE);
-    if !subject.wants_dhcp || !database.exists() {
-        return Vec::new();
-    }
-    let looks = SqliteStore::looks_in(&database);
-    // SQLite lays files beside a database that is only read, and the service must be able to open them.
-    let given = StateDirectory::give_all_to_owner(&subject.config.state);
-    match looks.map_err(|error| error.to_string()).and_then(|looks| given.map(|()| looks).map_err(|e| e.to_string())) {
-        Ok(looks) => looks.iter().filter_map(|look| other_server(subject.config, look)).collect(),
-        Err(error) => vec![Finding::note(format!("whether other DHCP servers were seen is not known: {error}"))],
-    }
 }
 
 pub(super) fn other_server(config: &Config, look: &Look) -> Option<Finding> {
     let is_its = |subnet: &&Subnet| subnet.network == look.network && subnet.mode == Mode::Server;
     let (subnet, server) = config.snapshot.subnets.iter().find(is_its).zip(look.server)?;
     let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
-    Some(match subnet.allow_other_servers {
+    let finding = match subnet.allow_other_servers {
         true => Finding::note(format!("{seen}; the subnet is served beside it (allow-other-servers)")),
         false => Finding::warning(
             format!("{seen}: it is silent there"),
             "stop that server, or serve beside it with `allow-other-servers = true`",
         ),
-    })
+    };
+    Some(finding.at(config.places.subnet(subnet.network, "subnet")))
 }
 
-/// Every address that the configuration listens on, tried and let go.
+/// Every address that the configuration listens on, tried and let go. What a running server holds is as it should be.
 fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
-    let port = |what, protocol, address| match running.filter(|running| running.holds(protocol, address)) {
-        Some(running) => {
-            Some(Finding::note(format!("{address} is held by ringboot (pid {}): the server runs", running.pid)))
-        }
-        None => port(what, protocol, address),
-    };
     let config = subject.config;
-    let tftp = config.tftp.listen.iter().map(|address| ("TFTP", Protocol::Udp, *address));
-    let http = config.http.listen.iter().map(|address| ("HTTP", Protocol::Tcp, *address));
-    let mut findings: Vec<Finding> =
-        tftp.chain(http).filter_map(|(what, protocol, address)| port(what, protocol, address)).collect();
+    let tftp = config.tftp.listen.iter().map(|address| ("tftp", "TFTP", Protocol::Udp, *address));
+    let http = config.http.listen.iter().map(|address| ("http", "HTTP", Protocol::Tcp, *address));
+    let mut held = Vec::new();
+    let mut findings = Vec::new();
+    for (table, what, protocol, address) in tftp.chain(http) {
+        match port(what, protocol, address, running) {
+            Port::Free => {}
+            Port::Ours(program) => held.push((program, address.to_string())),
+            Port::Wrong(finding) => findings.push(finding.at(config.places.listen(table, address))),
+        }
+    }
     if subject.wants_dhcp {
         let on =
             SocketAddr::from((config.dhcp.listen_address.unwrap_or(Ipv4Addr::UNSPECIFIED), config.dhcp.listen_port));
-        // On one interface each: another program on the same port may be on another interface.
-        findings.extend(port("DHCP", Protocol::Udp, on).map(|finding| match config.dhcp.listen_address {
-            None if finding.severity == Severity::Fatal => Finding::warning(finding.what, finding.hint),
-            _ => finding,
-        }));
+        match port("DHCP", Protocol::Udp, on, running) {
+            Port::Free => {}
+            Port::Ours(program) => held.push((program, on.to_string())),
+            // On one interface each: another program on the same port may be on another interface.
+            Port::Wrong(finding) if finding.severity == Severity::Fatal && config.dhcp.listen_address.is_none() => {
+                findings.push(Finding::warning(finding.what, finding.hint));
+            }
+            Port::Wrong(finding) => findings.push(finding.at(config.places.key("dhcp", "listen-address"))),
+        }
+    }
+    if let Some((program, _)) = held.first() {
+        let addresses: Vec<&str> = held.iter().map(|(_, address)| address.as_str()).collect();
+        findings.push(Finding::note(format!(
+            "{program} runs here, and does not tell this command more; it holds {}",
+            addresses.join(", ")
+        )));
     }
     findings
 }
 
-/// Other DHCP servers, which take two seconds of listening to find: the server has done that.
-fn heard(running: &Running) -> impl Iterator<Item = Finding> {
-    let pid = running.pid;
-    running.heard.iter().filter_map(move |Heard { subnet, silent_because, other_servers }| {
-        let others = other_servers.join(", ");
-        match silent_because {
-            Some(why) => {
-                let what = format!("the running server (pid {pid}) offers nothing on {subnet}: {why}");
-                let hint = "switch the other server off there (`ringboot look --again` then asks at once), or serve beside it with \
-                            `allow-other-servers = true`";
-                Some(Finding::warning(what, if others.is_empty() { "" } else { hint }))
-            }
-            None => (!others.is_empty()).then(|| {
-                Finding::note(format!(
-                    "the running server (pid {pid}) serves {subnet}, and {others} answered there too"
-                ))
-            }),
+/// What the running server says of a subnet.
+fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<Finding> {
+    let Heard { subnet, silent_because, other_servers, pool } = heard;
+    let network = subnet.parse::<Network>().ok();
+    let place = |key: &str| network.and_then(|network| config.places.subnet(network, key));
+    let others = other_servers.join(", ");
+    let answers = match silent_because {
+        Some(why) => {
+            let what = format!("the running server (pid {pid}) offers nothing on {subnet}: {why}");
+            let hint = "switch the other server off there (`ringboot look --again` then asks at once), or serve beside it with \
+                        `allow-other-servers = true`";
+            Some(Finding::warning(what, if others.is_empty() { "" } else { hint }))
         }
-    })
+        None => (!others.is_empty()).then(|| {
+            Finding::note(format!("the running server (pid {pid}) serves {subnet}, and {others} answered there too"))
+        }),
+    };
+    let pool = pool
+        .as_ref()
+        .zip(network)
+        .and_then(|(pool, network)| state::pool_use(config, network, &pool.said, pool.is_full, pool.is_nearly_full));
+    answers.map(|finding| finding.at(place("subnet"))).into_iter().chain(pool).collect()
 }
 
-pub(super) fn port(what: &str, protocol: Protocol, address: SocketAddr) -> Option<Finding> {
-    let error = try_to_bind(protocol, address).err()?;
+/// What the running server has been told, and does not do.
+fn unserved(running: &Running) -> Vec<Finding> {
+    let pid = running.pid;
+    let store = running.store_fault.as_ref().map(|why| {
+        Finding::error(
+            format!("the running server (pid {pid}) gives no new leases: {why}"),
+            "`ringboot status` tells more",
+        )
+    });
+    let pending = running.after_restart.iter().map(|table| {
+        let what = format!("changes in {table} take effect after a restart of the running server (pid {pid})");
+        Finding::warning(what, "systemctl restart ringboot")
+    });
+    store.into_iter().chain(pending).collect()
+}
+
+/// How it stands with an address that is to be listened on.
+pub(super) enum Port {
+    Free,
+    /// A ringboot has it; which one.
+    Ours(String),
+    Wrong(Finding),
+}
+
+pub(super) fn port(what: &str, protocol: Protocol, address: SocketAddr, running: Option<&Running>) -> Port {
+    if running.is_some_and(|running| running.holds(protocol, address)) {
+        return Port::Free;
+    }
+    let Err(error) = try_to_bind(protocol, address) else { return Port::Free };
     let at = format!("{what} cannot listen on {address}");
-    Some(match error.kind() {
+    Port::Wrong(match error.kind() {
         io::ErrorKind::AddrInUse => match holder(protocol, address.port()) {
-            Some(program) if program.starts_with("ringboot ") => {
-                Finding::note(format!("{address} is held by {program}: the server runs"))
-            }
+            Some(program) if program.starts_with("ringboot ") => return Port::Ours(program),
             Some(program) => {
                 Finding::fatal(format!("{at}: {program} holds this port"), "stop it, or take another port")
             }
@@ -170,13 +198,14 @@ fn ring(subject: Subject<'_>) -> Option<Finding> {
     let user_has_none = disabled.trim() == "1" && matches!(subject.reader, Reader::User { .. });
     let why = ring::probe().err().or(user_has_none.then_some(NoRing::Refused))?;
     Some(match wanted {
-        Datapath::IoUring => Finding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]"),
+        Datapath::IoUring => Finding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]")
+            .at(subject.config.places.key("tuning", "datapath")),
         _ => Finding::note(format!("serving will go by epoll, recvmmsg and sendmmsg, because {why}")),
     })
 }
 
 fn firewall(subject: Subject<'_>) -> Vec<Finding> {
-    if subject.reader == Reader::Caller {
+    if !runs_as_root() {
         return vec![Finding::note("the firewall was not checked: only root may read its rules")];
     }
     let listings: Vec<String> = [("nft", &["list", "ruleset"][..]), ("iptables-save", &[])]
@@ -206,8 +235,22 @@ pub(super) fn shut_port(Wanted { protocol, port }: Wanted) -> Finding {
     Finding::warning(what, format!("nft add rule inet filter input {protocol} dport {port} accept (or your own way)"))
 }
 
-/// A burst of a rack's requests is lost where the socket cannot hold it. Root may go past the limit.
-pub(super) fn receive_buffer(maximum: usize, as_root: bool) -> Option<Finding> {
+/// A burst of a rack's requests is lost where the socket cannot hold it. A running server knows what it has got.
+fn receive_buffer(subject: Subject<'_>, running: Option<&Running>) -> Option<Finding> {
+    if let Some((pid, bytes)) = running.and_then(|running| Some((running.pid, running.receive_buffer?))) {
+        let what = format!(
+            "the running server (pid {pid}) has receive buffers of {bytes} bytes, less than the {SOCKET_RECEIVE_BYTES} that a rack's \
+             requests need"
+        );
+        let hint = format!("sysctl net.core.rmem_max={SOCKET_RECEIVE_BYTES}, and a restart");
+        return (bytes < SOCKET_RECEIVE_BYTES).then(|| Finding::warning(what, hint));
+    }
+    let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok()?.trim().parse().ok()?;
+    small_buffer(maximum, runs_as_root() && !subject.is_service)
+}
+
+/// Root may go past the limit; the service as packaged may not, whoever looks.
+pub(super) fn small_buffer(maximum: usize, as_root: bool) -> Option<Finding> {
     (maximum < SOCKET_RECEIVE_BYTES && !as_root).then(|| {
         let what = format!(
             "net.core.rmem_max = {maximum} is less than the {SOCKET_RECEIVE_BYTES} bytes that a rack's requests need"

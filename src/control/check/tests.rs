@@ -7,14 +7,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::interfaces::{misplaced, own_addresses, unreachable};
-use super::surroundings::{other_server, port, receive_buffer, shut_port};
+use super::state::full;
+use super::surroundings::{Port, other_server, port, shut_port, small_buffer};
 use super::*;
 use crate::boot::machine::Mac;
 use crate::boot::pe;
 use crate::control::loaders::settle;
 use crate::control::static_menus::{Largest, survey};
+use crate::control::store::{SqliteStore, StateDirectory, Store};
+use crate::dhcp::lease::{Change, Lease};
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
+use crate::engine::disk::Room;
 use crate::engine::net::Interface;
 use crate::observe::finding::Severity;
 use crate::observe::port_holder::Protocol;
@@ -51,7 +55,7 @@ impl Bench {
     fn check_as(&self, more: &str, reader: Reader) -> Vec<String> {
         let mut config = self.config(more);
         let borrowed = settle(&mut config.snapshot.boot, &self.root(), true, self.directory.path());
-        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader };
+        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader, is_service: false };
         let place = self.directory.path().to_string_lossy().into_owned();
         configuration(subject).iter().map(|finding| finding.to_string().replace(&place, "")).collect()
     }
@@ -77,19 +81,23 @@ fn a_root_that_would_expose_the_machine_is_refused() {
         ("/var", true),
         ("/var/tmp", false),
     ] {
-        let found = files::root(&Config::for_root(root));
-        let says = found.iter().any(|finding| finding.what.contains("would expose this machine"));
+        let found = files::unfit_root(&Config::for_root(root));
+        let says = found.as_ref().is_some_and(|finding| finding.what.contains("would expose this machine"));
         assert_eq!(says, refused, "{root}: {found:?}");
     }
     let bench = Bench::new();
     std::os::unix::fs::symlink("/etc", bench.directory.path().join("link")).unwrap();
-    assert_eq!(files::root(&Config::for_root(bench.directory.path().join("link"))).len(), 1, "through a link too");
-    assert!(files::root(&Config::for_root("/nonexistent"))[0].what.contains("opening the root /nonexistent"));
+    assert!(files::unfit_root(&Config::for_root(bench.directory.path().join("link"))).is_some(), "through a link too");
+    assert!(
+        files::unfit_root(&Config::for_root("/nonexistent")).unwrap().what.contains("opening the root /nonexistent")
+    );
     bench.put("file", b"x");
-    assert!(files::root(&Config::for_root(bench.root().join("file")))[0].what.contains("is not a directory"));
+    assert!(
+        files::unfit_root(&Config::for_root(bench.root().join("file"))).unwrap().what.contains("is not a directory")
+    );
     let mut same = Config::for_root(bench.root());
     same.state = bench.root();
-    assert!(files::root(&same)[0].what.contains("is the state directory too"));
+    assert!(files::unfit_root(&same).unwrap().what.contains("is the state directory too"));
 }
 
 #[test]
@@ -101,7 +109,7 @@ fn a_state_directory_that_is_open_to_others_is_named() {
     fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(
         only(bench.check("")),
-        "warning: the state directory /state is open to others (mode 0755)\n  hint: chmod 0700 /state"
+        "warning: /x.toml:2:9: the state directory /state is open to others (mode 0755)\n  hint: chmod 0700 /state"
     );
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(bench.check(""), [""; 0]);
@@ -152,7 +160,8 @@ fn a_script_that_is_rendered_needs_no_file() {
     assert_eq!(bench.check("[boot]\nipxe = \"boot.ipxe\"\n[menu]\n"), [""; 0]);
     assert!(only(bench.check("[boot]\nipxe = \"boot.ipxe\"\n")).contains("names no file"));
     bench.put("boot.ipxe.j2", b"#!ipxe\n");
-    assert_eq!(bench.check("[boot]\nipxe = \"boot.ipxe\"\n"), [""; 0]);
+    // Here no helper compiles it: this test is another program.
+    assert!(bench.check("[boot]\nipxe = \"boot.ipxe\"\n").iter().all(|said| !said.contains("names no file")));
 }
 
 #[test]
@@ -176,7 +185,7 @@ fn kernels_and_pictures_of_the_menu_are_there() {
         "{found:#?}"
     );
     for name in ["k", "i", "splash.png"] {
-        bench.put(name, b"x");
+        bench.put(name, b"\0");
     }
     assert_eq!(bench.check(menu), [""; 0]);
     let old = menu.replace("/k", "/tftpboot/k");
@@ -186,7 +195,7 @@ fn kernels_and_pictures_of_the_menu_are_there() {
 #[test]
 fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
     let bench = Bench::new();
-    bench.put("k", b"x");
+    bench.put("k", b"\0");
     fs::set_permissions(bench.root().join("k"), fs::Permissions::from_mode(0o640)).unwrap();
     let menu = "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n";
     let said = only(bench.check_as(menu, Reader::Root));
@@ -203,7 +212,7 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
         only(bench.check_as(menu, stranger)).ends_with("may not be read by the service\n  hint: chmod o+r /root/k")
     );
     assert_eq!(bench.check_as(menu, Reader::User { uid: owner, gid: u32::MAX }), [""; 0]);
-    bench.put("d/k", b"x");
+    bench.put("d/k", b"\0");
     let deep = menu.replace("\"k\"", "\"d/k\"");
     assert_eq!(bench.check_as(&deep, stranger), [""; 0]);
     for closed in ["root/d", "root"] {
@@ -264,14 +273,15 @@ fn a_busy_port_is_named_with_its_holder() {
     let udp = UdpSocket::bind("[::1]:0").unwrap();
     for (protocol, address) in [(Protocol::Tcp, tcp.local_addr().unwrap()), (Protocol::Udp, udp.local_addr().unwrap())]
     {
-        let said = port("HTTP", protocol, address).unwrap();
+        let Port::Wrong(said) = port("HTTP", protocol, address, None) else { panic!("{address} is busy") };
         assert_eq!(said.severity, Severity::Fatal);
         assert!(said.what.contains(&format!("cannot listen on {address}")), "{said}");
     }
     let free = tcp.local_addr().unwrap();
     drop(tcp);
-    assert_eq!(port("HTTP", Protocol::Tcp, free), None);
-    assert!(port("TFTP", Protocol::Udp, "192.0.2.7:6969".parse().unwrap()).unwrap().what.contains("no interface"));
+    assert!(matches!(port("HTTP", Protocol::Tcp, free, None), Port::Free));
+    let nowhere = port("TFTP", Protocol::Udp, "192.0.2.7:6969".parse().unwrap(), None);
+    assert!(matches!(nowhere, Port::Wrong(said) if said.what.contains("no interface")));
 }
 
 #[test]
@@ -282,13 +292,16 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
     let bench = Bench::new();
     let config = bench.config(&format!("[tftp]\nlisten = [\"{}\", \"{}\"]\n[http]\nlisten = []\n", busy.1, foreign.1));
     let borrowed = Borrowed::default();
-    let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: false, reader: Reader::Caller };
+    let subject =
+        Subject { config: &config, borrowed: &borrowed, wants_dhcp: false, reader: Reader::Caller, is_service: false };
     let other = || vec!["192.168.4.2 (52:54:00:00:00:02)".to_owned()];
     let heard = |subnet: &str, silent: Option<&str>, other_servers| Heard {
         subnet: subnet.to_owned(),
         silent_because: silent.map(str::to_owned),
         other_servers,
+        pool: None,
     };
+    let full = HeardPool { said: "4 of 4 addresses given".to_owned(), is_full: true, is_nearly_full: true };
     let any = SocketAddr::from(([0; 4], busy.1.port()));
     let running = Running {
         pid: 4711,
@@ -298,14 +311,28 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
             heard("192.168.4.0/24", Some("it answers there"), other()),
             heard("192.168.5.0/24", Some("no interface"), vec![]),
             heard("192.168.6.0/24", None, other()),
+            Heard { pool: Some(full), ..heard("192.168.7.0/24", None, vec![]) },
         ],
-        unlocked: 0,
+        receive_buffer: Some(4096),
+        store_fault: Some("disk full".to_owned()),
+        after_restart: vec!["[http]".to_owned()],
+        ..Running::default()
     };
     let said: Vec<String> = surroundings(subject, Some(&running)).iter().map(Finding::to_string).collect();
     let with =
         |words: &str| said.iter().find(|one| one.contains(words)).unwrap_or_else(|| panic!("{words}: {said:#?}"));
-    assert!(with(&busy.1.to_string()).starts_with("note: ") && with(&busy.1.to_string()).contains("pid 4711"));
-    assert!(with(&foreign.1.to_string()).starts_with("fatal: "), "the same port of another transport is not this one");
+    assert!(
+        said.iter().all(|one| !one.contains(&busy.1.to_string())),
+        "its own ports are as they should be: {said:#?}"
+    );
+    assert!(with("192.168.7.0/24").starts_with("warning: the pools of subnet 192.168.7.0/24 are FULL"));
+    assert!(with("receive buffers of 4096 bytes").starts_with("warning: the running server (pid 4711)"));
+    assert!(with("gives no new leases: disk full").starts_with("error: "));
+    assert!(with("changes in [http] take effect after a restart").starts_with("warning: "));
+    assert!(
+        with(&foreign.1.to_string()).starts_with("fatal: ") && with(&foreign.1.to_string()).contains("x.toml:4:"),
+        "the same port of another transport is not this one"
+    );
     let silent = with("192.168.4.0/24");
     assert!(
         silent.starts_with("warning: ")
@@ -319,8 +346,8 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
 
 #[test]
 fn limits_of_the_kernel_and_the_firewall_are_said_with_the_command() {
-    assert!(receive_buffer(212_992, false).unwrap().hint.starts_with("sysctl net.core.rmem_max="));
-    assert_eq!((receive_buffer(usize::MAX, false), receive_buffer(1, true)), (None, None), "root may go past it");
+    assert!(small_buffer(212_992, false).unwrap().hint.starts_with("sysctl net.core.rmem_max="));
+    assert_eq!((small_buffer(usize::MAX, false), small_buffer(1, true)), (None, None), "root may go past it");
     let said = shut_port(firewall::Wanted { protocol: "udp", port: 69 });
     assert!(said.what.contains("udp port 69") && said.hint.contains("udp dport 69 accept"), "{said}");
 }
@@ -351,6 +378,158 @@ fn the_largest_file_under_the_root_is_found() {
     bench.put("d/large", b"xxx");
     let survey = survey(&bench.root());
     assert_eq!(survey.largest, Some(Largest { path: "d/large".into(), bytes: 3 }));
+}
+
+#[test]
+fn kernels_and_initial_disks_that_are_something_else_are_named() {
+    let bench = Bench::new();
+    let menu = "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\ninitrd = \"i\"\n";
+    for (kernel, initrd, said) in [
+        (&b"<html>404</html>"[..], &b"\x1f\x8b\x08"[..], "6:10: kernel of the entry `x` is an HTML page (/root/k)"),
+        (b"404\n", b"wpeinit\n", "6:10: kernel of the entry `x` is a text file (/root/k)"),
+        (b"MZ\0", b"<!DOCTYPE html>", "7:10: initrd of the entry `x` is an HTML page (/root/i)"),
+        (b"MZ\0", b"", "7:10: initrd of the entry `x` is an empty file (/root/i)"),
+    ] {
+        bench.put("k", kernel);
+        bench.put("i", initrd);
+        let found = only(bench.check(menu));
+        assert!(found.starts_with(&format!("error: /x.toml:{said}\n  hint: ")), "{found}");
+    }
+}
+
+#[test]
+fn a_disk_without_room_is_named_with_its_figures() {
+    let room = Room { free: 1 << 40, total: 1 << 41, files_free: 9, files_total: 9, is_read_only: false };
+    let said = |room: Room| full("/s".as_ref(), room).map(|finding| finding.to_string()).unwrap_or_default();
+    assert_eq!(said(room), "");
+    assert_eq!(said(Room { files_free: 0, files_total: 0, ..room }), "", "a file system that does not count them");
+    let none = said(Room { free: 0, ..room });
+    assert!(
+        none.starts_with("error: no lease can be kept: 0 of 2199023255552 bytes are free on the disk of /s\n"),
+        "{none}"
+    );
+    assert!(
+        said(Room { files_free: 0, ..room })
+            .starts_with("error: no lease can be kept: no file can be made in /s (0 of 9")
+    );
+    assert!(said(Room { is_read_only: true, ..room }).starts_with("error: no lease can be kept: /s is read-only"));
+    assert!(said(Room { free: 1 << 20, ..room }).starts_with("warning: soon no lease can be kept: 1048576 of "));
+    assert_eq!(said(Room { free: 9 << 20, total: 10 << 20, ..room }), "", "a small disk of its own, nearly empty");
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_made_or_written_to_is_named() {
+    let bench = Bench::new();
+    let other = Reader::User { uid: 12_345, gid: 12_345 };
+    let mode = |path: &str, mode| {
+        fs::set_permissions(bench.directory.path().join(path), fs::Permissions::from_mode(mode)).unwrap()
+    };
+    mode("", 0o755);
+    mode("root", 0o755);
+    fs::write(bench.directory.path().join("file"), "").unwrap();
+    let below = "[boot]\n";
+    let config = |state: &str| {
+        let text = format!("root = \"root\"\nstate = \"{state}\"\n{below}");
+        Config::parse(&bench.directory.path().join("x.toml").to_string_lossy(), &text).unwrap()
+    };
+    let said = |state: &str, reader| {
+        let (config, borrowed) = (config(state), Borrowed::default());
+        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader, is_service: false };
+        let place = bench.directory.path().to_string_lossy().into_owned();
+        let found = state::directory(subject);
+        found.iter().map(|finding| finding.to_string().replace(&place, "")).collect::<Vec<_>>()
+    };
+    assert_eq!(said("new/deep", other), [""; 0], "the start makes it as root");
+    let wrong = only(said("file/deep", other));
+    assert!(
+        wrong.starts_with("error: /x.toml:2:9: the state directory /file/deep cannot be made: /file is not a dir"),
+        "{wrong}"
+    );
+    assert!(only(said("file", other)).starts_with("error: /x.toml:2:9: the state /file is not a directory"));
+    fs::create_dir(bench.directory.path().join("shared")).unwrap();
+    mode("shared", 0o700);
+    assert_eq!(said("shared", other), [""; 0], "it is given to whoever serves");
+    fs::write(bench.directory.path().join("shared/somebody's"), "").unwrap();
+    let wrong = only(said("shared", other));
+    assert!(
+        wrong
+            .contains("the state directory /shared may not be written to by the service\n  hint: chown -R 12345:12345"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool_with_its_figures() {
+    let bench = Bench::new();
+    let state = bench.directory.path().join("state");
+    let config = bench.config(&format!("{ON_ETH1}pools = [\"192.168.4.10-192.168.4.11\"]\n"));
+    let borrowed = Borrowed::default();
+    let said = || {
+        let reader = Reader::Caller;
+        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader, is_service: false };
+        let place = bench.directory.path().to_string_lossy().into_owned();
+        let found = state::database(subject, false);
+        found.iter().map(|finding| finding.to_string().replace(&place, "")).collect::<Vec<_>>()
+    };
+    assert_eq!(said(), [""; 0], "none is there yet");
+    let kept = StateDirectory::lock(&state).unwrap();
+    let mut store = SqliteStore::open(&kept.database()).unwrap();
+    assert_eq!(said(), [""; 0]);
+    for last in [10, 11] {
+        let (address, mac) = ([192, 168, 4, last].into(), Mac([2, 0, 0, 0, 0, last]));
+        let now = crate::control::quirks::unix_now();
+        let lease = crate::dhcp::testing::lease(address, mac, now + 1000);
+        store.commit(&[Change::Bind(Box::new(Lease { start_s: now, ..lease }))]).unwrap();
+    }
+    let full = "warning: /x.toml:7:10: the pools of subnet 192.168.4.0/24 are FULL: a further machine gets no address (2 of 2 \
+                addresses given)\n  hint: ";
+    assert!(only(said()).starts_with(full), "{:?}", said());
+    drop(store);
+    let newer = rusqlite::Connection::open(kept.database()).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    drop(newer);
+    let wrong = only(said());
+    assert!(
+        wrong.contains("no DHCP can be answered: /state/ringboot.db: the lease database was written by a newer"),
+        "{wrong}"
+    );
+    fs::write(kept.database(), vec![0x5a; 65_536]).unwrap();
+    assert_eq!(
+        only(said()),
+        "error: no DHCP can be answered: the lease database /state/ringboot.db is damaged (file is not a database)\n  hint: `ringboot restore FILE` puts a backup in its place; or move it away, and machines keep their addresses \
+         by asking again"
+    );
+}
+
+#[test]
+fn for_another_host_nothing_of_this_one_is_looked_at_but_the_root() {
+    let bench = Bench::new();
+    fs::create_dir(bench.directory.path().join("state")).unwrap();
+    fs::set_permissions(bench.directory.path().join("state"), fs::Permissions::from_mode(0o777)).unwrap();
+    bench.put("k", b"<html>");
+    fs::set_permissions(bench.root().join("k"), fs::Permissions::from_mode(0o000)).unwrap();
+    let text = format!(
+        "{ON_ETH1}routers = [\"192.168.4.1\"]\npools = [\"192.168.4.1-192.168.4.1\"]\n[boot]\nbios = \"pxelinux.0\"\nipxe = \
+         \"none.ipxe\"\n[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n"
+    );
+    let with_root = bench.check_as(&text, Reader::Elsewhere { has_root: true });
+    assert!(
+        with_root[0].starts_with("note: for another host (--no-host): not looked at are interfaces"),
+        "{with_root:#?}"
+    );
+    let rest: Vec<&str> = with_root[1..].iter().map(|said| said.lines().next().unwrap()).collect();
+    assert_eq!(
+        rest,
+        [
+            "error: /x.toml:8:10: the pool 192.168.4.1-192.168.4.1 has no address for any machine: 1 of 1 are this machine's or a \
+             router's",
+            "note: /x.toml:10:8: [boot] bios = \"pxelinux.0\" is not under the root: a package may have it on that host",
+            "error: /x.toml:11:8: [boot] ipxe = \"none.ipxe\" names no file under the root",
+            "error: /x.toml:15:10: kernel of the entry `x` is an HTML page (/root/k)",
+        ]
+    );
+    let without = bench.check_as(&text, Reader::Elsewhere { has_root: false });
+    assert!(without.len() == 2 && without[0].ends_with(", loaders of packages, the root /root"), "{without:#?}");
 }
 
 /// eth1 with these addresses.

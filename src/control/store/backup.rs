@@ -154,7 +154,7 @@ fn read_only(path: &Path) -> Result<Connection, BackupError> {
 /// when it is closed (fcntl(2), record locks).
 fn connect(path: &Path) -> Result<Connection, BackupError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = |source| StoreError::Open { path: path.display().to_string(), source };
+    let open = |error| StoreError::Open { path: path.display().to_string(), error };
     let connection = Connection::open_with_flags(path, flags).map_err(open)?;
     connection.busy_timeout(super::sqlite::BUSY_WAIT).map_err(open)?;
     Ok(connection)

@@ -59,7 +59,7 @@ pub struct Kept {
 
 impl Kept {
     /// Opens what is in this directory. An error inside leaves a database that is tried again with every look; one outside is
-    /// for whoever starts: another server runs, or a newer one has run.
+    /// for whoever starts: another server runs.
     pub fn open(path: &Path) -> Result<(Self, Result<Rows, StoreError>), StoreError> {
         let mut kept = Self {
             path: path.to_owned(),
@@ -74,7 +74,7 @@ impl Kept {
             anew: Arc::default(),
         };
         match kept.begin() {
-            Err(error @ (StoreError::State(NoState::InUse(_)) | StoreError::Newer { .. })) => Err(error),
+            Err(error @ StoreError::State(NoState::InUse(_))) => Err(error),
             rows => Ok((kept, rows)),
         }
     }

@@ -74,6 +74,8 @@ CREATE TABLE IF NOT EXISTS clock (                -- what the times of leases ar
 ",
 ];
 
+/// The first schema that keeps what looks for other servers found.
+const SCHEMA_WITH_LOOKS: i64 = 2;
 /// The first schema that keeps the clock of the leases.
 const SCHEMA_WITH_CLOCK: i64 = 4;
 
@@ -107,7 +109,7 @@ impl SqliteStore {
     fn open_with(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
         let shown = || path.display().to_string();
         keep_private(path).map_err(|error| StoreError::Private { path: shown(), error })?;
-        let mut connection = connect(path).map_err(|source| StoreError::Open { path: shown(), source })?;
+        let mut connection = connect(path).map_err(|error| StoreError::Open { path: shown(), error })?;
         let found = schema_of(&connection)?;
         let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
         if found > known {
@@ -296,14 +298,23 @@ impl SqliteStore {
         Ok((store.each_lease(take)?, now))
     }
 
-    /// The same of a database that a server may be writing to: nothing is created or changed.
-    pub fn looks_in(database: &Path) -> Result<Vec<Look>, StoreError> {
-        Self::read_only(database)?.looks()
+    /// The same of a database that a server may be writing to, read from its first page to its last: nothing is created or changed.
+    pub fn sound_looks_in(database: &Path) -> Result<Vec<Look>, StoreError> {
+        let store = Self::read_only(database)?;
+        let (found, known) = (schema_of(&store.connection)?, schema_known());
+        if found > known {
+            return Err(StoreError::Newer { path: database.display().to_string(), found, known });
+        }
+        let said: String = store.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if said != "ok" {
+            return Err(StoreError::Torn(said));
+        }
+        if found < SCHEMA_WITH_LOOKS { Ok(Vec::new()) } else { store.looks() }
     }
 
     /// Opens a database that a server may be writing to.
     pub(super) fn read_only(database: &Path) -> Result<Self, StoreError> {
-        let open = |source| StoreError::Open { path: database.display().to_string(), source };
+        let open = |error| StoreError::Open { path: database.display().to_string(), error };
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(database, flags).map_err(open)?;
         connection.busy_timeout(BUSY_WAIT)?;
@@ -642,7 +653,7 @@ mod tests {
         drop(store);
         let store = SqliteStore::open(&path).unwrap();
         assert_eq!(store.looks().unwrap(), [found]);
-        assert_eq!(SqliteStore::looks_in(&path).unwrap(), [found], "beside the server");
+        assert_eq!(SqliteStore::sound_looks_in(&path).unwrap(), [found], "beside the server");
         store.keep_look(&nobody).unwrap();
         assert_eq!(store.looks().unwrap(), [nobody]);
     }

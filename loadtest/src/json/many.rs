@@ -1,0 +1,37 @@
+//! Parts of a report that is made of several runs: the spread of `--repeat`, and the reports that `loadtest merge` has joined.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Document, Summary};
+use crate::compare::Spread;
+
+/// All runs of `--repeat`; the rest of the report is the one in the middle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Repeats {
+    /// Which of the runs the report is, from 0.
+    pub(crate) middle: usize,
+    /// In their order.
+    pub(crate) runs: Vec<Summary>,
+    pub(crate) figures: Vec<Spread>,
+}
+
+/// One report of those that were merged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) file: String,
+    pub(crate) started: String,
+    pub(crate) seed: u64,
+    pub(crate) machines: u32,
+    pub(crate) booted: u32,
+    pub(crate) failed: u32,
+    pub(crate) wall_s: f64,
+    pub(crate) client_was_limit: bool,
+}
+
+impl Part {
+    pub(crate) fn of(file: &str, report: &Document) -> Self {
+        let Summary { machines, booted, failed, wall_s, client_was_limit, .. } = report.summary;
+        let (file, started, seed) = (file.to_owned(), report.run.started.clone(), report.run.seed);
+        Self { file, started, seed, machines, booted, failed, wall_s, client_was_limit }
+    }
+}

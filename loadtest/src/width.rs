@@ -1,0 +1,101 @@
+//! How wide what people read may be, and tables that leave out what matters least where there is less room.
+
+use std::io;
+
+use terminal_size::{Width, terminal_size_of};
+
+/// No line needs more, however wide the terminal is.
+const COLUMNS_MAX: usize = 80;
+/// Nor is any made for less.
+const COLUMNS_MIN: usize = 40;
+
+/// Columns of standard output: what COLUMNS says, else the terminal, else 80; never more than 80.
+pub(crate) fn columns() -> usize {
+    let terminal = terminal_size_of(io::stdout()).map(|(Width(columns), _)| columns);
+    columns_of(std::env::var("COLUMNS").ok().as_deref(), terminal)
+}
+
+fn columns_of(variable: Option<&str>, terminal: Option<u16>) -> usize {
+    let said = variable.and_then(|columns| columns.trim().parse().ok()).filter(|columns| *columns > 0);
+    said.or(terminal.map(usize::from)).unwrap_or(COLUMNS_MAX).clamp(COLUMNS_MIN, COLUMNS_MAX)
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    /// With the gap to the column before.
+    width: usize,
+    /// Of two columns the one with the greater number goes first.
+    rank: u8,
+    /// Words begin at the left, with a gap of two before them; numbers end at the right.
+    is_text: bool,
+}
+
+impl Column {
+    pub(crate) const fn number(width: usize, rank: u8) -> Self {
+        Self { width, rank, is_text: false }
+    }
+
+    pub(crate) const fn text(width: usize, rank: u8) -> Self {
+        Self { width, rank, is_text: true }
+    }
+}
+
+/// Which columns of a table there is room for.
+#[derive(Debug)]
+pub(crate) struct Layout<'a> {
+    columns: &'a [Column],
+    /// Columns of a greater rank are left out.
+    rank_max: u8,
+}
+
+impl<'a> Layout<'a> {
+    pub(crate) fn new(columns: &'a [Column], room: usize) -> Self {
+        let width = |rank_max| {
+            columns.iter().filter(|column| column.rank <= rank_max).map(|column| column.width).sum::<usize>()
+        };
+        let most = columns.iter().map(|column| column.rank).max().unwrap_or(0);
+        let rank_max = (0..=most).rev().find(|rank| width(*rank) <= room).unwrap_or(0);
+        Self { columns, rank_max }
+    }
+
+    /// A line of the table, with its end.
+    pub(crate) fn line(&self, cells: &[&str]) -> String {
+        let mut line = String::new();
+        for (column, cell) in self.columns.iter().zip(cells).filter(|(column, _)| column.rank <= self.rank_max) {
+            let width = column.width;
+            line += &if column.is_text { format!("  {cell:<0$}", width - 2) } else { format!("{cell:>width$}") };
+        }
+        format!("{}\n", line.trim_end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_width_is_what_columns_says_then_the_terminals_then_80() {
+        for (variable, terminal, columns) in [
+            (None, None, 80),
+            (None, Some(60), 60),
+            (Some("50"), Some(60), 50),
+            (Some("200"), Some(60), 80),
+            (Some("nonsense"), Some(60), 60),
+            (Some("0"), None, 80),
+            (None, Some(10), 40),
+        ] {
+            assert_eq!(columns_of(variable, terminal), columns, "{variable:?} {terminal:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_leaves_out_what_matters_least() {
+        let columns = [Column::text(8, 0), Column::number(6, 2), Column::number(6, 1), Column::text(6, 0)];
+        let line = |room| Layout::new(&columns, room).line(&["name", "a", "b", "c"]);
+        assert_eq!(line(80), "  name       a     b  c\n");
+        assert_eq!(line(25), "  name       b  c\n");
+        assert_eq!(line(19), "  name    c\n");
+        assert_eq!(line(1), "  name    c\n");
+    }
+}

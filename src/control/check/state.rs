@@ -1,0 +1,211 @@
+//! The state directory and the lease database: whether the next lease can be kept, and what an earlier run has left.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use super::files::may;
+use super::surroundings::other_server;
+use super::{Finding, Position, Reader, Subject};
+use crate::config::Config;
+use crate::control::store::{DATABASE, OddRow, SqliteStore, StateDirectory, StoreError};
+use crate::dhcp::lease::Leases;
+use crate::dhcp::neighbours::Look;
+use crate::dhcp::subnet::{Mode, Network};
+use crate::engine::disk::{self, Room};
+
+/// A commit writes a few pages, and a log of its own beside them. Bytes.
+const NEEDED_BYTES: u64 = 256 * 1024;
+/// Where no more than this is left, and no more than a tenth of it all, the disk will be full soon. Bytes.
+const LOW_BYTES: u64 = 64 * 1024 * 1024;
+/// Rows that are named; the others are counted.
+const ODD_NAMED_MAX: usize = 10;
+const WRITE: u32 = 0o2;
+const OTHERS: u32 = 0o077;
+const MODE: u32 = 0o777;
+
+/// Whether there is a directory that leases can be written to, by the user who serves, and room on its disk.
+pub(super) fn directory(subject: Subject<'_>) -> Vec<Finding> {
+    let state = &subject.config.state;
+    let place = subject.config.places.key("", "state").map(Position::from);
+    let found = match fs::metadata(state) {
+        Ok(found) if !found.is_dir() => {
+            let what = format!("the state {} is not a directory", state.display());
+            vec![Finding::error(what, "name another with `state`")]
+        }
+        _ if !subject.wants_dhcp => Vec::new(),
+        Ok(found) => existing(state, &found, subject.reader),
+        Err(_) => unmade(state, subject.reader).into_iter().collect(),
+    };
+    found.into_iter().map(|finding| finding.at(place.clone())).collect()
+}
+
+fn existing(state: &Path, found: &fs::Metadata, reader: Reader) -> Vec<Finding> {
+    let shown = state.display();
+    let mode = found.permissions().mode() & MODE;
+    let open = (mode & OTHERS != 0).then(|| {
+        let what = format!("the state directory {shown} is open to others (mode {mode:04o})");
+        Finding::warning(what, format!("chmod 0700 {shown}"))
+    });
+    let closed = (!is_writable(state, found, reader)).then(|| {
+        let what = format!("no lease can be kept: the state directory {shown} may not be written to by the service");
+        let owner = if let Reader::User { uid, gid } = reader { format!("{uid}:{gid}") } else { "USER".to_owned() };
+        Finding::error(what, format!("chown -R {owner} {shown}"))
+    });
+    let room = disk::room(state).ok().and_then(|room| full(state, room));
+    open.into_iter().chain(closed).chain(room).collect()
+}
+
+/// As root a directory with nothing but ringboot's files in it is given to the user who serves.
+fn is_writable(state: &Path, found: &fs::Metadata, reader: Reader) -> bool {
+    match reader {
+        Reader::Root | Reader::Elsewhere { .. } => true,
+        Reader::Caller => {
+            let database = state.join(DATABASE);
+            disk::may_change(state) && (!database.exists() || disk::may_change(&database))
+        }
+        Reader::User { uid, gid } => {
+            let is_ours = |entry: fs::DirEntry| entry.file_name().to_str().is_some_and(StateDirectory::is_ours);
+            let will_be_given = fs::read_dir(state).is_ok_and(|entries| entries.flatten().all(is_ours));
+            found.uid() == uid || will_be_given || may(WRITE, found, uid, gid)
+        }
+    }
+}
+
+/// A directory that has still to be made, in the nearest one that is there.
+fn unmade(state: &Path, reader: Reader) -> Option<Finding> {
+    let above = state.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists())?;
+    let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    let (shown, parent) = (state.display(), above.display());
+    let cannot = |why: String| {
+        Some(Finding::error(format!("the state directory {shown} cannot be made: {why}"), "name another with `state`"))
+    };
+    if !above.is_dir() {
+        return cannot(format!("{parent} is not a directory"));
+    }
+    if reader == Reader::Caller && !disk::may_change(above) {
+        return cannot(format!("{parent} may not be written to"));
+    }
+    let room = disk::room(above).ok()?;
+    if room.is_read_only { cannot(format!("{parent} is read-only")) } else { full(above, room) }
+}
+
+/// A disk on which no lease can be kept, or soon none.
+pub(super) fn full(state: &Path, room: Room) -> Option<Finding> {
+    let shown = state.display();
+    let hint = "make room there, or name a directory on another disk with `state`";
+    if room.is_read_only {
+        return Some(Finding::error(format!("no lease can be kept: {shown} is read-only"), "mount it for writing"));
+    }
+    if room.files_total > 0 && room.files_free == 0 {
+        let what =
+            format!("no lease can be kept: no file can be made in {shown} (0 of {} inodes free)", room.files_total);
+        return Some(Finding::error(what, hint));
+    }
+    let left = format!("{} of {} bytes are free on the disk of {shown}", room.free, room.total);
+    if room.free < NEEDED_BYTES {
+        return Some(Finding::error(format!("no lease can be kept: {left}"), hint));
+    }
+    let is_low = room.free < LOW_BYTES && room.free < room.total / 10;
+    is_low.then(|| Finding::warning(format!("soon no lease can be kept: {left}"), hint))
+}
+
+/// What the database says, opened for reading alone.
+pub(super) fn database(subject: Subject<'_>, is_served: bool) -> Vec<Finding> {
+    let database = subject.config.state.join(DATABASE);
+    if !subject.wants_dhcp || !matches!(database.try_exists(), Ok(true)) {
+        return unseen(subject).into_iter().collect();
+    }
+    let read = Left::read(subject.config, &database);
+    // SQLite lays files beside a database that is only read, and the service must be able to open them.
+    let given = StateDirectory::give_all_to_owner(&subject.config.state);
+    let mut findings = match read {
+        Ok(left) => left.findings(subject.config, is_served),
+        Err(error) if error.is_closed() => vec![unlooked(subject)],
+        Err(error) => vec![unread(&error, &database)],
+    };
+    findings
+        .extend(given.err().map(|error| Finding::note(format!("giving {} to its owner: {error}", database.display()))));
+    findings
+}
+
+/// What the caller may not even see.
+fn unseen(subject: Subject<'_>) -> Option<Finding> {
+    let is_closed = subject.wants_dhcp && subject.config.state.join(DATABASE).try_exists().is_err();
+    is_closed.then(|| unlooked(subject))
+}
+
+fn unlooked(subject: Subject<'_>) -> Finding {
+    Finding::note(format!(
+        "the lease database in {} was not looked at: it is closed to you. Root may look, and a running server (GET /v1/check)",
+        subject.config.state.display()
+    ))
+}
+
+/// A database that `serve` will not read: files are served, and no DHCP is answered.
+pub(super) fn unread(error: &StoreError, database: &Path) -> Finding {
+    let (what, way_out) = error.told(database);
+    Finding::error(format!("no DHCP can be answered: {what}"), way_out)
+}
+
+/// What an earlier run has left.
+struct Left {
+    leases: Leases,
+    odd: Vec<OddRow>,
+    looks: Vec<Look>,
+}
+
+impl Left {
+    fn read(config: &Config, database: &Path) -> Result<Self, StoreError> {
+        let looks = SqliteStore::sound_looks_in(database)?;
+        let mut rows = Vec::new();
+        let (odd, now) = SqliteStore::each_lease_in(database, |lease| rows.push(lease))?;
+        let mut leases = Leases::new(&config.snapshot.subnets);
+        leases.load(rows, now);
+        Ok(Self { leases, odd, looks })
+    }
+
+    /// A running server knows better who answers and who has what.
+    fn findings(&self, config: &Config, is_served: bool) -> Vec<Finding> {
+        let mut findings = odd(&self.odd);
+        if !is_served {
+            findings.extend(self.looks.iter().filter_map(|look| other_server(config, look)));
+            let served = config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+            findings.extend(served.filter_map(|subnet| {
+                let used = self.leases.used(subnet.network);
+                pool_use(config, subnet.network, &used.to_string(), used.is_full(), used.is_nearly_full())
+            }));
+        }
+        findings
+    }
+}
+
+/// Pools that are full, or nearly so.
+pub(super) fn pool_use(
+    config: &Config,
+    network: Network,
+    said: &str,
+    is_full: bool,
+    is_nearly_full: bool,
+) -> Option<Finding> {
+    let hint = "widen the pool, shorten `default-lease-time`, or look with `ringboot lease list` who has them";
+    let how = match (is_full, is_nearly_full) {
+        (true, _) => "FULL: a further machine gets no address",
+        (false, true) => "nearly full",
+        (false, false) => return None,
+    };
+    let what = format!("the pools of subnet {network} are {how} ({said})");
+    Some(Finding::warning(what, hint).at(config.places.subnet(network, "pools")))
+}
+
+fn odd(rows: &[OddRow]) -> Vec<Finding> {
+    let hint = "correct or delete the row with `sqlite3`; its address is given to nobody for a day after each start";
+    let named = rows.iter().take(ODD_NAMED_MAX).map(|OddRow { address, why }| {
+        let whose =
+            address.map_or("a lease without an address".to_owned(), |address| format!("the lease of {address}"));
+        Finding::warning(format!("{whose} is not understood: {why}"), hint)
+    });
+    let more = rows.len().saturating_sub(ODD_NAMED_MAX);
+    let counted = (more > 0).then(|| Finding::warning(format!("{more} more leases are not understood"), hint));
+    named.chain(counted).collect()
+}
