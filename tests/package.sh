@@ -63,7 +63,7 @@ check "there is a manual of ringboot.toml" test -e /usr/share/man/man5/ringboot.
 for program in ringboot loadtest; do
     check "bash completes $program" bash -n "/usr/share/bash-completion/completions/$program"
 done
-check "the form of load reports is there" test -e /usr/share/doc/ringboot/loadtest-report.schema.json
+check "the form of load reports is there" test -e /usr/share/doc/ringboot/docs/loadtest-report.schema.json
 check "loaders for UEFI are recommended" bash -c '[[ $(dpkg-query -W -f "\${Recommends}" ringboot) == *shim-signed* ]]'
 
 echo "a start as root becomes the user of the package"

@@ -55,8 +55,7 @@ fn looked(server: &Server) -> anyhow::Result<Value> {
         // The order to look is read within a second.
         std::thread::sleep(AGAIN_ASKED_EVERY);
         let found = server.ask("GET", PATH)?;
-        let looks = || each(&found["looks"]);
-        let is_over = looks().all(|look| look["looking"] == false && look["looked_s"].as_u64().is_some_and(|s| s < 6));
+        let is_over = found["again"] == false && each(&found["looks"]).all(|look| look["looking"] == false);
         if is_over || Instant::now() >= until {
             return Ok(found);
         }
@@ -107,7 +106,10 @@ fn answer(handle: &Handle, again: bool) -> Answer {
         findings.look_again();
         return Answer::ok(json!({ "again": true }));
     }
-    Answer::ok(json!({ "looks": findings.read().segments.iter().map(one).collect::<Vec<_>>() }))
+    // Asked before the rest is read: what is read then is of the new look.
+    let is_ordered = findings.is_to_look_again();
+    let looks: Vec<Value> = findings.read().segments.iter().map(one).collect();
+    Answer::ok(json!({ "looks": looks, "again": is_ordered }))
 }
 
 fn one(finding: &SegmentFinding) -> Value {

@@ -74,7 +74,7 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
 
 /// What is said of the file as a whole.
 pub fn about_file() -> String {
-    paragraph(SHIPPED.lines().take_while(|line| line.starts_with('#') || line.is_empty()).skip(2))
+    paragraph(SHIPPED.lines().take_while(|line| line.starts_with('#')).skip(2))
 }
 
 fn paragraph<'a>(lines: impl Iterator<Item = &'a str>) -> String {
@@ -170,6 +170,13 @@ mod tests {
     fn meant(lines: &str) -> Option<String> {
         let config = Config::parse("/etc/ringboot/ringboot.toml", &format!("root = \"/srv/netboot\"\n{lines}")).ok()?;
         Some(format!("{:?}", Config { places: Arc::new(Places::default()), ..config }))
+    }
+
+    #[test]
+    fn what_is_said_of_the_file_ends_before_its_first_key() {
+        let about = about_file();
+        assert!(about.starts_with("As it stands") && about.contains("\n\nLists are lists"), "{about}");
+        assert!(!about.contains(REQUIRED), "{about}");
     }
 
     #[test]

@@ -112,6 +112,11 @@ impl Findings {
         self.again.store(true, Ordering::Relaxed);
     }
 
+    /// What was found is still to be forgotten.
+    pub fn is_to_look_again(&self) -> bool {
+        self.again.load(Ordering::Acquire)
+    }
+
     /// Subnets that are silent beside another server are looked at within a second as at the first start, the others while they are served.
     pub fn look_now(&self) {
         self.now.store(true, Ordering::Relaxed);
@@ -305,7 +310,8 @@ impl Neighbours {
             if now >= self.next_interfaces_ms {
                 self.follow_interfaces(now);
             }
-            if self.findings.again.swap(false, Ordering::Relaxed) {
+            let again = self.findings.again.load(Ordering::Relaxed);
+            if again {
                 for segment in &mut self.segments {
                     segment.watch.forget(now);
                     segment.others.clear();
@@ -316,6 +322,9 @@ impl Neighbours {
             }
             self.look(now);
             self.publish();
+            if again {
+                self.findings.again.store(false, Ordering::Release);
+            }
             let changes = self.changes.as_ref().map(AsFd::as_fd);
             let probes = self.arp.as_ref().map(AsFd::as_fd).into_iter().chain(self.echo.as_ref().map(AsFd::as_fd));
             let listener = self.listener.as_ref().map(AsFd::as_fd);

@@ -30,7 +30,7 @@ fn serve(block: &Block) -> Result<(), String> {
         ringboot status || exit 12
         kill %1; wait %1 || { cat /tmp/log; exit 13; }";
     let said = world.run(end, LIMIT);
-    let printed = format!("{}{}", said.stdout, said.stderr);
+    let printed = super::stories::without_asides(&format!("{}{}", said.stdout, said.stderr));
     match () {
         () if !said.status.success() => Err(format!("{block}: {}\n{printed}", said.status)),
         // What a page tells to write is right, and is in force.

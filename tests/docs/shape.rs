@@ -47,6 +47,7 @@ fn shape(line: &str) -> String {
         let tail = &word[bare.len()..];
         let masked = match () {
             () if after_number && UNITS.contains(&bare) => format!("U{tail}"),
+            () if after_number && matches!(bare, "errors" | "warnings") => format!("{}{tail}", &bare[..bare.len() - 1]),
             () if DAYS.contains(&word) => "DAY".to_owned(),
             () if after_number && MONTHS.contains(&bare) => "MONTH".to_owned(),
             () => numbers_masked(word),
