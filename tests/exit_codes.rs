@@ -200,7 +200,7 @@ impl Runs {
     }
 
     /// A disk that is full, and a reader that has gone.
-    fn to_nowhere(&mut self) {
+    fn with_no_output(&mut self) {
         for arguments in [&["loader", "list"][..], &["--version"], &["man"], &["status", "--help"], &["check"]] {
             let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
             let mut command = Command::new(BINARY);
@@ -239,6 +239,6 @@ fn every_code_of_the_page_is_one_that_a_command_ends_with() {
     assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", server.stderr.text());
     runs.seen.insert(("serve".to_owned(), 0));
     runs.by_itself();
-    runs.to_nowhere();
+    runs.with_no_output();
     assert_eq!(runs.seen, page(), "left: what commands ended with, right: what the page says");
 }

@@ -88,7 +88,7 @@ pub(super) fn described(root: clap::Command) -> clap::Command {
 }
 
 fn with_codes(root: clap::Command, name: &str) -> clap::Command {
-    root.mut_subcommand(name.to_owned(), |command| {
+    root.mut_subcommand(name, |command| {
         let inner: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
         let command = inner.iter().fold(command, |command, inner| {
             let path = format!("{name} {inner}");
