@@ -71,8 +71,11 @@ impl Server {
         }
         let config = match read_file(&self.config) {
             Ok(config) => config,
-            // The server runs with what the file said before: while it is being edited, status and why are wanted most.
-            Err(_) if Path::new(ADMIN_SOCKET).exists() => return Ok(ADMIN_SOCKET.into()),
+            // The server runs with what the file said before: while it is being edited, status and why are wanted most. Of another file
+            // than the usual one nobody knows where its server listens.
+            Err(_) if self.config == Path::new(DEFAULT_CONFIG) && Path::new(ADMIN_SOCKET).exists() => {
+                return Ok(ADMIN_SOCKET.into());
+            }
             Err(error) => {
                 return Err(hinted(&error, "--config FILE names another file, --socket PATH the socket itself"));
             }
@@ -129,7 +132,8 @@ impl Place {
         let config = match read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))) {
             Ok(config) => config,
             Err(error) => {
-                let usual = Socket::reach(Path::new(ADMIN_SOCKET)).filter(|_| self.socket.is_none());
+                let is_usual = self.socket.is_none() && self.config.is_none();
+                let usual = is_usual.then(|| Socket::reach(Path::new(ADMIN_SOCKET))).flatten();
                 let hint = "--config FILE names another file, --state DIR the directory itself";
                 return usual.map(Source::Server).ok_or_else(|| hinted(&error, hint));
             }

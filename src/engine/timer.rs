@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -34,13 +34,18 @@ impl Timer {
         let rings = |timer: &OwnedFd| Ok(rustix::io::read(timer, &mut [0; 8])?);
         self.0.async_io(Interest::READABLE, rings).await.map(drop)
     }
+
+    /// Returns when that moment has come: to a millisecond where the kernel fails.
+    pub async fn wait_until(&self, due: Instant) {
+        if self.wait(due.saturating_duration_since(Instant::now())).await.is_err() {
+            tokio::time::sleep_until(due.into()).await;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::Instant;
-
     use super::*;
 
     #[test]

@@ -55,6 +55,7 @@ use tokio::time::sleep_until;
 
 use crate::boot::machine::Mac;
 use crate::engine::open_files::raise_open_files;
+use crate::engine::timer::Timer;
 use context::Context;
 use machine::{Errand, Machine};
 use progress::counting_retries;
@@ -157,12 +158,13 @@ impl Fleet {
     async fn boot_all(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         self.ensure_sockets()?;
         let mut site = self.site(progress)?;
+        let timer = Timer::new()?;
         let run = Run::begin(&self.plan);
         site.schedules = self.schedules(&run)?;
         let watch = Watch::begin(run.started, progress);
         let warming = spawn_local(run.clone().warm_up(Arc::clone(progress)));
         let interrupted = tokio::select! {
-            () = self.play(&site, &run) => false,
+            () = self.play(&site, &run, &timer) => false,
             () = progress.interrupted() => true,
         };
         warming.abort();
@@ -192,7 +194,7 @@ impl Fleet {
     }
 
     /// Switches machines on as they arrive, until all have ended. Dropped before, all end where they are.
-    async fn play(&self, site: &Site<'_>, run: &Run) {
+    async fn play(&self, site: &Site<'_>, run: &Run, timer: &Timer) {
         let mut running = JoinSet::new();
         for (machine, at) in site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed)) {
             let due = run.started + at;
@@ -200,7 +202,7 @@ impl Fleet {
                 break;
             }
             if Instant::now() < due {
-                sleep_until(due.into()).await;
+                timer.wait_until(due).await;
             }
             running.spawn_local(counting_retries(machine.live(run.clone(), due)));
         }

@@ -113,9 +113,7 @@ impl Schedule {
             match next {
                 None => self.queued.notified().await,
                 Some(due) => {
-                    if self.timer.wait(due.saturating_duration_since(Instant::now())).await.is_err() {
-                        tokio::time::sleep_until(due.into()).await;
-                    }
+                    self.timer.wait_until(due).await;
                     self.ring(Instant::now());
                 }
             }
