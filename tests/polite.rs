@@ -221,7 +221,8 @@ fn two_segments(lab: &Lab, first: &str, second: &str) -> String {
          pools = [\"192.168.6.10-192.168.6.20\"]\n{second}\n"
     );
     let classic = server::configuration(&lab.scratch).replace(&format!("interfaces = [\"{BRIDGE}\"]\n"), "");
-    format!("{classic}clients = \"any\"\n{first}\n{second}")
+    // The level of the log stays that of the server: another one would take effect after a restart.
+    format!("{classic}clients = \"any\"\n{first}\n{second}[log]\nlevel = \"debug\"\n")
 }
 
 #[test]
