@@ -1132,10 +1132,12 @@ impl Running {
             Ruling::Free((pending, _)) => self.conclude(pending),
             Ruling::Disbelieved((pending, _), is_first) => {
                 if is_first {
-                    self.say_conflict(None, format!(
-                        "{whom} answers for {address}, as for more addresses than a host has: it is not believed for an hour, and they \
-                         are offered"
-                    ));
+                    // Once an hour: no line of an address before it takes its place.
+                    let text = format!(
+                        "{whom} answers for {address}, as for more addresses than a host has: it is not believed for an hour, and \
+                         they are offered"
+                    );
+                    self.events.push(Event::new(None, None, Stage::Dhcp, Kind::Conflict, text));
                 }
                 self.conclude(pending);
             }
@@ -1145,7 +1147,7 @@ impl Running {
                     self.leases.keep_back(address, mac, now.saturating_add(CONFLICT_HOLD_S), now);
                 }
                 self.say_conflict(
-                    Some(address),
+                    address,
                     format!(
                         "{address} is in use by {whom}, to whom nobody has leased it: it is not offered for {} minutes",
                         CONFLICT_HOLD_S / 60
@@ -1157,8 +1159,8 @@ impl Running {
         Ok(())
     }
 
-    fn say_conflict(&mut self, address: Option<Ipv4Addr>, text: String) {
-        self.say(None, Event::new(None, address.map(IpAddr::V4), Stage::Dhcp, Kind::Conflict, text));
+    fn say_conflict(&mut self, address: Ipv4Addr, text: String) {
+        self.say(None, Event::new(None, Some(IpAddr::V4(address)), Stage::Dhcp, Kind::Conflict, text));
     }
 
     /// An answer would name 0.0.0.0 as its server. Said once: every client on that segment asks again and again.
