@@ -43,10 +43,13 @@ pub(super) const TABLE: &[Codes] = &[
         "status --exit-code",
         &[
             (0, "OK: all is well"),
-            (1, "WARNING: a pool is nearly full, the configuration has an error, a thread was begun again"),
+            (
+                1,
+                "WARNING: a pool is nearly full, the configuration has an error, a change waits for a restart, a thread was begun again",
+            ),
             (
                 2,
-                "CRITICAL: no server answers, a subnet is silent, a pool is full, the store fails, a thread stands still",
+                "CRITICAL: no server answers, a subnet is silent, its interface is down, a pool is full, the store fails, a thread stands still",
             ),
             (3, "UNKNOWN: the server cannot be asked"),
         ],

@@ -45,6 +45,8 @@ pub(super) fn judge(status: &Value) -> Value {
     reasons.extend(of_interfaces(status));
     reasons.extend(each(&status["threads"]).filter_map(of_thread));
     reasons.extend(of_findings(&status["findings"]));
+    let pending = each(&status["after_restart"]).filter_map(Value::as_str);
+    reasons.extend(pending.map(|table| (Level::Warning, format!("changes in {table} take effect after a restart"))));
     reasons.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     let level = reasons.first().map_or(Level::Ok, |(level, _)| *level);
     json!({ "level": level.word(), "because": reasons.iter().map(|(_, text)| text).collect::<Vec<_>>() })
@@ -199,6 +201,7 @@ mod tests {
                 Level::Critical,
                 "interface eth1 has no carrier",
             ),
+            (json!({ "after_restart": ["[log]"] }), Level::Warning, "changes in [log] take effect after a restart"),
             (store(json!({ "state": "unread", "why": "no disk" })), Level::Critical, "no DHCP is answered: no disk"),
             (store(json!({ "state": "broken", "why": "disk full" })), Level::Critical, "no new leases: disk full"),
             (store(json!({ "state": "sound", "oldest_ms": 12_000, "queued": 1 })), Level::Critical, "1 commit wait"),
