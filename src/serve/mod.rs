@@ -9,6 +9,7 @@ mod drain;
 pub mod flights;
 pub mod health;
 pub mod http_core;
+mod link_news;
 pub mod neighbours;
 pub mod overview;
 pub(crate) mod placement;

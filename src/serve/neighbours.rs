@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::dhcp_core::Letter;
 use super::drain::Drain;
+use super::link_news::LinkNews;
 use super::pulse::Pulse;
 use crate::boot::machine::Mac;
 use crate::dhcp::limits::{OTHER_SERVERS_MAX, PROBE_WAIT_MS};
@@ -29,8 +30,6 @@ use crate::snapshot::{Published, Snapshot};
 const INTERFACES_EVERY_MS: Millis = 1000;
 /// What is said of an interface that does not exist.
 const NOT_THERE: &str = "is not there";
-/// How often at most it is said that a link has come back or is lost.
-const LINK_SAID_EVERY_MS: Millis = 10_000;
 /// One DHCP message with its IPv4 header; what is longer is cut. Bytes.
 const PACKET_BYTES_MAX: usize = 2048;
 /// Packets, and letters, that are looked at before interfaces and looks have their turn again.
@@ -211,8 +210,7 @@ struct Wanted {
     /// What was said that it lacks.
     lack_said: Option<&'static str>,
     refusal_said: bool,
-    /// What was said of its link last, and when.
-    link_said: (Link, Millis),
+    link: LinkNews,
 }
 
 /// A served subnet on an interface.
@@ -344,7 +342,7 @@ impl Neighbours {
     }
 
     fn now(&self) -> Millis {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+        millis_since(self.started)
     }
 
     /// After a reload: subnets that stay keep what is known of them, new ones are looked at first. Interfaces that no subnet names
@@ -410,6 +408,7 @@ impl Neighbours {
     /// Sends what is due, and ends what has listened long enough.
     fn look(&mut self, now: Millis) {
         let Some(listener) = &self.listener else { return };
+        let started = self.started;
         for segment in &mut self.segments {
             if let Some(verdict) = segment.watch.tick(now) {
                 segment.conclude(verdict, &mut self.keep);
@@ -423,7 +422,8 @@ impl Neighbours {
             let packets = neighbours::inform(mac, xid, mark).zip(neighbours::discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
             match listener.broadcast(index, &inform).and_then(|()| listener.broadcast(index, &discover)) {
-                Ok(()) => segment.watch.looked(xid, now),
+                // Whoever answers has its time from when the DISCOVER has left, not from when this turn began.
+                Ok(()) => segment.watch.looked(xid, millis_since(started).saturating_add(1)),
                 Err(error) => {
                     segment.watch.unsent(now);
                     if !std::mem::replace(&mut segment.unsent_said, true) {
@@ -535,7 +535,7 @@ impl Neighbours {
 
 impl Wanted {
     fn new(interface: String, index: Option<u32>) -> Self {
-        Self { interface, index, lack_said: None, refusal_said: false, link_said: (Link::Up, 0) }
+        Self { interface, index, lack_said: None, refusal_said: false, link: LinkNews::NONE }
     }
 
     fn follow(&mut self, found: Option<&Interface>, port: u16, core: &Letters<Letter>) {
@@ -570,25 +570,24 @@ impl Wanted {
 }
 
 impl Wanted {
-    /// A link that flaps is told of every ten seconds.
     fn follow_link(&mut self, found: Option<&Interface>, now: Millis) {
         let Some(link) = found.map(Interface::link) else { return };
-        let (said, at) = self.link_said;
-        if link == said || said != Link::Up && now.saturating_sub(at) < LINK_SAID_EVERY_MS {
-            return;
-        }
-        self.link_said = (link, now);
+        let Some(unsaid) = self.link.follow(link, now) else { return };
         let name = &self.interface;
+        let words = match link {
+            Link::Up => format!("interface {name} is up, and has a carrier"),
+            Link::Down => format!("interface {name} is down: no machine is reached by it. `ip link set {name} up`"),
+            Link::NoCarrier => format!(
+                "interface {name} has no carrier: no machine is reached by it. Look at its cable and switch port"
+            ),
+        };
+        let words = match unsaid {
+            0 => words,
+            unsaid => format!("{words} ({unsaid} changes before it were not said)"),
+        };
         match link {
-            Link::Up => tracing::info!("interface {name} is up, and has a carrier"),
-            Link::Down => {
-                tracing::warn!("interface {name} is down: no machine is reached by it. `ip link set {name} up`")
-            }
-            Link::NoCarrier => {
-                tracing::warn!(
-                    "interface {name} has no carrier: no machine is reached by it. Look at its cable and switch port"
-                );
-            }
+            Link::Up => tracing::info!("{words}"),
+            Link::Down | Link::NoCarrier => tracing::warn!("{words}"),
         }
     }
 }
@@ -632,6 +631,16 @@ impl Segment {
             }
         } else if wire_came {
             self.watch.wire_came(now);
+        }
+        if let (Some(before), None, Some(interface)) = (self.here, here, found)
+            && ipv4(interface).next().is_none()
+        {
+            tracing::warn!(
+                "interface {} has lost its address {}: nothing is answered on {} until it has it again",
+                self.interface,
+                before.address,
+                self.subnet
+            );
         }
         self.here = here;
         let elsewhere = found.filter(|interface| here.is_none() && ipv4(interface).next().is_some());
@@ -725,6 +734,10 @@ fn address_in(interface: &Interface, subnet: Network, relay: bool) -> Option<Ipv
 pub(super) fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> {
     let v4 = |address: &IpAddr| if let IpAddr::V4(address) = address { Some(*address) } else { None };
     interface.addresses.iter().filter_map(v4)
+}
+
+fn millis_since(started: Instant) -> Millis {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(Millis::MAX)
 }
 
 fn bind(interface: &str, port: u16) -> io::Result<OwnedFd> {

@@ -260,7 +260,7 @@ pub const ALL: &[Breakage] = &[
     Breakage {
         what: "the interface is down",
         breaks: "ip link set eth1 down",
-        says: &[(Status, "DOWN"), (Check, "eth1"), (Check, "down"), (Log, "eth1"), (Monitor, "exit 2")],
+        says: &[(Status, "DOWN"), (Check, "eth1"), (Check, "down"), (Log, "interface eth1 is down"), (Monitor, "exit 2")],
         mends: "ip link set eth1 up",
     },
     Breakage {
@@ -272,7 +272,7 @@ pub const ALL: &[Breakage] = &[
     Breakage {
         what: "the interface has lost its address",
         breaks: "ip addr del 192.168.4.150/24 dev eth1",
-        says: &[(Check, "no IPv4 address"), (Log, "eth1"), (Monitor, "exit 2")],
+        says: &[(Check, "no IPv4 address"), (Log, "interface eth1 has lost its address 192.168.4.150"), (Monitor, "exit 2")],
         mends: "ip addr add 192.168.4.150/24 dev eth1",
     },
     Breakage {
