@@ -285,7 +285,7 @@ fn a_reload_looks_before_the_first_offer_on_a_segment_that_it_adds_and_on_anothe
     // Root has been given away by the time that the second socket is bound.
     let as_nobody = |text: &str| text.replace("user = \"root\"", "user = \"nobody\"");
     std::fs::set_permissions(lab.scratch.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let configuration = format!("{}clients = \"any\"\n", server::configuration(&lab.scratch));
+    let configuration = format!("{}clients = \"any\"\n[log]\nlevel = \"debug\"\n", server::configuration(&lab.scratch));
     let server = Server::start(&lab.net, &lab.scratch, &as_nobody(&configuration));
     let client = lab.net.client_on(SECOND, "52:54:00:c1:1e:05");
     let two = as_nobody(&two_segments(&lab, "", ""));
