@@ -1,12 +1,13 @@
 //! The rooms of ringboot, in reading order: from what the operator wrote to what leaves the machine.
 //!
-//! Pure rooms (`tftp`, `dhcp`, `http`, `boot`) know no socket, file, clock or thread. `tests/tidy.rs` holds who may import whom.
+//! Pure rooms (`model`, `tftp`, `dhcp`, `http`, `boot`) know no socket, file, clock or thread. `tests/tidy.rs` holds who may import whom.
 
 pub mod cli;
 
-pub mod bindings;
 pub mod config;
 pub mod snapshot;
+
+pub mod model;
 
 pub mod boot;
 pub mod dhcp;

@@ -4,11 +4,12 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use ringboot::boot::machine::{Mac, Machine};
 use ringboot::boot::menu::{Menu, unattended};
 use ringboot::config::Config;
 use ringboot::control::templates;
-use ringboot::dhcp::subnet::{Mode, Network, Pool, Subnet};
+use ringboot::dhcp::subnet::{Mode, Pool, Subnet};
+use ringboot::model::machine::{Mac, Machine};
+use ringboot::model::network::Network;
 
 fn parse(path: &str) -> Config {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
@@ -55,7 +56,7 @@ fn every_template_in_the_documentation_renders() {
         client: "192.168.4.77".parse().unwrap(),
         machine: Some(&machine),
         hostname: None,
-        subnet: config.snapshot.subnets.first(),
+        subnet: config.snapshot.dhcp.subnets.first(),
         server: SERVER.into(),
         http_port: 80,
     };
@@ -78,7 +79,7 @@ fn classic() -> Config {
 }
 
 fn classic_subnet() -> Subnet {
-    classic().snapshot.subnets[0].clone()
+    classic().snapshot.dhcp.subnets[0].clone()
 }
 
 fn classic_menu() -> Menu {
@@ -90,7 +91,7 @@ fn classic_menu() -> Menu {
 #[test]
 fn s17_globals_subnets_and_hosts_are_levels_of_one_file() {
     let config = parse("config/examples/classic.toml");
-    assert_eq!(config.snapshot.subnets.len(), 1);
+    assert_eq!(config.snapshot.dhcp.subnets.len(), 1);
     assert_eq!((config.dhcp.interfaces.as_slice(), config.dhcp.listen_port), (["eth0".to_owned()].as_slice(), 67));
 }
 
@@ -144,7 +145,7 @@ fn s26_next_server() {
 
 #[test]
 fn s27_filename() {
-    assert_eq!(classic().snapshot.boot.bios.as_deref(), Some("pxelinux.0"));
+    assert_eq!(classic().snapshot.dhcp.boot.bios.as_deref(), Some("pxelinux.0"));
 }
 
 // --- /etc/xinetd.d/tftp ---
@@ -225,7 +226,7 @@ fn s58_append() {
 fn s60_every_kind_of_firmware_has_its_loader() {
     let text = "root = \"/r\"\n[boot]\nbios = \"pxelinux.0\"\nuefi-x64 = \"bootx64.efi\"\n\
         uefi-ia32 = \"bootia32.efi\"\nuefi-arm64 = \"bootaa64.efi\"\nuefi-http = \"ipxe.efi\"\nipxe = \"boot.ipxe\"\n";
-    let boot = Config::parse("x.toml", text).unwrap().snapshot.boot;
+    let boot = Config::parse("x.toml", text).unwrap().snapshot.dhcp.boot;
     let loaders = [boot.bios, boot.uefi_x64, boot.uefi_ia32, boot.uefi_arm64, boot.uefi_http, boot.ipxe];
     let loaders: Vec<String> = loaders.into_iter().flatten().collect();
     assert_eq!(loaders, ["pxelinux.0", "bootx64.efi", "bootia32.efi", "bootaa64.efi", "ipxe.efi", "boot.ipxe"]);

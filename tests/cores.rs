@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use ringboot::tftp::random::Random;
+use ringboot::model::random::Random;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 

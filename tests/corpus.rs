@@ -7,7 +7,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use ringboot::tftp::random::Random;
+use ringboot::model::random::Random;
 
 #[path = "fuzz/targets/mod.rs"]
 mod targets;

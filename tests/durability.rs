@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringboot::boot::machine::Mac;
 use ringboot::dhcp::packet::Packet;
+use ringboot::model::machine::Mac;
 
 mod common;
 

@@ -6,11 +6,11 @@ mod common;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use ringboot::boot::machine::{Mac, Machine};
 use ringboot::boot::menu::{Entry, Menu};
 use ringboot::boot::names::Loader;
 use ringboot::boot::plan::BootConfig;
 use ringboot::boot::script::{Ask, render};
+use ringboot::model::machine::{Mac, Machine};
 
 #[test]
 fn b8_grub_script_check_accepts_every_menu() {

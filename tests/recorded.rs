@@ -9,13 +9,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 
 use dhcproto::Decodable;
-use ringboot::boot::machine::Mac;
 use ringboot::boot::plan::BootConfig;
 use ringboot::dhcp::decide::{Arrival, Decision, decide};
 use ringboot::dhcp::lease::{Change, Lease, Leases, State};
 use ringboot::dhcp::packet::{Packet, code};
-use ringboot::dhcp::subnet::{Clients, Mode, Network, Pool, Subnet};
-use ringboot::snapshot::Snapshot;
+use ringboot::dhcp::policy::DhcpPolicy;
+use ringboot::dhcp::subnet::{Clients, Mode, Pool, Subnet};
+use ringboot::model::machine::Mac;
+use ringboot::model::network::Network;
 
 /// In the captures the server is this; the simulated network is that of the classic set-up.
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
@@ -37,10 +38,10 @@ fn every_recorded_message_is_decided_as_reviewed() {
 /// undionly.kpxe sends what the ROM sends plus iPXE's options: it must get the script, not itself again (one round took 19 s).
 #[test]
 fn d69_recorded_undionly_does_not_load_itself_for_ever() {
-    let mut snapshot = configuration();
-    snapshot.boot = BootConfig { bios: Some("undionly.kpxe".into()), ..BootConfig::default() };
+    let mut policy = configuration();
+    policy.boot = BootConfig { bios: Some("undionly.kpxe".into()), ..BootConfig::default() };
     for name in ["bios-undionly", "bios-ipxe"] {
-        let text = replay(name, &snapshot, &mut HashSet::new());
+        let text = replay(name, &policy, &mut HashSet::new());
         assert!(text.contains("http://192.168.4.150/boot.ipxe"), "{text}");
         assert!(!text.contains("67 = \"undionly.kpxe\""), "{text}");
     }
@@ -74,8 +75,8 @@ fn d03_dhcproto_reads_every_recorded_reply() {
 fn d07_mutated_messages_never_panic() {
     const MUTATIONS: usize = 400_000;
     let seeds = mutation_seeds();
-    let snapshot = configuration();
-    let mut leases = Leases::new(&snapshot.subnets);
+    let policy = configuration();
+    let mut leases = Leases::new(&policy.subnets);
     let mut random = Random(0x72_69_6e_67);
     let (mut answered, mut refused) = (0u32, 0u32);
     for n in 0..MUTATIONS {
@@ -83,7 +84,7 @@ fn d07_mutated_messages_never_panic() {
         let bytes = random.mutate(&seeds[seed]);
         let now = START_S + n as u64 / 100;
         leases.advance(now);
-        let decision = decide(&arrival(&bytes, None, SERVER), &leases, &snapshot, now, n as u64);
+        let decision = decide(&arrival(&bytes, None, SERVER), &leases, &policy, now, n as u64);
         match &decision.answer {
             Some(answer) => {
                 answered += 1;
@@ -99,7 +100,7 @@ fn d07_mutated_messages_never_panic() {
     assert!(answered > 1000 && refused > 1000, "{answered} answered, {refused} not");
 }
 
-fn configuration() -> Snapshot {
+fn configuration() -> DhcpPolicy {
     let subnet = Subnet {
         network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
         interface: Some("eth1".into()),
@@ -132,7 +133,7 @@ fn configuration() -> Snapshot {
         ipxe: Some("http://192.168.4.150/boot.ipxe".into()),
         ..BootConfig::default()
     };
-    Snapshot { subnets: vec![subnet].into(), boot, http_port: 80, ..Snapshot::default() }
+    DhcpPolicy { subnets: vec![subnet].into(), boot, http_port: 80, ..DhcpPolicy::default() }
 }
 
 fn arrival<'a>(bytes: &'a [u8], source: Option<SocketAddrV4>, destination: Ipv4Addr) -> Arrival<'a> {
@@ -151,13 +152,13 @@ fn arrival<'a>(bytes: &'a [u8], source: Option<SocketAddrV4>, destination: Ipv4A
 /// A server that lives through one capture. The client of the capture follows another server's offers: where that one chose
 /// otherwise (`clients-dhcp-classic`), what it says next is as wrong for us as a strange client's would be.
 struct Replay {
-    snapshot: Snapshot,
+    policy: DhcpPolicy,
     leases: Leases,
 }
 
 impl Replay {
-    fn new(snapshot: &Snapshot) -> Self {
-        Self { leases: Leases::new(&snapshot.subnets), snapshot: snapshot.clone() }
+    fn new(policy: &DhcpPolicy) -> Self {
+        Self { leases: Leases::new(&policy.subnets), policy: policy.clone() }
     }
 
     fn decide(&mut self, frame: &Frame) -> Decision {
@@ -165,7 +166,7 @@ impl Replay {
         self.leases.advance(now);
         self.remember_reference(frame, now);
         let arrival = arrival(&frame.payload, Some(frame.source), *frame.destination.ip());
-        let decision = decide(&arrival, &self.leases, &self.snapshot, now, 0);
+        let decision = decide(&arrival, &self.leases, &self.policy, now, 0);
         self.leases.begin_commit(&decision.changes, decision.xid, now);
         self.leases.finish_commit(&decision.changes, decision.xid, true, now);
         decision
@@ -194,8 +195,8 @@ impl Replay {
 }
 
 /// The text of every decision that no earlier capture has shown, xid and time aside.
-fn replay(name: &str, snapshot: &Snapshot, known: &mut HashSet<String>) -> String {
-    let mut replayed = Replay::new(snapshot);
+fn replay(name: &str, policy: &DhcpPolicy, known: &mut HashSet<String>) -> String {
+    let mut replayed = Replay::new(policy);
     let (mut text, mut frames) = (String::new(), 0);
     for frame in client_frames(name) {
         frames += 1;

@@ -3,11 +3,11 @@
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ringboot::boot::machine::{Arch, Firmware, Mac, Machine, Role, Uuid};
 use ringboot::boot::names::Loader;
 use ringboot::boot::script::{self, Ask};
 use ringboot::config::Config;
 use ringboot::control::templates::{self, Context};
+use ringboot::model::machine::{Arch, Firmware, Mac, Machine, Role, Uuid};
 
 use super::Operation;
 
@@ -57,7 +57,7 @@ fn menu(name: &'static str, loader: Loader) -> Operation {
             server: IpAddr::V4(SERVER),
             http_port: 80,
             install_by_default: false,
-            boot: &snapshot.boot,
+            boot: &snapshot.dhcp.boot,
         };
         script::render(black_box(snapshot.menu.as_ref().unwrap()), &ask)
     })
@@ -71,7 +71,7 @@ fn answer_file() -> Operation {
             client: IpAddr::from([192, 168, 4, 26]),
             machine: Some(&MACHINE),
             hostname: None,
-            subnet: Some(&snapshot.subnets[0]),
+            subnet: Some(&snapshot.dhcp.subnets[0]),
             server: IpAddr::V4(SERVER),
             http_port: 80,
         };

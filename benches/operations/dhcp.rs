@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use ringboot::config::Config;
 use ringboot::dhcp::decide::{AnswerKind, Arrival, Decision, decide};
 use ringboot::dhcp::lease::{Leases, Time};
-use ringboot::snapshot::Snapshot;
+use ringboot::dhcp::policy::DhcpPolicy;
 
 use super::Operation;
 use super::boot::{CLASSIC, SERVER};
@@ -36,14 +36,14 @@ pub fn operations() -> Vec<Operation> {
 
 /// The classic set-up with some of its machines switched on.
 struct Office {
-    snapshot: Snapshot,
+    policy: DhcpPolicy,
     leases: Leases,
 }
 
 impl Office {
     fn new() -> Self {
-        let snapshot = Config::parse("classic.toml", CLASSIC).unwrap().snapshot;
-        let mut office = Self { leases: Leases::new(&snapshot.subnets), snapshot };
+        let policy = Config::parse("classic.toml", CLASSIC).unwrap().snapshot.dhcp;
+        let mut office = Self { leases: Leases::new(&policy.subnets), policy };
         for machine in 1..=MACHINES {
             office.offer(machine);
         }
@@ -55,13 +55,13 @@ impl Office {
             bytes: message,
             source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
             destination: Some(Ipv4Addr::BROADCAST),
-            interface: self.snapshot.subnets[0].interface.as_deref(),
+            interface: self.policy.subnets[0].interface.as_deref(),
             interface_address: SERVER,
             here: &[(SERVER, 24)],
             ours: &[SERVER],
             held: &[],
         };
-        decide(&arrival, &self.leases, &self.snapshot, NOW, SEED)
+        decide(&arrival, &self.leases, &self.policy, NOW, SEED)
     }
 
     /// The machine asks, and has its address held for it.

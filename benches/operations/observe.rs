@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::mpsc::Receiver;
 
-use ringboot::boot::machine::Mac;
+use ringboot::model::machine::Mac;
 use ringboot::observe::events::{Event, Events, Kind, Stage, Weight, queue};
 
 use super::Operation;

@@ -5,8 +5,8 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddrV4};
 
 use anyhow::{bail, ensure};
-use ringboot::dhcp::subnet::Network;
 use ringboot::fleet::{Does, Lessor, Plan, Request, Way};
+use ringboot::model::network::Network;
 
 use crate::host::Host;
 

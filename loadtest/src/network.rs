@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ringboot::dhcp::subnet::Network as Cidr;
 use ringboot::fleet::{Impairment, Verify, Wire};
+use ringboot::model::network::Network as Cidr;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The network")]

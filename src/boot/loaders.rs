@@ -1,6 +1,6 @@
 //! Where distributions keep boot loaders, what each loader asks for beside itself, and how a loader's version is told.
 
-use super::machine::Arch;
+use crate::model::machine::Arch;
 
 /// A file of a package: the name under which clients ask for it, and its path (below a kit's directory, or absolute).
 pub type File = (&'static str, &'static str);

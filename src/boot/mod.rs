@@ -1,7 +1,6 @@
 //! Who boots what, and the text of the menus. Pure: names, facts and numbers in, decisions and text out.
 
 pub mod loaders;
-pub mod machine;
 pub mod menu;
 pub mod names;
 pub mod pe;

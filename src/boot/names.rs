@@ -1,6 +1,6 @@
 //! Which requested names are menus that we render, for which loader, and for whom.
 
-use super::machine::Mac;
+use crate::model::machine::Mac;
 
 /// A boot loader that reads a menu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::machine::{Arch, Firmware, Role};
+use crate::model::machine::{Arch, Firmware, Role};
 
 /// The loader of each firmware class: a path under the root, or (iPXE, HTTP Boot) an `http://` URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

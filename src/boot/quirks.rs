@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 pub use learner::{Change, Learner, Quirk};
 
-use super::machine::{Arch, Firmware, Mac, Machine, Role};
+use crate::model::machine::{Arch, Firmware, Mac, Machine, Role};
 
 /// Transfers of a machine that must fail in one way before it gets less.
 pub const FAILURES_TO_LEARN: u8 = 2;

@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             );
             return ExitCode::from(2);
         };
-        loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
+        loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
         let (json, firmware, socket) = (arguments.json, arguments.firmware.as_deref(), arguments.socket.as_deref());
         return live::run(&live::Wanted { config: &config, file, socket, host, firmware, json });
     }
@@ -149,7 +149,7 @@ fn found(config: &mut Config, wants_dhcp: bool, judge: Judge, running: Option<&R
     let Judge { reader, is_service } = judge;
     let is_elsewhere = matches!(reader, Reader::Elsewhere { .. });
     let packages = if is_elsewhere { Path::new("/dev/null") } else { Path::new("/") };
-    let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, packages);
+    let borrowed = loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, packages);
     let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader, is_service };
     let mut findings = check::configuration(subject);
     if !is_elsewhere {

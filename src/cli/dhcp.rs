@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::boot::machine::Mac;
 use crate::config::Config;
 use crate::control::quirks::Quirks;
 use crate::control::store::{self, Kept, OddRow, Outcome, Owner, Remembered, Rows, StateDirectory, StoreError, Writer};
@@ -15,6 +14,7 @@ use crate::dhcp::lease::{Change, Lease, Leases, State, Time};
 use crate::dhcp::neighbours::Look;
 use crate::engine::clock;
 use crate::guard::{self, Account};
+use crate::model::machine::Mac;
 use crate::observe::log::Memory;
 use crate::serve::dhcp_core::{CoreMemory, DhcpPlan, LeaseWriter, NotQueued, Reporter};
 use crate::serve::health::{StoreHealth, Trust};
@@ -39,7 +39,7 @@ pub(super) fn plan(
     let (mut kept, opened) = Kept::open(&config.state)?;
     let database = kept.database();
     let health = Arc::new(StoreHealth::default());
-    let mut leases = Leases::new(&config.snapshot.subnets);
+    let mut leases = Leases::new(&config.snapshot.dhcp.subnets);
     let mut looks = Vec::new();
     let read = opened.and_then(|rows| {
         clock::go_by(rows.ahead_s);
@@ -61,7 +61,7 @@ pub(super) fn plan(
         Ok(()) => {}
         Err(error) => {
             // Half of it may be there.
-            leases = Leases::new(&config.snapshot.subnets);
+            leases = Leases::new(&config.snapshot.dhcp.subnets);
             let (what, way_out) = error.told(&database);
             health.set(Trust::Unread, &what);
             tracing::error!("NO DHCP IS ANSWERED, files are: {what}. It is tried again every second; {way_out}");

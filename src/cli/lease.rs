@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use super::client::{self, NoServer, Place, Socket, Source};
 use super::machines::Who;
 use super::text::span;
-use crate::boot::machine::Mac;
 use crate::control::admin::{Answer, Routes};
 use crate::control::store::{DATABASE, SqliteStore, Store};
 use crate::dhcp::lease::{Change, Leases, State, Time};
 use crate::dhcp::listing::{Filter, Limit, Limited, Listed, Standing};
-use crate::dhcp::subnet::Network;
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 use crate::serve::dhcp_core::{DhcpControl, Listing};
 use crate::serve::supervisor::Handle;
 

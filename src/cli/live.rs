@@ -10,12 +10,13 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::client::Server;
-use crate::boot::machine::{Firmware, Mac};
 use crate::boot::names::menu_name;
 use crate::config::{Config, Places};
 use crate::control::{loaders, templates};
-use crate::dhcp::subnet::{Clients, Mode, Network, Subnet};
+use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::fleet::walk::{self, Broken, Start, Walked};
+use crate::model::machine::{Firmware, Mac};
+use crate::model::network::Network;
 use crate::observe::events::Stage;
 
 /// Chains in one run: each takes up to some seconds.
@@ -89,9 +90,9 @@ struct Fault {
 }
 
 fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
-    let served = || wanted.config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+    let served = || wanted.config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
     let mut reserved: Vec<(Machine, Ipv4Addr, Option<String>)> = Vec::new();
-    for subnet in &wanted.config.snapshot.subnets {
+    for subnet in &wanted.config.snapshot.dhcp.subnets {
         for host in &subnet.reservations {
             let name = host.hostname.clone().unwrap_or_else(|| host.address.to_string());
             let machine = Machine {
@@ -160,7 +161,7 @@ fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Cha
 
 /// The firmware to walk: the one asked for, the one last seen, or all that the configuration has a loader for.
 fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware, &'static str)> {
-    let boot = &wanted.config.snapshot.boot;
+    let boot = &wanted.config.snapshot.dhcp.boot;
     let configured = loaders::keys(boot);
     let has_loader = |name: &str, key: &str| match name {
         // The rendered script is there wherever there is a menu.
@@ -284,7 +285,7 @@ impl Walker<'_> {
     /// The key of `[boot]` that named this boot file: an iPXE may get the loader of its architecture.
     fn key_behind(&self, boot_file: &str, key: &'static str) -> &'static str {
         let names = |value: Option<&str>| value.is_some_and(|value| boot_file.ends_with(value.trim_start_matches('/')));
-        let keys = loaders::keys(&self.config.snapshot.boot);
+        let keys = loaders::keys(&self.config.snapshot.dhcp.boot);
         let own = keys.iter().find(|(known, value)| *known == key && names(*value));
         own.or_else(|| keys.iter().find(|(_, value)| names(*value))).map_or(key, |(known, _)| known)
     }

@@ -14,11 +14,11 @@ use super::lease;
 use super::machines::Who;
 use super::now::Now;
 use super::text::{number, span, word};
-use crate::boot::machine::Mac;
 use crate::control::admin::Answer;
 use crate::control::store::{HISTORY, History};
 use crate::dhcp::listing::Filter;
-use crate::dhcp::subnet::Network;
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 use crate::observe::cause::Cause;
 use crate::observe::journal::Journal;
 use crate::observe::standing::{Standing, standing};
@@ -99,7 +99,7 @@ pub(super) fn of_server(journal: &Journal, overview: Option<&Overview>) -> Answe
     if let Some(overview) = overview {
         let listing = overview.dhcp_control.as_ref().and_then(|dhcp| dhcp.list(Filter::default())).unwrap_or_default();
         names.extend(listing.listed.into_iter().filter_map(|lease| Some((lease.mac, lease.host_name?))));
-        for host in overview.generation().snapshot.subnets.iter().flat_map(|subnet| &subnet.reservations) {
+        for host in overview.generation().snapshot.dhcp.subnets.iter().flat_map(|subnet| &subnet.reservations) {
             names.extend(host.hostname.clone().map(|name| (host.mac, name)));
             reserved.push((host.mac, json!(host.address)));
         }
@@ -246,7 +246,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::text::each;
     use super::*;
-    use crate::boot::machine::{Arch, Firmware, Role};
+    use crate::model::machine::{Arch, Firmware, Role};
     use crate::observe::events::{Event, Kind, Stage, Weight};
 
     const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };

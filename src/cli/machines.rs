@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::now::Now;
 use super::quirk::{self, Listed};
-use crate::boot::machine::Mac;
 use crate::control::admin::Answer;
 use crate::control::store::{HISTORY, History};
+use crate::model::machine::Mac;
 use crate::observe::cause::Cause;
 use crate::observe::journal::Journal;
 use crate::observe::timeline::{Entry, Story, story};

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use super::client::{self, Place, Source};
 use super::machines::Who;
-use crate::boot::machine::{Firmware, Mac};
 use crate::boot::quirks::{Allowance, Fixed, Quirk, SHIPPED, Subject};
 use crate::control::admin::{Answer, Routes};
 use crate::control::quirks::{Quirks, change_stored};
 use crate::control::store::{DATABASE, SqliteStore, StoreError};
+use crate::model::machine::{Firmware, Mac};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

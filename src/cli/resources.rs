@@ -31,14 +31,14 @@ pub(super) fn configuration(overview: &Overview) -> Answer {
     let snapshot = &generation.snapshot;
     let started = overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
     let boot: Value =
-        loaders::keys(&snapshot.boot).into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+        loaders::keys(&snapshot.dhcp.boot).into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
     let entries = snapshot.menu.iter().flat_map(|menu| &menu.entries);
     let body = json!({
         "generation": generation.number,
         "root": overview.images.root().to_string_lossy(),
-        "advertise": snapshot.advertise,
-        "http_port": snapshot.http_port,
-        "subnets": snapshot.subnets.iter().map(subnet).collect::<Vec<_>>(),
+        "advertise": snapshot.dhcp.advertise,
+        "http_port": snapshot.dhcp.http_port,
+        "subnets": snapshot.dhcp.subnets.iter().map(subnet).collect::<Vec<_>>(),
         "boot": boot,
         "menu": entries.map(|entry| json!({ "label": entry.label, "kernel": entry.kernel })).collect::<Vec<_>>(),
     });
@@ -121,6 +121,7 @@ pub(super) fn status(overview: &Overview) -> Value {
     let pool = |network| pools.iter().find(|report| report.network == network).map(pool_use);
     let subnets: Vec<Value> = generation
         .snapshot
+        .dhcp
         .subnets
         .iter()
         .map(|subnet| {

@@ -175,7 +175,7 @@ pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<Path
     }
     if let Some(first) = arguments.http.first() {
         config.http.listen.clone_from(&arguments.http);
-        config.snapshot.http_port = first.port();
+        config.snapshot.dhcp.http_port = first.port();
     }
     config.log.level = arguments.level(config.log.level);
     let usual = arguments.is_by_root_alone().then(|| PathBuf::from(ADMIN_SOCKET));
@@ -216,7 +216,7 @@ pub(super) struct Examined {
 /// published. Whatever else is wrong is remarked, and keeps nobody from what is right.
 pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Account>) -> anyhow::Result<Examined> {
     let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
-    let borrowed = loaders::settle(&mut config.snapshot.boot, &config.root, wants_dhcp, Path::new("/"));
+    let borrowed = loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
     let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: reader(account), is_service: false };
     let mut findings = check::configuration(subject);
     findings.sort_by_key(|finding| finding.severity);
@@ -308,7 +308,7 @@ fn say_what_will_happen(config: &Config, arguments: &Arguments, wants_dhcp: bool
     let snapshot = &config.snapshot;
     tracing::info!("serving {}", config.root.display());
     if wants_dhcp {
-        for subnet in &snapshot.subnets {
+        for subnet in &snapshot.dhcp.subnets {
             let by = subnet.interface.as_deref().map_or("relays only".to_owned(), |name| format!("interface {name}"));
             tracing::info!("DHCP on {} by {by}: {}", subnet.network, words(subnet));
         }
@@ -418,16 +418,17 @@ fn render_template(
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     };
-    let subnet = client.and_then(|client| snapshot.subnets.of(client));
-    let reservation =
-        facts.machine.and_then(|machine| snapshot.subnets.iter().find_map(|subnet| subnet.reserved_for(machine.mac)));
+    let subnet = client.and_then(|client| snapshot.dhcp.subnets.of(client));
+    let reservation = facts
+        .machine
+        .and_then(|machine| snapshot.dhcp.subnets.iter().find_map(|subnet| subnet.reserved_for(machine.mac)));
     let context = templates::Context {
         client: facts.peer,
         machine: facts.machine.as_ref(),
         hostname: reservation.and_then(|reserved| reserved.hostname.as_deref()),
         subnet,
         server: facts.server,
-        http_port: snapshot.http_port,
+        http_port: snapshot.dhcp.http_port,
     };
     renderer.render(name, source, &templates::Facts::of(&context)).map_err(|error| error.to_string())
 }

@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::bindings::Walk;
-use crate::boot::machine::{Firmware, Mac, Machine};
 use crate::boot::plan::{self, Origin};
 use crate::control::admin::{Answer, Routes};
 use crate::dhcp::decide::{Silence, Told};
-use crate::dhcp::subnet::{Held, Network, Subnet};
+use crate::dhcp::subnet::{Held, Subnet};
 use crate::fleet::walk;
+use crate::model::machine::{Firmware, Mac, Machine};
+use crate::model::network::Network;
 use crate::serve::dhcp_core::Tried;
 use crate::serve::overview::Overview;
 use crate::serve::supervisor::Handle;
+use crate::snapshot::walks::Walk;
 
 /// How long an address stands for a machine unless the walk ends before.
 const WALK_MAX: Duration = Duration::from_secs(60);
@@ -88,7 +89,7 @@ impl Wanted {
 
     fn begin(&self, overview: &Overview) -> Answer {
         let generation = overview.generation();
-        let subnets = &generation.snapshot.subnets;
+        let subnets = &generation.snapshot.dhcp.subnets;
         let reserved = |subnet: &&Subnet| subnet.reserved_for(self.mac).is_some();
         let subnet = match self.network {
             Some(network) => subnets.named(network),
@@ -132,9 +133,9 @@ impl Wanted {
             IpAddr::V4(address) if !address.is_unspecified() => Some(address),
             _ => None,
         });
-        let server = snapshot.advertise.or(listens).unwrap_or(Ipv4Addr::LOCALHOST);
-        let origin = Origin { server, http_port: snapshot.http_port };
-        let choice = plan::choose(self.firmware, "no DHCP here", true, &snapshot.boot, origin);
+        let server = snapshot.dhcp.advertise.or(listens).unwrap_or(Ipv4Addr::LOCALHOST);
+        let origin = Origin { server, http_port: snapshot.dhcp.http_port };
+        let choice = plan::choose(self.firmware, "no DHCP here", true, &snapshot.dhcp.boot, origin);
         let no_loader = choice.file.is_none().then(|| choice.reason.clone());
         Offer {
             address: subnet.map(inside),
@@ -210,7 +211,7 @@ fn source(overview: &Overview) -> Option<Ipv4Addr> {
         let [a, b, c, ..] = random.hash_one(tried).to_be_bytes();
         let source = Ipv4Addr::new(127, a | 0x80, b, c.clamp(1, 254));
         let taken =
-            walks.all.iter().any(|walk| walk.source == source) || generation.snapshot.subnets.of(source).is_some();
+            walks.all.iter().any(|walk| walk.source == source) || generation.snapshot.dhcp.subnets.of(source).is_some();
         (!taken).then_some(source)
     })
 }

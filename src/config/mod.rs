@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::boot::machine::{Arch, Mac, Machine};
-use crate::dhcp::subnet::Network;
+use crate::model::machine::{Arch, Mac, Machine};
+use crate::model::network::Network;
 use crate::snapshot::Snapshot;
 
 mod file;

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use super::file::{self, At};
 use super::problem::{Complaints, position};
-use crate::boot::machine::Mac;
-use crate::dhcp::subnet::Network;
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 
 /// A place in the file: `ringboot.toml:42:10 ([boot] uefi-x64)`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use super::*;
-use crate::boot::machine::{Firmware, Role};
 use crate::dhcp::subnet::{Clients, Mode};
+use crate::model::machine::{Firmware, Role};
 
 const SHIPPED: &str = include_str!("../../config/ringboot.toml");
 
@@ -24,7 +24,7 @@ fn subnet(lines: &str) -> String {
 fn s36_the_shipped_file_serves_files_and_answers_no_dhcp() {
     let config = Config::parse("config/ringboot.toml", SHIPPED).unwrap();
     assert!(!config.dhcp.is_wanted());
-    assert!(config.snapshot.subnets.is_empty());
+    assert!(config.snapshot.dhcp.subnets.is_empty());
     assert_eq!(config.tftp, resolve::defaults().tftp, "what is written out is the default");
     assert_eq!(config.http, resolve::defaults().http);
     assert_eq!(config.tuning, resolve::defaults().tuning);
@@ -77,8 +77,8 @@ fn the_shipped_file_is_right_with_every_line_switched_on() {
         })
         .collect();
     let config = Config::parse("config/ringboot.toml", &on).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(config.snapshot.subnets[0].pools.len(), 1);
-    assert_eq!(config.snapshot.subnets[0].reservations[0].hostname.as_deref(), Some("node1"));
+    assert_eq!(config.snapshot.dhcp.subnets[0].pools.len(), 1);
+    assert_eq!(config.snapshot.dhcp.subnets[0].reservations[0].hostname.as_deref(), Some("node1"));
     assert_eq!(config.snapshot.menu.unwrap().entries[0].initrds, ["images/rescue/initrd.img"]);
     assert_eq!(config.dhcp.interfaces, ["eth1"]);
 }
@@ -313,7 +313,7 @@ fn d51_a_relayed_subnet_needs_somewhere_to_listen() {
 fn d48_a_shared_network_is_for_subnets_behind_relays() {
     let relayed = "[server]\ninterfaces = [\"eth7\"]\n[[dhcp.subnet]]\nsubnet = \"10.1.0.0/16\"\nmode = \"server\"\nrelay = true\n\
                    shared-network = \"floor 3\"\n";
-    assert_eq!(accepted(relayed).snapshot.subnets[0].shared_network.as_deref(), Some("floor 3"));
+    assert_eq!(accepted(relayed).snapshot.dhcp.subnets[0].shared_network.as_deref(), Some("floor 3"));
     let text = complaints(&subnet("shared-network = \"x\"\n"));
     let what = "x.toml:6:18: `shared-network` is for subnets that relay agents bring (relay = true)";
     assert!(text.starts_with(what) && text.contains("hint: the subnets of one interface share it"), "{text}");
@@ -327,21 +327,21 @@ fn d51_a_subnet_on_an_interface_outside_the_fence_is_refused() {
 
 #[test]
 fn a_subnet_serves_machines_that_boot_and_no_others_unless_it_says_so() {
-    let clients = |lines: &str| accepted(&subnet(lines)).snapshot.subnets[0].clients;
+    let clients = |lines: &str| accepted(&subnet(lines)).snapshot.dhcp.subnets[0].clients;
     assert_eq!(clients(""), Clients::Pxe);
     assert_eq!(clients("clients = \"known\"\n"), Clients::Known);
     assert_eq!(clients("clients = \"any\"\n"), Clients::Any);
     let text = complaints(&subnet("clients = \"all\"\n"));
     assert!(text.starts_with("x.toml:6:11: \"all\" is not a known kind of clients"), "{text}");
-    assert!(!accepted(&subnet("")).snapshot.subnets[0].allow_other_servers);
-    assert!(accepted(&subnet("allow-other-servers = true\n")).snapshot.subnets[0].allow_other_servers);
+    assert!(!accepted(&subnet("")).snapshot.dhcp.subnets[0].allow_other_servers);
+    assert!(accepted(&subnet("allow-other-servers = true\n")).snapshot.dhcp.subnets[0].allow_other_servers);
 }
 
 #[test]
 fn a_subnet_that_is_off_opens_no_socket() {
     let config =
         accepted("[dhcp]\nlisten-address = \"127.0.0.1\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"off\"\n");
-    assert_eq!(config.snapshot.subnets[0].mode, Mode::Off);
+    assert_eq!(config.snapshot.dhcp.subnets[0].mode, Mode::Off);
     assert!(!config.dhcp.is_wanted());
 }
 
@@ -384,7 +384,7 @@ fn s28_reservations_are_inside_complete_and_unique() {
 #[test]
 fn s20_lease_times_keep_their_order() {
     let times = |lines: &str| {
-        let subnet = accepted(&subnet(lines)).snapshot.subnets[0].clone();
+        let subnet = accepted(&subnet(lines)).snapshot.dhcp.subnets[0].clone();
         (subnet.default_lease_time_s, subnet.firmware_lease_time_s, subnet.max_lease_time_s)
     };
     assert_eq!(times(""), (43_200, 600, 86_400));
@@ -411,7 +411,7 @@ fn d45_the_pxelinux_prefix_ends_with_a_slash() {
     assert!(text.contains("pxelinux-prefix \"boot\" does not end with /\n  hint: write \"boot/\""), "{text}");
     let config =
         accepted(&subnet("pxelinux-prefix = \"http://192.168.4.150/boot/\"\npxelinux-config = \"pxe/menu\"\n"));
-    assert_eq!(config.snapshot.subnets[0].pxelinux_config.as_deref(), Some("pxe/menu"));
+    assert_eq!(config.snapshot.dhcp.subnets[0].pxelinux_config.as_deref(), Some("pxe/menu"));
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn h27_an_http_boot_loader_has_an_ending_that_firmware_knows() {
     assert!(complaints("[boot]\nuefi-http = \"ipxe\"\n").contains("knows a file by its ending"));
     let config =
         accepted("[boot]\nuefi-http = \"http://192.168.4.150/ipxe.efi\"\nipxe = \"http://192.168.4.150/boot.ipxe\"\n");
-    assert_eq!(config.snapshot.boot.uefi_http.as_deref(), Some("http://192.168.4.150/ipxe.efi"));
+    assert_eq!(config.snapshot.dhcp.boot.uefi_http.as_deref(), Some("http://192.168.4.150/ipxe.efi"));
     assert!(complaints("[boot]\nbios = \"http://192.168.4.150/pxelinux.0\"\n").contains("speaks TFTP only"));
     assert!(complaints("[boot]\nbios = \"my loader\"\n").contains("holds a blank"));
     assert!(complaints("[boot]\nbios = \"../pxelinux.0\"\n").contains("never served"));
@@ -472,10 +472,10 @@ fn s52_texts_that_would_break_out_of_a_menu_are_refused_by_line() {
 fn t65_a_bare_root_has_no_dhcp_no_menu_and_no_limits_per_address() {
     let config = Config::for_root("/srv/x");
     assert_eq!(config.root, Path::new("/srv/x"));
-    assert!(config.snapshot.subnets.is_empty() && config.snapshot.menu.is_none() && !config.dhcp.is_wanted());
+    assert!(config.snapshot.dhcp.subnets.is_empty() && config.snapshot.menu.is_none() && !config.dhcp.is_wanted());
     assert_eq!((config.tftp.per_source, config.tftp.requests_per_second, config.http.per_source), (None, None, None));
     assert_eq!(config.tftp.listen.len() + config.http.listen.len(), 4);
-    assert_eq!(config.snapshot.http_port, 80);
+    assert_eq!(config.snapshot.dhcp.http_port, 80);
 }
 
 #[test]
@@ -490,7 +490,7 @@ fn a_root_must_be_named_and_is_relative_to_the_file() {
 fn s77_listed_directories_have_one_spelling() {
     let config = accepted("[http]\nindex = [\"/centos/os\", \"debian/\", \"/\"]\nlisten = [\"127.0.0.1:8080\"]\n");
     assert_eq!(config.http.index, ["centos/os/", "debian/", ""]);
-    assert_eq!(config.snapshot.http_port, 8080);
+    assert_eq!(config.snapshot.dhcp.http_port, 8080);
     assert!(complaints("[http]\nindex = [\"a/../b\"]\n").contains("never served"));
     assert!(complaints("[http]\nlisten = [\"[::]:80\", \"[::]:80\"]\n").contains("stands in the list twice"));
 }

@@ -9,10 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::boot::loaders::{ARCHITECTURES, File, KITS, Kit, usual_names};
-use crate::boot::machine::Arch;
 use crate::boot::pe::{HEAD_BYTES, Program};
 use crate::boot::plan::BootConfig;
 use crate::images::{CleanPath, clean};
+use crate::model::machine::Arch;
 
 /// Directories that one `*` may stand for; an ESP and the installer images have a handful.
 const DIRECTORIES_MAX: usize = 64;

@@ -11,9 +11,9 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, Template, UndefinedBehavior, Value};
 use serde_json::{Value as Json, json};
 
-use crate::boot::machine::{Arch, Machine, Role};
 use crate::config::nearest;
 use crate::dhcp::subnet::Subnet;
+use crate::model::machine::{Arch, Machine, Role};
 
 mod chains;
 mod helper;
@@ -415,8 +415,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::boot::machine::{Firmware, Mac, Uuid};
-    use crate::dhcp::subnet::{Clients, Mode, Network};
+    use crate::dhcp::subnet::{Clients, Mode};
+    use crate::model::machine::{Firmware, Mac, Uuid};
+    use crate::model::network::Network;
 
     const MACHINE: Machine = Machine {
         mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]),

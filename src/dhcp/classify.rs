@@ -9,7 +9,7 @@ use super::limits::{
 };
 use super::packet::{Packet, code};
 use super::pxe;
-use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
+use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
 
 /// What a client's message says.
 #[derive(Clone, Debug)]

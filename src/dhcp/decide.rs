@@ -15,11 +15,12 @@ use super::reply::{DoesNotFit, Options, Reply};
 use super::route::{Ask, Route, route};
 use super::select::{Selected, select};
 use super::strikes::Verdict;
-use super::subnet::{Clients, Held, Network, Reservation, Subnet};
+use super::subnet::{Clients, Held, Reservation, Subnet};
 use super::times::Times;
-use crate::boot::machine::{Arch, Firmware, Mac, Machine, Role};
 use crate::boot::plan::{self, Choice, Origin};
-use crate::snapshot::Snapshot;
+use crate::dhcp::policy::DhcpPolicy;
+use crate::model::machine::{Arch, Firmware, Mac, Machine, Role};
+use crate::model::network::Network;
 
 /// A datagram and how it came.
 #[derive(Clone, Copy, Debug)]
@@ -183,7 +184,7 @@ pub enum Silence {
 const ROOM_FOR_WHAT: usize = 64;
 
 /// The answer to a datagram. A pure function: the same input gives the same bytes. Call `Leases::advance(now)` before.
-pub fn decide(arrival: &Arrival<'_>, leases: &Leases, snapshot: &Snapshot, now: Time, seed: u64) -> Decision {
+pub fn decide(arrival: &Arrival<'_>, leases: &Leases, policy: &DhcpPolicy, now: Time, seed: u64) -> Decision {
     debug_assert!(arrival.ours.is_sorted() && arrival.held.is_sorted_by_key(|(network, _)| *network), "{arrival:?}");
     let packet = match Packet::parse_request(arrival.bytes) {
         Ok(packet) => packet,
@@ -198,7 +199,7 @@ pub fn decide(arrival: &Arrival<'_>, leases: &Leases, snapshot: &Snapshot, now: 
         ..Decision::default()
     };
     decision.reasons.push(format!("{} ({})", facts.firmware, facts.evidence));
-    let mut selected = match admit(&packet, &facts, arrival, snapshot) {
+    let mut selected = match admit(&packet, &facts, arrival, policy) {
         Ok(selected) => selected,
         Err(silence) => {
             decision.event = not_admitted(&facts, &silence, &decision.reasons);
@@ -208,8 +209,7 @@ pub fn decide(arrival: &Arrival<'_>, leases: &Leases, snapshot: &Snapshot, now: 
     };
     decision.reasons.push(std::mem::take(&mut selected.reason));
     let subnet = selected.subnet;
-    let case =
-        Case { arrival, packet: &packet, facts: &facts, selected: &selected, subnet, leases, snapshot, now, seed };
+    let case = Case { arrival, packet: &packet, facts: &facts, selected: &selected, subnet, leases, policy, now, seed };
     let case = Case { subnet: case.subnet_of_link(), ..case };
     if case.subnet.network != subnet.network {
         decision.reasons.push(format!("subnet {} of the same link", case.subnet.network));
@@ -226,7 +226,7 @@ fn admit<'s>(
     packet: &Packet<'_>,
     facts: &Facts<'_>,
     arrival: &Arrival<'_>,
-    snapshot: &'s Snapshot,
+    policy: &'s DhcpPolicy,
 ) -> Result<Selected<'s>, Silence> {
     if packet.hops > HOPS_MAX {
         return Err(Silence::Hops);
@@ -237,7 +237,7 @@ fn admit<'s>(
     if let Kind::Other(number) = facts.kind {
         return Err(Silence::NotServed(number));
     }
-    select(packet, facts, arrival, &snapshot.subnets)
+    select(packet, facts, arrival, &policy.subnets)
 }
 
 /// A machine that the configuration has no place for is one that somebody will ask about; noise is not.
@@ -261,7 +261,7 @@ struct Case<'a, 's> {
     /// The one of the link that this message is about.
     subnet: &'s Subnet,
     leases: &'a Leases,
-    snapshot: &'a Snapshot,
+    policy: &'a DhcpPolicy,
     now: Time,
     seed: u64,
 }
@@ -411,7 +411,7 @@ impl<'a, 's> Case<'a, 's> {
     fn choose(&self) -> Option<Ipv4Addr> {
         let mut ours = self.arrival.ours.to_vec();
         ours.extend([self.arrival.interface_address, self.packet.giaddr, self.server()]);
-        ours.extend(self.snapshot.advertise);
+        ours.extend(self.policy.advertise);
         let (network, mac) = (self.subnet().network, self.facts.mac);
         let wanted = Wanted { network, mac, circuit: self.circuit(), seed: self.seed, ours: &ours };
         self.leases.choose(&wanted, self.now)
@@ -675,8 +675,8 @@ impl<'a, 's> Case<'a, 's> {
 
     /// The loader of this client's class, with the limits of header field and option (D-41, D-42).
     fn boot_file(&self, decision: &mut Decision) -> Choice {
-        let (facts, boot) = (self.facts, &self.snapshot.boot);
-        let origin = Origin { server: self.next_server(), http_port: self.snapshot.http_port };
+        let (facts, boot) = (self.facts, &self.policy.boot);
+        let origin = Origin { server: self.next_server(), http_port: self.policy.http_port };
         // BOOTP has no option 93: who speaks it is a BIOS ROM (D-31).
         let bootp = Firmware { role: Role::Pxe, arch: Some(Arch::Bios) };
         let mut choice = match (facts.kind, facts.firmware.role) {
@@ -854,7 +854,7 @@ impl<'a, 's> Case<'a, 's> {
 
     /// Where files come from.
     fn next_server(&self) -> Ipv4Addr {
-        self.subnet().next_server.or(self.snapshot.advertise).unwrap_or(self.own_address())
+        self.subnet().next_server.or(self.policy.advertise).unwrap_or(self.own_address())
     }
 
     /// An address of this host, or of the relay agent that stands between us and the client: never a client's.
@@ -866,7 +866,7 @@ impl<'a, 's> Case<'a, 's> {
         address == self.server()
             || address == self.arrival.interface_address
             || self.arrival.ours.binary_search(&address).is_ok()
-            || self.snapshot.advertise == Some(address)
+            || self.policy.advertise == Some(address)
     }
 }
 

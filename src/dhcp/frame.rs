@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::boot::machine::Mac;
+use crate::model::machine::Mac;
 
 /// Time to live, as Linux sends it: such a frame crosses no router.
 const TIME_TO_LIVE: u8 = 64;

@@ -7,8 +7,9 @@ use std::ops::Range;
 use super::lease::Time;
 use super::pool::FreeMap;
 use super::pool_use::PoolUse;
-use super::subnet::{Network, Subnet};
-use crate::boot::machine::Mac;
+use super::subnet::Subnet;
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 
 /// Where a held address stands in the orders of a layout. The time is what the order goes by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -21,9 +21,10 @@ use super::limits::{
 use super::listing::{Limit, Limited, Listed};
 use super::pool_use::{LeaseCounts, PoolUse};
 use super::strikes::{Strikes, Verdict};
-use super::subnet::{Network, Subnet};
-use crate::bindings::Binding;
-use crate::boot::machine::{Firmware, Mac, Machine, Role, Uuid};
+use super::subnet::Subnet;
+use crate::model::binding::Binding;
+use crate::model::machine::{Firmware, Mac, Machine, Role, Uuid};
+use crate::model::network::Network;
 
 /// Seconds of a clock that nobody sets, that goes on from run to run and began as unix time.
 pub type Time = u64;
@@ -997,12 +998,12 @@ pub(super) fn offer_hold_s(firmware: Option<Firmware>) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
-    use crate::boot::machine::Arch;
     use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX};
     use crate::dhcp::subnet::{Pool, Reservation};
     use crate::dhcp::testing::{self, subnet};
     use crate::engine::clock::{Mark, Reading};
-    use crate::tftp::random::Random;
+    use crate::model::machine::Arch;
+    use crate::model::random::Random;
 
     fn mac(n: u8) -> Mac {
         Mac([2, 0, 0, 0, 0, n])

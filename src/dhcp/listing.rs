@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use super::lease::{Lease, State, Time};
-use super::subnet::Network;
-use crate::boot::machine::{Firmware, Mac};
+use crate::model::machine::{Firmware, Mac};
+use crate::model::network::Network;
 
 /// How an address stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +147,10 @@ pub struct Limited {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::boot::machine::Machine;
     use crate::dhcp::lease::{Change, Circuit, Leases};
     use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX, FOREVER_S, OFFER_HOLD_S};
     use crate::dhcp::testing;
+    use crate::model::machine::Machine;
 
     fn at(last: u8) -> Ipv4Addr {
         Ipv4Addr::new(192, 168, 4, last)

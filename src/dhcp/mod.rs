@@ -12,6 +12,7 @@ pub mod listing;
 pub mod neighbours;
 mod options;
 pub mod packet;
+pub mod policy;
 mod pool;
 pub mod pool_use;
 pub mod probes;

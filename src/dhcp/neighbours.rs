@@ -10,8 +10,9 @@ use super::limits::{
 };
 use super::packet::{COOKIE, FLAG_BROADCAST, OP_REPLY, OP_REQUEST, Packet, code};
 use super::route::{CLIENT_PORT, SERVER_PORT};
-use super::subnet::{Held, Network, OtherServer};
-use crate::boot::machine::Mac;
+use super::subnet::{Held, OtherServer};
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 
 /// The port on which other servers listen, and ours unless it is a trial.
 pub const PORT: u16 = SERVER_PORT;

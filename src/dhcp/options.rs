@@ -9,7 +9,7 @@ use super::pxe;
 use super::reply::Options;
 use super::subnet::Subnet;
 use super::times::Times;
-use crate::boot::machine::{Arch, Role};
+use crate::model::machine::{Arch, Role};
 
 /// What an OFFER or ACK says, from which its options follow. The same for both, so that they agree (D-30).
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::lease::Time;
-use super::subnet::Network;
+use crate::model::network::Network;
 
 /// From this share of its addresses on a pool is nearly full, and below the other it is so no longer. Percent.
 const NEARLY_FULL_PERCENT: usize = 80;

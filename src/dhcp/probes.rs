@@ -8,7 +8,7 @@ use super::limits::{
     PROVEN_MS,
 };
 use super::neighbours::Millis;
-use crate::boot::machine::Mac;
+use crate::model::machine::Mac;
 
 /// The offers that wait, by address, and what has been found to be in use of late.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use super::classify::{Facts, Kind};
 use super::packet::Packet;
-use super::subnet::Network;
-use crate::boot::machine::Mac;
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 
 /// Server and relay port.
 pub const SERVER_PORT: u16 = 67;

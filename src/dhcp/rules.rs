@@ -10,19 +10,19 @@ use super::limits::{DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, FOREVER_S, OFFER_H
 use super::packet::COOKIE;
 use super::route::Route;
 use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Reservations, Subnet};
-use super::testing::{self, Message, SERVER, Server, relayed_subnet, snapshot, subnet, unicast};
-use crate::boot::machine::{Arch, Firmware, Mac, Role};
+use super::testing::{self, Message, SERVER, Server, policy, relayed_subnet, subnet, unicast};
 use crate::boot::plan::BootConfig;
-use crate::snapshot::Snapshot;
+use crate::dhcp::policy::DhcpPolicy;
+use crate::model::machine::{Arch, Firmware, Mac, Role};
 
 fn server() -> Server {
-    Server::new(snapshot())
+    Server::new(policy())
 }
 
 fn server_with(change: impl FnOnce(&mut Subnet)) -> Server {
-    let mut snapshot = snapshot();
-    change(&mut snapshot.subnets[0]);
-    Server::new(snapshot)
+    let mut policy = policy();
+    change(&mut policy.subnets[0]);
+    Server::new(policy)
 }
 
 fn address(last: u8) -> Ipv4Addr {
@@ -138,7 +138,7 @@ fn d04_reply_stays_within_what_the_client_takes() {
 fn d05_what_does_not_fit_at_all_is_an_event_and_no_answer() {
     let message = Message::from(1).http(16).with(61, &[9; 250]).discover();
     let mut server = server();
-    server.snapshot.boot.uefi_http = Some(format!("efi/{}", "b".repeat(200)));
+    server.policy.boot.uefi_http = Some(format!("efi/{}", "b".repeat(200)));
     let decision = server.ask(&message);
     assert!(matches!(decision.silence, Some(Silence::DoesNotFit(_))));
     assert!(decision.answer.is_none() && decision.changes.is_empty() && decision.event.is_some());
@@ -187,7 +187,7 @@ fn d13_renewal_through_a_router_finds_its_subnet_and_is_answered_at_its_address(
 #[test]
 fn d16_source_is_our_address_on_the_receiving_interface() {
     let mut server = server();
-    server.snapshot.advertise = Some(Ipv4Addr::new(203, 0, 113, 5));
+    server.policy.advertise = Some(Ipv4Addr::new(203, 0, 113, 5));
     let offer = server.ask(&Message::from(1).pxe(0).discover());
     assert_eq!(offer.answer.as_ref().unwrap().source, SERVER);
     assert_eq!(offer.option(54).unwrap(), SERVER.octets());
@@ -397,7 +397,7 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
             s.pools = vec![Pool { first: taken, last: taken }];
             s.authoritative = true;
         });
-        server.snapshot.advertise = Some(advertised);
+        server.policy.advertise = Some(advertised);
         let ours = |arrival: &mut super::decide::Arrival<'_>| arrival.ours = &[ELSEWHERE, SERVER];
         let refused = |server: &mut Server, message: Message, kind: Option<u8>| {
             let decision = server.ask_by(&message, ours);
@@ -412,7 +412,7 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         // The client had the address before it was ours; then it has run out.
         for (state, end_s) in [(State::Bound, server.now + 500), (State::Bound, 500), (State::Released, 500)] {
             let lease = Lease { state, start_s: 400, ..testing::lease(taken, Message::from(1).mac, end_s) };
-            server.leases = Leases::new(&server.snapshot.subnets);
+            server.leases = Leases::new(&server.policy.subnets);
             server.leases.load([lease], server.now);
             refused(&mut server, Message::from(1).discover(), None);
             refused(&mut server, Message::from(2).discover(), None);
@@ -424,7 +424,7 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
             reserve(1, taken.octets()[3])(s);
             s.pools = vec![Pool { first: address(60), last: address(60) }];
         });
-        reserved.snapshot.advertise = Some(advertised);
+        reserved.policy.advertise = Some(advertised);
         refused(&mut reserved, Message::from(1), None);
         refused(&mut reserved, Message::from(1).request(taken), Some(6));
         let offer = reserved.ask_by(&Message::from(1).discover(), ours);
@@ -435,9 +435,9 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
     }
     let relay = Ipv4Addr::new(10, 7, 0, 1);
     let mut server = server();
-    server.snapshot.subnets[1].pools = vec![Pool { first: relay, last: relay }];
-    server.snapshot.subnets[1].routers.clear();
-    server.leases.reconfigure(&server.snapshot.subnets);
+    server.policy.subnets[1].pools = vec![Pool { first: relay, last: relay }];
+    server.policy.subnets[1].routers.clear();
+    server.leases.reconfigure(&server.policy.subnets);
     let offer = server.ask(&Message::from(1).relayed().discover());
     assert_eq!(offer.silence, Some(Silence::NoAddressFree(relayed_subnet().network)));
     assert_eq!(server.ask(&Message::from(1).relayed().request(relay)).message_type(), Some(6));
@@ -537,16 +537,16 @@ fn d27_a_silenced_client_keeps_what_is_its_own() {
     let mut server = server_with(reserve(2, 42));
     for n in 0..4 {
         let taken = address(60 + n);
-        server.snapshot.subnets[0].reservations = Reservations::default();
-        reserve(2, 60 + n)(&mut server.snapshot.subnets[0]);
-        server.leases.reconfigure(&server.snapshot.subnets);
+        server.policy.subnets[0].reservations = Reservations::default();
+        reserve(2, 60 + n)(&mut server.policy.subnets[0]);
+        server.leases.reconfigure(&server.policy.subnets);
         server.bind(&Message::from(2));
         server.ask(&Message::from(2).decline(taken));
     }
     assert!(server.leases.is_silenced(Message::from(2).mac, server.now));
-    server.snapshot.subnets[0].reservations = Reservations::default();
-    reserve(2, 42)(&mut server.snapshot.subnets[0]);
-    server.leases.reconfigure(&server.snapshot.subnets);
+    server.policy.subnets[0].reservations = Reservations::default();
+    reserve(2, 42)(&mut server.policy.subnets[0]);
+    server.leases.reconfigure(&server.policy.subnets);
     assert_eq!(server.bind(&Message::from(2)), address(42));
     assert_eq!(server.ask(&Message::from(2).renew(address(42))).message_type(), Some(5));
 }
@@ -683,14 +683,14 @@ fn d31_a_bootp_lease_ends_with_its_reservation() {
     });
     assert_eq!(server.ask(&Message::from(1)).yiaddr(), address(42));
     server.now += 100_000_000;
-    server.leases.reconfigure(&server.snapshot.subnets);
+    server.leases.reconfigure(&server.policy.subnets);
     assert_eq!(server.leases.get(address(42)).unwrap().end_s, FOREVER_S, "as long as it is reserved");
     assert!(server.ask(&Message::from(2).discover()).answer.is_none());
     let rows: Vec<_> = server.leases.iter().cloned().collect();
     let mut restarted = server_with(one);
     restarted.leases.load(rows, restarted.now);
-    server.snapshot.subnets[0].reservations = Reservations::default();
-    server.leases.reconfigure(&server.snapshot.subnets);
+    server.policy.subnets[0].reservations = Reservations::default();
+    server.leases.reconfigure(&server.policy.subnets);
     for server in [&mut server, &mut restarted] {
         let offer = server.ask(&Message::from(2).discover());
         assert_eq!((offer.yiaddr(), offer.reasons[2].as_str()), (address(42), "address 192.168.4.42 from the pool"));
@@ -700,9 +700,9 @@ fn d31_a_bootp_lease_ends_with_its_reservation() {
     // To another machine at once.
     let mut moved = server_with(reserve(1, 42));
     moved.ask(&Message::from(1));
-    moved.snapshot.subnets[0].reservations = Reservations::default();
-    reserve(3, 42)(&mut moved.snapshot.subnets[0]);
-    moved.leases.reconfigure(&moved.snapshot.subnets);
+    moved.policy.subnets[0].reservations = Reservations::default();
+    reserve(3, 42)(&mut moved.policy.subnets[0]);
+    moved.leases.reconfigure(&moved.policy.subnets);
     assert_eq!(moved.bind(&Message::from(3)), address(42));
 }
 
@@ -841,7 +841,7 @@ fn d37_systems_with_identifiers_of_their_own_are_clients_of_their_own() {
     for restarted in [false, true] {
         if restarted {
             let rows: Vec<_> = server.leases.iter().cloned().collect();
-            server.leases = Leases::new(&server.snapshot.subnets);
+            server.leases = Leases::new(&server.policy.subnets);
             server.leases.load(rows, server.now);
         }
         for (system, own) in &all {
@@ -944,7 +944,7 @@ fn d42_boot_file_and_server_are_in_header_and_options() {
 #[test]
 fn d42_a_long_name_goes_into_option_67_only_with_a_word_of_warning() {
     let mut server = server();
-    server.snapshot.boot.uefi_x64 = Some("d/".repeat(70));
+    server.policy.boot.uefi_x64 = Some("d/".repeat(70));
     let offer = server.ask(&Message::from(1).pxe(7).discover());
     assert_eq!(offer.option(67).unwrap().len(), 140);
     assert_eq!(offer.reply().file, b"");
@@ -963,7 +963,7 @@ fn d41_a_list_has_as_many_addresses_as_one_option_holds() {
 #[test]
 fn d41_a_name_that_would_be_split_is_not_sent() {
     let mut server = server();
-    server.snapshot.boot.uefi_x64 = Some("d/".repeat(128));
+    server.policy.boot.uefi_x64 = Some("d/".repeat(128));
     let offer = server.ask(&Message::from(1).pxe(7).discover());
     assert_eq!((offer.option(67), offer.option(60)), (None, None));
     assert!(matches!(offer.event.unwrap().told, Told::NoLoader(_)));
@@ -1005,14 +1005,14 @@ fn d45_pxelinux_options_come_unasked() {
 
 #[test]
 fn d48_subnet_by_link_selection_then_118_then_giaddr_then_interface() {
-    let mut snapshot = snapshot();
+    let mut policy = policy();
     let third = Subnet {
-        network: super::subnet::Network { address: Ipv4Addr::new(10, 8, 0, 0), prefix: 24 },
+        network: crate::model::network::Network { address: Ipv4Addr::new(10, 8, 0, 0), prefix: 24 },
         pools: vec![Pool { first: Ipv4Addr::new(10, 8, 0, 5), last: Ipv4Addr::new(10, 8, 0, 9) }],
         ..relayed_subnet()
     };
-    snapshot.subnets.push(third);
-    let mut server = Server::new(snapshot);
+    policy.subnets.push(third);
+    let mut server = Server::new(policy);
     let mut third_octets = |message: Message| {
         let offer = server.ask(&message.discover());
         (offer.yiaddr().octets()[1], offer.answer.unwrap().route)
@@ -1046,11 +1046,11 @@ fn d48_where_the_interface_is_not_known_the_address_of_ours_that_was_asked_tells
 fn d48_a_client_chooses_no_segment_but_its_own() {
     let (near, far) = (Ipv4Addr::new(192, 168, 4, 0), Ipv4Addr::new(10, 7, 0, 0));
     let third = Subnet {
-        network: super::subnet::Network { address: Ipv4Addr::new(10, 8, 0, 0), prefix: 24 },
+        network: crate::model::network::Network { address: Ipv4Addr::new(10, 8, 0, 0), prefix: 24 },
         ..relayed_subnet()
     };
     let mut server = server();
-    server.snapshot.subnets.push(third);
+    server.policy.subnets.push(third);
     let link = |address: Ipv4Addr| [&[5, 4][..], &address.octets()].concat();
     let wish = |server: &mut Server, message: Message| {
         let decision = server.ask(&message.pxe(7).discover());
@@ -1078,17 +1078,17 @@ fn in_second(last: u8) -> Ipv4Addr {
 
 /// 192.168.4.0/24 with two addresses and 192.168.5.0/24 with many, both on eth1.
 fn two_on_one_interface(change: impl FnOnce(&mut Subnet)) -> Server {
-    let mut snapshot = snapshot();
-    snapshot.subnets[0].pools = vec![Pool { first: address(10), last: address(11) }];
+    let mut policy = policy();
+    policy.subnets[0].pools = vec![Pool { first: address(10), last: address(11) }];
     let mut second = Subnet {
-        network: super::subnet::Network { address: in_second(0), prefix: 24 },
+        network: crate::model::network::Network { address: in_second(0), prefix: 24 },
         pools: vec![Pool { first: in_second(20), last: in_second(99) }],
         routers: vec![in_second(1)],
         ..subnet()
     };
     change(&mut second);
-    snapshot.subnets.push(second);
-    Server::new(snapshot)
+    policy.subnets.push(second);
+    Server::new(policy)
 }
 
 /// Broadcast on eth1, whose first address is that of the first subnet.
@@ -1172,10 +1172,10 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
     let by_118 = server.ask_by(&Message::from(4).with(118, &in_second(0).octets()).discover(), on_both);
     assert_eq!(by_118.yiaddr().octets()[2], 5);
     // The first subnet is for what boots, the second for everybody.
-    server.snapshot.subnets[0].clients = Clients::Pxe;
+    server.policy.subnets[0].clients = Clients::Pxe;
     assert_eq!(server.ask_by(&Message::from(7).discover(), on_both).yiaddr().octets()[2], 5);
     assert_eq!(server.ask_by(&Message::from(8).pxe(7).discover(), on_both).yiaddr().octets()[2], 4);
-    server.snapshot.subnets[2].clients = Clients::Known;
+    server.policy.subnets[2].clients = Clients::Known;
     let silence = server.ask_by(&Message::from(9).discover(), on_both).silence;
     assert_eq!(silence, Some(Silence::NotPxe(subnet().network)));
     let held = [(subnet().network, Held::Looking)];
@@ -1184,24 +1184,24 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
         arrival.held = Box::leak(Box::new(held));
     });
     assert_eq!(decision.yiaddr(), in_second(5), "a subnet that is silent silences no other");
-    server.snapshot.subnets[0].mode = Mode::Off;
+    server.policy.subnets[0].mode = Mode::Off;
     assert_eq!(server.ask_by(&Message::from(1).discover(), on_both).yiaddr(), in_second(5));
 }
 
 #[test]
 fn d48_subnets_behind_one_giaddr_share_their_network_where_they_say_so() {
-    let mut snapshot = snapshot();
+    let mut policy = policy();
     let floor = |last: u8, name: Option<&str>| Subnet {
-        network: super::subnet::Network { address: Ipv4Addr::new(10, last, 0, 0), prefix: 24 },
+        network: crate::model::network::Network { address: Ipv4Addr::new(10, last, 0, 0), prefix: 24 },
         pools: vec![Pool { first: Ipv4Addr::new(10, last, 0, 50), last: Ipv4Addr::new(10, last, 0, 50) }],
         routers: Vec::new(),
         shared_network: name.map(str::to_owned),
         ..relayed_subnet()
     };
     let segment = Subnet { relay: false, ..floor(10, Some("b")) };
-    snapshot.subnets =
+    policy.subnets =
         vec![floor(6, None), floor(7, Some("b")), floor(8, Some("a")), floor(9, Some("b")), segment].into();
-    let mut server = Server::new(snapshot);
+    let mut server = Server::new(policy);
     let mut networks = |first: u8, giaddr: u8| {
         (first..first + 3)
             .map(|n| {
@@ -1336,7 +1336,7 @@ fn d51_nothing_is_answered_where_no_subnet_is_configured_or_where_it_is_off() {
     assert_eq!(stray.silence, Some(Silence::NoSubnet(SERVER)));
     let mut off = server_with(|s| s.mode = Mode::Off);
     assert_eq!(off.ask(&Message::from(1).discover()).silence, Some(Silence::SubnetOff(subnet().network)));
-    let mut empty = Server::new(Snapshot::default());
+    let mut empty = Server::new(DhcpPolicy::default());
     assert!(empty.ask(&Message::from(1).pxe(7).discover()).answer.is_none());
 }
 
@@ -1415,7 +1415,7 @@ fn d66_http_boot_gets_its_class_and_a_url() {
         assert_eq!(offer.option(43), None);
     }
     let mut without = server();
-    without.snapshot.boot.uefi_http = None;
+    without.policy.boot.uefi_http = None;
     let offer = without.ask(&Message::from(1).http(16).discover());
     assert_eq!((offer.option(60), offer.option(67), offer.reply().file), (None, None, &b""[..]), "no TFTP name");
     assert!(matches!(offer.event.unwrap().told, Told::NoLoader(_)));
@@ -1449,22 +1449,22 @@ fn d68_ipxe_is_told_that_no_proxy_will_answer() {
 #[test]
 fn d69_firmware_gets_ipxe_and_ipxe_gets_the_script() {
     let mut server = server();
-    server.snapshot.boot = BootConfig { bios: Some("undionly.kpxe".into()), ..BootConfig::default() };
+    server.policy.boot = BootConfig { bios: Some("undionly.kpxe".into()), ..BootConfig::default() };
     let file = |server: &mut Server, message: Message| server.ask(&message.discover()).option(67).unwrap();
     assert_eq!(file(&mut server, Message::from(1).pxe(0)), b"undionly.kpxe");
     let script = b"http://192.168.4.150/boot.ipxe".to_vec();
     assert_eq!(file(&mut server, Message::from(1).pxe(0).with(77, b"iPXE")), script);
     assert_eq!(file(&mut server, Message::from(1).pxe(0).with(175, &[0x13, 1, 1])), script);
     assert_eq!(file(&mut server, Message::from(1).ipxe(0)), script);
-    server.snapshot.http_port = 8080;
+    server.policy.http_port = 8080;
     assert_eq!(file(&mut server, Message::from(1).ipxe(0)), b"http://192.168.4.150:8080/boot.ipxe");
 }
 
 #[test]
 fn d70_an_ipxe_without_http_is_sent_to_tftp() {
     let mut server = server();
-    server.snapshot.boot.ipxe = None;
-    server.snapshot.boot.bios = None;
+    server.policy.boot.ipxe = None;
+    server.policy.boot.bios = None;
     let crippled = Message::from(1).ipxe(0).with(175, &[0x15, 1, 1, 0x21, 1, 1]);
     assert_eq!(server.ask(&crippled.discover()).option(67).unwrap(), b"boot.ipxe");
 }
@@ -1564,8 +1564,8 @@ fn d19_a_reserved_address_goes_to_its_machine_when_the_lease_of_another_is_over(
     server.now = server.leases.get(before).unwrap().end_s;
     let stranger = server.ask(&Message::from(3).request(before));
     assert_eq!(stranger.option(56).unwrap(), b"the address belongs to another client");
-    reserve(1, before.octets()[3])(&mut server.snapshot.subnets[0]);
-    server.leases.reconfigure(&server.snapshot.subnets);
+    reserve(1, before.octets()[3])(&mut server.policy.subnets[0]);
+    server.leases.reconfigure(&server.policy.subnets);
     // Also of a machine that was offered it before a restart of ours.
     let ack = server.ask(&Message::from(1).request(before));
     assert_eq!((ack.message_type(), ack.yiaddr()), (Some(5), before));
@@ -1577,8 +1577,8 @@ fn d23_a_reservation_that_is_taken_is_no_claim_to_what_another_had() {
     let before = server.bind(&Message::from(2));
     server.now = server.leases.get(before).unwrap().end_s;
     let reserved = server.bind(&Message::from(4));
-    reserve(1, reserved.octets()[3])(&mut server.snapshot.subnets[0]);
-    server.leases.reconfigure(&server.snapshot.subnets);
+    reserve(1, reserved.octets()[3])(&mut server.policy.subnets[0]);
+    server.leases.reconfigure(&server.policy.subnets);
     let nak = server.ask(&Message::from(1).request(before));
     assert_eq!(nak.option(56), Some(b"the address belongs to another client".to_vec()));
     let offered = server.ask(&Message::from(1).discover()).yiaddr();
@@ -1593,7 +1593,7 @@ fn d36_an_offer_waits_for_a_probe_only_where_nothing_is_known_of_its_address() {
     assert_eq!(server.ask(&Message::from(1).discover()).unproven, None, "asked about a moment ago");
     server.bind(&Message::from(1));
     assert_eq!(server.ask(&Message::from(1).discover()).unproven, None, "its own");
-    server.snapshot.subnets[0].conflict_detection = false;
+    server.policy.subnets[0].conflict_detection = false;
     assert_eq!(server.ask(&Message::from(1).discover()).unproven, None);
     assert_eq!(server.ask(&Message::from(2).discover()).unproven, None, "switched off");
 }
@@ -1603,8 +1603,8 @@ fn d25_a_new_reservation_moves_a_machine_when_it_restarts_not_while_it_runs() {
     let mut server = server();
     let own = server.bind(&Message::from(1));
     let last = if own == address(99) { 98 } else { 99 };
-    reserve(1, last)(&mut server.snapshot.subnets[0]);
-    server.leases.reconfigure(&server.snapshot.subnets);
+    reserve(1, last)(&mut server.policy.subnets[0]);
+    server.leases.reconfigure(&server.policy.subnets);
     assert_eq!(server.ask_by(&Message::from(1).renew(own), unicast(own)).message_type(), Some(5));
     assert_eq!(server.ask(&Message::from(1).init_reboot(own)).message_type(), Some(6));
     assert_eq!(server.bind(&Message::from(1)), address(last));
@@ -1757,7 +1757,7 @@ fn d51_a_subnet_that_is_held_offers_nothing_and_goes_on_with_the_leases_that_it_
 fn d20_advertise_is_where_files_come_from() {
     let mut server = server();
     let advertised = Ipv4Addr::new(203, 0, 113, 5);
-    server.snapshot.advertise = Some(advertised);
+    server.policy.advertise = Some(advertised);
     let bios = server.ask(&Message::from(1).pxe(0).with(55, &[66, 67, 150]).discover());
     assert_eq!((bios.reply().siaddr, bios.option(66).unwrap()), (advertised, b"203.0.113.5".to_vec()));
     assert_eq!(bios.option(150), Some(advertised.octets().to_vec()));

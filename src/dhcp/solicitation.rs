@@ -6,7 +6,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::boot::machine::Mac;
+use crate::model::machine::Mac;
 
 /// ICMPv6 type of a router solicitation (RFC 4861 section 4.1).
 pub const ROUTER_SOLICITATION: u8 = 133;

@@ -7,7 +7,7 @@ use super::lease::{Circuit, Time};
 use super::limits::{
     DECLINE_HOLD_S, DECLINES_IN_ALL_MAX, DECLINES_PER_CIRCUIT_MAX, DECLINES_PER_MACHINE_MAX, STRIKES_MAX,
 };
-use crate::boot::machine::Mac;
+use crate::model::machine::Mac;
 
 /// What becomes of a DECLINE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

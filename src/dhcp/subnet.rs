@@ -4,49 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use crate::boot::machine::Mac;
-
-/// An IPv4 network, `192.168.4.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Network {
-    pub address: Ipv4Addr,
-    /// 0..=32
-    pub prefix: u8,
-}
-
-impl Network {
-    pub fn mask(self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0))
-    }
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        u32::from(address) & u32::from(self.mask()) == u32::from(self.address)
-    }
-    pub fn broadcast(self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.address) | !u32::from(self.mask()))
-    }
-}
-
-impl std::str::FromStr for Network {
-    type Err = NotANetwork;
-
-    /// `192.168.4.0/24`, as shown; bits beyond the prefix are kept.
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (address, prefix) = text.split_once('/').ok_or(NotANetwork)?;
-        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or(NotANetwork)?;
-        Ok(Self { address: address.parse().map_err(|_| NotANetwork)?, prefix })
-    }
-}
-
-/// The text is not address and prefix length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a network is address and prefix length, such as 192.168.4.0/24")]
-pub struct NotANetwork;
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 
 /// A range of addresses, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,24 +155,6 @@ impl Subnet {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_network_goes_from_its_address_to_its_broadcast_address() {
-        for (text, mask, last, beyond) in [
-            ("0.0.0.0/0", "0.0.0.0", "255.255.255.255", None),
-            ("128.0.0.0/1", "128.0.0.0", "255.255.255.255", Some("127.255.255.255")),
-            ("192.168.4.0/24", "255.255.255.0", "192.168.4.255", Some("192.168.5.0")),
-            ("192.168.4.2/31", "255.255.255.254", "192.168.4.3", Some("192.168.4.4")),
-            ("192.168.4.2/32", "255.255.255.255", "192.168.4.2", Some("192.168.4.3")),
-        ] {
-            let network: Network = text.parse().unwrap();
-            assert_eq!((network.mask().to_string(), network.broadcast().to_string()), (mask.into(), last.into()));
-            assert!(network.contains(network.address) && network.contains(last.parse().unwrap()), "{text}");
-            assert!(beyond.is_none_or(|beyond| !network.contains(beyond.parse().unwrap())), "{text}");
-        }
-        let of_a_host: Network = "192.168.4.5/24".parse().unwrap();
-        assert_eq!(of_a_host.broadcast(), Ipv4Addr::new(192, 168, 4, 255));
-    }
 
     #[test]
     fn both_ends_of_a_pool_are_in_it() {

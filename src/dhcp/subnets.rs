@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::ops::{Deref, Index, IndexMut};
 
-use super::subnet::{Network, Subnet};
+use super::subnet::Subnet;
+use crate::model::network::Network;
 
 /// Subnets in the order of the file. Their networks do not overlap: the configuration is refused where they do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,51 +93,16 @@ impl<'a> IntoIterator for &'a Subnets {
     }
 }
 
-/// Networks that may lie in each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks {
-    /// First and last address by address, without overlaps.
-    ranges: Vec<(u32, u32)>,
-}
-
-impl FromIterator<Network> for Networks {
-    fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
-        let ends = |network: Network| (u32::from(network.address), u32::from(network.broadcast()));
-        let mut sorted: Vec<(u32, u32)> = networks.into_iter().map(ends).collect();
-        sorted.sort_unstable();
-        let mut ranges: Vec<(u32, u32)> = Vec::new();
-        for (first, last) in sorted {
-            match ranges.last_mut() {
-                Some(before) if first <= before.1 => before.1 = before.1.max(last),
-                _ => ranges.push((first, last)),
-            }
-        }
-        Self { ranges }
-    }
-}
-
-impl Networks {
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        let address = u32::from(address);
-        let after = self.ranges.partition_point(|(first, _)| *first <= address);
-        after.checked_sub(1).and_then(|at| self.ranges.get(at)).is_some_and(|(_, last)| address <= *last)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::cast_possible_truncation)]
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::boot::machine::Mac;
+    use crate::dhcp::policy::DhcpPolicy;
     use crate::dhcp::subnet::{Pool, Reservation};
-    use crate::dhcp::testing::{Message, Server, relayed_subnet, snapshot, subnet};
-    use crate::snapshot::Snapshot;
+    use crate::dhcp::testing::{Message, Server, policy, relayed_subnet, subnet};
+    use crate::model::machine::Mac;
 
     fn network(text: &str) -> Network {
         text.parse().expect("a network")
@@ -167,25 +133,6 @@ mod tests {
         assert_eq!(subnets.sharing("roof").count(), 0);
     }
 
-    #[test]
-    fn networks_within_each_other_are_one() {
-        let texts = ["127.0.0.0/8", "127.77.0.1/32", "10.0.0.0/24", "10.0.1.0/24", "10.0.3.0/24"];
-        let networks: Networks = texts.into_iter().map(network).collect();
-        for (address, is_in) in [
-            ([127, 77, 0, 2], true),
-            ([127, 255, 255, 255], true),
-            ([128, 0, 0, 0], false),
-            ([10, 0, 0, 0], true),
-            ([10, 0, 1, 255], true),
-            ([10, 0, 2, 0], false),
-            ([10, 0, 3, 1], true),
-            ([9, 255, 255, 255], false),
-        ] {
-            assert_eq!(networks.contains(address.into()), is_in, "{address:?}");
-        }
-        assert!(!Networks::default().contains(Ipv4Addr::LOCALHOST) && Networks::default().is_empty());
-    }
-
     /// So many subnets of a pool each behind relays, with so many reservations in all.
     fn site(subnets: u32, reservations: u32) -> Server {
         let first = u32::from(Ipv4Addr::new(10, 0, 0, 0));
@@ -206,7 +153,7 @@ mod tests {
             }
         };
         let subnets: Vec<Subnet> = (0..subnets).map(one).collect();
-        Server::new(Snapshot { subnets: subnets.into(), ..snapshot() })
+        Server::new(DhcpPolicy { subnets: subnets.into(), ..policy() })
     }
 
     fn numbered(subnet: u32, machine: u32) -> Mac {
@@ -221,7 +168,7 @@ mod tests {
         let mut servers = sizes.map(|(subnets, reservations)| (site(subnets, reservations), Duration::MAX));
         for round in 0..60 {
             for (server, fastest) in &mut servers {
-                let subnet = &server.snapshot.subnets[server.snapshot.subnets.len() * 5 / 7];
+                let subnet = &server.policy.subnets[server.policy.subnets.len() * 5 / 7];
                 let reserved = subnet.reservations[subnet.reservations.len() / 2].mac;
                 let relay = Ipv4Addr::from(u32::from(subnet.network.address) + 1);
                 let mut messages =

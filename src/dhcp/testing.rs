@@ -1,4 +1,4 @@
-//! What the tests of this room share: a subnet, a snapshot, and a server that applies its own decisions at once.
+//! What the tests of this room share: a subnet, a policy, and a server that applies its own decisions at once.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
@@ -7,10 +7,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use super::decide::{Arrival, Decision, decide};
 use super::lease::{Lease, Leases, State, Time};
 use super::packet::{COOKIE, Packet};
-use super::subnet::{Clients, Mode, Network, Pool, Subnet};
-use crate::boot::machine::Mac;
+use super::subnet::{Clients, Mode, Pool, Subnet};
 use crate::boot::plan::BootConfig;
-use crate::snapshot::Snapshot;
+use crate::dhcp::policy::DhcpPolicy;
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
 
@@ -69,8 +70,8 @@ pub(super) fn relayed_subnet() -> Subnet {
     }
 }
 
-pub(super) fn snapshot() -> Snapshot {
-    Snapshot {
+pub(super) fn policy() -> DhcpPolicy {
+    DhcpPolicy {
         subnets: vec![subnet(), relayed_subnet()].into(),
         boot: BootConfig {
             bios: Some("pxelinux.0".into()),
@@ -79,21 +80,21 @@ pub(super) fn snapshot() -> Snapshot {
             ..BootConfig::default()
         },
         http_port: 80,
-        ..Snapshot::default()
+        ..DhcpPolicy::default()
     }
 }
 
 /// A server whose store commits at once.
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) snapshot: Snapshot,
+    pub(super) policy: DhcpPolicy,
     pub(super) leases: Leases,
     pub(super) now: Time,
 }
 
 impl Server {
-    pub(super) fn new(snapshot: Snapshot) -> Self {
-        Self { leases: Leases::new(&snapshot.subnets), snapshot, now: 1_000_000 }
+    pub(super) fn new(policy: DhcpPolicy) -> Self {
+        Self { leases: Leases::new(&policy.subnets), policy, now: 1_000_000 }
     }
 
     /// Decides without carrying out: `arrival` says how the message came.
@@ -111,7 +112,7 @@ impl Server {
         };
         how(&mut arrival);
         self.leases.advance(self.now);
-        decide(&arrival, &self.leases, &self.snapshot, self.now, 7)
+        decide(&arrival, &self.leases, &self.policy, self.now, 7)
     }
 
     /// Decides and carries out.

@@ -8,8 +8,8 @@ use std::net::Ipv4Addr;
 use super::decide::{Decision, Told};
 use super::limits::OFFER_HOLD_S;
 use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Subnet};
-use super::testing::{Message, SERVER, Server, relayed_subnet, snapshot, subnet, unicast};
-use crate::boot::machine::Mac;
+use super::testing::{Message, SERVER, Server, policy, relayed_subnet, subnet, unicast};
+use crate::model::machine::Mac;
 
 fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 4, last)
@@ -17,13 +17,13 @@ fn address(last: u8) -> Ipv4Addr {
 
 /// A server whose pool is one address, and where machine 5 has 192.168.4.5.
 fn server_with(change: impl FnOnce(&mut Subnet)) -> Server {
-    let mut snapshot = snapshot();
-    let subnet = &mut snapshot.subnets[0];
+    let mut policy = policy();
+    let subnet = &mut policy.subnets[0];
     subnet.pools = vec![Pool { first: address(10), last: address(10) }];
     let mac = Message::from(5).mac;
     subnet.reservations = vec![Reservation { mac, address: address(5), hostname: Some("five".into()) }].into();
     change(subnet);
-    Server::new(snapshot)
+    Server::new(policy)
 }
 
 fn server() -> Server {
@@ -103,7 +103,7 @@ fn every_answer_is_told_in_its_words() {
     book.note("no such loader", &server.ask(&Message::from(1).pxe(11).discover()));
     book.note("no such loader, bound", &server.ask(&Message::from(1).pxe(11).request(address(10))));
     for octets in [127, 128, 255, 256] {
-        server.snapshot.boot.uefi_x64 = Some("d".repeat(octets));
+        server.policy.boot.uefi_x64 = Some("d".repeat(octets));
         let decision = server.ask(&asks);
         let words = decision.reasons.join("; ").replace(&"d".repeat(octets), "...").replace(UEFI, "[uefi]");
         writeln!(book.0, "{octets} octets | {words}").unwrap();
@@ -197,7 +197,7 @@ fn every_silence_is_told_in_its_words() {
         book.note(name, &decision);
     }
     let mut no_room = server();
-    no_room.snapshot.boot.uefi_http = Some(format!("efi/{}", "b".repeat(200)));
+    no_room.policy.boot.uefi_http = Some(format!("efi/{}", "b".repeat(200)));
     let told = no_room.ask(&Message::from(1).http(16).with(61, &[9; 250]).discover());
     assert!(told.changes.is_empty() && told.silence.is_some());
     let event = told.event.unwrap();
@@ -218,7 +218,7 @@ fn every_silence_is_told_in_its_words() {
     book.note("not served", &server().ask(&stranger.clone().with(53, &[9])));
     let mut lapsed = full();
     lapsed.now += 600 + OFFER_HOLD_S;
-    lapsed.snapshot.subnets.push(Subnet { pools: Vec::new(), ..relayed_subnet() });
+    lapsed.policy.subnets.push(Subnet { pools: Vec::new(), ..relayed_subnet() });
     book.note("after a lapse", &lapsed.ask(&stranger.discover()));
     book.reads(SILENCES);
 }

@@ -1,7 +1,7 @@
 //! Lease time, and the times T1 and T2 at which a client renews and rebinds it.
 
 use super::subnet::Subnet;
-use crate::boot::machine::Role;
+use crate::model::machine::Role;
 
 /// Lease time, T1 (option 58) and T2 (option 59), seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::limits::{RATE_MAX, RATE_MIN};
-use crate::tftp::random::Random;
+use crate::model::random::Random;
 
 /// How machines arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

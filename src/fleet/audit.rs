@@ -9,7 +9,7 @@ use tokio::task::spawn_local;
 
 use super::machine::{Errand, Machine};
 use super::{Fleet, Lease, Progress, Report};
-use crate::boot::machine::Mac;
+use crate::model::machine::Mac;
 
 /// What became of the leases that machines were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

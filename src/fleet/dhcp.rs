@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::boot::machine::{Mac, Uuid};
+use crate::model::machine::{Mac, Uuid};
 
 /// The numbers of option 53 that a client meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -202,7 +202,7 @@ mod tests {
     use super::super::relay::{self, Relay};
     use super::super::segment::Road;
     use super::*;
-    use crate::boot::machine::{Mac, Uuid};
+    use crate::model::machine::{Mac, Uuid};
 
     /// A machine against a server that answers each DISCOVER with an OFFER that has these options, each REQUEST with an ACK; None:
     /// with silence. Gives what came of it, and the xids and kinds that the server heard. Time passes where both wait.

@@ -16,9 +16,9 @@ use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, 
 use super::line::{Nobody, Protocol};
 use super::progress::{Oddity, Refusal};
 use super::url::Url;
-use crate::boot::machine::{Mac, Uuid};
 use crate::engine::net::discard;
-use crate::tftp::random::Random;
+use crate::model::machine::{Mac, Uuid};
+use crate::model::random::Random;
 
 /// Which program asks: they differ in version, headers, and whether they keep the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

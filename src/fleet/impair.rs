@@ -5,8 +5,8 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::limits::REORDER_HOLD;
+use crate::model::random::Random;
 use crate::tftp::Tick;
-use crate::tftp::random::Random;
 
 /// What happens to datagrams, each way. Shares are of 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
-use crate::dhcp::subnet::Network;
+use crate::model::network::Network;
 
 /// One for a whole fleet, whatever the segments are that its machines are on.
 #[derive(Debug, Default)]

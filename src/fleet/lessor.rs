@@ -10,8 +10,8 @@ use super::limits::{HOST_NETWORK_PREFIX_MAX, MACHINES_PER_RELAY};
 use super::link::Link;
 use super::relay::{self, Relay};
 use super::segment::{Road, Segment};
-use crate::dhcp::subnet::Network;
 use crate::engine::net::{self, Interface};
+use crate::model::network::Network;
 
 /// The DHCP side of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use tokio::task::yield_now;
 
 use super::dhcp::{self, Answer, Ask, Kind};
 use super::limits::{DHCP_BATCH, LINK_SERVERS_MAX};
-use crate::boot::machine::Mac;
 use crate::dhcp::frame;
 use crate::engine::link::{ETHERNET_BYTES, Stations};
 use crate::engine::net::interface_index;
+use crate::model::machine::Mac;
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;

@@ -19,7 +19,7 @@ use super::scenario::{self, Does};
 use super::schedule::{Schedule, Turn};
 use super::segment::{Port, Segment, Xids};
 use super::{Lease, Run};
-use crate::boot::machine::{Mac, Uuid};
+use crate::model::machine::{Mac, Uuid};
 use crate::observe::events::Stage;
 
 /// A machine before it is switched on, and again.

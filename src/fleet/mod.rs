@@ -53,9 +53,9 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::sleep_until;
 
-use crate::boot::machine::Mac;
 use crate::engine::open_files::raise_open_files;
 use crate::engine::timer::Timer;
+use crate::model::machine::Mac;
 use context::Context;
 use machine::{Errand, Machine};
 use progress::counting_retries;

@@ -13,7 +13,7 @@ use super::machine::{Outcome, Stopped};
 use super::progress::{Oddity, Progress};
 use super::series::Series;
 use super::verdict::Pressure;
-use crate::boot::machine::Mac;
+use crate::model::machine::Mac;
 use crate::observe::events::Stage;
 
 /// The figures of one run.

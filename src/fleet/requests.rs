@@ -14,8 +14,8 @@ use super::models::must;
 use super::scenario::{Request, Step};
 use super::tftp::Tftp;
 use super::url::{Scheme, Url};
+use crate::model::random::Random;
 use crate::observe::events::Stage;
-use crate::tftp::random::Random;
 
 /// A machine at its requests.
 pub(super) struct Requests<'a> {

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use super::arrival::exponential;
 use super::limits::{OVERTIME_MAX, RATE_MAX, RATE_MIN};
 use crate::engine::timer::Timer;
-use crate::tftp::random::Random;
+use crate::model::random::Random;
 
 /// How many exchanges are due a second.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -19,7 +19,7 @@ use super::limits::ANSWERS_QUEUED_MAX;
 use super::line::Protocol;
 use super::link::Link;
 use super::relay::Relay;
-use crate::boot::machine::{Mac, Uuid};
+use crate::model::machine::{Mac, Uuid};
 use crate::tftp::Tick;
 
 /// A machine as its segment knows it.

@@ -21,9 +21,9 @@ use super::report::Report;
 use super::segment::Port;
 use super::tftp::Tftp;
 use super::url::Url;
-use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
 use crate::boot::pe::{self, Machine as PeMachine, Program};
 use crate::engine::net;
+use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::impair::Impairment;
-use crate::dhcp::subnet::Network;
+use crate::model::network::Network;
 
 /// What a machine proves of a file whose octets are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use super::events::{Denial, Kind, Stage, Why};
 use super::flight::Flight;
 use super::timeline::{Entry, one_line};
-use crate::boot::machine::{Arch, Firmware, Mac, Role};
 use crate::boot::names::{is_optional, menu_name};
+use crate::model::machine::{Arch, Firmware, Mac, Role};
 
 /// Refusals in one boot that make a loop.
 const NAK_LOOP_MIN: usize = 2;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::events::{Event, Kind, Stage};
 use super::pace::Source;
 use super::timeline::Entry;
-use crate::boot::machine::Mac;
+use crate::model::machine::Mac;
 
 /// Events remembered of one machine: two boots, with all that loaders ask for in vain.
 pub const ENTRIES_MAX: usize = 64;

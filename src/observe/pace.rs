@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::events::{Event, Kind, Sort};
-use crate::boot::machine::Mac;
+use crate::model::machine::Mac;
 
 /// Subjects that are told apart; beyond it new ones are not said until an old one has been silent for a while.
 const SUBJECTS_MAX: usize = 1024;

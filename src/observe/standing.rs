@@ -69,7 +69,7 @@ mod tests {
     use super::super::flight::{Flight, Way};
     use super::super::timeline::story;
     use super::*;
-    use crate::boot::machine::{Arch, Firmware, Role};
+    use crate::model::machine::{Arch, Firmware, Role};
 
     const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::cause::{self, Cause, Known};
 use super::events::{Kind, Stage};
-use crate::boot::machine::{Firmware, Role};
+use crate::model::machine::{Firmware, Role};
 
 /// Silence after which the next event belongs to another boot: longer than any installer is quiet while it fetches.
 pub const SILENCE_MS: u64 = 600_000;
@@ -137,7 +137,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::events::{Denial, Why};
     use super::*;
-    use crate::boot::machine::Arch;
+    use crate::model::machine::Arch;
     use std::net::Ipv4Addr;
 
     const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };

@@ -20,7 +20,6 @@ use super::health::{StoreHealth, Trust};
 use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts, Sign, Standing};
 use super::pulse::Pulse;
 use super::supervisor::{Failure, once_released, refused};
-use crate::boot::machine::{Firmware, Mac, Role};
 use crate::dhcp::decide::{Answer, AnswerKind, Arrival, Decision, Silence, decide};
 use crate::dhcp::frame;
 use crate::dhcp::layout::Layout;
@@ -33,12 +32,14 @@ use crate::dhcp::pool_use::{Crossing, PoolReport, PoolWatch};
 use crate::dhcp::probes::{Probes, Ruling};
 use crate::dhcp::route::{CLIENT_PORT, Route};
 use crate::dhcp::solicitation;
-use crate::dhcp::subnet::{Held, Mode, Network, Subnet};
+use crate::dhcp::subnet::{Held, Mode, Subnet};
 use crate::engine::clock;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface};
 use crate::engine::udp::{Completion, Driver, Full, SocketId, Source, Target, Wait};
+use crate::model::machine::{Firmware, Mac, Role};
+use crate::model::network::Network;
 use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
 use crate::observe::pace::{Gate, Source as Doer, with_count};
@@ -364,7 +365,7 @@ impl DhcpControl {
     fn reconfigure_within(&self, next: Arc<Generation>, limit: Duration) -> Result<(), String> {
         let (done, is_done) = sync_channel(1);
         let fate = Arc::new(Fate::default());
-        let layout = Layout::new(&next.snapshot.subnets);
+        let layout = Layout::new(&next.snapshot.dhcp.subnets);
         self.0.send(Letter::Reconfigured(Box::new(Proposal { next, layout, fate: Arc::clone(&fate), done })));
         let taken = match is_done.recv_timeout(limit) {
             Err(RecvTimeoutError::Timeout) if fate.settle(WITHDRAWN) => {
@@ -777,7 +778,7 @@ impl Running {
         if std::mem::replace(&mut self.pools_watched_s, now) == now {
             return;
         }
-        let served = self.generation.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+        let served = self.generation.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
         let pools = served.map(|subnet| (subnet.network, self.leases.used(subnet.network)));
         let (reports, said) = self.pool_watch.look(pools, now);
         if **self.counters.pools.load() != reports {
@@ -822,7 +823,7 @@ impl Running {
             let word = words.get(&subnet.network).filter(|standing| standing.is_of(subnet, interface));
             Some((subnet.network, word.map_or(Some(Held::Looking), |standing| standing.held)?))
         };
-        self.held = neighbours::watched(&self.generation.snapshot.subnets, self.port).filter_map(held).collect();
+        self.held = neighbours::watched(&self.generation.snapshot.dhcp.subnets, self.port).filter_map(held).collect();
         self.held.sort_unstable_by_key(|(network, _)| *network);
     }
 
@@ -933,7 +934,7 @@ impl Running {
             ours: &self.ours,
             held: &self.held,
         };
-        let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
+        let decision = decide(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
         let own = decision.mac.into_iter().flat_map(|mac| self.leases.of(mac)).filter(|lease| lease.firmware.is_some());
         let last_firmware = own.max_by_key(|lease| lease.end_s).and_then(|lease| lease.firmware);
         Tried { decision, last_firmware }
@@ -944,7 +945,7 @@ impl Running {
         if let Some(address) = self.address {
             return (None, address);
         }
-        let subnets = &self.generation.snapshot.subnets;
+        let subnets = &self.generation.snapshot.dhcp.subnets;
         let named = subnets.named(network).and_then(|one| one.interface.clone());
         let interface = named.or_else(|| self.sockets.iter().flatten().next().cloned());
         let own = interface.as_ref().and_then(|name| self.interface_named(name));
@@ -1055,7 +1056,7 @@ impl Running {
             ours: &self.ours,
             held: &self.held,
         };
-        let decision = decide(&arrival, &self.leases, &self.generation.snapshot, now, self.seed);
+        let decision = decide(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
         if let Some(sign) = sign(&decision, datagram) {
             self.sign(sign);
         }
@@ -1357,7 +1358,7 @@ impl Running {
     /// names the interface's first for every broadcast.
     fn address_on(&self, interface: Option<&str>, local: Ipv4Addr) -> Ipv4Addr {
         let served = |address: &Ipv4Addr| {
-            let subnet = self.generation.snapshot.subnets.of(*address);
+            let subnet = self.generation.snapshot.dhcp.subnets.of(*address);
             subnet.is_some_and(|subnet| subnet.interface.as_deref() == interface)
         };
         let Some(name) = interface else { return local };
@@ -1389,6 +1390,7 @@ fn sign(decision: &Decision, datagram: &Received) -> Option<Sign> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use crate::dhcp::policy::DhcpPolicy;
     use std::net::UdpSocket;
     use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -1455,8 +1457,9 @@ mod tests {
             pxelinux_config: None,
             pxelinux_prefix: None,
         };
-        let snapshot = Snapshot { subnets: vec![subnet].into(), http_port: 80, ..Snapshot::default() };
-        let leases = Leases::new(&snapshot.subnets);
+        let policy = DhcpPolicy { subnets: vec![subnet].into(), http_port: 80, ..DhcpPolicy::default() };
+        let snapshot = Snapshot { dhcp: policy, ..Snapshot::default() };
+        let leases = Leases::new(&snapshot.dhcp.subnets);
         let published = Published::new(snapshot);
         DhcpPlan {
             address: Some(Ipv4Addr::LOCALHOST),
@@ -1634,15 +1637,16 @@ mod tests {
             let control = core.control();
             let mut running = Running::new(core).unwrap();
             let on_port = |port| {
-                let snapshot = published.get().snapshot.clone();
-                published.prepare(Snapshot { http_port: port, ..snapshot })
+                let mut snapshot = published.get().snapshot.clone();
+                snapshot.dhcp.http_port = port;
+                published.prepare(snapshot)
             };
             for port in [81, 82] {
                 let refused = control.reconfigure_within(on_port(port), Duration::from_millis(1)).unwrap_err();
                 assert!(refused.contains("it is withdrawn"), "{refused}");
             }
             (0..3).for_each(|_| running.turn(Wait::No).unwrap());
-            assert_eq!((published.load().number, published.load().snapshot.http_port), (1, 80));
+            assert_eq!((published.load().number, published.load().snapshot.dhcp.http_port), (1, 80));
             assert!(running.moving.is_none());
             let (taken, next) = (control.clone(), on_port(83));
             let asked = std::thread::spawn(move || taken.reconfigure_within(next, PATIENCE));
@@ -1650,7 +1654,7 @@ mod tests {
                 running.turn(Wait::No).unwrap();
             }
             assert_eq!(asked.join().unwrap(), Ok(()));
-            assert_eq!((published.load().number, published.load().snapshot.http_port), (4, 83));
+            assert_eq!((published.load().number, published.load().snapshot.dhcp.http_port), (4, 83));
         }
     }
 
@@ -1672,7 +1676,7 @@ mod tests {
         (1..10).for_each(|last| bind(&mut running, last, 1 << 40));
         let next = published.prepare(published.get().snapshot.clone());
         let (done, is_done) = sync_channel(1);
-        let layout = Layout::new(&next.snapshot.subnets);
+        let layout = Layout::new(&next.snapshot.dhcp.subnets);
         running.leases.begin_move(layout);
         let told = |leases: &Leases, address| assert!(next.bindings.write(address, leases.binding(address)));
         assert!(!running.leases.move_on(5, told));

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::boot::machine::{Firmware, Mac, Role};
 use crate::dhcp::decide::{Decision, Silence, Told};
 use crate::dhcp::subnet::Held;
+use crate::model::machine::{Firmware, Mac, Role};
 use crate::observe::events::{Event, Kind, Stage, Why};
 
 /// The log's line: what was decided, with its reasons.

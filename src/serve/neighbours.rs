@@ -14,16 +14,17 @@ use super::dhcp_core::Letter;
 use super::drain::Drain;
 use super::link_news::LinkNews;
 use super::pulse::Pulse;
-use crate::boot::machine::Mac;
 use crate::dhcp::limits::{OTHER_SERVERS_MAX, PROBE_WAIT_MS};
 use crate::dhcp::neighbours::{self, Before, Look, Mark, Met, Millis, Rival, Verdict, Watch};
-use crate::dhcp::subnet::{Held, Mode, Network, OtherServer, Subnet};
+use crate::dhcp::subnet::{Held, Mode, OtherServer, Subnet};
 use crate::engine::clock;
 use crate::engine::link::{self, Listener};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Binding, Interface, Link};
 use crate::engine::netlink::Changes;
 use crate::engine::probe::{ArpProbe, EchoProbe};
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 use crate::snapshot::{Published, Snapshot};
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
@@ -254,7 +255,7 @@ impl Neighbours {
         let bell = mailbox.bell();
         let before = |network| parts.before.iter().find(|(known, _)| *known == network).map(|(_, before)| *before);
         let generation = parts.published.get();
-        let segments: Vec<Segment> = watched(&generation.snapshot.subnets, parts.port)
+        let segments: Vec<Segment> = watched(&generation.snapshot.dhcp.subnets, parts.port)
             .map(|(subnet, name)| {
                 let before = before(subnet.network).unwrap_or(Before::Nothing);
                 Segment::new(subnet, name, &generation.snapshot, before)
@@ -359,7 +360,7 @@ impl Neighbours {
             let Segment { relay, beside, place, .. } = next;
             Segment { relay, beside, place, ..kept }
         };
-        self.segments = watched(&generation.snapshot.subnets, self.port).map(segment).collect();
+        self.segments = watched(&generation.snapshot.dhcp.subnets, self.port).map(segment).collect();
         self.follow_listeners(&generation.snapshot.dhcp_interfaces);
         self.generation = generation.number;
         if self.listener.is_none() && !self.segments.is_empty() {

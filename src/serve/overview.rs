@@ -13,12 +13,12 @@ use super::http_core::HttpCounters;
 use super::neighbours::Findings;
 use super::pulse::Pulse;
 use super::tftp_core::TftpCounters;
-use crate::bindings::Walk;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::images::Images;
 use crate::observe::events::{Event, Events};
 use crate::observe::finding::{Finding, Severity};
+use crate::snapshot::walks::Walk;
 use crate::snapshot::{Generation, Published};
 
 /// How long a question waits for the cores and the journal, whatever they do.

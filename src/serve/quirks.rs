@@ -1,8 +1,8 @@
 //! Between TFTP and what is known of a machine's firmware: a limit becomes options, the end of a transfer becomes a lesson.
 
 use super::tftp_core::End;
-use crate::boot::machine::Firmware;
 use crate::boot::quirks::{self, Allowance, Attempt};
+use crate::model::machine::Firmware;
 use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Outcome;
@@ -60,11 +60,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::bindings::Binding;
-    use crate::boot::machine::{Mac, Machine};
     use crate::boot::quirks::{Limit, Limited, Subject};
     use crate::config::Config;
     use crate::images::{Images, Workers};
+    use crate::model::binding::Binding;
+    use crate::model::machine::{Mac, Machine};
     use crate::serve::shelf::Names;
     use crate::snapshot::Published;
 

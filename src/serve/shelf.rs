@@ -9,11 +9,11 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::boot::machine::Machine;
 use crate::boot::names::{Key, Loader, MenuName, menu_name};
 use crate::boot::script;
 use crate::engine::clock;
 use crate::images::{Asker, Catalog, CleanPath, Content, Found, Images, Owed, Refusal, without_prefix};
+use crate::model::machine::Machine;
 use crate::snapshot::{Published, Snapshot};
 
 /// What a template file is called beside the name under which it is served.
@@ -305,9 +305,9 @@ impl Names {
                 over_http: ask.over_http,
                 machine: machine.as_ref(),
                 server: self.server_address(ask),
-                http_port: snapshot.http_port,
+                http_port: snapshot.dhcp.http_port,
                 install_by_default: self.installs_by_default(self.address_of(ask.peer)),
-                boot: &snapshot.boot,
+                boot: &snapshot.dhcp.boot,
             },
         );
         let content = Content::rendered(rendered.text, SystemTime::now(), None);
@@ -327,7 +327,7 @@ impl Names {
 
     /// `[server] advertise`, else the address that was asked.
     fn server_address(&self, ask: &Ask) -> IpAddr {
-        self.published.load().snapshot.advertise.map_or(ask.local, IpAddr::V4)
+        self.published.load().snapshot.dhcp.advertise.map_or(ask.local, IpAddr::V4)
     }
 
     fn installs_by_default(&self, peer: IpAddr) -> bool {
@@ -335,6 +335,7 @@ impl Names {
         self.published
             .load()
             .snapshot
+            .dhcp
             .subnets
             .iter()
             .any(|subnet| subnet.network.contains(peer) && subnet.install_by_default)

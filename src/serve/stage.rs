@@ -54,7 +54,7 @@ fn kind_of(name: String, refusal: Refusal, rule: Option<String>) -> Kind {
 /// The first line of the configuration that names this file, in words.
 fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(Stage, String)> {
     let same = |configured: &str| path_of(configured).trim_start_matches('/') == name.trim_start_matches('/');
-    let boot = &snapshot.boot;
+    let boot = &snapshot.dhcp.boot;
     let loaders = [
         ("bios", &boot.bios),
         ("uefi-x64", &boot.uefi_x64),

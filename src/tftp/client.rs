@@ -12,8 +12,8 @@ use super::options::decimal;
 use super::packet::{
     ErrorCode, Options, Packet, Refusal, parse, write_ack, write_error, write_option, write_read_request,
 };
-use super::random::Random;
 use super::{NEVER, Tick};
+use crate::model::random::Random;
 
 /// Datagrams that wait for the caller; it should take them after each call. One more is dropped, like a full queue.
 const DUE_MAX: usize = 64;

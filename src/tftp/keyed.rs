@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use super::random::{Random, mix};
+use crate::model::random::{Random, mix};
 
 /// Most words of 64 bits in one key.
 const WORDS_MAX: usize = 4;

@@ -19,7 +19,6 @@ pub mod table;
 
 pub mod client;
 
-pub mod random;
 mod sources;
 pub(crate) mod timers;
 

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::Tick;
 use super::limits::{Limits, RATE_PLACES, SECOND, SHARE_MAX};
-use super::random::mix;
 use super::table::TransferId;
+use crate::model::random::mix;
 
 /// Addresses and IPv6 networks that have transfers or wait for one. An entry lives no longer than its sessions, so it needs no
 /// sweep. A network is entered by its first address, which no host has.

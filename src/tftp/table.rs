@@ -26,12 +26,12 @@ use super::limits::{
 };
 use super::options::{OptionPolicy, Terms, negotiate};
 use super::packet::{ErrorCode, Packet, Refusal, Request, parse, write_error};
-use super::random::{Random, mix};
 use super::sources::{Rates, Sources, network, place};
 use super::timers::Timers;
 use super::transfer::{Acked, Blocks, Tally, Timeout, Transfer, Transmit};
 use super::{NEVER, Tick};
-use crate::dhcp::subnets::Networks;
+use crate::model::network::Networks;
+use crate::model::random::{Random, mix};
 
 /// Names a transfer for as long as it lives; a name of one that has ended fits none that comes after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

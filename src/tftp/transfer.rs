@@ -7,8 +7,8 @@ use super::limits::{
     RTO_JITTER_PERCENT, RTO_MAX, SECOND, STILL_MAX, TRIES_MAX, UNPROVEN_WINDOWS_MAX, WINDOWS_TO_GROW,
 };
 use super::options::Terms;
-use super::random::Random;
 use super::{NEVER, Tick};
+use crate::model::random::Random;
 
 /// The server's side of one read.
 ///

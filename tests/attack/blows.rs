@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ringboot::boot::machine::Mac;
 use ringboot::dhcp::frame;
-use ringboot::tftp::random::Random;
+use ringboot::model::machine::Mac;
+use ringboot::model::random::Random;
 
 use super::common::net::SERVER;
 use super::common::wire::{Answer, Dhcp, Wire, mac};

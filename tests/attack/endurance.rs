@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ringboot::boot::machine::Mac;
-use ringboot::tftp::random::Random;
+use ringboot::model::machine::Mac;
+use ringboot::model::random::Random;
 
 use super::site::Site;
 

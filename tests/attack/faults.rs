@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use ringboot::tftp::random::Random;
+use ringboot::model::random::Random;
 
 use super::common::net::BRIDGE;
 use super::site::Site;

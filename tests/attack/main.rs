@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::inside;
 use common::wire::Wire;
-use ringboot::tftp::random::Random;
+use ringboot::model::random::Random;
 use site::Site;
 
 /// Seeds of each datapath, one after the other: what one leaves behind (leases, a clock that is wrong) meets the next. So have those up

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable, Decoder};
-use ringboot::boot::machine::Mac;
 use ringboot::dhcp::frame;
+use ringboot::model::machine::Mac;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use super::inside;

@@ -189,7 +189,7 @@ fn a_long_option_82_comes_back_or_is_left_out_and_the_answer_comes_all_the_same(
             for piece in vec![1; octets].chunks(250) {
                 message = message.with(82, piece);
             }
-            let server = ringboot::boot::machine::Mac([0x52, 0x54, 0, 0, 0x04, 0x96]);
+            let server = ringboot::model::machine::Mac([0x52, 0x54, 0, 0, 0x04, 0x96]);
             let frame = message.frame_from(relay, server, SocketAddrV4::new(SERVER, 67));
             assert!(bench.wire.send(&frame));
             let until = Instant::now() + WAIT;

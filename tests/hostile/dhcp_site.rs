@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ringboot::boot::machine::Mac;
+use ringboot::model::machine::Mac;
 
 use super::DATAPATHS;
 use super::common::net::{Client, Net, SERVER};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ringboot::boot::machine::Mac;
 use ringboot::dhcp::frame;
+use ringboot::model::machine::Mac;
 use serde_json::Value;
 
 use super::common::honest::{Honest, Met};

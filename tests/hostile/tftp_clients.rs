@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringboot::boot::machine::Mac;
+use ringboot::model::machine::Mac;
 
 use super::common::honest::Honest;
 use super::common::net::{BRIDGE, Client, Net, SERVER};

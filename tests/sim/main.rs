@@ -7,9 +7,9 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use ringboot::model::random::Random;
 use ringboot::tftp::client::{Ask, Behaviour, Outcome, Unexpected};
 use ringboot::tftp::limits::{MILLISECOND, SECOND};
-use ringboot::tftp::random::Random;
 use ringboot::tftp::table::{Outcome as Ending, Policy};
 
 use self::world::{File, Ring, Weather, World, calm, completed, pick};

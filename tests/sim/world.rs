@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use ringboot::model::random::Random;
 use ringboot::tftp::Tick;
 use ringboot::tftp::client::{Behaviour, Client, Outcome};
 use ringboot::tftp::limits::{MILLISECOND, SECOND};
 use ringboot::tftp::packet::{Refusal, data_header};
-use ringboot::tftp::random::Random;
 use ringboot::tftp::table::{Action, Local, Outcome as Ending, Policy, Table, TransferId};
 
 const LISTEN: u16 = 69;

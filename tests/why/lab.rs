@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringboot::boot::machine::Mac;
+use ringboot::model::machine::Mac;
 use ringboot::observe::cause::Cause;
 
 use super::common::net::{Client, Net, SERVER};

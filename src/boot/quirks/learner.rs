@@ -8,7 +8,7 @@ use super::{
     Allowance, Attempt, BLKSIZES, CLASS_MACHINES, End, FAILURES_TO_LEARN, GROUP_RETRY_AFTER_S, HTTP_RATES,
     HTTP_STALLS_APART_S, Limit, Limited, MACHINES_WATCHED_MAX, OUI_MACHINES, QUIRKS_MAX, RETRY_AFTER_S, Subject,
 };
-use crate::boot::machine::{Firmware, Mac};
+use crate::model::machine::{Firmware, Mac};
 
 /// Octets that HTTP must deliver in one answer before that says something of a rate.
 const HTTP_PROOF_OCTETS: u64 = 1 << 20;
@@ -485,7 +485,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::class_named;
     use super::*;
-    use crate::boot::machine::Machine;
+    use crate::model::machine::Machine;
 
     const DAY: u64 = 24 * 3600;
 

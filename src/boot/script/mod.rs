@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::machine::{Machine, Role};
 use super::menu::{self, Entry, Menu};
 use super::names::Loader;
 use super::plan::BootConfig;
+use crate::model::machine::{Machine, Role};
 
 mod grub;
 mod ipxe;

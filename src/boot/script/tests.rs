@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::boot::machine::{Arch, Firmware, Mac};
 use crate::boot::menu::LOCAL_LABEL;
+use crate::model::machine::{Arch, Firmware, Mac};
 
 const LOADERS: [Loader; 3] = [Loader::Pxelinux, Loader::Grub, Loader::Ipxe];
 

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use super::file::{self, At};
 use super::problem::{Complaints, nearest};
 use super::{Config, Datapath, Http, Log, Places, Server, Tftp, TftpClient, TftpOptions, Tuning};
-use crate::boot::machine::Arch;
 use crate::boot::menu;
 use crate::boot::plan::BootConfig;
+use crate::dhcp::policy::DhcpPolicy;
 use crate::http::schedule;
+use crate::model::machine::Arch;
 use crate::snapshot::Snapshot;
 
 mod entries;
@@ -45,16 +46,19 @@ pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints
     let subnets = subnets::subnets(written, complaints);
     let places = subnets::places(written, complaints);
     let dhcp = subnets::listeners(&dhcp, &server, &subnets, complaints);
-    let snapshot = Snapshot {
+    let policy = DhcpPolicy {
         subnets: subnets.into(),
+        boot: boot(file.boot.unwrap_or_default(), complaints),
+        advertise: server.advertise.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
+        http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
+    };
+    let snapshot = Snapshot {
+        dhcp: policy,
         places,
         dhcp_interfaces: dhcp.interfaces.clone(),
-        boot: boot(file.boot.unwrap_or_default(), complaints),
         menu: file.menu.map(|menu| entries::menu(menu, complaints)),
-        advertise: server.advertise.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
         http_rate,
         quirks: quirks::quirks(file.quirk.unwrap_or_default(), complaints),
-        http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
     };
     Config {
         root: directory(base, file.root, complaints),

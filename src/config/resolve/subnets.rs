@@ -6,13 +6,14 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 use super::{DHCP_PORT, number, one_of, parsed};
-use crate::boot::machine::Mac;
 use crate::boot::menu;
 use crate::config::Dhcp;
 use crate::config::file::{self, At, Seconds};
 use crate::config::problem::Complaints;
 use crate::dhcp::limits::{FIRMWARE_LEASE_S, POOL_ADDRESSES_MAX};
-use crate::dhcp::subnet::{Clients, Mode, Network, Pool, Reservation, Subnet};
+use crate::dhcp::subnet::{Clients, Mode, Pool, Reservation, Subnet};
+use crate::model::machine::Mac;
+use crate::model::network::Network;
 
 /// dhcpd's own defaults where a subnet says nothing: 12 hours and 1 day.
 const DEFAULT_LEASE_TIME_S: u32 = 12 * 60 * 60;

@@ -66,7 +66,7 @@ fn closed_root(config: &Config, reader: Reader) -> Option<Finding> {
 }
 
 pub(super) fn loaders(subject: Subject<'_>) -> Vec<Finding> {
-    let named = loaders::keys(&subject.config.snapshot.boot).into_iter();
+    let named = loaders::keys(&subject.config.snapshot.dhcp.boot).into_iter();
     let of_ours = named.filter_map(|(key, value)| Some((key, value.filter(|value| !value.contains("://"))?)));
     let wrong = of_ours.flat_map(|(key, name)| {
         let place = subject.config.places.boot(key);

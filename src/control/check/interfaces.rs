@@ -9,7 +9,7 @@ use crate::engine::net::{Interface, Link};
 
 /// Subnets that would give addresses which lead nowhere: their interface has others. `serve` is silent there.
 pub(super) fn misplaced(config: &Config, present: &[Interface]) -> Vec<Finding> {
-    let served = config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server && !subnet.relay);
+    let served = config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server && !subnet.relay);
     served.filter_map(|subnet| misplaced_subnet(config, subnet, present)).collect()
 }
 
@@ -68,7 +68,7 @@ fn missing(name: &str, present: &[Interface]) -> Finding {
 
 /// Where an interface is named.
 fn place(config: &Config, name: &str) -> Option<Place> {
-    let subnet = config.snapshot.subnets.iter().find(|subnet| subnet.interface.as_deref() == Some(name));
+    let subnet = config.snapshot.dhcp.subnets.iter().find(|subnet| subnet.interface.as_deref() == Some(name));
     match subnet {
         Some(subnet) => config.places.subnet(subnet.network, "interface"),
         None => config.places.server_interface(name),
@@ -77,7 +77,7 @@ fn place(config: &Config, name: &str) -> Option<Place> {
 
 /// An address of this machine or of a router is never given away, so a pool or a reservation with one promises too much.
 pub(super) fn own_addresses(config: &Config, present: &[Interface]) -> Vec<Finding> {
-    let served = config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+    let served = config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
     served.flat_map(|subnet| promised(config, subnet, &taken(subnet, present))).collect()
 }
 

@@ -194,7 +194,7 @@ fn template(renderer: &Renderer, path: &Path, reader: Reader) -> Option<Finding>
 /// A reservation inside a pool is kept for its machine, and the pool is one address smaller than it looks.
 fn reservations(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for subnet in config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
+    for subnet in config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
         for reserved in &subnet.reservations {
             let pool = subnet.pools.iter().find(|pool| (pool.first..=pool.last).contains(&reserved.address));
             if let Some(pool) = pool {
@@ -217,8 +217,9 @@ fn installs_by_itself(config: &Config) -> Vec<Finding> {
     let entries = snapshot.menu.iter().flat_map(|menu| menu.entries.iter().map(move |entry| (menu, entry)));
     let default = entries.filter(|(menu, entry)| menu.default.as_deref() == Some(entry.label.as_str()));
     let unattended = default.filter_map(|(_, entry)| Some((entry, menu::unattended(entry)?)));
-    let subnets =
-        |found| snapshot.subnets.iter().filter(|subnet| subnet.install_by_default).map(move |subnet| (subnet, found));
+    let subnets = |found| {
+        snapshot.dhcp.subnets.iter().filter(|subnet| subnet.install_by_default).map(move |subnet| (subnet, found))
+    };
     let all = unattended.flat_map(subnets);
     all.map(|(subnet, (entry, argument))| {
         let what = format!(
@@ -233,7 +234,7 @@ fn installs_by_itself(config: &Config) -> Vec<Finding> {
 
 /// Leases are in memory, whoever asks for them: any host of the network where `clients = "any"`.
 fn pools(config: &Config) -> Option<Finding> {
-    let served = config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+    let served = config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
     let addresses: u64 = served.flat_map(|subnet| &subnet.pools).map(Pool::size).sum();
     let mb = addresses.saturating_mul(LEASE_OCTETS) / 1_000_000;
     let what = format!("the pools hold {addresses} addresses: with a lease on each the server needs {mb} MB of memory");

@@ -11,8 +11,9 @@ use crate::config::Config;
 use crate::control::store::{DATABASE, OddRow, SqliteStore, StateDirectory, StoreError};
 use crate::dhcp::lease::Leases;
 use crate::dhcp::neighbours::Look;
-use crate::dhcp::subnet::{Mode, Network};
+use crate::dhcp::subnet::Mode;
 use crate::engine::disk::{self, Room};
+use crate::model::network::Network;
 
 /// A commit writes a few pages, and a log of its own beside them. Bytes.
 const NEEDED_BYTES: u64 = 256 * 1024;
@@ -160,7 +161,7 @@ impl Left {
         let looks = SqliteStore::sound_looks_in(database)?;
         let mut rows = Vec::new();
         let (odd, now) = SqliteStore::each_lease_in(database, |lease| rows.push(lease))?;
-        let mut leases = Leases::new(&config.snapshot.subnets);
+        let mut leases = Leases::new(&config.snapshot.dhcp.subnets);
         leases.load(rows, now);
         Ok(Self { leases, odd, looks })
     }
@@ -170,7 +171,7 @@ impl Left {
         let mut findings = odd(&self.odd);
         if !is_served {
             findings.extend(self.looks.iter().filter_map(|look| other_server(config, look)));
-            let served = config.snapshot.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+            let served = config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
             findings.extend(served.filter_map(|subnet| {
                 let used = self.leases.used(subnet.network);
                 pool_use(config, subnet.network, &used.to_string(), used.is_full(), used.is_nearly_full())

@@ -12,11 +12,12 @@ use super::{Finding, Heard, Reader, Running, Subject};
 use super::{interfaces, memory, state};
 use crate::config::{Config, Datapath};
 use crate::dhcp::neighbours::Look;
-use crate::dhcp::subnet::{Mode, Network, Subnet};
+use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::engine::net;
 use crate::engine::ring::{self, NoRing};
 use crate::images::{Ceiling, runs_as_root};
+use crate::model::network::Network;
 use crate::observe::finding::Severity;
 use crate::observe::port_holder::{Protocol, holder};
 
@@ -47,7 +48,7 @@ pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Find
 
 pub(super) fn other_server(config: &Config, look: &Look) -> Option<Finding> {
     let is_its = |subnet: &&Subnet| subnet.network == look.network && subnet.mode == Mode::Server;
-    let (subnet, server) = config.snapshot.subnets.iter().find(is_its).zip(look.server)?;
+    let (subnet, server) = config.snapshot.dhcp.subnets.iter().find(is_its).zip(look.server)?;
     let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
     let finding = match subnet.allow_other_servers {
         true => Finding::note(format!("{seen}; the subnet is served beside it (allow-other-servers)")),

@@ -10,7 +10,6 @@ use super::interfaces::{misplaced, own_addresses, unreachable};
 use super::state::full;
 use super::surroundings::{Port, other_server, port, shut_port, small_buffer};
 use super::*;
-use crate::boot::machine::Mac;
 use crate::boot::pe;
 use crate::control::loaders::settle;
 use crate::control::static_menus::{Largest, survey};
@@ -20,6 +19,7 @@ use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
 use crate::engine::disk::Room;
 use crate::engine::net::Interface;
+use crate::model::machine::Mac;
 use crate::observe::finding::Severity;
 use crate::observe::port_holder::Protocol;
 
@@ -54,7 +54,7 @@ impl Bench {
     /// Findings as they are printed, without the root's own place.
     fn check_as(&self, more: &str, reader: Reader) -> Vec<String> {
         let mut config = self.config(more);
-        let borrowed = settle(&mut config.snapshot.boot, &self.root(), true, self.directory.path());
+        let borrowed = settle(&mut config.snapshot.dhcp.boot, &self.root(), true, self.directory.path());
         let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader, is_service: false };
         let place = self.directory.path().to_string_lossy().into_owned();
         configuration(subject).iter().map(|finding| finding.to_string().replace(&place, "")).collect()

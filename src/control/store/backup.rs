@@ -187,9 +187,9 @@ mod tests {
 
     use super::super::{DATABASE, SqliteStore, Store};
     use super::*;
-    use crate::boot::machine::Mac;
     use crate::dhcp::lease::{Change, Lease};
     use crate::dhcp::testing;
+    use crate::model::machine::Mac;
 
     fn bind(last: u8) -> Change {
         let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 use super::StoreError;
 use super::kept::Files;
 use super::sqlite::{BUSY_WAIT, role_name, role_named};
-use crate::boot::machine::{Arch, Firmware, Mac};
+use crate::model::machine::{Arch, Firmware, Mac};
 use crate::observe::events::{Denial, Kind, Stage, Why};
 use crate::observe::journal::{ENTRIES_MAX, Note};
 use crate::observe::timeline::Entry;
@@ -309,7 +309,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::boot::machine::Role;
+    use crate::model::machine::Role;
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
 

@@ -313,9 +313,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::boot::machine::Mac;
     use crate::dhcp::lease::State;
     use crate::dhcp::testing;
+    use crate::model::machine::Mac;
 
     fn lease(last: u8, state: State) -> Lease {
         let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));

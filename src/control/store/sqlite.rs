@@ -12,12 +12,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 
 use super::backup::copy;
 use super::{Remembered, Store, StoreError};
-use crate::boot::machine::{Arch, Firmware, Mac, Role, Uuid};
 use crate::dhcp::lease::{BootTimes, Change, Lease, State, Time};
 use crate::dhcp::limits::MACHINES_MAX;
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
 use crate::engine::clock::{Mark, Reading};
+use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
 
 /// One step per schema version; `user_version` counts those that were taken. Steps are only ever added.
 const MIGRATIONS: [&str; 4] = [

@@ -143,8 +143,8 @@ mod tests {
     use std::sync::mpsc::{Sender, TryRecvError, channel};
 
     use super::*;
-    use crate::boot::machine::Mac;
     use crate::dhcp::lease::Lease;
+    use crate::model::machine::Mac;
 
     /// A store whose sync ends when the test says so, and as it says.
     struct HeldBack {

@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 
 use super::loaded::{Language, Loaded};
 use super::{Boot, folder, grub_platform, must, shortened};
-use crate::boot::machine::Arch;
 use crate::fleet::failure::Failure;
 use crate::fleet::http::{Agent, Http};
 use crate::fleet::machine::Steps;
 use crate::fleet::segment::Port;
 use crate::fleet::url::Url;
+use crate::model::machine::Arch;
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use super::loaded::{Language, Loaded};
 use super::{Boot, fetch, grub_platform, tftp_url};
-use crate::boot::machine::Arch;
 use crate::fleet::failure::Failure;
 use crate::fleet::http::{Agent, Http};
 use crate::fleet::segment::Port;
 use crate::fleet::url::Url;
+use crate::model::machine::Arch;
 use crate::tftp::client::Behaviour;
 
 impl<'a> Boot<'a> {

@@ -12,7 +12,6 @@ pub(super) mod waits;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
-use crate::boot::machine::{Arch, Mac};
 use crate::fleet::Lease;
 use crate::fleet::context::Context;
 use crate::fleet::dhcp::Speaker;
@@ -23,6 +22,7 @@ use crate::fleet::machine::{Machine, Steps};
 use crate::fleet::segment::Port;
 use crate::fleet::tftp::{Fetched, Tftp};
 use crate::fleet::url::{Scheme, Url};
+use crate::model::machine::{Arch, Mac};
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 

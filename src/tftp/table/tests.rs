@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::dhcp::subnet::Network;
+use crate::model::network::Network;
 use crate::tftp::limits::{
     DISTRUST, MILLISECOND, NETWORK_RATE, OFFERS_MAX, OPENING_MAX, REQUEST_COPY_GRACE, SECOND, STILL_MIN, WAITING_MAX,
 };

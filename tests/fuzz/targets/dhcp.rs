@@ -7,12 +7,12 @@ use std::sync::OnceLock;
 use arbitrary::Unstructured;
 use dhcproto::v4::{DhcpOption, Message, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder};
-use ringboot::boot::machine::Mac;
 use ringboot::config::Config;
 use ringboot::dhcp::decide::{AnswerKind, Arrival, Decision, decide};
 use ringboot::dhcp::lease::{Change, Lease, Leases, State};
 use ringboot::dhcp::limits::{FOREVER_S, REPLY_OCTETS_MAX, REPLY_OCTETS_MIN};
-use ringboot::snapshot::Snapshot;
+use ringboot::dhcp::policy::DhcpPolicy;
+use ringboot::model::machine::Mac;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
 const SECOND: Ipv4Addr = Ipv4Addr::new(192, 168, 5, 150);
@@ -27,9 +27,9 @@ const RELEASE: u8 = 7;
 
 /// Two subnets on eth1, two behind relays on one wire, a pool with an address of ours and one with a relay's; and the same
 /// without one of its reservations and with another pool.
-fn snapshots() -> &'static [Snapshot; 2] {
-    static SNAPSHOTS: OnceLock<[Snapshot; 2]> = OnceLock::new();
-    SNAPSHOTS.get_or_init(|| {
+fn policies() -> &'static [DhcpPolicy; 2] {
+    static POLICIES: OnceLock<[DhcpPolicy; 2]> = OnceLock::new();
+    POLICIES.get_or_init(|| {
         let host = "[[dhcp.subnet.host]]\nmac = \"02:00:00:00:00:01\"\naddress = \"192.168.4.12\"\n";
         let text = |pool: &str, host: &str| {
             let relayed = |third: u8| {
@@ -49,7 +49,7 @@ fn snapshots() -> &'static [Snapshot; 2] {
                 relayed(8)
             )
         };
-        let read = |text: &str| Config::parse("fuzz.toml", text).unwrap_or_else(|why| panic!("{why}")).snapshot;
+        let read = |text: &str| Config::parse("fuzz.toml", text).unwrap_or_else(|why| panic!("{why}")).snapshot.dhcp;
         [read(&text("192.168.4.10-192.168.4.13", host)), read(&text("192.168.4.11-192.168.4.14", ""))]
     })
 }
@@ -70,13 +70,13 @@ fn arrival(bytes: &[u8], source: Ipv4Addr, is_unicast: bool) -> Arrival<'_> {
 /// A datagram, after an octet that says how it came. A second reader understands the answer, and it is one that may leave.
 pub(crate) fn message(bytes: &[u8]) {
     let Some((how, datagram)) = bytes.split_first() else { return };
-    let snapshot = &snapshots()[0];
-    let mut leases = Leases::new(&snapshot.subnets);
+    let policy = &policies()[0];
+    let mut leases = Leases::new(&policy.subnets);
     let from = Ipv4Addr::new(192, 168, 4, how >> 1);
     let arrival = arrival(datagram, from, how & 1 == 1);
     for _ in 0..2 {
-        let decision = decide(&arrival, &leases, snapshot, START_S, 7);
-        let again = decide(&arrival, &leases, snapshot, START_S, 7);
+        let decision = decide(&arrival, &leases, policy, START_S, 7);
+        let again = decide(&arrival, &leases, policy, START_S, 7);
         assert_eq!((&decision.answer, &decision.changes), (&again.answer, &again.changes), "a function of its input");
         sound(&decision, datagram);
         leases.begin_commit(&decision.changes, decision.xid, START_S);
@@ -122,7 +122,7 @@ struct Holder {
 
 /// A server, its store, and what its clients were told.
 struct World {
-    snapshot: &'static Snapshot,
+    policy: &'static DhcpPolicy,
     leases: Leases,
     now: u64,
     /// What a restart finds.
@@ -135,10 +135,10 @@ struct World {
 /// address has two holders at a time.
 pub(crate) fn leases(bytes: &[u8]) {
     let mut input = Unstructured::new(bytes);
-    let snapshot = &snapshots()[0];
+    let policy = &policies()[0];
     let mut world = World {
-        snapshot,
-        leases: Leases::new(&snapshot.subnets),
+        policy,
+        leases: Leases::new(&policy.subnets),
         now: START_S,
         rows: BTreeMap::new(),
         pending: VecDeque::new(),
@@ -150,7 +150,7 @@ pub(crate) fn leases(bytes: &[u8]) {
             1 => world.commit(false),
             2 => world.now += below(&mut input, 900),
             3 => world.now += below(&mut input, 90_000),
-            4 => world.reconfigure(&snapshots()[below(&mut input, 2) as usize]),
+            4 => world.reconfigure(&policies()[below(&mut input, 2) as usize]),
             5 if below(&mut input, 4) == 0 => world.restart(),
             _ => {
                 world.hear(&mut input);
@@ -211,7 +211,7 @@ impl World {
         let datagram = datagram(mac, below(input, 3) as u8, ciaddr, giaddr, &options);
         while self.leases.advance(self.now) {}
         let arrival = arrival(&datagram, ciaddr, is_renewing && below(input, 2) == 0);
-        let decision = decide(&arrival, &self.leases, self.snapshot, self.now, below(input, 256));
+        let decision = decide(&arrival, &self.leases, self.policy, self.now, below(input, 256));
         sound(&decision, &datagram);
         self.leases.begin_commit(&decision.changes, decision.xid, self.now);
         if matches!(kind, DECLINE | RELEASE) {
@@ -277,16 +277,16 @@ impl World {
         }
     }
 
-    fn reconfigure(&mut self, snapshot: &'static Snapshot) {
-        self.snapshot = snapshot;
-        self.leases.reconfigure(&snapshot.subnets);
+    fn reconfigure(&mut self, policy: &'static DhcpPolicy) {
+        self.policy = policy;
+        self.leases.reconfigure(&policy.subnets);
         self.end_unreserved();
     }
 
     /// The process is killed and started again: what was not durable is gone, and nobody was told of it.
     fn restart(&mut self) {
         self.pending.clear();
-        self.leases = Leases::new(&self.snapshot.subnets);
+        self.leases = Leases::new(&self.policy.subnets);
         self.leases.load(self.rows.values().cloned(), self.now);
         self.end_unreserved();
     }
@@ -294,7 +294,7 @@ impl World {
     /// A BOOTP client has its address as long as it is reserved for it.
     fn end_unreserved(&mut self) {
         let reserved = |address: &Ipv4Addr, mac: Mac| {
-            let mut all = self.snapshot.subnets.iter().flat_map(|subnet| &subnet.reservations);
+            let mut all = self.policy.subnets.iter().flat_map(|subnet| &subnet.reservations);
             all.any(|reservation| reservation.address == *address && reservation.mac == mac)
         };
         self.holders.retain(|address, holder| holder.end_s < FOREVER_S || reserved(address, holder.mac));

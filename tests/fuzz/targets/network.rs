@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use arbitrary::Unstructured;
-use ringboot::boot::machine::Mac;
 use ringboot::dhcp::{frame, neighbours, solicitation};
+use ringboot::model::machine::Mac;
 
 pub(crate) fn frame(bytes: &[u8]) {
     if let Some((source, payload)) = frame::read_datagram(bytes) {

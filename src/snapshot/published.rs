@@ -1,47 +1,15 @@
-//! All that control gives to the cores: one immutable generation after another, read by every thread without a lock.
+//! The current generation, and the place where cores find it and control puts the next one.
 
-use std::net::Ipv4Addr;
-use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::bindings::{Bindings, Walks};
-use crate::boot::machine::Machine;
-use crate::boot::menu::Menu;
-use crate::boot::plan::BootConfig;
-use crate::boot::quirks::{Allowance, Fixed, Limited};
-use crate::dhcp::subnet::Network;
-use crate::dhcp::subnets::Subnets;
-
-/// The configuration as the cores see it. Never changed after it has been published.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    pub subnets: Subnets,
-    /// Where each subnet is written, `path:line`: for what is said of it while the server runs.
-    pub places: Vec<(Network, String)>,
-    /// Interfaces that DHCP listens on, each with a socket of its own.
-    pub dhcp_interfaces: Vec<String>,
-    pub boot: BootConfig,
-    /// None: no menu is rendered (`--root` without a configuration).
-    pub menu: Option<Menu>,
-    /// `[server] advertise`: goes before the address of the receiving interface.
-    pub advertise: Option<Ipv4Addr>,
-    /// `[[quirk]]`
-    pub quirks: Vec<Fixed>,
-    /// `[http] rate`: octets a second on one connection, whoever has it; None = as fast as it goes.
-    pub http_rate: Option<NonZeroU64>,
-    /// Port of HTTP in URLs that we make (80 is left out).
-    pub http_port: u16,
-}
-
-impl Snapshot {
-    /// T-65: the networks whose clients are served; none = everybody.
-    pub fn networks(&self) -> Vec<Network> {
-        self.subnets.iter().map(|subnet| subnet.network).collect()
-    }
-}
+use super::Snapshot;
+use super::bindings::Bindings;
+use super::walks::Walks;
+use crate::boot::quirks::{Allowance, Limited};
+use crate::model::machine::Machine;
 
 /// A configuration as it was published, with the slots of its addresses.
 #[derive(Debug, Default)]
@@ -74,7 +42,7 @@ struct Retired {
 
 impl Published {
     pub fn new(snapshot: Snapshot) -> Arc<Self> {
-        let bindings = Bindings::new(&snapshot.subnets);
+        let bindings = Bindings::new(&snapshot.dhcp.subnets);
         let first = Generation { number: 1, snapshot, bindings };
         Arc::new(Self {
             number: AtomicU64::new(first.number),
@@ -97,7 +65,7 @@ impl Published {
 
     /// The next generation, not yet published: its slots are empty until the DHCP core has filled them.
     pub fn prepare(&self, snapshot: Snapshot) -> Arc<Generation> {
-        let bindings = Bindings::new(&snapshot.subnets);
+        let bindings = Bindings::new(&snapshot.dhcp.subnets);
         Arc::new(Generation { number: self.number.fetch_add(1, Ordering::Relaxed) + 1, snapshot, bindings })
     }
 
@@ -137,15 +105,20 @@ impl Published {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::dhcp::policy::DhcpPolicy;
+
+    fn snapshot_of_port(http_port: u16) -> Snapshot {
+        Snapshot { dhcp: DhcpPolicy { http_port, ..DhcpPolicy::default() }, ..Snapshot::default() }
+    }
 
     #[test]
     fn who_has_begun_with_a_generation_keeps_it_and_the_next_request_gets_the_next() {
-        let published = Published::new(Snapshot { http_port: 80, ..Snapshot::default() });
+        let published = Published::new(snapshot_of_port(80));
         let begun = published.load();
-        published.publish(published.prepare(Snapshot { http_port: 8080, ..Snapshot::default() }));
-        assert_eq!((begun.number, begun.snapshot.http_port), (1, 80));
+        published.publish(published.prepare(snapshot_of_port(8080)));
+        assert_eq!((begun.number, begun.snapshot.dhcp.http_port), (1, 80));
         let next = published.load();
-        assert_eq!((next.number, next.snapshot.http_port), (2, 8080));
+        assert_eq!((next.number, next.snapshot.dhcp.http_port), (2, 8080));
     }
 
     #[test]

@@ -1,0 +1,6 @@
+//! Words that every room shares: machines, networks, bindings, and seeded random numbers. Pure, and above nothing.
+
+pub mod binding;
+pub mod machine;
+pub mod network;
+pub mod random;
