@@ -17,6 +17,7 @@ use ringboot::serve::http_core::Drain;
 use ringboot::serve::shelf::Names;
 use ringboot::serve::tftp_core::{Core, HttpBusy, TftpPlan, TftpSockets};
 use ringboot::snapshot::{Published, Snapshot};
+use ringboot::template::Renderer;
 use ringboot::tftp::options::OptionPolicy;
 use ringboot::tftp::table::Policy;
 
@@ -117,7 +118,7 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
         let names = Arc::new(Names {
             images: Images::open(root.path(), Workers::start().unwrap()).unwrap(),
             published: Published::new(Snapshot::default()),
-            render_template: Box::new(|_, _, _, _| Err(String::new())),
+            renderer: Renderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });

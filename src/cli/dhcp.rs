@@ -9,7 +9,6 @@ use anyhow::Context;
 
 use crate::config::Config;
 use crate::control::quirks::Quirks;
-use crate::control::store::{self, Kept, OddRow, Outcome, Owner, Remembered, Rows, StateDirectory, StoreError, Writer};
 use crate::dhcp::lease::{Change, Lease, Leases, State, Time};
 use crate::dhcp::neighbours::Look;
 use crate::engine::clock;
@@ -19,6 +18,7 @@ use crate::observe::log::Memory;
 use crate::serve::dhcp_core::{CoreMemory, DhcpPlan, LeaseWriter, NotQueued, Reporter};
 use crate::serve::health::{StoreHealth, Trust};
 use crate::snapshot::Published;
+use crate::store::{self, Kept, OddRow, Outcome, Owner, Remembered, Rows, StateDirectory, StoreError, Writer};
 
 /// For so long nobody gets an address whose row is not understood: somebody may hold it.
 const ODD_KEPT_S: u64 = 24 * 3600;

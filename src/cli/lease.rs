@@ -14,13 +14,13 @@ use super::client::{self, NoServer, Place, Socket, Source};
 use super::machines::Who;
 use super::text::span;
 use crate::control::admin::{Answer, Routes};
-use crate::control::store::{DATABASE, SqliteStore, Store};
 use crate::dhcp::lease::{Change, Leases, State, Time};
 use crate::dhcp::listing::{Filter, Limit, Limited, Listed, Standing};
 use crate::model::machine::Mac;
 use crate::model::network::Network;
 use crate::serve::dhcp_core::{DhcpControl, Listing};
 use crate::serve::supervisor::Handle;
+use crate::store::{DATABASE, SqliteStore, Store};
 
 /// Addresses in one answer: a few megabytes. The command asks for the next ones after it.
 const LISTED_MAX: usize = 20_000;

@@ -11,7 +11,6 @@ use super::check;
 use super::look;
 use crate::control::admin::{Answer, Download};
 use crate::control::loaders;
-use crate::control::store::{self, BackupError};
 use crate::dhcp::pool_use::PoolReport;
 use crate::dhcp::subnet::{Clients, Held, Mode, OtherServer, Subnet};
 use crate::engine::{clock, datapath, net, privileges, ring};
@@ -20,6 +19,7 @@ use crate::observe::{sink, threads};
 use crate::serve::health::{Report, Trust};
 use crate::serve::neighbours::Finding;
 use crate::serve::overview::{CoreView, Overview};
+use crate::store::{self, BackupError};
 
 /// The media type of a SQLite database (IANA).
 const SQLITE: &str = "application/vnd.sqlite3";
