@@ -16,8 +16,8 @@ use crate::dhcp::subnet::{Clients, Held, Mode, OtherServer, Subnet};
 use crate::engine::{clock, datapath, net, privileges, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
+use crate::serve::dhcp::other_servers::Finding;
 use crate::serve::health::{Report, Trust};
-use crate::serve::neighbours::Finding;
 use crate::serve::overview::{CoreView, Overview};
 use crate::store::{self, BackupError};
 

@@ -1,6 +1,6 @@
 //! Between TFTP and what is known of a machine's firmware: a limit becomes options, the end of a transfer becomes a lesson.
 
-use super::tftp_core::End;
+use super::tftp::End;
 use crate::boot::quirks::{self, Allowance, Attempt};
 use crate::model::machine::Firmware;
 use crate::tftp::limits::BLOCK_SIZE_DEFAULT;

@@ -12,7 +12,7 @@ use ringboot::engine::mailbox::Bell;
 use ringboot::engine::net;
 use ringboot::images::{Images, Workers};
 use ringboot::observe::events::{Event, queue};
-use ringboot::serve::http_core::{Core, Drain, HttpCounters, HttpPlan};
+use ringboot::serve::http::{Core, Drain, HttpCounters, HttpPlan};
 use ringboot::serve::shelf::Names;
 use ringboot::snapshot::{Published, Snapshot};
 use ringboot::template::Renderer;
