@@ -15,10 +15,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("observe", &["boot", "model"]),
     ("images", &["observe"]),
     ("engine", &["images"]),
+    ("template", &["dhcp", "engine", "model"]),
+    ("store", &["boot", "dhcp", "engine", "observe", "model"]),
     ("guard", &["engine", "observe"]),
     ("config", &["boot", "dhcp", "http", "snapshot", "model"]),
-    ("serve", &["engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "observe", "model"]),
-    ("control", &["snapshot", "boot", "images", "dhcp", "config", "engine", "observe", "model"]),
+    (
+        "serve",
+        &[
+            "engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "store", "template", "observe",
+            "model",
+        ],
+    ),
+    ("control", &["snapshot", "boot", "images", "dhcp", "config", "engine", "store", "template", "observe", "model"]),
     ("fleet", &["engine", "tftp", "dhcp", "boot", "observe", "model"]),
 ];
 
