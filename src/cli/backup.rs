@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::client::{self, Source};
-use super::serve::{DEFAULT_CONFIG, read_file};
+use crate::control::load::{DEFAULT_CONFIG, read_file};
 use crate::guard;
 use crate::store::{self, BackupError, DATABASE, NoState, StateDirectory};
 

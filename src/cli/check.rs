@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::text::plural;
-use super::{client, live, resources, serve};
+use super::{client, live, resources};
 use crate::config::Config;
 use crate::control::check::{self, Heard, HeardPool, Reader, Running, Subject};
+use crate::control::examine::{reader, why_unread};
+use crate::control::load::{self, Overrides};
 use crate::control::loaders;
 use crate::engine::privileges::{self, Ids};
 use crate::fleet::walk;
@@ -49,7 +51,7 @@ pub(super) struct Arguments {
 
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let (mut config, file) = match serve::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
+    let (mut config, file) = match load::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
         Ok(read) => read,
         Err(error) => return unread(&error, arguments.json),
     };
@@ -83,7 +85,7 @@ fn found_here(config: &mut Config, wants_dhcp: bool, file: Option<&Path>, socket
     // The file may be one that is not served yet: the running server is asked for what it alone knows, and not for its opinion.
     let status = client::told(socket.or(config.server.admin_socket.as_deref()), "/v1/status");
     let running = status.as_ref().map(running);
-    let is_service = file.is_some_and(|file| file == Path::new(serve::DEFAULT_CONFIG));
+    let is_service = file.is_some_and(|file| file == Path::new(load::DEFAULT_CONFIG));
     let (reader, remark) = who_serves(config, status.as_ref(), is_service);
     let remark = remark.map(|remark| remark.at(config.places.key("server", "user")));
     let mut findings: Vec<Finding> = remark.into_iter().collect();
@@ -110,7 +112,7 @@ fn who_serves(config: &Config, status: Option<&Value>, is_service: bool) -> (Rea
         return (named.map_or(Reader::Caller, user), None);
     }
     match guard::account(config.server.user.as_deref()) {
-        Ok(Some(account)) => (serve::reader(Some(&account)), None),
+        Ok(Some(account)) => (reader(Some(&account)), None),
         Ok(None) => (Reader::Root, Some(guard::stays_root(config.server.user.as_deref()))),
         Err(error) => (Reader::Root, Some(Finding::fatal(error.to_string(), ""))),
     }
@@ -120,21 +122,21 @@ fn who_serves(config: &Config, status: Option<&Value>, is_service: bool) -> (Rea
 fn unread(error: &anyhow::Error, json: bool) -> ExitCode {
     let code = ExitCode::from(2);
     if json {
-        return super::say(&super::in_json(&body(serve::why_unread(error))), code);
+        return super::say(&super::in_json(&body(why_unread(error))), code);
     }
     complain!("{error:#}");
     code
 }
 
 /// The findings of a running server on its own configuration, as the file is now and as the server's user may read.
-pub(super) fn in_server(arguments: &serve::Arguments, overview: &Overview) -> Value {
+pub(super) fn in_server(overrides: &Overrides, overview: &Overview) -> Value {
     let running = running(&resources::status(overview));
-    body(match serve::read(arguments) {
+    body(match load::read(overrides) {
         Ok((mut config, _)) => {
-            let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
-            found(&mut config, wants_dhcp, Judge { reader: serve::reader(None), is_service: false }, Some(&running))
+            let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
+            found(&mut config, wants_dhcp, Judge { reader: reader(None), is_service: false }, Some(&running))
         }
-        Err(error) => serve::why_unread(&error),
+        Err(error) => why_unread(&error),
     })
 }
 

@@ -10,9 +10,9 @@ use anyhow::{Context, anyhow, bail};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::serve::{DEFAULT_CONFIG, read_file};
 use crate::config::ADMIN_SOCKET;
 use crate::control::admin::Answer;
+use crate::control::load::{DEFAULT_CONFIG, read_file};
 use crate::store::{NoState, StateDirectory};
 
 /// How long the server may take to answer; a backup of a large database on a slow disk is the longest.

@@ -11,9 +11,11 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::now::Now;
-use super::{check, health, lease, loader, look, machine_list, machines, quirk, resources, serve, walks};
+use super::{check, health, lease, loader, look, machine_list, machines, quirk, resources, walks};
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
+use crate::control::examine::{examine, why_unread};
+use crate::control::load::{self, Overrides};
 use crate::control::quirks::Quirks;
 use crate::guard::Account;
 use crate::images::CleanPath;
@@ -26,26 +28,26 @@ use crate::store::DATABASE;
 pub(super) fn control(
     config: Config,
     borrowed: HashMap<CleanPath, PathBuf>,
-    arguments: &serve::Arguments,
+    overrides: &Overrides,
     known: Known,
 ) -> Control {
     let socket = config.server.admin_socket.clone();
     // Whose state directory that would be, nobody has said.
-    let database = (!arguments.is_by_root_alone()).then(|| config.state.join(DATABASE));
-    let inside = Inside { known, database, arguments: arguments.clone() };
-    let is_wanted = !arguments.is_by_root_alone() || arguments.socket.is_some();
-    let arguments = arguments.clone();
+    let database = (!overrides.is_by_root_alone()).then(|| config.state.join(DATABASE));
+    let inside = Inside { known, database, overrides: overrides.clone() };
+    let is_wanted = !overrides.is_by_root_alone() || overrides.socket.is_some();
+    let overrides = overrides.clone();
     Control {
         read_again: Box::new(move || {
-            let refused = |error| Refusal { why: format!("{error:#}"), findings: serve::why_unread(&error) };
-            let (mut next, _) = serve::read(&arguments).map_err(refused)?;
+            let refused = |error| Refusal { why: format!("{error:#}"), findings: why_unread(&error) };
+            let (mut next, _) = load::read(&overrides).map_err(refused)?;
             let mut after_restart = after_restart(&config, &next);
             if config.dhcp.listen_address != next.dhcp.listen_address {
                 // Until the restart that the answer names, the sockets stay as they are.
                 next.snapshot.dhcp_interfaces.clone_from(&config.snapshot.dhcp_interfaces);
             }
             // Who we are now is who reads: the account of the start has been taken by then.
-            let found = serve::examine(&mut next, arguments.no_dhcp, None).map_err(refused)?;
+            let found = examine(&mut next, overrides.no_dhcp, None).map_err(refused)?;
             // One that is lent no longer is in nobody's way.
             if found.borrowed.files.iter().any(|(name, path)| borrowed.get(name) != Some(path)) {
                 after_restart.push("the loaders of packages that [boot] names".to_owned());
@@ -122,11 +124,11 @@ struct Inside {
     known: Known,
     /// None: no configuration, no store.
     database: Option<PathBuf>,
-    arguments: serve::Arguments,
+    overrides: Overrides,
 }
 
 fn routes(handle: Handle, inside: Inside) -> Routes {
-    let Inside { known: Known { journal, quirks }, database, arguments } = inside;
+    let Inside { known: Known { journal, quirks }, database, overrides } = inside;
     let (status, configuration, checked, listed) = (handle.clone(), handle.clone(), handle.clone(), handle.clone());
     let all = Arc::clone(&journal);
     let one_at_a_time = Mutex::new(());
@@ -156,7 +158,7 @@ fn routes(handle: Handle, inside: Inside) -> Routes {
             let now = Now::of(settled_one().as_deref());
             machines::of_journal(&journal, &now, || quirk::all(known(&limiting), &limits()), who)
         })
-        .get("/v1/check", move |_| of(&checked, |overview| Answer::ok(check::in_server(&arguments, overview))))
+        .get("/v1/check", move |_| of(&checked, |overview| Answer::ok(check::in_server(&overrides, overview))))
         .get("/v1/loaders", move |_| of(&listed, |overview| Answer::ok(loader::listing(Some(overview.images.root())))))
         .download("/v1/backup", move || {
             let _copying = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);

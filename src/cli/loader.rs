@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{client, serve};
+use super::client;
 use crate::boot::loaders::{ARCHITECTURES, packages, version};
 use crate::boot::pe::Program;
+use crate::control::load;
 use crate::control::loaders::{Found, in_packages, in_root, program};
 
 /// A loader larger than this (bytes) is not searched for its version.
@@ -47,7 +48,7 @@ struct List {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let Command::List(list) = &arguments.command;
     let is_named = list.config.is_some() || list.root.is_some();
-    let config = match serve::read_named(list.config.as_deref(), list.root.as_deref()) {
+    let config = match load::read_named(list.config.as_deref(), list.root.as_deref()) {
         Ok((config, _)) => Some(config),
         Err(error) if is_named => {
             complain!("{error:#}");

@@ -8,24 +8,24 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing::Level;
 
 use super::control::Known;
-use crate::config::{self, ADMIN_SOCKET, Config, Problems, TftpOptions};
-use crate::control::check::{self, Reader, Subject};
-use crate::control::loaders::{self, Borrowed};
+use crate::config::{self, Config, TftpOptions};
+use crate::control::check::Reader;
+use crate::control::examine::{Examined, NotRight, examine, reader};
+use crate::control::load::{LEVELS, Overrides, read};
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::engine::open_files::raise_open_files;
-use crate::guard::{self, Account};
+use crate::guard::{self};
 use crate::images::{
     Ceiling, CleanPath, Fence, ImageMemory, Images, MAPPINGS_MAX, PIECE_BYTES, Workers, clean, raise_locked_memory,
-    runs_as_root,
 };
-use crate::observe::finding::{Finding, Severity};
+use crate::observe::finding::Finding;
 use crate::observe::log::Memory;
 use crate::observe::sink;
 use crate::serve::descriptors;
@@ -39,9 +39,6 @@ use crate::template::Renderer;
 use crate::tftp::limits::Limits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;
-
-/// Read when neither --config nor --root is given.
-pub(super) const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -59,13 +56,13 @@ pub(super) struct Arguments {
     http: Vec<SocketAddr>,
     /// Answer no DHCP, whatever the configuration says
     #[arg(long)]
-    pub(super) no_dhcp: bool,
+    no_dhcp: bool,
     /// At most so many boot cores [default: one for each processor of the affinity mask, less one for DHCP]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
     /// The admin socket, in place of the configured one [default without a configuration: /run/ringboot/admin.sock, where it can be made]
     #[arg(long, value_name = "PATH")]
-    pub(super) socket: Option<PathBuf>,
+    socket: Option<PathBuf>,
     /// How much is logged, in place of the configured level
     #[arg(long, value_name = "LEVEL", value_parser = level())]
     log_level: Option<Level>,
@@ -74,34 +71,24 @@ pub(super) struct Arguments {
     verbose: u8,
 }
 
-/// From little to much.
-const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+impl Arguments {
+    fn overrides(&self) -> Overrides {
+        let Self { config, root, tftp, http, no_dhcp, workers, socket, log_level, verbose } = self.clone();
+        Overrides { config, root, tftp, http, no_dhcp, workers, socket, log_level, verbose }
+    }
+}
 
 fn level() -> impl TypedValueParser<Value = Level> {
     PossibleValuesParser::new(LEVELS).try_map(|name| name.parse::<Level>())
 }
 
-impl Arguments {
-    /// True where no file says what is served.
-    pub(super) fn is_by_root_alone(&self) -> bool {
-        self.config.is_none() && self.root.is_some()
-    }
-
-    fn level(&self, configured: Level) -> Level {
-        let place = LEVELS.iter().position(|name| configured.as_str().eq_ignore_ascii_case(name)).unwrap_or(0);
-        let more = LEVELS.get(place + usize::from(self.verbose)).or(LEVELS.last()).and_then(|name| name.parse().ok());
-        self.log_level.or(more).unwrap_or(configured)
-    }
-}
-
-/// The name of a configuration that is no file.
-const STANDARD_INPUT: &str = "-";
 /// What a process may open by default, where the kernel does not tell.
 const USUAL_OPEN_FILES: u64 = 1024;
 
 /// Runs the command. Exit 2: usage, configuration or what it names; 1: could not start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let (config, file) = match read(arguments) {
+    let overrides = arguments.overrides();
+    let (config, file) = match read(&overrides) {
         Ok(read) => read,
         Err(error) => {
             sink::last_words(&format!("{error:#}"), None);
@@ -119,7 +106,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         tracing::warn!("the limit of open files stays as it is: {error}");
         USUAL_OPEN_FILES
     });
-    match plan(config, file.as_deref(), arguments, open_files).and_then(|plan| Ok(supervisor::run(plan)?)) {
+    match plan(config, file.as_deref(), &overrides, open_files).and_then(|plan| Ok(supervisor::run(plan)?)) {
         Ok(()) => {
             sink::finish();
             ExitCode::SUCCESS
@@ -132,112 +119,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// What the configuration names is not there, or not what it should be.
-#[derive(Debug, thiserror::Error)]
-#[error("`ringboot check` finds this wrong:{}", .0.iter().map(|finding| format!("\n{finding}")).collect::<String>())]
-struct NotRight(Vec<Finding>);
-
-/// The text of a configuration is wrong.
-#[derive(Debug, thiserror::Error)]
-#[error("the configuration is not right\n{0}")]
-struct WrongText(Problems);
-
-/// Reads and checks a configuration file; `-` is standard input, and relative names start from the working directory then.
-pub(super) fn read_file(file: &Path) -> anyhow::Result<Config> {
-    if file == Path::new(STANDARD_INPUT) {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).context("reading standard input")?;
-        return Ok(Config::parse_bytes("<stdin>", &bytes).map_err(WrongText)?);
-    }
-    let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-    Ok(Config::parse_bytes(&file.to_string_lossy(), &bytes).map_err(WrongText)?)
-}
-
-/// Why there is no configuration, one by one.
-pub(super) fn why_unread(error: &anyhow::Error) -> Vec<Finding> {
-    match (error.downcast_ref::<WrongText>(), error.downcast_ref::<NotRight>()) {
-        (Some(WrongText(problems)), _) => check::problems(problems),
-        (None, Some(NotRight(findings))) => findings.clone(),
-        (None, None) => vec![Finding::fatal(format!("{error:#}"), "")],
-    }
-}
-
-/// The configuration of `serve` with these arguments, and the file that it comes from.
-pub(super) fn read(arguments: &Arguments) -> anyhow::Result<(Config, Option<PathBuf>)> {
-    if arguments.config.as_deref() == Some(Path::new(STANDARD_INPUT)) {
-        bail!(
-            "a reload reads the configuration again, so it must be a file\n  hint: `ringboot check --config -` reads standard input"
-        );
-    }
-    let (mut config, file) = read_named(arguments.config.as_deref(), arguments.root.as_deref())?;
-    if !arguments.tftp.is_empty() {
-        config.tftp.listen.clone_from(&arguments.tftp);
-    }
-    if let Some(first) = arguments.http.first() {
-        config.http.listen.clone_from(&arguments.http);
-        config.snapshot.dhcp.http_port = first.port();
-    }
-    config.log.level = arguments.level(config.log.level);
-    let usual = arguments.is_by_root_alone().then(|| PathBuf::from(ADMIN_SOCKET));
-    config.server.admin_socket = arguments.socket.clone().or(config.server.admin_socket).or(usual);
-    Ok((config, file))
-}
-
-/// The configuration that --config and --root ask for, and the file that it comes from.
-pub(super) fn read_named(file: Option<&Path>, root: Option<&Path>) -> anyhow::Result<(Config, Option<PathBuf>)> {
-    let file = match (file, root) {
-        (Some(file), _) => Some(file.to_path_buf()),
-        (None, Some(_)) => None,
-        (None, None) if Path::new(DEFAULT_CONFIG).exists() => Some(PathBuf::from(DEFAULT_CONFIG)),
-        (None, None) => bail!(
-            "nothing to serve: there is no {DEFAULT_CONFIG}\n  hint: `ringboot serve --root DIR` serves a directory by TFTP and HTTP \
-             without any configuration; --config FILE names another file"
-        ),
-    };
-    let mut config = match (&file, root) {
-        (Some(file), _) => read_file(file)?,
-        (None, Some(root)) => Config::for_root(root),
-        (None, None) => bail!("nothing to serve"),
-    };
-    if let Some(root) = root {
-        config.root = root.to_path_buf();
-    }
-    Ok((config, file))
-}
-
-/// A configuration that may be served.
-pub(super) struct Examined {
-    pub(super) borrowed: Borrowed,
-    /// What is wrong with it all the same, the worst first.
-    pub(super) remarks: Vec<Finding>,
-}
-
-/// Settles the loaders and asks what `ringboot check` asks of configuration and files. What is fatal is an error: nothing is started or
-/// published. Whatever else is wrong is remarked, and keeps nobody from what is right.
-pub(super) fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Account>) -> anyhow::Result<Examined> {
-    let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
-    let borrowed = loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
-    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: reader(account), is_service: false };
-    let mut findings = check::configuration(subject);
-    findings.sort_by_key(|finding| finding.severity);
-    if findings.first().is_some_and(|finding| finding.severity == Severity::Fatal) {
-        return Err(NotRight(findings).into());
-    }
-    Ok(Examined { remarks: findings, borrowed })
-}
-
-/// Who opens the files that are served.
-pub(super) fn reader(account: Option<&Account>) -> Reader {
-    match account {
-        Some(account) => Reader::User { uid: account.ids.uid, gid: account.ids.gid },
-        None if runs_as_root() => Reader::Root,
-        None => Reader::Caller,
-    }
-}
-
-fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments, open_files: u64) -> anyhow::Result<Plan> {
+fn plan(mut config: Config, file: Option<&Path>, overrides: &Overrides, open_files: u64) -> anyhow::Result<Plan> {
     let account = guard::account(config.server.user.as_deref())?;
-    let Examined { borrowed, remarks } = examine(&mut config, arguments.no_dhcp, account.as_ref())?;
+    let Examined { borrowed, remarks } = examine(&mut config, overrides.no_dhcp, account.as_ref())?;
     remarks.iter().for_each(Finding::log);
     if let Some(account) = &account {
         account.bound_capabilities();
@@ -254,9 +138,9 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments, open_fil
     };
     let images = Images::open_fenced(&config.root, fence, memory, workers)
         .with_context(|| format!("opening the root {}", config.root.display()))?;
-    let wants_dhcp = config.dhcp.is_wanted() && !arguments.no_dhcp;
+    let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
     borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
-    say_what_will_happen(&config, arguments, wants_dhcp);
+    say_what_will_happen(&config, overrides, wants_dhcp);
     let published = Published::new(config.snapshot.clone());
     let names = Arc::new(Names {
         images,
@@ -272,7 +156,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments, open_fil
         false => (None, Memory::default(), None),
     };
     let journal = Arc::clone(&memory.journal);
-    let workers = arguments.workers.map(usize::from).or(config.server.workers);
+    let workers = overrides.workers.map(usize::from).or(config.server.workers);
     let mut tftp = tftp_plan(&config);
     fit(open_files, workers, &mut tftp, &names.images);
     Ok(Plan {
@@ -285,7 +169,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments, open_fil
         names,
         memory,
         remarks,
-        control: super::control::control(config, borrowed.files, arguments, Known { journal, quirks }),
+        control: super::control::control(config, borrowed.files, overrides, Known { journal, quirks }),
     })
 }
 
@@ -301,7 +185,7 @@ fn image_memory(config: &Config) -> Arc<ImageMemory> {
 }
 
 /// The start log: what this process will do to the network, and what in the configuration an operator should know of.
-fn say_what_will_happen(config: &Config, arguments: &Arguments, wants_dhcp: bool) {
+fn say_what_will_happen(config: &Config, overrides: &Overrides, wants_dhcp: bool) {
     let snapshot = &config.snapshot;
     tracing::info!("serving {}", config.root.display());
     if wants_dhcp {
@@ -309,7 +193,7 @@ fn say_what_will_happen(config: &Config, arguments: &Arguments, wants_dhcp: bool
             let by = subnet.interface.as_deref().map_or("relays only".to_owned(), |name| format!("interface {name}"));
             tracing::info!("DHCP on {} by {by}: {}", subnet.network, words(subnet));
         }
-    } else if arguments.no_dhcp || arguments.is_by_root_alone() {
+    } else if overrides.no_dhcp || overrides.is_by_root_alone() {
         tracing::info!("no DHCP is answered");
     } else {
         tracing::info!(

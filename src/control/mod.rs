@@ -2,6 +2,8 @@
 
 pub mod admin;
 pub mod check;
+pub mod examine;
+pub mod load;
 pub mod loaders;
 pub mod quirks;
 pub mod static_menus;

@@ -1,0 +1,56 @@
+//! Whether a configuration may be served: the judgement of `check`, before a start and before a reload.
+
+use std::path::Path;
+
+use super::check::{self, Reader, Subject};
+use super::load::WrongText;
+use super::loaders::{self, Borrowed};
+use crate::config::Config;
+use crate::guard::Account;
+use crate::images::runs_as_root;
+use crate::observe::finding::{Finding, Severity};
+
+/// What the configuration names is not there, or not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("`ringboot check` finds this wrong:{}", .0.iter().map(|finding| format!("\n{finding}")).collect::<String>())]
+pub struct NotRight(Vec<Finding>);
+
+/// Why there is no configuration, one by one.
+pub fn why_unread(error: &anyhow::Error) -> Vec<Finding> {
+    match (error.downcast_ref::<WrongText>(), error.downcast_ref::<NotRight>()) {
+        (Some(WrongText(problems)), _) => check::problems(problems),
+        (None, Some(NotRight(findings))) => findings.clone(),
+        (None, None) => vec![Finding::fatal(format!("{error:#}"), "")],
+    }
+}
+
+/// A configuration that may be served.
+#[derive(Debug)]
+pub struct Examined {
+    pub borrowed: Borrowed,
+    /// What is wrong with it all the same, the worst first.
+    pub remarks: Vec<Finding>,
+}
+
+/// Settles the loaders and asks what `ringboot check` asks of configuration and files. What is fatal is an error: nothing is started or
+/// published. Whatever else is wrong is remarked, and keeps nobody from what is right.
+pub fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Account>) -> anyhow::Result<Examined> {
+    let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
+    let borrowed = loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
+    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: reader(account), is_service: false };
+    let mut findings = check::configuration(subject);
+    findings.sort_by_key(|finding| finding.severity);
+    if findings.first().is_some_and(|finding| finding.severity == Severity::Fatal) {
+        return Err(NotRight(findings).into());
+    }
+    Ok(Examined { remarks: findings, borrowed })
+}
+
+/// Who opens the files that are served.
+pub fn reader(account: Option<&Account>) -> Reader {
+    match account {
+        Some(account) => Reader::User { uid: account.ids.uid, gid: account.ids.gid },
+        None if runs_as_root() => Reader::Root,
+        None => Reader::Caller,
+    }
+}
