@@ -2,6 +2,7 @@
 //!
 //! Pure rooms (`model`, `tftp`, `dhcp`, `http`, `boot`) know no socket, file, clock or thread. `tests/tidy.rs` holds who may import whom.
 
+pub mod api;
 pub mod cli;
 
 pub mod config;

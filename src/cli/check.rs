@@ -1,24 +1,22 @@
 //! `ringboot check`: says what is wrong before a machine is switched on. Exit 1 when there is an error.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::text::plural;
-use super::{client, live, resources};
+use super::{client, live};
+use crate::api::checks::{Judge, body, found, running};
+use crate::api::values::plural;
 use crate::config::Config;
-use crate::control::check::{self, Heard, HeardPool, Reader, Running, Subject};
+use crate::control::check::Reader;
 use crate::control::examine::{reader, why_unread};
-use crate::control::load::{self, Overrides};
+use crate::control::load::{self};
 use crate::control::loaders;
 use crate::engine::privileges::{self, Ids};
 use crate::fleet::walk;
 use crate::guard;
-use crate::observe::finding::{Finding, Severity};
-use crate::observe::port_holder::Protocol;
-use crate::serve::overview::Overview;
+use crate::observe::finding::Finding;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -126,108 +124,6 @@ fn unread(error: &anyhow::Error, json: bool) -> ExitCode {
     }
     complain!("{error:#}");
     code
-}
-
-/// The findings of a running server on its own configuration, as the file is now and as the server's user may read.
-pub(super) fn in_server(overrides: &Overrides, overview: &Overview) -> Value {
-    let running = running(&resources::status(overview));
-    body(match load::read(overrides) {
-        Ok((mut config, _)) => {
-            let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
-            found(&mut config, wants_dhcp, Judge { reader: reader(None), is_service: false }, Some(&running))
-        }
-        Err(error) => why_unread(&error),
-    })
-}
-
-/// As whom a configuration is judged.
-#[derive(Clone, Copy)]
-struct Judge {
-    reader: Reader,
-    is_service: bool,
-}
-
-fn found(config: &mut Config, wants_dhcp: bool, judge: Judge, running: Option<&Running>) -> Vec<Finding> {
-    let Judge { reader, is_service } = judge;
-    let is_elsewhere = matches!(reader, Reader::Elsewhere { .. });
-    let packages = if is_elsewhere { Path::new("/dev/null") } else { Path::new("/") };
-    let borrowed = loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, packages);
-    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader, is_service };
-    let mut findings = check::configuration(subject);
-    if !is_elsewhere {
-        findings.extend(check::surroundings(subject, running));
-    }
-    findings
-}
-
-/// What `status` says that matters to a check.
-fn running(status: &Value) -> Running {
-    let words = |value: &Value| {
-        let all = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-        all.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let sockets = &status["sockets"];
-    // Interfaces and addresses with their ports: `eth0:67`, `192.168.4.150:67`.
-    let dhcp = words(&sockets["dhcp"]).into_iter().filter_map(|one| {
-        let port = one.rsplit_once(':')?.1.parse().ok()?;
-        Some(one.parse().unwrap_or(SocketAddr::from(([0; 4], port))))
-    });
-    let parsed = |value| words(value).into_iter().filter_map(|address| address.parse().ok());
-    let udp = parsed(&sockets["tftp"]).chain(dhcp).map(|address| (Protocol::Udp, address));
-    let tcp = parsed(&sockets["http"]).map(|address| (Protocol::Tcp, address));
-    let heard = status["subnets"].as_array().into_iter().flatten().map(|subnet| {
-        let word = |key: &str| subnet[key].as_str().map(str::to_owned);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let others = subnet["other_servers"].as_array().map_or(&[][..], Vec::as_slice);
-        Heard {
-            subnet: word("subnet").unwrap_or_default(),
-            silent_because: word("silent_because"),
-            other_servers: others
-                .iter()
-                .map(|other| format!("the DHCP server {} ({})", text(&other["address"]), text(&other["mac"])))
-                .collect(),
-            pool: subnet["pool"].is_object().then(|| HeardPool {
-                said: text(&subnet["pool"]["said"]),
-                is_full: subnet["pool"]["full_since_s"].is_u64(),
-                is_nearly_full: subnet["pool"]["nearly_full"] == true,
-            }),
-        }
-    });
-    let pid = status["pid"].as_u64().unwrap_or(0);
-    let unlocked = status["image_memory"]["unlocked"].as_u64().unwrap_or(0);
-    Running {
-        pid,
-        sockets: udp.chain(tcp).collect(),
-        heard: heard.collect(),
-        unlocked,
-        receive_buffer: status["receive_buffer"].as_u64().and_then(|bytes| usize::try_from(bytes).ok()),
-        store_fault: status["dhcp"]["store"]["why"].as_str().map(str::to_owned),
-        after_restart: words(&status["after_restart"]),
-    }
-}
-
-/// The worst first, and counted.
-fn body(mut findings: Vec<Finding>) -> Value {
-    findings.sort_by_key(|finding| finding.severity);
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    json!({
-        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
-        "errors": count(Severity::Fatal) + count(Severity::Error),
-        "warnings": count(Severity::Warning),
-    })
-}
-
-/// One finding, for whoever reads it by a program.
-pub(super) fn finding(finding: &Finding) -> Value {
-    let position = finding.position.as_ref();
-    json!({
-        "severity": finding.severity.word(),
-        "file": position.map(|position| &position.file),
-        "line": position.and_then(|position| position.line),
-        "column": position.and_then(|position| position.column),
-        "text": finding.what,
-        "hint": Some(&finding.hint).filter(|hint| !hint.is_empty()),
-    })
 }
 
 /// Place and sentence of a finding: `ringboot.toml:4:8: what`.

@@ -10,8 +10,8 @@ use anyhow::{Context, anyhow, bail};
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::api::admin_socket::Answer;
 use crate::config::ADMIN_SOCKET;
-use crate::control::admin::Answer;
 use crate::control::load::{DEFAULT_CONFIG, read_file};
 use crate::store::{NoState, StateDirectory};
 

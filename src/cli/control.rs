@@ -5,23 +5,16 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, lchown};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use http::StatusCode;
-use serde_json::json;
-
-use super::now::Now;
-use super::{check, health, lease, loader, look, machine_list, machines, quirk, resources, walks};
+use crate::api::admin_socket;
+use crate::api::routes::routes;
+use crate::api::state::{Inside, Known};
 use crate::config::Config;
-use crate::control::admin::{self, Answer, Routes};
 use crate::control::examine::{examine, why_unread};
 use crate::control::load::{self, Overrides};
-use crate::control::quirks::Quirks;
 use crate::guard::Account;
 use crate::images::CleanPath;
-use crate::observe::journal::Journal;
-use crate::serve::overview::Overview;
-use crate::serve::supervisor::{Control, Handle, Refusal, Reread, StartControl};
+use crate::serve::supervisor::{Control, Refusal, Reread, StartControl};
 use crate::store::DATABASE;
 
 /// The control side of a server that runs with this configuration.
@@ -57,7 +50,7 @@ pub(super) fn control(
         bind: Box::new(move |handle, account| -> Box<StartControl> {
             let Some(path) = socket else { return Box::new(|| Box::new(())) };
             let bound = make_directory(&path, account)
-                .and_then(|()| admin::bind(&path))
+                .and_then(|()| admin_socket::bind(&path))
                 .and_then(|bound| give(&path, account).map(|()| bound));
             Box::new(move || match bound.and_then(|bound| bound.serve(routes(handle, inside))) {
                 Ok(socket) => Box::new(socket),
@@ -110,79 +103,4 @@ fn after_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[tuning]", old.tuning != new.tuning),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned()).collect()
-}
-
-/// What is known of machines.
-pub(super) struct Known {
-    pub(super) journal: Arc<Journal>,
-    /// None: no DHCP, no machine.
-    pub(super) quirks: Option<Arc<Quirks>>,
-}
-
-/// What the resources look at.
-struct Inside {
-    known: Known,
-    /// None: no configuration, no store.
-    database: Option<PathBuf>,
-    overrides: Overrides,
-}
-
-fn routes(handle: Handle, inside: Inside) -> Routes {
-    let Inside { known: Known { journal, quirks }, database, overrides } = inside;
-    let (status, configuration, checked, listed) = (handle.clone(), handle.clone(), handle.clone(), handle.clone());
-    let all = Arc::clone(&journal);
-    let one_at_a_time = Mutex::new(());
-    // Whoever asks for what happened asks for what clients have met before: an answer may have left while its event is on its way.
-    let settled = {
-        let handle = handle.clone();
-        move || handle.overview().inspect(|overview| overview.settle())
-    };
-    let (settled_all, settled_one) = (settled.clone(), settled.clone());
-    let fixed = move || settled().map(|overview| overview.generation().snapshot.quirks.clone()).unwrap_or_default();
-    let (limiting, limits) = (quirks.clone(), fixed.clone());
-    let counted = quirks.clone();
-    let known = |quirks: &Option<Arc<Quirks>>| quirks.as_ref().map(|quirks| quirks.list()).unwrap_or_default();
-    let found = look::routes(walks::routes(Routes::default(), &handle), &handle);
-    quirk::routes(lease::routes(found, &handle), quirks, fixed)
-        .get("/v1/status", move |_| {
-            of(&status, |overview| {
-                let mut body = resources::status(overview);
-                body["quirks"] = quirk::counted(&known(&counted));
-                body["health"] = health::judge(&body);
-                Answer::ok(body)
-            })
-        })
-        .get("/v1/configuration", move |_| of(&configuration, resources::configuration))
-        .get(machine_list::PATH, move |_| machine_list::of_server(&all, settled_all().as_deref()))
-        .get("/v1/machines/", move |who| {
-            let now = Now::of(settled_one().as_deref());
-            machines::of_journal(&journal, &now, || quirk::all(known(&limiting), &limits()), who)
-        })
-        .get("/v1/check", move |_| of(&checked, |overview| Answer::ok(check::in_server(&overrides, overview))))
-        .get("/v1/loaders", move |_| of(&listed, |overview| Answer::ok(loader::listing(Some(overview.images.root())))))
-        .download("/v1/backup", move || {
-            let _copying = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-            resources::backup(database.as_deref())
-        })
-        .post("/v1/reload", move |_| match handle.reload() {
-            Ok(done) => Answer::ok(json!({
-                "generation": done.generation,
-                "after_restart": done.after_restart,
-                "findings": done.remarks.iter().map(check::finding).collect::<Vec<_>>(),
-            })),
-            Err(Refusal { why, findings }) => {
-                let title = "not reloaded, the old configuration stays";
-                let mut answer = Answer::problem(StatusCode::CONFLICT, title, &why);
-                answer.body["findings"] = findings.iter().map(check::finding).collect();
-                answer
-            }
-        })
-}
-
-/// What runs now; nobody can say while the server starts or stops.
-fn of(handle: &Handle, answer: impl FnOnce(&Overview) -> Answer) -> Answer {
-    match handle.overview() {
-        Some(overview) => answer(&overview),
-        None => Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping", "ask again in a moment"),
-    }
 }

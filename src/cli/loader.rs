@@ -1,20 +1,14 @@
 //! `ringboot loader list`: boot loaders of this machine's packages and of the root, and which package brings a missing one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::client;
-use crate::boot::loaders::{ARCHITECTURES, packages, version};
-use crate::boot::pe::Program;
+use crate::api::loaders::{PATH, listing, shown};
+use crate::boot::loaders::ARCHITECTURES;
 use crate::control::load;
-use crate::control::loaders::{Found, in_packages, in_root, program};
-
-/// A loader larger than this (bytes) is not searched for its version.
-const SEARCHED_MAX: u64 = 16 * 1024 * 1024;
-/// The resource that a running server has this under.
-const PATH: &str = "/v1/loaders";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -63,37 +57,6 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         .filter(|told| list.socket.is_some() || told["root"] == shown(root.as_deref()));
     let listed = told.unwrap_or_else(|| listing(root.as_deref()));
     super::say(&if list.json { super::in_json(&listed) } else { as_table(&listed) }, ExitCode::SUCCESS)
-}
-
-/// The loaders of a root and of this machine's packages.
-pub(super) fn listing(root: Option<&Path>) -> Value {
-    let found = root.iter().flat_map(|root| in_root(root)).chain(in_packages(Path::new("/")));
-    let rows: Vec<Value> = found.filter_map(|found| row(&found)).collect();
-    let missing: Vec<Value> = ARCHITECTURES
-        .into_iter()
-        .filter(|(key, _)| rows.iter().all(|row| row["key"] != *key))
-        .map(|(key, arch)| json!({ "key": key, "packages": packages(arch) }))
-        .collect();
-    json!({ "root": shown(root), "loaders": rows, "missing": missing })
-}
-
-/// A name that is not UTF-8 is no JSON.
-fn shown(root: Option<&Path>) -> Value {
-    root.map_or(Value::Null, |root| json!(root.to_string_lossy()))
-}
-
-fn row(found: &Found) -> Option<Value> {
-    let key = ARCHITECTURES.iter().find(|(_, arch)| *arch == found.arch).map(|(key, _)| *key)?;
-    // None: this kind of file carries no signature.
-    let signed = match program(&found.path) {
-        Ok(Program::Efi { is_signed, .. }) => Some(is_signed),
-        _ => None,
-    };
-    let is_small = std::fs::metadata(&found.path).is_ok_and(|file| file.len() <= SEARCHED_MAX);
-    let bytes = if is_small { std::fs::read(&found.path).ok() } else { None };
-    let version = bytes.as_deref().and_then(version);
-    let path = found.path.to_string_lossy();
-    Some(json!({ "key": key, "name": found.name, "path": path, "version": version, "signed": signed }))
 }
 
 fn as_table(listed: &Value) -> String {

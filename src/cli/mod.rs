@@ -24,22 +24,17 @@ mod control;
 mod demo;
 mod dhcp;
 mod exit;
-mod health;
 mod lease;
 mod live;
 mod loader;
 mod look;
 mod machine_list;
-mod machines;
 pub mod manual;
-mod now;
 mod quirk;
 mod reload;
-mod resources;
 mod serve;
 mod status;
 mod text;
-mod walks;
 mod why;
 
 /// One program that boots a rack: DHCP, TFTP, HTTP, boot menus and answer files.

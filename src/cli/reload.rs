@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::check;
 use super::client::Server;
-use super::text::{each, word};
+use crate::api::values::{each, word};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -1,6 +1,5 @@
 //! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
 
-use std::io::Read;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing::Level;
 
-use super::control::Known;
+use crate::api::state::Known;
 use crate::config::{self, Config, TftpOptions};
 use crate::control::check::Reader;
 use crate::control::examine::{Examined, NotRight, examine, reader};

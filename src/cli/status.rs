@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::check;
 use super::client::{NoServer, Server};
-use super::health::{self, Level};
-use super::text::{each, joined, number, span, word};
+use crate::api::health::{self, Level};
+use crate::api::values::{each, joined, number, span, word};
 
 /// Errors in the configuration that are named; `check` names all.
 const ERRORS_SHOWN_MAX: usize = 10;

@@ -1,41 +1,5 @@
 //! How facts are put into words for people: JSON fields, times, lines no wider than the terminal.
 
-use serde_json::Value;
-
-/// The text of a field; empty where there is none.
-pub(super) fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-pub(super) fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or(0)
-}
-
-/// The entries of a list; none where it is no list.
-pub(super) fn each(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-/// The texts of a list, between blanks.
-pub(super) fn joined(value: &Value) -> String {
-    each(value).filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
-}
-
-/// "90 s", "9 min", "25 h", "10 days"
-pub(super) fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
-/// "1 error", "2 errors"
-pub(super) fn plural(number: u64, word: &str) -> String {
-    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
-}
-
 /// Breaks lines that are wider than this at blanks; what goes on stands further in than the line that it belongs to.
 pub(super) fn folded(text: &str, width: usize) -> String {
     let mut out = String::new();
@@ -70,12 +34,6 @@ fn break_at(line: &str, room: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_told_in_words() {
-        let told = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(span);
-        assert_eq!(told, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
-    }
 
     #[test]
     fn a_line_is_no_wider_than_the_terminal_and_its_rest_stands_further_in() {

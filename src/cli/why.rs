@@ -10,7 +10,8 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::client::{Place, Source};
-use super::machines::{self, Who};
+use crate::api::machines;
+use crate::model::who::Who;
 use crate::observe::journal::{Journal, Keep};
 use crate::observe::log::{Load, Memory};
 use crate::store::{HISTORY, History};

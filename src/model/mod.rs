@@ -5,3 +5,4 @@ pub mod machine;
 pub mod network;
 pub mod random;
 pub mod spelling;
+pub mod who;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::text::{each, number, plural, word};
+use super::values::{each, number, plural, word};
 
 /// A thread that is at one thing for longer stands still. Seconds.
 const STANDS_STILL_S: u64 = 10;
@@ -11,7 +11,7 @@ const REASONS_SHOWN_MAX: usize = 5;
 
 /// How bad it is; the numbers are the exit codes of monitoring plugins (Nagios, Icinga, Checkmk, Zabbix).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
+pub enum Level {
     Ok = 0,
     Warning = 1,
     Critical = 2,
@@ -21,7 +21,7 @@ pub(super) enum Level {
 impl Level {
     const ALL: [Self; 4] = [Self::Ok, Self::Warning, Self::Critical, Self::Unknown];
 
-    pub(super) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Ok => "OK",
             Self::Warning => "WARNING",
@@ -31,14 +31,14 @@ impl Level {
     }
 
     /// Of what [`judge`] has written.
-    pub(super) fn of(health: &Value) -> Self {
+    pub fn of(health: &Value) -> Self {
         let named = |level: &Self| health["level"] == level.word();
         Self::ALL.into_iter().find(named).unwrap_or(Self::Unknown)
     }
 }
 
 /// `level` and `because` (sentences, the worst first) of a server's status.
-pub(super) fn judge(status: &Value) -> Value {
+pub fn judge(status: &Value) -> Value {
     let mut reasons: Vec<(Level, String)> = Vec::new();
     reasons.extend(of_store(&status["dhcp"]["store"]));
     reasons.extend(each(&status["subnets"]).filter(|subnet| subnet["mode"] == "server").filter_map(of_subnet));
@@ -113,7 +113,7 @@ fn of_findings(findings: &Value) -> Option<(Level, String)> {
 }
 
 /// The one line of a monitor.
-pub(super) fn summary(status: &Value) -> String {
+pub fn summary(status: &Value) -> String {
     let health = &status["health"];
     let reasons: Vec<&str> = each(&health["because"]).filter_map(Value::as_str).collect();
     let mut text = format!("{}: ", Level::of(health).word());

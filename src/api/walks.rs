@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::admin_socket::{Answer, Routes};
 use crate::boot::plan::{self, Origin};
-use crate::control::admin::{Answer, Routes};
 use crate::dhcp::decide::{Silence, Told};
 use crate::dhcp::subnet::{Held, Subnet};
 use crate::fleet::walk;
@@ -28,7 +28,7 @@ const WALK_MAX: Duration = Duration::from_secs(60);
 const SOURCES_TRIED_MAX: u32 = 16;
 
 /// Adds the resources.
-pub(super) fn routes(routes: Routes, handle: &Handle) -> Routes {
+pub fn routes(routes: Routes, handle: &Handle) -> Routes {
     let (beginning, ending) = (handle.clone(), handle.clone());
     let stopping = || Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping", "ask again in a moment");
     routes

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use super::look;
-use super::machines::Who;
+use super::looks;
 use crate::dhcp::subnet::Held;
+use crate::model::who::Who;
 use crate::observe::cause::Known;
 use crate::observe::flight::Flight;
 use crate::observe::timeline::Entry;
@@ -15,7 +15,7 @@ use crate::serve::overview::Overview;
 
 /// Asked for once for a question, however many machines it is about.
 #[derive(Debug, Default)]
-pub(super) struct Now {
+pub struct Now {
     /// Transfers that are under way: by the machine that holds the address, or by the address where none is known. None: nobody runs who
     /// would know.
     under_way: Option<HashMap<Who, Vec<Flight>>>,
@@ -26,7 +26,7 @@ pub(super) struct Now {
 
 impl Now {
     /// None where the server starts or stops.
-    pub(super) fn of(overview: Option<&Overview>) -> Self {
+    pub fn of(overview: Option<&Overview>) -> Self {
         let Some(overview) = overview else { return Self::of_history() };
         let generation = overview.generation();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -51,12 +51,12 @@ impl Now {
     }
 
     /// Only servers that answer DHCP leave a history.
-    pub(super) fn of_history() -> Self {
+    pub fn of_history() -> Self {
         Self { has_dhcp: true, ..Self::default() }
     }
 
     /// As far as it is about one machine: a transfer is that of who holds its address, else of who had it last.
-    pub(super) fn known(&self, who: Who, entries: &[Entry]) -> Known<'_> {
+    pub fn known(&self, who: Who, entries: &[Entry]) -> Known<'_> {
         let address = entries.iter().rev().find_map(|entry| entry.address).map(|one| Who::Address(one.to_canonical()));
         let its = |under_way: &HashMap<Who, Vec<Flight>>| {
             let whose = [Some(who), address.filter(|address| *address != who)];
@@ -76,7 +76,7 @@ impl Now {
 fn others(segments: &[Finding]) -> Vec<(String, String)> {
     let one = |finding: &Finding| {
         let now = match finding.held {
-            Some(Held::OtherServer(_)) => format!("it answered{}", look::since(finding)),
+            Some(Held::OtherServer(_)) => format!("it answered{}", looks::since(finding)),
             Some(Held::Looking) => "other servers are looked for again".to_owned(),
             Some(Held::NoInterface) => "the interface is not there".to_owned(),
             None => format!("{} is served, so switch the machine on once more", finding.network),

@@ -1,89 +1,24 @@
 //! What the admin socket tells of the running server, each resource as JSON; commands read the same objects.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::check;
-use super::look;
-use crate::control::admin::{Answer, Download};
-use crate::control::loaders;
+use super::checks;
+use super::configuration::mode;
+use super::looks;
 use crate::dhcp::pool_use::PoolReport;
-use crate::dhcp::subnet::{Clients, Held, Mode, OtherServer, Subnet};
+use crate::dhcp::subnet::{Held, Mode, OtherServer, Subnet};
 use crate::engine::{clock, datapath, net, privileges, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
 use crate::serve::dhcp::other_servers::Finding;
 use crate::serve::health::{Report, Trust};
 use crate::serve::overview::{CoreView, Overview};
-use crate::store::{self, BackupError};
-
-/// The media type of a SQLite database (IANA).
-const SQLITE: &str = "application/vnd.sqlite3";
-
-/// What the current generation says. Nothing in it changes without the generation, so it has a tag: the start of the process goes
-/// before the number, because numbers begin again with every start.
-pub(super) fn configuration(overview: &Overview) -> Answer {
-    let generation = overview.generation();
-    let snapshot = &generation.snapshot;
-    let started = overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let boot: Value =
-        loaders::keys(&snapshot.dhcp.boot).into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
-    let entries = snapshot.menu.iter().flat_map(|menu| &menu.entries);
-    let body = json!({
-        "generation": generation.number,
-        "root": overview.images.root().to_string_lossy(),
-        "advertise": snapshot.dhcp.advertise,
-        "http_port": snapshot.dhcp.http_port,
-        "subnets": snapshot.dhcp.subnets.iter().map(subnet).collect::<Vec<_>>(),
-        "boot": boot,
-        "menu": entries.map(|entry| json!({ "label": entry.label, "kernel": entry.kernel })).collect::<Vec<_>>(),
-    });
-    Answer::ok(body).tagged(&format!("{started:x}-{}", generation.number))
-}
-
-fn subnet(subnet: &Subnet) -> Value {
-    let pools: Vec<String> = subnet.pools.iter().map(|pool| format!("{}-{}", pool.first, pool.last)).collect();
-    json!({
-        "subnet": subnet.network.to_string(),
-        "interface": subnet.interface,
-        "relay": subnet.relay,
-        "shared_network": subnet.shared_network,
-        "mode": mode(subnet.mode),
-        "clients": match subnet.clients { Clients::Pxe => "pxe", Clients::Known => "known", Clients::Any => "any" },
-        "pools": pools,
-        "reservations": subnet.reservations.len(),
-        "install_by_default": subnet.install_by_default,
-    })
-}
-
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Server => "server",
-        Mode::Off => "off",
-    }
-}
-
-/// The lease database as it is at this moment.
-pub(super) fn backup(database: Option<&Path>) -> Result<Download, Answer> {
-    let Some(database) = database else {
-        let detail = "a server of `--root` answers no DHCP, and has no leases";
-        return Err(Answer::problem(StatusCode::NOT_FOUND, "no lease database", detail));
-    };
-    match store::copy_to_send(database) {
-        Ok(file) => Ok(Download { file, media_type: SQLITE }),
-        Err(error @ BackupError::NoDatabase(_)) => {
-            Err(Answer::problem(StatusCode::NOT_FOUND, "no lease database", &error.to_string()))
-        }
-        Err(error) => Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "no backup", &error.to_string())),
-    }
-}
 
 /// What `ss`, `ps` and a look into /proc were for.
-pub(super) fn status(overview: &Overview) -> Value {
+pub fn status(overview: &Overview) -> Value {
     let generation = overview.generation();
     let since = |time: SystemTime| SystemTime::now().duration_since(time).map_or(0, |since| since.as_secs());
     let interfaces: Vec<Value> = net::interfaces()
@@ -106,7 +41,7 @@ pub(super) fn status(overview: &Overview) -> Value {
         }
         let finding = finding(subnet.network)?;
         let since =
-            if matches!(finding.held, Some(Held::OtherServer(_))) { look::since(finding) } else { String::new() };
+            if matches!(finding.held, Some(Held::OtherServer(_))) { looks::since(finding) } else { String::new() };
         finding.misplaced.clone().or_else(|| finding.held.map(|held| format!("{held}{since}")))
     };
     let others = |network| {
@@ -178,7 +113,7 @@ pub(super) fn status(overview: &Overview) -> Value {
         "receive_buffer": overview.receive_buffer,
         "root": overview.images.root().to_string_lossy(),
         "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": dhcp_sockets },
-        "findings": overview.remarks.load().iter().map(check::finding).collect::<Vec<_>>(),
+        "findings": overview.remarks.load().iter().map(checks::finding).collect::<Vec<_>>(),
         "interfaces": interfaces,
         "subnets": subnets,
         "datapath": overview.datapath.to_string(),

@@ -1,0 +1,44 @@
+//! Boot loaders that are found on this machine, as JSON.
+
+use crate::boot::loaders::{ARCHITECTURES, packages, version};
+use crate::boot::pe::Program;
+use crate::control::loaders::{Found, in_packages, in_root, program};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A loader larger than this (bytes) is not searched for its version.
+const SEARCHED_MAX: u64 = 16 * 1024 * 1024;
+
+/// The resource that a running server has this under.
+pub const PATH: &str = "/v1/loaders";
+
+/// The loaders of a root and of this machine's packages.
+pub fn listing(root: Option<&Path>) -> Value {
+    let found = root.iter().flat_map(|root| in_root(root)).chain(in_packages(Path::new("/")));
+    let rows: Vec<Value> = found.filter_map(|found| row(&found)).collect();
+    let missing: Vec<Value> = ARCHITECTURES
+        .into_iter()
+        .filter(|(key, _)| rows.iter().all(|row| row["key"] != *key))
+        .map(|(key, arch)| json!({ "key": key, "packages": packages(arch) }))
+        .collect();
+    json!({ "root": shown(root), "loaders": rows, "missing": missing })
+}
+
+/// A name that is not UTF-8 is no JSON.
+pub fn shown(root: Option<&Path>) -> Value {
+    root.map_or(Value::Null, |root| json!(root.to_string_lossy()))
+}
+
+fn row(found: &Found) -> Option<Value> {
+    let key = ARCHITECTURES.iter().find(|(_, arch)| *arch == found.arch).map(|(key, _)| *key)?;
+    // None: this kind of file carries no signature.
+    let signed = match program(&found.path) {
+        Ok(Program::Efi { is_signed, .. }) => Some(is_signed),
+        _ => None,
+    };
+    let is_small = std::fs::metadata(&found.path).is_ok_and(|file| file.len() <= SEARCHED_MAX);
+    let bytes = if is_small { std::fs::read(&found.path).ok() } else { None };
+    let version = bytes.as_deref().and_then(version);
+    let path = found.path.to_string_lossy();
+    Some(json!({ "key": key, "name": found.name, "path": path, "version": version, "signed": signed }))
+}

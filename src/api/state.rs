@@ -1,0 +1,25 @@
+//! What the resources look at, beside what runs now.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::control::load::Overrides;
+use crate::control::quirks::Quirks;
+use crate::observe::journal::Journal;
+
+/// What is known of machines.
+#[derive(Debug)]
+pub struct Known {
+    pub journal: Arc<Journal>,
+    /// None: no DHCP, no machine.
+    pub quirks: Option<Arc<Quirks>>,
+}
+
+/// What the resources look at.
+#[derive(Debug)]
+pub struct Inside {
+    pub known: Known,
+    /// None: no configuration, no store.
+    pub database: Option<PathBuf>,
+    pub overrides: Overrides,
+}
