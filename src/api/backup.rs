@@ -1,9 +1,11 @@
 //! A copy of the lease database for whoever asks.
 
+use std::path::Path;
+
+use http::StatusCode;
+
 use super::admin_socket::{Answer, Download};
 use crate::store::{self, BackupError};
-use http::StatusCode;
-use std::path::Path;
 
 /// The media type of a SQLite database (IANA).
 const SQLITE: &str = "application/vnd.sqlite3";

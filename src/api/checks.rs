@@ -1,5 +1,10 @@
 //! What is wrong with a configuration, as JSON: the same judgement in a running server and in `ringboot check`.
 
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
 use super::status;
 use crate::config::Config;
 use crate::control::check::{self, Heard, HeardPool, Reader, Running, Subject};
@@ -9,9 +14,6 @@ use crate::control::loaders;
 use crate::observe::finding::{Finding, Severity};
 use crate::observe::port_holder::Protocol;
 use crate::serve::overview::Overview;
-use serde_json::{Value, json};
-use std::net::SocketAddr;
-use std::path::Path;
 
 /// The findings of a running server on its own configuration, as the file is now and as the server's user may read.
 pub fn in_server(overrides: &Overrides, overview: &Overview) -> Value {

@@ -1,11 +1,13 @@
 //! The configuration that runs, as JSON.
 
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
 use super::admin_socket::Answer;
 use crate::control::loaders;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::serve::overview::Overview;
-use serde_json::{Value, json};
-use std::time::SystemTime;
 
 /// What the current generation says. Nothing in it changes without the generation, so it has a tag: the start of the process goes
 /// before the number, because numbers begin again with every start.

@@ -1,5 +1,14 @@
 //! The table of leases, as JSON: a running server's or a stopped one's, and what is let go of.
 
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::bail;
+use http::StatusCode;
+use serde_json::{Value, json};
+
 use super::admin_socket::{Answer, Routes};
 use super::values::span;
 use crate::dhcp::lease::{Leases, State, Time};
@@ -7,15 +16,8 @@ use crate::dhcp::listing::{Filter, Limit, Limited, Listed, Standing};
 use crate::model::machine::Mac;
 use crate::model::who::Who;
 use crate::serve::dhcp::{DhcpControl, Listing};
-use crate::serve::supervisor::Handle;
+use crate::serve::handle::Handle;
 use crate::store::{DATABASE, SqliteStore, leases_of_odd_rows};
-use anyhow::bail;
-use http::StatusCode;
-use serde_json::{Value, json};
-use std::fmt;
-use std::net::Ipv4Addr;
-use std::path::Path;
-use std::str::FromStr;
 
 /// Addresses in one answer: a few megabytes. The command asks for the next ones after it.
 const LISTED_MAX: usize = 20_000;

@@ -1,10 +1,12 @@
 //! Boot loaders that are found on this machine, as JSON.
 
+use std::path::Path;
+
+use serde_json::{Value, json};
+
 use crate::boot::loaders::{ARCHITECTURES, packages, version};
 use crate::boot::pe::Program;
 use crate::control::loaders::{Found, in_packages, in_root, program};
-use serde_json::{Value, json};
-use std::path::Path;
 
 /// A loader larger than this (bytes) is not searched for its version.
 const SEARCHED_MAX: u64 = 16 * 1024 * 1024;

@@ -1,13 +1,15 @@
 //! What is known of other DHCP servers, as JSON, and the wish to look again.
 
+use std::time::Instant;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
 use super::admin_socket::{Answer, Routes};
 use super::values::span;
 use crate::dhcp::subnet::Held;
 use crate::serve::dhcp::other_servers::Finding as SegmentFinding;
-use crate::serve::supervisor::Handle;
-use http::StatusCode;
-use serde_json::{Value, json};
-use std::time::Instant;
+use crate::serve::handle::Handle;
 
 pub const PATH: &str = "/v1/looks";
 

@@ -1,5 +1,12 @@
 //! Every machine that the server knows and where it stands, as JSON.
 
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+
 use super::admin_socket::Answer;
 use super::leases;
 use super::now::Now;
@@ -12,11 +19,6 @@ use crate::observe::standing::{Standing, standing};
 use crate::observe::timeline::{Entry, story};
 use crate::serve::overview::Overview;
 use crate::store::{HISTORY, History};
-use anyhow::bail;
-use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
-use std::time::SystemTime;
 
 /// The resource of a running server.
 pub const PATH: &str = "/v1/machines";

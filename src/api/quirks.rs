@@ -1,14 +1,16 @@
 //! Limits of machines, as JSON: what is learnt, pinned and configured, and how it is changed.
 
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
 use super::admin_socket::{Answer, Routes};
 use crate::boot::quirks::{Allowance, Fixed, Quirk, SHIPPED, Subject};
 use crate::control::quirks::Quirks;
 use crate::model::machine::{Firmware, Mac};
 use crate::store::{DATABASE, SqliteStore, StoreError};
-use http::StatusCode;
-use serde_json::{Value, json};
-use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 pub fn no_limit(subject: Subject) -> String {
     format!("nothing was learnt of {subject} and nothing pinned; what [[quirk]] says is changed in the configuration")

@@ -1,5 +1,10 @@
 //! The table of contents of the admin socket: which path is answered by what.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::StatusCode;
+use serde_json::json;
+
 use super::admin_socket::{Answer, Routes};
 use super::now::Now;
 use super::state::{Inside, Known};
@@ -7,11 +12,8 @@ use super::{
     backup, checks, configuration, health, leases, loaders, looks, machine_list, machines, quirks, status, walks,
 };
 use crate::control::quirks::Quirks;
+use crate::serve::handle::{Handle, Refusal};
 use crate::serve::overview::Overview;
-use crate::serve::supervisor::{Handle, Refusal};
-use http::StatusCode;
-use serde_json::json;
-use std::sync::{Arc, Mutex, PoisonError};
 
 pub fn routes(handle: Handle, inside: Inside) -> Routes {
     let Inside { known: Known { journal, quirks }, database, overrides } = inside;

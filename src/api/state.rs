@@ -8,7 +8,7 @@ use crate::control::quirks::Quirks;
 use crate::observe::journal::Journal;
 
 /// What is known of machines.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Known {
     pub journal: Arc<Journal>,
     /// None: no DHCP, no machine.

@@ -18,8 +18,8 @@ use crate::fleet::walk;
 use crate::model::machine::{Firmware, Mac, Machine};
 use crate::model::network::Network;
 use crate::serve::dhcp::Tried;
+use crate::serve::handle::Handle;
 use crate::serve::overview::Overview;
-use crate::serve::supervisor::Handle;
 use crate::snapshot::walks::Walk;
 
 /// How long an address stands for a machine unless the walk ends before.

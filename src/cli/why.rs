@@ -1,9 +1,7 @@
 //! `ringboot why MAC|IP`: one machine's last boot as a timeline, and where it stopped, from the server or the history it left.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
@@ -12,9 +10,6 @@ use serde_json::Value;
 use super::client::{Place, Source};
 use crate::api::machines;
 use crate::model::who::Who;
-use crate::observe::journal::{Journal, Keep};
-use crate::observe::log::{Load, Memory};
-use crate::store::{HISTORY, History};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -93,50 +88,4 @@ fn span(ms: u64) -> String {
         s @ 120..7200 => format!("{} min", s / 60),
         s => format!("{} h", s / 3600),
     }
-}
-
-/// The server's memory of machines. What an earlier run kept in `state` is read when the server answers already. A history that
-/// cannot be kept stops no boot.
-pub(super) fn memory(state: &Path) -> Memory {
-    let memory = Memory::default();
-    let path = state.join(HISTORY);
-    let journal = Arc::clone(&memory.journal);
-    let load: Option<Load> = match History::open(&path) {
-        Ok(mut history) => Some(Box::new(move |loaded| {
-            let mut forgotten = Vec::new();
-            let read = history.load(|kept| loaded.load(kept, &mut forgotten)).and_then(|()| history.keep(&forgotten));
-            if let Err(error) = read {
-                tracing::warn!("`ringboot why` will know nothing of this run: {error}");
-                return None;
-            }
-            Some(keeper(history, path, journal))
-        })),
-        Err(error) => {
-            tracing::warn!("`ringboot why` will know nothing of this run: {error}");
-            None
-        }
-    };
-    Memory { load, ..memory }
-}
-
-/// A file that was removed or replaced under the server is made anew, with all that is remembered.
-fn keeper(mut history: History, path: PathBuf, journal: Arc<Journal>) -> Keep {
-    let mut has_failed = false;
-    Box::new(move |notes| {
-        let kept = if history.is_in_place() {
-            history.keep(notes)
-        } else {
-            History::open(&path).and_then(|fresh| {
-                history = fresh;
-                history.keep(&journal.notes())
-            })
-        };
-        // Said once: a full disk would be told every second.
-        if let Err(error) = &kept
-            && !has_failed
-        {
-            tracing::warn!("the history of machines is not kept: {error}");
-        }
-        has_failed = kept.is_err();
-    })
 }

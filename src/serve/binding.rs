@@ -13,7 +13,7 @@ const RELEASE_LOOK: Duration = Duration::from_millis(10);
 
 /// Binds. A port that no living program holds belongs to a server that was killed: its ring is torn down after its process has
 /// ended, and its sockets with it. The next server waits for that.
-pub(super) fn once_released<S>(protocol: Protocol, port: u16, bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
+pub fn once_released<S>(protocol: Protocol, port: u16, bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
     let deadline = Instant::now() + RELEASED_AFTER;
     loop {
         match bind() {
@@ -30,7 +30,7 @@ pub(super) fn once_released<S>(protocol: Protocol, port: u16, bind: impl Fn() ->
 }
 
 /// The sentence for an address that could not be bound: what to do, and who holds it.
-pub(super) fn refused(what: &'static str, protocol: Protocol, address: SocketAddr) -> impl Fn(io::Error) -> Failure {
+pub fn refused(what: &'static str, protocol: Protocol, address: SocketAddr) -> impl Fn(io::Error) -> Failure {
     move |error| {
         let reason = match error.raw_os_error() {
             Some(libc::EACCES | libc::EPERM) => format!(

@@ -26,10 +26,10 @@ pub enum Failure {
     CutOff(String),
 }
 
-pub(super) fn ended(thread: String, result: Result<(), String>) -> Failure {
+pub fn ended(thread: String, result: Result<(), String>) -> Failure {
     Failure::ThreadEnded(thread, result.err().unwrap_or_else(|| "without an error".into()))
 }
 
-pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> Failure {
+pub fn system(what: &'static str) -> impl Fn(io::Error) -> Failure {
     move |error| Failure::System { what, error }
 }

@@ -23,7 +23,7 @@ pub struct UnderWay {
 }
 
 /// Where a core answers.
-pub(super) type Report = SyncSender<Vec<UnderWay>>;
+pub type Report = SyncSender<Vec<UnderWay>>;
 
 /// The way to one core.
 #[derive(Clone)]
@@ -36,13 +36,13 @@ impl fmt::Debug for Inquiry {
 }
 
 impl Inquiry {
-    pub(super) fn new(ask: impl Fn(Report) + Send + Sync + 'static) -> Self {
+    pub fn new(ask: impl Fn(Report) + Send + Sync + 'static) -> Self {
         Self(Arc::new(ask))
     }
 }
 
 /// What these cores send now. One that does not answer in time is left out.
-pub(super) fn ask(cores: &[Inquiry]) -> Vec<UnderWay> {
+pub fn ask(cores: &[Inquiry]) -> Vec<UnderWay> {
     let (report, reports) = sync_channel(cores.len().max(1));
     cores.iter().for_each(|core| (core.0)(report.clone()));
     // A core that has ended has dropped its end.

@@ -80,7 +80,7 @@ impl StoreHealth {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn note_withheld(&self) {
+    pub fn note_withheld(&self) {
         self.withheld.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -115,7 +115,7 @@ impl StoreHealth {
 
 impl Report {
     /// One line for `systemctl status`.
-    pub(super) fn sentence(&self) -> String {
+    pub fn sentence(&self) -> String {
         let why = self.why.as_ref().map_or("", |(why, _)| why.as_str());
         match self.trust {
             Trust::Sound => "serving".to_owned(),

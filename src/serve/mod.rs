@@ -1,11 +1,12 @@
 //! Drives the pure rooms with the engine: one core for DHCP, boot cores for TFTP and HTTP, and what starts and stops them.
 
-mod binding;
+pub mod binding;
 pub mod descriptors;
 pub mod dhcp;
-mod drain;
+pub mod drain;
 pub mod failure;
 pub mod flights;
+pub mod handle;
 pub mod health;
 pub mod http;
 pub mod overview;
@@ -15,5 +16,4 @@ mod quirks;
 pub mod shelf;
 mod spin;
 mod stage;
-pub mod supervisor;
 pub mod tftp;

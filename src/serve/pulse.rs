@@ -39,7 +39,7 @@ impl Pulse {
 
 /// The supervisor's end.
 #[derive(Debug)]
-pub(super) struct Watchdog {
+pub struct Watchdog {
     /// None: systemd does not watch.
     told_every: Option<Duration>,
     cores: Vec<Core>,
@@ -57,17 +57,17 @@ struct Core {
 
 impl Watchdog {
     /// `timeout` is what systemd allows between two signs of life; None where it does not watch.
-    pub(super) fn new(timeout: Option<Duration>) -> Self {
+    pub fn new(timeout: Option<Duration>) -> Self {
         Self { told_every: timeout.map(|timeout| timeout / PULSES_PER_TIMEOUT), cores: Vec::new() }
     }
 
     /// The pulse of one more core, which is this thread.
-    pub(super) fn pulse(&mut self, thread: Observer) -> Pulse {
+    pub fn pulse(&mut self, thread: Observer) -> Pulse {
         self.add(thread, Some(0))
     }
 
     /// The pulse of a thread without which clients are served: it may wait for a disk, and is only looked at.
-    pub(super) fn pulse_of_helper(&mut self, thread: Observer) -> Pulse {
+    pub fn pulse_of_helper(&mut self, thread: Observer) -> Pulse {
         self.add(thread, None)
     }
 
@@ -78,17 +78,17 @@ impl Watchdog {
     }
 
     /// How often the supervisor is to look, and the longest sleep of a core.
-    pub(super) fn every(&self) -> Duration {
+    pub fn every(&self) -> Duration {
         self.told_every.unwrap_or(LOOKED_EVERY).min(LOOKED_EVERY)
     }
 
     /// The pulses of all cores, for whoever wants to see them take a turn.
-    pub(super) fn pulses(&self) -> Vec<Pulse> {
+    pub fn pulses(&self) -> Vec<Pulse> {
         self.cores.iter().filter(|core| core.told.is_some()).map(|core| core.pulse.clone()).collect()
     }
 
     /// Notes which cores stand still.
-    pub(super) fn look(&mut self, now: Instant) {
+    pub fn look(&mut self, now: Instant) {
         let every = self.every();
         for core in &mut self.cores {
             let turns = core.pulse.turns();
@@ -101,7 +101,7 @@ impl Watchdog {
     }
 
     /// Whether systemd may be told that we live: every core has taken a turn since the last time this was true.
-    pub(super) fn all_go_on(&mut self) -> bool {
+    pub fn all_go_on(&mut self) -> bool {
         if self.told_every.is_none() || self.cores.iter().any(|core| core.told == Some(core.pulse.turns())) {
             return false;
         }
@@ -114,11 +114,11 @@ impl Watchdog {
 
 /// What was said of threads that stand still.
 #[derive(Debug, Default)]
-pub(super) struct Said(Vec<String>);
+pub struct Said(Vec<String>);
 
 impl Said {
     /// Says once of each thread that it stands still, and that it goes on. The name of one that has ended by a panic.
-    pub(super) fn say(&mut self, threads: &[View]) -> Option<String> {
+    pub fn say(&mut self, threads: &[View]) -> Option<String> {
         for thread in threads {
             let is_stuck = thread.busy.filter(|busy| *busy >= STUCK_AFTER);
             let said = self.0.iter().position(|name| *name == thread.name);

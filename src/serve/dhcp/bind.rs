@@ -22,7 +22,7 @@ pub struct DhcpSockets {
 
 impl DhcpSockets {
     /// For the READY line: interfaces and addresses.
-    pub(in crate::serve) fn names(&self) -> String {
+    pub fn names(&self) -> String {
         let name = |(address, interface, _): &(SocketAddr, Option<String>, OwnedFd)| match interface {
             Some(interface) => format!("{interface}:{}", address.port()),
             None => address.to_string(),
@@ -31,13 +31,13 @@ impl DhcpSockets {
     }
 
     /// Those that are bound to no interface, and so stay for the life of the process.
-    pub(in crate::serve) fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets.iter().filter(|(_, interface, _)| interface.is_none()).map(|(address, ..)| *address).collect()
     }
 }
 
 /// Binds every DHCP socket of the plan.
-pub(in crate::serve) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
+pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
     let present = net::interfaces().map_err(|error| Failure::System { what: "reading the interfaces", error })?;
     let index = |name: &String| {
         let usable = |one: &&Interface| one.name == *name && other_servers::ipv4(one).next().is_some();

@@ -88,7 +88,7 @@ impl DhcpControl {
     }
 
     /// Hands the next generation over and waits until the core has published it. On an error the core never will.
-    pub(in crate::serve) fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
+    pub fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
         self.reconfigure_within(next, RECONFIGURED_MAX)
     }
 

@@ -15,7 +15,7 @@ mod thread;
 mod waiting;
 mod ways;
 
-pub(super) use bind::{DhcpSockets, bind};
+pub use bind::{DhcpSockets, bind};
 pub use control::{DhcpControl, Listing, Tried};
 pub use plan::{DhcpCounters, DhcpPlan};
 pub use thread::Core;

@@ -143,7 +143,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// The thread before and while it runs.
-pub(in crate::serve) struct Neighbours {
+pub(crate) struct Neighbours {
     listener: Option<Listener>,
     arp: Option<ArpProbe>,
     echo: Option<EchoProbe>,
@@ -262,12 +262,12 @@ impl Neighbours {
 
     /// The thread shows signs of life.
     #[must_use]
-    pub(in crate::serve) fn with_pulse(self, pulse: Pulse) -> Self {
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
         Self { pulse, ..self }
     }
 
     /// Runs until drained.
-    pub(in crate::serve) fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), String> {
+    pub fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), String> {
         ready();
         while !self.drain.is_ordered() {
             self.pulse.beat();

@@ -116,7 +116,7 @@ impl Core {
     }
 
     /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
-    pub(in crate::serve) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
+    pub(crate) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
         let before = |look: &Look| match look.server {
@@ -139,11 +139,11 @@ impl Core {
         Ok((neighbours, bell))
     }
 
-    pub(in crate::serve) fn findings(&self) -> Arc<Findings> {
+    pub fn findings(&self) -> Arc<Findings> {
         Arc::clone(&self.plan.findings)
     }
 
-    pub(in crate::serve) fn control(&self) -> DhcpControl {
+    pub fn control(&self) -> DhcpControl {
         DhcpControl::new(self.letters.clone())
     }
 

@@ -66,7 +66,7 @@ pub(super) fn plan(
     };
     let quirks = Arc::new(Quirks::open(kept.following(), Arc::clone(published)));
     // Its files are there before the directory is given away.
-    let mut memory = super::why::memory(&config.state);
+    let mut memory = super::history::memory(&config.state);
     let learning = Arc::clone(&quirks);
     memory.learn = Some(Box::new(move |event| learning.heard(event)));
     if let Some(account) = account.filter(|_| config.state.is_dir()) {

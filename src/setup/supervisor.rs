@@ -4,24 +4,13 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use super::binding::{once_released, refused};
-use super::dhcp::{self, DhcpPlan};
-use super::drain::{DRAIN_MAX, Drain};
-use super::failure::{Failure, ended, system};
-use super::health::Report;
-use super::http::{self, HttpPlan};
-use super::overview::{self, CoreView, Overview};
-use super::placement::{Placement, place};
-use super::pulse::{Said, Watchdog};
-use super::shelf::Names;
-use super::tftp::{self, HttpBusy, TftpPlan, TftpSockets};
+use super::control::Control;
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
@@ -37,7 +26,18 @@ use crate::observe::finding::Finding;
 use crate::observe::log::{self, Memory};
 use crate::observe::port_holder::Protocol;
 use crate::observe::threads::{self, Watched};
-use crate::snapshot::Snapshot;
+use crate::serve::binding::{once_released, refused};
+use crate::serve::dhcp::{self, DhcpPlan};
+use crate::serve::drain::{DRAIN_MAX, Drain};
+use crate::serve::failure::{Failure, ended, system};
+use crate::serve::handle::{Handle, Refusal, Reload, Reloaded, Reread};
+use crate::serve::health::Report;
+use crate::serve::http::{self, HttpPlan};
+use crate::serve::overview::{self, CoreView, Overview};
+use crate::serve::placement::{Placement, place};
+use crate::serve::pulse::{Said, Watchdog};
+use crate::serve::shelf::Names;
+use crate::serve::tftp::{self, HttpBusy, TftpPlan, TftpSockets};
 
 /// How often contents of removed files are let go.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -68,90 +68,8 @@ pub struct Plan {
     pub memory: Memory,
     /// What is wrong with the configuration of the start.
     pub remarks: Vec<Finding>,
-    pub control: Control,
-}
-
-/// Reads and checks the configuration once more; the error is what is wrong with it.
-pub type ReadAgain = dyn Fn() -> Result<Reread, Refusal> + Send;
-
-/// Binds what others reach the server by.
-pub type BindControl = dyn FnOnce(Handle, Option<&Account>) -> Box<StartControl> + Send;
-
-/// Answers from now on, for as long as what is returned lives.
-pub type StartControl = dyn FnOnce() -> Box<dyn std::any::Any>;
-
-/// What the supervisor asks of the rest of control.
-pub struct Control {
     /// For SIGHUP and `reload`.
-    pub read_again: Box<ReadAgain>,
-    /// Called once, before root is given away to this account: the admin socket is bound here, and answers when root is given away.
-    pub bind: Box<BindControl>,
-}
-
-impl std::fmt::Debug for Control {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Control")
-    }
-}
-
-/// A configuration that was read again and found right.
-#[derive(Debug)]
-pub struct Reread {
-    pub snapshot: Snapshot,
-    /// Tables whose changes take effect after a restart only.
-    pub after_restart: Vec<String>,
-    /// What is wrong with it all the same.
-    pub remarks: Vec<Finding>,
-}
-
-/// Why the old configuration stays.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct Refusal {
-    pub why: String,
-    /// One by one, where it is the new one that is not right.
-    pub findings: Vec<Finding>,
-}
-
-impl From<String> for Refusal {
-    fn from(why: String) -> Self {
-        Self { why, findings: Vec::new() }
-    }
-}
-
-/// The answer to a reload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reloaded {
-    pub generation: u64,
-    pub after_restart: Vec<String>,
-    pub remarks: Vec<Finding>,
-}
-
-/// The way of other control threads to the server.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    reloads: SyncSender<Reload>,
-    overview: Arc<ArcSwapOption<Overview>>,
-}
-
-/// Someone's wish for a reload, with the place for the answer; SIGHUP has none.
-type Reload = Option<SyncSender<Result<Reloaded, Refusal>>>;
-
-impl Handle {
-    /// Checks, then publishes; on error the old configuration stays.
-    pub fn reload(&self) -> Result<Reloaded, Refusal> {
-        let (answer, answered) = sync_channel(1);
-        self.reloads.try_send(Some(answer)).map_err(|refused| match refused {
-            TrySendError::Full(_) => "other reloads wait already".to_owned(),
-            TrySendError::Disconnected(_) => "the server is stopping".to_owned(),
-        })?;
-        answered.recv().map_err(|_| Refusal::from("the server is stopping".to_owned()))?
-    }
-
-    /// What runs now; None while the server starts or stops.
-    pub fn overview(&self) -> Option<Arc<Overview>> {
-        self.overview.load_full()
-    }
+    pub control: Control,
 }
 
 /// What may happen while the server runs.
@@ -179,23 +97,14 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
         .spawn(move || log::print_all(&printed, memory, &progress))
         .map_err(system("starting a thread"))?;
     let drain = Drain::default();
-    let Plan {
-        names,
-        tftp,
-        http,
-        dhcp,
-        control: Control { read_again, bind: bind_control },
-        account,
-        datapath,
-        remarks,
-        ..
-    } = plan;
+    let Plan { names, tftp, http, dhcp, control, account, datapath, remarks, .. } = plan;
     let handle = Handle { reloads, overview: Arc::default() };
-    let begin_control = bind_control(handle.clone(), account.as_ref());
+    // Bound while root is there, and answered when it has been given away.
+    let admin_socket = control.bind_admin_socket(account.as_ref());
     if let Some(account) = &account {
         account.take_over().map_err(|error| Failure::User { user: account.name.clone(), error })?;
     }
-    let _control = begin_control();
+    let _admin_socket = admin_socket.and_then(|socket| socket.answer(handle.clone()));
     let datapath = choose(datapath, account.as_ref())?;
     let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
     let parts = Parts { names, tftp, http, dhcp, datapath };
@@ -204,7 +113,7 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     overview.pulses = watchdog.pulses();
     overview.remarks.store(Arc::new(remarks));
     let (bells, store, remarks) = (overview.bells.clone(), overview.store.clone(), Arc::clone(&overview.remarks));
-    start_reloading(&overview, read_again, reload)?;
+    start_reloading(&overview, control, reload)?;
     start_sweeping(&overview)?;
     // Control shares the first processor with DHCP; threads that were started before keep the whole mask, and wait for disks.
     affinity::pin(&[placement.control]).map_err(system("pinning the control thread"))?;
@@ -437,13 +346,13 @@ struct Started {
 }
 
 /// Reloads one after the other on a thread of their own: reading and checking take their time, and the supervisor has none.
-fn start_reloading(overview: &Overview, read_again: Box<ReadAgain>, reloads: Receiver<Reload>) -> Result<(), Failure> {
+fn start_reloading(overview: &Overview, control: Control, reloads: Receiver<Reload>) -> Result<(), Failure> {
     let (published, dhcp, bells) =
         (Arc::clone(&overview.published), overview.dhcp_control.clone(), overview.bells.clone());
     let (remarks, pending) = (Arc::clone(&overview.remarks), Arc::clone(&overview.after_restart));
     let findings = overview.findings.clone();
     let reload = move || {
-        let Reread { snapshot, after_restart, remarks: new } = read_again()?;
+        let Reread { snapshot, after_restart, remarks: new } = control.read_again()?;
         let next = published.prepare(snapshot);
         let generation = next.number;
         match &dhcp {

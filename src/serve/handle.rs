@@ -1,0 +1,70 @@
+//! The way of control threads to the server: a reload, and what runs now.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+
+use arc_swap::ArcSwapOption;
+
+use super::overview::Overview;
+use crate::observe::finding::Finding;
+use crate::snapshot::Snapshot;
+
+/// A configuration that was read again and found right.
+#[derive(Debug)]
+pub struct Reread {
+    pub snapshot: Snapshot,
+    /// Tables whose changes take effect after a restart only.
+    pub after_restart: Vec<String>,
+    /// What is wrong with it all the same.
+    pub remarks: Vec<Finding>,
+}
+
+/// Why the old configuration stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Refusal {
+    pub why: String,
+    /// One by one, where it is the new one that is not right.
+    pub findings: Vec<Finding>,
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self { why, findings: Vec::new() }
+    }
+}
+
+/// The answer to a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    pub generation: u64,
+    pub after_restart: Vec<String>,
+    pub remarks: Vec<Finding>,
+}
+
+/// The way of other control threads to the server.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub reloads: SyncSender<Reload>,
+    pub overview: Arc<ArcSwapOption<Overview>>,
+}
+
+/// Someone's wish for a reload, with the place for the answer; SIGHUP has none.
+pub type Reload = Option<SyncSender<Result<Reloaded, Refusal>>>;
+
+impl Handle {
+    /// Checks, then publishes; on error the old configuration stays.
+    pub fn reload(&self) -> Result<Reloaded, Refusal> {
+        let (answer, answered) = sync_channel(1);
+        self.reloads.try_send(Some(answer)).map_err(|refused| match refused {
+            TrySendError::Full(_) => "other reloads wait already".to_owned(),
+            TrySendError::Disconnected(_) => "the server is stopping".to_owned(),
+        })?;
+        answered.recv().map_err(|_| Refusal::from("the server is stopping".to_owned()))?
+    }
+
+    /// What runs now; None while the server starts or stops.
+    pub fn overview(&self) -> Option<Arc<Overview>> {
+        self.overview.load_full()
+    }
+}

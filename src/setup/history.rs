@@ -1,0 +1,54 @@
+//! The history of machines at a start: what an earlier run kept is read, and what happens from now on is kept.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::observe::journal::{Journal, Keep};
+use crate::observe::log::{Load, Memory};
+use crate::store::{HISTORY, History};
+
+/// The server's memory of machines. What an earlier run kept in `state` is read when the server answers already. A history that
+/// cannot be kept stops no boot.
+pub(super) fn memory(state: &Path) -> Memory {
+    let memory = Memory::default();
+    let path = state.join(HISTORY);
+    let journal = Arc::clone(&memory.journal);
+    let load: Option<Load> = match History::open(&path) {
+        Ok(mut history) => Some(Box::new(move |loaded| {
+            let mut forgotten = Vec::new();
+            let read = history.load(|kept| loaded.load(kept, &mut forgotten)).and_then(|()| history.keep(&forgotten));
+            if let Err(error) = read {
+                tracing::warn!("`ringboot why` will know nothing of this run: {error}");
+                return None;
+            }
+            Some(keeper(history, path, journal))
+        })),
+        Err(error) => {
+            tracing::warn!("`ringboot why` will know nothing of this run: {error}");
+            None
+        }
+    };
+    Memory { load, ..memory }
+}
+
+/// A file that was removed or replaced under the server is made anew, with all that is remembered.
+fn keeper(mut history: History, path: PathBuf, journal: Arc<Journal>) -> Keep {
+    let mut has_failed = false;
+    Box::new(move |notes| {
+        let kept = if history.is_in_place() {
+            history.keep(notes)
+        } else {
+            History::open(&path).and_then(|fresh| {
+                history = fresh;
+                history.keep(&journal.notes())
+            })
+        };
+        // Said once: a full disk would be told every second.
+        if let Err(error) = &kept
+            && !has_failed
+        {
+            tracing::warn!("the history of machines is not kept: {error}");
+        }
+        has_failed = kept.is_err();
+    })
+}

@@ -1,0 +1,237 @@
+//! From a configuration to everything that is to be started: the rooms are put together here.
+
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::control::Control;
+use super::supervisor::Plan;
+use crate::api::state::Known;
+use crate::config::{self, Config, TftpOptions};
+use crate::control::check::Reader;
+use crate::control::examine::{Examined, examine, reader};
+use crate::control::load::Overrides;
+use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::engine::affinity;
+use crate::engine::datapath::Datapath;
+use crate::guard;
+use crate::images::{
+    Ceiling, CleanPath, Fence, ImageMemory, Images, MAPPINGS_MAX, PIECE_BYTES, Workers, clean, raise_locked_memory,
+};
+use crate::observe::finding::Finding;
+use crate::observe::log::Memory;
+use crate::observe::sink;
+use crate::serve::descriptors;
+use crate::serve::http::HttpPlan;
+use crate::serve::placement;
+use crate::serve::shelf::Names;
+use crate::serve::tftp::TftpPlan;
+use crate::snapshot::Published;
+use crate::template::Renderer;
+use crate::tftp::limits::Limits;
+use crate::tftp::options::OptionPolicy;
+use crate::tftp::table::Policy;
+
+/// What is started with this configuration, which came from this file, where it came from one.
+pub fn plan(mut config: Config, file: Option<&Path>, overrides: &Overrides, open_files: u64) -> anyhow::Result<Plan> {
+    let account = guard::account(config.server.user.as_deref())?;
+    let Examined { borrowed, remarks } = examine(&mut config, overrides.no_dhcp, account.as_ref())?;
+    remarks.iter().for_each(Finding::log);
+    if let Some(account) = &account {
+        account.bound_capabilities();
+    }
+    // The first thread: lines have waited until now.
+    sink::write();
+    let workers = Workers::start().context("starting worker threads")?;
+    let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
+    let memory = image_memory(&config);
+    let fence = Fence {
+        borrowed: borrowed.files.clone(),
+        only_world_readable: reader(account.as_ref()) == Reader::Root,
+        ..Fence::of(&private)
+    };
+    let images = Images::open_fenced(&config.root, fence, memory, workers)
+        .with_context(|| format!("opening the root {}", config.root.display()))?;
+    let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
+    borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
+    say_what_will_happen(&config, overrides, wants_dhcp);
+    let published = Published::new(config.snapshot.clone());
+    let names = Arc::new(Names {
+        images,
+        published: Arc::clone(&published),
+        renderer: Renderer::default(),
+        strip_prefixes: prefixes(&config.tftp.strip_prefixes),
+        ignore_case: config.tftp.case_insensitive,
+    });
+    // Without DHCP no machine is known by name, and there is no state directory.
+    let (dhcp, memory, quirks) = match wants_dhcp {
+        true => super::dhcp::plan(&config, &published, account.as_ref())
+            .map(|(dhcp, memory, quirks)| (Some(dhcp), memory, Some(quirks)))?,
+        false => (None, Memory::default(), None),
+    };
+    let journal = Arc::clone(&memory.journal);
+    let workers = overrides.workers.map(usize::from).or(config.server.workers);
+    let mut tftp = tftp_plan(&config);
+    fit(open_files, workers, &mut tftp, &names.images);
+    Ok(Plan {
+        tftp,
+        http: http_plan(&config),
+        dhcp,
+        datapath: datapath(config.tuning.datapath),
+        workers,
+        account,
+        names,
+        memory,
+        remarks,
+        control: Control::new(config, borrowed.files, overrides.clone(), Known { journal, quirks }),
+    })
+}
+
+/// The memory for boot images. Locking it must be allowed before root is given away.
+fn image_memory(config: &Config) -> Arc<ImageMemory> {
+    let ceiling = Ceiling::read();
+    let budget = ceiling.budget(config.tuning.image_memory);
+    // A range may be larger than what is left of a small budget.
+    if let Err(error) = raise_locked_memory(budget.saturating_add(2 * PIECE_BYTES)) {
+        tracing::debug!("the limit of locked memory stays as it is: {error}");
+    }
+    ImageMemory::new(budget)
+}
+
+/// The start log: what this process will do to the network, and what in the configuration an operator should know of.
+fn say_what_will_happen(config: &Config, overrides: &Overrides, wants_dhcp: bool) {
+    let snapshot = &config.snapshot;
+    tracing::info!("serving {}", config.root.display());
+    if wants_dhcp {
+        for subnet in &snapshot.dhcp.subnets {
+            let by = subnet.interface.as_deref().map_or("relays only".to_owned(), |name| format!("interface {name}"));
+            tracing::info!("DHCP on {} by {by}: {}", subnet.network, words(subnet));
+        }
+    } else if overrides.no_dhcp || overrides.is_by_root_alone() {
+        tracing::info!("no DHCP is answered");
+    } else {
+        tracing::info!(
+            "no DHCP is answered: no [[dhcp.subnet]] is to be served. Fill in `subnet`, `mode = \"server\"`, `interface` and `pools` \
+             of one to give addresses on its network"
+        );
+    }
+    if config.tftp.per_source.is_none() {
+        tracing::info!("limits per client address are off");
+    }
+}
+
+fn prefixes(written: &[String]) -> Vec<CleanPath> {
+    written
+        .iter()
+        .filter_map(|prefix| clean(prefix.as_bytes()).ok())
+        .filter(|path| !path.as_bytes().is_empty())
+        .collect()
+}
+
+fn tftp_plan(config: &Config) -> TftpPlan {
+    let tftp = &config.tftp;
+    let limits = Limits {
+        transfers_per_address_max: tftp.per_source.map_or(u16::MAX, |n| u16::try_from(n).unwrap_or(u16::MAX)),
+        waiting_max: usize::try_from(tftp.queue).unwrap_or(usize::MAX),
+        requests_per_second_max: tftp.requests_per_second.unwrap_or(u32::MAX),
+        requests_burst_max: tftp.requests_per_second.map_or(u32::MAX, |n| n.saturating_mul(2)),
+        ..Limits::default()
+    };
+    let policy = Policy {
+        mtu: u16::MAX, // each request is held to the MTU of its own interface
+        options: option_policy(tftp.options),
+        tids: config.tuning.tid_sockets,
+        limits,
+        packets_per_ms: tftp.packets_per_ms.map_or(0, NonZeroU16::get),
+        per_address_limits: tftp.per_source.is_some() || tftp.requests_per_second.is_some(),
+        serve: config.snapshot.networks().into_iter().collect(),
+    };
+    let rules = tftp.clone();
+    TftpPlan {
+        listen: tftp.listen.clone(),
+        tids: config.tuning.tid_sockets,
+        port_range: tftp.port_range,
+        policy,
+        options_for: Arc::new(move |address, machine| option_policy(rules.options_for(address, machine))),
+        spin: Duration::from_micros(u64::from(config.tuning.spin_us)),
+        segments_max: config.tuning.gso_segments,
+        receive_buffers: config.tuning.receive_buffers,
+    }
+}
+
+/// Holds transfer ports and mappings to what this process may open, and says so where that is less than they would be.
+fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &Images) {
+    let cores = affinity::allowed().map_or(1, |allowed| placement::place(&allowed, workers).boot.len());
+    let shares = descriptors::share_out(open_files, cores, tftp.tids);
+    images.map_at_most(shares.mappings);
+    if shares.tids < tftp.tids || shares.mappings < MAPPINGS_MAX {
+        tracing::warn!(
+            "this process may have {open_files} open files: {} large files are in use at a time at most, and TFTP answers from {} ports \
+             a core. Raise LimitNOFILE= of the unit, or `ulimit -n`",
+            shares.mappings,
+            shares.tids
+        );
+    }
+    tftp.tids = shares.tids;
+    tftp.policy.tids = shares.tids;
+}
+
+/// What the supervisor is told: None = whatever the kernel gives.
+fn datapath(wanted: config::Datapath) -> Option<Datapath> {
+    match wanted {
+        config::Datapath::Auto => None,
+        config::Datapath::IoUring => Some(Datapath::IoUring),
+        config::Datapath::Epoll => Some(Datapath::Epoll),
+    }
+}
+
+fn http_plan(config: &Config) -> HttpPlan {
+    let http = &config.http;
+    let usize_of = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    HttpPlan {
+        listen: http.listen.clone(),
+        index: http.index.iter().filter_map(|path| clean(path.as_bytes()).ok()).collect(),
+        index_file: http.index_file.clone(),
+        per_source: http.per_source.map(usize_of),
+        connections: usize_of(http.connections),
+        chunk_bytes: u64::from(config.tuning.http_chunk),
+        slots: config.tuning.http_slots,
+        congestion: config.tuning.tcp_congestion,
+        ..HttpPlan::default()
+    }
+}
+
+fn option_policy(options: TftpOptions) -> OptionPolicy {
+    OptionPolicy {
+        blksize: !options.refuse_blksize,
+        timeout: !options.refuse_timeout,
+        tsize: !options.refuse_tsize,
+        windowsize: !options.refuse_windowsize,
+        block_size_max: options.blksize_max.unwrap_or(u16::MAX),
+        window_max: options.windowsize_max,
+    }
+}
+
+fn words(subnet: &Subnet) -> &'static str {
+    match (subnet.mode, subnet.clients) {
+        (Mode::Server, Clients::Pxe) => "addresses and boot files for machines that boot from the network",
+        (Mode::Server, Clients::Known) => "addresses and boot files for machines with a reservation",
+        (Mode::Server, Clients::Any) => "addresses and boot files for everybody",
+        (Mode::Off, _) => "silent (mode = \"off\")",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::limits::{RECEIVE_BUFFERS, SEGMENTS_MAX};
+
+    #[test]
+    fn what_the_configuration_gives_by_default_is_what_the_engine_has() {
+        let plan = tftp_plan(&Config::for_root("/"));
+        assert_eq!((plan.segments_max, plan.receive_buffers), (SEGMENTS_MAX, RECEIVE_BUFFERS));
+    }
+}
