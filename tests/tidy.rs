@@ -21,10 +21,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("observe", &["boot", "model"]),
     ("images", &["observe"]),
     ("engine", &["images"]),
+    ("template", &["dhcp", "engine", "model"]),
+    ("store", &["boot", "dhcp", "engine", "observe", "model"]),
     ("guard", &["engine", "observe"]),
     ("config", &["boot", "dhcp", "http", "snapshot", "model"]),
-    ("serve", &["engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "observe", "model"]),
-    ("control", &["snapshot", "boot", "images", "dhcp", "config", "engine", "observe", "model"]),
+    (
+        "serve",
+        &[
+            "engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "store", "template", "observe",
+            "model",
+        ],
+    ),
+    ("control", &["snapshot", "boot", "images", "dhcp", "config", "engine", "store", "template", "observe", "model"]),
     ("fleet", &["engine", "tftp", "dhcp", "boot", "observe", "model"]),
 ];
 
@@ -247,6 +255,87 @@ fn every_test_that_the_page_on_security_names_is_there() {
         let text = fs::read_to_string(format!("{file}.rs")).unwrap();
         assert!(text.contains(&format!("fn {test}()")), "{file}.rs has no test {test}");
     }
+}
+
+/// Folders of the repository that pages name files in. Folders of `src` are named without it: `engine/stream`.
+const NAMED_FOLDERS: [&str; 6] = ["src", "tests", "benches", "loadtest", "docs", "config"];
+
+#[test]
+fn every_file_that_a_page_names_is_there() {
+    let mut pages: Vec<PathBuf> = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path()).collect();
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    pages.extend(["README.md", "CHANGELOG.md"].map(PathBuf::from));
+    let sources = paths_below(Path::new("src"));
+    let (mut named, mut wrong) = (0, Vec::new());
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for (line, path) in paths_named(&text, &sources) {
+            named += 1;
+            if !Path::new(path).exists() && !is_source(path, &sources) {
+                wrong.push(format!("{}:{line}: there is no {path}", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(named > 200, "only {named} files are named");
+}
+
+#[test]
+fn files_that_pages_name_are_found_in_text_and_not_in_examples() {
+    let sources = ["src/engine", "src/engine/udp", "src/engine/udp/ring.rs", "src/http"].map(PathBuf::from);
+    let page = "See `engine/udp`, `udp/ring` (and tests/gone.rs::a_test).\n```sh\nls config/x.toml\n```\n\
+                HTTP/1.1, /var/lib/src/x, ../docs/log.md, and/or; `docs/*.md`, `benches/run --all`, `engine/tcp`.\n";
+    let found = paths_named(page, &sources);
+    let expected =
+        [(1, "engine/udp"), (1, "udp/ring"), (1, "tests/gone.rs"), (5, "docs"), (5, "benches/run"), (5, "engine/tcp")];
+    assert_eq!(found, expected);
+    let known: Vec<bool> = found.iter().map(|(_, path)| is_source(path, &sources)).collect();
+    assert_eq!(known, [true, true, false, false, false, false]);
+}
+
+/// Paths outside of fenced examples whose first part is a folder of the repository or of `src`, each with its line. Of a pattern it is
+/// the folder that counts.
+fn paths_named<'a>(page: &'a str, sources: &[PathBuf]) -> Vec<(usize, &'a str)> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "_./*-".contains(letter);
+    let is_folder = |name: &str| {
+        let is_room = |path: &PathBuf| path.extension().is_none() && path.ends_with(name);
+        // An absolute path begins with no name, and every path ends with none.
+        !name.is_empty() && (NAMED_FOLDERS.contains(&name) || sources.iter().any(is_room))
+    };
+    let mut named = Vec::new();
+    let mut is_fenced = false;
+    for (place, line) in page.lines().enumerate() {
+        let is_fence = line.trim_start().starts_with("```");
+        is_fenced ^= is_fence;
+        if is_fence || is_fenced {
+            continue;
+        }
+        let words = line.split(|letter| !is_part(letter)).map(|word| word.trim_end_matches(['.', '-', '/']));
+        for word in words.filter(|word| word.split_once('/').is_some_and(|(folder, _)| is_folder(folder))) {
+            let plain = word.split('*').next().unwrap_or_default();
+            let path = if plain == word { word } else { plain.rsplit_once('/').map_or(plain, |(folder, _)| folder) };
+            named.push((place + 1, path));
+        }
+    }
+    named
+}
+
+/// Whether a file or folder of `src` ends in these parts, with or without `.rs`.
+fn is_source(path: &str, sources: &[PathBuf]) -> bool {
+    sources.iter().any(|source| source.ends_with(path) || source.with_extension("").ends_with(path))
+}
+
+/// Every file and folder below this one.
+fn paths_below(folder: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            paths.extend(paths_below(&path));
+        }
+        paths.push(path);
+    }
+    paths
 }
 
 /// `eprintln!` panics where standard error is full.

@@ -34,7 +34,7 @@ pub const OPTION_OCTETS_MAX: usize = 255;
 /// Longest host name that is kept (RFC 1035 section 2.3.4).
 pub const HOST_NAME_OCTETS_MAX: usize = 253;
 
-/// How long an offered address is held. EDK2 takes its pick only after 4, 12, 28 or 60 s (section 2.4 of the wire rules).
+/// How long an offered address is held. EDK2 takes its pick only after 4, 12, 28 or 60 s (D-19).
 pub const OFFER_HOLD_S: u64 = 120;
 
 /// A Raspberry Pi 3 uses an offered address without ever sending REQUEST: held for one boot.

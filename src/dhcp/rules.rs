@@ -39,7 +39,7 @@ fn reserve(machine: u8, last: u8) -> impl FnOnce(&mut Subnet) {
 
 const MAC_ID: [u8; 7] = [1, 0x52, 0x54, 0, 0x12, 0x34, 1];
 
-// --- 2.1 packet ---
+// --- packet ---
 
 #[test]
 fn d01_what_is_no_request_is_dropped_silently() {
@@ -161,7 +161,7 @@ fn d08_secs_changes_nothing() {
     assert_eq!(server().ask(&message).answer, early);
 }
 
-// --- 2.2 routes ---
+// --- routes ---
 
 #[test]
 fn d12_nak_to_a_routed_client_goes_to_its_address() {
@@ -231,7 +231,7 @@ fn d18_broadcast_bit_and_its_absence_take_both_ways() {
     assert_eq!(ipxe.answer.unwrap().route, frame);
 }
 
-// --- 2.3 messages ---
+// --- messages ---
 
 #[test]
 fn d19_address_is_the_bound_one_then_the_previous_then_the_requested_then_any() {
@@ -750,7 +750,7 @@ fn d35_times_are_sent_and_in_order() {
     assert!(seconds(58) < seconds(59) && seconds(59) < seconds(51));
 }
 
-// --- 2.4 leases ---
+// --- leases ---
 
 #[test]
 fn d35_a_lease_binds_durably_and_an_offer_does_not() {
@@ -790,7 +790,7 @@ fn d22_a_failed_commit_binds_nothing() {
     assert_eq!(server.ask(&Message::from(1).request(offered)).message_type(), Some(5), "the next try is fresh");
 }
 
-// --- 2.5 identity ---
+// --- identity ---
 
 #[test]
 fn d37_client_identifier_goes_back_unchanged() {
@@ -929,7 +929,7 @@ fn d39_guid_goes_back_and_is_never_required() {
     assert_eq!(server().ask(&Message::from(1).pxe(7).with(97, &odd).discover()).option(97).unwrap(), odd);
 }
 
-// --- 2.6 options ---
+// --- options ---
 
 #[test]
 fn d42_boot_file_and_server_are_in_header_and_options() {
@@ -1001,7 +1001,7 @@ fn d45_pxelinux_options_come_unasked() {
     assert_eq!(offer.option(210).unwrap(), b"http://192.168.4.150/boot/");
 }
 
-// --- 2.7 relay ---
+// --- relay ---
 
 #[test]
 fn d48_subnet_by_link_selection_then_118_then_giaddr_then_interface() {
@@ -1348,7 +1348,7 @@ fn d74_relay_that_asks_so_is_answered_at_its_source_port() {
     assert_eq!(offer.answer.unwrap().route, Route::Relay { address: relay, port: 40_123 });
 }
 
-// --- 2.8 PXE ---
+// --- PXE ---
 
 #[test]
 fn d53_uefi_gets_60_with_43_or_neither() {
@@ -1404,7 +1404,7 @@ fn d59_raspberry_pi_gets_menu_server_and_a_long_hold() {
     assert_eq!(binding.machine.mac, pi.mac);
 }
 
-// --- 2.10 HTTP Boot, 2.11 iPXE, 2.12 architectures ---
+// --- HTTP Boot, iPXE, architectures ---
 
 #[test]
 fn d66_http_boot_gets_its_class_and_a_url() {

@@ -311,7 +311,7 @@ const UEFI_HTTP_LIST: [u8; 27] =
     [1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 235, 67, 97];
 /// Option 55 of GRUB's REQUEST (capture `uefi-http`).
 const GRUB_LIST: [u8; 8] = [1, 3, 6, 15, 12, 17, 18, 60];
-/// Option 93 of U-Boot on arm64 (section 2.12 of the wire rules).
+/// Option 93 of U-Boot on arm64 (IANA "Processor Architecture Types").
 const UBOOT_ARM64: u16 = 22;
 /// Option 55 of the iPXE ROM (capture `bios-ipxe`).
 const IPXE_LIST: [u8; 23] =

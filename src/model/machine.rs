@@ -80,7 +80,7 @@ impl fmt::Display for Uuid {
     }
 }
 
-/// The processor and firmware family behind option 93 (section 2.12 of the wire rules; IANA "Processor Architecture Types").
+/// The processor and firmware family behind option 93 (IANA "Processor Architecture Types").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Arch {
     /// 0 (and 20 over HTTP).
