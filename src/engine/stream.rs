@@ -22,7 +22,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU64;
 
-
 pub use self::event::{ConnectionId, Event, Part, SendError};
 pub use super::wait::Wait;
 
