@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::findings::finding_json;
 use super::status;
 use crate::config::Config;
 use crate::control::check::{self, Heard, HeardPool, Reader, Running, Subject};
@@ -98,21 +99,8 @@ pub fn body(mut findings: Vec<Finding>) -> Value {
     findings.sort_by_key(|finding| finding.severity);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     json!({
-        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
+        "findings": findings.iter().map(finding_json).collect::<Vec<_>>(),
         "errors": count(Severity::Fatal) + count(Severity::Error),
         "warnings": count(Severity::Warning),
-    })
-}
-
-/// One finding, for whoever reads it by a program.
-pub fn finding(finding: &Finding) -> Value {
-    let position = finding.position.as_ref();
-    json!({
-        "severity": finding.severity.word(),
-        "file": position.map(|position| &position.file),
-        "line": position.and_then(|position| position.line),
-        "column": position.and_then(|position| position.column),
-        "text": finding.what,
-        "hint": Some(&finding.hint).filter(|hint| !hint.is_empty()),
     })
 }

@@ -4,6 +4,7 @@ pub mod admin_socket;
 pub mod backup;
 pub mod checks;
 pub mod configuration;
+pub mod findings;
 pub mod health;
 pub mod leases;
 pub mod loaders;

@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::admin_socket::{Answer, Routes};
+use super::findings::finding_json;
 use super::now::Now;
 use super::state::{Inside, Known};
 use super::{
@@ -56,12 +57,12 @@ pub fn routes(handle: Handle, inside: Inside) -> Routes {
             Ok(done) => Answer::ok(json!({
                 "generation": done.generation,
                 "after_restart": done.after_restart,
-                "findings": done.remarks.iter().map(checks::finding).collect::<Vec<_>>(),
+                "findings": done.remarks.iter().map(finding_json).collect::<Vec<_>>(),
             })),
             Err(Refusal { why, findings }) => {
                 let title = "not reloaded, the old configuration stays";
                 let mut answer = Answer::problem(StatusCode::CONFLICT, title, &why);
-                answer.body["findings"] = findings.iter().map(checks::finding).collect();
+                answer.body["findings"] = findings.iter().map(finding_json).collect();
                 answer
             }
         })

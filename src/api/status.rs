@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::checks;
 use super::configuration::mode;
+use super::findings::finding_json;
 use super::looks;
 use crate::dhcp::pool_use::PoolReport;
 use crate::dhcp::subnet::{Held, Mode, OtherServer, Subnet};
@@ -113,7 +113,7 @@ pub fn status(overview: &Overview) -> Value {
         "receive_buffer": overview.receive_buffer,
         "root": overview.images.root().to_string_lossy(),
         "sockets": { "tftp": overview.tftp, "http": overview.http, "dhcp": dhcp_sockets },
-        "findings": overview.remarks.load().iter().map(checks::finding).collect::<Vec<_>>(),
+        "findings": overview.remarks.load().iter().map(finding_json).collect::<Vec<_>>(),
         "interfaces": interfaces,
         "subnets": subnets,
         "datapath": overview.datapath.to_string(),

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::client::{self, Source};
+use super::output;
 use crate::control::load::{DEFAULT_CONFIG, read_file};
 use crate::guard;
 use crate::store::{self, BackupError, DATABASE, NoState, StateDirectory};
@@ -140,7 +141,7 @@ fn finish<P>(command: &str, place: anyhow::Result<P>, work: impl FnOnce(P) -> an
         Err(error) => (ExitCode::from(2), error),
         Ok(place) => match work(place) {
             Ok(done) => {
-                return super::say(&format!("{done}\n"), ExitCode::SUCCESS);
+                return output::say(&format!("{done}\n"), ExitCode::SUCCESS);
             }
             Err(error) => (ExitCode::FAILURE, error),
         },

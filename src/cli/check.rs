@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::output;
 use super::{client, live};
 use crate::api::checks::{Judge, body, found, running};
 use crate::api::values::plural;
@@ -76,7 +77,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let body = body(findings);
     let is_wrong = body["errors"] != 0 || arguments.strict && body["warnings"] != 0;
     let code = if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    super::say(&if arguments.json { super::in_json(&body) } else { as_text(&body) }, code)
+    output::say(&if arguments.json { output::in_json(&body) } else { as_text(&body) }, code)
 }
 
 fn found_here(config: &mut Config, wants_dhcp: bool, file: Option<&Path>, socket: Option<&Path>) -> Vec<Finding> {
@@ -120,7 +121,7 @@ fn who_serves(config: &Config, status: Option<&Value>, is_service: bool) -> (Rea
 fn unread(error: &anyhow::Error, json: bool) -> ExitCode {
     let code = ExitCode::from(2);
     if json {
-        return super::say(&super::in_json(&body(why_unread(error))), code);
+        return output::say(&output::in_json(&body(why_unread(error))), code);
     }
     complain!("{error:#}");
     code

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::client::{self, NoServer, Place, Socket, Source};
+use super::output;
 use crate::api::leases::{PATH, What, in_json, in_path, let_go, mac, stored, time, wanted, what};
 use crate::dhcp::lease::Change;
 use crate::dhcp::listing::{Filter, Standing};
@@ -73,7 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             Command::List(list) => listed(source, list),
             Command::Free(free) => freed(source, free),
         }?;
-        Ok(super::say(&text, ExitCode::SUCCESS))
+        Ok(output::say(&text, ExitCode::SUCCESS))
     })
 }
 
@@ -83,7 +84,7 @@ fn listed(source: Source, list: &List) -> anyhow::Result<String> {
         Source::Server(socket) => in_pieces(socket, filter)?,
         Source::Store(state) => state.visit(|path| Ok(in_json(stored(path, filter)?, usize::MAX)))?,
     };
-    Ok(if list.json { super::in_json(&body) } else { plain(&body) })
+    Ok(if list.json { output::in_json(&body) } else { plain(&body) })
 }
 
 /// The whole list, one answer after the other. Everything is counted by the first.

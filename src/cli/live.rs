@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::client::Server;
+use super::output;
 use crate::boot::names::menu_name;
 use crate::config::{Config, Places};
 use crate::control::loaders;
@@ -52,7 +53,7 @@ pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
         Ok(chains) => {
             let broken = chains.iter().filter(|chain| chain.fault.is_some()).count();
             let code = if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-            super::say(&if wanted.json { as_json(&chains, broken) } else { as_text(&chains, broken) }, code)
+            output::say(&if wanted.json { as_json(&chains, broken) } else { as_text(&chains, broken) }, code)
         }
         Err(error) => {
             complain!("{error:#}");

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::client;
+use super::output;
 use crate::api::loaders::{PATH, listing, shown};
 use crate::boot::loaders::ARCHITECTURES;
 use crate::control::load;
@@ -56,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let told = client::told(socket.as_deref(), PATH)
         .filter(|told| list.socket.is_some() || told["root"] == shown(root.as_deref()));
     let listed = told.unwrap_or_else(|| listing(root.as_deref()));
-    super::say(&if list.json { super::in_json(&listed) } else { as_table(&listed) }, ExitCode::SUCCESS)
+    output::say(&if list.json { output::in_json(&listed) } else { as_table(&listed) }, ExitCode::SUCCESS)
 }
 
 fn as_table(listed: &Value) -> String {

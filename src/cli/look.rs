@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::client::Server;
+use super::output;
 use crate::api::looks::PATH;
 use crate::api::values::each;
 
@@ -28,7 +29,7 @@ const AGAIN_ASKED_EVERY: Duration = Duration::from_millis(200);
 /// Exit 0: it was told; 1: no server, or one without DHCP; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let tell = |found: &Value| {
-        super::say(&if arguments.json { super::in_json(found) } else { lines(found) }, ExitCode::SUCCESS)
+        output::say(&if arguments.json { output::in_json(found) } else { lines(found) }, ExitCode::SUCCESS)
     };
     if !arguments.again {
         return arguments.server.carry_out("GET", PATH, tell);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::client::{self, Place, Source};
+use super::output;
 use crate::api::machine_list::{PATH, counts, of_history};
 use crate::api::values::{number, span, word};
 use crate::model::network::Network;
@@ -44,7 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         arguments.sift(&mut body);
         let is_alarm = arguments.failed && number(&body["counts"][Standing::Failed.word()]) > 0;
         let code = if is_alarm { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        Ok(if arguments.json { super::say(&super::in_json(&body), code) } else { super::tell(&plain(&body), code) })
+        Ok(if arguments.json { output::say(&output::in_json(&body), code) } else { output::tell(&plain(&body), code) })
     })
 }
 

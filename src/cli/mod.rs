@@ -1,11 +1,10 @@
 //! One file per command, and the table of contents that picks one.
 
-use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use serde_json::Value;
 
+use self::output::{say, written};
 use crate::template;
 
 /// Says on standard error what is wrong. Where nobody takes it (a full disk, a reader that is gone), the exit code still tells.
@@ -28,6 +27,7 @@ mod loader;
 mod look;
 mod machine_list;
 pub mod manual;
+mod output;
 mod quirk;
 mod reload;
 mod serve;
@@ -151,36 +151,4 @@ fn man(arguments: &ManPages) -> ExitCode {
 
 fn command_line() -> clap::Command {
     exit::described(Arguments::command())
-}
-
-/// Writes to standard output and ends with this code, or as [`written`] says.
-fn say(text: &str, code: ExitCode) -> ExitCode {
-    let mut out = io::stdout().lock();
-    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()), code)
-}
-
-/// The same of what people read: on a terminal no line is wider than it is.
-fn tell(text: &str, code: ExitCode) -> ExitCode {
-    let width = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal());
-    match width {
-        Some((terminal_size::Width(columns), _)) => say(&text::folded(text, columns.into()), code),
-        None => say(text, code),
-    }
-}
-
-/// This code, or 1 where the text did not get there: a full disk, say. Whoever has closed the output (`| head`) wants no more, and that is
-/// fine.
-fn written(done: io::Result<()>, code: ExitCode) -> ExitCode {
-    match done {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain!("writing to standard output: {error}");
-            ExitCode::FAILURE
-        }
-        _ => code,
-    }
-}
-
-/// The one form of JSON, which the admin socket has too.
-fn in_json(value: &Value) -> String {
-    format!("{value:#}\n")
 }

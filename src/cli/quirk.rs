@@ -8,6 +8,7 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::client::{self, Place, Source};
+use super::output;
 use crate::api::quirks::{PATH, all, date, in_path, list, no_limit, stored};
 use crate::boot::quirks::{Allowance, Subject};
 use crate::control::quirks::change_stored;
@@ -94,7 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             Command::Pin(pin) => pinned(source, pin),
             Command::Forget(forget) => forgotten(source, forget.subject),
         }?;
-        Ok(super::say(&text, ExitCode::SUCCESS))
+        Ok(output::say(&text, ExitCode::SUCCESS))
     })
 }
 
@@ -103,7 +104,7 @@ fn listed(source: Source, json: bool) -> anyhow::Result<String> {
         Source::Server(socket) => client::body(socket.ask("GET", PATH)?)?,
         Source::Store(state) => state.visit(|path| Ok(list(&all(stored(path)?, &[]))))?,
     };
-    Ok(if json { super::in_json(&body) } else { plain(&body) })
+    Ok(if json { output::in_json(&body) } else { plain(&body) })
 }
 
 fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {

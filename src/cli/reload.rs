@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::check;
 use super::client::Server;
+use super::output;
 use crate::api::values::{each, word};
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     arguments.server.carry_out("POST", "/v1/reload", |done| {
         let is_in_force = each(&done["after_restart"]).next().is_none();
         let code = if is_in_force { ExitCode::SUCCESS } else { ExitCode::from(AFTER_RESTART) };
-        super::say(&if arguments.json { super::in_json(done) } else { plain(done) }, code)
+        output::say(&if arguments.json { output::in_json(done) } else { plain(done) }, code)
     })
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::check;
 use super::client::{NoServer, Server};
+use super::output;
 use crate::api::health::{self, Level};
 use crate::api::values::{each, joined, number, span, word};
 
@@ -33,22 +34,22 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         return watch(arguments);
     }
     arguments.server.carry_out("GET", "/v1/status", |status| match arguments.json {
-        true => super::say(&super::in_json(status), ExitCode::SUCCESS),
-        false => super::tell(&table(status), ExitCode::SUCCESS),
+        true => output::say(&output::in_json(status), ExitCode::SUCCESS),
+        false => output::tell(&table(status), ExitCode::SUCCESS),
     })
 }
 
 /// What a monitor wants: no server is as bad as one that does not serve; where nobody can tell, that is said.
 fn watch(arguments: &Arguments) -> ExitCode {
     let (level, text) = match arguments.server.ask("GET", "/v1/status") {
-        Ok(status) if arguments.json => (Level::of(&status["health"]), super::in_json(&status)),
+        Ok(status) if arguments.json => (Level::of(&status["health"]), output::in_json(&status)),
         Ok(status) => (Level::of(&status["health"]), health::summary(&status)),
         Err(error) => {
             let level = if error.is::<NoServer>() { Level::Critical } else { Level::Unknown };
             (level, format!("{}: {}\n", level.word(), format!("{error:#}").replace('\n', "; ")))
         }
     };
-    super::say(&text, ExitCode::from(level as u8))
+    output::say(&text, ExitCode::from(level as u8))
 }
 
 fn table(status: &Value) -> String {

@@ -8,6 +8,7 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::client::{Place, Source};
+use super::output;
 use crate::api::machines;
 use crate::model::who::Who;
 
@@ -38,7 +39,7 @@ fn tell(arguments: &Arguments, source: Source) -> anyhow::Result<ExitCode> {
         bail!("{}: {}", word(&body["title"]), word(&body["detail"]));
     }
     let code = if answer.status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    Ok(super::say(&if arguments.json { super::in_json(body) } else { plain(body) }, code))
+    Ok(output::say(&if arguments.json { output::in_json(body) } else { plain(body) }, code))
 }
 
 fn word(value: &Value) -> &str {
