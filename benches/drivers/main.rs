@@ -1,6 +1,6 @@
 //! Serves the same files through hyper on tokio-uring and through ringboot's own driver, over one client, and prints the ratio.
 //!
-//! `cargo bench --bench drivers` takes about 45 s; without `--bench`, or with `--test`, each server is driven once and shortly, to
+//! `cargo bench --bench drivers` takes about 40 s; without `--bench`, or with `--test`, each server is driven once and shortly, to
 //! see that both still serve the right bytes. docs/measuring.md explains what the figures mean.
 #![allow(missing_debug_implementations, clippy::print_stdout)]
 

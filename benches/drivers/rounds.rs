@@ -17,15 +17,19 @@ pub(crate) struct Schedule {
     /// Before the clock starts: connections are accepted, buffers have their size, the file is known resident.
     warm_up: Duration,
     measured: Duration,
+    /// No round begins after this time: where the processors are busy otherwise, answers come late.
+    longest: Duration,
 }
 
 impl Schedule {
     pub(crate) fn measuring() -> Self {
-        Self { rounds: 7, warm_up: Duration::from_millis(100), measured: Duration::from_millis(500) }
+        let (warm_up, measured) = (Duration::from_millis(100), Duration::from_millis(500));
+        Self { rounds: 7, warm_up, measured, longest: Duration::from_secs(18) }
     }
 
     pub(crate) fn trying() -> Self {
-        Self { rounds: 1, warm_up: Duration::ZERO, measured: Duration::from_millis(50) }
+        let (warm_up, measured) = (Duration::ZERO, Duration::from_millis(50));
+        Self { rounds: 1, warm_up, measured, longest: Duration::ZERO }
     }
 }
 
@@ -45,6 +49,8 @@ pub(crate) struct Comparison<'a> {
     file: &'a ServedFile,
     contenders: &'a [Contender],
     figures: Vec<Vec<Figure>>,
+    /// How many processors other programs kept busy meanwhile.
+    others: f64,
 }
 
 pub(crate) fn compare<'a>(
@@ -53,7 +59,12 @@ pub(crate) fn compare<'a>(
     schedule: &Schedule,
 ) -> io::Result<Comparison<'a>> {
     let mut figures = vec![Vec::new(); contenders.len()];
+    let (started, busy_before) = (Instant::now(), busy_seconds()?);
+    let used_before = Used::now();
     for round in 0..schedule.rounds {
+        if round > 0 && started.elapsed() > schedule.longest {
+            break;
+        }
         // Each server is the first of a round in its turn: what disturbs a round does not always meet the same one.
         for place in 0..contenders.len() {
             let number = (round + place) % contenders.len();
@@ -63,14 +74,16 @@ pub(crate) fn compare<'a>(
             figures[number].push(drive(client, schedule).map_err(fault)?);
         }
     }
-    Ok(Comparison { file, contenders, figures })
+    let others = busy_seconds()? - busy_before - (Used::now().process - used_before.process);
+    let others = others.max(0.0) / started.elapsed().as_secs_f64();
+    Ok(Comparison { file, contenders, figures, others })
 }
 
 fn drive(mut client: Client, schedule: &Schedule) -> io::Result<Figure> {
-    load_for(&mut client, schedule.warm_up)?;
+    client.load(schedule.warm_up)?;
     let used_before = Used::now();
     let started = Instant::now();
-    let answers = load_for(&mut client, schedule.measured)?;
+    let answers = client.load(schedule.measured)?;
     let wall = started.elapsed().as_secs_f64();
     let used = Used::now();
     let client_time = used.client - used_before.client;
@@ -82,11 +95,6 @@ fn drive(mut client: Client, schedule: &Schedule) -> io::Result<Figure> {
         server_cost: server_time * 1e6 / answers,
         client_load: client_time / wall,
     })
-}
-
-fn load_for(client: &mut Client, time: Duration) -> io::Result<u64> {
-    let started = Instant::now();
-    client.load(|| started.elapsed() < time)
 }
 
 /// Seconds of processor time so far.
@@ -106,6 +114,22 @@ impl Used {
         };
         Self { process: seconds(ClockId::ProcessCPUTime), client: seconds(ClockId::ThreadCPUTime) }
     }
+}
+
+/// Seconds that all processors of the machine have worked so far (proc_stat(5); the unit is 10 ms on every Linux).
+fn busy_seconds() -> io::Result<f64> {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let mut fields = text.lines().next().unwrap_or_default().split_whitespace();
+    if fields.next() != Some("cpu") {
+        return Err(io::Error::other("/proc/stat does not begin with the sum of the processors"));
+    }
+    let ticks: Vec<f64> = fields.filter_map(|word| word.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq
+    let &[user, nice, system, _, _, irq, softirq, ..] = ticks.as_slice() else {
+        return Err(io::Error::other("/proc/stat says too little of the processors"));
+    };
+    Ok((user + nice + system + irq + softirq) / TICKS_PER_SECOND)
 }
 
 /// The middle one of several rounds, with the least and the most.
@@ -134,7 +158,8 @@ impl Comparison<'_> {
     pub(crate) fn print(&self) {
         let (name, connections) = (self.file.name.replace('-', " "), self.file.connections);
         let rounds = self.figures.first().map_or(0, Vec::len);
-        println!("\n{name}, {connections} connections kept alive; rounds: {rounds}, median (least-most)\n");
+        println!("\n{name}, {connections} connections kept alive; rounds: {rounds}, median (least-most).");
+        println!("Other programs kept {:.1} processors busy.\n", self.others);
         println!("| server | requests/s | ratio | server's CPU, us a request | ratio | client's CPU |");
         println!("|---|---|---|---|---|---|");
         for (contender, figures) in self.contenders.iter().zip(&self.figures) {
