@@ -24,5 +24,7 @@ pub mod serve;
 
 pub mod control;
 pub mod observe;
+pub mod store;
+pub mod template;
 
 pub mod fleet;

@@ -13,10 +13,11 @@ use ringboot::engine::datapath::Datapath;
 use ringboot::engine::net::{self, Binding};
 use ringboot::images::{Images, Workers};
 use ringboot::observe::events;
-use ringboot::serve::http_core::Drain;
+use ringboot::serve::http::Drain;
 use ringboot::serve::shelf::Names;
-use ringboot::serve::tftp_core::{Core, HttpBusy, TftpPlan, TftpSockets};
+use ringboot::serve::tftp::{Core, HttpBusy, TftpPlan, TftpSockets};
 use ringboot::snapshot::{Published, Snapshot};
+use ringboot::template::Renderer;
 use ringboot::tftp::options::OptionPolicy;
 use ringboot::tftp::table::Policy;
 
@@ -117,7 +118,7 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
         let names = Arc::new(Names {
             images: Images::open(root.path(), Workers::start().unwrap()).unwrap(),
             published: Published::new(Snapshot::default()),
-            render_template: Box::new(|_, _, _, _| Err(String::new())),
+            renderer: Renderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });

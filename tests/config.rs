@@ -6,10 +6,10 @@ use std::path::Path;
 
 use ringboot::boot::menu::{Menu, unattended};
 use ringboot::config::Config;
-use ringboot::control::templates;
 use ringboot::dhcp::subnet::{Mode, Pool, Subnet};
 use ringboot::model::machine::{Mac, Machine};
 use ringboot::model::network::Network;
+use ringboot::template;
 
 fn parse(path: &str) -> Config {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
@@ -52,7 +52,7 @@ fn every_configuration_in_the_documentation_is_right() {
 fn every_template_in_the_documentation_renders() {
     let config = parse("config/examples/classic.toml");
     let machine = Machine { mac: Mac([2, 0, 0, 0, 0, 1]), uuid: None, firmware: None };
-    let context = templates::Context {
+    let context = template::Context {
         client: "192.168.4.77".parse().unwrap(),
         machine: Some(&machine),
         hostname: None,
@@ -64,12 +64,12 @@ fn every_template_in_the_documentation_renders() {
     assert_eq!(blocks.len(), 2);
     let rendered: Vec<String> = blocks
         .iter()
-        .map(|block| templates::render("templates.md", block, &templates::Facts::of(&context)).unwrap())
+        .map(|block| template::render("templates.md", block, &template::Facts::of(&context)).unwrap())
         .collect();
     assert!(rendered[0].contains("--hostname node-02-00-00-00-00-01\n"), "{rendered:?}");
     assert_eq!(rendered[1], "network --hostname new-192-168-4-77\n");
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/templates.md")).unwrap();
-    for variable in templates::VARIABLES {
+    for variable in template::VARIABLES {
         assert!(page.contains(&format!("`{variable}`")) || page.contains(&format!("`{variable}.")), "{variable}");
     }
 }

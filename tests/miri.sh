@@ -16,7 +16,7 @@ USAGE
 
 case ${1:-} in -h | --help) usage && exit ;; esac
 filters=("$@")
-[[ $# -gt 0 ]] || filters=(bindings:: engine::slot engine::buffers engine::control_message images::residency observe::lines observe::threads)
+[[ $# -gt 0 ]] || filters=(snapshot::bindings:: engine::slot engine::buffers engine::control_message images::residency observe::lines observe::threads)
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/miri
 # The clock and the environment are the machine's.

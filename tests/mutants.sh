@@ -41,7 +41,7 @@ command -v cargo-mutants >/dev/null || {
 top=$PWD
 tree=$top/target/mutants/tree
 rm -rf "$tree" && mkdir -p "$tree/src/engine" "$tree/tests"
-cp -r src/{bindings,snapshot}.rs src/{config,boot,dhcp,http,tftp} "$tree/src"
+cp -r src/{model,snapshot,config,boot,dhcp,http,tftp} "$tree/src"
 cp src/engine/clock.rs "$tree/src/engine"
 cp -r Cargo.lock config "$tree"
 cp -r tests/classic "$tree/tests"
@@ -51,7 +51,7 @@ text = open("Cargo.toml").read()
 sections = re.split(r"(?m)^(?=\[)", text)
 kept = ("[package]", "[lib]", "[lints]", "[dependencies]", "[dev-dependencies]", "[workspace.", "[profile.dev")
 print("[workspace]\n" + "".join(section for section in sections if section.startswith(kept)))' >"$tree/Cargo.toml"
-printf 'pub mod %s;\n' bindings snapshot config boot dhcp http tftp engine >"$tree/src/lib.rs"
+printf 'pub mod %s;\n' model snapshot config boot dhcp http tftp engine >"$tree/src/lib.rs"
 printf '#![allow(unsafe_code)]\npub mod clock;\n' >"$tree/src/engine/mod.rs"
 cd "$tree"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$top/target}/mutants/build

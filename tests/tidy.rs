@@ -1,8 +1,14 @@
 //! The code itself is tidy: who may import whom, where `unsafe` may stand, what pure rooms may not name.
 #![allow(clippy::unwrap_used)]
 
+#[path = "tidy/imports.rs"]
+mod imports;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use imports::circles;
 
 /// Each room with the rooms below it that it may name. `cli` may name every room.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -15,11 +21,145 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("observe", &["boot", "model"]),
     ("images", &["observe"]),
     ("engine", &["images"]),
+    ("template", &["dhcp", "engine", "model"]),
+    ("store", &["boot", "dhcp", "engine", "observe", "model"]),
     ("guard", &["engine", "observe"]),
     ("config", &["boot", "dhcp", "http", "snapshot", "model"]),
-    ("serve", &["engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "observe", "model"]),
-    ("control", &["snapshot", "boot", "images", "dhcp", "config", "engine", "observe", "model"]),
+    (
+        "serve",
+        &[
+            "engine", "guard", "tftp", "dhcp", "http", "boot", "images", "snapshot", "store", "template", "observe",
+            "model",
+        ],
+    ),
+    ("control", &["snapshot", "boot", "images", "dhcp", "config", "engine", "store", "template", "observe", "model"]),
     ("fleet", &["engine", "tftp", "dhcp", "boot", "observe", "model"]),
+];
+
+/// Circles of imports between files that are still there, each with the reason why. A file that has left its circle leaves this
+/// list, and a circle that is gone takes its line along.
+const CIRCLES: &[(&[&str], &str)] = &[
+    (
+        &[
+            "src/boot/script/grub.rs",
+            "src/boot/script/ipxe.rs",
+            "src/boot/script/mod.rs",
+            "src/boot/script/pxelinux.rs",
+        ],
+        "Each menu's dialect takes its words from the file that chooses the dialect: they belong into a file below both.",
+    ),
+    (
+        &[
+            "src/boot/static_menu/grub.rs",
+            "src/boot/static_menu/ipxe.rs",
+            "src/boot/static_menu/mod.rs",
+            "src/boot/static_menu/pxelinux.rs",
+        ],
+        "The same of the menus that are read: `Unattended` and `keyword` belong below the dialects.",
+    ),
+    (
+        &[
+            "src/cli/backup.rs",
+            "src/cli/check.rs",
+            "src/cli/client.rs",
+            "src/cli/control.rs",
+            "src/cli/dhcp.rs",
+            "src/cli/lease.rs",
+            "src/cli/live.rs",
+            "src/cli/loader.rs",
+            "src/cli/look.rs",
+            "src/cli/machine_list.rs",
+            "src/cli/machines.rs",
+            "src/cli/mod.rs",
+            "src/cli/now.rs",
+            "src/cli/quirk.rs",
+            "src/cli/reload.rs",
+            "src/cli/resources.rs",
+            "src/cli/serve.rs",
+            "src/cli/status.rs",
+            "src/cli/why.rs",
+        ],
+        "Commands and the answers of the running server stand in one room and take from each other: they become two rooms.",
+    ),
+    (
+        &["src/config/file.rs", "src/config/reference.rs"],
+        "The reference is made of the file's keys, and an error of the file quotes the reference.",
+    ),
+    (
+        &[
+            "src/config/mod.rs",
+            "src/config/resolve/entries.rs",
+            "src/config/resolve/mod.rs",
+            "src/config/resolve/quirks.rs",
+            "src/config/resolve/subnets.rs",
+        ],
+        "The resolved configuration stands in the file that calls its making.",
+    ),
+    (
+        &[
+            "src/control/check/files.rs",
+            "src/control/check/memory.rs",
+            "src/control/check/mod.rs",
+            "src/control/check/state.rs",
+            "src/control/check/surroundings.rs",
+        ],
+        "What every check takes (`Reader`, `Subject`) stands in the file that calls all checks.",
+    ),
+    (
+        &["src/dhcp/decide.rs", "src/dhcp/select.rs"],
+        "`Arrival` and `Silence` are words of both and stand with the decision.",
+    ),
+    (
+        &[
+            "src/dhcp/layout.rs",
+            "src/dhcp/lease.rs",
+            "src/dhcp/listing.rs",
+            "src/dhcp/pool_use.rs",
+            "src/dhcp/strikes.rs",
+        ],
+        "`Time` and `Circuit` stand with the leases that all the others serve.",
+    ),
+    (
+        &["src/images/mapped.rs", "src/images/memory.rs"],
+        "A mapping gives its memory back when it is dropped, and the memory knows mappings that it may evict: a pair.",
+    ),
+    (
+        &["src/serve/dhcp/control.rs", "src/serve/dhcp/letters.rs"],
+        "Letters carry what a trial came to, and the control writes letters.",
+    ),
+    (
+        &["src/serve/dhcp/listen.rs", "src/serve/dhcp/thread.rs"],
+        "`impl Running` over several files, and one word of the listener.",
+    ),
+    (
+        &[
+            "src/serve/http/answer.rs",
+            "src/serve/http/body.rs",
+            "src/serve/http/connection.rs",
+            "src/serve/http/journal.rs",
+            "src/serve/http/mod.rs",
+        ],
+        "`Running` of one thread over several files, with the words that they share in its own file.",
+    ),
+    (
+        &["src/serve/quirks.rs", "src/serve/tftp/journal.rs", "src/serve/tftp/lookup.rs", "src/serve/tftp/mod.rs"],
+        "The same of the TFTP thread; `End` stands with its journal.",
+    ),
+    (
+        &[
+            "src/store/backup.rs",
+            "src/store/directory.rs",
+            "src/store/history.rs",
+            "src/store/kept.rs",
+            "src/store/mod.rs",
+            "src/store/sqlite.rs",
+        ],
+        "Opening, keeping and backing up the store name each other's constants and errors.",
+    ),
+    (
+        &["src/template/mod.rs", "src/template/names.rs"],
+        "The list of variables stands with the rendering, and unknown names are looked for in it.",
+    ),
 ];
 
 /// Rooms that are functions of their input.
@@ -78,6 +218,91 @@ fn arrows_go_down_and_each_is_used() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whoever reads a file can read what it rests on first. `tests/tidy/imports.rs` says what makes an arrow between two files.
+#[test]
+fn files_have_no_circle_of_imports() {
+    let sources = ["src", "loadtest/src"].iter().flat_map(|root| rust_files(Path::new(root)));
+    let sources: Vec<(String, String)> =
+        sources.map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap())).collect();
+    assert!(sources.len() > 300, "{}", sources.len());
+    let found = circles(&sources, &[("ringboot", "src"), ("loadtest", "loadtest/src")]);
+    let mut wrong = Vec::new();
+    for circle in &found {
+        let is_known = |(files, _): &(&[&str], &str)| circle.files.iter().all(|file| files.contains(&file.as_str()));
+        if !CIRCLES.iter().any(is_known) {
+            wrong.push(format!("a circle of files that import from each other:\n  {}", circle.ties.join("\n  ")));
+        }
+    }
+    let still: BTreeSet<&str> = found.iter().flat_map(|circle| &circle.files).map(String::as_str).collect();
+    for file in CIRCLES.iter().flat_map(|(files, _)| *files).filter(|file| !still.contains(*file)) {
+        wrong.push(format!("{file} is in no circle any more: take it off the list CIRCLES"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn circle_of(sources: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let sources: Vec<_> = sources.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect();
+    let found = circles(&sources, &[("ringboot", "src"), ("loadtest", "loadtest/src")]);
+    found.into_iter().map(|circle| circle.files.into_iter().collect()).collect()
+}
+
+#[test]
+fn a_circle_of_imports_is_found_however_it_is_written() {
+    let b = ("src/b.rs", "use super::c::Thing;\npub struct Other;\n");
+    for names in [
+        "use crate::b::Other;",
+        "use super::{b::{self, Other as Mine}, d};",
+        "fn f() -> crate::b::Other { todo() }",
+        "use super::b;\nfn f() -> b::Other { b::f() }",
+        "use crate::b::*;",
+        "pub(crate) use crate::b::Other;\nfn f(_: Other) {}",
+        "use crate::door::Other;",
+        "#[cfg(test)]\nuse std::fs;\nuse crate::b::Other;",
+    ] {
+        let c = format!("{names}\npub struct Thing;\n");
+        let door = ("src/door/mod.rs", "pub use super::b::*;\n");
+        assert_eq!(circle_of(&[b, ("src/c.rs", &c), door]), [["src/b.rs", "src/c.rs"]], "{names}");
+    }
+    let three = [
+        ("loadtest/src/main.rs", "mod a;\nmod b;\npub fn start() { a::run() }\n"),
+        ("loadtest/src/a.rs", "pub fn run() { crate::b::run() }\n"),
+        ("loadtest/src/b.rs", "use crate::start;\npub fn run() { start() }\n"),
+    ];
+    assert_eq!(circle_of(&three), [["loadtest/src/a.rs", "loadtest/src/b.rs", "loadtest/src/main.rs"]]);
+}
+
+#[test]
+fn what_is_no_circle_of_imports_is_not_called_one() {
+    let b = ("src/b.rs", "use super::c::Thing;\npub struct Other;\n");
+    for names in [
+        "// use crate::b::Other;",
+        "const TEXT: &str = \"use crate::b::Other;\";",
+        "const TEXT: &str = r#\"\"; use crate::b::Other; \"#;",
+        "const QUOTE: char = '\"'; // use crate::b::Other;",
+        "#[cfg(test)]\nmod tests {\n    use crate::b::Other;\n}",
+        "#[cfg(test)]\nuse crate::b::Other;",
+        "pub use crate::b::Other;",
+        "pub(in crate::b) struct Hidden;",
+        "use crate::b;",
+        "use std::b::Other;",
+    ] {
+        let c = format!("{names}\npub struct Thing;\n");
+        assert_eq!(circle_of(&[b, ("src/c.rs", &c)]), Vec::<Vec<String>>::new(), "{names}");
+    }
+    // A parent that declares and hands on, a child that takes a brother's name by way of its parent, and a module of tests alone.
+    let family = [
+        ("src/a/mod.rs", "mod b;\nmod c;\n#[cfg(test)]\nmod t;\npub use b::Thing;\n"),
+        ("src/a/b.rs", "pub struct Thing;\n"),
+        ("src/a/c.rs", "use super::Thing;\nfn f(_: Thing) {}\n"),
+        ("src/a/t.rs", "use super::b::Thing;\npub struct Made;\n"),
+        ("src/a/b/more.rs", "use crate::a::t::Made;\n"),
+    ];
+    assert_eq!(circle_of(&family), Vec::<Vec<String>>::new());
+    let uses = [family[0].1, "fn f(_: Thing) {}\npub struct Own;\n"].concat();
+    let takes = [family[1].1, "use super::Own;\n"].concat();
+    assert_eq!(circle_of(&[("src/a/mod.rs", &uses), ("src/a/b.rs", &takes)]), [["src/a/b.rs", "src/a/mod.rs"]]);
 }
 
 #[test]

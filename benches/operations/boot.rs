@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ringboot::boot::names::Loader;
 use ringboot::boot::script::{self, Ask};
 use ringboot::config::Config;
-use ringboot::control::templates::{self, Context};
 use ringboot::model::machine::{Arch, Firmware, Mac, Machine, Role, Uuid};
+use ringboot::template::{self, Context};
 
 use super::Operation;
 
@@ -75,6 +75,6 @@ fn answer_file() -> Operation {
             server: IpAddr::V4(SERVER),
             http_port: 80,
         };
-        templates::render("ks.cfg.j2", black_box(KICKSTART), &templates::Facts::of(&context)).unwrap()
+        template::render("ks.cfg.j2", black_box(KICKSTART), &template::Facts::of(&context)).unwrap()
     })
 }

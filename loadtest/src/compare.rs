@@ -13,7 +13,7 @@ use anyhow::{Context, bail, ensure};
 use crate::child::{self, Ended};
 use crate::json::Document;
 use figures::Comparison;
-pub(crate) use figures::{Spread, spreads};
+pub(crate) use figures::spreads;
 use gate::FailIf;
 use side::Side;
 

@@ -5,11 +5,10 @@ use std::str::FromStr;
 
 use ringboot::fleet::Pretty;
 use ringboot::observe::events::Stage;
-use serde::{Deserialize, Serialize};
 
+use crate::json::verdict::Verdict;
 use crate::json::{Document, Times, name};
-use crate::table::wrapped;
-use crate::width::columns;
+use crate::width::{columns, wrapped};
 
 /// Spans of several stages, by the name of their field in the report.
 const SPANS: [&str; 2] = ["boot", "to_kernel"];
@@ -71,14 +70,6 @@ enum Bound {
     Microseconds(f64),
     BytesPerSecond(f64),
     PerSecond(f64),
-}
-
-/// An expectation and what was measured, as the report has it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Verdict {
-    pub(crate) expected: String,
-    pub(crate) measured: String,
-    pub(crate) is_met: bool,
 }
 
 impl FromStr for Expectation {

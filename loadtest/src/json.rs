@@ -1,26 +1,35 @@
 //! The report as data, version 1: written to a file, read back by `compare`, and all that table and page are made of.
 
+mod circumstances;
 pub(crate) mod details;
 pub(crate) mod many;
+mod spelling;
+pub(crate) mod spread;
+mod summary;
+mod times;
+pub(crate) mod verdict;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, ensure};
-use hdrhistogram::Histogram;
 use ringboot::fleet::{Bucket, Oddity, Record, Report};
 use ringboot::observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
 use crate::drops::Drops;
-use crate::expect::Verdict;
-use crate::histogram;
-use crate::meter::Spent;
 use details::{FailedMachine, Lateness, Rates, Silence};
 use many::{Part, Repeats};
+use spelling::milliseconds;
+use verdict::Verdict;
+
+pub(crate) use circumstances::Circumstances;
+pub(crate) use spelling::{name, utc};
+pub(crate) use summary::Summary;
+pub(crate) use times::Times;
 
 /// The version that is written and read. A field may be added without a new one; none changes its meaning.
 pub(crate) const VERSION: u32 = 1;
@@ -70,57 +79,6 @@ pub(crate) struct Document {
     pub(crate) parts: Vec<Part>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Summary {
-    pub(crate) machines: u32,
-    pub(crate) booted: u32,
-    pub(crate) failed: u32,
-    pub(crate) wall_s: f64,
-    pub(crate) bytes: u64,
-    pub(crate) bytes_per_s: f64,
-    pub(crate) checked: bool,
-    pub(crate) retries: u64,
-    /// Reports of the first versions do not have it.
-    #[serde(default)]
-    pub(crate) released: u32,
-    /// The run was ended before its time: machines that had not come to their end are not counted.
-    #[serde(default)]
-    pub(crate) interrupted: bool,
-    /// Some machines boot as firmware does; else all make plain requests.
-    #[serde(default = "always")]
-    pub(crate) firmware: bool,
-    /// Some machines fetch files.
-    #[serde(default = "always")]
-    pub(crate) fetches: bool,
-    /// What was proved of the octets, in words. Reports of the first versions do not have it.
-    #[serde(default)]
-    pub(crate) proved: String,
-    /// Machines that failed because of an octet that was wrong, missing or too many.
-    #[serde(default)]
-    pub(crate) wrong_contents: u32,
-    /// What began so long after the start is not counted.
-    #[serde(default)]
-    pub(crate) warm_up_s: f64,
-    /// Requests that were due by `--rate` and were never made.
-    #[serde(default)]
-    pub(crate) never_begun: u64,
-    /// Requests of `--rate` that found no machine free when they were due.
-    #[serde(default)]
-    pub(crate) waited: u64,
-    pub(crate) slowest_to_median: Option<f64>,
-    pub(crate) sources: u32,
-    pub(crate) client_cpu_s: Option<f64>,
-    pub(crate) client_busy: f64,
-    pub(crate) client_waiting: f64,
-    pub(crate) client_was_limit: bool,
-    pub(crate) server_cpu_s: Option<f64>,
-    /// Of its busiest thread.
-    #[serde(default)]
-    pub(crate) server_thread_cpu_s: Option<f64>,
-    pub(crate) server_rss_bytes: Option<u64>,
-    pub(crate) server_rss_max_bytes: Option<u64>,
-}
-
 /// What was run, and on what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
@@ -136,24 +94,6 @@ pub(crate) struct Run {
     pub(crate) processor: String,
     pub(crate) cpus: usize,
     pub(crate) loadtest: String,
-}
-
-/// Microseconds that something took.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Times {
-    pub(crate) count: u64,
-    pub(crate) p50_us: u64,
-    pub(crate) p90_us: u64,
-    pub(crate) p99_us: u64,
-    pub(crate) p999_us: u64,
-    pub(crate) max_us: u64,
-    /// None for a span of several stages.
-    pub(crate) retransmits: Option<u64>,
-    /// Quantile and microseconds, rising.
-    pub(crate) curve: Vec<(f64, u64)>,
-    /// All of them (HdrHistogram's V2, compressed, base64); None where there are none, and in reports of the first versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) histogram: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,20 +133,6 @@ pub(crate) struct Machine(
     pub(crate) [u32; Stage::ALL.len()],
     pub(crate) Option<String>,
 );
-
-/// What the fleet cannot know of its run.
-#[derive(Clone, Debug)]
-pub(crate) struct Circumstances {
-    pub(crate) server: String,
-    pub(crate) scenario: String,
-    pub(crate) seed: u64,
-    pub(crate) started: SystemTime,
-    pub(crate) client: Option<Spent>,
-    pub(crate) drops: Option<Drops>,
-    pub(crate) warnings: Vec<String>,
-    /// None where no process was named; an inner None where it ended meanwhile.
-    pub(crate) server_spent: Option<Option<Spent>>,
-}
 
 impl Document {
     pub(crate) fn new(report: &Report, around: &Circumstances) -> Self {
@@ -260,6 +186,13 @@ impl Document {
     pub(crate) fn server_cpu_s_per_gb(&self) -> Option<f64> {
         let gigabytes = self.summary.bytes as f64 / 1e9;
         (gigabytes > 0.0).then_some(self.summary.server_cpu_s? / gigabytes)
+    }
+
+    /// What a report that this one is merged into says of it.
+    pub(crate) fn part(&self, file: &str) -> Part {
+        let Summary { machines, booted, failed, wall_s, client_was_limit, .. } = self.summary;
+        let (file, started, seed) = (file.to_owned(), self.run.started.clone(), self.run.seed);
+        Part { file, started, seed, machines, booted, failed, wall_s, client_was_limit }
     }
 
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
@@ -317,46 +250,6 @@ impl Failed {
     }
 }
 
-/// Reports of the first versions know nothing else.
-fn always() -> bool {
-    true
-}
-
-impl Summary {
-    fn of(report: &Report, around: &Circumstances) -> Self {
-        let server = around.server_spent.flatten();
-        Self {
-            machines: report.machines,
-            booted: report.booted,
-            failed: report.failed(),
-            wall_s: report.wall.as_secs_f64(),
-            bytes: report.octets,
-            bytes_per_s: report.octets as f64 / report.wall.as_secs_f64().max(f64::EPSILON),
-            checked: report.checked,
-            retries: report.retries,
-            released: report.released,
-            interrupted: report.interrupted,
-            firmware: report.firmware,
-            fetches: report.fetches,
-            proved: report.proved(),
-            wrong_contents: report.wrong_contents,
-            warm_up_s: report.warm_up.as_secs_f64(),
-            never_begun: report.pressure.never_begun,
-            waited: report.pressure.waited,
-            slowest_to_median: report.slowest_to_median(),
-            sources: report.pressure.sources,
-            client_cpu_s: around.client.map(|spent| spent.processor.as_secs_f64()),
-            client_busy: report.generator_busy(),
-            client_waiting: report.generator_waiting(),
-            client_was_limit: report.generator_was_limit(),
-            server_cpu_s: server.map(|spent| spent.processor.as_secs_f64()),
-            server_thread_cpu_s: server.map(|spent| spent.busiest_thread.as_secs_f64()),
-            server_rss_bytes: server.map(|spent| spent.resident),
-            server_rss_max_bytes: server.map(|spent| spent.resident_max),
-        }
-    }
-}
-
 impl Run {
     fn of(around: &Circumstances) -> Self {
         let proc_file = |path| fs::read_to_string(path).unwrap_or_default();
@@ -376,24 +269,6 @@ impl Run {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             loadtest: env!("CARGO_PKG_VERSION").to_owned(),
         }
-    }
-}
-
-/// Quantiles of a curve: dense where the tail is.
-const CURVE: [f64; 31] = [
-    0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925,
-    0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 1.0,
-];
-
-impl Times {
-    pub(crate) fn of(times: &Histogram<u64>) -> Self {
-        if times.is_empty() {
-            return Self::default();
-        }
-        let [p50_us, p90_us, p99_us, p999_us] = [0.5, 0.9, 0.99, 0.999].map(|at| times.value_at_quantile(at));
-        let curve = CURVE.iter().map(|&at| (at, times.value_at_quantile(at))).collect();
-        let (count, max_us, histogram) = (times.len(), times.max(), histogram::encoded(times));
-        Self { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits: None, curve, histogram }
     }
 }
 
@@ -417,11 +292,6 @@ impl Machine {
     }
 }
 
-/// The name of a stage in reports.
-pub(crate) fn name(stage: Stage) -> String {
-    stage.word().replace(' ', "_")
-}
-
 fn one(value: &impl Serialize) -> io::Result<String> {
     Ok(serde_json::to_string(value)?)
 }
@@ -432,36 +302,11 @@ fn lines(values: &[impl Serialize]) -> io::Result<String> {
     Ok(format!("[\n{}\n]", lines?.join(",\n")))
 }
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// RFC 3339, in whole seconds.
-pub(crate) fn utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (mut days, second) = (seconds / 86_400, seconds % 86_400);
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let mut year = 1970;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 1;
-    for length in lengths {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", days + 1)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
+    use hdrhistogram::Histogram;
+
     use super::*;
 
     /// A report of `machines` boots made up: each takes a little longer than the one before, every tenth fails in its kernel.
@@ -586,15 +431,5 @@ pub(crate) mod tests {
         assert!(said("nonsense").contains("no report of version 1"));
         assert!(said("{\"version\": 2}").contains("no report of version 1"));
         assert!(said("{\"version\": 1}").contains("not a whole report"));
-    }
-
-    #[test]
-    fn moments_are_written_as_rfc_3339() {
-        let at = |seconds| utc(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00Z");
-        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(at(1_735_689_599), "2024-12-31T23:59:59Z");
-        assert_eq!(at(1_772_323_200), "2026-03-01T00:00:00Z");
     }
 }

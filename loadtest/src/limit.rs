@@ -1,5 +1,6 @@
 //! `loadtest limit`: how many machines at once does this server boot within a stated time, and what gives out beyond that?
 
+mod answer;
 mod gave_out;
 mod search;
 mod shown;
@@ -11,15 +12,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{bail, ensure};
 use ringboot::fleet::{duration, limits};
-use serde::Serialize;
 
 use crate::child::{self, Ended};
 use crate::expect::Expectation;
 use crate::interrupt::{self, Interrupted};
-use crate::json::{self, Document, utc};
+use crate::json::{Document, utc};
+use crate::output::{is_stdout, write_to};
 use crate::ticker::Ticker;
-use crate::{is_stdout, write_to};
-use gave_out::GaveOut;
+use answer::{Answer, Number, Run};
 use search::{End, Level, Next, Question, Search};
 
 /// Searches how many machines at once a server boots within a stated time
@@ -96,8 +96,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     runs.ticker.finish();
-    let answer = Answer::new(arguments, &search, end, &runs);
-    answer.write(arguments)?;
+    let answer = runs.answer(arguments, &search, end);
+    arguments.write(&answer)?;
     Ok(if answer.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -132,6 +132,16 @@ impl Arguments {
         words
     }
 
+    fn write(&self, answer: &Answer) -> anyhow::Result<()> {
+        if let Some(file) = &self.json {
+            write_to(file, (serde_json::to_string_pretty(answer)? + "\n").as_bytes())?;
+        }
+        if !self.json.as_deref().is_some_and(is_stdout) {
+            io::stdout().lock().write_all(shown::text(answer).as_bytes())?;
+        }
+        Ok(())
+    }
+
     fn expected(&self) -> Vec<Expectation> {
         if self.expect.is_empty() { "all booted".parse().into_iter().collect() } else { self.expect.clone() }
     }
@@ -158,19 +168,6 @@ struct Runs {
     /// The report of the run with the fewest machines that missed, and of that with the most that held.
     missed: Option<(u32, Document)>,
     held: Option<(u32, Document)>,
-}
-
-/// One run.
-#[derive(Clone, Debug, Serialize)]
-struct Run {
-    machines: u32,
-    held: bool,
-    booted: u32,
-    wall_s: f64,
-    boot_p99_us: u64,
-    boot_max_us: u64,
-    /// What was not met.
-    missed: Vec<String>,
 }
 
 impl Runs {
@@ -218,52 +215,17 @@ impl Runs {
         self.done.push(run);
         Ok((held, took))
     }
-}
 
-/// What a search comes to, as --json has it.
-#[derive(Debug, Serialize)]
-struct Answer {
-    version: u32,
-    /// The greatest number that held in all of its runs; null where there is none.
-    held: Option<Number>,
-    /// The least that missed; null where none did.
-    missed: Option<Number>,
-    end: End,
-    at_least: Option<u32>,
-    passed: Option<bool>,
-    within_s: f64,
-    expected: Vec<String>,
-    repeat: u32,
-    took_s: f64,
-    started: String,
-    /// What gave out, the first of them first, seen in the run with the fewest machines that missed.
-    gave_out: Vec<GaveOut>,
-    run: Option<json::Run>,
-    runs: Vec<Run>,
-    #[serde(skip)]
-    least: u32,
-}
-
-/// A number of machines, and what it is worth.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Number {
-    machines: u32,
-    #[serde(flatten)]
-    level: Level,
-    /// With 95 % confidence at least this share of such runs ends so.
-    share_at_least: f64,
-}
-
-impl Answer {
-    fn new(arguments: &Arguments, search: &Search, end: End, runs: &Runs) -> Self {
+    /// What the search comes to, by all that the runs told.
+    fn answer(&self, arguments: &Arguments, search: &Search, end: End) -> Answer {
         let number = |machines: u32, share: fn(Level) -> f64| {
             let level = search.level(machines);
             Number { machines, level, share_at_least: share(level) }
         };
         let held = search.held().map(|machines| number(machines, Level::holds_at_least));
-        let any = runs.missed.as_ref().or(runs.held.as_ref()).map(|(_, report)| report);
-        let took = runs.ticker.elapsed();
-        Self {
+        let any = self.missed.as_ref().or(self.held.as_ref()).map(|(_, report)| report);
+        let took = self.ticker.elapsed();
+        Answer {
             version: 1,
             held,
             missed: search.missed().map(|machines| number(machines, Level::misses_at_least)),
@@ -275,24 +237,10 @@ impl Answer {
             repeat: arguments.repeat,
             took_s: took.as_secs_f64(),
             started: utc(SystemTime::now() - took),
-            gave_out: runs.missed.as_ref().map_or_else(Vec::new, |(_, report)| gave_out::judge(report)),
+            gave_out: self.missed.as_ref().map_or_else(Vec::new, |(_, report)| gave_out::judge(report)),
             run: any.map(|report| report.run.clone()),
-            runs: runs.done.clone(),
+            runs: self.done.clone(),
             least: arguments.min.min(arguments.at_least.unwrap_or(arguments.min)),
         }
-    }
-
-    fn is_good(&self) -> bool {
-        self.passed.unwrap_or(self.held.is_some())
-    }
-
-    fn write(&self, arguments: &Arguments) -> anyhow::Result<()> {
-        if let Some(file) = &arguments.json {
-            write_to(file, (serde_json::to_string_pretty(self)? + "\n").as_bytes())?;
-        }
-        if !arguments.json.as_deref().is_some_and(is_stdout) {
-            io::stdout().lock().write_all(shown::text(self).as_bytes())?;
-        }
-        Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod dhcp;
 mod drops;
 mod expect;
 mod foreseen;
+mod hdr;
 mod histogram;
 mod host;
 mod html;
@@ -18,6 +19,7 @@ mod merge;
 mod meter;
 mod network;
 mod other;
+mod output;
 mod repeat;
 mod scenario;
 mod table;
@@ -26,7 +28,6 @@ mod tune;
 mod width;
 mod words;
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,9 +38,9 @@ use clap::{CommandFactory, Parser};
 use ringboot::cli::manual;
 use ringboot::fleet::{Images, Pace, Plan, PrivateServer, Report, Scenario, Setting, limits};
 
-use expect::Expectation;
 use json::{Circumstances, Document};
 use meter::Meter;
+use output::{Output, accepted, write_to};
 
 /// Switches on simulated machines against a boot server and reports what they saw.
 ///
@@ -78,30 +79,6 @@ enum Command {
     Completions(manual::CompletionsArguments),
     /// Print the manual page, or write all of them into a directory
     Man(manual::ManArguments),
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Report")]
-struct Output {
-    /// What the report must say for exit code 0, such as 'all booted', 'p99 boot < 60s' or 'failed <= 1%'; may be given several times
-    /// [default: no machine failed]
-    #[arg(long, value_name = "FIGURE OP BOUND")]
-    expect: Vec<Expectation>,
-    /// Write the report to this file as JSON (docs/loadtest-report.md); - is standard output, which then has nothing else
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the report to this file as one page with plots, readable without a network; - is standard output
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Write a row for each machine to this file, for a spreadsheet (CSV); - is standard output
-    #[arg(long, value_name = "FILE")]
-    csv: Option<PathBuf>,
-    /// Write the times of each stage to this file as an HdrHistogram log (V2); - is standard output
-    #[arg(long, value_name = "FILE")]
-    hdr: Option<PathBuf>,
-    /// Print nothing but errors: neither progress nor the report
-    #[arg(long)]
-    quiet: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -173,15 +150,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if accepted(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether every machine came to its end, or, where something is expected, all of it is met; of every run.
-fn accepted(report: &Document) -> bool {
-    if !report.verdicts.is_empty() {
-        return report.verdicts.iter().all(|verdict| verdict.is_met);
-    }
-    let failed = |summary: &json::Summary| summary.failed > 0;
-    !failed(&report.summary) && !report.repeats.iter().any(|repeats| repeats.runs.iter().any(failed))
-}
-
 /// One run of those that are made, with its verdicts.
 fn once(arguments: &Arguments, scenario: &Scenario, number: u32) -> anyhow::Result<Document> {
     let quiet = arguments.output.quiet;
@@ -208,7 +176,7 @@ fn once(arguments: &Arguments, scenario: &Scenario, number: u32) -> anyhow::Resu
     let pid = arguments.measuring.pid.or_else(|| server.as_ref().and_then(PrivateServer::pid));
     let warnings = foreseen::Host::read(pid).foresee(&plan);
     if !quiet && number == 1 {
-        let said: String = warnings.iter().map(|warning| table::wrapped(&format!("! {warning}"))).collect();
+        let said: String = warnings.iter().map(|warning| width::wrapped(&format!("! {warning}"))).collect();
         io::stderr().write_all(said.as_bytes())?;
     }
     if let Some(server) = &arguments.other.server {
@@ -253,29 +221,6 @@ fn measured(
     Ok((report, around))
 }
 
-impl Output {
-    fn write(&self, report: &Document) -> anyhow::Result<()> {
-        if let Some(file) = &self.json {
-            write_to(file, &report.text().context("the report")?)?;
-        }
-        if let Some(file) = &self.html {
-            write_to(file, html::page(report).as_bytes())?;
-        }
-        if let Some(file) = &self.csv {
-            write_to(file, csv::text(report).as_bytes())?;
-        }
-        if let Some(file) = &self.hdr {
-            write_to(file, &histogram::log(report)?)?;
-        }
-        if !self.quiet
-            && ![&self.json, &self.html, &self.csv, &self.hdr].into_iter().flatten().any(|file| is_stdout(file))
-        {
-            io::stdout().lock().write_all(table::text(report).as_bytes())?;
-        }
-        Ok(())
-    }
-}
-
 fn print_manual(pages: &manual::ManArguments) -> anyhow::Result<ExitCode> {
     print(&manual::man(pages, Arguments::command()).context("the manual")?)
 }
@@ -283,18 +228,6 @@ fn print_manual(pages: &manual::ManArguments) -> anyhow::Result<ExitCode> {
 fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
     write_to(Path::new("-"), bytes)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn is_stdout(file: &Path) -> bool {
-    file.as_os_str() == "-"
-}
-
-fn write_to(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    if is_stdout(file) {
-        let mut out = io::stdout().lock();
-        return out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output");
-    }
-    fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
 }
 
 impl Private {

@@ -10,7 +10,7 @@ use anyhow::ensure;
 
 use crate::json::Document;
 use crate::json::many::Part;
-use crate::{Output, accepted};
+use crate::output::{Output, accepted};
 
 /// Joins the reports of several load generators, which ran at the same time, into one
 ///

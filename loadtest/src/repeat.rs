@@ -1,11 +1,11 @@
 //! `--repeat`: several runs as one report, which is the run in the middle, with the spread of the main figures beside it.
 
-use crate::compare::{Spread, spreads};
-use crate::expect::Verdict;
+use crate::compare::spreads;
 use crate::json::Document;
 use crate::json::many::Repeats;
-use crate::table::wrapped;
-use crate::width::{Column, Layout, columns};
+use crate::json::spread::Spread;
+use crate::json::verdict::Verdict;
+use crate::width::{Column, Layout, columns, wrapped};
 
 /// The report of all runs; one run is its own. An interrupted run counts only where there is no other.
 pub(crate) fn joined(mut runs: Vec<Document>) -> Option<Document> {

@@ -8,7 +8,7 @@ use ringboot::fleet::Pretty;
 use crate::expect;
 use crate::json::{Document, Times, name};
 use crate::repeat;
-use crate::width::{Column, Layout, columns};
+use crate::width::{Column, Layout, columns, wrapped};
 use crate::words;
 
 /// Causes of failure that are listed: the report stays on one screen, and the file has all of them.
@@ -106,23 +106,6 @@ pub(crate) fn rough(time: Duration) -> String {
     }
 }
 
-/// Lines that keep to the width of the output, the first indented by two, the others by four.
-pub(crate) fn wrapped(sentence: &str) -> String {
-    let room = columns();
-    let mut out = String::new();
-    let mut line = " ".to_owned();
-    for word in sentence.split_whitespace() {
-        if line.chars().count() + 1 + word.chars().count() > room {
-            out.push_str(&line);
-            out.push('\n');
-            line = "   ".to_owned();
-        }
-        line.push(' ');
-        line.push_str(word);
-    }
-    out + &line + "\n"
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -150,13 +133,5 @@ mod tests {
     fn a_rough_time_is_never_rounded_to_another_unit() {
         let said = [300, 1_000, 61_000, 119_999, 120_000, 600_000].map(|ms| rough(Duration::from_millis(ms)));
         assert_eq!(said, ["300 ms", "1 s", "61 s", "119 s", "2 min", "10 min"]);
-    }
-
-    #[test]
-    fn a_long_sentence_goes_on_in_the_next_line() {
-        let sentence = "word ".repeat(40);
-        let text = wrapped(&sentence);
-        assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= 80), "{text}");
-        assert_eq!(text.split_whitespace().count(), 40);
     }
 }

@@ -1,4 +1,4 @@
-//! How wide what people read may be, and tables that leave out what matters least where there is less room.
+//! How wide what people read may be: sentences that wrap, and tables that leave out what matters least where there is less room.
 
 use std::io;
 
@@ -18,6 +18,23 @@ pub(crate) fn columns() -> usize {
 fn columns_of(variable: Option<&str>, terminal: Option<u16>) -> usize {
     let said = variable.and_then(|columns| columns.trim().parse().ok()).filter(|columns| *columns > 0);
     said.or(terminal.map(usize::from)).unwrap_or(COLUMNS_MAX).clamp(COLUMNS_MIN, COLUMNS_MAX)
+}
+
+/// Lines that keep to the width of the output, the first indented by two, the others by four.
+pub(crate) fn wrapped(sentence: &str) -> String {
+    let room = columns();
+    let mut out = String::new();
+    let mut line = " ".to_owned();
+    for word in sentence.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > room {
+            out.push_str(&line);
+            out.push('\n');
+            line = "   ".to_owned();
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    out + &line + "\n"
 }
 
 /// A column of a table.
@@ -97,5 +114,13 @@ mod tests {
         assert_eq!(line(25), "  name       b  c\n");
         assert_eq!(line(19), "  name    c\n");
         assert_eq!(line(1), "  name    c\n");
+    }
+
+    #[test]
+    fn a_long_sentence_goes_on_in_the_next_line() {
+        let sentence = "word ".repeat(40);
+        let text = wrapped(&sentence);
+        assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= 80), "{text}");
+        assert_eq!(text.split_whitespace().count(), 40);
     }
 }

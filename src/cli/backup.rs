@@ -10,8 +10,8 @@ use anyhow::Context;
 
 use super::client::{self, Source};
 use super::serve::{DEFAULT_CONFIG, read_file};
-use crate::control::store::{self, BackupError, DATABASE, NoState, StateDirectory};
 use crate::guard;
+use crate::store::{self, BackupError, DATABASE, NoState, StateDirectory};
 
 /// Where the state directory is.
 #[derive(Debug, clap::Args)]

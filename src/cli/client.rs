@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::serve::{DEFAULT_CONFIG, read_file};
 use crate::config::ADMIN_SOCKET;
 use crate::control::admin::Answer;
-use crate::control::store::{NoState, StateDirectory};
+use crate::store::{NoState, StateDirectory};
 
 /// How long the server may take to answer; a backup of a large database on a slow disk is the longest.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -15,12 +15,12 @@ use super::{check, health, lease, loader, look, machine_list, machines, quirk, r
 use crate::config::Config;
 use crate::control::admin::{self, Answer, Routes};
 use crate::control::quirks::Quirks;
-use crate::control::store::DATABASE;
 use crate::guard::Account;
 use crate::images::CleanPath;
 use crate::observe::journal::Journal;
 use crate::serve::overview::Overview;
 use crate::serve::supervisor::{Control, Handle, Refusal, Reread, StartControl};
+use crate::store::DATABASE;
 
 /// The control side of a server that runs with this configuration.
 pub(super) fn control(

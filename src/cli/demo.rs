@@ -16,9 +16,9 @@ use rusqlite::{Connection, OpenFlags};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::control::store::DATABASE;
 use crate::fleet::{Audit, Contents, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers};
 use crate::model::machine::Mac;
+use crate::store::DATABASE;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -1,31 +1,21 @@
 //! From the configuration to the DHCP core: the store, the leases it holds, and the writer behind the core's back.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use crate::config::Config;
 use crate::control::quirks::Quirks;
-use crate::control::store::{self, Kept, OddRow, Outcome, Owner, Remembered, Rows, StateDirectory, StoreError, Writer};
-use crate::dhcp::lease::{Change, Lease, Leases, State, Time};
+use crate::dhcp::lease::Leases;
 use crate::dhcp::neighbours::Look;
 use crate::engine::clock;
 use crate::guard::{self, Account};
-use crate::model::machine::Mac;
 use crate::observe::log::Memory;
-use crate::serve::dhcp_core::{CoreMemory, DhcpPlan, LeaseWriter, NotQueued, Reporter};
+use crate::serve::dhcp::DhcpPlan;
 use crate::serve::health::{StoreHealth, Trust};
 use crate::snapshot::Published;
-
-/// For so long nobody gets an address whose row is not understood: somebody may hold it.
-const ODD_KEPT_S: u64 = 24 * 3600;
-/// Rows that are named when they are not understood; the others are counted.
-const ODD_NAMED_MAX: usize = 10;
-/// How often a store that stays broken is told of.
-const BROKEN_TOLD_EVERY: Duration = Duration::from_secs(60);
+use crate::store::{Kept, StateDirectory, leases_of_odd_rows};
 
 /// Opens the store, loads its leases, and says what the DHCP core shall do, where the journal remembers machines, and what is
 /// known of their firmware. A store that cannot be read keeps DHCP silent until it can, and nothing else.
@@ -51,7 +41,7 @@ pub(super) fn plan(
             count += 1;
         })?;
         tracing::info!("leases in {}: {count}", database.display());
-        kept_back(&odd, now).into_iter().for_each(|lease| leases.load_row(lease, now));
+        leases_of_odd_rows(&odd, now).into_iter().for_each(|lease| leases.load_row(lease, now));
         leases.finish_load();
         leases.load_machines(rows.machines);
         looks = rows.looks;
@@ -82,43 +72,19 @@ pub(super) fn plan(
     if let Some(account) = account.filter(|_| config.state.is_dir()) {
         give(&config.state, account)?;
     }
-    let told = Arc::clone(&health);
     let plan = DhcpPlan {
         address: config.dhcp.listen_address,
         port: config.dhcp.listen_port,
         published: Arc::clone(published),
         leases,
-        start_writer: Box::new(move |reporter, memory| start_writer(kept, told, reporter, memory)),
-        store: health,
+        store: Box::new(kept),
+        database,
+        health,
         looks,
         keep_look: Box::new(keep_look),
         findings: Arc::default(),
     };
     Ok((plan, memory, quirks))
-}
-
-/// Rows that are not understood are said, and keep their addresses.
-pub(super) fn kept_back(odd: &[OddRow], now: Time) -> Vec<Lease> {
-    for OddRow { address, why } in odd.iter().take(ODD_NAMED_MAX) {
-        let whose =
-            address.map_or("a lease without an address".to_owned(), |address| format!("the lease of {address}"));
-        tracing::error!("{whose} is set aside: {why}. Correct or delete the row");
-    }
-    if odd.len() > ODD_NAMED_MAX {
-        tracing::error!("{} more leases are set aside", odd.len() - ODD_NAMED_MAX);
-    }
-    let kept_back = |address| Lease {
-        address,
-        mac: Mac([0; 6]),
-        client_id: None,
-        uuid: None,
-        firmware: None,
-        host_name: None,
-        state: State::Declined,
-        start_s: now,
-        end_s: now + ODD_KEPT_S,
-    };
-    odd.iter().filter_map(|row| row.address).map(kept_back).collect()
 }
 
 /// Done after the first read, when SQLite's files beside the database are there too.
@@ -132,106 +98,4 @@ fn give(directory: &Path, account: &Account) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn start_writer(
-    kept: Kept,
-    health: Arc<StoreHealth>,
-    reporter: Reporter,
-    memory: CoreMemory,
-) -> io::Result<Box<dyn LeaseWriter>> {
-    let owner = ToCore { reporter, memory, health: Arc::clone(&health), database: kept.database(), told: None };
-    Ok(Box::new(ToStore { writer: Writer::start(kept, owner)?, health }))
-}
-
-/// The DHCP core as the store's thread sees it.
-struct ToCore {
-    reporter: Reporter,
-    memory: CoreMemory,
-    health: Arc<StoreHealth>,
-    database: PathBuf,
-    /// When it was last said that the store is broken.
-    told: Option<Instant>,
-}
-
-impl ToCore {
-    fn broken(&mut self, error: &StoreError) {
-        let was = self.health.trust();
-        // What an earlier run has promised is still not known.
-        let trust = if was == Trust::Unread { was } else { Trust::Broken };
-        let (what, way_out) = error.told(&self.database);
-        let is_news = self.health.set(trust, &what);
-        if is_news || self.told.is_none_or(|told| told.elapsed() >= BROKEN_TOLD_EVERY) {
-            self.told = Some(Instant::now());
-            match trust {
-                Trust::Unread => tracing::error!("NO DHCP IS ANSWERED, files are: {what}; {way_out}"),
-                _ => tracing::error!(
-                    "THE LEASE STORE IS BROKEN: {what}. No lease is given and none is offered until it is mended; files are \
-                     served. It is tried again every second, and nothing of what memory knows is lost"
-                ),
-            }
-        }
-    }
-}
-
-impl Owner for ToCore {
-    fn report(&mut self, outcome: Outcome) {
-        self.health.note_finished(outcome.tickets.len());
-        match &outcome.result {
-            Ok(()) => {}
-            Err(error) => {
-                self.health.note_failed();
-                self.broken(error);
-            }
-        }
-        (self.reporter)(&outcome.tickets, outcome.result.is_ok());
-    }
-
-    fn looked(&mut self, found: Result<Option<Rows>, StoreError>) {
-        match found {
-            Ok(Some(rows)) => {
-                tracing::warn!(
-                    "the lease store can be read: {} leases, DHCP is answered from now on",
-                    rows.leases.len()
-                );
-                // The core knows no lease yet.
-                clock::go_by(rows.ahead_s);
-                let mut leases = rows.leases;
-                leases.extend(kept_back(&rows.odd, clock::now_s()));
-                self.memory.load(leases, rows.machines);
-            }
-            // The core has not taken them in yet, or nothing was wrong.
-            Ok(None) if self.health.trust() != Trust::Broken => {}
-            Ok(None) => {
-                self.health.set(Trust::Sound, "");
-                self.told = None;
-                tracing::warn!("the lease store is sound again: leases are given");
-            }
-            Err(error) => self.broken(&error),
-        }
-    }
-
-    fn recall(&mut self) -> Option<Remembered> {
-        self.memory.recall().map(|(leases, machines)| Remembered { leases, machines })
-    }
-}
-
-/// The store's writer in the shape that the DHCP core asks for.
-struct ToStore {
-    writer: Writer,
-    health: Arc<StoreHealth>,
-}
-
-impl LeaseWriter for ToStore {
-    fn write(&mut self, ticket: u64, changes: Vec<Change>) -> Result<(), NotQueued> {
-        // Before: the report may be there at once.
-        self.health.note_queued();
-        self.writer.submit(ticket, changes).map_err(|error| {
-            self.health.note_finished(1);
-            match error {
-                store::NotQueued::Full => NotQueued::Full,
-                store::NotQueued::Gone => NotQueued::Gone,
-            }
-        })
-    }
 }

@@ -14,13 +14,13 @@ use super::client::{self, NoServer, Place, Socket, Source};
 use super::machines::Who;
 use super::text::span;
 use crate::control::admin::{Answer, Routes};
-use crate::control::store::{DATABASE, SqliteStore, Store};
 use crate::dhcp::lease::{Change, Leases, State, Time};
 use crate::dhcp::listing::{Filter, Limit, Limited, Listed, Standing};
 use crate::model::machine::Mac;
 use crate::model::network::Network;
-use crate::serve::dhcp_core::{DhcpControl, Listing};
+use crate::serve::dhcp::{DhcpControl, Listing};
 use crate::serve::supervisor::Handle;
+use crate::store::{DATABASE, SqliteStore, Store, leases_of_odd_rows};
 
 /// Addresses in one answer: a few megabytes. The command asks for the next ones after it.
 const LISTED_MAX: usize = 20_000;
@@ -190,7 +190,7 @@ pub(super) fn stored(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
         _ if filter.network.is_none_or(|network| network.contains(lease.address)) => rows.push(lease),
         _ => {}
     })?;
-    declined.extend(super::dhcp::kept_back(&odd, now));
+    declined.extend(leases_of_odd_rows(&odd, now));
     let listed = rows.iter().chain(&declined).map(|lease| Listed::of(lease, now));
     // A start forgets what is kept back no longer.
     let counts = |listed: &Listed| !listed.standing.is_kept_back() || listed.until_s > Some(now);

@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use super::client::Server;
 use crate::boot::names::menu_name;
 use crate::config::{Config, Places};
-use crate::control::{loaders, templates};
+use crate::control::loaders;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::fleet::walk::{self, Broken, Start, Walked};
 use crate::model::machine::{Firmware, Mac};
 use crate::model::network::Network;
 use crate::observe::events::Stage;
+use crate::template;
 
 /// Chains in one run: each takes up to some seconds.
 const CHAINS_MAX: usize = 256;
@@ -328,7 +329,7 @@ impl Walker<'_> {
 fn concerns(said: &str, broken: &Broken) -> bool {
     let rest = said.split_once(" refused ").map_or("", |(_, rest)| rest);
     let name = rest.split(':').next().unwrap_or_default().trim_start_matches('/');
-    let name = name.strip_suffix(templates::SUFFIX).unwrap_or(name);
+    let name = name.strip_suffix(template::SUFFIX).unwrap_or(name);
     !name.is_empty() && (broken.what.contains(name) || broken.name.contains(name))
 }
 

@@ -10,7 +10,7 @@ use super::client::Server;
 use super::text::{each, span};
 use crate::control::admin::{Answer, Routes};
 use crate::dhcp::subnet::Held;
-use crate::serve::neighbours::Finding as SegmentFinding;
+use crate::serve::dhcp::other_servers::Finding as SegmentFinding;
 use crate::serve::supervisor::Handle;
 
 const PATH: &str = "/v1/looks";

@@ -15,7 +15,6 @@ use super::machines::Who;
 use super::now::Now;
 use super::text::{number, span, word};
 use crate::control::admin::Answer;
-use crate::control::store::{HISTORY, History};
 use crate::dhcp::listing::Filter;
 use crate::model::machine::Mac;
 use crate::model::network::Network;
@@ -24,6 +23,7 @@ use crate::observe::journal::Journal;
 use crate::observe::standing::{Standing, standing};
 use crate::observe::timeline::{Entry, story};
 use crate::serve::overview::Overview;
+use crate::store::{HISTORY, History};
 
 /// The resource of a running server.
 pub(super) const PATH: &str = "/v1/machines";

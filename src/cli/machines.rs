@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use super::now::Now;
 use super::quirk::{self, Listed};
 use crate::control::admin::Answer;
-use crate::control::store::{HISTORY, History};
 use crate::model::machine::Mac;
 use crate::observe::cause::Cause;
 use crate::observe::journal::Journal;
 use crate::observe::timeline::{Entry, Story, story};
+use crate::store::{HISTORY, History};
 
 /// A machine by what an operator knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::control::templates;
+use crate::template;
 
 /// Says on standard error what is wrong. Where nobody takes it (a full disk, a reader that is gone), the exit code still tells.
 macro_rules! complain {
@@ -103,8 +103,8 @@ struct ManPages {
 /// Parses argv and runs the command it names. The exit codes are in [`exit::TABLE`].
 pub fn main() -> ExitCode {
     // Not for people: what `serve` and `check` start to render templates.
-    if std::env::args_os().nth(1).is_some_and(|command| command == templates::COMMAND) {
-        return if templates::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if std::env::args_os().nth(1).is_some_and(|command| command == template::COMMAND) {
+        return if template::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let parsed = command_line().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {

@@ -10,7 +10,7 @@ use crate::dhcp::subnet::Held;
 use crate::observe::cause::Known;
 use crate::observe::flight::Flight;
 use crate::observe::timeline::Entry;
-use crate::serve::neighbours::Finding;
+use crate::serve::dhcp::other_servers::Finding;
 use crate::serve::overview::Overview;
 
 /// Asked for once for a question, however many machines it is about.

@@ -15,8 +15,8 @@ use super::machines::Who;
 use crate::boot::quirks::{Allowance, Fixed, Quirk, SHIPPED, Subject};
 use crate::control::admin::{Answer, Routes};
 use crate::control::quirks::{Quirks, change_stored};
-use crate::control::store::{DATABASE, SqliteStore, StoreError};
 use crate::model::machine::{Firmware, Mac};
+use crate::store::{DATABASE, SqliteStore, StoreError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

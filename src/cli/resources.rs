@@ -11,15 +11,15 @@ use super::check;
 use super::look;
 use crate::control::admin::{Answer, Download};
 use crate::control::loaders;
-use crate::control::store::{self, BackupError};
 use crate::dhcp::pool_use::PoolReport;
 use crate::dhcp::subnet::{Clients, Held, Mode, OtherServer, Subnet};
 use crate::engine::{clock, datapath, net, privileges, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
+use crate::serve::dhcp::other_servers::Finding;
 use crate::serve::health::{Report, Trust};
-use crate::serve::neighbours::Finding;
 use crate::serve::overview::{CoreView, Overview};
+use crate::store::{self, BackupError};
 
 /// The media type of a SQLite database (IANA).
 const SQLITE: &str = "application/vnd.sqlite3";

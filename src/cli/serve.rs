@@ -1,7 +1,7 @@
 //! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
 
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +16,6 @@ use super::control::Known;
 use crate::config::{self, ADMIN_SOCKET, Config, Problems, TftpOptions};
 use crate::control::check::{self, Reader, Subject};
 use crate::control::loaders::{self, Borrowed};
-use crate::control::templates;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
@@ -30,12 +29,13 @@ use crate::observe::finding::{Finding, Severity};
 use crate::observe::log::Memory;
 use crate::observe::sink;
 use crate::serve::descriptors;
-use crate::serve::http_core::HttpPlan;
+use crate::serve::http::HttpPlan;
 use crate::serve::placement;
-use crate::serve::shelf::{Names, TemplateFacts};
+use crate::serve::shelf::Names;
 use crate::serve::supervisor::{self, Plan};
-use crate::serve::tftp_core::TftpPlan;
-use crate::snapshot::{Published, Snapshot};
+use crate::serve::tftp::TftpPlan;
+use crate::snapshot::Published;
+use crate::template::Renderer;
 use crate::tftp::limits::Limits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;
@@ -261,10 +261,7 @@ fn plan(mut config: Config, file: Option<&Path>, arguments: &Arguments, open_fil
     let names = Arc::new(Names {
         images,
         published: Arc::clone(&published),
-        render_template: {
-            let renderer = templates::Renderer::default();
-            Box::new(move |name, source, facts, snapshot| render_template(&renderer, name, source, facts, snapshot))
-        },
+        renderer: Renderer::default(),
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
@@ -404,33 +401,6 @@ fn http_plan(config: &Config) -> HttpPlan {
         congestion: config.tuning.tcp_congestion,
         ..HttpPlan::default()
     }
-}
-
-/// What the shelf knows of a request, in the words of templates.
-fn render_template(
-    renderer: &templates::Renderer,
-    name: &str,
-    source: &str,
-    facts: &TemplateFacts,
-    snapshot: &Snapshot,
-) -> Result<String, String> {
-    let client = match facts.peer.to_canonical() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    let subnet = client.and_then(|client| snapshot.dhcp.subnets.of(client));
-    let reservation = facts
-        .machine
-        .and_then(|machine| snapshot.dhcp.subnets.iter().find_map(|subnet| subnet.reserved_for(machine.mac)));
-    let context = templates::Context {
-        client: facts.peer,
-        machine: facts.machine.as_ref(),
-        hostname: reservation.and_then(|reserved| reserved.hostname.as_deref()),
-        subnet,
-        server: facts.server,
-        http_port: snapshot.dhcp.http_port,
-    };
-    renderer.render(name, source, &templates::Facts::of(&context)).map_err(|error| error.to_string())
 }
 
 fn option_policy(options: TftpOptions) -> OptionPolicy {

@@ -17,7 +17,7 @@ use crate::dhcp::subnet::{Held, Subnet};
 use crate::fleet::walk;
 use crate::model::machine::{Firmware, Mac, Machine};
 use crate::model::network::Network;
-use crate::serve::dhcp_core::Tried;
+use crate::serve::dhcp::Tried;
 use crate::serve::overview::Overview;
 use crate::serve::supervisor::Handle;
 use crate::snapshot::walks::Walk;

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::client::{Place, Source};
 use super::machines::{self, Who};
-use crate::control::store::{HISTORY, History};
 use crate::observe::journal::{Journal, Keep};
 use crate::observe::log::{Load, Memory};
+use crate::store::{HISTORY, History};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

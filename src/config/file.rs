@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Complaints, nearest};
+use super::problem::Complaints;
+use crate::model::spelling::nearest_word;
 
 /// One value and where it stands in the file.
 pub(super) type At<T> = toml::Spanned<T>;
@@ -357,7 +358,7 @@ fn refuse<T: Written>(
 }
 
 fn refuse_unknown(key: &str, span: Range<usize>, known: &[&str], complaints: &mut Complaints<'_>) {
-    let hint = match nearest(key, known) {
+    let hint = match nearest_word(key, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known here: {}", known.join(", ")),
     };

@@ -16,7 +16,7 @@ pub mod reference;
 mod resolve;
 
 pub use places::{Place, Places};
-pub use problem::{Problem, Problems, nearest};
+pub use problem::{Problem, Problems};
 pub use resolve::ADMIN_SOCKET;
 
 /// The configuration, checked: whatever is in here can be run as it is.

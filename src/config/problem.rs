@@ -100,38 +100,11 @@ impl<'a> Complaints<'a> {
     }
 }
 
-/// The nearest of the known words, if one is near enough to be what was meant.
-pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let plain = word.to_ascii_lowercase().replace('_', "-");
-    known
-        .iter()
-        .map(|candidate| (distance(&plain, candidate), *candidate))
-        .filter(|(steps, candidate)| *steps <= 1 + candidate.len() / 4)
-        .min_by_key(|(steps, _)| *steps)
-        .map(|(_, candidate)| candidate)
-}
-
 /// Line and column (both from 1) of a byte offset.
 pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-}
-
-/// How many letters to add, drop or change to come from one word to the other (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (above, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (index, other) in to.iter().enumerate() {
-            let change = diagonal + usize::from(letter != *other);
-            diagonal = row[index + 1];
-            row[index + 1] = change.min(diagonal + 1).min(row[index] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
@@ -144,15 +117,6 @@ mod tests {
         assert_eq!(position("a\nbc = 1", 5), (2, 4));
         assert_eq!(position("# 定义子网\nroot", 2 + 12), (1, 7));
         assert_eq!(position("short", 99), (1, 6));
-    }
-
-    #[test]
-    fn the_nearest_word_is_one_that_could_be_meant() {
-        let known = ["subnet", "interface", "default-lease-time", "max-lease-time"];
-        assert_eq!(nearest("subnets", &known), Some("subnet"));
-        assert_eq!(nearest("max_lease_time", &known), Some("max-lease-time"));
-        assert_eq!(nearest("Interface", &known), Some("interface"));
-        assert_eq!(nearest("colour", &known), None);
     }
 
     #[test]

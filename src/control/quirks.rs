@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::store::{Following, SqliteStore, StoreError};
 use crate::boot::quirks::{Allowance, Change, Learner, Quirk, Subject};
 use crate::observe::events::{Event, Kind};
 use crate::snapshot::Published;
+use crate::store::{Following, SqliteStore, StoreError};
 
 /// The limits of a running server. Written by the log thread and by operators, read by whoever asks; cores read what is
 /// published.

@@ -11,9 +11,8 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
+use super::address::{Target, read_name, write_name};
 use super::control_message::{self, CONTROL_BYTES, Writer};
-use super::slot::{Target, write_name};
-use super::udp::read_name;
 
 /// Room for the datagrams of one receive, used again for the next.
 pub struct Inbox {

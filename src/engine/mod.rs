@@ -1,5 +1,6 @@
 //! The only room that knows io_uring: rings, sockets, batches, buffers that the kernel owns, and the way to wake a sleeping core.
 
+mod address;
 pub mod affinity;
 mod buffers;
 pub mod clock;
@@ -23,3 +24,4 @@ pub mod stream;
 pub mod timer;
 pub mod udp;
 pub mod unreachable;
+mod wait;

@@ -8,7 +8,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode};
 
 use super::limits::{COMPLETIONS_MAX, SHORTAGE_PAUSE, SUBMISSIONS_MAX};
-use super::udp::Wait;
+use super::wait::Wait;
 
 /// How often a ring is asked for that the kernel has no memory for now, and how often in a second.
 const RING_TRIES: u32 = 10;

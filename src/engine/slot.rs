@@ -7,33 +7,14 @@
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
 
-use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::ptr;
 
+use super::address::{Source, Target, write_name};
 use super::control_message::{CONTROL_BYTES, Writer};
 use super::limits::{COPIED_BYTES_MAX, DATAGRAM_BYTES_MAX, PARKED_SENDS_MAX, SEGMENTS_MAX, SEND_SLOTS};
 use crate::images::Content;
-
-/// Where a datagram goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    Ip(SocketAddr),
-    /// A whole IPv4 frame without its Ethernet header, to a hardware address that cannot be asked by ARP yet (D-15).
-    Link {
-        interface: u32,
-        mac: [u8; 6],
-    },
-}
-
-/// The local address that a datagram leaves from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    pub address: IpAddr,
-    /// Interface index; 0 = as routed.
-    pub interface: u32,
-}
 
 /// A run of TFTP DATA blocks of one content, cut into datagrams by the kernel (UDP_SEGMENT) or one alone.
 #[derive(Clone, Debug)]
@@ -240,49 +221,6 @@ impl Slot {
         self.token = token;
         self.segmented = segment.is_some();
         self.in_use = true;
-    }
-}
-
-/// Writes the address in the kernel's form; returns its length.
-pub(super) fn write_name(name: &mut libc::sockaddr_storage, to: Target) -> libc::socklen_t {
-    fn put<T>(name: &mut libc::sockaddr_storage, value: T) -> libc::socklen_t {
-        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
-        // SAFETY: sockaddr_storage is at least as large and as strictly aligned as every sockaddr type.
-        unsafe { ptr::from_mut(name).cast::<T>().write(value) };
-        size_of::<T>() as libc::socklen_t
-    }
-    match to {
-        Target::Ip(SocketAddr::V4(to)) => put(
-            name,
-            libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: to.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
-                sin_zero: [0; 8],
-            },
-        ),
-        Target::Ip(SocketAddr::V6(to)) => put(
-            name,
-            libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: to.port().to_be(),
-                sin6_flowinfo: to.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: to.ip().octets() },
-                sin6_scope_id: to.scope_id(),
-            },
-        ),
-        Target::Link { interface, mac } => {
-            let mut address = [0; 8];
-            address[..6].copy_from_slice(&mac);
-            // SAFETY: sockaddr_ll is plain integers, for which all zeros is a valid value.
-            let mut link: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
-            link.sll_family = libc::AF_PACKET as libc::sa_family_t;
-            link.sll_protocol = (libc::ETH_P_IP as u16).to_be();
-            link.sll_ifindex = i32::try_from(interface).unwrap_or(0);
-            link.sll_halen = 6;
-            link.sll_addr = address;
-            put(name, link)
-        }
     }
 }
 

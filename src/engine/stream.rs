@@ -11,6 +11,7 @@
 
 mod connections;
 mod epoll;
+mod event;
 mod outgoing;
 mod ring;
 mod spare;
@@ -20,11 +21,9 @@ mod tests;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU64;
-use std::ops::Range;
 
-use bytes::Bytes;
-
-pub use super::udp::Wait;
+pub use self::event::{ConnectionId, Event, Part, SendError};
+pub use super::wait::Wait;
 
 use self::connections::Connections;
 use self::outgoing::Short;
@@ -32,84 +31,10 @@ use self::spare::Spare;
 use super::datapath::Datapath;
 use super::mailbox::Mailbox;
 use super::ring::NoRing;
-use crate::images::Content;
 
 /// Connections that one driver can carry well: each may complete a receive and a wait for room in one batch, and the completion
 /// queue has room for both. The driver does not enforce it: its owner refuses or closes.
 pub const CONNECTIONS_PER_DRIVER_MAX: usize = 30_000;
-
-/// A connection of a driver. The pair of numbers is never used again: events of a closed connection meet nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId {
-    index: u32,
-    generation: u32,
-}
-
-impl ConnectionId {
-    /// Dense, for slabs: an index comes again with another connection after this one is closed.
-    pub fn index(self) -> usize {
-        self.index as usize
-    }
-}
-
-/// What a turn of the driver has to tell.
-#[derive(Debug)]
-pub enum Event<'a> {
-    Accepted {
-        id: ConnectionId,
-        peer: SocketAddr,
-    },
-    /// The bytes are the driver's: take them before the call returns. Never empty.
-    Received {
-        id: ConnectionId,
-        bytes: &'a [u8],
-    },
-    /// The client sends no more. Comes once. `is_reset`: it did not end its side, the connection is broken, and every later
-    /// send fails too.
-    Ended {
-        id: ConnectionId,
-        is_reset: bool,
-    },
-    /// The kernel has taken `bytes` more of what was given to [`Driver::send`] (several may come for one send); `left` = bytes
-    /// of this send that it has not. 0: the connection may send again.
-    Sent {
-        id: ConnectionId,
-        bytes: u64,
-        left: u64,
-    },
-    /// The rest of the send is lost; the connection is of no use but to be closed.
-    SendFailed {
-        id: ConnectionId,
-        why: SendError,
-    },
-    /// The kernel gives no connection although one waits (the raw number; EMFILE, ENFILE and ENOMEM are shortages): accepting
-    /// pauses by itself for a while.
-    AcceptFailed(i32),
-    /// The bell of the mailbox has rung.
-    Woken,
-}
-
-/// Why a send failed, as far as its sender must tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// The file was cut short or cannot be read: fewer bytes were sent than promised.
-    ContentGone,
-    /// The client is: it reset the connection, or no longer answers.
-    Gone,
-}
-
-/// What follows the head's bytes in a send.
-#[derive(Clone, Debug, Default)]
-pub enum Part {
-    #[default]
-    Nothing,
-    Bytes(Bytes),
-    /// A range of a content; it must be resident, or the core waits for the disk.
-    File {
-        content: Content,
-        range: Range<u64>,
-    },
-}
 
 /// One core's listeners and connections.
 #[derive(Debug)]

@@ -1,11 +1,13 @@
 //! The UDP driver of one core: datagrams in, batches of sends out, one turn at a time, over io_uring or over epoll.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
-pub use super::slot::{Blocks, Source, Target, blocks_per_send};
+pub use self::completion::{Completion, Datagram, Full, SendError, SocketId};
+pub use super::address::{Source, Target};
+pub use super::slot::{Blocks, blocks_per_send};
+pub use super::wait::Wait;
 
 use self::plain::PlainDriver;
 use self::ring::RingDriver;
@@ -15,75 +17,11 @@ use super::mailbox::Mailbox;
 use super::net;
 use super::ring::NoRing;
 
+mod completion;
 mod plain;
 mod ring;
 #[cfg(test)]
 mod tests;
-
-/// A socket of a driver, numbered in the order of [`Driver::add`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SocketId(pub u16);
-
-/// No slot or no queue entry is free: turn the driver and try again. Or the socket is blocked: [`Completion::Room`] will tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
-
-/// What a turn of the driver has to tell.
-#[derive(Debug)]
-pub enum Completion<'a> {
-    Datagram(Datagram<'a>),
-    /// A send has left, or failed for this reason; `token` is the sender's own.
-    Sent {
-        token: u64,
-        result: Result<(), SendError>,
-    },
-    /// A socket that was blocked takes sends again.
-    Room(SocketId),
-    /// The bell of the mailbox has rung.
-    Woken,
-}
-
-/// Why a send failed, as far as its sender must tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// The mapping has lost its bytes: the file was cut short (EFAULT).
-    ContentGone,
-    /// The path does not take segmented sends (EIO, EINVAL, EMSGSIZE): send single datagrams from now on.
-    NoSegments,
-    /// The network's or the client's matter; the raw error number.
-    Other(i32),
-}
-
-/// A datagram as it arrived. The bytes are the driver's: look at them before the next turn.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
-    pub socket: SocketId,
-    pub from: SocketAddr,
-    /// The local address that the answer should leave from.
-    pub local: IpAddr,
-    /// Where it was sent to: may be a broadcast or multicast address.
-    pub destination: IpAddr,
-    /// Index of the interface it came in by; 0 = unknown.
-    pub interface: u32,
-    pub bytes: &'a [u8],
-    /// It was longer than a receive buffer.
-    pub truncated: bool,
-}
-
-/// How long a turn may wait for something to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Not at all: submit, collect what is there.
-    No,
-    AtMost(Duration),
-    Forever,
-    /// Looks again and again for `poll`, gives way to other threads of the processor in between, and sleeps only then.
-    Poll {
-        poll: Duration,
-        /// How long the sleep may take; None = until something happens.
-        then: Option<Duration>,
-    },
-}
 
 /// One core's sockets and the way to them. Both ways behave alike: the same tests run over either.
 #[derive(Debug)]
@@ -218,34 +156,5 @@ impl Driver {
             Way::Ring(ring) => ring.turn(wait, on),
             Way::Plain(plain) => plain.turn(wait, on),
         }
-    }
-}
-
-fn send_error(number: i32, segmented: bool) -> SendError {
-    match number {
-        libc::EFAULT => SendError::ContentGone,
-        libc::EIO | libc::EINVAL | libc::EMSGSIZE if segmented => SendError::NoSegments,
-        number => SendError::Other(number),
-    }
-}
-
-/// Reads a sockaddr_in or sockaddr_in6. None for any other family.
-pub(super) fn read_name(name: &[u8]) -> Option<SocketAddr> {
-    let (family, rest) = name.split_first_chunk::<2>()?;
-    let (port, rest) = rest.split_first_chunk::<2>()?;
-    let port = u16::from_be_bytes(*port);
-    match i32::from(u16::from_ne_bytes(*family)) {
-        libc::AF_INET => {
-            let address = Ipv4Addr::from(*rest.first_chunk::<4>()?);
-            Some(SocketAddr::V4(SocketAddrV4::new(address, port)))
-        }
-        libc::AF_INET6 => {
-            let (flow, rest) = rest.split_first_chunk::<4>()?;
-            let (address, rest) = rest.split_first_chunk::<16>()?;
-            let scope = u32::from_ne_bytes(*rest.first_chunk::<4>()?);
-            let flow = u32::from_ne_bytes(*flow);
-            Some(SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(*address), port, flow, scope)))
-        }
-        _ => None,
     }
 }

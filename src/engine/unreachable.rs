@@ -7,9 +7,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
+use super::address::read_name;
 use super::control_message::{self, CONTROL_BYTES, Trouble};
 use super::net::set_option;
-use super::udp::read_name;
 
 /// A datagram that came to nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 //! The lease audit: does the server still know what it promised, and did it promise anything twice?
 
 use std::collections::HashMap;
-use std::io;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use tokio::task::spawn_local;
 
+use super::lease::Lease;
 use super::machine::{Errand, Machine};
-use super::{Fleet, Lease, Progress, Report};
+use super::report::Report;
+use super::station::Station;
 use crate::model::machine::Mac;
 
 /// What became of the leases that machines were given.
@@ -60,13 +60,12 @@ impl Audit {
 }
 
 /// Every machine comes back and asks for the address that it had.
-pub(super) async fn ask_again(fleet: &Fleet, report: &Report) -> io::Result<Audit> {
+pub(super) async fn ask_again(machines: impl Iterator<Item = Machine>, report: &Report) -> Audit {
     let had: HashMap<u32, Ipv4Addr> = report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
     let mut questions = Vec::new();
-    for machine in fleet.site(&Arc::new(Progress::default()))?.machines() {
-        let Machine { port, errand: Errand::Boot { model, .. }, segment: Some(segment), mut xids, .. } = machine else {
-            continue;
-        };
+    for machine in machines {
+        let Machine { station, errand: Errand::Boot { model, .. }, .. } = machine else { continue };
+        let Station { port, segment: Some(segment), mut xids, .. } = station else { continue };
         let number = port.circuit;
         if let Some(&address) = had.get(&number) {
             questions.push(spawn_local(async move {
@@ -79,7 +78,7 @@ pub(super) async fn ask_again(fleet: &Fleet, report: &Report) -> io::Result<Audi
     for question in questions {
         says.extend(question.await.ok().flatten());
     }
-    Ok(Audit::compare(&report.leases, &says))
+    Audit::compare(&report.leases, &says)
 }
 
 #[cfg(test)]

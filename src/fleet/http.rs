@@ -9,8 +9,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::checker::Checker;
 use super::content::Content;
-use super::context::{Checker, Context};
+use super::context::Context;
 use super::failure::Failure;
 use super::limits::{HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, SAMPLE_OCTETS, SAMPLE_TAIL_OCTETS};
 use super::line::{Nobody, Protocol};
@@ -57,7 +58,7 @@ impl<'a> Http<'a> {
 
     /// Fetches a whole file, through as many connections as it takes. The octets are given back only where `keep` says so.
     pub(super) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, Failure> {
-        let checker = Checker::new(self.context, &self.shown(url), keep);
+        let checker = self.context.checker(&self.shown(url), keep);
         self.fetch_checked(url, checker).await
     }
 
@@ -69,7 +70,7 @@ impl<'a> Http<'a> {
         let size = known.or_else(|| self.sizes.get(&url.path).copied()).unwrap_or(octets);
         let octets = octets.min(size);
         let from = random.below(size - octets + 1);
-        let checker = Checker::of_part(self.context, &name, from..from + octets);
+        let checker = self.context.checker(&name, false).of_part(from..from + octets);
         self.fetch_checked(url, checker).await.map(drop)
     }
 
@@ -181,7 +182,7 @@ impl<'a> Http<'a> {
         let looked = async {
             let stream = self.connect(url).await?;
             write(&stream, self.agent.request(url, Some((from, None)), None).as_bytes()).await?;
-            let mut end = Checker::new(self.context, &url.path, false);
+            let mut end = self.context.checker(&url.path, false);
             let left = self.read_head(&stream, |head, first| {
                 let head = Head::parse(head, self.agent)
                     .filter(|head| head.status == 206)
@@ -744,7 +745,7 @@ mod tests {
             let context = Context::new(address, contents, pace, Arc::default());
             let url = Url { scheme: Scheme::Http, server: address, path: name() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let checker = Checker::of_part(&context, "/initrd", 450..550);
+            let checker = context.checker("/initrd", false).of_part(450..550);
             let mut http = Http::new(&context, Agent::Plain { keep: true }, Ipv4Addr::LOCALHOST);
             assert_eq!(runtime.block_on(http.fetch_checked(&url, checker)).map(drop), expected);
         }

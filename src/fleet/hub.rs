@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, timeout_at};
 
-use super::context::Checker;
+use super::checker::Checker;
 use super::failure::Failure;
 use super::impair::Impaired;
 use super::limits::{TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX, TFTP_GENERATIONS};
@@ -705,7 +705,7 @@ mod tests {
             address,
             burst,
             silence: Duration::from_secs(20),
-            checker: Checker::new(context, "file", false),
+            checker: context.checker("file", false),
             request: context.progress.tftp_request(),
         };
         let mut ended = context.hub.play(transfer).await?;

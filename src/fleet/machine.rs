@@ -1,37 +1,30 @@
 //! One simulated machine from power-on to its kernel and initial disk, in the steps of its firmware.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use super::context::Context;
-use super::dhcp::{Answer, Speaker};
 use super::failure::Failure;
+use super::lease::Lease;
 use super::limits::AGAIN_AFTER_FAILURE;
 use super::models::{self, Model};
+use super::outcome::{Outcome, Stopped};
 use super::progress::take_step_retries;
-use super::report::Report;
 use super::requests::Requests;
+use super::run::Run;
 use super::scenario::{self, Does};
-use super::schedule::{Schedule, Turn};
-use super::segment::{Port, Segment, Xids};
-use super::{Lease, Run};
+use super::segment::Port;
+use super::station::Station;
+use super::steps::Steps;
 use crate::model::machine::{Mac, Uuid};
 use crate::observe::events::Stage;
 
 /// A machine before it is switched on, and again.
 #[derive(Debug)]
 pub(super) struct Machine {
-    pub(super) context: Rc<Context>,
-    pub(super) port: Port,
-    /// None where there is no DHCP.
-    pub(super) segment: Option<Rc<Segment>>,
-    /// When requests are due, of machines that share a rate.
-    pub(super) schedule: Option<Rc<Schedule>>,
-    pub(super) xids: Xids,
+    pub(super) station: Station,
     pub(super) errand: Errand,
     /// A boot that takes longer has failed.
     pub(super) within: Option<Duration>,
@@ -49,34 +42,6 @@ pub(super) enum Errand {
         steps: Rc<[scenario::Step]>,
         http: SocketAddr,
     },
-}
-
-/// What came of one boot.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    /// Number of the machine in its fleet.
-    pub(super) machine: u32,
-    pub(super) mac: Mac,
-    pub(super) model: &'static str,
-    /// It began in the warm-up: no figure has it, but a failure is told.
-    pub(super) is_warm_up: bool,
-    pub(super) begun: Instant,
-    pub(super) ended: Instant,
-    /// From power-on to the kernel's last octet.
-    pub(super) to_kernel: Option<Duration>,
-    /// All steps of one stage together, in the order of [`Stage::ALL`].
-    pub(super) stages: [Duration; Stage::ALL.len()],
-    pub(super) end: Result<(), Stopped>,
-}
-
-/// Where and why a boot went no further.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stopped {
-    /// The step that did not end.
-    pub(super) stage: Stage,
-    /// Of that step.
-    pub(super) retries: u64,
-    pub(super) failure: Failure,
 }
 
 impl Machine {
@@ -114,13 +79,13 @@ impl Machine {
         let work = async {
             match self.errand.clone() {
                 Errand::Steps { steps: asked, http } => {
-                    Requests::new(self, http).all(&asked, run.until, &mut steps, lease).await
+                    Requests::new(&mut self.station, http).all(&asked, run.until, &mut steps, lease).await
                 }
-                Errand::Boot { model, pick } => models::boot(self, model, &pick, &mut steps, lease).await,
+                Errand::Boot { model, pick } => models::boot(&mut self.station, model, &pick, &mut steps, lease).await,
             }
         };
         let end = in_time(within, begun, work).await;
-        self.context.progress.add_machine(end.is_ok());
+        self.station.context.progress.add_machine(end.is_ok());
         let end = match end {
             Ok(()) => {
                 steps.end();
@@ -129,14 +94,9 @@ impl Machine {
             Err(failure) => Err(Stopped { stage: steps.now, retries: take_step_retries(), failure }),
         };
         let Steps { to_kernel, stages, .. } = steps;
-        let (Port { mac, circuit: machine, .. }, model, ended) = (self.port, self.errand.model(), Instant::now());
+        let (Port { mac, circuit: machine, .. }, model, ended) =
+            (self.station.port, self.errand.model(), Instant::now());
         Outcome { machine, mac, model, is_warm_up, begun, ended, to_kernel, stages, end }
-    }
-
-    /// DISCOVER to ACK.
-    pub(super) async fn acquire(&mut self, speaker: Speaker) -> Result<Answer, Failure> {
-        let segment = self.segment.as_ref().ok_or(Failure::DhcpSilent)?;
-        segment.acquire(self.port, speaker, &mut self.xids).await
     }
 }
 
@@ -188,75 +148,6 @@ impl Errand {
             Self::Boot { model, .. } => model.name(),
             Self::Steps { .. } => "steps",
         }
-    }
-}
-
-impl Lease {
-    pub(super) fn of(port: Port, answer: &Answer) -> Self {
-        let lease_s = answer.lease_s.unwrap_or(0);
-        Self { machine: port.circuit, mac: port.mac, address: answer.address, lease_s }
-    }
-}
-
-/// The steps of a boot as they begin and end: no time lies between them, unless each has a moment at which it is due.
-pub(super) struct Steps {
-    pub(super) now: Stage,
-    power_on: Instant,
-    begun: Instant,
-    /// One is under way.
-    is_open: bool,
-    is_warm_up: bool,
-    to_kernel: Option<Duration>,
-    stages: [Duration; Stage::ALL.len()],
-    /// Where each finished step is entered.
-    report: Rc<RefCell<Report>>,
-}
-
-impl Steps {
-    /// The first step begins.
-    pub(super) fn new(first: Stage, begun: Instant, report: Rc<RefCell<Report>>) -> Self {
-        let (is_open, is_warm_up) = (true, false);
-        let stages = Default::default();
-        Self { now: first, power_on: begun, begun, is_open, is_warm_up, to_kernel: None, stages, report }
-    }
-
-    /// Nothing is under way yet: the first step is due later.
-    pub(super) fn wait(&mut self) {
-        self.is_open = false;
-    }
-
-    /// A step begins that was due then, perhaps a while ago.
-    pub(super) fn begin(&mut self, stage: Stage, turn: Turn) {
-        (self.now, self.begun, self.is_open) = (stage, turn.due, true);
-        if turn.was_free {
-            self.report.borrow_mut().add_late_request(turn.due.elapsed());
-        }
-    }
-
-    /// One step ends, the next begins.
-    pub(super) fn enter(&mut self, stage: Stage) {
-        self.end();
-        (self.now, self.is_open) = (stage, true);
-    }
-
-    /// The step under way ends.
-    pub(super) fn end(&mut self) {
-        if !std::mem::take(&mut self.is_open) {
-            return;
-        }
-        let now = Instant::now();
-        let took = now - self.begun;
-        if let Some(sum) = self.stages.get_mut(self.now as usize) {
-            *sum += took;
-        }
-        if self.now == Stage::Kernel {
-            self.to_kernel = Some(now - self.power_on);
-        }
-        let retries = take_step_retries();
-        if !self.is_warm_up {
-            self.report.borrow_mut().add_step(self.now, self.begun, took, retries);
-        }
-        self.begun = now;
     }
 }
 

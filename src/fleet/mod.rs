@@ -4,64 +4,67 @@
 //! Machines reach the DHCP server as behind relay agents (giaddr, option 82), which needs no privilege where the answers come to
 //! the agent's own port (RFC 8357), or as stations on the wire. On loopback each then speaks from the address it was given.
 
-pub mod limits;
-
 mod arrival;
 mod audit;
+mod checker;
 mod content;
-mod failure;
-mod impair;
-mod pace;
-mod private;
-mod progress;
-mod report;
-mod scenario;
-mod series;
-mod verdict;
-mod wire;
-
 mod context;
 mod dhcp;
 mod exchange;
+mod failure;
+mod fetch;
 mod http;
 mod hub;
+mod impair;
+mod lease;
 mod ledger;
 mod lessor;
+pub mod limits;
 mod line;
 mod link;
 mod machine;
 mod menu;
 mod models;
+mod outcome;
+mod pace;
+mod plan;
+mod pressure;
+mod private;
+mod progress;
 mod relay;
 mod release;
+mod report;
 mod requests;
+mod run;
+mod scenario;
 mod schedule;
 mod segment;
+mod series;
 mod silence;
+mod site;
+mod station;
+mod steps;
 mod tftp;
 mod url;
+mod verdict;
 pub mod walk;
 mod watch;
+mod wire;
 
-use std::cell::RefCell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::{JoinSet, LocalSet, spawn_local};
-use tokio::time::sleep_until;
 
 use crate::engine::open_files::raise_open_files;
 use crate::engine::timer::Timer;
-use crate::model::machine::Mac;
 use context::Context;
-use machine::{Errand, Machine};
 use progress::counting_retries;
-use scenario::dealt;
+use run::Run;
 use schedule::Schedule;
-use segment::{Segment, Xids};
+use site::Site;
 use watch::Watch;
 
 pub use arrival::{Arrival, duration};
@@ -69,10 +72,13 @@ pub use audit::Audit;
 pub use content::{Content, Contents};
 pub use failure::Failure;
 pub use impair::Impairment;
+pub use lease::Lease;
 pub use lessor::{Lessor, Way};
 pub use line::Protocol;
 pub use models::Model;
 pub use pace::Pace;
+pub use plan::{Plan, Servers};
+pub use pressure::Pressure;
 pub use private::{Images, NoServer, PrivateServer, Setting};
 pub use progress::{Oddity, Progress, Refusal, TftpQueue};
 pub use report::{Failed, FailedMachine, Pretty, Record, Report, StageTimes};
@@ -80,56 +86,7 @@ pub use scenario::{Does, Request, Role, Scenario, Step, Wrong};
 pub use schedule::Rate;
 pub use series::{Bucket, Series};
 pub use silence::Silence;
-pub use verdict::Pressure;
 pub use wire::{Verify, Wire};
-
-/// Where the servers under test listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Servers {
-    pub dhcp: SocketAddrV4,
-    pub tftp: SocketAddrV4,
-    pub http: SocketAddrV4,
-}
-
-/// Everything a fleet needs to know beforehand.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// How many machines.
-    pub machines: u32,
-    /// What they do, dealt out by weight.
-    pub roles: Vec<Role>,
-    pub arrival: Arrival,
-    /// Until so long after the start machines begin again: firmware boots once more, plain steps are repeated. None: once each.
-    pub duration: Option<Duration>,
-    /// A boot that takes longer has failed.
-    pub within: Option<Duration>,
-    /// What begins before is not counted: neither boots nor plain steps.
-    pub warm_up: Duration,
-    /// None where no role speaks DHCP.
-    pub lessor: Option<Lessor>,
-    pub tftp: SocketAddr,
-    /// Where plain steps ask. (Loaders ask where their URLs say.)
-    pub http: SocketAddr,
-    /// Label of the menu entry that everybody picks.
-    pub pick: String,
-    /// Files whose octets are known; all others are only counted.
-    pub contents: Contents,
-    pub pace: Pace,
-    pub wire: Wire,
-    /// Runs with one seed send the same hardware addresses and transaction ids, at the same moments.
-    pub seed: u64,
-}
-
-/// An address as a machine has it from its last ACK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// Number of the machine in its fleet.
-    pub machine: u32,
-    pub mac: Mac,
-    pub address: Ipv4Addr,
-    /// Option 51, seconds.
-    pub lease_s: u32,
-}
 
 /// A number of machines, ready to be switched on.
 #[derive(Debug)]
@@ -152,7 +109,10 @@ impl Fleet {
     /// Asks the server for every address again, as machines do after a reboot, and compares (INIT-REBOOT, RFC 2131 section 3.2).
     pub fn audit(&self, report: &Report) -> io::Result<Audit> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, audit::ask_again(self, report))
+        LocalSet::new().block_on(&runtime, async {
+            let site = self.site(&Arc::new(Progress::default()))?;
+            Ok(audit::ask_again(site.machines(), report).await)
+        })
     }
 
     async fn boot_all(&self, progress: &Arc<Progress>) -> io::Result<Report> {
@@ -262,72 +222,11 @@ impl Fleet {
     }
 }
 
-/// Where machines stand: what they share.
-struct Site<'a> {
-    plan: &'a Plan,
-    context: Rc<Context>,
-    segments: Vec<Rc<Segment>>,
-    /// One for each role.
-    schedules: Vec<Option<Rc<Schedule>>>,
-}
-
-/// One run as its machines know it.
-#[derive(Clone, Debug)]
-struct Run {
-    started: Instant,
-    /// Machines begin again until then; None: each runs once.
-    until: Option<Instant>,
-    /// What begins before is not counted.
-    counts_from: Instant,
-    report: Rc<RefCell<Report>>,
-}
-
-impl Run {
-    fn begin(plan: &Plan) -> Self {
-        let started = Instant::now();
-        let counts_from = started + plan.warm_up;
-        let mut report = Report::new(plan.machines, counts_from);
-        report.warm_up = plan.warm_up;
-        report.firmware = plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
-        report.fetches = plan.roles.iter().any(|role| role.does.fetches());
-        report.is_open = plan.roles.iter().any(|role| role.rate.is_some());
-        let until = plan.duration.map(|duration| started + duration);
-        Self { started, until, counts_from, report: Rc::new(RefCell::new(report)) }
-    }
-
-    /// Leaves what has come until the end of the warm-up out of the counts.
-    async fn warm_up(self, progress: Arc<Progress>) {
-        if Instant::now() < self.counts_from {
-            sleep_until(self.counts_from.into()).await;
-        }
-        self.report.borrow_mut().forget(&progress);
-    }
-}
-
-impl Site<'_> {
-    fn machines(&self) -> impl Iterator<Item = Machine> {
-        let Plan { machines, roles, seed, http, pick, within, .. } = self.plan;
-        let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
-        (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
-            let rack = (number as usize).checked_rem(self.segments.len()).and_then(|rack| self.segments.get(rack));
-            let errand = errands[role].clone();
-            Machine {
-                context: Rc::clone(&self.context),
-                port: errand.port(*seed, number),
-                segment: rack.map(Rc::clone),
-                schedule: self.schedules.get(role).cloned().flatten(),
-                xids: Xids(seed.rotate_left(32) ^ u64::from(number)),
-                errand,
-                within: *within,
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::net::UdpSocket;
+    use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+    use std::time::Duration;
 
     use super::*;
 

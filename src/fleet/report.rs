@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::Lease;
 use super::failure::Failure;
+use super::lease::Lease;
 use super::limits::{FAILED_LISTED_MAX, RECORDS_MAX};
-use super::machine::{Outcome, Stopped};
+use super::outcome::{Outcome, Stopped};
+use super::pressure::Pressure;
 use super::progress::{Oddity, Progress};
 use super::series::Series;
-use super::verdict::Pressure;
 use crate::model::machine::Mac;
 use crate::observe::events::Stage;
 

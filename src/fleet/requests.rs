@@ -4,22 +4,22 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::Lease;
 use super::context::Context;
 use super::dhcp::Speaker;
 use super::failure::Failure;
+use super::fetch::must;
 use super::http::{Agent, Http};
-use super::machine::{Machine, Steps};
-use super::models::must;
+use super::lease::Lease;
 use super::scenario::{Request, Step};
+use super::station::Station;
+use super::steps::Steps;
 use super::tftp::Tftp;
 use super::url::{Scheme, Url};
 use crate::model::random::Random;
-use crate::observe::events::Stage;
 
 /// A machine at its requests.
 pub(super) struct Requests<'a> {
-    machine: &'a mut Machine,
+    station: &'a mut Station,
     server: SocketAddr,
     /// For the places of ranges.
     random: Random,
@@ -27,9 +27,9 @@ pub(super) struct Requests<'a> {
 
 impl<'a> Requests<'a> {
     /// HTTP is asked for at this server.
-    pub(super) fn new(machine: &'a mut Machine, server: SocketAddr) -> Self {
-        let random = Random::new(machine.xids.0);
-        Self { machine, server, random }
+    pub(super) fn new(station: &'a mut Station, server: SocketAddr) -> Self {
+        let random = Random::new(station.xids.0);
+        Self { station, server, random }
     }
 
     /// All steps in turn, from the first again until the time is over. A whole round is always done, unless each request has its moment:
@@ -41,11 +41,11 @@ impl<'a> Requests<'a> {
         steps: &mut Steps,
         lease: &mut Option<Lease>,
     ) -> Result<(), Failure> {
-        let context = Rc::clone(&self.machine.context);
-        let unleased = context.wire.unleased(self.machine.port.circuit, context.tftp.ip());
+        let context = Rc::clone(&self.station.context);
+        let unleased = context.wire.unleased(self.station.port.circuit, context.tftp.ip());
         // One connection for all that is asked of HTTP, until the machine speaks from another address.
         let mut kept = Http::new(&context, Agent::Plain { keep: true }, unleased);
-        let schedule = self.machine.schedule.clone();
+        let schedule = self.station.schedule.clone();
         let mut is_first = true;
         if schedule.is_some() {
             steps.wait();
@@ -63,8 +63,8 @@ impl<'a> Requests<'a> {
                     }
                     if step.request == Request::Dhcp {
                         // PXE's ROM is the client that every boot server answers.
-                        let answer = self.machine.acquire(Speaker::BiosRom).await?;
-                        let new = Lease::of(self.machine.port, &answer);
+                        let answer = self.station.acquire(Speaker::BiosRom).await?;
+                        let new = Lease::of(self.station.port, &answer);
                         if lease.replace(new).is_none_or(|old| old.address != new.address) {
                             kept = Http::new(&context, Agent::Plain { keep: true }, new.address);
                         }
@@ -91,7 +91,7 @@ impl<'a> Requests<'a> {
         match request {
             Request::Dhcp => Ok(()),
             Request::Tftp { name, behaviour } => {
-                let tftp = Tftp::new(context, address, u64::from(self.machine.port.circuit)).patient();
+                let tftp = Tftp::new(context, address, u64::from(self.station.port.circuit)).patient();
                 must(&tftp, behaviour, name).await
             }
             Request::Http { path, keep, range } => {
@@ -103,17 +103,6 @@ impl<'a> Requests<'a> {
                     Some(octets) => http.fetch_range(&url, *octets, &mut self.random).await,
                 }
             }
-        }
-    }
-}
-
-impl Request {
-    /// What its time counts as.
-    pub(super) fn stage(&self) -> Stage {
-        match self {
-            Self::Dhcp => Stage::Dhcp,
-            Self::Tftp { .. } => Stage::Loader,
-            Self::Http { .. } => Stage::File,
         }
     }
 }

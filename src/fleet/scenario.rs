@@ -9,11 +9,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Model;
 use super::arrival::{Arrival, duration};
 use super::content::{Content, Contents};
 use super::limits::{MACHINES_MAX, REPEAT_MAX, WEIGHT_MAX};
+use super::models::Model;
 use super::schedule::Rate;
+use crate::observe::events::Stage;
 use crate::tftp::client::{Ask, Behaviour};
 use crate::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 
@@ -75,6 +76,17 @@ pub enum Request {
         /// So many octets from a random place, another one each time; None: the whole file.
         range: Option<u64>,
     },
+}
+
+impl Request {
+    /// What its time counts as.
+    pub(super) fn stage(&self) -> Stage {
+        match self {
+            Self::Dhcp => Stage::Dhcp,
+            Self::Tftp { .. } => Stage::Loader,
+            Self::Http { .. } => Stage::File,
+        }
+    }
 }
 
 /// What is wrong with a scenario file, and where.

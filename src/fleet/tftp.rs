@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::context::{Checker, Context};
+use super::checker::Checker;
+use super::context::Context;
 use super::failure::Failure;
 use super::hub::{Ended, Transfer};
 use super::limits::{TFTP_RETRY, TFTP_SILENCE_MAX};
@@ -46,7 +47,7 @@ impl<'a> Tftp<'a> {
 
     /// Fetches a file, asking again from the beginning where a transfer breaks off.
     pub(super) async fn fetch(&self, behaviour: &Behaviour, name: &str, keep: bool) -> Result<Fetched, Failure> {
-        let mut checker = Checker::new(self.context, name, keep);
+        let mut checker = self.context.checker(name, keep);
         let deadline = Instant::now() + self.context.pace.patience;
         loop {
             checker.restart();

@@ -10,12 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::catalog::known_stat;
 use super::copies::Share;
 use super::limits::{AHEAD_BUDGET_MIN, PIECE_BYTES, WHOLE_BYTES_MAX};
 use super::mapped::Mapped;
 use super::memory::ImageMemory;
 use super::path::Refusal;
+use super::stat::known_stat;
 
 /// What pure rooms see of a content.
 #[derive(Clone, Debug, PartialEq, Eq)]

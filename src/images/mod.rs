@@ -18,6 +18,7 @@ mod path;
 mod reserve;
 mod residency;
 mod root;
+mod stat;
 mod watch;
 mod workers;
 

@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::catalog::known_stat;
 use super::fence::Fence;
 use super::limits::ROOT_LOOK;
+use super::stat::known_stat;
 
 #[derive(Debug)]
 pub(super) struct Root {

@@ -4,3 +4,4 @@ pub mod binding;
 pub mod machine;
 pub mod network;
 pub mod random;
+pub mod spelling;

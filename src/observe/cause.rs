@@ -2,79 +2,17 @@
 
 use std::net::Ipv4Addr;
 
+use super::entry::{Entry, one_line};
 use super::events::{Denial, Kind, Stage, Why};
 use super::flight::Flight;
-use super::timeline::{Entry, one_line};
+use super::stop::{FIRST_BLOCK, LATER_BLOCK};
 use crate::boot::names::{is_optional, menu_name};
 use crate::model::machine::{Arch, Firmware, Mac, Role};
 
+pub use super::stop::{Cause, Stop};
+
 /// Refusals in one boot that make a loop.
 const NAK_LOOP_MIN: usize = 2;
-
-words! {
-    /// Where a boot stopped, or what it waits for. docs/troubleshooting.md has a row for each, tests/why.rs a test.
-    pub enum Cause {
-        NeverSeen = "never-seen",
-        NoDhcpHere = "no-dhcp-here",
-        NothingAskedFor = "nothing-asked-for",
-        NotRequested = "not-requested",
-        NoLoader = "no-loader",
-        Refused = "refused",
-        RefusedAgain = "refused-again",
-        PoolFull = "pool-full",
-        ChoseOther = "chose-other-server",
-        NoSubnet = "no-subnet",
-        NoSubnetBehind = "no-subnet-behind",
-        NotForRelays = "not-for-relays",
-        SubnetOff = "subnet-off",
-        NotPxe = "not-pxe",
-        NotReserved = "not-reserved",
-        OtherServer = "other-server",
-        Looking = "looking-for-servers",
-        NoInterface = "no-interface",
-        UnknownClient = "unknown-client",
-        Bootp = "bootp",
-        DeclinedTooMuch = "declined-too-much",
-        AnswerTooLarge = "answer-too-large",
-        OddMessage = "odd-message",
-        Declined = "declined",
-        LeaseNotKept = "lease-not-kept",
-        NoFileAskedFor = "no-file-asked-for",
-        NoFileDelivered = "no-file-delivered",
-        Loading = "loading",
-        LoadingStill = "loading-still",
-        WaitsForItsTurn = "waits-for-its-turn",
-        MissingNamed = "missing-named",
-        Missing = "missing",
-        Unreadable = "unreadable",
-        OutsideRoot = "outside-root",
-        NotAFile = "not-a-file",
-        Hidden = "hidden",
-        Private = "private",
-        BadName = "bad-name",
-        TooLarge = "too-large",
-        TemplateFailed = "template-failed",
-        WriteRefused = "write-refused",
-        BadRequest = "bad-request",
-        StalledAtFirst = "stalled-at-first",
-        Stalled = "stalled",
-        Aborted = "aborted",
-        Changed = "changed",
-        Forged = "forged",
-        TooSlow = "too-slow",
-        NotServed = "not-served",
-        NoMenu = "no-menu",
-        LoaderDoesNotRun = "loader-does-not-run",
-        AtMenu = "at-menu",
-    }
-}
-
-impl Cause {
-    /// It goes on by itself, or may.
-    pub fn is_under_way(self) -> bool {
-        matches!(self, Self::Loading | Self::LoadingStill | Self::WaitsForItsTurn)
-    }
-}
 
 /// What is known beside what happened.
 #[derive(Debug, Default)]
@@ -103,14 +41,6 @@ impl Known<'_> {
         let now = self.others.iter().find(|(subnet, _)| subnet == about);
         now.map_or_else(String::new, |(_, now)| format!(" Now: {now}."))
     }
-}
-
-/// A cause in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stop {
-    pub code: Cause,
-    pub cause: String,
-    pub next_step: String,
 }
 
 fn stop(code: Cause, cause: impl Into<String>, next_step: impl Into<String>) -> Option<Stop> {
@@ -465,10 +395,6 @@ fn in_a_transfer(entry: &Entry) -> Option<Stop> {
         _ => None,
     }
 }
-
-pub(super) const FIRST_BLOCK: &str =
-    "Blocks come from a high port: let UDP from the server's ephemeral ports through, or set `[tftp] port-range`.";
-pub(super) const LATER_BLOCK: &str = "Look for packet loss or a smaller MTU on the way, or power lost; `[[tftp.client]]` can give it smaller blocks and windows.";
 
 /// The last file came whole: what should have come next?
 fn after_a_file(entry: &Entry, tail: &[Entry]) -> Option<Stop> {

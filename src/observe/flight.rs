@@ -1,6 +1,6 @@
 //! A transfer that is under way: how far it has come, and for how long it has stood still.
 
-use super::cause::{Cause, FIRST_BLOCK, LATER_BLOCK, Stop};
+use super::stop::{Cause, FIRST_BLOCK, LATER_BLOCK, Stop};
 
 /// Without progress for so long it is worth a look: longer than a lost packet explains. Milliseconds.
 const STILL_MS: u64 = 5_000;

@@ -5,9 +5,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::entry::Entry;
 use super::events::{Event, Kind, Stage};
 use super::pace::Source;
-use super::timeline::Entry;
 use crate::model::machine::Mac;
 
 /// Events remembered of one machine: two boots, with all that loaders ask for in vain.

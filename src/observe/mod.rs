@@ -24,6 +24,7 @@ macro_rules! words {
 
 pub mod cause;
 pub mod counters;
+mod entry;
 pub mod events;
 pub mod finding;
 pub mod flight;
@@ -36,5 +37,6 @@ pub mod pace;
 pub mod port_holder;
 pub mod sink;
 pub mod standing;
+mod stop;
 pub mod threads;
 pub mod timeline;

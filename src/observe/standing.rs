@@ -1,8 +1,9 @@
 //! Where a machine stands, in one word: what `why` tells in a story, for a list of hundreds.
 
-use super::cause::Cause;
+use super::entry::Entry;
 use super::events::{Kind, Stage};
-use super::timeline::{Entry, Story};
+use super::stop::Cause;
+use super::timeline::Story;
 
 /// A machine that is between two steps of its boot is given so long for the next one. Milliseconds: firmware that looks for a link, a
 /// loader with a countdown, a kernel that is unpacked.

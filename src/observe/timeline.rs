@@ -2,24 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::cause::{self, Cause, Known};
+use super::cause::{self, Known};
+use super::entry::one_line;
 use super::events::{Kind, Stage};
+use super::stop::Cause;
 use crate::model::machine::{Firmware, Role};
+
+pub use super::entry::Entry;
 
 /// Silence after which the next event belongs to another boot: longer than any installer is quiet while it fetches.
 pub const SILENCE_MS: u64 = 600_000;
-
-/// One event of one machine, as it is remembered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Unix milliseconds.
-    pub at_ms: u64,
-    pub address: Option<IpAddr>,
-    pub stage: Stage,
-    pub kind: Kind,
-    /// The log's sentence.
-    pub text: String,
-}
 
 /// The last boot of one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,11 +117,6 @@ fn lines(boot: &[Entry], began_ms: u64) -> Vec<Line> {
         }
     }
     lines
-}
-
-/// The hint of a template's error stands on a line of its own.
-pub(super) fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

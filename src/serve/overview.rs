@@ -6,13 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use super::dhcp_core::{DhcpControl, DhcpCounters};
+use super::dhcp::other_servers::Findings;
+use super::dhcp::{DhcpControl, DhcpCounters};
 use super::flights::{self, Inquiry, UnderWay};
 use super::health::StoreHealth;
-use super::http_core::HttpCounters;
-use super::neighbours::Findings;
+use super::http::HttpCounters;
 use super::pulse::Pulse;
-use super::tftp_core::TftpCounters;
+use super::tftp::TftpCounters;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::images::Images;

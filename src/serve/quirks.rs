@@ -1,6 +1,6 @@
 //! Between TFTP and what is known of a machine's firmware: a limit becomes options, the end of a transfer becomes a lesson.
 
-use super::tftp_core::End;
+use super::tftp::End;
 use crate::boot::quirks::{self, Allowance, Attempt};
 use crate::model::machine::Firmware;
 use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
@@ -67,6 +67,7 @@ mod tests {
     use crate::model::machine::{Mac, Machine};
     use crate::serve::shelf::Names;
     use crate::snapshot::Published;
+    use crate::template::Renderer;
 
     #[test]
     fn the_pace_of_http_is_the_slowest_that_is_asked_for_and_follows_who_holds_the_address() {
@@ -77,7 +78,7 @@ mod tests {
         let names = Names {
             images: Images::open(directory.path(), Workers::start().unwrap()).unwrap(),
             published: Published::new(config.snapshot),
-            render_template: Box::new(|_, _, _, _| Err(String::new())),
+            renderer: Renderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         };

@@ -14,10 +14,8 @@ use crate::boot::script;
 use crate::engine::clock;
 use crate::images::{Asker, Catalog, CleanPath, Content, Found, Images, Owed, Refusal, without_prefix};
 use crate::model::machine::Machine;
-use crate::snapshot::{Published, Snapshot};
-
-/// What a template file is called beside the name under which it is served.
-const TEMPLATE_SUFFIX: &str = ".j2";
+use crate::snapshot::Published;
+use crate::template::{self, Facts, Renderer, TemplateError};
 
 /// A request for a name, over TFTP and HTTP alike.
 #[derive(Clone, Debug)]
@@ -67,24 +65,11 @@ pub enum Origin {
     Template,
 }
 
-/// What a template may know of the request. The renderer turns it into its own variables.
-#[derive(Clone, Debug)]
-pub struct TemplateFacts {
-    /// None: nobody known asks; a template that needs the machine is refused.
-    pub machine: Option<Machine>,
-    pub peer: IpAddr,
-    /// The server's address as the machine should use it.
-    pub server: IpAddr,
-}
-
-/// Renders a template's source for a request; the error is one sentence with `NAME:line`.
-pub type RenderTemplate = dyn Fn(&str, &str, &TemplateFacts, &Snapshot) -> Result<String, String> + Send + Sync;
-
 /// What all cores and workers share to answer names.
 pub struct Names {
     pub images: Arc<Images>,
     pub published: Arc<Published>,
-    pub render_template: Box<RenderTemplate>,
+    pub renderer: Renderer,
     /// Prefixes that clients with the server's own absolute paths put before names (T-57).
     pub strip_prefixes: Vec<CleanPath>,
     /// Look a missing name up without regard to case (T-60).
@@ -252,7 +237,7 @@ impl Names {
     }
 
     fn look(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
-        if path.as_bytes().ends_with(TEMPLATE_SUFFIX.as_bytes()) {
+        if path.as_bytes().ends_with(template::SUFFIX.as_bytes()) {
             return Looked::Nothing(Some("a template is served only as what it renders to".into()));
         }
         match look.find(&self.images, path) {
@@ -267,7 +252,7 @@ impl Names {
                 return Looked::Reply(Reply::Refused(refusal, format!("{}: {refusal}", path.display())));
             }
         }
-        match look.find(&self.images, &path.with_suffix(TEMPLATE_SUFFIX)) {
+        match look.find(&self.images, &path.with_suffix(template::SUFFIX)) {
             Some(Found::Refused(_)) | Some(Found::Ask(_)) => self.menu(ask, path, look),
             Some(_) if look.has_time() => Looked::Reply(self.template(ask, path)),
             Some(_) => Looked::TakesLonger,
@@ -342,7 +327,7 @@ impl Names {
     }
 
     fn template(&self, ask: &Ask, path: &CleanPath) -> Reply {
-        let template = path.with_suffix(TEMPLATE_SUFFIX);
+        let template = path.with_suffix(template::SUFFIX);
         let name = template.display().into_owned();
         let source = match self.images.read_whole(&template) {
             Ok((bytes, _)) => bytes,
@@ -352,8 +337,7 @@ impl Names {
             return Reply::Refused(Refusal::ReadFailed, format!("template {name} is not UTF-8 text"));
         };
         let machine = self.machine_at(ask.peer);
-        let facts = TemplateFacts { machine, peer: self.address_of(ask.peer), server: self.server_address(ask) };
-        match (self.render_template)(&name, &source, &facts, &self.published.load().snapshot) {
+        match self.render_template(&name, &source, ask, machine.as_ref()) {
             Ok(text) => {
                 let reason = machine.map_or_else(|| "nobody known".to_owned(), |machine| machine.mac.to_string());
                 let reasons = vec![format!("template {name} rendered for {reason}")];
@@ -366,8 +350,37 @@ impl Names {
                 let content = Content::rendered(text, SystemTime::now(), share);
                 Reply::Content(Answer { content, origin: Origin::Template, reasons })
             }
-            Err(why) => Reply::Refused(Refusal::TemplateFailed, why),
+            Err(why) => Reply::Refused(Refusal::TemplateFailed, why.to_string()),
         }
+    }
+
+    /// Renders a template with what is known of the machine that asks.
+    fn render_template(
+        &self,
+        name: &str,
+        source: &str,
+        ask: &Ask,
+        machine: Option<&Machine>,
+    ) -> Result<String, TemplateError> {
+        let generation = self.published.load();
+        let policy = &generation.snapshot.dhcp;
+        let client = self.address_of(ask.peer);
+        let subnet = match client.to_canonical() {
+            IpAddr::V4(address) => policy.subnets.of(address),
+            IpAddr::V6(_) => None,
+        };
+        // A machine may ask from another subnet than the one of its reservation.
+        let reservation =
+            machine.and_then(|machine| policy.subnets.iter().find_map(|subnet| subnet.reserved_for(machine.mac)));
+        let facts = Facts::of(&template::Context {
+            client,
+            machine,
+            hostname: reservation.and_then(|reserved| reserved.hostname.as_deref()),
+            subnet,
+            server: self.server_address(ask),
+            http_port: policy.http_port,
+        });
+        self.renderer.render(name, source, &facts)
     }
 }
 

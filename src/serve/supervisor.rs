@@ -11,29 +11,31 @@ use arc_swap::ArcSwapOption;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use super::dhcp_core::{self, DhcpPlan};
+use super::binding::{once_released, refused};
+use super::dhcp::{self, DhcpPlan};
 use super::drain::{DRAIN_MAX, Drain};
+use super::failure::{Failure, ended, system};
 use super::health::Report;
-use super::http_core::{self, HttpPlan};
+use super::http::{self, HttpPlan};
 use super::overview::{self, CoreView, Overview};
 use super::placement::{Placement, place};
 use super::pulse::{Said, Watchdog};
 use super::shelf::Names;
-use super::tftp_core::{self, HttpBusy, TftpPlan, TftpSockets};
+use super::tftp::{self, HttpBusy, TftpPlan, TftpSockets};
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::engine::net::{self, Binding};
 use crate::engine::open_files;
 use crate::engine::privileges;
-use crate::engine::ring::{self, NoRing};
+use crate::engine::ring::{self};
 use crate::guard::Account;
 use crate::http::admission;
 use crate::http::limits::DESCRIPTORS_ELSEWHERE;
 use crate::observe::events::{self, Events};
 use crate::observe::finding::Finding;
 use crate::observe::log::{self, Memory};
-use crate::observe::port_holder::{Protocol, holder};
+use crate::observe::port_holder::Protocol;
 use crate::observe::threads::{self, Watched};
 use crate::snapshot::Snapshot;
 
@@ -150,28 +152,6 @@ impl Handle {
     pub fn overview(&self) -> Option<Arc<Overview>> {
         self.overview.load_full()
     }
-}
-
-/// Why nothing was started, or why it ended, in words for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    #[error(transparent)]
-    Ring(#[from] NoRing),
-    #[error("cannot bind {what} to {address}: {reason}")]
-    Bind { what: &'static str, address: String, reason: String },
-    #[error("{what}: {error}")]
-    System { what: &'static str, error: io::Error },
-    #[error(
-        "becoming the user {user}: {error}. Where a container forbids it, start ringboot as that user, or write [server] \
-         user = \"root\""
-    )]
-    User { user: String, error: io::Error },
-    #[error("the user {user} gets no io_uring: {error}")]
-    UserRing { user: String, error: NoRing },
-    #[error("the thread {0} has ended by itself: {1}")]
-    ThreadEnded(String, String),
-    #[error("cut off, because the time for the last transfers was over: {0}")]
-    CutOff(String),
 }
 
 /// What may happen while the server runs.
@@ -336,19 +316,11 @@ struct Chosen {
     no_ring: Option<String>,
 }
 
-fn ended(thread: String, result: Result<(), String>) -> Failure {
-    Failure::ThreadEnded(thread, result.err().unwrap_or_else(|| "without an error".into()))
-}
-
-fn system(what: &'static str) -> impl Fn(io::Error) -> Failure {
-    move |error| Failure::System { what, error }
-}
-
 /// Sockets of all threads, bound before any thread runs, in the order of the boot cores.
 struct Bound {
     tftp: Vec<TftpSockets>,
     http: Vec<Vec<std::net::TcpListener>>,
-    dhcp: Option<dhcp_core::DhcpSockets>,
+    dhcp: Option<dhcp::DhcpSockets>,
 }
 
 fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
@@ -388,30 +360,8 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
             listeners.push(listener);
         }
     }
-    let dhcp = plan.dhcp.as_ref().map(dhcp_core::bind).transpose()?;
+    let dhcp = plan.dhcp.as_ref().map(dhcp::bind).transpose()?;
     Ok(Bound { tftp, http, dhcp })
-}
-
-/// The kernel takes so long at most to close the sockets of a ring whose process was killed: milliseconds, more under load.
-const RELEASED_AFTER: Duration = Duration::from_secs(3);
-const RELEASE_LOOK: Duration = Duration::from_millis(10);
-
-/// Binds. A port that no living program holds belongs to a server that was killed: its ring is torn down after its process has
-/// ended, and its sockets with it. The next server waits for that.
-pub(super) fn once_released<S>(protocol: Protocol, port: u16, bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
-    let deadline = Instant::now() + RELEASED_AFTER;
-    loop {
-        match bind() {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse
-                    && Instant::now() < deadline
-                    && holder(protocol, port).is_none() =>
-            {
-                std::thread::sleep(RELEASE_LOOK);
-            }
-            bound => return bound,
-        }
-    }
 }
 
 /// Binds one socket per core to an address; port 0 becomes one port for all of them.
@@ -470,27 +420,6 @@ fn bind_tid(any: IpAddr, range: Option<(u16, u16)>) -> io::Result<(SocketAddr, O
         }
     }
     Err(refusal)
-}
-
-/// The sentence for an address that could not be bound: what to do, and who holds it.
-pub(super) fn refused(what: &'static str, protocol: Protocol, address: SocketAddr) -> impl Fn(io::Error) -> Failure {
-    move |error| {
-        let reason = match error.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => format!(
-                "not permitted. Ports below 1024 need root or CAP_NET_BIND_SERVICE; without either, take another port, \
-                 such as {}:{}",
-                address.ip(),
-                address.port().saturating_add(8000)
-            ),
-            Some(libc::EADDRINUSE) => match holder(protocol, address.port()) {
-                Some(program) => format!("{program} holds this port. Stop it, or take another address or port"),
-                None => "another program holds this port (`ss -lnp` tells which). Stop it, or take another port".into(),
-            },
-            Some(libc::EADDRNOTAVAIL) => "no interface of this machine has that address".into(),
-            _ => error.to_string(),
-        };
-        Failure::Bind { what, address: address.to_string(), reason }
-    }
 }
 
 /// What every core gets a share of.
@@ -601,13 +530,13 @@ fn start(
         published: Arc::clone(&plan.names.published),
         tftp: bound.tftp[0].listening.iter().map(|(address, _)| *address).collect(),
         http: bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()).collect(),
-        dhcp: bound.dhcp.as_ref().map_or_else(Vec::new, dhcp_core::DhcpSockets::addresses),
+        dhcp: bound.dhcp.as_ref().map_or_else(Vec::new, dhcp::DhcpSockets::addresses),
         control_cpu: placement.control,
         datapath: plan.datapath.datapath,
         no_ring: plan.datapath.no_ring,
         cores: Vec::new(),
         dhcp_counters: None,
-        store: plan.dhcp.as_ref().map(|dhcp| Arc::clone(&dhcp.store)),
+        store: plan.dhcp.as_ref().map(|dhcp| Arc::clone(&dhcp.health)),
         findings: None,
         images: Arc::clone(&plan.names.images),
         events: events.clone(),
@@ -625,7 +554,7 @@ fn start(
 
     for (number, (cpu, (tftp, http))) in placement.boot.iter().zip(bound.tftp.into_iter().zip(bound.http)).enumerate() {
         let http_busy = HttpBusy::default();
-        let (core, bell) = tftp_core::Core::new(datapath, tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
+        let (core, bell) = tftp::Core::new(datapath, tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
         started.overview.inquiries.push(core.inquiry());
@@ -633,7 +562,7 @@ fn start(
         let thread = Thread::new(format!("rb-tftp-{number}"), *cpu);
         let core = core.with_pulse(watchdog.pulse(thread.watched.observer()));
         started.running.push(spawn(thread.without_capabilities(), notices, move |ready| core.run(ready))?);
-        let (http, bell) = http_core::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
+        let (http, bell) = http::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
         started.overview.inquiries.push(http.inquiry());
@@ -650,7 +579,7 @@ fn start(
         if !names.is_empty() {
             line.push_str(&format!(" dhcp={names}"));
         }
-        let (mut core, bell) = dhcp_core::Core::new(datapath, plan, sockets, events, drain)
+        let (mut core, bell) = dhcp::Core::new(datapath, plan, sockets, events, drain)
             .map_err(system("making the DHCP core's mailbox"))?;
         started.overview.bells.push(bell);
         started.overview.dhcp_control = Some(core.control());
@@ -790,23 +719,5 @@ mod tests {
             let second = bind_group(group[0].0, cores, tcp).map(drop).unwrap_err();
             assert_eq!(second.raw_os_error(), Some(libc::EADDRINUSE), "HTTP on {cores} cores");
         }
-    }
-
-    #[test]
-    fn a_port_that_no_program_holds_any_longer_is_waited_for() {
-        let udp = |address| {
-            net::udp(&Binding { address, interface: None, shared: false })
-                .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
-        };
-        let (address, held) = udp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        // Like a killed server's: `holder` looks at other processes only.
-        let release = std::thread::spawn(move || {
-            std::thread::sleep(5 * RELEASE_LOOK);
-            drop(held);
-        });
-        let begun = Instant::now();
-        assert!(once_released(Protocol::Udp, address.port(), || udp(address)).is_ok());
-        assert!(begun.elapsed() >= 5 * RELEASE_LOOK && begun.elapsed() < RELEASED_AFTER, "{:?}", begun.elapsed());
-        release.join().unwrap();
     }
 }

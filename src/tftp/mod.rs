@@ -4,6 +4,7 @@
 //! clock or thread. Time comes in as a [`Tick`], chance as a seed. The `T-n` in comments and test names are the rules
 //! of the wire that this server keeps.
 
+mod id;
 mod keyed;
 pub mod limits;
 
@@ -19,6 +20,8 @@ pub mod table;
 
 pub mod client;
 
+mod local;
+mod outcome;
 mod sources;
 pub(crate) mod timers;
 

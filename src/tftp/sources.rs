@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Tick;
+use super::id::TransferId;
 use super::limits::{Limits, RATE_PLACES, SECOND, SHARE_MAX};
-use super::table::TransferId;
 use crate::model::random::mix;
 
 /// Addresses and IPv6 networks that have transfers or wait for one. An entry lives no longer than its sessions, so it needs no

@@ -15,8 +15,11 @@ use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+pub use super::id::TransferId;
+pub use super::local::Local;
+pub use super::outcome::{Failure, Outcome};
+
 use self::line::Line;
-use self::requests::is_unicast;
 use self::session::{Session, Stage};
 use self::stillest::Stillest;
 use super::keyed::Keyed;
@@ -24,6 +27,7 @@ use super::limits::{
     DISTRUST, Limits, MTU_DEFAULT, NETWORK_RATE, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX, RTO_ASKED_MAX,
     RTO_MAX, STILL_MIN, TIDS_DEFAULT, WRONG_TID_INTERVAL,
 };
+use super::local::is_unicast;
 use super::options::{OptionPolicy, Terms, negotiate};
 use super::packet::{ErrorCode, Packet, Refusal, Request, parse, write_error};
 use super::sources::{Rates, Sources, network, place};
@@ -32,34 +36,6 @@ use super::transfer::{Acked, Blocks, Tally, Timeout, Transfer, Transmit};
 use super::{NEVER, Tick};
 use crate::model::network::Networks;
 use crate::model::random::{Random, mix};
-
-/// Names a transfer for as long as it lives; a name of one that has ended fits none that comes after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TransferId {
-    index: u32,
-    generation: u32,
-}
-
-impl TransferId {
-    /// One number for the engine to carry along with a send.
-    pub fn token(self) -> u64 {
-        (u64::from(self.generation) << 32) + u64::from(self.index)
-    }
-
-    /// The transfer whose [`Self::token`] this is; a number that is none names no transfer.
-    #[allow(clippy::cast_possible_truncation)] // each half is taken on purpose
-    pub fn from_token(token: u64) -> Self {
-        Self { index: token as u32, generation: (token >> 32) as u32 }
-    }
-}
-
-/// The address of ours that a datagram came to, and so must be answered from (T-46).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Local {
-    pub address: IpAddr,
-    /// Interface number; 0 = not known.
-    pub interface: u32,
-}
 
 /// What the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,60 +123,6 @@ pub struct Sight<'a, C> {
     pub moved_at: Tick,
     /// The first block that is not acknowledged, counted from 1, and how many there are; None: it waits for its turn or its file.
     pub block: Option<(u64, u64)>,
-}
-
-/// How a transfer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The client has it all.
-    Complete,
-    /// All was sent; the last ACK never came. Some clients never send it (T-29).
-    CompleteWithoutLastAck,
-    /// The client ended it before its first ACK with code 8 or 0: it wanted the size, or to know that the file is
-    /// there (T-52). Not a failure.
-    SizeProbe,
-    /// The client sent an ERROR.
-    Aborted { code: u16 },
-    /// The client fell silent (T-42).
-    GaveUp,
-    /// Ours: the content was lost or did not come in time.
-    Failed(Failure),
-    /// The same endpoint asked for something else (T-50).
-    Replaced,
-    /// Turned away with this code.
-    Refused { code: ErrorCode },
-    /// Waited in the queue until its client must have given up (T-65).
-    NeverBegun,
-    /// Unconfirmed for longest when there were too many such, or stood still for longest when the table was full (T-65).
-    Displaced,
-    /// Somebody who does not know its port sent ACKs for it to others: its request is taken for forged (T-64).
-    Guessed,
-}
-
-impl Outcome {
-    /// Something an operator should look into (T-29, T-51, T-52: much that looks like it is not).
-    pub fn is_failure(self) -> bool {
-        match self {
-            Self::Aborted { code } => code != ErrorCode::OptionsRefused as u16,
-            Self::GaveUp | Self::Failed(_) | Self::NeverBegun | Self::Displaced | Self::Guessed => true,
-            Self::Complete | Self::CompleteWithoutLastAck | Self::SizeProbe | Self::Replaced | Self::Refused { .. } => {
-                false
-            }
-        }
-    }
-}
-
-/// Why we could not go on; the client gets ERROR 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The file was changed or cut short in place (T-31).
-    ContentLost,
-    /// The file is as it was, and its disk or file server gives no more of it.
-    Unreadable,
-    /// [`Table::opened`] was not called in time.
-    NotOpened,
-    /// The content stayed out of reach for `limits::PARKED_MAX`.
-    OutOfReach,
 }
 
 /// What has happened since the start.

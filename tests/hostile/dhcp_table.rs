@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use ringboot::control::store::{SqliteStore, Store};
 use ringboot::dhcp::lease::{Change, Lease, State};
 use ringboot::model::machine::Mac;
+use ringboot::store::{SqliteStore, Store};
 
 use super::common::Scratch;
 use super::common::net::{Client, Net, SERVER};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::server::{Server, pattern};
 use ringboot::images::clean;
-use ringboot::serve::http_core::HttpPlan;
+use ringboot::serve::http::HttpPlan;
 
 #[test]
 fn h1_header_names_go_out_in_title_case_in_answers_good_and_bad() {

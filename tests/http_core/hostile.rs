@@ -1,6 +1,6 @@
 //! Requests bent and broken: none may stop the core.
 
-use ringboot::serve::http_core::HttpPlan;
+use ringboot::serve::http::HttpPlan;
 use std::time::Duration;
 
 use super::server::{Server, pattern};

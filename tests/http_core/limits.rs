@@ -9,7 +9,7 @@ use super::server::{PATIENCE, Server, pattern};
 use ringboot::engine::open_files::raise_open_files;
 use ringboot::http::limits::WAITING_MAX;
 use ringboot::observe::events::Weight;
-use ringboot::serve::http_core::{HttpPlan, Timeouts};
+use ringboot::serve::http::{HttpPlan, Timeouts};
 
 fn hurried(change: impl FnOnce(&mut Timeouts)) -> Server {
     let mut plan = HttpPlan::default();

@@ -12,9 +12,10 @@ use ringboot::engine::mailbox::Bell;
 use ringboot::engine::net;
 use ringboot::images::{Images, Workers};
 use ringboot::observe::events::{Event, queue};
-use ringboot::serve::http_core::{Core, Drain, HttpCounters, HttpPlan};
+use ringboot::serve::http::{Core, Drain, HttpCounters, HttpPlan};
 use ringboot::serve::shelf::Names;
 use ringboot::snapshot::{Published, Snapshot};
+use ringboot::template::Renderer;
 
 use super::client::Client;
 
@@ -43,7 +44,7 @@ impl Server {
         let names = Arc::new(Names {
             images,
             published: Published::new(Snapshot::default()),
-            render_template: Box::new(|_, _, _, _| Err("no templates here".into())),
+            renderer: Renderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });

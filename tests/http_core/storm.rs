@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringboot::http::schedule::TRICKLE_BYTES;
-use ringboot::serve::http_core::HttpPlan;
+use ringboot::serve::http::HttpPlan;
 
 use super::server::{PATIENCE, Server, pattern};
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use super::server::Server;
 use ringboot::images::clean;
-use ringboot::serve::http_core::HttpPlan;
+use ringboot::serve::http::HttpPlan;
 
 #[test]
 fn h13_a_directory_is_404_and_never_a_redirect() {

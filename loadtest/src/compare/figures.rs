@@ -1,7 +1,8 @@
 //! The figures of two sides: medians, spread, ratios, and whether a difference is one.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::json::spread::{Spread, Unit, Values};
 use crate::json::{Document, Times, name};
 
 /// Runs of a side from which its spread is believed.
@@ -40,40 +41,6 @@ pub(super) struct Figure {
     /// The least and the greatest ratio of any two runs.
     pub(super) ratio_range: Option<(f64, f64)>,
     pub(super) verdict: Verdict,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Unit {
-    #[serde(rename = "us")]
-    Microseconds,
-    #[serde(rename = "s")]
-    Seconds,
-    #[serde(rename = "MB/s")]
-    MegabytesPerSecond,
-    #[serde(rename = "bytes")]
-    Octets,
-    #[serde(rename = "")]
-    Count,
-}
-
-/// A figure of each run of one side.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Values {
-    pub(super) runs: Vec<f64>,
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
-
-/// A figure of several runs of one kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Spread {
-    pub(crate) name: String,
-    pub(crate) unit: Unit,
-    /// Of the whole run, not of one stage.
-    pub(crate) is_main: bool,
-    #[serde(flatten)]
-    pub(crate) values: Values,
 }
 
 /// All figures that every one of these reports has.
@@ -206,22 +173,6 @@ impl Measure {
             difference if (difference > 0.0) == self.more_is_better => Verdict::Better,
             _ => Verdict::Worse,
         }
-    }
-}
-
-impl Values {
-    /// None of nothing.
-    fn of(runs: Vec<f64>) -> Option<Self> {
-        let mut sorted = runs.clone();
-        sorted.sort_by(f64::total_cmp);
-        let (min, max) = (*sorted.first()?, *sorted.last()?);
-        let (low, high) = (sorted.get((sorted.len() - 1) / 2)?, sorted.get(sorted.len() / 2)?);
-        Some(Self { median: f64::midpoint(*low, *high), runs, min, max })
-    }
-
-    /// Greatest less least.
-    pub(super) fn spread(&self) -> f64 {
-        self.max - self.min
     }
 }
 

@@ -2,11 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use ringboot::fleet::Pretty;
-
-use super::figures::{Comparison, Figure, Unit, Values, Verdict};
-use crate::table::wrapped;
-use crate::width::{Column, Layout, columns};
+use super::figures::{Comparison, Figure, Verdict};
+use crate::width::{Column, Layout, columns, wrapped};
 
 /// The whole comparison as text.
 pub(super) fn text(comparison: &Comparison) -> String {
@@ -66,31 +63,6 @@ fn verdict(figure: &Figure) -> &'static str {
         Verdict::Worse => "worse",
         Verdict::Noise => "noise",
         Verdict::Unknown => "too few",
-    }
-}
-
-impl Unit {
-    /// A value with its unit.
-    pub(crate) fn shown(self, value: f64) -> String {
-        match self {
-            // Whole microseconds came in; a median of an even number of them may have a half.
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            Self::Microseconds => Pretty(value as u64).to_string(),
-            Self::Seconds => format!("{value:.2} s"),
-            Self::MegabytesPerSecond => format!("{value:.0} MB/s"),
-            Self::Octets => format!("{:.0} MB", value / 1e6),
-            Self::Count => format!("{value:.0}"),
-        }
-    }
-}
-
-impl Values {
-    /// The spread as a share of the median.
-    pub(crate) fn apart(&self) -> String {
-        if self.runs.len() < 2 || self.median <= 0.0 {
-            return String::new();
-        }
-        format!("{:.0} %", self.spread() / self.median * 100.0)
     }
 }
 

@@ -4,7 +4,8 @@ use ringboot::fleet::{self, Protocol, Report};
 use ringboot::observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
-use super::{Times, name};
+use super::spelling::{milliseconds, name};
+use super::times::Times;
 
 /// How late the load generator itself began things, microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,8 +73,8 @@ impl Silence {
         let silences = Protocol::ALL.into_iter().zip(report.pressure.silences);
         let one = |(protocol, silence): (Protocol, fleet::Silence)| Self {
             protocol: protocol.name().to_owned(),
-            longest_ms: super::milliseconds(silence.lasted),
-            at_ms: super::milliseconds(silence.at),
+            longest_ms: milliseconds(silence.lasted),
+            at_ms: milliseconds(silence.at),
             waiting: silence.waiting,
         };
         silences.filter(|(_, silence)| !silence.lasted.is_zero()).map(one).collect()

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Document, Summary};
-use crate::compare::Spread;
+use super::spread::Spread;
+use super::summary::Summary;
 
 /// All runs of `--repeat`; the rest of the report is the one in the middle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,12 +26,4 @@ pub(crate) struct Part {
     pub(crate) failed: u32,
     pub(crate) wall_s: f64,
     pub(crate) client_was_limit: bool,
-}
-
-impl Part {
-    pub(crate) fn of(file: &str, report: &Document) -> Self {
-        let Summary { machines, booted, failed, wall_s, client_was_limit, .. } = report.summary;
-        let (file, started, seed) = (file.to_owned(), report.run.started.clone(), report.run.seed);
-        Self { file, started, seed, machines, booted, failed, wall_s, client_was_limit }
-    }
 }

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use ringboot::fleet::Pretty;
 
+use super::answer::{Answer, Number, Run};
 use super::search::{End, Search};
-use super::{Answer, Number, Run};
-use crate::table::wrapped;
+use crate::width::wrapped;
 
 /// What is being tried, and what is known.
 pub(super) fn progress(search: &Search, machines: u32) -> String {

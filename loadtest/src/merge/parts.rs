@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::drops::Drops;
 use crate::histogram;
 use crate::json::details::{Lateness, Rates, Silence};
-use crate::json::many::Part;
 use crate::json::{Document, Failed, Machine, Odd, Point, Run, Summary, Times, VERSION};
 
 /// Points of time that a report has at most, machines, and machines that failed: as the fleet's own reports.
@@ -64,7 +63,7 @@ pub(super) fn added(all: &[Placed<'_>]) -> anyhow::Result<Document> {
         limits: limits(all),
         verdicts: Vec::new(),
         repeats: None,
-        parts: all.iter().map(|placed| Part::of(placed.name, placed.report)).collect(),
+        parts: all.iter().map(|placed| placed.report.part(placed.name)).collect(),
         summary,
     })
 }

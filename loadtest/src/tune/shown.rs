@@ -6,8 +6,8 @@ use super::bench::{Run, seconds};
 use super::goal::Goal;
 use super::knobs::{KNOBS, spec};
 use super::search::{MARGIN, Ratios, Tried, Values, Verdict, WON_AFTER, median};
-use crate::table::wrapped;
 use crate::width::columns;
+use crate::width::wrapped;
 
 /// Columns of a curve.
 const CURVE_COLUMNS: usize = 30;

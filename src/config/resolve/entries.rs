@@ -3,7 +3,8 @@
 use super::number;
 use crate::boot::menu::{self, Entry, LOCAL_LABEL, Menu};
 use crate::config::file::{self, At, Seconds};
-use crate::config::problem::{Complaints, nearest};
+use crate::config::problem::Complaints;
+use crate::model::spelling::nearest_word;
 
 /// PXELINUX counts tenths of a second up to 35,996.
 const TIMEOUT_MAX_S: u64 = 3_599;
@@ -69,7 +70,7 @@ fn default_entry(at: &At<String>, entries: &[Entry], complaints: &mut Complaints
     }
     if !entries.iter().any(|entry| entry.label == *label) {
         let labels: Vec<&str> = entries.iter().map(|entry| entry.label.as_str()).chain([LOCAL_LABEL]).collect();
-        let hint = match nearest(label, &labels) {
+        let hint = match nearest_word(label, &labels) {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("the menu has: {}", labels.join(", ")),
         };

@@ -8,13 +8,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::file::{self, At};
-use super::problem::{Complaints, nearest};
+use super::problem::Complaints;
 use super::{Config, Datapath, Http, Log, Places, Server, Tftp, TftpClient, TftpOptions, Tuning};
 use crate::boot::menu;
 use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::http::schedule;
 use crate::model::machine::Arch;
+use crate::model::spelling::nearest_word;
 use crate::snapshot::Snapshot;
 
 mod entries;
@@ -485,7 +486,7 @@ fn parsed<T: FromStr>(at: &At<String>, kind: &str, complaints: &mut Complaints<'
 }
 
 fn one_of(found: &str, span: &Range<usize>, kind: &str, known: &[&str], complaints: &mut Complaints<'_>) {
-    let hint = match nearest(found, known) {
+    let hint = match nearest_word(found, known) {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("possible are {}", known.join(", ")),
     };

@@ -3,9 +3,10 @@
 use std::net::Ipv4Addr;
 
 use super::{Finding, Position};
-use crate::config::{Config, Place, nearest};
+use crate::config::{Config, Place};
 use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::net::{Interface, Link};
+use crate::model::spelling::nearest_word;
 
 /// Subnets that would give addresses which lead nowhere: their interface has others. `serve` is silent there.
 pub(super) fn misplaced(config: &Config, present: &[Interface]) -> Vec<Finding> {
@@ -62,7 +63,7 @@ fn unreached(name: &str, present: &[Interface]) -> Option<Finding> {
 fn missing(name: &str, present: &[Interface]) -> Finding {
     let names: Vec<&str> = present.iter().map(|one| one.name.as_str()).collect();
     let what = format!("there is no interface {name} here (there are: {}): DHCP waits for it", names.join(", "));
-    let hint = nearest(name, &names).map_or_else(String::new, |near| format!("did you mean {near:?}?"));
+    let hint = nearest_word(name, &names).map_or_else(String::new, |near| format!("did you mean {near:?}?"));
     Finding::warning(what, hint)
 }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::loaders::Borrowed;
 use super::static_menus::{self, Survey};
-use super::templates::{Renderer, SOURCE_MAX_BYTES};
 use crate::boot::menu;
 use crate::config::{Config, Place, Problem, Problems};
 use crate::dhcp::limits::{LEASE_OCTETS, POOL_ADDRESSES_MANY};
@@ -15,6 +14,7 @@ use crate::engine::net;
 use crate::images::Ceiling;
 use crate::observe::finding::{Finding, Position};
 use crate::observe::port_holder::Protocol;
+use crate::template::{Renderer, SOURCE_MAX_BYTES};
 
 mod files;
 mod firewall;

@@ -8,12 +8,12 @@ use super::files::may;
 use super::surroundings::other_server;
 use super::{Finding, Position, Reader, Subject};
 use crate::config::Config;
-use crate::control::store::{DATABASE, OddRow, SqliteStore, StateDirectory, StoreError};
 use crate::dhcp::lease::Leases;
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::Mode;
 use crate::engine::disk::{self, Room};
 use crate::model::network::Network;
+use crate::store::{DATABASE, OddRow, SqliteStore, StateDirectory, StoreError};
 
 /// A commit writes a few pages, and a log of its own beside them. Bytes.
 const NEEDED_BYTES: u64 = 256 * 1024;

@@ -13,7 +13,6 @@ use super::*;
 use crate::boot::pe;
 use crate::control::loaders::settle;
 use crate::control::static_menus::{Largest, survey};
-use crate::control::store::{SqliteStore, StateDirectory, Store};
 use crate::dhcp::lease::{Change, Lease};
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
@@ -22,6 +21,7 @@ use crate::engine::net::Interface;
 use crate::model::machine::Mac;
 use crate::observe::finding::Severity;
 use crate::observe::port_holder::Protocol;
+use crate::store::{SqliteStore, StateDirectory, Store};
 
 /// A configuration over a root of its own, with what is found in it.
 struct Bench {

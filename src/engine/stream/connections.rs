@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::event::{ConnectionId, Event, Part};
 use super::outgoing::{Next, Outgoing, Progress, Short};
-use super::{ConnectionId, Event, Part};
 use crate::engine::limits::{STREAM_INPUT_BYTES, STREAM_KEEPALIVE, STREAM_TURN_BYTES};
 
 #[derive(Debug, Default)]

@@ -6,9 +6,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use super::connections::{AcceptFailure, Connections, judge_accept, key, unlock};
-use super::{ConnectionId, Event, Wait};
+use super::event::{ConnectionId, Event};
 use crate::engine::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN};
 use crate::engine::ring::ride_out;
+use crate::engine::wait::Wait;
 
 #[derive(Debug)]
 pub(super) struct Epoll {

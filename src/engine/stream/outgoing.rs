@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use bytes::{Buf, Bytes};
 
-use super::{Part, SendError};
+use super::event::{Part, SendError};
 use crate::engine::limits::STREAM_STEP_BYTES;
 use crate::images::Content;
 

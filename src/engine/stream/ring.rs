@@ -15,10 +15,11 @@ use io_uring::{IoUring, cqueue, opcode};
 use socket2::SockRef;
 
 use super::connections::{AcceptFailure, Connection, Connections, judge_accept, key, unlock};
-use super::{ConnectionId, Event, Wait};
+use super::event::{ConnectionId, Event};
 use crate::engine::buffers::{Buffers, GROUP};
 use crate::engine::limits::{ACCEPT_PAUSE, RECEIVE_BUFFERS, STREAM_COMPLETIONS_MAX};
 use crate::engine::ring::{self, NoRing};
+use crate::engine::wait::Wait;
 
 /// Field order is drop order: the ring goes before the memory that the kernel was lent.
 pub(super) struct Ring {

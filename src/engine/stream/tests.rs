@@ -6,11 +6,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use socket2::{Domain, Type};
 
 use super::*;
 use crate::engine::net;
-use crate::images::{Asker, Found, Images, Workers, clean};
+use crate::images::{Asker, Content, Found, Images, Workers, clean};
 
 /// An event with bytes of its own.
 #[derive(Clone, Debug, PartialEq)]

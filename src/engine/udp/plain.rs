@@ -8,12 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use super::{Blocks, Completion, Datagram, Full, SocketId, Source, Target, Wait, send_error};
+use super::completion::{Completion, Datagram, Full, SocketId, send_error};
+use crate::engine::address::{Source, Target};
 use crate::engine::limits::{RECEIVE_BATCH, RECEIVE_BATCHES_MAX, RECEIVED_BYTES_MAX};
 use crate::engine::mailbox::Bell;
 use crate::engine::mmsg::Inbox;
 use crate::engine::ring::ride_out;
-use crate::engine::slot::Slots;
+use crate::engine::slot::{Blocks, Slots};
+use crate::engine::wait::Wait;
 
 /// One core's sockets, and what waits to leave by them.
 pub(super) struct PlainDriver {

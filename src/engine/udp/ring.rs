@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
-use super::{Blocks, Completion, Datagram, Full, SocketId, Source, Target, Wait, read_name, send_error};
+use super::completion::{Completion, Datagram, Full, SocketId, send_error};
+use crate::engine::address::{Source, Target, read_name};
 use crate::engine::buffers::{Buffers, GROUP};
 use crate::engine::control_message::{self, CONTROL_BYTES};
 use crate::engine::ring::{self, NoRing};
-use crate::engine::slot::Slots;
+use crate::engine::slot::{Blocks, Slots};
+use crate::engine::wait::Wait;
 
 /// How long an operation of a socket that is taken away may take to end.
 const CANCEL_PATIENCE: Duration = Duration::from_millis(200);

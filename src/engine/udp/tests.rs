@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::net::UdpSocket;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::engine::limits::{RECEIVE_BUFFERS, SEND_SLOTS};

@@ -2,12 +2,14 @@
 
 use std::net::Ipv4Addr;
 
+use super::boot::{Boot, grub_platform, shortened};
 use super::loaded::{Language, Loaded};
-use super::{Boot, folder, grub_platform, must, shortened};
+use super::loader::folder;
 use crate::fleet::failure::Failure;
+use crate::fleet::fetch::must;
 use crate::fleet::http::{Agent, Http};
-use crate::fleet::machine::Steps;
 use crate::fleet::segment::Port;
+use crate::fleet::steps::Steps;
 use crate::fleet::url::Url;
 use crate::model::machine::Arch;
 use crate::observe::events::Stage;

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use super::boot::{Boot, grub_platform, tftp_url};
 use super::loaded::{Language, Loaded};
-use super::{Boot, fetch, grub_platform, tftp_url};
 use crate::fleet::failure::Failure;
+use crate::fleet::fetch::fetch;
 use crate::fleet::http::{Agent, Http};
 use crate::fleet::segment::Port;
 use crate::fleet::url::Url;

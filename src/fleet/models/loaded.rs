@@ -1,11 +1,11 @@
 //! A loader that runs and has its menu: what it makes of an entry, and where it finds the names in it.
 
-use super::{fetch, must};
 use crate::fleet::failure::Failure;
+use crate::fleet::fetch::{fetch, must};
 use crate::fleet::http::Http;
 use crate::fleet::limits::CHAINED_SCRIPTS_MAX;
-use crate::fleet::machine::Steps;
 use crate::fleet::menu::{self, Choice, Ipxe};
+use crate::fleet::steps::Steps;
 use crate::fleet::tftp::Tftp;
 use crate::fleet::url::Url;
 use crate::observe::events::Stage;

@@ -2,13 +2,15 @@
 
 use std::net::Ipv4Addr;
 
+use super::boot::{Boot, shortened};
 use super::loaded::{Language, Loaded, under};
-use super::{Boot, folder, must, shortened};
+use super::loader::folder;
 use crate::fleet::failure::Failure;
+use crate::fleet::fetch::must;
 use crate::fleet::http::{Agent, Http};
-use crate::fleet::machine::Steps;
 use crate::fleet::menu;
 use crate::fleet::segment::Port;
+use crate::fleet::steps::Steps;
 use crate::model::machine::Arch;
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;

@@ -4,9 +4,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Boot, must};
+use super::boot::Boot;
 use crate::fleet::failure::Failure;
-use crate::fleet::machine::Steps;
+use crate::fleet::fetch::must;
+use crate::fleet::steps::Steps;
 use crate::fleet::tftp::Fetched;
 use crate::observe::events::Stage;
 

@@ -2,21 +2,14 @@
 
 use std::net::Ipv4Addr;
 
+use super::boot::{Boot, shortened};
 use super::loaded::{Language, Loaded, Place};
-use super::{Boot, must, shortened};
 use crate::fleet::failure::Failure;
+use crate::fleet::fetch::must;
 use crate::fleet::http::{Agent, Http};
-use crate::fleet::machine::Steps;
 use crate::fleet::menu;
+use crate::fleet::steps::Steps;
 use crate::observe::events::Stage;
-use crate::tftp::client::{Ask, Behaviour};
-
-/// An arm64 build asks for no size. `tftpwindowsize` is 1 where nobody has set it.
-pub(super) fn manners() -> Behaviour {
-    let mut behaviour = Behaviour::uboot(1);
-    behaviour.asks.retain(|ask| *ask != Ask::Tsize);
-    behaviour
-}
 
 impl Boot<'_> {
     /// The menu, then the entry that was picked (of several of this name the first that begins so): initial disk before kernel.
@@ -48,15 +41,5 @@ impl Boot<'_> {
         names.extend(shortened(address));
         names.extend(["default-arm", "default"].map(str::to_owned));
         names.into_iter().map(|name| format!("pxelinux.cfg/{name}")).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t18_uboot_asks_in_the_order_that_was_captured() {
-        assert_eq!(manners().asks, [Ask::Timeout(5), Ask::Blksize(1468)]);
     }
 }

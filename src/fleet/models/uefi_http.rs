@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Boot, folder, shim_names};
+use super::boot::Boot;
+use super::grub::shim_names;
+use super::loader::folder;
 use crate::fleet::failure::Failure;
 use crate::fleet::http::{Agent, Http};
 use crate::fleet::url::Url;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::TransferId;
+use super::super::id::TransferId;
 
 /// Sessions in the order in which they entered a state. Those that have left it are skipped when they come up.
 #[derive(Debug, Default)]

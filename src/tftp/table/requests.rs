@@ -1,14 +1,17 @@
 //! From a request to a session: repeats, replacements, limits, and the choice of a TID.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::Tick;
+use super::super::id::TransferId;
 use super::super::limits::{OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, REQUEST_COPY_GRACE, WAITING_MAX};
+use super::super::local::{Local, is_unicast};
 use super::super::options::OptionPolicy;
+use super::super::outcome::Outcome;
 use super::super::packet::{Asked, Refusal, Request};
 use super::super::sources::{network, place};
 use super::session::{Session, Stage};
-use super::{Key, Local, Outcome, Reply, Slot, Table, TransferId, peek};
+use super::{Key, Reply, Slot, Table, peek};
 
 impl<C> Table<C> {
     pub(super) fn handle_request(&mut self, now: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
@@ -223,8 +226,4 @@ impl<C> Table<C> {
             IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unique_local(),
         }
     }
-}
-
-pub(super) fn is_unicast(address: IpAddr) -> bool {
-    !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
 }

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::Tick;
 use super::super::limits::WAITING_MAX;
+use super::super::local::Local;
 use super::super::options::{OptionPolicy, Terms};
+use super::super::outcome::Outcome;
 use super::super::packet::{Refusal, Request};
 use super::super::timers::Alarm;
 use super::super::transfer::{Tally, Transfer};
-use super::{Local, Outcome};
 
 #[derive(Debug)]
 pub(super) struct Session<C> {

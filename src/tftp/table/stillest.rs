@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::super::Tick;
-use super::TransferId;
+use super::super::id::TransferId;
 
 /// Entries looked at for one request: where so many transfers have moved on since they were last looked at, none stands still.
 const LOOKS_MAX: usize = 64;

@@ -11,9 +11,9 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, Template, UndefinedBehavior, Value};
 use serde_json::{Value as Json, json};
 
-use crate::config::nearest;
 use crate::dhcp::subnet::Subnet;
 use crate::model::machine::{Arch, Machine, Role};
+use crate::model::spelling::nearest_word;
 
 mod chains;
 mod helper;
@@ -188,7 +188,7 @@ fn only_known_names(
 }
 
 fn no_variable(variable: &str) -> (String, String) {
-    let near = nearest(variable, &VARIABLES).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    let near = nearest_word(variable, &VARIABLES).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     (format!("there is no variable `{variable}`"), format!("{near}there are: {}", VARIABLES.join(", ")))
 }
 

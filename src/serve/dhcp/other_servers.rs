@@ -10,10 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::dhcp_core::Letter;
-use super::drain::Drain;
+use super::letters::{Letter, Sign, Standing};
 use super::link_news::LinkNews;
-use super::pulse::Pulse;
 use crate::dhcp::limits::{OTHER_SERVERS_MAX, PROBE_WAIT_MS};
 use crate::dhcp::neighbours::{self, Before, Look, Mark, Met, Millis, Rival, Verdict, Watch};
 use crate::dhcp::subnet::{Held, Mode, OtherServer, Subnet};
@@ -25,6 +23,8 @@ use crate::engine::netlink::Changes;
 use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::model::machine::Mac;
 use crate::model::network::Network;
+use crate::serve::drain::Drain;
+use crate::serve::pulse::Pulse;
 use crate::snapshot::{Published, Snapshot};
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
@@ -127,36 +127,6 @@ impl Findings {
     }
 }
 
-/// The word on a watched subnet, for the core. It holds for the subnet as it was then: on another interface, or where other servers
-/// count otherwise, it says nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) network: Network,
-    interface: String,
-    beside: bool,
-    /// None = everything may leave.
-    pub(super) held: Option<Held>,
-}
-
-impl Standing {
-    pub(super) fn is_of(&self, subnet: &Subnet, interface: &str) -> bool {
-        (self.network, self.beside) == (subnet.network, subnet.allow_other_servers) && self.interface == interface
-    }
-}
-
-/// What the core has met with, on the interface of this index.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Sign {
-    /// A client has chosen another server.
-    OtherServer(u32),
-    /// A client asks, and has asked for so many seconds.
-    ClientAsks { interface: u32, since_s: u16 },
-    /// Another ringboot looks for DHCP servers.
-    Looked { interface: u32, rival: Rival },
-    /// An address is about to be offered for the first time: has anybody got it? Behind a relay there is no interface.
-    Offers { address: Ipv4Addr, interface: Option<u32> },
-}
-
 /// What the thread is made of.
 pub(super) struct Parts<'a> {
     /// Looked at again after each reload.
@@ -173,7 +143,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// The thread before and while it runs.
-pub(super) struct Neighbours {
+pub(in crate::serve) struct Neighbours {
     listener: Option<Listener>,
     arp: Option<ArpProbe>,
     echo: Option<EchoProbe>,
@@ -292,12 +262,12 @@ impl Neighbours {
 
     /// The thread shows signs of life.
     #[must_use]
-    pub(super) fn with_pulse(self, pulse: Pulse) -> Self {
+    pub(in crate::serve) fn with_pulse(self, pulse: Pulse) -> Self {
         Self { pulse, ..self }
     }
 
     /// Runs until drained.
-    pub(super) fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), String> {
+    pub(in crate::serve) fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), String> {
         ready();
         while !self.drain.is_ordered() {
             self.pulse.beat();

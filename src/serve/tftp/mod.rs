@@ -761,6 +761,7 @@ mod tests {
     use crate::images::{Images, PIECE_BYTES, Workers};
     use crate::observe::events;
     use crate::snapshot::{Published, Snapshot};
+    use crate::template::Renderer;
 
     const PATIENCE: Duration = Duration::from_secs(10);
     /// Long enough for a block that should not come: blocks take well under a millisecond here.
@@ -778,7 +779,7 @@ mod tests {
         let names = Arc::new(Names {
             images: Images::open(root, workers).unwrap(),
             published: Published::new(Snapshot::default()),
-            render_template: Box::new(|_, _, _, _| Err(String::new())),
+            renderer: Renderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });

@@ -229,6 +229,7 @@ mod tests {
     use crate::images::{Images, Workers};
     use crate::observe::events;
     use crate::snapshot::{Published, Snapshot};
+    use crate::template::Renderer;
 
     fn end(host: u32, outcome: Outcome) -> End {
         let peer = SocketAddr::new(Ipv4Addr::from(host).into(), 2000);
@@ -241,7 +242,7 @@ mod tests {
         let names = Names {
             images: Images::open(directory.path(), Workers::start().unwrap()).unwrap(),
             published: Published::new(Snapshot::default()),
-            render_template: Box::new(|_, _, _, _| Err(String::new())),
+            renderer: Renderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         };

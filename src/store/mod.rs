@@ -7,6 +7,7 @@ mod backup;
 mod directory;
 mod history;
 mod kept;
+mod odd_rows;
 mod quirks;
 mod sqlite;
 mod writer;
@@ -15,6 +16,7 @@ pub use backup::{BackupError, Restored, backup, copy_to_send, leases_in, restore
 pub use directory::{DATABASE, NoState, StateDirectory};
 pub use history::{HISTORY, History};
 pub use kept::{Following, Kept, Rows};
+pub use odd_rows::leases_of_odd_rows;
 pub use sqlite::{OddRow, SqliteStore};
 pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, Owner, QUEUED_MAX, Ticket, Writer};
 

@@ -68,7 +68,7 @@ pub trait Owner: Send + 'static {
 
 impl Writer {
     /// Starts the thread.
-    pub fn start(store: impl Store + 'static, owner: impl Owner) -> io::Result<Self> {
+    pub fn start(store: Box<dyn Store>, owner: impl Owner) -> io::Result<Self> {
         let (queue, work) = sync_channel(QUEUED_MAX);
         let body = move || {
             let thread = threads::watch("rb-store");
@@ -95,7 +95,7 @@ impl Writer {
     }
 }
 
-fn run(mut store: impl Store, work: &Receiver<Work>, mut owner: impl Owner, thread: &Watched) {
+fn run(mut store: Box<dyn Store>, work: &Receiver<Work>, mut owner: impl Owner, thread: &Watched) {
     let mut next_look = Instant::now() + LOOKED_EVERY;
     let mut has_failed = false;
     // Whatever came in during the last sync is the next batch: no timer, so a lone lease does not wait.
@@ -185,7 +185,7 @@ mod tests {
     fn bench() -> Bench {
         let ((in_commit, entered), (go_on, gate), (reporter, reports)) = (channel(), channel(), channel());
         let store = HeldBack { entered: in_commit, go_on: gate };
-        let writer = Writer::start(store, Told(reporter)).unwrap();
+        let writer = Writer::start(Box::new(store), Told(reporter)).unwrap();
         Bench { writer, entered, go_on, reports }
     }
 

@@ -34,12 +34,27 @@ const KEPT_AFTER: (Duration, usize) = (Duration::from_millis(200), 1 << 20);
 const MESSAGE_MAX_BYTES: usize = 100 << 20;
 
 /// Renders templates in helpers, one for each request that is under way.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Renderer {
     idle: Mutex<Vec<Helper>>,
+    /// Called in place of a helper: a test is not the program that a helper is.
+    #[cfg(test)]
+    pretends: Option<Box<dyn Fn() -> String + Send + Sync>>,
+}
+
+impl fmt::Debug for Renderer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renderer").field("idle", &self.idle).finish_non_exhaustive()
+    }
 }
 
 impl Renderer {
+    /// Every template becomes what this function says, in the time that it takes.
+    #[cfg(test)]
+    pub(crate) fn pretended(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self { pretends: Some(Box::new(render)), ..Self::default() }
+    }
+
     /// As [`render`], in a helper. Waits for it.
     pub fn render(&self, name: &str, source: &str, facts: &Facts) -> Result<String, TemplateError> {
         self.ask(name, source, Some(facts))
@@ -52,6 +67,10 @@ impl Renderer {
 
     fn ask(&self, name: &str, source: &str, facts: Option<&Facts>) -> Result<String, TemplateError> {
         super::fits(name, source)?;
+        #[cfg(test)]
+        if let Some(render) = &self.pretends {
+            return Ok(render());
+        }
         let mut helper = self.helper().map_err(|error| {
             whole(name, format!("the process that renders templates did not start: {error}"), "see docs/templates.md")
         })?;

@@ -1,34 +1,30 @@
 //! The DHCP thread: drives the pure `decide` with sockets, and lets no ACK leave before its lease is durable.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-
-use super::dhcp_events::dhcp_event;
-use super::dhcp_waiting::Waiting;
-use super::dhcp_ways::Ways;
-use super::drain::Drain;
-use super::health::{StoreHealth, Trust};
-use super::neighbours::{self, Findings, KeepLook, Neighbours, Parts, Sign, Standing};
-use super::pulse::Pulse;
-use super::supervisor::{Failure, once_released, refused};
+use super::bind::DhcpSockets;
+use super::control::{DhcpControl, Tried};
+use super::events::dhcp_event;
+use super::letters::{Letter, Piece, Proposal, Sign, Standing, TAKEN};
+use super::listen::Solicitation;
+use super::other_servers::{self, Findings, Neighbours, Parts};
+use super::plan::{DhcpCounters, DhcpPlan};
+use super::store_owner::StoreOwner;
+use super::waiting::Waiting;
+use super::ways::Ways;
 use crate::dhcp::decide::{Answer, AnswerKind, Arrival, Decision, Silence, decide};
 use crate::dhcp::frame;
-use crate::dhcp::layout::Layout;
 use crate::dhcp::lease::{BootTimes, Change, Lease, Leases, State, Time};
 use crate::dhcp::limits::{CONFLICT_HOLD_S, PROBE_WAIT_MS};
-use crate::dhcp::listing::{Filter, Limited, Listed};
+use crate::dhcp::listing::Filter;
 use crate::dhcp::neighbours::{self as look, Before, Look, Millis};
 use crate::dhcp::packet::Packet;
-use crate::dhcp::pool_use::{Crossing, PoolReport, PoolWatch};
+use crate::dhcp::pool_use::{Crossing, PoolWatch};
 use crate::dhcp::probes::{Probes, Ruling};
 use crate::dhcp::route::{CLIENT_PORT, Route};
 use crate::dhcp::solicitation;
@@ -36,15 +32,17 @@ use crate::dhcp::subnet::{Held, Mode, Subnet};
 use crate::engine::clock;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
-use crate::engine::net::{self, Binding, Interface};
+use crate::engine::net::{self, Interface};
 use crate::engine::udp::{Completion, Driver, Full, SocketId, Source, Target, Wait};
-use crate::model::machine::{Firmware, Mac, Role};
+use crate::model::machine::{Mac, Role};
 use crate::model::network::Network;
-use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
 use crate::observe::pace::{Gate, Source as Doer, with_count};
-use crate::observe::port_holder::Protocol;
+use crate::serve::drain::Drain;
+use crate::serve::health::{StoreHealth, Trust};
+use crate::serve::pulse::Pulse;
 use crate::snapshot::{Generation, Published};
+use crate::store::{NotQueued, Writer};
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.
 const COMMITS_PENDING_MAX: usize = 16_384;
@@ -67,23 +65,16 @@ const OWN_ADDRESSES_MAX: usize = 4096;
 const PACKET_OCTETS_ANYWHERE: usize = 576;
 /// How often expired leases and offers are looked through while nothing arrives.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How long control waits for an answer of the core.
-const ANSWERED_MAX: Duration = Duration::from_secs(5);
-/// How long control waits for a new generation to be taken; then it withdraws it. Less than what a command waits for the answer.
-const RECONFIGURED_MAX: Duration = Duration::from_secs(20);
 /// How much of a turn goes into what a new configuration makes of the leases.
 const MOVE_IN_A_TURN: Duration = Duration::from_millis(1);
 /// What is left to others on the same processor between two such turns: the thread of the store may be one.
 const MOVE_PAUSE: Duration = Duration::from_millis(1);
 /// Rows that are taken over between two looks at the clock.
 const MOVE_ROWS: usize = 256;
-/// How long the store's writer waits for the core.
-const RECALLED_MAX: Duration = Duration::from_secs(5);
 /// Leases that are copied for the store's writer in one turn.
 const RECALLED_AT_ONCE: usize = 8192;
 /// Rows that are looked at for a listing in one turn, and addresses that are freed in one.
 const LISTED_AT_ONCE: usize = 4096;
-const FREED_AT_ONCE: usize = 256;
 /// Where a client says in its message for how long it has been asking (RFC 2131 section 2).
 const SECS: std::ops::Range<usize> = 8..10;
 /// Between signs of one kind to the thread that looks for other servers: whoever sends packets must not fill its mailbox.
@@ -92,333 +83,6 @@ const SIGNS_APART: Duration = Duration::from_millis(2);
 const LAST_COMMITS_MAX: Duration = Duration::from_secs(5);
 /// A wall clock that has moved by less against ours was not set.
 const STEP_S: u64 = 2;
-
-/// The durable store's writer, as the DHCP core sees it: it reports each ticket to the [`Reporter`] exactly once.
-pub trait LeaseWriter: Send {
-    /// Queues changes to be committed together.
-    fn write(&mut self, ticket: u64, changes: Vec<Change>) -> Result<(), NotQueued>;
-}
-
-/// Why the writer did not take a ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotQueued {
-    #[error("the store is behind, and its queue is full")]
-    Full,
-    #[error("the store's thread has ended")]
-    Gone,
-}
-
-/// Told by the writer's thread: these tickets are durable (true), or their transaction failed (false).
-pub type Reporter = Box<dyn Fn(&[u64], bool) + Send>;
-
-/// Starts the writer; called once, by the core's maker.
-pub type StartWriter = Box<dyn FnOnce(Reporter, CoreMemory) -> io::Result<Box<dyn LeaseWriter>> + Send>;
-
-/// The writer's way to the leases in memory, for a store that lost them, and for one that found them late.
-#[derive(Debug)]
-pub struct CoreMemory(Letters<Letter>);
-
-impl CoreMemory {
-    /// Every lease that the store should have, and the machines that booted from the network. A few thousand at
-    /// a time, so that the core goes on in between. None: the core does not answer.
-    pub fn recall(&self) -> Option<(Vec<Lease>, BootTimes)> {
-        let (mut leases, mut from) = (Vec::new(), Some(0));
-        while let Some(at) = from {
-            let (some, next) = self.ask(|done| Letter::Recalled { from: at, done })?;
-            leases.extend(some);
-            from = next;
-        }
-        Some((leases, self.ask(|done| Letter::Booted { done })?))
-    }
-
-    /// What an earlier run has left, which could not be read at the start.
-    pub fn load(&self, leases: Vec<Lease>, machines: BootTimes) {
-        self.0.send(Letter::Loaded { leases, machines });
-    }
-
-    fn ask<T>(&self, letter: impl FnOnce(SyncSender<T>) -> Letter) -> Option<T> {
-        let (done, is_done) = sync_channel(1);
-        self.0.send(letter(done));
-        is_done.recv_timeout(RECALLED_MAX).ok()
-    }
-}
-
-/// Everything that the DHCP core is made of.
-pub struct DhcpPlan {
-    /// One socket on this address, for relays and loopback.
-    pub address: Option<Ipv4Addr>,
-    /// 67, unless a test or a demonstration says otherwise.
-    pub port: u16,
-    pub published: Arc<Published>,
-    /// Loaded from the store.
-    pub leases: Leases,
-    pub start_writer: StartWriter,
-    /// Told by the writer.
-    pub store: Arc<StoreHealth>,
-    /// What the last looks for other servers found.
-    pub looks: Vec<Look>,
-    pub keep_look: KeepLook,
-    pub findings: Arc<Findings>,
-}
-
-impl fmt::Debug for DhcpPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DhcpPlan").field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
-/// The sockets, bound by the supervisor.
-#[derive(Debug)]
-pub struct DhcpSockets {
-    sockets: Vec<(SocketAddr, Option<String>, OwnedFd)>,
-    /// Interfaces that a socket is wanted on, with the index of the one that has it; the others are waited for.
-    interfaces: Vec<(String, Option<u32>)>,
-    /// For frames to clients that answer no ARP (D-15); without the privilege such replies are broadcast.
-    link: Option<OwnedFd>,
-}
-
-impl DhcpSockets {
-    /// For the READY line: interfaces and addresses.
-    pub(super) fn names(&self) -> String {
-        let name = |(address, interface, _): &(SocketAddr, Option<String>, OwnedFd)| match interface {
-            Some(interface) => format!("{interface}:{}", address.port()),
-            None => address.to_string(),
-        };
-        self.sockets.iter().map(name).collect::<Vec<_>>().join(",")
-    }
-
-    /// Those that are bound to no interface, and so stay for the life of the process.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter(|(_, interface, _)| interface.is_none()).map(|(address, ..)| *address).collect()
-    }
-}
-
-/// Binds every DHCP socket of the plan.
-pub(super) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
-    let present = net::interfaces().map_err(|error| Failure::System { what: "reading the interfaces", error })?;
-    let index = |name: &String| {
-        let usable = |one: &&Interface| one.name == *name && neighbours::ipv4(one).next().is_some();
-        present.iter().find(usable).map(|interface| interface.index)
-    };
-    let wanted = &plan.published.get().snapshot.dhcp_interfaces;
-    let interfaces: Vec<(String, Option<u32>)> = wanted.iter().map(|name| (name.clone(), index(name))).collect();
-    let mut sockets = Vec::new();
-    let there = interfaces.iter().filter(|(_, index)| index.is_some());
-    let on_interfaces = there.map(|(name, _)| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
-    for (address, interface) in on_interfaces.chain(plan.address.map(|address| (address, None))) {
-        let address = SocketAddr::from((address, plan.port));
-        let bound = once_released(Protocol::Udp, plan.port, || {
-            net::udp(&Binding { address, interface, shared: false }).and_then(|fd| Ok((net::local_address(&fd)?, fd)))
-        });
-        let (address, fd) = bound.map_err(refused("DHCP", Protocol::Udp, address))?;
-        sockets.push((address, interface.map(ToOwned::to_owned), fd));
-    }
-    let link = net::link_sender();
-    if let Err(error) = &link {
-        tracing::warn!(
-            "replies to clients without an address are broadcast: no packet socket ({error}); CAP_NET_RAW gives one"
-        );
-    }
-    Ok(DhcpSockets { sockets, interfaces, link: link.ok() })
-}
-
-/// What other threads tell the core.
-#[derive(Debug)]
-pub(super) enum Letter {
-    /// The writer: these tickets are durable, or are not.
-    Committed { tickets: Vec<u64>, durable: bool },
-    /// The writer: what of a piece of the table should be in the store, and where does the next piece begin? What changes meanwhile is
-    /// queued behind it.
-    Recalled { from: usize, done: SyncSender<(Vec<Lease>, Option<usize>)> },
-    /// The writer: which machines booted?
-    Booted { done: SyncSender<BootTimes> },
-    /// The writer: this was in the store, and could not be read before.
-    Loaded { leases: Vec<Lease>, machines: BootTimes },
-    /// The word on every watched subnet.
-    Watched(Vec<Standing>),
-    /// An interface has come (again).
-    Bound { interface: String, socket: OwnedFd },
-    /// An interface has gone, and nothing comes in by its socket any more.
-    Gone(String),
-    /// The interfaces of this machine have changed, or their addresses.
-    Interfaces(Arc<Vec<Interface>>),
-    /// A host has answered for an address that was asked about.
-    InUse { address: Ipv4Addr, host: Option<Mac> },
-    /// Control: decide from this generation as soon as the leases are in its pools, and publish it.
-    Reconfigured(Box<Proposal>),
-    /// Control: a piece of the table, from this row on.
-    Listed { from: usize, filter: Filter, done: SyncSender<Piece> },
-    /// Control: forget what is known of these addresses where that is allowed, durably, and say of how many.
-    Freed { addresses: Vec<Ipv4Addr>, force: bool, done: SyncSender<Option<usize>> },
-    /// Control: what this machine declined, or anybody, counts no more.
-    Pardoned { mac: Option<Mac> },
-    /// Control: what would this message get on that subnet? Nothing is sent, counted, kept or said.
-    Tried { packet: Vec<u8>, network: Network, done: SyncSender<Tried> },
-}
-
-/// A configuration that control has prepared.
-#[derive(Debug)]
-pub(super) struct Proposal {
-    next: Arc<Generation>,
-    /// Its pools, still without what is held of them.
-    layout: Layout,
-    fate: Arc<Fate>,
-    /// Gets the pools of before, for control to drop.
-    done: SyncSender<Option<Layout>>,
-}
-
-/// What becomes of a proposal: the core takes it, or control withdraws it, whoever is first. So an answer of "no" stays true.
-#[derive(Debug, Default)]
-struct Fate(AtomicU8);
-
-const OPEN: u8 = 0;
-const TAKEN: u8 = 1;
-const WITHDRAWN: u8 = 2;
-
-impl Fate {
-    /// False where the other side was first.
-    fn settle(&self, fate: u8) -> bool {
-        self.0.compare_exchange(OPEN, fate, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    fn is_withdrawn(&self) -> bool {
-        self.0.load(Ordering::Acquire) == WITHDRAWN
-    }
-}
-
-/// A piece of the table of leases.
-#[derive(Debug)]
-pub(super) struct Piece {
-    listed: Vec<Listed>,
-    limited: Vec<Limited>,
-    now: Time,
-    /// The row that the next one begins with.
-    next: Option<usize>,
-}
-
-/// The table of leases, or what was asked for of it.
-#[derive(Debug, Default)]
-pub struct Listing {
-    pub listed: Vec<Listed>,
-    pub limited: Vec<Limited>,
-    /// By the clock of the leases.
-    pub now: Time,
-}
-
-/// What a message would get, and what is known of its sender.
-#[derive(Debug)]
-pub struct Tried {
-    pub decision: Decision,
-    /// The firmware that the sender's last lease was for.
-    pub last_firmware: Option<Firmware>,
-}
-
-/// Control's way to the core.
-#[derive(Clone, Debug)]
-pub struct DhcpControl(Letters<Letter>);
-
-impl DhcpControl {
-    /// A dry run of a client's message, as if it had come in on that subnet. None: the core did not answer.
-    pub fn try_out(&self, packet: Vec<u8>, network: Network) -> Option<Tried> {
-        let (done, is_done) = sync_channel(1);
-        self.0.send(Letter::Tried { packet, network, done });
-        is_done.recv_timeout(ANSWERED_MAX).ok()
-    }
-
-    /// The addresses that the filter takes, and who is limited: piece by piece, so that nobody waits meanwhile. None: the core did not
-    /// answer.
-    pub fn list(&self, filter: Filter) -> Option<Listing> {
-        let mut listing = Listing::default();
-        let mut from = Some(0);
-        while let Some(at) = from {
-            let (done, is_done) = sync_channel(1);
-            self.0.send(Letter::Listed { from: at, filter, done });
-            let piece = is_done.recv_timeout(ANSWERED_MAX).ok()?;
-            listing.listed.extend(piece.listed);
-            (listing.limited, listing.now, from) = (piece.limited, piece.now, piece.next);
-        }
-        Some(listing)
-    }
-
-    /// Forgets what is known of these addresses, durably; those of machines that have them now with `force` alone. How many were freed; None:
-    /// the store could not keep it, or the core did not answer.
-    pub fn free(&self, addresses: &[Ipv4Addr], force: bool) -> Option<usize> {
-        let mut freed = 0;
-        for some in addresses.chunks(FREED_AT_ONCE) {
-            let (done, is_done) = sync_channel(1);
-            self.0.send(Letter::Freed { addresses: some.to_vec(), force, done });
-            freed += is_done.recv_timeout(ANSWERED_MAX).ok()??;
-        }
-        Some(freed)
-    }
-
-    /// What this machine declined counts no more; None: nobody's.
-    pub fn pardon(&self, mac: Option<Mac>) {
-        self.0.send(Letter::Pardoned { mac });
-    }
-
-    /// Hands the next generation over and waits until the core has published it. On an error the core never will.
-    pub(super) fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
-        self.reconfigure_within(next, RECONFIGURED_MAX)
-    }
-
-    fn reconfigure_within(&self, next: Arc<Generation>, limit: Duration) -> Result<(), String> {
-        let (done, is_done) = sync_channel(1);
-        let fate = Arc::new(Fate::default());
-        let layout = Layout::new(&next.snapshot.dhcp.subnets);
-        self.0.send(Letter::Reconfigured(Box::new(Proposal { next, layout, fate: Arc::clone(&fate), done })));
-        let taken = match is_done.recv_timeout(limit) {
-            Err(RecvTimeoutError::Timeout) if fate.settle(WITHDRAWN) => {
-                let waited = limit.as_secs();
-                return Err(format!(
-                    "the DHCP core did not take the new configuration within {waited} s: it is withdrawn"
-                ));
-            }
-            // The core was first, and publishes it now.
-            Err(RecvTimeoutError::Timeout) => is_done.recv().ok(),
-            taken => taken.ok(),
-        };
-        // The pools of before are freed here, not on the core's thread.
-        taken.map(drop).ok_or_else(|| "the DHCP core has ended".to_owned())
-    }
-}
-
-/// What the DHCP core counts.
-#[derive(Debug, Default)]
-pub struct DhcpCounters {
-    pub received: Count,
-    /// By the type that the message names, whatever it is worth.
-    pub discovers: Count,
-    pub requests: Count,
-    pub declines: Count,
-    pub releases: Count,
-    pub informs: Count,
-    /// BOOTP, and what is no message at all.
-    pub others: Count,
-    /// Answers that were to leave.
-    pub answered: Count,
-    pub offers: Count,
-    pub acks: Count,
-    pub naks: Count,
-    /// Answers that were dropped because their way out was full, and those that the kernel refused.
-    pub unsent: Count,
-    pub failed: Count,
-    /// Messages without an answer because no address was free.
-    pub exhausted: Count,
-    /// Messages that were dropped because too many waited, and requests because the store was behind.
-    pub dropped: Count,
-    pub dropped_commits: Count,
-    /// Leases and offers in memory, and how many of them stand in each state.
-    pub leases: Count,
-    pub bound: Count,
-    pub offered: Count,
-    pub ended: Count,
-    pub kept_back: Count,
-    /// The pools of every served subnet, as they were within the last second or two.
-    pub pools: ArcSwap<Vec<PoolReport>>,
-    /// ACKs that wait for their commit.
-    pub pending: Count,
-}
 
 /// Everything of the thread before it runs.
 #[derive(Debug)]
@@ -452,7 +116,7 @@ impl Core {
     }
 
     /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
-    pub(super) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
+    pub(in crate::serve) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
         let before = |look: &Look| match look.server {
@@ -475,12 +139,12 @@ impl Core {
         Ok((neighbours, bell))
     }
 
-    pub(super) fn findings(&self) -> Arc<Findings> {
+    pub(in crate::serve) fn findings(&self) -> Arc<Findings> {
         Arc::clone(&self.plan.findings)
     }
 
-    pub(super) fn control(&self) -> DhcpControl {
-        DhcpControl(self.letters.clone())
+    pub(in crate::serve) fn control(&self) -> DhcpControl {
+        DhcpControl::new(self.letters.clone())
     }
 
     pub fn counters(&self) -> Arc<DhcpCounters> {
@@ -502,9 +166,9 @@ impl Core {
     }
 }
 
-struct Running {
-    driver: Driver,
-    sockets: Vec<Option<String>>,
+pub(super) struct Running {
+    pub(super) driver: Driver,
+    pub(super) sockets: Vec<Option<String>>,
     ways: Ways,
     /// `listen-address`, in the place of interfaces.
     address: Option<Ipv4Addr>,
@@ -513,11 +177,11 @@ struct Running {
     /// The generation that decisions are made from; this core publishes the next one.
     generation: Arc<Generation>,
     /// The one that comes next, while leases are put into its pools.
-    moving: Option<Box<Proposal>>,
+    pub(super) moving: Option<Box<Proposal>>,
     counters: Arc<DhcpCounters>,
-    leases: Leases,
-    writer: Box<dyn LeaseWriter>,
-    store: Arc<StoreHealth>,
+    pub(super) leases: Leases,
+    writer: Writer,
+    health: Arc<StoreHealth>,
     waiting: Waiting<Received>,
     /// IPv6 router solicitations that wait for the same turn.
     solicitations: VecDeque<Solicitation>,
@@ -541,7 +205,7 @@ struct Running {
     ours: Vec<Ipv4Addr>,
     /// [`Self::address_on`] and the place of the interface by socket and local address, as long as interfaces and subnets are what
     /// they were.
-    own_on: HashMap<(SocketId, Ipv4Addr), (Ipv4Addr, Option<usize>)>,
+    pub(super) own_on: HashMap<(SocketId, Ipv4Addr), (Ipv4Addr, Option<usize>)>,
     /// The last word of the thread that looks for other servers.
     watched: Vec<Standing>,
     /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
@@ -564,48 +228,41 @@ struct Running {
 }
 
 /// What waits for its commit.
-struct Pending {
-    decision: Decision,
-    way: Way,
+pub(super) struct Pending {
+    pub(super) decision: Decision,
+    pub(super) way: Way,
 }
 
 /// Where a request came in, and so where its reply leaves.
 #[derive(Clone, Copy, Debug)]
-struct Way {
-    socket: SocketId,
-    interface: u32,
+pub(super) struct Way {
+    pub(super) socket: SocketId,
+    pub(super) interface: u32,
     /// The address of ours that was asked; None where everybody was.
-    asked: Option<Ipv4Addr>,
-}
-
-/// Who asks for an IPv6 router, and the way back.
-struct Solicitation {
-    from: Option<Mac>,
-    source: SocketAddrV6,
-    socket: SocketId,
+    pub(super) asked: Option<Ipv4Addr>,
 }
 
 /// A datagram copied out of the driver, so that it can be answered while the driver is free.
 #[derive(Clone)]
-struct Received {
-    bytes: Vec<u8>,
-    source: SocketAddrV4,
-    destination: Ipv4Addr,
-    local: Ipv4Addr,
-    way: Way,
+pub(super) struct Received {
+    pub(super) bytes: Vec<u8>,
+    pub(super) source: SocketAddrV4,
+    pub(super) destination: Ipv4Addr,
+    pub(super) local: Ipv4Addr,
+    pub(super) way: Way,
     /// Option 53, as [`Packet::peek_type`] saw it.
-    kind: Option<u8>,
+    pub(super) kind: Option<u8>,
 }
 
 /// Values of option 53.
-const DISCOVER: u8 = 1;
-const REQUEST: u8 = 3;
+pub(super) const DISCOVER: u8 = 1;
+pub(super) const REQUEST: u8 = 3;
 const DECLINE: u8 = 4;
 const RELEASE: u8 = 7;
 const INFORM: u8 = 8;
 
 impl Running {
-    fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(super) fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
         let Core { datapath, plan, sockets, events, drain, letters, mailbox, signs, counters, pulse } = core;
         let mut driver = Driver::new(datapath)?;
         driver.listen_to(&mailbox);
@@ -615,9 +272,7 @@ impl Running {
             names.push(interface);
         }
         let ways = Ways::new(&mut driver, sockets.link);
-        let memory = CoreMemory(letters.clone());
-        let reporter: Reporter =
-            Box::new(move |tickets, durable| letters.send(Letter::Committed { tickets: tickets.to_vec(), durable }));
+        let owner = StoreOwner::new(letters, Arc::clone(&plan.health), plan.database);
         let mut running = Self {
             driver,
             sockets: names,
@@ -629,8 +284,8 @@ impl Running {
             published: plan.published,
             counters,
             leases: plan.leases,
-            writer: (plan.start_writer)(reporter, memory)?,
-            store: plan.store,
+            writer: Writer::start(plan.store, owner)?,
+            health: plan.health,
             waiting: Waiting::default(),
             solicitations: VecDeque::new(),
             pending: HashMap::new(),
@@ -692,7 +347,7 @@ impl Running {
     }
 
     /// One bounded turn, whatever comes: letters first, for they hold answers that are due and the word on who may be answered.
-    fn turn(&mut self, wait: Wait) -> Result<(), String> {
+    pub(super) fn turn(&mut self, wait: Wait) -> Result<(), String> {
         self.collect(Some(wait))?;
         self.is_behind = true;
         for _ in 0..TURN_LETTERS_MAX {
@@ -813,7 +468,7 @@ impl Running {
         self.leases.load(leases, clock::now_s());
         self.leases.load_machines(machines);
         self.fill_bindings();
-        self.store.set(Trust::Sound, "");
+        self.health.set(Trust::Sound, "");
     }
 
     /// A subnet that nobody has looked at yet, at the start or after a reload, is silent.
@@ -823,65 +478,14 @@ impl Running {
             let word = words.get(&subnet.network).filter(|standing| standing.is_of(subnet, interface));
             Some((subnet.network, word.map_or(Some(Held::Looking), |standing| standing.held)?))
         };
-        self.held = neighbours::watched(&self.generation.snapshot.dhcp.subnets, self.port).filter_map(held).collect();
+        self.held =
+            other_servers::watched(&self.generation.snapshot.dhcp.subnets, self.port).filter_map(held).collect();
         self.held.sort_unstable_by_key(|(network, _)| *network);
-    }
-
-    fn listen_on(&mut self, interface: String, socket: OwnedFd) {
-        self.own_on.clear();
-        let id = usize::from(self.driver.add(socket, IpAddr::V4(Ipv4Addr::UNSPECIFIED), true).0);
-        // The packet socket has a place in the driver, and no interface of its own.
-        self.sockets.resize(self.sockets.len().max(id + 1), None);
-        self.hear_solicitations(&interface);
-        if let Some(place) = self.sockets.get_mut(id) {
-            *place = Some(interface);
-        }
-    }
-
-    /// Without IPv6 on the interface or without the privilege, iPXE waits for its router as it always did.
-    fn hear_solicitations(&mut self, interface: &str) {
-        let index = net::interface_index(interface);
-        match net::router_solicitations(interface, index) {
-            Ok(socket) => {
-                let id = usize::from(self.driver.add(socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED), true).0);
-                self.sockets.resize(self.sockets.len().max(id + 1), None);
-                if let Some(place) = self.sockets.get_mut(id) {
-                    *place = Some(interface.to_owned());
-                }
-            }
-            Err(error) => tracing::debug!("no router solicitations are heard on {interface}: {error}"),
-        }
-    }
-
-    /// An iPXE that holds a lease of ours, and nobody else, is told that there is no IPv6 router: it need not wait for one.
-    fn answer_solicitation(&mut self, solicitation: &Solicitation) {
-        let now = clock::now_s();
-        let is_booting = |lease: &Lease| {
-            let is_ipxe = lease.firmware.is_some_and(|firmware| firmware.role == Role::Ipxe);
-            is_ipxe && lease.state == State::Bound && lease.end_s > now
-        };
-        let boots = solicitation.from.is_some_and(|mac| self.leases.of(mac).any(is_booting));
-        let interface = self.sockets.get(usize::from(solicitation.socket.0)).and_then(Option::as_deref);
-        let own = interface.filter(|_| boots).and_then(|name| self.interface_named(name));
-        let Some(own) = own else { return };
-        let mut to = solicitation.source;
-        to.set_port(0);
-        let message = solicitation::no_router_here(Mac(own.mac));
-        // Lost where the ring is full: iPXE solicits again.
-        let _ = self.driver.send(solicitation.socket, Target::Ip(SocketAddr::V6(to)), None, &message, 0);
-    }
-
-    fn forget(&mut self, interface: &str) {
-        let is_its = |name: &Option<String>| name.as_deref() == Some(interface);
-        while let Some(place) = self.sockets.iter().position(is_its) {
-            self.sockets[place] = None;
-            self.driver.remove(SocketId(u16::try_from(place).unwrap_or(u16::MAX)));
-        }
     }
 
     /// Goes on with a new configuration, a piece in each turn, however many leases there are: leases into its pools and slots,
     /// then the generation itself. Boot cores never see an empty slot of an address that is held.
-    fn move_on(&mut self) {
+    pub(super) fn move_on(&mut self) {
         let Some(proposal) = self.moving.take() else { return };
         if proposal.fate.is_withdrawn() {
             let _ = proposal.done.try_send(self.leases.drop_move());
@@ -911,7 +515,7 @@ impl Running {
     }
 
     /// What boot cores know of an address, by this generation and by the one that comes.
-    fn tell_of(&self, address: Ipv4Addr) {
+    pub(super) fn tell_of(&self, address: Ipv4Addr) {
         let binding = self.leases.binding(address);
         self.generation.bindings.write(address, binding);
         if let Some(proposal) = &self.moving {
@@ -949,7 +553,7 @@ impl Running {
         let named = subnets.named(network).and_then(|one| one.interface.clone());
         let interface = named.or_else(|| self.sockets.iter().flatten().next().cloned());
         let own = interface.as_ref().and_then(|name| self.interface_named(name));
-        let first = own.and_then(|own| neighbours::ipv4(own).next()).unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let first = own.and_then(|own| other_servers::ipv4(own).next()).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let address = self.address_on(interface.as_deref(), first);
         (interface, address)
     }
@@ -1012,7 +616,7 @@ impl Running {
         turned.map_err(|error| format!("the sockets of the DHCP core failed: {error}"))
     }
 
-    fn handle(&mut self, datagram: &Received) -> Result<(), String> {
+    pub(super) fn handle(&mut self, datagram: &Received) -> Result<(), String> {
         if let Some(looker) = look::looker(&datagram.bytes) {
             if self.macs.contains(&looker) {
                 return Ok(());
@@ -1040,7 +644,7 @@ impl Running {
             return Ok(());
         }
         // Whatever was promised before is not known: any answer might be wrong.
-        if self.store.trust() == Trust::Unread {
+        if self.health.trust() == Trust::Unread {
             return Ok(());
         }
         let now = clock::now_s();
@@ -1063,7 +667,7 @@ impl Running {
         if matches!(decision.silence, Some(Silence::NoAddressFree(_))) {
             self.counters.exhausted.add(1);
         }
-        if is_offer(&decision) && self.store.trust() == Trust::Broken {
+        if is_offer(&decision) && self.health.trust() == Trust::Broken {
             self.withhold(&decision);
             return Ok(());
         }
@@ -1085,7 +689,7 @@ impl Running {
 
     /// No lease could follow: another server may have what we have not.
     fn withhold(&mut self, decision: &Decision) {
-        self.store.note_withheld();
+        self.health.note_withheld();
         let text = "no offer: the lease store is broken, and no lease could follow (`ringboot status` says why)";
         self.say(decision.network, Event::new(decision.mac, None, Stage::Dhcp, Kind::Failed, text.to_owned()));
     }
@@ -1181,15 +785,18 @@ impl Running {
         let durable = pending.decision.changes.iter().filter(|change| change.is_durable());
         let changes = durable.cloned().collect();
         self.pending.insert(ticket, pending);
-        match self.writer.write(ticket, changes) {
+        // Before: the report may be there at once.
+        self.health.note_queued();
+        match self.writer.submit(ticket, changes) {
             Ok(()) => Ok(()),
             Err(NotQueued::Full) => {
+                self.health.note_finished(1);
                 self.counters.dropped_commits.add(1);
                 self.finish(ticket, false);
                 Ok(())
             }
             // Nobody would get a lease from now on: better to end, and to be started again.
-            Err(gone) => Err(gone.to_string()),
+            Err(gone @ NotQueued::Gone) => Err(gone.to_string()),
         }
     }
 
@@ -1323,7 +930,7 @@ impl Running {
     }
 
     fn take_interfaces(&mut self, interfaces: Arc<Vec<Interface>>) {
-        self.ours = interfaces.iter().flat_map(neighbours::ipv4).collect();
+        self.ours = interfaces.iter().flat_map(other_servers::ipv4).collect();
         self.ours.sort_unstable();
         self.ours.dedup();
         self.leases.keep_own(&self.ours);
@@ -1336,7 +943,7 @@ impl Running {
         self.own_on.clear();
     }
 
-    fn interface_named(&self, name: &str) -> Option<&Interface> {
+    pub(super) fn interface_named(&self, name: &str) -> Option<&Interface> {
         self.interfaces.get(*self.by_name.get(name)?)
     }
 
@@ -1365,7 +972,7 @@ impl Running {
         if served(&local) {
             return local;
         }
-        let own = self.interface_named(name).and_then(|one| neighbours::ipv4(one).find(served));
+        let own = self.interface_named(name).and_then(|one| other_servers::ipv4(one).find(served));
         own.unwrap_or(local)
     }
 }
@@ -1384,329 +991,5 @@ fn sign(decision: &Decision, datagram: &Received) -> Option<Sign> {
             Some(Sign::ClientAsks { interface, since_s: u16::from_be_bytes(secs) })
         }
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use crate::dhcp::policy::DhcpPolicy;
-    use std::net::UdpSocket;
-    use std::sync::Mutex;
-    use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::thread::JoinHandle;
-
-    use super::*;
-    use crate::dhcp::packet::Packet;
-    use crate::dhcp::subnet::{Clients, Mode, Pool};
-    use crate::dhcp::testing;
-    use crate::observe::events;
-    use crate::snapshot::Snapshot;
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-    /// Long enough for an answer that should not come: answers take well under a millisecond here.
-    const SILENCE: Duration = Duration::from_millis(150);
-    const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x10];
-
-    /// A store that syncs when it is told to: it hands over each batch and reports nothing by itself.
-    struct Held {
-        batches: Sender<(u64, Vec<Change>)>,
-    }
-
-    impl LeaseWriter for Held {
-        fn write(&mut self, ticket: u64, changes: Vec<Change>) -> Result<(), NotQueued> {
-            self.batches.send((ticket, changes)).map_err(|_| NotQueued::Gone)
-        }
-    }
-
-    /// A DHCP core on loopback with a held-back store, and a relay agent in front of it.
-    struct World {
-        relay: UdpSocket,
-        server: SocketAddr,
-        batches: Receiver<(u64, Vec<Change>)>,
-        reporter: Arc<Mutex<Option<Reporter>>>,
-        published: Arc<Published>,
-        drain: Drain,
-        bell: Bell,
-        thread: Option<JoinHandle<Result<(), String>>>,
-    }
-
-    fn plan(start_writer: StartWriter) -> DhcpPlan {
-        let first = Ipv4Addr::new(127, 77, 1, 1);
-        let subnet = Subnet {
-            network: Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
-            interface: None,
-            relay: true,
-            shared_network: None,
-            mode: Mode::Server,
-            clients: Clients::Any,
-            allow_other_servers: false,
-            conflict_detection: true,
-            pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
-            reservations: Default::default(),
-            routers: Vec::new(),
-            domain_name: None,
-            domain_name_servers: Vec::new(),
-            ntp_servers: Vec::new(),
-            default_lease_time_s: 600,
-            firmware_lease_time_s: 600,
-            max_lease_time_s: 7200,
-            authoritative: false,
-            next_server: None,
-            install_by_default: false,
-            pxelinux_config: None,
-            pxelinux_prefix: None,
-        };
-        let policy = DhcpPolicy { subnets: vec![subnet].into(), http_port: 80, ..DhcpPolicy::default() };
-        let snapshot = Snapshot { dhcp: policy, ..Snapshot::default() };
-        let leases = Leases::new(&snapshot.dhcp.subnets);
-        let published = Published::new(snapshot);
-        DhcpPlan {
-            address: Some(Ipv4Addr::LOCALHOST),
-            port: 0,
-            leases,
-            published,
-            start_writer,
-            store: Arc::default(),
-            looks: Vec::new(),
-            keep_look: Box::new(|_| ()),
-            findings: Arc::default(),
-        }
-    }
-
-    impl World {
-        fn new(datapath: Datapath) -> Self {
-            let (sender, batches) = channel();
-            let reporter = Arc::new(Mutex::new(None));
-            let reporter_of_writer = Arc::clone(&reporter);
-            let plan = plan(Box::new(move |report, _| {
-                *reporter_of_writer.lock().unwrap() = Some(report);
-                Ok(Box::new(Held { batches: sender }))
-            }));
-            let published = Arc::clone(&plan.published);
-            let sockets = bind(&plan).unwrap();
-            let server = sockets.sockets[0].0;
-            let drain = Drain::default();
-            let (events, _) = events::queue();
-            let (core, bell) = Core::new(datapath, plan, sockets, &events, &drain).unwrap();
-            let (ready, is_ready) = channel();
-            let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
-            is_ready.recv_timeout(PATIENCE).unwrap();
-            let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
-            Self { relay, server, batches, reporter, published, drain, bell, thread: Some(thread) }
-        }
-
-        fn say(&self, kind: u8, address: Option<Ipv4Addr>) {
-            self.relay.send_to(&message(kind, address), self.server).unwrap();
-        }
-
-        /// The next reply's message type and address.
-        fn hear(&self, limit: Duration) -> Option<(u8, Ipv4Addr)> {
-            self.relay.set_read_timeout(Some(limit)).unwrap();
-            let mut bytes = [0; 1500];
-            let (len, _) = self.relay.recv_from(&mut bytes).ok()?;
-            let reply = Packet::parse_reply(&bytes[..len]).unwrap();
-            Some((reply.option(53).unwrap()[0], reply.yiaddr))
-        }
-
-        fn report(&self, tickets: &[u64], durable: bool) {
-            (self.reporter.lock().unwrap().as_ref().unwrap())(tickets, durable);
-        }
-    }
-
-    impl Drop for World {
-        fn drop(&mut self) {
-            self.drain.order();
-            self.bell.ring();
-            if let Some(thread) = self.thread.take() {
-                assert!(thread.join().is_ok());
-            }
-        }
-    }
-
-    /// A relayed message with option 82 sub-option 19: the answer comes to the port it was sent from (D-74).
-    fn message(kind: u8, address: Option<Ipv4Addr>) -> Vec<u8> {
-        let mut bytes = vec![0; 236];
-        bytes[..4].copy_from_slice(&[1, 1, 6, 1]);
-        bytes[4..8].copy_from_slice(&[1, 2, 3, 4]);
-        bytes[24..28].copy_from_slice(&[127, 0, 0, 1]);
-        bytes[28..34].copy_from_slice(&MAC);
-        bytes.extend_from_slice(&[99, 130, 83, 99, 53, 1, kind]);
-        if let Some(address) = address {
-            bytes.extend_from_slice(&[50, 4]);
-            bytes.extend_from_slice(&address.octets());
-            bytes.extend_from_slice(&[54, 4, 127, 0, 0, 1]);
-        }
-        bytes.extend_from_slice(&[82, 8, 5, 4, 127, 77, 0, 0, 19, 0, 255]);
-        let at = bytes.len() - 10;
-        bytes[at] = 8;
-        bytes
-    }
-
-    #[test]
-    fn no_ack_leaves_before_its_lease_is_durable_and_a_repeated_request_gets_one_ack_and_one_row() {
-        for datapath in Datapath::ALL {
-            let world = World::new(datapath);
-            world.say(1, None);
-            let (offer, address) = world.hear(PATIENCE).expect("an OFFER needs no commit");
-            assert_eq!(offer, 2);
-            world.say(3, Some(address));
-            let (ticket, changes) = world.batches.recv_timeout(PATIENCE).unwrap();
-            assert!(matches!(&changes[..], [Change::Bind(lease)] if lease.address == address && lease.mac == Mac(MAC)));
-            world.say(3, Some(address));
-            world.say(3, Some(address));
-            assert_eq!(world.hear(SILENCE), None, "nothing leaves while the sync is held back");
-            assert_eq!(world.published.load().bindings.read(address), None);
-            assert!(world.batches.try_recv().is_err(), "the repeated REQUEST writes nothing");
-            world.report(&[ticket], true);
-            assert_eq!(world.hear(PATIENCE), Some((5, address)));
-            assert_eq!(
-                world.published.load().bindings.read(address).unwrap().machine.mac,
-                Mac(MAC),
-                "written before the ACK left"
-            );
-            assert_eq!(world.hear(SILENCE), None, "one ACK for three REQUESTs");
-        }
-    }
-
-    /// A storm's commits share a sync, so their ACKs are due in one turn: more than the core has send slots.
-    #[test]
-    fn every_ack_of_a_large_commit_leaves() {
-        for datapath in Datapath::ALL {
-            const RELAYS: usize = 10;
-            // As many replies as fit a relay's default receive buffer.
-            const REQUESTS: usize = 80;
-            let world = World::new(datapath);
-            let relays: Vec<UdpSocket> = (0..RELAYS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-            world.say(1, None);
-            let (_, address) = world.hear(PATIENCE).unwrap();
-            let mut tickets = Vec::new();
-            for (number, relay) in relays.iter().enumerate() {
-                for xid in 0..REQUESTS {
-                    let mut request = message(3, Some(address));
-                    request[4..8].copy_from_slice(&u32::try_from(number * REQUESTS + xid).unwrap().to_be_bytes());
-                    relay.send_to(&request, world.server).unwrap();
-                    tickets.push(world.batches.recv_timeout(PATIENCE).unwrap().0);
-                }
-            }
-            world.report(&tickets, true);
-            for (number, relay) in relays.iter().enumerate() {
-                relay.set_read_timeout(Some(PATIENCE)).unwrap();
-                for xid in 0..REQUESTS {
-                    assert!(relay.recv(&mut [0; 1500]).is_ok(), "no ACK for request {xid} of relay {number}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
-        for datapath in Datapath::ALL {
-            let plan = plan(Box::new(|_, _| Ok(Box::new(Held { batches: channel().0 }))));
-            let sockets = bind(&plan).unwrap();
-            let (events, said) = events::queue();
-            let (core, _) = Core::new(datapath, plan, sockets, &events, &Drain::default()).unwrap();
-            let mut running = Running::new(core).unwrap();
-            let arrived_at = |local| Received {
-                bytes: message(1, None),
-                source: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6767),
-                destination: Ipv4Addr::BROADCAST,
-                local,
-                way: Way { socket: SocketId(0), interface: 0, asked: None },
-                kind: Some(DISCOVER),
-            };
-            running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
-            running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
-            assert_eq!(running.driver.in_flight(), 0);
-            let words: Vec<String> = said.try_iter().map(|event| event.text).collect();
-            assert!(words.len() == 1 && words[0].contains("has no IPv4 address"), "{words:?}");
-            running.handle(&arrived_at(Ipv4Addr::LOCALHOST)).unwrap();
-            assert_eq!(running.driver.in_flight(), 1);
-        }
-    }
-
-    /// Nobody turns the core meanwhile: as when it has so much to do that control waits no longer.
-    #[test]
-    fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nobodys() {
-        for datapath in Datapath::ALL {
-            let plan = plan(Box::new(|_, _| Ok(Box::new(Held { batches: channel().0 }))));
-            let published = Arc::clone(&plan.published);
-            let sockets = bind(&plan).unwrap();
-            let (events, _) = events::queue();
-            let (core, _) = Core::new(datapath, plan, sockets, &events, &Drain::default()).unwrap();
-            let control = core.control();
-            let mut running = Running::new(core).unwrap();
-            let on_port = |port| {
-                let mut snapshot = published.get().snapshot.clone();
-                snapshot.dhcp.http_port = port;
-                published.prepare(snapshot)
-            };
-            for port in [81, 82] {
-                let refused = control.reconfigure_within(on_port(port), Duration::from_millis(1)).unwrap_err();
-                assert!(refused.contains("it is withdrawn"), "{refused}");
-            }
-            (0..3).for_each(|_| running.turn(Wait::No).unwrap());
-            assert_eq!((published.load().number, published.load().snapshot.dhcp.http_port), (1, 80));
-            assert!(running.moving.is_none());
-            let (taken, next) = (control.clone(), on_port(83));
-            let asked = std::thread::spawn(move || taken.reconfigure_within(next, PATIENCE));
-            while !asked.is_finished() {
-                running.turn(Wait::No).unwrap();
-            }
-            assert_eq!(asked.join().unwrap(), Ok(()));
-            assert_eq!((published.load().number, published.load().snapshot.dhcp.http_port), (4, 83));
-        }
-    }
-
-    /// Leases that change while a configuration comes in pieces are in its slots as they are.
-    #[test]
-    fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
-        let plan = plan(Box::new(|_, _| Ok(Box::new(Held { batches: channel().0 }))));
-        let published = Arc::clone(&plan.published);
-        let sockets = bind(&plan).unwrap();
-        let (events, _) = events::queue();
-        let (core, _) = Core::new(Datapath::Epoll, plan, sockets, &events, &Drain::default()).unwrap();
-        let mut running = Running::new(core).unwrap();
-        let bind = |running: &mut Running, last: u8, end_s: u64| {
-            let address = Ipv4Addr::new(127, 77, 1, last);
-            let lease = testing::lease(address, Mac([2, 0, 0, 0, 0, last]), end_s);
-            running.leases.apply(&Change::Bind(Box::new(lease)), 0);
-            running.tell_of(address);
-        };
-        (1..10).for_each(|last| bind(&mut running, last, 1 << 40));
-        let next = published.prepare(published.get().snapshot.clone());
-        let (done, is_done) = sync_channel(1);
-        let layout = Layout::new(&next.snapshot.dhcp.subnets);
-        running.leases.begin_move(layout);
-        let told = |leases: &Leases, address| assert!(next.bindings.write(address, leases.binding(address)));
-        assert!(!running.leases.move_on(5, told));
-        let proposal = Proposal { next: Arc::clone(&next), layout: Layout::default(), fate: Arc::default(), done };
-        running.moving = Some(Box::new(proposal));
-        (3..15).for_each(|last| bind(&mut running, last, u64::from(last)));
-        running.move_on();
-        assert!(is_done.try_recv().is_ok() && running.moving.is_none());
-        for last in 1..20 {
-            let address = Ipv4Addr::new(127, 77, 1, last);
-            assert_eq!(published.load().bindings.read(address), running.leases.binding(address), "{address}");
-        }
-        assert_eq!(published.load().number, next.number);
-    }
-
-    #[test]
-    fn a_failed_commit_is_never_acknowledged_and_the_client_may_ask_again() {
-        for datapath in Datapath::ALL {
-            let world = World::new(datapath);
-            world.say(1, None);
-            let (_, address) = world.hear(PATIENCE).unwrap();
-            world.say(3, Some(address));
-            let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
-            world.report(&[ticket], false);
-            assert_eq!(world.hear(SILENCE), None);
-            assert_eq!(world.published.load().bindings.read(address), None);
-            world.say(3, Some(address));
-            let (ticket, _) = world.batches.recv_timeout(PATIENCE).unwrap();
-            world.report(&[ticket], true);
-            assert_eq!(world.hear(PATIENCE), Some((5, address)));
-        }
     }
 }

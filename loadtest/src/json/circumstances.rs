@@ -1,0 +1,20 @@
+//! What the fleet cannot know of its run, and the report tells beside it.
+
+use std::time::SystemTime;
+
+use crate::drops::Drops;
+use crate::meter::Spent;
+
+/// What the fleet cannot know of its run.
+#[derive(Clone, Debug)]
+pub(crate) struct Circumstances {
+    pub(crate) server: String,
+    pub(crate) scenario: String,
+    pub(crate) seed: u64,
+    pub(crate) started: SystemTime,
+    pub(crate) client: Option<Spent>,
+    pub(crate) drops: Option<Drops>,
+    pub(crate) warnings: Vec<String>,
+    /// None where no process was named; an inner None where it ended meanwhile.
+    pub(crate) server_spent: Option<Option<Spent>>,
+}

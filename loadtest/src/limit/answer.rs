@@ -1,0 +1,60 @@
+//! The answer of a search for the limit, and the runs that it rests on, as --json has them.
+
+use serde::Serialize;
+
+use super::gave_out::GaveOut;
+use super::search::{End, Level};
+use crate::json;
+
+/// One run.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Run {
+    pub(super) machines: u32,
+    pub(super) held: bool,
+    pub(super) booted: u32,
+    pub(super) wall_s: f64,
+    pub(super) boot_p99_us: u64,
+    pub(super) boot_max_us: u64,
+    /// What was not met.
+    pub(super) missed: Vec<String>,
+}
+
+/// What a search comes to, as --json has it.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    pub(super) version: u32,
+    /// The greatest number that held in all of its runs; null where there is none.
+    pub(super) held: Option<Number>,
+    /// The least that missed; null where none did.
+    pub(super) missed: Option<Number>,
+    pub(super) end: End,
+    pub(super) at_least: Option<u32>,
+    pub(super) passed: Option<bool>,
+    pub(super) within_s: f64,
+    pub(super) expected: Vec<String>,
+    pub(super) repeat: u32,
+    pub(super) took_s: f64,
+    pub(super) started: String,
+    /// What gave out, the first of them first, seen in the run with the fewest machines that missed.
+    pub(super) gave_out: Vec<GaveOut>,
+    pub(super) run: Option<json::Run>,
+    pub(super) runs: Vec<Run>,
+    #[serde(skip)]
+    pub(super) least: u32,
+}
+
+/// A number of machines, and what it is worth.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Number {
+    pub(super) machines: u32,
+    #[serde(flatten)]
+    pub(super) level: Level,
+    /// With 95 % confidence at least this share of such runs ends so.
+    pub(super) share_at_least: f64,
+}
+
+impl Answer {
+    pub(super) fn is_good(&self) -> bool {
+        self.passed.unwrap_or(self.held.is_some())
+    }
+}

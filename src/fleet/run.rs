@@ -1,0 +1,46 @@
+//! One run: when it began, what counts of it, and the report that its machines fill.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::time::sleep_until;
+
+use super::plan::Plan;
+use super::progress::Progress;
+use super::report::Report;
+use super::scenario::Does;
+
+/// One run as its machines know it.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub(super) started: Instant,
+    /// Machines begin again until then; None: each runs once.
+    pub(super) until: Option<Instant>,
+    /// What begins before is not counted.
+    pub(super) counts_from: Instant,
+    pub(super) report: Rc<RefCell<Report>>,
+}
+
+impl Run {
+    pub(super) fn begin(plan: &Plan) -> Self {
+        let started = Instant::now();
+        let counts_from = started + plan.warm_up;
+        let mut report = Report::new(plan.machines, counts_from);
+        report.warm_up = plan.warm_up;
+        report.firmware = plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
+        report.fetches = plan.roles.iter().any(|role| role.does.fetches());
+        report.is_open = plan.roles.iter().any(|role| role.rate.is_some());
+        let until = plan.duration.map(|duration| started + duration);
+        Self { started, until, counts_from, report: Rc::new(RefCell::new(report)) }
+    }
+
+    /// Leaves what has come until the end of the warm-up out of the counts.
+    pub(super) async fn warm_up(self, progress: Arc<Progress>) {
+        if Instant::now() < self.counts_from {
+            sleep_until(self.counts_from.into()).await;
+        }
+        self.report.borrow_mut().forget(&progress);
+    }
+}

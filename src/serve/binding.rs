@@ -1,0 +1,76 @@
+//! Binding a socket: the wait for a killed server's port, and the sentence for an address that is refused.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::failure::Failure;
+use crate::observe::port_holder::{Protocol, holder};
+
+/// The kernel takes so long at most to close the sockets of a ring whose process was killed: milliseconds, more under load.
+const RELEASED_AFTER: Duration = Duration::from_secs(3);
+const RELEASE_LOOK: Duration = Duration::from_millis(10);
+
+/// Binds. A port that no living program holds belongs to a server that was killed: its ring is torn down after its process has
+/// ended, and its sockets with it. The next server waits for that.
+pub(super) fn once_released<S>(protocol: Protocol, port: u16, bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
+    let deadline = Instant::now() + RELEASED_AFTER;
+    loop {
+        match bind() {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && Instant::now() < deadline
+                    && holder(protocol, port).is_none() =>
+            {
+                std::thread::sleep(RELEASE_LOOK);
+            }
+            bound => return bound,
+        }
+    }
+}
+
+/// The sentence for an address that could not be bound: what to do, and who holds it.
+pub(super) fn refused(what: &'static str, protocol: Protocol, address: SocketAddr) -> impl Fn(io::Error) -> Failure {
+    move |error| {
+        let reason = match error.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => format!(
+                "not permitted. Ports below 1024 need root or CAP_NET_BIND_SERVICE; without either, take another port, \
+                 such as {}:{}",
+                address.ip(),
+                address.port().saturating_add(8000)
+            ),
+            Some(libc::EADDRINUSE) => match holder(protocol, address.port()) {
+                Some(program) => format!("{program} holds this port. Stop it, or take another address or port"),
+                None => "another program holds this port (`ss -lnp` tells which). Stop it, or take another port".into(),
+            },
+            Some(libc::EADDRNOTAVAIL) => "no interface of this machine has that address".into(),
+            _ => error.to_string(),
+        };
+        Failure::Bind { what, address: address.to_string(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::engine::net::{self, Binding};
+
+    #[test]
+    fn a_port_that_no_program_holds_any_longer_is_waited_for() {
+        let udp = |address| {
+            net::udp(&Binding { address, interface: None, shared: false })
+                .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+        };
+        let (address, held) = udp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        // Like a killed server's: `holder` looks at other processes only.
+        let release = std::thread::spawn(move || {
+            std::thread::sleep(5 * RELEASE_LOOK);
+            drop(held);
+        });
+        let begun = Instant::now();
+        assert!(once_released(Protocol::Udp, address.port(), || udp(address)).is_ok());
+        assert!(begun.elapsed() >= 5 * RELEASE_LOOK && begun.elapsed() < RELEASED_AFTER, "{:?}", begun.elapsed());
+        release.join().unwrap();
+    }
+}

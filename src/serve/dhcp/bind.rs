@@ -1,0 +1,66 @@
+//! The sockets of DHCP: one for each interface that is there, one for relays and loopback, one for frames.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use super::other_servers;
+use super::plan::DhcpPlan;
+use crate::engine::net::{self, Binding, Interface};
+use crate::observe::port_holder::Protocol;
+use crate::serve::binding::{once_released, refused};
+use crate::serve::failure::Failure;
+
+/// The sockets, bound by the supervisor.
+#[derive(Debug)]
+pub struct DhcpSockets {
+    pub(super) sockets: Vec<(SocketAddr, Option<String>, OwnedFd)>,
+    /// Interfaces that a socket is wanted on, with the index of the one that has it; the others are waited for.
+    pub(super) interfaces: Vec<(String, Option<u32>)>,
+    /// For frames to clients that answer no ARP (D-15); without the privilege such replies are broadcast.
+    pub(super) link: Option<OwnedFd>,
+}
+
+impl DhcpSockets {
+    /// For the READY line: interfaces and addresses.
+    pub(in crate::serve) fn names(&self) -> String {
+        let name = |(address, interface, _): &(SocketAddr, Option<String>, OwnedFd)| match interface {
+            Some(interface) => format!("{interface}:{}", address.port()),
+            None => address.to_string(),
+        };
+        self.sockets.iter().map(name).collect::<Vec<_>>().join(",")
+    }
+
+    /// Those that are bound to no interface, and so stay for the life of the process.
+    pub(in crate::serve) fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter(|(_, interface, _)| interface.is_none()).map(|(address, ..)| *address).collect()
+    }
+}
+
+/// Binds every DHCP socket of the plan.
+pub(in crate::serve) fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
+    let present = net::interfaces().map_err(|error| Failure::System { what: "reading the interfaces", error })?;
+    let index = |name: &String| {
+        let usable = |one: &&Interface| one.name == *name && other_servers::ipv4(one).next().is_some();
+        present.iter().find(usable).map(|interface| interface.index)
+    };
+    let wanted = &plan.published.get().snapshot.dhcp_interfaces;
+    let interfaces: Vec<(String, Option<u32>)> = wanted.iter().map(|name| (name.clone(), index(name))).collect();
+    let mut sockets = Vec::new();
+    let there = interfaces.iter().filter(|(_, index)| index.is_some());
+    let on_interfaces = there.map(|(name, _)| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
+    for (address, interface) in on_interfaces.chain(plan.address.map(|address| (address, None))) {
+        let address = SocketAddr::from((address, plan.port));
+        let bound = once_released(Protocol::Udp, plan.port, || {
+            net::udp(&Binding { address, interface, shared: false }).and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+        });
+        let (address, fd) = bound.map_err(refused("DHCP", Protocol::Udp, address))?;
+        sockets.push((address, interface.map(ToOwned::to_owned), fd));
+    }
+    let link = net::link_sender();
+    if let Err(error) = &link {
+        tracing::warn!(
+            "replies to clients without an address are broadcast: no packet socket ({error}); CAP_NET_RAW gives one"
+        );
+    }
+    Ok(DhcpSockets { sockets, interfaces, link: link.ok() })
+}

@@ -1,0 +1,114 @@
+//! Control's way to the DHCP core: listings, dry runs, freed addresses, and the next configuration.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use super::letters::{Fate, Letter, Proposal, WITHDRAWN};
+use crate::dhcp::decide::Decision;
+use crate::dhcp::layout::Layout;
+use crate::dhcp::lease::Time;
+use crate::dhcp::listing::{Filter, Limited, Listed};
+use crate::engine::mailbox::Letters;
+use crate::model::machine::{Firmware, Mac};
+use crate::model::network::Network;
+use crate::snapshot::Generation;
+
+/// How long control waits for an answer of the core.
+const ANSWERED_MAX: Duration = Duration::from_secs(5);
+/// How long control waits for a new generation to be taken; then it withdraws it. Less than what a command waits for the answer.
+const RECONFIGURED_MAX: Duration = Duration::from_secs(20);
+/// Addresses that are freed in one turn of the core.
+pub(super) const FREED_AT_ONCE: usize = 256;
+
+/// The table of leases, or what was asked for of it.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub listed: Vec<Listed>,
+    pub limited: Vec<Limited>,
+    /// By the clock of the leases.
+    pub now: Time,
+}
+
+/// What a message would get, and what is known of its sender.
+#[derive(Debug)]
+pub struct Tried {
+    pub decision: Decision,
+    /// The firmware that the sender's last lease was for.
+    pub last_firmware: Option<Firmware>,
+}
+
+/// Control's way to the core.
+#[derive(Clone, Debug)]
+pub struct DhcpControl(Letters<Letter>);
+
+impl DhcpControl {
+    pub(super) fn new(core: Letters<Letter>) -> Self {
+        Self(core)
+    }
+
+    /// A dry run of a client's message, as if it had come in on that subnet. None: the core did not answer.
+    pub fn try_out(&self, packet: Vec<u8>, network: Network) -> Option<Tried> {
+        let (done, is_done) = sync_channel(1);
+        self.0.send(Letter::Tried { packet, network, done });
+        is_done.recv_timeout(ANSWERED_MAX).ok()
+    }
+
+    /// The addresses that the filter takes, and who is limited: piece by piece, so that nobody waits meanwhile. None: the core did not
+    /// answer.
+    pub fn list(&self, filter: Filter) -> Option<Listing> {
+        let mut listing = Listing::default();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let (done, is_done) = sync_channel(1);
+            self.0.send(Letter::Listed { from: at, filter, done });
+            let piece = is_done.recv_timeout(ANSWERED_MAX).ok()?;
+            listing.listed.extend(piece.listed);
+            (listing.limited, listing.now, from) = (piece.limited, piece.now, piece.next);
+        }
+        Some(listing)
+    }
+
+    /// Forgets what is known of these addresses, durably; those of machines that have them now with `force` alone. How many were freed; None:
+    /// the store could not keep it, or the core did not answer.
+    pub fn free(&self, addresses: &[Ipv4Addr], force: bool) -> Option<usize> {
+        let mut freed = 0;
+        for some in addresses.chunks(FREED_AT_ONCE) {
+            let (done, is_done) = sync_channel(1);
+            self.0.send(Letter::Freed { addresses: some.to_vec(), force, done });
+            freed += is_done.recv_timeout(ANSWERED_MAX).ok()??;
+        }
+        Some(freed)
+    }
+
+    /// What this machine declined counts no more; None: nobody's.
+    pub fn pardon(&self, mac: Option<Mac>) {
+        self.0.send(Letter::Pardoned { mac });
+    }
+
+    /// Hands the next generation over and waits until the core has published it. On an error the core never will.
+    pub(in crate::serve) fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
+        self.reconfigure_within(next, RECONFIGURED_MAX)
+    }
+
+    pub(super) fn reconfigure_within(&self, next: Arc<Generation>, limit: Duration) -> Result<(), String> {
+        let (done, is_done) = sync_channel(1);
+        let fate = Arc::new(Fate::default());
+        let layout = Layout::new(&next.snapshot.dhcp.subnets);
+        self.0.send(Letter::Reconfigured(Box::new(Proposal { next, layout, fate: Arc::clone(&fate), done })));
+        let taken = match is_done.recv_timeout(limit) {
+            Err(RecvTimeoutError::Timeout) if fate.settle(WITHDRAWN) => {
+                let waited = limit.as_secs();
+                return Err(format!(
+                    "the DHCP core did not take the new configuration within {waited} s: it is withdrawn"
+                ));
+            }
+            // The core was first, and publishes it now.
+            Err(RecvTimeoutError::Timeout) => is_done.recv().ok(),
+            taken => taken.ok(),
+        };
+        // The pools of before are freed here, not on the core's thread.
+        taken.map(drop).ok_or_else(|| "the DHCP core has ended".to_owned())
+    }
+}

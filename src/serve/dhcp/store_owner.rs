@@ -1,0 +1,124 @@
+//! The DHCP core as the thread of the lease store sees it: who is told of commits, and who knows the leases in memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::letters::Letter;
+use crate::dhcp::lease::{BootTimes, Lease};
+use crate::engine::clock;
+use crate::engine::mailbox::Letters;
+use crate::serve::health::{StoreHealth, Trust};
+use crate::store::{Outcome, Owner, Remembered, Rows, StoreError, leases_of_odd_rows};
+
+/// How often a store that stays broken is told of.
+const BROKEN_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// How long the store's writer waits for the core.
+const RECALLED_MAX: Duration = Duration::from_secs(5);
+
+/// The writer's way to the leases in memory, for a store that lost them, and for one that found them late.
+#[derive(Debug)]
+struct CoreMemory(Letters<Letter>);
+
+impl CoreMemory {
+    /// Every lease that the store should have, and the machines that booted from the network. A few thousand at
+    /// a time, so that the core goes on in between. None: the core does not answer.
+    fn recall(&self) -> Option<(Vec<Lease>, BootTimes)> {
+        let (mut leases, mut from) = (Vec::new(), Some(0));
+        while let Some(at) = from {
+            let (some, next) = self.ask(|done| Letter::Recalled { from: at, done })?;
+            leases.extend(some);
+            from = next;
+        }
+        Some((leases, self.ask(|done| Letter::Booted { done })?))
+    }
+
+    /// What an earlier run has left, which could not be read at the start.
+    fn load(&self, leases: Vec<Lease>, machines: BootTimes) {
+        self.0.send(Letter::Loaded { leases, machines });
+    }
+
+    fn ask<T>(&self, letter: impl FnOnce(SyncSender<T>) -> Letter) -> Option<T> {
+        let (done, is_done) = sync_channel(1);
+        self.0.send(letter(done));
+        is_done.recv_timeout(RECALLED_MAX).ok()
+    }
+}
+
+/// The DHCP core as the store's thread sees it.
+pub(super) struct StoreOwner {
+    core: Letters<Letter>,
+    memory: CoreMemory,
+    health: Arc<StoreHealth>,
+    database: PathBuf,
+    /// When it was last said that the store is broken.
+    told: Option<Instant>,
+}
+
+impl StoreOwner {
+    pub(super) fn new(core: Letters<Letter>, health: Arc<StoreHealth>, database: PathBuf) -> Self {
+        Self { memory: CoreMemory(core.clone()), core, health, database, told: None }
+    }
+
+    fn broken(&mut self, error: &StoreError) {
+        let was = self.health.trust();
+        // What an earlier run has promised is still not known.
+        let trust = if was == Trust::Unread { was } else { Trust::Broken };
+        let (what, way_out) = error.told(&self.database);
+        let is_news = self.health.set(trust, &what);
+        if is_news || self.told.is_none_or(|told| told.elapsed() >= BROKEN_TOLD_EVERY) {
+            self.told = Some(Instant::now());
+            match trust {
+                Trust::Unread => tracing::error!("NO DHCP IS ANSWERED, files are: {what}; {way_out}"),
+                _ => tracing::error!(
+                    "THE LEASE STORE IS BROKEN: {what}. No lease is given and none is offered until it is mended; files are \
+                     served. It is tried again every second, and nothing of what memory knows is lost"
+                ),
+            }
+        }
+    }
+}
+
+impl Owner for StoreOwner {
+    fn report(&mut self, outcome: Outcome) {
+        self.health.note_finished(outcome.tickets.len());
+        match &outcome.result {
+            Ok(()) => {}
+            Err(error) => {
+                self.health.note_failed();
+                self.broken(error);
+            }
+        }
+        self.core.send(Letter::Committed { tickets: outcome.tickets, durable: outcome.result.is_ok() });
+    }
+
+    fn looked(&mut self, found: Result<Option<Rows>, StoreError>) {
+        match found {
+            Ok(Some(rows)) => {
+                tracing::warn!(
+                    "the lease store can be read: {} leases, DHCP is answered from now on",
+                    rows.leases.len()
+                );
+                // The core knows no lease yet.
+                clock::go_by(rows.ahead_s);
+                let mut leases = rows.leases;
+                leases.extend(leases_of_odd_rows(&rows.odd, clock::now_s()));
+                self.memory.load(leases, rows.machines);
+            }
+            // The core has not taken them in yet, or nothing was wrong.
+            Ok(None) if self.health.trust() != Trust::Broken => {}
+            Ok(None) => {
+                self.health.set(Trust::Sound, "");
+                self.told = None;
+                tracing::warn!("the lease store is sound again: leases are given");
+            }
+            Err(error) => self.broken(&error),
+        }
+    }
+
+    fn recall(&mut self) -> Option<Remembered> {
+        self.memory.recall().map(|(leases, machines)| Remembered { leases, machines })
+    }
+}

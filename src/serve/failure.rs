@@ -1,0 +1,35 @@
+//! Why nothing was started, or why it ended, in words for the operator.
+
+use std::io;
+
+use crate::engine::ring::NoRing;
+
+/// Why the server did not start, or why it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Ring(#[from] NoRing),
+    #[error("cannot bind {what} to {address}: {reason}")]
+    Bind { what: &'static str, address: String, reason: String },
+    #[error("{what}: {error}")]
+    System { what: &'static str, error: io::Error },
+    #[error(
+        "becoming the user {user}: {error}. Where a container forbids it, start ringboot as that user, or write [server] \
+         user = \"root\""
+    )]
+    User { user: String, error: io::Error },
+    #[error("the user {user} gets no io_uring: {error}")]
+    UserRing { user: String, error: NoRing },
+    #[error("the thread {0} has ended by itself: {1}")]
+    ThreadEnded(String, String),
+    #[error("cut off, because the time for the last transfers was over: {0}")]
+    CutOff(String),
+}
+
+pub(super) fn ended(thread: String, result: Result<(), String>) -> Failure {
+    Failure::ThreadEnded(thread, result.err().unwrap_or_else(|| "without an error".into()))
+}
+
+pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::System { what, error }
+}

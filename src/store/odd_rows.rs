@@ -1,0 +1,34 @@
+//! Rows of the lease database that nobody understands: they are said, and their addresses are given to nobody.
+
+use super::OddRow;
+use crate::dhcp::lease::{Lease, State, Time};
+use crate::model::machine::Mac;
+
+/// For so long nobody gets an address whose row is not understood: somebody may hold it.
+const ODD_KEPT_S: u64 = 24 * 3600;
+/// Rows that are named when they are not understood; the others are counted.
+const ODD_NAMED_MAX: usize = 10;
+
+/// Rows that are not understood are said, and keep their addresses.
+pub fn leases_of_odd_rows(odd: &[OddRow], now: Time) -> Vec<Lease> {
+    for OddRow { address, why } in odd.iter().take(ODD_NAMED_MAX) {
+        let whose =
+            address.map_or("a lease without an address".to_owned(), |address| format!("the lease of {address}"));
+        tracing::error!("{whose} is set aside: {why}. Correct or delete the row");
+    }
+    if odd.len() > ODD_NAMED_MAX {
+        tracing::error!("{} more leases are set aside", odd.len() - ODD_NAMED_MAX);
+    }
+    let kept_back = |address| Lease {
+        address,
+        mac: Mac([0; 6]),
+        client_id: None,
+        uuid: None,
+        firmware: None,
+        host_name: None,
+        state: State::Declined,
+        start_s: now,
+        end_s: now + ODD_KEPT_S,
+    };
+    odd.iter().filter_map(|row| row.address).map(kept_back).collect()
+}
