@@ -10,13 +10,20 @@ mod ring_stream;
 mod ringboot_server;
 mod rounds;
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringboot::engine::affinity;
 use ringboot::engine::datapath::Datapath;
+use ringboot::images::{Images, Workers};
+use ringboot::serve::shelf::Names;
+use ringboot::snapshot::{Published, Snapshot};
+use ringboot::template::Renderer;
 
 use self::ringboot_server::RingbootServer;
 use self::rounds::Schedule;
@@ -42,6 +49,20 @@ impl ServedFile {
         let byte_at = |at: u32| at.wrapping_mul(0x9e37_79b9).to_be_bytes()[0];
         Self { name, bytes: (0..length).map(byte_at).collect(), connections }
     }
+}
+
+/// Puts the files into this directory, where all servers look names up.
+fn furnish(root: &Path, files: &[ServedFile]) -> io::Result<Arc<Names>> {
+    for file in files {
+        fs::write(root.join(file.name), &file.bytes)?;
+    }
+    Ok(Arc::new(Names {
+        images: Images::open(root, Workers::start()?)?,
+        published: Published::new(Snapshot::default()),
+        renderer: Renderer::default(),
+        strip_prefixes: Vec::new(),
+        ignore_case: false,
+    }))
 }
 
 /// A server of the comparison, which serves until this process ends.
@@ -91,12 +112,13 @@ fn main() -> io::Result<()> {
 
     let placement = Placement::choose()?;
     placement.print();
+    let root = tempfile::tempdir()?;
+    let names = furnish(root.path(), &files)?;
     // All servers are up all the time: a tokio-uring runtime that ends frees buffers that the kernel still writes to.
-    let [ring, epoll] =
-        [Datapath::IoUring, Datapath::Epoll].map(|datapath| RingbootServer::start(&files, datapath, placement.server));
-    let (ring, epoll) = (ring?, epoll?);
+    let ring = RingbootServer::start(&names, Datapath::IoUring, placement.server)?;
+    let epoll = RingbootServer::start(&names, Datapath::Epoll, placement.server)?;
     let contenders = [
-        Contender { name: "hyper on tokio-uring", address: hyper_server::start(&files, placement.server)? },
+        Contender { name: "hyper on tokio-uring", address: hyper_server::start(&files, &names, placement.server)? },
         Contender { name: "ringboot, io_uring", address: ring.address },
         Contender { name: "ringboot, epoll", address: epoll.address },
     ];

@@ -1,6 +1,5 @@
-//! One HTTP core of ringboot on a thread of its own, as the supervisor starts it, with the files in a scratch directory.
+//! One HTTP core of ringboot on a thread of its own, as the supervisor starts it.
 
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -10,13 +9,11 @@ use std::thread::{self, JoinHandle};
 use ringboot::engine::datapath::Datapath;
 use ringboot::engine::mailbox::Bell;
 use ringboot::engine::net;
-use ringboot::images::{Images, Workers};
 use ringboot::observe::events::{Event, queue};
-use ringboot::serve::http_core::{Core, Drain, HttpPlan};
+use ringboot::serve::http::{Core, Drain, HttpPlan};
 use ringboot::serve::shelf::Names;
-use ringboot::snapshot::{Published, Snapshot};
 
-use super::{ServedFile, pin_thread};
+use super::pin_thread;
 
 /// What ringboot gives its connections by default: what else the machine is set to would decide the figures.
 const CONGESTION: &str = "cubic";
@@ -35,29 +32,17 @@ pub(crate) struct RingbootServer {
     thread: JoinHandle<Result<(), String>>,
     /// The queue of events has a reader for as long as the core runs; when it is full, the core drops events and counts them.
     _events: Receiver<Event>,
-    _root: tempfile::TempDir,
 }
 
 impl RingbootServer {
-    pub(crate) fn start(files: &[ServedFile], datapath: Datapath, processor: Option<usize>) -> io::Result<Self> {
-        let root = tempfile::tempdir()?;
-        for file in files {
-            fs::write(root.path().join(file.name), &file.bytes)?;
-        }
-        let names = Arc::new(Names {
-            images: Images::open(root.path(), Workers::start()?)?,
-            published: Published::new(Snapshot::default()),
-            render_template: Box::new(|_, _, _, _| Err("this bench has no templates".into())),
-            strip_prefixes: Vec::new(),
-            ignore_case: false,
-        });
+    pub(crate) fn start(names: &Arc<Names>, datapath: Datapath, processor: Option<usize>) -> io::Result<Self> {
         let listener = listen()?;
         let address = listener.local_addr()?;
         let (events, received) = queue();
         let drain = Drain::default();
         // The client of this bench is one address with many connections.
         let plan = HttpPlan { per_source: None, ..HttpPlan::default() };
-        let (core, bell) = Core::new(vec![listener], &plan, &names, &events, &drain, &Arc::default(), datapath)?;
+        let (core, bell) = Core::new(vec![listener], &plan, names, &events, &drain, &Arc::default(), datapath)?;
 
         let (ready, is_ready) = channel();
         let serve = move || {
@@ -71,7 +56,7 @@ impl RingbootServer {
         if is_ready.recv().is_err() {
             return Err(ended(thread).err().unwrap_or_else(|| io::Error::other("an HTTP core did not start")));
         }
-        Ok(Self { address, drain, bell, thread, _events: received, _root: root })
+        Ok(Self { address, drain, bell, thread, _events: received })
     }
 
     /// Ends the core as SIGTERM does.
