@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 
 use tokio::task::spawn_local;
 
-use super::lease::Lease;
+use super::clients::lease::Lease;
+use super::clients::station::Station;
 use super::machine::{Errand, Machine};
 use super::report::Report;
-use super::station::Station;
 use crate::model::machine::Mac;
 
 /// What became of the leases that machines were given.

@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
+use super::clients::lease::Lease;
+use super::clients::station::Station;
 use super::failure::Failure;
-use super::lease::Lease;
 use super::limits::AGAIN_AFTER_FAILURE;
+use super::measure::progress::take_step_retries;
 use super::models::{self, Model};
-use super::outcome::{Outcome, Stopped};
-use super::progress::take_step_retries;
+use super::net::segment::Port;
+use super::report::outcome::{Outcome, Stopped};
+use super::report::steps::Steps;
 use super::requests::Requests;
 use super::run::Run;
 use super::scenario::{self, Does};
-use super::segment::Port;
-use super::station::Station;
-use super::steps::Steps;
 use crate::model::machine::{Mac, Uuid};
 use crate::observe::events::Stage;
 

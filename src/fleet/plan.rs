@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::arrival::Arrival;
 use super::content::Contents;
-use super::lessor::Lessor;
+use super::net::lessor::Lessor;
+use super::net::wire::Wire;
 use super::pace::Pace;
 use super::scenario::Role;
-use super::wire::Wire;
 
 /// Where the servers under test listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use super::arrival::Arrival;
 use super::content::{Content, Contents};
-use super::lessor::{Lessor, Way};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
 use super::models::Model;
+use super::net::lessor::{Lessor, Way};
+use super::net::wire::Wire;
 use super::pace::Pace;
 use super::plan::{Plan, Servers};
 use super::scenario::Role;
-use super::wire::Wire;
 use crate::boot::pe;
 use crate::engine::orphan::die_with_parent;
 

@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::context::Context;
-use super::dhcp::Speaker;
+use super::clients::fetch::must;
+use super::clients::http::{Agent, Http};
+use super::clients::lease::Lease;
+use super::clients::station::Station;
+use super::clients::tftp::Tftp;
+use super::clients::url::{Scheme, Url};
 use super::failure::Failure;
-use super::fetch::must;
-use super::http::{Agent, Http};
-use super::lease::Lease;
+use super::net::context::Context;
+use super::net::dhcp::Speaker;
+use super::report::steps::Steps;
 use super::scenario::{Request, Step};
-use super::station::Station;
-use super::steps::Steps;
-use super::tftp::Tftp;
-use super::url::{Scheme, Url};
 use crate::model::random::Random;
 
 /// A machine at its requests.

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use tokio::time::sleep_until;
 
+use super::measure::progress::Progress;
 use super::plan::Plan;
-use super::progress::Progress;
 use super::report::Report;
 use super::scenario::Does;
 

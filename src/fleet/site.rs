@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use super::context::Context;
+use super::clients::station::Station;
 use super::machine::{Errand, Machine};
+use super::net::context::Context;
+use super::net::segment::{Segment, Xids};
 use super::plan::Plan;
 use super::scenario::dealt;
 use super::schedule::Schedule;
-use super::segment::{Segment, Xids};
-use super::station::Station;
 
 /// Where machines stand: what they share.
 pub(super) struct Site<'a> {

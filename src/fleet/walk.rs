@@ -8,21 +8,22 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::checker::Asked;
-use super::context::Context;
-use super::dhcp::{self, Ask, Kind, Speaker, Through};
+use super::clients::fetch::{fetch, must};
+use super::clients::http::{Agent, Http};
+use super::clients::tftp::Tftp;
+use super::clients::url::Url;
 use super::failure::Failure;
-use super::fetch::{fetch, must};
-use super::http::{Agent, Http};
 use super::limits::{WALK_HASTE, WALK_PATIENCE};
-use super::menu::Choice;
+use super::models::menu::Choice;
 use super::models::{Boot, Loaded, Loader, folder, shim_names};
+use super::net::checker::Asked;
+use super::net::context::Context;
+use super::net::dhcp;
+use super::net::dhcp::{Ask, Kind, Speaker, Through};
+use super::net::segment::Port;
 use super::pace::Pace;
 use super::report::Report;
-use super::segment::Port;
-use super::steps::Steps;
-use super::tftp::Tftp;
-use super::url::Url;
+use super::report::steps::Steps;
 use crate::boot::pe::{self, Machine as PeMachine, Program};
 use crate::engine::net;
 use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
@@ -332,7 +333,7 @@ impl Walker<'_> {
     }
 
     fn take(&self) -> Vec<Asked> {
-        self.context.walking.as_ref().map(super::context::Walking::take).unwrap_or_default()
+        self.context.walking.as_ref().map(super::net::context::Walking::take).unwrap_or_default()
     }
 
     fn link(&mut self, stage: Stage, files: Vec<Asked>) {

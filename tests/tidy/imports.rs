@@ -99,7 +99,7 @@ impl House {
         let tests_only: Vec<Path> = modules
             .iter()
             .flat_map(|(path, module)| {
-                module.test_modules.iter().map(move |name| [&path[..], &[name.clone()]].concat())
+                module.test_modules.iter().map(move |name| [&path[..], std::slice::from_ref(name)].concat())
             })
             .collect();
         modules.retain(|path, _| !tests_only.iter().any(|test| path.starts_with(test)));

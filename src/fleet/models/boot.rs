@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use crate::fleet::context::Context;
+use crate::fleet::clients::fetch::fetch;
+use crate::fleet::clients::http::{Agent, Http};
+use crate::fleet::clients::tftp::{Fetched, Tftp};
+use crate::fleet::clients::url::{Scheme, Url};
 use crate::fleet::failure::Failure;
-use crate::fleet::fetch::fetch;
-use crate::fleet::http::{Agent, Http};
-use crate::fleet::segment::Port;
-use crate::fleet::tftp::{Fetched, Tftp};
-use crate::fleet::url::{Scheme, Url};
+use crate::fleet::net::context::Context;
+use crate::fleet::net::segment::Port;
 use crate::model::machine::Arch;
 use crate::tftp::client::Behaviour;
 

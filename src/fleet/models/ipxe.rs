@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use super::boot::{Boot, grub_platform, tftp_url};
 use super::loaded::{Language, Loaded};
+use crate::fleet::clients::fetch::fetch;
+use crate::fleet::clients::http::{Agent, Http};
+use crate::fleet::clients::url::Url;
 use crate::fleet::failure::Failure;
-use crate::fleet::fetch::fetch;
-use crate::fleet::http::{Agent, Http};
-use crate::fleet::segment::Port;
-use crate::fleet::url::Url;
+use crate::fleet::net::segment::Port;
 use crate::model::machine::Arch;
 use crate::tftp::client::Behaviour;
 

@@ -1,13 +1,14 @@
 //! A loader that runs and has its menu: what it makes of an entry, and where it finds the names in it.
 
+use super::menu;
+use super::menu::{Choice, Ipxe};
+use crate::fleet::clients::fetch::{fetch, must};
+use crate::fleet::clients::http::Http;
+use crate::fleet::clients::tftp::Tftp;
+use crate::fleet::clients::url::Url;
 use crate::fleet::failure::Failure;
-use crate::fleet::fetch::{fetch, must};
-use crate::fleet::http::Http;
 use crate::fleet::limits::CHAINED_SCRIPTS_MAX;
-use crate::fleet::menu::{self, Choice, Ipxe};
-use crate::fleet::steps::Steps;
-use crate::fleet::tftp::Tftp;
-use crate::fleet::url::Url;
+use crate::fleet::report::steps::Steps;
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 

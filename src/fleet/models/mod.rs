@@ -5,21 +5,21 @@ mod grub;
 mod ipxe;
 mod loaded;
 mod loader;
+pub(super) mod menu;
 mod model;
 mod pxelinux;
 mod raspberry_pi;
 mod u_boot;
 mod uefi_http;
-pub(super) mod waits;
 
 use std::rc::Rc;
 
-use crate::fleet::dhcp::Speaker;
+use super::clients::lease::Lease;
+use super::clients::station::Station;
+use super::net::dhcp::Speaker;
+use super::report::steps::Steps;
 use crate::fleet::failure::Failure;
-use crate::fleet::lease::Lease;
 use crate::fleet::limits::CHAINED_LOADERS_MAX;
-use crate::fleet::station::Station;
-use crate::fleet::steps::Steps;
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 

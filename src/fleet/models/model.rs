@@ -1,7 +1,7 @@
 //! Which firmware a machine has: its name, who speaks DHCP and TFTP for it, and its processor.
 
 use super::loader::Loader;
-use crate::fleet::dhcp::Speaker;
+use crate::fleet::net::dhcp::Speaker;
 use crate::model::machine::{Arch, Mac};
 use crate::tftp::client::{Ask, Behaviour};
 

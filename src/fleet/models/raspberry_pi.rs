@@ -5,10 +5,10 @@
 use std::net::Ipv4Addr;
 
 use super::boot::Boot;
+use crate::fleet::clients::fetch::must;
+use crate::fleet::clients::tftp::Fetched;
 use crate::fleet::failure::Failure;
-use crate::fleet::fetch::must;
-use crate::fleet::steps::Steps;
-use crate::fleet::tftp::Fetched;
+use crate::fleet::report::steps::Steps;
 use crate::observe::events::Stage;
 
 /// What config.txt says of the files that follow.

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use super::boot::{Boot, shortened};
 use super::loaded::{Language, Loaded, Place};
+use super::menu;
+use crate::fleet::clients::fetch::must;
+use crate::fleet::clients::http::{Agent, Http};
 use crate::fleet::failure::Failure;
-use crate::fleet::fetch::must;
-use crate::fleet::http::{Agent, Http};
-use crate::fleet::menu;
-use crate::fleet::steps::Steps;
+use crate::fleet::report::steps::Steps;
 use crate::observe::events::Stage;
 
 impl Boot<'_> {

@@ -1,0 +1,324 @@
+//! A machine's way to an address: DISCOVER to ACK with the waits of its firmware, and the question whether an address is still its.
+
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::waits::{Idle, Waits};
+use crate::fleet::failure::Failure;
+use crate::fleet::limits::DHCP_NAK_PAUSE;
+use crate::fleet::measure::line::Protocol;
+use crate::fleet::net::dhcp::{Answer, Ask, Kind, Speaker};
+use crate::fleet::net::segment::{Held, Mailbox, Port, Segment, Xids};
+
+impl Segment {
+    /// DISCOVER, OFFER, REQUEST, ACK: until the machine has an address, or its firmware gives up.
+    pub(in crate::fleet) async fn acquire(
+        &self,
+        port: Port,
+        speaker: Speaker,
+        xids: &mut Xids,
+    ) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + self.context.pace.patience;
+        loop {
+            let mut line = Line::open(self, port, speaker, xids);
+            match line.discover_and_request().await {
+                Ok(Some(answer)) => return self.take_possession(port, speaker, answer),
+                // Refused: all begins again.
+                Ok(None) if Instant::now() < deadline => sleep(self.context.pace.hurried(DHCP_NAK_PAUSE)).await,
+                Ok(None) => return Err(Failure::DhcpRefused),
+                Err(Failure::GaveUp { .. }) if !self.context.pace.gives_up && Instant::now() < deadline => {}
+                Err(failure) => return Err(failure),
+            }
+            self.context.progress.add_retry();
+        }
+    }
+
+    /// INIT-REBOOT: asks for the address that the machine had. The address of the ACK; None for a NAK or silence.
+    pub(in crate::fleet) async fn confirm(
+        &self,
+        port: Port,
+        speaker: Speaker,
+        xids: &mut Xids,
+        had: Ipv4Addr,
+    ) -> Option<Ipv4Addr> {
+        let answer = Line::open(self, port, speaker, xids).request(None, had).await.ok()?;
+        (answer.kind == Kind::Ack).then_some(answer.address)
+    }
+}
+
+/// One exchange: its transaction ids are registered with the segment for as long as it lives.
+struct Line<'a> {
+    segment: &'a Segment,
+    port: Port,
+    speaker: Speaker,
+    waits: Waits,
+    xids: &'a mut Xids,
+    /// The last one is in use.
+    registered: Vec<u32>,
+    /// Messages sent.
+    sent: u16,
+    mailbox: Rc<Mailbox>,
+}
+
+impl<'a> Line<'a> {
+    fn open(segment: &'a Segment, port: Port, speaker: Speaker, xids: &'a mut Xids) -> Self {
+        let mailbox = Rc::<Mailbox>::default();
+        let waits = Waits::of(speaker);
+        let mut line = Self { segment, port, speaker, waits, xids, registered: Vec::new(), sent: 0, mailbox };
+        line.renew();
+        line
+    }
+
+    /// A new transaction id; answers to the old ones still come to this machine.
+    fn renew(&mut self) {
+        let xid = self.xids.next();
+        self.registered.push(xid);
+        self.segment.waiting.borrow_mut().insert((self.port.mac, xid), Rc::clone(&self.mailbox));
+    }
+
+    /// None for a NAK.
+    async fn discover_and_request(&mut self) -> Result<Option<Answer>, Failure> {
+        let offer = self.discover().await?;
+        let (port, speaker, address, server) = (self.port, self.speaker, offer.address, offer.server);
+        self.segment.hold(Held { port, speaker, address, server });
+        // The REQUEST belongs to the DISCOVER that was answered, not to the last one.
+        self.registered.push(offer.xid);
+        let answer = self.request(server, address).await?;
+        if answer.kind != Kind::Ack {
+            self.segment.forget(port.mac, address);
+            return Ok(None);
+        }
+        Ok(Some(answer))
+    }
+
+    /// An OFFER that this firmware takes, when it takes it.
+    async fn discover(&mut self) -> Result<Answer, Failure> {
+        let pace = self.segment.context.pace;
+        let begun = Instant::now();
+        let (mut offer, mut ignored) = (None, None);
+        for nth in 0..self.waits.tries {
+            if nth > 0 && self.waits.renews_xid {
+                self.renew();
+            }
+            self.send(Kind::Discover, None, None, nth > 0 && offer.is_none())?;
+            let until = Instant::now() + pace.hurried(self.waits.pause(nth));
+            while offer.is_none() {
+                let Ok(answer) = timeout_at(until, self.answer_to(Kind::Discover)).await else { break };
+                let answer = answer?;
+                match self.speaker.objects_to(&answer) {
+                    None => offer = Some(answer),
+                    objection => ignored = objection,
+                }
+            }
+            let Some(found) = offer.take() else { continue };
+            let waits_on = match self.waits.idle {
+                Idle::None => false,
+                Idle::UntilPause => true,
+                Idle::ForProxy => !found.no_proxy_dhcp,
+            };
+            if !pace.idle_waits || !waits_on {
+                return Ok(found);
+            }
+            sleep_until(until).await;
+            if self.waits.idle == Idle::UntilPause || begun.elapsed() >= pace.hurried(Waits::PROXY) {
+                return Ok(found);
+            }
+            offer = Some(found);
+        }
+        let nobody = || self.segment.context.progress.line(Protocol::Dhcp).nobody();
+        let silent = || nobody().map_or("no answer to DISCOVER".to_owned(), |nobody| format!("DHCP: {nobody}"));
+        offer.ok_or_else(|| self.gave_up(&ignored.map_or_else(silent, str::to_owned), self.waits.tries))
+    }
+
+    /// ACK or NAK.
+    async fn request(&mut self, server: Option<Ipv4Addr>, address: Ipv4Addr) -> Result<Answer, Failure> {
+        let tries = self.waits.tries.min(Waits::REQUESTS_MAX);
+        for nth in 0..tries {
+            self.send(Kind::Request, server, Some(address), nth > 0)?;
+            let until = Instant::now() + self.segment.context.pace.hurried(self.waits.pause(nth));
+            if let Ok(answer) = timeout_at(until, self.answer_to(Kind::Request)).await {
+                return answer;
+            }
+        }
+        Err(self.gave_up("an offer, but no answer to REQUEST", tries))
+    }
+
+    fn send(
+        &mut self,
+        kind: Kind,
+        server: Option<Ipv4Addr>,
+        address: Option<Ipv4Addr>,
+        is_repeated: bool,
+    ) -> Result<(), Failure> {
+        let Port { mac, uuid, circuit } = self.port;
+        let xid = self.registered.last().copied().unwrap_or(0);
+        let ask = Ask { speaker: self.speaker, mac, uuid, xid, nth: self.sent, server, address, kind };
+        self.sent = self.sent.saturating_add(1);
+        if is_repeated {
+            self.segment.context.progress.add_retry();
+        }
+        let bytes = self.segment.road.letter(&ask, circuit).ok_or(Failure::DhcpSilent)?;
+        self.segment.send(&bytes);
+        Ok(())
+    }
+
+    /// The next answer that fits the question; a late second OFFER is no answer to a REQUEST.
+    async fn answer_to(&self, kind: Kind) -> Result<Answer, Failure> {
+        let _asked = self.segment.context.progress.ask(Protocol::Dhcp);
+        loop {
+            let answer = self.mailbox.next().await;
+            if (kind == Kind::Discover) == (answer.kind == Kind::Offer) {
+                let untouched = self.segment.road.is_untouched(&answer, self.port.circuit);
+                return if untouched { Ok(answer) } else { Err(Failure::DhcpRelayInformation) };
+            }
+        }
+    }
+
+    fn gave_up(&self, what: &str, tries: u32) -> Failure {
+        let seconds = (0..tries).map(|nth| self.waits.pause(nth)).sum::<Duration>().as_secs();
+        Failure::GaveUp { who: self.waits.who, what: what.to_owned(), tries, seconds }
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.segment.waiting.borrow_mut();
+        for xid in &self.registered {
+            waiting.remove(&(self.port.mac, *xid));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::RefCell;
+    use std::net::SocketAddrV4;
+
+    use tokio::net::UdpSocket;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+    use crate::fleet::content::Contents;
+    use crate::fleet::net::context::Context;
+    use crate::fleet::net::relay;
+    use crate::fleet::net::relay::Relay;
+    use crate::fleet::net::segment::Road;
+    use crate::fleet::pace::Pace;
+    use crate::model::machine::{Mac, Uuid};
+
+    /// A machine against a server that answers each DISCOVER with an OFFER that has these options, each REQUEST with an ACK; None:
+    /// with silence. Gives what came of it, and the xids and kinds that the server heard. Time passes where both wait.
+    fn acquire(
+        options: Option<&'static [u8]>,
+        speaker: Speaker,
+        idle_waits: bool,
+    ) -> (Result<Answer, Failure>, Vec<(u32, u8)>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            let heard = Rc::new(RefCell::new(Vec::new()));
+            spawn_local(serve(socket, options, Rc::clone(&heard)));
+            let pace = Pace { haste: 1, idle_waits, gives_up: true, patience: Duration::from_secs(500) };
+            let context = Rc::new(Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default()));
+            let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+            let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
+            let segment = Segment::open(context, road, Rc::default(), 1);
+            let port = Port { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 1 };
+            let came = segment.acquire(port, speaker, &mut Xids(1)).await;
+            (came, heard.take())
+        })
+    }
+
+    async fn serve(socket: UdpSocket, options: Option<&'static [u8]>, heard: Rc<RefCell<Vec<(u32, u8)>>>) {
+        loop {
+            let mut packet = [0; 1500];
+            let (octets, from) = socket.recv_from(&mut packet).await.unwrap();
+            let kind = packet[242];
+            heard.borrow_mut().push((u32::from_be_bytes(packet[4..8].try_into().unwrap()), kind));
+            if let Some(options) = options {
+                // The relay agent's marks stand last before END.
+                let marks = packet[octets - 11..octets - 1].to_vec();
+                let mut answer = packet[..240].to_vec();
+                answer[0] = 2;
+                answer[16..20].copy_from_slice(&[127, 77, 16, 1]);
+                answer.extend([53, 1, if kind == 1 { 2 } else { 5 }, 54, 4, 127, 0, 0, 1]);
+                answer.extend(options);
+                answer.extend(marks);
+                answer.push(255);
+                socket.send_to(&answer, from).await.unwrap();
+            }
+        }
+    }
+
+    fn kinds(heard: Vec<(u32, u8)>) -> Vec<u8> {
+        heard.into_iter().map(|(_, kind)| kind).collect()
+    }
+
+    const BOOT_FILE: &[u8] = &[67, 1, b'x'];
+    const NO_PROXY: &[u8] = &[175, 3, 176, 1, 1];
+
+    #[test]
+    fn d68_ipxe_waits_for_a_proxy_and_asks_again_unless_it_is_told_that_there_is_none() {
+        for (options, idle_waits, messages) in
+            [(BOOT_FILE, true, &[1, 1, 3][..]), (NO_PROXY, true, &[1, 3]), (BOOT_FILE, false, &[1, 3])]
+        {
+            let (came, heard) = acquire(Some(options), Speaker::Ipxe(0), idle_waits);
+            came.unwrap();
+            assert_eq!(kinds(heard), messages);
+        }
+    }
+
+    #[test]
+    fn d71_a_firmware_that_hears_nothing_gives_up_after_its_own_time() {
+        let (came, heard) = acquire(None, Speaker::UefiPxe(7), false);
+        assert_eq!(came.unwrap_err().to_string(), "OVMF gives up: no answer to DISCOVER, 4 tries in 60 s");
+        assert_eq!(kinds(heard), [1; 4]);
+    }
+
+    #[test]
+    fn a_firmware_that_asks_where_nobody_listens_says_so_when_it_gives_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            drop(socket);
+            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(500) };
+            let context = Rc::new(Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default()));
+            let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+            let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
+            let segment = Segment::open(context, road, Rc::default(), 1);
+            let port = Port { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 1 };
+            let said = segment.acquire(port, Speaker::UefiPxe(7), &mut Xids(1)).await.unwrap_err().to_string();
+            let nobody = format!("nothing answers at {server} (port unreachable)");
+            assert_eq!(said, format!("OVMF gives up: DHCP: {nobody}, 4 tries in 60 s"));
+        });
+    }
+
+    #[test]
+    fn d42_d66_an_offer_that_a_firmware_cannot_use_is_as_none() {
+        let ignored = |speaker, options| acquire(Some(options), speaker, false).0.unwrap_err().to_string();
+        let said = ignored(Speaker::UefiPxe(7), NO_PROXY);
+        assert_eq!(said, "OVMF gives up: no OFFER with a boot file, 4 tries in 60 s");
+        let said = ignored(Speaker::UefiHttp(16), BOOT_FILE);
+        assert_eq!(said, "UEFI HTTP Boot gives up: no OFFER with option 60 = HTTPClient, 4 tries in 60 s");
+    }
+
+    #[test]
+    fn d59_a_raspberry_pi_wants_its_menu() {
+        let said = acquire(Some(BOOT_FILE), Speaker::RaspberryPi, false).0.unwrap_err().to_string();
+        assert!(said.starts_with("the Raspberry Pi gives up: no OFFER with \"Raspberry Pi Boot\""), "{said}");
+    }
+
+    #[test]
+    fn uboot_takes_a_new_xid_for_each_discover() {
+        let (came, heard) = acquire(None, Speaker::UBoot, false);
+        came.unwrap_err();
+        let xids: std::collections::HashSet<u32> = heard.into_iter().map(|(xid, _)| xid).collect();
+        assert_eq!(xids.len(), 17);
+    }
+}

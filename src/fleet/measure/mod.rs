@@ -1,0 +1,8 @@
+//! What a run sees while it lasts: counters of all machines, answers and silences of each protocol, throughput over time.
+
+pub(super) mod line;
+pub(super) mod pressure;
+pub(super) mod progress;
+pub(super) mod series;
+pub(super) mod silence;
+pub(super) mod watch;

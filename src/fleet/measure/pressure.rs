@@ -1,0 +1,166 @@
+//! What a run has seen of limits, its own and the server's, and what the server's signs say in words.
+
+use std::time::Duration;
+
+use super::line::{Nobody, Protocol};
+use super::progress::{Progress, Refusal, TftpQueue};
+use super::silence::Silence;
+use super::watch::{Seen, ThreadTime};
+use crate::fleet::limits::SILENCE_TOLD;
+
+/// What a run has seen of limits, its own and the server's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// Processor time of the thread that all machines ran on.
+    pub busy: Duration,
+    /// How long that thread was ready and another program had its processor.
+    pub waiting: Duration,
+    /// Source addresses that the machines spoke from.
+    pub sources: u32,
+    /// How often servers refused, in the order of [`Refusal::ALL`].
+    pub refusals: [u64; Refusal::ALL.len()],
+    pub tftp: TftpQueue,
+    /// The longest time without any answer, in the order of [`Protocol::ALL`].
+    pub silences: [Silence; Protocol::ALL.len()],
+    /// Receives that brought anything, in the same order.
+    pub(in crate::fleet) heard: [u64; Protocol::ALL.len()],
+    /// Where the network said that nobody is there, in the same order.
+    pub(in crate::fleet) nobody: [Option<Nobody>; Protocol::ALL.len()],
+    /// The generator's thread did nothing for so long at most, although it was to: its program was stopped.
+    pub away_max: Duration,
+    /// Requests that were due at moments of their own and were never made, for lack of a free machine.
+    pub never_begun: u64,
+    /// Such requests that found no machine free when they were due.
+    pub waited: u64,
+}
+
+/// Fewer refusals than one for so many machines tell of an accident, not of a limit.
+const MACHINES_PER_REFUSAL_MAX: u64 = 10;
+/// A limit is believed where so many times as many transfers went through it.
+const TURNS_MIN: u32 = 3;
+
+impl Pressure {
+    pub(in crate::fleet) fn read(progress: &Progress, seen: &Seen, sources: u32) -> Self {
+        let ThreadTime { busy, waiting } = seen.spent;
+        Self {
+            busy,
+            waiting,
+            sources,
+            refusals: Refusal::ALL.map(|refusal| progress.refusals(refusal)),
+            tftp: progress.tftp_queue(),
+            silences: seen.silences,
+            nobody: Protocol::ALL.map(|protocol| progress.line(protocol).nobody()),
+            away_max: seen.away_max,
+            heard: Protocol::ALL.map(|protocol| progress.line(protocol).heard()),
+            never_begun: 0,
+            waited: 0,
+        }
+    }
+
+    /// Servers that said nothing to anybody: never, or for a while.
+    pub(in crate::fleet) fn of_silence(&self, machines: u32, hides: &str) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for protocol in Protocol::ALL {
+            let (name, place) = (protocol.name(), protocol as usize);
+            let Silence { lasted, at, waiting } = self.silences[place];
+            let is_told =
+                lasted >= SILENCE_TOLD && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines);
+            if let Some(nobody) = self.nobody[place] {
+                sentences.push(format!("{name}: {nobody}"));
+            } else if is_told && self.heard[place] == 0 {
+                sentences
+                    .push(format!("{name}: no answer at all in {:.2} s, to {waiting} requests", lasted.as_secs_f64()));
+            } else if is_told {
+                sentences.push(format!(
+                    "{name}: no answer to anybody for {:.2} s, from {:.2} s on, while {waiting} requests waited{hides}",
+                    lasted.as_secs_f64(),
+                    at.as_secs_f64()
+                ));
+            }
+        }
+        sentences
+    }
+
+    /// What the server did, in words; one sentence for each sign of a limit.
+    pub(in crate::fleet) fn of_the_server(&self, machines: u32) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let shared = self.sources < machines;
+        let whose = if shared {
+            let addresses = if self.sources == 1 { "address" } else { "addresses" };
+            format!(
+                "a limit of the server was the limit: {machines} machines spoke from {} source {addresses}, and a server that \
+                 limits by source address sees only that many clients",
+                self.sources
+            )
+        } else {
+            "a limit of the server was the limit, and not one for each source address: every machine had its own"
+                .to_owned()
+        };
+        for (refusal, count) in Refusal::ALL.into_iter().zip(self.refusals) {
+            // Where nobody listens there is no limit.
+            let is_nobody = refusal == Refusal::NoConnection && self.nobody[Protocol::Http as usize].is_some();
+            if count * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) && count > 1 && !is_nobody {
+                sentences.push(format!("{count} {}: {whose}", refusal.words()));
+            }
+        }
+        let TftpQueue { transfers, at_once_max, begun_at_max, waiting_at_max } = self.tftp;
+        let many = transfers >= at_once_max.saturating_mul(TURNS_MIN) && waiting_at_max >= at_once_max;
+        if at_once_max > 0 && many && begun_at_max >= transfers / 2 {
+            sentences.push(format!(
+                "never more than {at_once_max} TFTP transfers at once while up to {waiting_at_max} requests waited, each answered \
+                 only after another ended: {whose}"
+            ));
+        }
+        sentences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pressure(sources: u32, refusals: [u64; 3], tftp: TftpQueue) -> Vec<String> {
+        Pressure { sources, refusals, tftp, ..Pressure::default() }.of_the_server(500)
+    }
+
+    #[test]
+    fn silence_is_told_where_many_waited_and_absence_is_no_limit() {
+        let silent = |waiting| Silence { lasted: 2 * SECOND, at: SECOND, waiting };
+        let mut pressure = Pressure { sources: 500, heard: [9; 3], ..Pressure::default() };
+        pressure.silences[1] = silent(49);
+        assert_eq!(pressure.of_silence(500, ""), Vec::<String>::new(), "a straggler that waits for its timer");
+        pressure.silences[1] = silent(50);
+        let said = "TFTP: no answer to anybody for 2.00 s, from 1.00 s on, while 50 requests waited.";
+        assert_eq!(pressure.of_silence(500, "."), [said]);
+        pressure.heard[1] = 0;
+        assert_eq!(pressure.of_silence(500, "."), ["TFTP: no answer at all in 2.00 s, to 50 requests"]);
+        let at = "127.0.0.1:80".parse().unwrap();
+        (pressure.nobody[2], pressure.refusals) = (Some(Nobody { at, why: "connection refused" }), [0, 0, 93]);
+        assert_eq!(pressure.of_silence(500, "")[1], "HTTP: nothing answers at 127.0.0.1:80 (connection refused)");
+        assert_eq!(pressure.of_the_server(500), Vec::<String>::new());
+    }
+
+    #[test]
+    fn refusals_of_one_source_address_are_called_a_limit_per_source() {
+        let queue = TftpQueue::default();
+        assert_eq!(pressure(1, [0, 49, 0], queue), Vec::<String>::new());
+        let said = pressure(1, [0, 480, 0], queue);
+        assert!(said.len() == 1 && said[0].starts_with("480 HTTP answers 503"), "{said:?}");
+        assert!(said[0].contains("500 machines spoke from 1 source address,"), "{said:?}");
+        let said = pressure(500, [77, 0, 0], queue);
+        assert!(said[0].contains("not one for each source address"), "{said:?}");
+    }
+
+    #[test]
+    fn transfers_that_begin_only_when_others_end_are_called_a_limit() {
+        let limited = TftpQueue { transfers: 500, at_once_max: 20, begun_at_max: 481, waiting_at_max: 480 };
+        let said = pressure(1, [0; 3], limited);
+        assert!(said.len() == 1 && said[0].starts_with("never more than 20 TFTP transfers at once"), "{said:?}");
+        // All were let in; then the fleet had no more to ask.
+        let open = TftpQueue { transfers: 2000, at_once_max: 498, begun_at_max: 1, waiting_at_max: 2 };
+        assert_eq!(pressure(1, [0; 3], open), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,351 @@
+//! What a running fleet shows to whoever watches: counts that only rise, read from another thread.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+use super::line::{Asked, Line, Nobody, Protocol};
+use crate::fleet::limits::SILENCE_TOLD;
+
+/// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of octets.
+#[derive(Debug, Default)]
+pub struct Progress {
+    octets: AtomicU64,
+    unchecked_octets: AtomicU64,
+    booted: AtomicU32,
+    failed: AtomicU32,
+    retries: AtomicU64,
+    refusals: [AtomicU64; Refusal::ALL.len()],
+    oddities: [AtomicU64; Oddity::ALL.len()],
+    lines: [Line; Protocol::ALL.len()],
+    queue: Queue,
+    interruption: Notify,
+}
+
+/// A server that says, or shows, that it will not serve now. The machine tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// TFTP: an ERROR other than "no such file" in place of a file.
+    TftpError,
+    /// HTTP: status 503 or 429.
+    HttpBusy,
+    /// TCP: a connection that was refused.
+    NoConnection,
+}
+
+/// Something that a client puts up with, and that a sound server on a sound network does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Oddity {
+    /// TFTP: DATA that had come before.
+    BlockAgain,
+    /// TFTP: DATA beyond a gap.
+    BlockOutOfOrder,
+    /// TFTP: from a port that is not the transfer's, or no packet that a server sends.
+    Stray,
+    /// HTTP: the connection ended or fell silent in the middle of a file.
+    CutOff,
+    /// HTTP: 200 where the rest of a file was asked for.
+    WholeForRest,
+}
+
+/// TFTP requests that wait for their first block, and transfers that have begun: does the server let in only so many at once?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TftpQueue {
+    /// Transfers that took more than one answer.
+    pub transfers: u32,
+    /// The most that were under way at once.
+    pub at_once_max: u32,
+    /// How many of them began as the last one of that many: with a limit nearly all do, one for each that ends.
+    pub begun_at_max: u32,
+    /// The most requests that waited while so many were under way.
+    pub waiting_at_max: u32,
+}
+
+impl Progress {
+    /// Asks the fleet to end: machines stop where they are, and give their addresses back.
+    pub fn interrupt(&self) {
+        self.interruption.notify_one();
+    }
+
+    /// Returns when the fleet shall end.
+    pub(in crate::fleet) async fn interrupted(&self) {
+        self.interruption.notified().await;
+    }
+
+    /// Octets of files received.
+    pub fn octets(&self) -> u64 {
+        self.octets.load(Ordering::Relaxed)
+    }
+
+    /// Octets of files of which nothing is known, menus apart.
+    pub fn unchecked_octets(&self) -> u64 {
+        self.unchecked_octets.load(Ordering::Relaxed)
+    }
+
+    /// Machines that have everything they came for.
+    pub fn booted(&self) -> u32 {
+        self.booted.load(Ordering::Relaxed)
+    }
+
+    /// Machines that gave up.
+    pub fn failed(&self) -> u32 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Messages repeated, transfers resumed or begun again.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// How often servers refused in this way.
+    pub fn refusals(&self, refusal: Refusal) -> u64 {
+        self.refusals[refusal as usize].load(Ordering::Relaxed)
+    }
+
+    /// How often this was seen.
+    pub fn oddities(&self, oddity: Oddity) -> u64 {
+        self.oddities[oddity as usize].load(Ordering::Relaxed)
+    }
+
+    /// What was seen of the TFTP server's way to let transfers in.
+    pub fn tftp_queue(&self) -> TftpQueue {
+        self.queue.read()
+    }
+
+    /// What is wrong with a server at this moment, in words: nobody listens, or nothing has come for a while. Empty where all is well.
+    pub fn troubles(&self) -> Vec<String> {
+        Protocol::ALL.into_iter().filter_map(|protocol| self.trouble(protocol)).collect()
+    }
+
+    fn trouble(&self, protocol: Protocol) -> Option<String> {
+        let line = self.line(protocol);
+        let silent = line.silent();
+        match (line.nobody(), protocol.name()) {
+            (Some(nobody), name) => Some(format!("{name}: {nobody}")),
+            (_, name) if silent >= SILENCE_TOLD => {
+                let waiting = line.waiting();
+                Some(format!("{name}: no answer for {:.0} s, {waiting} requests wait", silent.as_secs_f64()))
+            }
+            _ => None,
+        }
+    }
+
+    pub(in crate::fleet) fn line(&self, protocol: Protocol) -> &Line {
+        &self.lines[protocol as usize]
+    }
+
+    /// A request is on its way; it has its answer when the value that this gives ends.
+    pub(in crate::fleet) fn ask(&self, protocol: Protocol) -> Asked<'_> {
+        Asked::of(self.line(protocol))
+    }
+
+    pub(in crate::fleet) fn add_octets(&self, octets: u64) {
+        self.octets.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    pub(in crate::fleet) fn add_unchecked_octets(&self, octets: u64) {
+        self.unchecked_octets.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    pub(in crate::fleet) fn add_retry(&self) {
+        self.add_retries(1);
+    }
+
+    /// Counts for the fleet, and for the step of the machine in whose task this is called.
+    pub(in crate::fleet) fn add_retries(&self, retries: u64) {
+        self.retries.fetch_add(retries, Ordering::Relaxed);
+        add_step_retries(retries);
+    }
+
+    pub(in crate::fleet) fn add_refusal(&self, refusal: Refusal) {
+        self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(in crate::fleet) fn add_oddities(&self, oddity: Oddity, times: u64) {
+        self.oddities[oddity as usize].fetch_add(times, Ordering::Relaxed);
+    }
+
+    pub(in crate::fleet) fn add_machine(&self, booted: bool) {
+        let count = if booted { &self.booted } else { &self.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A TFTP request is on its way: says how it goes on, and ends with its value.
+    pub(in crate::fleet) fn tftp_request(self: &Arc<Self>) -> TftpRequest {
+        self.queue.waiting.fetch_add(1, Ordering::Relaxed);
+        self.line(Protocol::Tftp).asks();
+        TftpRequest { progress: Arc::clone(self), begun: false }
+    }
+}
+
+impl Refusal {
+    pub const ALL: [Self; 3] = [Self::TftpError, Self::HttpBusy, Self::NoConnection];
+
+    /// Several of them, in the words of the report.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::TftpError => "TFTP errors in place of a file",
+            Self::HttpBusy => "HTTP answers 503 or 429",
+            Self::NoConnection => "refused connections",
+        }
+    }
+}
+
+impl Oddity {
+    pub const ALL: [Self; 5] = [Self::BlockAgain, Self::BlockOutOfOrder, Self::Stray, Self::CutOff, Self::WholeForRest];
+
+    /// Several of them, in the words of the report.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::BlockAgain => "TFTP blocks that came again",
+            Self::BlockOutOfOrder => "TFTP blocks out of order",
+            Self::Stray => "TFTP packets that belong to no transfer of their receiver",
+            Self::CutOff => "HTTP connections that broke in the middle of a file",
+            Self::WholeForRest => "HTTP answers 200 where 206 was due: the whole file for the rest of it",
+        }
+    }
+}
+
+/// One TFTP request from its first datagram to the end of its transfer.
+#[derive(Debug)]
+pub(in crate::fleet) struct TftpRequest {
+    progress: Arc<Progress>,
+    begun: bool,
+}
+
+impl TftpRequest {
+    /// The first block has come, and more are to come. Calling it again changes nothing.
+    pub(in crate::fleet) fn begins(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.progress.queue.begin();
+        }
+    }
+
+    /// For the whole fleet, at once; for the step of its machine, a transfer's retries are counted when it ends.
+    pub(in crate::fleet) fn add_retries(&self, retries: u64) {
+        self.progress.retries.fetch_add(retries, Ordering::Relaxed);
+    }
+
+    /// Something has come.
+    pub(in crate::fleet) fn is_answered(&self) {
+        self.progress.line(Protocol::Tftp).hears();
+    }
+
+    pub(in crate::fleet) fn comes_to(&self, nobody: Nobody) {
+        self.progress.line(Protocol::Tftp).comes_to(nobody);
+    }
+}
+
+impl Drop for TftpRequest {
+    fn drop(&mut self) {
+        let Queue { at_once, waiting, .. } = &self.progress.queue;
+        let left = if self.begun { at_once } else { waiting };
+        left.fetch_sub(1, Ordering::Relaxed);
+        self.progress.line(Protocol::Tftp).asks_no_more();
+    }
+}
+
+/// The counts behind a [`TftpQueue`]. One thread writes them.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: AtomicU32,
+    at_once: AtomicU32,
+    transfers: AtomicU32,
+    at_once_max: AtomicU32,
+    begun_at_max: AtomicU32,
+    waiting_at_max: AtomicU32,
+}
+
+impl Queue {
+    fn begin(&self) {
+        self.transfers.fetch_add(1, Ordering::Relaxed);
+        let waiting = self.waiting.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        let at_once = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+        let most = self.at_once_max.load(Ordering::Relaxed);
+        if at_once > most {
+            self.at_once_max.store(at_once, Ordering::Relaxed);
+            self.begun_at_max.store(1, Ordering::Relaxed);
+            self.waiting_at_max.store(waiting, Ordering::Relaxed);
+        } else if at_once == most {
+            self.begun_at_max.fetch_add(1, Ordering::Relaxed);
+            self.waiting_at_max.fetch_max(waiting, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self) -> TftpQueue {
+        let [transfers, at_once_max, begun_at_max, waiting_at_max] =
+            [&self.transfers, &self.at_once_max, &self.begun_at_max, &self.waiting_at_max]
+                .map(|count| count.load(Ordering::Relaxed));
+        TftpQueue { transfers, at_once_max, begun_at_max, waiting_at_max }
+    }
+}
+
+tokio::task_local! {
+    /// Retries of the step that this task's machine is in.
+    static STEP_RETRIES: Cell<u64>;
+}
+
+/// Runs a machine so that its retries are counted step by step.
+pub(in crate::fleet) async fn counting_retries<T>(machine: impl Future<Output = T>) -> T {
+    STEP_RETRIES.scope(Cell::new(0), machine).await
+}
+
+/// Counts for the step of the machine in whose task this is called.
+pub(in crate::fleet) fn add_step_retries(retries: u64) {
+    // Outside a machine's task (the audit) there is no step to count for.
+    let _ = STEP_RETRIES.try_with(|count| count.set(count.get() + retries));
+}
+
+/// Retries in this task since this was last asked.
+pub(in crate::fleet) fn take_step_retries() -> u64 {
+    STEP_RETRIES.try_with(Cell::take).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn retries_count_for_the_task_that_adds_them() {
+        let progress = Progress::default();
+        let machine = |number: u64| {
+            let progress = &progress;
+            counting_retries(async move {
+                progress.add_retries(number);
+                tokio::task::yield_now().await;
+                progress.add_retry();
+                take_step_retries()
+            })
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let counted = runtime.block_on(async { tokio::join!(machine(1), machine(10)) });
+        assert_eq!((counted, progress.retries()), ((2, 11), 13));
+        progress.add_retry();
+        assert_eq!(take_step_retries(), 0);
+    }
+
+    #[test]
+    fn the_queue_shows_a_server_that_lets_in_two_at_once() {
+        let progress = Arc::new(Progress::default());
+        let mut waiting: Vec<_> = (0..10).map(|_| progress.tftp_request()).collect();
+        let mut served = Vec::new();
+        while let Some(mut request) = waiting.pop() {
+            if served.len() == 2 {
+                served.remove(0);
+            }
+            request.begins();
+            request.begins();
+            served.push(request);
+        }
+        drop(served);
+        let queue = TftpQueue { transfers: 10, at_once_max: 2, begun_at_max: 9, waiting_at_max: 8 };
+        assert_eq!(progress.tftp_queue(), queue);
+        // Answered in one message: neither under way nor waiting afterwards.
+        drop(progress.tftp_request());
+        assert_eq!(progress.tftp_queue(), queue);
+        assert_eq!(progress.queue.waiting.load(Ordering::Relaxed), 0);
+    }
+}

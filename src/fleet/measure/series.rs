@@ -1,0 +1,101 @@
+//! What a fleet did over time: octets, boots and failures in buckets, few enough for any length of run.
+
+use std::time::Duration;
+
+use super::progress::Progress;
+use crate::fleet::limits::{SERIES_BUCKETS_MAX, SERIES_WIDTH};
+
+/// Counts over time. When all buckets are in use, neighbours are joined: half as many, each twice as wide.
+#[derive(Clone, Debug)]
+pub struct Series {
+    buckets: Vec<Bucket>,
+    width: Duration,
+    /// The sums of all buckets.
+    seen: Bucket,
+}
+
+/// What happened since the end of the bucket before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// When it ended, since the run began.
+    pub end: Duration,
+    pub octets: u64,
+    pub booted: u32,
+    pub failed: u32,
+    /// Processor time of the fleet's own thread.
+    pub busy: Duration,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self { buckets: Vec::new(), width: SERIES_WIDTH, seen: Bucket::default() }
+    }
+}
+
+impl Series {
+    /// In the order of time.
+    pub fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    /// The width that a bucket has now; the last one may be shorter, and all a little longer on a busy machine.
+    pub fn width(&self) -> Duration {
+        self.width
+    }
+
+    /// Adds what has happened up to `end`; `busy` is the thread's processor time since the run began.
+    pub(in crate::fleet) fn add(&mut self, end: Duration, progress: &Progress, busy: Duration) {
+        let now = Bucket { end, octets: progress.octets(), booted: progress.booted(), failed: progress.failed(), busy };
+        self.buckets.push(Bucket {
+            end,
+            octets: now.octets.saturating_sub(self.seen.octets),
+            booted: now.booted.saturating_sub(self.seen.booted),
+            failed: now.failed.saturating_sub(self.seen.failed),
+            busy: busy.saturating_sub(self.seen.busy),
+        });
+        self.seen = now;
+        if self.buckets.len() >= SERIES_BUCKETS_MAX {
+            self.halve();
+        }
+    }
+
+    fn halve(&mut self) {
+        self.buckets = self.buckets.chunks(2).filter_map(|pair| pair.iter().copied().reduce(Bucket::joined)).collect();
+        self.width *= 2;
+    }
+}
+
+impl Bucket {
+    fn joined(self, later: Self) -> Self {
+        Self {
+            end: later.end,
+            octets: self.octets + later.octets,
+            booted: self.booted + later.booted,
+            failed: self.failed + later.failed,
+            busy: self.busy + later.busy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_run_has_wider_buckets_and_loses_nothing() {
+        let progress = Progress::default();
+        let mut series = Series::default();
+        let ticks = 10 * u32::try_from(SERIES_BUCKETS_MAX).unwrap_or(0) + 1;
+        for tick in 1..=ticks {
+            progress.add_octets(7);
+            progress.add_machine(tick % 10 != 0);
+            series.add(SERIES_WIDTH * tick, &progress, SERIES_WIDTH * tick / 2);
+        }
+        assert!(series.buckets().len() < SERIES_BUCKETS_MAX);
+        assert!(series.width() >= SERIES_WIDTH * 8, "{:?}", series.width());
+        let sums = series.buckets().iter().copied().reduce(Bucket::joined).unwrap_or_default();
+        assert_eq!((sums.octets, sums.booted, sums.failed), (7 * u64::from(ticks), ticks - ticks / 10, ticks / 10));
+        assert_eq!((sums.end, sums.busy), (SERIES_WIDTH * ticks, SERIES_WIDTH * ticks / 2));
+        assert!(series.buckets().is_sorted_by_key(|bucket| bucket.end));
+    }
+}

@@ -1,0 +1,176 @@
+//! The check of one file's octets as they come, and what a walk writes down of the file.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::wire::Verify;
+use crate::boot::pe::HEAD_BYTES;
+use crate::fleet::content::Content;
+use crate::fleet::failure::Failure;
+use crate::fleet::limits::{MENU_OCTETS_MAX, SAMPLE_OCTETS};
+use crate::fleet::measure::progress::Progress;
+
+/// A file that came, in whole or as a sample.
+#[derive(Clone, Debug)]
+pub(in crate::fleet) struct Asked {
+    /// A TFTP name or a URL.
+    pub(in crate::fleet) name: String,
+    /// The whole file, as far as the server told or sent it.
+    pub(in crate::fleet) octets: u64,
+    pub(in crate::fleet) received: u64,
+    /// The first octets, for a look at what kind of file it is.
+    pub(in crate::fleet) head: Vec<u8>,
+    pub(in crate::fleet) took: Duration,
+}
+
+/// Checks the octets of one file as they come, in any order of arrival that a transfer allows.
+#[derive(Debug)]
+pub(in crate::fleet) struct Checker {
+    progress: Arc<Progress>,
+    verify: Verify,
+    /// For a walk: files are sampled, and their first octets kept.
+    walks: bool,
+    name: Box<str>,
+    expected: Option<Content>,
+    /// Where the machine wants to read the file itself (menus and scripts).
+    keep: Option<Vec<u8>>,
+    /// The part of the file that is wanted; None: all of it.
+    part: Option<Range<u64>>,
+    /// All octets below this have come, counted from the beginning of the part.
+    received: u64,
+    head: Vec<u8>,
+}
+
+impl Checker {
+    /// For all of a file that nobody reads.
+    pub(in crate::fleet) fn new(
+        progress: &Arc<Progress>,
+        verify: Verify,
+        name: &str,
+        expected: Option<Content>,
+    ) -> Self {
+        Self {
+            progress: Arc::clone(progress),
+            verify,
+            walks: false,
+            name: name.into(),
+            expected,
+            keep: None,
+            part: None,
+            received: 0,
+            head: Vec::new(),
+        }
+    }
+
+    /// The same for a walk, where this is one.
+    pub(in crate::fleet) fn walking(self, walks: bool) -> Self {
+        Self { walks, ..self }
+    }
+
+    /// The same for a machine that reads the file itself, where it does.
+    pub(in crate::fleet) fn keeping(self, keep: bool) -> Self {
+        Self { keep: keep.then(Vec::new), ..self }
+    }
+
+    /// For these octets of the file only.
+    pub(in crate::fleet) fn of_part(self, part: Range<u64>) -> Self {
+        Self { part: Some(part), ..self }
+    }
+
+    /// Whether anybody looks at the octets, or only counts them.
+    pub(in crate::fleet) fn reads(&self) -> bool {
+        self.walks || self.keep.is_some() || (self.verify == Verify::Full && self.expected.is_some())
+    }
+
+    /// The next octets of the file. A piece that is not what the file has there fails the machine.
+    pub(in crate::fleet) fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let expected = self.expected.as_ref().filter(|_| self.verify == Verify::Full);
+        if let Some(content) = expected.filter(|content| !content.matches(self.offset(), bytes)) {
+            let name = self.name.to_string();
+            return Err(match content.first_difference(self.offset(), bytes) {
+                Some(end) if end == content.octets() => {
+                    Failure::WrongLength(name, self.offset() + bytes.len() as u64, content.octets())
+                }
+                at => Failure::WrongContent(name, at.unwrap_or(self.offset())),
+            });
+        }
+        if let Some(kept) = &mut self.keep {
+            if kept.len() + bytes.len() > MENU_OCTETS_MAX {
+                return Err(Failure::MenuTooLong(self.name.to_string()));
+            }
+            kept.extend_from_slice(bytes);
+        }
+        if self.walks {
+            let room = HEAD_BYTES.saturating_sub(self.head.len()).min(bytes.len());
+            self.head.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        }
+        self.count(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// So many octets have come, and nobody has looked at them.
+    pub(in crate::fleet) fn count(&mut self, octets: u64) {
+        self.received += octets;
+        self.progress.add_octets(octets);
+        if !self.reads() {
+            self.progress.add_unchecked_octets(octets);
+        }
+    }
+
+    pub(in crate::fleet) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The part of the file that is wanted.
+    pub(in crate::fleet) fn part(&self) -> Option<&Range<u64>> {
+        self.part.as_ref()
+    }
+
+    /// The file is no longer than this: what was asked for beyond does not exist.
+    pub(in crate::fleet) fn clip(&mut self, octets: u64) {
+        if let Some(part) = &mut self.part {
+            part.end = part.end.min(octets).max(part.start);
+        }
+    }
+
+    /// Where the next octet stands in the file.
+    pub(in crate::fleet) fn offset(&self) -> u64 {
+        self.part.as_ref().map_or(0, |part| part.start) + self.received
+    }
+
+    /// A walk has seen enough of a file that it does not read.
+    pub(in crate::fleet) fn is_sample_full(&self) -> bool {
+        self.samples() && self.received >= SAMPLE_OCTETS
+    }
+
+    /// A walk that does not read the file itself needs no more than a sample.
+    pub(in crate::fleet) fn samples(&self) -> bool {
+        self.keep.is_none() && self.walks
+    }
+
+    /// For the walk's list: what came, of a file that is `octets` long.
+    pub(in crate::fleet) fn asked(&self, name: String, octets: u64, took: Duration) -> Asked {
+        Asked { name, octets, received: self.received, head: self.head.clone(), took }
+    }
+
+    /// The transfer begins again from the first octet. What had come still counts as traffic.
+    pub(in crate::fleet) fn restart(&mut self) {
+        self.received = 0;
+        self.head.clear();
+        if let Some(kept) = &mut self.keep {
+            kept.clear();
+        }
+    }
+
+    /// The transfer has ended: every octet must be there. Gives what was kept.
+    pub(in crate::fleet) fn finish(&mut self) -> Result<Vec<u8>, Failure> {
+        let whole = self.part.as_ref().map(|part| part.end - part.start);
+        match whole.or(self.expected.as_ref().map(Content::octets)) {
+            Some(octets) if self.verify != Verify::None && octets != self.received => {
+                Err(Failure::WrongLength(self.name.to_string(), self.received, octets))
+            }
+            _ => Ok(self.keep.take().unwrap_or_default()),
+        }
+    }
+}

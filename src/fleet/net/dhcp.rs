@@ -1,0 +1,520 @@
+//! The client's and relay agent's side of DHCP as bytes: what firmware asks, how a relay passes it on, what comes back.
+
+use std::net::Ipv4Addr;
+
+use crate::model::machine::{Mac, Uuid};
+
+/// The numbers of option 53 that a client meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::fleet) enum Kind {
+    Discover,
+    Offer,
+    Request,
+    Ack,
+    Nak,
+    /// Gives the address back; never answered (D-28).
+    Release,
+}
+
+/// Which program of a machine speaks: each has its own options, in its own order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::fleet) enum Speaker {
+    /// A BIOS PXE ROM that is not iPXE.
+    BiosRom,
+    /// EDK2's PXE stack, with its number of option 93: 7 on x64.
+    UefiPxe(u16),
+    /// EDK2's HTTP Boot, with its number of option 93: 16 on x64.
+    UefiHttp(u16),
+    /// iPXE, with the number of option 93 of the firmware below it: 0 as an option ROM on BIOS.
+    Ipxe(u16),
+    /// GRUB's `net_dhcp`, which says nothing of itself.
+    Grub,
+    /// U-Boot on arm64.
+    UBoot,
+    /// The EEPROM of a Raspberry Pi 4.
+    RaspberryPi,
+}
+
+/// One message of a client, before a relay agent has touched it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::fleet) struct Ask {
+    pub(in crate::fleet) speaker: Speaker,
+    pub(in crate::fleet) mac: Mac,
+    pub(in crate::fleet) uuid: Uuid,
+    pub(in crate::fleet) xid: u32,
+    /// Messages of this exchange that went before.
+    pub(in crate::fleet) nth: u16,
+    /// Option 54: set in the REQUEST that answers an OFFER.
+    pub(in crate::fleet) server: Option<Ipv4Addr>,
+    /// Option 50: the address asked for; in a RELEASE ciaddr, the address given back.
+    pub(in crate::fleet) address: Option<Ipv4Addr>,
+    pub(in crate::fleet) kind: Kind,
+}
+
+/// The relay agent that a message goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::fleet) struct Through {
+    /// giaddr: the agent's address on the machines' segment.
+    pub(in crate::fleet) relay: Ipv4Addr,
+    /// Sub-option 1: the switch port.
+    pub(in crate::fleet) circuit: u32,
+    /// Sub-option 19 (RFC 8357, D-74): answer this agent at the port it sent from. Off where it listens on port 67.
+    pub(in crate::fleet) own_port: bool,
+}
+
+/// A server's answer, as a client reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::fleet) struct Answer {
+    pub(in crate::fleet) kind: Kind,
+    pub(in crate::fleet) xid: u32,
+    pub(in crate::fleet) mac: Mac,
+    /// yiaddr
+    pub(in crate::fleet) address: Ipv4Addr,
+    /// siaddr
+    pub(in crate::fleet) next_server: Ipv4Addr,
+    /// Option 54.
+    pub(in crate::fleet) server: Option<Ipv4Addr>,
+    /// Option 51, seconds.
+    pub(in crate::fleet) lease_s: Option<u32>,
+    /// Option 67, else the header's `file`; up to the first NUL.
+    pub(in crate::fleet) boot_file: Option<String>,
+    /// Option 60 is `HTTPClient` (D-66).
+    pub(in crate::fleet) is_http_client: bool,
+    /// Option 43 has the menu of a Raspberry Pi (D-59).
+    pub(in crate::fleet) is_for_raspberry_pi: bool,
+    /// Option 175 says that no ProxyDHCP answer will come (D-68).
+    pub(in crate::fleet) no_proxy_dhcp: bool,
+    /// Option 82 as it came back (D-49).
+    pub(super) relay_information: Option<Vec<u8>>,
+}
+
+const HEADER_OCTETS: usize = 236;
+const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
+const BROADCAST: u16 = 0x8000;
+
+/// Builds the message; through a relay agent with hops 1, giaddr, option 82 last before END (D-49). A RELEASE has the address in
+/// ciaddr, names server and client, and nothing else (capture `clients-dhcp`).
+pub(in crate::fleet) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(DHCP_ROOM);
+    packet.extend_from_slice(&[1, 1, 6, u8::from(through.is_some())]);
+    packet.extend_from_slice(&ask.xid.to_be_bytes());
+    let given_back = ask.address.filter(|_| ask.kind == Kind::Release);
+    let (secs, flags) = if given_back.is_some() { (0, 0) } else { (ask.speaker.secs(ask.nth), ask.speaker.flags()) };
+    packet.extend_from_slice(&secs.to_be_bytes());
+    packet.extend_from_slice(&flags.to_be_bytes());
+    packet.extend_from_slice(&given_back.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
+    packet.extend_from_slice(&[0; 8]);
+    packet.extend_from_slice(&through.map_or(Ipv4Addr::UNSPECIFIED, |through| through.relay).octets());
+    packet.extend_from_slice(&ask.mac.0);
+    packet.resize(HEADER_OCTETS, 0);
+    packet.extend_from_slice(&COOKIE);
+    for (code, value) in options(ask) {
+        put(&mut packet, code, &value);
+    }
+    if let Some(through) = through {
+        put(&mut packet, 82, &relay_information(through));
+    }
+    packet.push(255);
+    if given_back.is_some() {
+        packet.resize(packet.len().max(BOOTP_OCTETS), 0);
+    }
+    packet
+}
+
+/// Reads an answer; None for anything that is not a whole BOOTP reply with option 53.
+pub(in crate::fleet) fn decode(packet: &[u8]) -> Option<Answer> {
+    let header = packet.first_chunk::<HEADER_OCTETS>()?;
+    if header[0] != 2 || packet.get(HEADER_OCTETS..HEADER_OCTETS + COOKIE.len())? != COOKIE {
+        return None;
+    }
+    let address = |at: usize| Some(Ipv4Addr::from(*header.get(at..)?.first_chunk::<4>()?));
+    let mut answer = Answer {
+        kind: Kind::Offer,
+        xid: u32::from_be_bytes(*header.get(4..)?.first_chunk()?),
+        mac: Mac(*header.get(28..)?.first_chunk()?),
+        address: address(16)?,
+        next_server: address(20)?,
+        server: None,
+        lease_s: None,
+        boot_file: text(header.get(108..)?),
+        is_http_client: false,
+        is_for_raspberry_pi: false,
+        no_proxy_dhcp: false,
+        relay_information: None,
+    };
+    let mut kind = None;
+    for (code, value) in (Options { rest: packet.get(HEADER_OCTETS + COOKIE.len()..)? }) {
+        match code {
+            53 => kind = Kind::from_octet(*value.first()?),
+            54 => answer.server = value.first_chunk::<4>().map(|a| Ipv4Addr::from(*a)),
+            51 => answer.lease_s = value.first_chunk::<4>().map(|s| u32::from_be_bytes(*s)),
+            43 => answer.is_for_raspberry_pi = value.windows(PI_MENU.len()).any(|part| part == PI_MENU),
+            60 => answer.is_http_client = value.starts_with(b"HTTPClient"),
+            67 => answer.boot_file = text(value).or(answer.boot_file),
+            175 => answer.no_proxy_dhcp = (Options { rest: value }).any(|one| one == NO_PROXY_DHCP),
+            82 => answer.relay_information = Some(value.to_vec()),
+            _ => {}
+        }
+    }
+    answer.kind = kind?;
+    Some(answer)
+}
+
+/// The value of option 82: a circuit id, and sub-option 19 with no content (RFC 8357) where the agent has its own port.
+pub(super) fn relay_information(through: &Through) -> Vec<u8> {
+    let mut value = Vec::new();
+    put(&mut value, 1, &through.circuit.to_be_bytes());
+    if through.own_port {
+        put(&mut value, 19, &[]);
+    }
+    value
+}
+
+impl Kind {
+    fn octet(self) -> u8 {
+        match self {
+            Self::Discover => 1,
+            Self::Offer => 2,
+            Self::Request => 3,
+            Self::Ack => 5,
+            Self::Nak => 6,
+            Self::Release => 7,
+        }
+    }
+
+    fn from_octet(octet: u8) -> Option<Self> {
+        let all = [Self::Discover, Self::Offer, Self::Request, Self::Ack, Self::Nak, Self::Release];
+        all.into_iter().find(|kind| kind.octet() == octet)
+    }
+}
+
+impl Speaker {
+    /// What stands in `secs` (D-8), as recorded: 4, 10, 18, ... from iPXE, whatever the time; seconds since long ago from GRUB.
+    fn secs(self, nth: u16) -> u16 {
+        /// The first that was recorded (capture `uefi-http`).
+        const GRUB_SECS: u16 = 51_301;
+        match self {
+            Self::Ipxe(_) => nth.saturating_add(1).saturating_mul(nth.saturating_add(4)),
+            Self::Grub => GRUB_SECS.saturating_add(nth),
+            _ => 0,
+        }
+    }
+
+    /// EDK2 always sets the broadcast flag (D-18).
+    fn flags(self) -> u16 {
+        if matches!(self, Self::UefiPxe(_) | Self::UefiHttp(_)) { BROADCAST } else { 0 }
+    }
+}
+
+/// What a Raspberry Pi looks for in option 43.
+const PI_MENU: &[u8] = b"Raspberry Pi Boot";
+/// Sub-option 176 of option 175.
+const NO_PROXY_DHCP: (u8, &[u8]) = (176, &[1]);
+
+/// Length of a BOOTP message (RFC 951), to which clients outside firmware fill theirs up.
+const BOOTP_OCTETS: usize = 300;
+
+/// Largest message built here; a starting capacity, not a limit.
+const DHCP_ROOM: usize = 576;
+
+/// A client's options in the order that was captured from it.
+fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
+    let mut options = vec![(53, vec![ask.kind.octet()])];
+    let server = ask.server.map(|a| (54, a.octets().to_vec()));
+    let client = || (61, [&[1u8], ask.mac.0.as_slice()].concat());
+    if ask.kind == Kind::Release {
+        options.extend(server);
+        // Who had none when it got the lease must have none now (RFC 2131 section 4.4.1).
+        options.extend(matches!(ask.speaker, Speaker::Ipxe(_)).then(client));
+        return options;
+    }
+    let address = ask.address.map(|a| (50, a.octets().to_vec()));
+    let mut guid = vec![0];
+    guid.extend_from_slice(&ask.uuid.0);
+    match ask.speaker {
+        Speaker::BiosRom => {
+            // As udhcpc imitates it (no plain ROM was at hand), with the UUID and interface version of PXE 2.1.
+            options.extend(address);
+            options.extend(server);
+            options.push((57, vec![0x02, 0x40]));
+            options.push((55, BIOS_LIST.to_vec()));
+            options.push((60, b"PXEClient:Arch:00000:UNDI:002001".to_vec()));
+            options.push((93, vec![0, 0]));
+            options.push((94, vec![1, 2, 1]));
+            options.push((97, guid));
+        }
+        Speaker::UefiPxe(arch) | Speaker::UefiHttp(arch) => {
+            let http = matches!(ask.speaker, Speaker::UefiHttp(_));
+            options.extend(server);
+            options.extend(address);
+            let room = if http || ask.kind == Kind::Discover { vec![0x05, 0xc0] } else { vec![0xff, 0x00] };
+            options.push((57, room));
+            options.push((55, if http { UEFI_HTTP_LIST.to_vec() } else { UEFI_LIST.to_vec() }));
+            options.push((97, guid));
+            options.push((94, vec![1, 3, 0]));
+            options.push((93, arch.to_be_bytes().to_vec()));
+            let class = if http { "HTTPClient" } else { "PXEClient" };
+            options.push((60, format!("{class}:Arch:{arch:05}:UNDI:003000").into_bytes()));
+        }
+        Speaker::Ipxe(arch) => {
+            let (undi, version) = if arch == 0 { (vec![1, 2, 1], "002001") } else { (vec![1, 3, 10], "003010") };
+            options.push((57, vec![0x05, 0xc0]));
+            options.push((93, arch.to_be_bytes().to_vec()));
+            options.push((94, undi));
+            options.push((60, format!("PXEClient:Arch:{arch:05}:UNDI:{version}").into_bytes()));
+            options.push((77, b"iPXE".to_vec()));
+            options.push((55, IPXE_LIST.to_vec()));
+            options.push((175, if arch == 0 { IPXE_FEATURES.to_vec() } else { IPXE_EFI_FEATURES.to_vec() }));
+            options.push(client());
+            options.push((97, guid));
+            options.extend(server);
+            options.extend(address);
+        }
+        Speaker::Grub if ask.kind == Kind::Discover => {}
+        Speaker::Grub => {
+            options.extend(server);
+            options.extend(address);
+            options.push((55, GRUB_LIST.to_vec()));
+        }
+        Speaker::UBoot => {
+            options.push((57, vec![0x02, 0x40]));
+            options.extend(server);
+            options.extend(address);
+            options.push((93, UBOOT_ARM64.to_be_bytes().to_vec()));
+            options.push((94, vec![1, 0, 0]));
+            options.push((60, b"U-Boot.armv8".to_vec()));
+            options.push((55, vec![1, 3, 6, 12, 17]));
+        }
+        Speaker::RaspberryPi => {
+            // After PXE 2.1: no Pi was at hand. It asks for neither mask nor router (D-33).
+            options.extend(address);
+            options.extend(server);
+            options.push((55, vec![43, 60, 66, 67, 128, 129, 130, 131, 132, 133, 134, 135]));
+            options.push((93, vec![0, 0]));
+            options.push((94, vec![1, 2, 1]));
+            options.push((97, guid));
+            options.push((60, b"PXEClient:Arch:00000:UNDI:002001".to_vec()));
+        }
+    }
+    options
+}
+
+/// Option 55 of the BIOS ROM's stand-in (capture `clients`), with 43 as PXE 2.1 asks.
+const BIOS_LIST: [u8; 10] = [1, 3, 6, 12, 15, 28, 42, 43, 66, 67];
+/// Option 55 of OVMF (capture `uefi-pxe`).
+const UEFI_LIST: [u8; 35] = [
+    1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97, 128, 129,
+    130, 131, 132, 133, 134, 135,
+];
+/// Option 55 of OVMF's HTTP Boot (capture `uefi-http`). 235 is an octet that EDK2 never sets: 0 on arm64.
+const UEFI_HTTP_LIST: [u8; 27] =
+    [1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 235, 67, 97];
+/// Option 55 of GRUB's REQUEST (capture `uefi-http`).
+const GRUB_LIST: [u8; 8] = [1, 3, 6, 15, 12, 17, 18, 60];
+/// Option 93 of U-Boot on arm64 (IANA "Processor Architecture Types").
+const UBOOT_ARM64: u16 = 22;
+/// Option 55 of the iPXE ROM (capture `bios-ipxe`).
+const IPXE_LIST: [u8; 23] =
+    [1, 3, 6, 7, 12, 15, 17, 26, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175, 203];
+/// Option 175 of the iPXE ROM (capture `bios-ipxe`): PCI id, version, one octet for each feature it has.
+const IPXE_FEATURES: [u8; 48] = [
+    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x22, 1, 1, 0x13, 1, 1, 0x11, 1, 1, 0x27, 1, 1,
+    0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x18, 1, 1, 0x12, 1, 1,
+];
+
+/// Option 175 of iPXE as an EFI driver (capture `uefi-iperom-pxe`).
+const IPXE_EFI_FEATURES: [u8; 36] = [
+    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x24, 1, 1, 0x13, 1, 1, 0x11, 1, 1, 0x27, 1, 1,
+    0x29, 1, 1, 0x15, 1, 1, 0x12, 1, 1,
+];
+
+fn put(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
+    packet.push(code);
+    packet.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
+    packet.extend_from_slice(value.get(..usize::from(u8::MAX)).unwrap_or(value));
+}
+
+/// Text up to its first NUL; None where nothing is left.
+fn text(octets: &[u8]) -> Option<String> {
+    let line = octets.split(|octet| *octet == 0).next()?;
+    if line.is_empty() { None } else { Some(String::from_utf8_lossy(line).into_owned()) }
+}
+
+/// Walks an option area; ends at END, at its end, or at a length that overruns.
+struct Options<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Options<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.rest {
+                [0, rest @ ..] => self.rest = rest,
+                [255, ..] | [] | [_] => return None,
+                [code, length, rest @ ..] => {
+                    let (value, rest) = rest.split_at_checked(usize::from(*length))?;
+                    self.rest = rest;
+                    return Some((*code, value));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+
+    /// Every DHCP message of a client in a recorded capture: BOOTP header to the last octet.
+    fn recorded(name: &str) -> Vec<Vec<u8>> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name).with_extension("pcap");
+        let file = std::fs::read(file).unwrap();
+        let mut rest = &file[24..];
+        let mut messages = Vec::new();
+        while rest.len() > 16 {
+            let length = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+            let (frame, after) = rest[16..].split_at(length);
+            rest = after;
+            // IPv4 over Ethernet without IP options, UDP to port 67.
+            if frame[12..14] == [8, 0] && frame[14] == 0x45 && frame[23] == 17 && frame[36..38] == [0, 67] {
+                messages.push(frame[42..].to_vec());
+            }
+        }
+        messages
+    }
+
+    /// The message that a model sends where this one was recorded.
+    fn played(speaker: Speaker, message: &[u8], nth: u16) -> Vec<u8> {
+        let option =
+            |code| (Options { rest: &message[240..] }).find(|(found, _)| *found == code).map(|(_, value)| value);
+        let address = |code| option(code).map(|value| Ipv4Addr::from(*value.first_chunk::<4>().unwrap()));
+        let uuid = option(97).map_or([0; 16], |value| value[1..17].try_into().unwrap());
+        let ask = Ask {
+            speaker,
+            mac: Mac(message[28..34].try_into().unwrap()),
+            uuid: Uuid(uuid),
+            xid: u32::from_be_bytes(message[4..8].try_into().unwrap()),
+            nth,
+            server: address(54),
+            address: address(50),
+            kind: Kind::from_octet(option(53).unwrap()[0]).unwrap(),
+        };
+        encode(&ask, None)
+    }
+
+    #[test]
+    fn d52_every_speaker_says_octet_by_octet_what_was_recorded() {
+        for (name, speaker) in [
+            ("bios-ipxe", Speaker::Ipxe(0)),
+            ("bios-ipxe-sanboot-fast", Speaker::Ipxe(0)),
+            ("uefi-iperom-pxe", Speaker::Ipxe(7)),
+            ("uefi-pxe", Speaker::UefiPxe(7)),
+            ("arm64-pxe", Speaker::UefiPxe(11)),
+            ("uefi-http", Speaker::UefiHttp(16)),
+            ("uboot-arm64", Speaker::UBoot),
+        ] {
+            let messages = recorded(name);
+            let xid = &messages.first().unwrap()[4..8];
+            for (nth, message) in (0..).zip(messages.iter().filter(|message| message[4..8] == *xid)) {
+                assert_said(&played(speaker, message, nth), message, name);
+            }
+        }
+        let grub: Vec<_> = recorded("uefi-http").into_iter().filter(|message| message[8] == 0xc8).collect();
+        for (nth, message) in (0..).zip(&grub) {
+            assert_said(&played(Speaker::Grub, message, nth), message, "GRUB");
+        }
+        assert_eq!(grub.len(), 2);
+    }
+
+    /// Some fill up with zeros to the length of a BOOTP message.
+    fn assert_said(played: &[u8], recorded: &[u8], name: &str) {
+        let (real, padding) = recorded.split_at(played.len().min(recorded.len()));
+        assert_eq!(played, real, "{name}");
+        assert!(padding.iter().all(|octet| *octet == 0), "{name}");
+    }
+
+    const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
+    const THROUGH: Through = Through { relay: Ipv4Addr::new(127, 77, 0, 2), circuit: 5, own_port: true };
+
+    fn ask(speaker: Speaker, kind: Kind) -> Ask {
+        Ask { speaker, mac: MAC, uuid: Uuid([3; 16]), xid: 0x0102_0304, nth: 0, server: None, address: None, kind }
+    }
+
+    fn codes(packet: &[u8]) -> Vec<u8> {
+        (Options { rest: &packet[240..] }).map(|(code, _)| code).collect()
+    }
+
+    #[test]
+    fn d8_d18_d52_each_firmware_asks_as_it_was_captured() {
+        let uefi = encode(&ask(Speaker::UefiPxe(7), Kind::Discover), Some(&THROUGH));
+        assert_eq!(codes(&uefi), [53, 57, 55, 97, 94, 93, 60, 82]);
+        assert_eq!(uefi[10..12], [0x80, 0]);
+        let ipxe = encode(&ask(Speaker::Ipxe(0), Kind::Discover), Some(&THROUGH));
+        assert_eq!(codes(&ipxe), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 82]);
+        assert_eq!((ipxe[9], &ipxe[10..12]), (4, [0u8, 0].as_slice()));
+        let mut request = ask(Speaker::Ipxe(0), Kind::Request);
+        request.server = Some(Ipv4Addr::LOCALHOST);
+        request.address = Some(Ipv4Addr::new(127, 77, 1, 1));
+        assert_eq!(codes(&encode(&request, Some(&THROUGH))), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 54, 50, 82]);
+    }
+
+    #[test]
+    fn d49_d74_the_relay_adds_giaddr_a_hop_and_option_82_last() {
+        let packet = encode(&ask(Speaker::BiosRom, Kind::Discover), Some(&THROUGH));
+        assert_eq!(packet[3], 1);
+        assert_eq!(packet[24..28], [127, 77, 0, 2]);
+        assert!(packet.ends_with(&[82, 8, 1, 4, 0, 0, 0, 5, 19, 0, 255]));
+        let direct = encode(&ask(Speaker::BiosRom, Kind::Discover), None);
+        assert_eq!((direct[3], &direct[24..28], codes(&direct).contains(&82)), (0, &[0; 4][..], false));
+        let plain = Through { own_port: false, ..THROUGH };
+        assert!(
+            encode(&ask(Speaker::BiosRom, Kind::Discover), Some(&plain)).ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255])
+        );
+    }
+
+    #[test]
+    fn d28_a_release_names_address_server_and_client_and_nothing_else() {
+        let address = Ipv4Addr::new(192, 168, 4, 58);
+        let release = |speaker| {
+            let server = Some(Ipv4Addr::new(192, 168, 4, 150));
+            Ask { server, address: Some(address), ..ask(speaker, Kind::Release) }
+        };
+        let packet = encode(&release(Speaker::UefiPxe(7)), None);
+        assert_eq!((packet.len(), &packet[8..12], &packet[12..16]), (300, &[0u8; 4][..], &address.octets()[..]));
+        assert_eq!(packet[16..28], [0; 12], "neither yiaddr nor siaddr nor giaddr");
+        assert_eq!(packet[240..250], [53, 1, 7, 54, 4, 192, 168, 4, 150, 255]);
+        let packet = encode(&release(Speaker::Ipxe(0)), Some(&THROUGH));
+        assert_eq!((codes(&packet), &packet[24..28]), (vec![53, 54, 61, 82], &THROUGH.relay.octets()[..]));
+    }
+
+    #[test]
+    fn d42_the_boot_file_is_option_67_and_else_the_header() {
+        let mut packet = encode(&ask(Speaker::BiosRom, Kind::Offer), Some(&THROUGH));
+        packet[0] = 2;
+        packet[108..118].copy_from_slice(b"pxelinux.0");
+        assert_eq!(decode(&packet).unwrap().boot_file.as_deref(), Some("pxelinux.0"));
+        packet.pop();
+        packet.extend_from_slice(b"\x43\x05a.efi\x00\xff");
+        let answer = decode(&packet).unwrap();
+        assert_eq!(answer.boot_file.as_deref(), Some("a.efi"));
+        assert_eq!((answer.kind, answer.xid, answer.mac), (Kind::Offer, 0x0102_0304, MAC));
+        assert_eq!(answer.relay_information, Some(relay_information(&THROUGH)));
+    }
+
+    #[test]
+    fn d7_a_cut_answer_is_no_answer_and_never_a_panic() {
+        let mut packet = encode(&ask(Speaker::UefiPxe(7), Kind::Ack), Some(&THROUGH));
+        packet[0] = 2;
+        for end in 0..243 {
+            assert_eq!(decode(&packet[..end]), None, "{end} octets");
+        }
+        assert!(decode(&packet[..243]).is_some());
+        packet[0] = 1;
+        assert_eq!(decode(&packet), None);
+    }
+}

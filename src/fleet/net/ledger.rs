@@ -1,0 +1,151 @@
+//! Which machine holds which address, as servers have said: an address given twice, or one of another network, is noticed.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::fleet::failure::Failure;
+use crate::model::network::Network;
+
+/// One for a whole fleet, whatever the segments are that its machines are on.
+#[derive(Debug, Default)]
+pub(in crate::fleet) struct Ledger {
+    /// Of the segment; empty where they are not known.
+    networks: Vec<Network>,
+    book: RefCell<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    holders: HashMap<Ipv4Addr, Holder>,
+    /// What each machine was given last.
+    addresses: HashMap<u32, Ipv4Addr>,
+    /// Machines whose address another one was given too.
+    doubled: HashSet<u32>,
+    /// Leases acknowledged, from the first to the last.
+    acknowledged: u32,
+    span: Option<(Instant, Instant)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    /// Its number in the fleet.
+    machine: u32,
+    /// None = for ever.
+    until: Option<Instant>,
+}
+
+impl Ledger {
+    pub(in crate::fleet) fn new(networks: Vec<Network>) -> Self {
+        Self { networks, book: RefCell::default() }
+    }
+
+    /// A server has acknowledged this address. What the machine had before it gives up; a lease whose time is over is nobody's.
+    pub(in crate::fleet) fn given(
+        &self,
+        machine: u32,
+        address: Ipv4Addr,
+        lease_s: Option<u32>,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        let mut book = self.book.borrow_mut();
+        book.acknowledged += 1;
+        book.span = Some((book.span.map_or(now, |(first, _)| first), now));
+        let before = book.addresses.insert(machine, address).filter(|before| *before != address);
+        if let Some(before) = before {
+            book.leave(machine, before);
+        }
+        let until = lease_s.filter(|s| *s != u32::MAX).map(|s| now + Duration::from_secs(s.into()));
+        let holder = book.holders.insert(address, Holder { machine, until });
+        if let Some(other) =
+            holder.filter(|holder| holder.machine != machine && holder.until.is_none_or(|until| now < until))
+        {
+            book.doubled.extend([machine, other.machine]);
+            return Err(Failure::AddressDoubled);
+        }
+        let inside = |network: &Network| network.contains(address);
+        if self.networks.is_empty() || self.networks.iter().any(inside) { Ok(()) } else { Err(Failure::AddressOutside) }
+    }
+
+    /// The machine has given this address back.
+    pub(super) fn returned(&self, machine: u32, address: Ipv4Addr) {
+        let mut book = self.book.borrow_mut();
+        book.leave(machine, address);
+        if book.addresses.get(&machine) == Some(&address) {
+            book.addresses.remove(&machine);
+        }
+    }
+
+    /// Leases acknowledged a second, from the first to the last; 0 where there were fewer than two.
+    pub(in crate::fleet) fn rate(&self) -> f64 {
+        let book = self.book.borrow();
+        let span = book.span.map_or(Duration::ZERO, |(first, last)| last - first).as_secs_f64();
+        if span > 0.0 { f64::from(book.acknowledged) / span } else { 0.0 }
+    }
+
+    /// Machines whose address another one was given while they had it: perhaps long after they were told.
+    pub(in crate::fleet) fn doubled(&self) -> Vec<u32> {
+        self.book.borrow().doubled.iter().copied().collect()
+    }
+}
+
+impl Book {
+    fn leave(&mut self, machine: u32, address: Ipv4Addr) {
+        if self.holders.get(&address).is_some_and(|holder| holder.machine == machine) {
+            self.holders.remove(&address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const A: u32 = 1;
+    const B: u32 = 2;
+    const X: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const Y: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+    #[test]
+    fn an_address_given_twice_is_the_fault_of_neither_machine_and_fails_both() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        assert_eq!(ledger.given(A, X, Some(600), now), Ok(()));
+        assert_eq!(ledger.given(A, X, Some(600), now), Ok(()), "the same machine again");
+        assert_eq!(ledger.given(B, X, Some(600), now), Err(Failure::AddressDoubled));
+        assert_eq!(ledger.doubled().len(), 2);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_acknowledgements() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        assert!(ledger.rate().abs() < f64::EPSILON);
+        for machine in 0..10u8 {
+            let at = now + Duration::from_millis(u64::from(machine) * 100);
+            ledger.given(machine.into(), Ipv4Addr::new(10, 0, 0, machine), None, at).unwrap();
+        }
+        assert!((ledger.rate() - 10.0 / 0.9).abs() < 0.01, "{}", ledger.rate());
+    }
+
+    #[test]
+    fn an_address_given_back_given_up_or_run_out_may_be_given_again() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        ledger.given(A, X, Some(60), now).unwrap();
+        ledger.given(A, Y, None, now).unwrap();
+        assert_eq!(ledger.given(B, X, Some(60), now), Ok(()), "given up");
+        ledger.returned(A, Y);
+        assert_eq!(ledger.given(B, Y, Some(60), now), Ok(()), "given back");
+        assert_eq!(ledger.given(A, Y, Some(60), now + Duration::from_secs(60)), Ok(()), "run out");
+        assert!(ledger.doubled().is_empty());
+    }
+
+    #[test]
+    fn an_address_of_another_network_is_seen_where_networks_are_known() {
+        let now = Instant::now();
+        let ledger = Ledger::new(vec!["10.0.0.0/24".parse().unwrap(), "10.0.9.0/24".parse().unwrap()]);
+        assert_eq!(ledger.given(A, Ipv4Addr::new(10, 0, 9, 1), None, now), Ok(()));
+        assert_eq!(ledger.given(B, Ipv4Addr::new(10, 0, 1, 1), None, now), Err(Failure::AddressOutside));
+        assert_eq!(Ledger::default().given(B, Ipv4Addr::new(10, 0, 1, 1), None, now), Ok(()));
+    }
+}

@@ -1,0 +1,96 @@
+//! A segment on the wire: machines speak as stations with hardware addresses of their own, through a packet socket.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
+
+use super::dhcp::{self, Answer, Ask, Kind};
+use crate::dhcp::frame;
+use crate::engine::link::{ETHERNET_BYTES, Stations};
+use crate::engine::net::interface_index;
+use crate::fleet::limits::{DHCP_BATCH, LINK_SERVERS_MAX};
+use crate::model::machine::Mac;
+
+const SERVER_PORT: u16 = 67;
+const CLIENT_PORT: u16 = 68;
+const EVERYBODY: Mac = Mac([0xff; 6]);
+
+/// Octets of an Ethernet frame, jumbo frames included.
+const FRAME_OCTETS_MAX: usize = 9216;
+
+/// The packet socket, and what was learned of the servers that answer there.
+#[derive(Debug)]
+pub(in crate::fleet) struct Link {
+    stations: AsyncFd<Stations>,
+    /// Who sent the frames that brought a server's answers: it, or the relay agent in front of it.
+    neighbours: RefCell<HashMap<Ipv4Addr, Mac>>,
+}
+
+impl Link {
+    /// Needs CAP_NET_RAW, and an Ethernet interface that is up.
+    pub(in crate::fleet) fn open(interface: &str) -> io::Result<Self> {
+        let index = interface_index(interface);
+        if index == 0 {
+            return Err(io::Error::other(format!("there is no interface {interface}")));
+        }
+        let stations = Stations::open(index).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot speak for other stations on {interface}: {error}"))
+        })?;
+        Ok(Self { stations: stations.watched()?, neighbours: RefCell::default() })
+    }
+
+    /// The message in its frame: to everybody from 0.0.0.0; a RELEASE from the machine's address to its server.
+    pub(in crate::fleet) fn frame(&self, ask: &Ask) -> Option<Vec<u8>> {
+        let message = dhcp::encode(ask, None);
+        let (station, from, server) = match (ask.kind, ask.address, ask.server) {
+            (Kind::Release, Some(address), Some(server)) => (*self.neighbours.borrow().get(&server)?, address, server),
+            _ => (EVERYBODY, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST),
+        };
+        let (from, to) = (SocketAddrV4::new(from, CLIENT_PORT), SocketAddrV4::new(server, SERVER_PORT));
+        frame::ethernet(ask.mac, station, from, to, &message)
+    }
+
+    pub(in crate::fleet) fn send(&self, frame: &[u8]) {
+        // One that finds no room is lost like any other; the machine repeats.
+        let _ = self.stations.get_ref().send(frame);
+    }
+
+    /// Reads answers; never ends.
+    pub(in crate::fleet) async fn listen(&self, deliver: impl Fn(Answer)) {
+        let mut room = vec![0; FRAME_OCTETS_MAX];
+        loop {
+            let Ok(mut ready) = self.stations.ready(Interest::READABLE).await else { return };
+            for _ in 0..DHCP_BATCH {
+                match self.stations.get_ref().receive(&mut room) {
+                    Ok(frame) => self.read(frame).into_iter().for_each(&deliver),
+                    Err(error) => {
+                        if error.kind() == io::ErrorKind::WouldBlock {
+                            ready.clear_ready();
+                        }
+                        break;
+                    }
+                }
+            }
+            yield_now().await;
+        }
+    }
+
+    fn read(&self, frame: &[u8]) -> Option<Answer> {
+        let (header, packet) = frame.split_at_checked(ETHERNET_BYTES)?;
+        let (_, payload) = frame::read_datagram(packet)?;
+        let answer = dhcp::decode(payload)?;
+        let sender = Mac(*header.get(6..)?.first_chunk()?);
+        let mut neighbours = self.neighbours.borrow_mut();
+        if let Some(server) = answer.server
+            && (neighbours.len() < LINK_SERVERS_MAX || neighbours.contains_key(&server))
+        {
+            neighbours.insert(server, sender);
+        }
+        Some(answer)
+    }
+}

@@ -1,0 +1,14 @@
+//! The network of a fleet: sockets, relay agents and links, what the machines share of them, and what is wrong with it.
+
+pub(super) mod checker;
+pub(super) mod context;
+pub(super) mod dhcp;
+pub(super) mod hub;
+pub(super) mod impair;
+pub(super) mod ledger;
+pub(super) mod lessor;
+pub(super) mod link;
+pub(super) mod relay;
+pub(super) mod release;
+pub(super) mod segment;
+pub(super) mod wire;

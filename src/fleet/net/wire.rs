@@ -1,0 +1,77 @@
+//! How a fleet meets the network: what it proves of the octets it gets, from which addresses it speaks, and how bad the way is.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::impair::Impairment;
+use crate::model::network::Network;
+
+/// What a machine proves of a file whose octets are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Every octet.
+    #[default]
+    Full,
+    /// That all have come.
+    Length,
+    /// Nothing: octets are only counted.
+    None,
+}
+
+/// A fleet's ways with the network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wire {
+    pub verify: Verify,
+    /// Datagrams of one transfer may come joined (UDP_GRO), as from a network card that does so.
+    pub gro: bool,
+    /// Of datagrams, both ways.
+    pub impairment: Impairment,
+    /// Addresses that belong to this host: machines speak from them. All of 127.0.0.0/8 does anyway.
+    pub sources: Option<Network>,
+}
+
+impl Wire {
+    /// Where machine `number` speaks from that was given no address. One of its own where there are enough of them, so that a
+    /// server's limits per address see machines and not one giant; unspecified where this host has but its one.
+    pub(in crate::fleet) fn unleased(&self, number: u32, server: IpAddr) -> Ipv4Addr {
+        const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 78, 0, 0);
+        match self.sources {
+            _ if server.is_ipv6() => Ipv4Addr::UNSPECIFIED,
+            Some(network) => {
+                // Neither the network's own address nor its broadcast.
+                let usable = (!u32::from(network.mask())).saturating_sub(1).max(1);
+                let first = u32::from(network.address) & u32::from(network.mask());
+                Ipv4Addr::from(first.saturating_add(1 + number % usable))
+            }
+            None if server.is_loopback() => Ipv4Addr::from(u32::from(LOOPBACK).saturating_add(1 + number)),
+            None => Ipv4Addr::UNSPECIFIED,
+        }
+    }
+
+    /// Whether this host may speak from an address that a machine was given.
+    pub(super) fn owns(&self, address: Ipv4Addr) -> bool {
+        let inside =
+            |network: Network| u32::from(network.mask()) & (u32::from(network.address) ^ u32::from(address)) == 0;
+        address.is_loopback() || self.sources.is_some_and(inside)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn machines_have_addresses_of_their_own_where_the_host_has_them() {
+        let (near, far) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
+        let wire = Wire::default();
+        assert_eq!(wire.unleased(299, near), Ipv4Addr::new(127, 78, 1, 44));
+        assert_eq!(wire.unleased(299, far), Ipv4Addr::UNSPECIFIED);
+        assert_eq!(wire.unleased(299, "::1".parse().unwrap()), Ipv4Addr::UNSPECIFIED);
+        assert!(wire.owns(Ipv4Addr::new(127, 1, 2, 3)) && !wire.owns(Ipv4Addr::new(10, 9, 0, 7)));
+        let wire = Wire { sources: Some("10.9.0.5/24".parse().unwrap()), ..wire };
+        assert_eq!(wire.unleased(0, far), Ipv4Addr::new(10, 9, 0, 1));
+        assert_eq!(wire.unleased(253, far), Ipv4Addr::new(10, 9, 0, 254));
+        assert_eq!(wire.unleased(254, far), Ipv4Addr::new(10, 9, 0, 1), "there are no more");
+        assert!(wire.owns(Ipv4Addr::new(10, 9, 0, 7)) && !wire.owns(Ipv4Addr::new(10, 8, 0, 7)));
+    }
+}

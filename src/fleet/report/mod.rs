@@ -1,0 +1,514 @@
+//! What a run came to: machines, times of each step, failures by cause; and the few lines that say so.
+
+pub(super) mod outcome;
+pub(super) mod steps;
+mod verdict;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::clients::lease::Lease;
+use super::failure::Failure;
+use super::limits::{FAILED_LISTED_MAX, RECORDS_MAX};
+use super::measure::pressure::Pressure;
+use super::measure::progress::{Oddity, Progress};
+use super::measure::series::Series;
+use super::report::outcome::{Outcome, Stopped};
+use crate::model::machine::Mac;
+use crate::observe::events::Stage;
+
+/// The figures of one run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Machines that there are.
+    pub clients: u32,
+    /// Machines switched on; one that boots again is counted again.
+    pub machines: u32,
+    /// Machines that have their kernel and initial disk.
+    pub booted: u32,
+    /// From the end of the warm-up, or the first machine's power-on, to the last one's end.
+    pub wall: Duration,
+    /// What began so long after the start is in no figure, but for failures.
+    pub warm_up: Duration,
+    /// Some machines boot as firmware does; else all make plain requests.
+    pub firmware: bool,
+    /// Some machines fetch files.
+    pub fetches: bool,
+    /// Some requests are due at moments of their own, whether or not those before have their answers.
+    pub is_open: bool,
+    /// Microseconds by which power-ons were late: nobody's fault but the generator's.
+    pub late_power_ons: Histogram<u64>,
+    /// The same of requests that are due at moments of their own, and for which a machine was free in time.
+    pub late_requests: Histogram<u64>,
+    /// Octets of files received.
+    pub octets: u64,
+    /// Every octet was compared with what the file contains, menus apart.
+    pub checked: bool,
+    /// Messages repeated, transfers resumed or begun again.
+    pub retries: u64,
+    /// Each step, by machine.
+    pub stages: BTreeMap<Stage, StageTimes>,
+    /// Microseconds from power-on to the last octet of the kernel, of machines that came so far.
+    pub kernels: Histogram<u64>,
+    /// Microseconds from power-on to the end of the last step, of machines that booted.
+    pub boots: Histogram<u64>,
+    /// Machines that did not boot, by cause ([`super::Failure::cause`]) and the step it came in.
+    pub failures: BTreeMap<(String, Stage), Failed>,
+    /// They one by one, as they failed; of more than [`FAILED_LISTED_MAX`] the first.
+    pub failed_machines: Vec<FailedMachine>,
+    /// Machines that failed because an octet was wrong, missing or too many.
+    pub wrong_contents: u32,
+    /// What clients put up with, and how often; what never happened is left out.
+    pub oddities: BTreeMap<Oddity, u64>,
+    /// Each boot, in the order of power-on; of more than [`RECORDS_MAX`] the first that ended.
+    pub records: Vec<Record>,
+    /// Throughput over time.
+    pub series: Series,
+    /// What may have been the limit.
+    pub pressure: Pressure,
+    /// What each machine was given last, in the order of their numbers.
+    pub leases: Vec<Lease>,
+    /// Addresses given back at the end (RELEASE).
+    pub released: u32,
+    /// The run was ended before its time: the figures are of machines that were done by then.
+    pub interrupted: bool,
+    /// Machines whose last boot came to its end.
+    good: HashMap<u32, Good>,
+    counts_from: Instant,
+    /// Octets and retries of the warm-up.
+    before: (u64, u64),
+}
+
+/// A boot that came to its end, and is blamed perhaps all the same.
+#[derive(Clone, Copy, Debug)]
+struct Good {
+    mac: Mac,
+    /// Its place among the records.
+    place: usize,
+}
+
+/// A machine that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedMachine {
+    /// Its number in the fleet.
+    pub machine: u32,
+    pub mac: Mac,
+    pub stage: Stage,
+    /// As failures are counted by ([`super::Failure::cause`]).
+    pub cause: String,
+    /// The whole sentence.
+    pub sentence: String,
+}
+
+/// Machines that failed for one cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub machines: u32,
+    /// The whole sentence of the first one.
+    pub example: String,
+}
+
+/// One step as all machines saw it.
+#[derive(Clone, Debug)]
+pub struct StageTimes {
+    /// Microseconds, of machines that finished it.
+    pub times: Histogram<u64>,
+    /// Messages repeated, transfers resumed or begun again, by machines that finished it or gave up in it.
+    pub retries: u64,
+}
+
+/// One boot, small enough to keep thousands of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Microseconds from the start of the run to power-on.
+    pub start_us: u64,
+    /// Microseconds from the start of the run to the boot's end.
+    pub end_us: u64,
+    /// None where it booted; else the step in which it stopped.
+    pub stopped_in: Option<Stage>,
+    /// The name of its firmware.
+    pub model: &'static str,
+    /// Microseconds of each finished step in the order of [`Stage::ALL`], all of one stage together.
+    pub stages_us: [u32; Stage::ALL.len()],
+}
+
+/// Octets of a megabyte, as network people count.
+const MEGABYTE: f64 = 1e6;
+
+/// The longest step that a histogram tells apart: an hour, in microseconds.
+const STEP_US_MAX: u64 = 3_600_000_000;
+/// Significant decimal digits of a histogram: 3 keep a figure within 0.1 % (1 ms of a second) at 190 KiB a stage.
+const STEP_DIGITS: u8 = 3;
+
+impl Report {
+    /// Before the first power-on of so many machines.
+    pub(in crate::fleet) fn new(clients: u32, counts_from: Instant) -> Self {
+        Self {
+            clients,
+            machines: 0,
+            booted: 0,
+            wall: Duration::ZERO,
+            warm_up: Duration::ZERO,
+            firmware: false,
+            fetches: false,
+            is_open: false,
+            late_power_ons: histogram(),
+            late_requests: histogram(),
+            octets: 0,
+            checked: false,
+            retries: 0,
+            stages: BTreeMap::new(),
+            kernels: histogram(),
+            boots: histogram(),
+            failures: BTreeMap::new(),
+            failed_machines: Vec::new(),
+            wrong_contents: 0,
+            oddities: BTreeMap::new(),
+            records: Vec::new(),
+            series: Series::default(),
+            pressure: Pressure::default(),
+            leases: Vec::new(),
+            released: 0,
+            interrupted: false,
+            good: HashMap::new(),
+            counts_from,
+            before: (0, 0),
+        }
+    }
+
+    /// A machine is switched on; in the warm-up it is not counted, or not yet.
+    pub(in crate::fleet) fn power_on(&mut self, is_warm_up: bool) {
+        self.machines += u32::from(!is_warm_up);
+    }
+
+    pub(in crate::fleet) fn add_late_power_on(&mut self, late: Duration) {
+        self.late_power_ons.saturating_record(microseconds(late));
+    }
+
+    pub(super) fn add_late_request(&mut self, late: Duration) {
+        self.late_requests.saturating_record(microseconds(late));
+    }
+
+    /// The warm-up is over: what has come until now does not count.
+    pub(in crate::fleet) fn forget(&mut self, progress: &Progress) {
+        self.before = (progress.octets(), progress.retries());
+    }
+
+    /// The run is over, so long after its start.
+    pub(in crate::fleet) fn close(&mut self, lasted: Duration, progress: &Progress) {
+        let (octets, retries) = self.before;
+        self.wall = lasted.saturating_sub(self.warm_up);
+        self.octets = progress.octets() - octets;
+        self.retries = progress.retries() - retries;
+    }
+
+    /// A machine has finished a step.
+    pub(super) fn add_step(&mut self, stage: Stage, begun: Instant, took: Duration, retries: u64) {
+        if begun < self.counts_from {
+            return;
+        }
+        let seen = self.stage(stage);
+        seen.times.saturating_record(microseconds(took));
+        seen.retries += retries;
+    }
+
+    /// Adds the end of one boot in a run that began at `run_begun`. Its finished steps have been added before.
+    pub(in crate::fleet) fn add(&mut self, run_begun: Instant, outcome: Outcome) {
+        let us = |moment: Instant| microseconds(moment.saturating_duration_since(run_begun));
+        let record = Record {
+            start_us: us(outcome.begun),
+            end_us: us(outcome.ended),
+            stopped_in: outcome.end.as_ref().err().map(|stopped| stopped.stage),
+            model: outcome.model,
+            stages_us: outcome.stages.map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX)),
+        };
+        if outcome.is_warm_up && outcome.end.is_ok() {
+            return;
+        }
+        if let Some(time) = outcome.to_kernel.filter(|_| !outcome.is_warm_up) {
+            self.kernels.saturating_record(microseconds(time));
+        }
+        match outcome.end {
+            Ok(()) => {
+                self.booted += 1;
+                self.good.insert(outcome.machine, Good { mac: outcome.mac, place: self.records.len() });
+                self.boots.saturating_record(record.end_us - record.start_us);
+            }
+            Err(Stopped { stage, retries, failure }) => {
+                self.stage(stage).retries += retries;
+                self.good.remove(&outcome.machine);
+                self.machines += u32::from(outcome.is_warm_up);
+                self.count(outcome.machine, outcome.mac, &failure, stage);
+            }
+        }
+        if self.records.len() < RECORDS_MAX {
+            self.records.push(record);
+        }
+    }
+
+    /// The last boot of this machine was none, as it turns out: something was wrong with its address.
+    pub(in crate::fleet) fn blame(&mut self, machine: u32, failure: &Failure) {
+        let Some(Good { mac, place }) = self.good.remove(&machine) else { return };
+        self.booted -= 1;
+        self.count(machine, mac, failure, Stage::Dhcp);
+        if let Some(record) = self.records.get_mut(place) {
+            record.stopped_in = Some(Stage::Dhcp);
+        }
+    }
+
+    /// All machines have ended.
+    pub(in crate::fleet) fn finish(&mut self) {
+        self.leases.sort_by_key(|lease| lease.machine);
+        self.records.sort_by_key(|record| record.start_us);
+    }
+
+    /// The run ends before its time: machines that are under way have neither booted nor failed.
+    pub(in crate::fleet) fn leave_out_unfinished(&mut self) {
+        self.machines = self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
+    }
+
+    fn count(&mut self, machine: u32, mac: Mac, failure: &Failure, stage: Stage) {
+        if self.failed_machines.len() < FAILED_LISTED_MAX {
+            self.failed_machines.push(FailedMachine {
+                machine,
+                mac,
+                stage,
+                cause: failure.cause(),
+                sentence: failure.to_string(),
+            });
+        }
+        self.wrong_contents += u32::from(failure.is_of_contents());
+        let first = || Failed { machines: 0, example: failure.to_string() };
+        self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
+    }
+
+    fn stage(&mut self, stage: Stage) -> &mut StageTimes {
+        self.stages.entry(stage).or_insert_with(|| StageTimes { times: histogram(), retries: 0 })
+    }
+
+    /// Every step with the microseconds that machines took for it, and the whole boot last.
+    pub fn steps(&self) -> impl Iterator<Item = (&'static str, &Histogram<u64>)> {
+        let steps = self.stages.iter().map(|(stage, seen)| (step_name(*stage), &seen.times));
+        steps.chain([("whole boot", &self.boots)])
+    }
+
+    /// The slowest boot as a multiple of the median one; None where no machine booted.
+    pub fn slowest_to_median(&self) -> Option<f64> {
+        let median = self.boots.value_at_quantile(0.5);
+        (median > 0).then(|| self.boots.max() as f64 / median as f64)
+    }
+
+    /// Machines that did not boot.
+    pub fn failed(&self) -> u32 {
+        self.machines - self.booted
+    }
+
+    /// What was proved of the octets, in words.
+    pub fn proved(&self) -> String {
+        match (self.octets, self.wrong_contents) {
+            (_, 1) => "1 machine got wrong contents".to_owned(),
+            (_, wrong @ 2..) => format!("{wrong} machines got wrong contents"),
+            (0, _) => "nothing came that could be checked".to_owned(),
+            _ if self.checked => "every octet checked".to_owned(),
+            _ => "contents not checked".to_owned(),
+        }
+    }
+
+    /// Megabytes a second over the whole run.
+    pub fn megabytes_per_second(&self) -> f64 {
+        self.megabytes() / self.wall.as_secs_f64().max(f64::EPSILON)
+    }
+
+    /// Megabytes received.
+    pub fn megabytes(&self) -> f64 {
+        // 2^53 octets are nine petabytes: nothing is lost.
+        self.octets as f64 / MEGABYTE
+    }
+}
+
+impl fmt::Display for Report {
+    /// The table of steps and the failures, without a final newline.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  {:<10}{:>10}{:>12}{:>12}{:>12}", "step", "count", "p50", "p99", "max")?;
+        for (name, times) in self.steps() {
+            let [p50, p99, max] =
+                [times.value_at_quantile(0.5), times.value_at_quantile(0.99), times.max()].map(Pretty);
+            writeln!(f, "  {name:<10}{:>10}{p50:>12}{p99:>12}{max:>12}", times.len())?;
+        }
+        write!(
+            f,
+            "\n  {} of {} machines booted in {:.2} s: {:.0} MB, {:.0} MB/s, {}, {} retries",
+            self.booted,
+            self.machines,
+            self.wall.as_secs_f64(),
+            self.megabytes(),
+            self.megabytes_per_second(),
+            self.proved(),
+            self.retries
+        )?;
+        let mut causes: Vec<_> = self.failures.iter().collect();
+        causes.sort_by_key(|(_, failed)| std::cmp::Reverse(failed.machines));
+        for ((_, stage), Failed { machines, example }) in causes.iter().take(CAUSES_SHOWN_MAX) {
+            write!(f, "\n  {machines:>6} failed: {example} ({})", stage.word())?;
+        }
+        Ok(())
+    }
+}
+
+/// Causes of failure that are listed: the report stays on one screen.
+const CAUSES_SHOWN_MAX: usize = 6;
+
+/// Microseconds in the unit that a person would choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Pretty(pub u64);
+
+impl fmt::Display for Pretty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let milliseconds = self.0 as f64 / 1000.0;
+        let text = match self.0 {
+            ..10_000 => format!("{milliseconds:.2} ms"),
+            10_000..1_000_000 => format!("{milliseconds:.0} ms"),
+            _ => format!("{:.2} s", milliseconds / 1000.0),
+        };
+        f.pad(&text)
+    }
+}
+
+fn step_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Dhcp => "DHCP",
+        Stage::Loader => "loader",
+        Stage::Menu => "menu",
+        Stage::Kernel => "kernel",
+        Stage::Initrd => "initrd",
+        Stage::AnswerFile => "answers",
+        Stage::File => "file",
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(STEP_US_MAX, STEP_DIGITS).expect("a bound of at least 2 and at most 5 digits")
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A boot that took so many ms for each of these stages.
+    fn outcome(begun: Instant, took: &[(Stage, u32)], end: Result<(), Stopped>) -> Outcome {
+        let mut stages = [Duration::ZERO; Stage::ALL.len()];
+        for &(stage, ms) in took {
+            stages[stage as usize] += MS * ms;
+        }
+        let ended = begun + stages.iter().sum::<Duration>();
+        let mac = Mac([2, 0, 0, 0, 0, 7]);
+        let (to_kernel, is_warm_up) = (Some(210 * MS), false);
+        Outcome { machine: 7, mac, model: "m", is_warm_up, begun, ended, to_kernel, stages, end }
+    }
+
+    #[test]
+    fn a_report_counts_boots_and_failures_by_cause() {
+        let begun = Instant::now();
+        let mut report = Report::new(2, begun);
+        (0..3).for_each(|_| report.power_on(false));
+        report.add_step(Stage::Dhcp, begun, 3 * MS, 1);
+        report.add_step(Stage::Dhcp, begun, 3 * MS, 2);
+        report.add(begun, outcome(begun, &[(Stage::Dhcp, 3), (Stage::Kernel, 2000)], Ok(())));
+        for _ in 0..2 {
+            let stopped = Stopped { stage: Stage::Menu, retries: 4, failure: Failure::NoMenu };
+            report.add(begun, outcome(begun + 5 * MS, &[(Stage::Dhcp, 3)], Err(stopped)));
+        }
+        report.wall = Duration::from_secs(2);
+        assert_eq!(report.proved(), "nothing came that could be checked");
+        report.octets = 4_000_000;
+        assert_eq!(report.proved(), "contents not checked");
+        report.checked = true;
+        assert_eq!(report.proved(), "every octet checked");
+        let text = report.to_string();
+        assert_eq!((report.booted, report.failed()), (1, 2));
+        assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");
+        assert!(text.contains("2 failed: no menu found (menu)"), "{text}");
+        let retries = |stage| report.stages[&stage].retries;
+        assert_eq!((retries(Stage::Dhcp), retries(Stage::Menu)), (3, 8));
+        assert_eq!(report.stages[&Stage::Dhcp].times.len(), 2);
+    }
+
+    #[test]
+    fn a_boot_with_an_address_that_was_given_twice_turns_out_to_be_none() {
+        let begun = Instant::now();
+        let mut report = Report::new(1, begun);
+        report.power_on(false);
+        report.add(begun, outcome(begun, &[(Stage::Dhcp, 10)], Ok(())));
+        report.blame(8, &Failure::AddressDoubled);
+        assert_eq!(report.booted, 1, "another machine");
+        (0..2).for_each(|_| report.blame(7, &Failure::AddressDoubled));
+        assert_eq!(
+            (report.booted, report.failed(), report.failures.values().map(|failed| failed.machines).sum::<u32>()),
+            (0, 1, 1)
+        );
+        assert_eq!(report.records[0].stopped_in, Some(Stage::Dhcp));
+        assert_eq!(report.failed_machines.len(), 1);
+    }
+
+    #[test]
+    fn wrong_octets_are_not_called_checked() {
+        let begun = Instant::now();
+        let mut report = Report::new(2, begun);
+        report.checked = true;
+        for said in ["1 machine got wrong contents", "2 machines got wrong contents"] {
+            let failure = Failure::WrongContent("a".into(), 0);
+            let stopped = Stopped { stage: Stage::File, retries: 0, failure };
+            report.add(begun, outcome(begun, &[], Err(stopped)));
+            assert_eq!(report.proved(), said);
+        }
+    }
+
+    #[test]
+    fn what_begins_in_the_warm_up_is_in_no_figure_but_a_failure_is_told() {
+        let begun = Instant::now();
+        let mut report = Report::new(2, begun + 10 * MS);
+        for (after, failure) in [(5, None), (20, None), (5, Some(Failure::NoMenu))] {
+            let is_warm_up = after < 10;
+            report.power_on(is_warm_up);
+            let begun = begun + MS * after;
+            report.add_step(Stage::Dhcp, begun, 3 * MS, 0);
+            let end = failure.map_or(Ok(()), |failure| Err(Stopped { stage: Stage::Menu, retries: 0, failure }));
+            report.add(begun, Outcome { is_warm_up, ..outcome(begun, &[(Stage::Dhcp, 3)], end) });
+        }
+        assert_eq!((report.machines, report.booted, report.failed()), (2, 1, 1));
+        assert_eq!((report.boots.len(), report.kernels.len(), report.stages[&Stage::Dhcp].times.len()), (1, 1, 1));
+        let failed = &report.failed_machines[0];
+        assert_eq!((failed.mac.to_string().as_str(), failed.cause.as_str()), ("02:00:00:00:00:07", "no menu found"));
+    }
+
+    #[test]
+    fn a_record_holds_each_stage_of_one_machine() {
+        let begun = Instant::now();
+        let mut report = Report::new(1, begun);
+        report.power_on(false);
+        let steps = [(Stage::Dhcp, 10), (Stage::Kernel, 200), (Stage::Initrd, 3)];
+        report.add(begun, outcome(begun + 7 * MS, &steps, Ok(())));
+        let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];
+        let record = Record { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };
+        assert_eq!(report.records, [record]);
+        assert!(size_of::<Record>() <= 64, "{}", size_of::<Record>());
+        // Time to kernel is counted from power-on.
+        assert!(report.kernels.equivalent(report.kernels.max(), 210_000), "{}", report.kernels.max());
+        assert_eq!(report.slowest_to_median(), Some(1.0));
+    }
+
+    #[test]
+    fn times_are_written_in_the_unit_a_person_would_choose() {
+        let written: Vec<_> = [70, 9_999, 12_345, 2_340_000].into_iter().map(|us| Pretty(us).to_string()).collect();
+        assert_eq!(written, ["0.07 ms", "10.00 ms", "12 ms", "2.34 s"]);
+    }
+}

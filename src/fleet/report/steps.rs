@@ -1,0 +1,72 @@
+//! The steps of a boot as they begin and end, each with the time that it took.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::fleet::measure::progress::take_step_retries;
+use crate::fleet::report::Report;
+use crate::fleet::schedule::Turn;
+use crate::observe::events::Stage;
+
+/// The steps of a boot as they begin and end: no time lies between them, unless each has a moment at which it is due.
+pub(in crate::fleet) struct Steps {
+    pub(in crate::fleet) now: Stage,
+    power_on: Instant,
+    begun: Instant,
+    /// One is under way.
+    is_open: bool,
+    pub(in crate::fleet) is_warm_up: bool,
+    pub(in crate::fleet) to_kernel: Option<Duration>,
+    pub(in crate::fleet) stages: [Duration; Stage::ALL.len()],
+    /// Where each finished step is entered.
+    report: Rc<RefCell<Report>>,
+}
+
+impl Steps {
+    /// The first step begins.
+    pub(in crate::fleet) fn new(first: Stage, begun: Instant, report: Rc<RefCell<Report>>) -> Self {
+        let (is_open, is_warm_up) = (true, false);
+        let stages = Default::default();
+        Self { now: first, power_on: begun, begun, is_open, is_warm_up, to_kernel: None, stages, report }
+    }
+
+    /// Nothing is under way yet: the first step is due later.
+    pub(in crate::fleet) fn wait(&mut self) {
+        self.is_open = false;
+    }
+
+    /// A step begins that was due then, perhaps a while ago.
+    pub(in crate::fleet) fn begin(&mut self, stage: Stage, turn: Turn) {
+        (self.now, self.begun, self.is_open) = (stage, turn.due, true);
+        if turn.was_free {
+            self.report.borrow_mut().add_late_request(turn.due.elapsed());
+        }
+    }
+
+    /// One step ends, the next begins.
+    pub(in crate::fleet) fn enter(&mut self, stage: Stage) {
+        self.end();
+        (self.now, self.is_open) = (stage, true);
+    }
+
+    /// The step under way ends.
+    pub(in crate::fleet) fn end(&mut self) {
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
+        let now = Instant::now();
+        let took = now - self.begun;
+        if let Some(sum) = self.stages.get_mut(self.now as usize) {
+            *sum += took;
+        }
+        if self.now == Stage::Kernel {
+            self.to_kernel = Some(now - self.power_on);
+        }
+        let retries = take_step_retries();
+        if !self.is_warm_up {
+            self.report.borrow_mut().add_step(self.now, self.begun, took, retries);
+        }
+        self.begun = now;
+    }
+}

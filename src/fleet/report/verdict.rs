@@ -1,0 +1,208 @@
+//! What was the limit of a run, in words: the generator's own thread, or a server that lets in only so many.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::fleet::measure::pressure::Pressure;
+use crate::fleet::measure::series::Bucket;
+use crate::fleet::report::{Pretty, Report};
+
+/// A thread busy for more than this share of the time is what the run had to wait for.
+const BUSY_SHARE_MAX: f64 = 0.9;
+/// A thread that waited for its processor for more than this share of the time measured its own machine as well.
+const WAITING_SHARE_MAX: f64 = 0.2;
+/// The share of the octets by which the load is over: what follows are a few machines that wait for a timer.
+const LOADED_SHARE: f64 = 0.9;
+
+/// Late by this is what nobody would call noise.
+const LATE_US_MAX: u64 = 250_000;
+/// So is half of them late by this, and by this share of what they measure.
+const LATE_US_NOTED: u64 = 1000;
+const LATE_SHARE_MAX: f64 = 0.25;
+
+/// Requests that wait for a free machine are what this load is about, unless they are more than this share.
+const WAITED_SHARE_MAX: f64 = 0.1;
+
+impl Report {
+    /// Share of the time that the generator's thread was busy: of the whole run, or while it was loaded, whichever is more.
+    pub fn generator_busy(&self) -> f64 {
+        let whole = share(self.pressure.busy, self.wall);
+        // The thread's clock and the wall's are read one after the other.
+        loaded(self.series.buckets()).map_or(whole, |(busy, wall)| share(busy, wall).max(whole)).min(1.0)
+    }
+
+    /// Share of the time that the generator's thread was ready and another program had its processor.
+    pub fn generator_waiting(&self) -> f64 {
+        share(self.pressure.waiting, self.wall).min(1.0)
+    }
+
+    /// True where the machines had to wait for the generator, so that the server may be faster than the figures say: its thread
+    /// was busy, or ready without a processor, nearly all the time.
+    pub fn generator_was_limit(&self) -> bool {
+        self.generator_busy() + self.generator_waiting() > BUSY_SHARE_MAX
+    }
+
+    /// What was the limit, in words; empty where nothing was seen of one.
+    pub fn limits(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let percent = |share: f64| share * 100.0;
+        let (busy, waiting) = (percent(self.generator_busy()), percent(self.generator_waiting()));
+        let waited = self.generator_waiting() > WAITING_SHARE_MAX;
+        if self.generator_was_limit() && waited {
+            sentences.push(format!(
+                "the load generator was the limit, or the processor that it shared: it was busy {busy:.0} % of the time, and waited \
+                 {waiting:.0} % for a processor that other programs used"
+            ));
+        } else if self.generator_was_limit() {
+            sentences.push(format!("the load generator was the limit (its core was busy {busy:.0} % of the time)"));
+        } else if waited {
+            sentences.push(format!(
+                "the load generator waited for a processor {waiting:.0} % of the time, because other programs used it: times are \
+                 longer than the server made them"
+            ));
+        }
+        sentences.extend(self.lateness());
+        let hides = if self.is_open || self.firmware {
+            ""
+        } else {
+            ". Machines asked no more meanwhile, so percentiles hardly show it: --rate does"
+        };
+        sentences.extend(self.pressure.of_silence(self.clients, hides));
+        sentences.extend(self.pressure.of_the_server(self.clients));
+        sentences
+    }
+
+    /// What the generator itself did too late, and what it did not do at all.
+    fn lateness(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let median = |times: &Histogram<u64>| times.value_at_quantile(0.5);
+        let answers = self.stages.values().map(|seen| median(&seen.times)).max().unwrap_or(0);
+        let power_ons = (&self.late_power_ons, median(&self.boots), "power-ons");
+        for (times, took, what) in [power_ons, (&self.late_requests, answers, "requests")] {
+            let (p50, max) = (median(times), times.max());
+            if max >= LATE_US_MAX || (p50 >= LATE_US_NOTED && p50 as f64 > took as f64 * LATE_SHARE_MAX) {
+                sentences.push(format!(
+                    "the load generator was late: {what} up to {} after their moment, half of them {} or more; that is in their times",
+                    Pretty(max),
+                    Pretty(p50)
+                ));
+            }
+        }
+        let Pressure { never_begun, waited, .. } = self.pressure;
+        let made: u64 = self.stages.values().map(|seen| seen.times.len()).sum();
+        if waited as f64 > made as f64 * WAITED_SHARE_MAX {
+            sentences.push(format!(
+                "{waited} of {made} requests found no machine free when they were due: their wait is in their times. Either the server was \
+                 slower than the rate asked for, or --clients are too few"
+            ));
+        }
+        if never_begun > 0 {
+            sentences.push(format!(
+                "{never_begun} requests that were due were never made, for lack of a free machine: no figure has them. Use more --clients, \
+                 or a lower rate"
+            ));
+        }
+        sentences
+    }
+}
+
+fn share(part: Duration, wall: Duration) -> f64 {
+    part.as_secs_f64() / wall.as_secs_f64().max(f64::EPSILON)
+}
+
+/// Busy time and length of the part of the run in which most octets came.
+fn loaded(buckets: &[Bucket]) -> Option<(Duration, Duration)> {
+    let all: u64 = buckets.iter().map(|bucket| bucket.octets).sum();
+    let mut octets = 0;
+    let mut busy = Duration::ZERO;
+    for bucket in buckets {
+        octets += bucket.octets;
+        busy += bucket.busy;
+        if octets as f64 >= all as f64 * LOADED_SHARE {
+            return Some((busy, bucket.end));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::fleet::measure::progress::Progress;
+    use crate::observe::events::Stage;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_busy_generator_is_called_the_limit_and_an_idle_one_is_not() {
+        let mut report = Report::new(500, Instant::now());
+        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        report.pressure.busy = 9 * SECOND;
+        assert_eq!(report.limits(), Vec::<String>::new());
+        report.pressure.busy = Duration::from_millis(9700);
+        assert_eq!(report.limits(), ["the load generator was the limit (its core was busy 97 % of the time)"]);
+    }
+
+    #[test]
+    fn a_generator_without_a_processor_says_so() {
+        let mut report = Report::new(500, Instant::now());
+        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        report.pressure.waiting = 4 * SECOND;
+        let said = report.limits();
+        assert!(said.len() == 1 && said[0].starts_with("the load generator waited for a processor 40 %"), "{said:?}");
+    }
+
+    #[test]
+    fn a_generator_that_was_never_idle_was_the_limit_whoever_had_its_processor() {
+        let mut report = Report::new(500, Instant::now());
+        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        (report.pressure.busy, report.pressure.waiting) = (5 * SECOND, Duration::from_millis(4800));
+        let said = report.limits();
+        assert!(
+            said.len() == 1 && said[0].starts_with("the load generator was the limit, or the processor"),
+            "{said:?}"
+        );
+        assert!(report.generator_was_limit());
+    }
+
+    #[test]
+    fn one_late_machine_does_not_hide_that_the_generator_was_busy() {
+        let progress = Progress::default();
+        let mut report = Report::new(500, Instant::now());
+        (report.wall, report.pressure.busy, report.pressure.sources) = (10 * SECOND, SECOND, 500);
+        progress.add_octets(99);
+        report.series.add(SECOND, &progress, Duration::from_millis(950));
+        progress.add_octets(1);
+        report.series.add(10 * SECOND, &progress, SECOND);
+        assert_eq!(report.limits(), ["the load generator was the limit (its core was busy 95 % of the time)"]);
+    }
+
+    #[test]
+    fn what_the_generator_did_late_or_not_at_all_is_told() {
+        let ms = Duration::from_millis;
+        let mut report = Report::new(500, Instant::now());
+        (report.wall, report.pressure.sources) = (10 * SECOND, 500);
+        for _ in 0..100 {
+            report.add_late_power_on(ms(1));
+            report.boots.saturating_record(1_000_000);
+            report.add_late_request(ms(4));
+            report.add_step(Stage::File, Instant::now(), ms(20), 0);
+        }
+        assert_eq!(report.lateness(), Vec::<String>::new());
+        (0..101).for_each(|_| report.add_late_request(ms(6)));
+        report.add_late_power_on(2 * SECOND);
+        (report.pressure.never_begun, report.pressure.waited) = (7, 11);
+        let said = report.lateness();
+        let begins = [
+            "the load generator was late: power-ons up to 2.00 s after their moment",
+            "the load generator was late: requests up to 6.00 ms after their moment, half of them 6.00 ms or more",
+            "11 of 100 requests found no machine free when they were due",
+            "7 requests that were due were never made",
+        ];
+        let fits = said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin));
+        assert!(fits && said.len() == begins.len(), "{said:?}");
+    }
+}
