@@ -1,0 +1,300 @@
+//! All TFTP transfers of a fleet on a few sockets: machines with addresses of their own share them, hundreds to one.
+//!
+//! Datagrams are read and answers sent in batches (`engine/mmsg`). A transfer is known by its socket and its local address; what it
+//! does with a datagram, the pure [`Client`] says. Machines that share one address of the host have a socket for each request.
+
+mod sockets;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::{Instant, timeout_at};
+
+use super::checker::Checker;
+use super::impair::Impaired;
+use super::wire::Wire;
+use crate::engine::mmsg::{Inbox, Outbox};
+use crate::engine::net::{self, Binding};
+use crate::engine::unreachable::{keep_unreachable, take_unreachable};
+use crate::fleet::failure::Failure;
+use crate::fleet::limits::{TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX};
+use crate::fleet::measure::line::Nobody;
+use crate::fleet::measure::progress::TftpRequest;
+use crate::tftp::client::{Client, Outcome};
+use crate::tftp::limits::MILLISECOND;
+use crate::tftp::timers::Alarm;
+use crate::tftp::{NEVER, Tick};
+use sockets::{Socket, SocketId};
+use state::{Guest, GuestId, Seat, State};
+
+/// How long machines busy with HTTP may let TFTP wait, nanoseconds.
+const GLANCE_PAUSE: Tick = MILLISECOND;
+
+/// The sockets, the transfers on them, and one clock for all.
+#[derive(Debug)]
+pub(in crate::fleet) struct Hub {
+    gro: bool,
+    begun: Instant,
+    state: RefCell<State>,
+    inbox: RefCell<Inbox>,
+    /// When the clock will ring; None before the first transfer.
+    rings: Cell<Option<Tick>>,
+    /// Tells the clock that this is too late.
+    sooner: Notify,
+    /// When somebody last looked at the sockets out of turn.
+    glanced: Cell<Tick>,
+}
+
+/// One fetch, as the hub is asked for it.
+#[derive(Debug)]
+pub(in crate::fleet) struct Transfer {
+    pub(in crate::fleet) client: Client,
+    /// Requests after the first that come from ports of their own: 1 with a size probe, else 0.
+    pub(in crate::fleet) probes: u8,
+    /// Where the machine speaks from; unspecified where it has no address of its own.
+    pub(in crate::fleet) address: Ipv4Addr,
+    /// What the server may send before it waits for an answer, in octets of the kernel's memory.
+    pub(in crate::fleet) burst: usize,
+    /// Silence that ends the transfer, whatever the client says.
+    pub(in crate::fleet) silence: Duration,
+    pub(in crate::fleet) checker: Checker,
+    /// Counts it while it lasts.
+    pub(in crate::fleet) request: TftpRequest,
+}
+
+/// What is left of a transfer.
+#[derive(Debug)]
+pub(in crate::fleet) struct Ended {
+    pub(in crate::fleet) client: Client,
+    pub(in crate::fleet) checker: Checker,
+    pub(in crate::fleet) outcome: Result<Outcome, Failure>,
+    /// The network has said that nobody was there to be asked.
+    pub(in crate::fleet) nobody: Option<Nobody>,
+}
+
+impl Hub {
+    pub(in crate::fleet) fn new(server: SocketAddr, wire: &Wire, seed: u64) -> Self {
+        let trouble = (!wire.impairment.is_none()).then(|| Impaired::new(wire.impairment, seed));
+        Self {
+            gro: wire.gro,
+            begun: Instant::now(),
+            state: RefCell::new(State::new(server, trouble)),
+            inbox: RefCell::new(Inbox::new(TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX)),
+            rings: Cell::new(None),
+            sooner: Notify::new(),
+            glanced: Cell::new(0),
+        }
+    }
+
+    /// Plays a client to its end. Dropped before, the transfer is forgotten, and the server hears no more of it.
+    pub(in crate::fleet) async fn play(self: &Rc<Self>, transfer: Transfer) -> Result<Ended, Failure> {
+        if self.rings.get().is_none() {
+            self.rings.set(Some(NEVER));
+            spawn_local(Rc::clone(self).keep_time());
+        }
+        let mut stay = Stay { hub: self, id: None, seats: Vec::new() };
+        for _ in 0..=transfer.probes {
+            stay.seats.push(self.seat(transfer.address, transfer.burst)?);
+        }
+        let (sender, done) = oneshot::channel();
+        let now = self.now();
+        let guest = Guest {
+            client: transfer.client,
+            checker: transfer.checker,
+            request: transfer.request,
+            seats: stay.seats.iter().map(|seat| seat.socket).collect(),
+            address: transfer.address,
+            silence: Tick::try_from(transfer.silence.as_nanos()).unwrap_or(NEVER),
+            silent_since: now,
+            alarm: Alarm::default(),
+            outcome: None,
+            nobody: None,
+            done: Some(sender),
+        };
+        let id = self.state.borrow_mut().admit(guest, &stay.seats);
+        stay.id = Some(id);
+        self.advance(|state| state.settle(id, now));
+        // The sender goes with the guest, and the guest with `stay`.
+        let _ = done.await;
+        stay.leave().ok_or_else(|| io::Error::other("a transfer without an end").into())
+    }
+
+    /// A place for one request: at a socket that others share, of the generation after the one that this address used last; or
+    /// at a socket of its own, where the address is not the machine's alone.
+    fn seat(self: &Rc<Self>, address: Ipv4Addr, burst: usize) -> io::Result<Seat> {
+        let turn = if address.is_unspecified() { None } else { self.state.borrow_mut().turn(address) };
+        let Some(generation) = turn else {
+            let (socket, fd) = self.open(address, true)?;
+            let reader = Some(spawn_local(Rc::clone(self).read(socket, fd)));
+            return Ok(Seat { socket, address: Ipv4Addr::UNSPECIFIED, burst, reader });
+        };
+        let roomy = self.state.borrow().roomy(generation, burst);
+        let socket = match roomy {
+            Some(socket) => socket,
+            None => {
+                let (socket, fd) = self.open(Ipv4Addr::UNSPECIFIED, false)?;
+                self.state.borrow_mut().generations[generation].push(socket);
+                spawn_local(Rc::clone(self).read(socket, fd));
+                socket
+            }
+        };
+        self.state.borrow_mut().sockets.load(socket, burst);
+        Ok(Seat { socket, address, burst, reader: None })
+    }
+
+    fn open(&self, address: Ipv4Addr, single: bool) -> io::Result<(SocketId, Rc<UdpSocket>)> {
+        let address =
+            if self.state.borrow().sockets.server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { address.into() };
+        let fd = net::udp(&Binding { address: SocketAddr::new(address, 0), interface: None, shared: false })?;
+        // Requests and ACKs fit every path; choosing numbers for fragments stood first in a profile (__ip_select_ident).
+        net::forbid_fragments(&fd)?;
+        keep_unreachable(&fd)?;
+        if self.gro {
+            net::join_datagrams(&fd)?;
+        }
+        let fd = std::net::UdpSocket::from(fd);
+        fd.set_nonblocking(true)?;
+        // Half of it stays free: how much memory a datagram takes is only nearly known.
+        let room = SockRef::from(&fd).recv_buffer_size()? / 2;
+        let fd = Rc::new(UdpSocket::from_std(fd)?);
+        let socket = Socket { fd: Rc::clone(&fd), outbox: Outbox::default(), single, room, load: 0 };
+        Ok((self.state.borrow_mut().sockets.add(socket), fd))
+    }
+
+    /// Takes in what comes to one socket; never ends.
+    async fn read(self: Rc<Self>, socket: SocketId, fd: Rc<UdpSocket>) {
+        loop {
+            let Ok(ready) = fd.ready(Interest::READABLE | Interest::ERROR).await else { return };
+            if ready.is_error() {
+                self.hear_of_nobody(socket, &fd);
+            }
+            let mut datagrams = 0;
+            // An error of one receive is the network's (ICMP) word of a datagram that was sent; the timers decide what it means.
+            let _ = fd.try_io(Interest::READABLE, || {
+                let mut inbox = self.inbox.borrow_mut();
+                datagrams = inbox.receive(&fd)?;
+                // Fewer than there was room for: the socket is empty, and will say so when it is not.
+                if datagrams < inbox.capacity() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            if datagrams > 0 {
+                let inbox = self.inbox.borrow();
+                self.advance(|state| state.take_in(socket, &inbox, self.now()));
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Takes in what the network says of requests that came to nobody.
+    fn hear_of_nobody(&self, socket: SocketId, fd: &UdpSocket) {
+        let _ = fd.try_io(Interest::ERROR, || {
+            let mut state = self.state.borrow_mut();
+            take_unreachable(fd, |word| state.note_nobody(socket, word));
+            Err::<(), _>(io::ErrorKind::WouldBlock.into())
+        });
+    }
+
+    /// For those who keep this thread busy with other things: takes in what has come to the sockets that are shared, where the
+    /// last look was a while ago. Blocks that wait here for their turn would look like a slow server.
+    pub(in crate::fleet) fn glance(self: &Rc<Self>) {
+        let now = self.now();
+        if self.rings.get().is_some() && now.saturating_sub(self.glanced.get()) >= GLANCE_PAUSE {
+            self.glanced.set(now);
+            self.look();
+        }
+    }
+
+    fn look(self: &Rc<Self>) {
+        let shared = self.state.borrow().sockets.in_use();
+        for (id, fd) in shared {
+            // Empty, or an error of the network: the reader of the socket meets it, too.
+            while let Ok(datagrams) = { self.inbox.borrow_mut().receive(&fd) } {
+                let inbox = self.inbox.borrow();
+                self.advance(|state| state.take_in(id, &inbox, self.now()));
+                if datagrams < inbox.capacity() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Wakes clients whose time has come; never ends.
+    async fn keep_time(self: Rc<Self>) {
+        loop {
+            let next = self.state.borrow().next_deadline();
+            self.rings.set(Some(next));
+            // Far beyond any run, and still a moment that a clock can hold.
+            let moment = self.begun + Duration::from_nanos(next.min(NEVER / 4));
+            let _ = timeout_at(moment, self.sooner.notified()).await;
+            // What is here already is not late.
+            self.look();
+            self.advance(|state| state.pass_time(self.now()));
+        }
+    }
+
+    /// Changes the state, sends what this has made due, and sets the clock.
+    fn advance(self: &Rc<Self>, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.borrow_mut();
+        change(&mut state);
+        if state.trouble.is_some() {
+            state.deliver(self.now());
+        }
+        if let Some(full) = state.sockets.flush() {
+            spawn_local(Rc::clone(self).flush_later(full));
+        }
+        if self.rings.get().is_some_and(|rings| state.next_deadline() < rings) {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Goes on sending when a socket has room again.
+    async fn flush_later(self: Rc<Self>, full: Rc<UdpSocket>) {
+        if full.writable().await.is_ok() {
+            self.advance(|_| {});
+        }
+    }
+
+    fn now(&self) -> Tick {
+        Tick::try_from(self.begun.elapsed().as_nanos()).unwrap_or(NEVER)
+    }
+}
+
+/// A transfer's stay at the hub; its end frees all that it has taken.
+struct Stay<'a> {
+    hub: &'a Hub,
+    /// None until everything is there that the guest needs.
+    id: Option<GuestId>,
+    seats: Vec<Seat>,
+}
+
+impl Stay<'_> {
+    fn leave(&self) -> Option<Ended> {
+        let Guest { client, checker, outcome, nobody, .. } = self.hub.state.borrow_mut().dismiss(self.id?)?;
+        Some(Ended { client, checker, outcome: outcome?, nobody })
+    }
+}
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        let mut state = self.hub.state.borrow_mut();
+        self.id.and_then(|id| state.dismiss(id));
+        for seat in &self.seats {
+            state.seats.remove(&(seat.socket, seat.address));
+            state.sockets.unload(seat.socket, seat.burst);
+            if let Some(reader) = &seat.reader {
+                reader.abort();
+                state.sockets.open.remove(&seat.socket);
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The transfers of a hub: whose datagram one is, what its client makes of it, and when a client is to be woken.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::sockets::{SocketId, Sockets};
+use crate::engine::mmsg::Inbox;
+use crate::engine::unreachable::Unreachable;
+use crate::fleet::failure::Failure;
+use crate::fleet::limits::TFTP_GENERATIONS;
+use crate::fleet::measure::line::Nobody;
+use crate::fleet::measure::progress::TftpRequest;
+use crate::fleet::net::checker::Checker;
+use crate::fleet::net::impair::Impaired;
+use crate::tftp::client::{Client, Outcome};
+use crate::tftp::timers::{Alarm, Timers};
+use crate::tftp::{NEVER, Tick};
+
+/// A sample is enough: the server is told, so that it does not repeat blocks that nobody wants.
+const ENOUGH: &[u8] = b"\0\x05\0\0User aborted the transfer\0";
+
+/// Names a place among the guests; it is given to another when its guest has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GuestId(usize);
+
+/// A request's place at a socket: datagrams to this address belong to it (unspecified: all of the socket's do).
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) socket: SocketId,
+    pub(super) address: Ipv4Addr,
+    pub(super) burst: usize,
+    /// Of a socket that only this seat has.
+    pub(super) reader: Option<JoinHandle<()>>,
+}
+
+/// A client at work. Its timers are firmware's own, whatever the fleet's haste: hurried, PXELINUX's 110 ms would take a busy
+/// server for a lost packet.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) client: Client,
+    pub(super) checker: Checker,
+    pub(super) request: TftpRequest,
+    /// One for each socket that the client counts.
+    pub(super) seats: Vec<SocketId>,
+    pub(super) address: Ipv4Addr,
+    pub(super) silence: Tick,
+    pub(super) silent_since: Tick,
+    pub(super) alarm: Alarm,
+    pub(super) outcome: Option<Result<Outcome, Failure>>,
+    pub(super) nobody: Option<Nobody>,
+    pub(super) done: Option<oneshot::Sender<()>>,
+}
+
+/// A datagram on a bad network: it keeps its octets until it may go on.
+#[derive(Clone, Debug)]
+pub(super) enum Parcel {
+    In { socket: SocketId, local: Ipv4Addr, from: u16, octets: Box<[u8]> },
+    Out { socket: SocketId, local: Ipv4Addr, to: u16, octets: Box<[u8]> },
+}
+
+/// Who is at which socket, and what each is waiting for.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) sockets: Sockets,
+    /// Sockets that are shared. The next request of a machine comes from the next generation, and so from another port.
+    pub(super) generations: [Vec<SocketId>; TFTP_GENERATIONS],
+    /// Which generation an address used last.
+    pub(super) used_last: HashMap<Ipv4Addr, usize>,
+    pub(super) seats: HashMap<(SocketId, Ipv4Addr), GuestId>,
+    pub(super) guests: Vec<Option<Guest>>,
+    pub(super) vacant: Vec<usize>,
+    pub(super) timers: Timers<GuestId>,
+    pub(super) trouble: Option<Impaired<Parcel>>,
+}
+
+impl State {
+    pub(super) fn new(server: SocketAddr, trouble: Option<Impaired<Parcel>>) -> Self {
+        Self {
+            sockets: Sockets::new(server),
+            generations: Default::default(),
+            used_last: HashMap::new(),
+            seats: HashMap::new(),
+            guests: Vec::new(),
+            vacant: Vec::new(),
+            timers: Timers::default(),
+            trouble,
+        }
+    }
+
+    /// The next generation in which this address has no transfer. None where it has one in each.
+    pub(super) fn turn(&mut self, address: Ipv4Addr) -> Option<usize> {
+        let Self { generations, seats, used_last, .. } = self;
+        let last = used_last.entry(address).or_insert(TFTP_GENERATIONS - 1);
+        let is_free = |turn: &usize| {
+            let sockets = generations.get(*turn).into_iter().flatten();
+            sockets.into_iter().all(|socket| !seats.contains_key(&(*socket, address)))
+        };
+        *last = (1..TFTP_GENERATIONS).map(|step| (*last + step) % TFTP_GENERATIONS).find(is_free)?;
+        Some(*last)
+    }
+
+    /// A socket of this generation that has room for one more.
+    pub(super) fn roomy(&self, generation: usize, burst: usize) -> Option<SocketId> {
+        let has_room = |id: &&SocketId| {
+            self.sockets.open.get(id).is_some_and(|socket| socket.load == 0 || socket.load + burst <= socket.room)
+        };
+        self.generations.get(generation)?.iter().find(has_room).copied()
+    }
+
+    pub(super) fn admit(&mut self, guest: Guest, seats: &[Seat]) -> GuestId {
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.guests.push(None);
+            self.guests.len() - 1
+        });
+        self.guests[place] = Some(guest);
+        self.seats.extend(seats.iter().map(|seat| ((seat.socket, seat.address), GuestId(place))));
+        GuestId(place)
+    }
+
+    pub(super) fn dismiss(&mut self, id: GuestId) -> Option<Guest> {
+        let guest = self.guests.get_mut(id.0)?.take()?;
+        self.vacant.push(id.0);
+        Some(guest)
+    }
+
+    /// Hands a batch to the clients, one datagram after the other.
+    pub(super) fn take_in(&mut self, socket: SocketId, inbox: &Inbox, now: Tick) {
+        let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else { return };
+        let server = self.sockets.server.ip();
+        for arrival in inbox.arrivals() {
+            let from = arrival.from;
+            let local = match arrival.local {
+                _ if single => Ipv4Addr::UNSPECIFIED,
+                Some(IpAddr::V4(local)) => local,
+                // Sockets that are shared speak IPv4.
+                _ => continue,
+            };
+            if from.ip() != server {
+                continue;
+            }
+            if let Some(trouble) = &mut self.trouble {
+                for octets in arrival.datagrams() {
+                    trouble.send(now, Parcel::In { socket, local, from: from.port(), octets: octets.into() });
+                }
+            } else if let Some(&id) = self.seats.get(&(socket, local)) {
+                for datagram in arrival.datagrams() {
+                    self.hand_over(id, socket, from.port(), datagram, now);
+                }
+                self.settle(id, now);
+            }
+        }
+    }
+
+    /// A request came to nobody: firmware does not listen to that, and asks again; the report does.
+    pub(super) fn note_nobody(&mut self, socket: SocketId, word: Unreachable) {
+        // Of a transfer's own port nothing is to be said: the server has closed it.
+        if word.to != self.sockets.server {
+            return;
+        }
+        let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else { return };
+        let local = match word.local {
+            Some(IpAddr::V4(local)) if !single => local,
+            _ => Ipv4Addr::UNSPECIFIED,
+        };
+        let id = self.seats.get(&(socket, local));
+        if let Some(guest) = id.and_then(|id| self.guests.get_mut(id.0)).and_then(Option::as_mut) {
+            let nobody = Nobody { at: self.sockets.server, why: word.why };
+            guest.request.comes_to(nobody);
+            guest.nobody = Some(nobody);
+        }
+    }
+
+    fn hand_over(&mut self, id: GuestId, socket: SocketId, from: u16, datagram: &[u8], now: Tick) {
+        let Some(guest) = self.guests.get_mut(id.0).and_then(Option::as_mut) else { return };
+        // After a size probe its socket is closed.
+        let listens = guest.seats.get(usize::from(guest.client.socket())) == Some(&socket);
+        if !listens || guest.outcome.is_some() {
+            return;
+        }
+        guest.request.is_answered();
+        if let Some(piece) = guest.client.handle(now, from, datagram) {
+            guest.silent_since = now;
+            if let Err(failure) = guest.checker.take(piece.bytes) {
+                guest.outcome = Some(Err(failure));
+            } else if guest.client.outcome().is_none() {
+                // A file of one block holds no place at the server.
+                guest.request.begins();
+                if guest.checker.is_sample_full() {
+                    let octets = guest.client.announced().unwrap_or(guest.checker.received());
+                    guest.outcome = Some(Ok(Outcome::Complete { octets }));
+                    // Lost, it costs the server its retransmissions.
+                    self.sockets.post(socket, guest.address, from, ENOUGH);
+                }
+            }
+        }
+    }
+
+    /// Takes out of a client what it has to say, and looks whether it has come to its end.
+    pub(super) fn settle(&mut self, id: GuestId, now: Tick) {
+        let Some(guest) = self.guests.get_mut(id.0).and_then(Option::as_mut) else { return };
+        while let Some(transmit) = guest.client.poll_transmit(now).filter(|_| guest.outcome.is_none()) {
+            let Some(&socket) = guest.seats.get(usize::from(transmit.socket)) else { continue };
+            let (local, to) = (guest.address, transmit.to.unwrap_or(self.sockets.server.port()));
+            match &mut self.trouble {
+                Some(trouble) => {
+                    trouble.send(now, Parcel::Out { socket, local, to, octets: transmit.bytes.into() });
+                }
+                None => self.sockets.post(socket, local, to, transmit.bytes),
+            }
+        }
+        if guest.outcome.is_none() {
+            guest.outcome = guest.client.outcome().map(Ok);
+        }
+        if guest.outcome.is_some() {
+            guest.done = None;
+            return;
+        }
+        let deadline = guest.client.poll_timeout().unwrap_or(NEVER).min(guest.gives_up());
+        self.timers.set(id, &mut guest.alarm, deadline);
+    }
+
+    pub(super) fn pass_time(&mut self, now: Tick) {
+        while let Some(entry) = self.timers.pop(now) {
+            let Some(guest) = self.guests.get_mut(entry.1.0).and_then(Option::as_mut) else { continue };
+            if !self.timers.due(entry, &mut guest.alarm, now) || guest.outcome.is_some() {
+                continue;
+            }
+            if now >= guest.gives_up() {
+                guest.outcome = Some(Ok(Outcome::TimedOut));
+            } else {
+                let before = guest.client.counters().retransmits;
+                guest.client.handle_timeout(now);
+                guest.request.add_retries(guest.client.counters().retransmits - before);
+            }
+            self.settle(entry.1, now);
+        }
+    }
+
+    /// Lets through what a bad network has held until now.
+    pub(super) fn deliver(&mut self, now: Tick) {
+        while let Some(parcel) = self.trouble.as_mut().and_then(|trouble| trouble.due(now)) {
+            match parcel {
+                Parcel::Out { socket, local, to, octets } => self.sockets.post(socket, local, to, &octets),
+                Parcel::In { socket, local, from, octets } => {
+                    if let Some(&id) = self.seats.get(&(socket, local)) {
+                        self.hand_over(id, socket, from, &octets, now);
+                        self.settle(id, now);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Tick {
+        let late = self.trouble.as_ref().and_then(Impaired::next);
+        self.timers.next().unwrap_or(NEVER).min(late.unwrap_or(NEVER))
+    }
+}
+
+impl Guest {
+    /// When its silence has lasted too long.
+    fn gives_up(&self) -> Tick {
+        self.silent_since.saturating_add(self.silence)
+    }
+}
