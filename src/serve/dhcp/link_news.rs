@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_link_that_flaps_for_a_minute_is_said_seldom_and_every_change_is_counted() {
         let states: Vec<_> =
-            (0..600).map(|i: u32| (if i % 2 == 0 { Down } else { Up }, Millis::from(i) * 100)).collect();
+            (0..600).map(|i: u32| (if i.is_multiple_of(2) { Down } else { Up }, Millis::from(i) * 100)).collect();
         let lines = said(&states);
         assert!((6..=12).contains(&lines.len()), "{lines:?}");
         let counted: u32 = lines.iter().map(|(.., unsaid)| unsaid + 1).sum();
