@@ -1,19 +1,18 @@
 //! The decision: one message, the leases, the configuration, a time and a seed in; the answer, its changes and its reasons out.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
+pub use super::arrival::Arrival;
 use super::classify::{Facts, Kind, hash, says_boot};
 use super::lease::{Change, Circuit, Client, Lease, Leases, Standing, State, Time, Wanted, offer_hold_s};
-use super::limits::{
-    DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, DECLINES_PER_MACHINE_MAX, FILE_FIELD_OCTETS_MAX, FOREVER_S, HOPS_MAX,
-    OPTION_OCTETS_MAX,
-};
+use super::limits::{DECLINE_HOLD_S, FILE_FIELD_OCTETS_MAX, FOREVER_S, HOPS_MAX, OPTION_OCTETS_MAX};
 use super::options::{self, Terms};
-use super::packet::{FLAG_BROADCAST, Malformed, Packet};
-use super::reply::{DoesNotFit, Options, Reply};
+use super::packet::{FLAG_BROADCAST, Packet};
+use super::reply::{Options, Reply};
 use super::route::{Ask, Route, route};
 use super::select::{Selected, select};
+pub use super::silence::Silence;
 use super::strikes::Verdict;
 use super::subnet::{Clients, Held, Reservation, Subnet};
 use super::times::Times;
@@ -21,31 +20,6 @@ use crate::boot::plan::{self, Choice, Origin};
 use crate::dhcp::policy::DhcpPolicy;
 use crate::model::machine::{Arch, Firmware, Mac, Machine, Role};
 use crate::model::network::Network;
-
-/// A datagram and how it came.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
-    pub bytes: &'a [u8],
-    pub source: SocketAddrV4,
-    /// From IP_PKTINFO; None where it is not known.
-    pub destination: Option<Ipv4Addr>,
-    pub interface: Option<&'a str>,
-    /// Our address on the receiving interface.
-    pub interface_address: Ipv4Addr,
-    /// All our addresses there, with the lengths of their prefixes; empty where the interface is not known.
-    pub here: &'a [(Ipv4Addr, u8)],
-    /// Every address of this host, in order: a REQUEST may name any of them (D-20).
-    pub ours: &'a [Ipv4Addr],
-    /// Subnets on which nothing may leave now, in order, with the reason.
-    pub held: &'a [(Network, Held)],
-}
-
-impl Arrival<'_> {
-    /// True where the datagram was sent to an address of ours alone.
-    pub(super) fn is_unicast(&self) -> bool {
-        self.destination.is_some_and(|to| to == self.interface_address || self.ours.binary_search(&to).is_ok())
-    }
-}
 
 /// What to do about one datagram.
 ///
@@ -114,70 +88,6 @@ pub enum Told {
     Refused,
     /// No answer.
     Silent(Silence),
-}
-
-/// Why a message is not answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Silence {
-    #[error("not a DHCP request: {0}")]
-    Malformed(#[from] Malformed),
-    #[error("passed more than {HOPS_MAX} relay agents")]
-    Hops,
-    #[error("the hardware address belongs to no station")]
-    NotAStation,
-    #[error("no subnet is configured for {0}")]
-    NoSubnet(Ipv4Addr),
-    #[error("no subnet is configured for {0}, and this came from beyond a router")]
-    NoSubnetBehind(Ipv4Addr),
-    #[error(
-        "subnet {0} is served on its own link alone, and this came from beyond a router (`relay = true` on it serves both)"
-    )]
-    NotForRelays(Network),
-    #[error("subnet {0} is switched off")]
-    SubnetOff(Network),
-    #[error("message type {0} is not served")]
-    NotServed(u8),
-    #[error("the client chose server {0}")]
-    OtherServer(Ipv4Addr),
-    #[error("the request names no address")]
-    NoAddressNamed,
-    #[error("no address is free in subnet {0}")]
-    NoAddressFree(Network),
-    #[error("subnet {0} is silent: {1}")]
-    Held(Network, Held),
-    #[error("the client says nothing of network boot, and never did (`clients = \"pxe\"` on subnet {0})")]
-    NotPxe(Network),
-    #[error("the client has no reservation (`clients = \"known\"` on subnet {0})")]
-    NotReserved(Network),
-    #[error("nothing is known of this client, and another server may know it")]
-    UnknownClient,
-    #[error("BOOTP without a reservation")]
-    NoReservation,
-    #[error("the same request waits for the store")]
-    CommitPending,
-    #[error("{0} is not held by this client")]
-    NotHeld(Ipv4Addr),
-    #[error("{0} lies outside of the subnet")]
-    OutsideSubnet(Ipv4Addr),
-    #[error("the client gave its address back")]
-    Released,
-    #[error("the client found its address in use")]
-    Declined,
-    #[error(
-        "the client has declined {DECLINES_PER_MACHINE_MAX} addresses within an hour: until the hour is over it gets none from \
-         the pools"
-    )]
-    LastDecline,
-    #[error("the client declined {DECLINES_PER_MACHINE_MAX} addresses within an hour, and gets none from the pools")]
-    DeclinedTooMuch,
-    /// True: the first one too many.
-    #[error(
-        "more than {DECLINES_PER_CIRCUIT_MAX} addresses were declined within an hour from there, or too many in all: this one is \
-         not kept back"
-    )]
-    DeclineNotKept(bool),
-    #[error(transparent)]
-    DoesNotFit(#[from] DoesNotFit),
 }
 
 /// Octets of what an event says before its reasons, as most do.

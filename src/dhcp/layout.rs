@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use super::lease::Time;
+use super::lease_record::Time;
 use super::pool::FreeMap;
 use super::pool_use::PoolUse;
 use super::subnet::Subnet;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use super::lease::{Lease, State, Time};
+use super::lease_record::{Lease, State, Time};
 use crate::model::machine::{Firmware, Mac};
 use crate::model::network::Network;
 

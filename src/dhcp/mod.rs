@@ -2,11 +2,13 @@
 //!
 //! The way of a DISCOVER: `packet` (guard) > `classify` > `decide` > `lease` > `boot::plan` > `options` > `reply` > `route`.
 
+pub mod arrival;
 pub mod classify;
 pub mod decide;
 pub mod frame;
 pub mod layout;
 pub mod lease;
+mod lease_record;
 pub mod limits;
 pub mod listing;
 pub mod neighbours;
@@ -22,6 +24,7 @@ pub mod route;
 #[cfg(test)]
 mod rules;
 mod select;
+pub mod silence;
 pub mod solicitation;
 mod strikes;
 pub mod subnet;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::lease::Time;
+use super::lease_record::Time;
 use crate::model::network::Network;
 
 /// From this share of its addresses on a pool is nearly full, and below the other it is so no longer. Percent.

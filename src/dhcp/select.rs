@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use super::arrival::Arrival;
 use super::classify::Facts;
-use super::decide::{Arrival, Silence};
 use super::packet::Packet;
+use super::silence::Silence;
 use super::subnet::{Mode, Subnet};
 use super::subnets::Subnets;
 

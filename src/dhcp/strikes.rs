@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-use super::lease::{Circuit, Time};
+use super::lease_record::{Circuit, Time};
 use super::limits::{
     DECLINE_HOLD_S, DECLINES_IN_ALL_MAX, DECLINES_PER_CIRCUIT_MAX, DECLINES_PER_MACHINE_MAX, STRIKES_MAX,
 };

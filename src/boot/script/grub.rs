@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Ask, LOCAL_TITLE, Screen, hot_key, whose};
+use super::screen::{Ask, LOCAL_TITLE, Screen, hot_key, whose};
 use crate::boot::menu::{self, Entry, LOCAL_LABEL, Serial};
 
 pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {

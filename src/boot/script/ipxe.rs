@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Ask, LOCAL_TITLE, Screen, authority, host, hot_key, whose};
+use super::screen::{Ask, LOCAL_TITLE, Screen, authority, host, hot_key, whose};
 use crate::boot::menu::{self, Entry, LOCAL_LABEL};
 use crate::boot::plan::BootConfig;
 

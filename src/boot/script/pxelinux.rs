@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{Ask, LOCAL_TITLE, Screen, hot_key, is_u_boot, whose};
+use super::screen::{Ask, LOCAL_TITLE, Screen, hot_key, is_u_boot, whose};
 use crate::boot::menu::{self, Entry, LOCAL_LABEL, Serial};
 
 /// Without a background the menu is a text screen that needs no module; with one it is vesamenu's.

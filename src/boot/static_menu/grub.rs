@@ -1,6 +1,6 @@
 //! GRUB: `set default=` by number, title or id, `menuentry` with its `linux` line, and commands outside any entry.
 
-use super::Unattended;
+use super::unattended::Unattended;
 use crate::boot::menu::unattended_argument;
 
 /// An entry (or submenu) of the menu, or the commands outside of all.

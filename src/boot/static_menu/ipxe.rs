@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Unattended, keyword};
+use super::unattended::{Unattended, keyword};
 use crate::boot::menu::unattended_argument;
 
 /// Lines that are followed; a script that runs in circles ends here.

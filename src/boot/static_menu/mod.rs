@@ -6,19 +6,10 @@
 mod grub;
 mod ipxe;
 mod pxelinux;
+mod unattended;
 
+pub use self::unattended::Unattended;
 use super::names::Loader;
-
-/// A default (or timeout) entry that installs by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unattended {
-    /// Of the line with the argument, from 1.
-    pub line: usize,
-    /// The entry's name in its menu.
-    pub entry: String,
-    /// The argument that answers the installer's questions.
-    pub argument: String,
-}
 
 /// Which loader reads a file of this path as a menu. None: no menu that we know.
 pub fn menu_of(path: &str) -> Option<Loader> {
@@ -43,12 +34,6 @@ pub fn unattended_defaults(loader: Loader, text: &str) -> Vec<Unattended> {
     found.sort_by_key(|one| one.line);
     found.dedup();
     found
-}
-
-/// Splits a line at its first blank.
-fn keyword(line: &str) -> (&str, &str) {
-    let line = line.trim();
-    line.split_once(char::is_whitespace).map_or((line, ""), |(word, rest)| (word, rest.trim()))
 }
 
 #[cfg(test)]

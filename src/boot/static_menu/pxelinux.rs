@@ -1,6 +1,6 @@
 //! PXELINUX: DEFAULT, UI, ONTIMEOUT, LABEL with KERNEL and APPEND, MENU DEFAULT.
 
-use super::{Unattended, keyword};
+use super::unattended::{Unattended, keyword};
 use crate::boot::menu::unattended_argument;
 
 #[derive(Debug, Default)]

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use super::letters::{Fate, Letter, Proposal, WITHDRAWN};
-use crate::dhcp::decide::Decision;
+use super::letters::{Fate, Letter, Proposal, Tried, WITHDRAWN};
 use crate::dhcp::layout::Layout;
 use crate::dhcp::lease::Time;
 use crate::dhcp::listing::{Filter, Limited, Listed};
 use crate::engine::mailbox::Letters;
-use crate::model::machine::{Firmware, Mac};
+use crate::model::machine::Mac;
 use crate::model::network::Network;
 use crate::snapshot::Generation;
 
@@ -29,14 +28,6 @@ pub struct Listing {
     pub limited: Vec<Limited>,
     /// By the clock of the leases.
     pub now: Time,
-}
-
-/// What a message would get, and what is known of its sender.
-#[derive(Debug)]
-pub struct Tried {
-    pub decision: Decision,
-    /// The firmware that the sender's last lease was for.
-    pub last_firmware: Option<Firmware>,
 }
 
 /// Control's way to the core.

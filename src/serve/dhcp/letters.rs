@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use super::control::Tried;
+use crate::dhcp::decide::Decision;
 use crate::dhcp::layout::Layout;
 use crate::dhcp::lease::{BootTimes, Lease, Time};
 use crate::dhcp::listing::{Filter, Limited, Listed};
 use crate::dhcp::neighbours::Rival;
 use crate::dhcp::subnet::{Held, Subnet};
 use crate::engine::net::Interface;
-use crate::model::machine::Mac;
+use crate::model::machine::{Firmware, Mac};
 use crate::model::network::Network;
 use crate::snapshot::Generation;
 
@@ -119,4 +119,12 @@ pub(super) enum Sign {
     Looked { interface: u32, rival: Rival },
     /// An address is about to be offered for the first time: has anybody got it? Behind a relay there is no interface.
     Offers { address: Ipv4Addr, interface: Option<u32> },
+}
+
+/// What a message would get, and what is known of its sender.
+#[derive(Debug)]
+pub struct Tried {
+    pub decision: Decision,
+    /// The firmware that the sender's last lease was for.
+    pub last_firmware: Option<Firmware>,
 }

@@ -1,22 +1,15 @@
 //! The DHCP core's sockets while it runs: interfaces that come and go, and iPXE's question for an IPv6 router.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use super::thread::Running;
+use super::thread::{Running, Solicitation};
 use crate::dhcp::lease::{Lease, State};
 use crate::dhcp::solicitation;
 use crate::engine::clock;
 use crate::engine::net;
 use crate::engine::udp::{SocketId, Target};
 use crate::model::machine::{Mac, Role};
-
-/// Who asks for an IPv6 router, and the way back.
-pub(super) struct Solicitation {
-    pub(super) from: Option<Mac>,
-    pub(super) source: SocketAddrV6,
-    pub(super) socket: SocketId,
-}
 
 impl Running {
     pub(super) fn listen_on(&mut self, interface: String, socket: OwnedFd) {

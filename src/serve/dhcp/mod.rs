@@ -16,6 +16,7 @@ mod waiting;
 mod ways;
 
 pub use bind::{DhcpSockets, bind};
-pub use control::{DhcpControl, Listing, Tried};
+pub use control::{DhcpControl, Listing};
+pub use letters::Tried;
 pub use plan::{DhcpCounters, DhcpPlan};
 pub use thread::Core;

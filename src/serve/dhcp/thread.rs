@@ -2,16 +2,15 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::bind::DhcpSockets;
-use super::control::{DhcpControl, Tried};
+use super::control::DhcpControl;
 use super::events::dhcp_event;
-use super::letters::{Letter, Piece, Proposal, Sign, Standing, TAKEN};
-use super::listen::Solicitation;
+use super::letters::{Letter, Piece, Proposal, Sign, Standing, TAKEN, Tried};
 use super::other_servers::{self, Findings, Neighbours, Parts};
 use super::plan::{DhcpCounters, DhcpPlan};
 use super::store_owner::StoreOwner;
@@ -240,6 +239,13 @@ pub(super) struct Way {
     pub(super) interface: u32,
     /// The address of ours that was asked; None where everybody was.
     pub(super) asked: Option<Ipv4Addr>,
+}
+
+/// Who asks for an IPv6 router, and the way back.
+pub(super) struct Solicitation {
+    pub(super) from: Option<Mac>,
+    pub(super) source: SocketAddrV6,
+    pub(super) socket: SocketId,
 }
 
 /// A datagram copied out of the driver, so that it can be answered while the driver is free.
