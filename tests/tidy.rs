@@ -54,24 +54,6 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// list, and a circle that is gone takes its line along.
 const CIRCLES: &[(&[&str], &str)] = &[
     (
-        &[
-            "src/boot/script/grub.rs",
-            "src/boot/script/ipxe.rs",
-            "src/boot/script/mod.rs",
-            "src/boot/script/pxelinux.rs",
-        ],
-        "Each menu's dialect takes its words from the file that chooses the dialect: they belong into a file below both.",
-    ),
-    (
-        &[
-            "src/boot/static_menu/grub.rs",
-            "src/boot/static_menu/ipxe.rs",
-            "src/boot/static_menu/mod.rs",
-            "src/boot/static_menu/pxelinux.rs",
-        ],
-        "The same of the menus that are read: `Unattended` and `keyword` belong below the dialects.",
-    ),
-    (
         &["src/config/file.rs", "src/config/reference.rs"],
         "The reference is made of the file's keys, and an error of the file quotes the reference.",
     ),
@@ -86,40 +68,8 @@ const CIRCLES: &[(&[&str], &str)] = &[
         "The resolved configuration stands in the file that calls its making.",
     ),
     (
-        &[
-            "src/control/check/files.rs",
-            "src/control/check/memory.rs",
-            "src/control/check/mod.rs",
-            "src/control/check/state.rs",
-            "src/control/check/surroundings.rs",
-        ],
-        "What every check takes (`Reader`, `Subject`) stands in the file that calls all checks.",
-    ),
-    (
-        &["src/dhcp/decide.rs", "src/dhcp/select.rs"],
-        "`Arrival` and `Silence` are words of both and stand with the decision.",
-    ),
-    (
-        &[
-            "src/dhcp/layout.rs",
-            "src/dhcp/lease.rs",
-            "src/dhcp/listing.rs",
-            "src/dhcp/pool_use.rs",
-            "src/dhcp/strikes.rs",
-        ],
-        "`Time` and `Circuit` stand with the leases that all the others serve.",
-    ),
-    (
         &["src/images/mapped.rs", "src/images/memory.rs"],
         "A mapping gives its memory back when it is dropped, and the memory knows mappings that it may evict: a pair.",
-    ),
-    (
-        &["src/serve/dhcp/control.rs", "src/serve/dhcp/letters.rs"],
-        "Letters carry what a trial came to, and the control writes letters.",
-    ),
-    (
-        &["src/serve/dhcp/listen.rs", "src/serve/dhcp/thread.rs"],
-        "`impl Running` over several files, and one word of the listener.",
     ),
     (
         &[
@@ -132,23 +82,8 @@ const CIRCLES: &[(&[&str], &str)] = &[
         "`Running` of one thread over several files, with the words that they share in its own file.",
     ),
     (
-        &["src/serve/quirks.rs", "src/serve/tftp/journal.rs", "src/serve/tftp/lookup.rs", "src/serve/tftp/mod.rs"],
-        "The same of the TFTP thread; `End` stands with its journal.",
-    ),
-    (
-        &[
-            "src/store/backup.rs",
-            "src/store/directory.rs",
-            "src/store/history.rs",
-            "src/store/kept.rs",
-            "src/store/mod.rs",
-            "src/store/sqlite.rs",
-        ],
-        "Opening, keeping and backing up the store name each other's constants and errors.",
-    ),
-    (
-        &["src/template/mod.rs", "src/template/names.rs"],
-        "The list of variables stands with the rendering, and unknown names are looked for in it.",
+        &["src/serve/tftp/journal.rs", "src/serve/tftp/lookup.rs", "src/serve/tftp/mod.rs"],
+        "The same of the TFTP thread.",
     ),
 ];
 

@@ -1,8 +1,9 @@
 //! A message as it came in: its bytes, where from, and what of this host it met.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use super::subnet::Held;
 use crate::model::network::Network;
-use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// A datagram and how it came.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ use std::net::Ipv4Addr;
 
 use super::classify::{hash, says_boot};
 use super::layout::{Layout, Spot};
+
 pub use super::lease_record::{BootTimes, Change, Circuit, Lease, State, Time};
 use super::limits::{
     DECLINE_HOLD_S, ENDED_PER_MACHINE_MAX, FOREVER_S, LAPSE_ROWS_MAX, MACHINES_MAX, OFFER_HOLD_RASPBERRY_PI_S,
@@ -839,7 +840,8 @@ pub(super) fn offer_hold_s(firmware: Option<Firmware>) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
-    use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX};
+    use crate::dhcp::lease_record::Via;
+    use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX, OFFERS_PER_CIRCUIT_MAX};
     use crate::dhcp::subnet::{Pool, Reservation};
     use crate::dhcp::testing::{self, subnet};
     use crate::engine::clock::{Mark, Reading};

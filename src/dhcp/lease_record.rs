@@ -1,11 +1,11 @@
 //! One lease as it is kept, what changes it, and the circuit that its machine asked from.
 
+use std::net::Ipv4Addr;
+
 use super::classify::{hash, says_boot};
 use super::limits::{FOREVER_S, OFFERS_PER_CIRCUIT_MAX, OFFERS_PER_RELAY_MAX};
-use super::listing::Limit;
 use crate::model::machine::{Firmware, Mac, Machine, Uuid};
 use crate::model::network::Network;
-use std::net::Ipv4Addr;
 
 /// Seconds of a clock that nobody sets, that goes on from run to run and began as unix time.
 pub type Time = u64;
@@ -123,13 +123,25 @@ impl Change {
 /// Where a client's message came from, for limits that are shared by all who come from there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Circuit {
-    via: Via,
-    key: u64,
+    pub(super) via: Via,
+    pub(super) key: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Via {
+pub(super) enum Via {
     #[default]
+    Segment,
+    Relay,
+    Port,
+}
+
+/// Who gets less than others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// It declined so many addresses that it gets none from the pools.
+    Machine(Mac),
+    /// From a segment of ours, from behind a relay agent, or from one of its circuits so many addresses were declined that no further one is
+    /// kept back.
     Segment,
     Relay,
     Port,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+pub use super::lease_record::Limit;
 use super::lease_record::{Lease, State, Time};
 use crate::model::machine::{Firmware, Mac};
 use crate::model::network::Network;
@@ -122,18 +123,6 @@ impl Filter {
             && self.mac.is_none_or(|mac| mac == listed.mac)
             && self.after.is_none_or(|after| listed.address > after)
     }
-}
-
-/// Who gets less than others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// It declined so many addresses that it gets none from the pools.
-    Machine(Mac),
-    /// From a segment of ours, from behind a relay agent, or from one of its circuits so many addresses were declined that no further one is
-    /// kept back.
-    Segment,
-    Relay,
-    Port,
 }
 
 /// A limit and when it ends.

@@ -1,11 +1,12 @@
 //! Why a message gets no answer.
 
+use std::net::Ipv4Addr;
+
 use super::limits::{DECLINES_PER_CIRCUIT_MAX, DECLINES_PER_MACHINE_MAX, HOPS_MAX};
 use super::packet::Malformed;
 use super::reply::DoesNotFit;
 use super::subnet::Held;
 use crate::model::network::Network;
-use std::net::Ipv4Addr;
 
 /// Why a message is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

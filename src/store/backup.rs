@@ -1,13 +1,13 @@
 //! Copies of the lease database: one made while the server runs, and the way back from it.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::copy::{copy, sync_directory_of};
 use super::sqlite::{leases, schema_known, schema_of};
 use super::{StateDirectory, StoreError};
 
@@ -101,23 +101,6 @@ pub fn restore(state: &StateDirectory, source: &Path) -> Result<Restored, Backup
     Ok(Restored { leases, kept: replaces.then_some(kept) })
 }
 
-/// Writes a consistent copy into a new file (never over one that is there) and syncs it with its name. A copy that fails is
-/// removed again.
-pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError> {
-    let failed = |error: String| StoreError::Copy { path: target.display().to_string(), error };
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
-    let file = made.map_err(|error| failed(error.to_string()))?;
-    let copied = target
-        .to_str()
-        .ok_or_else(|| "the name is not UTF-8".to_owned())
-        .and_then(|name| source.execute("VACUUM INTO ?1", [name]).map_err(|error| error.to_string()))
-        .and_then(|_| file.sync_all().and_then(|()| sync_directory_of(target)).map_err(|error| error.to_string()));
-    copied.map_err(|error| {
-        let _ = fs::remove_file(target);
-        failed(error)
-    })
-}
-
 /// Reads a database from its first page to its last row; how many leases it holds.
 pub fn leases_in(path: &Path) -> Result<usize, BackupError> {
     let unsound = |reason: String| BackupError::Unsound { path: path.to_owned(), reason };
@@ -171,12 +154,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         answer => answer,
     }
-}
-
-/// A name is durable when its directory is.
-pub fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 
-use super::history::HISTORY;
-
+/// The history database in the state directory; SQLite's own files begin with its name.
+pub const HISTORY: &str = "history.db";
 /// The lease database; SQLite's own files, older schemas and what `restore` replaced begin with its name.
 pub const DATABASE: &str = "ringboot.db";
 /// Held by the process that may write to the database.

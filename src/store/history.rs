@@ -17,9 +17,6 @@ use crate::observe::events::{Denial, Kind, Stage, Why};
 use crate::observe::journal::{ENTRIES_MAX, Note};
 use crate::observe::timeline::Entry;
 
-/// The history database in the state directory; SQLite's own files begin with its name.
-pub const HISTORY: &str = "history.db";
-
 /// The schema that this program writes. History of another one is thrown away, not migrated. 2: the table is bounded by its octets.
 const SCHEMA: i64 = 2;
 

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use super::contract::OddRow;
+use super::contract::Rows;
 use super::directory::DATABASE;
-use super::sqlite::{OddRow, SqliteStore};
+use super::sqlite::SqliteStore;
 use super::{NoState, Remembered, StateDirectory, Store, StoreError, sync_directory_of};
-use crate::dhcp::lease::{BootTimes, Change, Lease, Time};
-use crate::dhcp::neighbours::Look;
+use crate::dhcp::lease::{Change, Lease, Time};
 use crate::engine::clock::{Mark, Reading};
 
 /// What SQLite lays beside a database belongs to it.
@@ -23,17 +24,6 @@ const MARKED_EVERY_S: Time = 60;
 
 /// A million leases are a tenth of it.
 const READ_AHEAD_BYTES_MAX: u64 = 1 << 30;
-
-/// What an earlier run has left. At the start without its leases: [`Kept::each_lease`] hands them over.
-#[derive(Debug, Default)]
-pub struct Rows {
-    /// By how much the clock that the leases go on by is ahead of the time since boot.
-    pub ahead_s: i64,
-    pub leases: Vec<Lease>,
-    pub odd: Vec<OddRow>,
-    pub machines: BootTimes,
-    pub looks: Vec<Look>,
-}
 
 /// The database and its directory, as the store's thread has them.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Rows of the lease database that nobody understands: they are said, and their addresses are given to nobody.
 
-use super::OddRow;
+use super::contract::OddRow;
 use crate::dhcp::lease::{Lease, State, Time};
 use crate::model::machine::Mac;
 

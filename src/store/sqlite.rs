@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
-use super::backup::copy;
+use super::contract::OddRow;
+use super::copy::copy;
 use super::{Remembered, Store, StoreError};
 use crate::dhcp::lease::{BootTimes, Change, Lease, State, Time};
 use crate::dhcp::limits::MACHINES_MAX;
@@ -185,14 +186,6 @@ impl SqliteStore {
         }
         Ok(transaction.commit()?)
     }
-}
-
-/// A row of the lease table that no ringboot wrote. It stays where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OddRow {
-    /// Somebody may hold it.
-    pub address: Option<Ipv4Addr>,
-    pub why: String,
 }
 
 /// `ringboot.db.schema-3.bak`: the way back for whoever returns to the ringboot of before.

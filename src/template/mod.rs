@@ -18,8 +18,10 @@ use crate::model::spelling::nearest_word;
 mod chains;
 mod helper;
 mod names;
+mod vocabulary;
 
 pub use helper::{COMMAND, Renderer, serve};
+pub use vocabulary::VARIABLES;
 
 /// What a template's file name has more than the name under which it is served.
 pub const SUFFIX: &str = ".j2";
@@ -312,10 +314,6 @@ fn why_unknown(variable: &str, context: &Context<'_>) -> Option<(String, &'stati
         _ => None,
     }
 }
-
-/// All that a template can name, in the order of the documentation.
-pub const VARIABLES: [&str; 11] =
-    ["ip", "server", "http_port", "http", "subnet", "mac", "mac_dashed", "hostname", "uuid", "arch", "firmware"];
 
 /// Those of them that have a value for this client.
 fn variables(context: &Context<'_>) -> Vec<(&'static str, Value)> {

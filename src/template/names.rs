@@ -6,7 +6,7 @@ use minijinja::machinery::{Token, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Template};
 
-use super::VARIABLES;
+use super::vocabulary::VARIABLES;
 
 /// What the engine gives inside of some statements.
 const INSIDE: [&str; 5] = ["loop", "self", "super", "caller", "varargs"];

@@ -1,10 +1,11 @@
 //! What a menu needs in every dialect: who asks, the entries that are said, and the words around them.
 
+use std::net::IpAddr;
+
 use crate::boot::menu::{self, Entry};
 use crate::boot::names::Loader;
 use crate::boot::plan::BootConfig;
 use crate::model::machine::{Machine, Role};
-use std::net::IpAddr;
 
 /// Who asks for a menu, how, and what the subnet allows.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::boot::menu::LOCAL_LABEL;
-use crate::model::machine::{Arch, Firmware, Mac};
+use crate::boot::plan::BootConfig;
+use crate::model::machine::{Arch, Firmware, Mac, Machine, Role};
 
 const LOADERS: [Loader; 3] = [Loader::Pxelinux, Loader::Grub, Loader::Ipxe];
 

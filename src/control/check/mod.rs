@@ -1,10 +1,9 @@
 //! What could be known before a machine is switched on: files, menus, addresses, ports, the firewall. Looks only, changes nothing.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 
-use super::loaders::Borrowed;
+pub use self::subject::{Heard, HeardPool, Reader, Running, Subject};
 use super::static_menus::{self, Survey};
 use crate::boot::menu;
 use crate::config::{Config, Place, Problem, Problems};
@@ -13,14 +12,15 @@ use crate::dhcp::subnet::{Mode, Pool};
 use crate::engine::net;
 use crate::images::Ceiling;
 use crate::observe::finding::{Finding, Position};
-use crate::observe::port_holder::Protocol;
 use crate::template::{Renderer, SOURCE_MAX_BYTES};
 
 mod files;
 mod firewall;
 mod interfaces;
 mod memory;
+mod rival;
 mod state;
+mod subject;
 mod surroundings;
 
 pub use surroundings::surroundings;
@@ -39,82 +39,6 @@ pub fn problems(problems: &Problems) -> Vec<Finding> {
         Finding::fatal(what, hint.unwrap_or_default()).at(Some(position))
     };
     problems.0.iter().map(finding).collect()
-}
-
-/// What is checked.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// With its loaders settled.
-    pub config: &'a Config,
-    /// What comes from packages.
-    pub borrowed: &'a Borrowed,
-    /// DHCP will be answered.
-    pub wants_dhcp: bool,
-    /// Who opens the files that are served.
-    pub reader: Reader,
-    /// It is the file of the packaged service, which has fewer rights than root.
-    pub is_service: bool,
-}
-
-/// What only a running server knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Running {
-    pub pid: u64,
-    /// What it listens on; a DHCP socket on an interface stands as a port without an address.
-    pub sockets: Vec<(Protocol, SocketAddr)>,
-    /// What it has found out about its subnets by listening.
-    pub heard: Vec<Heard>,
-    /// Bytes of boot images that it could not lock in memory.
-    pub unlocked: u64,
-    /// Bytes that a socket of its may hold. None: it does not tell.
-    pub receive_buffer: Option<usize>,
-    /// Why it acknowledges no lease.
-    pub store_fault: Option<String>,
-    /// What it has read and does not do until it is started again.
-    pub after_restart: Vec<String>,
-}
-
-/// A subnet of a running server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    pub subnet: String,
-    /// Why nothing is offered there now.
-    pub silent_because: Option<String>,
-    /// DHCP servers that answer there too, in words.
-    pub other_servers: Vec<String>,
-    pub pool: Option<HeardPool>,
-}
-
-/// The pools of a subnet of a running server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeardPool {
-    /// How much is given, in words.
-    pub said: String,
-    pub is_full: bool,
-    pub is_nearly_full: bool,
-}
-
-impl Running {
-    /// A port that is busy because this server has it.
-    fn holds(&self, protocol: Protocol, wanted: SocketAddr) -> bool {
-        self.sockets.iter().any(|(held_by, held)| {
-            let overlaps = held.ip() == wanted.ip() || held.ip().is_unspecified() || wanted.ip().is_unspecified();
-            *held_by == protocol && held.port() == wanted.port() && overlaps
-        })
-    }
-}
-
-/// Who opens the files that are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
-    /// The user who runs this process.
-    Caller,
-    /// Root, which serves what everybody may read and nothing else.
-    Root,
-    /// The user that serves, who is in no other group.
-    User { uid: u32, gid: u32 },
-    /// Nobody here: the configuration is for another host, and nothing of this one is looked at but its root, where that is here too.
-    Elsewhere { has_root: bool },
 }
 
 /// What the configuration and the files that it names say; `serve` asks the same before it binds anything.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::files::may;
-use super::surroundings::other_server;
+use super::rival::other_server;
 use super::{Finding, Position, Reader, Subject};
 use crate::config::Config;
 use crate::dhcp::lease::Leases;

@@ -11,8 +11,6 @@ use super::firewall::{Wanted, shut};
 use super::{Finding, Heard, Reader, Running, Subject};
 use super::{interfaces, memory, state};
 use crate::config::{Config, Datapath};
-use crate::dhcp::neighbours::Look;
-use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::engine::net;
 use crate::engine::ring::{self, NoRing};
@@ -44,20 +42,6 @@ pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Find
     let budget = Ceiling::read().budget(subject.config.tuning.image_memory);
     findings.extend(memory::locking(budget, subject.reader, running));
     findings
-}
-
-pub(super) fn other_server(config: &Config, look: &Look) -> Option<Finding> {
-    let is_its = |subnet: &&Subnet| subnet.network == look.network && subnet.mode == Mode::Server;
-    let (subnet, server) = config.snapshot.dhcp.subnets.iter().find(is_its).zip(look.server)?;
-    let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
-    let finding = match subnet.allow_other_servers {
-        true => Finding::note(format!("{seen}; the subnet is served beside it (allow-other-servers)")),
-        false => Finding::warning(
-            format!("{seen}: it is silent there"),
-            "stop that server, or serve beside it with `allow-other-servers = true`",
-        ),
-    };
-    Some(finding.at(config.places.subnet(subnet.network, "subnet")))
 }
 
 /// Every address that the configuration listens on, tried and let go. What a running server holds is as it should be.

@@ -2,16 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::interfaces::{misplaced, own_addresses, unreachable};
+use super::rival::other_server;
 use super::state::full;
-use super::surroundings::{Port, other_server, port, shut_port, small_buffer};
+use super::surroundings::{Port, port, shut_port, small_buffer};
 use super::*;
 use crate::boot::pe;
-use crate::control::loaders::settle;
+use crate::control::loaders::{Borrowed, settle};
 use crate::control::static_menus::{Largest, survey};
 use crate::dhcp::lease::{Change, Lease};
 use crate::dhcp::neighbours::Look;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::ended::End;
 use super::lookup::Held;
 use crate::images;
 use crate::observe::counters::Count;
@@ -11,11 +12,8 @@ use crate::observe::pace::{Gate, Pace, Source, with_count};
 use crate::serve::quirks;
 use crate::serve::shelf::{Names, Origin};
 use crate::serve::stage::{self, stage_of};
-use crate::tftp::Tick;
-use crate::tftp::options::Terms;
 use crate::tftp::packet::{ErrorCode, Refusal};
 use crate::tftp::table::{Counts, Failure, Outcome};
-use crate::tftp::transfer::Tally;
 
 /// Events of one core in a second: a person can not read more, and formatting one costs more than a small file.
 const EVENTS_PER_SECOND_MAX: u32 = 2_000;
@@ -24,17 +22,6 @@ const TROUBLE_PER_SECOND_MAX: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 /// How often it is said that places, files, workers or memory are short.
 const SHORTAGE_SAID_EVERY: Duration = Duration::from_secs(60);
-
-/// How a transfer ended, in numbers.
-pub(in crate::serve) struct End {
-    pub(super) peer: SocketAddr,
-    pub(in crate::serve) outcome: Outcome,
-    pub(in crate::serve) terms: Option<Terms>,
-    /// The request had a `tsize`.
-    pub(in crate::serve) size_asked: bool,
-    pub(in crate::serve) tally: Tally,
-    pub(super) time: Tick,
-}
 
 /// The way of one core's events to the log.
 pub(super) struct Journal {
@@ -230,6 +217,7 @@ mod tests {
     use crate::observe::events;
     use crate::snapshot::{Published, Snapshot};
     use crate::template::Renderer;
+    use crate::tftp::transfer::Tally;
 
     fn end(host: u32, outcome: Outcome) -> End {
         let peer = SocketAddr::new(Ipv4Addr::from(host).into(), 2000);

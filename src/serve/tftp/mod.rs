@@ -1,5 +1,6 @@
 //! The TFTP thread of a boot core: drives the pure `Table` with sockets, and the shelf with names.
 
+mod ended;
 mod journal;
 mod lookup;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub(super) use self::journal::End;
+pub(super) use self::ended::End;
 use self::journal::Journal;
 use self::lookup::{Asked, Carried, Held, Opened, prepare_whole};
 use super::drain::{DRAIN_MAX, Drain};

@@ -1,0 +1,20 @@
+//! The words on another DHCP server that a running server has found.
+
+use super::Finding;
+use crate::config::Config;
+use crate::dhcp::neighbours::Look;
+use crate::dhcp::subnet::{Mode, Subnet};
+
+pub(super) fn other_server(config: &Config, look: &Look) -> Option<Finding> {
+    let is_its = |subnet: &&Subnet| subnet.network == look.network && subnet.mode == Mode::Server;
+    let (subnet, server) = config.snapshot.dhcp.subnets.iter().find(is_its).zip(look.server)?;
+    let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
+    let finding = match subnet.allow_other_servers {
+        true => Finding::note(format!("{seen}; the subnet is served beside it (allow-other-servers)")),
+        false => Finding::warning(
+            format!("{seen}: it is silent there"),
+            "stop that server, or serve beside it with `allow-other-servers = true`",
+        ),
+    };
+    Some(finding.at(config.places.subnet(subnet.network, "subnet")))
+}
