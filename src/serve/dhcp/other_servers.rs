@@ -545,20 +545,22 @@ impl Wanted {
         let Some(link) = found.map(Interface::link) else { return };
         let Some(unsaid) = self.link.follow(link, now) else { return };
         let name = &self.interface;
-        let words = match link {
-            Link::Up => format!("interface {name} is up, and has a carrier"),
-            Link::Down => format!("interface {name} is down: no machine is reached by it. `ip link set {name} up`"),
-            Link::NoCarrier => format!(
-                "interface {name} has no carrier: no machine is reached by it. Look at its cable and switch port"
-            ),
-        };
-        let words = match unsaid {
-            0 => words,
-            unsaid => format!("{words} ({unsaid} changes before it were not said)"),
+        let unsaid = match unsaid {
+            0 => String::new(),
+            unsaid => format!(" ({unsaid} changes before it were not said)"),
         };
         match link {
-            Link::Up => tracing::info!("{words}"),
-            Link::Down | Link::NoCarrier => tracing::warn!("{words}"),
+            Link::Up => tracing::info!("interface {name} is up, and has a carrier{unsaid}"),
+            Link::Down => {
+                tracing::warn!(
+                    "interface {name} is down: no machine is reached by it. `ip link set {name} up`{unsaid}"
+                );
+            }
+            Link::NoCarrier => {
+                tracing::warn!(
+                    "interface {name} has no carrier: no machine is reached by it. Look at its cable and switch port{unsaid}"
+                );
+            }
         }
     }
 }
