@@ -1,4 +1,5 @@
-//! Criterion benches of the pure cores: what one packet costs before the kernel is asked for anything, in time.
+//! Criterion benches of the pure cores: what one packet costs before the kernel is asked for
+//! anything, in time.
 #![allow(missing_debug_implementations)]
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -1,6 +1,7 @@
 //! The rooms of ringboot, from the command line down to the words that all share.
 //!
-//! Pure rooms (`model`, `tftp`, `dhcp`, `http`, `boot`) know no socket, file, clock or thread. `tests/tidy.rs` holds who may import whom.
+//! Pure rooms (`model`, `tftp`, `dhcp`, `http`, `boot`) know no socket, file, clock or thread.
+//! `tests/tidy.rs` holds who may import whom.
 
 pub mod cli;
 pub mod setup;

@@ -1,4 +1,5 @@
-//! The admin socket: each resource of a running server, each command with the server running and stopped, and whose files remain.
+//! The admin socket: each resource of a running server, each command with the server running and
+//! stopped, and whose files remain.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -44,9 +45,12 @@ impl World {
     fn configure(&self, pool: &str, socket: &str) {
         let (tftp, port) = (self.tftp, self.dhcp.port());
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"{socket}\"\nuser = \"{NOBODY}\"\n\
-             [tftp]\nlisten = [\"{tftp}\"]\n[http]\nlisten = []\n[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"{pool}\"]\n"
+            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"{socket}\"\nuser = \
+             \"{NOBODY}\"\n\
+             [tftp]\nlisten = [\"{tftp}\"]\n[http]\nlisten = []\n[dhcp]\nlisten-address = \
+             \"127.0.0.1\"\nlisten-port = {port}\n\
+             [[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\nrelay = true\nmode = \"server\"\nclients = \
+             \"any\"\npools = [\"{pool}\"]\n"
         );
         fs::write(self.path("ringboot.toml"), text).unwrap();
     }
@@ -117,11 +121,20 @@ impl World {
 
     /// Everything in the state directory belongs to the user who serves.
     fn belongs_to_nobody(&self, after: &str) {
-        assert_eq!(fs::metadata(self.path("state")).unwrap().uid(), NOBODY_ID, "state, after {after}");
+        assert_eq!(
+            fs::metadata(self.path("state")).unwrap().uid(),
+            NOBODY_ID,
+            "state, after {after}"
+        );
         for entry in fs::read_dir(self.path("state")).unwrap() {
             let entry = entry.unwrap();
             let meta = fs::symlink_metadata(entry.path()).unwrap();
-            assert_eq!((meta.uid(), meta.gid()), (NOBODY_ID, NOBODY_ID), "{:?}, after {after}", entry.file_name());
+            assert_eq!(
+                (meta.uid(), meta.gid()),
+                (NOBODY_ID, NOBODY_ID),
+                "{:?}, after {after}",
+                entry.file_name()
+            );
         }
     }
 }
@@ -132,11 +145,21 @@ fn every_resource_of_a_running_server() {
     let mut server = world.start();
     let address = world.lease();
     let (_, index) = world.get("/v1/");
-    let listed: Vec<&str> =
-        index["resources"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
-    for path in
-        ["/v1/status", "/v1/configuration", "/v1/machines", "/v1/check", "/v1/loaders", "/v1/backup", "/v1/reload"]
-    {
+    let listed: Vec<&str> = index["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["path"].as_str().unwrap())
+        .collect();
+    for path in [
+        "/v1/status",
+        "/v1/configuration",
+        "/v1/machines",
+        "/v1/check",
+        "/v1/loaders",
+        "/v1/backup",
+        "/v1/reload",
+    ] {
         assert!(listed.contains(&path), "{path} in {listed:?}");
     }
     // The journal of the server is asked, which is not a second old as its file is.
@@ -144,7 +167,9 @@ fn every_resource_of_a_running_server() {
     let started = Instant::now();
     let (head, story) = loop {
         let (head, story) = world.get(&format!("/v1/machines/{MAC}"));
-        if story["lines"].as_array().is_some_and(|lines| lines.len() >= 2) || started.elapsed() > LIMIT {
+        if story["lines"].as_array().is_some_and(|lines| lines.len() >= 2)
+            || started.elapsed() > LIMIT
+        {
             break (head, story);
         }
     };
@@ -162,16 +187,25 @@ fn every_resource_of_a_running_server() {
 
     let (head, unknown) = world.get("/v1/machines/52:54:00:00:00:08");
     assert!(head.contains(" 404 ") && head.contains("application/problem+json"), "{head}");
-    assert!(unknown["cause"].as_str().unwrap().contains("No DISCOVER") && unknown["next_step"].is_string());
+    assert!(
+        unknown["cause"].as_str().unwrap().contains("No DISCOVER")
+            && unknown["next_step"].is_string()
+    );
     let (head, _) = world.get("/v1/machines/node1");
     assert!(head.contains(" 400 ") && head.contains("application/problem+json"), "{head}");
 
     let (_, check) = world.get("/v1/check");
     assert_eq!(check["errors"], 0, "{check}");
     let (_, loaders) = world.get("/v1/loaders");
-    assert!(loaders["loaders"].is_array() && loaders["root"].as_str().unwrap().ends_with("/root"), "{loaders}");
+    assert!(
+        loaders["loaders"].is_array() && loaders["root"].as_str().unwrap().ends_with("/root"),
+        "{loaders}"
+    );
     let (head, copy) = world.request("GET", "/v1/backup", "");
-    assert!(head.contains("application/vnd.sqlite3") && copy.starts_with(b"SQLite format 3\0"), "{head}");
+    assert!(
+        head.contains("application/vnd.sqlite3") && copy.starts_with(b"SQLite format 3\0"),
+        "{head}"
+    );
     assert!(!world.path("state/ringboot.db.sending").exists());
     assert!(server.stop(LIMIT).success());
 }
@@ -179,11 +213,15 @@ fn every_resource_of_a_running_server() {
 #[test]
 fn a_tag_stands_for_one_generation_of_one_start() {
     let world = World::new();
-    let tag = |head: &str| head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+    let tag =
+        |head: &str| head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
     let mut server = world.start();
     let (head, first) = world.get("/v1/configuration");
     let old = tag(&head);
-    assert_eq!((&first["generation"], &first["subnets"][0]["pools"][0]), (&1.into(), &"127.77.1.1-127.77.1.9".into()));
+    assert_eq!(
+        (&first["generation"], &first["subnets"][0]["pools"][0]),
+        (&1.into(), &"127.77.1.1-127.77.1.9".into())
+    );
     let if_changed = format!("If-None-Match: {old}\r\n");
     let (head, body) = world.request("GET", "/v1/configuration", &if_changed);
     assert!(head.contains(" 304 ") && body.is_empty() && tag(&head) == old, "{head}");
@@ -198,7 +236,10 @@ fn a_tag_stands_for_one_generation_of_one_start() {
     let (head, _) = world.request("GET", "/v1/configuration", &if_changed);
     assert!(head.contains(" 200 "), "{head}");
     let (head, _) = world.request("GET", "/v1/status", &if_changed);
-    assert!(head.contains(" 200 ") && !head.contains("etag"), "counters change by themselves: {head}");
+    assert!(
+        head.contains(" 200 ") && !head.contains("etag"),
+        "counters change by themselves: {head}"
+    );
     assert!(server.stop(LIMIT).success());
 }
 
@@ -213,7 +254,10 @@ fn commands_say_the_same_with_the_server_running_and_stopped() {
     assert_eq!(loaders, world.get("/v1/loaders").1);
     world.ringboot(&["backup", world.path("running.db").to_str().unwrap()]).ok();
     let check = world.ringboot(&["check"]).ok().stdout;
-    assert!(!check.contains(&world.tftp.to_string()), "what the server holds is as it should be: {check}");
+    assert!(
+        !check.contains(&world.tftp.to_string()),
+        "what the server holds is as it should be: {check}"
+    );
     assert_eq!(world.json(&["check", "--json"])["errors"], 0);
     assert_eq!(world.json(&["status", "--json"])["pid"], server.pid());
     let unknown = world.ringboot(&["why", "127.77.3.3"]);
@@ -232,7 +276,11 @@ fn commands_say_the_same_with_the_server_running_and_stopped() {
     assert_eq!((again.status.code(), again.stdout), (Some(1), unknown.stdout));
     for name in ["running.db", "stopped.db"] {
         let meta = fs::metadata(world.path(name)).unwrap();
-        assert_eq!((meta.permissions().mode() & 0o777, meta.uid()), (0o600, 0), "{name} belongs to whoever asked");
+        assert_eq!(
+            (meta.permissions().mode() & 0o777, meta.uid()),
+            (0o600, 0),
+            "{name} belongs to whoever asked"
+        );
         let rows: i64 = rusqlite::Connection::open(world.path(name))
             .unwrap()
             .query_row("SELECT count(*) FROM leases", [], |row| row.get(0))
@@ -251,13 +299,21 @@ fn a_backup_by_the_socket_is_never_written_over_and_none_is_left_half_done() {
     assert!(said.stderr.contains("exists: name a file that does not"), "{}", said.stderr);
     assert_eq!(fs::read(&target).unwrap(), b"mine");
     for name in ["ringboot.db", "ringboot.db-wal", "ringboot.db-shm"] {
-        fs::rename(world.path("state").join(name), world.path("state").join(format!("away-{name}"))).unwrap();
+        fs::rename(
+            world.path("state").join(name),
+            world.path("state").join(format!("away-{name}")),
+        )
+        .unwrap();
     }
     let (head, problem) = world.get("/v1/backup");
     assert!(head.contains(" 404 ") && problem["title"] == "no lease database", "{head} {problem}");
     let none = world.path("none.db");
     let said = world.ringboot(&["backup", none.to_str().unwrap()]).failed();
-    assert!(said.stderr.contains("there is no lease database") && !none.exists(), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("there is no lease database") && !none.exists(),
+        "{}",
+        said.stderr
+    );
     let _ = server.stop(LIMIT);
 }
 
@@ -279,15 +335,21 @@ fn root_leaves_no_file_behind_that_the_service_cannot_open() {
     while !kept() {
         assert!(Instant::now() < deadline, "{}", server.stderr.text());
     }
-    // As after a power cut: what is not in the databases yet is in their logs, and the socket's name is still there.
+    // As after a power cut: what is not in the databases yet is in their logs, and the socket's
+    // name is still there.
     server.signal("KILL");
     server.wait(LIMIT).unwrap();
     world.belongs_to_nobody("the server");
     let copy = world.path("copy.db");
     let copy = copy.to_str().unwrap();
-    for arguments in
-        [&["why", MAC][..], &["backup", copy], &["check"], &["loader", "list"], &["restore", copy], &["why", MAC]]
-    {
+    for arguments in [
+        &["why", MAC][..],
+        &["backup", copy],
+        &["check"],
+        &["loader", "list"],
+        &["restore", copy],
+        &["why", MAC],
+    ] {
         for name in ["lock", "history.db-shm", "ringboot.db-shm"] {
             let _ = fs::remove_file(world.path("state").join(name));
         }

@@ -1,4 +1,5 @@
-//! No memory is allocated for a packet: what a TFTP core allocates does not grow with the blocks that it sends.
+//! No memory is allocated for a packet: what a TFTP core allocates does not grow with the blocks
+//! that it sends.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -47,7 +48,8 @@ fn count() {
     }
 }
 
-// SAFETY: every call is handed on to the system's allocator as it is; counting touches no memory that it manages.
+// SAFETY: every call is handed on to the system's allocator as it is; counting touches no memory
+// that it manages.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -137,7 +139,9 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
         let (queue, printed) = events::queue();
         let reader = std::thread::spawn(move || printed.iter().count());
         let drain = Drain::default();
-        let (core, bell) = Core::new(datapath, sockets, &plan, &names, &queue, &drain, &HttpBusy::default()).unwrap();
+        let (core, bell) =
+            Core::new(datapath, sockets, &plan, &names, &queue, &drain, &HttpBusy::default())
+                .unwrap();
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || {
             IS_COUNTED.set(true);
@@ -153,10 +157,14 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
             let packets = TRANSFERS * (MANY_BLOCKS - FEW_BLOCKS);
             assert!(
                 many <= few + TRANSFERS / 10,
-                "{datapath}, window {window}: {few} allocations became {many} with {packets} more blocks"
+                "{datapath}, window {window}: {few} allocations became {many} with {packets} more \
+                 blocks"
             );
             let most = TRANSFERS * ALLOCATIONS_PER_TRANSFER_MAX;
-            assert!(many <= most, "{datapath}, window {window}: {many} allocations for {TRANSFERS} transfers");
+            assert!(
+                many <= most,
+                "{datapath}, window {window}: {many} allocations for {TRANSFERS} transfers"
+            );
             assert!(few > 0, "nothing was counted");
         }
         drain.order();

@@ -1,4 +1,5 @@
-//! Real firmware boots from ringboot: BIOS into an installer, Secure Boot through shim and GRUB, HTTP Boot into iPXE.
+//! Real firmware boots from ringboot: BIOS into an installer, Secure Boot through shim and GRUB,
+//! HTTP Boot into iPXE.
 
 mod common;
 
@@ -22,16 +23,19 @@ const MAC_OCTETS: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x10];
 const SCRIPT_URL: &str = "http://192.168.4.150/boot.ipxe";
 /// From power-on to the firmware's first DHCP packet.
 const FIRMWARE_LIMIT: Duration = Duration::from_secs(120);
-/// From one stage of a boot to the next: an emulated machine beside other work needs up to half of this.
+/// From one stage of a boot to the next: an emulated machine beside other work needs up to half of
+/// this.
 const STAGE_LIMIT: Duration = Duration::from_secs(180);
-/// The pass mark for the address of an iPXE ROM: it was 3.0 s without D-68's answer. The first OFFER of an address waits 200 ms for
-/// a host that uses it (D-36).
+/// The pass mark for the address of an iPXE ROM: it was 3.0 s without D-68's answer. The first
+/// OFFER of an address waits 200 ms for a host that uses it (D-36).
 const IPXE_ADDRESS_MAX: Duration = Duration::from_millis(500);
-/// From its DISCOVER to its first file, both waits answered: tens of milliseconds on an idle machine, 16 s without.
+/// From its DISCOVER to its first file, both waits answered: tens of milliseconds on an idle
+/// machine, 16 s without.
 const IPXE_FIRST_FILE_MAX: Duration = Duration::from_secs(2);
 
 /// No questions, no full-screen dialogues on the serial line, no wait for IPv6 routers.
-const INSTALLER_ARGUMENTS: &str = "auto=true priority=critical url=http://192.168.4.150/preseed.cfg \
+const INSTALLER_ARGUMENTS: &str = "auto=true priority=critical \
+                                   url=http://192.168.4.150/preseed.cfg \
      DEBIAN_FRONTEND=text netcfg/choose_interface=auto ipv6.disable=1";
 
 const PRESEED: &str = "\
@@ -41,7 +45,8 @@ d-i netcfg/choose_interface select auto
 d-i preseed/early_command string wget -O /dev/null http://192.168.4.150/beacon/{{ mac }}/{{ ip }}
 ";
 
-/// A master boot record that says so on the first serial port and halts: the disk of a machine that is installed.
+/// A master boot record that says so on the first serial port and halts: the disk of a machine that
+/// is installed.
 #[rustfmt::skip]
 const DISK_CODE: &[u8] = &[
     0x31, 0xc0,             // xor ax, ax
@@ -59,14 +64,17 @@ const DISK_SAYS: &str = "the disk has booted";
 
 #[test]
 fn s16_a_bios_machine_with_an_e1000_reaches_its_unattended_installer() {
-    let Some(lab) = Lab::new("bios", Boot { ipxe: "pxelinux.0", install_by_default: true }) else { return };
+    let Some(lab) = Lab::new("bios", Boot { ipxe: "pxelinux.0", install_by_default: true }) else {
+        return;
+    };
     let _vm = Vm::start(&lab.net, Firmware::BiosE1000, MAC, lab.scratch.path());
 
     lab.capture.wait_request("TFTP pxelinux.0 ", FIRMWARE_LIMIT);
     lab.capture.wait_request("TFTP pxelinux.cfg/01-52-54-00-12-34-10", STAGE_LIMIT);
     lab.capture.wait_request(root::KERNEL, STAGE_LIMIT);
     lab.capture.wait_request(root::INITRD, STAGE_LIMIT);
-    let is_installers = |message: &Message| vendor_class(message) == "d-i" && kind(message) == MessageType::Request;
+    let is_installers =
+        |message: &Message| vendor_class(message) == "d-i" && kind(message) == MessageType::Request;
     lab.capture.wait_dhcp("the installer's own REQUEST", STAGE_LIMIT, is_installers);
     lab.capture.wait_request("HTTP GET /preseed.cfg", STAGE_LIMIT);
     // The answer file was rendered for this machine, and the installer runs what it says.
@@ -77,7 +85,9 @@ fn s16_a_bios_machine_with_an_e1000_reaches_its_unattended_installer() {
 
 #[test]
 fn s83_a_machine_that_nobody_asked_to_install_boots_its_disk() {
-    let Some(lab) = Lab::new("disk", Boot { ipxe: "pxelinux.0", install_by_default: false }) else { return };
+    let Some(lab) = Lab::new("disk", Boot { ipxe: "pxelinux.0", install_by_default: false }) else {
+        return;
+    };
     let disk = lab.scratch.path().join("disk.img");
     write_disk(&disk);
     let vm = Vm::start_with_disk(&lab.net, Firmware::BiosVirtio, MAC, lab.scratch.path(), &disk);
@@ -88,7 +98,10 @@ fn s83_a_machine_that_nobody_asked_to_install_boots_its_disk() {
 
 #[test]
 fn s83_the_same_from_an_ipxe_script() {
-    let Some(lab) = Lab::new("ipxe-disk", Boot { ipxe: SCRIPT_URL, install_by_default: false }) else { return };
+    let Some(lab) = Lab::new("ipxe-disk", Boot { ipxe: SCRIPT_URL, install_by_default: false })
+    else {
+        return;
+    };
     let disk = lab.scratch.path().join("disk.img");
     write_disk(&disk);
     let vm = Vm::start_with_disk(&lab.net, Firmware::BiosVirtio, MAC, lab.scratch.path(), &disk);
@@ -99,7 +112,10 @@ fn s83_the_same_from_an_ipxe_script() {
 
 #[test]
 fn s83_the_same_from_grub_with_secure_boot() {
-    let Some(lab) = Lab::new("uefi-disk", Boot { ipxe: SCRIPT_URL, install_by_default: false }) else { return };
+    let Some(lab) = Lab::new("uefi-disk", Boot { ipxe: SCRIPT_URL, install_by_default: false })
+    else {
+        return;
+    };
     let disk = lab.scratch.path().join("disk");
     root::installed_disk(&disk, DISK_SAYS);
     let vm = Vm::start_with_disk(&lab.net, Firmware::UefiSecurePxe, MAC, lab.scratch.path(), &disk);
@@ -110,7 +126,11 @@ fn s83_the_same_from_grub_with_secure_boot() {
 
 #[test]
 fn s83_the_same_from_an_ipxe_script_on_uefi() {
-    let Some(lab) = Lab::new("uefi-ipxe-disk", Boot { ipxe: SCRIPT_URL, install_by_default: false }) else { return };
+    let Some(lab) =
+        Lab::new("uefi-ipxe-disk", Boot { ipxe: SCRIPT_URL, install_by_default: false })
+    else {
+        return;
+    };
     let disk = lab.scratch.path().join("disk");
     root::installed_disk(&disk, DISK_SAYS);
     let vm = Vm::start_with_disk(&lab.net, Firmware::UefiHttp, MAC, lab.scratch.path(), &disk);
@@ -121,27 +141,51 @@ fn s83_the_same_from_an_ipxe_script_on_uefi() {
 
 #[test]
 fn d68_an_ipxe_rom_has_its_address_within_half_a_second_of_asking() {
-    let Some(lab) = Lab::new("ipxe", Boot { ipxe: "boot.ipxe", install_by_default: false }) else { return };
+    let Some(lab) = Lab::new("ipxe", Boot { ipxe: "boot.ipxe", install_by_default: false }) else {
+        return;
+    };
     let _vm = Vm::start(&lab.net, Firmware::BiosVirtio, MAC, lab.scratch.path());
 
-    let of_us = |message: &Message| message.chaddr() == MAC_OCTETS && kind(message) == MessageType::Ack;
+    let of_us =
+        |message: &Message| message.chaddr() == MAC_OCTETS && kind(message) == MessageType::Ack;
     lab.capture.wait_dhcp("an ACK", FIRMWARE_LIMIT, of_us);
-    let took = discover_to_ack(&lab.capture.dhcp(), MAC_OCTETS).expect("a DISCOVER before that ACK");
+    let took =
+        discover_to_ack(&lab.capture.dhcp(), MAC_OCTETS).expect("a DISCOVER before that ACK");
     say(&format!("iPXE ROM on BIOS: DISCOVER to ACK in {:.1} ms", took.as_secs_f64() * 1000.0));
-    assert!(took < IPXE_ADDRESS_MAX, "{took:?} from DISCOVER to ACK, at most {IPXE_ADDRESS_MAX:?}:\n{}", lab.capture);
-    // Without an answer to its IPv6 router solicitation the ROM waits 13 s more before it asks for a file.
+    assert!(
+        took < IPXE_ADDRESS_MAX,
+        "{took:?} from DISCOVER to ACK, at most {IPXE_ADDRESS_MAX:?}:\n{}",
+        lab.capture
+    );
+    // Without an answer to its IPv6 router solicitation the ROM waits 13 s more before it asks for
+    // a file.
     let asked_at = lab.capture.wait_request("/boot.ipxe", STAGE_LIMIT);
-    let discovered_at =
-        lab.capture.dhcp().iter().find(|(_, message)| message.chaddr() == MAC_OCTETS).expect("its ACK was seen").0;
+    let discovered_at = lab
+        .capture
+        .dhcp()
+        .iter()
+        .find(|(_, message)| message.chaddr() == MAC_OCTETS)
+        .expect("its ACK was seen")
+        .0;
     let took = asked_at - discovered_at;
-    say(&format!("iPXE ROM on BIOS: DISCOVER to first file in {:.1} ms", took.as_secs_f64() * 1000.0));
-    assert!(took < IPXE_FIRST_FILE_MAX, "{took:?} from DISCOVER to the first file:\n{}", lab.capture);
+    say(&format!(
+        "iPXE ROM on BIOS: DISCOVER to first file in {:.1} ms",
+        took.as_secs_f64() * 1000.0
+    ));
+    assert!(
+        took < IPXE_FIRST_FILE_MAX,
+        "{took:?} from DISCOVER to the first file:\n{}",
+        lab.capture
+    );
     lab.finish();
 }
 
 #[test]
 fn b10_a_secure_boot_machine_boots_by_pxe_through_shim_and_grub() {
-    let Some(lab) = Lab::new("uefi-pxe", Boot { ipxe: "boot.ipxe", install_by_default: true }) else { return };
+    let Some(lab) = Lab::new("uefi-pxe", Boot { ipxe: "boot.ipxe", install_by_default: true })
+    else {
+        return;
+    };
     let vm = Vm::start(&lab.net, Firmware::UefiSecurePxe, MAC, lab.scratch.path());
 
     lab.capture.wait_request("TFTP bootnetx64.efi ", FIRMWARE_LIMIT);
@@ -158,7 +202,8 @@ fn b10_a_secure_boot_machine_boots_by_pxe_through_shim_and_grub() {
 
 #[test]
 fn d66_a_uefi_machine_boots_by_http_through_ipxe() {
-    let Some(lab) = Lab::new("uefi-http", Boot { ipxe: SCRIPT_URL, install_by_default: true }) else {
+    let Some(lab) = Lab::new("uefi-http", Boot { ipxe: SCRIPT_URL, install_by_default: true })
+    else {
         return;
     };
     let vm = Vm::start(&lab.net, Firmware::UefiHttp, MAC, lab.scratch.path());
@@ -195,7 +240,10 @@ impl Lab {
     /// None only where the person who ran the tests said `--skip-firmware`.
     fn new(name: &str, boot: Boot) -> Option<Self> {
         if std::env::var_os("RINGBOOT_SKIP_FIRMWARE").is_some() {
-            say(&format!("SKIPPED because of RINGBOOT_SKIP_FIRMWARE: the firmware boot {name:?} has proved NOTHING"));
+            say(&format!(
+                "SKIPPED because of RINGBOOT_SKIP_FIRMWARE: the firmware boot {name:?} has proved \
+                 NOTHING"
+            ));
             return None;
         }
         let scratch = Scratch::new(name);
@@ -204,25 +252,35 @@ impl Lab {
         root::write(&root.join("preseed.cfg.j2"), PRESEED.as_bytes());
         let net = Net::new();
         let capture = Capture::start(&net, REQUESTS, &scratch.path().join("boot.pcap"));
-        let server = Server::start(&net, &scratch, &(server::configuration(&scratch) + &boot.tables()));
+        let server =
+            Server::start(&net, &scratch, &(server::configuration(&scratch) + &boot.tables()));
         Some(Self { server, capture, net, scratch, name: name.to_owned(), started: Instant::now() })
     }
 
     /// Stops the server, which must exit with 0, and says how long the boot took.
     fn finish(self) {
-        say(&format!("firmware boot {:?}: all seen after {:.1} s", self.name, self.started.elapsed().as_secs_f64()));
+        say(&format!(
+            "firmware boot {:?}: all seen after {:.1} s",
+            self.name,
+            self.started.elapsed().as_secs_f64()
+        ));
         self.server.stop();
     }
 
     /// The machine boots its disk, without a look at the installer.
     fn expect_disk(self, vm: &Vm) {
         vm.serial.wait_line(DISK_SAYS, STAGE_LIMIT);
-        let loaded = self.capture.requests().into_iter().find(|request| request.contains(root::KERNEL));
-        assert_eq!(loaded, None, "the installer's kernel was fetched by a machine that should boot its disk");
+        let loaded =
+            self.capture.requests().into_iter().find(|request| request.contains(root::KERNEL));
+        assert_eq!(
+            loaded, None,
+            "the installer's kernel was fetched by a machine that should boot its disk"
+        );
         self.finish();
     }
 
-    /// The address of the machine; fails where its stages (firmware, loader, installer) got different ones.
+    /// The address of the machine; fails where its stages (firmware, loader, installer) got
+    /// different ones.
     fn one_address(&self) -> std::net::Ipv4Addr {
         let messages = self.capture.dhcp();
         let acks = messages.iter().filter(|(_, message)| kind(message) == MessageType::Ack);
@@ -280,7 +338,9 @@ fn kind(message: &Message) -> MessageType {
 
 fn vendor_class(message: &Message) -> String {
     match message.opts().get(OptionCode::ClassIdentifier) {
-        Some(dhcproto::v4::DhcpOption::ClassIdentifier(class)) => String::from_utf8_lossy(class).into_owned(),
+        Some(dhcproto::v4::DhcpOption::ClassIdentifier(class)) => {
+            String::from_utf8_lossy(class).into_owned()
+        }
         _ => String::new(),
     }
 }

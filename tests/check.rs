@@ -1,4 +1,5 @@
-//! `check`, `loader list`, and a server that starts only on what `check` finds right: loaders of packages, private files, modes.
+//! `check`, `loader list`, and a server that starts only on what `check` finds right: loaders of
+//! packages, private files, modes.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -49,10 +50,18 @@ fn check(file: &Path, more: &[&str]) -> Output {
 fn serve(mut command: Command) -> (Process, SocketAddr, SocketAddr) {
     command.args(PORTS);
     let process = Process::start(command);
-    let find = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
-    let ready = process.stdout.wait_for(LIMIT, find).unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
-    let address =
-        |key: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(key)?.parse().ok()).expect("an address");
+    let find =
+        |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+    let ready = process
+        .stdout
+        .wait_for(LIMIT, find)
+        .unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
+    let address = |key: &str| {
+        ready
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(key)?.parse().ok())
+            .expect("an address")
+    };
     (process, address("tftp="), address("http="))
 }
 
@@ -86,7 +95,11 @@ fn check_exits_with_0_1_and_2_and_says_why() {
     assert_eq!(output.status.code(), Some(1));
     let place = format!("error: {}:8:8: ", file.display());
     let sentence = "[boot] bios = \"nothing.0\" names no file under the root";
-    assert!(output.stdout.starts_with(&format!("{place}{sentence}\n  hint: ")), "{}", output.stdout);
+    assert!(
+        output.stdout.starts_with(&format!("{place}{sentence}\n  hint: ")),
+        "{}",
+        output.stdout
+    );
     assert!(output.stdout.contains("\n1 error, "), "{}", output.stdout);
     let json = check(&file, &["--json"]);
     assert_eq!(json.status.code(), Some(1));
@@ -97,7 +110,10 @@ fn check_exits_with_0_1_and_2_and_says_why() {
     };
     let (found, shown) = (&json["findings"][0], file.display().to_string());
     assert_eq!(place(found), (shown.clone(), Some(8), Some(8)));
-    assert_eq!((&found["severity"], &found["text"], &json["errors"]), (&"error".into(), &sentence.into(), &1.into()));
+    assert_eq!(
+        (&found["severity"], &found["text"], &json["errors"]),
+        (&"error".into(), &sentence.into(), &1.into())
+    );
     for (bytes, at, text) in [
         (&b"[menu]\ntimeout = \"soon\"\n"[..], (8, 11), "timeout cannot be the text \"soon\""),
         (b"[menu]\ntitle = \"S\xfcd\"\n", (8, 11), "the octet 0xfc is no UTF-8 text"),
@@ -107,7 +123,11 @@ fn check_exits_with_0_1_and_2_and_says_why() {
         let output = check(&file, &[]);
         assert_eq!(output.status.code(), Some(2));
         let place_of_it = format!("ringboot.toml:{}:{}: {text}", at.0, at.1);
-        assert!(output.stderr.contains(&place_of_it) && output.stdout.is_empty(), "{}", output.stderr);
+        assert!(
+            output.stderr.contains(&place_of_it) && output.stdout.is_empty(),
+            "{}",
+            output.stderr
+        );
         let output = check(&file, &["--json"]);
         assert_eq!((output.status.code(), output.stderr.as_str()), (Some(2), ""));
         let json: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
@@ -129,7 +149,11 @@ fn a_busy_port_is_named_by_check() {
     fs::write(&file, text).unwrap();
     let output = check(&file, &[]).failed();
     let pid = format!("(pid {}) holds this port", std::process::id());
-    assert!(output.stdout.contains(&format!("HTTP cannot listen on {address}")), "{}", output.stdout);
+    assert!(
+        output.stdout.contains(&format!("HTTP cannot listen on {address}")),
+        "{}",
+        output.stdout
+    );
     assert!(output.stdout.contains(&pid), "{}", output.stdout);
 }
 
@@ -139,15 +163,29 @@ fn serve_binds_nothing_where_nothing_could_be_served() {
     let scratch = Scratch::new("serve-refuses");
     let link = scratch.path().join("link");
     std::os::unix::fs::symlink("/home", &link).unwrap();
-    let roots =
-        ["/", "/etc", "/root", "/home", "/var", "/etc/", "/var/../etc", "//", "/root/.", link.to_str().unwrap()];
+    let roots = [
+        "/",
+        "/etc",
+        "/root",
+        "/home",
+        "/var",
+        "/etc/",
+        "/var/../etc",
+        "//",
+        "/root/.",
+        link.to_str().unwrap(),
+    ];
     for root in roots {
         let mut command = ringboot(&["serve", "--root", root]);
         command.args(PORTS);
         let output = run(command, LIMIT);
         assert_eq!(output.status.code(), Some(2));
         let words = "would expose this machine";
-        assert!(output.stderr.contains(words) && !output.stdout.contains("READY"), "{root}: {}", output.stderr);
+        assert!(
+            output.stderr.contains(words) && !output.stdout.contains("READY"),
+            "{root}: {}",
+            output.stderr
+        );
     }
     let file = configured(&scratch, "");
     let text = fs::read_to_string(&file).unwrap().replace("root = \"root\"", "root = \"none\"");
@@ -155,7 +193,10 @@ fn serve_binds_nothing_where_nothing_could_be_served() {
     let bound = || {
         let trace = scratch.path().join("trace");
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-e", "trace=bind", "-o"]).arg(&trace).args([BINARY, "serve", "--config"]);
+        command
+            .args(["-f", "-qq", "-e", "trace=bind", "-o"])
+            .arg(&trace)
+            .args([BINARY, "serve", "--config"]);
         let output = run(
             {
                 command.arg(&file).args(PORTS);
@@ -176,7 +217,8 @@ fn serve_binds_nothing_where_nothing_could_be_served() {
     assert!(!has_bound && output.status.code() == Some(2), "{}", output.stderr);
 }
 
-/// What one entry, one loader, one template or the state directory lacks keeps nobody from the rest.
+/// What one entry, one loader, one template or the state directory lacks keeps nobody from the
+/// rest.
 #[test]
 fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
     let scratch = Scratch::new("serve-all-the-same");
@@ -184,9 +226,15 @@ fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
     let entry = "[[menu.entry]]\nlabel = \"a\"\ntitle = \"a\"\nkernel = \"kernel\"\n";
     let page = entry.replace("\"kernel\"", "\"page.efi\"");
     let wrongs = [
-        ("[boot]\nbios = \"nothing.0\"\n", "[boot] bios = \"nothing.0\" names no file under the root"),
+        (
+            "[boot]\nbios = \"nothing.0\"\n",
+            "[boot] bios = \"nothing.0\" names no file under the root",
+        ),
         ("[boot]\nuefi-x64 = \"page.efi\"\n", "[boot] uefi-x64 = \"page.efi\" is a text file"),
-        ("[boot]\nipxe = \"boot.ipxe\"\n", "[boot] ipxe = \"boot.ipxe\" names no file under the root"),
+        (
+            "[boot]\nipxe = \"boot.ipxe\"\n",
+            "[boot] ipxe = \"boot.ipxe\" names no file under the root",
+        ),
         ("[menu]\nbackground = \"none.png\"\n", "[menu] background: there is no none.png under "),
         (entry, "kernel of the entry `a`: there is no kernel under "),
         (&page, "kernel of the entry `a` is an HTML page ("),
@@ -197,7 +245,8 @@ fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
         fs::write(root.join("other"), "right").unwrap();
         let checked = check(&file, &[]);
         assert_eq!(checked.status.code(), Some(1));
-        let placed = checked.stdout.starts_with("error: ") && checked.stdout.contains(&format!(": {sentence}"));
+        let placed = checked.stdout.starts_with("error: ")
+            && checked.stdout.contains(&format!(": {sentence}"));
         assert!(placed, "{}", checked.stdout);
         let mut command = ringboot(&["serve", "--config"]);
         command.arg(&file);
@@ -205,30 +254,44 @@ fn one_thing_that_is_wrong_takes_nothing_else_with_it() {
         assert!(get(http, "/other").ends_with(b"right"), "{sentence}");
         assert_eq!(read_request(tftp, "other"), b"\0\x03\0\x01right", "{sentence}");
         let log = server.stderr.text();
-        let line = log.lines().find(|line| line.contains(sentence)).unwrap_or_else(|| panic!("{sentence}: {log}"));
+        let line = log
+            .lines()
+            .find(|line| line.contains(sentence))
+            .unwrap_or_else(|| panic!("{sentence}: {log}"));
         assert!(line.contains("ERROR ") && line.contains("ringboot.toml:"), "{line}");
         assert!(server.stop(LIMIT).success());
     }
 }
 
-/// For a file that is not served here, CI has nothing of the target; with the root at hand the files are looked at.
+/// For a file that is not served here, CI has nothing of the target; with the root at hand the
+/// files are looked at.
 #[test]
 fn a_configuration_for_another_host_is_judged_without_anything_of_this_one() {
     let scratch = Scratch::new("check-no-host");
-    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
-    let file =
-        configured(&scratch, &format!("[server]\nuser = \"nobody-here\"\n{subnet}[boot]\nbios = \"nothing.0\"\n"));
+    let subnet =
+        "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
+    let file = configured(
+        &scratch,
+        &format!("[server]\nuser = \"nobody-here\"\n{subnet}[boot]\nbios = \"nothing.0\"\n"),
+    );
     assert!(check(&file, &[]).failed().stdout.contains("there is no such user"));
     let output = check(&file, &["--no-host"]);
     assert_eq!(output.status.code(), Some(1));
-    let lines: Vec<&str> = output.stdout.lines().filter(|line| !line.starts_with("  hint")).collect();
+    let lines: Vec<&str> =
+        output.stdout.lines().filter(|line| !line.starts_with("  hint")).collect();
     assert!(lines.len() == 3 && lines[0].contains("names no file under the root"), "{lines:#?}");
-    assert!(lines[1].starts_with("note: for another host (--no-host): not looked at are interfaces, "), "{lines:#?}");
-    let text = fs::read_to_string(&file).unwrap().replace("root = \"root\"", "root = \"/srv/of-another-host\"");
+    assert!(
+        lines[1].starts_with("note: for another host (--no-host): not looked at are interfaces, "),
+        "{lines:#?}"
+    );
+    let text = fs::read_to_string(&file)
+        .unwrap()
+        .replace("root = \"root\"", "root = \"/srv/of-another-host\"");
     fs::write(&file, text).unwrap();
     let output = check(&file, &["--no-host"]).ok();
     assert!(
-        output.stdout.contains("the root /srv/of-another-host") && output.stdout.contains("\n0 errors, "),
+        output.stdout.contains("the root /srv/of-another-host")
+            && output.stdout.contains("\n0 errors, "),
         "{output:?}"
     );
     let root = scratch.path().join("root");
@@ -253,7 +316,8 @@ fn a_root_that_is_closed_is_named_to_every_user() {
     common::need(&[("setpriv", "util-linux")]);
     let scratch = tempfile::tempdir().unwrap();
     let file = configured_in(scratch.path(), "[server]\nadmin-socket = \"\"\n");
-    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let mode =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     mode(scratch.path(), 0o755);
     let root = scratch.path().join("root");
     mode(&root, 0o700);
@@ -269,7 +333,8 @@ fn a_root_that_is_closed_is_named_to_every_user() {
     assert!(asked_by("daemon").contains(&words), "nobody serves, and daemon asks");
 }
 
-/// The error comes first, what to do about it has its own line, and every command ends with the same code.
+/// The error comes first, what to do about it has its own line, and every command ends with the
+/// same code.
 #[test]
 fn a_configuration_that_is_not_there_is_told_in_one_form_by_every_command() {
     let scratch = Scratch::new("check-none");
@@ -292,16 +357,26 @@ fn a_configuration_that_is_not_there_is_told_in_one_form_by_every_command() {
     ];
     for command in commands {
         let output = run(ringboot(&[command, &config].concat()), LIMIT);
-        assert_eq!((output.status.code(), output.stdout.as_str()), (Some(2), ""), "{command:?}: {}", output.stderr);
+        assert_eq!(
+            (output.status.code(), output.stdout.as_str()),
+            (Some(2), ""),
+            "{command:?}: {}",
+            output.stderr
+        );
         let lines: Vec<&str> = output.stderr.lines().collect();
         let [error, hint] = &lines[..] else { panic!("{command:?}: {lines:?}") };
-        let wanted = format!("reading {}: No such file or directory (os error 2)", missing.display());
+        let wanted =
+            format!("reading {}: No such file or directory (os error 2)", missing.display());
         assert!(error.starts_with("ringboot") && error.ends_with(&wanted), "{command:?}: {error}");
-        assert!(hint.starts_with("  hint: --config FILE names another file, --"), "{command:?}: {hint}");
+        assert!(
+            hint.starts_with("  hint: --config FILE names another file, --"),
+            "{command:?}: {hint}"
+        );
     }
 }
 
-/// A script that keeps the output on a full disk must not go on as if it had it; a reader that has seen enough is fine.
+/// A script that keeps the output on a full disk must not go on as if it had it; a reader that has
+/// seen enough is fine.
 #[test]
 fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
     let scratch = Scratch::new("check-full");
@@ -322,7 +397,10 @@ fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
         let full = ended(fs::File::options().write(true).open("/dev/full").unwrap().into());
         assert_eq!(full.status.code(), Some(1), "{arguments:?}");
         let said = String::from_utf8_lossy(&full.stderr).into_owned();
-        assert!(said.contains("writing to standard output: No space left on device"), "{arguments:?}: {said}");
+        assert!(
+            said.contains("writing to standard output: No space left on device"),
+            "{arguments:?}: {said}"
+        );
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let closed = ended(writer.into());
@@ -330,7 +408,8 @@ fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
     }
 }
 
-/// An operator searches the manual for the words that he reads. Each of these is a part of one finding.
+/// An operator searches the manual for the words that he reads. Each of these is a part of one
+/// finding.
 #[test]
 fn every_finding_is_in_the_manual_by_its_words() {
     const MANUAL: &str = include_str!("../docs/troubleshooting.md");
@@ -390,18 +469,25 @@ fn every_finding_is_in_the_manual_by_its_words() {
         "the firewall was not checked",
         "not checked, ports below 1024 need root",
     ] {
-        assert!(SOURCES.iter().any(|source| source.contains(words)), "no finding says {words:?} any more");
+        assert!(
+            SOURCES.iter().any(|source| source.contains(words)),
+            "no finding says {words:?} any more"
+        );
         assert!(MANUAL.contains(words), "docs/troubleshooting.md knows nothing of {words:?}");
     }
 }
 
-/// Pools and hosts are looked at when the file is read, so `serve`, `check` and a reload all refuse them.
+/// Pools and hosts are looked at when the file is read, so `serve`, `check` and a reload all refuse
+/// them.
 #[test]
 fn s24_s28_pools_that_overlap_and_machines_that_are_named_twice_are_errors_with_their_line() {
     let scratch = Scratch::new("check-pools");
-    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
+    let subnet =
+        "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
     let pools = |pools: &str| format!("{subnet}pools = [{pools}]\n");
-    let host = |mac: &str, address: &str| format!("[[dhcp.subnet.host]]\nmac = \"{mac}\"\naddress = \"{address}\"\n");
+    let host = |mac: &str, address: &str| {
+        format!("[[dhcp.subnet.host]]\nmac = \"{mac}\"\naddress = \"{address}\"\n")
+    };
     let twice = host("52:54:00:00:00:01", "10.0.0.5") + &host("52-54-00-00-00-01", "10.0.0.6");
     for (text, line, words) in [
         (pools("\"10.0.0.10-10.0.0.20\", \"10.0.0.20-10.0.0.30\""), 11, "overlap"),
@@ -411,11 +497,21 @@ fn s24_s28_pools_that_overlap_and_machines_that_are_named_twice_are_errors_with_
         let output = check(&file, &[]);
         assert_eq!(output.status.code(), Some(2), "{}", output.stdout);
         let place = format!("ringboot.toml:{line}:");
-        assert!(output.stderr.contains(&place) && output.stderr.contains(words), "{}", output.stderr);
+        assert!(
+            output.stderr.contains(&place) && output.stderr.contains(words),
+            "{}",
+            output.stderr
+        );
     }
     let inside = host("52:54:00:00:00:01", "10.0.0.15");
-    let output = check(&configured(&scratch, &format!("{}{inside}", pools("\"10.0.0.10-10.0.0.20\""))), &[]).ok();
-    assert!(output.stdout.contains("10.0.0.15 of 52:54:00:00:00:01 lies inside the pool"), "{}", output.stdout);
+    let output =
+        check(&configured(&scratch, &format!("{}{inside}", pools("\"10.0.0.10-10.0.0.20\""))), &[])
+            .ok();
+    assert!(
+        output.stdout.contains("10.0.0.15 of 52:54:00:00:00:01 lies inside the pool"),
+        "{}",
+        output.stdout
+    );
 }
 
 /// The real listing of the real firewall, in a network of its own.
@@ -425,37 +521,66 @@ fn a_firewall_that_keeps_clients_away_is_seen() {
     let scratch = Scratch::new("check-firewall");
     let file = configured(
         &scratch,
-        "[server]\nuser = \"root\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n",
+        "[server]\nuser = \"root\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \
+         \"eth9\"\nmode = \"server\"\n",
     );
-    let text = fs::read_to_string(&file).unwrap().replace("listen = []", "").replace("listen = [\"127.0.0.1:0\"]", "");
+    let text = fs::read_to_string(&file)
+        .unwrap()
+        .replace("listen = []", "")
+        .replace("listen = [\"127.0.0.1:0\"]", "");
     fs::write(&file, text).unwrap();
     let shut = |rules: &str| {
         let script = format!("ip link set lo up; {rules}; exec \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-e", "-c", &script, "sh", BINARY, "check", "--config"]).arg(&file);
+        command
+            .args(["--net", "sh", "-e", "-c", &script, "sh", BINARY, "check", "--config"])
+            .arg(&file);
         let said = run(command, LIMIT).ok().stdout;
         let ports = ["udp port 67", "udp port 69", "tcp port 80", "udp port 4011"];
-        ports.into_iter().filter(|port| said.contains(&format!("no rule seems to accept {port}"))).collect::<Vec<_>>()
+        ports
+            .into_iter()
+            .filter(|port| said.contains(&format!("no rule seems to accept {port}")))
+            .collect::<Vec<_>>()
     };
     let all = ["udp port 67", "udp port 69", "tcp port 80", "udp port 4011"];
-    let nft = "nft add table inet f; nft 'add chain inet f input { type filter hook input priority 0; policy drop; }'";
+    let nft = "nft add table inet f; nft 'add chain inet f input { type filter hook input priority \
+               0; policy drop; }'";
     assert_eq!(shut("true"), [""; 0]);
     assert_eq!(shut(nft), all);
-    assert_eq!(shut(&format!("{nft}; nft add rule inet f input udp dport '{{ 67, 69, 4011 }}' accept")), all[2..3]);
-    assert_eq!(shut("iptables -P INPUT DROP; iptables -A INPUT -p tcp --dport 80 -j ACCEPT"), [all[0], all[1], all[3]]);
+    assert_eq!(
+        shut(&format!("{nft}; nft add rule inet f input udp dport '{{ 67, 69, 4011 }}' accept")),
+        all[2..3]
+    );
+    assert_eq!(
+        shut("iptables -P INPUT DROP; iptables -A INPUT -p tcp --dport 80 -j ACCEPT"),
+        [all[0], all[1], all[3]]
+    );
 }
 
-/// As another user than root nobody may go past the kernel's limit, so it is named there, and only there.
+/// As another user than root nobody may go past the kernel's limit, so it is named there, and only
+/// there.
 #[test]
 fn a_receive_buffer_that_is_too_small_is_named_with_the_sysctl() {
     common::need(&[("setpriv", "util-linux")]);
     let scratch = tempfile::tempdir().unwrap();
     let file = configured_in(scratch.path(), "");
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let maximum: usize = fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
+    let maximum: usize =
+        fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
     let words = format!("net.core.rmem_max = {maximum} is less than the 8388608 bytes");
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", BINARY, "check", "--config"]).arg(&file);
+    command
+        .args([
+            "--reuid",
+            "nobody",
+            "--regid",
+            "nogroup",
+            "--clear-groups",
+            BINARY,
+            "check",
+            "--config",
+        ])
+        .arg(&file);
     let said = run(command, LIMIT).ok().stdout;
     assert_eq!(said.contains(&words), maximum < 8 << 20, "{said}");
     assert_eq!(said.contains("sysctl net.core.rmem_max=8388608"), maximum < 8 << 20, "{said}");
@@ -465,12 +590,15 @@ fn a_receive_buffer_that_is_too_small_is_named_with_the_sysctl() {
 #[test]
 fn a_directory_that_the_service_user_may_not_pass_is_named() {
     let scratch = Scratch::new("check-closed");
-    let file =
-        configured(&scratch, "[server]\nuser = \"nobody\"\n[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"d/k\"\n");
+    let file = configured(
+        &scratch,
+        "[server]\nuser = \"nobody\"\n[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"d/k\"\n",
+    );
     let (root, inner) = (scratch.path().join("root"), scratch.path().join("root/d"));
     fs::create_dir(&inner).unwrap();
     fs::write(inner.join("k"), "\0").unwrap();
-    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let mode =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     for path in [scratch.path(), &root, &inner] {
         mode(path, 0o755);
     }
@@ -481,7 +609,8 @@ fn a_directory_that_the_service_user_may_not_pass_is_named() {
         let words = format!("chmod o+x {}", closed.display());
         assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
         assert!(
-            output.stdout.contains("may not be read by the service") && output.stdout.contains(&words),
+            output.stdout.contains("may not be read by the service")
+                && output.stdout.contains(&words),
             "{}",
             output.stdout
         );
@@ -498,7 +627,8 @@ fn b10_loaders_of_packages_are_served_under_the_names_that_clients_ask_for() {
         ("/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "grub-efi-amd64-signed"),
     ]);
     let scratch = Scratch::new("serve-loaders");
-    let file = configured(&scratch, "[boot]\nbios = \"boot/pxelinux.0\"\nuefi-x64 = \"shimx64.efi\"\n");
+    let file =
+        configured(&scratch, "[boot]\nbios = \"boot/pxelinux.0\"\nuefi-x64 = \"shimx64.efi\"\n");
     let mut command = ringboot(&["serve", "--config"]);
     command.arg(&file);
     let (mut server, tftp, http) = serve(command);
@@ -515,7 +645,9 @@ fn b10_loaders_of_packages_are_served_under_the_names_that_clients_ask_for() {
         let data = read_request(tftp, name);
         assert_eq!((&data[..4], &data[4..]), (&[0, 3, 0, 1][..], &real[..512]), "{name} by TFTP");
     }
-    for name in ["pxelinux.0", "boot/hdt.c32", "boot/lpxelinux.0", "usr/lib/shim/shimx64.efi.signed"] {
+    for name in
+        ["pxelinux.0", "boot/hdt.c32", "boot/lpxelinux.0", "usr/lib/shim/shimx64.efi.signed"]
+    {
         assert_eq!(read_request(tftp, name)[..4], [0, 5, 0, 1], "{name} is not on the list");
     }
     assert!(server.stop(LIMIT).success());
@@ -542,19 +674,24 @@ fn the_configuration_the_state_and_what_only_its_owner_may_read_stay_private() {
     let (mut server, tftp, http) = serve(command);
     assert_eq!(read_request(tftp, "plain"), b"\0\x03\0\x01plain");
     assert_eq!(read_request(tftp, "plain-too"), b"\0\x03\0\x01plain");
-    let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let is_root =
+        fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     // First: the log has so many lines of one machine in a second, and no more.
     if is_root {
         assert_eq!(read_request(tftp, "owner")[..4], [0, 5, 0, 2]);
         assert!(get(http, "/owner").starts_with(b"HTTP/1.0 403 "));
     }
-    for name in ["ringboot.toml", "state/ringboot.db", "alias/ringboot.db", "second-name", "leases"] {
+    for name in ["ringboot.toml", "state/ringboot.db", "alias/ringboot.db", "second-name", "leases"]
+    {
         assert_eq!(read_request(tftp, name)[..4], [0, 5, 0, 2], "{name}");
         assert!(get(http, &format!("/{name}")).starts_with(b"HTTP/1.0 404 "), "{name}");
     }
     assert!(server.stop(LIMIT).success());
     let log = server.stderr.text();
-    assert!(!is_root || log.contains("owner: not everybody may read the file: `chmod o+r`"), "{log}");
+    assert!(
+        !is_root || log.contains("owner: not everybody may read the file: `chmod o+r`"),
+        "{log}"
+    );
 }
 
 /// The configuration lies outside the root, where its path alone would need no guard.
@@ -583,7 +720,8 @@ fn state_and_database_are_the_owners_alone_whatever_the_umask() {
     let file = configured(
         &scratch,
         &format!(
-            "[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n[[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\n\
+            "[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n[[dhcp.subnet]]\nsubnet \
+             = \"127.77.0.0/16\"\n\
              relay = true\nmode = \"server\"\npools = [\"127.77.1.1-127.77.1.9\"]\n"
         ),
     );
@@ -593,7 +731,8 @@ fn state_and_database_are_the_owners_alone_whatever_the_umask() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let state = scratch.path().join("state");
     assert_eq!(mode(&state), 0o700);
-    let names: Vec<PathBuf> = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let names: Vec<PathBuf> =
+        fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(names.iter().any(|name| name.ends_with("ringboot.db-wal")), "{names:?}");
     for name in &names {
         assert_eq!(mode(name), 0o600, "{}", name.display());
@@ -608,9 +747,14 @@ fn the_start_log_and_check_name_a_menu_by_hand_that_wipes_disks() {
     let menu = scratch.path().join("root/pxelinux.cfg/default");
     fs::create_dir_all(menu.parent().unwrap()).unwrap();
     fs::write(&menu, CLASSIC).unwrap();
-    let words = "pxelinux.cfg/default:11: the default entry `linux` of this menu INSTALLS BY ITSELF";
+    let words =
+        "pxelinux.cfg/default:11: the default entry `linux` of this menu INSTALLS BY ITSELF";
     let output = check(&file, &[]).ok();
-    assert!(output.stdout.contains("warning: ") && output.stdout.contains(words), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("warning: ") && output.stdout.contains(words),
+        "{}",
+        output.stdout
+    );
     let mut command = ringboot(&["serve", "--config"]);
     command.arg(&file);
     let (mut server, _, http) = serve(command);
@@ -628,17 +772,26 @@ fn loader_list_knows_versions_signatures_and_packages() {
         ("/usr/lib/ipxe/ipxe.efi", "ipxe"),
     ]);
     let table = run(ringboot(&["loader", "list"]), LIMIT).ok().stdout;
-    let line =
-        |path: &str| table.lines().find(|line| line.ends_with(path)).unwrap_or_else(|| panic!("{path}: {table}"));
+    let line = |path: &str| {
+        table.lines().find(|line| line.ends_with(path)).unwrap_or_else(|| panic!("{path}: {table}"))
+    };
     assert!(line("/usr/lib/PXELINUX/pxelinux.0").contains("PXELINUX 6."));
     let shim: Vec<&str> = line("/usr/lib/shim/shimx64.efi.signed").split_whitespace().collect();
     assert!(
-        shim.contains(&"uefi-x64") && shim.contains(&"signed") && shim[2..4].join(" ").contains("shim 1"),
+        shim.contains(&"uefi-x64")
+            && shim.contains(&"signed")
+            && shim[2..4].join(" ").contains("shim 1"),
         "{shim:?}"
     );
-    assert!(line("/usr/lib/ipxe/ipxe.efi").contains("iPXE 1.") && line("/usr/lib/ipxe/ipxe.efi").contains("unsigned"));
+    assert!(
+        line("/usr/lib/ipxe/ipxe.efi").contains("iPXE 1.")
+            && line("/usr/lib/ipxe/ipxe.efi").contains("unsigned")
+    );
     assert!(table.contains("uefi-ia32   none found; packages: "), "{table}");
     let json = run(ringboot(&["loader", "list", "--json"]), LIMIT).ok().stdout;
-    assert!(json.contains("\"name\": \"pxelinux.0\"") && json.contains("\"signed\": true"), "{json}");
+    assert!(
+        json.contains("\"name\": \"pxelinux.0\"") && json.contains("\"signed\": true"),
+        "{json}"
+    );
     assert!(json.contains("\"key\": \"uefi-ia32\",\n      \"packages\":"), "{json}");
 }

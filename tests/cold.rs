@@ -1,6 +1,8 @@
-//! Images that are not in memory, or larger than it: the real server inside a control group, asked by both protocols at once.
+//! Images that are not in memory, or larger than it: the real server inside a control group, asked
+//! by both protocols at once.
 //!
-//! RINGBOOT_COLD_MB sets the size of the cold file beside which a hot one must not wait (default 512; docs/measuring.md).
+//! RINGBOOT_COLD_MB sets the size of the cold file beside which a hot one must not wait (default
+//! 512; docs/measuring.md).
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stdout)]
 
 use std::fs::{self, File};
@@ -22,11 +24,12 @@ const MIB: u64 = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(60);
 /// The target: cold files never stall a core.
 const BLOCK_P99_MAX: Duration = Duration::from_millis(5);
-/// A machine with other work makes everybody wait now and then; a core that waits for a disk does so in every round.
+/// A machine with other work makes everybody wait now and then; a core that waits for a disk does
+/// so in every round.
 const ROUNDS: usize = 3;
 
-/// What files hold: a text without an end, which begins anew after a prime number of octets, so that no octet of another
-/// place or another file passes for the right one.
+/// What files hold: a text without an end, which begins anew after a prime number of octets, so
+/// that no octet of another place or another file passes for the right one.
 struct Pattern(Vec<u8>);
 
 const PERIOD: usize = 1_000_003;
@@ -35,7 +38,9 @@ impl Pattern {
     fn of(seed: u64) -> Self {
         let mut state = seed.wrapping_mul(2).wrapping_add(1);
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as u8
         };
         let once: Vec<u8> = (0..PERIOD).map(|_| next()).collect();
@@ -62,10 +67,15 @@ impl Pattern {
     }
 }
 
-/// The disk has to be asked again for this file: its pages are written and dropped, of this file alone.
+/// The disk has to be asked again for this file: its pages are written and dropped, of this file
+/// alone.
 fn make_cold(path: &Path) {
     let mut drop_pages = Command::new("dd");
-    drop_pages.arg(format!("of={}", path.display())).args(["oflag=nocache", "conv=notrunc,fdatasync", "count=0"]);
+    drop_pages.arg(format!("of={}", path.display())).args([
+        "oflag=nocache",
+        "conv=notrunc,fdatasync",
+        "count=0",
+    ]);
     run(drop_pages, LIMIT).ok();
 }
 
@@ -79,7 +89,12 @@ struct World {
 
 impl World {
     /// `files` makes the tree; `start` may put the server's command into a group.
-    fn new(name: &str, tuning: &str, files: impl FnOnce(&Path), start: impl FnOnce(&Path, Command) -> Command) -> Self {
+    fn new(
+        name: &str,
+        tuning: &str,
+        files: impl FnOnce(&Path),
+        start: impl FnOnce(&Path, Command) -> Command,
+    ) -> Self {
         need(&[("dd", "coreutils"), ("sh", "dash")]);
         let scratch = Scratch::new(name);
         let root = scratch.path().join("root");
@@ -87,18 +102,31 @@ impl World {
         files(&root);
         let file = scratch.path().join("ringboot.toml");
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n[tuning]\n{tuning}\n"
+            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \
+             \"root\"\n[tuning]\n{tuning}\n"
         );
         fs::write(&file, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
         command
-            .args(["serve", "--workers", "1", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"])
+            .args([
+                "serve",
+                "--workers",
+                "1",
+                "--tftp",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--config",
+            ])
             .arg(&file);
         let process = Process::start(start(&root, command));
-        let find = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let find =
+            |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
         let ready = process.stdout.wait_for(LIMIT, find);
         let ready = ready.unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
-        let address = |key| ready.split(' ').find_map(|word| word.strip_prefix(key)).unwrap().parse().unwrap();
+        let address = |key| {
+            ready.split(' ').find_map(|word| word.strip_prefix(key)).unwrap().parse().unwrap()
+        };
         Self { tftp: address("tftp="), http: address("http="), scratch, process }
     }
 
@@ -108,7 +136,10 @@ impl World {
 
     fn status(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
-        command.args(["status", "--socket"]).arg(self.scratch.path().join("admin.sock")).args(arguments);
+        command
+            .args(["status", "--socket"])
+            .arg(self.scratch.path().join("admin.sock"))
+            .args(arguments);
         run(command, LIMIT).ok().stdout
     }
 
@@ -124,15 +155,23 @@ impl World {
         io.lines().find_map(|line| line.strip_prefix("read_bytes: ")).unwrap().parse().unwrap()
     }
 
-    /// How often the threads of the boot core have waited for a page from a disk: majflt of proc_pid_stat(5). Those for the
-    /// program's own pages are over when the hot file has been fetched.
+    /// How often the threads of the boot core have waited for a page from a disk: majflt of
+    /// proc_pid_stat(5). Those for the program's own pages are over when the hot file has been
+    /// fetched.
     fn faults_of_cores(&self, hot: &Pattern) -> u64 {
         http_fetch(self.http, "hot", |at, bytes| hot.check(at, bytes));
         tftp_fetch(self.tftp, &HOT, |at, bytes| hot.check(at, bytes), |_| true);
         let tasks = fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap();
-        let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
-        let of_core = stats.filter(|stat| ["(rb-tftp", "(rb-http", "(iou-wrk"].iter().any(|name| stat.contains(name)));
-        of_core.map(|stat| stat.rsplit_once(')').unwrap().1.split(' ').nth(10).unwrap().parse::<u64>().unwrap()).sum()
+        let stats =
+            tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
+        let of_core = stats.filter(|stat| {
+            ["(rb-tftp", "(rb-http", "(iou-wrk"].iter().any(|name| stat.contains(name))
+        });
+        of_core
+            .map(|stat| {
+                stat.rsplit_once(')').unwrap().1.split(' ').nth(10).unwrap().parse::<u64>().unwrap()
+            })
+            .sum()
     }
 
     fn stop(mut self) -> String {
@@ -183,8 +222,8 @@ struct Fetch<'a> {
     window: u64,
 }
 
-/// Fetches a file by TFTP as [`http_fetch`] does. `waited` is given the time from each ACK to the first block after it, and says
-/// whether to go on.
+/// Fetches a file by TFTP as [`http_fetch`] does. `waited` is given the time from each ACK to the
+/// first block after it, and says whether to go on.
 fn tftp_fetch(
     server: SocketAddr,
     fetch: &Fetch<'_>,
@@ -195,7 +234,8 @@ fn tftp_fetch(
     let Fetch { name, block_size, window } = fetch;
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(RESEND)).unwrap();
-    let request = format!("\0\x01{name}\0octet\0tsize\x000\0blksize\0{block_size}\0windowsize\0{window}\0");
+    let request =
+        format!("\0\x01{name}\0octet\0tsize\x000\0blksize\0{block_size}\0windowsize\0{window}\0");
     socket.send_to(request.as_bytes(), server).unwrap();
     let mut datagram = vec![0; 70_000];
     let (mut block, mut at, mut len, mut tid) = (0u64, 0u64, 0u64, server);
@@ -212,12 +252,16 @@ fn tftp_fetch(
             [0, 6, options @ ..] => {
                 let text = String::from_utf8_lossy(options).into_owned();
                 let words: Vec<&str> = text.split('\0').collect();
-                len = words[words.iter().position(|word| *word == "tsize").unwrap() + 1].parse().unwrap();
+                len = words[words.iter().position(|word| *word == "tsize").unwrap() + 1]
+                    .parse()
+                    .unwrap();
                 tid = from;
                 socket.send_to(&ack(0), tid).unwrap();
                 asked = Instant::now();
             }
-            [0, 3, high, low, bytes @ ..] if u16::from_be_bytes([*high, *low]) == (block + 1) as u16 => {
+            [0, 3, high, low, bytes @ ..]
+                if u16::from_be_bytes([*high, *low]) == (block + 1) as u16 =>
+            {
                 let goes_on = block % window != 0 || waited(asked.elapsed());
                 block += 1;
                 check(at, bytes);
@@ -247,21 +291,25 @@ fn ack(block: u64) -> Vec<u8> {
     [[0, 4], ((block & 0xffff) as u16).to_be_bytes()].concat()
 }
 
-/// Fetches whole files by both protocols at once, `clients` of each protocol for each file, and checks every byte.
+/// Fetches whole files by both protocols at once, `clients` of each protocol for each file, and
+/// checks every byte.
 fn fetch_all(world: &World, files: &[(String, Pattern)], clients: usize) {
     std::thread::scope(|scope| {
         for (name, pattern) in files {
             for _ in 0..clients {
                 scope.spawn(|| http_fetch(world.http, name, |at, bytes| pattern.check(at, bytes)));
                 let fetch = Fetch { name, block_size: 8192, window: 8 };
-                scope.spawn(move || tftp_fetch(world.tftp, &fetch, |at, bytes| pattern.check(at, bytes), |_| true));
+                scope.spawn(move || {
+                    tftp_fetch(world.tftp, &fetch, |at, bytes| pattern.check(at, bytes), |_| true)
+                });
             }
         }
     });
 }
 
 fn cold_files(root: &Path, count: u64, len: u64) -> Vec<(String, Pattern)> {
-    let files: Vec<(String, Pattern)> = (0..count).map(|n| (format!("image-{n}"), Pattern::of(n))).collect();
+    let files: Vec<(String, Pattern)> =
+        (0..count).map(|n| (format!("image-{n}"), Pattern::of(n))).collect();
     for (name, pattern) in &files {
         pattern.write(&root.join(name), len);
         make_cold(&root.join(name));
@@ -285,7 +333,11 @@ fn a_tree_three_times_the_memory_is_served_whole_by_both_protocols_at_once() {
     assert!(world.disk_bytes() >= 3 * MEMORY, "all of it came from the disk");
     let budget = world.memory("budget");
     assert!(budget == MEMORY / 2, "a share of the group's memory, not of the machine's: {budget}");
-    assert!(world.memory("resident") <= budget && world.memory("evictions") > 0, "{}", world.status(&[]));
+    assert!(
+        world.memory("resident") <= budget && world.memory("evictions") > 0,
+        "{}",
+        world.status(&[])
+    );
     world.stop();
 }
 
@@ -294,7 +346,12 @@ fn twelve_transfers_of_three_files_get_through_two_pieces_of_memory() {
     const PIECE: u64 = 8 * MIB;
     let mut files = Vec::new();
     let tuning = format!("image-memory = {}", 2 * PIECE);
-    let world = World::new("cold-tiny", &tuning, |root| files = cold_files(root, 3, 4 * PIECE), |_, command| command);
+    let world = World::new(
+        "cold-tiny",
+        &tuning,
+        |root| files = cold_files(root, 3, 4 * PIECE),
+        |_, command| command,
+    );
     fetch_all(&world, &files, 2);
     assert_eq!(world.memory("budget"), 2 * PIECE);
     assert!(world.memory("evictions") >= 10, "{}", world.status(&[]));
@@ -305,7 +362,12 @@ fn twelve_transfers_of_three_files_get_through_two_pieces_of_memory() {
 #[test]
 fn a_budget_that_is_too_large_is_cut_to_what_the_group_can_bear() {
     let group = Group::new("budget", 128 * MIB);
-    let world = World::new("cold-budget", "image-memory = 1073741824", |_| (), |_, command| group.command(&command));
+    let world = World::new(
+        "cold-budget",
+        "image-memory = 1073741824",
+        |_| (),
+        |_, command| group.command(&command),
+    );
     assert_eq!(world.memory("budget"), 96 * MIB);
     let log = world.stop();
     assert!(log.contains("image-memory = 1073741824 is more than may be locked safely"), "{log}");
@@ -326,7 +388,10 @@ fn a_file_that_is_cut_short_ends_its_transfer_and_nothing_else() {
     File::options().write(true).open(world.path("cut")).unwrap().set_len(2 * MIB).unwrap();
     let mut rest = Vec::new();
     let ended = stream.read_to_end(&mut rest);
-    assert!(ended.is_err() || ((first.len() + rest.len()) as u64) < len, "a cut file is never whole");
+    assert!(
+        ended.is_err() || ((first.len() + rest.len()) as u64) < len,
+        "a cut file is never whole"
+    );
     assert_eq!(http_fetch(world.http, "whole", |at, bytes| pattern.check(at, bytes)), 20 * MIB);
     world.stop();
 }
@@ -337,16 +402,32 @@ fn without_the_right_to_lock_it_is_said_once_and_served_all_the_same() {
     let mut files = Vec::new();
     let without_rights = |_: &Path, command: Command| {
         let mut less = Command::new("setpriv");
-        less.args(["--bounding-set", "-ipc_lock,-sys_resource", "sh", "-c", "ulimit -l 8192 && exec \"$@\"", "sh"]);
+        less.args([
+            "--bounding-set",
+            "-ipc_lock,-sys_resource",
+            "sh",
+            "-c",
+            "ulimit -l 8192 && exec \"$@\"",
+            "sh",
+        ]);
         less.arg(command.get_program()).args(command.get_args());
         less
     };
-    let world = World::new("cold-unlocked", "", |root| files = cold_files(root, 2, 40 * MIB), without_rights);
+    let world = World::new(
+        "cold-unlocked",
+        "",
+        |root| files = cold_files(root, 2, 40 * MIB),
+        without_rights,
+    );
     fetch_all(&world, &files, 2);
     assert!(world.status(&[]).contains(" MB NOT LOCKED (RLIMIT_MEMLOCK)"), "{}", world.status(&[]));
     let started = Instant::now();
     while world.memory("expired") == 0 {
-        assert!(started.elapsed() < LIMIT, "pieces that nobody uses are forgotten: {}", world.status(&[]));
+        assert!(
+            started.elapsed() < LIMIT,
+            "pieces that nobody uses are forgotten: {}",
+            world.status(&[])
+        );
     }
     fetch_all(&world, &files, 1);
     let log = world.stop();
@@ -382,7 +463,8 @@ fn a_file_of_more_than_4_gib_is_served_whole_and_in_part() {
         }
     };
     for at in MARKS {
-        let (len, mut part) = http_get(world.http, "huge", &format!("Range: bytes={at}-{}\r\n", at + 7));
+        let (len, mut part) =
+            http_get(world.http, "huge", &format!("Range: bytes={at}-{}\r\n", at + 7));
         let mut mark = [0; 8];
         part.read_exact(&mut mark).unwrap();
         assert_eq!((len, &mark), (8, MARK), "the range at {at}");
@@ -420,19 +502,30 @@ fn hot_client(server: SocketAddr, pattern: &Pattern, stop: &AtomicBool) -> Vec<D
 fn p99(what: &str, times: &[Duration]) -> Duration {
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
     let (p50, p99) = (at(0.5), at(0.99));
-    println!("{what}: {} blocks, p50 {p50:?}, p99 {p99:?}, p99.9 {:?}, max {:?}", times.len(), at(0.999), at(1.0));
+    println!(
+        "{what}: {} blocks, p50 {p50:?}, p99 {p99:?}, p99.9 {:?}, max {:?}",
+        times.len(),
+        at(0.999),
+        at(1.0)
+    );
     assert!(times.len() >= 300, "{what}: {} blocks are too few to judge", times.len());
     p99
 }
 
-/// The waits of a lockstep client of a hot file while a large file is fetched by HTTP and by TFTP from the same boot core.
+/// The waits of a lockstep client of a hot file while a large file is fetched by HTTP and by TFTP
+/// from the same boot core.
 fn beside_a_large_file(world: &World, hot: &Pattern, large: &Pattern) -> Vec<Duration> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let lockstep = scope.spawn(|| hot_client(world.tftp, hot, &stop));
         let by_tftp = scope.spawn(|| {
             let fetch = Fetch { name: "cold", block_size: 8192, window: 8 };
-            tftp_fetch(world.tftp, &fetch, |at, bytes| large.check(at, bytes), |_| !stop.load(Ordering::Relaxed))
+            tftp_fetch(
+                world.tftp,
+                &fetch,
+                |at, bytes| large.check(at, bytes),
+                |_| !stop.load(Ordering::Relaxed),
+            )
         });
         let started = Instant::now();
         let len = http_fetch(world.http, "cold", |at, bytes| large.check(at, bytes));
@@ -443,8 +536,14 @@ fn beside_a_large_file(world: &World, hot: &Pattern, large: &Pattern) -> Vec<Dur
     })
 }
 
-/// Serves a cold file of so many MiB, and holds the waits of a hot file's client against the target.
-fn assert_nobody_waits(name: &str, mb: u64, tuning: &str, start: impl Fn(&Path, Command) -> Command) {
+/// Serves a cold file of so many MiB, and holds the waits of a hot file's client against the
+/// target.
+fn assert_nobody_waits(
+    name: &str,
+    mb: u64,
+    tuning: &str,
+    start: impl Fn(&Path, Command) -> Command,
+) {
     let (hot, cold) = (Pattern::of(1), Pattern::of(2));
     let files = |root: &Path| {
         hot.write(&root.join("hot"), 300_000);
@@ -456,18 +555,23 @@ fn assert_nobody_waits(name: &str, mb: u64, tuning: &str, start: impl Fn(&Path, 
         let faults = world.faults_of_cores(&hot);
         let times = beside_a_large_file(&world, &hot, &cold);
         assert!(world.disk_bytes() >= mb * MIB, "the file came from the disk");
-        // A core may meet a page of its own program that is still on the disk, once; pages of images it would meet in every round.
+        // A core may meet a page of its own program that is still on the disk, once; pages of
+        // images it would meet in every round.
         let waited = world.faults_of_cores(&hot) - faults;
         println!("cores have waited for {waited} pages");
         world.stop();
         p99(name, &times) < BLOCK_P99_MAX && waited == 0
     };
-    assert!((0..ROUNDS).any(round), "p99 is {BLOCK_P99_MAX:?} or more, or a core waited, in each of {ROUNDS} rounds");
+    assert!(
+        (0..ROUNDS).any(round),
+        "p99 is {BLOCK_P99_MAX:?} or more, or a core waited, in each of {ROUNDS} rounds"
+    );
 }
 
 #[test]
 fn a_cold_file_does_not_make_a_hot_one_wait() {
-    let mb = std::env::var("RINGBOOT_COLD_MB").map_or(512, |mb| mb.parse().expect("RINGBOOT_COLD_MB is a number"));
+    let mb = std::env::var("RINGBOOT_COLD_MB")
+        .map_or(512, |mb| mb.parse().expect("RINGBOOT_COLD_MB is a number"));
     assert_nobody_waits("cold-p99", mb, "", |_, command| command);
 }
 
@@ -479,7 +583,8 @@ fn a_slow_disk_does_not_make_a_hot_file_wait() {
     let start = |root: &Path, command: Command| {
         if !group.slow_disk(&root.join("cold"), BYTES_PER_SECOND) {
             println!(
-                "THE DISK IS NOT SLOWED: this kernel or file system cannot. What is measured is the disk as it is"
+                "THE DISK IS NOT SLOWED: this kernel or file system cannot. What is measured is \
+                 the disk as it is"
             );
         }
         group.command(&command)

@@ -21,8 +21,10 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
 #[test]
 fn every_example_is_right() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
-    let names: Vec<String> =
-        std::fs::read_dir(examples).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<String> = std::fs::read_dir(examples)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert!(names.contains(&"classic.toml".to_owned()));
     for name in names {
         parse(&format!("config/examples/{name}"));
@@ -31,7 +33,9 @@ fn every_example_is_right() {
 
 /// Fenced blocks of one language in a page of the documentation.
 fn blocks(page: &str, language: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page)).unwrap();
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page))
+            .unwrap();
     let fence = format!("```{language}\n");
     text.split(&fence).skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
 }
@@ -64,13 +68,20 @@ fn every_template_in_the_documentation_renders() {
     assert_eq!(blocks.len(), 2);
     let rendered: Vec<String> = blocks
         .iter()
-        .map(|block| template::render("templates.md", block, &template::Facts::of(&context)).unwrap())
+        .map(|block| {
+            template::render("templates.md", block, &template::Facts::of(&context)).unwrap()
+        })
         .collect();
     assert!(rendered[0].contains("--hostname node-02-00-00-00-00-01\n"), "{rendered:?}");
     assert_eq!(rendered[1], "network --hostname new-192-168-4-77\n");
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/templates.md")).unwrap();
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/templates.md"))
+            .unwrap();
     for variable in template::VARIABLES {
-        assert!(page.contains(&format!("`{variable}`")) || page.contains(&format!("`{variable}.")), "{variable}");
+        assert!(
+            page.contains(&format!("`{variable}`")) || page.contains(&format!("`{variable}.")),
+            "{variable}"
+        );
     }
 }
 
@@ -92,7 +103,10 @@ fn classic_menu() -> Menu {
 fn s17_globals_subnets_and_hosts_are_levels_of_one_file() {
     let config = parse("config/examples/classic.toml");
     assert_eq!(config.snapshot.dhcp.subnets.len(), 1);
-    assert_eq!((config.dhcp.interfaces.as_slice(), config.dhcp.listen_port), (["eth0".to_owned()].as_slice(), 67));
+    assert_eq!(
+        (config.dhcp.interfaces.as_slice(), config.dhcp.listen_port),
+        (["eth0".to_owned()].as_slice(), 67)
+    );
 }
 
 #[test]
@@ -129,7 +143,8 @@ fn s23_subnet_and_netmask() {
 
 #[test]
 fn s24_range() {
-    let pool = Pool { first: Ipv4Addr::new(192, 168, 4, 10), last: Ipv4Addr::new(192, 168, 4, 100) };
+    let pool =
+        Pool { first: Ipv4Addr::new(192, 168, 4, 10), last: Ipv4Addr::new(192, 168, 4, 100) };
     assert_eq!(classic_subnet().pools, [pool]);
 }
 
@@ -225,11 +240,16 @@ fn s58_append() {
 #[test]
 fn s60_every_kind_of_firmware_has_its_loader() {
     let text = "root = \"/r\"\n[boot]\nbios = \"pxelinux.0\"\nuefi-x64 = \"bootx64.efi\"\n\
-        uefi-ia32 = \"bootia32.efi\"\nuefi-arm64 = \"bootaa64.efi\"\nuefi-http = \"ipxe.efi\"\nipxe = \"boot.ipxe\"\n";
+        uefi-ia32 = \"bootia32.efi\"\nuefi-arm64 = \"bootaa64.efi\"\nuefi-http = \
+        \"ipxe.efi\"\nipxe = \"boot.ipxe\"\n";
     let boot = Config::parse("x.toml", text).unwrap().snapshot.dhcp.boot;
-    let loaders = [boot.bios, boot.uefi_x64, boot.uefi_ia32, boot.uefi_arm64, boot.uefi_http, boot.ipxe];
+    let loaders =
+        [boot.bios, boot.uefi_x64, boot.uefi_ia32, boot.uefi_arm64, boot.uefi_http, boot.ipxe];
     let loaders: Vec<String> = loaders.into_iter().flatten().collect();
-    assert_eq!(loaders, ["pxelinux.0", "bootx64.efi", "bootia32.efi", "bootaa64.efi", "ipxe.efi", "boot.ipxe"]);
+    assert_eq!(
+        loaders,
+        ["pxelinux.0", "bootx64.efi", "bootia32.efi", "bootaa64.efi", "ipxe.efi", "boot.ipxe"]
+    );
 }
 
 // --- httpd.conf ---

@@ -37,15 +37,21 @@ impl Served {
         let root = scratch.path().join("root");
         fs::create_dir(&root).unwrap();
         fs::write(root.join("hello"), "hello\n").unwrap();
-        let text = "root = \"root\"\nstate = \"state\"\n[server]\nuser = \"root\"\nadmin-socket = \"admin.sock\"\nworkers = 2\n\
+        let text = "root = \"root\"\nstate = \"state\"\n[server]\nuser = \"root\"\nadmin-socket = \
+                    \"admin.sock\"\nworkers = 2\n\
                     [tftp]\nlisten = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n";
         fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
         command.args(["serve", "--config"]).arg(scratch.path().join("ringboot.toml"));
         let process = Process::start(command);
-        let line = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
-        let ready = process.stdout.wait_for(LIMIT, line).unwrap_or_else(|_| panic!("{}", process.stderr.text()));
-        let address = |key: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap();
+        let line =
+            |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let ready = process
+            .stdout
+            .wait_for(LIMIT, line)
+            .unwrap_or_else(|_| panic!("{}", process.stderr.text()));
+        let address =
+            |key: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap();
         let (tftp, http) = (address("tftp=").parse().unwrap(), address("http=").parse().unwrap());
         Self { scratch, process, tftp, http }
     }
@@ -53,7 +59,9 @@ impl Served {
     /// What each core has counted: requests by TFTP and by HTTP.
     fn counted(&self) -> [(u64, u64); 2] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
-        command.args(["status", "--json", "--config"]).arg(self.scratch.path().join("ringboot.toml"));
+        command
+            .args(["status", "--json", "--config"])
+            .arg(self.scratch.path().join("ringboot.toml"));
         let status: Value = serde_json::from_str(&run(command, LIMIT).ok().stdout).unwrap();
         let cores = status["cores"].as_array().unwrap();
         assert_eq!(cores.len(), 2, "{status}");
@@ -87,12 +95,16 @@ impl Served {
     }
 }
 
-/// Addresses as a DHCP pool gives them in the order of asking, and as they are where machines choose.
+/// Addresses as a DHCP pool gives them in the order of asking, and as they are where machines
+/// choose.
 fn racks() -> [Vec<Ipv4Addr>; 2] {
     let mut random = Random::new(7);
     let base = u32::from(Ipv4Addr::new(127, 20, 0, 10));
-    let anywhere =
-        |_| Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 64, 0, 0)) + u32::try_from(random.below(1 << 22)).unwrap());
+    let anywhere = |_| {
+        Ipv4Addr::from(
+            u32::from(Ipv4Addr::new(127, 64, 0, 0)) + u32::try_from(random.below(1 << 22)).unwrap(),
+        )
+    };
     [(base..base + MACHINES).map(Ipv4Addr::from).collect(), (0..MACHINES).map(anywhere).collect()]
 }
 
@@ -118,7 +130,9 @@ fn a_machine_stays_on_one_core_and_a_rack_spreads_over_both() {
                 served.by_http(machine);
             }
             let after = served.counted();
-            let moved = [0, 1].map(|core: usize| (after[core].0 - before[core].0, after[core].1 - before[core].1));
+            let moved = [0, 1].map(|core: usize| {
+                (after[core].0 - before[core].0, after[core].1 - before[core].1)
+            });
             assert!(moved == [(3, 3), (0, 0)] || moved == [(0, 0), (3, 3)], "{machine}: {moved:?}");
         }
     }

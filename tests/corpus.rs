@@ -1,4 +1,5 @@
-//! What the fuzzers have found stays found: each target runs over its corpus, and over seeded damage of it, on every run of the tests.
+//! What the fuzzers have found stays found: each target runs over its corpus, and over seeded
+//! damage of it, on every run of the tests.
 //!
 //! `SEED=n cargo test --test corpus` repeats the damage of one seed; a failing input is named.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -17,14 +18,16 @@ const CORPUS: &str = "tests/fuzz/corpus";
 const ROUNDS: u64 = 40;
 /// The most bytes of an input that is made here.
 const BYTES_MAX: u64 = 4096;
-/// Inputs out of nothing but chance for each part of TFTP, and their bytes: about a thousand events.
+/// Inputs out of nothing but chance for each part of TFTP, and their bytes: about a thousand
+/// events.
 const TFTP_ROUNDS: u64 = 300;
 const TFTP_BYTES: u64 = 16 * 1024;
 
 /// Every input of a target's corpus with its name, in the order of names.
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     let directory = Path::new(CORPUS).join(target);
-    let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let entries =
+        fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut inputs: Vec<(String, Vec<u8>)> = entries
         .map(|entry| {
             let entry = entry.unwrap();
@@ -46,8 +49,10 @@ fn run(name: &str, target: targets::Target, input: &str, bytes: &[u8]) {
 
 #[test]
 fn every_target_has_a_corpus_and_every_corpus_a_target() {
-    let mut directories: Vec<String> =
-        fs::read_dir(CORPUS).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut directories: Vec<String> = fs::read_dir(CORPUS)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     directories.sort();
     let names: Vec<&str> = targets::ALL.iter().map(|(name, _)| *name).collect();
     assert_eq!(directories, names, "in the order of names");
@@ -73,7 +78,12 @@ fn damaged_inputs_are_harmless() {
         for &(name, target) in targets::ALL {
             let random = &mut Random::new(seed);
             for (file, bytes) in corpus(name) {
-                run(name, target, &format!("{file} damaged by SEED={seed}"), &damaged(random, bytes));
+                run(
+                    name,
+                    target,
+                    &format!("{file} damaged by SEED={seed}"),
+                    &damaged(random, bytes),
+                );
             }
             let length = random.below(BYTES_MAX);
             run(name, target, &format!("chance of SEED={seed}"), &chance(random, length));
@@ -100,7 +110,12 @@ fn t65_no_order_of_events_breaks_the_table_or_its_bounds() {
 fn try_chance(name: &str) {
     let (_, target) = targets::ALL.iter().find(|(known, _)| *known == name).unwrap();
     for seed in seeds(TFTP_ROUNDS) {
-        run(name, *target, &format!("chance of SEED={seed}"), &chance(&mut Random::new(seed), TFTP_BYTES));
+        run(
+            name,
+            *target,
+            &format!("chance of SEED={seed}"),
+            &chance(&mut Random::new(seed), TFTP_BYTES),
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Crowds over real sockets: ten thousand open transfers in little memory, and long files to many machines at once.
+//! Crowds over real sockets: ten thousand open transfers in little memory, and long files to many
+//! machines at once.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stdout)]
 
 use std::collections::HashMap;
@@ -22,7 +23,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const OPEN: usize = 10_000;
 /// What the server may hold beyond its binary and the mapped images with that many. KiB.
 const RSS_KIB_MAX: u64 = 64 * 1024;
-/// One octet more than 65,536 blocks of 512 octets: the block number wraps, and a last short block follows (T-24).
+/// One octet more than 65,536 blocks of 512 octets: the block number wraps, and a last short block
+/// follows (T-24).
 const LONG: usize = 65_536 * 512 + 1;
 /// Blocks of one window of the long transfers.
 const WINDOW: u64 = 64;
@@ -42,7 +44,8 @@ impl Served {
         fs::create_dir(&root).unwrap();
         fs::write(root.join("long"), pattern(LONG)).unwrap();
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[server]\nuser = \"root\"\nadmin-socket = \"admin.sock\"\nworkers = 1\n\
+            "root = \"root\"\nstate = \"state\"\n[server]\nuser = \"root\"\nadmin-socket = \
+             \"admin.sock\"\nworkers = 1\n\
              [tftp]\nlisten = [\"127.0.0.1:0\"]\nwindowsize-max = {WINDOW}\n[http]\nlisten = []\n\
              [tuning]\ndatapath = \"{datapath}\"\n"
         );
@@ -50,15 +53,26 @@ impl Served {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
         command.args(["serve", "--config"]).arg(scratch.path().join("ringboot.toml"));
         let process = Process::start(command);
-        let line = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
-        let ready = process.stdout.wait_for(LIMIT, line).unwrap_or_else(|_| panic!("{}", process.stderr.text()));
-        let server = ready.split_whitespace().find_map(|word| word.strip_prefix("tftp=")).unwrap().parse().unwrap();
+        let line =
+            |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let ready = process
+            .stdout
+            .wait_for(LIMIT, line)
+            .unwrap_or_else(|_| panic!("{}", process.stderr.text()));
+        let server = ready
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("tftp="))
+            .unwrap()
+            .parse()
+            .unwrap();
         Self { scratch, process, server }
     }
 
     fn status(&self) -> Value {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
-        command.args(["status", "--json", "--config"]).arg(self.scratch.path().join("ringboot.toml"));
+        command
+            .args(["status", "--json", "--config"])
+            .arg(self.scratch.path().join("ringboot.toml"));
         serde_json::from_str(&run(command, LIMIT).ok().stdout).unwrap()
     }
 
@@ -66,7 +80,8 @@ impl Served {
     fn own_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
         let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap();
-        let number = |name: &str| line(name).split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+        let number =
+            |name: &str| line(name).split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
         number("VmRSS:") - number("RssFile:")
     }
 }
@@ -97,10 +112,12 @@ impl Machines {
     }
 
     fn say(&mut self, machine: usize, to: SocketAddr, bytes: &[u8]) {
-        self.outbox.push(to, Some(IpAddr::V4(address(machine))), None, |out| out.extend_from_slice(bytes));
+        self.outbox
+            .push(to, Some(IpAddr::V4(address(machine))), None, |out| out.extend_from_slice(bytes));
     }
 
-    /// Sends what was said, and hands over every datagram that has come: its machine, its sender, its bytes.
+    /// Sends what was said, and hands over every datagram that has come: its machine, its sender,
+    /// its bytes.
     fn turn(&mut self, mut heard: impl FnMut(usize, SocketAddr, &[u8])) {
         self.outbox.flush(&self.socket).unwrap();
         while self.inbox.receive(&self.socket).is_ok() {
@@ -141,7 +158,9 @@ fn ten_thousand_open_transfers_take_little_memory() {
             }
             machines.turn(|machine, tid, bytes| match bytes[..2] {
                 [0, 6] => answers.push((machine, tid)),
-                [0, 3] => open += usize::from(!std::mem::replace(&mut has_first_block[machine], true)),
+                [0, 3] => {
+                    open += usize::from(!std::mem::replace(&mut has_first_block[machine], true))
+                }
                 _ => panic!("{bytes:?}"),
             });
             for (machine, tid) in answers.drain(..) {
@@ -153,20 +172,26 @@ fn ten_thousand_open_transfers_take_little_memory() {
         println!("{datapath}: {before} KiB became {after} KiB with {OPEN} open transfers");
         assert_eq!(status["cores"][0]["tftp"]["transfers"], OPEN);
         assert_eq!(status["mappings"], 1);
-        assert!(after <= RSS_KIB_MAX, "{datapath}: {after} KiB with {OPEN} open transfers, {before} KiB without");
+        assert!(
+            after <= RSS_KIB_MAX,
+            "{datapath}: {after} KiB with {OPEN} open transfers, {before} KiB without"
+        );
     }
 }
 
-/// `RINGBOOT_CROWD=500 cargo test --release --test crowd` moves 17 GB for each datapath; by default it is a small crowd.
+/// `RINGBOOT_CROWD=500 cargo test --release --test crowd` moves 17 GB for each datapath; by default
+/// it is a small crowd.
 #[test]
 fn t24_many_transfers_of_more_than_65535_blocks_share_one_mapping() {
-    let crowd = std::env::var("RINGBOOT_CROWD").map_or(12, |crowd| crowd.parse().expect("RINGBOOT_CROWD is a number"));
+    let crowd = std::env::var("RINGBOOT_CROWD")
+        .map_or(12, |crowd| crowd.parse().expect("RINGBOOT_CROWD is a number"));
     let expected = pattern(LONG);
     for datapath in ["io_uring", "epoll"] {
         let served = Served::new("crowd-long", datapath);
         let mut machines = Machines::new();
         let before = served.own_memory();
-        (0..crowd).for_each(|machine| machines.say(machine, served.server, &request("long", WINDOW)));
+        (0..crowd)
+            .for_each(|machine| machines.say(machine, served.server, &request("long", WINDOW)));
         // Blocks that each has, and where the rest comes from.
         let mut blocks = vec![0u64; crowd];
         let mut tids: HashMap<usize, SocketAddr> = HashMap::new();
@@ -181,7 +206,11 @@ fn t24_many_transfers_of_more_than_65535_blocks_share_one_mapping() {
                     [0, 6] => due.push((machine, *tids.entry(machine).or_insert(tid))),
                     [0, 3] if bytes[2..4] == ((*has + 1) as u16).to_be_bytes() => {
                         let start = *has as usize * 512;
-                        assert!(bytes[4..] == expected[start..LONG.min(start + 512)], "block {} is wrong", *has + 1);
+                        assert!(
+                            bytes[4..] == expected[start..LONG.min(start + 512)],
+                            "block {} is wrong",
+                            *has + 1
+                        );
                         *has += 1;
                         let is_last = bytes.len() < 516;
                         whole += usize::from(is_last);
@@ -189,7 +218,8 @@ fn t24_many_transfers_of_more_than_65535_blocks_share_one_mapping() {
                             due.push((machine, tid));
                         }
                     }
-                    // After a loss: what is repeated comes again from the last acknowledged block on.
+                    // After a loss: what is repeated comes again from the last acknowledged block
+                    // on.
                     [0, 3] => {}
                     _ => panic!("{bytes:?}"),
                 }
@@ -199,7 +229,10 @@ fn t24_many_transfers_of_more_than_65535_blocks_share_one_mapping() {
             }
             most = most.max(served.own_memory());
         }
-        println!("{datapath}: {crowd} transfers of {} blocks, {before} KiB became {most} KiB", blocks[0]);
+        println!(
+            "{datapath}: {crowd} transfers of {} blocks, {before} KiB became {most} KiB",
+            blocks[0]
+        );
         assert!(blocks.iter().all(|blocks| *blocks == 65_537));
         assert_eq!(served.status()["mappings"], 1);
         assert!(most <= RSS_KIB_MAX, "{datapath}: {most} KiB");

@@ -1,4 +1,5 @@
-//! The same binary with and without io_uring: files and leases come either way, and it is said which way it is.
+//! The same binary with and without io_uring: files and leases come either way, and it is said
+//! which way it is.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -45,9 +46,12 @@ impl World {
             refuse_io_uring(&mut command);
         }
         let server = Process::start(command);
-        let line = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
-        let ready =
-            server.stdout.wait_for(LIMIT, line).unwrap_or_else(|why| panic!("{why:?}: {}", server.stderr.text()));
+        let line =
+            |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let ready = server
+            .stdout
+            .wait_for(LIMIT, line)
+            .unwrap_or_else(|why| panic!("{why:?}: {}", server.stderr.text()));
         let addresses = |key: &str| {
             let word = ready.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap();
             word.split(',').map(|address| address.parse().unwrap()).collect()
@@ -77,13 +81,19 @@ impl World {
         assert_eq!(exchange(&relay, self.dhcp, 3, Some(address)), (ACK, address));
         for &server in &self.tftp {
             for (block, window) in [(512, 1), (1408, 1), (1408, 16), (1024, 32)] {
-                assert!(fetch(server, block, window) == image(), "{server} blksize {block} windowsize {window}");
+                assert!(
+                    fetch(server, block, window) == image(),
+                    "{server} blksize {block} windowsize {window}"
+                );
             }
         }
         for &server in &self.http {
             let answer = by_http(server);
             let body = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-            assert!(answer[..body].starts_with(b"HTTP/1.1 200 ") && answer[body..] == image(), "{server}");
+            assert!(
+                answer[..body].starts_with(b"HTTP/1.1 200 ") && answer[body..] == image(),
+                "{server}"
+            );
         }
     }
 
@@ -95,10 +105,14 @@ impl World {
 
 fn configuration(dhcp: SocketAddr, tuning: &str) -> String {
     format!(
-        "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n\
-         [tftp]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n[http]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
-         [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {}\n[[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\n\
-         relay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"127.77.1.1-127.77.1.9\"]\n[tuning]\n{tuning}\n",
+        "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \
+         \"root\"\n\
+         [tftp]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n[http]\nlisten = [\"127.0.0.1:0\", \
+         \"[::1]:0\"]\n\
+         [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {}\n[[dhcp.subnet]]\nsubnet = \
+         \"127.77.0.0/16\"\n\
+         relay = true\nmode = \"server\"\nclients = \"any\"\npools = \
+         [\"127.77.1.1-127.77.1.9\"]\n[tuning]\n{tuning}\n",
         dhcp.port()
     )
 }
@@ -108,7 +122,12 @@ fn image() -> Vec<u8> {
 }
 
 /// A relayed message and the kind and address of its answer.
-fn exchange(relay: &UdpSocket, server: SocketAddr, kind: u8, wanted: Option<Ipv4Addr>) -> (u8, Ipv4Addr) {
+fn exchange(
+    relay: &UdpSocket,
+    server: SocketAddr,
+    kind: u8,
+    wanted: Option<Ipv4Addr>,
+) -> (u8, Ipv4Addr) {
     let mut bytes = vec![0; 236];
     bytes[..4].copy_from_slice(&[1, 1, 6, 1]);
     bytes[24..28].copy_from_slice(&[127, 0, 0, 1]);
@@ -168,12 +187,21 @@ fn where_the_kernel_refuses_a_ring_machines_boot_by_epoll_and_it_is_said_once() 
     world.boots_a_machine();
     let status = world.status();
     assert_eq!(status["datapath"], "epoll");
-    assert!(status["no_ring_because"].as_str().unwrap().contains("kernel.io_uring_disabled"), "{status}");
+    assert!(
+        status["no_ring_because"].as_str().unwrap().contains("kernel.io_uring_disabled"),
+        "{status}"
+    );
     let text = world.ringboot(&["status"], false).ok().stdout;
-    assert!(text.contains("datapath   epoll") && text.contains("because  the kernel refuses io_uring"), "{text}");
+    assert!(
+        text.contains("datapath   epoll") && text.contains("because  the kernel refuses io_uring"),
+        "{text}"
+    );
     let log = world.stop();
     assert_eq!(log.matches("epoll").count(), 1, "{log}");
-    assert!(log.contains("serving by epoll") && log.contains("Set kernel.io_uring_disabled=0"), "{log}");
+    assert!(
+        log.contains("serving by epoll") && log.contains("Set kernel.io_uring_disabled=0"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -182,7 +210,10 @@ fn machines_boot_alike_over_either_datapath_that_is_asked_for() {
         let world = World::new("datapath-named", &format!("datapath = \"{name}\""), false);
         world.boots_a_machine();
         let status = world.status();
-        assert_eq!((&status["datapath"], &status["no_ring_because"]), (&Value::from(name), &Value::Null));
+        assert_eq!(
+            (&status["datapath"], &status["no_ring_because"]),
+            (&Value::from(name), &Value::Null)
+        );
         let rings = fs::read_dir(format!("/proc/{}/fd", world.server.pid())).unwrap().flatten();
         let has_ring = rings
             .map(|fd| fs::read_link(fd.path()))
@@ -205,10 +236,16 @@ fn a_ring_that_must_be_and_is_refused_ends_the_start_and_check_foresees_it() {
         refuse_io_uring(&mut command);
         run(command, LIMIT)
     };
-    assert!(checked("").ok().stdout.contains("note: serving will go by epoll"), "it is no error that there is no ring");
+    assert!(
+        checked("").ok().stdout.contains("note: serving will go by epoll"),
+        "it is no error that there is no ring"
+    );
     assert!(!checked("datapath = \"epoll\"").ok().stdout.contains("io_uring"));
     let foreseen = checked("datapath = \"io_uring\"").failed().stdout;
-    assert!(foreseen.starts_with("fatal: ") && foreseen.contains(": the kernel refuses io_uring"), "{foreseen}");
+    assert!(
+        foreseen.starts_with("fatal: ") && foreseen.contains(": the kernel refuses io_uring"),
+        "{foreseen}"
+    );
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
     command.args(["serve", "--config"]).arg(&file);
     refuse_io_uring(&mut command);

@@ -1,4 +1,5 @@
-//! `ringboot demo` as a newcomer starts it: no configuration, no root, a power cut half-way, nothing left behind.
+//! `ringboot demo` as a newcomer starts it: no configuration, no root, a power cut half-way,
+//! nothing left behind.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -55,10 +56,14 @@ fn a_demo_that_is_killed_takes_its_server_with_it() {
     connection.write_all(b"GET /vmlinuz HTTP/1.1\r\n").unwrap();
     demo.signal("KILL");
     demo.wait(LIMIT).expect("SIGKILL ends any process");
-    // The server's end of the connection closes with its process; a server that lives on closes it after its idle time.
+    // The server's end of the connection closes with its process; a server that lives on closes it
+    // after its idle time.
     connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let ended = connection.read(&mut [0]);
-    assert!(!matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock), "the server lives on");
+    assert!(
+        !matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock),
+        "the server lives on"
+    );
     assert_no_process_of(scratch.path());
 }
 
@@ -77,18 +82,32 @@ fn assert_report(demo: &mut Process, machines: u32) {
     assert!(status.success(), "{status}\n{report}\n{}", demo.stderr.text());
     let booted = format!("{machines} of {machines} machines booted in ");
     let audit = format!("lease audit: {machines} leases, 0 lost, 0 doubled");
-    for words in [&booted, &audit, "p50", "p99", "max", "MB/s", "CPU-s/GB", "killed with -9", "loopback is not a NIC"] {
+    for words in [
+        &booted,
+        &audit,
+        "p50",
+        "p99",
+        "max",
+        "MB/s",
+        "CPU-s/GB",
+        "killed with -9",
+        "loopback is not a NIC",
+    ] {
         assert!(report.contains(words), "no {words:?} in:\n{report}");
     }
     for step in ["DHCP", "loader", "menu", "kernel", "initrd", "whole boot"] {
-        assert!(report.lines().any(|line| line.trim_start().starts_with(step)), "no {step} in:\n{report}");
+        assert!(
+            report.lines().any(|line| line.trim_start().starts_with(step)),
+            "no {step} in:\n{report}"
+        );
     }
     assert!(report.lines().count() <= 24, "more than a screen:\n{report}");
 }
 
 /// Neither files nor a process that names the directory.
 fn assert_nothing_left(directory: &Path) {
-    let left: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let left: Vec<_> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(left.is_empty(), "{left:?}");
     assert_no_process_of(directory);
 }
@@ -97,7 +116,11 @@ fn assert_no_process_of(directory: &Path) {
     let name = directory.to_str().unwrap();
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let words = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        assert!(!String::from_utf8_lossy(&words).contains(name), "{} lives on", process.path().display());
+        assert!(
+            !String::from_utf8_lossy(&words).contains(name),
+            "{} lives on",
+            process.path().display()
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Leases outlive the server: no ACK before its sync, and a power cut for the process in the middle of 500 machines.
+//! Leases outlive the server: no ACK before its sync, and a power cut for the process in the middle
+//! of 500 machines.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,9 +36,11 @@ impl World {
         std::fs::create_dir(scratch.path().join("root")).unwrap();
         let port = common::free_port().port();
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n[tftp]\nlisten = []\n[http]\nlisten = []\n\
+            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \
+             \"root\"\n[tftp]\nlisten = []\n[http]\nlisten = []\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\n\
+             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients \
+             = \"any\"\n\
              pools = [\"127.77.1.1-127.77.4.250\"]\n"
         );
         std::fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
@@ -65,7 +68,8 @@ impl World {
     }
 }
 
-/// A relayed message; option 82 says which subnet it is for and that answers go to the port it came from (D-48, D-74).
+/// A relayed message; option 82 says which subnet it is for and that answers go to the port it came
+/// from (D-48, D-74).
 fn message(kind: u8, mac: Mac, requested: Option<Ipv4Addr>, selects: bool) -> Vec<u8> {
     let mut bytes = vec![0; 236];
     bytes[..4].copy_from_slice(&[1, 1, 6, 1]);
@@ -103,7 +107,11 @@ fn machine(n: u16) -> Mac {
 fn rows(database: &Path) -> Vec<(String, String)> {
     let connection = rusqlite::Connection::open(database).unwrap();
     let mut select = connection.prepare("SELECT address, mac FROM leases").unwrap();
-    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
 }
 
 #[test]
@@ -113,7 +121,16 @@ fn an_ack_leaves_only_after_the_sync_of_its_lease() {
     let world = World::new("durable-strace");
     let trace = world.scratch.path().join("trace");
     let delay = format!("inject=fsync,fdatasync:delay_exit={}", HELD_BACK.as_micros());
-    let strace = ["strace", "-f", "-o", trace.to_str().unwrap(), "-e", "trace=fsync,fdatasync", "-e", &delay];
+    let strace = [
+        "strace",
+        "-f",
+        "-o",
+        trace.to_str().unwrap(),
+        "-e",
+        "trace=fsync,fdatasync",
+        "-e",
+        &delay,
+    ];
     let mut server = world.start(&strace);
     let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
     relay.connect(world.server()).unwrap();
@@ -124,7 +141,11 @@ fn an_ack_leaves_only_after_the_sync_of_its_lease() {
     let asked = Instant::now();
     relay.send(&message(REQUEST, machine(1), Some(address), true)).unwrap();
     assert_eq!(hear(&relay, LIMIT), Some((ACK, machine(1), address)));
-    assert!(asked.elapsed() >= HELD_BACK, "ACK after {:?}, its sync was held back for {HELD_BACK:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() >= HELD_BACK,
+        "ACK after {:?}, its sync was held back for {HELD_BACK:?}",
+        asked.elapsed()
+    );
     let text = std::fs::read_to_string(&trace).unwrap();
     // strace keeps a SIGTERM for itself: the server is its child.
     let pid = server.pid();
@@ -140,7 +161,8 @@ fn kill_9_in_the_middle_of_500_machines_loses_no_lease_and_doubles_none() {
     let world = World::new("durable-kill");
     let mut server = Some(world.start(&[]));
     let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut waiting: BTreeMap<Mac, Option<Ipv4Addr>> = (0..MACHINES).map(|n| (machine(n), None)).collect();
+    let mut waiting: BTreeMap<Mac, Option<Ipv4Addr>> =
+        (0..MACHINES).map(|n| (machine(n), None)).collect();
     let mut acked: BTreeMap<Mac, Ipv4Addr> = BTreeMap::new();
     let mut before_the_cut = None;
     let started = Instant::now();
@@ -150,7 +172,9 @@ fn kill_9_in_the_middle_of_500_machines_loses_no_lease_and_doubles_none() {
         if said.is_none_or(|at: Instant| at.elapsed() >= AGAIN) {
             for (&mac, &offered) in &waiting {
                 let kind = if offered.is_some() { REQUEST } else { DISCOVER };
-                relay.send_to(&message(kind, mac, offered, offered.is_some()), world.server()).unwrap();
+                relay
+                    .send_to(&message(kind, mac, offered, offered.is_some()), world.server())
+                    .unwrap();
             }
             said = Some(Instant::now());
         }
@@ -160,7 +184,11 @@ fn kill_9_in_the_middle_of_500_machines_loses_no_lease_and_doubles_none() {
                 relay.send_to(&message(REQUEST, mac, Some(address), true), world.server()).unwrap();
             }
             Some((ACK, mac, address)) => {
-                assert_eq!(*acked.entry(mac).or_insert(address), address, "{mac} was told two addresses");
+                assert_eq!(
+                    *acked.entry(mac).or_insert(address),
+                    address,
+                    "{mac} was told two addresses"
+                );
                 waiting.remove(&mac);
             }
             // An offer that the restarted server does not know of any more: begin anew.
@@ -188,7 +216,9 @@ fn kill_9_in_the_middle_of_500_machines_loses_no_lease_and_doubles_none() {
         "two machines were told one address"
     );
     for (mac, address) in &acked {
-        let kept = rows.iter().any(|(row, holder)| *row == address.to_string() && *holder == mac.to_string());
+        let kept = rows
+            .iter()
+            .any(|(row, holder)| *row == address.to_string() && *holder == mac.to_string());
         assert!(kept, "{mac} was told {address}, and the database does not know");
     }
 
@@ -208,7 +238,11 @@ fn a_second_server_on_the_same_state_is_refused() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
     command.args(["serve", "--config"]).arg(world.scratch.path().join("ringboot.toml"));
     let second = common::process::run(command, LIMIT).failed();
-    assert!(second.stderr.contains("another ringboot runs with the state directory"), "{}", second.stderr);
+    assert!(
+        second.stderr.contains("another ringboot runs with the state directory"),
+        "{}",
+        second.stderr
+    );
     first.signal("KILL");
     first.wait(LIMIT).unwrap();
     let mut third = world.start(&[]);

@@ -51,7 +51,11 @@ impl Runs {
     #[track_caller]
     fn ends_with(&mut self, row: &str, code: i32, arguments: &[&str], file: &str) -> Output {
         let said = self.runs(row, code, &[arguments, &["--config", file]].concat());
-        assert!(code != 2 || row == "status --exit-code" || said.stderr.contains("ringboot: "), "{}", said.stderr);
+        assert!(
+            code != 2 || row == "status --exit-code" || said.stderr.contains("ringboot: "),
+            "{}",
+            said.stderr
+        );
         said
     }
 
@@ -92,7 +96,9 @@ impl Runs {
         let broken = self.path("broken.toml");
         fs::write(&broken, "root = \"root\"\n[server]\nadmin-socket = \"\"\n").unwrap();
         let broken = broken.to_str().unwrap();
-        for (row, arguments) in [("status", &["status"][..]), ("look", &["look"]), ("reload", &["reload"])] {
+        for (row, arguments) in
+            [("status", &["status"][..]), ("look", &["look"]), ("reload", &["reload"])]
+        {
             self.ends_with(row, 2, arguments, broken);
         }
         self.ends_with("status --exit-code", 3, &["status", "--exit-code"], broken);
@@ -201,12 +207,18 @@ impl Runs {
 
     /// A disk that is full, and a reader that has gone.
     fn with_no_output(&mut self) {
-        for arguments in [&["loader", "list"][..], &["--version"], &["man"], &["status", "--help"], &["check"]] {
+        for arguments in
+            [&["loader", "list"][..], &["--version"], &["man"], &["status", "--help"], &["check"]]
+        {
             let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
             let mut command = Command::new(BINARY);
             command.args(arguments).stdout(full).stderr(Stdio::piped());
             let said = command.output().unwrap();
-            assert_eq!(said.status.code(), Some(if arguments == ["check"] { 2 } else { 1 }), "{arguments:?}");
+            assert_eq!(
+                said.status.code(),
+                Some(if arguments == ["check"] { 2 } else { 1 }),
+                "{arguments:?}"
+            );
         }
         self.seen.insert(("any".to_owned(), 1));
         // Standard error is full as well: no panic.

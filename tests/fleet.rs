@@ -1,4 +1,5 @@
-//! Every firmware model boots a system from a private server, and so do plain requests: what `loadtest` counts on.
+//! Every firmware model boots a system from a private server, and so do plain requests: what
+//! `loadtest` counts on.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -6,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringboot::fleet::{
-    Contents, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Role, Scenario, limits,
+    Contents, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Role, Scenario,
+    limits,
 };
 use ringboot::observe::events::Stage;
 
@@ -31,12 +33,23 @@ fn every_firmware_model_boots() {
     for model in Model::ALL {
         let roles = vec![Role::booting(1, model)];
         let report = run(Plan { roles, ..plan(&server, 2) });
-        assert_eq!((report.booted, report.failed()), (2, 0), "{}: {:?}", model.name(), report.failures);
+        assert_eq!(
+            (report.booted, report.failed()),
+            (2, 0),
+            "{}: {:?}",
+            model.name(),
+            report.failures
+        );
         assert!(report.checked, "{}: every octet", model.name());
         let count = |stage| report.stages.get(&stage).map_or(0, |seen| seen.times.len());
         assert_eq!((count(Stage::Kernel), count(Stage::Initrd)), (2, 2), "{}", model.name());
         // UEFI HTTP Boot loads an iPXE, which asks for an address once more.
-        assert_eq!(count(Stage::Dhcp), if model == Model::UefiHttp { 4 } else { 2 }, "{}", model.name());
+        assert_eq!(
+            count(Stage::Dhcp),
+            if model == Model::UefiHttp { 4 } else { 2 },
+            "{}",
+            model.name()
+        );
         assert!(report.records.iter().all(|record| record.model == model.name()));
     }
 }

@@ -1,4 +1,5 @@
-//! Safe by default: root is given away, the log goes where it is wanted, the watchdog hears of a core that stands still.
+//! Safe by default: root is given away, the log goes where it is wanted, the watchdog hears of a
+//! core that stands still.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -42,10 +43,12 @@ impl World {
         fs::write(directory.path().join("root/hello.txt"), "hello\n").unwrap();
         let port = common::free_port().port();
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\n{server}\n[log]\n{log}\n\
+            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \
+             \"admin.sock\"\n{server}\n[log]\n{log}\n\
              [tftp]\nlisten = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"127.77.1.1-127.77.4.250\"]\n"
+             [[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\nrelay = true\nmode = \"server\"\nclients = \
+             \"any\"\npools = [\"127.77.1.1-127.77.4.250\"]\n"
         );
         fs::write(directory.path().join("ringboot.toml"), text).unwrap();
         Self { directory, dhcp: SocketAddr::from(([127, 0, 0, 1], port)) }
@@ -58,15 +61,21 @@ impl World {
     fn serve(&self) -> Command {
         let mut command = Command::new(BINARY);
         command.args(["serve", "--config"]).arg(self.path("ringboot.toml"));
-        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("JOURNAL_STREAM");
+        command
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env_remove("JOURNAL_STREAM");
         command
     }
 
     fn start(&self, command: Command) -> Served {
         let process = Process::start(command);
-        let find = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
-        let ready =
-            process.stdout.wait_for(LIMIT, find).unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
+        let find =
+            |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let ready = process
+            .stdout
+            .wait_for(LIMIT, find)
+            .unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
         let address = |key: &str| {
             let word = ready.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap();
             word.parse::<SocketAddr>().unwrap()
@@ -93,7 +102,10 @@ impl Served {
     fn threads(&self) -> Vec<(String, String)> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap();
         let read = |path: &Path, name| fs::read_to_string(path.join(name)).unwrap();
-        tasks.map(|task| task.unwrap().path()).map(|task| (read(&task, "comm"), read(&task, "status"))).collect()
+        tasks
+            .map(|task| task.unwrap().path())
+            .map(|task| (read(&task, "comm"), read(&task, "status")))
+            .collect()
     }
 }
 
@@ -102,7 +114,8 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("{name} in {status}")).trim()
 }
 
-/// The next datagram. A receive with a time limit is cut short when the process is stopped and goes on (signal(7)).
+/// The next datagram. A receive with a time limit is cut short when the process is stopped and goes
+/// on (signal(7)).
 fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut bytes = vec![0; 1500];
     loop {
@@ -137,7 +150,9 @@ fn dora(server: SocketAddr) {
         relay.send_to(&bytes, server).unwrap();
         receive(&relay).0
     };
-    let kind = |answer: &[u8]| answer[240..].windows(3).find(|window| window[..2] == [53, 1]).map(|window| window[2]);
+    let kind = |answer: &[u8]| {
+        answer[240..].windows(3).find(|window| window[..2] == [53, 1]).map(|window| window[2])
+    };
     let offer = say(1, None);
     assert_eq!(kind(&offer), Some(2));
     let acknowledged = say(3, Some(&offer[16..20]));
@@ -158,7 +173,8 @@ fn fetch_both(served: &Served) {
 }
 
 fn owner(path: &Path) -> (u32, u32) {
-    let meta = fs::symlink_metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let meta =
+        fs::symlink_metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     (meta.uid(), meta.gid())
 }
 
@@ -186,8 +202,12 @@ fn s33_no_thread_is_root_after_the_start_and_everything_is_still_served() {
         assert_eq!(field(status, "CapBnd"), kept, "{name}: what is given away is never had again");
         assert_eq!(field(status, "CapInh"), format!("{:016x}", 0), "{name}");
         assert_eq!(field(status, "CapAmb"), format!("{:016x}", 0), "{name}");
-        let opens_sockets = ["rb-dhcp", "rb-neighbours", "ringboot", "rb-ready"].contains(&name.trim());
-        assert!(opens_sockets || field(status, "CapEff") == format!("{:016x}", 0), "{name} opens files only");
+        let opens_sockets =
+            ["rb-dhcp", "rb-neighbours", "ringboot", "rb-ready"].contains(&name.trim());
+        assert!(
+            opens_sockets || field(status, "CapEff") == format!("{:016x}", 0),
+            "{name} opens files only"
+        );
     }
     dora(world.dhcp);
     fetch_both(&served);
@@ -206,7 +226,16 @@ fn what_root_has_written_the_user_can_open_tomorrow() {
     first.stop();
     // The next start is without root, as under systemd.
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", NOBODY, "--regid", "nogroup", "--clear-groups", BINARY, "serve", "--config"]);
+    command.args([
+        "--reuid",
+        NOBODY,
+        "--regid",
+        "nogroup",
+        "--clear-groups",
+        BINARY,
+        "serve",
+        "--config",
+    ]);
     command.arg(world.path("ringboot.toml"));
     let second = world.start(command);
     let log = second.stop();
@@ -244,7 +273,14 @@ fn a_server_that_shall_end_with_its_parent_still_does_so_after_it_has_changed_it
     common::need(&[("setpriv", "util-linux")]);
     let world = World::new(&format!("user = \"{NOBODY}\""), "");
     let mut command = Command::new("sh");
-    command.args(["-c", "setpriv --pdeathsig TERM \"$@\" & wait", "sh", BINARY, "serve", "--config"]);
+    command.args([
+        "-c",
+        "setpriv --pdeathsig TERM \"$@\" & wait",
+        "sh",
+        BINARY,
+        "serve",
+        "--config",
+    ]);
     command.arg(world.path("ringboot.toml"));
     let mut parent = world.start(command).process;
     assert!(parent.stderr.text().contains("root is given away"));
@@ -303,8 +339,8 @@ fn the_journal_gets_priorities_in_place_of_times() {
     let world = World::new("user = \"root\"", "");
     let journal = world.path("journal");
     let mut command = Command::new("sh");
-    let script =
-        "exec 2>\"$1\"; JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); export JOURNAL_STREAM; shift; exec \"$@\"";
+    let script = "exec 2>\"$1\"; JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); export \
+                  JOURNAL_STREAM; shift; exec \"$@\"";
     command
         .args(["-c", script, "sh"])
         .arg(&journal)
@@ -329,7 +365,9 @@ fn the_watchdog_is_fed_while_every_core_goes_on_and_only_then() {
     let world = World::new("user = \"root\"", "");
     let systemd = listener(&world.path("notify"));
     let mut command = world.serve();
-    command.env("NOTIFY_SOCKET", world.path("notify")).env("WATCHDOG_USEC", TIMEOUT.as_micros().to_string());
+    command
+        .env("NOTIFY_SOCKET", world.path("notify"))
+        .env("WATCHDOG_USEC", TIMEOUT.as_micros().to_string());
     let served = world.start(command);
     assert!(hear(&systemd).unwrap().contains("READY=1"));
     let mut last = Instant::now();
@@ -405,7 +443,10 @@ fn a_database_of_an_older_ringboot_is_kept_beside_and_one_of_a_newer_is_refused(
     let database = || rusqlite::Connection::open(world.path("state/ringboot.db")).unwrap();
     // As the first ringboot left it.
     database()
-        .execute_batch("DROP TABLE machines; DROP TABLE other_servers; DROP TABLE quirks; PRAGMA user_version = 1")
+        .execute_batch(
+            "DROP TABLE machines; DROP TABLE other_servers; DROP TABLE quirks; PRAGMA \
+                        user_version = 1",
+        )
         .unwrap();
     let served = world.start(world.serve());
     let kept = world.path("state/ringboot.db.schema-1.bak");
@@ -429,7 +470,8 @@ fn a_database_of_an_older_ringboot_is_kept_beside_and_one_of_a_newer_is_refused(
     assert_eq!(version(&world.path("state/ringboot.db")), 99, "left as it is");
 }
 
-/// What the unit grants, in a network of its own with the real ports: 67 on an interface, 69 and 80.
+/// What the unit grants, in a network of its own with the real ports: 67 on an interface, 69 and
+/// 80.
 #[test]
 fn the_capabilities_of_the_unit_are_enough_without_root() {
     common::need(&[("unshare", "util-linux"), ("setpriv", "util-linux"), ("ip", "iproute2")]);
@@ -441,14 +483,26 @@ fn the_capabilities_of_the_unit_are_enough_without_root() {
     fs::create_dir(world.path("state")).unwrap();
     fs::set_permissions(world.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
     std::os::unix::fs::chown(world.path("state"), Some(NOBODY_ID), Some(NOBODY_ID)).unwrap();
-    let script = "ip link set lo up; caps=$1; shift; exec setpriv --reuid nobody --regid nogroup --clear-groups \
-                  --no-new-privs --inh-caps -all,$caps --ambient-caps -all,$caps --bounding-set -all,$caps \"$@\"";
+    let script = "ip link set lo up; caps=$1; shift; exec setpriv --reuid nobody --regid nogroup \
+                  --clear-groups --no-new-privs --inh-caps -all,$caps --ambient-caps -all,$caps \
+                  --bounding-set -all,$caps \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--net", "sh", "-c", script, "sh", &unit_capabilities(), BINARY, "serve", "--config"]);
+    command.args([
+        "--net",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        &unit_capabilities(),
+        BINARY,
+        "serve",
+        "--config",
+    ]);
     command.arg(world.path("ringboot.toml"));
     let mut process = Process::start(command);
-    let ready =
-        |text: &String| text.lines().any(|line| line.starts_with("READY") && line.contains(":67")).then_some(());
+    let ready = |text: &String| {
+        text.lines().any(|line| line.starts_with("READY") && line.contains(":67")).then_some(())
+    };
     let is_ready = process.stdout.wait_for(LIMIT, ready).is_ok();
     let log = process.stderr.text();
     assert!(is_ready && !log.contains("WARN"), "{log}");
@@ -458,24 +512,44 @@ fn the_capabilities_of_the_unit_are_enough_without_root() {
 /// `AmbientCapabilities=` as setpriv(1) writes them: `+net_bind_service,+net_raw`.
 fn unit_capabilities() -> String {
     let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(UNIT)).unwrap();
-    let list = unit.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).unwrap().to_lowercase();
+    let list = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("AmbientCapabilities="))
+        .unwrap()
+        .to_lowercase();
     list.split_whitespace().map(|name| name.replace("cap_", "+")).collect::<Vec<_>>().join(",")
 }
 
 const UNIT: &str = "config/systemd/ringboot.service";
 
-/// Everything that the server asks of the kernel from its start over a lease and two transfers to its end is let through by
-/// the unit's filter.
+/// Everything that the server asks of the kernel from its start over a lease and two transfers to
+/// its end is let through by the unit's filter.
 #[test]
 fn the_system_call_filter_of_the_unit_lets_the_whole_server_through() {
-    common::need(&[("strace", "strace"), ("setpriv", "util-linux"), ("systemd-analyze", "systemd")]);
+    common::need(&[
+        ("strace", "strace"),
+        ("setpriv", "util-linux"),
+        ("systemd-analyze", "systemd"),
+    ]);
     let world = World::new("", "");
     fs::create_dir(world.path("state")).unwrap();
     std::os::unix::fs::chown(world.path("state"), Some(NOBODY_ID), Some(NOBODY_ID)).unwrap();
     std::os::unix::fs::chown(world.directory.path(), Some(NOBODY_ID), Some(NOBODY_ID)).unwrap();
     let trace = world.path("trace");
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", NOBODY, "--regid", "nogroup", "--clear-groups", "strace", "-f", "-qq", "-o"]).arg(&trace);
+    command
+        .args([
+            "--reuid",
+            NOBODY,
+            "--regid",
+            "nogroup",
+            "--clear-groups",
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+        ])
+        .arg(&trace);
     command.args([BINARY, "serve", "--config"]).arg(world.path("ringboot.toml"));
     let mut served = world.start(command);
     dora(world.dhcp);
@@ -490,7 +564,8 @@ fn the_system_call_filter_of_the_unit_lets_the_whole_server_through() {
     }
     served.process.wait(LIMIT).unwrap();
     let allowed = filter_of_the_unit();
-    let called: BTreeSet<String> = fs::read_to_string(&trace).unwrap().lines().filter_map(called_in).collect();
+    let called: BTreeSet<String> =
+        fs::read_to_string(&trace).unwrap().lines().filter_map(called_in).collect();
     assert!(called.contains("io_uring_enter") && called.len() > 30, "{called:?}");
     let refused: Vec<&String> = called.difference(&allowed).collect();
     assert!(refused.is_empty(), "{refused:?}");
@@ -500,11 +575,13 @@ fn the_system_call_filter_of_the_unit_lets_the_whole_server_through() {
 fn called_in(line: &str) -> Option<String> {
     let call = line.split_once(char::is_whitespace)?.1.trim_start();
     let name = call.split_once('(')?.0;
-    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let plain =
+        name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     (plain && !name.is_empty()).then(|| name.to_owned())
 }
 
-/// The filter's lines in their order: the first makes it a list of what is allowed, a `~` takes away again (systemd.exec(5)).
+/// The filter's lines in their order: the first makes it a list of what is allowed, a `~` takes
+/// away again (systemd.exec(5)).
 fn filter_of_the_unit() -> BTreeSet<String> {
     let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(UNIT)).unwrap();
     let mut allowed: BTreeSet<String> = members("@default");
@@ -529,7 +606,11 @@ fn members(name: &str) -> BTreeSet<String> {
     let mut analyze = Command::new("systemd-analyze");
     analyze.args(["syscall-filter", name]);
     let listed = run(analyze, LIMIT).ok().stdout;
-    let names = listed.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let names = listed
+        .lines()
+        .skip(1)
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     names.flat_map(members).collect()
 }
 
@@ -573,7 +654,9 @@ fn the_unit_has_what_safety_and_the_ring_need() {
 #[test]
 fn the_command_line_completes_itself_and_has_its_manual() {
     let scratch = open_directory();
-    for (shell, words) in [("bash", "complete -F"), ("zsh", "#compdef ringboot"), ("fish", "complete -c ringboot")] {
+    for (shell, words) in
+        [("bash", "complete -F"), ("zsh", "#compdef ringboot"), ("fish", "complete -c ringboot")]
+    {
         let mut command = Command::new(BINARY);
         command.args(["completions", shell]);
         let script = run(command, LIMIT).ok().stdout;
@@ -585,18 +668,29 @@ fn the_command_line_completes_itself_and_has_its_manual() {
     let mut command = Command::new(BINARY);
     command.arg("--help");
     let help = run(command, LIMIT).ok().stdout;
-    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let listed = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty());
     // What a narrow terminal folds goes on further to the right.
-    let entries = listed.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
-    let names: Vec<&str> =
-        entries.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    let entries =
+        listed.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let names: Vec<&str> = entries
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
     assert!(names.contains(&"why") && names.len() >= 9, "{help}");
     let mut command = Command::new(BINARY);
     command.args(["completions", "bash"]);
     let bash = run(command, LIMIT).ok().stdout;
     for name in names {
         let page = scratch.path().join(format!("ringboot-{name}.1"));
-        assert!(fs::read_to_string(&page).is_ok_and(|text| text.contains(".TH")), "{}", page.display());
+        assert!(
+            fs::read_to_string(&page).is_ok_and(|text| text.contains(".TH")),
+            "{}",
+            page.display()
+        );
         assert!(bash.contains(&format!("ringboot,{name})")), "{name}");
     }
     assert!(fs::read_to_string(scratch.path().join("ringboot.1")).unwrap().contains(".TH"));

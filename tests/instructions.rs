@@ -1,13 +1,16 @@
-//! The check of instruction counts bites: what it fails on, what it only warns of, and that its baseline can be read.
+//! The check of instruction counts bites: what it fails on, what it only warns of, and that its
+//! baseline can be read.
 //!
-//! The counting itself is `cargo bench --profile counting --bench instructions`, which tests/run.sh runs after the tests.
+//! The counting itself is `cargo bench --profile counting --bench instructions`, which tests/run.sh
+//! runs after the tests.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../benches/instructions/baseline.rs"]
 mod baseline;
 
 use baseline::{
-    Baseline, CHEAPER_PERCENT, Compiler, DEARER_PERCENT_MAX, DEARER_PERCENT_MAX_OTHER_COMPILER as OTHER, Report,
+    Baseline, CHEAPER_PERCENT, Compiler, DEARER_PERCENT_MAX,
+    DEARER_PERCENT_MAX_OTHER_COMPILER as OTHER, Report,
 };
 
 const HOST: &str = "x86_64-unknown-linux-gnu";
@@ -19,7 +22,11 @@ fn counts(release: &str, host: &str, counts: &[(&str, u64)]) -> Baseline {
 
 /// One operation of 1000 instructions in the baseline, and now.
 fn judged(now: u64, release: &str, host: &str) -> Report {
-    counts("1.95.0", HOST, &[("tftp: parse", 1000)]).judge(&counts(release, host, &[("tftp: parse", now)]))
+    counts("1.95.0", HOST, &[("tftp: parse", 1000)]).judge(&counts(
+        release,
+        host,
+        &[("tftp: parse", now)],
+    ))
 }
 
 #[test]
@@ -30,8 +37,9 @@ fn an_operation_that_became_dearer_than_the_limit_fails_and_says_how_to_accept_i
     let report = judged(limit + 1, "1.95.0", HOST);
     assert_eq!(
         report.failures,
-        ["\"tftp: parse\" takes 1101 instructions, +10.1 % of 1000; the limit is +10 %. \
-          If it must be so: RINGBOOT_BLESS=1 cargo bench --profile counting --bench instructions"]
+        ["\"tftp: parse\" takes 1101 instructions, +10.1 % of 1000; the limit is +10 %. If it \
+             must \
+          be so: RINGBOOT_BLESS=1 cargo bench --profile counting --bench instructions"]
     );
 }
 
@@ -60,9 +68,16 @@ fn another_processor_is_not_compared_and_that_is_said() {
 
 #[test]
 fn the_baseline_and_the_operations_are_the_same() {
-    let report = counts("1.95.0", HOST, &[("a", 1), ("b", 2)]).judge(&counts("1.95.0", HOST, &[("b", 2), ("c", 3)]));
+    let report = counts("1.95.0", HOST, &[("a", 1), ("b", 2)]).judge(&counts(
+        "1.95.0",
+        HOST,
+        &[("b", 2), ("c", 3)],
+    ));
     assert!(report.failures[0].starts_with("\"c\" is not in the baseline"), "{report}");
-    assert!(report.failures[1].starts_with("\"a\" is in the baseline and was not counted"), "{report}");
+    assert!(
+        report.failures[1].starts_with("\"a\" is in the baseline and was not counted"),
+        "{report}"
+    );
 }
 
 #[test]

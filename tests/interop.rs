@@ -1,4 +1,5 @@
-//! Other people's clients against ringboot: curl, tftp-hpa, atftp, busybox, udhcpc, dhclient, each in its namespace.
+//! Other people's clients against ringboot: curl, tftp-hpa, atftp, busybox, udhcpc, dhclient, each
+//! in its namespace.
 
 mod common;
 
@@ -28,7 +29,8 @@ const RANDOM: usize = 4_194_316;
 fn t17_curl_is_given_blocks_that_fit_the_ethernet() {
     let lab = Lab::new("curl-blksize", UDP);
     lab.file("random.bin", RANDOM);
-    lab.curl(&["--tftp-blksize", "65464", "-o", "got", &format!("tftp://{SERVER}/random.bin")]).ok();
+    lab.curl(&["--tftp-blksize", "65464", "-o", "got", &format!("tftp://{SERVER}/random.bin")])
+        .ok();
     assert!(lab.got("got") == pattern(RANDOM));
     let oack = lab.wait_oack();
     assert!(oack.contains("blksize 1468") && oack.contains(&format!("tsize {RANDOM}")), "{oack}");
@@ -40,7 +42,9 @@ fn t66_data_leaves_without_the_dont_fragment_bit() {
     let lab = Lab::new("df", UDP);
     lab.file("random.bin", RANDOM);
     lab.curl(&["--tftp-blksize", "1468", "-o", "got", &format!("tftp://{SERVER}/random.bin")]).ok();
-    let is_data = |packet: &&Packet| packet.payload.starts_with(&[0, 3]) && packet.source.ip().to_string() == SERVER;
+    let is_data = |packet: &&Packet| {
+        packet.payload.starts_with(&[0, 3]) && packet.source.ip().to_string() == SERVER
+    };
     let seen = |packets: &Vec<Packet>| (packets.iter().filter(is_data).count() > 100).then_some(());
     assert!(lab.capture.wait_for(LIMIT, seen).is_ok(), "no DATA was seen");
     assert!(lab.capture.packets().iter().filter(is_data).all(|packet| !packet.dont_fragment));
@@ -95,7 +99,8 @@ fn t26_files_of_whole_blocks_and_of_nothing_end_with_an_empty_block() {
         lab.file(name, length);
         let url = format!("tftp://{SERVER}/{name}");
         // curl 7.88 gives up on an OACK that says "tsize 0".
-        let options: &[&str] = if length == 0 { &["--tftp-no-options"] } else { &["--tftp-blksize", "1024"] };
+        let options: &[&str] =
+            if length == 0 { &["--tftp-no-options"] } else { &["--tftp-blksize", "1024"] };
         lab.curl(&[options, &["-o", "curl.got", &url]].concat()).ok();
         assert!(lab.got("curl.got") == pattern(length), "curl {name}");
         lab.tftp_hpa(&["-m", "binary", SERVER, "-c", "get", name, "hpa.got"]).ok();
@@ -113,9 +118,13 @@ fn t33_atftp_acknowledges_whole_windows() {
     assert!(lab.got("got") == pattern(RANDOM));
     assert!(lab.wait_oack().contains("windowsize 16"));
     let blocks = RANDOM.div_ceil(1428);
-    let acknowledgements = lab.capture.packets().iter().filter(|packet| packet.payload.starts_with(&[0, 4])).count();
+    let acknowledgements =
+        lab.capture.packets().iter().filter(|packet| packet.payload.starts_with(&[0, 4])).count();
     // One for the OACK and one a window, and a few more where a loaded machine dropped a datagram.
-    assert!(acknowledgements <= blocks.div_ceil(16) + 1 + 8, "{acknowledgements} for {blocks} blocks");
+    assert!(
+        acknowledgements <= blocks.div_ceil(16) + 1 + 8,
+        "{acknowledgements} for {blocks} blocks"
+    );
     lab.server.stop();
 }
 
@@ -123,10 +132,13 @@ fn t33_atftp_acknowledges_whole_windows() {
 fn t46_transfers_come_from_the_address_that_was_asked_and_not_from_port_69() {
     let lab = Lab::new("busybox", UDP);
     lab.file("random.bin", RANDOM);
-    let _other = lab.net.command("ip").args(["addr", "add", "192.168.4.149/24", "dev", "br0"]).status();
+    let _other =
+        lab.net.command("ip").args(["addr", "add", "192.168.4.149/24", "dev", "br0"]).status();
     lab.busybox_tftp(&["-b", "1428", "-g", "-r", "random.bin", "-l", "got", SERVER]).ok();
     assert!(lab.got("got") == pattern(RANDOM));
-    let sent = |packet: &&Packet| packet.payload.starts_with(&[0, 3]) || packet.payload.starts_with(&[0, 6]);
+    let sent = |packet: &&Packet| {
+        packet.payload.starts_with(&[0, 3]) || packet.payload.starts_with(&[0, 6])
+    };
     for packet in lab.capture.packets().iter().filter(sent) {
         assert_eq!(packet.source.ip().to_string(), SERVER);
         assert_ne!(packet.source.port(), 69);
@@ -176,7 +188,8 @@ fn t58_no_name_leads_out_of_the_root() {
         let said = lab.tftp_hpa(&["-m", "binary", SERVER, "-c", "get", name, "got"]);
         assert!((said.stdout + &said.stderr).contains("Access violation"), "{name}");
     }
-    let said = lab.curl(&["--path-as-is", "-o", "got", &format!("tftp://{SERVER}/../secret")]).failed();
+    let said =
+        lab.curl(&["--path-as-is", "-o", "got", &format!("tftp://{SERVER}/../secret")]).failed();
     assert_eq!(said.status.code(), Some(CURL_TFTP_ACCESS_VIOLATION), "{said:#?}");
     lab.server.stop();
 }
@@ -192,9 +205,15 @@ fn h9_curl_fetches_several_files_on_one_connection() {
     let lab = Lab::new("keep-alive", REQUESTS);
     lab.file("random.bin", RANDOM);
     lab.file("empty.bin", 0);
-    let (random, empty) = (format!("http://{SERVER}/random.bin"), format!("http://{SERVER}/empty.bin"));
-    let said = lab.curl(&["-v", "-o", "one", &random, "-o", "two", &empty, "-o", "three", &random]).ok();
-    assert!(lab.got("one") == pattern(RANDOM) && lab.got("two").is_empty() && lab.got("three") == pattern(RANDOM));
+    let (random, empty) =
+        (format!("http://{SERVER}/random.bin"), format!("http://{SERVER}/empty.bin"));
+    let said =
+        lab.curl(&["-v", "-o", "one", &random, "-o", "two", &empty, "-o", "three", &random]).ok();
+    assert!(
+        lab.got("one") == pattern(RANDOM)
+            && lab.got("two").is_empty()
+            && lab.got("three") == pattern(RANDOM)
+    );
     assert_eq!(said.stderr.matches("Re-using existing connection").count(), 2, "{}", said.stderr);
     lab.server.stop();
 }
@@ -228,12 +247,16 @@ fn h6_head_and_http_1_0_and_conditions_as_curl_sends_them() {
     lab.file("random.bin", RANDOM);
     let url = format!("http://{SERVER}/random.bin");
     let head = lab.curl(&["-I", &url]).ok().stdout;
-    assert!(head.contains(&format!("\r\nContent-Length: {RANDOM}\r\n")), "title case, one space (H-1, H-2): {head}");
+    assert!(
+        head.contains(&format!("\r\nContent-Length: {RANDOM}\r\n")),
+        "title case, one space (H-1, H-2): {head}"
+    );
     let old = lab.curl(&["-0", "-v", "-o", "got", &url]).ok();
     assert!(lab.got("got") == pattern(RANDOM));
     assert!(old.stderr.contains("Closing connection"), "H-7: {}", old.stderr);
     lab.curl(&["--etag-save", "etag", "-o", "got", &url]).ok();
-    let again = lab.curl(&["--etag-compare", "etag", "-w", "%{http_code}", "-o", "again", &url]).ok();
+    let again =
+        lab.curl(&["--etag-compare", "etag", "-w", "%{http_code}", "-o", "again", &url]).ok();
     assert_eq!(again.stdout, "304", "H-22");
     let since = lab.curl(&["-z", "got", "-w", "%{http_code}", "-o", "again", &url]).ok();
     assert_eq!(since.stdout, "304", "the file is not newer than curl's copy");
@@ -265,8 +288,8 @@ const MAC: &str = "52:54:00:c1:1e:01";
 const MAC_OCTETS: [u8; 6] = [0x52, 0x54, 0x00, 0xc1, 0x1e, 0x01];
 /// The shell of both scripts: what the server said, one line an event.
 const UDHCPC_SCRIPT: &str = r#"#!/bin/sh
-echo "$1 ip=$ip mask=$mask router=$router dns=$dns domain=$domain lease=$lease siaddr=$siaddr file=$boot_file \
-tftp=$tftp bootfile=$bootfile"
+echo "$1 ip=$ip mask=$mask router=$router dns=$dns domain=$domain lease=$lease \
+siaddr=$siaddr file=$boot_file tftp=$tftp bootfile=$bootfile"
 case $1 in
 deconfig) ip addr flush dev "$interface" ;;
 bound | renew) ip addr replace "$ip/$mask" dev "$interface" ;;
@@ -285,7 +308,9 @@ fn d33_udhcpc_gets_address_mask_router_name_servers_and_domain() {
     let lab = Lab::new("udhcpc", REQUESTS);
     let client = lab.net.client(MAC);
     let bound = field_line(&lab.udhcpc(&client, &["-q"]).ok().stdout, "bound");
-    for wanted in ["mask=24", "router=192.168.4.1 ", "dns=192.168.4.150", "domain=example.test", "lease=600"] {
+    for wanted in
+        ["mask=24", "router=192.168.4.1 ", "dns=192.168.4.150", "domain=example.test", "lease=600"]
+    {
         assert!(bound.contains(wanted), "{wanted} in {bound}");
     }
     assert!((10..=100).contains(&address_of(&bound).octets()[3]), "{bound}");
@@ -300,7 +325,8 @@ fn d20_of_two_addresses_on_an_interface_the_server_names_the_one_inside_the_subn
         command.arg("addr").args(arguments).args(["dev", "br0"]);
         run(command, LIMIT).ok();
     };
-    // The kernel names the first address of an interface for every broadcast: make that the foreign one.
+    // The kernel names the first address of an interface for every broadcast: make that the foreign
+    // one.
     ip(&["del", &format!("{SERVER}/24")]);
     ip(&["add", "10.99.0.1/24"]);
     ip(&["add", &format!("{SERVER}/24")]);
@@ -315,9 +341,24 @@ fn d20_of_two_addresses_on_an_interface_the_server_names_the_one_inside_the_subn
 fn d42_a_bios_rom_reads_its_boot_file_wherever_it_looks() {
     let lab = Lab::new("udhcpc-pxe", REQUESTS);
     let client = lab.net.client(MAC);
-    let rom = ["-q", "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000", "-O", "tftp", "-O", "bootfile"];
+    let rom = [
+        "-q",
+        "-V",
+        "PXEClient:Arch:00000:UNDI:002001",
+        "-x",
+        "0x5d:0000",
+        "-O",
+        "tftp",
+        "-O",
+        "bootfile",
+    ];
     let bound = field_line(&lab.udhcpc(&client, &rom).ok().stdout, "bound");
-    let places = [&format!("siaddr={SERVER}"), "file=pxelinux.0", &format!("tftp={SERVER}"), "bootfile=pxelinux.0"];
+    let places = [
+        &format!("siaddr={SERVER}"),
+        "file=pxelinux.0",
+        &format!("tftp={SERVER}"),
+        "bootfile=pxelinux.0",
+    ];
     for wanted in places {
         assert!(bound.contains(wanted), "{wanted} in {bound}");
     }
@@ -331,14 +372,25 @@ fn d15_an_offer_goes_to_the_hardware_that_asked_or_to_all_as_the_client_wants() 
     lab.udhcpc(&client, &["-q"]).ok();
     lab.udhcpc(&client, &["-q", "-B"]).ok();
     let offers = |packets: &Vec<Packet>| {
-        let is_offer = |packet: &&Packet| packet.dhcp().is_some_and(|message| kind(&message) == MessageType::Offer);
+        let is_offer = |packet: &&Packet| {
+            packet.dhcp().is_some_and(|message| kind(&message) == MessageType::Offer)
+        };
         let offers: Vec<Packet> = packets.iter().filter(is_offer).cloned().collect();
         (offers.len() == 2).then_some(offers)
     };
-    let offers = lab.capture.wait_for(LIMIT, offers).unwrap_or_else(|missing| panic!("{missing:?}:\n{}", lab.capture));
+    let offers = lab
+        .capture
+        .wait_for(LIMIT, offers)
+        .unwrap_or_else(|missing| panic!("{missing:?}:\n{}", lab.capture));
     let offered = offers[0].dhcp().expect("filtered above").yiaddr();
-    assert_eq!((offers[0].destination.ip(), offers[0].ethernet_destination), (offered.into(), MAC_OCTETS));
-    assert_eq!((offers[1].destination.ip(), offers[1].ethernet_destination), (Ipv4Addr::BROADCAST.into(), [0xff; 6]));
+    assert_eq!(
+        (offers[0].destination.ip(), offers[0].ethernet_destination),
+        (offered.into(), MAC_OCTETS)
+    );
+    assert_eq!(
+        (offers[1].destination.ip(), offers[1].ethernet_destination),
+        (Ipv4Addr::BROADCAST.into(), [0xff; 6])
+    );
     lab.server.stop();
 }
 
@@ -350,7 +402,8 @@ fn d25_udhcpc_renews_by_unicast_and_d28_releases() {
     let address = address_of(&udhcpc.stdout.wait_line("bound ", LIMIT));
     udhcpc.signal("USR1");
     udhcpc.stdout.wait_line(&format!("renew ip={address}"), LIMIT);
-    let unicast = |message: &Message| kind(message) == MessageType::Request && message.ciaddr() == address;
+    let unicast =
+        |message: &Message| kind(message) == MessageType::Request && message.ciaddr() == address;
     lab.capture.wait_dhcp("a REQUEST by unicast", LIMIT, unicast);
     udhcpc.signal("USR2");
     lab.capture.wait_dhcp("a RELEASE", LIMIT, |message| kind(message) == MessageType::Release);
@@ -370,7 +423,11 @@ fn d27_an_address_that_somebody_else_uses_is_declined_and_not_given_again() {
     // It answers ARP and no ping: a server that pings first would not notice it.
     let squatter = lab.net.client("52:54:00:c1:1e:99");
     squatter.ip(&["addr", "add", &format!("{taken}/24"), "dev", "eth0"]);
-    squatter.command("sh").args(["-c", "echo 1 > /proc/sys/net/ipv4/icmp_echo_ignore_all"]).status().expect("a shell");
+    squatter
+        .command("sh")
+        .args(["-c", "echo 1 > /proc/sys/net/ipv4/icmp_echo_ignore_all"])
+        .status()
+        .expect("a shell");
     let output = lab.udhcpc(&client, &["-q", "-a", "-A", "1"]).ok();
     lab.capture.wait_dhcp("a DECLINE", LIMIT, |message| kind(message) == MessageType::Decline);
     assert_ne!(address_of(&field_line(&output.stdout, "bound")), taken);
@@ -384,8 +441,10 @@ fn d38_udhcpc_with_and_dhclient_without_client_id_are_one_machine() {
     let first = address_of(&field_line(&lab.udhcpc(&client, &["-q"]).ok().stdout, "bound"));
     let second = lab.dhclient(&client, "", None);
     assert_eq!(address_of(&second.stdout.wait_line("BOUND ", LIMIT)), first);
-    let with_client_id = |(_, message): &(_, Message)| message.opts().get(OptionCode::ClientIdentifier).is_some();
-    let requests: Vec<_> = lab.capture.dhcp().into_iter().filter(|(_, m)| kind(m) == MessageType::Request).collect();
+    let with_client_id =
+        |(_, message): &(_, Message)| message.opts().get(OptionCode::ClientIdentifier).is_some();
+    let requests: Vec<_> =
+        lab.capture.dhcp().into_iter().filter(|(_, m)| kind(m) == MessageType::Request).collect();
     assert_eq!(requests.iter().map(with_client_id).collect::<Vec<_>>(), [true, false]);
     lab.server.stop();
 }
@@ -394,9 +453,10 @@ fn d38_udhcpc_with_and_dhclient_without_client_id_are_one_machine() {
 fn d24_dhclient_with_a_lease_of_another_network_is_told_so() {
     let lab = Lab::new("dhclient-nak", REQUESTS);
     let client = lab.net.client(MAC);
-    let foreign = "lease {\n  interface \"eth0\";\n  fixed-address 10.1.2.3;\n  option subnet-mask 255.255.255.0;\n  \
-         option dhcp-lease-time 600;\n  option dhcp-message-type 5;\n  option dhcp-server-identifier 10.1.2.1;\n  \
-         renew never;\n  rebind never;\n  expire never;\n}\n";
+    let foreign = "lease {\n  interface \"eth0\";\n  fixed-address 10.1.2.3;\n  option subnet-mask \
+                   255.255.255.0;\n  option dhcp-lease-time 600;\n  option dhcp-message-type 5;\n  \
+                   option dhcp-server-identifier 10.1.2.1;\n  renew never;\n  rebind never;\n  \
+                   expire never;\n}\n";
     let dhclient = lab.dhclient(&client, "", Some(foreign));
     lab.capture.wait_dhcp("a NAK", LIMIT, |message| kind(message) == MessageType::Nak);
     let address = address_of(&dhclient.stdout.wait_line("BOUND ", LIMIT));
@@ -412,13 +472,16 @@ fn d25_dhclient_renews_then_comes_back_after_a_reboot_and_rebinds() {
     let address = address_of(&renewing.stdout.wait_line("BOUND ", LIMIT));
     renewing.stdout.wait_line(&format!("RENEW ip={address}"), LIMIT);
     drop(renewing);
-    // The lease file is still there: INIT-REBOOT. Renewals then go to nobody, so that it has to rebind by broadcast.
+    // The lease file is still there: INIT-REBOOT. Renewals then go to nobody, so that it has to
+    // rebind by broadcast.
     let times = "supersede dhcp-renewal-time 2;\nsupersede dhcp-rebinding-time 4;\n\
          supersede dhcp-server-identifier 192.168.4.253;\n";
     let rebinding = lab.dhclient(&client, times, None);
     rebinding.stdout.wait_line(&format!("REBOOT ip={address}"), LIMIT);
     let rebinds = |packet: &Packet| {
-        let request = packet.dhcp().is_some_and(|m| kind(&m) == MessageType::Request && m.ciaddr() == address);
+        let request = packet
+            .dhcp()
+            .is_some_and(|m| kind(&m) == MessageType::Request && m.ciaddr() == address);
         (request && packet.destination.ip() == Ipv4Addr::BROADCAST).then_some(())
     };
     let rebound = lab.capture.wait_for(LIMIT, |packets| packets.iter().find_map(rebinds));
@@ -428,7 +491,8 @@ fn d25_dhclient_renews_then_comes_back_after_a_reboot_and_rebinds() {
     lab.server.stop();
 }
 
-/// A server with the classic network, a capture, and a client that has an address already (for TFTP and HTTP).
+/// A server with the classic network, a capture, and a client that has an address already (for TFTP
+/// and HTTP).
 struct Lab {
     server: Server,
     capture: Capture,
@@ -440,7 +504,8 @@ struct Lab {
 impl Lab {
     fn new(name: &str, filter: &str) -> Self {
         Self::serve(name, filter, |net, scratch| {
-            let boot = "clients = \"any\"\nallow-other-servers = true\n[boot]\nbios = \"pxelinux.0\"\n";
+            let boot =
+                "clients = \"any\"\nallow-other-servers = true\n[boot]\nbios = \"pxelinux.0\"\n";
             Server::start(net, scratch, &(server::configuration(scratch) + boot))
         })
     }
@@ -466,7 +531,8 @@ impl Lab {
 
     /// What a client wrote.
     fn got(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.scratch.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+        std::fs::read(self.scratch.path().join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     fn curl(&self, arguments: &[&str]) -> Output {
@@ -515,7 +581,8 @@ impl Lab {
         command
     }
 
-    /// dhclient in the foreground, with this configuration and, for the first time, this lease file.
+    /// dhclient in the foreground, with this configuration and, for the first time, this lease
+    /// file.
     fn dhclient(&self, client: &Client, configuration: &str, leases: Option<&str>) -> Process {
         common::need(&[("dhclient", "isc-dhcp-client")]);
         let file = |name: &str| self.scratch.path().join(name);
@@ -525,7 +592,13 @@ impl Lab {
         }
         let mut command = client.command("dhclient");
         command.args(["-4", "-d", "-sf"]).arg(self.script("dhclient.sh", DHCLIENT_SCRIPT));
-        command.arg("-lf").arg(file("leases")).arg("-pf").arg(file("pid")).arg("-cf").arg(file("dhclient.conf"));
+        command
+            .arg("-lf")
+            .arg(file("leases"))
+            .arg("-pf")
+            .arg(file("pid"))
+            .arg("-cf")
+            .arg(file("dhclient.conf"));
         command.arg("eth0");
         Process::start(command)
     }
@@ -533,7 +606,8 @@ impl Lab {
     fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.scratch.path().join(name);
         root::write(&path, text.as_bytes());
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("an executable script");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+            .expect("an executable script");
         path
     }
 }

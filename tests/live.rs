@@ -1,4 +1,5 @@
-//! `ringboot check --live` against a real server: a whole chain is walked, then each link is broken in turn and must be named.
+//! `ringboot check --live` against a real server: a whole chain is walked, then each link is broken
+//! in turn and must be named.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -18,7 +19,8 @@ const LIMIT: Duration = Duration::from_secs(90);
 const NODE: &str = "52:54:00:12:34:10";
 const STRANGER: &str = "52:54:00:99:99:99";
 
-/// A server with DHCP for relays, three loaders, a menu with two entries, an answer file made from a template.
+/// A server with DHCP for relays, three loaders, a menu with two entries, an answer file made from
+/// a template.
 struct World {
     scratch: Scratch,
     server: Option<Process>,
@@ -119,7 +121,8 @@ arguments = "ks=http://127.0.0.1:{http}/ks.cfg"
     /// `ringboot.toml:LINE:COLUMN` of the value of a line that begins so.
     fn place(&self, line: &str) -> String {
         let text = fs::read_to_string(self.config()).unwrap();
-        let (at, written) = (1..).zip(text.lines()).find(|(_, written)| written.starts_with(line)).unwrap();
+        let (at, written) =
+            (1..).zip(text.lines()).find(|(_, written)| written.starts_with(line)).unwrap();
         let column = written.find(['"', '[']).unwrap() + 1 + usize::from(written.contains("= [\""));
         format!("ringboot.toml:{at}:{column} (")
     }
@@ -129,7 +132,10 @@ arguments = "ks=http://127.0.0.1:{http}/ks.cfg"
         let output = self.walk("node1", firmware);
         let said = &output.stdout;
         assert_eq!(output.status.code(), Some(1), "{output:#?}");
-        assert!(said.contains(&format!("BROKEN at {stage}")) && said.contains("1 walked, 1 broken"), "{said}");
+        assert!(
+            said.contains(&format!("BROKEN at {stage}")) && said.contains("1 walked, 1 broken"),
+            "{said}"
+        );
         for words in words.iter().chain([&place]) {
             assert!(said.contains(words), "no {words:?} in:\n{said}");
         }
@@ -158,15 +164,23 @@ fn a_whole_chain_is_walked_and_leaves_nothing_behind() {
     ] {
         assert!(said.contains(words), "no {words:?} in:\n{said}");
     }
-    let json = world.ringboot(&["check", "--live", NODE, "--firmware", "ipxe", "--json"]).ok().stdout;
+    let json =
+        world.ringboot(&["check", "--live", NODE, "--firmware", "ipxe", "--json"]).ok().stdout;
     assert!(json.contains("\"broken\":0") && json.contains("\"stage\":\"kernel\""), "{json}");
     // No lease, no offer in memory, no event of the machine.
     let status = world.ringboot(&["status", "--json"]).ok().stdout;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    assert_eq!((&status["dhcp"]["leases"], &status["dhcp"]["answered"]), (&0.into(), &0.into()), "{status}");
+    assert_eq!(
+        (&status["dhcp"]["leases"], &status["dhcp"]["answered"]),
+        (&0.into(), &0.into()),
+        "{status}"
+    );
     let why = world.ringboot(&["why", NODE]);
     assert!(!why.stdout.contains("offered") && !why.stdout.contains("shimx64"), "{why:#?}");
-    assert!(!world.server.as_ref().unwrap().stderr.text().contains("sent"), "a walk is no line of the log");
+    assert!(
+        !world.server.as_ref().unwrap().stderr.text().contains("sent"),
+        "a walk is no line of the log"
+    );
 }
 
 #[test]
@@ -174,7 +188,11 @@ fn a_host_that_nobody_knows_is_wrong_usage() {
     let world = World::new("live-usage");
     let output = world.ringboot(&["check", "--live", "nobody"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(output.stderr.contains("\"nobody\" is neither a hardware address"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("\"nobody\" is neither a hardware address"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
@@ -183,7 +201,12 @@ fn a_missing_loader_or_sibling_is_named_with_its_key() {
     fs::rename(world.path("grubx64.efi"), world.path("away")).unwrap();
     world.assert_broken("uefi-x64", "loader", &["no file grubx64.efi"], &world.place("uefi-x64 ="));
     fs::rename(world.path("shimx64.efi"), world.path("away")).unwrap();
-    world.assert_broken("uefi-x64", "loader", &["no file shimx64.efi", "the server says:"], &world.place("uefi-x64 ="));
+    world.assert_broken(
+        "uefi-x64",
+        "loader",
+        &["no file shimx64.efi", "the server says:"],
+        &world.place("uefi-x64 ="),
+    );
     fs::remove_file(world.path("ldlinux.c32")).unwrap();
     world.assert_broken("bios", "loader", &["no file ldlinux.c32"], &world.place("bios ="));
     world.assert_broken(
@@ -194,7 +217,12 @@ fn a_missing_loader_or_sibling_is_named_with_its_key() {
     );
     fs::write(world.path("shimx64.efi"), vec![1; 4000]).unwrap();
     fs::write(world.path("grubx64.efi"), vec![1; 4000]).unwrap();
-    world.assert_broken("uefi-x64", "loader", &["tftp shimx64.efi is no UEFI program"], &world.place("uefi-x64 ="));
+    world.assert_broken(
+        "uefi-x64",
+        "loader",
+        &["tftp shimx64.efi is no UEFI program"],
+        &world.place("uefi-x64 ="),
+    );
 }
 
 #[test]
@@ -202,7 +230,12 @@ fn a_menu_by_hand_is_named_with_its_line() {
     let world = World::new("live-menu");
     common::root::write(&world.path("pxelinux.cfg/default"), b"# nothing\n");
     let file = world.path("pxelinux.cfg/default").display().to_string();
-    world.assert_broken("bios", "menu", &["pxelinux.cfg/default has no entry"], "root/pxelinux.cfg/default (");
+    world.assert_broken(
+        "bios",
+        "menu",
+        &["pxelinux.cfg/default has no entry"],
+        "root/pxelinux.cfg/default (",
+    );
     fs::write(&file, "DEFAULT a\nLABEL a\n  KERNEL k/none\n").unwrap();
     world.assert_broken("bios", "kernel", &["no file k/none"], "root/pxelinux.cfg/default:3 (");
 }
@@ -231,16 +264,33 @@ fn a_missing_kernel_initrd_or_broken_answer_file_is_named_with_its_line() {
     cut[0x1f4..0x1f8].copy_from_slice(&9000u32.to_le_bytes());
     cut[0x202..0x206].copy_from_slice(b"HdrS");
     fs::write(world.path("k/linux"), cut).unwrap();
-    world.assert_broken("ipxe", "kernel", &["is cut short: 3000 octets"], &world.place("kernel = \"k/linux\""));
+    world.assert_broken(
+        "ipxe",
+        "kernel",
+        &["is cut short: 3000 octets"],
+        &world.place("kernel = \"k/linux\""),
+    );
     fs::remove_file(world.path("k/linux")).unwrap();
-    world.assert_broken("uefi-x64", "kernel", &["no file", "k/linux"], &world.place("kernel = \"k/linux\""));
+    world.assert_broken(
+        "uefi-x64",
+        "kernel",
+        &["no file", "k/linux"],
+        &world.place("kernel = \"k/linux\""),
+    );
 }
 
 #[test]
 fn http_that_nobody_answers_is_named() {
     // What clients are told is an address where nothing listens for HTTP.
-    let world = World::with("live-http", |text| text.replace("[server]\n", "[server]\nadvertise = \"127.0.0.9\"\n"));
-    world.assert_broken("ipxe", "loader", &["was refused", "http://127.0.0.9:"], &world.place("ipxe ="));
+    let world = World::with("live-http", |text| {
+        text.replace("[server]\n", "[server]\nadvertise = \"127.0.0.9\"\n")
+    });
+    world.assert_broken(
+        "ipxe",
+        "loader",
+        &["was refused", "http://127.0.0.9:"],
+        &world.place("ipxe ="),
+    );
 }
 
 #[test]
@@ -251,9 +301,15 @@ fn a_pool_that_is_full_and_clients_that_are_not_served_are_named() {
     });
     let output = world.walk(STRANGER, "bios");
     assert_eq!(output.status.code(), Some(1), "{output:#?}");
-    assert!(output.stdout.contains("BROKEN at offer: no OFFER: no address is free"), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("BROKEN at offer: no OFFER: no address is free"),
+        "{}",
+        output.stdout
+    );
     assert!(output.stdout.contains(&world.place("pools =")), "{}", output.stdout);
-    let world = World::with("live-known", |text| text.replace("relay = true", "relay = true\nclients = \"known\""));
+    let world = World::with("live-known", |text| {
+        text.replace("relay = true", "relay = true\nclients = \"known\"")
+    });
     let output = world.walk(STRANGER, "bios");
     assert_eq!(output.status.code(), Some(1), "{output:#?}");
     assert!(output.stdout.contains(&world.place("clients =")), "{}", output.stdout);
@@ -261,7 +317,8 @@ fn a_pool_that_is_full_and_clients_that_are_not_served_are_named() {
 
 #[test]
 fn without_dhcp_the_chain_begins_at_the_loader() {
-    let world = World::with("live-no-dhcp", |text| text.replace("mode = \"server\"", "mode = \"off\""));
+    let world =
+        World::with("live-no-dhcp", |text| text.replace("mode = \"server\"", "mode = \"off\""));
     let output = world.walk("node1", "bios");
     assert!(output.stdout.contains("the offer was not asked for"), "{output:#?}");
     assert!(output.stdout.contains("tftp pxelinux.0 5000 B"), "{output:#?}");
@@ -274,8 +331,9 @@ fn an_ipxe_that_is_loaded_asks_again_and_http_boot_goes_by_url() {
     });
     let http = world.walk("node1", "uefi-http").ok().stdout;
     assert!(http.contains("/shimx64.efi 19 KiB") && http.contains("/grubx64.efi 19 KiB"), "{http}");
-    let text =
-        fs::read_to_string(world.config()).unwrap().replace("bios = \"ldlinux.c32\"", "bios = \"undionly.kpxe\"");
+    let text = fs::read_to_string(world.config())
+        .unwrap()
+        .replace("bios = \"ldlinux.c32\"", "bios = \"undionly.kpxe\"");
     fs::write(world.config(), text).unwrap();
     fs::write(world.path("undionly.kpxe"), vec![0xfa; 4000]).unwrap();
     world.ringboot(&["reload"]).ok();
@@ -285,16 +343,20 @@ fn an_ipxe_that_is_loaded_asks_again_and_http_boot_goes_by_url() {
     assert!(chained.contains("install: http://127.0.0.1:"), "{chained}");
 }
 
-/// On a network as it is: the server listens on an interface, and the walk comes from an address of this box alone.
+/// On a network as it is: the server listens on an interface, and the walk comes from an address of
+/// this box alone.
 #[test]
 fn a_subnet_on_an_interface_is_walked_and_one_with_another_server_is_named() {
     common::need(&[("dnsmasq", "dnsmasq-base")]);
     let (net, scratch) = (Net::new(), Scratch::new("live-network"));
     let root = server::root(&scratch);
-    for (name, content) in [("pxelinux.0", vec![0xfa; 3000]), ("ldlinux.c32", vec![0x7f; 99]), ("linux", vec![1; 99])] {
+    for (name, content) in
+        [("pxelinux.0", vec![0xfa; 3000]), ("ldlinux.c32", vec![0x7f; 99]), ("linux", vec![1; 99])]
+    {
         common::root::write(&root.join(name), &content);
     }
-    let menu = "[boot]\nbios = \"pxelinux.0\"\n[menu]\n[[menu.entry]]\nlabel = \"a\"\nkernel = \"linux\"\n";
+    let menu = "[boot]\nbios = \"pxelinux.0\"\n[menu]\n[[menu.entry]]\nlabel = \"a\"\nkernel = \
+                \"linux\"\n";
     let configuration = format!("{}{menu}", server::configuration(&scratch));
     let walk = || {
         let mut command = net.command(env!("CARGO_BIN_EXE_ringboot"));
@@ -304,23 +366,38 @@ fn a_subnet_on_an_interface_is_walked_and_one_with_another_server_is_named() {
     };
     let running = Server::start(&net, &scratch, &configuration);
     // The look for other servers takes two seconds.
-    let alone = (0..).map(|_| walk()).find(|output| !output.stdout.contains("looking for other DHCP servers")).unwrap();
+    let alone = (0..)
+        .map(|_| walk())
+        .find(|output| !output.stdout.contains("looking for other DHCP servers"))
+        .unwrap();
     assert!(alone.ok().stdout.contains("kernel       a: tftp linux 99 B"));
     running.stop();
     fs::remove_dir_all(scratch.path().join("state")).unwrap();
     let host = net.client("52:54:00:c1:1e:02");
     host.ip(&["addr", "add", "192.168.4.2/24", "dev", "eth0"]);
     let mut command = host.command("dnsmasq");
-    command.args(["--keep-in-foreground", "--log-facility=-", "--port=0", "--conf-file=/dev/null", "--user=root"]);
+    command.args([
+        "--keep-in-foreground",
+        "--log-facility=-",
+        "--port=0",
+        "--conf-file=/dev/null",
+        "--user=root",
+    ]);
     command.args(["--interface=eth0", "--no-ping", "--dhcp-range=192.168.4.200,192.168.4.220,10m"]);
     command.arg(format!("--dhcp-leasefile={}", scratch.path().join("dnsmasq.leases").display()));
     let dnsmasq = Process::start(command);
     dnsmasq.stderr.wait_line("DHCP, IP range", LIMIT);
     let running = Server::start(&net, &scratch, &configuration);
-    let beside =
-        (0..).map(|_| walk()).find(|output| !output.stdout.contains("looking for other DHCP servers")).unwrap();
+    let beside = (0..)
+        .map(|_| walk())
+        .find(|output| !output.stdout.contains("looking for other DHCP servers"))
+        .unwrap();
     assert_eq!(beside.status.code(), Some(1), "{beside:#?}");
-    for words in ["BROKEN at offer", "the DHCP server 192.168.4.2 (52:54:00:c1:1e:02)", "without allow-other-servers"] {
+    for words in [
+        "BROKEN at offer",
+        "the DHCP server 192.168.4.2 (52:54:00:c1:1e:02)",
+        "without allow-other-servers",
+    ] {
         assert!(beside.stdout.contains(words), "{beside:#?}");
     }
     running.stop();

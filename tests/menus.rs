@@ -51,7 +51,11 @@ fn menu() -> Menu {
     Menu {
         title: "It's $HOME; `here` & \"there\" | {x} <y>".to_owned(),
         entries: vec![
-            entry("a", "^It's }; menuentry 'x' {", "ds=nocloud;s=http://h/ a=$b c=`d` (e) {f} | g>h"),
+            entry(
+                "a",
+                "^It's }; menuentry 'x' {",
+                "ds=nocloud;s=http://h/ a=$b c=`d` (e) {f} | g>h",
+            ),
             entry("b", "''", "dyndbg=\"file a.c +p; x\" ---"),
             entry("c", "plain", ""),
         ],
@@ -64,7 +68,8 @@ fn menu() -> Menu {
 fn grub_script_check(script: &str) -> String {
     common::need(&[("grub-script-check", "grub-common")]);
     let mut command = Command::new("grub-script-check");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
 }

@@ -1,5 +1,5 @@
-//! Firmware that asks for more than it can do, against a real server: it boots by the third try, at once later, and others of its
-//! make begin there.
+//! Firmware that asks for more than it can do, against a real server: it boots by the third try, at
+//! once later, and others of its make begin there.
 #![allow(clippy::unwrap_used)]
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -75,9 +75,11 @@ impl World {
         std::fs::write(scratch.path().join("root").join(FILE), loader).unwrap();
         let port = common::free_port().port();
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\n[boot]\nuefi-x64 = \"{FILE}\"\n\
+            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \
+             \"admin.sock\"\n[boot]\nuefi-x64 = \"{FILE}\"\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.{network}.0.0/16\"\nrelay = true\nmode = \"server\"\npools = [\"127.{network}.1.1-127.{network}.1.9\"]\n{more}"
+             [[dhcp.subnet]]\nsubnet = \"127.{network}.0.0/16\"\nrelay = true\nmode = \
+             \"server\"\npools = [\"127.{network}.1.1-127.{network}.1.9\"]\n{more}"
         );
         std::fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
         Self { scratch, port, network }
@@ -90,13 +92,25 @@ impl World {
             command.arg(self.path("ringboot.toml"));
             command
         });
-        let find = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
-        let ready =
-            process.stdout.wait_for(LIMIT, find).unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
-        let tftp = ready.split_whitespace().find_map(|word| word.strip_prefix("tftp=")?.parse().ok()).unwrap();
+        let find =
+            |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let ready = process
+            .stdout
+            .wait_for(LIMIT, find)
+            .unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
+        let tftp = ready
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("tftp=")?.parse().ok())
+            .unwrap();
         let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
         relay.set_read_timeout(Some(LIMIT)).unwrap();
-        Server { network: self.network, process, tftp, dhcp: SocketAddr::from((OURS, self.port)), relay }
+        Server {
+            network: self.network,
+            process,
+            tftp,
+            dhcp: SocketAddr::from((OURS, self.port)),
+            relay,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -142,7 +156,8 @@ impl Server {
         address
     }
 
-    /// The machine is switched on: it gets its address and fetches the loader, until it has it or its firmware gives up.
+    /// The machine is switched on: it gets its address and fetches the loader, until it has it or
+    /// its firmware gives up.
     fn boot(&self, machine: [u8; 6], behaviour: Behaviour, flaw: Flaw) -> Try {
         let address = self.lease(machine);
         // One port for all tries, as some ROMs have it.
@@ -156,7 +171,8 @@ impl Server {
             let now = u64::try_from(began.elapsed().as_nanos()).unwrap();
             client.handle_timeout(now);
             while let Some(transmit) = client.poll_transmit(now) {
-                let to = transmit.to.map_or(self.tftp, |port| SocketAddr::new(self.tftp.ip(), port));
+                let to =
+                    transmit.to.map_or(self.tftp, |port| SocketAddr::new(self.tftp.ip(), port));
                 socket.send_to(transmit.bytes, to).unwrap();
             }
             match client.outcome() {
@@ -187,7 +203,9 @@ impl Server {
                         return seen;
                     }
                 }
-                (Some(Tftp::Data { payload, .. }), Flaw::LosesLargeBlocks(most)) if payload.len() > most => {
+                (Some(Tftp::Data { payload, .. }), Flaw::LosesLargeBlocks(most))
+                    if payload.len() > most =>
+                {
                     seen.lost += 1;
                     continue;
                 }
@@ -197,12 +215,17 @@ impl Server {
                 }
                 _ => {}
             }
-            client.handle(u64::try_from(began.elapsed().as_nanos()).unwrap(), from.port(), &bytes[..len]);
+            client.handle(
+                u64::try_from(began.elapsed().as_nanos()).unwrap(),
+                from.port(),
+                &bytes[..len],
+            );
         }
     }
 }
 
-/// A relayed message of UEFI firmware; option 82 says which subnet it is for and that answers go to the port it came from.
+/// A relayed message of UEFI firmware; option 82 says which subnet it is for and that answers go to
+/// the port it came from.
 fn message(kind: u8, machine: [u8; 6], chosen: Option<Ipv4Addr>, network: u8) -> Vec<u8> {
     let mut bytes = vec![0; 236];
     bytes[..4].copy_from_slice(&[1, 1, 6, 1]);
@@ -242,17 +265,22 @@ const BOOTED: Try = Try { booted: true, window: None, blksize: Some(1468), lost:
 fn t23_who_refuses_windows_boots_by_the_third_try_and_the_fourth_of_its_make_at_once() {
     let world = World::new("quirk-window", "");
     let server = world.start();
-    let boot = |server: &Server, last| server.boot(machine(last), windows_of_4(), Flaw::RefusesWindows);
+    let boot =
+        |server: &Server, last| server.boot(machine(last), windows_of_4(), Flaw::RefusesWindows);
     assert_eq!(boot(&server, 1), REFUSED);
     assert!(!world.ringboot(&["status"]).ok().stdout.contains("  quirks  "));
     assert_eq!(boot(&server, 1), REFUSED);
     let said = world.until(&["why", "52:54:00:00:07:01"], "limited to");
-    let reason = "limited to windowsize 1 because two transfers with windows were refused by the client, the last of shimx64.efi";
+    let reason = "limited to windowsize 1 because two transfers with windows were refused by the \
+                  client, the last of shimx64.efi";
     assert!(said.contains(reason) && said.contains("(learnt on "), "{said}");
     assert_eq!(boot(&server, 1), BOOTED);
     assert_eq!(boot(&server, 1), BOOTED);
     let listed = world.until(&["quirk", "list", "--json"], "works_s\": 1");
-    assert!(listed.contains("\"origin\": \"learnt\"") && listed.contains("\"windowsize\": 1"), "{listed}");
+    assert!(
+        listed.contains("\"origin\": \"learnt\"") && listed.contains("\"windowsize\": 1"),
+        "{listed}"
+    );
     let status = world.ringboot(&["status"]).ok().stdout;
     assert!(status.contains("quirks     1 machines and 0 makers or classes"), "{status}");
 
@@ -264,12 +292,19 @@ fn t23_who_refuses_windows_boots_by_the_third_try_and_the_fourth_of_its_make_at_
 
     for last in [2, 3] {
         let words = format!("52:54:00:00:07:0{last}");
-        assert_eq!([boot(&server, last), boot(&server, last)], [REFUSED, REFUSED], "two are no rule yet");
+        assert_eq!(
+            [boot(&server, last), boot(&server, last)],
+            [REFUSED, REFUSED],
+            "two are no rule yet"
+        );
         world.until(&["quirk", "list"], &words);
         assert_eq!(boot(&server, last), BOOTED);
     }
     let listed = world.until(&["quirk", "list"], "3 machines or more of 52:54:00 needed it");
-    assert!(listed.contains("u-boot             shipped    windowsize 32 because U-Boot loses packets"), "{listed}");
+    assert!(
+        listed.contains("u-boot             shipped    windowsize 32 because U-Boot loses packets"),
+        "{listed}"
+    );
     assert_eq!(boot(&server, 4), BOOTED, "a new one of the same make");
     let other_make = [2, 0, 0, 0, 0, 1];
     assert_eq!(server.boot(other_make, windows_of_4(), Flaw::RefusesWindows), REFUSED);
@@ -282,11 +317,13 @@ fn t23_who_loses_large_blocks_gets_smaller_ones_on_the_third_try() {
     let server = world.start();
     let boot = |server: &Server, waits: u64| {
         // One wait for as long as this ROM has patience; then it begins anew from the same port.
-        let patience = Patience { first: waits * SECOND, growth_percent: 100, most: waits * SECOND, tries: 1 };
+        let patience =
+            Patience { first: waits * SECOND, growth_percent: 100, most: waits * SECOND, tries: 1 };
         let behaviour = Behaviour { patience, ..asks(&[Ask::Blksize(1468)]) };
         server.boot(machine(1), behaviour, Flaw::LosesLargeBlocks(1100))
     };
-    // The server learns of the first failure when the machine comes back, and of the second by its own patience of 39 s.
+    // The server learns of the first failure when the machine comes back, and of the second by its
+    // own patience of 39 s.
     for waits in [2, 60] {
         let seen = boot(&server, waits);
         assert!(!seen.booted && seen.blksize == Some(1468) && seen.lost > 0, "{seen:?}");
@@ -307,12 +344,17 @@ fn t23_who_loses_large_blocks_gets_smaller_ones_on_the_third_try() {
 fn t40_who_loses_bursts_gets_its_file_each_time_and_then_windows_that_fit() {
     let world = World::new("quirk-bursts", "");
     let server = world.start();
-    let boot = |server: &Server| server.boot(machine(1), Behaviour::generic(1468, 32), Flaw::LosesBursts(9));
+    let boot = |server: &Server| {
+        server.boot(machine(1), Behaviour::generic(1468, 32), Flaw::LosesBursts(9))
+    };
     for _ in 0..2 {
         let seen = boot(&server);
         assert!(seen.booted && seen.window == Some(32) && seen.lost > 0, "{seen:?}");
     }
-    world.until(&["why", "52:54:00:00:07:01"], "because two transfers with windows lost blocks in every burst");
+    world.until(
+        &["why", "52:54:00:00:07:01"],
+        "because two transfers with windows lost blocks in every burst",
+    );
     let third = boot(&server);
     assert!(third.booted && third.window.is_none_or(|window| window <= 9), "{third:?}");
     server.stop();
@@ -330,25 +372,51 @@ fn t23_a_limit_is_pinned_configured_and_forgotten_by_hand() {
     world.ringboot(&["quirk", "pin", mac, "--window", "3"]).ok();
     assert_eq!(boot(&server), granted(Some(3)));
     let why = world.ringboot(&["why", mac]).ok().stdout;
-    assert!(why.contains("limited to windowsize 3 because an operator pinned it (pinned on "), "{why}");
+    assert!(
+        why.contains("limited to windowsize 3 because an operator pinned it (pinned on "),
+        "{why}"
+    );
     server.stop();
 
     // The same on the store that it left.
-    world.ringboot(&["quirk", "pin", mac, "--window", "1", "--blksize", "1024", "--http-rate", "625000"]).ok();
+    world
+        .ringboot(&[
+            "quirk",
+            "pin",
+            mac,
+            "--window",
+            "1",
+            "--blksize",
+            "1024",
+            "--http-rate",
+            "625000",
+        ])
+        .ok();
     let listed = world.ringboot(&["quirk", "list"]).ok().stdout;
-    let pinned = "52:54:00:00:07:01  pinned     windowsize 1, blksize 1024, HTTP at 625000 bytes/s because an operator pinned it";
+    let pinned = "52:54:00:00:07:01  pinned     windowsize 1, blksize 1024, HTTP at 625000 bytes/s \
+                  because an operator pinned it";
     assert!(listed.contains(pinned), "{listed}");
     let server = world.start();
     assert_eq!(boot(&server), Try { blksize: Some(1024), ..granted(None) });
     let listed = world.ringboot(&["quirk", "list"]).ok().stdout;
-    assert!(listed.contains("52:54:00           configured windowsize 2 because [[quirk]]"), "{listed}");
+    assert!(
+        listed.contains("52:54:00           configured windowsize 2 because [[quirk]]"),
+        "{listed}"
+    );
     world.ringboot(&["quirk", "forget", mac]).ok();
     assert_eq!(boot(&server), granted(Some(2)));
     let again = world.ringboot(&["quirk", "forget", mac]);
     assert_eq!(again.status.code(), Some(1));
     assert!(again.stderr.contains("nothing was learnt of 52:54:00:00:07:01"), "{}", again.stderr);
     assert_eq!(world.ringboot(&["quirk", "pin", mac]).status.code(), Some(2), "nothing to pin");
-    assert_eq!(world.ringboot(&["quirk", "pin", "PXEClient", "--window", "1"]).status.code(), Some(2));
+    assert_eq!(
+        world.ringboot(&["quirk", "pin", "PXEClient", "--window", "1"]).status.code(),
+        Some(2)
+    );
     server.stop();
-    assert_eq!(world.ringboot(&["quirk", "forget", mac]).status.code(), Some(1), "nor in the store");
+    assert_eq!(
+        world.ringboot(&["quirk", "forget", mac]).status.code(),
+        Some(1),
+        "nor in the store"
+    );
 }

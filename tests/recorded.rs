@@ -1,4 +1,5 @@
-//! What real firmware sent, from captures of whole boots: each message is decided, and the decision is a reviewed snapshot.
+//! What real firmware sent, from captures of whole boots: each message is decided, and the decision
+//! is a reviewed snapshot.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stdout)]
 
@@ -35,7 +36,8 @@ fn every_recorded_message_is_decided_as_reviewed() {
     }
 }
 
-/// undionly.kpxe sends what the ROM sends plus iPXE's options: it must get the script, not itself again (one round took 19 s).
+/// undionly.kpxe sends what the ROM sends plus iPXE's options: it must get the script, not itself
+/// again (one round took 19 s).
 #[test]
 fn d69_recorded_undionly_does_not_load_itself_for_ever() {
     let mut policy = configuration();
@@ -58,9 +60,14 @@ fn d03_dhcproto_reads_every_recorded_reply() {
             let Some(answer) = decision.answer else { continue };
             replies += 1;
             let ours = Packet::parse_reply(&answer.bytes).unwrap();
-            let theirs = dhcproto::v4::Message::decode(&mut dhcproto::Decoder::new(&answer.bytes)).unwrap();
-            assert_eq!((theirs.xid(), theirs.yiaddr(), theirs.siaddr()), (ours.xid, ours.yiaddr, ours.siaddr));
-            let mut codes: Vec<u8> = theirs.opts().iter().map(|(code, _)| u8::from(*code)).collect();
+            let theirs =
+                dhcproto::v4::Message::decode(&mut dhcproto::Decoder::new(&answer.bytes)).unwrap();
+            assert_eq!(
+                (theirs.xid(), theirs.yiaddr(), theirs.siaddr()),
+                (ours.xid, ours.yiaddr, ours.siaddr)
+            );
+            let mut codes: Vec<u8> =
+                theirs.opts().iter().map(|(code, _)| u8::from(*code)).collect();
             let mut sent: Vec<u8> = ours.options().map(|(code, _)| code).collect();
             codes.sort_unstable();
             sent.sort_unstable();
@@ -70,7 +77,8 @@ fn d03_dhcproto_reads_every_recorded_reply() {
     assert!(replies > 150, "{replies}");
 }
 
-/// Hostile bytes: recorded messages and those on which dhcproto panics, mutated, decided, never a panic.
+/// Hostile bytes: recorded messages and those on which dhcproto panics, mutated, decided, never a
+/// panic.
 #[test]
 fn d07_mutated_messages_never_panic() {
     const MUTATIONS: usize = 400_000;
@@ -110,7 +118,10 @@ fn configuration() -> DhcpPolicy {
         clients: Clients::Any,
         allow_other_servers: false,
         conflict_detection: true,
-        pools: vec![Pool { first: Ipv4Addr::new(192, 168, 4, 10), last: Ipv4Addr::new(192, 168, 4, 100) }],
+        pools: vec![Pool {
+            first: Ipv4Addr::new(192, 168, 4, 10),
+            last: Ipv4Addr::new(192, 168, 4, 100),
+        }],
         reservations: Default::default(),
         routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
         domain_name: Some("itwish.cn".into()),
@@ -136,7 +147,11 @@ fn configuration() -> DhcpPolicy {
     DhcpPolicy { subnets: vec![subnet].into(), boot, http_port: 80, ..DhcpPolicy::default() }
 }
 
-fn arrival<'a>(bytes: &'a [u8], source: Option<SocketAddrV4>, destination: Ipv4Addr) -> Arrival<'a> {
+fn arrival<'a>(
+    bytes: &'a [u8],
+    source: Option<SocketAddrV4>,
+    destination: Ipv4Addr,
+) -> Arrival<'a> {
     Arrival {
         bytes,
         source: source.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68)),
@@ -149,8 +164,9 @@ fn arrival<'a>(bytes: &'a [u8], source: Option<SocketAddrV4>, destination: Ipv4A
     }
 }
 
-/// A server that lives through one capture. The client of the capture follows another server's offers: where that one chose
-/// otherwise (`clients-dhcp-classic`), what it says next is as wrong for us as a strange client's would be.
+/// A server that lives through one capture. The client of the capture follows another server's
+/// offers: where that one chose otherwise (`clients-dhcp-classic`), what it says next is as wrong
+/// for us as a strange client's would be.
 struct Replay {
     policy: DhcpPolicy,
     leases: Leases,
@@ -172,10 +188,12 @@ impl Replay {
         decision
     }
 
-    /// The client goes on to ask for what the server of the capture offered: let it have had that address before.
+    /// The client goes on to ask for what the server of the capture offered: let it have had that
+    /// address before.
     fn remember_reference(&mut self, frame: &Frame, now: u64) {
         let Some((mac, address)) = frame.reference else { return };
-        let knows = self.leases.iter().any(|lease| lease.mac == mac && lease.state != State::Declined);
+        let knows =
+            self.leases.iter().any(|lease| lease.mac == mac && lease.state != State::Declined);
         if knows || self.leases.get(address).is_some() {
             return;
         }
@@ -214,9 +232,15 @@ fn replay(name: &str, policy: &DhcpPolicy, known: &mut HashSet<String>) -> Strin
 fn describe(frame: &Frame, decision: &Decision) -> String {
     let packet = Packet::parse_request(&frame.payload).unwrap();
     let mut text = String::new();
-    let kind =
-        packet.option(code::MESSAGE_TYPE).and_then(|v| v.first()).map_or("BOOTP".to_owned(), |&t| message_name(t));
-    let to = if frame.destination.ip().is_broadcast() { "broadcast".to_owned() } else { frame.destination.to_string() };
+    let kind = packet
+        .option(code::MESSAGE_TYPE)
+        .and_then(|v| v.first())
+        .map_or("BOOTP".to_owned(), |&t| message_name(t));
+    let to = if frame.destination.ip().is_broadcast() {
+        "broadcast".to_owned()
+    } else {
+        frame.destination.to_string()
+    };
     writeln!(text, "{kind} of {} from {} to {to}", decision.mac.unwrap(), frame.source).unwrap();
     let fields = [("ciaddr", packet.ciaddr), ("giaddr", packet.giaddr)];
     for (field, address) in fields.iter().filter(|(_, address)| !address.is_unspecified()) {
@@ -251,7 +275,10 @@ fn describe_answer(text: &mut String, answer: &ringboot::dhcp::decide::Answer) {
 
 fn message_name(number: u8) -> String {
     let names = ["DISCOVER", "OFFER", "REQUEST", "DECLINE", "ACK", "NAK", "RELEASE", "INFORM"];
-    usize::from(number).checked_sub(1).and_then(|at| names.get(at)).map_or(format!("type {number}"), |&n| n.to_owned())
+    usize::from(number)
+        .checked_sub(1)
+        .and_then(|at| names.get(at))
+        .map_or(format!("type {number}"), |&n| n.to_owned())
 }
 
 fn show_change(change: &Change) -> String {
@@ -259,7 +286,12 @@ fn show_change(change: &Change) -> String {
         Change::Offer { address, .. } => format!("hold {address}"),
         Change::Bind(lease) => {
             let firmware = lease.firmware.map(|f| f.to_string()).unwrap_or_default();
-            format!("bind {} to {} ({firmware}) for {} s", lease.address, lease.mac, lease.end_s - lease.start_s)
+            format!(
+                "bind {} to {} ({firmware}) for {} s",
+                lease.address,
+                lease.mac,
+                lease.end_s - lease.start_s
+            )
         }
         Change::Release { address, .. } => format!("release {address}"),
         Change::Decline { address, .. } => format!("keep {address} back"),
@@ -276,7 +308,8 @@ fn show(code: u8, value: &[u8]) -> String {
         return value.iter().map(u8::to_string).collect::<Vec<_>>().join(" ");
     }
     if ADDRESSES.contains(&code) {
-        let address = |octets: &[u8]| octets.iter().map(u8::to_string).collect::<Vec<_>>().join(".");
+        let address =
+            |octets: &[u8]| octets.iter().map(u8::to_string).collect::<Vec<_>>().join(".");
         return value.chunks(4).map(address).collect::<Vec<_>>().join(", ");
     }
     if let (true, Ok(octets)) = (SECONDS.contains(&code), <[u8; 4]>::try_from(value)) {
@@ -323,7 +356,9 @@ fn client_frames(name: &str) -> Vec<Frame> {
             continue;
         }
         let xid = payload.get(4..8);
-        let offer = all[at..].iter().find(|(_, from, _, reply)| from.port() == 67 && reply.get(4..8) == xid);
+        let offer = all[at..]
+            .iter()
+            .find(|(_, from, _, reply)| from.port() == 67 && reply.get(4..8) == xid);
         let reference = offer.and_then(|(_, _, _, reply)| {
             let reply = Packet::parse_reply(reply).ok()?;
             let mac: [u8; 6] = reply.chaddr[..6].try_into().ok()?;
@@ -337,7 +372,8 @@ fn client_frames(name: &str) -> Vec<Frame> {
 
 type Datagram = (u64, SocketAddrV4, SocketAddrV4, Vec<u8>);
 
-/// UDP over IPv4 over Ethernet out of a classic pcap file (little-endian, microseconds or nanoseconds).
+/// UDP over IPv4 over Ethernet out of a classic pcap file (little-endian, microseconds or
+/// nanoseconds).
 fn datagrams(file: &[u8]) -> Vec<Datagram> {
     let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
     assert!(matches!(word(0), 0xa1b2_c3d4 | 0xa1b2_3c4d), "a classic little-endian pcap file");
@@ -348,7 +384,11 @@ fn datagrams(file: &[u8]) -> Vec<Datagram> {
         let frame = &file[at + 16..at + 16 + length];
         at += 16 + length;
         let start = *first.get_or_insert(seconds);
-        found.extend(udp(frame).map(|(source, destination, payload)| (seconds - start, source, destination, payload)));
+        found.extend(
+            udp(frame).map(|(source, destination, payload)| {
+                (seconds - start, source, destination, payload)
+            }),
+        );
     }
     found
 }
@@ -358,16 +398,22 @@ fn udp(frame: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4, Vec<u8>)> {
         return None;
     }
     let ip = frame.get(14..)?;
-    let (header, total) = (usize::from(ip[0] & 15) * 4, usize::from(u16::from_be_bytes([ip[2], ip[3]])));
+    let (header, total) =
+        (usize::from(ip[0] & 15) * 4, usize::from(u16::from_be_bytes([ip[2], ip[3]])));
     let address = |at: usize| Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
     let udp = ip.get(header..total)?;
     let port = |at: usize| u16::from_be_bytes([udp[at], udp[at + 1]]);
-    Some((SocketAddrV4::new(address(12), port(0)), SocketAddrV4::new(address(16), port(2)), udp[8..].to_vec()))
+    Some((
+        SocketAddrV4::new(address(12), port(0)),
+        SocketAddrV4::new(address(16), port(2)),
+        udp[8..].to_vec(),
+    ))
 }
 
 /// Every distinct recorded message, and the packets on which dhcproto 0.15 panics or loses options.
 fn mutation_seeds() -> Vec<Vec<u8>> {
-    let mut seeds: Vec<Vec<u8>> = captures().iter().flat_map(|name| client_frames(name)).map(|f| f.payload).collect();
+    let mut seeds: Vec<Vec<u8>> =
+        captures().iter().flat_map(|name| client_frames(name)).map(|f| f.payload).collect();
     let mut base = vec![0u8; 240];
     (base[0], base[1], base[2], base[28]) = (1, 1, 6, 2);
     base[236..240].copy_from_slice(&[99, 130, 83, 99]);
@@ -375,11 +421,20 @@ fn mutation_seeds() -> Vec<Vec<u8>> {
         &[53, 1, 1, 94, 2, 1, 2, 255],
         &[53, 1, 1, 94, 4, 1, 2, 3, 4, 255],
         &[53, 1, 1, 0x5d, 4, 0, 7, 0, 9, 255],
-        &[53, 1, 1, 12, 2, 0xff, 0xfe, 60, 9, b'P', b'X', b'E', b'C', b'l', b'i', b'e', b'n', b't', 255],
+        &[
+            53, 1, 1, 12, 2, 0xff, 0xfe, 60, 9, b'P', b'X', b'E', b'C', b'l', b'i', b'e', b'n',
+            b't', 255,
+        ],
         &[53, 1, 1, 52, 1, 3, 255],
         &[43, 1, 6, 53, 1, 1, 43, 2, 1, 8, 255],
-        &[53, 1, 3, 54, 4, 192, 168, 4, 150, 50, 4, 192, 168, 4, 20, 82, 8, 5, 4, 192, 168, 4, 0, 19, 0, 255],
-        &[53, 1, 1, 77, 5, 4, b'i', b'P', b'X', b'E', 175, 3, 0x13, 1, 1, 118, 4, 192, 168, 4, 0, 255],
+        &[
+            53, 1, 3, 54, 4, 192, 168, 4, 150, 50, 4, 192, 168, 4, 20, 82, 8, 5, 4, 192, 168, 4, 0,
+            19, 0, 255,
+        ],
+        &[
+            53, 1, 1, 77, 5, 4, b'i', b'P', b'X', b'E', 175, 3, 0x13, 1, 1, 118, 4, 192, 168, 4, 0,
+            255,
+        ],
     ];
     for options in hostile {
         for hlen in [0, 6, 16, 17, 255] {
@@ -419,11 +474,17 @@ impl Random {
                 3 => bytes.truncate(at),
                 4 => bytes.insert(at, self.next() as u8),
                 5 => {
-                    let piece: Vec<u8> = bytes[area..at].iter().rev().take(self.below(40)).rev().copied().collect();
+                    let piece: Vec<u8> =
+                        bytes[area..at].iter().rev().take(self.below(40)).rev().copied().collect();
                     bytes.splice(at..at, piece);
                 }
                 _ => {
-                    let option = [self.next() as u8, self.below(6) as u8, self.next() as u8, self.next() as u8];
+                    let option = [
+                        self.next() as u8,
+                        self.below(6) as u8,
+                        self.next() as u8,
+                        self.next() as u8,
+                    ];
                     bytes.splice(at..at, option);
                 }
             }

@@ -1,4 +1,5 @@
-//! A running server takes a new configuration over, or keeps the old one; `status` says what it runs.
+//! A running server takes a new configuration over, or keeps the old one; `status` says what it
+//! runs.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -87,7 +88,9 @@ impl World {
 
     /// What the admin socket answers, whatever its status.
     fn post(&self, path: &str) -> serde_json::Value {
-        let mut stream = std::os::unix::net::UnixStream::connect(self.scratch.path().join("admin.sock")).unwrap();
+        let mut stream =
+            std::os::unix::net::UnixStream::connect(self.scratch.path().join("admin.sock"))
+                .unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         write!(stream, "POST {path} HTTP/1.0\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -115,9 +118,12 @@ impl World {
 
 fn write(scratch: &Scratch, dhcp: SocketAddr, tftp: SocketAddr, pool: &str, title: &str) {
     let text = format!(
-        "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n[tftp]\nlisten = [\"{tftp}\"]\n[http]\n\
-         listen = []\n[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {}\n[[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\n\
-         relay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"{pool}\"]\n[menu]\ntitle = \"{title}\"\n",
+        "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \
+         \"root\"\n[tftp]\nlisten = [\"{tftp}\"]\n[http]\n\
+         listen = []\n[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = \
+         {}\n[[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\n\
+         relay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"{pool}\"]\n[menu]\ntitle = \
+         \"{title}\"\n",
         dhcp.port()
     );
     fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
@@ -143,7 +149,8 @@ fn reload_publishes_pools_and_menus_without_a_restart() {
     assert!(world.server.stop(LIMIT).success());
 }
 
-/// Under the root nothing waits for a reload: the very next request sees what is there, small files and mapped ones.
+/// Under the root nothing waits for a reload: the very next request sees what is there, small files
+/// and mapped ones.
 #[test]
 fn files_that_are_added_replaced_and_removed_are_seen_by_the_next_request() {
     let mut world = World::new("reload-files");
@@ -160,12 +167,19 @@ fn files_that_are_added_replaced_and_removed_are_seen_by_the_next_request() {
                 fs::write(&file, &new).unwrap();
             }
             let seen = world.first_block("x.img");
-            assert_eq!((&seen[..4], &seen[4..]), (&[0, 3, 0, 1][..], &new[..size.min(512)]), "{how}, {size} octets");
+            assert_eq!(
+                (&seen[..4], &seen[4..]),
+                (&[0, 3, 0, 1][..], &new[..size.min(512)]),
+                "{how}, {size} octets"
+            );
         }
         fs::remove_file(&file).unwrap();
         assert_eq!(world.first_block("x.img")[..4], [0, 5, 0, 1], "removed");
     }
-    assert!(world.ringboot(&["status"]).ok().stdout.contains("generation 1"), "and nothing was reloaded");
+    assert!(
+        world.ringboot(&["status"]).ok().stdout.contains("generation 1"),
+        "and nothing was reloaded"
+    );
     assert!(world.server.stop(LIMIT).success());
 }
 
@@ -173,10 +187,20 @@ fn files_that_are_added_replaced_and_removed_are_seen_by_the_next_request() {
 fn a_wrong_configuration_is_refused_with_the_list_and_the_old_one_stays() {
     let mut world = World::new("reload-wrong");
     world.configure("10.0.0.1-10.0.0.9", "Two\\u0007");
-    let said =
-        world.ringboot(&["reload", "--socket", world.scratch.path().join("admin.sock").to_str().unwrap()]).failed();
+    let said = world
+        .ringboot(&[
+            "reload",
+            "--socket",
+            world.scratch.path().join("admin.sock").to_str().unwrap(),
+        ])
+        .failed();
     assert_eq!(said.status.code(), Some(1));
-    for words in ["the old configuration stays", "ringboot.toml:18:10", "ringboot.toml:20:9", "outside subnet"] {
+    for words in [
+        "the old configuration stays",
+        "ringboot.toml:18:10",
+        "ringboot.toml:20:9",
+        "outside subnet",
+    ] {
         assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
     }
     assert!(world.menu().contains("TITLE One"));
@@ -211,12 +235,14 @@ fn a_configuration_that_nobody_could_be_served_by_is_refused_and_the_old_one_sta
     assert!(world.server.stop(LIMIT).success());
 }
 
-/// One wrong name takes nothing else with it: what is right is published, and what is wrong is said wherever somebody looks.
+/// One wrong name takes nothing else with it: what is right is published, and what is wrong is said
+/// wherever somebody looks.
 #[test]
 fn a_reload_with_something_wrong_publishes_the_rest_and_says_it_everywhere() {
     let mut world = World::new("reload-remarks");
     let file = world.scratch.path().join("ringboot.toml");
-    let entry = "default = \"install\"\n[[menu.entry]]\nlabel = \"install\"\ntitle = \"i\"\nkernel = \"gone\"\narguments = \"auto=true ks=http://x/ks\"\n";
+    let entry = "default = \"install\"\n[[menu.entry]]\nlabel = \"install\"\ntitle = \"i\"\nkernel \
+                 = \"gone\"\narguments = \"auto=true ks=http://x/ks\"\n";
     let text = fs::read_to_string(&file).unwrap().replace("title = \"One\"", "title = \"Two\"");
     let text = text.replace("clients = \"any\"", "clients = \"any\"\ninstall-by-default = true");
     fs::write(&file, format!("{text}{entry}[boot]\nbios = \"nothing.0\"\n")).unwrap();
@@ -235,9 +261,12 @@ fn a_reload_with_something_wrong_publishes_the_rest_and_says_it_everywhere() {
     let check = world.ringboot(&["check"]).failed();
     assert_eq!(check.status.code(), Some(1));
     let status = world.ringboot(&["status"]).ok().stdout;
-    let json: serde_json::Value = serde_json::from_str(&world.ringboot(&["status", "--json"]).ok().stdout).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&world.ringboot(&["status", "--json"]).ok().stdout).unwrap();
     let (text, shown) = (fs::read_to_string(&file).unwrap(), file.display().to_string());
-    for ((severity, sentence), key) in sentences.into_iter().zip(["bios = ", "kernel = ", "install-by-default = "]) {
+    for ((severity, sentence), key) in
+        sentences.into_iter().zip(["bios = ", "kernel = ", "install-by-default = "])
+    {
         let (at, line) = (1..).zip(text.lines()).find(|(_, line)| line.starts_with(key)).unwrap();
         let column = line.find("= ").unwrap() + 3;
         let placed = format!("{shown}:{at}:{column}: {sentence}");
@@ -248,10 +277,15 @@ fn a_reload_with_something_wrong_publishes_the_rest_and_says_it_everywhere() {
         let log = format!("{log} {placed}");
         assert!(world.server.stderr.text().contains(&log), "{log}: {}", world.server.stderr.text());
         let mut findings = json["findings"].as_array().unwrap().iter();
-        let found = findings.find(|finding| finding["text"].as_str().unwrap().starts_with(sentence)).unwrap();
+        let found = findings
+            .find(|finding| finding["text"].as_str().unwrap().starts_with(sentence))
+            .unwrap();
         let fields = (found["file"].as_str(), found["line"].as_u64(), found["column"].as_u64());
         assert_eq!(fields, (Some(shown.as_str()), Some(at), Some(column as u64)), "{found}");
-        assert!(severity == "warning" || status.contains(&format!("  ERROR      {placed}")), "{status}");
+        assert!(
+            severity == "warning" || status.contains(&format!("  ERROR      {placed}")),
+            "{status}"
+        );
     }
     assert!(status.contains("  config     2 errors and "), "{status}");
     // What was wrong is put right: it is said no more.
@@ -274,7 +308,10 @@ fn what_a_reload_cannot_carry_is_named() {
     assert!(world.ringboot(&["status"]).stdout.contains(&format!("  PENDING    {words}")));
     let checked = world.ringboot(&["check"]).stdout;
     assert!(
-        checked.contains(&format!("warning: {words} of the running server (pid {})", world.server.pid())),
+        checked.contains(&format!(
+            "warning: {words} of the running server (pid {})",
+            world.server.pid()
+        )),
         "{checked}"
     );
     // It is as it was at the start: nothing waits any more.
@@ -287,7 +324,8 @@ fn what_a_reload_cannot_carry_is_named() {
 /// Nothing was served by DHCP: the first subnet is published, and nobody is given an address.
 #[test]
 fn a_first_subnet_waits_for_a_restart_and_everybody_says_so() {
-    let mut world = World::with("reload-first", |text| text.replace("mode = \"server\"", "mode = \"off\""));
+    let mut world =
+        World::with("reload-first", |text| text.replace("mode = \"server\"", "mode = \"off\""));
     let off = world.ringboot(&["status"]).stdout;
     assert!(off.contains("127.77.0.0/16 by relays, mode off\n"), "{off}");
     world.configure("127.77.1.1-127.77.1.9", "Two");
@@ -295,14 +333,21 @@ fn a_first_subnet_waits_for_a_restart_and_everybody_says_so() {
     assert_eq!(said.status.code(), Some(3), "{said:?}");
     let status = world.ringboot(&["status"]).stdout;
     for words in [
-        "  PENDING    changes in [dhcp], of which nothing was served, take effect after a restart\n",
+        "  PENDING    changes in [dhcp], of which nothing was served, take effect after a \
+         restart\n",
         "127.77.0.0/16 by relays, mode server, SILENT: takes effect after a restart\n",
     ] {
         assert!(status.contains(words), "{words}: {status}");
     }
     let checked = world.ringboot(&["check"]).stdout;
-    assert!(checked.contains("warning: changes in [dhcp], of which nothing was served, take effect"), "{checked}");
-    assert!(checked.contains("offers nothing on 127.77.0.0/16: takes effect after a restart"), "{checked}");
+    assert!(
+        checked.contains("warning: changes in [dhcp], of which nothing was served, take effect"),
+        "{checked}"
+    );
+    assert!(
+        checked.contains("offers nothing on 127.77.0.0/16: takes effect after a restart"),
+        "{checked}"
+    );
     assert!(world.server.stop(LIMIT).success());
 }
 
@@ -319,15 +364,22 @@ fn whatever_is_wrong_in_one_place_is_named_and_the_rest_is_served() {
     put("page", b"<html><body>404</body></html>");
     put("empty", b"");
     put("closed.0", b"\xea\x05");
-    fs::set_permissions(root.join("closed.0"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(root.join("closed.0"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
     put("a.cfg.j2", b"x\n{% endfo %}\n");
     put("b.cfg.j2", b"{{ hostnam | default('x') }}");
     put("pxelinux.cfg/01-00-00-00-00-00-00", b"\xff\xfe broken");
     put("right", b"right");
-    let entry = |label: &str, kernel: &str| format!("[[menu.entry]]\nlabel = \"{label}\"\nkernel = \"{kernel}\"\n");
+    let entry = |label: &str, kernel: &str| {
+        format!("[[menu.entry]]\nlabel = \"{label}\"\nkernel = \"{kernel}\"\n")
+    };
     let text = fs::read_to_string(&file).unwrap();
-    let more =
-        [entry("a", "page"), entry("b", "empty"), entry("c", "right"), "[boot]\nbios = \"closed.0\"\n".to_owned()];
+    let more = [
+        entry("a", "page"),
+        entry("b", "empty"),
+        entry("c", "right"),
+        "[boot]\nbios = \"closed.0\"\n".to_owned(),
+    ];
     fs::write(&file, format!("{text}{}", more.concat())).unwrap();
     let shown = |name: &str| root.join(name).display().to_string();
     let place = |line: &str| {
@@ -339,7 +391,10 @@ fn whatever_is_wrong_in_one_place_is_named_and_the_rest_is_served() {
         place("kernel = \"page\"") + "kernel of the entry `a` is an HTML page",
         place("kernel = \"empty\"") + "kernel of the entry `b` is an empty file",
         place("kernel = \"right\"") + "kernel of the entry `c` is a text file",
-        place("bios = \"closed.0\"") + "[boot] bios = \"closed.0\": " + &shown("closed.0") + " may not be read",
+        place("bios = \"closed.0\"")
+            + "[boot] bios = \"closed.0\": "
+            + &shown("closed.0")
+            + " may not be read",
         shown("a.cfg.j2") + ":2:4: template: ",
         shown("b.cfg.j2") + ":1:4: template: there is no variable `hostnam`",
     ];

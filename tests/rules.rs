@@ -1,7 +1,8 @@
-//! The rules of the wire: each is defined once in `docs/rules.md` and has a test that bears its number, or says there why it has none.
+//! The rules of the wire: each is defined once in `docs/rules.md` and has a test that bears its
+//! number, or says there why it has none.
 //!
-//! A test is named after its rule (`t17_…`, `d33_…`, `h1_…`, `b4_…`); `tests/rules.md` lists them. After a change,
-//! `RINGBOOT_BLESS=1 cargo test --test rules` writes the list anew.
+//! A test is named after its rule (`t17_…`, `d33_…`, `h1_…`, `b4_…`); `tests/rules.md` lists them.
+//! After a change, `RINGBOOT_BLESS=1 cargo test --test rules` writes the list anew.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -13,7 +14,8 @@ const PAGE: &str = "docs/rules.md";
 const LIST: &str = "tests/rules.md";
 
 /// Where a rule may be named.
-const NAMED_IN: [&str; 8] = ["src", "loadtest", "tests", "benches", "config", "docs", "README.md", "CHANGELOG.md"];
+const NAMED_IN: [&str; 8] =
+    ["src", "loadtest", "tests", "benches", "config", "docs", "README.md", "CHANGELOG.md"];
 
 /// Where a test may bear the number of a rule.
 const TESTED_IN: [&str; 2] = ["src", "tests"];
@@ -86,9 +88,14 @@ fn every_rule_has_a_test_or_a_reason_and_the_list_is_up_to_date() {
         fs::write(LIST, &list).unwrap();
     }
     let kept = fs::read_to_string(LIST).unwrap_or_default();
-    let new: Vec<&str> = list.lines().filter(|line| !kept.lines().any(|other| other == *line)).collect();
-    let old: Vec<&str> = kept.lines().filter(|line| !list.lines().any(|other| other == *line)).collect();
-    assert!(kept == list, "{LIST} is out of date, RINGBOOT_BLESS=1 writes it; new: {new:#?} old: {old:#?}");
+    let new: Vec<&str> =
+        list.lines().filter(|line| !kept.lines().any(|other| other == *line)).collect();
+    let old: Vec<&str> =
+        kept.lines().filter(|line| !list.lines().any(|other| other == *line)).collect();
+    assert!(
+        kept == list,
+        "{LIST} is out of date, RINGBOOT_BLESS=1 writes it; new: {new:#?} old: {old:#?}"
+    );
 }
 
 // --- the page ---
@@ -106,16 +113,23 @@ fn read_page(page: &str) -> (Vec<RuleSection>, Vec<String>) {
                     faults.push(format!("line {}: a second section {letter}", place + 1));
                 }
                 Some((letter, title)) => {
-                    sections.push(RuleSection { letter, title: title.to_owned(), rules: Vec::new() });
+                    sections.push(RuleSection {
+                        letter,
+                        title: title.to_owned(),
+                        rules: Vec::new(),
+                    });
                 }
-                None => faults.push(format!("line {}: a section without its letter: {heading}", place + 1)),
+                None => faults
+                    .push(format!("line {}: a section without its letter: {heading}", place + 1)),
             }
         } else if line.starts_with("- ") {
             let Some((code, text)) = read_item(line, page.lines().skip(place + 1)) else {
-                faults.push(format!("line {}: an item that begins with no code: {line}", place + 1));
+                faults
+                    .push(format!("line {}: an item that begins with no code: {line}", place + 1));
                 continue;
             };
-            let Some(section) = sections.last_mut().filter(|section| section.letter == code.letter) else {
+            let Some(section) = sections.last_mut().filter(|section| section.letter == code.letter)
+            else {
                 faults.push(format!("{code} does not stand in section {}", code.letter));
                 continue;
             };
@@ -134,18 +148,22 @@ fn order_fault(section: &RuleSection, code: RuleCode) -> Option<String> {
         return Some(format!("{code} is defined twice"));
     }
     let next = section.rules.last().map_or(1, |last| last.code.number + 1);
-    (code.number != next).then(|| format!("{code} is out of order: {}-{next} comes here", code.letter))
+    (code.number != next)
+        .then(|| format!("{code} is out of order: {}-{next} comes here", code.letter))
 }
 
 /// A rule is a sentence at least, then in parentheses who says so.
 fn text_fault(code: RuleCode, text: &str, excuse: Option<&Excuse>) -> Option<String> {
     let parts = text.strip_suffix(')').and_then(|text| text.rsplit_once('('));
     if !parts.is_some_and(|(text, source)| text.contains(' ') && !source.trim().is_empty()) {
-        return Some(format!("{code} has no text, or does not end with its sources in parentheses"));
+        return Some(format!(
+            "{code} has no text, or does not end with its sources in parentheses"
+        ));
     }
     let has_clause = text.contains("*No test") || text.contains("*Kept by");
-    (has_clause != excuse.is_some())
-        .then(|| format!("{code} has a malformed excuse: `*No test: why.*` or `*Kept by: T-1, T-2.*`"))
+    (has_clause != excuse.is_some()).then(|| {
+        format!("{code} has a malformed excuse: `*No test: why.*` or `*Kept by: T-1, T-2.*`")
+    })
 }
 
 /// The letter and the title of `T: TFTP`.
@@ -155,8 +173,12 @@ fn read_heading(heading: &str) -> Option<(char, &str)> {
     Some((letter, title.trim()))
 }
 
-/// The code and the text of `- **T-1** text`, which goes on in the lines below that begin with two blanks.
-fn read_item<'a>(line: &'a str, below: impl Iterator<Item = &'a str>) -> Option<(RuleCode, String)> {
+/// The code and the text of `- **T-1** text`, which goes on in the lines below that begin with two
+/// blanks.
+fn read_item<'a>(
+    line: &'a str,
+    below: impl Iterator<Item = &'a str>,
+) -> Option<(RuleCode, String)> {
     let (code, text) = line.strip_prefix("- **")?.split_once("** ")?;
     let (letter, number) = code.split_once('-')?;
     let letter = letter.parse().ok().filter(char::is_ascii_uppercase)?;
@@ -167,8 +189,9 @@ fn read_item<'a>(line: &'a str, below: impl Iterator<Item = &'a str>) -> Option<
 }
 
 fn read_excuse(text: &str, letters: &[char]) -> Option<Excuse> {
-    let clause =
-        |begin: &str| text.split_once(begin).and_then(|(_, rest)| rest.split_once(".*")).map(|(clause, _)| clause);
+    let clause = |begin: &str| {
+        text.split_once(begin).and_then(|(_, rest)| rest.split_once(".*")).map(|(clause, _)| clause)
+    };
     if let Some(why) = clause("*No test: ") {
         // One word is no reason.
         return why.contains(' ').then(|| Excuse::NoTest(why.to_owned()));
@@ -185,7 +208,8 @@ fn codes_in(sections: &[RuleSection], text: &str) -> Vec<RuleCode> {
     find_codes(text, &letters)
 }
 
-/// `T-35`, but neither a part of a word (`U-Boot`, `BT-5`, `T-5th`) nor of a chain (`01-T-5-x`, `T-5.1`).
+/// `T-35`, but neither a part of a word (`U-Boot`, `BT-5`, `T-5th`) nor of a chain (`01-T-5-x`,
+/// `T-5.1`).
 fn find_codes(text: &str, letters: &[char]) -> Vec<RuleCode> {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let bytes = text.as_bytes();
@@ -193,7 +217,9 @@ fn find_codes(text: &str, letters: &[char]) -> Vec<RuleCode> {
     for (place, _) in text.match_indices('-') {
         let Some((&letter, before)) = bytes[..place].split_last() else { continue };
         let letter = char::from(letter);
-        if !letters.contains(&letter) || before.last().is_some_and(|byte| is_word(byte) || *byte == b'-') {
+        if !letters.contains(&letter)
+            || before.last().is_some_and(|byte| is_word(byte) || *byte == b'-')
+        {
             continue;
         }
         let digits: String = text[place + 1..].chars().take_while(char::is_ascii_digit).collect();
@@ -213,8 +239,11 @@ fn undefined_codes(sections: &[RuleSection], files: &[(PathBuf, String)]) -> Vec
     let mut undefined = Vec::new();
     for (path, text) in files {
         for (place, line) in text.lines().enumerate() {
-            let unknown = codes_in(sections, line).into_iter().filter(|code| find_rule(sections, *code).is_none());
-            undefined.extend(unknown.map(|code| format!("{}:{}: {code}", path.display(), place + 1)));
+            let unknown = codes_in(sections, line)
+                .into_iter()
+                .filter(|code| find_rule(sections, *code).is_none());
+            undefined
+                .extend(unknown.map(|code| format!("{}:{}: {code}", path.display(), place + 1)));
         }
     }
     undefined
@@ -229,7 +258,9 @@ fn find_rule(sections: &[RuleSection], code: RuleCode) -> Option<&RuleEntry> {
 /// Every function `x12_name` that stands under a test attribute, by rule.
 fn tests_by_rule(sections: &[RuleSection], files: &[(PathBuf, String)]) -> TestNames {
     let mut tests = TestNames::new();
-    for (path, text) in files.iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "rs")) {
+    for (path, text) in
+        files.iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "rs"))
+    {
         let mut is_test = false;
         for line in text.lines().map(str::trim) {
             if line.starts_with("#[") {
@@ -237,8 +268,10 @@ fn tests_by_rule(sections: &[RuleSection], files: &[(PathBuf, String)]) -> TestN
                 continue;
             }
             let declared = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
-            // A property's functions stand inside `proptest! {`, where the attribute is written too.
-            if let Some(name) = declared.filter(|_| is_test).and_then(|rest| rest.split(['(', '<']).next())
+            // A property's functions stand inside `proptest! {`, where the attribute is written
+            // too.
+            if let Some(name) =
+                declared.filter(|_| is_test).and_then(|rest| rest.split(['(', '<']).next())
                 && let Some(code) = rule_of_test(sections, name)
             {
                 tests.entry(code).or_default().push(format!("`{name}` ({})", path.display()));
@@ -260,30 +293,39 @@ fn rule_of_test(sections: &[RuleSection], name: &str) -> Option<RuleCode> {
     (is_known && is_named_after_rule).then_some(RuleCode { letter, number })
 }
 
-/// Rules without a test and without a reason, reasons that are none, and tests of rules that are not defined.
+/// Rules without a test and without a reason, reasons that are none, and tests of rules that are
+/// not defined.
 fn coverage_faults(sections: &[RuleSection], tests: &TestNames) -> Vec<String> {
     let mut faults = Vec::new();
     for RuleEntry { code, excuse } in sections.iter().flat_map(|section| &section.rules) {
         match (tests.contains_key(code), excuse) {
-            (false, None) => faults.push(format!("{code} has neither a test nor a reason in {PAGE}")),
-            (true, Some(_)) => faults.push(format!("{code} has a test, and still says in {PAGE} why it has none")),
+            (false, None) => {
+                faults.push(format!("{code} has neither a test nor a reason in {PAGE}"))
+            }
+            (true, Some(_)) => {
+                faults.push(format!("{code} has a test, and still says in {PAGE} why it has none"))
+            }
             (false, Some(Excuse::KeptBy(others))) => {
                 let untested = others.iter().filter(|other| !tests.contains_key(other));
-                faults.extend(untested.map(|other| format!("{code} is kept by {other}, which has no test")));
+                faults.extend(
+                    untested.map(|other| format!("{code} is kept by {other}, which has no test")),
+                );
             }
             (true, None) | (false, Some(Excuse::NoTest(_))) => {}
         }
     }
     let undefined = tests.iter().filter(|(code, _)| find_rule(sections, **code).is_none());
-    faults
-        .extend(undefined.map(|(code, names)| format!("{code} has a test but is not in {PAGE}: {}", names.join(", "))));
+    faults.extend(undefined.map(|(code, names)| {
+        format!("{code} has a test but is not in {PAGE}: {}", names.join(", "))
+    }));
     faults
 }
 
 fn write_list(sections: &[RuleSection], tests: &TestNames) -> String {
     let mut list = String::from(
         "# The rules of the wire and their tests\n\n\
-         Made by `tests/rules.rs` from [docs/rules.md](../docs/rules.md), which says what each rule is.\n",
+         Made by `tests/rules.rs` from [docs/rules.md](../docs/rules.md), which says what each \
+         rule is.\n",
     );
     for section in sections {
         write!(list, "\n## {}: {}\n\n", section.letter, section.title).unwrap();
@@ -292,7 +334,10 @@ fn write_list(sections: &[RuleSection], tests: &TestNames) -> String {
                 (Some(names), _) => names.join(", "),
                 (None, Some(Excuse::NoTest(why))) => format!("no test: {why}"),
                 (None, Some(Excuse::KeptBy(others))) => {
-                    format!("kept by {}", others.iter().map(RuleCode::to_string).collect::<Vec<_>>().join(", "))
+                    format!(
+                        "kept by {}",
+                        others.iter().map(RuleCode::to_string).collect::<Vec<_>>().join(", ")
+                    )
                 }
                 (None, None) => "no test".to_owned(),
             };
@@ -304,7 +349,8 @@ fn write_list(sections: &[RuleSection], tests: &TestNames) -> String {
 
 // --- files ---
 
-/// Every text below these files and folders, sorted. What is not UTF-8, such as a capture, names no rule.
+/// Every text below these files and folders, sorted. What is not UTF-8, such as a capture, names no
+/// rule.
 fn texts_in(roots: &[&str]) -> Vec<(PathBuf, String)> {
     let mut paths = Vec::new();
     for root in roots {
@@ -382,22 +428,44 @@ fn a_rule_that_is_twice_missing_or_out_of_order_is_a_fault() {
     assert_eq!(faults_of(&twice), "X-1 is defined twice");
     let gap = SMALL.replace("**X-2**", "**X-3**");
     assert_eq!(faults_of(&gap), "X-3 is out of order: X-2 comes here");
-    let swapped = SMALL.replace("**X-1**", "**X-0x**").replace("**X-2**", "**X-1**").replace("**X-0x**", "**X-2**");
-    assert!(faults_of(&swapped).contains("X-2 is out of order: X-1 comes here"), "{}", faults_of(&swapped));
+    let swapped = SMALL
+        .replace("**X-1**", "**X-0x**")
+        .replace("**X-2**", "**X-1**")
+        .replace("**X-0x**", "**X-2**");
+    assert!(
+        faults_of(&swapped).contains("X-2 is out of order: X-1 comes here"),
+        "{}",
+        faults_of(&swapped)
+    );
     let elsewhere = SMALL.replace("**X-2**", "**Y-2**");
     assert_eq!(faults_of(&elsewhere), "Y-2 does not stand in section Y");
 }
 
 #[test]
 fn a_page_that_cannot_be_read_is_a_fault() {
-    assert!(faults_of(&SMALL.replace("## Y: two", "## Two")).contains("a section without its letter: Two"));
+    assert!(
+        faults_of(&SMALL.replace("## Y: two", "## Two"))
+            .contains("a section without its letter: Two")
+    );
     assert!(faults_of(&SMALL.replace("## Y: two", "## X: two")).contains("a second section X"));
     assert!(faults_of(&SMALL.replace("**X-1**", "**X1**")).contains("begins with no code"));
-    assert!(faults_of(&SMALL.replace("first rule. (policy)", "first rule.")).contains("X-1 has no text"));
+    assert!(
+        faults_of(&SMALL.replace("first rule. (policy)", "first rule."))
+            .contains("X-1 has no text")
+    );
     assert!(faults_of(&SMALL.replace("The first rule. ", "")).contains("X-1 has no text"));
-    assert!(faults_of(&SMALL.replace("not written yet.*", "not written yet*")).contains("Y-2 has a malformed excuse"));
-    assert!(faults_of(&SMALL.replace("not written yet.*", "later.*")).contains("Y-2 has a malformed excuse"));
-    assert!(faults_of(&SMALL.replace("X-1,\n  X-2.*", "nobody.*")).contains("Y-1 has a malformed excuse"));
+    assert!(
+        faults_of(&SMALL.replace("not written yet.*", "not written yet*"))
+            .contains("Y-2 has a malformed excuse")
+    );
+    assert!(
+        faults_of(&SMALL.replace("not written yet.*", "later.*"))
+            .contains("Y-2 has a malformed excuse")
+    );
+    assert!(
+        faults_of(&SMALL.replace("X-1,\n  X-2.*", "nobody.*"))
+            .contains("Y-1 has a malformed excuse")
+    );
 }
 
 #[test]
@@ -414,7 +482,10 @@ fn a_reason_beside_a_test_or_with_an_untested_rule_is_a_fault() {
     assert_eq!(faults, [format!("X-1 has a test, and still says in {PAGE} why it has none")]);
     let leans_on_nothing = SMALL.replace("*Kept by: X-1,\n  X-2.*", "*Kept by: Y-2, X-7.*");
     let faults = coverage_faults(&read_page(&leans_on_nothing).0, &small_tests());
-    assert_eq!(faults, ["Y-1 is kept by Y-2, which has no test", "Y-1 is kept by X-7, which has no test"]);
+    assert_eq!(
+        faults,
+        ["Y-1 is kept by Y-2, which has no test", "Y-1 is kept by X-7, which has no test"]
+    );
 }
 
 #[test]
@@ -436,8 +507,16 @@ fn a_code_that_is_not_defined_is_found_with_its_line() {
 
 #[test]
 fn only_whole_codes_of_the_pages_own_letters_are_codes() {
-    let found = |text| find_codes(text, &['X', 'Y']).iter().map(RuleCode::to_string).collect::<Vec<_>>().join(" ");
-    for text in ["U-Boot K-1 x-1", "AX-1 1X-1 _X-1", "X-1th X-1_a X-", "01-X-1 X-1-2 X-1.5", "X-99999999999"] {
+    let found = |text| {
+        find_codes(text, &['X', 'Y']).iter().map(RuleCode::to_string).collect::<Vec<_>>().join(" ")
+    };
+    for text in [
+        "U-Boot K-1 x-1",
+        "AX-1 1X-1 _X-1",
+        "X-1th X-1_a X-",
+        "01-X-1 X-1-2 X-1.5",
+        "X-99999999999",
+    ] {
         assert_eq!(found(text), "", "{text}");
     }
     assert_eq!(found("X-1…X-2–X-3 (X-4): X-5. Y-6, X-7"), "X-1 X-2 X-3 X-4 X-5 Y-6 X-7");

@@ -1,4 +1,5 @@
-//! `ringboot serve` as an operator starts it: on loopback ports, without root, from READY to the exit code.
+//! `ringboot serve` as an operator starts it: on loopback ports, without root, from READY to the
+//! exit code.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -32,11 +33,17 @@ impl Served {
 
     fn of(command: Command) -> Self {
         let process = Process::start(command);
-        let find = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
-        let ready =
-            process.stdout.wait_for(LIMIT, find).unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
+        let find =
+            |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let ready = process
+            .stdout
+            .wait_for(LIMIT, find)
+            .unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
         let addresses = |key: &str| {
-            let word = ready.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap_or_default();
+            let word = ready
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix(key))
+                .unwrap_or_default();
             word.split(',').filter_map(|address| address.parse().ok()).collect::<Vec<SocketAddr>>()
         };
         Self { tftp: addresses("tftp="), http: addresses("http="), process }
@@ -90,7 +97,9 @@ fn a_root_is_served_over_both_protocols_and_both_families() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(
-            answer.starts_with("HTTP/1.") && answer.contains(" 200 ") && answer.ends_with("\r\n\r\nhello\n"),
+            answer.starts_with("HTTP/1.")
+                && answer.contains(" 200 ")
+                && answer.ends_with("\r\n\r\nhello\n"),
             "{answer}"
         );
     }
@@ -98,12 +107,20 @@ fn a_root_is_served_over_both_protocols_and_both_families() {
     assert!(log.contains("no DHCP is answered"), "{log}");
 }
 
-/// A mapping and a connection hold a descriptor each: 1,024, the usual soft limit, are fewer than one server may need.
+/// A mapping and a connection hold a descriptor each: 1,024, the usual soft limit, are fewer than
+/// one server may need.
 #[test]
 fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
     let scratch = Scratch::new("serve-files");
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -S -n 256; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_ringboot"), "serve", "--root"]);
+    command.args([
+        "-c",
+        "ulimit -S -n 256; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_ringboot"),
+        "serve",
+        "--root",
+    ]);
     command.arg(scratch.path()).args(["--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     let served = Served::of(command);
     let limits = fs::read_to_string(format!("/proc/{}/limits", served.process.pid())).unwrap();
@@ -142,7 +159,9 @@ fn h9_a_kept_connection_answers_request_after_request() {
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\na\n") {
             let mut octet = [0];
-            stream.read_exact(&mut octet).unwrap_or_else(|error| panic!("request {request}: {error}"));
+            stream
+                .read_exact(&mut octet)
+                .unwrap_or_else(|error| panic!("request {request}: {error}"));
             answer.extend_from_slice(&octet);
         }
     }
@@ -176,7 +195,9 @@ fn threads_stay_inside_the_inherited_affinity_mask() {
     common::need(&[("taskset", "util-linux")]);
     let scratch = Scratch::new("serve-mask");
     let mut command = Command::new("taskset");
-    command.args(["-c", "0", env!("CARGO_BIN_EXE_ringboot"), "serve", "--root"]).arg(scratch.path());
+    command
+        .args(["-c", "0", env!("CARGO_BIN_EXE_ringboot"), "serve", "--root"])
+        .arg(scratch.path());
     command.args(["--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     let served = Served::of(command);
     let tasks = fs::read_dir(format!("/proc/{}/task", served.process.pid())).unwrap();
@@ -212,13 +233,24 @@ fn a_kernel_that_refuses_a_ring_that_must_be_gets_a_clear_sentence_and_nothing_i
     let scratch = Scratch::new("serve-no-ring");
     fs::create_dir(scratch.path().join("root")).unwrap();
     let file = scratch.path().join("ringboot.toml");
-    fs::write(&file, "root = \"root\"\n[server]\nuser = \"root\"\n[tuning]\ndatapath = \"io_uring\"\n").unwrap();
-    for (error, words) in
-        [("EPERM", "kernel.io_uring_disabled"), ("ENOSYS", "needs Linux 6.0"), ("ENOMEM", "RLIMIT_MEMLOCK")]
-    {
+    fs::write(
+        &file,
+        "root = \"root\"\n[server]\nuser = \"root\"\n[tuning]\ndatapath = \"io_uring\"\n",
+    )
+    .unwrap();
+    for (error, words) in [
+        ("EPERM", "kernel.io_uring_disabled"),
+        ("ENOSYS", "needs Linux 6.0"),
+        ("ENOMEM", "RLIMIT_MEMLOCK"),
+    ] {
         let mut command = Command::new("strace");
         command.args(["-f", "-o"]).arg(scratch.path().join("trace"));
-        command.args(["-e", "trace=io_uring_setup,bind", "-e", &format!("inject=io_uring_setup:error={error}")]);
+        command.args([
+            "-e",
+            "trace=io_uring_setup,bind",
+            "-e",
+            &format!("inject=io_uring_setup:error={error}"),
+        ]);
         command.args([
             env!("CARGO_BIN_EXE_ringboot"),
             "serve",
@@ -236,7 +268,8 @@ fn a_kernel_that_refuses_a_ring_that_must_be_gets_a_clear_sentence_and_nothing_i
     }
 }
 
-/// dnsmasq tells what it knows on SIGUSR1, and nginx opens its logs anew: whoever comes from there must not end this server.
+/// dnsmasq tells what it knows on SIGUSR1, and nginx opens its logs anew: whoever comes from there
+/// must not end this server.
 #[test]
 fn signals_of_other_servers_end_nothing() {
     let scratch = Scratch::new("serve-signals");
@@ -268,7 +301,15 @@ fn usage_and_configuration_errors_exit_with_2() {
     }
     assert_eq!(run(ringboot(&["serve", "--workers", "0"]), LIMIT).status.code(), Some(2));
     let no_root = run(
-        ringboot(&["serve", "--root", "/nonexistent-root", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0"]),
+        ringboot(&[
+            "serve",
+            "--root",
+            "/nonexistent-root",
+            "--tftp",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+        ]),
         LIMIT,
     );
     assert!(no_root.stderr.contains("/nonexistent-root"), "{}", no_root.stderr);
@@ -285,7 +326,8 @@ fn t31_a_file_cut_short_under_a_transfer_ends_that_transfer_and_not_the_server()
     let (first, tid) = ask(&client, served.tftp[0], b"\0\x01image\0octet\0");
     assert_eq!(first.len(), 516);
     fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(10).unwrap();
-    // The rest of the page that is left reads as zeros; the next page is gone. Either way the transfer never completes.
+    // The rest of the page that is left reads as zeros; the next page is gone. Either way the
+    // transfer never completes.
     let mut answer = first;
     for block in 1..=600u16 {
         (answer, _) = ask(&client, tid, &[&[0, 4][..], &block.to_be_bytes()].concat());
@@ -352,10 +394,14 @@ fn configured(scratch: &Scratch, more: &str) -> Served {
     let file = scratch.path().join("ringboot.toml");
     fs::write(
         &file,
-        format!("root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"\"\nuser = \"root\"\n{more}"),
+        format!(
+            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"\"\nuser = \
+                 \"root\"\n{more}"
+        ),
     )
     .unwrap();
-    let mut command = ringboot(&["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"]);
+    let mut command =
+        ringboot(&["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"]);
     command.arg(&file);
     Served::of(command)
 }
@@ -380,14 +426,20 @@ fn fetch(served: &Served, name: &str) -> Result<String, u8> {
     Ok(String::from_utf8(text).unwrap())
 }
 
-const MENU: &str = "[menu]\ntitle = \"Rack\"\ndefault = \"install\"\n[[menu.entry]]\nlabel = \"install\"\n\
-                    title = \"Install\"\nkernel = \"linux\"\ninitrd = \"initrd.gz\"\narguments = \"inst.ks=http://192.0.2.1/ks.cfg\"\n";
+const MENU: &str = "[menu]\ntitle = \"Rack\"\ndefault = \"install\"\n[[menu.entry]]\nlabel = \
+                    \"install\"\n\
+                    title = \"Install\"\nkernel = \"linux\"\ninitrd = \"initrd.gz\"\narguments = \
+                    \"inst.ks=http://192.0.2.1/ks.cfg\"\n";
 
 #[test]
 fn b1_menus_are_rendered_under_the_names_that_loaders_search_and_boot_the_disk_by_default() {
     let scratch = Scratch::new("serve-menus");
     let served = configured(&scratch, MENU);
-    for name in ["pxelinux.cfg/01-52-54-00-12-34-10", "pxelinux.cfg/default", "//sub\\pxelinux.cfg\\default"] {
+    for name in [
+        "pxelinux.cfg/01-52-54-00-12-34-10",
+        "pxelinux.cfg/default",
+        "//sub\\pxelinux.cfg\\default",
+    ] {
         let menu = fetch(&served, name).unwrap();
         assert!(menu.contains("DEFAULT local") && menu.contains("LABEL install"), "{menu}");
     }
@@ -396,9 +448,12 @@ fn b1_menus_are_rendered_under_the_names_that_loaders_search_and_boot_the_disk_b
         assert!(menu.contains("set default=0") && menu.contains("--id install"), "{menu}");
     }
     assert!(fetch(&served, "boot.ipxe").unwrap().starts_with("#!ipxe\n"));
-    for missing in
-        ["pxelinux.cfg/33221100-5544-7766-8899-aabbccddee00", "pxelinux.cfg/C0A8041A", "pxelinux.cfg/C", "x.cfg"]
-    {
+    for missing in [
+        "pxelinux.cfg/33221100-5544-7766-8899-aabbccddee00",
+        "pxelinux.cfg/C0A8041A",
+        "pxelinux.cfg/C",
+        "x.cfg",
+    ] {
         assert_eq!(fetch(&served, missing), Err(1), "{missing}");
     }
     served.stop();
@@ -411,12 +466,21 @@ fn a_file_of_that_name_wins_over_the_rendered_menu_and_a_general_one_governs_its
     fs::create_dir_all(&old).unwrap();
     fs::write(old.join("default"), "DEFAULT old\n").unwrap();
     fs::create_dir_all(scratch.path().join("root/pxelinux.cfg")).unwrap();
-    fs::write(scratch.path().join("root/pxelinux.cfg/01-52-54-00-12-34-10"), "DEFAULT mine\n").unwrap();
+    fs::write(scratch.path().join("root/pxelinux.cfg/01-52-54-00-12-34-10"), "DEFAULT mine\n")
+        .unwrap();
     let served = configured(&scratch, MENU);
     assert_eq!(fetch(&served, "pxelinux.cfg/01-52-54-00-12-34-10").unwrap(), "DEFAULT mine\n");
-    assert!(fetch(&served, "pxelinux.cfg/01-52-54-00-12-34-11").unwrap().contains("rendered by ringboot"));
+    assert!(
+        fetch(&served, "pxelinux.cfg/01-52-54-00-12-34-11")
+            .unwrap()
+            .contains("rendered by ringboot")
+    );
     assert_eq!(fetch(&served, "old/pxelinux.cfg/default").unwrap(), "DEFAULT old\n");
-    assert_eq!(fetch(&served, "old/pxelinux.cfg/01-52-54-00-12-34-11"), Err(1), "so that PXELINUX comes to `default`");
+    assert_eq!(
+        fetch(&served, "old/pxelinux.cfg/01-52-54-00-12-34-11"),
+        Err(1),
+        "so that PXELINUX comes to `default`"
+    );
     fs::remove_file(old.join("default")).unwrap();
     assert!(
         fetch(&served, "old/pxelinux.cfg/default").unwrap().contains("rendered by ringboot"),
@@ -449,8 +513,10 @@ fn the_start_log_warns_of_a_subnet_whose_machines_install_by_themselves() {
     let port = client_for(([127, 0, 0, 1], 0).into()).local_addr().unwrap().port();
     let subnet = |install: bool| {
         format!(
-            "[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n[[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\n\
-             relay = true\nmode = \"server\"\npools = [\"127.77.1.1-127.77.1.9\"]\ninstall-by-default = {install}\n{MENU}"
+            "[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n[[dhcp.subnet]]\nsubnet \
+             = \"127.77.0.0/16\"\n\
+             relay = true\nmode = \"server\"\npools = \
+             [\"127.77.1.1-127.77.1.9\"]\ninstall-by-default = {install}\n{MENU}"
         )
     };
     let log = configured(&scratch, &subnet(true)).stop();
@@ -464,7 +530,8 @@ fn systemd_is_told_when_every_socket_answers_and_when_it_ends() {
     let scratch = Scratch::new("serve-notify");
     let socket = std::os::unix::net::UnixDatagram::bind(scratch.path().join("notify")).unwrap();
     socket.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut command = ringboot(&["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--root"]);
+    let mut command =
+        ringboot(&["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--root"]);
     command.arg(scratch.path()).env("NOTIFY_SOCKET", scratch.path().join("notify"));
     let served = Served::of(command);
     let hear = || {

@@ -1,4 +1,5 @@
-//! The TCP driver and the descriptors of its process: none is lost, and a shortage passes. One test, since it takes them all.
+//! The TCP driver and the descriptors of its process: none is lost, and a shortage passes. One
+//! test, since it takes them all.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
@@ -26,7 +27,8 @@ fn descriptors_come_back_and_a_shortage_of_them_passes() {
     }
 }
 
-/// Thousands of connections: closed by us with a receive in the kernel, closed after an answer, closed by the client.
+/// Thousands of connections: closed by us with a receive in the kernel, closed after an answer,
+/// closed by the client.
 fn connections_leave_nothing_behind(driver: &mut Driver, address: SocketAddr) {
     let before = open_descriptors();
     for round in 0..1500 {
@@ -76,8 +78,12 @@ fn accepting_pauses_and_goes_on(driver: &mut Driver, address: SocketAddr) {
         };
         driver.turn(Wait::AtMost(3 * ACCEPT_PAUSE), note).unwrap();
     }
-    assert!(matches!(errors.len(), 2..=4) && errors.iter().all(|error| *error == EMFILE), "{errors:?}");
-    // With the descriptor that is kept back a client is told at once, as often as need be, and nobody is taken twice.
+    assert!(
+        matches!(errors.len(), 2..=4) && errors.iter().all(|error| *error == EMFILE),
+        "{errors:?}"
+    );
+    // With the descriptor that is kept back a client is told at once, as often as need be, and
+    // nobody is taken twice.
     client.write_all(b"request").unwrap();
     let mut seen = Vec::new();
     let mut answer = |asked: &[u8]| {
@@ -98,7 +104,9 @@ fn accepting_pauses_and_goes_on(driver: &mut Driver, address: SocketAddr) {
 
 fn accepted(driver: &mut Driver) -> ConnectionId {
     let mut accepted = None;
-    until(driver, |event| if let Event::Accepted { id, .. } = event { accepted.replace(*id).is_none() } else { false });
+    until(driver, |event| {
+        if let Event::Accepted { id, .. } = event { accepted.replace(*id).is_none() } else { false }
+    });
     accepted.unwrap()
 }
 

@@ -1,4 +1,5 @@
-//! The code itself is tidy: who may import whom, where `unsafe` may stand, what pure rooms may not name.
+//! The code itself is tidy: who may import whom, where `unsafe` may stand, what pure rooms may not
+//! name.
 #![allow(clippy::unwrap_used)]
 
 #[path = "tidy/imports.rs"]
@@ -27,31 +28,37 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["boot", "dhcp", "http", "snapshot", "model"]),
     (
         "serve",
-        &["engine", "images", "template", "store", "snapshot", "dhcp", "tftp", "http", "boot", "observe", "model"],
+        &[
+            "engine", "images", "template", "store", "snapshot", "dhcp", "tftp", "http", "boot",
+            "observe", "model",
+        ],
     ),
     (
         "control",
-        &["config", "guard", "store", "template", "engine", "images", "snapshot", "dhcp", "boot", "observe", "model"],
+        &[
+            "config", "guard", "store", "template", "engine", "images", "snapshot", "dhcp", "boot",
+            "observe", "model",
+        ],
     ),
     ("fleet", &["engine", "tftp", "dhcp", "boot", "observe", "model"]),
     (
         "api",
         &[
-            "serve", "control", "fleet", "config", "store", "engine", "images", "snapshot", "dhcp", "boot", "observe",
-            "model",
+            "serve", "control", "fleet", "config", "store", "engine", "images", "snapshot", "dhcp",
+            "boot", "observe", "model",
         ],
     ),
     (
         "setup",
         &[
-            "api", "control", "serve", "config", "guard", "store", "template", "engine", "images", "snapshot", "dhcp",
-            "tftp", "http", "observe",
+            "api", "control", "serve", "config", "guard", "store", "template", "engine", "images",
+            "snapshot", "dhcp", "tftp", "http", "observe",
         ],
     ),
 ];
 
-/// Circles of imports between files that are still there, each with the reason why. A file that has left its circle leaves this
-/// list, and a circle that is gone takes its line along.
+/// Circles of imports between files that are still there, each with the reason why. A file that has
+/// left its circle leaves this list, and a circle that is gone takes its line along.
 const CIRCLES: &[(&[&str], &str)] = &[
     (
         &["src/config/file.rs", "src/config/reference.rs"],
@@ -69,7 +76,8 @@ const CIRCLES: &[(&[&str], &str)] = &[
     ),
     (
         &["src/images/mapped.rs", "src/images/memory.rs"],
-        "A mapping gives its memory back when it is dropped, and the memory knows mappings that it may evict: a pair.",
+        "A mapping gives its memory back when it is dropped, and the memory knows mappings that it \
+         may evict: a pair.",
     ),
     (
         &[
@@ -79,7 +87,8 @@ const CIRCLES: &[(&[&str], &str)] = &[
             "src/serve/http/journal.rs",
             "src/serve/http/mod.rs",
         ],
-        "`Running` of one thread over several files, with the words that they share in its own file.",
+        "`Running` of one thread over several files, with the words that they share in its own \
+         file.",
     ),
     (
         &["src/serve/tftp/journal.rs", "src/serve/tftp/lookup.rs", "src/serve/tftp/mod.rs"],
@@ -112,6 +121,9 @@ const WORLD: &[&str] = &[
 /// Rooms in which `unsafe` may stand, each with its proof.
 const UNSAFE_ROOMS: &[&str] = &["engine", "images"];
 
+/// What `rustfmt.toml` makes of code; comments and texts are wrapped by hand.
+const WIDTH_MAX: usize = 100;
+
 #[test]
 fn rooms_import_only_along_the_arrows() {
     let mut wrong = Vec::new();
@@ -127,15 +139,19 @@ fn rooms_import_only_along_the_arrows() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Rooms stand on floors: what a room may name has its own arrows above it in the table, and is named somewhere.
+/// Rooms stand on floors: what a room may name has its own arrows above it in the table, and is
+/// named somewhere.
 #[test]
 fn arrows_go_down_and_each_is_used() {
     let mut wrong = Vec::new();
     for (at, (room, allowed)) in ARROWS.iter().enumerate() {
-        let named: Vec<String> = sources_of(room).iter().flat_map(|(_, text)| rooms_named(text)).collect();
+        let named: Vec<String> =
+            sources_of(room).iter().flat_map(|(_, text)| rooms_named(text)).collect();
         for below in *allowed {
             if !ARROWS[..at].iter().any(|(name, _)| name == below) {
-                wrong.push(format!("{room} -> {below} runs up: {below} stands after {room} in the table"));
+                wrong.push(format!(
+                    "{room} -> {below} runs up: {below} stands after {room} in the table"
+                ));
             }
             if !named.iter().any(|name| name == below) {
                 wrong.push(format!("{room} -> {below} is allowed, and no file needs it"));
@@ -145,22 +161,30 @@ fn arrows_go_down_and_each_is_used() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Whoever reads a file can read what it rests on first. `tests/tidy/imports.rs` says what makes an arrow between two files.
+/// Whoever reads a file can read what it rests on first. `tests/tidy/imports.rs` says what makes an
+/// arrow between two files.
 #[test]
 fn files_have_no_circle_of_imports() {
     let sources = ["src", "loadtest/src"].iter().flat_map(|root| rust_files(Path::new(root)));
-    let sources: Vec<(String, String)> =
-        sources.map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap())).collect();
+    let sources: Vec<(String, String)> = sources
+        .map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap()))
+        .collect();
     assert!(sources.len() > 300, "{}", sources.len());
     let found = circles(&sources, &[("ringboot", "src"), ("loadtest", "loadtest/src")]);
     let mut wrong = Vec::new();
     for circle in &found {
-        let is_known = |(files, _): &(&[&str], &str)| circle.files.iter().all(|file| files.contains(&file.as_str()));
+        let is_known = |(files, _): &(&[&str], &str)| {
+            circle.files.iter().all(|file| files.contains(&file.as_str()))
+        };
         if !CIRCLES.iter().any(is_known) {
-            wrong.push(format!("a circle of files that import from each other:\n  {}", circle.ties.join("\n  ")));
+            wrong.push(format!(
+                "a circle of files that import from each other:\n  {}",
+                circle.ties.join("\n  ")
+            ));
         }
     }
-    let still: BTreeSet<&str> = found.iter().flat_map(|circle| &circle.files).map(String::as_str).collect();
+    let still: BTreeSet<&str> =
+        found.iter().flat_map(|circle| &circle.files).map(String::as_str).collect();
     for file in CIRCLES.iter().flat_map(|(files, _)| *files).filter(|file| !still.contains(*file)) {
         wrong.push(format!("{file} is in no circle any more: take it off the list CIRCLES"));
     }
@@ -168,7 +192,8 @@ fn files_have_no_circle_of_imports() {
 }
 
 fn circle_of(sources: &[(&str, &str)]) -> Vec<Vec<String>> {
-    let sources: Vec<_> = sources.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect();
+    let sources: Vec<_> =
+        sources.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect();
     let found = circles(&sources, &[("ringboot", "src"), ("loadtest", "loadtest/src")]);
     found.into_iter().map(|circle| circle.files.into_iter().collect()).collect()
 }
@@ -195,7 +220,10 @@ fn a_circle_of_imports_is_found_however_it_is_written() {
         ("loadtest/src/a.rs", "pub fn run() { crate::b::run() }\n"),
         ("loadtest/src/b.rs", "use crate::start;\npub fn run() { start() }\n"),
     ];
-    assert_eq!(circle_of(&three), [["loadtest/src/a.rs", "loadtest/src/b.rs", "loadtest/src/main.rs"]]);
+    assert_eq!(
+        circle_of(&three),
+        [["loadtest/src/a.rs", "loadtest/src/b.rs", "loadtest/src/main.rs"]]
+    );
 }
 
 #[test]
@@ -216,7 +244,8 @@ fn what_is_no_circle_of_imports_is_not_called_one() {
         let c = format!("{names}\npub struct Thing;\n");
         assert_eq!(circle_of(&[b, ("src/c.rs", &c)]), Vec::<Vec<String>>::new(), "{names}");
     }
-    // A parent that declares and hands on, a child that takes a brother's name by way of its parent, and a module of tests alone.
+    // A parent that declares and hands on, a child that takes a brother's name by way of its
+    // parent, and a module of tests alone.
     let family = [
         ("src/a/mod.rs", "mod b;\nmod c;\n#[cfg(test)]\nmod t;\npub use b::Thing;\n"),
         ("src/a/b.rs", "pub struct Thing;\n"),
@@ -227,7 +256,10 @@ fn what_is_no_circle_of_imports_is_not_called_one() {
     assert_eq!(circle_of(&family), Vec::<Vec<String>>::new());
     let uses = [family[0].1, "fn f(_: Thing) {}\npub struct Own;\n"].concat();
     let takes = [family[1].1, "use super::Own;\n"].concat();
-    assert_eq!(circle_of(&[("src/a/mod.rs", &uses), ("src/a/b.rs", &takes)]), [["src/a/b.rs", "src/a/mod.rs"]]);
+    assert_eq!(
+        circle_of(&[("src/a/mod.rs", &uses), ("src/a/b.rs", &takes)]),
+        [["src/a/b.rs", "src/a/mod.rs"]]
+    );
 }
 
 #[test]
@@ -235,7 +267,10 @@ fn every_room_has_its_arrows() {
     let lib = fs::read_to_string("src/lib.rs").unwrap();
     for line in lib.lines() {
         if let Some(room) = line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(';')) {
-            assert!(room == "cli" || ARROWS.iter().any(|(name, _)| *name == room), "no arrows for {room}");
+            assert!(
+                room == "cli" || ARROWS.iter().any(|(name, _)| *name == room),
+                "no arrows for {room}"
+            );
         }
     }
 }
@@ -250,7 +285,11 @@ fn pure_rooms_do_not_know_the_world() {
                 let code = line.split("//").next().unwrap_or_default();
                 for word in WORLD {
                     if code.contains(word) {
-                        wrong.push(format!("{}:{}: {word} in a pure room", path.display(), number + 1));
+                        wrong.push(format!(
+                            "{}:{}: {word} in a pure room",
+                            path.display(),
+                            number + 1
+                        ));
                     }
                 }
             }
@@ -265,7 +304,9 @@ fn unsafe_stands_only_where_its_proof_is_expected() {
         let room = path.components().nth(1).unwrap().as_os_str().to_string_lossy().into_owned();
         let text = fs::read_to_string(&path).unwrap();
         let lifts = text.contains("allow(unsafe_code)");
-        let uses = text.lines().any(|line| line.split("//").next().unwrap_or_default().contains("unsafe {"));
+        let uses = text
+            .lines()
+            .any(|line| line.split("//").next().unwrap_or_default().contains("unsafe {"));
         let may = UNSAFE_ROOMS.contains(&room.as_str());
         assert!(!uses || may, "{}: unsafe outside {UNSAFE_ROOMS:?}", path.display());
         assert!(!lifts || room == "lib.rs", "{}: lifts the ban on unsafe", path.display());
@@ -282,10 +323,35 @@ fn every_file_says_in_its_first_line_what_lives_there() {
     }
 }
 
+/// A reader sees two files beside each other. The row of a table is as wide as its columns.
+#[test]
+fn no_line_is_wider_than_a_page() {
+    let mut wrong = Vec::new();
+    for path in
+        ["src", "tests", "benches", "loadtest"].iter().flat_map(|root| rust_files(Path::new(root)))
+    {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            if line.chars().count() > WIDTH_MAX && !line.contains(" | ") {
+                wrong.push(format!("{}:{}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "lines over {WIDTH_MAX} columns:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn nothing_is_left_half_done() {
-    let words = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("#[ig", "nore")];
-    for path in ["src", "tests", "benches", "loadtest/src"].iter().flat_map(|root| rust_files(Path::new(root))) {
+    let words = [
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("FIX", "ME"),
+        concat!("#[ig", "nore"),
+    ];
+    for path in ["src", "tests", "benches", "loadtest/src"]
+        .iter()
+        .flat_map(|root| rust_files(Path::new(root)))
+    {
         let text = fs::read_to_string(&path).unwrap();
         for word in words {
             assert!(!text.contains(word), "{}: {word}", path.display());
@@ -296,7 +362,8 @@ fn nothing_is_left_half_done() {
 #[test]
 fn every_test_that_the_page_on_security_names_is_there() {
     let page = fs::read_to_string("docs/security.md").unwrap();
-    let named: Vec<(&str, &str)> = page.split('`').filter_map(|word| word.split_once(".rs::")).collect();
+    let named: Vec<(&str, &str)> =
+        page.split('`').filter_map(|word| word.split_once(".rs::")).collect();
     assert!(named.len() > 40, "{}", named.len());
     for (file, test) in named {
         let text = fs::read_to_string(format!("{file}.rs")).unwrap();
@@ -304,12 +371,14 @@ fn every_test_that_the_page_on_security_names_is_there() {
     }
 }
 
-/// Folders of the repository that pages name files in. Folders of `src` are named without it: `engine/stream`.
+/// Folders of the repository that pages name files in. Folders of `src` are named without it:
+/// `engine/stream`.
 const NAMED_FOLDERS: [&str; 6] = ["src", "tests", "benches", "loadtest", "docs", "config"];
 
 #[test]
 fn every_file_that_a_page_names_is_there() {
-    let mut pages: Vec<PathBuf> = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut pages: Vec<PathBuf> =
+        fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path()).collect();
     pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
     pages.extend(["README.md", "CHANGELOG.md"].map(PathBuf::from));
     let sources = paths_below(Path::new("src"));
@@ -329,19 +398,28 @@ fn every_file_that_a_page_names_is_there() {
 
 #[test]
 fn files_that_pages_name_are_found_in_text_and_not_in_examples() {
-    let sources = ["src/engine", "src/engine/udp", "src/engine/udp/ring.rs", "src/http"].map(PathBuf::from);
-    let page = "See `engine/udp`, `udp/ring` (and tests/gone.rs::a_test).\n```sh\nls config/x.toml\n```\n\
-                HTTP/1.1, /var/lib/src/x, ../docs/log.md, and/or; `docs/*.md`, `benches/run --all`, `engine/tcp`.\n";
+    let sources =
+        ["src/engine", "src/engine/udp", "src/engine/udp/ring.rs", "src/http"].map(PathBuf::from);
+    let page = "See `engine/udp`, `udp/ring` (and tests/gone.rs::a_test).\n```sh\nls \
+                config/x.toml\n```\n\
+                HTTP/1.1, /var/lib/src/x, ../docs/log.md, and/or; `docs/*.md`, `benches/run \
+                --all`, `engine/tcp`.\n";
     let found = paths_named(page, &sources);
-    let expected =
-        [(1, "engine/udp"), (1, "udp/ring"), (1, "tests/gone.rs"), (5, "docs"), (5, "benches/run"), (5, "engine/tcp")];
+    let expected = [
+        (1, "engine/udp"),
+        (1, "udp/ring"),
+        (1, "tests/gone.rs"),
+        (5, "docs"),
+        (5, "benches/run"),
+        (5, "engine/tcp"),
+    ];
     assert_eq!(found, expected);
     let known: Vec<bool> = found.iter().map(|(_, path)| is_source(path, &sources)).collect();
     assert_eq!(known, [true, true, false, false, false, false]);
 }
 
-/// Paths outside of fenced examples whose first part is a folder of the repository or of `src`, each with its line. Of a pattern it is
-/// the folder that counts.
+/// Paths outside of fenced examples whose first part is a folder of the repository or of `src`,
+/// each with its line. Of a pattern it is the folder that counts.
 fn paths_named<'a>(page: &'a str, sources: &[PathBuf]) -> Vec<(usize, &'a str)> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || "_./*-".contains(letter);
     let is_folder = |name: &str| {
@@ -357,10 +435,18 @@ fn paths_named<'a>(page: &'a str, sources: &[PathBuf]) -> Vec<(usize, &'a str)> 
         if is_fence || is_fenced {
             continue;
         }
-        let words = line.split(|letter| !is_part(letter)).map(|word| word.trim_end_matches(['.', '-', '/']));
-        for word in words.filter(|word| word.split_once('/').is_some_and(|(folder, _)| is_folder(folder))) {
+        let words = line
+            .split(|letter| !is_part(letter))
+            .map(|word| word.trim_end_matches(['.', '-', '/']));
+        for word in
+            words.filter(|word| word.split_once('/').is_some_and(|(folder, _)| is_folder(folder)))
+        {
             let plain = word.split('*').next().unwrap_or_default();
-            let path = if plain == word { word } else { plain.rsplit_once('/').map_or(plain, |(folder, _)| folder) };
+            let path = if plain == word {
+                word
+            } else {
+                plain.rsplit_once('/').map_or(plain, |(folder, _)| folder)
+            };
             named.push((place + 1, path));
         }
     }
@@ -396,14 +482,17 @@ fn no_line_of_ours_can_end_a_process_that_nobody_listens_to() {
     }
 }
 
-/// Commands read the server's JSON by name: a name that nobody writes would be an empty place for ever.
+/// Commands read the server's JSON by name: a name that nobody writes would be an empty place for
+/// ever.
 #[test]
 fn every_field_that_a_command_reads_is_one_that_the_server_writes() {
-    let sources: Vec<(PathBuf, String)> = [sources_of("cli"), sources_of("api"), sources_of("control")].concat();
+    let sources: Vec<(PathBuf, String)> =
+        [sources_of("cli"), sources_of("api"), sources_of("control")].concat();
     let code = |text: &str| without_tests(text).to_owned();
     let written: String = sources.iter().map(|(_, text)| code(text)).collect();
-    let is_written =
-        |key: &str| [format!("\"{key}\":"), format!("[\"{key}\"] = ")].iter().any(|form| written.contains(form));
+    let is_written = |key: &str| {
+        [format!("\"{key}\":"), format!("[\"{key}\"] = ")].iter().any(|form| written.contains(form))
+    };
     let mut read = 0;
     for (path, text) in &sources {
         for part in code(text).split("[\"").skip(1) {
@@ -428,10 +517,15 @@ fn sources_of(room: &str) -> Vec<(PathBuf, String)> {
 
 /// Every `crate::room` and every room of a `use crate::{a, b}` in this source, tests left out.
 fn rooms_named(text: &str) -> Vec<String> {
-    let code: String = without_tests(text).lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let code: String = without_tests(text)
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect();
     let mut rooms = Vec::new();
     for part in code.split("crate::").skip(1) {
-        let word = |text: &str| text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
+        let word = |text: &str| {
+            text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>()
+        };
         match part.strip_prefix('{') {
             Some(group) => {
                 let mut depth = 1;

@@ -1,4 +1,5 @@
-//! `ringboot why` against a real server: each way in which a boot stops is provoked, and its sentence is read.
+//! `ringboot why` against a real server: each way in which a boot stops is provoked, and its
+//! sentence is read.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
@@ -69,10 +70,13 @@ impl World {
         std::fs::write(scratch.path().join("root/debian/linux"), "kernel").unwrap();
         let port = common::free_port().port();
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[log]\nlevel = \"debug\"\n[server]\nadmin-socket = \"admin.sock\"\n[boot]\nuefi-x64 = \"shimx64.efi\"\n\
-             [menu]\ntitle = \"Rack\"\n[[menu.entry]]\nlabel = \"install\"\ntitle = \"Install\"\nkernel = \"debian/linux\"\n\
+            "root = \"root\"\nstate = \"state\"\n[log]\nlevel = \"debug\"\n[server]\nadmin-socket \
+             = \"admin.sock\"\n[boot]\nuefi-x64 = \"shimx64.efi\"\n\
+             [menu]\ntitle = \"Rack\"\n[[menu.entry]]\nlabel = \"install\"\ntitle = \
+             \"Install\"\nkernel = \"debian/linux\"\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"127.77.1.1-127.77.1.2\"]\n"
+             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients \
+             = \"any\"\npools = [\"127.77.1.1-127.77.1.2\"]\n"
         );
         std::fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
         Self { scratch, port }
@@ -83,11 +87,15 @@ impl World {
         command.args(["serve", "--tftp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"]);
         command.arg(self.scratch.path().join("ringboot.toml"));
         let process = Process::start(command);
-        let find = |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
-        let ready =
-            process.stdout.wait_for(LIMIT, find).unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
-        let address =
-            |key: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(key)?.parse().ok()).unwrap();
+        let find =
+            |text: &String| text.lines().find(|line| line.starts_with("READY")).map(str::to_owned);
+        let ready = process
+            .stdout
+            .wait_for(LIMIT, find)
+            .unwrap_or_else(|why| panic!("{why:?}: {}", process.stderr.text()));
+        let address = |key: &str| {
+            ready.split_whitespace().find_map(|word| word.strip_prefix(key)?.parse().ok()).unwrap()
+        };
         let (tftp, http) = (address("tftp="), address("http="));
         let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
         relay.set_read_timeout(Some(LIMIT)).unwrap();
@@ -96,7 +104,10 @@ impl World {
 
     fn ask(&self, who: &str, more: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
-        command.args(["why", who, "--config"]).arg(self.scratch.path().join("ringboot.toml")).args(more);
+        command
+            .args(["why", who, "--config"])
+            .arg(self.scratch.path().join("ringboot.toml"))
+            .args(more);
         run(command, LIMIT)
     }
 
@@ -114,7 +125,8 @@ impl World {
         until(words, || self.ask("52-54-00-12-34-10", &[]).stdout)
     }
 
-    /// The same of the history on the disk, which is a second behind, whatever the server remembers.
+    /// The same of the history on the disk, which is a second behind, whatever the server
+    /// remembers.
     fn kept_until(&self, words: &str) -> String {
         until(words, || {
             let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
@@ -160,7 +172,12 @@ impl Server {
         self.say(&message);
         let (kind, address) = self.hear();
         assert_eq!(kind, OFFER);
-        self.say(&Message { kind: REQUEST, requested: Some(address), chosen: Some(OURS), ..message });
+        self.say(&Message {
+            kind: REQUEST,
+            requested: Some(address),
+            chosen: Some(OURS),
+            ..message
+        });
         assert_eq!(self.hear(), (ACK, address));
         address
     }
@@ -188,10 +205,11 @@ impl Server {
         client.send_to(&[0, 4, last[2], last[3]], tid).unwrap();
     }
 
-    /// A connection of this machine with a request on it, and no byte of the answer read. What it can take without being
-    /// read is little.
+    /// A connection of this machine with a request on it, and no byte of the answer read. What it
+    /// can take without being read is little.
     fn get(&self, machine: Ipv4Addr, path: &str) -> TcpStream {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.bind(&SocketAddr::from((machine, 0)).into()).unwrap();
         socket.connect(&self.http.into()).unwrap();
@@ -212,7 +230,8 @@ fn go_on(client: &UdpSocket, mut data: Vec<u8>, tid: SocketAddr) -> Vec<u8> {
     data
 }
 
-/// A relayed message; option 82 says which subnet it is for and that answers go to the port it came from (D-48, D-74).
+/// A relayed message; option 82 says which subnet it is for and that answers go to the port it came
+/// from (D-48, D-74).
 #[derive(Clone, Copy)]
 struct Message {
     kind: u8,
@@ -321,7 +340,14 @@ fn an_offer_that_was_never_requested() {
     tells(
         &world.why(),
         Cause::NotRequested,
-        &["PXE firmware on x64 UEFI", "dhcp", "x 2", "option 93 = 7", "offered 127.77.1.", "(3 x) and never requested"],
+        &[
+            "PXE firmware on x64 UEFI",
+            "dhcp",
+            "x 2",
+            "option 93 = 7",
+            "offered 127.77.1.",
+            "(3 x) and never requested",
+        ],
     );
 }
 
@@ -344,7 +370,10 @@ fn no_loader_for_an_architecture() {
     server.lease(MAC, UEFI_ARM64);
     server.stop();
     let said = world.why();
-    let words = ["There is no loader for PXE firmware on arm64 UEFI, architecture 11", "[boot] uefi-arm64 is not set"];
+    let words = [
+        "There is no loader for PXE firmware on arm64 UEFI, architecture 11",
+        "[boot] uefi-arm64 is not set",
+    ];
     tells(&said, Cause::NoLoader, &words);
 }
 
@@ -356,7 +385,12 @@ fn requests_that_are_refused_again_and_again() {
     for _ in 0..2 {
         server.say(&Message::default());
         assert_eq!(server.hear().0, OFFER);
-        server.say(&Message { kind: REQUEST, requested: elsewhere, chosen: Some(OURS), ..Message::default() });
+        server.say(&Message {
+            kind: REQUEST,
+            requested: elsewhere,
+            chosen: Some(OURS),
+            ..Message::default()
+        });
         assert_eq!(server.hear().0, NAK);
     }
     server.stop();
@@ -370,7 +404,12 @@ fn another_server_was_chosen_and_a_network_that_is_not_configured() {
     server.say(&Message::default());
     let (_, address) = server.hear();
     let other = Some(Ipv4Addr::new(10, 9, 9, 9));
-    server.say(&Message { kind: REQUEST, requested: Some(address), chosen: other, ..Message::default() });
+    server.say(&Message {
+        kind: REQUEST,
+        requested: Some(address),
+        chosen: other,
+        ..Message::default()
+    });
     let said = world.why_until("It chose another DHCP server, 10.9.9.9.");
     tells(&said, Cause::ChoseOther, &["Switch 10.9.9.9 off"]);
     server.say(&Message { subnet: Ipv4Addr::new(127, 99, 0, 0), ..Message::default() });
@@ -401,12 +440,14 @@ fn a_lease_and_no_file_then_a_missing_kernel_with_the_line_that_asks_for_it() {
 #[test]
 fn a_template_that_fails_is_told_with_its_line() {
     let world = World::new("why-template");
-    std::fs::write(world.scratch.path().join("root/ks.cfg.j2"), "lang en\n{{ nonsense }}\n").unwrap();
+    std::fs::write(world.scratch.path().join("root/ks.cfg.j2"), "lang en\n{{ nonsense }}\n")
+        .unwrap();
     let server = world.start();
     let machine = server.lease(MAC, UEFI_X64);
     assert_eq!(server.read(machine, "ks.cfg").1[1], 5);
     server.stop();
-    let words = ["answer file", "A template failed: ks.cfg.j2:2:", "there is no variable `nonsense`"];
+    let words =
+        ["answer file", "A template failed: ks.cfg.j2:2:", "there is no variable `nonsense`"];
     tells(&world.why(), Cause::TemplateFailed, &words);
 }
 
@@ -439,7 +480,12 @@ fn a_request_that_is_refused_once() {
     server.say(&Message::default());
     assert_eq!(server.hear().0, OFFER);
     let elsewhere = Some(Ipv4Addr::new(10, 1, 1, 1));
-    server.say(&Message { kind: REQUEST, requested: elsewhere, chosen: Some(OURS), ..Message::default() });
+    server.say(&Message {
+        kind: REQUEST,
+        requested: elsewhere,
+        chosen: Some(OURS),
+        ..Message::default()
+    });
     assert_eq!(server.hear().0, NAK);
     server.stop();
     tells(
@@ -454,7 +500,12 @@ fn an_address_that_was_declined_and_a_message_that_is_left_to_others() {
     let world = World::new("why-declined");
     let server = world.start();
     let address = server.lease(MAC, UEFI_X64);
-    server.say(&Message { kind: DECLINE, requested: Some(address), chosen: Some(OURS), ..Message::default() });
+    server.say(&Message {
+        kind: DECLINE,
+        requested: Some(address),
+        chosen: Some(OURS),
+        ..Message::default()
+    });
     let said = world.why_until("It declined");
     tells(&said, Cause::Declined, &[&format!("declined {address}: something else"), "arping"]);
     // INIT-REBOOT of a machine that nobody here knows (D-24): another server may know it.
@@ -470,7 +521,8 @@ fn an_address_that_was_declined_and_a_message_that_is_left_to_others() {
     server.stop();
 }
 
-/// An operator's `sqlite3` in the middle of a transaction: no ACK without a durable lease, and the reason is told.
+/// An operator's `sqlite3` in the middle of a transaction: no ACK without a durable lease, and the
+/// reason is told.
 #[test]
 fn a_lease_that_the_store_cannot_keep() {
     let world = World::new("why-store");
@@ -480,7 +532,12 @@ fn a_lease_that_the_store_cannot_keep() {
     assert_eq!(kind, OFFER);
     let operator = rusqlite::Connection::open(world.path("state/ringboot.db")).unwrap();
     operator.execute_batch("BEGIN IMMEDIATE").unwrap();
-    server.say(&Message { kind: REQUEST, requested: Some(address), chosen: Some(OURS), ..Message::default() });
+    server.say(&Message {
+        kind: REQUEST,
+        requested: Some(address),
+        chosen: Some(OURS),
+        ..Message::default()
+    });
     let said = world.why_until("could not serve it");
     tells(&said, Cause::LeaseNotKept, &["the store could not keep the lease"]);
     operator.execute_batch("ROLLBACK").unwrap();
@@ -497,10 +554,15 @@ fn files_that_are_missing_are_told_with_the_rule_or_as_what_the_loader_asks_for(
     let said = world.why_until("grubx64.efi is missing");
     tells(&said, Cause::Missing, &["beside the loader or menu"]);
     server.load(machine);
-    // The end of a transfer is an ACK that nobody answers: the server has seen it when it tells of it.
+    // The end of a transfer is an ACK that nobody answers: the server has seen it when it tells of
+    // it.
     until("sent twice", || {
         let said = world.ask("52-54-00-12-34-10", &[]).stdout;
-        if said.matches("shimx64.efi sent by TFTP").count() > 1 { format!("sent twice: {said}") } else { said }
+        if said.matches("shimx64.efi sent by TFTP").count() > 1 {
+            format!("sent twice: {said}")
+        } else {
+            said
+        }
     });
     std::fs::remove_file(world.path("root/shimx64.efi")).unwrap();
     // Over HTTP a machine is known by its address as over TFTP.
@@ -516,13 +578,18 @@ fn files_that_are_missing_are_told_with_the_rule_or_as_what_the_loader_asks_for(
 fn a_file_that_is_there_and_not_given() {
     let world = World::new("why-denied");
     std::fs::write(world.path("root/secret"), "secret").unwrap();
-    std::fs::set_permissions(world.path("root/secret"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(world.path("root/secret"), std::fs::Permissions::from_mode(0o600))
+        .unwrap();
     let server = world.start();
     let machine = server.lease(MAC, UEFI_X64);
     server.load(machine);
     assert_eq!(server.read(machine, "secret").1[..4], [0, 5, 0, 2]);
     server.stop();
-    tells(&world.why(), Cause::Unreadable, &["secret was not given: secret: ", "`chmod o+r` the file"]);
+    tells(
+        &world.why(),
+        Cause::Unreadable,
+        &["secret was not given: secret: ", "`chmod o+r` the file"],
+    );
 }
 
 #[test]
@@ -533,7 +600,11 @@ fn a_transfer_that_the_machine_ended_by_itself() {
     let (client, _, tid) = server.read(machine, "shimx64.efi");
     client.send_to(b"\0\x05\0\x03disk full\0", tid).unwrap();
     let said = world.why_until("ended the transfer");
-    tells(&said, Cause::Aborted, &["transfer of shimx64.efi by itself, with TFTP error 3", "screen"]);
+    tells(
+        &said,
+        Cause::Aborted,
+        &["transfer of shimx64.efi by itself, with TFTP error 3", "screen"],
+    );
     server.stop();
 }
 
@@ -613,14 +684,20 @@ fn the_history_survives_kill_9_and_stays_bounded() {
     server.process.wait(LIMIT).unwrap();
     holds(&world.why(), &["(1 x) and never requested"]);
     let server = world.start();
-    assert_eq!(world.why().lines().nth(2), before.lines().nth(2), "the same line after the restart");
+    assert_eq!(
+        world.why().lines().nth(2),
+        before.lines().nth(2),
+        "the same line after the restart"
+    );
     for _ in 0..BOUND + 20 {
         server.say(&Message::default());
         assert_eq!(server.hear().0, OFFER);
     }
     server.stop();
     holds(&world.why(), &[&format!("({BOUND} x) and never requested")]);
-    let database = rusqlite::Connection::open(world.scratch.path().join("state/history.db")).unwrap();
-    let rows: i64 = database.query_row("SELECT count(*) FROM entries", [], |row| row.get(0)).unwrap();
+    let database =
+        rusqlite::Connection::open(world.scratch.path().join("state/history.db")).unwrap();
+    let rows: i64 =
+        database.query_row("SELECT count(*) FROM entries", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 64);
 }

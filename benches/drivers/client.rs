@@ -1,7 +1,9 @@
-//! One thread that keeps a request under way on each of its connections, reads whatever has come, and checks it.
+//! One thread that keeps a request under way on each of its connections, reads whatever has come,
+//! and checks it.
 //!
-//! It reads as bytes arrive, as machines do. A client that reads one connection after the other leaves the others' buffers full,
-//! and then measures how long a server takes to notice that there is room again.
+//! It reads as bytes arrive, as machines do. A client that reads one connection after the other
+//! leaves the others' buffers full, and then measures how long a server takes to notice that there
+//! is room again.
 
 use std::cell::Cell;
 use std::io;
@@ -18,11 +20,12 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, ServedFile};
 
-/// Bytes read at a time: more than a small answer with its head, and small enough to stay in the processor's cache.
+/// Bytes read at a time: more than a small answer with its head, and small enough to stay in the
+/// processor's cache.
 const ROOM_BYTES: usize = 128 << 10;
 
-/// Every byte of each seventeenth answer of a connection is compared with the file, the first one included: comparing all of
-/// them would make the client the limit.
+/// Every byte of each seventeenth answer of a connection is compared with the file, the first one
+/// included: comparing all of them would make the client the limit.
 const COMPARED_EVERY: u64 = 17;
 
 pub(crate) struct Client {
@@ -38,8 +41,8 @@ impl Client {
         Ok(Self { runtime, connections })
     }
 
-    /// Asks on every connection, and again as soon as an answer is there, for this long. Returns how many answers there were;
-    /// none is under way afterwards.
+    /// Asks on every connection, and again as soon as an answer is there, for this long. Returns
+    /// how many answers there were; none is under way afterwards.
     pub(crate) fn load(&mut self, time: Duration) -> io::Result<u64> {
         let end = Instant::now() + time;
         let answers = Rc::new(Cell::new(0));
@@ -60,7 +63,8 @@ impl Client {
         }
         let all = local.run_until(tasks.join_all());
         let ended = self.runtime.block_on(async { timeout(time + PATIENCE, all).await });
-        let ended: Vec<io::Result<Connection>> = ended.map_err(|_| wrong("an answer does not come"))?;
+        let ended: Vec<io::Result<Connection>> =
+            ended.map_err(|_| wrong("an answer does not come"))?;
         self.connections = ended.into_iter().collect::<io::Result<_>>()?;
         Ok(answers.get())
     }
@@ -87,8 +91,8 @@ impl Connection {
         })
     }
 
-    /// Asks, and reads the answer to its end. Its status and length are those of the file, always; its bytes are compared now
-    /// and then.
+    /// Asks, and reads the answer to its end. Its status and length are those of the file, always;
+    /// its bytes are compared now and then.
     async fn ask(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.request).await?;
         let is_compared = self.answers.is_multiple_of(COMPARED_EVERY);
@@ -128,12 +132,19 @@ async fn read_some(stream: &mut TcpStream, room: &mut [u8]) -> io::Result<usize>
 fn head_length(received: &[u8], expected: usize) -> io::Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
-    let parsed = response.parse(received).map_err(|error| wrong(&format!("the head of the answer: {error}")))?;
+    let parsed = response
+        .parse(received)
+        .map_err(|error| wrong(&format!("the head of the answer: {error}")))?;
     let httparse::Status::Complete(length) = parsed else { return Ok(None) };
-    let announced = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let announced = announced.and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
+    let announced =
+        response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let announced =
+        announced.and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
     if response.code != Some(200) || announced != Some(expected) {
-        return Err(wrong(&format!("status {:?} and length {announced:?}, not 200 and {expected}", response.code)));
+        return Err(wrong(&format!(
+            "status {:?} and length {announced:?}, not 200 and {expected}",
+            response.code
+        )));
     }
     Ok(Some(length))
 }

@@ -1,7 +1,8 @@
-//! hyper on tokio-uring: one thread that looks names up as ringboot does, and sends the headers that ringboot sends.
+//! hyper on tokio-uring: one thread that looks names up as ringboot does, and sends the headers
+//! that ringboot sends.
 //!
-//! It does less than ringboot: the bytes of a body come from memory and are no mapping that a file could change under, no client
-//! is timed or counted, and nothing is reported to a journal.
+//! It does less than ringboot: the bytes of a body come from memory and are no mapping that a file
+//! could change under, no client is timed or counted, and nothing is reported to a journal.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -36,26 +37,38 @@ struct Site {
 }
 
 /// Starts the server on a thread of its own, which ends with this process.
-pub(crate) fn start(files: &[ServedFile], names: &Arc<Names>, processor: Option<usize>) -> io::Result<SocketAddr> {
+pub(crate) fn start(
+    files: &[ServedFile],
+    names: &Arc<Names>,
+    processor: Option<usize>,
+) -> io::Result<SocketAddr> {
     let listener = ringboot_server::listen()?;
     let address = listener.local_addr()?;
-    let bodies: Vec<_> = files.iter().map(|file| (format!("/{}", file.name), file.bytes.clone())).collect();
+    let bodies: Vec<_> =
+        files.iter().map(|file| (format!("/{}", file.name), file.bytes.clone())).collect();
     let names = Arc::clone(names);
     let (ready, is_ready) = channel();
     let serve = move || -> io::Result<()> {
         pin_thread(processor)?;
         let site = Site { address, shelf: RefCell::new(Shelf::new(names)), bodies };
-        // Without COOP_TASKRUN the kernel interrupts the thread for each completion: a quarter slower.
+        // Without COOP_TASKRUN the kernel interrupts the thread for each completion: a quarter
+        // slower.
         let mut ring = tokio_uring::uring_builder();
         ring.setup_coop_taskrun();
         tokio_uring::builder().uring_builder(&ring).start(accept(listener, Rc::new(site), ready))
     };
     thread::Builder::new().name("tokio-uring".to_owned()).spawn(serve)?;
-    is_ready.recv().map_err(|_| io::Error::other("tokio-uring has not started: is io_uring allowed here?"))?;
+    is_ready
+        .recv()
+        .map_err(|_| io::Error::other("tokio-uring has not started: is io_uring allowed here?"))?;
     Ok(address)
 }
 
-async fn accept(listener: std::net::TcpListener, site: Rc<Site>, ready: Sender<()>) -> io::Result<()> {
+async fn accept(
+    listener: std::net::TcpListener,
+    site: Rc<Site>,
+    ready: Sender<()>,
+) -> io::Result<()> {
     let listener = tokio_uring::net::TcpListener::from_std(listener);
     let contents: Rc<[Bytes]> = site.bodies.iter().map(|(_, bytes)| bytes.clone()).collect();
     ready.send(()).map_err(io::Error::other)?;
@@ -94,10 +107,17 @@ impl Site {
         Some(response)
     }
 
-    /// Looks at the disk for each request: on this thread, or where the kernel's caches do not know, by a worker.
+    /// Looks at the disk for each request: on this thread, or where the kernel's caches do not
+    /// know, by a worker.
     async fn look(&self, path: &str, peer: SocketAddr) -> Option<Content> {
         let path = clean(path.trim_start_matches('/').as_bytes()).ok()?;
-        let ask = Ask { path, repaired: None, peer: peer.ip(), local: self.address.ip(), over_http: true };
+        let ask = Ask {
+            path,
+            repaired: None,
+            peer: peer.ip(),
+            local: self.address.ip(),
+            over_http: true,
+        };
         let (sender, by_worker) = oneshot::channel();
         // A connection that is gone meanwhile waits for no reply.
         let later = move |reply| drop(sender.send(reply));
@@ -119,7 +139,10 @@ impl Body for WholeFile {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 

@@ -1,7 +1,9 @@
-//! Serves the same files through hyper on tokio-uring and through ringboot's own driver, over one client, and prints the ratio.
+//! Serves the same files through hyper on tokio-uring and through ringboot's own driver, over one
+//! client, and prints the ratio.
 //!
-//! `cargo bench --bench drivers` takes about 40 s. Without `--bench`, or with `--test`, it drives each server once and shortly and
-//! prints no figures: the tests do so, to see that all of them serve the right bytes. docs/measuring.md explains the figures.
+//! `cargo bench --bench drivers` takes about 40 s. Without `--bench`, or with `--test`, it drives
+//! each server once and shortly and prints no figures: the tests do so, to see that all of them
+//! serve the right bytes. docs/measuring.md explains the figures.
 #![allow(missing_debug_implementations, clippy::print_stdout)]
 
 mod client;
@@ -88,8 +90,13 @@ impl Placement {
 
     fn print(self) {
         match (self.server, self.client) {
-            (Some(server), Some(client)) => println!("Servers on processor {server}, client on processor {client}."),
-            _ => println!("Servers and client SHARE ONE PROCESSOR: these are no figures to compare with others."),
+            (Some(server), Some(client)) => {
+                println!("Servers on processor {server}, client on processor {client}.")
+            }
+            _ => println!(
+                "Servers and client SHARE ONE PROCESSOR: these are no figures to compare with \
+                 others."
+            ),
         }
     }
 }
@@ -114,11 +121,15 @@ fn main() -> io::Result<()> {
     placement.print();
     let root = tempfile::tempdir()?;
     let names = furnish(root.path(), &files)?;
-    // All servers are up all the time: a tokio-uring runtime that ends frees buffers that the kernel still writes to.
+    // All servers are up all the time: a tokio-uring runtime that ends frees buffers that the
+    // kernel still writes to.
     let ring = RingbootServer::start(&names, Datapath::IoUring, placement.server)?;
     let epoll = RingbootServer::start(&names, Datapath::Epoll, placement.server)?;
     let contenders = [
-        Contender { name: "hyper on tokio-uring", address: hyper_server::start(&files, &names, placement.server)? },
+        Contender {
+            name: "hyper on tokio-uring",
+            address: hyper_server::start(&files, &names, placement.server)?,
+        },
         Contender { name: "ringboot, io_uring", address: ring.address },
         Contender { name: "ringboot, epoll", address: epoll.address },
     ];

@@ -1,8 +1,10 @@
-//! A connection of tokio-uring behind hyper's traits, which lend buffers where a ring wants to own them.
+//! A connection of tokio-uring behind hyper's traits, which lend buffers where a ring wants to own
+//! them.
 //!
-//! What is received goes through a buffer of the adaptor and is copied into hyper's. What is sent is copied, except for slices
-//! of a served file: those are known by their addresses, and the ring then holds a share of the file. So a body is never copied,
-//! which is the best that this pair can do.
+//! What is received goes through a buffer of the adaptor and is copied into hyper's. What is sent
+//! is copied, except for slices of a served file: those are known by their addresses, and the ring
+//! then holds a share of the file. So a body is never copied, which is the best that this pair can
+//! do.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -61,7 +63,10 @@ impl RingStream {
             let held = file.as_ptr_range();
             held.start <= addresses.start && addresses.end <= held.end
         };
-        self.files.iter().find(holds).map_or_else(|| Bytes::copy_from_slice(slice), |file| file.slice_ref(slice))
+        self.files
+            .iter()
+            .find(holds)
+            .map_or_else(|| Bytes::copy_from_slice(slice), |file| file.slice_ref(slice))
     }
 }
 
@@ -88,11 +93,16 @@ impl Read for RingStream {
 }
 
 impl Write for RingStream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, slice: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slice: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[IoSlice::new(slice)])
     }
 
-    /// While an operation is under way, hyper asks again with the same bytes, and perhaps more behind them.
+    /// While an operation is under way, hyper asks again with the same bytes, and perhaps more
+    /// behind them.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

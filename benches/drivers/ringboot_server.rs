@@ -15,7 +15,8 @@ use ringboot::serve::shelf::Names;
 
 use super::pin_thread;
 
-/// What ringboot gives its connections by default: what else the machine is set to would decide the figures.
+/// What ringboot gives its connections by default: what else the machine is set to would decide the
+/// figures.
 const CONGESTION: &str = "cubic";
 
 /// A socket for a server of the comparison.
@@ -30,19 +31,25 @@ pub(crate) struct RingbootServer {
     drain: Drain,
     bell: Bell,
     thread: JoinHandle<Result<(), String>>,
-    /// The queue of events has a reader for as long as the core runs; when it is full, the core drops events and counts them.
+    /// The queue of events has a reader for as long as the core runs; when it is full, the core
+    /// drops events and counts them.
     _events: Receiver<Event>,
 }
 
 impl RingbootServer {
-    pub(crate) fn start(names: &Arc<Names>, datapath: Datapath, processor: Option<usize>) -> io::Result<Self> {
+    pub(crate) fn start(
+        names: &Arc<Names>,
+        datapath: Datapath,
+        processor: Option<usize>,
+    ) -> io::Result<Self> {
         let listener = listen()?;
         let address = listener.local_addr()?;
         let (events, received) = queue();
         let drain = Drain::default();
         // The client of this bench is one address with many connections.
         let plan = HttpPlan { per_source: None, ..HttpPlan::default() };
-        let (core, bell) = Core::new(vec![listener], &plan, names, &events, &drain, &Arc::default(), datapath)?;
+        let (core, bell) =
+            Core::new(vec![listener], &plan, names, &events, &drain, &Arc::default(), datapath)?;
 
         let (ready, is_ready) = channel();
         let serve = move || {
@@ -54,7 +61,9 @@ impl RingbootServer {
         };
         let thread = thread::Builder::new().name(format!("rb-{datapath}")).spawn(serve)?;
         if is_ready.recv().is_err() {
-            return Err(ended(thread).err().unwrap_or_else(|| io::Error::other("an HTTP core did not start")));
+            return Err(ended(thread)
+                .err()
+                .unwrap_or_else(|| io::Error::other("an HTTP core did not start")));
         }
         Ok(Self { address, drain, bell, thread, _events: received })
     }
@@ -69,5 +78,8 @@ impl RingbootServer {
 
 /// Waits for the core's thread and returns its fault.
 fn ended(thread: JoinHandle<Result<(), String>>) -> io::Result<()> {
-    thread.join().map_err(|_| io::Error::other("an HTTP core has panicked"))?.map_err(io::Error::other)
+    thread
+        .join()
+        .map_err(|_| io::Error::other("an HTTP core has panicked"))?
+        .map_err(io::Error::other)
 }

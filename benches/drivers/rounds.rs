@@ -14,7 +14,8 @@ const CLIENT_LIMITED: f64 = 0.95;
 /// How often and how long each server is driven.
 pub(crate) struct Schedule {
     rounds: usize,
-    /// Before the clock starts: connections are accepted, buffers have their size, the file is known resident.
+    /// Before the clock starts: connections are accepted, buffers have their size, the file is
+    /// known resident.
     warm_up: Duration,
     measured: Duration,
     /// No round begins after this time: where the processors are busy otherwise, answers come late.
@@ -37,8 +38,8 @@ impl Schedule {
 #[derive(Clone, Copy)]
 struct Figure {
     requests_per_second: f64,
-    /// Microseconds of processor time, the kernel's part included. All threads of this process but the client's: the servers
-    /// that are not driven sleep.
+    /// Microseconds of processor time, the kernel's part included. All threads of this process but
+    /// the client's: the servers that are not driven sleep.
     server_cost: f64,
     /// Which share of its processor the client used.
     client_load: f64,
@@ -65,11 +66,13 @@ pub(crate) fn compare<'a>(
         if round > 0 && started.elapsed() > schedule.longest {
             break;
         }
-        // Each server is the first of a round in its turn: what disturbs a round does not always meet the same one.
+        // Each server is the first of a round in its turn: what disturbs a round does not always
+        // meet the same one.
         for place in 0..contenders.len() {
             let number = (round + place) % contenders.len();
             let Contender { name, address } = &contenders[number];
-            let fault = |error: io::Error| io::Error::other(format!("{name}, {}: {error}", file.name));
+            let fault =
+                |error: io::Error| io::Error::other(format!("{name}, {}: {error}", file.name));
             let client = Client::connect(*address, file).map_err(fault)?;
             figures[number].push(drive(client, schedule).map_err(fault)?);
         }
@@ -116,7 +119,8 @@ impl Used {
     }
 }
 
-/// Seconds that all processors of the machine have worked so far (proc_stat(5); the unit is 10 ms on every Linux).
+/// Seconds that all processors of the machine have worked so far (proc_stat(5); the unit is 10 ms
+/// on every Linux).
 fn busy_seconds() -> io::Result<f64> {
     const TICKS_PER_SECOND: f64 = 100.0;
     let text = std::fs::read_to_string("/proc/stat")?;
@@ -144,7 +148,11 @@ impl Spread {
     fn of(numbers: impl Iterator<Item = f64>) -> Self {
         let mut numbers: Vec<f64> = numbers.collect();
         numbers.sort_by(f64::total_cmp);
-        Self { median: numbers[numbers.len() / 2], least: numbers[0], most: numbers[numbers.len() - 1] }
+        Self {
+            median: numbers[numbers.len() / 2],
+            least: numbers[0],
+            most: numbers[numbers.len() - 1],
+        }
     }
 
     fn format(&self, decimals: usize) -> String {
@@ -158,9 +166,13 @@ impl Comparison<'_> {
     pub(crate) fn print(&self) {
         let (name, connections) = (self.file.name.replace('-', " "), self.file.connections);
         let rounds = self.figures.first().map_or(0, Vec::len);
-        println!("\n{name}, {connections} connections kept alive; rounds: {rounds}, median (least-most).");
+        println!(
+            "\n{name}, {connections} connections kept alive; rounds: {rounds}, median (least-most)."
+        );
         println!("Other programs kept {:.1} processors busy.\n", self.others);
-        println!("| server | requests/s | ratio | server's CPU, us a request | ratio | client's CPU |");
+        println!(
+            "| server | requests/s | ratio | server's CPU, us a request | ratio | client's CPU |"
+        );
         println!("|---|---|---|---|---|---|");
         for (contender, figures) in self.contenders.iter().zip(&self.figures) {
             let spread = |value: fn(&Figure) -> f64| Spread::of(figures.iter().map(value));

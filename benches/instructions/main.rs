@@ -1,7 +1,9 @@
-//! Counts the instructions of every operation under callgrind and compares them with the committed baseline.
+//! Counts the instructions of every operation under callgrind and compares them with the committed
+//! baseline.
 //!
-//! `cargo bench --profile counting --bench instructions` prints the table and fails where an operation has become dearer than the limit allows;
-//! `RINGBOOT_BLESS=1` in front of it writes a new baseline. docs/measuring.md tells more.
+//! `cargo bench --profile counting --bench instructions` prints the table and fails where an
+//! operation has become dearer than the limit allows; `RINGBOOT_BLESS=1` in front of it writes a
+//! new baseline. docs/measuring.md tells more.
 #![allow(missing_debug_implementations, clippy::print_stdout)]
 
 use std::env;
@@ -17,7 +19,8 @@ mod baseline;
 #[path = "../operations/mod.rs"]
 mod operations;
 
-/// Of one operation; the rare dear ones (a table grows, a queue takes a new block) are shared out among so many.
+/// Of one operation; the rare dear ones (a table grows, a queue takes a new block) are shared out
+/// among so many.
 const TIMES: u64 = 1000;
 /// Before counting begins: buffers have their size then.
 const TIMES_BEFORE: u64 = 100;
@@ -52,8 +55,8 @@ fn count_these_instructions(run: &mut dyn FnMut()) {
     end_of_these_instructions();
 }
 
-/// callgrind writes what it has counted to a file when this is called. (It does not do so at the return of the function
-/// that switches counting on.)
+/// callgrind writes what it has counted to a file when this is called. (It does not do so at the
+/// return of the function that switches counting on.)
 #[inline(never)]
 fn end_of_these_instructions() {
     black_box(());
@@ -102,30 +105,41 @@ fn count(operations: &[Operation], folder: &Path) -> Result<Vec<(String, u64)>, 
 /// Runs this program once more: each operation leaves a file `out`.1, .2, …
 fn under_callgrind(out: &Path) -> Result<(), String> {
     let log = out.with_extension("log");
-    let program = env::current_exe().map_err(|error| format!("this program's own path: {error}"))?;
+    let program =
+        env::current_exe().map_err(|error| format!("this program's own path: {error}"))?;
     let status = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no"])
-        .args(["--toggle-collect=*count_these_instructions*", "--dump-before=*end_of_these_instructions*"])
+        .args([
+            "--toggle-collect=*count_these_instructions*",
+            "--dump-before=*end_of_these_instructions*",
+        ])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(format!("--log-file={}", log.display()))
         .arg(program)
         .env(COUNTED, "1")
         .status()
         .map_err(|error| format!("valgrind: {error}; the Debian package is called valgrind"))?;
-    if status.success() { Ok(()) } else { Err(format!("valgrind: {status}, see {}", log.display())) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("valgrind: {status}, see {}", log.display()))
+    }
 }
 
 /// The `totals:` line of one of callgrind's files.
 fn total(path: &PathBuf) -> Result<u64, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
-    total.filter(|&total| total > 0).ok_or_else(|| format!("{}: nothing was counted", path.display()))
+    total
+        .filter(|&total| total > 0)
+        .ok_or_else(|| format!("{}: nothing was counted", path.display()))
 }
 
 /// The compiler that cargo runs in this folder.
 fn compiler() -> Result<Compiler, String> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).arg("-vV").output().map_err(|error| format!("rustc -vV: {error}"))?;
+    let output =
+        Command::new(rustc).arg("-vV").output().map_err(|error| format!("rustc -vV: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let field = |name: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name));

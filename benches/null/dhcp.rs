@@ -1,4 +1,5 @@
-//! A DHCP server that decides nothing: OFFER and ACK are the client's own message, with an address made of its number.
+//! A DHCP server that decides nothing: OFFER and ACK are the client's own message, with an address
+//! made of its number.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -14,7 +15,11 @@ const MESSAGE_TYPE: usize = 242;
 
 /// Answers on a thread of this core.
 pub(crate) fn serve() -> io::Result<SocketAddrV4> {
-    let binding = Binding { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), interface: None, shared: false };
+    let binding = Binding {
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        interface: None,
+        shared: false,
+    };
     let socket = net::udp(&binding)?;
     let SocketAddr::V4(address) = net::local_address(&socket)? else {
         return Err(io::Error::other("not an IPv4 socket"));

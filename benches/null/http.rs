@@ -1,4 +1,5 @@
-//! An HTTP server that reads no request: every empty line is answered with the same head and body from memory.
+//! An HTTP server that reads no request: every empty line is answered with the same head and body
+//! from memory.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -11,11 +12,15 @@ use tokio::task::{LocalSet, spawn_local};
 
 /// Serves this file under every name, on a thread of this core.
 pub(crate) fn serve(file: &[u8]) -> io::Result<SocketAddrV4> {
-    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len()).into_bytes();
+    let mut answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len()).into_bytes();
     answer.extend_from_slice(file);
-    let listener = ringboot::engine::net::tcp_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
+    let listener =
+        ringboot::engine::net::tcp_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
     listener.set_nonblocking(true)?;
-    let SocketAddr::V4(address) = listener.local_addr()? else { return Err(io::Error::other("not an IPv4 socket")) };
+    let SocketAddr::V4(address) = listener.local_addr()? else {
+        return Err(io::Error::other("not an IPv4 socket"));
+    };
     thread::spawn(move || -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, accept(listener, Rc::from(answer)))

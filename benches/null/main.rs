@@ -1,8 +1,10 @@
-//! The load generator's ceiling: what its one core does against servers that do nothing, and against ringboot in the same rows.
+//! The load generator's ceiling: what its one core does against servers that do nothing, and
+//! against ringboot in the same rows.
 //!
-//! `cargo build --release && cargo run --release --example null [ROW]`. Server on the first core, machines on the second. The ceiling
-//! is what one whole core of the machines' side would do: units over processor seconds of their thread. Ringboot's figure is over wall
-//! time, so a busy host flatters the ratio.
+//! `cargo build --release && cargo run --release --example null [ROW]`. Server on the first core,
+//! machines on the second. The ceiling is what one whole core of the machines' side would do: units
+//! over processor seconds of their thread. Ringboot's figure is over wall time, so a busy host
+//! flatters the ratio.
 #![allow(missing_debug_implementations)]
 
 mod dhcp;
@@ -17,7 +19,9 @@ use std::thread;
 use std::time::Duration;
 
 use ringboot::engine::affinity;
-use ringboot::fleet::{Contents, Fleet, Images, Pace, Plan, PrivateServer, Progress, Report, limits};
+use ringboot::fleet::{
+    Contents, Fleet, Images, Pace, Plan, PrivateServer, Progress, Report, limits,
+};
 
 use row::{Row, Unit};
 
@@ -33,7 +37,11 @@ fn main() -> io::Result<()> {
     // Children inherit the mask.
     affinity::pin(&[servers])?;
     let mut out = io::stdout().lock();
-    writeln!(out, "| row | against nothing | machines' CPU | ceiling of a core | ringboot | ceiling / ringboot | |")?;
+    writeln!(
+        out,
+        "| row | against nothing | machines' CPU | ceiling of a core | ringboot | ceiling / \
+         ringboot | |"
+    )?;
     writeln!(out, "|---|---|---|---|---|---|---|")?;
     for row in row::all() {
         if !wanted.is_empty() && !wanted.iter().any(|word| row.name.contains(word.as_str())) {
@@ -69,14 +77,18 @@ impl Figure {
 /// Runs a fleet on a thread of its own on this core.
 fn measure(plan: Plan, row: &Row, core: usize) -> io::Result<Figure> {
     // The name is for profiles.
-    let run = thread::Builder::new().name("machines".to_owned()).spawn(move || -> io::Result<(Report, Duration)> {
-        affinity::pin(&[core])?;
-        let before = on_processor()?;
-        let report = Fleet::new(plan).run(&Arc::new(Progress::default()))?;
-        Ok((report, on_processor()?.saturating_sub(before)))
-    })?;
-    let (report, processor) = run.join().map_err(|_| io::Error::other("the fleet has panicked"))??;
-    let leases = || report.steps().find(|(name, _)| *name == "DHCP").map_or(0, |(_, times)| times.len());
+    let run = thread::Builder::new().name("machines".to_owned()).spawn(
+        move || -> io::Result<(Report, Duration)> {
+            affinity::pin(&[core])?;
+            let before = on_processor()?;
+            let report = Fleet::new(plan).run(&Arc::new(Progress::default()))?;
+            Ok((report, on_processor()?.saturating_sub(before)))
+        },
+    )?;
+    let (report, processor) =
+        run.join().map_err(|_| io::Error::other("the fleet has panicked"))??;
+    let leases =
+        || report.steps().find(|(name, _)| *name == "DHCP").map_or(0, |(_, times)| times.len());
     let amount = match row.unit {
         Unit::Megabytes => report.megabytes(),
         Unit::Requests => f64::from(row.requests()),
@@ -92,7 +104,8 @@ fn against_ringboot(row: &Row, core: usize) -> io::Result<Option<Figure>> {
     if row.is_dhcp() {
         return Ok(None);
     }
-    let server = PrivateServer::start(&program, images, &Contents::default(), row::SEED).map_err(io::Error::other)?;
+    let server = PrivateServer::start(&program, images, &Contents::default(), row::SEED)
+        .map_err(io::Error::other)?;
     let plan = server.plan(row.machines, pace(), row::SEED);
     let plan = Plan { roles: row.roles("demo/vmlinuz"), wire: row.wire(), ..plan };
     measure(plan, row, core).map(Some)
@@ -115,7 +128,12 @@ fn on_processor() -> io::Result<Duration> {
     nanoseconds.map(Duration::from_nanos).ok_or_else(|| io::Error::other("no schedstat"))
 }
 
-fn write_row(out: &mut impl Write, row: &Row, null: &Figure, real: Option<&Figure>) -> io::Result<()> {
+fn write_row(
+    out: &mut impl Write,
+    row: &Row,
+    null: &Figure,
+    real: Option<&Figure>,
+) -> io::Result<()> {
     let unit = row.unit.per_second();
     let (against, verdict) = match real {
         None => ("-".to_owned(), "| - | not measured"),
@@ -130,7 +148,8 @@ fn write_row(out: &mut impl Write, row: &Row, null: &Figure, real: Option<&Figur
     let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
     writeln!(
         out,
-        "| {} | {:.0} {unit} | {:.2} s of {:.2} | {:.0} {unit} | {against}{separator}{verdict}{failures} |",
+        "| {} | {:.0} {unit} | {:.2} s of {:.2} | {:.0} {unit} | \
+         {against}{separator}{verdict}{failures} |",
         row.name,
         null.rate(),
         null.processor.as_secs_f64(),

@@ -68,7 +68,14 @@ pub(crate) fn all() -> Vec<Row> {
         repeat: 1,
         way: Way::Tftp { block_size, window, gro },
     };
-    let http = |name, machines, octets, repeat, unit, way| Row { name, machines, octets, unit, repeat, way };
+    let http = |name, machines, octets, repeat, unit, way| Row {
+        name,
+        machines,
+        octets,
+        unit,
+        repeat,
+        way,
+    };
     vec![
         tftp("TFTP lockstep 1468", MIB, Some(1468), 1, false),
         tftp("TFTP plain 512", 256 * KIB, None, 1, false),
@@ -89,7 +96,8 @@ impl Row {
         self.machines * self.repeat
     }
 
-    /// Starts the null server of this row, which lives as long as this process, and says what to do with it.
+    /// Starts the null server of this row, which lives as long as this process, and says what to do
+    /// with it.
     pub(crate) fn against_nothing(&self) -> io::Result<Plan> {
         let content = Content::Generated { seed: SEED, octets: self.octets };
         let mut contents = Contents::default();
@@ -103,7 +111,10 @@ impl Row {
             Way::Tftp { block_size, window, .. } => tftp = tftp::serve(file, block_size, window)?,
             Way::HttpKept | Way::HttpOnce => http = http::serve(&file)?,
             Way::Dhcp => {
-                lessor = Some(Lessor { way: fleet::Way::Relay { server: dhcp::serve()?, agent }, keeps_leases: true })
+                lessor = Some(Lessor {
+                    way: fleet::Way::Relay { server: dhcp::serve()?, agent },
+                    keeps_leases: true,
+                })
             }
         }
         Ok(Plan {

@@ -1,4 +1,5 @@
-//! A TFTP server that remembers nothing: an ACK of block n is answered with the window after n, whoever sends it.
+//! A TFTP server that remembers nothing: an ACK of block n is answered with the window after n,
+//! whoever sends it.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -24,8 +25,16 @@ struct Server {
 }
 
 /// Serves this file under every name, on a thread of this core.
-pub(crate) fn serve(file: Vec<u8>, block_size: Option<u16>, window: u16) -> io::Result<SocketAddrV4> {
-    let binding = Binding { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), interface: None, shared: false };
+pub(crate) fn serve(
+    file: Vec<u8>,
+    block_size: Option<u16>,
+    window: u16,
+) -> io::Result<SocketAddrV4> {
+    let binding = Binding {
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        interface: None,
+        shared: false,
+    };
     let socket = net::udp(&binding)?;
     let SocketAddr::V4(address) = net::local_address(&socket)? else {
         return Err(io::Error::other("not an IPv4 socket"));
@@ -34,7 +43,8 @@ pub(crate) fn serve(file: Vec<u8>, block_size: Option<u16>, window: u16) -> io::
         let window = if window > 1 { format!("windowsize\0{window}\0") } else { String::new() };
         format!("\0\x06blksize\0{size}\0{window}")
     });
-    let server = Server { file, block_size: block_size.unwrap_or(512).into(), window: window.into(), oack };
+    let server =
+        Server { file, block_size: block_size.unwrap_or(512).into(), window: window.into(), oack };
     thread::spawn(move || {
         let mut inbox = Inbox::new(64, 600);
         let mut outbox = Outbox::default();
@@ -59,7 +69,9 @@ impl Server {
         let &[0, opcode, high, low, ..] = arrival.bytes else { return };
         let first = match (opcode, &self.oack) {
             (READ_REQUEST, Some(oack)) => {
-                return outbox.push(arrival.from, None, None, |bytes| bytes.extend_from_slice(oack.as_bytes()));
+                return outbox.push(arrival.from, None, None, |bytes| {
+                    bytes.extend_from_slice(oack.as_bytes())
+                });
             }
             (READ_REQUEST, None) => 1,
             (ACK, _) => usize::from(u16::from_be_bytes([high, low])) + 1,
@@ -72,7 +84,9 @@ impl Server {
         for from in (first..end).step_by(at_once) {
             let to = (from + at_once).min(end);
             let segment = (to - from > 1).then(|| u16::try_from(datagram).unwrap_or(u16::MAX));
-            outbox.push(arrival.from, None, segment, |bytes| (from..to).for_each(|block| self.write(block, bytes)));
+            outbox.push(arrival.from, None, segment, |bytes| {
+                (from..to).for_each(|block| self.write(block, bytes))
+            });
         }
     }
 

@@ -1,4 +1,5 @@
-//! DISCOVER and REQUEST of a PXE ROM, from the datagram to the decision with the bytes of its answer.
+//! DISCOVER and REQUEST of a PXE ROM, from the datagram to the decision with the bytes of its
+//! answer.
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -74,7 +75,12 @@ impl Office {
 }
 
 fn expect(kind: AnswerKind, decision: Decision) -> Decision {
-    assert_eq!(decision.answer.as_ref().map(|answer| answer.kind), Some(kind), "{:?}", decision.reasons);
+    assert_eq!(
+        decision.answer.as_ref().map(|answer| answer.kind),
+        Some(kind),
+        "{:?}",
+        decision.reasons
+    );
     decision
 }
 
@@ -90,7 +96,8 @@ fn request(machine: u8, offered: Ipv4Addr) -> Vec<u8> {
     message(machine, &options)
 }
 
-/// What a BIOS PXE ROM sends: RFC 2131 figure 1, `options`, then its architecture, class, machine UUID and wishes.
+/// What a BIOS PXE ROM sends: RFC 2131 figure 1, `options`, then its architecture, class, machine
+/// UUID and wishes.
 fn message(machine: u8, options: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; 236];
     bytes[..4].copy_from_slice(&[1, 1, 6, 0]);

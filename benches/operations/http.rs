@@ -17,15 +17,20 @@ const LEN: u64 = 64 << 20;
 
 pub fn operations() -> Vec<Operation> {
     vec![
-        Operation::new("http: decode a request target", || target::path(black_box(TARGET)).unwrap()),
-        Operation::new("http: parse a Range", || range::parse(black_box(RANGE_1_MIB.as_bytes()), black_box(LEN))),
+        Operation::new("http: decode a request target", || {
+            target::path(black_box(TARGET)).unwrap()
+        }),
+        Operation::new("http: parse a Range", || {
+            range::parse(black_box(RANGE_1_MIB.as_bytes()), black_box(LEN))
+        }),
         partial_content(),
     ]
 }
 
 fn partial_content() -> Operation {
     let head = format!(
-        "GET {} HTTP/1.1\r\nHost: 192.168.4.150\r\nUser-Agent: anaconda/34.25\r\nRange: {RANGE_1_MIB}\r\n\r\n",
+        "GET {} HTTP/1.1\r\nHost: 192.168.4.150\r\nUser-Agent: anaconda/34.25\r\nRange: \
+         {RANGE_1_MIB}\r\n\r\n",
         TARGET.escape_ascii()
     );
     let mtime = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);

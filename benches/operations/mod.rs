@@ -1,4 +1,5 @@
-//! What the pure cores do for one packet or one request, each operation written once: timed by `cores`, counted by `instructions`.
+//! What the pure cores do for one packet or one request, each operation written once: timed by
+//! `cores`, counted by `instructions`.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt;
@@ -10,7 +11,8 @@ mod http;
 mod observe;
 mod tftp;
 
-/// The server's own allocator: its instructions are part of every operation, and they are the same on every C library.
+/// The server's own allocator: its instructions are part of every operation, and they are the same
+/// on every C library.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -39,8 +41,14 @@ impl fmt::Debug for Operation {
 
 /// Every operation, in the order in which a boot meets them.
 pub fn all() -> Vec<Operation> {
-    [dhcp::operations(), tftp::operations(), boot::operations(), http::operations(), observe::operations()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        dhcp::operations(),
+        tftp::operations(),
+        boot::operations(),
+        http::operations(),
+        observe::operations(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

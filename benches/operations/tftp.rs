@@ -1,4 +1,5 @@
-//! A read request, its OACK, and the step that a transfer is made of: an ACK in, a window of 64 blocks out.
+//! A read request, its OACK, and the step that a transfer is made of: an ACK in, a window of 64
+//! blocks out.
 
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +26,9 @@ pub fn operations() -> Vec<Operation> {
     let policy = OptionPolicy { window_max: WINDOW, ..OptionPolicy::default() };
     let asked = asked();
     let mut oack = Vec::new();
-    let negotiate = move || negotiate(asked.options, black_box(&policy), asked.mode, black_box(26_461), &mut oack);
+    let negotiate = move || {
+        negotiate(asked.options, black_box(&policy), asked.mode, black_box(26_461), &mut oack)
+    };
     let mut transfer = Running::new(policy);
     vec![
         Operation::new("tftp: parse a read request", || parse(black_box(REQUEST)).is_some()),
@@ -35,7 +38,9 @@ pub fn operations() -> Vec<Operation> {
 }
 
 fn asked() -> Asked<'static> {
-    let Some(Packet::Read(Ok(asked))) = parse(REQUEST) else { panic!("the request is well formed") };
+    let Some(Packet::Read(Ok(asked))) = parse(REQUEST) else {
+        panic!("the request is well formed")
+    };
     asked
 }
 
@@ -52,7 +57,8 @@ struct Running {
 impl Running {
     fn new(options: OptionPolicy) -> Self {
         let policy = Policy { per_address_limits: false, options, ..Policy::default() };
-        let mut running = Self { table: Table::new(policy, 1), now: 0, peer: client(0), tid: 0, block: 0 };
+        let mut running =
+            Self { table: Table::new(policy, 1), now: 0, peer: client(0), tid: 0, block: 0 };
         for other in 0..=OTHERS {
             running.begin(client(other));
         }

@@ -1,4 +1,5 @@
-//! Runs a fleet and shows how it goes: bars on a terminal, a line every few seconds elsewhere, nothing where silence is wanted.
+//! Runs a fleet and shows how it goes: bars on a terminal, a line every few seconds elsewhere,
+//! nothing where silence is wanted.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -23,7 +24,8 @@ const TROUBLE_PAUSE: Duration = Duration::from_millis(1500);
 /// Runs a fleet on a thread of its own and returns when its last machine is done.
 pub(crate) fn run(plan: Plan, quiet: bool) -> anyhow::Result<Report> {
     // How many times machines that boot again will be switched on, nobody knows.
-    let again = plan.duration.is_some() && plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
+    let again =
+        plan.duration.is_some() && plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
     let machines = (!again).then_some(plan.machines);
     let firmware = plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
     let fleet = Fleet::new(plan);
@@ -79,7 +81,8 @@ struct Lines {
 }
 
 impl Lines {
-    /// Whether it is time for a line: every few seconds, and at once with the first failure, retry or other trouble.
+    /// Whether it is time for a line: every few seconds, and at once with the first failure, retry
+    /// or other trouble.
     fn is_due(&mut self, glance: &Glance) -> bool {
         let is_time = glance.elapsed >= LINE_PAUSE * (self.written + 1);
         self.written += u32::from(is_time);
@@ -103,14 +106,17 @@ impl Face {
             return Ok(Self::Lines);
         }
         let both = MultiProgress::new();
-        let style = ProgressStyle::with_template("  machines [{bar:20}] {wide_msg}")?.progress_chars("=> ");
+        let style =
+            ProgressStyle::with_template("  machines [{bar:20}] {wide_msg}")?.progress_chars("=> ");
         let machines = both.add(
             machines
                 .map_or_else(ProgressBar::no_length, |machines| ProgressBar::new(machines.into()))
                 .with_style(style),
         );
-        let octets =
-            both.add(ProgressBar::no_length().with_style(ProgressStyle::with_template("  octets   {wide_msg}")?));
+        let octets = both.add(
+            ProgressBar::no_length()
+                .with_style(ProgressStyle::with_template("  octets   {wide_msg}")?),
+        );
         Ok(Self::Bars { machines, octets })
     }
 
@@ -124,7 +130,8 @@ impl Face {
             Self::Lines if lines.is_due(glance) => {
                 let seconds = glance.elapsed.as_secs();
                 // Nobody reads it where it cannot be written.
-                let (counts, traffic, trouble) = (glance.counts(), glance.traffic(), glance.trouble());
+                let (counts, traffic, trouble) =
+                    (glance.counts(), glance.traffic(), glance.trouble());
                 let _ = writeln!(io::stderr(), "  {seconds:>4} s: {counts}; {traffic}{trouble}");
             }
             Self::Lines | Self::Silent => {}
@@ -169,8 +176,13 @@ impl Glance {
     /// Without what changes from look to look: each is news once.
     fn kinds_of_trouble(&self) -> impl Iterator<Item = String> {
         let counted = [("failed", self.failed > 0), ("retries", self.retries > 0)];
-        let counted = counted.into_iter().filter(|(_, is_some)| *is_some).map(|(what, _)| what.to_owned());
-        counted.chain(self.troubles.iter().map(|trouble| trouble.split(" for ").next().unwrap_or_default().to_owned()))
+        let counted =
+            counted.into_iter().filter(|(_, is_some)| *is_some).map(|(what, _)| what.to_owned());
+        counted.chain(
+            self.troubles
+                .iter()
+                .map(|trouble| trouble.split(" for ").next().unwrap_or_default().to_owned()),
+        )
     }
 
     /// Since the start, as everywhere in the report.
@@ -204,7 +216,8 @@ mod tests {
         glance.machines = None;
         assert_eq!(glance.counts(), "37 booted, 3 failed");
         (glance.retries, glance.firmware) = (9, false);
-        glance.troubles = vec!["TFTP: nothing answers at 127.0.0.1:69 (port unreachable)".to_owned()];
+        glance.troubles =
+            vec!["TFTP: nothing answers at 127.0.0.1:69 (port unreachable)".to_owned()];
         assert_eq!(glance.counts(), "37 done, 3 failed, 9 retries");
         assert_eq!(glance.trouble(), "; TFTP: nothing answers at 127.0.0.1:69 (port unreachable)");
     }

@@ -24,12 +24,18 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<Ended> {
     let output = command.output().context("cannot start a run")?;
     match output.status.code() {
         // 1 says that machines failed: that is a result.
-        Some(0 | 1) => Ok(Ended::Report(Box::new(Document::parse(&String::from_utf8_lossy(&output.stdout))?))),
+        Some(0 | 1) => {
+            Ok(Ended::Report(Box::new(Document::parse(&String::from_utf8_lossy(&output.stdout))?)))
+        }
         Some(code) if code == i32::from(interrupt::EXIT) => Ok(Ended::Interrupted),
         _ => {
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.trim().trim_start_matches("loadtest: ");
-            Ok(Ended::Failed(if said.is_empty() { output.status.to_string() } else { said.to_owned() }))
+            Ok(Ended::Failed(if said.is_empty() {
+                output.status.to_string()
+            } else {
+                said.to_owned()
+            }))
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `loadtest compare`: two servers, or two builds, or two sets of report files, figure by figure, with the noise named.
+//! `loadtest compare`: two servers, or two builds, or two sets of report files, figure by figure,
+//! with the noise named.
 
 mod figures;
 mod gate;
@@ -19,10 +20,11 @@ use side::Side;
 
 /// Compares two servers, two builds of ringboot, or reports of earlier runs
 ///
-/// A and B are each one of: report files or directories of them (A1.json,A2.json,dir); a server, driven now, with its TFTP
-/// and HTTP ports and the process whose cost is measured (ADDR, ADDR:69,80, ADDR:69,80@PID); a server program, driven now as
-/// a private server (ringboot:PROGRAM). NAME= before any of them says how it is called. Servers are driven alternately,
-/// A B A B, each run by a new process. What stands after `--` is given to every run.
+/// A and B are each one of: report files or directories of them (A1.json,A2.json,dir); a server,
+/// driven now, with its TFTP and HTTP ports and the process whose cost is measured (ADDR,
+/// ADDR:69,80, ADDR:69,80@PID); a server program, driven now as a private server
+/// (ringboot:PROGRAM). NAME= before any of them says how it is called. Servers are driven
+/// alternately, A B A B, each run by a new process. What stands after `--` is given to every run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The side that others are measured by
@@ -34,8 +36,9 @@ pub(crate) struct Arguments {
     /// How often each server is driven; fewer than 3 runs tell nothing of noise
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Exit code 1 where B is worse beyond the noise: `worse` in more figures than chance explains, `boot p99 worse` in this
-    /// figure, `boot p99 worse 10%` by more than that; may be given several times [default: 0 whatever the outcome]
+    /// Exit code 1 where B is worse beyond the noise: `worse` in more figures than chance explains,
+    /// `boot p99 worse` in this figure, `boot p99 worse 10%` by more than that; may be given
+    /// several times [default: 0 whatever the outcome]
     #[arg(long, value_name = "FIGURE worse [N%]")]
     fail_if: Vec<FailIf>,
     /// Print JSON instead of a table
@@ -66,8 +69,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let [(a, of_a), (b, of_b)] = sides;
     let comparison = Comparison::new(a.name(), b.name(), &of_a, &of_b);
-    let text =
-        if arguments.json { serde_json::to_string_pretty(&comparison)? + "\n" } else { shown::text(&comparison) };
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&comparison)? + "\n"
+    } else {
+        shown::text(&comparison)
+    };
     io::stdout().lock().write_all(text.as_bytes())?;
     judged(arguments, &comparison)
 }

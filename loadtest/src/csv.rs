@@ -12,7 +12,8 @@ const US_PER_S: f64 = 1e6;
 /// A row for each machine, in the order of power-on; times are seconds, empty where there was none.
 pub(crate) fn text(report: &Document) -> String {
     let stages: Vec<String> = Stage::ALL.map(|stage| format!("{}_s", name(stage))).into();
-    let mut out = format!("machine,model,power_on_s,end_s,booted,stopped_in,boot_s,{}\r\n", stages.join(","));
+    let mut out =
+        format!("machine,model,power_on_s,end_s,booted,stopped_in,boot_s,{}\r\n", stages.join(","));
     for (number, machine) in report.machines.iter().enumerate() {
         // A String takes whatever is written to it.
         let _ = write!(out, "{}\r\n", row(number + 1, machine));
@@ -26,12 +27,20 @@ fn row(number: usize, machine: &Machine) -> String {
     let boot = if *booted { seconds(machine.took_us()) } else { String::new() };
     let stages = stages.map(|us| if us > 0 { seconds(us.into()) } else { String::new() }).join(",");
     let (model, stopped_in) = (quoted(model), quoted(stopped_in.as_deref().unwrap_or_default()));
-    format!("{number},{model},{},{},{booted},{stopped_in},{boot},{stages}", seconds(*start_us), seconds(*end_us))
+    format!(
+        "{number},{model},{},{},{booted},{stopped_in},{boot},{stages}",
+        seconds(*start_us),
+        seconds(*end_us)
+    )
 }
 
 /// As a field that may hold anything.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -42,12 +51,19 @@ mod tests {
     #[test]
     fn each_machine_is_a_row_with_as_many_fields_as_the_first() {
         let text = text(&made_up(10));
-        let rows: Vec<Vec<&str>> = text.split_terminator("\r\n").map(|row| row.split(',').collect()).collect();
+        let rows: Vec<Vec<&str>> =
+            text.split_terminator("\r\n").map(|row| row.split(',').collect()).collect();
         assert_eq!(rows.len(), 11);
         assert!(rows.iter().all(|row| row.len() == 7 + Stage::ALL.len()), "{text}");
-        assert_eq!(rows[0][..8].join(","), "machine,model,power_on_s,end_s,booted,stopped_in,boot_s,dhcp_s");
+        assert_eq!(
+            rows[0][..8].join(","),
+            "machine,model,power_on_s,end_s,booted,stopped_in,boot_s,dhcp_s"
+        );
         assert_eq!(rows[1][..8].join(","), "1,bios-ipxe,0.000000,1.332000,true,,1.332000,0.003000");
-        assert_eq!(rows[10].join(","), "10,uefi-pxe,0.000090,0.300090,false,kernel,,0.003000,,,,,,");
+        assert_eq!(
+            rows[10].join(","),
+            "10,uefi-pxe,0.000090,0.300090,false,kernel,,0.003000,,,,,,"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Another server's DHCP: how machines reach it, what a run would take from it, and the word that lets the run begin.
+//! Another server's DHCP: how machines reach it, what a run would take from it, and the word that
+//! lets the run begin.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -16,14 +17,23 @@ const SERVER_PORT: u16 = 67;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Another server's DHCP")]
 pub(crate) struct Dhcp {
-    /// Ask it for addresses: with --interface or with --relay, at ADDR:PORT [default: port 67 of --server]
-    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, requires = "server", conflicts_with = "no_dhcp")]
+    /// Ask it for addresses: with --interface or with --relay, at ADDR:PORT [default: port 67 of
+    /// --server]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        num_args = 0..=1,
+        requires = "server",
+        conflicts_with = "no_dhcp"
+    )]
     dhcp: Option<Option<SocketAddrV4>>,
-    /// As machines on the network of this Ethernet interface, each with a hardware address of its own (needs CAP_NET_RAW)
+    /// As machines on the network of this Ethernet interface, each with a hardware address of its
+    /// own (needs CAP_NET_RAW)
     #[arg(long, value_name = "IF", requires = "dhcp", conflicts_with = "relay")]
     interface: Option<String>,
-    /// As machines behind a relay agent at this address, one of this host in the machines' subnet. Port 67 suits every server,
-    /// but needs the privilege to bind it; any other, or 0, asks for the answers there (RFC 8357)
+    /// As machines behind a relay agent at this address, one of this host in the machines' subnet.
+    /// Port 67 suits every server, but needs the privilege to bind it; any other, or 0, asks for
+    /// the answers there (RFC 8357)
     #[arg(long, value_name = "ADDR:PORT", requires = "dhcp")]
     relay: Option<SocketAddrV4>,
     /// Do not give addresses back at the end
@@ -40,17 +50,25 @@ impl Dhcp {
         let Some(at) = self.dhcp else { return Ok(None) };
         let IpAddr::V4(address) = server.address else {
             bail!(
-                "--dhcp asks for addresses of IPv4, and firmware then boots by IPv4: name the server by its IPv4 address instead of {server}, \
-                 or say --no-dhcp"
+                "--dhcp asks for addresses of IPv4, and firmware then boots by IPv4: name the \
+                 server by its IPv4 address instead of {server}, or say --no-dhcp"
             );
         };
         let way = match (&self.interface, self.relay) {
             (Some(interface), None) => {
-                ensure!(at.is_none(), "with --interface the server is found by broadcast: --dhcp takes no address");
+                ensure!(
+                    at.is_none(),
+                    "with --interface the server is found by broadcast: --dhcp takes no address"
+                );
                 Way::Link { interface: interface.clone() }
             }
-            (None, Some(agent)) => Way::Relay { agent, server: at.unwrap_or(SocketAddrV4::new(address, SERVER_PORT)) },
-            _ => bail!("say from where to ask for addresses: --dhcp --interface IF, or --dhcp --relay ADDR:PORT"),
+            (None, Some(agent)) => {
+                Way::Relay { agent, server: at.unwrap_or(SocketAddrV4::new(address, SERVER_PORT)) }
+            }
+            _ => bail!(
+                "say from where to ask for addresses: --dhcp --interface IF, or --dhcp --relay \
+                 ADDR:PORT"
+            ),
         };
         Ok(Some(Lessor { way, keeps_leases: self.keep_leases }))
     }
@@ -62,11 +80,19 @@ impl Dhcp {
         if server.address.is_loopback() && files && leases {
             return Ok(());
         }
-        let networks = plan.lessor.as_ref().map(|lessor| lessor.way.networks()).transpose()?.unwrap_or_default();
+        let networks = plan
+            .lessor
+            .as_ref()
+            .map(|lessor| lessor.way.networks())
+            .transpose()?
+            .unwrap_or_default();
         if !quiet || !self.yes {
             io::stderr().write_all(described(server, plan, &networks).as_bytes())?;
         }
-        ensure!(self.yes, "{server} is not on loopback, others may use it: add --yes to load it so");
+        ensure!(
+            self.yes,
+            "{server} is not on loopback, others may use it: add --yes to load it so"
+        );
         Ok(())
     }
 }
@@ -80,12 +106,19 @@ fn described(server: &Host, plan: &Plan, networks: &[Network]) -> String {
     };
     if let Some(Lessor { way, keeps_leases }) = &plan.lessor {
         let machines = plan.machines;
-        let end = if *keeps_leases { "kept (--keep-leases)" } else { "given back at the end and on Ctrl-C" };
+        let end = if *keeps_leases {
+            "kept (--keep-leases)"
+        } else {
+            "given back at the end and on Ctrl-C"
+        };
         let from = match way {
-            Way::Relay { agent, server } => format!("from {server} through the relay agent {agent}"),
+            Way::Relay { agent, server } => {
+                format!("from {server} through the relay agent {agent}")
+            }
             Way::Link { interface } => {
                 format!(
-                    "by broadcast on {interface}, which hears all frames meanwhile; any DHCP server there may answer"
+                    "by broadcast on {interface}, which hears all frames meanwhile; any DHCP \
+                     server there may answer"
                 )
             }
         };
@@ -107,16 +140,24 @@ fn pool(machines: u32, networks: &[Network]) -> String {
     let share = f64::from(machines) * 100.0 / all as f64;
     let names: Vec<String> = networks.iter().map(Network::to_string).collect();
     let more = if u64::from(machines) > all { " - more than there are" } else { "" };
-    format!("{share:.1} % of the {all} addresses of {}, if its pool has them all{more}", names.join(", "))
+    format!(
+        "{share:.1} % of the {all} addresses of {}, if its pool has them all{more}",
+        names.join(", ")
+    )
 }
 
 /// What all machines together will fetch.
 fn octets(plan: &Plan) -> String {
     let weights: u64 = plan.roles.iter().map(|role| u64::from(role.weight)).sum();
-    let known: Option<Vec<u64>> =
-        plan.roles.iter().map(|role| Some(u64::from(role.weight) * each(&role.does, plan)?)).collect();
+    let known: Option<Vec<u64>> = plan
+        .roles
+        .iter()
+        .map(|role| Some(u64::from(role.weight) * each(&role.does, plan)?))
+        .collect();
     let machines = plan.machines;
-    let again = plan.duration.map_or(String::new(), |time| format!(", again and again for {} s", time.as_secs()));
+    let again = plan
+        .duration
+        .map_or(String::new(), |time| format!(", again and again for {} s", time.as_secs()));
     match known {
         Some(known) => {
             let all = known.iter().sum::<u64>() * u64::from(machines) / weights.max(1);
@@ -148,7 +189,13 @@ mod tests {
 
     fn dhcp(relay: Option<&str>, interface: Option<&str>) -> Dhcp {
         let relay = relay.map(|relay| relay.parse().unwrap());
-        Dhcp { dhcp: Some(None), interface: interface.map(str::to_owned), relay, keep_leases: false, yes: false }
+        Dhcp {
+            dhcp: Some(None),
+            interface: interface.map(str::to_owned),
+            relay,
+            keep_leases: false,
+            yes: false,
+        }
     }
 
     #[test]
@@ -160,7 +207,8 @@ mod tests {
         let relay = Way::Relay { agent, server: "10.0.0.1:67".parse().unwrap() };
         assert_eq!(way(dhcp(Some("10.0.0.2:67"), None)), Some(relay));
         assert!(dhcp(None, None).lessor(&server).is_err());
-        let error = dhcp(None, Some("eth0")).lessor(&"::1".parse().unwrap()).unwrap_err().to_string();
+        let error =
+            dhcp(None, Some("eth0")).lessor(&"::1".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("name the server by its IPv4 address instead of ::1"), "{error}");
         assert_eq!(way(Dhcp { dhcp: None, ..dhcp(None, None) }), None);
     }
@@ -168,12 +216,14 @@ mod tests {
     #[test]
     fn the_plan_says_what_part_of_the_network_leases_take() {
         let networks = ["10.0.0.0/24".parse().unwrap()];
-        assert_eq!(pool(127, &networks), "50.0 % of the 254 addresses of 10.0.0.0/24, if its pool has them all");
-        assert!(
-            pool(300, &networks).ends_with(
-                "118.1 % of the 254 addresses of 10.0.0.0/24, if its pool has them all - more than there are"
-            )
+        assert_eq!(
+            pool(127, &networks),
+            "50.0 % of the 254 addresses of 10.0.0.0/24, if its pool has them all"
         );
+        assert!(pool(300, &networks).ends_with(
+            "118.1 % of the 254 addresses of 10.0.0.0/24, if its pool has them all - more than \
+                 there are"
+        ));
         assert!(pool(300, &[]).starts_with("not known"));
     }
 }

@@ -1,4 +1,5 @@
-//! What the server's kernel dropped during a run, where the server is on this host: counters of /proc before and after.
+//! What the server's kernel dropped during a run, where the server is on this host: counters of
+//! /proc before and after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +18,8 @@ pub(crate) struct Watch {
     before: Counters,
 }
 
-/// What was dropped. Counters of the kernel are those of a whole network namespace: of the load generator as well where both share it.
+/// What was dropped. Counters of the kernel are those of a whole network namespace: of the load
+/// generator as well where both share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Drops {
     /// Datagrams for which a receive buffer had no room (/proc/net/snmp, Udp RcvbufErrors).
@@ -26,7 +28,8 @@ pub(crate) struct Drops {
     pub(crate) udp_errors: u64,
     /// Of them, those at the server's own sockets; None where its process is not known.
     pub(crate) server_sockets: Option<u64>,
-    /// Connections for which a listen queue had no room (/proc/net/netstat, TcpExt ListenOverflows).
+    /// Connections for which a listen queue had no room (/proc/net/netstat, TcpExt
+    /// ListenOverflows).
     pub(crate) listen_overflows: u64,
     /// All connections that a listener dropped (TcpExt ListenDrops), those too.
     pub(crate) listen_drops: u64,
@@ -71,27 +74,34 @@ impl Drops {
         };
         say(
             own,
-            "datagrams were dropped at the server's own sockets, for lack of room: net.core.rmem_max, or a server too slow to read",
+            "datagrams were dropped at the server's own sockets, for lack of room: \
+             net.core.rmem_max, or a server too slow to read",
         );
         if self.server_sockets.is_some() {
             say(
                 others,
-                "datagrams found no room in receive buffers of other sockets of this host, perhaps of loadtest's own",
+                "datagrams found no room in receive buffers of other sockets of this host, perhaps \
+                 of loadtest's own",
             );
         } else {
             say(
                 others,
-                "datagrams found no room in a receive buffer of this host, the server's or loadtest's own (Udp RcvbufErrors)",
+                "datagrams found no room in a receive buffer of this host, the server's or \
+                 loadtest's own (Udp RcvbufErrors)",
             );
         }
         let damaged = self.udp_errors.saturating_sub(self.udp_receive_buffer);
         say(damaged, "datagrams came and were not delivered (Udp InErrors without RcvbufErrors)");
         say(
             self.listen_overflows,
-            "connections found a listen queue full (TcpExt ListenOverflows): net.core.somaxconn, or a server too slow to accept",
+            "connections found a listen queue full (TcpExt ListenOverflows): net.core.somaxconn, \
+             or a server too slow to accept",
         );
         let dropped = self.listen_drops.saturating_sub(self.listen_overflows);
-        say(dropped, "connections were dropped by a listener (TcpExt ListenDrops without ListenOverflows)");
+        say(
+            dropped,
+            "connections were dropped by a listener (TcpExt ListenDrops without ListenOverflows)",
+        );
         sentences
     }
 }
@@ -122,7 +132,9 @@ impl Counters {
     /// Of sockets that were closed meanwhile nothing is known.
     fn since(&self, before: &Self) -> Drops {
         let (now, then) = (&self.drops, &before.drops);
-        let of_socket = |(inode, drops): (&u64, &u64)| drops.saturating_sub(*before.sockets.get(inode).unwrap_or(&0));
+        let of_socket = |(inode, drops): (&u64, &u64)| {
+            drops.saturating_sub(*before.sockets.get(inode).unwrap_or(&0))
+        };
         Drops {
             udp_receive_buffer: now.udp_receive_buffer.saturating_sub(then.udp_receive_buffer),
             udp_errors: now.udp_errors.saturating_sub(then.udp_errors),
@@ -176,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_counter_is_found_by_its_name() {
-        let text = "Ip: Forwarding\nIp: 1\nUdp: InDatagrams InErrors RcvbufErrors\nUdp: 27 3 2\nUdpLite: InErrors\nUdpLite: 9\n";
+        let text = "Ip: Forwarding\nIp: 1\nUdp: InDatagrams InErrors RcvbufErrors\nUdp: 27 3 \
+                    2\nUdpLite: InErrors\nUdpLite: 9\n";
         assert_eq!(counter(text, "Udp:", "RcvbufErrors"), Some(2));
         assert_eq!(counter(text, "Udp:", "InErrors"), Some(3));
         assert_eq!(counter(text, "Udp:", "Nothing"), None);
@@ -197,7 +210,11 @@ mod tests {
             }
         }
         assert!(drops.server_sockets > Some(0) && drops.udp_receive_buffer > 0, "{drops:?}");
-        assert!(drops.sentences()[0].ends_with("or a server too slow to read"), "{:?}", drops.sentences());
+        assert!(
+            drops.sentences()[0].ends_with("or a server too slow to read"),
+            "{:?}",
+            drops.sentences()
+        );
     }
 
     #[test]
@@ -225,7 +242,8 @@ mod tests {
             "1 connections were",
         ];
         assert!(
-            said.len() == begins.len() && said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin)),
+            said.len() == begins.len()
+                && said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin)),
             "{said:?}"
         );
     }

@@ -76,7 +76,8 @@ impl FromStr for Expectation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "an expectation is `all booted`, or a figure, one of < <= > >= ==, and a bound: `p99 boot < 60s`, `failed <= 1%`";
+        const FORM: &str = "an expectation is `all booted`, or a figure, one of < <= > >= ==, and \
+                            a bound: `p99 boot < 60s`, `failed <= 1%`";
         let text = text.trim();
         if text == "all booted" {
             let (figure, relation, bound) = (Figure::Booted, Relation::Equal, Bound::Share(1.0));
@@ -123,8 +124,9 @@ impl FromStr for Figure {
             [quantile, ref of @ ..] if !of.is_empty() => (quantile, of.join("_")),
             _ => {
                 return Err(format!(
-                    "`{text}` is no figure: there are booted, failed, retries, wall, rate, silence, late, leases, transfers, requests, and p50, p90, p99, p99.9 or max of boot, \
-                     to_kernel or a stage"
+                    "`{text}` is no figure: there are booted, failed, retries, wall, rate, \
+                     silence, late, leases, transfers, requests, and p50, p90, p99, p99.9 or max \
+                     of boot, to_kernel or a stage"
                 ));
             }
         };
@@ -163,7 +165,11 @@ impl FromStr for Bound {
             "MB/s" => Self::BytesPerSecond(number * 1e6),
             "GB/s" => Self::BytesPerSecond(number * 1e9),
             "/s" => Self::PerSecond(number),
-            unit => return Err(format!("`{unit}` is none of %, us, ms, s, min, kB/s, MB/s, GB/s and /s")),
+            unit => {
+                return Err(format!(
+                    "`{unit}` is none of %, us, ms, s, min, kB/s, MB/s, GB/s and /s"
+                ));
+            }
         })
     }
 }
@@ -173,7 +179,9 @@ impl Figure {
         match self {
             Self::Booted | Self::Failed => matches!(bound, Bound::Count(_) | Bound::Share(_)),
             Self::Retries => matches!(bound, Bound::Count(_)),
-            Self::Wall | Self::Silence | Self::Late | Self::Quantile(..) => matches!(bound, Bound::Microseconds(_)),
+            Self::Wall | Self::Silence | Self::Late | Self::Quantile(..) => {
+                matches!(bound, Bound::Microseconds(_))
+            }
             Self::Throughput(_) => matches!(bound, Bound::PerSecond(_)),
             Self::Rate => matches!(bound, Bound::BytesPerSecond(_)),
         }
@@ -273,7 +281,8 @@ impl Expectation {
             let said = format!("{count} of {}", summary.machines);
             let share = f64::from(count) / f64::from(summary.machines);
             match self.bound {
-                Bound::Share(_) => (summary.machines > 0).then(|| (share, format!("{said} ({:.2} %)", share * 100.0))),
+                Bound::Share(_) => (summary.machines > 0)
+                    .then(|| (share, format!("{said} ({:.2} %)", share * 100.0))),
                 _ => Some((f64::from(count), said)),
             }
         };
@@ -282,7 +291,9 @@ impl Expectation {
             Figure::Failed => of_machines(summary.failed),
             Figure::Retries => Some((summary.retries as f64, summary.retries.to_string())),
             Figure::Wall => Some((summary.wall_s * 1e6, format!("{:.2} s", summary.wall_s))),
-            Figure::Rate => Some((summary.bytes_per_s, format!("{:.1} MB/s", summary.bytes_per_s / 1e6))),
+            Figure::Rate => {
+                Some((summary.bytes_per_s, format!("{:.1} MB/s", summary.bytes_per_s / 1e6)))
+            }
             Figure::Throughput(name) => {
                 let per_second = match *name {
                     "leases" => report.rates.leases_per_s,
@@ -292,7 +303,12 @@ impl Expectation {
                 Some((per_second, format!("{per_second:.1}/s")))
             }
             Figure::Silence => {
-                let us = report.silences.iter().map(|silence| silence.longest_ms * 1000).max().unwrap_or(0);
+                let us = report
+                    .silences
+                    .iter()
+                    .map(|silence| silence.longest_ms * 1000)
+                    .max()
+                    .unwrap_or(0);
                 Some((us as f64, Pretty(us).to_string()))
             }
             Figure::Late => {
@@ -312,11 +328,13 @@ impl Expectation {
     }
 }
 
-/// The lines of a report that say which expectations were met, and the verdict; empty where nothing was expected.
+/// The lines of a report that say which expectations were met, and the verdict; empty where nothing
+/// was expected.
 pub(crate) fn text(verdicts: &[Verdict]) -> String {
     let word = |is_met: bool| if is_met { "PASS" } else { "FAIL" };
     let one = |verdict: &Verdict| {
-        let line = format!("  {}  {}: {}\n", word(verdict.is_met), verdict.expected, verdict.measured);
+        let line =
+            format!("  {}  {}: {}\n", word(verdict.is_met), verdict.expected, verdict.measured);
         if line.chars().count() <= columns() { line } else { wrapped(&line) }
     };
     let missed = verdicts.iter().filter(|verdict| !verdict.is_met).count();
@@ -380,10 +398,17 @@ mod tests {
         let mut report = made_up(100);
         report.rates.requests_per_s = Some(5000.0);
         report.lateness.power_on.max_us = 900;
-        let silence = |longest_ms| Silence { protocol: "HTTP".into(), longest_ms, at_ms: 0, waiting: 3 };
+        let silence =
+            |longest_ms| Silence { protocol: "HTTP".into(), longest_ms, at_ms: 0, waiting: 3 };
         report.silences = vec![silence(40), silence(2000)];
         let is_met = |text: &str| text.parse::<Expectation>().unwrap().judge(&report).is_met;
-        for text in ["requests >= 5000/s", "silence <= 2s", "silence > 1999ms", "late < 1ms", "late >= 900us"] {
+        for text in [
+            "requests >= 5000/s",
+            "silence <= 2s",
+            "silence > 1999ms",
+            "late < 1ms",
+            "late >= 900us",
+        ] {
             assert!(is_met(text), "{text}");
         }
         for text in ["requests > 5000/s", "silence < 2s", "late < 900us", "leases > 0/s"] {
@@ -429,6 +454,9 @@ mod tests {
         assert_eq!(text(&[]), "");
         assert_eq!(text(&verdicts(&["failed <= 10"])), "  PASS  failed <= 10: 10 of 100\nPASS\n");
         let said = text(&verdicts(&["failed <= 10", "all booted"]));
-        assert!(said.ends_with("  FAIL  all booted: 90 of 100 (90.00 %)\nFAIL: 1 of 2 not met\n"), "{said}");
+        assert!(
+            said.ends_with("  FAIL  all booted: 90 of 100 (90.00 %)\nFAIL: 1 of 2 not met\n"),
+            "{said}"
+        );
     }
 }

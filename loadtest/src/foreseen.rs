@@ -52,11 +52,17 @@ impl Host {
         Self {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             receive_buffer_max: number("/proc/sys/net/core/rmem_max").unwrap_or(u64::MAX),
-            local_ports: if let [first, last] = range[..] { last.saturating_sub(first) + 1 } else { u32::MAX },
+            local_ports: if let [first, last] = range[..] {
+                last.saturating_sub(first) + 1
+            } else {
+                u32::MAX
+            },
             unprivileged_port: number("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .and_then(|port| port.try_into().ok())
                 .unwrap_or(1024),
-            capabilities: effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0),
+            capabilities: effective
+                .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+                .unwrap_or(0),
             server_files: files.as_deref().and_then(open_files),
         }
     }
@@ -82,10 +88,16 @@ impl Host {
         let machines = plan.machines;
         let each = machines.div_ceil(addresses);
         (fetches(plan) && each > PER_ADDRESS).then(|| {
-            let from = if addresses == 1 { "1 source address".to_owned() } else { format!("{addresses} source addresses") };
+            let from = if addresses == 1 {
+                "1 source address".to_owned()
+            } else {
+                format!("{addresses} source addresses")
+            };
             format!(
-                "{machines} machines will speak from {from}: a server that limits by address (ringboot: {PER_ADDRESS} TFTP transfers, \
-                 {CONNECTIONS_PER_ADDRESS_MAX} connections) serves only so many of them at once. --source-addresses gives them more"
+                "{machines} machines will speak from {from}: a server that limits by address \
+                 (ringboot: {PER_ADDRESS} TFTP transfers, {CONNECTIONS_PER_ADDRESS_MAX} \
+                 connections) serves only so many of them at once. --source-addresses gives them \
+                 more"
             )
         })
     }
@@ -93,12 +105,13 @@ impl Host {
     /// A connection for each request uses up the ports of one address.
     fn ports(&self, plan: &Plan) -> Option<String> {
         let addresses = addresses(plan)?;
-        let connections: u64 =
-            plan.roles.iter().map(|role| connections(&role.does)).sum::<u64>() * u64::from(plan.machines);
+        let connections: u64 = plan.roles.iter().map(|role| connections(&role.does)).sum::<u64>()
+            * u64::from(plan.machines);
         let ports = u64::from(self.local_ports) * u64::from(addresses);
         (connections > 0 && (plan.duration.is_some() || connections > ports)).then(|| {
             format!(
-                "a connection for each request: {ports} local ports, each of which rests for {PORT_REST_S} s, allow {} connections a second",
+                "a connection for each request: {ports} local ports, each of which rests for \
+                 {PORT_REST_S} s, allow {} connections a second",
                 ports / u64::from(PORT_REST_S)
             )
         })
@@ -107,7 +120,10 @@ impl Host {
     fn server_files(&self, plan: &Plan) -> Option<String> {
         let (files, machines) = (self.server_files?, u64::from(plan.machines));
         (fetches(plan) && files < machines + SERVER_FILES).then(|| {
-            format!("the server may have {files} open files (RLIMIT_NOFILE), and {machines} machines may each have a connection")
+            format!(
+                "the server may have {files} open files (RLIMIT_NOFILE), and {machines} \
+                     machines may each have a connection"
+            )
         })
     }
 
@@ -127,11 +143,15 @@ impl Host {
         let needed = u64::from(at_once) * DATAGRAM_OCTETS;
         let most = SOCKET_RECEIVE_BYTES as u64;
         // The kernel doubles what is asked for. Who has the privilege goes past the limit.
-        let room = 2 * if self.capabilities & NET_ADMIN != 0 { most } else { most.min(self.receive_buffer_max) };
+        let room = 2 * if self.capabilities & NET_ADMIN != 0 {
+            most
+        } else {
+            most.min(self.receive_buffer_max)
+        };
         (is_shared && needed > room).then(|| {
             format!(
-                "{at_once} machines will ask for an address at once through one socket: answers need {needed} octets of receive buffer, and \
-                 there are {room} (net.core.rmem_max)"
+                "{at_once} machines will ask for an address at once through one socket: answers \
+                 need {needed} octets of receive buffer, and there are {room} (net.core.rmem_max)"
             )
         })
     }
@@ -141,12 +161,20 @@ impl Host {
         match &plan.lessor.as_ref()?.way {
             Way::Relay { agent, .. } => {
                 let port = agent.port();
-                let is_privileged = port != 0 && port < self.unprivileged_port && lacks(NET_BIND_SERVICE);
-                is_privileged
-                    .then(|| format!("the relay agent's port {port} needs CAP_NET_BIND_SERVICE, which is not there"))
+                let is_privileged =
+                    port != 0 && port < self.unprivileged_port && lacks(NET_BIND_SERVICE);
+                is_privileged.then(|| {
+                    format!(
+                        "the relay agent's port {port} needs CAP_NET_BIND_SERVICE, which is not \
+                         there"
+                    )
+                })
             }
-            Way::Link { interface } => lacks(NET_RAW)
-                .then(|| format!("to speak for stations on {interface} needs CAP_NET_RAW, which is not there")),
+            Way::Link { interface } => lacks(NET_RAW).then(|| {
+                format!(
+                    "to speak for stations on {interface} needs CAP_NET_RAW, which is not there"
+                )
+            }),
         }
     }
 }
@@ -155,20 +183,25 @@ impl Host {
 fn addresses(plan: &Plan) -> Option<u32> {
     match plan.wire.sources {
         // Neither the network's own address nor its broadcast.
-        Some(network) => Some((!u32::from(network.mask())).saturating_sub(1).max(1)).filter(|all| *all < plan.machines),
-        None if [plan.tftp, plan.http].iter().all(|at| at.is_ipv4() && at.ip().is_loopback()) => None,
+        Some(network) => Some((!u32::from(network.mask())).saturating_sub(1).max(1))
+            .filter(|all| *all < plan.machines),
+        None if [plan.tftp, plan.http].iter().all(|at| at.is_ipv4() && at.ip().is_loopback()) => {
+            None
+        }
         None => Some(1),
     }
 }
 
 /// The rate that so many machines bear.
 fn slots(plan: &Plan) -> Option<String> {
-    let rate: f64 = plan.roles.iter().filter_map(|role| role.rate).map(|rate| rate.per_second).sum();
+    let rate: f64 =
+        plan.roles.iter().filter_map(|role| role.rate).map(|rate| rate.per_second).sum();
     let machines = plan.machines;
     let bears_s = f64::from(machines) / rate;
     (rate > 0.0 && bears_s < ANSWER_S).then(|| {
         format!(
-            "{machines} machines bear {rate}/s only while a request takes less than {:.1} ms: --clients {:.0} bears {:.0} ms",
+            "{machines} machines bear {rate}/s only while a request takes less than {:.1} ms: \
+             --clients {:.0} bears {:.0} ms",
             bears_s * 1e3,
             (rate * ANSWER_S).ceil(),
             ANSWER_S * 1e3
@@ -243,7 +276,8 @@ mod tests {
     #[track_caller]
     fn assert_foresees(host: Host, plan: &Plan, begins: &[&str]) {
         let said = host.foresee(plan);
-        let fits = said.len() == begins.len() && said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin));
+        let fits = said.len() == begins.len()
+            && said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin));
         assert!(fits, "{said:?}");
     }
 
@@ -252,7 +286,11 @@ mod tests {
         assert_foresees(ROOMY, &plan([127, 0, 0, 1], "{ http = \"a\" }"), &[]);
         let sources = Some("10.9.0.0/16".parse().unwrap());
         let far = plan([10, 0, 0, 1], "{ http = \"a\" }");
-        assert_foresees(ROOMY, &Plan { wire: Wire { sources, ..Wire::default() }, ..far.clone() }, &[]);
+        assert_foresees(
+            ROOMY,
+            &Plan { wire: Wire { sources, ..Wire::default() }, ..far.clone() },
+            &[],
+        );
         assert_foresees(ROOMY, &Plan { machines: 8, ..far }, &[]);
     }
 
@@ -264,8 +302,8 @@ mod tests {
         let shared = Plan { wire: Wire { sources, ..Wire::default() }, ..far };
         assert_foresees(ROOMY, &shared, &["500 machines will speak from 30 source addresses: "]);
         let closing = plan([10, 0, 0, 1], "{ http = \"a\", connection = \"close\", repeat = 100 }");
-        let ports =
-            "a connection for each request: 28232 local ports, each of which rests for 60 s, allow 470 connections";
+        let ports = "a connection for each request: 28232 local ports, each of which rests for 60 \
+                     s, allow 470 connections";
         assert_foresees(ROOMY, &closing, &["500 machines will", ports]);
     }
 
@@ -277,16 +315,32 @@ mod tests {
             &near,
             &["the server and the load generator share one processor"],
         );
-        assert_foresees(Host { server_files: Some(256), ..ROOMY }, &near, &["the server may have 256 open files"]);
-        let leasing = |way| Plan { lessor: Some(Lessor::by(way)), ..plan([10, 0, 0, 1], "{ dhcp = true }") };
+        assert_foresees(
+            Host { server_files: Some(256), ..ROOMY },
+            &near,
+            &["the server may have 256 open files"],
+        );
+        let leasing =
+            |way| Plan { lessor: Some(Lessor::by(way)), ..plan([10, 0, 0, 1], "{ dhcp = true }") };
         let agent = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 67);
-        let relay = leasing(Way::Relay { agent, server: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 67) });
+        let relay = leasing(Way::Relay {
+            agent,
+            server: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 67),
+        });
         let small = Host { receive_buffer_max: 212_992, capabilities: 0, ..ROOMY };
         let port = "the relay agent's port 67 needs CAP_NET_BIND_SERVICE";
-        assert_foresees(small, &relay, &["500 machines will ask for an address at once through one socket", port]);
+        assert_foresees(
+            small,
+            &relay,
+            &["500 machines will ask for an address at once through one socket", port],
+        );
         assert_foresees(ROOMY, &relay, &[]);
         let station = leasing(Way::Link { interface: "eth0".into() });
-        assert_foresees(Host { capabilities: NET_ADMIN, ..ROOMY }, &station, &["to speak for stations on eth0"]);
+        assert_foresees(
+            Host { capabilities: NET_ADMIN, ..ROOMY },
+            &station,
+            &["to speak for stations on eth0"],
+        );
     }
 
     #[test]
@@ -294,7 +348,8 @@ mod tests {
         let mut near = plan([127, 0, 0, 1], "{ http = \"a\" }");
         near.machines = 64;
         near.roles[0].rate = Some("5000/s".parse().unwrap());
-        let said = "64 machines bear 5000/s only while a request takes less than 12.8 ms: --clients 100 bears 20 ms";
+        let said = "64 machines bear 5000/s only while a request takes less than 12.8 ms: \
+                    --clients 100 bears 20 ms";
         assert_foresees(ROOMY, &near, &[said]);
         near.machines = 100;
         assert_foresees(ROOMY, &near, &[]);
@@ -303,7 +358,10 @@ mod tests {
     #[test]
     fn this_host_can_be_read() {
         let host = Host::read(Some(std::process::id()));
-        assert!(host.processors > 0 && host.receive_buffer_max > 0 && host.local_ports > 0, "{host:?}");
+        assert!(
+            host.processors > 0 && host.receive_buffer_max > 0 && host.local_ports > 0,
+            "{host:?}"
+        );
         assert!(host.server_files > Some(0), "{host:?}");
     }
 }

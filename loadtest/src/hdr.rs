@@ -12,7 +12,8 @@ use crate::json::{Document, name};
 /// Microseconds of a millisecond: the log's column for people is in those.
 const US_PER_MS: f64 = 1000.0;
 
-/// A line for each stage with its name as the tag, and one without a tag, which tools show where nothing else is asked for: whole boots.
+/// A line for each stage with its name as the tag, and one without a tag, which tools show where
+/// nothing else is asked for: whole boots.
 pub(crate) fn log(report: &Document) -> anyhow::Result<Vec<u8>> {
     let started = UNIX_EPOCH + Duration::from_millis(report.run.started_ms);
     let length = Duration::from_secs_f64(report.summary.wall_s);
@@ -24,14 +25,20 @@ pub(crate) fn log(report: &Document) -> anyhow::Result<Vec<u8>> {
         .with_base_time(started)
         .with_max_value_divisor(US_PER_MS)
         .begin_log_with(&mut out, &mut serializer)?;
-    log.write_comment("Values are microseconds. No tag: from power-on to the end of the boot; a tag: that stage.")?;
+    log.write_comment(
+        "Values are microseconds. No tag: from power-on to the end of the boot; a tag: that stage.",
+    )?;
     let stages = report.stages_in_order().map(|(stage, times)| (Some(name(stage)), times));
     let spans = [(None, &report.boot), (Some("to_kernel".to_owned()), &report.to_kernel)];
     for (tag, times) in spans.into_iter().chain(stages).filter(|(_, times)| times.count > 0) {
         let of = tag.as_deref().unwrap_or("boot");
-        let histogram = times.histogram.as_deref().with_context(|| format!("the report has no histogram of {of}"))?;
+        let histogram = times
+            .histogram
+            .as_deref()
+            .with_context(|| format!("the report has no histogram of {of}"))?;
         let tag = tag.as_deref().and_then(Tag::new);
-        log.write_histogram(&decoded(histogram)?, Duration::ZERO, length, tag).map_err(|error| anyhow!("{error}"))?;
+        log.write_histogram(&decoded(histogram)?, Duration::ZERO, length, tag)
+            .map_err(|error| anyhow!("{error}"))?;
     }
     drop(log);
     Ok(out)
@@ -51,7 +58,8 @@ mod tests {
         let log = log(&report).unwrap();
         let text = String::from_utf8(log.clone()).unwrap();
         assert!(
-            text.starts_with("#[Logged with loadtest ") && text.contains("#[Histogram log format version 1.3]\n"),
+            text.starts_with("#[Logged with loadtest ")
+                && text.contains("#[Histogram log format version 1.3]\n"),
             "{text}"
         );
         assert!(text.contains("#[BaseTime: 0.000 (seconds since epoch)]\n"), "{text}");
@@ -59,11 +67,21 @@ mod tests {
         for entry in IntervalLogIterator::new(&log) {
             let LogEntry::Interval(interval) = entry.unwrap() else { continue };
             let histogram = decoded(interval.encoded_histogram()).unwrap();
-            assert_eq!((interval.start_timestamp(), interval.duration()), (Duration::ZERO, Duration::from_secs(5)));
-            assert!((interval.max() - histogram.max() as f64 / 1000.0).abs() < 0.01, "{}", interval.max());
+            assert_eq!(
+                (interval.start_timestamp(), interval.duration()),
+                (Duration::ZERO, Duration::from_secs(5))
+            );
+            assert!(
+                (interval.max() - histogram.max() as f64 / 1000.0).abs() < 0.01,
+                "{}",
+                interval.max()
+            );
             seen.push((interval.tag().map(|tag| tag.as_str().to_owned()), histogram.len()));
         }
         let tag = |name: &str| (Some(name.to_owned()), 100);
-        assert_eq!(seen, [(None, 100), tag("to_kernel"), tag("dhcp"), tag("loader"), tag("kernel")]);
+        assert_eq!(
+            seen,
+            [(None, 100), tag("to_kernel"), tag("dhcp"), tag("loader"), tag("kernel")]
+        );
     }
 }

@@ -6,7 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 
-/// In the form of HdrHistogram's logs: V2, compressed, base64. None where it can't be made, which its writer says only of immense ones.
+/// In the form of HdrHistogram's logs: V2, compressed, base64. None where it can't be made, which
+/// its writer says only of immense ones.
 pub(crate) fn encoded(histogram: &Histogram<u64>) -> Option<String> {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new().serialize(histogram, &mut bytes).ok()?;
@@ -15,7 +16,9 @@ pub(crate) fn encoded(histogram: &Histogram<u64>) -> Option<String> {
 
 pub(crate) fn decoded(text: &str) -> anyhow::Result<Histogram<u64>> {
     let bytes = STANDARD.decode(text).context("a histogram is not base64")?;
-    Deserializer::new().deserialize(&mut &bytes[..]).map_err(|error| anyhow!("a histogram is broken: {error}"))
+    Deserializer::new()
+        .deserialize(&mut &bytes[..])
+        .map_err(|error| anyhow!("a histogram is broken: {error}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A server as it is named on a command line: an address of either family, or a name that is looked up.
+//! A server as it is named on a command line: an address of either family, or a name that is looked
+//! up.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -29,13 +30,19 @@ impl fmt::Display for Host {
     /// A name with its address.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.address.to_string();
-        if address == self.text { f.write_str(&address) } else { write!(f, "{} ({address})", self.text) }
+        if address == self.text {
+            f.write_str(&address)
+        } else {
+            write!(f, "{} ({address})", self.text)
+        }
     }
 }
 
 /// `10.0.0.1:69`, `[::1]:69` or `NAME:69`.
 pub(crate) fn place(text: &str) -> Result<SocketAddr, String> {
-    if text.parse::<IpAddr>().is_ok() || text.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+    if text.parse::<IpAddr>().is_ok()
+        || text.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())
+    {
         return Err(format!("{text} names no port: ADDR:PORT, [ADDR]:PORT of IPv6, or NAME:PORT"));
     }
     found(text, text)
@@ -65,10 +72,17 @@ mod tests {
             ("localhost", "127.0.0.1", "localhost (127.0.0.1)"),
         ] {
             let host: Host = text.parse().unwrap();
-            assert_eq!((host.address, host.to_string().as_str()), (address.parse().unwrap(), shown), "{text}");
+            assert_eq!(
+                (host.address, host.to_string().as_str()),
+                (address.parse().unwrap(), shown),
+                "{text}"
+            );
         }
         let error = "no such host".parse::<Host>().unwrap_err();
-        assert!(error.contains("no such host is no address, and no name that is known here"), "{error}");
+        assert!(
+            error.contains("no such host is no address, and no name that is known here"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -23,7 +23,10 @@ pub(crate) fn page(report: &Document) -> String {
 
 fn write_page(out: &mut String, report: &Document) -> fmt::Result {
     let headline = words::headline(report);
-    writeln!(out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{headline}</title>")?;
+    writeln!(
+        out,
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{headline}</title>"
+    )?;
     writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
     writeln!(
         out,
@@ -62,14 +65,19 @@ fn write_page(out: &mut String, report: &Document) -> fmt::Result {
 /// The few figures that are looked for first.
 fn tiles(out: &mut String, report: &Document) -> fmt::Result {
     let summary = &report.summary;
-    let number =
-        |value: Option<f64>, unit: &str| value.map_or("&ndash;".to_owned(), |value| format!("{value:.2}{unit}"));
-    let megabytes =
-        |octets: Option<u64>| octets.map_or("&ndash;".to_owned(), |octets| format!("{:.0} MB", octets as f64 / 1e6));
+    let number = |value: Option<f64>, unit: &str| {
+        value.map_or("&ndash;".to_owned(), |value| format!("{value:.2}{unit}"))
+    };
+    let megabytes = |octets: Option<u64>| {
+        octets.map_or("&ndash;".to_owned(), |octets| format!("{:.0} MB", octets as f64 / 1e6))
+    };
     let whole = if summary.firmware { "median boot" } else { "median of all steps" };
     let tiles = [
         (format!("{:.0} MB/s", summary.bytes_per_s / 1e6), "received"),
-        (if report.boot.count > 0 { took(report.boot.p50_us) } else { "&ndash;".to_owned() }, whole),
+        (
+            if report.boot.count > 0 { took(report.boot.p50_us) } else { "&ndash;".to_owned() },
+            whole,
+        ),
         (number(summary.slowest_to_median, " &times;"), "slowest to median"),
         (number(report.rates.requests_per_s, ""), "requests a second"),
         (summary.failed.to_string(), "failed"),
@@ -99,10 +107,13 @@ fn legend(out: &mut String, report: &Document) -> fmt::Result {
 fn stage_table(out: &mut String, report: &Document) -> fmt::Result {
     write!(
         out,
-        "<div class=\"wide\"><table><tr><th>stage<th>count<th>p50<th>p90<th>p99<th>p99.9<th>max<th>retransmits</tr>"
+        "<div \
+         class=\"wide\"><table>\
+         <tr><th>stage<th>count<th>p50<th>p90<th>p99<th>p99.9<th>max<th>retransmits</tr>"
     )?;
     let stages = report.stages_in_order().map(|(stage, times)| (class(stage), title(stage), times));
-    let spans = [("s-none", "to kernel", &report.to_kernel), ("s-boot", "whole boot", &report.boot)];
+    let spans =
+        [("s-none", "to kernel", &report.to_kernel), ("s-boot", "whole boot", &report.boot)];
     let spans = spans.into_iter().map(|(class, name, times)| (class.to_owned(), name, times));
     for (class, name, times) in stages.chain(spans) {
         let Times { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, .. } = times;
@@ -113,7 +124,11 @@ fn stage_table(out: &mut String, report: &Document) -> fmt::Result {
         for us in [p50_us, p90_us, p99_us, p999_us, max_us] {
             write!(out, "<td>{}", if *count > 0 { took(*us) } else { "&ndash;".to_owned() })?;
         }
-        writeln!(out, "<td>{}</tr>", retransmits.map_or(String::new(), |number| number.to_string()))?;
+        writeln!(
+            out,
+            "<td>{}</tr>",
+            retransmits.map_or(String::new(), |number| number.to_string())
+        )?;
     }
     writeln!(out, "</table></div>")
 }
@@ -124,12 +139,19 @@ fn failures(out: &mut String, report: &Document) -> fmt::Result {
     }
     write!(
         out,
-        "<section><h2>Failures</h2><div class=\"wide\"><table class=\"words\"><tr><th>machines<th>stage<th>cause<th>who</tr>"
+        "<section><h2>Failures</h2><div class=\"wide\"><table \
+         class=\"words\"><tr><th>machines<th>stage<th>cause<th>who</tr>"
     )?;
     for failed in &report.failures {
         let (stage, cause) = (escaped(&failed.stage), escaped(&failed.shown()));
-        let who = words::who(report, &failed.cause, &failed.stage, failed.machines).unwrap_or_default();
-        writeln!(out, "<tr><td>{}<td>{stage}<td>{cause}<td>{}</tr>", failed.machines, escaped(&who))?;
+        let who =
+            words::who(report, &failed.cause, &failed.stage, failed.machines).unwrap_or_default();
+        writeln!(
+            out,
+            "<tr><td>{}<td>{stage}<td>{cause}<td>{}</tr>",
+            failed.machines,
+            escaped(&who)
+        )?;
     }
     writeln!(out, "</table></div></section>")
 }
@@ -138,7 +160,11 @@ fn oddities(out: &mut String, report: &Document) -> fmt::Result {
     if report.oddities.is_empty() {
         return Ok(());
     }
-    write!(out, "<section><h2>Put up with</h2><div class=\"wide\"><table class=\"words\"><tr><th>times<th>what</tr>")?;
+    write!(
+        out,
+        "<section><h2>Put up with</h2><div class=\"wide\"><table \
+         class=\"words\"><tr><th>times<th>what</tr>"
+    )?;
     for odd in &report.oddities {
         writeln!(out, "<tr><td>{}<td>{}</tr>", odd.times, escaped(&odd.what))?;
     }
@@ -149,7 +175,9 @@ fn oddities(out: &mut String, report: &Document) -> fmt::Result {
 fn run(out: &mut String, report: &Document) -> fmt::Result {
     let run = &report.run;
     let summary = &report.summary;
-    let seconds = |value: Option<f64>| value.map_or("not measured".to_owned(), |value| format!("{value:.2} CPU-s"));
+    let seconds = |value: Option<f64>| {
+        value.map_or("not measured".to_owned(), |value| format!("{value:.2} CPU-s"))
+    };
     let rows = [
         ("command line", run.command_line.join(" ")),
         ("server", run.server.clone()),
@@ -198,8 +226,11 @@ mod tests {
     #[test]
     fn every_element_that_opens_closes() {
         let page = page(&made_up(50));
-        for element in ["svg", "section", "g", "path", "div", "table", "title", "script", "style", "p"] {
-            let opened = page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
+        for element in
+            ["svg", "section", "g", "path", "div", "table", "title", "script", "style", "p"]
+        {
+            let opened = page.matches(&format!("<{element}>")).count()
+                + page.matches(&format!("<{element} ")).count();
             let closed = page.matches(&format!("</{element}>")).count()
                 + if element == "path" { page.matches("/>").count() } else { 0 };
             assert!(closed >= opened, "{element}: {opened} opened, {closed} closed");

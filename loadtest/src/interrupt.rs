@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first ends the run and gives its addresses back, the second ends the program.
+//! Ctrl-C and SIGTERM: the first ends the run and gives its addresses back, the second ends the
+//! program.
 
 use std::io::{self, Write};
 use std::process;
@@ -28,7 +29,10 @@ pub(crate) fn watch(progress: &Arc<Progress>) -> anyhow::Result<()> {
     thread::spawn(move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
-            let _ = writeln!(io::stderr(), "loadtest: ending (a second Ctrl-C ends at once and keeps addresses)");
+            let _ = writeln!(
+                io::stderr(),
+                "loadtest: ending (a second Ctrl-C ends at once and keeps addresses)"
+            );
             running().iter().for_each(|progress| progress.interrupt());
         }
         if signals.next().is_some() {
@@ -38,8 +42,8 @@ pub(crate) fn watch(progress: &Arc<Progress>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same where runs are processes of their own, which end by themselves: the first Ctrl-C ends what is made of them after the
-/// run that goes on, the second ends the program.
+/// The same where runs are processes of their own, which end by themselves: the first Ctrl-C ends
+/// what is made of them after the run that goes on, the second ends the program.
 #[derive(Debug)]
 pub(crate) struct Interrupted(Arc<AtomicBool>);
 

@@ -1,4 +1,5 @@
-//! The report as data, version 1: written to a file, read back by `compare`, and all that table and page are made of.
+//! The report as data, version 1: written to a file, read back by `compare`, and all that table and
+//! page are made of.
 
 mod circumstances;
 pub(crate) mod details;
@@ -31,7 +32,8 @@ pub(crate) use spelling::{name, utc};
 pub(crate) use summary::Summary;
 pub(crate) use times::Times;
 
-/// The version that is written and read. A field may be added without a new one; none changes its meaning.
+/// The version that is written and read. A field may be added without a new one; none changes its
+/// meaning.
 pub(crate) const VERSION: u32 = 1;
 
 /// One run, as docs/loadtest-report.md describes it.
@@ -123,7 +125,8 @@ pub(crate) struct Point {
     pub(crate) client_cpu_ms: u64,
 }
 
-/// One boot, as an array: start, end, booted, model, microseconds of each stage, the stage in which it stopped.
+/// One boot, as an array: start, end, booted, model, microseconds of each stage, the stage in which
+/// it stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine(
     pub(crate) u64,
@@ -144,13 +147,17 @@ impl Document {
         let stage = |(stage, seen): (&Stage, &ringboot::fleet::StageTimes)| {
             (name(*stage), Times { retransmits: Some(seen.retries), ..Times::of(&seen.times) })
         };
-        let failed = |((cause, stage), seen): (&(String, Stage), &ringboot::fleet::Failed)| Failed {
-            cause: cause.clone(),
-            stage: name(*stage),
-            machines: seen.machines,
-            example: seen.example.clone(),
+        let failed =
+            |((cause, stage), seen): (&(String, Stage), &ringboot::fleet::Failed)| Failed {
+                cause: cause.clone(),
+                stage: name(*stage),
+                machines: seen.machines,
+                example: seen.example.clone(),
+            };
+        let odd = |(oddity, times): (&Oddity, &u64)| Odd {
+            what: oddity.words().to_owned(),
+            times: *times,
         };
-        let odd = |(oddity, times): (&Oddity, &u64)| Odd { what: oddity.words().to_owned(), times: *times };
         let mut failures: Vec<_> = report.failures.iter().map(failed).collect();
         failures.sort_by_key(|failed| std::cmp::Reverse(failed.machines));
         Self {
@@ -202,12 +209,18 @@ impl Document {
     }
 
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
-        let version = serde_json::from_str::<serde_json::Value>(text).ok().and_then(|any| any.get("version")?.as_u64());
-        ensure!(version == Some(u64::from(VERSION)), "no report of version {VERSION}, as --json writes it");
+        let version = serde_json::from_str::<serde_json::Value>(text)
+            .ok()
+            .and_then(|any| any.get("version")?.as_u64());
+        ensure!(
+            version == Some(u64::from(VERSION)),
+            "no report of version {VERSION}, as --json writes it"
+        );
         serde_json::from_str(text).context("not a whole report")
     }
 
-    /// JSON with a line for each field, stage, point and machine: readable, and kind to `diff` and `grep`.
+    /// JSON with a line for each field, stage, point and machine: readable, and kind to `diff` and
+    /// `grep`.
     pub(crate) fn text(&self) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         writeln!(out, "{{\"version\": {},", self.version)?;
@@ -246,7 +259,11 @@ impl Failed {
     /// The cause, with the first machine's sentence where that says more.
     pub(crate) fn shown(&self) -> String {
         let Self { cause, example, .. } = self;
-        if example.is_empty() || example == cause { cause.clone() } else { format!("{cause}; the first: {example}") }
+        if example.is_empty() || example == cause {
+            cause.clone()
+        } else {
+            format!("{cause}; the first: {example}")
+        }
     }
 }
 
@@ -265,7 +282,8 @@ impl Run {
             started: utc(around.started),
             started_ms: milliseconds(around.started.duration_since(UNIX_EPOCH).unwrap_or_default()),
             kernel: proc_file("/proc/sys/kernel/osrelease").trim().to_owned(),
-            processor: model(&proc_file("/proc/cpuinfo")).unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            processor: model(&proc_file("/proc/cpuinfo"))
+                .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             loadtest: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -275,7 +293,13 @@ impl Run {
 impl Point {
     fn of(bucket: &Bucket) -> Self {
         let Bucket { end, octets, booted, failed, busy } = *bucket;
-        Self { t_ms: milliseconds(end), bytes: octets, booted, failed, client_cpu_ms: milliseconds(busy) }
+        Self {
+            t_ms: milliseconds(end),
+            bytes: octets,
+            booted,
+            failed,
+            client_cpu_ms: milliseconds(busy),
+        }
     }
 }
 
@@ -283,7 +307,14 @@ impl Machine {
     fn of(record: &Record) -> Self {
         let stopped_in = record.stopped_in.map(name);
         let model = record.model.to_owned();
-        Self(record.start_us, record.end_us, stopped_in.is_none(), model, record.stages_us, stopped_in)
+        Self(
+            record.start_us,
+            record.end_us,
+            stopped_in.is_none(),
+            model,
+            record.stages_us,
+            stopped_in,
+        )
     }
 
     /// Microseconds from power-on to the end.
@@ -309,7 +340,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A report of `machines` boots made up: each takes a little longer than the one before, every tenth fails in its kernel.
+    /// A report of `machines` boots made up: each takes a little longer than the one before, every
+    /// tenth fails in its kernel.
     pub(crate) fn made_up(machines: u32) -> Document {
         let machine = |number: u32| {
             let start = u64::from(number) * 10;
@@ -329,11 +361,17 @@ pub(crate) mod tests {
         };
         let times = |scale: u64| {
             let mut times = Histogram::new_with_max(3_600_000_000, 3).unwrap();
-            (0..u64::from(machines)).for_each(|number| times.record(scale + number * scale / 100).unwrap());
+            (0..u64::from(machines))
+                .for_each(|number| times.record(scale + number * scale / 100).unwrap());
             Times { retransmits: Some(2), ..Times::of(&times) }
         };
-        let point =
-            |number: u64| Point { t_ms: number * 100, bytes: 40_000_000, booted: 3, failed: 0, client_cpu_ms: 80 };
+        let point = |number: u64| Point {
+            t_ms: number * 100,
+            bytes: 40_000_000,
+            booted: 3,
+            failed: 0,
+            client_cpu_ms: 80,
+        };
         let failed = machines / 10;
         let failed_machine = |machine: u32| FailedMachine {
             machine,
@@ -394,7 +432,10 @@ pub(crate) mod tests {
                 machines: failed,
                 example: "HTTP: no answer for /<k>".into(),
             }],
-            failed_machines: (0..machines).filter(|number| number % 10 == 9).map(failed_machine).collect(),
+            failed_machines: (0..machines)
+                .filter(|number| number % 10 == 9)
+                .map(failed_machine)
+                .collect(),
             rates: Rates::default(),
             lateness: Lateness::default(),
             silences: Vec::new(),
@@ -406,7 +447,9 @@ pub(crate) mod tests {
             verdicts: Vec::new(),
             repeats: None,
             parts: Vec::new(),
-            limits: vec!["the load generator was the limit (its core was busy 94 % of the time)".into()],
+            limits: vec![
+                "the load generator was the limit (its core was busy 94 % of the time)".into(),
+            ],
         }
     }
 

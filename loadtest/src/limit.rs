@@ -1,4 +1,5 @@
-//! `loadtest limit`: how many machines at once does this server boot within a stated time, and what gives out beyond that?
+//! `loadtest limit`: how many machines at once does this server boot within a stated time, and what
+//! gives out beyond that?
 
 mod answer;
 mod gave_out;
@@ -24,10 +25,12 @@ use search::{End, Level, Next, Question, Search};
 
 /// Searches how many machines at once a server boots within a stated time
 ///
-/// Twice as many machines are switched on each time until a run misses, then the number between is halved. A run holds when all that
-/// --expect says is met; a machine that takes longer than --within has failed. The answer has held in all of --repeat runs, and the
-/// report says how sure that is and what gave out above it. Each run is a process of its own, with a private server unless --server
-/// names one. Exit code 0: found (or, with --at-least, PASS); 1: not even the least number holds (or FAIL).
+/// Twice as many machines are switched on each time until a run misses, then the number between is
+/// halved. A run holds when all that --expect says is met; a machine that takes longer than
+/// --within has failed. The answer has held in all of --repeat runs, and the report says how sure
+/// that is and what gave out above it. Each run is a process of its own, with a private server
+/// unless --server names one. Exit code 0: found (or, with --at-least, PASS); 1: not even the least
+/// number holds (or FAIL).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Time for each machine, from its power-on to the end of its boot
@@ -54,19 +57,32 @@ pub(crate) struct Arguments {
     /// The greatest number that is tried
     #[arg(long, default_value_t = 2000, value_name = "N", value_parser = machines())]
     max: u32,
-    /// PASS or FAIL: so many machines must hold. The search begins with them; `--max` of the same number ends it there
+    /// PASS or FAIL: so many machines must hold. The search begins with them; `--max` of the same
+    /// number ends it there
     #[arg(long, value_name = "N", value_parser = machines())]
     at_least: Option<u32>,
     /// Runs in which a number must hold to be the answer
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(
+        long,
+        default_value_t = 3,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=100)
+    )]
     repeat: u32,
-    /// How close the greatest number that holds and the least that misses must come, in per cent of the first
-    #[arg(long, default_value_t = 5, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// How close the greatest number that holds and the least that misses must come, in per cent of
+    /// the first
+    #[arg(
+        long,
+        default_value_t = 5,
+        value_name = "PERCENT",
+        value_parser = clap::value_parser!(u32).range(1..=100)
+    )]
     precision: u32,
     /// The search takes no longer, but for its last run; then it says what it knows
     #[arg(long, default_value = "10m", value_name = "TIME", value_parser = duration)]
     budget: Duration,
-    /// Write what was found to this file as JSON (docs/loadtest.md); - is standard output, which then has nothing else
+    /// Write what was found to this file as JSON (docs/loadtest.md); - is standard output, which
+    /// then has nothing else
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Arguments of each run, such as --no-dhcp --files pxelinux.0,vmlinuz or --verify length
@@ -105,7 +121,10 @@ impl Arguments {
     fn question(&self) -> anyhow::Result<Question> {
         let first = self.at_least.unwrap_or(self.min);
         let (least, most) = (self.min.min(first), self.max);
-        ensure!(first <= most, "the search begins with {first} machines and may try {most}: say a greater --max");
+        ensure!(
+            first <= most,
+            "the search begins with {first} machines and may try {most}: say a greater --max"
+        );
         for word in &self.rest {
             let flag = word.split('=').next().unwrap_or_default();
             if let Some((_, why)) = NOT_OF_A_RUN.iter().find(|(name, _)| *name == flag) {
@@ -143,7 +162,11 @@ impl Arguments {
     }
 
     fn expected(&self) -> Vec<Expectation> {
-        if self.expect.is_empty() { "all booted".parse().into_iter().collect() } else { self.expect.clone() }
+        if self.expect.is_empty() {
+            "all booted".parse().into_iter().collect()
+        } else {
+            self.expect.clone()
+        }
     }
 }
 
@@ -165,7 +188,8 @@ struct Runs {
     ticker: Ticker,
     interrupted: Interrupted,
     done: Vec<Run>,
-    /// The report of the run with the fewest machines that missed, and of that with the most that held.
+    /// The report of the run with the fewest machines that missed, and of that with the most that
+    /// held.
     missed: Option<(u32, Document)>,
     held: Option<(u32, Document)>,
 }
@@ -187,14 +211,16 @@ impl Runs {
     fn one(&mut self, search: &Search, machines: u32) -> anyhow::Result<(bool, Duration)> {
         self.ticker.tell(&shown::progress(search, machines));
         let begun = Instant::now();
-        let arguments = [&self.arguments[..], &["--clients".to_owned(), machines.to_string()]].concat();
+        let arguments =
+            [&self.arguments[..], &["--clients".to_owned(), machines.to_string()]].concat();
         let report = match child::run(&arguments)? {
             Ended::Report(report) => *report,
             Ended::Interrupted => return Ok((false, begun.elapsed())),
             Ended::Failed(why) => bail!("the run with {machines} machines: {why}"),
         };
         let took = begun.elapsed();
-        let verdicts: Vec<_> = self.expected.iter().map(|expected| expected.judge(&report)).collect();
+        let verdicts: Vec<_> =
+            self.expected.iter().map(|expected| expected.judge(&report)).collect();
         let missed = verdicts.iter().filter(|verdict| !verdict.is_met);
         let run = Run {
             machines,
@@ -203,11 +229,16 @@ impl Runs {
             wall_s: report.summary.wall_s,
             boot_p99_us: report.boot.p99_us,
             boot_max_us: report.boot.max_us,
-            missed: missed.map(|verdict| format!("{}: {}", verdict.expected, verdict.measured)).collect(),
+            missed: missed
+                .map(|verdict| format!("{}: {}", verdict.expected, verdict.measured))
+                .collect(),
         };
         let held = run.held;
         let place = if held { &mut self.held } else { &mut self.missed };
-        if place.as_ref().is_none_or(|(before, ..)| if held { machines >= *before } else { machines <= *before }) {
+        if place
+            .as_ref()
+            .is_none_or(|(before, ..)| if held { machines >= *before } else { machines <= *before })
+        {
             *place = Some((machines, report));
         }
         let line = shown::run(&run, search.level(machines).runs() + 1);
@@ -231,13 +262,22 @@ impl Runs {
             missed: search.missed().map(|machines| number(machines, Level::misses_at_least)),
             end,
             at_least: arguments.at_least,
-            passed: arguments.at_least.map(|wanted| held.is_some_and(|held| held.machines >= wanted)),
+            passed: arguments
+                .at_least
+                .map(|wanted| held.is_some_and(|held| held.machines >= wanted)),
             within_s: arguments.within.as_secs_f64(),
-            expected: arguments.expected().iter().map(|expected| expected.text().to_owned()).collect(),
+            expected: arguments
+                .expected()
+                .iter()
+                .map(|expected| expected.text().to_owned())
+                .collect(),
             repeat: arguments.repeat,
             took_s: took.as_secs_f64(),
             started: utc(SystemTime::now() - took),
-            gave_out: self.missed.as_ref().map_or_else(Vec::new, |(_, report)| gave_out::judge(report)),
+            gave_out: self
+                .missed
+                .as_ref()
+                .map_or_else(Vec::new, |(_, report)| gave_out::judge(report)),
             run: any.map(|report| report.run.clone()),
             runs: self.done.clone(),
             least: arguments.min.min(arguments.at_least.unwrap_or(arguments.min)),

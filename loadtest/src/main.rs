@@ -84,11 +84,17 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Measuring")]
 struct Measuring {
-    /// Make the run so often, each time with a new private server; the report is the run in the middle, with the spread of all.
-    /// What is expected must be met by every run
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Make the run so often, each time with a new private server; the report is the run in the
+    /// middle, with the spread of all. What is expected must be met by every run
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
     repeat: u32,
-    /// Measure the processor time and memory of this process and its children [default: the private server]
+    /// Measure the processor time and memory of this process and its children [default: the private
+    /// server]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
 }
@@ -105,7 +111,8 @@ struct Private {
     /// Size of the made-up initial disk
     #[arg(long, default_value_t = 32, value_name = "MIB", conflicts_with = "server")]
     initrd_mib: u32,
-    /// A line of its configuration, such as tuning.spin-us=0 or tftp.windowsize-max=8; may be given several times
+    /// A line of its configuration, such as tuning.spin-us=0 or tftp.windowsize-max=8; may be given
+    /// several times
     #[arg(long, value_name = "TABLE.KEY=VALUE", conflicts_with = "server")]
     set: Vec<Setting>,
 }
@@ -119,7 +126,9 @@ fn main() -> ExitCode {
         Some(Command::Tune(search)) => tune::run(search),
         Some(Command::Scenarios) => scenario::list(),
         Some(Command::Files(files)) => files.write(),
-        Some(Command::Completions(shell)) => print(&manual::completions(shell, Arguments::command())),
+        Some(Command::Completions(shell)) => {
+            print(&manual::completions(shell, Arguments::command()))
+        }
         Some(Command::Man(pages)) => print_manual(pages),
         None => run(&arguments),
     };
@@ -129,7 +138,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Exit code 1 when a machine failed, or, with --expect, when something expected is not met; 130 when the run was interrupted.
+/// Exit code 1 when a machine failed, or, with --expect, when something expected is not met; 130
+/// when the run was interrupted.
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let scenario = arguments.other.scenario(&arguments.what)?;
     let mut runs = Vec::new();
@@ -144,7 +154,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let report = repeat::joined(runs).context("no run was made")?;
     arguments.output.write(&report)?;
     if report.summary.interrupted {
-        writeln!(io::stderr(), "loadtest: interrupted; addresses given back: {}", report.summary.released)?;
+        writeln!(
+            io::stderr(),
+            "loadtest: interrupted; addresses given back: {}",
+            report.summary.released
+        )?;
         return Ok(ExitCode::from(interrupt::EXIT));
     }
     Ok(if accepted(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -153,12 +167,23 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// One run of those that are made, with its verdicts.
 fn once(arguments: &Arguments, scenario: &Scenario, number: u32) -> anyhow::Result<Document> {
     let quiet = arguments.output.quiet;
-    let pace = Pace { haste: 1, idle_waits: arguments.what.firmware_waits, gives_up: true, patience: limits::PATIENCE };
+    let pace = Pace {
+        haste: 1,
+        idle_waits: arguments.what.firmware_waits,
+        gives_up: true,
+        patience: limits::PATIENCE,
+    };
     let (mut plan, server) = match &arguments.other.server {
-        Some(server) => (arguments.other.plan(server, &arguments.dhcp, pace, arguments.what.seed, scenario)?, None),
+        Some(server) => (
+            arguments.other.plan(server, &arguments.dhcp, pace, arguments.what.seed, scenario)?,
+            None,
+        ),
         None => {
             let server = arguments.private.start(scenario, arguments.what.seed)?;
-            (server.plan(arguments.what.clients(Some(scenario)), pace, arguments.what.seed), Some(server))
+            (
+                server.plan(arguments.what.clients(Some(scenario)), pace, arguments.what.seed),
+                Some(server),
+            )
         }
     };
     arguments.what.direct(scenario, &mut plan)?;
@@ -176,7 +201,8 @@ fn once(arguments: &Arguments, scenario: &Scenario, number: u32) -> anyhow::Resu
     let pid = arguments.measuring.pid.or_else(|| server.as_ref().and_then(PrivateServer::pid));
     let warnings = foreseen::Host::read(pid).foresee(&plan);
     if !quiet && number == 1 {
-        let said: String = warnings.iter().map(|warning| width::wrapped(&format!("! {warning}"))).collect();
+        let said: String =
+            warnings.iter().map(|warning| width::wrapped(&format!("! {warning}"))).collect();
         io::stderr().write_all(said.as_bytes())?;
     }
     if let Some(server) = &arguments.other.server {
@@ -233,7 +259,10 @@ fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
 impl Private {
     fn start(&self, scenario: &Scenario, seed: u64) -> anyhow::Result<PrivateServer> {
         const MIB: u64 = 1 << 20;
-        let images = Images { kernel: u64::from(self.kernel_mib) * MIB, initrd: u64::from(self.initrd_mib) * MIB };
+        let images = Images {
+            kernel: u64::from(self.kernel_mib) * MIB,
+            initrd: u64::from(self.initrd_mib) * MIB,
+        };
         let program = self.ringboot.clone().map_or_else(beside, Ok)?;
         Ok(PrivateServer::start_with(&program, images, &scenario.contents(), seed, &self.set)?)
     }
@@ -243,6 +272,10 @@ impl Private {
 fn beside() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let program = own.with_file_name("ringboot");
-    anyhow::ensure!(program.is_file(), "no server program at {}; name one with --ringboot FILE", program.display());
+    anyhow::ensure!(
+        program.is_file(),
+        "no server program at {}; name one with --ringboot FILE",
+        program.display()
+    );
     Ok(program)
 }

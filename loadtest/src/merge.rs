@@ -14,8 +14,9 @@ use crate::output::{Output, accepted};
 
 /// Joins the reports of several load generators, which ran at the same time, into one
 ///
-/// Machines, failures, octets and histograms are added; time runs from the first start to the last end, by the clocks of the
-/// generators. The verdict of --expect is of all machines. Say another --seed on each generator where machines ask for addresses.
+/// Machines, failures, octets and histograms are added; time runs from the first start to the last
+/// end, by the clocks of the generators. The verdict of --expect is of all machines. Say another
+/// --seed on each generator where machines ask for addresses.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// What --json has written on each of them
@@ -25,7 +26,8 @@ pub(crate) struct Arguments {
     output: Output,
 }
 
-/// Exit code as of a run: 1 when a machine failed, or, with --expect, when something expected is not met.
+/// Exit code as of a run: 1 when a machine failed, or, with --expect, when something expected is
+/// not met.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut reports = Vec::new();
     for file in &arguments.reports {
@@ -38,7 +40,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     arguments.output.write(&report)?;
     if !arguments.output.quiet {
         for Part { file, machines, booted, started, wall_s, .. } in &report.parts {
-            writeln!(io::stderr(), "  {file}: {booted} of {machines} in {wall_s:.2} s from {started}")?;
+            writeln!(
+                io::stderr(),
+                "  {file}: {booted} of {machines} in {wall_s:.2} s from {started}"
+            )?;
         }
     }
     Ok(if accepted(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -52,7 +57,11 @@ fn merged(reports: &[(String, Document)]) -> anyhow::Result<Document> {
     );
     let all: Vec<parts::Placed<'_>> = reports
         .iter()
-        .map(|(name, report)| parts::Placed { name, report, after_ms: report.run.started_ms - begun })
+        .map(|(name, report)| parts::Placed {
+            name,
+            report,
+            after_ms: report.run.started_ms - begun,
+        })
         .collect();
     parts::added(&all)
 }

@@ -1,4 +1,5 @@
-//! What a process and its children cost: processor time and memory, read from /proc before and after a run.
+//! What a process and its children cost: processor time and memory, read from /proc before and
+//! after a run.
 
 use std::collections::HashMap;
 use std::fs;
@@ -40,7 +41,8 @@ impl Meter {
     }
 
     fn new(pid: u32, children: bool) -> anyhow::Result<Self> {
-        let family = Family::of(pid, children).with_context(|| format!("there is no process {pid}"))?;
+        let family =
+            Family::of(pid, children).with_context(|| format!("there is no process {pid}"))?;
         Ok(Self { pid, children, before: family.processor, threads: family.threads() })
     }
 
@@ -49,7 +51,8 @@ impl Meter {
         let family = Family::of(self.pid, self.children)?;
         let memory = |field| family.pids.iter().filter_map(|pid| status_octets(*pid, field)).sum();
         let before = |thread: &u32| self.threads.get(thread).copied().unwrap_or_default();
-        let threads = family.threads().into_iter().map(|(thread, now)| now.saturating_sub(before(&thread)));
+        let threads =
+            family.threads().into_iter().map(|(thread, now)| now.saturating_sub(before(&thread)));
         Some(Spent {
             processor: family.processor.saturating_sub(self.before),
             busiest_thread: threads.max().unwrap_or_default(),
@@ -92,7 +95,8 @@ impl Family {
 
     /// Processor time of each thread that there is.
     fn threads(&self) -> HashMap<u32, Duration> {
-        let of_a_process = |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+        let of_a_process =
+            |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
         let thread = |entry: io::Result<fs::DirEntry>| {
             let path = entry.ok()?.path();
             let stat = Stat::parse(&fs::read_to_string(path.join("stat")).ok()?)?;
@@ -115,7 +119,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// Fields 4 and 14 to 17 of proc(5), counted after the name in parentheses: ppid, utime, stime, cutime, cstime.
+    /// Fields 4 and 14 to 17 of proc(5), counted after the name in parentheses: ppid, utime, stime,
+    /// cutime, cstime.
     fn read(pid: u32) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
@@ -159,7 +164,8 @@ mod tests {
     #[test]
     fn the_work_of_children_counts_living_or_ended() {
         let work = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
-        let script = format!("read x; sh -c '{work}'; echo one; read x; sh -c '{work}; echo two; read x'");
+        let script =
+            format!("read x; sh -c '{work}'; echo one; read x; sh -c '{work}; echo two; read x'");
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut parent = command.spawn().unwrap();
@@ -186,7 +192,8 @@ mod tests {
         let (done, worked) = std::sync::mpsc::channel();
         let (looked, go) = std::sync::mpsc::channel::<()>();
         let busy = std::thread::spawn(move || {
-            let own = || Stat::parse(&fs::read_to_string("/proc/thread-self/stat").unwrap()).unwrap().own;
+            let own =
+                || Stat::parse(&fs::read_to_string("/proc/thread-self/stat").unwrap()).unwrap().own;
             while own() < WORK {}
             done.send(()).unwrap();
             // It lives until somebody has looked.
@@ -196,7 +203,10 @@ mod tests {
         let spent = meter.end().unwrap();
         drop(looked);
         busy.join().unwrap();
-        assert!(spent.busiest_thread >= WORK && spent.busiest_thread <= spent.processor, "{spent:?}");
+        assert!(
+            spent.busiest_thread >= WORK && spent.busiest_thread <= spent.processor,
+            "{spent:?}"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The flags that say how machines meet the network: what they verify, from which addresses, over how bad a way.
+//! The flags that say how machines meet the network: what they verify, from which addresses, over
+//! how bad a way.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ pub(crate) struct Network {
     /// What to prove of every file whose octets are known
     #[arg(long, value_enum, default_value_t)]
     verify: Proof,
-    /// Machines speak from addresses of this network, all of which belong to this host, for instance by
-    /// `ip route add local CIDR dev lo` (on loopback they have their own anyway)
+    /// Machines speak from addresses of this network, all of which belong to this host, for
+    /// instance by `ip route add local CIDR dev lo` (on loopback they have their own anyway)
     #[arg(long, value_name = "CIDR")]
     source_addresses: Option<Cidr>,
     /// Share of the datagrams that get lost, each way: 0.01 or 1%
@@ -27,7 +28,8 @@ pub(crate) struct Network {
     /// Milliseconds by which every datagram is late, each way
     #[arg(long, value_name = "MS", default_value_t = 0)]
     delay: u32,
-    /// Let the kernel join blocks of a window on their way in (UDP_GRO), as a good network card does
+    /// Let the kernel join blocks of a window on their way in (UDP_GRO), as a good network card
+    /// does
     #[arg(long)]
     gro: bool,
 }
@@ -64,7 +66,11 @@ impl Network {
 fn share(text: &str) -> Result<f64, String> {
     let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
     let share = number.parse::<f64>().map_err(|error| error.to_string())? / whole;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is from 0 to 1, or 0% to 100%".to_owned()) }
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err("a share is from 0 to 1, or 0% to 100%".to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A server that runs already: where it is, what machines ask of it, and which octets it should give.
+//! A server that runs already: where it is, what machines ask of it, and which octets it should
+//! give.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use ringboot::fleet::{Arrival, Content, Contents, Does, Pace, Plan, Request, Role, Scenario, Step, Wire};
+use ringboot::fleet::{
+    Arrival, Content, Contents, Does, Pace, Plan, Request, Role, Scenario, Step, Wire,
+};
 use ringboot::tftp::client::Behaviour;
 
 use crate::dhcp::Dhcp;
@@ -19,7 +22,8 @@ use crate::scenario;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Another server")]
 pub(crate) struct Other {
-    /// A server that runs already: its address, of IPv4 or IPv6, or its name. Off loopback the plan of the run is printed first, and --yes is wanted
+    /// A server that runs already: its address, of IPv4 or IPv6, or its name. Off loopback the plan
+    /// of the run is printed first, and --yes is wanted
     #[arg(long, value_name = "ADDR")]
     pub(crate) server: Option<Host>,
     /// Its TFTP [default: port 69 of --server]
@@ -34,8 +38,15 @@ pub(crate) struct Other {
     /// Speak no DHCP: machines fetch --files, or what a --scenario of plain steps says
     #[arg(long, requires = "server")]
     no_dhcp: bool,
-    /// The first by TFTP, the others by HTTP on one connection; `tftp:NAME` and `http:PATH` say otherwise
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "no_dhcp", conflicts_with = "scenario")]
+    /// The first by TFTP, the others by HTTP on one connection; `tftp:NAME` and `http:PATH` say
+    /// otherwise
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        requires = "no_dhcp",
+        conflicts_with = "scenario"
+    )]
     files: Vec<String>,
     /// The server offers the files that `loadtest files` wrote for this scenario: check every octet
     #[arg(long, requires = "server", requires = "scenario")]
@@ -46,13 +57,16 @@ pub(crate) struct Other {
 }
 
 impl Other {
-    /// What is played: the scenario that was named, else the one that --files makes, else the usual one.
+    /// What is played: the scenario that was named, else the one that --files makes, else the usual
+    /// one.
     pub(crate) fn scenario(&self, flags: &scenario::Flags) -> anyhow::Result<Scenario> {
         match flags.scenario()? {
             Some(named) => Ok(named),
             None if !self.files.is_empty() => Ok(fetching(&self.files)),
             None if self.no_dhcp => {
-                bail!("with --no-dhcp, say what machines fetch: --files NAME,... or --scenario NAME")
+                bail!(
+                    "with --no-dhcp, say what machines fetch: --files NAME,... or --scenario NAME"
+                )
             }
             None => scenario::usual(),
         }
@@ -67,12 +81,15 @@ impl Other {
         seed: u64,
         scenario: &Scenario,
     ) -> anyhow::Result<Plan> {
-        let at = |given: Option<SocketAddr>, port| given.unwrap_or(SocketAddr::new(server.address, port));
+        let at = |given: Option<SocketAddr>, port| {
+            given.unwrap_or(SocketAddr::new(server.address, port))
+        };
         let boots = scenario.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
         let lessor = dhcp.lessor(server)?;
         ensure!(
             lessor.is_some() || self.no_dhcp,
-            "with --server, say either --dhcp with --interface or --relay, or --no-dhcp --files NAME,..."
+            "with --server, say either --dhcp with --interface or --relay, or --no-dhcp --files \
+             NAME,..."
         );
         ensure!(
             lessor.is_none() || !boots || self.entry.is_some(),
@@ -102,18 +119,26 @@ impl Other {
     }
 }
 
-/// The scenario that --files makes: the first file as a BIOS ROM asks for its loader, the others on one HTTP connection.
+/// The scenario that --files makes: the first file as a BIOS ROM asks for its loader, the others on
+/// one HTTP connection.
 fn fetching(files: &[String]) -> Scenario {
-    let http =
-        |path: &str| Request::Http { path: format!("/{}", path.trim_start_matches('/')), keep: true, range: None };
+    let http = |path: &str| Request::Http {
+        path: format!("/{}", path.trim_start_matches('/')),
+        keep: true,
+        range: None,
+    };
     let tftp = |name: &str| Request::Tftp { name: name.to_owned(), behaviour: Behaviour::ipxe() };
-    let request = |(index, name): (usize, &String)| match (name.strip_prefix("tftp:"), name.strip_prefix("http:")) {
+    let request = |(index, name): (usize, &String)| match (
+        name.strip_prefix("tftp:"),
+        name.strip_prefix("http:"),
+    ) {
         (Some(name), _) => tftp(name),
         (_, Some(path)) => http(path),
         _ if index == 0 => tftp(name),
         _ => http(name),
     };
-    let steps = files.iter().enumerate().map(|file| Step { request: request(file), repeat: 1 }).collect();
+    let steps =
+        files.iter().enumerate().map(|file| Step { request: request(file), repeat: 1 }).collect();
     Scenario {
         name: "files".to_owned(),
         about: String::new(),
@@ -135,7 +160,8 @@ fn read_below(root: &Path, below: &Path, contents: &mut Contents) -> io::Result<
         if kind.is_dir() {
             read_below(root, &name, contents)?;
         } else if kind.is_file() {
-            contents.insert(&name.to_string_lossy(), Content::Kept(Arc::from(fs::read(entry.path())?)));
+            contents
+                .insert(&name.to_string_lossy(), Content::Kept(Arc::from(fs::read(entry.path())?)));
         }
     }
     Ok(())

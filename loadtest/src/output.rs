@@ -13,14 +13,16 @@ use crate::{csv, hdr, html, table};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Report")]
 pub(crate) struct Output {
-    /// What the report must say for exit code 0, such as 'all booted', 'p99 boot < 60s' or 'failed <= 1%'; may be given several times
-    /// [default: no machine failed]
+    /// What the report must say for exit code 0, such as 'all booted', 'p99 boot < 60s' or 'failed
+    /// <= 1%'; may be given several times [default: no machine failed]
     #[arg(long, value_name = "FIGURE OP BOUND")]
     pub(crate) expect: Vec<Expectation>,
-    /// Write the report to this file as JSON (docs/loadtest-report.md); - is standard output, which then has nothing else
+    /// Write the report to this file as JSON (docs/loadtest-report.md); - is standard output, which
+    /// then has nothing else
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the report to this file as one page with plots, readable without a network; - is standard output
+    /// Write the report to this file as one page with plots, readable without a network; - is
+    /// standard output
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write a row for each machine to this file, for a spreadsheet (CSV); - is standard output
@@ -49,7 +51,10 @@ impl Output {
             write_to(file, &hdr::log(report)?)?;
         }
         if !self.quiet
-            && ![&self.json, &self.html, &self.csv, &self.hdr].into_iter().flatten().any(|file| is_stdout(file))
+            && ![&self.json, &self.html, &self.csv, &self.hdr]
+                .into_iter()
+                .flatten()
+                .any(|file| is_stdout(file))
         {
             io::stdout().lock().write_all(table::text(report).as_bytes())?;
         }
@@ -57,13 +62,15 @@ impl Output {
     }
 }
 
-/// Whether every machine came to its end, or, where something is expected, all of it is met; of every run.
+/// Whether every machine came to its end, or, where something is expected, all of it is met; of
+/// every run.
 pub(crate) fn accepted(report: &Document) -> bool {
     if !report.verdicts.is_empty() {
         return report.verdicts.iter().all(|verdict| verdict.is_met);
     }
     let failed = |summary: &Summary| summary.failed > 0;
-    !failed(&report.summary) && !report.repeats.iter().any(|repeats| repeats.runs.iter().any(failed))
+    !failed(&report.summary)
+        && !report.repeats.iter().any(|repeats| repeats.runs.iter().any(failed))
 }
 
 pub(crate) fn is_stdout(file: &Path) -> bool {
@@ -74,7 +81,10 @@ pub(crate) fn is_stdout(file: &Path) -> bool {
 pub(crate) fn write_to(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if is_stdout(file) {
         let mut out = io::stdout().lock();
-        return out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output");
+        return out
+            .write_all(bytes)
+            .and_then(|()| out.flush())
+            .context("cannot write to standard output");
     }
     fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
 }

@@ -1,4 +1,5 @@
-//! Which scenario is played and how machines arrive: the built-in ones, files, and the commands that list them and write their files.
+//! Which scenario is played and how machines arrive: the built-in ones, files, and the commands
+//! that list them and write their files.
 
 use std::fs;
 use std::io::{self, Write};
@@ -33,31 +34,41 @@ const CLIENTS: u32 = 500;
 #[command(next_help_heading = "What machines do")]
 pub(crate) struct Flags {
     /// How many machines [default: of the scenario, mostly 500]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::MACHINES_MAX)))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::MACHINES_MAX))
+    )]
     clients: Option<u32>,
-    /// A built-in scenario (`loadtest scenarios` lists them), or a file (docs/loadtest.md) [default: boot-storm]
+    /// A built-in scenario (`loadtest scenarios` lists them), or a file (docs/loadtest.md)
+    /// [default: boot-storm]
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Option<String>,
-    /// When they are switched on: all, ramp:30s (evenly over 30 s), poisson:50/s (at random, 50 a second on average),
-    /// racks:20x40s (20 at once, the next 20 after 40 s) [default: of the scenario, mostly all]
+    /// When they are switched on: all, ramp:30s (evenly over 30 s), poisson:50/s (at random, 50 a
+    /// second on average), racks:20x40s (20 at once, the next 20 after 40 s) [default: of the
+    /// scenario, mostly all]
     #[arg(long, value_name = "HOW")]
     arrival: Option<Arrival>,
-    /// Machines begin again until then, such as 30s or 10m [default: of the scenario, mostly once each]
+    /// Machines begin again until then, such as 30s or 10m [default: of the scenario, mostly once
+    /// each]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
-    /// A boot that takes longer than this has failed, such as 60s [default: as long as its firmware has patience]
+    /// A boot that takes longer than this has failed, such as 60s [default: as long as its firmware
+    /// has patience]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     within: Option<Duration>,
-    /// Requests of plain steps are due so often, all machines together, whether or not those before have their answers: 5000/s, or at
-    /// random poisson:5000/s. A request that finds no machine free waits, and its time counts from the moment at which it was due
-    /// [default: of the scenario, mostly each machine's next request when it has its answer]
+    /// Requests of plain steps are due so often, all machines together, whether or not those before
+    /// have their answers: 5000/s, or at random poisson:5000/s. A request that finds no machine
+    /// free waits, and its time counts from the moment at which it was due [default: of the
+    /// scenario, mostly each machine's next request when it has its answer]
     #[arg(long, value_name = "RATE")]
     rate: Option<Rate>,
-    /// What begins so long after the start is not counted, such as 5s [default: of the scenario, mostly 0s]
+    /// What begins so long after the start is not counted, such as 5s [default: of the scenario,
+    /// mostly 0s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     warm_up: Option<Duration>,
-    /// Keep the waits in which firmware does nothing, such as iPXE's 3 s for a ProxyDHCP server; timers of retransmission
-    /// are always the firmware's own
+    /// Keep the waits in which firmware does nothing, such as iPXE's 3 s for a ProxyDHCP server;
+    /// timers of retransmission are always the firmware's own
     #[arg(long)]
     pub(crate) firmware_waits: bool,
     /// Runs with one seed use the same hardware addresses, transaction ids and moments
@@ -89,9 +100,11 @@ impl Flags {
             plan.warm_up
         );
         if let Some(rate) = self.rate {
-            let [Role { rate: of_role, does: Does::Steps(_), .. }] = plan.roles.as_mut_slice() else {
+            let [Role { rate: of_role, does: Does::Steps(_), .. }] = plan.roles.as_mut_slice()
+            else {
                 bail!(
-                    "--rate is for a scenario with one [[machine]], of plain steps; in a file each [[machine]] may have a rate of its own"
+                    "--rate is for a scenario with one [[machine]], of plain steps; in a file each \
+                     [[machine]] may have a rate of its own"
                 );
             };
             *of_role = Some(rate);
@@ -112,7 +125,10 @@ pub(crate) fn find(name: &str) -> anyhow::Result<Scenario> {
     }
     let read = fs::read_to_string(name);
     if read.is_err() && !Path::new(name).exists() && !name.contains(['/', '.']) {
-        return Err(anyhow!("no scenario {name}; there are {}, and files", BUILT_IN.map(|(name, _)| name).join(", ")));
+        return Err(anyhow!(
+            "no scenario {name}; there are {}, and files",
+            BUILT_IN.map(|(name, _)| name).join(", ")
+        ));
     }
     Ok(Scenario::parse(name, &read.with_context(|| format!("cannot read {name}"))?)?)
 }
@@ -128,7 +144,8 @@ pub(crate) fn list() -> anyhow::Result<ExitCode> {
 
 /// Writes the files that a scenario asks for, for another server to offer
 ///
-/// Their contents are made up, the same on every machine: a run with --made-files checks every octet.
+/// Their contents are made up, the same on every machine: a run with --made-files checks every
+/// octet.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Files {
     /// A built-in scenario or a file
@@ -143,7 +160,10 @@ impl Files {
         let scenario = find(&self.scenario)?;
         ensure!(!scenario.files.is_empty(), "scenario {} has no [files]", scenario.name);
         let shown = self.directory.display();
-        scenario.contents().write_below(&self.directory).with_context(|| format!("cannot write below {shown}"))?;
+        scenario
+            .contents()
+            .write_below(&self.directory)
+            .with_context(|| format!("cannot write below {shown}"))?;
         let mut out = io::stdout().lock();
         for (name, octets) in &scenario.files {
             writeln!(out, "{octets:>12}  {shown}/{name}")?;
@@ -164,13 +184,19 @@ mod tests {
             assert_eq!(scenario.name, name);
             assert!(!scenario.about.is_empty() && scenario.clients.is_some(), "{name}");
         }
-        let there = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios")).unwrap().count();
+        let there =
+            fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios")).unwrap().count();
         assert_eq!(there, BUILT_IN.len());
     }
 
     #[test]
     fn a_scenario_that_is_not_there_is_told_with_those_that_are() {
-        assert!(find("boot-strom").unwrap_err().to_string().contains("there are boot-storm, zoo, storm, "));
+        assert!(
+            find("boot-strom")
+                .unwrap_err()
+                .to_string()
+                .contains("there are boot-storm, zoo, storm, ")
+        );
         assert!(find("./none.toml").unwrap_err().to_string().contains("cannot read ./none.toml"));
     }
 }

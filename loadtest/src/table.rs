@@ -53,7 +53,9 @@ const STAGES: [Column; 8] = [
 
 fn stages(out: &mut String, report: &Document) -> fmt::Result {
     let layout = Layout::new(&STAGES, columns());
-    out.write_str(&layout.line(&["stage", "count", "p50", "p90", "p99", "p99.9", "max", "retrans"]))?;
+    out.write_str(
+        &layout.line(&["stage", "count", "p50", "p90", "p99", "p99.9", "max", "retrans"]),
+    )?;
     let stages = report.stages_in_order().map(|(stage, times)| (name(stage), times));
     let whole = if report.summary.firmware { "whole boot" } else { "all steps" };
     let spans = [("to kernel".to_owned(), &report.to_kernel), (whole.to_owned(), &report.boot)];
@@ -65,7 +67,16 @@ fn stages(out: &mut String, report: &Document) -> fmt::Result {
         let time = |us: &u64| if *count > 0 { Pretty(*us).to_string() } else { "-".to_owned() };
         let [p50, p90, p99, p999, max] = [p50_us, p90_us, p99_us, p999_us, max_us].map(time);
         let retransmits = retransmits.map_or(String::new(), |number| number.to_string());
-        out.write_str(&layout.line(&[&name, &count.to_string(), &p50, &p90, &p99, &p999, &max, &retransmits]))?;
+        out.write_str(&layout.line(&[
+            &name,
+            &count.to_string(),
+            &p50,
+            &p90,
+            &p99,
+            &p999,
+            &max,
+            &retransmits,
+        ]))?;
     }
     writeln!(out)
 }
@@ -76,7 +87,10 @@ fn summary(report: &Document) -> String {
     lines.extend(words::rates(report).into_iter().chain(words::octets(report)));
     if summary.warm_up_s > 0.0 {
         let warm_up_s = summary.warm_up_s;
-        lines.push(format!("what began in the first {warm_up_s:.1} s (the warm-up) is not counted, but for failures"));
+        lines.push(format!(
+            "what began in the first {warm_up_s:.1} s (the warm-up) is not counted, but for \
+             failures"
+        ));
     }
     if summary.released > 0 {
         lines.push(format!("{} addresses given back", summary.released));
@@ -85,14 +99,22 @@ fn summary(report: &Document) -> String {
         lines.push(format!("the slowest boot took {times:.2} times as long as the median one"));
     }
     if let Some(processor_s) = summary.server_cpu_s {
-        let a_gigabyte = report.server_cpu_s_per_gb().map_or(String::new(), |cost| format!(", {cost:.2} CPU-s/GB"));
+        let a_gigabyte = report
+            .server_cpu_s_per_gb()
+            .map_or(String::new(), |cost| format!(", {cost:.2} CPU-s/GB"));
         let megabytes = |octets: Option<u64>| octets.unwrap_or(0) as f64 / 1e6;
-        let (now, most) = (megabytes(summary.server_rss_bytes), megabytes(summary.server_rss_max_bytes));
-        lines.push(format!("server: {processor_s:.2} CPU-s{a_gigabyte}, {now:.0} MB resident (at most {most:.0} MB)"));
+        let (now, most) =
+            (megabytes(summary.server_rss_bytes), megabytes(summary.server_rss_max_bytes));
+        lines.push(format!(
+            "server: {processor_s:.2} CPU-s{a_gigabyte}, {now:.0} MB resident (at most {most:.0} \
+             MB)"
+        ));
     }
     if let Some(processor_s) = summary.client_cpu_s {
         let busy = summary.client_busy * 100.0;
-        lines.push(format!("load generator: {processor_s:.2} CPU-s, its core busy {busy:.0} % of the time"));
+        lines.push(format!(
+            "load generator: {processor_s:.2} CPU-s, its core busy {busy:.0} % of the time"
+        ));
     }
     lines.iter().map(|line| wrapped(line)).collect()
 }
@@ -121,17 +143,24 @@ mod tests {
             assert!(header.contains(column), "{header}");
         }
         let kernel = text.lines().find(|line| line.trim_start().starts_with("kernel")).unwrap();
-        assert_eq!(kernel.split_whitespace().collect::<Vec<_>>()[..4], ["kernel", "500", "1.40", "s"], "{kernel}");
-        for words in
-            ["450 of 500 machines booted in 5.00 s, 12 retries", "! the load generator was the limit", "50 failed: "]
-        {
+        assert_eq!(
+            kernel.split_whitespace().collect::<Vec<_>>()[..4],
+            ["kernel", "500", "1.40", "s"],
+            "{kernel}"
+        );
+        for words in [
+            "450 of 500 machines booted in 5.00 s, 12 retries",
+            "! the load generator was the limit",
+            "50 failed: ",
+        ] {
             assert!(text.contains(words), "no {words:?} in\n{text}");
         }
     }
 
     #[test]
     fn a_rough_time_is_never_rounded_to_another_unit() {
-        let said = [300, 1_000, 61_000, 119_999, 120_000, 600_000].map(|ms| rough(Duration::from_millis(ms)));
+        let said = [300, 1_000, 61_000, 119_999, 120_000, 600_000]
+            .map(|ms| rough(Duration::from_millis(ms)));
         assert_eq!(said, ["300 ms", "1 s", "61 s", "119 s", "2 min", "10 min"]);
     }
 }

@@ -1,4 +1,5 @@
-//! One line that says how far several runs are: a spinner on a terminal, a line now and then elsewhere.
+//! One line that says how far several runs are: a spinner on a terminal, a line now and then
+//! elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};

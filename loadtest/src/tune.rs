@@ -1,4 +1,5 @@
-//! `loadtest tune`: searches better numbers for a configuration by measuring them beside those of now, and says when there are none.
+//! `loadtest tune`: searches better numbers for a configuration by measuring them beside those of
+//! now, and says when there are none.
 
 mod bench;
 mod edit;
@@ -31,27 +32,38 @@ use search::{Bounds, Ratios, Search, Stop, Tried, Values, Verdict};
 
 /// Searches better numbers for a configuration, one knob at a time
 ///
-/// Every value is measured beside the value of now, in the same rounds, against a private server that is started anew for each
-/// run. A value is taken only where it is better by more than the noise. Nothing is written unless --out or --write says where.
+/// Every value is measured beside the value of now, in the same rounds, against a private server
+/// that is started anew for each run. A value is taken only where it is better by more than the
+/// noise. Nothing is written unless --out or --write says where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// What machines do: a built-in scenario or a file [default: boot-storm]
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Option<String>,
     /// How many machines [default: of the scenario, mostly 500]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::MACHINES_MAX)))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::MACHINES_MAX))
+    )]
     clients: Option<u32>,
     /// What shall become less
     #[arg(long, value_enum, default_value_t)]
     goal: Goal,
     /// Rounds for each knob
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=50))]
+    #[arg(
+        long,
+        default_value_t = 3,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(3..=50)
+    )]
     runs: u32,
     /// The whole search takes no longer; knobs that it has no time for are named
     #[arg(long, default_value = "10m", value_name = "TIME", value_parser = duration)]
     budget: Duration,
-    /// Only this knob, with its usual values or with these; may be given several times [default: all that matter for the
-    /// scenario, of workers, windowsize-max, http-slots, http-chunk, gso-segments, spin-us, receive-buffers]
+    /// Only this knob, with its usual values or with these; may be given several times [default:
+    /// all that matter for the scenario, of workers, windowsize-max, http-slots, http-chunk,
+    /// gso-segments, spin-us, receive-buffers]
     #[arg(long, value_name = "NAME[=V,V...]", value_parser = knobs::wanted)]
     knob: Vec<Wanted>,
     /// The server program [default: the `ringboot` beside this program]
@@ -60,7 +72,8 @@ pub(crate) struct Arguments {
     /// Write what was found to this new file, as lines of a configuration
     #[arg(long, value_name = "FILE", conflicts_with = "write")]
     out: Option<PathBuf>,
-    /// Begin with the values of this configuration, and put what was found into it; all else in it stays as it is
+    /// Begin with the values of this configuration, and put what was found into it; all else in it
+    /// stays as it is
     #[arg(long, value_name = "CONFIG")]
     write: Option<PathBuf>,
     /// Write although the load goes over loopback
@@ -77,7 +90,8 @@ pub(crate) struct Arguments {
     rest: Vec<String>,
 }
 
-/// Exit code 0 whatever was found, 1 when there was no time to try anything, 130 when it was interrupted.
+/// Exit code 0 whatever was found, 1 when there was no time to try anything, 130 when it was
+/// interrupted.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match searched(arguments) {
         Err(error) if error.downcast_ref() == Some(&Stop::Interrupted) => {
@@ -93,8 +107,10 @@ fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let begin = Begin::read(arguments)?;
     let scenario = arguments.scenario.as_deref().map_or_else(scenario::usual, scenario::find)?;
     let (knobs, not_worth) = knobs::chosen(&arguments.knob, &begin.config, &scenario)?;
-    let timed = scenario.duration.is_some() || arguments.rest.iter().any(|word| word.starts_with("--duration"));
-    let mut runs = Runs::new(arguments.of_a_run(&scenario), begin.config.clone(), arguments.goal, timed)?;
+    let timed = scenario.duration.is_some()
+        || arguments.rest.iter().any(|word| word.starts_with("--duration"));
+    let mut runs =
+        Runs::new(arguments.of_a_run(&scenario), begin.config.clone(), arguments.goal, timed)?;
     say(&runs, &arguments.heading(&scenario, timed))?;
     let (first, run) = runs.warm_up()?;
     let rounds = arguments.runs as usize;
@@ -104,7 +120,8 @@ fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     say(
         &runs,
         &wrapped(&format!(
-            "One run with {machines} machines takes {:.1} s; all knobs need about {}, and have {} (--budget).",
+            "One run with {machines} machines takes {:.1} s; all knobs need about {}, and have {} \
+             (--budget).",
             run.as_secs_f64(),
             rough(needed),
             rough(arguments.budget),
@@ -115,7 +132,8 @@ fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         say(
             &runs,
             &wrapped(&format!(
-                "! The load generator is the limit, not the server: little can be seen to be better.{hint}"
+                "! The load generator is the limit, not the server: little can be seen to be \
+                 better.{hint}"
             )),
         )?;
     }
@@ -133,9 +151,10 @@ fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     runs.finish();
     for knob in search.left_out() {
-        found
-            .left_out
-            .insert(knob, "there was no time: give it a longer --budget, or a run fewer --clients".to_owned());
+        found.left_out.insert(
+            knob,
+            "there was no time: give it a longer --budget, or a run fewer --clients".to_owned(),
+        );
     }
     let outcome = Outcome { arguments, begin, first, found, runs: &runs, timed };
     outcome.say(search.best(), runs.done().get(before..).unwrap_or_default())?;
@@ -144,7 +163,8 @@ fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let least = rough(least);
         writeln!(
             io::stderr(),
-            "loadtest: no knob was tried: even one needs about {least} (--budget), or fewer --clients"
+            "loadtest: no knob was tried: even one needs about {least} (--budget), or fewer \
+             --clients"
         )?;
         return Ok(ExitCode::FAILURE);
     }
@@ -160,18 +180,20 @@ impl Arguments {
         let named = |word: &&String| word.split('=').next() == Some("--server");
         if self.server.is_some() || self.rest.iter().any(|word| named(&word)) {
             bail!(
-                "a server that runs already cannot be tuned from here: its process would have to be started anew for each value, \
-                 and loadtest does not reach it. Run `loadtest tune` on the machine of that server, without --server: it starts a private \
-                 server there, which has its processors and its kernel (but not its network card). To try one change over the network, \
-                 measure before and after it with `loadtest --server ADDR --json FILE`, and hold them against each other with \
-                 `loadtest compare`"
+                "a server that runs already cannot be tuned from here: its process would have to \
+                 be started anew for each value, and loadtest does not reach it. Run `loadtest \
+                 tune` on the machine of that server, without --server: it starts a private server \
+                 there, which has its processors and its kernel (but not its network card). To try \
+                 one change over the network, measure before and after it with `loadtest --server \
+                 ADDR --json FILE`, and hold them against each other with `loadtest compare`"
             );
         }
         if let Some(file) = self.out.as_ref().or(self.write.as_ref()).filter(|_| !self.force) {
             bail!(
-                "nothing would be written to {}: the load goes over loopback, which has no network card, loses nothing and raises no \
-                 interrupts, so what is best there may be worse on your network. Without --out and --write the search is shown all the \
-                 same; with --force it is written",
+                "nothing would be written to {}: the load goes over loopback, which has no network \
+                 card, loses nothing and raises no interrupts, so what is best there may be worse \
+                 on your network. Without --out and --write the search is shown all the same; with \
+                 --force it is written",
                 file.display()
             );
         }
@@ -186,7 +208,10 @@ impl Arguments {
 
     /// What every run is started with.
     fn of_a_run(&self, scenario: &Scenario) -> Vec<String> {
-        let mut words = vec!["--scenario".to_owned(), self.scenario.clone().unwrap_or_else(|| scenario.name.clone())];
+        let mut words = vec![
+            "--scenario".to_owned(),
+            self.scenario.clone().unwrap_or_else(|| scenario.name.clone()),
+        ];
         if let Some(clients) = self.clients {
             words.extend(["--clients".to_owned(), clients.to_string()]);
         }
@@ -207,9 +232,10 @@ impl Arguments {
 
     fn heading(&self, scenario: &Scenario, timed: bool) -> String {
         let goal = format!("Goal: {}, the {}.", self.goal.name(), self.goal.words(timed));
-        let what = format!("Scenario {}. {goal} {}", scenario.name, shown::rule(self.runs as usize));
-        let loopback = "! Over loopback: no network card, no loss, no interrupts. Segmented sends, windows and polling are worth something \
-                        else on a network.";
+        let what =
+            format!("Scenario {}. {goal} {}", scenario.name, shown::rule(self.runs as usize));
+        let loopback = "! Over loopback: no network card, no loss, no interrupts. Segmented sends, \
+                        windows and polling are worth something else on a network.";
         wrapped(&what) + &wrapped(loopback)
     }
 }
@@ -223,11 +249,14 @@ struct Begin {
 
 impl Begin {
     fn read(arguments: &Arguments) -> anyhow::Result<Self> {
-        let Some(file) = &arguments.write else { return Ok(Self { file: None, config: Config::for_root("/") }) };
+        let Some(file) = &arguments.write else {
+            return Ok(Self { file: None, config: Config::for_root("/") });
+        };
         let shown = file.display().to_string();
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
         let config = Config::parse(&shown, &text);
-        let config = config.map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
+        let config =
+            config.map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
         Ok(Self { file: Some((file.clone(), text)), config })
     }
 }
@@ -238,7 +267,8 @@ struct Found {
     tried: Vec<Tried>,
     /// Knobs that were not tried, and why.
     left_out: std::collections::BTreeMap<&'static str, String>,
-    /// All winners beside now; None where there is no winner, nothing in it where the time was over.
+    /// All winners beside now; None where there is no winner, nothing in it where the time was
+    /// over.
     together: Option<Ratios>,
 }
 
@@ -268,7 +298,12 @@ impl Outcome<'_> {
         reasons.sort();
         reasons.dedup();
         for why in reasons {
-            let knobs = self.found.left_out.iter().filter(|(_, other)| *other == why).map(|(knob, _)| *knob);
+            let knobs = self
+                .found
+                .left_out
+                .iter()
+                .filter(|(_, other)| *other == why)
+                .map(|(knob, _)| *knob);
             out += &wrapped(&format!("not tried: {}: {why}", knobs.collect::<Vec<_>>().join(", ")));
         }
         let done = self.runs.done();
@@ -276,11 +311,13 @@ impl Outcome<'_> {
         if limited > 0 {
             let all = done.len();
             out += &wrapped(&format!(
-                "! In {limited} of {all} runs the load generator was the limit: there no value of the server's could look better.{}",
+                "! In {limited} of {all} runs the load generator was the limit: there no value of \
+                 the server's could look better.{}",
                 self.arguments.less_to_do()
             ));
         }
-        for failure in done.iter().filter_map(|run| run.failure.as_deref()).take(FAILURES_SHOWN_MAX) {
+        for failure in done.iter().filter_map(|run| run.failure.as_deref()).take(FAILURES_SHOWN_MAX)
+        {
             out += &wrapped(&format!("! a run failed: {failure}"));
         }
         out += &wrapped(&self.verdict(best));
@@ -294,16 +331,21 @@ impl Outcome<'_> {
     fn verdict(&self, best: &Values) -> String {
         let now = if self.begin.file.is_some() { "what the file has now" } else { "the defaults" };
         match &self.found.together {
-            None if self.found.tried.is_empty() => format!("Nothing was tried: {now} may be good or bad."),
+            None if self.found.tried.is_empty() => {
+                format!("Nothing was tried: {now} may be good or bad.")
+            }
             None => format!("Nothing beats {now}: leave everything as it is."),
             Some(ratios) if ratios.0.is_empty() => {
                 format!(
-                    "The time is over before all that was taken could be measured beside {now}: leave everything as it is."
+                    "The time is over before all that was taken could be measured beside {now}: \
+                     leave everything as it is."
                 )
             }
             Some(ratios) if !self.is_better() => {
                 let shown = shown::shown(ratios);
-                format!("Together they are no better than {now}, {shown}: leave everything as it is.")
+                format!(
+                    "Together they are no better than {now}, {shown}: leave everything as it is."
+                )
             }
             Some(ratios) => {
                 let (knobs, goal) = (best.len(), self.arguments.goal.name());
@@ -345,10 +387,15 @@ impl Outcome<'_> {
         }
         if !self.is_better() {
             let asked = self.arguments.out.is_some() || self.arguments.write.is_some();
-            return if asked { Ok(writeln!(io::stdout(), "\n  nothing is written")?) } else { Ok(()) };
+            return if asked {
+                Ok(writeln!(io::stdout(), "\n  nothing is written")?)
+            } else {
+                Ok(())
+            };
         }
         if let Some(file) = &self.arguments.out {
-            let mut new = fs::File::create_new(file).with_context(|| format!("cannot write {}", file.display()))?;
+            let mut new = fs::File::create_new(file)
+                .with_context(|| format!("cannot write {}", file.display()))?;
             new.write_all(self.block(best).as_bytes())?;
             writeln!(io::stdout(), "\n  written to {}", file.display())?;
         }
@@ -410,8 +457,16 @@ fn put(file: &Path, text: &str, best: &Values) -> anyhow::Result<()> {
     writeln!(out, "\n  {}:", file.display())?;
     for change in changes {
         let Entry { table, key, value } = change.entry;
-        writeln!(out, "    [{table}] {key}: {} -> {value}", change.old.as_deref().unwrap_or("not set"))?;
+        writeln!(
+            out,
+            "    [{table}] {key}: {} -> {value}",
+            change.old.as_deref().unwrap_or("not set")
+        )?;
     }
-    writeln!(out, "  what it was is in {}; `ringboot check` looks it over; a restart takes it up", backup.display())?;
+    writeln!(
+        out,
+        "  what it was is in {}; `ringboot check` looks it over; a restart takes it up",
+        backup.display()
+    )?;
     Ok(())
 }

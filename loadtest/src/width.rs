@@ -1,4 +1,5 @@
-//! How wide what people read may be: sentences that wrap, and tables that leave out what matters least where there is less room.
+//! How wide what people read may be: sentences that wrap, and tables that leave out what matters
+//! least where there is less room.
 
 use std::io;
 
@@ -16,7 +17,8 @@ pub(crate) fn columns() -> usize {
 }
 
 fn columns_of(variable: Option<&str>, terminal: Option<u16>) -> usize {
-    let said = variable.and_then(|columns| columns.trim().parse().ok()).filter(|columns| *columns > 0);
+    let said =
+        variable.and_then(|columns| columns.trim().parse().ok()).filter(|columns| *columns > 0);
     said.or(terminal.map(usize::from)).unwrap_or(COLUMNS_MAX).clamp(COLUMNS_MIN, COLUMNS_MAX)
 }
 
@@ -69,7 +71,11 @@ pub(crate) struct Layout<'a> {
 impl<'a> Layout<'a> {
     pub(crate) fn new(columns: &'a [Column], room: usize) -> Self {
         let width = |rank_max| {
-            columns.iter().filter(|column| column.rank <= rank_max).map(|column| column.width).sum::<usize>()
+            columns
+                .iter()
+                .filter(|column| column.rank <= rank_max)
+                .map(|column| column.width)
+                .sum::<usize>()
         };
         let most = columns.iter().map(|column| column.rank).max().unwrap_or(0);
         let rank_max = (0..=most).rev().find(|rank| width(*rank) <= room).unwrap_or(0);
@@ -79,9 +85,15 @@ impl<'a> Layout<'a> {
     /// A line of the table, with its end.
     pub(crate) fn line(&self, cells: &[&str]) -> String {
         let mut line = String::new();
-        for (column, cell) in self.columns.iter().zip(cells).filter(|(column, _)| column.rank <= self.rank_max) {
+        for (column, cell) in
+            self.columns.iter().zip(cells).filter(|(column, _)| column.rank <= self.rank_max)
+        {
             let width = column.width;
-            line += &if column.is_text { format!("  {cell:<0$}", width - 2) } else { format!("{cell:>width$}") };
+            line += &if column.is_text {
+                format!("  {cell:<0$}", width - 2)
+            } else {
+                format!("{cell:>width$}")
+            };
         }
         format!("{}\n", line.trim_end())
     }
@@ -108,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_table_leaves_out_what_matters_least() {
-        let columns = [Column::text(8, 0), Column::number(6, 2), Column::number(6, 1), Column::text(6, 0)];
+        let columns =
+            [Column::text(8, 0), Column::number(6, 2), Column::number(6, 1), Column::text(6, 0)];
         let line = |room| Layout::new(&columns, room).line(&["name", "a", "b", "c"]);
         assert_eq!(line(80), "  name       a     b  c\n");
         assert_eq!(line(25), "  name       b  c\n");

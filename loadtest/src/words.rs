@@ -1,4 +1,5 @@
-//! What a run came to in sentences that fit what its machines did: boots, or requests, transfers and leases.
+//! What a run came to in sentences that fit what its machines did: boots, or requests, transfers
+//! and leases.
 
 use crate::json::Document;
 
@@ -39,16 +40,24 @@ pub(crate) fn octets(report: &Document) -> Option<String> {
         return None;
     }
     let (megabytes, rate) = (summary.bytes as f64 / 1e6, summary.bytes_per_s / 1e6);
-    let amount =
-        if summary.bytes < 1_000_000 { format!("{} octets", summary.bytes) } else { format!("{megabytes:.0} MB") };
+    let amount = if summary.bytes < 1_000_000 {
+        format!("{} octets", summary.bytes)
+    } else {
+        format!("{megabytes:.0} MB")
+    };
     Some(format!("{amount}, {rate:.0} MB/s, {}", summary.proved))
 }
 
 /// The machines that failed for a cause, in this stage: the first few by name, the others counted.
 pub(crate) fn who(report: &Document, cause: &str, stage: &str, all: u32) -> Option<String> {
-    let failed = report.failed_machines.iter().filter(|failed| failed.stage == stage && failed.cause == cause);
-    let names: Vec<String> =
-        failed.take(NAMES_SHOWN_MAX).map(|failed| format!("{} (machine {})", failed.mac, failed.machine)).collect();
+    let failed = report
+        .failed_machines
+        .iter()
+        .filter(|failed| failed.stage == stage && failed.cause == cause);
+    let names: Vec<String> = failed
+        .take(NAMES_SHOWN_MAX)
+        .map(|failed| format!("{} (machine {})", failed.mac, failed.machine))
+        .collect();
     let others = (all as usize).saturating_sub(names.len());
     let more = if others > 0 { format!(" and {others} more") } else { String::new() };
     (!names.is_empty()).then(|| names.join(", ") + &more)

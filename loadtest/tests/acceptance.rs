@@ -1,4 +1,5 @@
-//! The program as somebody uses it who must accept a server: what it is called, how it is helped by a shell, what its exit codes say.
+//! The program as somebody uses it who must accept a server: what it is called, how it is helped by
+//! a shell, what its exit codes say.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod schema;
@@ -17,7 +18,9 @@ use serde_json::Value;
 #[test]
 fn the_command_line_completes_itself_and_every_command_has_its_page() {
     let scratch = tempfile::tempdir().unwrap();
-    for (shell, words) in [("bash", "complete -F"), ("zsh", "#compdef loadtest"), ("fish", "complete -c loadtest")] {
+    for (shell, words) in
+        [("bash", "complete -F"), ("zsh", "#compdef loadtest"), ("fish", "complete -c loadtest")]
+    {
         let script = text(&loadtest(&["completions", shell]).stdout);
         assert!(script.contains(words) && script.contains("compare"), "{shell}: {script}");
     }
@@ -36,11 +39,16 @@ fn the_command_line_completes_itself_and_every_command_has_its_page() {
     assert!(commands.contains(&"tune") && commands.len() >= 6, "{help}");
     for name in commands {
         let page = scratch.path().join(format!("loadtest-{name}.1"));
-        assert!(fs::read_to_string(&page).is_ok_and(|page| page.contains(".TH")), "{}", page.display());
+        assert!(
+            fs::read_to_string(&page).is_ok_and(|page| page.contains(".TH")),
+            "{}",
+            page.display()
+        );
     }
     let page = text(&loadtest(&["man"]).stdout);
     assert!(
-        page == fs::read_to_string(scratch.path().join("loadtest.1")).unwrap() && !page.contains("help(1)"),
+        page == fs::read_to_string(scratch.path().join("loadtest.1")).unwrap()
+            && !page.contains("help(1)"),
         "{page}"
     );
     let wrong = loadtest(&["completions", "perl"]);
@@ -51,23 +59,32 @@ fn the_command_line_completes_itself_and_every_command_has_its_page() {
 fn a_budget_for_nothing_is_said_to_be_one() {
     let scratch = tempfile::tempdir().unwrap();
     let lone = scratch.path().join("lone.toml");
-    fs::write(&lone, "clients = 1\n[files]\n\"a\" = \"1KiB\"\n[[machine]]\nsteps = [{ tftp = \"a\" }]\n").unwrap();
+    fs::write(
+        &lone,
+        "clients = 1\n[files]\n\"a\" = \"1KiB\"\n[[machine]]\nsteps = [{ tftp = \"a\" }]\n",
+    )
+    .unwrap();
     let output = loadtest(&["tune", "--scenario", lone.to_str().unwrap(), "--budget", "1s"]);
     let (said, told) = (text(&output.stdout), text(&output.stderr));
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(said.contains("and have 1 s (--budget)") && said.contains("Nothing was tried"), "{said}");
+    assert!(
+        said.contains("and have 1 s (--budget)") && said.contains("Nothing was tried"),
+        "{said}"
+    );
     assert!(told.contains("no knob was tried: even one needs about "), "{told}");
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// Each answer takes so long, and one waits for the other: so many machines take so many times as long.
+/// Each answer takes so long, and one waits for the other: so many machines take so many times as
+/// long.
 const ANSWER: Duration = Duration::from_millis(20);
 
 #[test]
 fn the_limit_of_a_slow_server_is_found_and_what_gave_out_is_the_time() {
     let server = server(ANSWER);
     // 50 answers are a second; a busy machine adds to it.
-    let output = limit(server, &["--within", "1s", "--precision", "20", "--repeat", "2", "--json", "-"]);
+    let output =
+        limit(server, &["--within", "1s", "--precision", "20", "--repeat", "2", "--json", "-"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     let (held, missed) = (&answer["held"], &answer["missed"]);
@@ -80,7 +97,10 @@ fn the_limit_of_a_slow_server_is_found_and_what_gave_out_is_the_time() {
     let words = answer["gave_out"][0]["words"].as_str().unwrap();
     assert!(words.contains("not done within 1s (file)"), "{words}");
     let told = text(&output.stderr);
-    assert!(told.contains("10 machines, run 1") && told.contains("MISSED") && told.contains(": held"), "{told}");
+    assert!(
+        told.contains("10 machines, run 1") && told.contains("MISSED") && told.contains(": held"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -89,8 +109,20 @@ fn a_number_that_was_wanted_holds_or_does_not() {
     for (wanted, code, verdict) in
         [("5", 0, "PASS: at least 5 machines\n"), ("400", 1, "FAIL: 400 machines were wanted, ")]
     {
-        let words =
-            ["--within", "1s", "--at-least", wanted, "--max", wanted, "--min", "5", "--repeat", "2", "--budget", "20s"];
+        let words = [
+            "--within",
+            "1s",
+            "--at-least",
+            wanted,
+            "--max",
+            wanted,
+            "--min",
+            "5",
+            "--repeat",
+            "2",
+            "--budget",
+            "20s",
+        ];
         let output = limit(server, &words);
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert!(text(&output.stdout).contains(verdict), "{output:?}");
@@ -115,23 +147,40 @@ fn machines_that_take_too_long_have_failed_and_are_exported_so() {
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name).display().to_string();
     let (json, csv, hdr) = (path("a.json"), path("a.csv"), path("a.hdr"));
-    let output =
-        load(server(ANSWER), &["--clients", "20", "--within", "200ms", "--json", &json, "--csv", &csv, "--hdr", &hdr]);
+    let output = load(
+        server(ANSWER),
+        &["--clients", "20", "--within", "200ms", "--json", &json, "--csv", &csv, "--hdr", &hdr],
+    );
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
     assert_eq!(schema::violations(&report), Vec::<String>::new());
     assert_eq!(report["failures"][0]["cause"], "not done within 200ms", "{report}");
-    let (booted, failed) =
-        (report["summary"]["booted"].as_u64().unwrap(), report["summary"]["failed"].as_u64().unwrap());
-    assert!(booted <= 10 && booted + failed == 20 && report["boot"]["max_us"].as_u64() <= Some(200_200), "{report}");
+    let (booted, failed) = (
+        report["summary"]["booted"].as_u64().unwrap(),
+        report["summary"]["failed"].as_u64().unwrap(),
+    );
+    assert!(
+        booted <= 10 && booted + failed == 20 && report["boot"]["max_us"].as_u64() <= Some(200_200),
+        "{report}"
+    );
     let csv = fs::read_to_string(csv).unwrap();
     assert!(csv.starts_with("machine,model,power_on_s,end_s,booted,stopped_in,boot_s,"), "{csv}");
     assert_eq!(csv.lines().count(), 21);
-    assert_eq!(csv.lines().filter(|row| row.contains(",false,file,,")).count() as u64, failed, "{csv}");
+    assert_eq!(
+        csv.lines().filter(|row| row.contains(",false,file,,")).count() as u64,
+        failed,
+        "{csv}"
+    );
     let hdr = fs::read_to_string(hdr).unwrap();
-    assert!(hdr.contains("#[Histogram log format version 1.3]") && hdr.contains("\nTag=file,0.000,"), "{hdr}");
+    assert!(
+        hdr.contains("#[Histogram log format version 1.3]") && hdr.contains("\nTag=file,0.000,"),
+        "{hdr}"
+    );
     let alone = load(server(Duration::ZERO), &["--clients", "3", "--csv", "-"]);
-    assert!(text(&alone.stdout).starts_with("machine,") && text(&alone.stdout).lines().count() == 4, "{alone:?}");
+    assert!(
+        text(&alone.stdout).starts_with("machine,") && text(&alone.stdout).lines().count() == 4,
+        "{alone:?}"
+    );
 }
 
 #[test]
@@ -152,7 +201,9 @@ fn a_comparison_fails_by_its_own_rule_of_noise() {
     let worse = compare(&fast, &slow, "p99 boot worse 50%");
     assert_eq!(worse.status.code(), Some(1), "{worse:?}");
     assert!(text(&worse.stdout).contains("\nFAIL: B is worse in boot p99 by "), "{worse:?}");
-    for (a, b, reason) in [(&slow, &fast, "p99 boot worse"), (&slow, &fast, "worse"), (&fast, &fast, "worse")] {
+    for (a, b, reason) in
+        [(&slow, &fast, "p99 boot worse"), (&slow, &fast, "worse"), (&fast, &fast, "worse")]
+    {
         let output = compare(a, b, reason);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert!(text(&output.stdout).ends_with("\nPASS\n"), "{output:?}");
@@ -165,7 +216,8 @@ fn a_comparison_fails_by_its_own_rule_of_noise() {
 #[test]
 fn a_run_is_repeated_and_what_is_expected_must_be_met_by_every_run() {
     let server = server(Duration::ZERO);
-    let output = load(server, &["--clients", "5", "--repeat", "3", "--expect", "all booted", "--json", "-"]);
+    let output =
+        load(server, &["--clients", "5", "--repeat", "3", "--expect", "all booted", "--json", "-"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(schema::violations(&report), Vec::<String>::new());
@@ -177,11 +229,17 @@ fn a_run_is_repeated_and_what_is_expected_must_be_met_by_every_run() {
         format!("met in 3 of 3 runs: {}", ["5 of 5 (100.00 %)"; 3].join(", "))
     );
     let told = text(&output.stderr);
-    assert!(told.contains("run 1 of 3: 5 of 5 machines") && told.contains("run 3 of 3: "), "{told}");
+    assert!(
+        told.contains("run 1 of 3: 5 of 5 machines") && told.contains("run 3 of 3: "),
+        "{told}"
+    );
     let slow = load(server, &["--clients", "5", "--repeat", "2", "--expect", "max boot < 1us"]);
     assert_eq!(slow.status.code(), Some(1), "{slow:?}");
     let said = text(&slow.stdout);
-    assert!(said.contains("the one in the middle. All 2 runs:") && said.contains("met in 0 of 2 runs"), "{said}");
+    assert!(
+        said.contains("the one in the middle. All 2 runs:") && said.contains("met in 0 of 2 runs"),
+        "{said}"
+    );
     let missing = load(server, &["--clients", "2", "--repeat", "2", "--within", "0ms"]);
     assert_eq!(missing.status.code(), Some(1), "{missing:?}");
 }
@@ -195,18 +253,40 @@ fn reports_of_two_generators_become_one() {
     for (file, clients) in [(&a, "7"), (&b, "5")] {
         assert!(load(server, &["--clients", clients, "--json", file]).status.success());
     }
-    let merged = loadtest(&["merge", &a, &b, "--expect", "booted == 12", "--json", &both, "--csv", &path("both.csv")]);
+    let merged = loadtest(&[
+        "merge",
+        &a,
+        &b,
+        "--expect",
+        "booted == 12",
+        "--json",
+        &both,
+        "--csv",
+        &path("both.csv"),
+    ]);
     assert_eq!(merged.status.code(), Some(0), "{merged:?}");
     let said = text(&merged.stdout);
-    assert!(said.contains("12 of 12 machines") && said.contains("PASS  booted == 12: 12 of 12"), "{said}");
+    assert!(
+        said.contains("12 of 12 machines") && said.contains("PASS  booted == 12: 12 of 12"),
+        "{said}"
+    );
     assert!(said.contains("! the runs did not overlap"), "one after the other: {said}");
     let report: Value = serde_json::from_str(&fs::read_to_string(both).unwrap()).unwrap();
     assert_eq!(schema::violations(&report), Vec::<String>::new());
-    assert_eq!((&report["stages"]["file"]["count"], &report["parts"][1]["machines"]), (&12.into(), &5.into()));
+    assert_eq!(
+        (&report["stages"]["file"]["count"], &report["parts"][1]["machines"]),
+        (&12.into(), &5.into())
+    );
     assert_eq!(fs::read_to_string(path("both.csv")).unwrap().lines().count(), 13);
     let missed = loadtest(&["merge", &a, &b, "--expect", "booted > 12", "--quiet"]);
-    assert_eq!((missed.status.code(), missed.stdout.len(), missed.stderr.len()), (Some(1), 0, 0), "{missed:?}");
-    for wrong in [&["merge", &a][..], &["merge", &a, "/none.json"], &["merge", &a, &path("both.csv")]] {
+    assert_eq!(
+        (missed.status.code(), missed.stdout.len(), missed.stderr.len()),
+        (Some(1), 0, 0),
+        "{missed:?}"
+    );
+    for wrong in
+        [&["merge", &a][..], &["merge", &a, "/none.json"], &["merge", &a, &path("both.csv")]]
+    {
         assert_eq!(loadtest(wrong).status.code(), Some(2), "{wrong:?}");
     }
 }
@@ -217,14 +297,27 @@ fn what_is_read_fits_the_width_that_columns_says() {
     for columns in [40, 60, 80] {
         let (address, http) = (server.ip().to_string(), server.to_string());
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-        command.args(["--server", &address, "--http", &http, "--no-dhcp", "--files", "http:a", "--clients", "3"]);
-        let output = command.args(["--repeat", "2"]).env("COLUMNS", columns.to_string()).output().unwrap();
+        command.args([
+            "--server",
+            &address,
+            "--http",
+            &http,
+            "--no-dhcp",
+            "--files",
+            "http:a",
+            "--clients",
+            "3",
+        ]);
+        let output =
+            command.args(["--repeat", "2"]).env("COLUMNS", columns.to_string()).output().unwrap();
         let said = text(&output.stdout);
         assert!(said.lines().all(|line| line.chars().count() <= columns), "{columns}: {said}");
         assert_eq!(said.contains("p99.9"), columns == 80, "{said}");
         assert!(said.lines().next().unwrap().contains("max"), "{said}");
-        let help =
-            Command::new(env!("CARGO_BIN_EXE_loadtest")).arg("--help").env("COLUMNS", columns.to_string()).output();
+        let help = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+            .arg("--help")
+            .env("COLUMNS", columns.to_string())
+            .output();
         let help = text(&help.unwrap().stdout);
         let longest = help.lines().max_by_key(|line| line.chars().count()).unwrap();
         assert!(columns == 40 || longest.chars().count() <= columns, "{columns}: {longest}");
@@ -245,7 +338,8 @@ fn load(server: SocketAddr, arguments: &[&str]) -> Output {
     loadtest(&[&common, arguments].concat())
 }
 
-/// An HTTP server that answers one request after the other, and takes so long for each; it ends with the test.
+/// An HTTP server that answers one request after the other, and takes so long for each; it ends
+/// with the test.
 fn server(pause: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

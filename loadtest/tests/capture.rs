@@ -1,5 +1,11 @@
-//! The report's percentiles against a packet capture of the same run: what a stage took is what was on the wire.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::cast_possible_truncation)]
+//! The report's percentiles against a packet capture of the same run: what a stage took is what was
+//! on the wire.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation
+)]
 
 #[path = "../../tests/common"]
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
@@ -29,8 +35,9 @@ const MACHINES: usize = 20;
 const TOLERANCE: Duration = Duration::from_millis(1);
 /// A run of a second, on a machine whose cores are busy.
 const LIMIT: Duration = Duration::from_secs(60);
-/// A generator that waits for a processor is late, and on a busy machine all of them wait: every figure has to agree once in so
-/// many runs. A stage that is measured wrongly is wrong in all of them.
+/// A generator that waits for a processor is late, and on a busy machine all of them wait: every
+/// figure has to agree once in so many runs. A stage that is measured wrongly is wrong in all of
+/// them.
 const TRIES: usize = 12;
 
 const SCENARIO: &str = r#"
@@ -62,7 +69,11 @@ fn percentiles_agree_with_a_capture_within_a_millisecond() {
 fn compared(report: &Value, wire: &Stages) -> BTreeMap<String, String> {
     let mut differences = BTreeMap::new();
     for (stage, times) in wire {
-        assert_eq!((times.len(), &report["stages"][stage]["count"]), (MACHINES, &MACHINES.into()), "{stage}");
+        assert_eq!(
+            (times.len(), &report["stages"][stage]["count"]),
+            (MACHINES, &MACHINES.into()),
+            "{stage}"
+        );
         for (figure, share) in [("p50_us", 0.5), ("p99_us", 0.99), ("max_us", 1.0)] {
             let reported = Duration::from_micros(report["stages"][stage][figure].as_u64().unwrap());
             let on_wire = times[(share * MACHINES as f64).ceil() as usize - 1];
@@ -87,19 +98,28 @@ type Stages = BTreeMap<&'static str, Vec<Duration>>;
 fn measured() -> (Value, Stages) {
     common::need(&[("chrt", "util-linux")]);
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let [scenario, report, pcap] = ["s.toml", "r.json", "lo.pcap"].map(|name| scratch.path().join(name));
+    let [scenario, report, pcap] =
+        ["s.toml", "r.json", "lo.pcap"].map(|name| scratch.path().join(name));
     fs::write(&scenario, SCENARIO).unwrap();
     let net = Net::new();
     let capture = Capture::start_on(&net, "lo", "udp or tcp", &pcap);
     let mut command = net.command("chrt");
     command.args(["--reset-on-fork", "--fifo", "10", env!("CARGO_BIN_EXE_loadtest"), "--clients"]);
-    command.arg(MACHINES.to_string()).arg("--scenario").arg(&scenario).arg("--json").arg(&report).arg("--quiet");
+    command
+        .arg(MACHINES.to_string())
+        .arg("--scenario")
+        .arg(&scenario)
+        .arg("--json")
+        .arg(&report)
+        .arg("--quiet");
     run(command, LIMIT).ok();
     // What is captured comes in order: all that is looked for is before this.
     let mut mark = net.command("bash");
     mark.args(["-c", "echo end >/dev/udp/127.0.0.1/9"]);
     run(mark, LIMIT).ok();
-    let marked = |packets: &Vec<Packet>| packets.iter().any(|packet| packet.destination.port() == 9).then_some(());
+    let marked = |packets: &Vec<Packet>| {
+        packets.iter().any(|packet| packet.destination.port() == 9).then_some(())
+    };
     capture.wait_for(LIMIT, marked).unwrap();
     let stages = stages(&capture.packets());
     (serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap(), stages)

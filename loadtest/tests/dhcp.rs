@@ -1,4 +1,5 @@
-//! Addresses from real servers in network namespaces: each machine gets its own, and all are given back, on Ctrl-C as well.
+//! Addresses from real servers in network namespaces: each machine gets its own, and all are given
+//! back, on Ctrl-C as well.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "../../tests/common"]
@@ -37,8 +38,11 @@ impl Lab {
     fn new() -> Self {
         let net = Net::new();
         let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        fs::write(scratch.path().join("dora.toml"), "about = \"leases\"\n[[machine]]\nsteps = [{ dhcp = true }]\n")
-            .unwrap();
+        fs::write(
+            scratch.path().join("dora.toml"),
+            "about = \"leases\"\n[[machine]]\nsteps = [{ dhcp = true }]\n",
+        )
+        .unwrap();
         Self { client: net.client_with_address(9), net, scratch }
     }
 
@@ -58,9 +62,25 @@ impl Lab {
     fn dnsmasq(&self) -> Process {
         common::need(&[("dnsmasq", "dnsmasq-base")]);
         let mut command = self.net.command("dnsmasq");
-        command.args(["--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file", "--port=0"]);
-        command.args(["--user=root", "--no-ping", "--dhcp-authoritative", "--interface", BRIDGE, "--bind-interfaces"]);
-        command.args(["--dhcp-lease-max=1000", "--dhcp-range=192.168.4.20,192.168.4.250,255.255.255.0,1h"]);
+        command.args([
+            "--keep-in-foreground",
+            "--log-facility=-",
+            "--conf-file=/dev/null",
+            "--pid-file",
+            "--port=0",
+        ]);
+        command.args([
+            "--user=root",
+            "--no-ping",
+            "--dhcp-authoritative",
+            "--interface",
+            BRIDGE,
+            "--bind-interfaces",
+        ]);
+        command.args([
+            "--dhcp-lease-max=1000",
+            "--dhcp-range=192.168.4.20,192.168.4.250,255.255.255.0,1h",
+        ]);
         command.arg(format!("--dhcp-leasefile={}", self.file("leases").display()));
         self.serve(command, "DHCP, IP range")
     }
@@ -74,7 +94,8 @@ impl Lab {
 
     /// Runs so many machines to the end; the report.
     fn load(&self, arguments: &[&str]) -> Value {
-        let mut load = Process::start(self.loadtest(&[&["--clients", "50", "--yes"], arguments].concat()));
+        let mut load =
+            Process::start(self.loadtest(&[&["--clients", "50", "--yes"], arguments].concat()));
         let status = load.wait(LIMIT).unwrap_or_else(|| panic!("{}", load.stderr.text()));
         assert_eq!(status.code(), Some(0), "{}{}", load.stdout.text(), load.stderr.text());
         serde_json::from_str(&fs::read_to_string(self.file("report.json")).unwrap()).unwrap()
@@ -106,10 +127,17 @@ fn machines_on_the_wire_have_addresses_of_their_own_and_give_all_back() {
     for _ in 0..2 {
         let report = lab.load(&["--interface", "eth0"]);
         let summary = &report["summary"];
-        assert_eq!((&summary["booted"], &summary["released"]), (&MACHINES.into(), &MACHINES.into()));
+        assert_eq!(
+            (&summary["booted"], &summary["released"]),
+            (&MACHINES.into(), &MACHINES.into())
+        );
         assert_eq!(report["stages"]["dhcp"]["count"], MACHINES);
     }
-    assert_eq!(addresses(&dnsmasq, "DHCPACK(br0) ").len(), MACHINES, "the same machines, the same addresses");
+    assert_eq!(
+        addresses(&dnsmasq, "DHCPACK(br0) ").len(),
+        MACHINES,
+        "the same machines, the same addresses"
+    );
     wait_until_given_back(&dnsmasq, 2 * MACHINES, &lab.file("leases"));
 }
 
@@ -126,7 +154,9 @@ fn machines_behind_a_relay_agent_of_this_host_do_the_same() {
 fn ctrl_c_gives_back_what_machines_have_by_then() {
     let lab = Lab::new();
     let dnsmasq = lab.dnsmasq();
-    for (signal, arguments) in [("INT", ["--interface", "eth0"]), ("TERM", ["--relay", "192.168.4.9:67"])] {
+    for (signal, arguments) in
+        [("INT", ["--interface", "eth0"]), ("TERM", ["--relay", "192.168.4.9:67"])]
+    {
         let before = dnsmasq.stderr.text().matches("DHCPACK(").count();
         let slowly = ["--clients", "200", "--arrival", "ramp:100s", "--yes", "--quiet"];
         let mut load = Process::start(lab.loadtest(&[&slowly[..], &arguments].concat()));
@@ -136,7 +166,8 @@ fn ctrl_c_gives_back_what_machines_have_by_then() {
         let status = load.wait(LIMIT).unwrap();
         assert_eq!(status.code(), Some(130), "{}", load.stderr.text());
         // What was measured until then is not thrown away.
-        let report: Value = serde_json::from_str(&fs::read_to_string(lab.file("report.json")).unwrap()).unwrap();
+        let report: Value =
+            serde_json::from_str(&fs::read_to_string(lab.file("report.json")).unwrap()).unwrap();
         let summary = &report["summary"];
         assert_eq!(summary["interrupted"], true, "{summary}");
         // The last answer may still have been on its way.
@@ -149,10 +180,14 @@ fn ctrl_c_gives_back_what_machines_have_by_then() {
 #[test]
 fn a_server_off_loopback_is_loaded_only_with_yes() {
     let lab = Lab::new();
-    let mut load = Process::start(lab.loadtest(&["--clients", "100", "--interface", "eth0", "--quiet"]));
+    let mut load =
+        Process::start(lab.loadtest(&["--clients", "100", "--interface", "eth0", "--quiet"]));
     assert_eq!(load.wait(LIMIT).unwrap().code(), Some(2));
     let said = load.stderr.text();
-    assert!(said.contains("100, by broadcast on eth0") && said.contains("39.4 % of the 254"), "{said}");
+    assert!(
+        said.contains("100, by broadcast on eth0") && said.contains("39.4 % of the 254"),
+        "{said}"
+    );
     assert!(said.contains("add --yes"), "{said}");
 }
 
@@ -162,10 +197,15 @@ fn an_address_of_another_network_fails_its_machine_and_is_given_back() {
     let dnsmasq = lab.dnsmasq();
     lab.client.ip(&["addr", "flush", "dev", "eth0"]);
     lab.client.ip(&["addr", "add", "192.168.5.9/24", "dev", "eth0"]);
-    let mut load = Process::start(lab.loadtest(&["--clients", "5", "--yes", "--interface", "eth0"]));
+    let mut load =
+        Process::start(lab.loadtest(&["--clients", "5", "--yes", "--interface", "eth0"]));
     assert_eq!(load.wait(LIMIT).unwrap().code(), Some(1));
-    let report: Value = serde_json::from_str(&fs::read_to_string(lab.file("report.json")).unwrap()).unwrap();
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(lab.file("report.json")).unwrap()).unwrap();
     assert_eq!(report["failures"][0]["cause"], "DHCP: an address of another network");
-    assert_eq!((&report["failures"][0]["machines"], &report["summary"]["released"]), (&5.into(), &5.into()));
+    assert_eq!(
+        (&report["failures"][0]["machines"], &report["summary"]["released"]),
+        (&5.into(), &5.into())
+    );
     wait_until_given_back(&dnsmasq, 5, &lab.file("leases"));
 }

@@ -20,7 +20,8 @@ const SMALL: usize = 400_000;
 /// One run at a time has the processor.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A server that does nothing but send zeros; in pieces with pauses between them where it is a slow one.
+/// A server that does nothing but send zeros; in pieces with pauses between them where it is a slow
+/// one.
 fn serve(octets: usize, pause: Option<Duration>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -39,7 +40,9 @@ fn answer(mut stream: TcpStream, octets: usize, pause: Option<Duration>) -> Opti
         stream.read_exact(&mut octet).ok()?;
         request.extend(octet);
     }
-    stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").as_bytes()).ok()?;
+    stream
+        .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").as_bytes())
+        .ok()?;
     let piece = vec![0; octets / 20];
     // Nobody ever sends: a clock.
     let (_sender, never) = channel::<()>();
@@ -58,8 +61,24 @@ fn load(server: SocketAddr) -> Value {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
     let mut command = Command::new("taskset");
-    command.args(["-c", &processor(), env!("CARGO_BIN_EXE_loadtest"), "--server", "127.0.0.1", "--no-dhcp"]);
-    command.args(["--http", &server.to_string(), "--files", "http:zeros", "--clients", "20", "--quiet", "--json"]);
+    command.args([
+        "-c",
+        &processor(),
+        env!("CARGO_BIN_EXE_loadtest"),
+        "--server",
+        "127.0.0.1",
+        "--no-dhcp",
+    ]);
+    command.args([
+        "--http",
+        &server.to_string(),
+        "--files",
+        "http:zeros",
+        "--clients",
+        "20",
+        "--quiet",
+        "--json",
+    ]);
     let output = command.arg(&report).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap()
@@ -68,13 +87,16 @@ fn load(server: SocketAddr) -> Value {
 /// The first that this process may use.
 fn processor() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let list =
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
     list.split([',', '-']).next().unwrap().to_owned()
 }
 
 fn says_that_it_was_the_limit(report: &Value) -> bool {
     let said = report["limits"].as_array().unwrap();
-    let said = said.iter().any(|limit| limit.as_str().unwrap().starts_with("the load generator was the limit"));
+    let said = said
+        .iter()
+        .any(|limit| limit.as_str().unwrap().starts_with("the load generator was the limit"));
     assert_eq!(report["summary"]["client_was_limit"], said, "{}", report["limits"]);
     said
 }
@@ -107,7 +129,8 @@ fn a_server_that_only_sends_meets_a_generator_that_is_the_limit() {
 #[test]
 fn a_generator_without_a_processor_of_its_own_is_the_limit() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // So many that the server, which has the other processors, is faster on a machine that is busy with something else, too.
+    // So many that the server, which has the other processors, is faster on a machine that is busy
+    // with something else, too.
     let _others: Vec<BusyLoop> = (0..4).map(|_| BusyLoop::start()).collect();
     let report = load(serve(OCTETS, None));
     assert!(says_that_it_was_the_limit(&report), "{}", report["summary"]);

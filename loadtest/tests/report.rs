@@ -1,4 +1,5 @@
-//! The program as it is started: real reports of real runs against a small HTTP server, their schema, their comparison.
+//! The program as it is started: real reports of real runs against a small HTTP server, their
+//! schema, their comparison.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod schema;
@@ -20,7 +21,10 @@ fn a_real_report_follows_its_schema() {
     let server = server(0);
     for (files, code, failed) in [("http:a,http:b", 0, 0), ("http:a,http:missing", 1, 20)] {
         let file = directory.path().join("report.json");
-        let output = load(server, &["--files", files, "--json", file.to_str().unwrap(), "--pid", &own_pid()]);
+        let output = load(
+            server,
+            &["--files", files, "--json", file.to_str().unwrap(), "--pid", &own_pid()],
+        );
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         let report: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         assert_eq!(schema::violations(&report), Vec::<String>::new());
@@ -30,7 +34,12 @@ fn a_real_report_follows_its_schema() {
         assert!(summary["server_rss_bytes"].as_u64() > Some(0), "{summary}");
         assert_eq!(report["machines"].as_array().unwrap().len(), 20);
         let sums = |field: &str| {
-            report["series"].as_array().unwrap().iter().map(|point| point[field].as_u64().unwrap()).sum::<u64>()
+            report["series"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|point| point[field].as_u64().unwrap())
+                .sum::<u64>()
         };
         assert_eq!((sums("bytes"), sums("failed")), (summary["bytes"].as_u64().unwrap(), failed));
         if failed > 0 {
@@ -54,7 +63,8 @@ fn what_is_expected_decides_over_the_exit_code_and_stands_in_the_report() {
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stdout).ends_with(verdict), "{output:?}");
     }
-    // A machine that failed is no failure of a run that allows for it; the report on standard output is alone there.
+    // A machine that failed is no failure of a run that allows for it; the report on standard
+    // output is alone there.
     let half = ["--files", "http:missing", "--expect", "failed <= 100%", "--json", "-"];
     let output = load(server, &half);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -94,7 +104,10 @@ fn a_server_that_refuses_is_named_as_the_limit() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(said.contains("! 15 HTTP answers 503 or 429: a limit of the server was the limit"), "{said}");
+    assert!(
+        said.contains("! 15 HTTP answers 503 or 429: a limit of the server was the limit"),
+        "{said}"
+    );
     assert!(said.contains("20 of 20 machines did all their steps"), "{said}");
 }
 
@@ -102,10 +115,17 @@ fn a_server_that_refuses_is_named_as_the_limit() {
 fn quiet_is_quiet_and_a_page_stands_alone() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("report.html");
-    let output = load(server(0), &["--files", "http:a", "--quiet", "--html", file.to_str().unwrap()]);
-    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    let output =
+        load(server(0), &["--files", "http:a", "--quiet", "--html", file.to_str().unwrap()]);
+    assert!(
+        output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(),
+        "{output:?}"
+    );
     let page = fs::read_to_string(file).unwrap();
-    assert!(page.contains("20 of 20 machines did all their steps") && page.trim_end().ends_with("</html>"));
+    assert!(
+        page.contains("20 of 20 machines did all their steps")
+            && page.trim_end().ends_with("</html>")
+    );
 }
 
 #[test]
@@ -118,11 +138,24 @@ fn files_and_servers_are_compared() {
     }
     let earlier = format!("earlier={}", directory.path().display());
     let now = format!("now={}:9,{}", server.ip(), server.port());
-    let output =
-        loadtest(&["compare", &earlier, &now, "--json", "--", "--clients", "20", "--no-dhcp", "--files", "http:a"]);
+    let output = loadtest(&[
+        "compare",
+        &earlier,
+        &now,
+        "--json",
+        "--",
+        "--clients",
+        "20",
+        "--no-dhcp",
+        "--files",
+        "http:a",
+    ]);
     assert!(output.status.success(), "{output:?}");
     let comparison: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&comparison["a"]["name"], &comparison["a"]["runs"]), (&"earlier".into(), &3.into()));
+    assert_eq!(
+        (&comparison["a"]["name"], &comparison["a"]["runs"]),
+        (&"earlier".into(), &3.into())
+    );
     assert_eq!((&comparison["b"]["name"], &comparison["b"]["runs"]), (&"now".into(), &3.into()));
     let figures = comparison["figures"].as_array().unwrap();
     let failed = figures.iter().find(|figure| figure["name"] == "failed").unwrap();
@@ -146,7 +179,8 @@ fn wrong_usage_of_compare_ends_with_2() {
 
 const BODY: &[u8] = &[7; 50_000];
 
-/// An HTTP server that knows every file but `missing` and refuses its first `refusals` requests; it ends with the test.
+/// An HTTP server that knows every file but `missing` and refuses its first `refusals` requests; it
+/// ends with the test.
 fn server(refusals: i32) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -169,7 +203,9 @@ fn serve(mut stream: TcpStream, refusals_left: &AtomicI32) -> Option<()> {
             request.extend(octet);
         }
         let (status, body) = match String::from_utf8_lossy(&request) {
-            _ if refusals_left.fetch_sub(1, Ordering::Relaxed) > 0 => ("503 Service Unavailable", &[][..]),
+            _ if refusals_left.fetch_sub(1, Ordering::Relaxed) > 0 => {
+                ("503 Service Unavailable", &[][..])
+            }
             request if request.contains("missing") => ("404 Not Found", &[][..]),
             _ => ("200 OK", BODY),
         };

@@ -1,4 +1,5 @@
-//! Scenarios as they are played: files made for another server, requests counted one by one, every octet checked.
+//! Scenarios as they are played: files made for another server, requests counted one by one, every
+//! octet checked.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -36,14 +37,22 @@ fn files_are_made_for_another_server_and_checked_to_the_last_octet() {
 
     let server = serve(PathBuf::from(&root)).to_string();
     let load = || {
-        let other = ["--server", "127.0.0.1", "--http", &server, "--no-dhcp", "--made-files", "--quiet"];
-        let output = loadtest(&[&other[..], &["--scenario", &scenario, "--json", &report]].concat());
-        (output.status.code(), serde_json::from_str::<Value>(&fs::read_to_string(&report).unwrap()).unwrap())
+        let other =
+            ["--server", "127.0.0.1", "--http", &server, "--no-dhcp", "--made-files", "--quiet"];
+        let output =
+            loadtest(&[&other[..], &["--scenario", &scenario, "--json", &report]].concat());
+        (
+            output.status.code(),
+            serde_json::from_str::<Value>(&fs::read_to_string(&report).unwrap()).unwrap(),
+        )
     };
     let (code, read) = load();
     let summary = &read["summary"];
     assert_eq!((code, &summary["machines"], &summary["booted"]), (Some(0), &4.into(), &4.into()));
-    assert_eq!((&summary["checked"], &summary["bytes"]), (&true.into(), &(4 * (20 * 10_240 + 5)).into()));
+    assert_eq!(
+        (&summary["checked"], &summary["bytes"]),
+        (&true.into(), &(4 * (20 * 10_240 + 5)).into())
+    );
     assert_eq!(read["stages"]["file"]["count"], 4 * 21);
     assert_eq!(read["run"]["scenario"], "pieces");
     let last_power_on = read["machines"].as_array().unwrap().last().unwrap()[0].as_u64();
@@ -51,7 +60,10 @@ fn files_are_made_for_another_server_and_checked_to_the_last_octet() {
 
     fs::write(Path::new(&root).join("small.bin"), "wrong").unwrap();
     let (code, read) = load();
-    assert_eq!((code, &read["failures"][0]["cause"]), (Some(1), &"wrong contents of /small.bin".into()));
+    assert_eq!(
+        (code, &read["failures"][0]["cause"]),
+        (Some(1), &"wrong contents of /small.bin".into())
+    );
     assert_eq!(read["failures"][0]["machines"], 4);
 }
 
@@ -64,7 +76,10 @@ fn what_cannot_be_played_is_told() {
     for (arguments, said) in [
         (&["--scenario", file][..], "wrong.toml:2: unknown key firmwares"),
         (&["--scenario", "boot-strom"], "no scenario boot-strom"),
-        (&["--scenario", "zoo", "--server", "127.0.0.1", "--no-dhcp"], "machines of scenario zoo ask for an address"),
+        (
+            &["--scenario", "zoo", "--server", "127.0.0.1", "--no-dhcp"],
+            "machines of scenario zoo ask for an address",
+        ),
         (&["--arrival", "soon"], "is no arrival: all, ramp:30s, poisson:50/s or racks:20x40s"),
         (&["--duration", "10"], "is no time"),
         (&["files", "--scenario", "dhcp", "."], "scenario dhcp has no [files]"),
@@ -75,7 +90,10 @@ fn what_cannot_be_played_is_told() {
         assert!(text.contains(said), "{text}");
     }
     let listed = String::from_utf8(loadtest(&["scenarios"]).stdout).unwrap();
-    assert!(listed.lines().all(|line| line.len() > 20) && listed.starts_with("boot-storm "), "{listed}");
+    assert!(
+        listed.lines().all(|line| line.len() > 20) && listed.starts_with("boot-storm "),
+        "{listed}"
+    );
 }
 
 /// An HTTP server for the files below `root` that knows ranges; it ends with the test.
@@ -99,13 +117,21 @@ fn answer(mut stream: &TcpStream, root: &Path) -> Option<()> {
         request.extend(octet);
     }
     let request = String::from_utf8(request).unwrap();
-    let file = fs::read(root.join(request.split(' ').nth(1).unwrap().trim_start_matches('/'))).unwrap();
-    let range = request.lines().find_map(|line| line.strip_prefix("Range: bytes=")?.split_once('-'));
+    let file =
+        fs::read(root.join(request.split(' ').nth(1).unwrap().trim_start_matches('/'))).unwrap();
+    let range =
+        request.lines().find_map(|line| line.strip_prefix("Range: bytes=")?.split_once('-'));
     let (head, body) = match range {
         None => ("HTTP/1.1 200 OK\r\n".to_owned(), &file[..]),
         Some((from, to)) => {
             let part = &file[from.parse().unwrap()..=to.parse().unwrap()];
-            (format!("HTTP/1.1 206 Partial\r\nContent-Range: bytes {from}-{to}/{}\r\n", file.len()), part)
+            (
+                format!(
+                    "HTTP/1.1 206 Partial\r\nContent-Range: bytes {from}-{to}/{}\r\n",
+                    file.len()
+                ),
+                part,
+            )
         }
     };
     stream.write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes()).ok()?;

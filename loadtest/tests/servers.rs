@@ -1,4 +1,5 @@
-//! Small loads run to their end against the servers that people boot racks with, dnsmasq and nginx, and against ringboot.
+//! Small loads run to their end against the servers that people boot racks with, dnsmasq and nginx,
+//! and against ringboot.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "../../tests/common"]
@@ -23,7 +24,8 @@ use serde_json::Value;
 
 const MACHINES: u32 = 40;
 /// What each fetches: the first by TFTP, the others by HTTP.
-const FILES: [(&str, usize); 3] = [("pxelinux.0", 42_430), ("vmlinuz", 2_000_001), ("initrd.img", 5_000_000)];
+const FILES: [(&str, usize); 3] =
+    [("pxelinux.0", 42_430), ("vmlinuz", 2_000_001), ("initrd.img", 5_000_000)];
 const TFTP: &str = "127.0.0.1:69";
 const HTTP: &str = "127.0.0.1:80";
 /// Of a run of seconds, on a machine whose cores are busy.
@@ -51,7 +53,13 @@ impl Lab {
     fn dnsmasq(&self) -> Process {
         common::need(&[("dnsmasq", "dnsmasq-base")]);
         let mut command = self.net.command("dnsmasq");
-        command.args(["--conf-file=/dev/null", "--keep-in-foreground", "--log-facility=-", "--port=0", "--user=root"]);
+        command.args([
+            "--conf-file=/dev/null",
+            "--keep-in-foreground",
+            "--log-facility=-",
+            "--port=0",
+            "--user=root",
+        ]);
         command.arg("--enable-tftp").arg(format!("--tftp-root={}", self.path("root").display()));
         let server = Process::start(command);
         server.stderr.wait_line("TFTP root is", LIMIT);
@@ -64,21 +72,27 @@ impl Lab {
         let configuration = format!(
             "daemon off; master_process off; user root; pid {here}/nginx.pid; error_log stderr;\n\
              events {{ worker_connections 1024; }}\n\
-             http {{ access_log off; sendfile on; client_body_temp_path {here}/1; proxy_temp_path {here}/2;\n\
+             http {{ access_log off; sendfile on; client_body_temp_path {here}/1; proxy_temp_path \
+             {here}/2;\n\
              fastcgi_temp_path {here}/3; uwsgi_temp_path {here}/4; scgi_temp_path {here}/5;\n\
              server {{ listen {HTTP}; root {}; }} }}\n",
             root.display()
         );
         fs::write(self.path("nginx.conf"), configuration).unwrap();
         let mut command = self.net.command(nginx());
-        command.args(["-e", "stderr", "-p"]).arg(self.scratch.path()).arg("-c").arg(self.path("nginx.conf"));
+        command
+            .args(["-e", "stderr", "-p"])
+            .arg(self.scratch.path())
+            .arg("-c")
+            .arg(self.path("nginx.conf"));
         let server = Process::start(command);
         self.wait_port(80);
         server
     }
 
     fn ringboot(&self) -> Process {
-        let mut command = self.net.command(Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("ringboot"));
+        let mut command =
+            self.net.command(Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("ringboot"));
         command.args(["serve", "--root"]).arg(self.path("root"));
         let server = Process::start(command);
         server.stdout.wait_line("READY", LIMIT);
@@ -95,7 +109,9 @@ impl Lab {
 
     fn loadtest(&self, arguments: &[&str]) -> Value {
         let mut command = self.net.command(env!("CARGO_BIN_EXE_loadtest"));
-        command.args(["--quiet", "--clients", &MACHINES.to_string(), "--json"]).arg(self.path("report.json"));
+        command
+            .args(["--quiet", "--clients", &MACHINES.to_string(), "--json"])
+            .arg(self.path("report.json"));
         command.args(arguments);
         run(command, LIMIT).ok();
         serde_json::from_str(&fs::read_to_string(self.path("report.json")).unwrap()).unwrap()
@@ -105,8 +121,19 @@ impl Lab {
     fn assert_all_fetch(&self) {
         let names = FILES.map(|(name, _)| name).join(",");
         let root = self.path("root");
-        let here = ["--server", "127.0.0.1", "--tftp", TFTP, "--http", HTTP, "--no-dhcp", "--files", &names];
-        let report = self.loadtest(&[&here[..], &["--verify-root", root.to_str().unwrap()]].concat());
+        let here = [
+            "--server",
+            "127.0.0.1",
+            "--tftp",
+            TFTP,
+            "--http",
+            HTTP,
+            "--no-dhcp",
+            "--files",
+            &names,
+        ];
+        let report =
+            self.loadtest(&[&here[..], &["--verify-root", root.to_str().unwrap()]].concat());
         assert_whole(&report);
         let octets: usize = FILES.iter().map(|(_, octets)| octets).sum();
         assert!(
@@ -120,14 +147,20 @@ impl Lab {
 #[track_caller]
 fn assert_whole(report: &Value) {
     let summary = &report["summary"];
-    assert_eq!((&summary["booted"], &summary["failed"]), (&MACHINES.into(), &0.into()), "{}", report["failures"]);
+    assert_eq!(
+        (&summary["booted"], &summary["failed"]),
+        (&MACHINES.into(), &0.into()),
+        "{}",
+        report["failures"]
+    );
     assert_eq!(summary["checked"], true);
 }
 
 /// Where it is installed, else where tests/run.sh has unpacked it.
 fn nginx() -> PathBuf {
     let unpacked = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../peers/root/usr/sbin/nginx");
-    let found = [PathBuf::from("/usr/sbin/nginx"), unpacked].into_iter().find(|path| path.is_file());
+    let found =
+        [PathBuf::from("/usr/sbin/nginx"), unpacked].into_iter().find(|path| path.is_file());
     found.expect("nginx is missing: run tests/run.sh, which unpacks it under target/peers")
 }
 
@@ -148,7 +181,8 @@ fn a_rack_fetches_from_ringboot() {
 #[test]
 fn a_server_is_reached_over_ipv6_and_by_its_name() {
     let lab = Lab::new();
-    let mut command = lab.net.command(Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("ringboot"));
+    let mut command =
+        lab.net.command(Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("ringboot"));
     command.args(["serve", "--root"]).arg(lab.path("root"));
     command.args(["--tftp", "[::1]:69", "--tftp", TFTP, "--http", "[::1]:80", "--http", HTTP]);
     let server = Process::start(command);
@@ -157,7 +191,15 @@ fn a_server_is_reached_over_ipv6_and_by_its_name() {
     for (name, shown, sources) in
         [("::1", "::1", 1), ("[::1]", "::1", 1), ("localhost", "localhost (127.0.0.1)", MACHINES)]
     {
-        let words = ["--server", name, "--no-dhcp", "--files", &names, "--verify-root", root.to_str().unwrap()];
+        let words = [
+            "--server",
+            name,
+            "--no-dhcp",
+            "--files",
+            &names,
+            "--verify-root",
+            root.to_str().unwrap(),
+        ];
         let report = lab.loadtest(&words);
         assert_whole(&report);
         assert_eq!(report["run"]["server"], shown);
@@ -168,9 +210,15 @@ fn a_server_is_reached_over_ipv6_and_by_its_name() {
             &["--server", "::1", "--dhcp", "--relay", "127.77.0.2:0"][..],
             "name the server by its IPv4 address instead of ::1",
         ),
-        (&["--server", "nosuch.invalid", "--no-dhcp", "--files", "a"], "nosuch.invalid is no address, and no name"),
+        (
+            &["--server", "nosuch.invalid", "--no-dhcp", "--files", "a"],
+            "nosuch.invalid is no address, and no name",
+        ),
         (&["--server", "::1", "--tftp", "::1", "--no-dhcp", "--files", "a"], "names no port"),
-        (&["--server", "::1", "--source-addresses", "10.9.0.0/24", "--no-dhcp", "--files", "a"], "are of IPv4"),
+        (
+            &["--server", "::1", "--source-addresses", "10.9.0.0/24", "--no-dhcp", "--files", "a"],
+            "are of IPv4",
+        ),
     ] {
         let mut command = lab.net.command(env!("CARGO_BIN_EXE_loadtest"));
         let output = command.args(words).output().unwrap();

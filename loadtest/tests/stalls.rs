@@ -1,4 +1,5 @@
-//! Does loadtest tell the truth of a server that stands still, of one that is not there, and of its own lateness?
+//! Does loadtest tell the truth of a server that stands still, of one that is not there, and of its
+//! own lateness?
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "../../tests/common"]
@@ -28,7 +29,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What nobody would take for noise, of a stop of 2 s.
 const STOPPED_US: u64 = 1_500_000;
 
-/// An HTTP server of a few octets that stands still for 2 s after so many answers. It ends with the test.
+/// An HTTP server of a few octets that stands still for 2 s after so many answers. It ends with the
+/// test.
 fn server(answers_before: u32) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -77,7 +79,9 @@ fn pause(time: Duration) {
 /// Starts loadtest against this HTTP server; its report will be in the directory.
 fn start(directory: &Path, server: SocketAddr, arguments: &[&str]) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    command.args(["--server", "127.0.0.1", "--http", &server.to_string(), "--no-dhcp"]).args(arguments);
+    command
+        .args(["--server", "127.0.0.1", "--http", &server.to_string(), "--no-dhcp"])
+        .args(arguments);
     Process::start({
         command.arg("--json").arg(directory.join("report.json"));
         command
@@ -87,7 +91,8 @@ fn start(directory: &Path, server: SocketAddr, arguments: &[&str]) -> Process {
 fn report(directory: &Path, load: &mut Process) -> Value {
     let status = load.wait(LIMIT).unwrap_or_else(|| panic!("{}", load.stderr.text()));
     assert!(status.success(), "{status}\n{}{}", load.stdout.text(), load.stderr.text());
-    let report: Value = serde_json::from_str(&fs::read_to_string(directory.join("report.json")).unwrap()).unwrap();
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(directory.join("report.json")).unwrap()).unwrap();
     assert_eq!(schema::violations(&report), Vec::<String>::new());
     report
 }
@@ -120,7 +125,11 @@ fn a_server_that_stands_still_shows_in_open_load_and_is_told_of_in_closed_load()
     assert!((1_900..5_000).contains(&silence["longest_ms"].as_u64().unwrap()), "{silence}");
     assert_eq!(silence["waiting"], 10);
     let said = limits(&of_closed);
-    assert!(said.contains("HTTP: no answer to anybody for ") && said.contains("percentiles hardly show it"), "{said}");
+    assert!(
+        said.contains("HTTP: no answer to anybody for ")
+            && said.contains("percentiles hardly show it"),
+        "{said}"
+    );
     // Ten of thousands: what closed load says by itself.
     let file = &of_closed["stages"]["file"];
     assert!(file["p99_us"].as_u64() < Some(500_000), "{file}");
@@ -131,7 +140,9 @@ fn a_server_that_stands_still_shows_in_open_load_and_is_told_of_in_closed_load()
 fn stopped(step: &str) -> Value {
     let directory = tempfile::tempdir().unwrap();
     let scenario = directory.path().join("open.toml");
-    let text = format!("[files]\n\"a\" = \"2KiB\"\n[[machine]]\nrate = \"poisson:50/s\"\nsteps = [{step}]\n");
+    let text = format!(
+        "[files]\n\"a\" = \"2KiB\"\n[[machine]]\nrate = \"poisson:50/s\"\nsteps = [{step}]\n"
+    );
     fs::write(&scenario, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command.args(["--clients", "20", "--duration", "5s", "--scenario"]).arg(&scenario);
@@ -154,7 +165,8 @@ fn wait_served(loadtest: u32) {
     const DONE: [&str; 2] = ["sent by TFTP", "dhcp: lease:"];
     let log = std::env::temp_dir().join(format!("ringboot-{loadtest}-0/server.log"));
     let deadline = Instant::now() + LIMIT;
-    let is_served = || fs::read_to_string(&log).is_ok_and(|text| DONE.iter().any(|words| text.contains(words)));
+    let is_served =
+        || fs::read_to_string(&log).is_ok_and(|text| DONE.iter().any(|words| text.contains(words)));
     while !is_served() {
         assert!(Instant::now() < deadline, "nobody was served");
         pause(Duration::from_millis(5));
@@ -175,7 +187,11 @@ fn tftp_and_dhcp_of_a_real_server_show_its_stop_as_well() {
         let times = &report["stages"][stage];
         assert!((200..300).contains(&times["count"].as_u64().unwrap()), "{times}");
         assert!(times["p999_us"].as_u64() >= Some(STOPPED_US), "{name}: {times}");
-        assert!(limits(&report).contains(&format!("{name}: no answer to anybody for ")), "{}", limits(&report));
+        assert!(
+            limits(&report).contains(&format!("{name}: no answer to anybody for ")),
+            "{}",
+            limits(&report)
+        );
         assert_eq!(report["summary"]["failed"], 0);
     }
 }
@@ -210,13 +226,19 @@ fn a_server_that_is_not_there_is_told_of_within_two_seconds() {
     ] {
         let begun = Instant::now();
         let tftp = nobody.to_string();
-        let mut load = start(directory.path(), refused, &["--tftp", &tftp, "--files", files, "--clients", "20"]);
+        let mut load = start(
+            directory.path(),
+            refused,
+            &["--tftp", &tftp, "--files", files, "--clients", "20"],
+        );
         load.stderr.wait_line(&said, Duration::from_secs(4));
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
         load.signal("INT");
         assert_eq!(load.wait(LIMIT).unwrap().code(), Some(130));
-        let report: Value =
-            serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap()).unwrap();
+        let report: Value = serde_json::from_str(
+            &fs::read_to_string(directory.path().join("report.json")).unwrap(),
+        )
+        .unwrap();
         assert!(
             limits(&report).contains(&said) && !limits(&report).contains("a limit of the server"),
             "{}",
@@ -238,10 +260,19 @@ fn what_the_servers_sockets_drop_is_told_and_failed_machines_have_names() {
     load.signal("INT");
     assert_eq!(load.wait(LIMIT).unwrap().code(), Some(130));
     let report: Value =
-        serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap()).unwrap();
+        serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap())
+            .unwrap();
     assert_eq!(schema::violations(&report), Vec::<String>::new());
-    assert!(report["server_drops"]["server_sockets"].as_u64() > Some(0), "{}", report["server_drops"]);
-    assert!(limits(&report).contains("datagrams were dropped at the server's own sockets"), "{}", limits(&report));
+    assert!(
+        report["server_drops"]["server_sockets"].as_u64() > Some(0),
+        "{}",
+        report["server_drops"]
+    );
+    assert!(
+        limits(&report).contains("datagrams were dropped at the server's own sockets"),
+        "{}",
+        limits(&report)
+    );
 
     let missing = ["--files", "http:missing", "--clients", "5", "--pid", &pid];
     let mut load = start(directory.path(), missing_everything(), &missing);
@@ -252,9 +283,13 @@ fn what_the_servers_sockets_drop_is_told_and_failed_machines_have_names() {
     assert!(said.contains("they are 52:42:01:00:00:00 (machine 0)"), "{said}");
     assert!(said.contains(" and 2 more"), "{said}");
     let report: Value =
-        serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap()).unwrap();
+        serde_json::from_str(&fs::read_to_string(directory.path().join("report.json")).unwrap())
+            .unwrap();
     let failed = report["failed_machines"].as_array().unwrap();
-    assert_eq!((failed.len(), &failed[0]["sentence"]), (5, &"HTTP: status 404 for /missing".into()));
+    assert_eq!(
+        (failed.len(), &failed[0]["sentence"]),
+        (5, &"HTTP: status 404 for /missing".into())
+    );
 }
 
 /// An HTTP server without files.
@@ -274,16 +309,31 @@ fn missing_everything() -> SocketAddr {
 #[test]
 fn what_came_in_the_warm_up_is_not_counted() {
     let directory = tempfile::tempdir().unwrap();
-    let warm = ["--scenario", "http-small", "--clients", "5", "--rate", "100/s", "--duration", "3s", "--warm-up", "2s"];
+    let warm = [
+        "--scenario",
+        "http-small",
+        "--clients",
+        "5",
+        "--rate",
+        "100/s",
+        "--duration",
+        "3s",
+        "--warm-up",
+        "2s",
+    ];
     let mut load = start(directory.path(), server(u32::MAX), &warm);
     let report = report(directory.path(), &mut load);
-    assert_eq!((&report["stages"]["file"]["count"], &report["summary"]["machines"]), (&100.into(), &5.into()));
+    assert_eq!(
+        (&report["stages"]["file"]["count"], &report["summary"]["machines"]),
+        (&100.into(), &5.into())
+    );
     let summary = &report["summary"];
     assert!((0.8..1.9).contains(&summary["wall_s"].as_f64().unwrap()), "{summary}");
     assert!((396..=440).contains(&summary["bytes"].as_u64().unwrap()), "{summary}");
     let said = load.stdout.text();
     assert!(said.contains("in the first 2.0 s (the warm-up) is not counted"), "{said}");
-    let mut load = start(directory.path(), server(u32::MAX), &["--scenario", "http-small", "--warm-up", "1m"]);
+    let mut load =
+        start(directory.path(), server(u32::MAX), &["--scenario", "http-small", "--warm-up", "1m"]);
     assert_eq!(load.wait(LIMIT).unwrap().code(), Some(2));
     assert!(load.stderr.text().contains("leaves nothing to count"), "{}", load.stderr.text());
 }
@@ -294,5 +344,10 @@ fn a_server_that_does_not_start_says_why_once() {
     command.args(["--set", "tuning.spin=1", "--clients", "2"]);
     let mut load = Process::start(command);
     assert_eq!(load.wait(LIMIT).unwrap().code(), Some(2));
-    assert_eq!(load.stderr.text().matches("unknown key `spin`").count(), 1, "{}", load.stderr.text());
+    assert_eq!(
+        load.stderr.text().matches("unknown key `spin`").count(),
+        1,
+        "{}",
+        load.stderr.text()
+    );
 }

@@ -1,4 +1,5 @@
-//! `loadtest tune` as an operator has it: what it refuses, what it finds in a short run, what it writes, and nothing after Ctrl-C.
+//! `loadtest tune` as an operator has it: what it refuses, what it finds in a short run, what it
+//! writes, and nothing after Ctrl-C.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
@@ -8,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// One machine, block by block or in windows, on a slow way: there a knob has an effect that no busy processor hides.
+/// One machine, block by block or in windows, on a slow way: there a knob has an effect that no
+/// busy processor hides.
 const SCENARIO: &str = r#"
 clients = 1
 [files]
@@ -17,7 +19,8 @@ clients = 1
 steps = [{ tftp = "vmlinuz", windowsize = 64 }]
 "#;
 
-const CONFIG: &str = "root = \"/srv\" # ours\n\n[tftp]\n# one by one\nwindowsize-max = 0x1   # old switch\n";
+const CONFIG: &str =
+    "root = \"/srv\" # ours\n\n[tftp]\n# one by one\nwindowsize-max = 0x1   # old switch\n";
 
 struct Lab {
     scratch: tempfile::TempDir,
@@ -59,19 +62,26 @@ fn what_a_search_cannot_do_is_refused_before_anything_runs() {
     for arguments in [["--write", &config], ["--out", &out]] {
         let said = lab.refused(&arguments);
         assert!(
-            said.contains("nothing would be written") && said.contains("over loopback") && said.contains("--force"),
+            said.contains("nothing would be written")
+                && said.contains("over loopback")
+                && said.contains("--force"),
             "{said}"
         );
     }
     for arguments in [&["--server", "10.0.0.1"][..], &["--", "--server=10.0.0.1"]] {
         let said = lab.refused(arguments);
         assert!(
-            said.contains("a server that runs already cannot be tuned from here") && said.contains("loadtest compare")
+            said.contains("a server that runs already cannot be tuned from here")
+                && said.contains("loadtest compare")
         );
     }
-    assert!(lab.refused(&["--force", "--out", &config]).contains("is there already; --write puts values into"));
     assert!(
-        lab.refused(&["--knob", "spin-us=20000"]).contains("spin-us = 20000 is out of bounds: 0 to 10000 are possible")
+        lab.refused(&["--force", "--out", &config])
+            .contains("is there already; --write puts values into")
+    );
+    assert!(
+        lab.refused(&["--knob", "spin-us=20000"])
+            .contains("spin-us = 20000 is out of bounds: 0 to 10000 are possible")
     );
     fs::write(&config, "root = \"/srv\"\n[tuning]\nspin = 3\n").unwrap();
     let said = lab.refused(&["--force", "--write", &config]);
@@ -89,9 +99,12 @@ fn what_is_better_beyond_the_noise_is_written_and_the_rest_left_alone() {
     let output = lab.tune(&[&knobs[..], &files, &small].concat()).output().unwrap();
     let told = said(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{told}{}", said(&output.stderr));
-    for words in
-        ["! Over loopback", "[tftp] windowsize-max: blocks in one window", "windowsize-max = 32 is taken", "-> 32\n"]
-    {
+    for words in [
+        "! Over loopback",
+        "[tftp] windowsize-max: blocks in one window",
+        "windowsize-max = 32 is taken",
+        "-> 32\n",
+    ] {
         assert!(told.contains(words), "no {words:?} in\n{told}");
     }
     assert!(told.contains("[tuning] receive-buffers"), "{told}");
@@ -99,7 +112,8 @@ fn what_is_better_beyond_the_noise_is_written_and_the_rest_left_alone() {
     let written = fs::read_to_string(&config).unwrap();
     assert!(written.starts_with(&CONFIG.replace("0x1", "32")), "{written}");
     let others = lab.scratch.path().read_dir().unwrap().map(|entry| entry.unwrap().path());
-    let backups: Vec<PathBuf> = others.filter(|path| path.to_string_lossy().contains(".before-tune-")).collect();
+    let backups: Vec<PathBuf> =
+        others.filter(|path| path.to_string_lossy().contains(".before-tune-")).collect();
     let [backup] = &backups[..] else { panic!("{backups:?}") };
     assert_eq!(fs::read_to_string(backup).unwrap(), CONFIG);
 
@@ -116,12 +130,15 @@ fn what_is_better_beyond_the_noise_is_written_and_the_rest_left_alone() {
 fn an_interrupted_search_writes_nothing() {
     let lab = Lab::new();
     let config = lab.shown("ringboot.toml");
-    let mut command = lab.tune(&["--force", "--write", &config, "--", "--kernel-mib", "1", "--initrd-mib", "1"]);
+    let mut command =
+        lab.tune(&["--force", "--write", &config, "--", "--kernel-mib", "1", "--initrd-mib", "1"]);
     let mut search = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Kept to the end: what a search says into a closed pipe ends it with another error.
     let mut lines = BufReader::new(search.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("One run with")));
-    assert!(Command::new("kill").args(["-INT", &search.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-INT", &search.id().to_string()]).status().unwrap().success()
+    );
     let mut errors = Vec::new();
     search.stderr.take().unwrap().read_to_end(&mut errors).unwrap();
     lines.for_each(drop);

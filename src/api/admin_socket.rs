@@ -1,7 +1,8 @@
 //! The admin socket: HTTP and JSON on a Unix socket, for every command and for whoever automates.
 //!
-//! Answers are resources; errors are `application/problem+json` (RFC 9457). An ETag stands only on an answer that is a function of
-//! the generation of the configuration: counters and histories change by themselves and have none.
+//! Answers are resources; errors are `application/problem+json` (RFC 9457). An ETag stands only on
+//! an answer that is a function of the generation of the configuration: counters and histories
+//! change by themselves and have none.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -67,7 +68,8 @@ impl Answer {
 
     /// A problem in the words of RFC 9457.
     pub fn problem(status: StatusCode, title: &str, detail: &str) -> Self {
-        let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+        let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(),
+            "detail": detail });
         Self { status, tag: None, body }
     }
 }
@@ -80,7 +82,8 @@ pub struct Download {
     pub media_type: &'static str,
 }
 
-/// Answers one resource; may wait, it runs beside the others. The text is what follows the resource's path, percent-decoded.
+/// Answers one resource; may wait, it runs beside the others. The text is what follows the
+/// resource's path, percent-decoded.
 type Resource = Box<dyn Fn(&str) -> Reply + Send + Sync>;
 
 enum Reply {
@@ -99,17 +102,29 @@ impl std::fmt::Debug for Routes {
 }
 
 impl Routes {
-    pub fn get(mut self, path: &'static str, resource: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn get(
+        mut self,
+        path: &'static str,
+        resource: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         self.0.insert(("GET", path), Box::new(move |rest| Reply::Json(resource(rest))));
         self
     }
 
-    pub fn post(mut self, path: &'static str, resource: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn post(
+        mut self,
+        path: &'static str,
+        resource: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         self.0.insert(("POST", path), Box::new(move |rest| Reply::Json(resource(rest))));
         self
     }
 
-    pub fn delete(mut self, path: &'static str, resource: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn delete(
+        mut self,
+        path: &'static str,
+        resource: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         self.0.insert(("DELETE", path), Box::new(move |rest| Reply::Json(resource(rest))));
         self
     }
@@ -120,7 +135,10 @@ impl Routes {
         path: &'static str,
         resource: impl Fn() -> Result<Download, Answer> + Send + Sync + 'static,
     ) -> Self {
-        self.0.insert(("GET", path), Box::new(move |_| resource().map_or_else(Reply::Json, Reply::File)));
+        self.0.insert(
+            ("GET", path),
+            Box::new(move |_| resource().map_or_else(Reply::Json, Reply::File)),
+        );
         self
     }
 
@@ -141,9 +159,14 @@ impl Routes {
         }
         if allowed.is_empty() {
             let detail = format!("{path}: GET {INDEX} lists what there is");
-            return Reply::Json(Answer::problem(StatusCode::NOT_FOUND, "no such resource", &detail));
+            return Reply::Json(Answer::problem(
+                StatusCode::NOT_FOUND,
+                "no such resource",
+                &detail,
+            ));
         }
-        let mut answer = Answer::problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", path);
+        let mut answer =
+            Answer::problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", path);
         answer.body["allow"] = json!(allowed);
         Reply::Json(answer)
     }
@@ -198,7 +221,9 @@ impl Bound {
             thread.keep_running(|| {
                 loop {
                     let Err(error) = answer_all(&listener, &routes);
-                    tracing::error!("the admin socket cannot be answered: {error}; tried again in a moment");
+                    tracing::error!(
+                        "the admin socket cannot be answered: {error}; tried again in a moment"
+                    );
                     std::thread::sleep(AGAIN_AFTER);
                 }
             });
@@ -208,7 +233,10 @@ impl Bound {
     }
 }
 
-fn answer_all(listener: &std::os::unix::net::UnixListener, routes: &Arc<Routes>) -> io::Result<Infallible> {
+fn answer_all(
+    listener: &std::os::unix::net::UnixListener,
+    routes: &Arc<Routes>,
+) -> io::Result<Infallible> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -248,7 +276,8 @@ async fn accept_all(listener: &UnixListener, routes: &Arc<Routes>) -> io::Result
                 .timer(TokioTimer::new())
                 .header_read_timeout(REQUEST_MAX)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away in the middle is its own affair, and one that never takes its answer gives its place back.
+            // A client that goes away in the middle is its own affair, and one that never takes its
+            // answer gives its place back.
             let _ = tokio::time::timeout(CONNECTION_MAX, connection).await;
             drop(place);
         });
@@ -258,7 +287,9 @@ async fn accept_all(listener: &UnixListener, routes: &Arc<Routes>) -> io::Result
 async fn respond(routes: Arc<Routes>, request: Request<Incoming>) -> Response<Content> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let answered = tokio::task::spawn_blocking(move || routes.answer(&method, &path)).await;
-    let failed = || Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "this resource failed", "see the log");
+    let failed = || {
+        Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "this resource failed", "see the log")
+    };
     match answered.unwrap_or_else(|_| Reply::Json(failed())) {
         Reply::Json(answer) => {
             let has_it = answer.tag.as_ref().is_some_and(|tag| names(&request, tag));
@@ -270,7 +301,8 @@ async fn respond(routes: Arc<Routes>, request: Request<Incoming>) -> Response<Co
 
 /// RFC 9110 section 13.1.2: `*`, or a list of tags that are compared without their `W/`.
 fn names(request: &Request<Incoming>, tag: &str) -> bool {
-    let written = request.headers().get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let written =
+        request.headers().get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     written
         .flat_map(|value| value.split(','))
         .map(str::trim)
@@ -278,12 +310,15 @@ fn names(request: &Request<Incoming>, tag: &str) -> bool {
 }
 
 fn not_modified(answer: Answer) -> Response<Content> {
-    let response = Response::builder().status(StatusCode::NOT_MODIFIED).header(ETAG, answer.tag.unwrap_or_default());
+    let response = Response::builder()
+        .status(StatusCode::NOT_MODIFIED)
+        .header(ETAG, answer.tag.unwrap_or_default());
     response.body(Content::default()).unwrap_or_default()
 }
 
 fn in_json(answer: Answer) -> Response<Content> {
-    let kind = if answer.status.is_success() { "application/json" } else { "application/problem+json" };
+    let kind =
+        if answer.status.is_success() { "application/json" } else { "application/problem+json" };
     let mut response = Response::builder().status(answer.status).header(CONTENT_TYPE, kind);
     if let Some(tag) = answer.tag {
         response = response.header(ETAG, tag);
@@ -317,7 +352,10 @@ impl Body for Content {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let piece = match self.get_mut() {
             Self::Text(text) if text.is_empty() => None,
             Self::Text(text) => Some(Ok(std::mem::take(text))),
@@ -370,18 +408,31 @@ mod tests {
             .get("/v1/status", |_| Answer::ok(json!({ "fine": true })))
             .get("/v1/configuration", |_| Answer::ok(json!({ "generation": 7 })).tagged("5-7"))
             .get("/v1/machines/", |mac| Answer::ok(json!({ "mac": mac })))
-            .post("/v1/reload", |_| Answer::problem(StatusCode::CONFLICT, "not reloaded", "line 3"));
+            .post("/v1/reload", |_| {
+                Answer::problem(StatusCode::CONFLICT, "not reloaded", "line 3")
+            });
         let socket = start(&path, routes).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         let status = ask(&path, "GET /v1/status HTTP/1.0\r\n\r\n");
-        assert!(status.starts_with("HTTP/1.0 200") && status.contains("\"fine\": true"), "{status}");
+        assert!(
+            status.starts_with("HTTP/1.0 200") && status.contains("\"fine\": true"),
+            "{status}"
+        );
         assert!(!status.contains("etag"), "it changes by itself");
-        assert!(ask(&path, "GET /v1/machines/52:54 HTTP/1.0\r\n\r\n").contains("\"mac\": \"52:54\""));
-        assert!(ask(&path, "GET /v1/machines/52%3A54 HTTP/1.0\r\n\r\n").contains("\"mac\": \"52:54\""));
+        assert!(
+            ask(&path, "GET /v1/machines/52:54 HTTP/1.0\r\n\r\n").contains("\"mac\": \"52:54\"")
+        );
+        assert!(
+            ask(&path, "GET /v1/machines/52%3A54 HTTP/1.0\r\n\r\n").contains("\"mac\": \"52:54\"")
+        );
         let index = ask(&path, "GET /v1/ HTTP/1.0\r\n\r\n");
         assert!(index.contains("\"/v1/machines/\"") && index.contains("\"POST\""), "{index}");
         let problem = ask(&path, "POST /v1/reload HTTP/1.0\r\n\r\n");
-        assert!(problem.contains("409") && problem.contains("application/problem+json") && problem.contains("line 3"));
+        assert!(
+            problem.contains("409")
+                && problem.contains("application/problem+json")
+                && problem.contains("line 3")
+        );
         let wrong = ask(&path, "DELETE /v1/status HTTP/1.0\r\n\r\n");
         assert!(wrong.contains("405") && wrong.contains("allow: GET"), "{wrong}");
         assert!(ask(&path, "GET /nothing HTTP/1.0\r\n\r\n").contains("404"));
@@ -394,18 +445,27 @@ mod tests {
     fn who_has_a_generation_gets_it_once() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("admin.sock");
-        let routes =
-            Routes::default().get("/v1/configuration", |_| Answer::ok(json!({ "generation": 7 })).tagged("5-7"));
+        let routes = Routes::default()
+            .get("/v1/configuration", |_| Answer::ok(json!({ "generation": 7 })).tagged("5-7"));
         let _socket = start(&path, routes).unwrap();
-        let with = |tags: &str| ask(&path, &format!("GET /v1/configuration HTTP/1.0\r\nIf-None-Match: {tags}\r\n\r\n"));
+        let with = |tags: &str| {
+            ask(&path, &format!("GET /v1/configuration HTTP/1.0\r\nIf-None-Match: {tags}\r\n\r\n"))
+        };
         for tags in ["\"5-7\"", "\"5-6\", W/\"5-7\"", "*"] {
             let answer = with(tags);
-            assert!(answer.contains(" 304 ") && answer.contains("etag: \"5-7\""), "{tags}: {answer}");
+            assert!(
+                answer.contains(" 304 ") && answer.contains("etag: \"5-7\""),
+                "{tags}: {answer}"
+            );
             assert!(!answer.contains("generation"), "{tags}: {answer}");
         }
         for tags in ["\"5-6\"", "5-7", "\"7\""] {
             let answer = with(tags);
-            assert!(answer.contains(" 200 ") && answer.contains("etag: \"5-7\"") && answer.contains("generation"));
+            assert!(
+                answer.contains(" 200 ")
+                    && answer.contains("etag: \"5-7\"")
+                    && answer.contains("generation")
+            );
         }
     }
 
@@ -417,12 +477,19 @@ mod tests {
         let bytes = "0123456789".repeat(CHUNK_BYTES / 4);
         std::fs::write(&name, &bytes).unwrap();
         let routes = Routes::default()
-            .download("/v1/backup", move || Ok(Download { file: File::open(&name).unwrap(), media_type: "text/plain" }))
-            .download("/v1/none", || Err(Answer::problem(StatusCode::NOT_FOUND, "no database", "none")));
+            .download("/v1/backup", move || {
+                Ok(Download { file: File::open(&name).unwrap(), media_type: "text/plain" })
+            })
+            .download("/v1/none", || {
+                Err(Answer::problem(StatusCode::NOT_FOUND, "no database", "none"))
+            });
         let _socket = start(&path, routes).unwrap();
         let answer = ask(&path, "GET /v1/backup HTTP/1.0\r\n\r\n");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("content-length: {}", bytes.len())) && body == bytes, "{head}");
+        assert!(
+            head.contains(&format!("content-length: {}", bytes.len())) && body == bytes,
+            "{head}"
+        );
         assert!(ask(&path, "GET /v1/none HTTP/1.0\r\n\r\n").contains("application/problem+json"));
     }
 }

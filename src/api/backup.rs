@@ -21,6 +21,8 @@ pub fn backup(database: Option<&Path>) -> Result<Download, Answer> {
         Err(error @ BackupError::NoDatabase(_)) => {
             Err(Answer::problem(StatusCode::NOT_FOUND, "no lease database", &error.to_string()))
         }
-        Err(error) => Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "no backup", &error.to_string())),
+        Err(error) => {
+            Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "no backup", &error.to_string()))
+        }
     }
 }

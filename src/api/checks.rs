@@ -1,4 +1,5 @@
-//! What is wrong with a configuration, as JSON: the same judgement in a running server and in `ringboot check`.
+//! What is wrong with a configuration, as JSON: the same judgement in a running server and in
+//! `ringboot check`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,13 +17,19 @@ use crate::observe::finding::{Finding, Severity};
 use crate::observe::port_holder::Protocol;
 use crate::serve::overview::Overview;
 
-/// The findings of a running server on its own configuration, as the file is now and as the server's user may read.
+/// The findings of a running server on its own configuration, as the file is now and as the
+/// server's user may read.
 pub fn in_server(overrides: &Overrides, overview: &Overview) -> Value {
     let running = running(&status::status(overview));
     body(match load::read(overrides) {
         Ok((mut config, _)) => {
             let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
-            found(&mut config, wants_dhcp, Judge { reader: reader(None), is_service: false }, Some(&running))
+            found(
+                &mut config,
+                wants_dhcp,
+                Judge { reader: reader(None), is_service: false },
+                Some(&running),
+            )
         }
         Err(error) => why_unread(&error),
     })
@@ -35,11 +42,17 @@ pub struct Judge {
     pub is_service: bool,
 }
 
-pub fn found(config: &mut Config, wants_dhcp: bool, judge: Judge, running: Option<&Running>) -> Vec<Finding> {
+pub fn found(
+    config: &mut Config,
+    wants_dhcp: bool,
+    judge: Judge,
+    running: Option<&Running>,
+) -> Vec<Finding> {
     let Judge { reader, is_service } = judge;
     let is_elsewhere = matches!(reader, Reader::Elsewhere { .. });
     let packages = if is_elsewhere { Path::new("/dev/null") } else { Path::new("/") };
-    let borrowed = loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, packages);
+    let borrowed =
+        loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, packages);
     let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader, is_service };
     let mut findings = check::configuration(subject);
     if !is_elsewhere {
@@ -72,7 +85,9 @@ pub fn running(status: &Value) -> Running {
             silent_because: word("silent_because"),
             other_servers: others
                 .iter()
-                .map(|other| format!("the DHCP server {} ({})", text(&other["address"]), text(&other["mac"])))
+                .map(|other| {
+                    format!("the DHCP server {} ({})", text(&other["address"]), text(&other["mac"]))
+                })
                 .collect(),
             pool: subnet["pool"].is_object().then(|| HeardPool {
                 said: text(&subnet["pool"]["said"]),
@@ -88,7 +103,9 @@ pub fn running(status: &Value) -> Running {
         sockets: udp.chain(tcp).collect(),
         heard: heard.collect(),
         unlocked,
-        receive_buffer: status["receive_buffer"].as_u64().and_then(|bytes| usize::try_from(bytes).ok()),
+        receive_buffer: status["receive_buffer"]
+            .as_u64()
+            .and_then(|bytes| usize::try_from(bytes).ok()),
         store_fault: status["dhcp"]["store"]["why"].as_str().map(str::to_owned),
         after_restart: words(&status["after_restart"]),
     }

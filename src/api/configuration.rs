@@ -9,14 +9,17 @@ use crate::control::loaders;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::serve::overview::Overview;
 
-/// What the current generation says. Nothing in it changes without the generation, so it has a tag: the start of the process goes
-/// before the number, because numbers begin again with every start.
+/// What the current generation says. Nothing in it changes without the generation, so it has a tag:
+/// the start of the process goes before the number, because numbers begin again with every start.
 pub fn configuration(overview: &Overview) -> Answer {
     let generation = overview.generation();
     let snapshot = &generation.snapshot;
-    let started = overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let boot: Value =
-        loaders::keys(&snapshot.dhcp.boot).into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    let started =
+        overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let boot: Value = loaders::keys(&snapshot.dhcp.boot)
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .collect();
     let entries = snapshot.menu.iter().flat_map(|menu| &menu.entries);
     let body = json!({
         "generation": generation.number,
@@ -25,20 +28,23 @@ pub fn configuration(overview: &Overview) -> Answer {
         "http_port": snapshot.dhcp.http_port,
         "subnets": snapshot.dhcp.subnets.iter().map(subnet).collect::<Vec<_>>(),
         "boot": boot,
-        "menu": entries.map(|entry| json!({ "label": entry.label, "kernel": entry.kernel })).collect::<Vec<_>>(),
+        "menu": entries.map(|entry| json!({ "label": entry.label,
+            "kernel": entry.kernel })).collect::<Vec<_>>(),
     });
     Answer::ok(body).tagged(&format!("{started:x}-{}", generation.number))
 }
 
 fn subnet(subnet: &Subnet) -> Value {
-    let pools: Vec<String> = subnet.pools.iter().map(|pool| format!("{}-{}", pool.first, pool.last)).collect();
+    let pools: Vec<String> =
+        subnet.pools.iter().map(|pool| format!("{}-{}", pool.first, pool.last)).collect();
     json!({
         "subnet": subnet.network.to_string(),
         "interface": subnet.interface,
         "relay": subnet.relay,
         "shared_network": subnet.shared_network,
         "mode": mode(subnet.mode),
-        "clients": match subnet.clients { Clients::Pxe => "pxe", Clients::Known => "known", Clients::Any => "any" },
+        "clients": match subnet.clients { Clients::Pxe => "pxe", Clients::Known => "known",
+            Clients::Any => "any" },
         "pools": pools,
         "reservations": subnet.reservations.len(),
         "install_by_default": subnet.install_by_default,

@@ -1,4 +1,5 @@
-//! Is all well? One judgement of what `status` tells, for monitors, for the admin socket and for people.
+//! Is all well? One judgement of what `status` tells, for monitors, for the admin socket and for
+//! people.
 
 use serde_json::{Value, json};
 
@@ -9,7 +10,8 @@ const STANDS_STILL_S: u64 = 10;
 /// Reasons in the one line of a monitor.
 const REASONS_SHOWN_MAX: usize = 5;
 
-/// How bad it is; the numbers are the exit codes of monitoring plugins (Nagios, Icinga, Checkmk, Zabbix).
+/// How bad it is; the numbers are the exit codes of monitoring plugins (Nagios, Icinga, Checkmk,
+/// Zabbix).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Ok = 0,
@@ -41,15 +43,22 @@ impl Level {
 pub fn judge(status: &Value) -> Value {
     let mut reasons: Vec<(Level, String)> = Vec::new();
     reasons.extend(of_store(&status["dhcp"]["store"]));
-    reasons.extend(each(&status["subnets"]).filter(|subnet| subnet["mode"] == "server").filter_map(of_subnet));
+    reasons.extend(
+        each(&status["subnets"]).filter(|subnet| subnet["mode"] == "server").filter_map(of_subnet),
+    );
     reasons.extend(of_interfaces(status));
     reasons.extend(each(&status["threads"]).filter_map(of_thread));
     reasons.extend(of_findings(&status["findings"]));
     let pending = each(&status["after_restart"]).filter_map(Value::as_str);
-    reasons.extend(pending.map(|table| (Level::Warning, format!("changes in {table} take effect after a restart"))));
+    reasons.extend(
+        pending.map(|table| {
+            (Level::Warning, format!("changes in {table} take effect after a restart"))
+        }),
+    );
     reasons.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     let level = reasons.first().map_or(Level::Ok, |(level, _)| *level);
-    json!({ "level": level.word(), "because": reasons.iter().map(|(_, text)| text).collect::<Vec<_>>() })
+    json!({ "level": level.word(), "because": reasons.iter().map(|(_,
+        text)| text).collect::<Vec<_>>() })
 }
 
 fn of_store(store: &Value) -> Option<(Level, String)> {
@@ -58,7 +67,10 @@ fn of_store(store: &Value) -> Option<(Level, String)> {
         ("unread", why) => format!("no DHCP is answered: {why}"),
         ("broken", why) => format!("no new leases: {why}"),
         _ if waits_s >= STANDS_STILL_S => {
-            format!("{} wait, and none was finished for {waits_s} s", plural(number(&store["queued"]), "commit"))
+            format!(
+                "{} wait, and none was finished for {waits_s} s",
+                plural(number(&store["queued"]), "commit")
+            )
         }
         _ => return None,
     };
@@ -81,35 +93,49 @@ fn of_subnet(subnet: &Value) -> Option<(Level, String)> {
 
 /// Interfaces of served subnets by which no machine is reached.
 fn of_interfaces(status: &Value) -> Vec<(Level, String)> {
-    let served = each(&status["subnets"]).filter(|subnet| subnet["mode"] == "server" && subnet["relay"] != true);
-    let named: std::collections::BTreeSet<&str> = served.filter_map(|subnet| subnet["interface"].as_str()).collect();
+    let served = each(&status["subnets"])
+        .filter(|subnet| subnet["mode"] == "server" && subnet["relay"] != true);
+    let named: std::collections::BTreeSet<&str> =
+        served.filter_map(|subnet| subnet["interface"].as_str()).collect();
     let state = |name: &&str| match each(&status["interfaces"]).find(|one| one["name"] == **name) {
         Some(found) => word(&found["link"]).to_owned(),
         None => "not there".to_owned(),
     };
-    let unreached = named.iter().filter(|name| state(name) != "up").map(|name| match state(name).as_str() {
-        "no carrier" => format!("interface {name} has no carrier"),
-        other => format!("interface {name} is {other}"),
-    });
+    let unreached =
+        named.iter().filter(|name| state(name) != "up").map(|name| match state(name).as_str() {
+            "no carrier" => format!("interface {name} has no carrier"),
+            other => format!("interface {name} is {other}"),
+        });
     unreached.map(|text| (Level::Critical, text)).collect()
 }
 
 fn of_thread(thread: &Value) -> Option<(Level, String)> {
     let (name, busy_s) = (word(&thread["name"]), number(&thread["busy_ms"]) / 1000);
     if busy_s >= STANDS_STILL_S {
-        return Some((Level::Critical, format!("the thread {name} has been at one thing for {busy_s} s")));
+        return Some((
+            Level::Critical,
+            format!("the thread {name} has been at one thing for {busy_s} s"),
+        ));
     }
     let panics = number(&thread["panics"]);
-    (panics > 0)
-        .then(|| (Level::Warning, format!("the thread {name} was begun again {panics} times after a fault of its own")))
+    (panics > 0).then(|| {
+        (
+            Level::Warning,
+            format!("the thread {name} was begun again {panics} times after a fault of its own"),
+        )
+    })
 }
 
-/// Warnings are the operator's choice more often than not, and a monitor that is never green is not looked at.
+/// Warnings are the operator's choice more often than not, and a monitor that is never green is not
+/// looked at.
 fn of_findings(findings: &Value) -> Option<(Level, String)> {
     let mut errors = each(findings).filter(|finding| finding["severity"] == "error");
     let first = errors.next()?;
     let count = plural(1 + errors.count() as u64, "error");
-    Some((Level::Warning, format!("{count} in the configuration, the first: {}", word(&first["text"]))))
+    Some((
+        Level::Warning,
+        format!("{count} in the configuration, the first: {}", word(&first["text"])),
+    ))
 }
 
 /// The one line of a monitor.
@@ -148,7 +174,8 @@ mod tests {
     }
 
     fn with_subnet(more: Value) -> Value {
-        let mut subnet = json!({ "subnet": "10.0.7.0/24", "mode": "server", "silent_because": null, "looking": false });
+        let mut subnet = json!({ "subnet": "10.0.7.0/24", "mode": "server",
+            "silent_because": null, "looking": false });
         subnet
             .as_object_mut()
             .into_iter()
@@ -158,10 +185,15 @@ mod tests {
 
     #[test]
     fn a_sound_server_is_ok() {
-        let (level, line) = judged(with_subnet(json!({ "pool": { "full_since_s": null, "nearly_full": false } })));
+        let (level, line) =
+            judged(with_subnet(json!({ "pool": { "full_since_s": null, "nearly_full": false } })));
         assert_eq!((level, line.as_str()), (Level::Ok, "OK: DHCP on 1 subnet, 13 leases run\n"));
-        let (level, line) = judged(json!({ "dhcp": null, "findings": [{ "severity": "warning", "text": "hm" }] }));
-        assert_eq!((level, line.as_str()), (Level::Ok, "OK: files are served, no DHCP is answered\n"));
+        let (level, line) =
+            judged(json!({ "dhcp": null, "findings": [{ "severity": "warning", "text": "hm" }] }));
+        assert_eq!(
+            (level, line.as_str()),
+            (Level::Ok, "OK: files are served, no DHCP is answered\n")
+        );
     }
 
     #[test]
@@ -180,19 +212,25 @@ mod tests {
             ),
             (
                 with_subnet(
-                    json!({ "pool": { "said": "4 of 4 addresses given", "nearly_full": true, "full_since_s": 0 } }),
+                    json!({ "pool": { "said": "4 of 4 addresses given", "nearly_full": true,
+                        "full_since_s": 0 } }),
                 ),
                 Level::Critical,
                 "are full: 4 of 4 addresses given",
             ),
             (
                 with_subnet(
-                    json!({ "pool": { "said": "8 of 10 addresses given", "nearly_full": true, "full_since_s": null } }),
+                    json!({ "pool": { "said": "8 of 10 addresses given", "nearly_full": true,
+                        "full_since_s": null } }),
                 ),
                 Level::Warning,
                 "are nearly full: 8 of 10",
             ),
-            (with_subnet(json!({ "interface": "eth1" })), Level::Critical, "interface eth1 is not there"),
+            (
+                with_subnet(json!({ "interface": "eth1" })),
+                Level::Critical,
+                "interface eth1 is not there",
+            ),
             (
                 json!({
                     "subnets": [{ "mode": "server", "interface": "eth1" }],
@@ -201,29 +239,62 @@ mod tests {
                 Level::Critical,
                 "interface eth1 has no carrier",
             ),
-            (json!({ "after_restart": ["[log]"] }), Level::Warning, "changes in [log] take effect after a restart"),
-            (store(json!({ "state": "unread", "why": "no disk" })), Level::Critical, "no DHCP is answered: no disk"),
-            (store(json!({ "state": "broken", "why": "disk full" })), Level::Critical, "no new leases: disk full"),
-            (store(json!({ "state": "sound", "oldest_ms": 12_000, "queued": 1 })), Level::Critical, "1 commit wait"),
-            (json!({ "threads": [{ "name": "rb-tftp-0", "busy_ms": 10_500 }] }), Level::Critical, "rb-tftp-0 has been"),
-            (json!({ "threads": [{ "name": "rb-admin", "panics": 1 }] }), Level::Warning, "rb-admin was begun again"),
             (
-                json!({ "findings": [{ "severity": "error", "text": "no kernel" }, { "severity": "error", "text": "b" }] }),
+                json!({ "after_restart": ["[log]"] }),
+                Level::Warning,
+                "changes in [log] take effect after a restart",
+            ),
+            (
+                store(json!({ "state": "unread", "why": "no disk" })),
+                Level::Critical,
+                "no DHCP is answered: no disk",
+            ),
+            (
+                store(json!({ "state": "broken", "why": "disk full" })),
+                Level::Critical,
+                "no new leases: disk full",
+            ),
+            (
+                store(json!({ "state": "sound", "oldest_ms": 12_000, "queued": 1 })),
+                Level::Critical,
+                "1 commit wait",
+            ),
+            (
+                json!({ "threads": [{ "name": "rb-tftp-0", "busy_ms": 10_500 }] }),
+                Level::Critical,
+                "rb-tftp-0 has been",
+            ),
+            (
+                json!({ "threads": [{ "name": "rb-admin", "panics": 1 }] }),
+                Level::Warning,
+                "rb-admin was begun again",
+            ),
+            (
+                json!({ "findings": [{ "severity": "error", "text": "no kernel" },
+                    { "severity": "error", "text": "b" }] }),
                 Level::Warning,
                 "2 errors in the configuration, the first: no kernel",
             ),
         ] {
             let (found, line) = judged(status);
-            assert!(found == level && line.contains(words) && line.starts_with(level.word()), "{line}");
+            assert!(
+                found == level && line.contains(words) && line.starts_with(level.word()),
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn the_worst_comes_first_and_what_is_too_much_is_counted() {
-        let threads: Vec<Value> = (0..9).map(|n| json!({ "name": format!("t{n}"), "panics": 1 })).collect();
+        let threads: Vec<Value> =
+            (0..9).map(|n| json!({ "name": format!("t{n}"), "panics": 1 })).collect();
         let (level, line) =
-            judged(json!({ "threads": threads, "dhcp": { "store": { "state": "broken", "why": "full" } } }));
-        assert!(level == Level::Critical && line.starts_with("CRITICAL: no new leases: full; "), "{line}");
+            judged(json!({ "threads": threads, "dhcp": { "store": { "state": "broken",
+                "why": "full" } } }));
+        assert!(
+            level == Level::Critical && line.starts_with("CRITICAL: no new leases: full; "),
+            "{line}"
+        );
         assert!(line.ends_with("; and 5 more\n"), "{line}");
     }
 }

@@ -61,14 +61,17 @@ pub fn stored(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
     let database = state.join(DATABASE);
     if !database.exists() {
         bail!(
-            "there is no {}: a server that answers DHCP writes it into its state directory; --state DIR names another",
+            "there is no {}: a server that answers DHCP writes it into its state directory; \
+             --state DIR names another",
             database.display()
         );
     }
     let (mut rows, mut declined) = (Vec::new(), Vec::new());
     let (odd, now) = SqliteStore::each_lease_in(&database, |lease| match lease.state {
         State::Declined => declined.push(lease),
-        _ if filter.network.is_none_or(|network| network.contains(lease.address)) => rows.push(lease),
+        _ if filter.network.is_none_or(|network| network.contains(lease.address)) => {
+            rows.push(lease)
+        }
         _ => {}
     })?;
     declined.extend(leases_of_odd_rows(&odd, now));
@@ -96,21 +99,34 @@ pub fn routes(routes: Routes, handle: &Handle) -> Routes {
 
 fn with(handle: &Handle, answer: impl FnOnce(&DhcpControl) -> Option<Answer>) -> Answer {
     let Some(overview) = handle.overview() else {
-        return Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping", "ask again in a moment");
+        return Answer::problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting or stopping",
+            "ask again in a moment",
+        );
     };
     let Some(dhcp) = &overview.dhcp_control else {
-        return Answer::problem(StatusCode::CONFLICT, "no DHCP is answered", "no subnet has `mode = \"server\"`");
+        return Answer::problem(
+            StatusCode::CONFLICT,
+            "no DHCP is answered",
+            "no subnet has `mode = \"server\"`",
+        );
     };
     // What clients have met before now is in the table.
     overview.settle();
     answer(dhcp).unwrap_or_else(|| {
-        Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "no answer from the DHCP core", "ask again in a moment")
+        Answer::problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no answer from the DHCP core",
+            "ask again in a moment",
+        )
     })
 }
 
 fn list(dhcp: &DhcpControl, rest: &str) -> Option<Answer> {
     let Some(filter) = of_path(rest) else {
-        let detail = "GET /v1/leases/state=STATE/machine=MAC/after=ADDRESS/subnet=NETWORK, each where it is wanted";
+        let detail = "GET /v1/leases/state=STATE/machine=MAC/after=ADDRESS/subnet=NETWORK, each \
+                      where it is wanted";
         return Some(Answer::problem(StatusCode::BAD_REQUEST, "no such filter", detail));
     };
     Some(Answer::ok(in_json(dhcp.list(filter)?, LISTED_MAX)))
@@ -120,11 +136,14 @@ fn free(dhcp: &DhcpControl, rest: &str) -> Option<Answer> {
     let (name, force) = rest.strip_suffix("/force").map_or((rest, false), |name| (name, true));
     let what = match name.parse::<What>() {
         Ok(what) => what,
-        Err(error) => return Some(Answer::problem(StatusCode::BAD_REQUEST, "no such lease", &error)),
+        Err(error) => {
+            return Some(Answer::problem(StatusCode::BAD_REQUEST, "no such lease", &error));
+        }
     };
     let found = dhcp.list(wanted(what))?;
     let answer = let_go(what, force, &found, |addresses| {
-        let freed = dhcp.free(addresses, force).ok_or_else(|| "`ringboot status` says why".to_owned())?;
+        let freed =
+            dhcp.free(addresses, force).ok_or_else(|| "`ringboot status` says why".to_owned())?;
         match what {
             What::Address(_) => {}
             What::Machine(mac) => dhcp.pardon(Some(mac)),
@@ -176,7 +195,8 @@ pub fn wanted(what: What) -> Filter {
     }
 }
 
-/// Decides, has it carried out, and says what was done; the same for a running server and for its store.
+/// Decides, has it carried out, and says what was done; the same for a running server and for its
+/// store.
 pub fn let_go(
     what: What,
     force: bool,
@@ -197,10 +217,14 @@ pub fn let_go(
     });
     if let Some(live) = meant.iter().find(|listed| listed.standing.is_live() && !force) {
         let detail = format!(
-            "{} {} by {} {}, and the machine goes on using it: another one would get the same address. Where it is known to be gone, --force \
-             frees it",
+            "{} {} by {} {}, and the machine goes on using it: another one would get the same \
+             address. Where it is known to be gone, --force frees it",
             live.address,
-            if live.standing == Standing::Bound { "is leased" } else { "is held by an offer that was taken" },
+            if live.standing == Standing::Bound {
+                "is leased"
+            } else {
+                "is held by an offer that was taken"
+            },
             live.mac,
             time(live.until_s, found.now),
         );
@@ -208,16 +232,24 @@ pub fn let_go(
     }
     if meant.is_empty() && !is_limited {
         let detail = match what {
-            What::Address(address) => format!("{address} is neither leased nor offered, remembered or kept back"),
-            What::Machine(mac) => format!("no address is kept back for what {mac} declined, and it is not silenced"),
-            What::Declined => "no address is kept back, and nobody is limited for what was declined".to_owned(),
+            What::Address(address) => {
+                format!("{address} is neither leased nor offered, remembered or kept back")
+            }
+            What::Machine(mac) => {
+                format!("no address is kept back for what {mac} declined, and it is not silenced")
+            }
+            What::Declined => {
+                "no address is kept back, and nobody is limited for what was declined".to_owned()
+            }
         };
         return Answer::problem(StatusCode::NOT_FOUND, "nothing to free", &detail);
     }
     let addresses: Vec<Ipv4Addr> = meant.iter().map(|listed| listed.address).collect();
     match carry_out(&addresses) {
         Ok(count) => Answer::ok(json!({ "freed": count, "said": said(what, &meant, count) })),
-        Err(why) => Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the store could not keep it", &why),
+        Err(why) => {
+            Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the store could not keep it", &why)
+        }
     }
 }
 
@@ -230,7 +262,9 @@ fn said(what: What, meant: &[&Listed], count: usize) -> String {
         (What::Address(address), [listed]) if count == 1 => {
             format!("{address} is free: it was {} ({})", listed.standing, listed.mac)
         }
-        (What::Address(address), _) => format!("{address} is kept: its machine has asked for it again at this moment"),
+        (What::Address(address), _) => {
+            format!("{address} is kept: its machine has asked for it again at this moment")
+        }
         (What::Machine(mac), _) => format!("{some}, and what {mac} declined counts no more"),
         (What::Declined, _) => format!("{some}, and what was declined counts against nobody"),
     }
@@ -240,8 +274,10 @@ fn said(what: What, meant: &[&Listed], count: usize) -> String {
 pub fn in_json(listing: Listing, most: usize) -> Value {
     let Listing { mut listed, limited, now } = listing;
     let count = |standing| listed.iter().filter(|one| one.standing == standing).count();
-    let counts: serde_json::Map<String, Value> =
-        Standing::ALL.into_iter().map(|standing| (standing.to_string(), json!(count(standing)))).collect();
+    let counts: serde_json::Map<String, Value> = Standing::ALL
+        .into_iter()
+        .map(|standing| (standing.to_string(), json!(count(standing))))
+        .collect();
     listed.sort_unstable_by_key(|one| one.address);
     let left_out = listed.len().saturating_sub(most);
     listed.truncate(most);
@@ -255,7 +291,9 @@ pub fn in_json(listing: Listing, most: usize) -> Value {
 
 /// `left_s`: less than 0 where it is over; null where it has no end.
 fn one_in_json(one: &Listed, now: Time) -> Value {
-    let left_s = one.until_s.map(|until_s| i64::try_from(until_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now));
+    let left_s = one
+        .until_s
+        .map(|until_s| i64::try_from(until_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now));
     json!({
         "address": one.address,
         "machine": one.mac.to_string(),
@@ -294,7 +332,10 @@ pub fn time(until_s: Option<Time>, now: Time) -> String {
 pub fn mac(text: &str) -> Result<Mac, String> {
     match text.parse()? {
         Who::Mac(mac) => Ok(mac),
-        Who::Address(_) => Err("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10".to_owned()),
+        Who::Address(_) => {
+            Err("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10"
+                .to_owned())
+        }
     }
 }
 
@@ -313,11 +354,20 @@ mod tests {
             after: Some(Ipv4Addr::new(10, 7, 0, 9)),
         };
         let path = in_path(filter);
-        assert_eq!(path, "/state=declined/machine=02:00:00:00:00:01/after=10.7.0.9/subnet=10.7.0.0/24");
+        assert_eq!(
+            path,
+            "/state=declined/machine=02:00:00:00:00:01/after=10.7.0.9/subnet=10.7.0.0/24"
+        );
         assert_eq!(of_path(&path[1..]), Some(filter));
         assert_eq!(of_path(""), Some(Filter::default()));
-        for wrong in ["declined", "state=free", "machine=x", "machine=10.0.0.1", "subnet=10.0.0.0", "address=10.0.0.1"]
-        {
+        for wrong in [
+            "declined",
+            "state=free",
+            "machine=x",
+            "machine=10.0.0.1",
+            "subnet=10.0.0.0",
+            "address=10.0.0.1",
+        ] {
             assert_eq!(of_path(wrong), None, "{wrong}");
         }
     }

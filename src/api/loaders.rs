@@ -42,5 +42,6 @@ fn row(found: &Found) -> Option<Value> {
     let bytes = if is_small { std::fs::read(&found.path).ok() } else { None };
     let version = bytes.as_deref().and_then(version);
     let path = found.path.to_string_lossy();
-    Some(json!({ "key": key, "name": found.name, "path": path, "version": version, "signed": signed }))
+    Some(json!({ "key": key, "name": found.name, "path": path, "version": version,
+            "signed": signed }))
 }

@@ -24,8 +24,13 @@ use crate::store::{HISTORY, History};
 pub const PATH: &str = "/v1/machines";
 
 pub fn counts(machines: &[Value]) -> Value {
-    let count = |standing: Standing| machines.iter().filter(|one| one["standing"] == standing.word()).count();
-    Standing::ALL.into_iter().map(|standing| (standing.word().to_owned(), json!(count(standing)))).collect()
+    let count = |standing: Standing| {
+        machines.iter().filter(|one| one["standing"] == standing.word()).count()
+    };
+    Standing::ALL
+        .into_iter()
+        .map(|standing| (standing.word().to_owned(), json!(count(standing))))
+        .collect()
 }
 
 /// What a running server knows: its journal, with the names of reservations and of clients.
@@ -33,9 +38,22 @@ pub fn of_server(journal: &Journal, overview: Option<&Overview>) -> Answer {
     let mut reserved = Vec::new();
     let mut names = HashMap::new();
     if let Some(overview) = overview {
-        let listing = overview.dhcp_control.as_ref().and_then(|dhcp| dhcp.list(Filter::default())).unwrap_or_default();
-        names.extend(listing.listed.into_iter().filter_map(|lease| Some((lease.mac, lease.host_name?))));
-        for host in overview.generation().snapshot.dhcp.subnets.iter().flat_map(|subnet| &subnet.reservations) {
+        let listing = overview
+            .dhcp_control
+            .as_ref()
+            .and_then(|dhcp| dhcp.list(Filter::default()))
+            .unwrap_or_default();
+        names.extend(
+            listing.listed.into_iter().filter_map(|lease| Some((lease.mac, lease.host_name?))),
+        );
+        for host in overview
+            .generation()
+            .snapshot
+            .dhcp
+            .subnets
+            .iter()
+            .flat_map(|subnet| &subnet.reservations)
+        {
             names.extend(host.hostname.clone().map(|name| (host.mac, name)));
             reserved.push((host.mac, json!(host.address)));
         }
@@ -55,17 +73,26 @@ pub fn of_history(state: &Path) -> anyhow::Result<Value> {
     let path = state.join(HISTORY);
     if !path.exists() {
         bail!(
-            "there is no {}: a server that answers DHCP writes it into its state directory; --state DIR names another",
+            "there is no {}: a server that answers DHCP writes it into its state directory; \
+             --state DIR names another",
             path.display()
         );
     }
     let mut machines: HashMap<Mac, Vec<Entry>> = HashMap::new();
-    History::read_only(&path)?.load(|(mac, _, entry)| machines.entry(mac).or_default().push(entry))?;
+    History::read_only(&path)?
+        .load(|(mac, _, entry)| machines.entry(mac).or_default().push(entry))?;
     // A list without names is better than none.
     let listing = leases::stored(state, Filter::default()).unwrap_or_default();
-    let names = listing.listed.into_iter().filter_map(|lease| Some((lease.mac, lease.host_name?))).collect();
+    let names = listing
+        .listed
+        .into_iter()
+        .filter_map(|lease| Some((lease.mac, lease.host_name?)))
+        .collect();
     let now = Now::of_history();
-    Ok(in_json(machines.iter().filter_map(|(mac, entries)| row(*mac, entries, &names, &now)).collect(), true))
+    Ok(in_json(
+        machines.iter().filter_map(|(mac, entries)| row(*mac, entries, &names, &now)).collect(),
+        true,
+    ))
 }
 
 /// A machine, and what the list is in the order of.

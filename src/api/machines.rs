@@ -1,4 +1,5 @@
-//! What is remembered of machines, as JSON: the same objects from a running server's journal and from the history it left.
+//! What is remembered of machines, as JSON: the same objects from a running server's journal and
+//! from the history it left.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -18,10 +19,17 @@ use crate::observe::timeline::{Entry, Story, story};
 use crate::store::{HISTORY, History};
 
 /// The last boot of one machine, out of a running server.
-pub fn of_journal(journal: &Journal, now: &Now, limits: impl FnOnce() -> Vec<Listed>, who: &str) -> Answer {
+pub fn of_journal(
+    journal: &Journal,
+    now: &Now,
+    limits: impl FnOnce() -> Vec<Listed>,
+    who: &str,
+) -> Answer {
     let who = match who.parse::<Who>() {
         Ok(who) => who,
-        Err(why) => return Answer::problem(StatusCode::BAD_REQUEST, "no machine is called so", &why),
+        Err(why) => {
+            return Answer::problem(StatusCode::BAD_REQUEST, "no machine is called so", &why);
+        }
     };
     let mac = match who {
         Who::Mac(mac) => Some(mac),
@@ -40,7 +48,8 @@ pub fn of_history(state: &Path, who: Who) -> anyhow::Result<Answer> {
     let path = state.join(HISTORY);
     if !path.exists() {
         bail!(
-            "there is no {}: a server that answers DHCP writes it into its state directory; --state DIR names another",
+            "there is no {}: a server that answers DHCP writes it into its state directory; \
+             --state DIR names another",
             path.display()
         );
     }
@@ -54,18 +63,21 @@ pub fn of_history(state: &Path, who: Who) -> anyhow::Result<Answer> {
     Ok(told(who, mac, &entries, &Now::of_history(), limits))
 }
 
-/// A machine that nobody has heard of is a problem that has a story's fields as well: what to look at.
+/// A machine that nobody has heard of is a problem that has a story's fields as well: what to look
+/// at.
 fn told(who: Who, mac: Option<Mac>, entries: &[Entry], now: &Now, limits: Vec<Listed>) -> Answer {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let known = now.known(mac.map_or(who, Who::Mac), entries);
     let story = story(entries, &known, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
     let mut body = in_json(&mac.map_or(who, Who::Mac).to_string(), &story);
-    body["limits"] = json!(mac.map(|mac| quirks::sentences(limits, mac, story.firmware)).unwrap_or_default());
+    body["limits"] =
+        json!(mac.map(|mac| quirks::sentences(limits, mac, story.firmware)).unwrap_or_default());
     if !entries.is_empty() || known.flights.is_some_and(|flights| !flights.is_empty()) {
         return Answer::ok(body);
     }
     let why = story.cause.as_deref().unwrap_or_default();
-    let mut answer = Answer::problem(StatusCode::NOT_FOUND, "nobody has heard of this machine", why);
+    let mut answer =
+        Answer::problem(StatusCode::NOT_FOUND, "nobody has heard of this machine", why);
     if let (Some(problem), Value::Object(fields)) = (answer.body.as_object_mut(), body) {
         problem.extend(fields);
     }
@@ -73,9 +85,10 @@ fn told(who: Who, mac: Option<Mac>, entries: &[Entry], now: &Now, limits: Vec<Li
 }
 
 fn in_json(who: &str, story: &Story) -> Value {
-    let lines = story.lines.iter().map(
-        |line| json!({ "after_ms": line.after_ms, "stage": line.stage.word(), "text": line.text, "times": line.times }),
-    );
+    let lines = story.lines.iter().map(|line| {
+        json!({ "after_ms": line.after_ms, "stage": line.stage.word(), "text": line.text,
+            "times": line.times })
+    });
     json!({
         "machine": who,
         "address": address(story),

@@ -16,8 +16,8 @@ use crate::serve::overview::Overview;
 /// Asked for once for a question, however many machines it is about.
 #[derive(Debug, Default)]
 pub struct Now {
-    /// Transfers that are under way: by the machine that holds the address, or by the address where none is known. None: nobody runs who
-    /// would know.
+    /// Transfers that are under way: by the machine that holds the address, or by the address where
+    /// none is known. None: nobody runs who would know.
     under_way: Option<HashMap<Who, Vec<Flight>>>,
     has_dhcp: bool,
     places: Vec<(String, String)>,
@@ -31,7 +31,9 @@ impl Now {
         let generation = overview.generation();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let holder = |peer| match peer {
-            IpAddr::V4(address) => generation.bindings.read(address).map(|binding| Who::Mac(binding.machine.mac)),
+            IpAddr::V4(address) => {
+                generation.bindings.read(address).map(|binding| Who::Mac(binding.machine.mac))
+            }
             IpAddr::V6(_) => None,
         };
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -39,14 +41,25 @@ impl Now {
         for one in overview.under_way() {
             let began_ms = ms(at.saturating_sub(one.age));
             let flight = Flight { name: one.name, began_ms, quiet_ms: ms(one.still), way: one.way };
-            under_way.entry(holder(one.peer).unwrap_or(Who::Address(one.peer))).or_default().push(flight);
+            under_way
+                .entry(holder(one.peer).unwrap_or(Who::Address(one.peer)))
+                .or_default()
+                .push(flight);
         }
-        let places = generation.snapshot.places.iter().map(|(network, place)| (network.to_string(), place.clone()));
+        let places = generation
+            .snapshot
+            .places
+            .iter()
+            .map(|(network, place)| (network.to_string(), place.clone()));
         Self {
             under_way: Some(under_way),
             has_dhcp: overview.dhcp_control.is_some(),
             places: places.collect(),
-            others: overview.findings.as_ref().map(|findings| others(&findings.read().segments)).unwrap_or_default(),
+            others: overview
+                .findings
+                .as_ref()
+                .map(|findings| others(&findings.read().segments))
+                .unwrap_or_default(),
         }
     }
 
@@ -55,9 +68,14 @@ impl Now {
         Self { has_dhcp: true, ..Self::default() }
     }
 
-    /// As far as it is about one machine: a transfer is that of who holds its address, else of who had it last.
+    /// As far as it is about one machine: a transfer is that of who holds its address, else of who
+    /// had it last.
     pub fn known(&self, who: Who, entries: &[Entry]) -> Known<'_> {
-        let address = entries.iter().rev().find_map(|entry| entry.address).map(|one| Who::Address(one.to_canonical()));
+        let address = entries
+            .iter()
+            .rev()
+            .find_map(|entry| entry.address)
+            .map(|one| Who::Address(one.to_canonical()));
         let its = |under_way: &HashMap<Who, Vec<Flight>>| {
             let whose = [Some(who), address.filter(|address| *address != who)];
             whose.iter().flatten().filter_map(|who| under_way.get(who)).flatten().cloned().collect()

@@ -13,13 +13,17 @@ use crate::model::machine::{Firmware, Mac};
 use crate::store::{DATABASE, SqliteStore, StoreError};
 
 pub fn no_limit(subject: Subject) -> String {
-    format!("nothing was learnt of {subject} and nothing pinned; what [[quirk]] says is changed in the configuration")
+    format!(
+        "nothing was learnt of {subject} and nothing pinned; what [[quirk]] says is changed in the \
+         configuration"
+    )
 }
 
 /// The resource of a running server.
 pub const PATH: &str = "/v1/quirks";
 
-/// What the running server has; `quirks` is None where no DHCP is answered, and so no machine is known.
+/// What the running server has; `quirks` is None where no DHCP is answered, and so no machine is
+/// known.
 pub fn routes(
     routes: Routes,
     quirks: Option<std::sync::Arc<Quirks>>,
@@ -35,9 +39,13 @@ pub fn routes(
         .delete("/v1/quirks/", move |rest| with(forgets.as_deref(), |quirks| forget(quirks, rest)))
 }
 
-fn with(quirks: Option<&Quirks>, answer: impl FnOnce(&Quirks) -> Result<Answer, StoreError>) -> Answer {
+fn with(
+    quirks: Option<&Quirks>,
+    answer: impl FnOnce(&Quirks) -> Result<Answer, StoreError>,
+) -> Answer {
     let Some(quirks) = quirks else {
-        let detail = "machines are known by their leases; [[quirk]] in the configuration needs them too";
+        let detail =
+            "machines are known by their leases; [[quirk]] in the configuration needs them too";
         return Answer::problem(StatusCode::CONFLICT, "no DHCP is answered here", detail);
     };
     answer(quirks).unwrap_or_else(|error| {
@@ -47,9 +55,12 @@ fn with(quirks: Option<&Quirks>, answer: impl FnOnce(&Quirks) -> Result<Answer, 
 }
 
 fn pin(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
-    let asked = rest.split_once('/').and_then(|(subject, limits)| Some((subject.parse().ok()?, of_path(limits)?)));
+    let asked = rest
+        .split_once('/')
+        .and_then(|(subject, limits)| Some((subject.parse().ok()?, of_path(limits)?)));
     let Some((subject, allowance)) = asked else {
-        let detail = "POST /v1/quirks/SUBJECT/window=N/blksize=N/http-rate=N, one of the three at least";
+        let detail =
+            "POST /v1/quirks/SUBJECT/window=N/blksize=N/http-rate=N, one of the three at least";
         return Ok(Answer::problem(StatusCode::BAD_REQUEST, "no such subject or limit", detail));
     };
     quirks.pin(subject, allowance)?;
@@ -58,9 +69,13 @@ fn pin(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
 
 fn forget(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
     Ok(match rest.parse::<Subject>() {
-        Ok(subject) if quirks.forget(subject)? => Answer::ok(json!({ "subject": subject.to_string() })),
+        Ok(subject) if quirks.forget(subject)? => {
+            Answer::ok(json!({ "subject": subject.to_string() }))
+        }
         Ok(subject) => Answer::problem(StatusCode::NOT_FOUND, "no such limit", &no_limit(subject)),
-        Err(error) => Answer::problem(StatusCode::BAD_REQUEST, "no such subject", &error.to_string()),
+        Err(error) => {
+            Answer::problem(StatusCode::BAD_REQUEST, "no such subject", &error.to_string())
+        }
     })
 }
 
@@ -78,7 +93,9 @@ fn of_path(text: &str) -> Option<Allowance> {
     for pair in text.split('/') {
         match pair.split_once('=')? {
             ("window", n) => allowance.window = Some(n.parse().ok().filter(|n| *n > 0)?),
-            ("blksize", n) => allowance.blksize = Some(n.parse().ok().filter(|n| (8..=65_464).contains(n))?),
+            ("blksize", n) => {
+                allowance.blksize = Some(n.parse().ok().filter(|n| (8..=65_464).contains(n))?)
+            }
             ("http-rate", n) => allowance.http_rate = Some(n.parse().ok()?),
             _ => return None,
         }
@@ -130,14 +147,24 @@ pub fn all(known: Vec<Quirk>, fixed: &[Fixed]) -> Vec<Listed> {
         on_trial: quirk.on_trial,
         why: quirk.why,
     });
-    let fixed = fixed.iter().map(|one| always(one, Origin::Configured, "[[quirk]] in the configuration says so"));
+    let fixed = fixed
+        .iter()
+        .map(|one| always(one, Origin::Configured, "[[quirk]] in the configuration says so"));
     let shipped = SHIPPED.iter().map(|(one, why)| always(one, Origin::Shipped, why));
     known.chain(fixed).chain(shipped).collect()
 }
 
 fn always(one: &Fixed, origin: Origin, why: &str) -> Listed {
     let Fixed { subject, allowance } = *one;
-    Listed { subject, allowance, origin, since_s: None, works_s: None, on_trial: false, why: why.to_owned() }
+    Listed {
+        subject,
+        allowance,
+        origin,
+        since_s: None,
+        works_s: None,
+        on_trial: false,
+        why: why.to_owned(),
+    }
 }
 
 /// What a stopped server knew. No database is no limit.
@@ -168,7 +195,8 @@ fn one(listed: &Listed) -> Value {
 }
 
 fn in_json(allowance: Allowance) -> Value {
-    json!({ "windowsize": allowance.window, "blksize": allowance.blksize, "http_rate": allowance.http_rate })
+    json!({ "windowsize": allowance.window, "blksize": allowance.blksize,
+        "http_rate": allowance.http_rate })
 }
 
 /// What this machine gets less of, a sentence for each limit.
@@ -178,11 +206,13 @@ pub fn sentences(mut all: Vec<Listed>, mac: Mac, firmware: Option<Firmware>) -> 
     let mut had = Allowance::default();
     let mut said = Vec::new();
     // What is shipped counts after everything else, whatever it is for.
-    let passes = [false, true]
-        .into_iter()
-        .flat_map(|shipped| Subject::all_of(mac, firmware).map(move |subject| (subject, shipped)).collect::<Vec<_>>());
+    let passes = [false, true].into_iter().flat_map(|shipped| {
+        Subject::all_of(mac, firmware).map(move |subject| (subject, shipped)).collect::<Vec<_>>()
+    });
     for (subject, shipped) in passes {
-        let of_subject = |listed: &&Listed| listed.subject == subject && (listed.origin == Origin::Shipped) == shipped;
+        let of_subject = |listed: &&Listed| {
+            listed.subject == subject && (listed.origin == Origin::Shipped) == shipped
+        };
         for listed in all.iter().filter(of_subject) {
             let Allowance { window, blksize, http_rate } = listed.allowance;
             let new = Allowance {
@@ -195,15 +225,23 @@ pub fn sentences(mut all: Vec<Listed>, mac: Mac, firmware: Option<Firmware>) -> 
             }
             had = had.or(new);
             let since = listed.since_s.map(|s| format!(" on {}", date(s))).unwrap_or_default();
-            let of =
-                if matches!(subject, Subject::Machine(_)) { String::new() } else { format!(", as all of {subject}") };
-            said.push(format!("{new} because {}{of} ({}{since})", listed.why, listed.origin.word()));
+            let of = if matches!(subject, Subject::Machine(_)) {
+                String::new()
+            } else {
+                format!(", as all of {subject}")
+            };
+            said.push(format!(
+                "{new} because {}{of} ({}{since})",
+                listed.why,
+                listed.origin.word()
+            ));
         }
     }
     said
 }
 
-/// How many machines, and how many makers and classes, run with limits that were learnt or pinned; for `status`.
+/// How many machines, and how many makers and classes, run with limits that were learnt or pinned;
+/// for `status`.
 pub fn counted(quirks: &[Quirk]) -> Value {
     let in_force = || quirks.iter().filter(|quirk| !quirk.on_trial);
     let machines = in_force().filter(|quirk| matches!(quirk.subject, Subject::Machine(_))).count();
@@ -249,8 +287,12 @@ mod tests {
             class: None,
             why: why.into(),
         };
-        let known =
-            || vec![quirk("02:00:00", 4, false, "3 machines"), quirk("02:00:00:00:00:01", 1, false, "two failed")];
+        let known = || {
+            vec![
+                quirk("02:00:00", 4, false, "3 machines"),
+                quirk("02:00:00:00:00:01", 1, false, "two failed"),
+            ]
+        };
         let fixed = [Fixed {
             subject: "02:00:00".parse().unwrap(),
             allowance: Allowance { window: Some(8), blksize: Some(1024), http_rate: None },
@@ -261,13 +303,15 @@ mod tests {
             own,
             [
                 "windowsize 1 because two failed (learnt on Thu, 01 Jan 1970 00:00:00 GMT)",
-                "blksize 1024 because [[quirk]] in the configuration says so, as all of 02:00:00 (configured)"
+                "blksize 1024 because [[quirk]] in the configuration says so, as all of 02:00:00 \
+                 (configured)"
             ]
         );
         let other = sentences(all(known(), &[]), mac(2), None);
         assert_eq!(
             other,
-            ["windowsize 4 because 3 machines, as all of 02:00:00 (learnt on Thu, 01 Jan 1970 00:00:00 GMT)"]
+            ["windowsize 4 because 3 machines, as all of 02:00:00 (learnt on Thu, 01 Jan 1970 \
+                 00:00:00 GMT)"]
         );
         assert!(sentences(all(known(), &[]), Mac([4; 6]), None).is_empty());
     }

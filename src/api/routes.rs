@@ -10,7 +10,8 @@ use super::findings::finding_json;
 use super::now::Now;
 use super::state::{Inside, Known};
 use super::{
-    backup, checks, configuration, health, leases, loaders, looks, machine_list, machines, quirks, status, walks,
+    backup, checks, configuration, health, leases, loaders, looks, machine_list, machines, quirks,
+    status, walks,
 };
 use crate::control::quirks::Quirks;
 use crate::serve::handle::{Handle, Refusal};
@@ -18,19 +19,25 @@ use crate::serve::overview::Overview;
 
 pub fn routes(handle: Handle, inside: Inside) -> Routes {
     let Inside { known: Known { journal, quirks }, database, overrides } = inside;
-    let (status, configuration, checked, listed) = (handle.clone(), handle.clone(), handle.clone(), handle.clone());
+    let (status, configuration, checked, listed) =
+        (handle.clone(), handle.clone(), handle.clone(), handle.clone());
     let all = Arc::clone(&journal);
     let one_at_a_time = Mutex::new(());
-    // Whoever asks for what happened asks for what clients have met before: an answer may have left while its event is on its way.
+    // Whoever asks for what happened asks for what clients have met before: an answer may have left
+    // while its event is on its way.
     let settled = {
         let handle = handle.clone();
         move || handle.overview().inspect(|overview| overview.settle())
     };
     let (settled_all, settled_one) = (settled.clone(), settled.clone());
-    let fixed = move || settled().map(|overview| overview.generation().snapshot.quirks.clone()).unwrap_or_default();
+    let fixed = move || {
+        settled().map(|overview| overview.generation().snapshot.quirks.clone()).unwrap_or_default()
+    };
     let (limiting, limits) = (quirks.clone(), fixed.clone());
     let counted = quirks.clone();
-    let known = |quirks: &Option<Arc<Quirks>>| quirks.as_ref().map(|quirks| quirks.list()).unwrap_or_default();
+    let known = |quirks: &Option<Arc<Quirks>>| {
+        quirks.as_ref().map(|quirks| quirks.list()).unwrap_or_default()
+    };
     let found = looks::routes(walks::routes(Routes::default(), &handle), &handle);
     quirks::routes(leases::routes(found, &handle), quirks, fixed)
         .get("/v1/status", move |_| {
@@ -47,8 +54,12 @@ pub fn routes(handle: Handle, inside: Inside) -> Routes {
             let now = Now::of(settled_one().as_deref());
             machines::of_journal(&journal, &now, || quirks::all(known(&limiting), &limits()), who)
         })
-        .get("/v1/check", move |_| of(&checked, |overview| Answer::ok(checks::in_server(&overrides, overview))))
-        .get("/v1/loaders", move |_| of(&listed, |overview| Answer::ok(loaders::listing(Some(overview.images.root())))))
+        .get("/v1/check", move |_| {
+            of(&checked, |overview| Answer::ok(checks::in_server(&overrides, overview)))
+        })
+        .get("/v1/loaders", move |_| {
+            of(&listed, |overview| Answer::ok(loaders::listing(Some(overview.images.root()))))
+        })
         .download("/v1/backup", move || {
             let _copying = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
             backup::backup(database.as_deref())
@@ -72,6 +83,10 @@ pub fn routes(handle: Handle, inside: Inside) -> Routes {
 fn of(handle: &Handle, answer: impl FnOnce(&Overview) -> Answer) -> Answer {
     match handle.overview() {
         Some(overview) => answer(&overview),
-        None => Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping", "ask again in a moment"),
+        None => Answer::problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting or stopping",
+            "ask again in a moment",
+        ),
     }
 }

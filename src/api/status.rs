@@ -1,4 +1,5 @@
-//! What the admin socket tells of the running server, each resource as JSON; commands read the same objects.
+//! What the admin socket tells of the running server, each resource as JSON; commands read the same
+//! objects.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -20,11 +21,16 @@ use crate::serve::overview::{CoreView, Overview};
 /// What `ss`, `ps` and a look into /proc were for.
 pub fn status(overview: &Overview) -> Value {
     let generation = overview.generation();
-    let since = |time: SystemTime| SystemTime::now().duration_since(time).map_or(0, |since| since.as_secs());
+    let since = |time: SystemTime| {
+        SystemTime::now().duration_since(time).map_or(0, |since| since.as_secs())
+    };
     let interfaces: Vec<Value> = net::interfaces()
         .unwrap_or_default()
         .iter()
-        .map(|one| json!({ "name": one.name, "mtu": one.mtu, "link": one.link().word(), "addresses": one.addresses }))
+        .map(|one| {
+            json!({ "name": one.name, "mtu": one.mtu, "link": one.link().word(),
+            "addresses": one.addresses })
+        })
         .collect();
     let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
     let addresses = overview.dhcp.iter().map(SocketAddr::to_string);
@@ -33,26 +39,41 @@ pub fn status(overview: &Overview) -> Value {
     let after_restart = overview.after_restart.load();
     let not_begun = || {
         let waits = after_restart.iter().any(|table| table.starts_with("[dhcp]"));
-        if waits { "takes effect after a restart" } else { "this server was started to answer no DHCP" }.to_owned()
+        if waits {
+            "takes effect after a restart"
+        } else {
+            "this server was started to answer no DHCP"
+        }
+        .to_owned()
     };
     let silent = |subnet: &Subnet| {
         if overview.dhcp_control.is_none() {
             return (subnet.mode == Mode::Server).then(not_begun);
         }
         let finding = finding(subnet.network)?;
-        let since =
-            if matches!(finding.held, Some(Held::OtherServer(_))) { looks::since(finding) } else { String::new() };
+        let since = if matches!(finding.held, Some(Held::OtherServer(_))) {
+            looks::since(finding)
+        } else {
+            String::new()
+        };
         finding.misplaced.clone().or_else(|| finding.held.map(|held| format!("{held}{since}")))
     };
     let others = |network| {
         let of = |finding: &Finding| {
             let answered_s = finding.answered.map(|at| at.elapsed().as_secs());
-            let one = |other: &OtherServer| json!({ "mac": other.mac.to_string(), "address": other.address, "answered_s": answered_s });
+            let one = |other: &OtherServer| {
+                json!({ "mac": other.mac.to_string(),
+                "address": other.address, "answered_s": answered_s })
+            };
             finding.others.iter().map(one).collect::<Vec<_>>()
         };
         finding(network).map(of).unwrap_or_default()
     };
-    let pools = overview.dhcp_counters.as_ref().map(|counters| counters.pools.load_full()).unwrap_or_default();
+    let pools = overview
+        .dhcp_counters
+        .as_ref()
+        .map(|counters| counters.pools.load_full())
+        .unwrap_or_default();
     let pool = |network| pools.iter().find(|report| report.network == network).map(pool_use);
     let subnets: Vec<Value> = generation
         .snapshot
@@ -65,7 +86,8 @@ pub fn status(overview: &Overview) -> Value {
                 "interface": subnet.interface,
                 "relay": subnet.relay,
                 "silent_because": silent(subnet),
-                "looking": finding(subnet.network).is_some_and(|finding| finding.held == Some(Held::Looking)),
+                "looking": finding(subnet.network).is_some_and(|finding| finding.held == Some(
+                    Held::Looking)),
                 "other_servers": others(subnet.network),
                 "mode": mode(subnet.mode),
                 "install_by_default": subnet.install_by_default,
@@ -155,7 +177,8 @@ fn pool_use(report: &PoolReport) -> Value {
 fn store_health(report: &Report) -> Value {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
-        "state": match report.trust { Trust::Sound => "sound", Trust::Broken => "broken", Trust::Unread => "unread" },
+        "state": match report.trust { Trust::Sound => "sound", Trust::Broken => "broken",
+            Trust::Unread => "unread" },
         "why": report.why.as_ref().map(|(why, _)| why),
         "since_s": report.why.as_ref().map(|(_, since)| since.as_secs()),
         "failed_commits": report.failed,
@@ -223,7 +246,8 @@ fn core(core: &CoreView) -> Value {
     })
 }
 
-/// Datagrams that the kernel dropped because a socket's receive buffer was full, on the ports that we listen on.
+/// Datagrams that the kernel dropped because a socket's receive buffer was full, on the ports that
+/// we listen on.
 fn socket_drops(overview: &Overview) -> u64 {
     let ports: Vec<u16> = overview.tftp.iter().map(SocketAddr::port).collect();
     ["/proc/net/udp", "/proc/net/udp6"]

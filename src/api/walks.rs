@@ -1,7 +1,9 @@
-//! Walks as a resource of the admin socket: what would a machine be offered, and an address that is answered as that machine.
+//! Walks as a resource of the admin socket: what would a machine be offered, and an address that is
+//! answered as that machine.
 //!
-//! `POST /v1/walks/MAC/FIRMWARE/NETWORK/PREFIX` asks the DHCP core without consequences and grants a loopback address for a
-//! minute; `DELETE /v1/walks/ADDRESS` ends it and tells what the server said meanwhile.
+//! `POST /v1/walks/MAC/FIRMWARE/NETWORK/PREFIX` asks the DHCP core without consequences and grants
+//! a loopback address for a minute; `DELETE /v1/walks/ADDRESS` ends it and tells what the server
+//! said meanwhile.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,13 +32,21 @@ const SOURCES_TRIED_MAX: u32 = 16;
 /// Adds the resources.
 pub fn routes(routes: Routes, handle: &Handle) -> Routes {
     let (beginning, ending) = (handle.clone(), handle.clone());
-    let stopping = || Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping", "ask again in a moment");
+    let stopping = || {
+        Answer::problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting or stopping",
+            "ask again in a moment",
+        )
+    };
     routes
         .post("/v1/walks/", move |rest| match (beginning.overview(), Wanted::parse(rest)) {
             (None, _) => stopping(),
-            (_, None) => {
-                Answer::problem(StatusCode::BAD_REQUEST, "not a walk", "MAC/FIRMWARE or MAC/FIRMWARE/NETWORK/PREFIX")
-            }
+            (_, None) => Answer::problem(
+                StatusCode::BAD_REQUEST,
+                "not a walk",
+                "MAC/FIRMWARE or MAC/FIRMWARE/NETWORK/PREFIX",
+            ),
             (Some(overview), Some(wanted)) => wanted.begin(&overview),
         })
         .delete("/v1/walks/", move |rest| {
@@ -113,13 +123,26 @@ impl Wanted {
             _ => self.without_dhcp(overview, subnet),
         };
         let Some(source) = source(overview) else {
-            return Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "too many walks", "ask again in a minute");
+            return Answer::problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many walks",
+                "ask again in a minute",
+            );
         };
-        let machine = Machine { mac: self.mac, uuid: Some(walk::uuid_of(self.mac)), firmware: Some(self.firmware) };
+        let machine = Machine {
+            mac: self.mac,
+            uuid: Some(walk::uuid_of(self.mac)),
+            firmware: Some(self.firmware),
+        };
         let stands_for = offer.address.unwrap_or(source);
         let machine = offer.asked.then_some(machine).filter(|_| offer.silence.is_none());
         if offer.silence.is_none() {
-            overview.begin_walk(Walk { source, stands_for, machine, until: Instant::now() + WALK_MAX });
+            overview.begin_walk(Walk {
+                source,
+                stands_for,
+                machine,
+                until: Instant::now() + WALK_MAX,
+            });
         }
         let tftp = overview.tftp.iter().find(|address| address.is_ipv4()).or(overview.tftp.first());
         Answer::ok(offer.json(source, tftp.map_or(69, SocketAddr::port), subnet))
@@ -161,13 +184,23 @@ fn offered(tried: &Tried) -> Offer {
         Some(Told::NoLoader(why)) => Some(why.clone()),
         _ => None,
     };
-    let silence = decision.silence.as_ref().map(|silence| (silence.to_string(), key_behind(silence)));
+    let silence =
+        decision.silence.as_ref().map(|silence| (silence.to_string(), key_behind(silence)));
     let (address, server, boot_file) = match offer {
         Some((address, server, boot_file)) => (Some(address), Some(server), boot_file),
         None => (None, None, None),
     };
     let seen_as = tried.last_firmware;
-    Offer { asked: true, address, server, boot_file, no_loader, reasons: decision.reasons.clone(), silence, seen_as }
+    Offer {
+        asked: true,
+        address,
+        server,
+        boot_file,
+        no_loader,
+        reasons: decision.reasons.clone(),
+        silence,
+        seen_as,
+    }
 }
 
 /// The key of a subnet that decides on this.
@@ -201,7 +234,8 @@ impl Offer {
     }
 }
 
-/// A loopback address that nobody walks from and no subnet has. Drawn, so that another user of this machine cannot wait there.
+/// A loopback address that nobody walks from and no subnet has. Drawn, so that another user of this
+/// machine cannot wait there.
 fn source(overview: &Overview) -> Option<Ipv4Addr> {
     let generation = overview.generation();
     let walks = overview.published.walks.load();
@@ -210,8 +244,8 @@ fn source(overview: &Overview) -> Option<Ipv4Addr> {
     (0..SOURCES_TRIED_MAX).find_map(|tried| {
         let [a, b, c, ..] = random.hash_one(tried).to_be_bytes();
         let source = Ipv4Addr::new(127, a | 0x80, b, c.clamp(1, 254));
-        let taken =
-            walks.all.iter().any(|walk| walk.source == source) || generation.snapshot.dhcp.subnets.of(source).is_some();
+        let taken = walks.all.iter().any(|walk| walk.source == source)
+            || generation.snapshot.dhcp.subnets.of(source).is_some();
         (!taken).then_some(source)
     })
 }

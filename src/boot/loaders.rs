@@ -1,8 +1,10 @@
-//! Where distributions keep boot loaders, what each loader asks for beside itself, and how a loader's version is told.
+//! Where distributions keep boot loaders, what each loader asks for beside itself, and how a
+//! loader's version is told.
 
 use crate::model::machine::Arch;
 
-/// A file of a package: the name under which clients ask for it, and its path (below a kit's directory, or absolute).
+/// A file of a package: the name under which clients ask for it, and its path (below a kit's
+/// directory, or absolute).
 pub type File = (&'static str, &'static str);
 
 /// Loaders of one package and what they load from their own directory.
@@ -62,26 +64,38 @@ const fn plain(arch: Arch, directory: &'static str, loaders: &'static [File]) ->
 const SUSE_SHIM: &[File] = &[("shim.efi", "shim.efi")];
 const SUSE_GRUB: &[File] = &[("grub.efi", "grub.efi"), ("MokManager.efi", "MokManager.efi")];
 
-/// Every kit that is known, the preferred one of an architecture first: Debian and Ubuntu, the RHEL family, SUSE.
+/// Every kit that is known, the preferred one of an architecture first: Debian and Ubuntu, the RHEL
+/// family, SUSE.
 ///
-/// Sources, beside the packages of Debian 12: for the RHEL family the %files of Fedora's syslinux.spec 6.04 (syslinux-nonlinux,
-/// syslinux-tftpboot, syslinux-efi64), ipxe.spec 20240119 (ipxe-bootimgs-x86, ipxe-bootimgs-aarch64), shim.spec 15.8 and 16.1
-/// and grub2's grub.macros (/boot/efi is mode 0700, so what lies there is seldom served; since Fedora 43 shim and GRUB lie in
-/// /usr/lib/efi too); for SUSE openSUSE's ipxe.spec 2.0.0 (ipxe-bootimgs), and shim and grub2, whose grub.efi is a link from
-/// /usr/share/efi to /usr/share/grub2.
+/// Sources, beside the packages of Debian 12: for the RHEL family the %files of Fedora's
+/// syslinux.spec 6.04 (syslinux-nonlinux, syslinux-tftpboot, syslinux-efi64), ipxe.spec 20240119
+/// (ipxe-bootimgs-x86, ipxe-bootimgs-aarch64), shim.spec 15.8 and 16.1 and grub2's grub.macros
+/// (/boot/efi is mode 0700, so what lies there is seldom served; since Fedora 43 shim and GRUB lie
+/// in /usr/lib/efi too); for SUSE openSUSE's ipxe.spec 2.0.0 (ipxe-bootimgs), and shim and grub2,
+/// whose grub.efi is a link from /usr/share/efi to /usr/share/grub2.
 pub const KITS: &[Kit] = &[
     pxelinux!("/usr/lib/PXELINUX", "/usr/lib/syslinux/modules/bios/"),
     pxelinux!("/usr/share/syslinux", ""),
     pxelinux!("/tftpboot", ""),
-    pxelinux!("/usr/lib/debian-installer/images/*/amd64/text/debian-installer/amd64", "boot-screens/"),
-    plain(Arch::Bios, "/usr/lib/ipxe", &[("undionly.kpxe", "undionly.kpxe"), ("undionly.kkpxe", "undionly.kkpxe")]),
+    pxelinux!(
+        "/usr/lib/debian-installer/images/*/amd64/text/debian-installer/amd64",
+        "boot-screens/"
+    ),
+    plain(
+        Arch::Bios,
+        "/usr/lib/ipxe",
+        &[("undionly.kpxe", "undionly.kpxe"), ("undionly.kkpxe", "undionly.kkpxe")],
+    ),
     plain(Arch::Bios, "/usr/share/ipxe", &[("undionly.kpxe", "undionly.kpxe")]),
-    // The signed shim goes under the plain name: it is the one that Secure Boot lets start. B-10: it asks for grubx64.efi,
-    // and GRUB's package has the one for the network under another name.
+    // The signed shim goes under the plain name: it is the one that Secure Boot lets start. B-10:
+    // it asks for grubx64.efi, and GRUB's package has the one for the network under another name.
     Kit {
         arch: Arch::UefiX64,
         directory: "/usr/lib/shim",
-        loaders: &[("shimx64.efi", "shimx64.efi.signed"), ("shimx64.efi.signed", "shimx64.efi.signed")],
+        loaders: &[
+            ("shimx64.efi", "shimx64.efi.signed"),
+            ("shimx64.efi.signed", "shimx64.efi.signed"),
+        ],
         companions: &[
             ("grubx64.efi", "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"),
             ("mmx64.efi", "mmx64.efi.signed"),
@@ -97,17 +111,34 @@ pub const KITS: &[Kit] = &[
         arch: Arch::UefiX64,
         directory: "/usr/lib/efi/shim/*/EFI/*",
         loaders: &[("shimx64.efi", "shimx64.efi")],
-        companions: &[("grubx64.efi", "/usr/lib/efi/grub2/*/EFI/*/grubx64.efi"), ("mmx64.efi", "mmx64.efi")],
+        companions: &[
+            ("grubx64.efi", "/usr/lib/efi/grub2/*/EFI/*/grubx64.efi"),
+            ("mmx64.efi", "mmx64.efi"),
+        ],
     },
-    Kit { arch: Arch::UefiX64, directory: "/usr/share/efi/x86_64", loaders: SUSE_SHIM, companions: SUSE_GRUB },
-    Kit { arch: Arch::UefiX64, directory: "/usr/lib64/efi", loaders: SUSE_SHIM, companions: SUSE_GRUB },
+    Kit {
+        arch: Arch::UefiX64,
+        directory: "/usr/share/efi/x86_64",
+        loaders: SUSE_SHIM,
+        companions: SUSE_GRUB,
+    },
+    Kit {
+        arch: Arch::UefiX64,
+        directory: "/usr/lib64/efi",
+        loaders: SUSE_SHIM,
+        companions: SUSE_GRUB,
+    },
     Kit {
         arch: Arch::UefiX64,
         directory: "/usr/lib/debian-installer/images/*/amd64/text/debian-installer/amd64",
         loaders: &[("bootnetx64.efi", "bootnetx64.efi")],
         companions: &[("grubx64.efi", "grubx64.efi")],
     },
-    plain(Arch::UefiX64, "/usr/lib/ipxe", &[("ipxe.efi", "ipxe.efi"), ("snponly.efi", "snponly.efi")]),
+    plain(
+        Arch::UefiX64,
+        "/usr/lib/ipxe",
+        &[("ipxe.efi", "ipxe.efi"), ("snponly.efi", "snponly.efi")],
+    ),
     plain(
         Arch::UefiX64,
         "/usr/share/ipxe",
@@ -138,10 +169,22 @@ pub const KITS: &[Kit] = &[
         arch: Arch::UefiArm64,
         directory: "/usr/lib/efi/shim/*/EFI/*",
         loaders: &[("shimaa64.efi", "shimaa64.efi")],
-        companions: &[("grubaa64.efi", "/usr/lib/efi/grub2/*/EFI/*/grubaa64.efi"), ("mmaa64.efi", "mmaa64.efi")],
+        companions: &[
+            ("grubaa64.efi", "/usr/lib/efi/grub2/*/EFI/*/grubaa64.efi"),
+            ("mmaa64.efi", "mmaa64.efi"),
+        ],
     },
-    Kit { arch: Arch::UefiArm64, directory: "/usr/share/efi/aarch64", loaders: SUSE_SHIM, companions: SUSE_GRUB },
-    plain(Arch::UefiArm64, "/usr/share/ipxe/arm64-efi", &[("snponly.efi", "snponly.efi"), ("ipxe.efi", "ipxe.efi")]),
+    Kit {
+        arch: Arch::UefiArm64,
+        directory: "/usr/share/efi/aarch64",
+        loaders: SUSE_SHIM,
+        companions: SUSE_GRUB,
+    },
+    plain(
+        Arch::UefiArm64,
+        "/usr/share/ipxe/arm64-efi",
+        &[("snponly.efi", "snponly.efi"), ("ipxe.efi", "ipxe.efi")],
+    ),
     plain(Arch::UefiArm64, "/usr/share/ipxe", &[("snp-arm64.efi", "snp-arm64.efi")]),
     Kit {
         arch: Arch::UefiIa32,
@@ -149,14 +192,21 @@ pub const KITS: &[Kit] = &[
         loaders: &[("shimia32.efi", "shimia32.efi")],
         companions: &[("grubia32.efi", "grubia32.efi")],
     },
-    plain(Arch::UefiIa32, "/usr/share/ipxe", &[("ipxe-i386.efi", "ipxe-i386.efi"), ("snp-i386.efi", "snp-i386.efi")]),
+    plain(
+        Arch::UefiIa32,
+        "/usr/share/ipxe",
+        &[("ipxe-i386.efi", "ipxe-i386.efi"), ("snp-i386.efi", "snp-i386.efi")],
+    ),
 ];
 
-/// Names that a root's own loader may have, the preferred first, for an architecture whose key is not set.
+/// Names that a root's own loader may have, the preferred first, for an architecture whose key is
+/// not set.
 pub fn usual_names(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::Bios => &["pxelinux.0", "lpxelinux.0", "undionly.kpxe"],
-        Arch::UefiX64 => &["shimx64.efi", "bootnetx64.efi", "bootx64.efi", "shim.efi", "ipxe.efi", "snponly.efi"],
+        Arch::UefiX64 => {
+            &["shimx64.efi", "bootnetx64.efi", "bootx64.efi", "shim.efi", "ipxe.efi", "snponly.efi"]
+        }
         Arch::UefiIa32 => &["shimia32.efi", "bootia32.efi"],
         Arch::UefiArm64 => &["shimaa64.efi", "bootnetaa64.efi", "bootaa64.efi"],
         Arch::Other(_) => &[],
@@ -164,37 +214,51 @@ pub fn usual_names(arch: Arch) -> &'static [&'static str] {
 }
 
 /// Architectures that a loader can be found for, with their keys in `[boot]`.
-pub const ARCHITECTURES: [(&str, Arch); 4] =
-    [("bios", Arch::Bios), ("uefi-x64", Arch::UefiX64), ("uefi-ia32", Arch::UefiIa32), ("uefi-arm64", Arch::UefiArm64)];
+pub const ARCHITECTURES: [(&str, Arch); 4] = [
+    ("bios", Arch::Bios),
+    ("uefi-x64", Arch::UefiX64),
+    ("uefi-ia32", Arch::UefiIa32),
+    ("uefi-arm64", Arch::UefiArm64),
+];
 
 /// The packages that bring a loader for this architecture, by distribution.
 pub fn packages(arch: Arch) -> &'static str {
     match arch {
-        Arch::Bios => "pxelinux syslinux-common (Debian, Ubuntu), syslinux-nonlinux (RHEL family), syslinux (SUSE)",
-        Arch::UefiX64 => {
-            "shim-signed grub-efi-amd64-signed (Debian, Ubuntu), shim-x64 grub2-efi-x64 (RHEL family), \
-             shim grub2-x86_64-efi (SUSE)"
+        Arch::Bios => {
+            "pxelinux syslinux-common (Debian, Ubuntu), syslinux-nonlinux (RHEL family), syslinux \
+             (SUSE)"
         }
-        Arch::UefiIa32 => "shim-ia32 grub2-efi-ia32, ipxe-bootimgs-x86 (RHEL family), ipxe-bootimgs (SUSE)",
+        Arch::UefiX64 => {
+            "shim-signed grub-efi-amd64-signed (Debian, Ubuntu), shim-x64 grub2-efi-x64 (RHEL \
+             family), shim grub2-x86_64-efi (SUSE)"
+        }
+        Arch::UefiIa32 => {
+            "shim-ia32 grub2-efi-ia32, ipxe-bootimgs-x86 (RHEL family), ipxe-bootimgs (SUSE)"
+        }
         Arch::UefiArm64 => {
-            "shim-signed:arm64 grub-efi-arm64-signed:arm64 (Debian, Ubuntu), shim-aa64 grub2-efi-aa64 (RHEL family), \
-             shim grub2-arm64-efi, ipxe-bootimgs (SUSE)"
+            "shim-signed:arm64 grub-efi-arm64-signed:arm64 (Debian, Ubuntu), shim-aa64 \
+             grub2-efi-aa64 (RHEL family), shim grub2-arm64-efi, ipxe-bootimgs (SUSE)"
         }
         Arch::Other(_) => "",
     }
 }
 
-/// What a loader says of its own version, where a plain search finds it: `PXELINUX 6.04`, `shim 15.8`, `GRUB 2.06`,
-/// `iPXE 1.0.0+git-20190125`. Compressed ones say nothing.
+/// What a loader says of its own version, where a plain search finds it: `PXELINUX 6.04`, `shim
+/// 15.8`, `GRUB 2.06`, `iPXE 1.0.0+git-20190125`. Compressed ones say nothing.
 pub fn version(file: &[u8]) -> Option<String> {
     const WORD_MAX: usize = 48;
-    // (what to look for, what to call it). shim and GRUB say it in their SBAT section, shim in its distribution's line.
-    let marks: [(&[u8], &str); 3] =
-        [(b"PXELINUX ", "PXELINUX"), (b",shim,", "shim"), (b",Free Software Foundation,grub,", "GRUB")];
+    // (what to look for, what to call it). shim and GRUB say it in their SBAT section, shim in its
+    // distribution's line.
+    let marks: [(&[u8], &str); 3] = [
+        (b"PXELINUX ", "PXELINUX"),
+        (b",shim,", "shim"),
+        (b",Free Software Foundation,grub,", "GRUB"),
+    ];
     let is_version = |byte: &u8| byte.is_ascii_alphanumeric() || b".+-_~".contains(byte);
     for (mark, name) in marks {
         for at in positions(file, mark) {
-            let word = file[at + mark.len()..].iter().copied().take(WORD_MAX).take_while(is_version);
+            let word =
+                file[at + mark.len()..].iter().copied().take(WORD_MAX).take_while(is_version);
             let word: String = word.map(char::from).collect();
             if word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.') {
                 return Some(format!("{name} {word}"));
@@ -202,13 +266,21 @@ pub fn version(file: &[u8]) -> Option<String> {
         }
     }
     let git = positions(file, b"+git").next()?;
-    let digits = file[..git].iter().rev().take(WORD_MAX).take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+    let digits = file[..git]
+        .iter()
+        .rev()
+        .take(WORD_MAX)
+        .take_while(|b| b.is_ascii_digit() || **b == b'.')
+        .count();
     let word = file[git - digits..].iter().copied().take(WORD_MAX).take_while(is_version);
     (digits > 0).then(|| format!("iPXE {}", word.map(char::from).collect::<String>()))
 }
 
 fn positions<'f>(file: &'f [u8], mark: &'f [u8]) -> impl Iterator<Item = usize> + 'f {
-    file.windows(mark.len()).enumerate().filter(move |(_, window)| *window == mark).map(|(at, _)| at)
+    file.windows(mark.len())
+        .enumerate()
+        .filter(move |(_, window)| *window == mark)
+        .map(|(at, _)| at)
 }
 
 #[cfg(test)]
@@ -220,9 +292,15 @@ mod tests {
         for (bytes, said) in [
             (&b"\0\r\nPXELINUX 6.04 PXE 20200816 \0"[..], Some("PXELINUX 6.04")),
             (b"PXELINUX boots PXELINUX 6.03\0", Some("PXELINUX 6.03")),
-            (b"shim,4,UEFI shim,shim,1,https://\nshim.debian,1,Debian,shim,15.8,https://", Some("shim 15.8")),
+            (
+                b"shim,4,UEFI shim,shim,1,https://\nshim.debian,1,Debian,shim,15.8,https://",
+                Some("shim 15.8"),
+            ),
             (b"\ngrub,5,Free Software Foundation,grub,2.06,https://", Some("GRUB 2.06")),
-            (b"\0iPXE\x001.0.0+git-20190125.36a4c85-5.1\0", Some("iPXE 1.0.0+git-20190125.36a4c85-5.1")),
+            (
+                b"\0iPXE\x001.0.0+git-20190125.36a4c85-5.1\0",
+                Some("iPXE 1.0.0+git-20190125.36a4c85-5.1"),
+            ),
             (b"+git", None),
             (b"PXELINUX ", None),
             (b"", None),
@@ -233,9 +311,13 @@ mod tests {
 
     #[test]
     fn b10_shim_brings_the_signed_grub_under_the_name_that_it_asks_for() {
-        let shim = KITS.iter().find(|kit| kit.directory == "/usr/lib/shim" && kit.arch == Arch::UefiX64);
+        let shim =
+            KITS.iter().find(|kit| kit.directory == "/usr/lib/shim" && kit.arch == Arch::UefiX64);
         let companions = shim.map(|kit| kit.companions).unwrap_or_default();
-        assert_eq!(companions[0], ("grubx64.efi", "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"));
+        assert_eq!(
+            companions[0],
+            ("grubx64.efi", "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed")
+        );
     }
 
     #[test]
@@ -244,7 +326,10 @@ mod tests {
             let kit = KITS.iter().find(|kit| kit.arch == arch);
             let preferred = kit.and_then(|kit| kit.loaders.first()).map(|(name, _)| name);
             assert_eq!(usual_names(arch).first(), preferred, "{key}");
-            assert!(packages(arch).contains("(RHEL family)") && packages(arch).contains("(SUSE)"), "{key}");
+            assert!(
+                packages(arch).contains("(RHEL family)") && packages(arch).contains("(SUSE)"),
+                "{key}"
+            );
         }
         let other = Arch::Other(22);
         assert_eq!((usual_names(other), packages(other)), (&[][..], ""));

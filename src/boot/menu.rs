@@ -13,7 +13,8 @@ pub struct Menu {
     pub background: Option<String>,
     /// Text file shown above the prompt by PXELINUX, a path under the root.
     pub display: Option<String>,
-    /// Serial console, such as `ttyS0,115200n8`: on all three loaders and the kernel's command line.
+    /// Serial console, such as `ttyS0,115200n8`: on all three loaders and the kernel's command
+    /// line.
     pub console: Option<String>,
 }
 
@@ -36,16 +37,16 @@ pub const LOCAL_LABEL: &str = "local";
 pub const PATH_MAX_BYTES: usize = 127;
 /// A line of a text screen.
 pub const TITLE_MAX_BYTES: usize = 72;
-/// PXELINUX takes 2,047 bytes after APPEND, and initrds, `console=` and BOOTIF go there too; a kernel takes 2,048 and
-/// more.
+/// PXELINUX takes 2,047 bytes after APPEND, and initrds, `console=` and BOOTIF go there too; a
+/// kernel takes 2,048 and more.
 pub const ARGUMENTS_MAX_BYTES: usize = 1_400;
 /// Their names, as long as they may be, and the arguments together stay below that.
 pub const INITRDS_MAX: usize = 4;
 /// Kept short: iPXE and PXELINUX print labels at their prompts.
 pub const LABEL_MAX_BYTES: usize = 32;
 
-/// What makes this entry an unattended installation: the argument that answers an installer's questions. None: it
-/// asks a person.
+/// What makes this entry an unattended installation: the argument that answers an installer's
+/// questions. None: it asks a person.
 pub fn unattended(entry: &Entry) -> Option<&str> {
     unattended_argument(&entry.arguments)
 }
@@ -68,10 +69,14 @@ pub fn unattended_argument(arguments: &str) -> Option<&str> {
     ];
     arguments.split_ascii_whitespace().find(|argument| {
         let argument = argument.trim_matches('"');
-        let (name, value) = argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
+        let (name, value) =
+            argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
         let spelled = if value.is_some() { &argument[..=name.len()] } else { name };
         ANSWERS.contains(&spelled)
-            || matches!((name, value), ("auto" | "auto-install/enable", Some("true")) | ("autoinstall" | "preseed", _))
+            || matches!(
+                (name, value),
+                ("auto" | "auto-install/enable", Some("true")) | ("autoinstall" | "preseed", _)
+            )
             || name.starts_with("coreos.inst.")
     })
 }
@@ -79,8 +84,11 @@ pub fn unattended_argument(arguments: &str) -> Option<&str> {
 /// Why this cannot be a label, in words that follow it; None if it can.
 pub fn label_fault(label: &str) -> Option<&'static str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if !label.bytes().all(plain) || !label.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric) {
-        return Some("is no name: use letters, digits, `.`, `_` and `-`, and begin with a letter or digit");
+    if !label.bytes().all(plain) || !label.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+    {
+        return Some(
+            "is no name: use letters, digits, `.`, `_` and `-`, and begin with a letter or digit",
+        );
     }
     (label.len() > LABEL_MAX_BYTES).then_some("is longer than 32 bytes")
 }
@@ -123,7 +131,8 @@ pub fn path_fault(path: &str) -> Option<&'static str> {
     }
     if !path.bytes().all(plain) {
         return Some(
-            "holds a blank or a sign that boot loaders do not pass on: use letters, digits and / . _ - + ~ @ =",
+            "holds a blank or a sign that boot loaders do not pass on: use letters, digits and / . \
+             _ - + ~ @ =",
         );
     }
     path.split('/').any(|part| part == "..").then_some("holds `..`, which is never served")
@@ -134,7 +143,11 @@ pub fn location_fault(location: &str) -> Option<&'static str> {
     if let Some((authority, path)) = url(location) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
         let host = !authority.is_empty() && authority.bytes().all(plain);
-        return if host { path_fault(path) } else { Some("has no host that a boot loader could reach") };
+        return if host {
+            path_fault(path)
+        } else {
+            Some("has no host that a boot loader could reach")
+        };
     }
     if location.contains("://") {
         return Some("is neither a path under the root nor an http:// URL");
@@ -157,7 +170,8 @@ pub(super) fn url(location: &str) -> Option<(&str, &str)> {
 /// A kernel's `console=` in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Serial {
-    /// The n of `ttySn`; None for other kinds of port, which the loaders do not drive by themselves.
+    /// The n of `ttySn`; None for other kinds of port, which the loaders do not drive by
+    /// themselves.
     pub(super) port: Option<u8>,
     pub(super) baud: u32,
     /// `n`, `e` or `o`.
@@ -166,12 +180,14 @@ pub(super) struct Serial {
 }
 
 impl Serial {
-    /// `ttyS0`, `ttyS0,115200`, `ttyS0,115200n8`, `ttyAMA0,115200`. What is not said is the kernel's 9600n8.
+    /// `ttyS0`, `ttyS0,115200`, `ttyS0,115200n8`, `ttyAMA0,115200`. What is not said is the
+    /// kernel's 9600n8.
     pub(super) fn parse(console: &str) -> Option<Self> {
         let (name, mode) = console.split_once(',').unwrap_or((console, "9600"));
         let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let number: u8 = name[kind.len()..].parse().ok()?;
-        let named = (1..=8).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let named =
+            (1..=8).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphabetic());
         let digits = mode.bytes().take_while(u8::is_ascii_digit).count();
         let baud = mode[..digits].parse().ok().filter(|baud| (110..=4_000_000).contains(baud))?;
         let mut rest = mode[digits..].chars();
@@ -179,15 +195,22 @@ impl Serial {
         let bits = rest.next().unwrap_or('8');
         let flow = rest.next().is_none_or(|flow| flow == 'r') && rest.next().is_none();
         let known = matches!(parity, 'n' | 'e' | 'o') && matches!(bits, '5'..='8');
-        (named && known && flow).then_some(Self { port: (kind == "ttyS").then_some(number), baud, parity, bits })
+        (named && known && flow).then_some(Self {
+            port: (kind == "ttyS").then_some(number),
+            baud,
+            parity,
+            bits,
+        })
     }
 }
 
-/// What no menu can hold, whatever the loader: it would end the line, be expanded, or be read as a command.
+/// What no menu can hold, whatever the loader: it would end the line, be expanded, or be read as a
+/// command.
 fn text_fault(text: &str) -> Option<&'static str> {
     if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
         return Some(
-            "holds a line end, a control character or a letter outside ASCII, which firmware consoles do not show",
+            "holds a line end, a control character or a letter outside ASCII, which firmware \
+             consoles do not show",
         );
     }
     if text.contains("${") {
@@ -213,9 +236,13 @@ mod tests {
 
     #[test]
     fn a_location_is_a_path_or_an_http_url_with_a_host() {
-        for location in
-            ["linux/vmlinuz", "/vmlinuz", "http://h/vmlinuz", "http://192.168.4.1:8080/a", "http://[fd00::1]/a"]
-        {
+        for location in [
+            "linux/vmlinuz",
+            "/vmlinuz",
+            "http://h/vmlinuz",
+            "http://192.168.4.1:8080/a",
+            "http://[fd00::1]/a",
+        ] {
             assert_eq!(location_fault(location), None, "{location}");
         }
         for (location, fault) in [
@@ -269,20 +296,29 @@ mod tests {
             "ttyS0,9600n8xr",
         ] {
             assert_eq!(Serial::parse(console), None, "{console}");
-            assert!(console_fault(console).is_some_and(|fault| fault.contains("ttyS0,115200n8")), "{console}");
+            assert!(
+                console_fault(console).is_some_and(|fault| fault.contains("ttyS0,115200n8")),
+                "{console}"
+            );
         }
     }
 
     #[test]
     fn what_is_too_long_is_refused_from_the_first_octet_on() {
         type Fault = fn(&str) -> Option<&'static str>;
-        let faults: [(Fault, usize); 3] =
-            [(label_fault, LABEL_MAX_BYTES), (title_fault, TITLE_MAX_BYTES), (arguments_fault, ARGUMENTS_MAX_BYTES)];
+        let faults: [(Fault, usize); 3] = [
+            (label_fault, LABEL_MAX_BYTES),
+            (title_fault, TITLE_MAX_BYTES),
+            (arguments_fault, ARGUMENTS_MAX_BYTES),
+        ];
         for (fault, most) in faults {
             let of = |len: usize| fault(&"a".repeat(len));
             assert_eq!([of(1), of(most)], [None, None], "{most}");
             for len in [most + 1, most + 2, 10 * most] {
-                assert!(of(len).is_some_and(|fault| fault.contains(&most.to_string())), "{len} of {most}");
+                assert!(
+                    of(len).is_some_and(|fault| fault.contains(&most.to_string())),
+                    "{len} of {most}"
+                );
             }
         }
     }

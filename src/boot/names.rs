@@ -29,20 +29,21 @@ pub enum Key<'a> {
 pub struct MenuName<'a> {
     pub loader: Loader,
     pub key: Key<'a>,
-    /// What the loader puts before the names of a menu: the directory of the file (for PXELINUX the one above
-    /// `pxelinux.cfg/`), with its slash, or empty.
+    /// What the loader puts before the names of a menu: the directory of the file (for PXELINUX the
+    /// one above `pxelinux.cfg/`), with its slash, or empty.
     pub prefix: &'a str,
 }
 
 impl MenuName<'_> {
-    /// A menu is rendered for the hardware address and for everybody. The names in between are a miss (ERROR 1), so
-    /// that a loader comes to the name by which we know the machine (B-1, B-7).
+    /// A menu is rendered for the hardware address and for everybody. The names in between are a
+    /// miss (ERROR 1), so that a loader comes to the name by which we know the machine (B-1, B-7).
     pub fn is_rendered(self) -> bool {
         matches!(self.key, Key::Mac(_) | Key::Default)
     }
 }
 
-/// Reads the bytes of a requested path, with or without its leading slashes. None: not the name of a menu.
+/// Reads the bytes of a requested path, with or without its leading slashes. None: not the name of
+/// a menu.
 pub fn menu_name(path: &[u8]) -> Option<MenuName<'_>> {
     let path = std::str::from_utf8(path).ok()?.trim_start_matches('/');
     let file = path.rfind('/').map_or(0, |slash| slash + 1);
@@ -52,14 +53,20 @@ pub fn menu_name(path: &[u8]) -> Option<MenuName<'_>> {
         return key.map(|key| MenuName { loader: Loader::Pxelinux, key, prefix });
     }
     if let Some(rest) = name.strip_prefix("grub.cfg") {
-        let key = if rest.is_empty() { Some(Key::Default) } else { rest.strip_prefix('-').and_then(key) };
+        let key =
+            if rest.is_empty() { Some(Key::Default) } else { rest.strip_prefix('-').and_then(key) };
         return key.map(|key| MenuName { loader: Loader::Grub, key, prefix: directory });
     }
-    (path == "boot.ipxe").then_some(MenuName { loader: Loader::Ipxe, key: Key::Default, prefix: "" })
+    (path == "boot.ipxe").then_some(MenuName {
+        loader: Loader::Ipxe,
+        key: Key::Default,
+        prefix: "",
+    })
 }
 
-/// Names that firmware and loaders try and can do without: menus under other names, shim's lists, GRUB's tables, fonts and translations,
-/// what a Raspberry Pi asks for before its kernel. That one is not there says nothing.
+/// Names that firmware and loaders try and can do without: menus under other names, shim's lists,
+/// GRUB's tables, fonts and translations, what a Raspberry Pi asks for before its kernel. That one
+/// is not there says nothing.
 pub fn is_optional(name: &str) -> bool {
     const ENDS: [&str; 5] = [".lst", ".pf2", ".mo", ".gmo", ".sig"];
     /// Of a Raspberry Pi 4 (B-14).
@@ -128,10 +135,20 @@ mod tests {
         ];
         for (path, rendered) in asked {
             let name = menu_name(path.as_bytes()).expect(path);
-            assert_eq!((name.loader, name.is_rendered(), name.prefix), (Loader::Pxelinux, rendered, ""), "{path}");
+            assert_eq!(
+                (name.loader, name.is_rendered(), name.prefix),
+                (Loader::Pxelinux, rendered, ""),
+                "{path}"
+            );
         }
-        assert_eq!(name("pxelinux.cfg/01-52-54-00-12-34-10"), Some((Loader::Pxelinux, Key::Mac(MAC), "")));
-        assert_eq!(name("pxelinux.cfg/C0A8041A"), Some((Loader::Pxelinux, Key::IpHex("C0A8041A"), "")));
+        assert_eq!(
+            name("pxelinux.cfg/01-52-54-00-12-34-10"),
+            Some((Loader::Pxelinux, Key::Mac(MAC), ""))
+        );
+        assert_eq!(
+            name("pxelinux.cfg/C0A8041A"),
+            Some((Loader::Pxelinux, Key::IpHex("C0A8041A"), ""))
+        );
     }
 
     #[test]
@@ -147,12 +164,20 @@ mod tests {
             "config.txt",
         ];
         assert!(optional.iter().all(|name| is_optional(name)));
-        let needed =
-            ["debian/linux", "ldlinux.c32", "grubx64.efi", "start4.elf", "ks.cfg", "pxelinux.0", "1234567/start.elf"];
+        let needed = [
+            "debian/linux",
+            "ldlinux.c32",
+            "grubx64.efi",
+            "start4.elf",
+            "ks.cfg",
+            "pxelinux.0",
+            "1234567/start.elf",
+        ];
         assert!(needed.iter().all(|name| !is_optional(name)));
     }
 
-    /// The whole search of a PXELINUX boot: eight shortened addresses, one after the other, are misses.
+    /// The whole search of a PXELINUX boot: eight shortened addresses, one after the other, are
+    /// misses.
     #[test]
     fn s59_addresses_shortened_digit_by_digit_are_misses() {
         for digits in 1..=8 {
@@ -164,16 +189,23 @@ mod tests {
 
     #[test]
     fn b2_the_prefix_is_what_stands_before_pxelinux_cfg() {
-        assert_eq!(name("/boot/bios/pxelinux.cfg/default"), Some((Loader::Pxelinux, Key::Default, "boot/bios/")));
-        // A loader called my_pxelinux.0: the prefix ends at the last sign that is no letter, digit, dot or hyphen.
+        assert_eq!(
+            name("/boot/bios/pxelinux.cfg/default"),
+            Some((Loader::Pxelinux, Key::Default, "boot/bios/"))
+        );
+        // A loader called my_pxelinux.0: the prefix ends at the last sign that is no letter, digit,
+        // dot or hyphen.
         assert_eq!(name("my_pxelinux.cfg/default"), Some((Loader::Pxelinux, Key::Default, "my_")));
         assert_eq!(name("pxelinux.cfg/x/default"), None);
     }
 
-    /// U-Boot's own names between the address and `default` are no menus: a miss brings it to `default`.
+    /// U-Boot's own names between the address and `default` are no menus: a miss brings it to
+    /// `default`.
     #[test]
     fn b3_names_of_u_boot_boards_are_no_menus() {
-        for path in ["pxelinux.cfg/default-x86-qemu-qemu-x86", "pxelinux.cfg/default-arm", "C0A8041A.img"] {
+        for path in
+            ["pxelinux.cfg/default-x86-qemu-qemu-x86", "pxelinux.cfg/default-arm", "C0A8041A.img"]
+        {
             assert_eq!(name(path), None, "{path}");
         }
     }
@@ -188,7 +220,11 @@ mod tests {
             ("grub/grub.cfg", true),
         ] {
             let name = menu_name(path.as_bytes()).expect(path);
-            assert_eq!((name.loader, name.is_rendered(), name.prefix), (Loader::Grub, rendered, "grub/"), "{path}");
+            assert_eq!(
+                (name.loader, name.is_rendered(), name.prefix),
+                (Loader::Grub, rendered, "grub/"),
+                "{path}"
+            );
         }
     }
 
@@ -201,7 +237,13 @@ mod tests {
         ] {
             assert_eq!(name(path), Some((Loader::Grub, Key::Default, prefix)), "{path}");
         }
-        for path in ["grub/grub.cfg.bak", "grub/grub.cfgs", "grub/grub.cfg-", "grub/grub.cfg-mine", "grub.cfg/x"] {
+        for path in [
+            "grub/grub.cfg.bak",
+            "grub/grub.cfgs",
+            "grub/grub.cfg-",
+            "grub/grub.cfg-mine",
+            "grub.cfg/x",
+        ] {
             assert_eq!(name(path), None, "{path}");
         }
     }
@@ -215,9 +257,14 @@ mod tests {
 
     #[test]
     fn b1_other_bytes_are_no_menu() {
-        for path in
-            [&b"pxelinux.cfg/\xff\xfe"[..], b"", b"/", b"pxelinux.cfg/", b"pxelinux.0", b"pxelinux.cfg/C0A8041A9"]
-        {
+        for path in [
+            &b"pxelinux.cfg/\xff\xfe"[..],
+            b"",
+            b"/",
+            b"pxelinux.cfg/",
+            b"pxelinux.0",
+            b"pxelinux.cfg/C0A8041A9",
+        ] {
             assert_eq!(menu_name(path), None);
         }
         assert_eq!(name("pxelinux.cfg/06-52-54-00-12-34-10"), None, "not Ethernet");

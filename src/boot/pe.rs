@@ -1,4 +1,5 @@
-//! What kind of program a boot file is: the few fields of a PE image that say for which machine it was built and whether it is signed.
+//! What kind of program a boot file is: the few fields of a PE image that say for which machine it
+//! was built and whether it is signed.
 
 /// Bytes of a file that [`Program::of`] wants to see: the headers of every loader lie well inside.
 pub const HEAD_BYTES: usize = 4096;
@@ -24,7 +25,8 @@ pub enum Program {
         machine: Machine,
         /// The subsystem is that of a program which firmware starts, not of a driver.
         is_application: bool,
-        /// The image carries a certificate. Whether the firmware trusts it is the firmware's business.
+        /// The image carries a certificate. Whether the firmware trusts it is the firmware's
+        /// business.
         is_signed: bool,
     },
     Elf,
@@ -45,7 +47,8 @@ pub enum Machine {
 }
 
 impl Program {
-    /// Reads the first [`HEAD_BYTES`] of a file, or all of a shorter one. Never fails: what is nothing else is raw code.
+    /// Reads the first [`HEAD_BYTES`] of a file, or all of a shorter one. Never fails: what is
+    /// nothing else is raw code.
     pub fn of(head: &[u8]) -> Self {
         if head.is_empty() {
             return Self::Empty;
@@ -63,8 +66,12 @@ impl Program {
     /// In an operator's words, with its article.
     pub fn describe(self) -> String {
         match self {
-            Self::Efi { machine, is_application: true, .. } => format!("a UEFI program for {}", machine.name()),
-            Self::Efi { machine, .. } => format!("a PE file for {} that is no UEFI program", machine.name()),
+            Self::Efi { machine, is_application: true, .. } => {
+                format!("a UEFI program for {}", machine.name())
+            }
+            Self::Efi { machine, .. } => {
+                format!("a PE file for {} that is no UEFI program", machine.name())
+            }
             Self::Elf => "an ELF file, a program for an operating system".to_owned(),
             Self::Text => "a text file".to_owned(),
             Self::Empty => "an empty file".to_owned(),
@@ -85,10 +92,14 @@ impl Machine {
     }
 }
 
-/// What a file is that cannot be a kernel, or an initial disk. Loaders hand text files to what they start (wimboot its scripts), and
-/// iPXE runs its own for a kernel; no program reads an HTML page.
+/// What a file is that cannot be a kernel, or an initial disk. Loaders hand text files to what they
+/// start (wimboot its scripts), and iPXE runs its own for a kernel; no program reads an HTML page.
 pub fn image_fault(head: &[u8], is_kernel: bool) -> Option<String> {
-    let text: String = head.iter().take(HTML_SEEN_BYTES).map(|byte| char::from(*byte).to_ascii_lowercase()).collect();
+    let text: String = head
+        .iter()
+        .take(HTML_SEEN_BYTES)
+        .map(|byte| char::from(*byte).to_ascii_lowercase())
+        .collect();
     if ["<!doctype html", "<html"].iter().any(|start| text.trim_start().starts_with(start)) {
         return Some("an HTML page".to_owned());
     }
@@ -117,7 +128,8 @@ fn efi(head: &[u8]) -> Option<Program> {
         other => Machine::Other(other),
     };
     let optional = pe + OPTIONAL_HEADER;
-    // The 64-bit header has no BaseOfData and four wider fields: its directories begin 16 bytes later.
+    // The 64-bit header has no BaseOfData and four wider fields: its directories begin 16 bytes
+    // later.
     let directories = match u16_at(head, optional)? {
         PE32 => optional + 96,
         PE32_PLUS => optional + 112,
@@ -168,10 +180,18 @@ mod tests {
         let x64 = Program::Efi { machine: Machine::X64, is_application: true, is_signed: false };
         assert_eq!(Program::of(&made_up_x64()), x64);
         let signed = with(0x80 + 24 + 112 + 8 * 4 + 4, &[8, 1]);
-        assert_eq!(signed, Program::Efi { machine: Machine::X64, is_application: true, is_signed: true });
-        for (number, machine) in [(0x014c, Machine::Ia32), (0xaa64, Machine::Arm64), (0x5064, Machine::Other(0x5064))] {
+        assert_eq!(
+            signed,
+            Program::Efi { machine: Machine::X64, is_application: true, is_signed: true }
+        );
+        for (number, machine) in
+            [(0x014c, Machine::Ia32), (0xaa64, Machine::Arm64), (0x5064, Machine::Other(0x5064))]
+        {
             let found = with(0x84, &u16::to_le_bytes(number));
-            assert!(matches!(found, Program::Efi { machine: found, .. } if found == machine), "{found:?}");
+            assert!(
+                matches!(found, Program::Efi { machine: found, .. } if found == machine),
+                "{found:?}"
+            );
         }
         let driver = with(0x80 + 24 + 68, &[11]);
         assert!(matches!(driver, Program::Efi { is_application: false, .. }));
@@ -193,7 +213,10 @@ mod tests {
             head[0x80 + 24 + 108] = directories;
             head[0x80 + 24 + 112 + 8 * 4 + 4] = 1;
             let found = Program::of(&head);
-            assert!(matches!(found, Program::Efi { is_signed, .. } if is_signed == signed), "{directories}: {found:?}");
+            assert!(
+                matches!(found, Program::Efi { is_signed, .. } if is_signed == signed),
+                "{directories}: {found:?}"
+            );
         }
     }
 
@@ -212,7 +235,11 @@ mod tests {
         assert_eq!(Program::of(b"<html>\n404 not found\n"), Program::Text);
         assert_eq!(Program::of(b"\x7fELF\x02\x01\x01\0"), Program::Elf);
         assert_eq!(Program::of(b"\xea\x05\0\xc0\x07"), Program::Raw);
-        assert_eq!(with(0x3c, &[0xff, 0xff, 0xff, 0xff]), Program::Raw, "the header lies beyond the end");
+        assert_eq!(
+            with(0x3c, &[0xff, 0xff, 0xff, 0xff]),
+            Program::Raw,
+            "the header lies beyond the end"
+        );
     }
 
     #[test]
@@ -246,6 +273,10 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Program::of(&head[..0x80 + 24 + 68]), Program::Raw, "cut short before it says what it is");
+        assert_eq!(
+            Program::of(&head[..0x80 + 24 + 68]),
+            Program::Raw,
+            "cut short before it says what it is"
+        );
     }
 }

@@ -24,7 +24,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// `http://192.168.4.150/boot.ipxe`; port 80 is left out. An address, not a name: firmware HTTP passes no DNS on.
+    /// `http://192.168.4.150/boot.ipxe`; port 80 is left out. An address, not a name: firmware HTTP
+    /// passes no DNS on.
     pub fn url(self, path: &str) -> String {
         let path = path.trim_start_matches('/');
         match self.http_port {
@@ -48,33 +49,51 @@ pub struct Choice {
 /// The rendered script that iPXE gets unless the configuration names something else.
 pub const IPXE_SCRIPT: &str = "boot.ipxe";
 
-/// The boot file of a firmware class. `evidence` says how the class is known (`option 93 = 7`); `speaks_http` is what
-/// an iPXE said of itself (D-70).
-pub fn choose(firmware: Firmware, evidence: &str, speaks_http: bool, boot: &BootConfig, origin: Origin) -> Choice {
+/// The boot file of a firmware class. `evidence` says how the class is known (`option 93 = 7`);
+/// `speaks_http` is what an iPXE said of itself (D-70).
+pub fn choose(
+    firmware: Firmware,
+    evidence: &str,
+    speaks_http: bool,
+    boot: &BootConfig,
+    origin: Origin,
+) -> Choice {
     match firmware.role {
         Role::Pxe => by_arch(firmware.arch, evidence, boot),
         Role::Ipxe => for_ipxe(firmware.arch, evidence, speaks_http, boot, origin),
         Role::HttpBoot => for_http_boot(firmware.arch, evidence, boot, origin),
-        Role::RaspberryPi => {
-            nothing(format!("no boot file because a Raspberry Pi asks for its own files ({evidence})"))
+        Role::RaspberryPi => nothing(format!(
+            "no boot file because a Raspberry Pi asks for its own files ({evidence})"
+        )),
+        Role::UBoot => nothing(format!(
+            "no boot file because U-Boot looks for pxelinux.cfg itself ({evidence})"
+        )),
+        Role::System => {
+            nothing("no boot file because the client says nothing of booting".to_owned())
         }
-        Role::UBoot => nothing(format!("no boot file because U-Boot looks for pxelinux.cfg itself ({evidence})")),
-        Role::System => nothing("no boot file because the client says nothing of booting".to_owned()),
     }
 }
 
 fn by_arch(arch: Option<Arch>, evidence: &str, boot: &BootConfig) -> Choice {
     match configured(arch, boot) {
         (_, Some(name)) => gives(name.to_owned(), format!("loader {name} because {evidence}")),
-        (Some(key), None) => misses(format!("no boot file because [boot] {key} is not set ({evidence})")),
-        (None, None) => {
-            misses(format!("no boot file because no loader can be configured for this client ({evidence})"))
+        (Some(key), None) => {
+            misses(format!("no boot file because [boot] {key} is not set ({evidence})"))
         }
+        (None, None) => misses(format!(
+            "no boot file because no loader can be configured for this client ({evidence})"
+        )),
     }
 }
 
 /// iPXE never gets an iPXE: it would load itself for ever (D-69).
-fn for_ipxe(arch: Option<Arch>, evidence: &str, speaks_http: bool, boot: &BootConfig, origin: Origin) -> Choice {
+fn for_ipxe(
+    arch: Option<Arch>,
+    evidence: &str,
+    speaks_http: bool,
+    boot: &BootConfig,
+    origin: Origin,
+) -> Choice {
     if let Some(name) = boot.ipxe.as_deref().filter(|name| !is_ipxe_binary(name)) {
         // A script under the root comes by HTTP where the client can: that saves it a protocol.
         if name.ends_with(".ipxe") && !is_url(name) && speaks_http {
@@ -86,19 +105,29 @@ fn for_ipxe(arch: Option<Arch>, evidence: &str, speaks_http: bool, boot: &BootCo
     if let (_, Some(name)) = configured(arch, boot)
         && !is_ipxe_binary(name)
     {
-        return gives(name.to_owned(), format!("loader {name} for iPXE because {evidence} and [boot] ipxe is not set"));
+        return gives(
+            name.to_owned(),
+            format!("loader {name} for iPXE because {evidence} and [boot] ipxe is not set"),
+        );
     }
     if !speaks_http {
-        let reason = format!("{IPXE_SCRIPT} by TFTP because this iPXE says that it has no HTTP ({evidence})");
+        let reason = format!(
+            "{IPXE_SCRIPT} by TFTP because this iPXE says that it has no HTTP ({evidence})"
+        );
         return gives(IPXE_SCRIPT.to_owned(), reason);
     }
-    gives(origin.url(IPXE_SCRIPT), format!("script {IPXE_SCRIPT} because the client is iPXE ({evidence})"))
+    gives(
+        origin.url(IPXE_SCRIPT),
+        format!("script {IPXE_SCRIPT} because the client is iPXE ({evidence})"),
+    )
 }
 
 /// An absolute `http://` URL or nothing: such firmware must never see a TFTP name (D-66).
 fn for_http_boot(arch: Option<Arch>, evidence: &str, boot: &BootConfig, origin: Origin) -> Choice {
     if !arch.is_some_and(Arch::is_uefi) {
-        return misses(format!("no boot file because HTTP Boot is for UEFI x64, ia32 and arm64 only ({evidence})"));
+        return misses(format!(
+            "no boot file because HTTP Boot is for UEFI x64, ia32 and arm64 only ({evidence})"
+        ));
     }
     let Some(configured) = boot.uefi_http.as_deref() else {
         return misses(format!("no boot file because [boot] uefi-http is not set ({evidence})"));
@@ -123,7 +152,8 @@ fn configured(arch: Option<Arch>, boot: &BootConfig) -> (Option<&'static str>, O
 /// True for the file names under which iPXE binaries are built; an `.ipxe` file is a script.
 fn is_ipxe_binary(name: &str) -> bool {
     let file = name.rsplit(['/', '\\']).next().unwrap_or(name).to_ascii_lowercase();
-    !file.ends_with(".ipxe") && ["ipxe", "undionly", "snponly"].iter().any(|part| file.contains(part))
+    !file.ends_with(".ipxe")
+        && ["ipxe", "undionly", "snponly"].iter().any(|part| file.contains(part))
 }
 
 fn is_url(name: &str) -> bool {
@@ -176,7 +206,10 @@ mod tests {
         let arm64 = Firmware { role: Role::Pxe, arch: Some(Arch::UefiArm64) };
         let choice = choose(arm64, "option 93 = 11", true, &boot(), ORIGIN);
         assert_eq!((choice.file, choice.missing), (None, true));
-        assert_eq!(choice.reason, "no boot file because [boot] uefi-arm64 is not set (option 93 = 11)");
+        assert_eq!(
+            choice.reason,
+            "no boot file because [boot] uefi-arm64 is not set (option 93 = 11)"
+        );
         let riscv = Firmware { role: Role::Pxe, arch: Some(Arch::Other(27)) };
         assert!(choose(riscv, "option 93 = 27", true, &boot(), ORIGIN).missing);
     }
@@ -184,16 +217,26 @@ mod tests {
     #[test]
     fn d69_ipxe_never_gets_an_ipxe_binary() {
         assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &boot()).unwrap(), "pxelinux.0");
-        for binary in ["undionly.kpxe", "boot/ipxe.efi", "SNPONLY.EFI", "ipxe-arm64.efi", "a\\ipxe.pxe"] {
+        for binary in
+            ["undionly.kpxe", "boot/ipxe.efi", "SNPONLY.EFI", "ipxe-arm64.efi", "a\\ipxe.pxe"]
+        {
             let only = BootConfig { bios: Some(binary.into()), ..BootConfig::default() };
-            assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &only).unwrap(), "http://192.168.4.150/boot.ipxe");
+            assert_eq!(
+                file(Role::Ipxe, Some(Arch::Bios), &only).unwrap(),
+                "http://192.168.4.150/boot.ipxe"
+            );
             let wrong = BootConfig { ipxe: Some(binary.into()), ..BootConfig::default() };
-            assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &wrong).unwrap(), "http://192.168.4.150/boot.ipxe");
+            assert_eq!(
+                file(Role::Ipxe, Some(Arch::Bios), &wrong).unwrap(),
+                "http://192.168.4.150/boot.ipxe"
+            );
         }
         let by_http = "http://192.168.4.150/menu.ipxe";
-        for (written, given) in
-            [("http://h/x.ipxe", "http://h/x.ipxe"), ("menu.ipxe", by_http), ("lpxelinux.0", "lpxelinux.0")]
-        {
+        for (written, given) in [
+            ("http://h/x.ipxe", "http://h/x.ipxe"),
+            ("menu.ipxe", by_http),
+            ("lpxelinux.0", "lpxelinux.0"),
+        ] {
             let set = BootConfig { ipxe: Some(written.into()), ..boot() };
             assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &set).unwrap(), given);
         }

@@ -1,6 +1,8 @@
-//! What a machine's firmware cannot do although it asks for it: which limits it gets, how they are learnt, how they age.
+//! What a machine's firmware cannot do although it asks for it: which limits it gets, how they are
+//! learnt, how they age.
 //!
-//! Pure: endings of transfers and the time go in, changes come out. Cores read a [`Limited`]; control keeps the [`Learner`].
+//! Pure: endings of transfers and the time go in, changes come out. Cores read a [`Limited`];
+//! control keeps the [`Learner`].
 
 mod learner;
 
@@ -15,15 +17,19 @@ use crate::model::machine::{Arch, Firmware, Mac, Machine, Role};
 
 /// Transfers of a machine that must fail in one way before it gets less.
 pub const FAILURES_TO_LEARN: u8 = 2;
-/// Machines of one maker (the first half of their hardware address) that must need a limit before new ones begin with it.
+/// Machines of one maker (the first half of their hardware address) that must need a limit before
+/// new ones begin with it.
 pub const OUI_MACHINES: usize = 3;
 /// The same for a vendor class, which is much wider: every UEFI machine of one architecture is one.
 pub const CLASS_MACHINES: usize = 8;
-/// Stalls of HTTP that are no further apart, seconds, are one failure: a machine that is switched off stalls on every connection.
+/// Stalls of HTTP that are no further apart, seconds, are one failure: a machine that is switched
+/// off stalls on every connection.
 pub const HTTP_STALLS_APART_S: u64 = 60;
-/// A limit that was learnt is tried without after so many seconds (a week), so that a bad cable is not remembered for ever.
+/// A limit that was learnt is tried without after so many seconds (a week), so that a bad cable is
+/// not remembered for ever.
 pub const RETRY_AFTER_S: u64 = 7 * 24 * 3600;
-/// The limit of a maker or a class ends after so many seconds (an hour): machines that need none cannot show it while it holds.
+/// The limit of a maker or a class ends after so many seconds (an hour): machines that need none
+/// cannot show it while it holds.
 pub const GROUP_RETRY_AFTER_S: u64 = 3600;
 /// Machines whose failures are counted at once; beyond it all counts begin anew.
 pub const MACHINES_WATCHED_MAX: usize = 16_384;
@@ -78,8 +84,8 @@ pub enum Subject {
     Machine(Mac),
     /// The first half of a hardware address: its maker.
     Oui([u8; 3]),
-    /// A vendor class as ringboot tells them apart: the program behind options 60 and 77, and option 93. Without an
-    /// architecture it is the program on any.
+    /// A vendor class as ringboot tells them apart: the program behind options 60 and 77, and
+    /// option 93. Without an architecture it is the program on any.
     Class(Firmware),
 }
 
@@ -96,8 +102,9 @@ impl Subject {
 /// The text is no subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "neither a hardware address (52:54:00:12:34:10), nor the first half of one (52:54:00), nor a vendor class (pxe, \
-     http-boot, ipxe, raspberry-pi, u-boot, with +bios, +uefi-ia32, +uefi-x64, +uefi-arm64 or +NUMBER behind it)"
+    "neither a hardware address (52:54:00:12:34:10), nor the first half of one (52:54:00), nor a \
+     vendor class (pxe, http-boot, ipxe, raspberry-pi, u-boot, with +bios, +uefi-ia32, +uefi-x64, \
+     +uefi-arm64 or +NUMBER behind it)"
 )]
 pub struct NoSubject;
 
@@ -110,8 +117,12 @@ const ROLES: [(&str, Role); 6] = [
     ("system", Role::System),
 ];
 
-const ARCHES: [(&str, Arch); 4] =
-    [("bios", Arch::Bios), ("uefi-ia32", Arch::UefiIa32), ("uefi-x64", Arch::UefiX64), ("uefi-arm64", Arch::UefiArm64)];
+const ARCHES: [(&str, Arch); 4] = [
+    ("bios", Arch::Bios),
+    ("uefi-ia32", Arch::UefiIa32),
+    ("uefi-x64", Arch::UefiX64),
+    ("uefi-arm64", Arch::UefiArm64),
+];
 
 /// `pxe+uefi-x64`, `u-boot`.
 pub fn class_name(class: Firmware) -> String {
@@ -181,8 +192,8 @@ pub struct Fixed {
 
 /// What every ringboot knows, for firmware that was measured.
 pub const SHIPPED: [(Fixed, &str); 1] = [(
-    // Under QEMU, virtio-net: windows of 16, 24 and 32 came through whole, 48 and 64 lost packets in every window, never
-    // ended, and left U-Boot deaf until its reset (two runs each).
+    // Under QEMU, virtio-net: windows of 16, 24 and 32 came through whole, 48 and 64 lost packets
+    // in every window, never ended, and left U-Boot deaf until its reset (two runs each).
     Fixed {
         subject: Subject::Class(Firmware { role: Role::UBoot, arch: None }),
         allowance: Allowance { window: Some(32), blksize: None, http_rate: None },
@@ -191,8 +202,8 @@ pub const SHIPPED: [(Fixed, &str); 1] = [(
 )];
 
 impl Limited {
-    /// What this machine gets at most: for each limit the narrowest subject that has one, and of one subject first what was
-    /// pinned, then the configuration, then what was learnt.
+    /// What this machine gets at most: for each limit the narrowest subject that has one, and of
+    /// one subject first what was pinned, then the configuration, then what was learnt.
     pub fn allowance(&self, fixed: &[Fixed], machine: &Machine) -> Allowance {
         let mut all = Allowance::default();
         for subject in Subject::all_of(machine.mac, machine.firmware) {
@@ -210,7 +221,10 @@ impl Limited {
 }
 
 fn given_by(fixed: &[Fixed], subject: Subject) -> Allowance {
-    fixed.iter().find(|one| one.subject == subject).map_or_else(Allowance::default, |one| one.allowance)
+    fixed
+        .iter()
+        .find(|one| one.subject == subject)
+        .map_or_else(Allowance::default, |one| one.allowance)
 }
 
 /// How a TFTP transfer with a known machine ended: all that learning needs of it.
@@ -230,7 +244,8 @@ pub struct Attempt {
     pub confirmed: bool,
     /// Blocks that the client has acknowledged.
     pub acked_blocks: u64,
-    /// Blocks back to back that it could take: less than the window where the server had to send shorter bursts (T-40).
+    /// Blocks back to back that it could take: less than the window where the server had to send
+    /// shorter bursts (T-40).
     pub least_burst: u16,
     pub end: End,
 }
@@ -257,7 +272,10 @@ mod tests {
             ("52:54:00:12:34:10", Subject::Machine(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]))),
             ("52:54:00", Subject::Oui([0x52, 0x54, 0])),
             ("pxe+uefi-x64", Subject::Class(uefi)),
-            ("u-boot+22", Subject::Class(Firmware { role: Role::UBoot, arch: Some(Arch::Other(22)) })),
+            (
+                "u-boot+22",
+                Subject::Class(Firmware { role: Role::UBoot, arch: Some(Arch::Other(22)) }),
+            ),
             ("raspberry-pi", Subject::Class(Firmware { role: Role::RaspberryPi, arch: None })),
         ] {
             assert_eq!(text.parse(), Ok(subject));
@@ -280,11 +298,19 @@ mod tests {
             uuid: None,
             firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }),
         };
-        let [own, oui, exact, any] = Subject::all_of(machine.mac, machine.firmware).collect::<Vec<_>>()[..] else {
+        let [own, oui, exact, any] =
+            Subject::all_of(machine.mac, machine.firmware).collect::<Vec<_>>()[..]
+        else {
             panic!("four subjects")
         };
-        let learnt = |subject, window| (subject, Limit { allowance: allowance(window), pinned: false });
-        let mut limited = Limited(HashMap::from([learnt(own, 2), learnt(oui, 3), learnt(exact, 4), learnt(any, 5)]));
+        let learnt =
+            |subject, window| (subject, Limit { allowance: allowance(window), pinned: false });
+        let mut limited = Limited(HashMap::from([
+            learnt(own, 2),
+            learnt(oui, 3),
+            learnt(exact, 4),
+            learnt(any, 5),
+        ]));
         let expect = |limited: &mut Limited, fixed: &[Fixed], window: Option<u16>| {
             assert_eq!(limited.allowance(fixed, &machine).window, window);
         };
@@ -305,7 +331,8 @@ mod tests {
 
     #[test]
     fn an_allowance_is_told_in_the_words_of_its_options() {
-        let all = Allowance { window: Some(8), blksize: Some(1024), http_rate: NonZeroU64::new(625_000) };
+        let all =
+            Allowance { window: Some(8), blksize: Some(1024), http_rate: NonZeroU64::new(625_000) };
         let slow = Allowance { http_rate: all.http_rate, ..Allowance::default() };
         for (allowance, said) in [
             (all, "windowsize 8, blksize 1024, HTTP at 625000 bytes/s"),
@@ -313,7 +340,10 @@ mod tests {
             (slow, "HTTP at 625000 bytes/s"),
             (Allowance::default(), "nothing less"),
         ] {
-            assert_eq!((allowance.to_string().as_str(), allowance.is_empty()), (said, said == "nothing less"));
+            assert_eq!(
+                (allowance.to_string().as_str(), allowance.is_empty()),
+                (said, said == "nothing less")
+            );
         }
     }
 
@@ -322,7 +352,10 @@ mod tests {
         let firmware = Some(Firmware { role: Role::UBoot, arch: Some(Arch::Other(22)) });
         let machine = Machine { mac: Mac([2; 6]), uuid: None, firmware };
         assert_eq!(Limited::default().allowance(&[], &machine), allowance(32));
-        let pxe = Machine { firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::Bios) }), ..machine };
+        let pxe = Machine {
+            firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::Bios) }),
+            ..machine
+        };
         assert!(Limited::default().allowance(&[], &pxe).is_empty());
     }
 }

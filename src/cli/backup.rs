@@ -27,7 +27,8 @@ struct State {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BackupArguments {
-    /// A file that does not exist yet, and that only its owner will be able to read; `-` is standard output
+    /// A file that does not exist yet, and that only its owner will be able to read; `-` is
+    /// standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -54,7 +55,9 @@ pub(super) fn back_up(arguments: &BackupArguments) -> ExitCode {
     finish("backup", arguments.place.source(), |source| {
         let leases = match source {
             Source::Server(socket) => receive(socket, file)?,
-            Source::Store(state) => state.visit(|path| Ok(store::backup(&path.join(DATABASE), file)?))?,
+            Source::Store(state) => {
+                state.visit(|path| Ok(store::backup(&path.join(DATABASE), file)?))?
+            }
         };
         Ok(format!("{leases} leases in {}", file.display()))
     })
@@ -76,8 +79,9 @@ fn pass_on(source: Source) -> anyhow::Result<()> {
     out.flush().context("writing to standard output")
 }
 
-/// The server copies, and whoever runs the command writes: the service could not reach the home directory of root. Returns how many
-/// leases came, after they were read back and synced. What did not come whole is removed again.
+/// The server copies, and whoever runs the command writes: the service could not reach the home
+/// directory of root. Returns how many leases came, after they were read back and synced. What did
+/// not come whole is removed again.
 fn receive(socket: client::Socket, target: &Path) -> anyhow::Result<usize> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
     let mut file = match made {
@@ -102,8 +106,9 @@ pub(super) fn restore(arguments: &RestoreArguments) -> ExitCode {
         let state = lock(&path, user.as_deref())?;
         let restored = store::restore(&state, &arguments.file)?;
         StateDirectory::give_all_to_owner(&path)?;
-        let kept =
-            restored.kept.map_or(String::new(), |kept| format!("; the database of before is {}", kept.display()));
+        let kept = restored.kept.map_or(String::new(), |kept| {
+            format!("; the database of before is {}", kept.display())
+        });
         Ok(format!("{} leases restored to {}{kept}", restored.leases, state.database().display()))
     })
 }
@@ -113,9 +118,13 @@ impl State {
         if let Some(state) = &self.state {
             return Ok((state.clone(), None));
         }
-        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))).map_err(|error| {
-            client::hinted(&error, "--config FILE names another file, --state DIR the directory itself")
-        })?;
+        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))
+            .map_err(|error| {
+                client::hinted(
+                    &error,
+                    "--config FILE names another file, --state DIR the directory itself",
+                )
+            })?;
         Ok((config.state, config.server.user))
     }
 }
@@ -125,7 +134,10 @@ fn lock(path: &Path, user: Option<&str>) -> anyhow::Result<StateDirectory> {
     let is_new = !path.exists();
     let state = match StateDirectory::lock(path) {
         Err(NoState::InUse(path)) => {
-            anyhow::bail!("ringboot runs with the state directory {}: stop it first", path.display())
+            anyhow::bail!(
+                "ringboot runs with the state directory {}: stop it first",
+                path.display()
+            )
         }
         answer => answer?,
     };
@@ -136,7 +148,11 @@ fn lock(path: &Path, user: Option<&str>) -> anyhow::Result<StateDirectory> {
     Ok(state)
 }
 
-fn finish<P>(command: &str, place: anyhow::Result<P>, work: impl FnOnce(P) -> anyhow::Result<String>) -> ExitCode {
+fn finish<P>(
+    command: &str,
+    place: anyhow::Result<P>,
+    work: impl FnOnce(P) -> anyhow::Result<String>,
+) -> ExitCode {
     let (code, error) = match place {
         Err(error) => (ExitCode::from(2), error),
         Ok(place) => match work(place) {

@@ -1,4 +1,5 @@
-//! `ringboot check`: says what is wrong before a machine is switched on. Exit 1 when there is an error.
+//! `ringboot check`: says what is wrong before a machine is switched on. Exit 1 when there is an
+//! error.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,16 +22,20 @@ use crate::observe::finding::Finding;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Configuration file; `-` is standard input [default: /etc/ringboot/ringboot.toml where it exists]
+    /// Configuration file; `-` is standard input [default: /etc/ringboot/ringboot.toml where it
+    /// exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Check this directory in the place of the configured root; without --config what `serve --root` would do
+    /// Check this directory in the place of the configured root; without --config what `serve
+    /// --root` would do
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The admin socket of the server that runs here, in place of the one that the configuration names
+    /// The admin socket of the server that runs here, in place of the one that the configuration
+    /// names
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Judge a configuration for another host: look at nothing of this one but the root, where it is here or --root names it
+    /// Judge a configuration for another host: look at nothing of this one but the root, where it
+    /// is here or --root names it
     #[arg(long, conflicts_with_all = ["live", "socket"])]
     no_host: bool,
     /// Exit 1 for a warning, too
@@ -39,38 +44,53 @@ pub(super) struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Walk boot chains over the sockets of the running server instead: those of HOST (a hardware address, or the name or
-    /// address of a reservation), else of every reserved machine and of an unknown one
+    /// Walk boot chains over the sockets of the running server instead: those of HOST (a hardware
+    /// address, or the name or address of a reservation), else of every reserved machine and of an
+    /// unknown one
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     live: Option<String>,
-    /// Walk as this firmware [default: the one the server last saw HOST with, else all that have a loader]
-    #[arg(long, value_name = "KIND", requires = "live", value_parser = walk::KINDS.map(|(name, ..)| name))]
+    /// Walk as this firmware [default: the one the server last saw HOST with, else all that have a
+    /// loader]
+    #[arg(
+        long,
+        value_name = "KIND",
+        requires = "live",
+        value_parser = walk::KINDS.map(|(name, ..)| name)
+    )]
     firmware: Option<String>,
 }
 
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let (mut config, file) = match load::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
-        Ok(read) => read,
-        Err(error) => return unread(&error, arguments.json),
-    };
+    let (mut config, file) =
+        match load::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
+            Ok(read) => read,
+            Err(error) => return unread(&error, arguments.json),
+        };
     let wants_dhcp = config.dhcp.is_wanted();
     if let Some(host) = &arguments.live {
         let Some(file) = &file else {
             complain!(
-                "--live walks what a configuration promises (loaders, a menu, machines), and a server of --root promises none of it: --config \
-                 FILE names a configuration; the log of `ringboot serve -v` has each file that is asked for"
+                "--live walks what a configuration promises (loaders, a menu, machines), and a \
+                 server of --root promises none of it: --config FILE names a configuration; the \
+                 log of `ringboot serve -v` has each file that is asked for"
             );
             return ExitCode::from(2);
         };
         loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
-        let (json, firmware, socket) = (arguments.json, arguments.firmware.as_deref(), arguments.socket.as_deref());
+        let (json, firmware, socket) =
+            (arguments.json, arguments.firmware.as_deref(), arguments.socket.as_deref());
         return live::run(&live::Wanted { config: &config, file, socket, host, firmware, json });
     }
     let findings = match arguments.no_host {
         true => {
             let has_root = arguments.root.is_some() || config.root.exists();
-            found(&mut config, wants_dhcp, Judge { reader: Reader::Elsewhere { has_root }, is_service: false }, None)
+            found(
+                &mut config,
+                wants_dhcp,
+                Judge { reader: Reader::Elsewhere { has_root }, is_service: false },
+                None,
+            )
         }
         false => found_here(&mut config, wants_dhcp, file.as_deref(), arguments.socket.as_deref()),
     };
@@ -80,8 +100,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     output::say(&if arguments.json { output::in_json(&body) } else { as_text(&body) }, code)
 }
 
-fn found_here(config: &mut Config, wants_dhcp: bool, file: Option<&Path>, socket: Option<&Path>) -> Vec<Finding> {
-    // The file may be one that is not served yet: the running server is asked for what it alone knows, and not for its opinion.
+fn found_here(
+    config: &mut Config,
+    wants_dhcp: bool,
+    file: Option<&Path>,
+    socket: Option<&Path>,
+) -> Vec<Finding> {
+    // The file may be one that is not served yet: the running server is asked for what it alone
+    // knows, and not for its opinion.
     let status = client::told(socket.or(config.server.admin_socket.as_deref()), "/v1/status");
     let running = status.as_ref().map(running);
     let is_service = file.is_some_and(|file| file == Path::new(load::DEFAULT_CONFIG));
@@ -92,8 +118,13 @@ fn found_here(config: &mut Config, wants_dhcp: bool, file: Option<&Path>, socket
     findings
 }
 
-/// Who will open the files: whoever serves now, else the user that this process would become, else the one that the configuration names.
-fn who_serves(config: &Config, status: Option<&Value>, is_service: bool) -> (Reader, Option<Finding>) {
+/// Who will open the files: whoever serves now, else the user that this process would become, else
+/// the one that the configuration names.
+fn who_serves(
+    config: &Config,
+    status: Option<&Value>,
+    is_service: bool,
+) -> (Reader, Option<Finding>) {
     let own = privileges::own_ids();
     let user = |ids: Ids| match ids {
         Ids { uid: 0, .. } => Reader::Root,
@@ -141,7 +172,11 @@ pub(super) fn lines(findings: &Value) -> String {
     let mut text = String::new();
     for finding in findings.as_array().into_iter().flatten() {
         let word = |key: &str| finding[key].as_str();
-        text.push_str(&format!("{}: {}\n", word("severity").unwrap_or_default(), sentence(finding)));
+        text.push_str(&format!(
+            "{}: {}\n",
+            word("severity").unwrap_or_default(),
+            sentence(finding)
+        ));
         text.extend(word("hint").map(|hint| format!("  hint: {hint}\n")));
     }
     text
@@ -150,5 +185,9 @@ pub(super) fn lines(findings: &Value) -> String {
 fn as_text(body: &Value) -> String {
     let number = |key: &str| body[key].as_u64().unwrap_or(0);
     lines(&body["findings"])
-        + &format!("{}, {}\n", plural(number("errors"), "error"), plural(number("warnings"), "warning"))
+        + &format!(
+            "{}, {}\n",
+            plural(number("errors"), "error"),
+            plural(number("warnings"), "warning")
+        )
 }

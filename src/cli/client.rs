@@ -1,4 +1,5 @@
-//! How commands reach what they ask about: one HTTP request on the admin socket, or, where no server runs, the store that it left.
+//! How commands reach what they ask about: one HTTP request on the admin socket, or, where no
+//! server runs, the store that it left.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,9 +16,11 @@ use crate::config::ADMIN_SOCKET;
 use crate::control::load::{DEFAULT_CONFIG, read_file};
 use crate::store::{NoState, StateDirectory};
 
-/// How long the server may take to answer; a backup of a large database on a slow disk is the longest.
+/// How long the server may take to answer; a backup of a large database on a slow disk is the
+/// longest.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// An answer in JSON larger than this (bytes) is none of the server's: 16,384 machines are a quarter of it.
+/// An answer in JSON larger than this (bytes) is none of the server's: 16,384 machines are a
+/// quarter of it.
 const ANSWER_BYTES_MAX: u64 = 32 << 20;
 
 /// Which server a command speaks to.
@@ -42,16 +45,22 @@ impl Server {
         Self { config, socket }
     }
 
-    /// One request and its answer. An error means that no server was reached, or is the server's problem in its own words.
+    /// One request and its answer. An error means that no server was reached, or is the server's
+    /// problem in its own words.
     pub(super) fn ask(&self, method: &str, path: &str) -> anyhow::Result<Value> {
         let socket = self.path()?;
         let server = Socket::reach(&socket).ok_or(NoServer(socket))?;
         body(server.ask(method, path)?)
     }
 
-    /// One request for a command that has nothing else to do. Exit 1: no server was reached, or the server's problem is said; 2: usage or
-    /// configuration.
-    pub(super) fn carry_out(&self, method: &str, path: &str, tell: impl FnOnce(&Value) -> ExitCode) -> ExitCode {
+    /// One request for a command that has nothing else to do. Exit 1: no server was reached, or the
+    /// server's problem is said; 2: usage or configuration.
+    pub(super) fn carry_out(
+        &self,
+        method: &str,
+        path: &str,
+        tell: impl FnOnce(&Value) -> ExitCode,
+    ) -> ExitCode {
         if let Err(error) = self.path() {
             complain!("{error:#}");
             return ExitCode::from(2);
@@ -71,18 +80,27 @@ impl Server {
         }
         let config = match read_file(&self.config) {
             Ok(config) => config,
-            // The server runs with what the file said before: while it is being edited, status and why are wanted most. Of another file
-            // than the usual one nobody knows where its server listens.
-            Err(_) if self.config == Path::new(DEFAULT_CONFIG) && Path::new(ADMIN_SOCKET).exists() => {
+            // The server runs with what the file said before: while it is being edited, status and
+            // why are wanted most. Of another file than the usual one nobody knows where its server
+            // listens.
+            Err(_)
+                if self.config == Path::new(DEFAULT_CONFIG) && Path::new(ADMIN_SOCKET).exists() =>
+            {
                 return Ok(ADMIN_SOCKET.into());
             }
             Err(error) => {
-                return Err(hinted(&error, "--config FILE names another file, --socket PATH the socket itself"));
+                return Err(hinted(
+                    &error,
+                    "--config FILE names another file, --socket PATH the socket itself",
+                ));
             }
         };
         match config.server.admin_socket {
             Some(socket) => Ok(socket),
-            None => bail!("{} switches the admin socket off (admin-socket = \"\")", self.config.display()),
+            None => bail!(
+                "{} switches the admin socket off (admin-socket = \"\")",
+                self.config.display()
+            ),
         }
     }
 }
@@ -90,7 +108,8 @@ impl Server {
 /// Which server a command speaks to, and where the store is when that server does not run.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Place {
-    /// Configuration file that names admin socket and state directory [default: /etc/ringboot/ringboot.toml]
+    /// Configuration file that names admin socket and state directory [default:
+    /// /etc/ringboot/ringboot.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The admin socket itself, in place of the one that the configuration names
@@ -109,8 +128,12 @@ pub(super) enum Source {
 }
 
 impl Place {
-    /// Does a command's work there, and says its error. Exit 1: the work failed; 2: usage or configuration, and nothing was done.
-    pub(super) fn carry_out(&self, work: impl FnOnce(Source) -> anyhow::Result<ExitCode>) -> ExitCode {
+    /// Does a command's work there, and says its error. Exit 1: the work failed; 2: usage or
+    /// configuration, and nothing was done.
+    pub(super) fn carry_out(
+        &self,
+        work: impl FnOnce(Source) -> anyhow::Result<ExitCode>,
+    ) -> ExitCode {
         let (code, done) = match self.source() {
             Ok(source) => (ExitCode::FAILURE, work(source)),
             Err(error) => (ExitCode::from(2), Err(error)),
@@ -121,7 +144,8 @@ impl Place {
         })
     }
 
-    /// The server where one answers, else its store. An error is one of usage or of the configuration.
+    /// The server where one answers, else its store. An error is one of usage or of the
+    /// configuration.
     pub(super) fn source(&self) -> anyhow::Result<Source> {
         if let Some(state) = &self.state {
             return Ok(Source::Store(State { path: state.clone() }));
@@ -146,7 +170,8 @@ impl Place {
     }
 }
 
-/// What a server that answers on this socket says; None where there is none, or where it has no such answer for us.
+/// What a server that answers on this socket says; None where there is none, or where it has no
+/// such answer for us.
 pub(super) fn told(socket: Option<&Path>, path: &str) -> Option<Value> {
     let answer = Socket::reach(socket?)?.ask("GET", path).ok()?;
     answer.status.is_success().then_some(answer.body)
@@ -159,9 +184,12 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Looks into it, under its lock. Whatever SQLite lays beside a database meanwhile belongs to the owner of the directory
-    /// afterwards: what root leaves behind, the service could not open.
-    pub(super) fn visit<T>(&self, look: impl FnOnce(&Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    /// Looks into it, under its lock. Whatever SQLite lays beside a database meanwhile belongs to
+    /// the owner of the directory afterwards: what root leaves behind, the service could not open.
+    pub(super) fn visit<T>(
+        &self,
+        look: impl FnOnce(&Path) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         if !self.path.exists() {
             // Asking makes no directory; `look` says what is missing.
             return look(&self.path);
@@ -182,14 +210,18 @@ impl State {
 
 impl State {
     /// Changes it, under its lock: not where a server runs.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&StateDirectory) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub(super) fn change<T>(
+        &self,
+        change: impl FnOnce(&StateDirectory) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         if !self.path.exists() {
             bail!("there is no state directory {}; --state DIR names another", self.path.display());
         }
         let state = match StateDirectory::lock(&self.path) {
             Err(NoState::InUse(path)) => {
                 bail!(
-                    "a server that cannot be reached runs with {}: --socket PATH names its admin socket",
+                    "a server that cannot be reached runs with {}: --socket PATH names its admin \
+                     socket",
                     path.display()
                 )
             }
@@ -231,31 +263,40 @@ impl Socket {
         read_json(status, length, &mut body)
     }
 
-    /// Writes what the server sends; an answer that is not whole is an error. Returns its length in bytes.
+    /// Writes what the server sends; an answer that is not whole is an error. Returns its length in
+    /// bytes.
     pub(super) fn download(self, path: &str, into: &mut impl Write) -> anyhow::Result<u64> {
         let (status, length, mut body) = self.send("GET", path)?;
         if !status.is_success() {
             return Err(problem(&read_json(status, length, &mut body)?.body));
         }
-        let copied = io::copy(&mut body.take(length), into).context("writing what the server sent")?;
+        let copied =
+            io::copy(&mut body.take(length), into).context("writing what the server sent")?;
         if copied != length {
             bail!("the server broke off after {copied} of {length} bytes");
         }
         Ok(copied)
     }
 
-    fn send(self, method: &str, path: &str) -> anyhow::Result<(StatusCode, u64, BufReader<UnixStream>)> {
+    fn send(
+        self,
+        method: &str,
+        path: &str,
+    ) -> anyhow::Result<(StatusCode, u64, BufReader<UnixStream>)> {
         let shown = self.path.display().to_string();
         let reading = || format!("reading from {shown}");
-        let mut stream =
-            self.stream.with_context(|| format!("{shown} cannot be opened: it is for root and the service's group"))?;
+        let mut stream = self.stream.with_context(|| {
+            format!("{shown} cannot be opened: it is for root and the service's group")
+        })?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "{method} {path} HTTP/1.0\r\n\r\n").with_context(|| format!("writing to {shown}"))?;
+        write!(stream, "{method} {path} HTTP/1.0\r\n\r\n")
+            .with_context(|| format!("writing to {shown}"))?;
         let mut stream = BufReader::new(stream);
         let (mut status, mut length, mut line) = (None, None, String::new());
         while stream.read_line(&mut line).with_context(reading)? > 2 {
             if status.is_none() {
-                status = line.split_whitespace().nth(1).and_then(|code| code.parse::<StatusCode>().ok());
+                status =
+                    line.split_whitespace().nth(1).and_then(|code| code.parse::<StatusCode>().ok());
             } else if let Some((name, value)) = line.split_once(':')
                 && name.eq_ignore_ascii_case("content-length")
             {
@@ -270,9 +311,15 @@ impl Socket {
     }
 }
 
-fn read_json(status: StatusCode, length: u64, body: &mut BufReader<UnixStream>) -> anyhow::Result<Answer> {
+fn read_json(
+    status: StatusCode,
+    length: u64,
+    body: &mut BufReader<UnixStream>,
+) -> anyhow::Result<Answer> {
     let mut bytes = Vec::new();
-    body.take(length.min(ANSWER_BYTES_MAX)).read_to_end(&mut bytes).context("reading the server's answer")?;
+    body.take(length.min(ANSWER_BYTES_MAX))
+        .read_to_end(&mut bytes)
+        .context("reading the server's answer")?;
     let body = serde_json::from_slice(&bytes).context("the server's answer is not JSON")?;
     Ok(Answer { status, tag: None, body })
 }

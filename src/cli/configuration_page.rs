@@ -1,4 +1,5 @@
-//! `ringboot man --configuration`: ringboot.toml(5) and the table of keys in docs/configuration.md, both made from the shipped file.
+//! `ringboot man --configuration`: ringboot.toml(5) and the table of keys in docs/configuration.md,
+//! both made from the shipped file.
 
 use clap::ValueEnum;
 use roff::{Roff, bold, roman};
@@ -25,7 +26,10 @@ pub(super) fn page(format: Format) -> String {
 
 fn manual() -> String {
     let mut page = Roff::new();
-    page.control("TH", ["ringboot.toml", "5", "", concat!("ringboot ", env!("CARGO_PKG_VERSION")), ""]);
+    page.control(
+        "TH",
+        ["ringboot.toml", "5", "", concat!("ringboot ", env!("CARGO_PKG_VERSION")), ""],
+    );
     page.control("SH", ["NAME"]);
     page.text([roman("ringboot.toml - the configuration of ringboot(1)")]);
     page.control("SH", ["DESCRIPTION"]);
@@ -68,12 +72,19 @@ fn fate(key: &Key) -> String {
 }
 
 fn table() -> String {
-    let mut text = "| table | key | kind | default | what it is |\n|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| table | key | kind | default | what it is |\n|---|---|---|---|---|\n".to_owned();
     for table in reference::tables() {
         for key in &table.keys {
-            let name = if table.name.is_empty() { String::new() } else { format!("`{}`", table.name) };
+            let name =
+                if table.name.is_empty() { String::new() } else { format!("`{}`", table.name) };
             let what = key.first_sentence().replace('|', "\\|");
-            text.push_str(&format!("| {name} | `{}` | {} | {} | {what} |\n", key.name, key.kind, key.default()));
+            text.push_str(&format!(
+                "| {name} | `{}` | {} | {} | {what} |\n",
+                key.name,
+                key.kind,
+                key.default()
+            ));
         }
     }
     text
@@ -92,7 +103,8 @@ mod tests {
         let begin = page.find("| table | key |").unwrap();
         let end = page[begin..].find("\n\n").map_or(page.len(), |at| begin + at + 1);
         if std::env::var_os("RINGBOOT_BLESS").is_some() {
-            std::fs::write(DOCUMENT, format!("{}{}{}", &page[..begin], table(), &page[end..])).unwrap();
+            std::fs::write(DOCUMENT, format!("{}{}{}", &page[..begin], table(), &page[end..]))
+                .unwrap();
             return;
         }
         assert_eq!(page[begin..end], table(), "RINGBOOT_BLESS=1 writes {DOCUMENT}");

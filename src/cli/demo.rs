@@ -1,4 +1,5 @@
-//! `ringboot demo`: a server, a rack of simulated machines, a power cut half-way, a report. Nothing to configure, nothing left behind.
+//! `ringboot demo`: a server, a rack of simulated machines, a power cut half-way, a report. Nothing
+//! to configure, nothing left behind.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -16,14 +17,20 @@ use rusqlite::{Connection, OpenFlags};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::fleet::{Audit, Contents, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers};
+use crate::fleet::{
+    Audit, Contents, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers,
+};
 use crate::model::machine::Mac;
 use crate::store::DATABASE;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Machines to switch on, all at once
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
+    #[arg(
+        long,
+        default_value_t = 500,
+        value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX)
+    )]
     clients: u32,
     /// Exit after the report instead of serving until Ctrl-C
     #[arg(long)]
@@ -36,7 +43,8 @@ pub(super) struct Arguments {
     initrd_mib: u32,
 }
 
-/// The demo's pool has 60,000 addresses, and one process may hold about a million sockets: far above what two cores bear.
+/// The demo's pool has 60,000 addresses, and one process may hold about a million sockets: far
+/// above what two cores bear.
 const CLIENTS_MAX: i64 = 20_000;
 
 /// Firmware's waits are cut by this: a demo need not show how long 4 s are.
@@ -62,20 +70,28 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     thread::spawn(move || signals.forever().try_for_each(|_| interrupts.send(News::Interrupt)));
 
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let images =
-        Images { kernel: u64::from(arguments.kernel_mib) * MIB, initrd: u64::from(arguments.initrd_mib) * MIB };
+    let images = Images {
+        kernel: u64::from(arguments.kernel_mib) * MIB,
+        initrd: u64::from(arguments.initrd_mib) * MIB,
+    };
     let seed = u64::from(std::process::id());
     let mut server = PrivateServer::start(&program, images, &Contents::default(), seed)?;
     say(&introduction(arguments, &server))?;
 
-    let pace = Pace { haste: HASTE, idle_waits: false, gives_up: false, patience: crate::fleet::limits::PATIENCE };
+    let pace = Pace {
+        haste: HASTE,
+        idle_waits: false,
+        gives_up: false,
+        patience: crate::fleet::limits::PATIENCE,
+    };
     let fleet = Arc::new(Fleet::new(server.plan(arguments.clients, pace, seed)));
     let progress = Arc::new(Progress::default());
     let (running, counts) = (Arc::clone(&fleet), Arc::clone(&progress));
     thread::spawn(move || sender.send(News::Booted(running.run(&counts).map(Box::new))));
 
     let octets = u64::from(arguments.clients) * (images.kernel + images.initrd);
-    let Some((report, outage)) = watch(&mut server, &progress, arguments.clients, octets, &news)? else {
+    let Some((report, outage)) = watch(&mut server, &progress, arguments.clients, octets, &news)?
+    else {
         return Ok(ExitCode::FAILURE);
     };
     let rows = stored_leases(&server.state()).context("the lease audit")?;
@@ -99,8 +115,8 @@ enum News {
     Interrupt,
 }
 
-/// Shows the fleet's progress and pulls the server's plug half-way. Gives the report and how long the outage was; None
-/// after Ctrl-C.
+/// Shows the fleet's progress and pulls the server's plug half-way. Gives the report and how long
+/// the outage was; None after Ctrl-C.
 fn watch(
     server: &mut PrivateServer,
     progress: &Progress,
@@ -108,7 +124,8 @@ fn watch(
     octets: u64,
     news: &Receiver<News>,
 ) -> anyhow::Result<Option<(Box<Report>, Option<Duration>)>> {
-    let bar = ProgressBar::new(octets).with_style(ProgressStyle::with_template(BAR)?.progress_chars("=> "));
+    let bar = ProgressBar::new(octets)
+        .with_style(ProgressStyle::with_template(BAR)?.progress_chars("=> "));
     let mut outage = None;
     loop {
         match news.recv_timeout(TICK) {
@@ -121,7 +138,9 @@ fn watch(
                 say("interrupted: everything that was started is stopped and removed\n")?;
                 return Ok(None);
             }
-            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the fleet ended without a report")),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(anyhow!("the fleet ended without a report"));
+            }
             Err(RecvTimeoutError::Timeout) => {}
         }
         bar.set_position(progress.octets().min(octets));
@@ -139,10 +158,15 @@ fn watch(
 
 /// The bound leases as they lie on the disk, read beside the running server.
 fn stored_leases(state: &Path) -> anyhow::Result<Vec<(Mac, Ipv4Addr)>> {
-    let store = Connection::open_with_flags(state.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let store =
+        Connection::open_with_flags(state.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut statement = store.prepare("SELECT mac, address FROM leases WHERE state = 'bound'")?;
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    rows.map(|row| row.map_err(Into::into).and_then(|(mac, address)| Ok((mac.parse()?, address.parse()?)))).collect()
+    let rows =
+        statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    rows.map(|row| {
+        row.map_err(Into::into).and_then(|(mac, address)| Ok((mac.parse()?, address.parse()?)))
+    })
+    .collect()
 }
 
 const BAR: &str = "  [{bar:40}] {bytes:>10} of {total_bytes} {binary_bytes_per_sec}  {msg}";
@@ -161,17 +185,26 @@ fn introduction(arguments: &Arguments, server: &PrivateServer) -> String {
     )
 }
 
-fn conclusion(server: &PrivateServer, report: &Report, audit: &Audit, outage: Option<Duration>) -> String {
+fn conclusion(
+    server: &PrivateServer,
+    report: &Report,
+    audit: &Audit,
+    outage: Option<Duration>,
+) -> String {
     let gigabytes = report.megabytes() / 1000.0;
     let mut text = format!("{report}\n");
     let processor = server.processor_time().as_secs_f64();
-    let _ = writeln!(text, "  server: {processor:.2} CPU-s, {:.2} CPU-s/GB", processor / gigabytes.max(f64::EPSILON));
+    let _ = writeln!(
+        text,
+        "  server: {processor:.2} CPU-s, {:.2} CPU-s/GB",
+        processor / gigabytes.max(f64::EPSILON)
+    );
     let _ = match outage {
         Some(outage) => {
             writeln!(
                 text,
-                "  killed with -9 half-way, ready again after {:.0} ms; machines that were loading by TFTP then waited for\n  \
-                 their firmware's own timeouts before they began anew",
+                "  killed with -9 half-way, ready again after {:.0} ms; machines that were loading \
+                 by TFTP then waited for\n  their firmware's own timeouts before they began anew",
                 outage.as_secs_f64() * 1e3
             )
         }
@@ -180,13 +213,16 @@ fn conclusion(server: &PrivateServer, report: &Report, audit: &Audit, outage: Op
     let (lost, doubled) = (audit.lost.len(), audit.doubled.len());
     let _ = writeln!(
         text,
-        "  lease audit: {} leases, {lost} lost, {doubled} doubled (every machine asked again, and the database read)",
+        "  lease audit: {} leases, {lost} lost, {doubled} doubled (every machine asked again, and \
+         the database read)",
         audit.leases
     );
     for lease in audit.lost.iter().chain(&audit.doubled).take(LEASES_SHOWN_MAX) {
         let _ = writeln!(text, "    {} had {}", lease.mac, lease.address);
     }
-    text.push_str("  (loopback is not a NIC: machines and server share this computer's cores and memory)\n");
+    text.push_str(
+        "  (loopback is not a NIC: machines and server share this computer's cores and memory)\n",
+    );
     text
 }
 
@@ -195,9 +231,8 @@ const LEASES_SHOWN_MAX: usize = 5;
 
 fn invitation(Servers { tftp, http, .. }: Servers) -> String {
     format!(
-        "\nStill serving; Ctrl-C ends it and removes everything. Try:\n  \
-         curl http://{http}/boot.ipxe\n  \
-         curl -r 0-99 http://{http}/demo/vmlinuz | xxd | head -3\n  \
+        "\nStill serving; Ctrl-C ends it and removes everything. Try:\n  curl \
+         http://{http}/boot.ipxe\n  curl -r 0-99 http://{http}/demo/vmlinuz | xxd | head -3\n  \
          curl tftp://{tftp}/pxelinux.cfg/default\n"
     )
 }

@@ -1,4 +1,5 @@
-//! The exit codes of every command, in one table: `--help`, the manual pages and docs/exit-codes.md are made from it.
+//! The exit codes of every command, in one table: `--help`, the manual pages and docs/exit-codes.md
+//! are made from it.
 
 /// One command, its codes and when it ends with them.
 pub(super) struct Codes {
@@ -24,7 +25,8 @@ pub(super) const TABLE: &[Codes] = &[
             (0, "told to stop, and every transfer came to its end"),
             (
                 1,
-                "it could not start (a port, a right, the state of another server), a thread ended by itself, or transfers were cut off",
+                "it could not start (a port, a right, the state of another server), a thread ended \
+                 by itself, or transfers were cut off",
             ),
             (2, "the configuration cannot be read or served; systemd does not start it again"),
         ],
@@ -38,28 +40,47 @@ pub(super) const TABLE: &[Codes] = &[
         ],
     ),
     of("loader list", &[(0, "told"), (2, "a configuration was named and cannot be read")]),
-    of("status", &[(0, "a server runs"), (1, "no server answers, or it is starting or stopping"), UNREADABLE]),
+    of(
+        "status",
+        &[
+            (0, "a server runs"),
+            (1, "no server answers, or it is starting or stopping"),
+            UNREADABLE,
+        ],
+    ),
     of(
         "status --exit-code",
         &[
             (0, "OK: all is well"),
             (
                 1,
-                "WARNING: a pool is nearly full, the configuration has an error, a change waits for a restart, a thread was begun again",
+                "WARNING: a pool is nearly full, the configuration has an error, a change waits \
+                 for a restart, a thread was begun again",
             ),
             (
                 2,
-                "CRITICAL: no server answers, a subnet is silent, its interface is down, a pool is full, the store fails, a thread stands still",
+                "CRITICAL: no server answers, a subnet is silent, its interface is down, a pool is \
+                 full, the store fails, a thread stands still",
             ),
             (3, "UNKNOWN: the server cannot be asked"),
         ],
     ),
     of(
         "machines",
-        &[(0, "told"), (1, "with --failed: there is one; or neither server nor history can be asked"), UNREADABLE],
+        &[
+            (0, "told"),
+            (1, "with --failed: there is one; or neither server nor history can be asked"),
+            UNREADABLE,
+        ],
     ),
-    of("lease list", &[(0, "told"), (1, "neither server nor lease database can be asked"), UNREADABLE]),
-    of("lease free", &[(0, "done"), (1, "there is nothing to free, or a machine has the address"), UNREADABLE]),
+    of(
+        "lease list",
+        &[(0, "told"), (1, "neither server nor lease database can be asked"), UNREADABLE],
+    ),
+    of(
+        "lease free",
+        &[(0, "done"), (1, "there is nothing to free, or a machine has the address"), UNREADABLE],
+    ),
     of("look", &[(0, "told or done"), (1, "no server answers, or it answers no DHCP"), UNREADABLE]),
     of(
         "reload",
@@ -70,13 +91,19 @@ pub(super) const TABLE: &[Codes] = &[
             (3, "published, and some of it takes effect after a restart"),
         ],
     ),
-    of("why", &[(0, "told"), (1, "nobody has heard of the machine, or there is no history"), UNREADABLE]),
+    of(
+        "why",
+        &[(0, "told"), (1, "nobody has heard of the machine, or there is no history"), UNREADABLE],
+    ),
     of("quirk list", &[(0, "told"), (1, "neither server nor store can be asked"), UNREADABLE]),
     of("quirk pin", &[(0, "done"), (1, "neither server nor store could keep it"), UNREADABLE]),
     of("quirk forget", &[(0, "done"), (1, "there is no such limit"), UNREADABLE]),
     of(
         "demo",
-        &[(0, "every machine booted, and no lease was lost or doubled"), (1, "one did not, or it was interrupted")],
+        &[
+            (0, "every machine booted, and no lease was lost or doubled"),
+            (1, "one did not, or it was interrupted"),
+        ],
     ),
     of("backup", &[(0, "written"), (1, "there is no backup"), UNREADABLE]),
     of("restore", &[(0, "restored"), (1, "nothing was restored"), UNREADABLE]),
@@ -92,7 +119,8 @@ pub(super) fn described(root: clap::Command) -> clap::Command {
 
 fn with_codes(root: clap::Command, name: &str) -> clap::Command {
     root.mut_subcommand(name, |command| {
-        let inner: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+        let inner: Vec<String> =
+            command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
         let command = inner.iter().fold(command, |command, inner| {
             let path = format!("{name} {inner}");
             command.mut_subcommand(inner.clone(), |one| one.after_help(help(&path)))
@@ -104,7 +132,9 @@ fn with_codes(root: clap::Command, name: &str) -> clap::Command {
 fn help(path: &str) -> String {
     let mut text = String::new();
     for Codes { command, codes } in TABLE {
-        let Some(option) = command.strip_prefix(path).filter(|rest| rest.is_empty() || rest.starts_with(" --")) else {
+        let Some(option) =
+            command.strip_prefix(path).filter(|rest| rest.is_empty() || rest.starts_with(" --"))
+        else {
             continue;
         };
         let with = if option.is_empty() { String::new() } else { format!(" with{option}") };
@@ -129,7 +159,9 @@ mod tests {
         let mut text = "| command | code | when |\n|---|---|---|\n".to_owned();
         let any = Codes { command: "any", codes: ALWAYS };
         for Codes { command, codes } in std::iter::once(&any).chain(TABLE) {
-            codes.iter().for_each(|(code, when)| text.push_str(&format!("| `{command}` | {code} | {when} |\n")));
+            codes.iter().for_each(|(code, when)| {
+                text.push_str(&format!("| `{command}` | {code} | {when} |\n"))
+            });
         }
         text
     }
@@ -152,7 +184,8 @@ mod tests {
         root.build();
         let mut seen = 0;
         for command in root.get_subcommands().filter(|command| command.get_name() != "help") {
-            let inner: Vec<&clap::Command> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
+            let inner: Vec<&clap::Command> =
+                command.get_subcommands().filter(|one| one.get_name() != "help").collect();
             let leaves = if inner.is_empty() { vec![command] } else { inner.clone() };
             for leaf in leaves {
                 let path = if inner.is_empty() {
@@ -160,8 +193,10 @@ mod tests {
                 } else {
                     format!("{} {}", command.get_name(), leaf.get_name())
                 };
-                let codes =
-                    TABLE.iter().find(|codes| codes.command == path).unwrap_or_else(|| panic!("{path} has no codes"));
+                let codes = TABLE
+                    .iter()
+                    .find(|codes| codes.command == path)
+                    .unwrap_or_else(|| panic!("{path} has no codes"));
                 let help = leaf.clone().render_help().to_string();
                 for (code, when) in codes.codes {
                     let words = when.split_whitespace().next().unwrap();
@@ -170,6 +205,10 @@ mod tests {
                 seen += 1;
             }
         }
-        assert_eq!(seen, TABLE.iter().filter(|codes| !codes.command.contains(" --")).count(), "no command too many");
+        assert_eq!(
+            seen,
+            TABLE.iter().filter(|codes| !codes.command.contains(" --")).count(),
+            "no command too many"
+        );
     }
 }

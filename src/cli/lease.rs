@@ -1,4 +1,5 @@
-//! `ringboot lease`: who has which address, what was declined and who is silenced for it; and the order to let go of them.
+//! `ringboot lease`: who has which address, what was declined and who is silenced for it; and the
+//! order to let go of them.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -23,9 +24,11 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Every address that is leased, offered, remembered or kept back, and who is limited for what was declined
+    /// Every address that is leased, offered, remembered or kept back, and who is limited for what
+    /// was declined
     List(List),
-    /// Let go of an address that is kept back or remembered, of all that a machine declined, or of all that was declined
+    /// Let go of an address that is kept back or remembered, of all that a machine declined, or of
+    /// all that was declined
     Free(Free),
 }
 
@@ -34,7 +37,8 @@ struct List {
     /// Addresses of this network alone
     #[arg(long, value_name = "NETWORK")]
     subnet: Option<Network>,
-    /// Addresses that are bound, offered, ended, released, declined (by a machine) or in-use (a host answers for it that has no lease)
+    /// Addresses that are bound, offered, ended, released, declined (by a machine) or in-use (a
+    /// host answers for it that has no lease)
     #[arg(long, value_name = "STATE")]
     only: Option<Standing>,
     /// Addresses of this machine alone, in any spelling of its hardware address
@@ -50,20 +54,27 @@ struct List {
 #[derive(Debug, clap::Args)]
 struct Free {
     /// An address; or a hardware address: all that this machine declined, which then counts no more
-    #[arg(value_name = "ADDRESS|MAC", required_unless_present = "declined", conflicts_with = "declined", value_parser = what)]
+    #[arg(
+        value_name = "ADDRESS|MAC",
+        required_unless_present = "declined",
+        conflicts_with = "declined",
+        value_parser = what
+    )]
     what: Option<What>,
-    /// All addresses that were declined or found in use; nobody is limited for what was declined before
+    /// All addresses that were declined or found in use; nobody is limited for what was declined
+    /// before
     #[arg(long)]
     declined: bool,
-    /// Also an address that a machine has now. The machine goes on using it until it renews its lease, and another one may get it meanwhile
+    /// Also an address that a machine has now. The machine goes on using it until it renews its
+    /// lease, and another one may get it meanwhile
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     place: Place,
 }
 
-/// Exit 0: it was told or done; 1: there is nothing to free, a machine has the address, or server and store cannot be asked; 2: usage or
-/// configuration.
+/// Exit 0: it was told or done; 1: there is nothing to free, a machine has the address, or server
+/// and store cannot be asked; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let place = match &arguments.command {
         Command::List(list) => &list.place,
@@ -79,10 +90,17 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn listed(source: Source, list: &List) -> anyhow::Result<String> {
-    let filter = Filter { network: list.subnet, standing: list.only, mac: list.machine, ..Filter::default() };
+    let filter = Filter {
+        network: list.subnet,
+        standing: list.only,
+        mac: list.machine,
+        ..Filter::default()
+    };
     let body = match source {
         Source::Server(socket) => in_pieces(socket, filter)?,
-        Source::Store(state) => state.visit(|path| Ok(in_json(stored(path, filter)?, usize::MAX)))?,
+        Source::Store(state) => {
+            state.visit(|path| Ok(in_json(stored(path, filter)?, usize::MAX)))?
+        }
     };
     Ok(if list.json { output::in_json(&body) } else { plain(&body) })
 }
@@ -98,7 +116,9 @@ fn in_pieces(socket: Socket, filter: Filter) -> anyhow::Result<Value> {
         let leases = whole["leases"].as_array().map(Vec::as_slice).unwrap_or_default();
         let last = leases.last().and_then(|lease| lease["address"].as_str()?.parse().ok());
         let mut piece = ask(Socket::reach(&path).ok_or_else(|| NoServer(path.clone()))?, last)?;
-        if let (Value::Array(all), Value::Array(more)) = (&mut whole["leases"], piece["leases"].take()) {
+        if let (Value::Array(all), Value::Array(more)) =
+            (&mut whole["leases"], piece["leases"].take())
+        {
             all.extend(more);
         }
         whole["left_out"] = piece["left_out"].take();
@@ -109,14 +129,14 @@ fn in_pieces(socket: Socket, filter: Filter) -> anyhow::Result<Value> {
 fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
     let what = free.what.unwrap_or(What::Declined);
     let answer = match source {
-        Source::Server(socket) => {
-            socket.ask("DELETE", &format!("{PATH}/{what}{}", if free.force { "/force" } else { "" }))?
-        }
+        Source::Server(socket) => socket
+            .ask("DELETE", &format!("{PATH}/{what}{}", if free.force { "/force" } else { "" }))?,
         Source::Store(state) => state.change(|state| {
             let mut store = SqliteStore::open(&state.database())?;
             let found = stored(state.path(), wanted(what))?;
             Ok(let_go(what, free.force, &found, |addresses| {
-                let changes: Vec<Change> = addresses.iter().map(|address| Change::Free { address: *address }).collect();
+                let changes: Vec<Change> =
+                    addresses.iter().map(|address| Change::Free { address: *address }).collect();
                 store.commit(&changes).map(|()| changes.len()).map_err(|error| error.to_string())
             }))
         })?,
@@ -134,7 +154,8 @@ fn plain(body: &Value) -> String {
     let mut text = String::new();
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     for lease in body["leases"].as_array().into_iter().flatten() {
-        let (address, machine, state) = (word(&lease["address"]), word(&lease["machine"]), word(&lease["state"]));
+        let (address, machine, state) =
+            (word(&lease["address"]), word(&lease["machine"]), word(&lease["state"]));
         // Held against 0, its end is as far away as it says.
         let time = match lease["left_s"].as_i64() {
             None => time(None, 0),
@@ -158,6 +179,10 @@ fn plain(body: &Value) -> String {
         Some(format!("{count} {standing}"))
     });
     let counted: Vec<String> = counted.collect();
-    let _ = writeln!(text, "{}", if counted.is_empty() { "no address".to_owned() } else { counted.join(", ") });
+    let _ = writeln!(
+        text,
+        "{}",
+        if counted.is_empty() { "no address".to_owned() } else { counted.join(", ") }
+    );
     text
 }

@@ -1,4 +1,5 @@
-//! `ringboot check --live [HOST]`: walks boot chains over the running sockets and names the first broken link of each.
+//! `ringboot check --live [HOST]`: walks boot chains over the running sockets and names the first
+//! broken link of each.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -23,7 +24,8 @@ use crate::template;
 
 /// Chains in one run: each takes up to some seconds.
 const CHAINS_MAX: usize = 256;
-/// An iPXE that is loaded asks for an address once more; one that loads an iPXE again would do so for ever.
+/// An iPXE that is loaded asks for an address once more; one that loads an iPXE again would do so
+/// for ever.
 const OFFERS_MAX: usize = 3;
 /// Who is walked where nobody is named: locally administered, and nobody's.
 const UNKNOWN: Mac = Mac([0x02, 0x72, 0x62, 0x77, 0x6c, 0x6b]);
@@ -40,7 +42,8 @@ pub(super) struct Wanted<'a> {
     pub(super) json: bool,
 }
 
-/// Exit 0: every walked chain is whole. 1: one is broken, or no server answers. 2: there is no such machine.
+/// Exit 0: every walked chain is whole. 1: one is broken, or no server answers. 2: there is no such
+/// machine.
 pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
     let machines = match machines(wanted) {
         Ok(machines) => machines,
@@ -53,7 +56,10 @@ pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
         Ok(chains) => {
             let broken = chains.iter().filter(|chain| chain.fault.is_some()).count();
             let code = if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-            output::say(&if wanted.json { as_json(&chains, broken) } else { as_text(&chains, broken) }, code)
+            output::say(
+                &if wanted.json { as_json(&chains, broken) } else { as_text(&chains, broken) },
+                code,
+            )
         }
         Err(error) => {
             complain!("{error:#}");
@@ -92,7 +98,8 @@ struct Fault {
 }
 
 fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
-    let served = || wanted.config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+    let served =
+        || wanted.config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
     let mut reserved: Vec<(Machine, Ipv4Addr, Option<String>)> = Vec::new();
     for subnet in &wanted.config.snapshot.dhcp.subnets {
         for host in &subnet.reservations {
@@ -112,7 +119,8 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
         Machine { mac, name, subnet: place, is_known: mac != UNKNOWN }
     };
     let on_each = |mac: Mac, name: &str, subnets: Vec<&Subnet>| {
-        let found: Vec<Machine> = subnets.into_iter().map(|subnet| unknown(mac, name, Some(subnet))).collect();
+        let found: Vec<Machine> =
+            subnets.into_iter().map(|subnet| unknown(mac, name, Some(subnet))).collect();
         if found.is_empty() { vec![unknown(mac, name, None)] } else { found }
     };
     if wanted.host.is_empty() {
@@ -127,14 +135,21 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
     }
     let mac: Option<Mac> = wanted.host.parse().ok();
     let is_named = |(machine, address, name): &(Machine, Ipv4Addr, Option<String>)| {
-        Some(machine.mac) == mac || address.to_string() == wanted.host || name.as_deref() == Some(wanted.host)
+        Some(machine.mac) == mac
+            || address.to_string() == wanted.host
+            || name.as_deref() == Some(wanted.host)
     };
-    let named: Vec<Machine> = reserved.into_iter().filter(is_named).map(|(machine, ..)| machine).collect();
+    let named: Vec<Machine> =
+        reserved.into_iter().filter(is_named).map(|(machine, ..)| machine).collect();
     match (named.is_empty(), mac) {
         (false, _) => Ok(named),
         (true, Some(mac)) => Ok(on_each(mac, &mac.to_string(), served().collect())),
         (true, None) => {
-            bail!("{:?} is neither a hardware address nor the name or address of a [[dhcp.subnet.host]]", wanted.host)
+            bail!(
+                "{:?} is neither a hardware address nor the name or address of a \
+                 [[dhcp.subnet.host]]",
+                wanted.host
+            )
         }
     }
 }
@@ -161,14 +176,17 @@ fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Cha
     Ok(chains)
 }
 
-/// The firmware to walk: the one asked for, the one last seen, or all that the configuration has a loader for.
+/// The firmware to walk: the one asked for, the one last seen, or all that the configuration has a
+/// loader for.
 fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware, &'static str)> {
     let boot = &wanted.config.snapshot.dhcp.boot;
     let configured = loaders::keys(boot);
     let has_loader = |name: &str, key: &str| match name {
         // The rendered script is there wherever there is a menu.
         "ipxe" => wanted.config.snapshot.menu.is_some() || boot.ipxe.is_some(),
-        _ => name == key && configured.iter().any(|(known, value)| *known == key && value.is_some()),
+        _ => {
+            name == key && configured.iter().any(|(known, value)| *known == key && value.is_some())
+        }
     };
     let named = wanted.firmware.or(last);
     let fits = |(name, _, key): &&(&'static str, Firmware, &'static str)| match named {
@@ -207,7 +225,8 @@ impl Walker<'_> {
 
     fn offer(&self, machine: &Machine, kind: &str) -> anyhow::Result<Offer> {
         let network = machine.subnet.map(|network| format!("/{network}")).unwrap_or_default();
-        let value = self.server.ask("POST", &format!("/v1/walks/{}/{kind}{network}", machine.mac))?;
+        let value =
+            self.server.ask("POST", &format!("/v1/walks/{}/{kind}{network}", machine.mac))?;
         Offer::of(&value).ok_or_else(|| anyhow!("the server's answer is not understood: {value}"))
     }
 
@@ -221,10 +240,21 @@ impl Walker<'_> {
         Ok(said.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
-    fn chain(&self, machine: &Machine, kind: &str, firmware: Firmware, key: &'static str) -> anyhow::Result<Chain> {
+    fn chain(
+        &self,
+        machine: &Machine,
+        kind: &str,
+        firmware: Firmware,
+        key: &'static str,
+    ) -> anyhow::Result<Chain> {
         let (name, kind) = (machine.name.clone(), kind.to_owned());
-        let mut chain =
-            Chain { machine: name, firmware: kind.clone(), lines: Vec::new(), notes: Vec::new(), fault: None };
+        let mut chain = Chain {
+            machine: name,
+            firmware: kind.clone(),
+            lines: Vec::new(),
+            notes: Vec::new(),
+            fault: None,
+        };
         let (mut kind, mut firmware, mut key) = (kind, firmware, key);
         for _ in 0..OFFERS_MAX {
             let offer = self.offer(machine, &kind)?;
@@ -242,7 +272,10 @@ impl Walker<'_> {
                 return Ok(chain);
             }
             let Some(next) = walked.goes_on_as.and_then(walk::kind_of) else { return Ok(chain) };
-            let Some((name, next, next_key)) = walk::KINDS.iter().find(|(name, ..)| *name == next) else { break };
+            let Some((name, next, next_key)) = walk::KINDS.iter().find(|(name, ..)| *name == next)
+            else {
+                break;
+            };
             (kind, firmware) = ((*name).to_owned(), *next);
             key = next_key;
         }
@@ -262,7 +295,10 @@ impl Walker<'_> {
     ) -> Option<Start> {
         let subnet = |key: &str| {
             let place = offer.network.and_then(|network| self.places.subnet(network, key));
-            place.map_or_else(|| "no [[dhcp.subnet]] is for it".to_owned(), |place| place.to_string())
+            place.map_or_else(
+                || "no [[dhcp.subnet]] is for it".to_owned(),
+                |place| place.to_string(),
+            )
         };
         if let Some((text, key)) = &offer.silence {
             let what = format!("no OFFER: {text} ({})", offer.reasons.join("; "));
@@ -271,7 +307,10 @@ impl Walker<'_> {
         }
         if offer.asked {
             let reasons = offer.reasons.join("; ");
-            chain.lines.push(("offer".to_owned(), format!("{} ({reasons}) {}", offer.address, subnet("subnet"))));
+            chain.lines.push((
+                "offer".to_owned(),
+                format!("{} ({reasons}) {}", offer.address, subnet("subnet")),
+            ));
         } else {
             chain.notes.push("this server answers no DHCP: the offer was not asked for".to_owned());
         }
@@ -284,9 +323,12 @@ impl Walker<'_> {
         Some(Start { mac: machine.mac, firmware, address, tftp, boot_file, source })
     }
 
-    /// The key of `[boot]` that named this boot file: an iPXE may get the loader of its architecture.
+    /// The key of `[boot]` that named this boot file: an iPXE may get the loader of its
+    /// architecture.
     fn key_behind(&self, boot_file: &str, key: &'static str) -> &'static str {
-        let names = |value: Option<&str>| value.is_some_and(|value| boot_file.ends_with(value.trim_start_matches('/')));
+        let names = |value: Option<&str>| {
+            value.is_some_and(|value| boot_file.ends_with(value.trim_start_matches('/')))
+        };
         let keys = loaders::keys(&self.config.snapshot.dhcp.boot);
         let own = keys.iter().find(|(known, value)| *known == key && names(*value));
         own.or_else(|| keys.iter().find(|(_, value)| names(*value))).map_or(key, |(known, _)| known)
@@ -306,7 +348,9 @@ impl Walker<'_> {
                 Stage::AnswerFile => "arguments",
                 _ => return None,
             };
-            self.places.entry(broken.entry.as_deref()?, key, &broken.name).map(|place| place.to_string())
+            self.places
+                .entry(broken.entry.as_deref()?, key, &broken.name)
+                .map(|place| place.to_string())
         };
         let place = in_menu.or_else(entry).unwrap_or_else(|| self.places.boot(key).to_string());
         // The last refusal of that file: loaders ask for others in vain on their way.
@@ -318,15 +362,22 @@ impl Walker<'_> {
 
     /// The file behind a menu's TFTP name or URL.
     fn path_of(&self, name: &str) -> PathBuf {
-        let path = name.split_once("://").map_or(name, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
+        let path = name
+            .split_once("://")
+            .map_or(name, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
         let path = path.trim_start_matches('/');
         let file = self.config.root.join(path);
         let template = self.config.root.join(format!("{path}.j2"));
-        if !file.is_file() && template.is_file() && menu_name(path.as_bytes()).is_some() { template } else { file }
+        if !file.is_file() && template.is_file() && menu_name(path.as_bytes()).is_some() {
+            template
+        } else {
+            file
+        }
     }
 }
 
-/// Whether the server speaks of the link that is broken: `TFTP refused debian/linux: no such file`, `HTTP refused ks.cfg.j2:2:4: ...`.
+/// Whether the server speaks of the link that is broken: `TFTP refused debian/linux: no such file`,
+/// `HTTP refused ks.cfg.j2:2:4: ...`.
 fn concerns(said: &str, broken: &Broken) -> bool {
     let rest = said.split_once(" refused ").map_or("", |(_, rest)| rest);
     let name = rest.split(':').next().unwrap_or_default().trim_start_matches('/');
@@ -340,7 +391,10 @@ impl Offer {
         let address = |key: &str| text(key)?.parse::<Ipv4Addr>().ok();
         let port = u16::try_from(value.get("tftp_port")?.as_u64()?).ok()?;
         let silence = value.get("silence").and_then(|silence| {
-            Some((silence.get("text")?.as_str()?.to_owned(), silence.get("key")?.as_str()?.to_owned()))
+            Some((
+                silence.get("text")?.as_str()?.to_owned(),
+                silence.get("key")?.as_str()?.to_owned(),
+            ))
         });
         let reasons = value.get("reasons")?.as_array()?;
         Some(Self {
@@ -367,7 +421,11 @@ impl Fault {
 impl Chain {
     fn add(&mut self, walked: &Walked) {
         for link in &walked.links {
-            let entry = link.entry.as_ref().filter(|_| link.stage > Stage::Menu).map(|entry| format!("{entry}: "));
+            let entry = link
+                .entry
+                .as_ref()
+                .filter(|_| link.stage > Stage::Menu)
+                .map(|entry| format!("{entry}: "));
             for file in &link.files {
                 let part = if file.received < file.octets {
                     format!(", looked at {}", size(file.received))
@@ -411,9 +469,16 @@ fn as_text(chains: &[Chain], broken: usize) -> String {
             let _ = writeln!(text, "  - {note}");
         }
         if let Some(fault) = &chain.fault {
-            let entry = fault.entry.as_ref().map(|entry| format!(" of the entry `{entry}`")).unwrap_or_default();
-            let _ =
-                writeln!(text, "  BROKEN at {}{entry}: {}\n    behind it: {}", fault.stage, fault.what, fault.place);
+            let entry = fault
+                .entry
+                .as_ref()
+                .map(|entry| format!(" of the entry `{entry}`"))
+                .unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "  BROKEN at {}{entry}: {}\n    behind it: {}",
+                fault.stage, fault.what, fault.place
+            );
             if let Some(said) = &fault.said {
                 let _ = writeln!(text, "    the server says: {said}");
             }
@@ -427,8 +492,11 @@ fn as_json(chains: &[Chain], broken: usize) -> String {
     let listed: Vec<Value> = chains
         .iter()
         .map(|chain| {
-            let links: Vec<Value> =
-                chain.lines.iter().map(|(stage, text)| json!({ "stage": stage, "text": text })).collect();
+            let links: Vec<Value> = chain
+                .lines
+                .iter()
+                .map(|(stage, text)| json!({ "stage": stage, "text": text }))
+                .collect();
             let fault = chain.fault.as_ref().map(|fault| {
                 json!({
                     "stage": fault.stage,

@@ -1,4 +1,5 @@
-//! `ringboot loader list`: boot loaders of this machine's packages and of the root, and which package brings a missing one.
+//! `ringboot loader list`: boot loaders of this machine's packages and of the root, and which
+//! package brings a missing one.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,13 +26,15 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Look into the root of this configuration too [default: /etc/ringboot/ringboot.toml where it exists]
+    /// Look into the root of this configuration too [default: /etc/ringboot/ringboot.toml where it
+    /// exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Look into this root too
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The admin socket of a server whose list is wanted, in place of the one that the configuration names
+    /// The admin socket of a server whose list is wanted, in place of the one that the
+    /// configuration names
     #[arg(long, value_name = "PATH", conflicts_with = "root")]
     socket: Option<PathBuf>,
     /// Print one JSON object
@@ -51,13 +54,17 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
         Err(_) => None,
     };
-    let (root, socket) = config.map_or((None, None), |config| (Some(config.root), config.server.admin_socket));
+    let (root, socket) =
+        config.map_or((None, None), |config| (Some(config.root), config.server.admin_socket));
     let socket = list.socket.clone().or(socket);
     // A server that serves another root has another list.
     let told = client::told(socket.as_deref(), PATH)
         .filter(|told| list.socket.is_some() || told["root"] == shown(root.as_deref()));
     let listed = told.unwrap_or_else(|| listing(root.as_deref()));
-    output::say(&if list.json { output::in_json(&listed) } else { as_table(&listed) }, ExitCode::SUCCESS)
+    output::say(
+        &if list.json { output::in_json(&listed) } else { as_table(&listed) },
+        ExitCode::SUCCESS,
+    )
 }
 
 fn as_table(listed: &Value) -> String {
@@ -69,12 +76,18 @@ fn as_table(listed: &Value) -> String {
     let mut text = format!("{:<11} {:<24} {:<36} {:<9} PATH\n", "KEY", "NAME", "VERSION", "SIGNED");
     for (key, _) in ARCHITECTURES {
         for row in of("loaders", key) {
-            let signed = row["signed"].as_bool().map_or("-", |signed| if signed { "signed" } else { "unsigned" });
-            let (name, version, path) = (word(&row["name"]), word(&row["version"]), word(&row["path"]));
+            let signed = row["signed"]
+                .as_bool()
+                .map_or("-", |signed| if signed { "signed" } else { "unsigned" });
+            let (name, version, path) =
+                (word(&row["name"]), word(&row["version"]), word(&row["path"]));
             text.push_str(&format!("{key:<11} {name:<24} {version:<36} {signed:<9} {path}\n"));
         }
         for missing in of("missing", key) {
-            text.push_str(&format!("{key:<11} none found; packages: {}\n", word(&missing["packages"])));
+            text.push_str(&format!(
+                "{key:<11} none found; packages: {}\n",
+                word(&missing["packages"])
+            ));
         }
     }
     text

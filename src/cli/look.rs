@@ -1,4 +1,5 @@
-//! `ringboot look`: what is known of other DHCP servers on each subnet, and the order to forget it and to look again.
+//! `ringboot look`: what is known of other DHCP servers on each subnet, and the order to forget it
+//! and to look again.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use crate::api::values::each;
 pub(super) struct Arguments {
     #[command(flatten)]
     server: Server,
-    /// Forget what was found, and look again: no address is offered for the 2 seconds of a first look
+    /// Forget what was found, and look again: no address is offered for the 2 seconds of a first
+    /// look
     #[arg(long)]
     again: bool,
     /// As JSON
@@ -29,7 +31,10 @@ const AGAIN_ASKED_EVERY: Duration = Duration::from_millis(200);
 /// Exit 0: it was told; 1: no server, or one without DHCP; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let tell = |found: &Value| {
-        output::say(&if arguments.json { output::in_json(found) } else { lines(found) }, ExitCode::SUCCESS)
+        output::say(
+            &if arguments.json { output::in_json(found) } else { lines(found) },
+            ExitCode::SUCCESS,
+        )
     };
     if !arguments.again {
         return arguments.server.carry_out("GET", PATH, tell);
@@ -50,7 +55,8 @@ fn looked(server: &Server) -> anyhow::Result<Value> {
         // The order to look is read within a second.
         std::thread::sleep(AGAIN_ASKED_EVERY);
         let found = server.ask("GET", PATH)?;
-        let is_over = found["again"] == false && each(&found["looks"]).all(|look| look["looking"] == false);
+        let is_over =
+            found["again"] == false && each(&found["looks"]).all(|look| look["looking"] == false);
         if is_over || Instant::now() >= until {
             return Ok(found);
         }
@@ -59,7 +65,8 @@ fn looked(server: &Server) -> anyhow::Result<Value> {
 
 /// The sentences of the log.
 fn lines(found: &Value) -> String {
-    let said = found["looks"].as_array().into_iter().flatten().filter_map(|look| look["said"].as_str());
+    let said =
+        found["looks"].as_array().into_iter().flatten().filter_map(|look| look["said"].as_str());
     let mut lines: String = said.map(|said| format!("{said}\n")).collect();
     if lines.is_empty() {
         lines.push_str("no subnet is served by an interface, so no other server is looked for\n");

@@ -45,7 +45,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         arguments.sift(&mut body);
         let is_alarm = arguments.failed && number(&body["counts"][Standing::Failed.word()]) > 0;
         let code = if is_alarm { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        Ok(if arguments.json { output::say(&output::in_json(&body), code) } else { output::tell(&plain(&body), code) })
+        Ok(if arguments.json {
+            output::say(&output::in_json(&body), code)
+        } else {
+            output::tell(&plain(&body), code)
+        })
     })
 }
 
@@ -56,11 +60,17 @@ impl Arguments {
             (Some(network), address) => address.is_ok_and(|address| network.contains(address)),
             (None, _) => true,
         };
-        let chosen =
-            [(self.failed, Standing::Failed), (self.booting, Standing::Booting), (self.unseen, Standing::Unseen)];
+        let chosen = [
+            (self.failed, Standing::Failed),
+            (self.booting, Standing::Booting),
+            (self.unseen, Standing::Unseen),
+        ];
         let is_any = chosen.iter().all(|(wanted, _)| !wanted);
         let is_chosen = |machine: &Value| {
-            is_any || chosen.iter().any(|(wanted, standing)| *wanted && machine["standing"] == standing.word())
+            is_any
+                || chosen
+                    .iter()
+                    .any(|(wanted, standing)| *wanted && machine["standing"] == standing.word())
         };
         let Value::Array(mut machines) = body["machines"].take() else { return };
         machines.retain(is_here);
@@ -106,9 +116,10 @@ fn plain(body: &Value) -> String {
         .collect();
     match (counted.is_empty(), body["answers_dhcp"] == false) {
         (false, _) => text.push_str(&counted.join(", ")),
-        (true, true) => {
-            text.push_str("no DHCP is answered here, and machines are known by their leases: `ringboot why ADDRESS` tells of one address")
-        }
+        (true, true) => text.push_str(
+            "no DHCP is answered here, and machines are known by their leases: `ringboot why \
+             ADDRESS` tells of one address",
+        ),
         (true, false) => text.push_str("no machine was heard of"),
     }
     text.push('\n');
@@ -147,7 +158,8 @@ mod tests {
     }
 
     fn now_ms() -> u64 {
-        u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap()
+        u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis())
+            .unwrap()
     }
 
     /// The machine `n` has an address in 10.0.0.0/16, and this happened to it so long ago.
@@ -160,7 +172,14 @@ mod tests {
 
     fn arguments(more: impl FnOnce(&mut Arguments)) -> Arguments {
         let place = Place::default();
-        let mut all = Arguments { failed: false, booting: false, unseen: false, subnet: None, place, json: false };
+        let mut all = Arguments {
+            failed: false,
+            booting: false,
+            unseen: false,
+            subnet: None,
+            place,
+            json: false,
+        };
         more(&mut all);
         all
     }
@@ -177,11 +196,23 @@ mod tests {
         for n in 0..2000 {
             happened(&journal, n, Stage::Dhcp, Kind::Leased { to: PXE, twin: false }, 900_000);
             if n % 700 != 5 {
-                happened(&journal, n, Stage::Kernel, Kind::Sent { name: "linux".into(), bytes: 1 }, 800_000);
+                happened(
+                    &journal,
+                    n,
+                    Stage::Kernel,
+                    Kind::Sent { name: "linux".into(), bytes: 1 },
+                    800_000,
+                );
             }
         }
         for n in [8, 9] {
-            happened(&journal, n, Stage::Dhcp, Kind::Offered { to: PXE }, 1000 - 100 * u64::from(n));
+            happened(
+                &journal,
+                n,
+                Stage::Dhcp,
+                Kind::Offered { to: PXE },
+                1000 - 100 * u64::from(n),
+            );
         }
         journal
     }
@@ -190,17 +221,23 @@ mod tests {
     fn of_two_thousand_machines_those_that_did_not_boot_come_first_and_the_rest_is_counted() {
         let journal = rack();
         let all = sifted(&journal, |_| {});
-        assert_eq!(all["counts"], json!({ "failed": 3, "booting": 2, "menu": 0, "booted": 1995, "unseen": 0 }));
+        assert_eq!(
+            all["counts"],
+            json!({ "failed": 3, "booting": 2, "menu": 0, "booted": 1995, "unseen": 0 })
+        );
         let text = plain(&all);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), LINES_MAX + 2);
         assert!(
-            lines[..3]
-                .iter()
-                .all(|line| line.contains("  failed   15 min ") && line.contains("no transfer to it had ended")),
+            lines[..3].iter().all(|line| line.contains("  failed   15 min ")
+                && line.contains("no transfer to it had ended")),
             "{text}"
         );
-        assert!(lines[3].contains("  booting  0 s ") && lines[3].ends_with("step of 9"), "{}", lines[3]);
+        assert!(
+            lines[3].contains("  booting  0 s ") && lines[3].ends_with("step of 9"),
+            "{}",
+            lines[3]
+        );
         assert!(lines[5].ends_with("  booted   13 min"), "{:?}", lines[5]);
         assert!(lines[LINES_MAX].starts_with("1000 more: --failed"), "{}", lines[LINES_MAX]);
         assert_eq!(lines[LINES_MAX + 1], "3 failed, 2 booting, 1995 booted");
@@ -209,21 +246,33 @@ mod tests {
     #[test]
     fn one_standing_and_one_subnet_can_be_asked_for() {
         let journal = rack();
-        let macs =
-            |body: &Value| each(&body["machines"]).map(|one| word(&one["machine"]).to_owned()).collect::<Vec<_>>();
+        let macs = |body: &Value| {
+            each(&body["machines"]).map(|one| word(&one["machine"]).to_owned()).collect::<Vec<_>>()
+        };
         let failed = sifted(&journal, |arguments| arguments.failed = true);
         assert_eq!(macs(&failed), [1405, 705, 5].map(|n| mac(n).to_string()));
-        assert_eq!(plain(&failed).lines().last(), Some("3 failed, 2 booting, 1995 booted"), "the others are counted");
-        let both = sifted(&journal, |arguments| (arguments.failed, arguments.booting) = (true, true));
+        assert_eq!(
+            plain(&failed).lines().last(),
+            Some("3 failed, 2 booting, 1995 booted"),
+            "the others are counted"
+        );
+        let both =
+            sifted(&journal, |arguments| (arguments.failed, arguments.booting) = (true, true));
         assert_eq!(macs(&both).len(), 5);
         let few = sifted(&journal, |arguments| arguments.subnet = "10.0.0.0/28".parse().ok());
         assert_eq!((macs(&few).len(), number(&few["counts"]["failed"])), (16, 1));
-        assert_eq!(macs(&sifted(&journal, |arguments| arguments.unseen = true)), Vec::<String>::new());
+        assert_eq!(
+            macs(&sifted(&journal, |arguments| arguments.unseen = true)),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn where_no_dhcp_is_answered_that_is_why_no_machine_is_known() {
         assert_eq!(plain(&in_json(Vec::new(), true)), "no machine was heard of\n");
-        assert!(plain(&in_json(Vec::new(), false)).starts_with("no DHCP is answered here, and machines are known by"));
+        assert!(
+            plain(&in_json(Vec::new(), false))
+                .starts_with("no DHCP is answered here, and machines are known by")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What the shell and man(1) want, made from a command line's own definition: `completions` and `man` of ringboot and of loadtest.
+//! What the shell and man(1) want, made from a command line's own definition: `completions` and
+//! `man` of ringboot and of loadtest.
 
 use std::fs;
 use std::io;

@@ -7,7 +7,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use self::output::{say, written};
 use crate::template;
 
-/// Says on standard error what is wrong. Where nobody takes it (a full disk, a reader that is gone), the exit code still tells.
+/// Says on standard error what is wrong. Where nobody takes it (a full disk, a reader that is
+/// gone), the exit code still tells.
 macro_rules! complain {
     ($($said:tt)*) => {{
         use std::io::Write as _;
@@ -59,19 +60,23 @@ enum Command {
     Loader(loader::Arguments),
     /// What the running server does: sockets, subnets, cores, counters
     Status(status::Arguments),
-    /// Every machine that the server knows and where it stands: failed, booting, at its menu, booted
+    /// Every machine that the server knows and where it stands: failed, booting, at its menu,
+    /// booted
     Machines(machine_list::Arguments),
     /// Who has which address, what was declined and who is silenced for it; let go of an address
     Lease(lease::Arguments),
-    /// What the running server knows of other DHCP servers on its subnets; forget it, and look again
+    /// What the running server knows of other DHCP servers on its subnets; forget it, and look
+    /// again
     Look(look::Arguments),
     /// Let the running server check its configuration and publish it; on error it keeps the old one
     Reload(reload::Arguments),
     /// Tell the last boot of one machine, and where it stopped
     Why(why::Arguments),
-    /// What firmware cannot do although it asks for it: list, pin and forget limits of machines, makers and classes
+    /// What firmware cannot do although it asks for it: list, pin and forget limits of machines,
+    /// makers and classes
     Quirk(quirk::Arguments),
-    /// The whole product on this machine: a server, simulated machines, a report; no configuration, no root
+    /// The whole product on this machine: a server, simulated machines, a report; no configuration,
+    /// no root
     Demo(demo::Arguments),
     /// Copy the lease database into a new file, while the server runs or not
     Backup(backup::BackupArguments),
@@ -88,8 +93,15 @@ enum Command {
 struct ManPages {
     #[command(flatten)]
     manual: manual::ManArguments,
-    /// Print what the configuration file may say, every key of it: ringboot.toml(5), which a DIR gets too
-    #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "roff", conflicts_with = "directory")]
+    /// Print what the configuration file may say, every key of it: ringboot.toml(5), which a DIR
+    /// gets too
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        default_missing_value = "roff",
+        conflicts_with = "directory"
+    )]
     configuration: Option<configuration_page::Format>,
 }
 
@@ -99,7 +111,8 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|command| command == template::COMMAND) {
         return if template::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let parsed = command_line().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let parsed =
+        command_line().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
         // --help and --version, too.

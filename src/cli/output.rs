@@ -22,8 +22,8 @@ pub(super) fn tell(text: &str, code: ExitCode) -> ExitCode {
     }
 }
 
-/// This code, or 1 where the text did not get there: a full disk, say. Whoever has closed the output (`| head`) wants no more, and that is
-/// fine.
+/// This code, or 1 where the text did not get there: a full disk, say. Whoever has closed the
+/// output (`| head`) wants no more, and that is fine.
 pub(super) fn written(done: io::Result<()>, code: ExitCode) -> ExitCode {
     match done {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,4 +1,5 @@
-//! `ringboot quirk`: which machines, makers and classes of firmware get less than they ask for, why, and by whose word.
+//! `ringboot quirk`: which machines, makers and classes of firmware get less than they ask for,
+//! why, and by whose word.
 
 use std::fmt::Write as _;
 use std::num::NonZeroU64;
@@ -82,7 +83,8 @@ fn subject(text: &str) -> Result<Subject, String> {
     })
 }
 
-/// Exit 0: done; 1: there is no such limit, or the server or store cannot be asked; 2: usage or configuration.
+/// Exit 0: done; 1: there is no such limit, or the server or store cannot be asked; 2: usage or
+/// configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let place = match &arguments.command {
         Command::List(list) => &list.place,
@@ -109,14 +111,16 @@ fn listed(source: Source, json: bool) -> anyhow::Result<String> {
 
 fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
     let Pin { subject, limits, .. } = pin;
-    let allowance = Allowance { window: limits.window, blksize: limits.blksize, http_rate: limits.http_rate };
+    let allowance =
+        Allowance { window: limits.window, blksize: limits.blksize, http_rate: limits.http_rate };
     match source {
         Source::Server(socket) => {
             client::body(socket.ask("POST", &format!("{PATH}/{subject}/{}", in_path(allowance)))?)?;
         }
         Source::Store(state) => state.change(|state| {
             let store = SqliteStore::open(&state.database())?;
-            Ok(change_stored(store, |learner, now_s| learner.pin(*subject, allowance, now_s)).map(drop)?)
+            Ok(change_stored(store, |learner, now_s| learner.pin(*subject, allowance, now_s))
+                .map(drop)?)
         })?,
     }
     Ok(format!("{subject}: {allowance}\n"))
@@ -133,7 +137,11 @@ fn forgotten(source: Source, subject: Subject) -> anyhow::Result<String> {
             Ok(change_stored(store, |learner, _| learner.forget(subject))?)
         })?,
     };
-    if was_there { Ok(format!("{subject}: no limit any more\n")) } else { bail!("{}", no_limit(subject)) }
+    if was_there {
+        Ok(format!("{subject}: no limit any more\n"))
+    } else {
+        bail!("{}", no_limit(subject))
+    }
 }
 
 // --- the resource ---
@@ -148,12 +156,18 @@ fn plain(body: &Value) -> String {
         let number = |key: &str| limits[key].as_u64();
         let small = |key: &str| number(key).and_then(|n| u16::try_from(n).ok());
         let http_rate = number("http_rate").and_then(NonZeroU64::new);
-        let allowance = Allowance { window: small("windowsize"), blksize: small("blksize"), http_rate };
-        let since = quirk["since_s"].as_u64().map(|s| format!(", since {}", date(s))).unwrap_or_default();
+        let allowance =
+            Allowance { window: small("windowsize"), blksize: small("blksize"), http_rate };
+        let since =
+            quirk["since_s"].as_u64().map(|s| format!(", since {}", date(s))).unwrap_or_default();
         let works = quirk["works_s"].as_u64().map(|_| "; it works").unwrap_or_default();
         let trial = if quirk["on_trial"] == true { "; on trial without" } else { "" };
-        let (subject, origin, why) = (word(&quirk["subject"]), word(&quirk["origin"]), word(&quirk["why"]));
-        let _ = writeln!(text, "{subject:<18} {origin:<10} {allowance} because {why}{since}{works}{trial}");
+        let (subject, origin, why) =
+            (word(&quirk["subject"]), word(&quirk["origin"]), word(&quirk["why"]));
+        let _ = writeln!(
+            text,
+            "{subject:<18} {origin:<10} {allowance} because {why}{since}{works}{trial}"
+        );
     }
     text
 }

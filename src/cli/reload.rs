@@ -1,4 +1,5 @@
-//! `ringboot reload`: the running server checks its configuration and publishes it; where that could not be served it keeps the old one.
+//! `ringboot reload`: the running server checks its configuration and publishes it; where that
+//! could not be served it keeps the old one.
 
 use std::fmt::Write;
 use std::process::ExitCode;

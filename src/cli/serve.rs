@@ -32,10 +32,12 @@ pub(super) struct Arguments {
     /// Answer no DHCP, whatever the configuration says
     #[arg(long)]
     no_dhcp: bool,
-    /// At most so many boot cores [default: one for each processor of the affinity mask, less one for DHCP]
+    /// At most so many boot cores [default: one for each processor of the affinity mask, less one
+    /// for DHCP]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
-    /// The admin socket, in place of the configured one [default without a configuration: /run/ringboot/admin.sock, where it can be made]
+    /// The admin socket, in place of the configured one [default without a configuration:
+    /// /run/ringboot/admin.sock, where it can be made]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// How much is logged, in place of the configured level
@@ -48,7 +50,8 @@ pub(super) struct Arguments {
 
 impl Arguments {
     fn overrides(&self) -> Overrides {
-        let Self { config, root, tftp, http, no_dhcp, workers, socket, log_level, verbose } = self.clone();
+        let Self { config, root, tftp, http, no_dhcp, workers, socket, log_level, verbose } =
+            self.clone();
         Overrides { config, root, tftp, http, no_dhcp, workers, socket, log_level, verbose }
     }
 }
@@ -60,7 +63,8 @@ fn level() -> impl TypedValueParser<Value = Level> {
 /// What a process may open by default, where the kernel does not tell.
 const USUAL_OPEN_FILES: u64 = 1024;
 
-/// Runs the command. Exit 2: usage, configuration or what it names; 1: could not start, or a core ended by itself.
+/// Runs the command. Exit 2: usage, configuration or what it names; 1: could not start, or a core
+/// ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let overrides = arguments.overrides();
     let (config, file) = match read(&overrides) {
@@ -81,7 +85,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         tracing::warn!("the limit of open files stays as it is: {error}");
         USUAL_OPEN_FILES
     });
-    match plan(config, file.as_deref(), &overrides, open_files).and_then(|plan| Ok(supervisor::run(plan)?)) {
+    match plan(config, file.as_deref(), &overrides, open_files)
+        .and_then(|plan| Ok(supervisor::run(plan)?))
+    {
         Ok(()) => {
             sink::finish();
             ExitCode::SUCCESS

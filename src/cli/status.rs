@@ -23,8 +23,8 @@ pub(super) struct Arguments {
     /// As JSON, with every counter
     #[arg(long)]
     json: bool,
-    /// For monitors: one line that says whether all is well, and the exit codes of monitoring plugins: 0 well, 1 warning, 2 critical,
-    /// 3 unknown
+    /// For monitors: one line that says whether all is well, and the exit codes of monitoring
+    /// plugins: 0 well, 1 warning, 2 critical, 3 unknown
     #[arg(long)]
     exit_code: bool,
 }
@@ -39,7 +39,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-/// What a monitor wants: no server is as bad as one that does not serve; where nobody can tell, that is said.
+/// What a monitor wants: no server is as bad as one that does not serve; where nobody can tell,
+/// that is said.
 fn watch(arguments: &Arguments) -> ExitCode {
     let (level, text) = match arguments.server.ask("GET", "/v1/status") {
         Ok(status) if arguments.json => (Level::of(&status["health"]), output::in_json(&status)),
@@ -64,7 +65,8 @@ fn table(status: &Value) -> String {
     );
     write_findings(&mut text, &status["findings"]);
     for table in each(&status["after_restart"]) {
-        let _ = writeln!(text, "  PENDING    changes in {} take effect after a restart", word(table));
+        let _ =
+            writeln!(text, "  PENDING    changes in {} take effect after a restart", word(table));
     }
     write_sockets(&mut text, status);
     each(&status["subnets"]).for_each(|subnet| write_subnet(&mut text, subnet));
@@ -89,7 +91,8 @@ fn write_findings(text: &mut String, findings: &Value) {
     if errors().count() + warnings > 0 {
         let _ = writeln!(
             text,
-            "  config     {} errors and {warnings} warnings when it was read: `ringboot check` looks again",
+            "  config     {} errors and {warnings} warnings when it was read: `ringboot check` \
+             looks again",
             errors().count()
         );
     }
@@ -100,7 +103,11 @@ fn write_sockets(text: &mut String, status: &Value) {
     let _ = writeln!(text, "  tftp       {}", joined(&status["sockets"]["tftp"]));
     let _ = writeln!(text, "  http       {}", joined(&status["sockets"]["http"]));
     let dhcp = joined(&status["sockets"]["dhcp"]);
-    let _ = writeln!(text, "  dhcp       {}", if dhcp.is_empty() { "not answered".to_owned() } else { dhcp });
+    let _ = writeln!(
+        text,
+        "  dhcp       {}",
+        if dhcp.is_empty() { "not answered".to_owned() } else { dhcp }
+    );
     for interface in each(&status["interfaces"]) {
         let (name, addresses) = (word(&interface["name"]), joined(&interface["addresses"]));
         let link = match word(&interface["link"]) {
@@ -108,13 +115,21 @@ fn write_sockets(text: &mut String, status: &Value) {
             link => format!(", {}", link.to_uppercase()),
         };
         let blank = if addresses.is_empty() { "" } else { " " };
-        let _ = writeln!(text, "  interface  {name} mtu {}{blank}{addresses}{link}", interface["mtu"]);
+        let _ =
+            writeln!(text, "  interface  {name} mtu {}{blank}{addresses}{link}", interface["mtu"]);
     }
 }
 
 fn write_subnet(text: &mut String, subnet: &Value) {
-    let by = subnet["interface"].as_str().map_or("relays".to_owned(), |name| format!("interface {name}"));
-    let _ = write!(text, "  subnet     {} by {by}, mode {}", word(&subnet["subnet"]), word(&subnet["mode"]));
+    let by = subnet["interface"]
+        .as_str()
+        .map_or("relays".to_owned(), |name| format!("interface {name}"));
+    let _ = write!(
+        text,
+        "  subnet     {} by {by}, mode {}",
+        word(&subnet["subnet"]),
+        word(&subnet["mode"])
+    );
     let pool = &subnet["pool"];
     if number(&pool["addresses"]) > 0 {
         let _ = write!(text, ", {}", word(&pool["said"]));
@@ -130,9 +145,15 @@ fn write_subnet(text: &mut String, subnet: &Value) {
     }
     text.push('\n');
     for other in each(&subnet["other_servers"]) {
-        let age = other["answered_s"].as_u64().map_or_else(String::new, |s| format!(", answered {} ago", span(s)));
-        let _ =
-            writeln!(text, "    also     the DHCP server {} ({}){age}", word(&other["address"]), word(&other["mac"]));
+        let age = other["answered_s"]
+            .as_u64()
+            .map_or_else(String::new, |s| format!(", answered {} ago", span(s)));
+        let _ = writeln!(
+            text,
+            "    also     the DHCP server {} ({}){age}",
+            word(&other["address"]),
+            word(&other["mac"])
+        );
     }
 }
 
@@ -146,13 +167,18 @@ fn write_counts(text: &mut String, name: &str, counts: &[(&str, &str)], of: &Map
 
 fn counted(counts: &[(&str, &str)], of: &Map<String, Value>) -> String {
     let count = |key: &str| of.get(key).and_then(Value::as_u64).filter(|count| *count > 0);
-    let said: Vec<String> = counts.iter().filter_map(|(key, what)| Some(format!("{} {what}", count(key)?))).collect();
+    let said: Vec<String> =
+        counts.iter().filter_map(|(key, what)| Some(format!("{} {what}", count(key)?))).collect();
     said.join(", ")
 }
 
 fn write_leases(text: &mut String, dhcp: &Map<String, Value>) {
-    let states =
-        [("bound", "bound"), ("offered", "offered"), ("ended", "ended or given back"), ("kept_back", "kept back")];
+    let states = [
+        ("bound", "bound"),
+        ("offered", "offered"),
+        ("ended", "ended or given back"),
+        ("kept_back", "kept back"),
+    ];
     let by_state = match counted(&states, dhcp) {
         none if none.is_empty() => none,
         some => format!(" ({some})"),
@@ -162,7 +188,8 @@ fn write_leases(text: &mut String, dhcp: &Map<String, Value>) {
         "  leases     {} known{by_state}, {} commits pending, {} requests, {} answers",
         dhcp["leases"], dhcp["commits_pending"], dhcp["received"], dhcp["answered"]
     );
-    let refusals = [("declines", "declined"), ("naks", "refused"), ("exhausted", "with no address free")];
+    let refusals =
+        [("declines", "declined"), ("naks", "refused"), ("exhausted", "with no address free")];
     write_counts(text, "refused", &refusals, dhcp);
     let losses = [
         ("dropped", "messages (too many at once)"),
@@ -180,14 +207,26 @@ fn write_store(text: &mut String, store: &Value) {
     }
     if number(&store["oldest_ms"]) >= 1000 * STUCK_S {
         let (queued, seconds) = (&store["queued"], number(&store["oldest_ms"]) / 1000);
-        let _ = writeln!(text, "  STORE      {queued} commits wait, and none was finished for {seconds} s");
+        let _ = writeln!(
+            text,
+            "  STORE      {queued} commits wait, and none was finished for {seconds} s"
+        );
     }
 }
 
 fn write_datapath(text: &mut String, status: &Value) {
-    let _ = writeln!(text, "  datapath   {}, control on cpu {}", word(&status["datapath"]), status["control_cpu"]);
+    let _ = writeln!(
+        text,
+        "  datapath   {}, control on cpu {}",
+        word(&status["datapath"]),
+        status["control_cpu"]
+    );
     if number(&status["cores_without_ring"]) > 0 {
-        let _ = writeln!(text, "    but      {} cores by epoll: see the log", status["cores_without_ring"]);
+        let _ = writeln!(
+            text,
+            "    but      {} cores by epoll: see the log",
+            status["cores_without_ring"]
+        );
     }
     if let Some(why) = status["no_ring_because"].as_str() {
         let _ = writeln!(text, "    because  {why}");
@@ -198,7 +237,8 @@ fn write_core(text: &mut String, core: &Value) {
     let (tftp, http) = (&core["tftp"], &core["http"]);
     let _ = writeln!(
         text,
-        "  core       cpu {}: {} transfers, {} TFTP requests ({} dropped), {} HTTP requests ({} refused), {} MB by HTTP",
+        "  core       cpu {}: {} transfers, {} TFTP requests ({} dropped), {} HTTP requests ({} \
+         refused), {} MB by HTTP",
         core["cpu"],
         tftp["transfers"],
         tftp["requests"],
@@ -209,7 +249,10 @@ fn write_core(text: &mut String, core: &Value) {
     );
     if number(&http["in_line"]) > 0 {
         let (fast, behind) = (&http["at_full_speed"], &http["in_line"]);
-        let _ = writeln!(text, "    storm    {fast} large files at full speed, {behind} in line behind them");
+        let _ = writeln!(
+            text,
+            "    storm    {fast} large files at full speed, {behind} in line behind them"
+        );
     }
 }
 
@@ -217,8 +260,8 @@ fn write_quirks(text: &mut String, quirks: &Value) {
     if ["machines", "groups", "on_trial"].iter().any(|key| number(&quirks[*key]) > 0) {
         let _ = writeln!(
             text,
-            "  quirks     {} machines and {} makers or classes get less than they ask for ({} pinned), {} on trial without: \
-             `ringboot quirk list`",
+            "  quirks     {} machines and {} makers or classes get less than they ask for ({} \
+             pinned), {} on trial without: `ringboot quirk list`",
             quirks["machines"], quirks["groups"], quirks["pinned"], quirks["on_trial"]
         );
     }
@@ -247,12 +290,17 @@ fn write_memory(text: &mut String, status: &Value) {
 }
 
 fn write_thread(text: &mut String, thread: &Value) {
-    let (name, busy_s, panics) = (word(&thread["name"]), number(&thread["busy_ms"]) / 1000, number(&thread["panics"]));
+    let (name, busy_s, panics) =
+        (word(&thread["name"]), number(&thread["busy_ms"]) / 1000, number(&thread["panics"]));
     if busy_s >= STUCK_S {
-        let _ = writeln!(text, "  STUCK      the thread {name} has been at one thing for {busy_s} s");
+        let _ =
+            writeln!(text, "  STUCK      the thread {name} has been at one thing for {busy_s} s");
     }
     if panics > 0 {
-        let _ =
-            writeln!(text, "  thread     {name} was begun again {panics} times after a fault of its own: see the log");
+        let _ = writeln!(
+            text,
+            "  thread     {name} was begun again {panics} times after a fault of its own: see the \
+             log"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! How facts are put into words for people: JSON fields, times, lines no wider than the terminal.
 
-/// Breaks lines that are wider than this at blanks; what goes on stands further in than the line that it belongs to.
+/// Breaks lines that are wider than this at blanks; what goes on stands further in than the line
+/// that it belongs to.
 pub(super) fn folded(text: &str, width: usize) -> String {
     let mut out = String::new();
     for line in text.lines() {
@@ -23,12 +24,16 @@ pub(super) fn folded(text: &str, width: usize) -> String {
 /// Columns by which the second line of what was one stands further in.
 const FURTHER_IN: usize = 4;
 
-/// The place of the last blank within so many columns, where the line has more of them; a word that is longer stays whole.
+/// The place of the last blank within so many columns, where the line has more of them; a word that
+/// is longer stays whole.
 fn break_at(line: &str, room: usize) -> Option<usize> {
     let (end, _) = line.char_indices().nth(room)?;
     let text_begins = line.len() - line.trim_start_matches(' ').len();
     let is_break = |at: &usize| *at > text_begins && !line[*at..].trim_start().is_empty();
-    line[..end].rfind(' ').filter(is_break).or_else(|| line[end..].find(' ').map(|at| end + at).filter(is_break))
+    line[..end]
+        .rfind(' ')
+        .filter(is_break)
+        .or_else(|| line[end..].find(' ').map(|at| end + at).filter(is_break))
 }
 
 #[cfg(test)]
@@ -38,13 +43,23 @@ mod tests {
     #[test]
     fn a_line_is_no_wider_than_the_terminal_and_its_rest_stands_further_in() {
         assert_eq!(folded("one two three\n", 20), "one two three\n");
-        assert_eq!(folded("one two three four\nfive\n", 12), "one two\n    three\n    four\nfive\n");
-        assert_eq!(folded("  subnet  10.0.0.0/8 by relays", 24), "  subnet  10.0.0.0/8 by\n      relays\n");
-        assert_eq!(folded("a-word-that-is-longer and more", 10), "a-word-that-is-longer\n    and\n    more\n");
+        assert_eq!(
+            folded("one two three four\nfive\n", 12),
+            "one two\n    three\n    four\nfive\n"
+        );
+        assert_eq!(
+            folded("  subnet  10.0.0.0/8 by relays", 24),
+            "  subnet  10.0.0.0/8 by\n      relays\n"
+        );
+        assert_eq!(
+            folded("a-word-that-is-longer and more", 10),
+            "a-word-that-is-longer\n    and\n    more\n"
+        );
         assert_eq!(folded("é é é é é é\n", 11), "é é é é é é\n", "columns are characters");
         assert_eq!(folded("too narrow for this", 6), "too narrow for this\n");
         for width in 1..80 {
-            let line = "  subnet     192.168.4.0/24 by interface eth1, mode server, SILENT: the DHCP server answers";
+            let line = "  subnet     192.168.4.0/24 by interface eth1, mode server, SILENT: the \
+                        DHCP server answers";
             let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
             assert_eq!(words(&folded(line, width)), words(line), "{width}");
         }

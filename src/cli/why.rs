@@ -1,4 +1,5 @@
-//! `ringboot why MAC|IP`: one machine's last boot as a timeline, and where it stopped, from the server or the history it left.
+//! `ringboot why MAC|IP`: one machine's last boot as a timeline, and where it stopped, from the
+//! server or the history it left.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -24,7 +25,8 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Exit 0: the machine's last boot is told; 1: nobody has heard of it, or the history cannot be read; 2: usage.
+/// Exit 0: the machine's last boot is told; 1: nobody has heard of it, or the history cannot be
+/// read; 2: usage.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     arguments.place.carry_out(|source| tell(arguments, source))
 }
@@ -57,12 +59,21 @@ fn plain(story: &Value) -> String {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let lines = story["lines"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !lines.is_empty() {
-        let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number(&story["began_ms"])));
+        let began =
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number(&story["began_ms"])));
         let began = httpdate::fmt_http_date(began.unwrap_or(SystemTime::UNIX_EPOCH));
-        let _ = writeln!(text, "last boot began {began}, last heard of {} ago", span(number(&story["quiet_ms"])));
+        let _ = writeln!(
+            text,
+            "last boot began {began}, last heard of {} ago",
+            span(number(&story["quiet_ms"]))
+        );
     }
     for line in lines {
-        let times = if number(&line["times"]) > 1 { format!("  x {}", line["times"]) } else { String::new() };
+        let times = if number(&line["times"]) > 1 {
+            format!("  x {}", line["times"])
+        } else {
+            String::new()
+        };
         let (after, stage) = (seconds(number(&line["after_ms"])), word(&line["stage"]));
         let _ = writeln!(text, "{after} s  {stage:<11}  {}{times}", word(&line["text"]));
     }
@@ -73,7 +84,9 @@ fn plain(story: &Value) -> String {
         (Some(cause), Some(next_step)) => {
             let _ = writeln!(text, "{cause}\n{next_step}");
         }
-        _ => text.push_str("It got what it asked for: nothing that can be seen from the server is wrong.\n"),
+        _ => text.push_str(
+            "It got what it asked for: nothing that can be seen from the server is wrong.\n",
+        ),
     }
     text
 }

@@ -1,4 +1,5 @@
-//! What was written: the keys of the configuration file with their places. What they mean is `resolve`'s business.
+//! What was written: the keys of the configuration file with their places. What they mean is
+//! `resolve`'s business.
 
 use std::ops::Range;
 
@@ -10,15 +11,16 @@ use crate::model::spelling::nearest_word;
 /// One value and where it stands in the file.
 pub(super) type At<T> = toml::Spanned<T>;
 
-/// Reads the whole file; None after an error of syntax. A value that could not be read is absent, and among the
-/// complaints.
+/// Reads the whole file; None after an error of syntax. A value that could not be read is absent,
+/// and among the complaints.
 pub(super) fn read(text: &str, complaints: &mut Complaints<'_>) -> Option<File> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let span = table.span();
         return File::from_table(span, table.into_inner(), complaints);
     }
-    // After a syntax error the rest of the tree is a guess: say what the parser says and nothing more.
+    // After a syntax error the rest of the tree is a guess: say what the parser says and nothing
+    // more.
     for error in errors {
         complaints.add(&error.span().unwrap_or(0..0), error.message().trim(), "");
     }
@@ -39,7 +41,9 @@ pub(super) trait Written: Sized {
 
 /// Declares the tables of the file: each field with its key, so that the key is written down once.
 macro_rules! tables {
-    ($($(#[$doc:meta])* $name:ident in $table:literal { $($field:ident: $kind:ty = $key:literal,)* })*) => { $(
+    ($($(#[$doc:meta])* $name:ident in $table:literal {
+        $($field:ident: $kind:ty = $key:literal,)*
+    })*) => { $(
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub(super) struct $name {
@@ -54,7 +58,11 @@ macro_rules! tables {
             pub(super) const KEYS: &'static [&'static str] = &[$($key),*];
             const KINDS: &'static [&'static str] = &[$(<$kind as Written>::KIND),*];
 
-            fn from_table(span: Range<usize>, table: DeTable<'_>, complaints: &mut Complaints<'_>) -> Option<Self> {
+            fn from_table(
+                span: Range<usize>,
+                table: DeTable<'_>,
+                complaints: &mut Complaints<'_>,
+            ) -> Option<Self> {
                 let mut read = Self { span, ..Self::default() };
                 for (key, value) in table {
                     match key.get_ref().as_ref() {
@@ -75,7 +83,11 @@ macro_rules! tables {
             const EXAMPLE: &'static str = "a table of its own keys";
             const KIND: &'static str = "table";
 
-            fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+            fn read(
+                key: &str,
+                value: At<DeValue<'_>>,
+                complaints: &mut Complaints<'_>,
+            ) -> Option<Self> {
                 let span = value.span();
                 match value.into_inner() {
                     DeValue::Table(table) => Self::from_table(span, table, complaints),
@@ -85,7 +97,8 @@ macro_rules! tables {
         }
     )*
         /// Every table with its keys, and the kind of each.
-        pub(super) const TABLES: &[(&str, &[&str], &[&str])] = &[$(($table, $name::KEYS, $name::KINDS)),*];
+        pub(super) const TABLES: &[(&str, &[&str], &[&str])] = &[$(($table, $name::KEYS,
+            $name::KINDS)),*];
     };
 }
 
@@ -291,7 +304,8 @@ impl Written for u64 {
 }
 
 impl Written for Seconds {
-    const EXAMPLE: &'static str = "a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\"";
+    const EXAMPLE: &'static str =
+        "a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\"";
     const KIND: &'static str = "duration";
 
     fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
@@ -300,7 +314,9 @@ impl Written for Seconds {
             DeValue::String(text) => seconds(text),
             _ => None,
         };
-        seconds.map(Self).or_else(|| refuse::<Self>(key, &value.span(), value.get_ref(), complaints))
+        seconds
+            .map(Self)
+            .or_else(|| refuse::<Self>(key, &value.span(), value.get_ref(), complaints))
     }
 }
 
@@ -340,7 +356,11 @@ impl<T: Written> Written for Vec<T> {
             }
             other => {
                 let hint = format!("write {}, each item {}", Self::EXAMPLE, T::EXAMPLE);
-                complaints.add(&span, format!("{key} is a list, this is {}", found_kind(&other)), hint);
+                complaints.add(
+                    &span,
+                    format!("{key} is a list, this is {}", found_kind(&other)),
+                    hint,
+                );
                 None
             }
         }
@@ -353,7 +373,11 @@ fn refuse<T: Written>(
     found: &DeValue<'_>,
     complaints: &mut Complaints<'_>,
 ) -> Option<T> {
-    complaints.add(span, format!("{key} cannot be {}", found_kind(found)), format!("write {}", T::EXAMPLE));
+    complaints.add(
+        span,
+        format!("{key} cannot be {}", found_kind(found)),
+        format!("write {}", T::EXAMPLE),
+    );
     None
 }
 

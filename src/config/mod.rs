@@ -1,4 +1,5 @@
-//! What the operator wrote (`file`), what it means (`resolve`), and what is wrong with it (`problem`).
+//! What the operator wrote (`file`), what it means (`resolve`), and what is wrong with it
+//! (`problem`).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -39,8 +40,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks a configuration. `path` names the file in complaints, and relative directories start from its
-    /// directory.
+    /// Reads and checks a configuration. `path` names the file in complaints, and relative
+    /// directories start from its directory.
     pub fn parse(path: &str, text: &str) -> Result<Self, Problems> {
         let mut complaints = problem::Complaints::new(path, text);
         let base = Path::new(path).parent().unwrap_or(Path::new(""));
@@ -59,8 +60,8 @@ impl Config {
             .and_then(|text| Self::parse(path, text))
     }
 
-    /// `serve --root DIR` without a file: TFTP and HTTP for anybody, no DHCP, no menu, no limits per address (T-65,
-    /// H-34).
+    /// `serve --root DIR` without a file: TFTP and HTTP for anybody, no DHCP, no menu, no limits
+    /// per address (T-65, H-34).
     pub fn for_root(root: impl Into<PathBuf>) -> Self {
         let mut config = Self { root: root.into(), ..resolve::defaults() };
         config.tftp.per_source = None;
@@ -78,7 +79,8 @@ pub struct Server {
     pub workers: Option<usize>,
     /// Where `status` and `reload` find the server; None = nowhere.
     pub admin_socket: Option<PathBuf>,
-    /// Who the process becomes when it was started as root; None = `ringboot` where that user exists.
+    /// Who the process becomes when it was started as root; None = `ringboot` where that user
+    /// exists.
     pub user: Option<String>,
 }
 
@@ -92,7 +94,8 @@ pub struct Tftp {
     pub requests_per_second: Option<u32>,
     /// Requests that may wait on one core when a client is over its limit.
     pub queue: u32,
-    /// Blocks that may leave for one transfer in a millisecond (T-40); None = a whole window at once.
+    /// Blocks that may leave for one transfer in a millisecond (T-40); None = a whole window at
+    /// once.
     pub packets_per_ms: Option<NonZeroU16>,
     /// Ports that transfers answer from, both ends included; None = the system's ephemeral ports.
     pub port_range: Option<(u16, u16)>,
@@ -109,7 +112,10 @@ pub struct Tftp {
 impl Tftp {
     /// T-23: what this client may negotiate, by the first rule that fits it.
     pub fn options_for(&self, address: IpAddr, machine: Option<&Machine>) -> TftpOptions {
-        self.clients.iter().find(|rule| rule.fits(address, machine)).map_or(self.options, |rule| rule.options)
+        self.clients
+            .iter()
+            .find(|rule| rule.fits(address, machine))
+            .map_or(self.options, |rule| rule.options)
     }
 }
 
@@ -144,7 +150,9 @@ pub struct TftpClient {
 
 impl TftpClient {
     fn fits(&self, address: IpAddr, machine: Option<&Machine>) -> bool {
-        let network = self.network.is_none_or(|n| matches!(address.to_canonical(), IpAddr::V4(v4) if n.contains(v4)));
+        let network = self
+            .network
+            .is_none_or(|n| matches!(address.to_canonical(), IpAddr::V4(v4) if n.contains(v4)));
         let mac = self.mac.is_none_or(|mac| machine.is_some_and(|m| m.mac == mac));
         let asked = machine.and_then(|m| m.firmware).and_then(|firmware| firmware.arch);
         let arch = self.arch.is_none_or(|arch| asked == Some(arch));
@@ -156,7 +164,8 @@ impl TftpClient {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     pub listen: Vec<SocketAddr>,
-    /// Directories that show what is in them: `centos/os/` covers everything below it, `` the whole tree.
+    /// Directories that show what is in them: `centos/os/` covers everything below it, `` the whole
+    /// tree.
     pub index: Vec<String>,
     /// The file that answers for its directory, such as `index.html` (H-28).
     pub index_file: Option<String>,
@@ -171,7 +180,8 @@ pub struct Http {
 pub struct Dhcp {
     /// The interfaces that are listened on; empty (and no `listen_address`) = no DHCP at all.
     pub interfaces: Vec<String>,
-    /// One socket on this address in the place of one on each interface: behind relays, or on loopback.
+    /// One socket on this address in the place of one on each interface: behind relays, or on
+    /// loopback.
     pub listen_address: Option<Ipv4Addr>,
     pub listen_port: u16,
 }
@@ -187,7 +197,8 @@ impl Dhcp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     pub level: tracing::Level,
-    /// Lines go to the system's log under this facility number (RFC 5424 section 6.2.1); None = standard error.
+    /// Lines go to the system's log under this facility number (RFC 5424 section 6.2.1); None =
+    /// standard error.
     pub facility: Option<u8>,
 }
 

@@ -1,4 +1,5 @@
-//! Where things stand in a configuration file: the line behind a loader, a menu entry, a subnet, for whoever names it.
+//! Where things stand in a configuration file: the line behind a loader, a menu entry, a subnet,
+//! for whoever names it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,7 +31,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// A file that can be asked where its keys stand. What is wrong in it is not told: that is `Config::parse`'s business.
+/// A file that can be asked where its keys stand. What is wrong in it is not told: that is
+/// `Config::parse`'s business.
 #[derive(Debug, Default)]
 pub struct Places {
     /// Empty: there is no file.
@@ -60,12 +62,22 @@ impl Places {
         let span = match (table, key) {
             ("", "root") => span(file.root.as_ref()),
             ("", "state") => span(file.state.as_ref()),
-            ("server", "user") => file.server.as_ref().and_then(|server| span(server.user.as_ref())),
-            ("menu", "background") => file.menu.as_ref().and_then(|menu| span(menu.background.as_ref())),
+            ("server", "user") => {
+                file.server.as_ref().and_then(|server| span(server.user.as_ref()))
+            }
+            ("menu", "background") => {
+                file.menu.as_ref().and_then(|menu| span(menu.background.as_ref()))
+            }
             ("menu", "display") => file.menu.as_ref().and_then(|menu| span(menu.display.as_ref())),
-            ("dhcp", "listen-address") => file.dhcp.as_ref().and_then(|dhcp| span(dhcp.listen_address.as_ref())),
-            ("tuning", "image-memory") => file.tuning.as_ref().and_then(|tuning| span(tuning.image_memory.as_ref())),
-            ("tuning", "datapath") => file.tuning.as_ref().and_then(|tuning| span(tuning.datapath.as_ref())),
+            ("dhcp", "listen-address") => {
+                file.dhcp.as_ref().and_then(|dhcp| span(dhcp.listen_address.as_ref()))
+            }
+            ("tuning", "image-memory") => {
+                file.tuning.as_ref().and_then(|tuning| span(tuning.image_memory.as_ref()))
+            }
+            ("tuning", "datapath") => {
+                file.tuning.as_ref().and_then(|tuning| span(tuning.datapath.as_ref()))
+            }
             _ => None,
         }?;
         let shown = if table.is_empty() { key.to_owned() } else { format!("[{table}] {key}") };
@@ -118,7 +130,9 @@ impl Places {
     /// A key of the menu entry with this label: `kernel`, `arguments`, or the initrd of this name.
     pub fn entry(&self, label: &str, key: &str, name: &str) -> Option<Place> {
         let entries = self.file().menu.as_ref()?.entry.as_ref()?;
-        let entry = entries.iter().find(|entry| entry.label.as_ref().is_some_and(|at| at.get_ref() == label))?;
+        let entry = entries
+            .iter()
+            .find(|entry| entry.label.as_ref().is_some_and(|at| at.get_ref() == label))?;
         let at = match key {
             "kernel" => entry.kernel.as_ref(),
             "arguments" => entry.arguments.as_ref(),
@@ -173,7 +187,8 @@ impl Places {
 
     fn read(&self) -> &Read {
         self.read.get_or_init(|| {
-            let file = file::read(&self.text, &mut Complaints::new(&self.path, &self.text)).unwrap_or_default();
+            let file = file::read(&self.text, &mut Complaints::new(&self.path, &self.text))
+                .unwrap_or_default();
             Read::of(file)
         })
     }
@@ -187,9 +202,13 @@ impl Places {
 impl Read {
     fn of(file: file::File) -> Self {
         let (mut subnets, mut hosts) = (HashMap::new(), HashMap::new());
-        let written = file.dhcp.as_ref().and_then(|dhcp| dhcp.subnet.as_deref()).unwrap_or_default();
+        let written =
+            file.dhcp.as_ref().and_then(|dhcp| dhcp.subnet.as_deref()).unwrap_or_default();
         for (number, subnet) in written.iter().enumerate() {
-            let Some(network) = subnet.subnet.as_ref().and_then(|at| at.get_ref().parse().ok()) else { continue };
+            let Some(network) = subnet.subnet.as_ref().and_then(|at| at.get_ref().parse().ok())
+            else {
+                continue;
+            };
             subnets.entry(network).or_insert(number);
             for host in subnet.host.iter().flatten() {
                 let mac = host.mac.as_ref().and_then(|at| at.get_ref().parse::<Mac>().ok());
@@ -213,18 +232,32 @@ mod tests {
 
     #[test]
     fn keys_are_found_where_they_stand() {
-        let text = "root = \"r\"\n[boot]\nbios = \"pxelinux.0\"\n[menu]\n[[menu.entry]]\nlabel = \"a\"\nkernel = \"k\"\n\
-                    initrd = [\"i1\", \"i2\"]\n[[dhcp.subnet]]\nsubnet = \"10.0.7.0/24\"\npools = [\"10.0.7.10-10.0.7.20\"]\n\
+        let text = "root = \"r\"\n[boot]\nbios = \"pxelinux.0\"\n[menu]\n[[menu.entry]]\nlabel = \
+                    \"a\"\nkernel = \"k\"\n\
+                    initrd = [\"i1\", \"i2\"]\n[[dhcp.subnet]]\nsubnet = \"10.0.7.0/24\"\npools = \
+                    [\"10.0.7.10-10.0.7.20\"]\n\
                     [[dhcp.subnet.host]]\nmac = \"52-54-00-12-34-10\"\naddress = \"10.0.7.5\"\n";
         let places = Places::new("x.toml", text);
         let shown = |place: Option<Place>| place.unwrap().to_string();
         assert_eq!(shown(Some(places.boot("bios"))), "x.toml:3:8 ([boot] bios)");
         assert_eq!(shown(Some(places.boot("ipxe"))), "x.toml:2:1 ([boot], without ipxe)");
-        assert_eq!(shown(places.entry("a", "kernel", "")), "x.toml:7:10 (kernel of the menu entry `a`)");
-        assert_eq!(shown(places.entry("a", "initrd", "http://h/i2")), "x.toml:8:17 (initrd of the menu entry `a`)");
+        assert_eq!(
+            shown(places.entry("a", "kernel", "")),
+            "x.toml:7:10 (kernel of the menu entry `a`)"
+        );
+        assert_eq!(
+            shown(places.entry("a", "initrd", "http://h/i2")),
+            "x.toml:8:17 (initrd of the menu entry `a`)"
+        );
         let network = "10.0.7.0/24".parse().unwrap();
-        assert_eq!(shown(places.subnet(network, "pools")), "x.toml:11:10 (subnet 10.0.7.0/24, pools)");
-        assert_eq!(shown(places.subnet(network, "clients")), "x.toml:10:10 (subnet 10.0.7.0/24, without clients)");
+        assert_eq!(
+            shown(places.subnet(network, "pools")),
+            "x.toml:11:10 (subnet 10.0.7.0/24, pools)"
+        );
+        assert_eq!(
+            shown(places.subnet(network, "clients")),
+            "x.toml:10:10 (subnet 10.0.7.0/24, without clients)"
+        );
         assert_eq!(places.entry("b", "kernel", ""), None);
         assert_eq!(shown(places.pool(network, 0)), "x.toml:11:10 (subnet 10.0.7.0/24, pools)");
         let mac = "52:54:00:12:34:10".parse().unwrap();

@@ -1,4 +1,5 @@
-//! What is wrong with a configuration file: `path:line:column: what`, and a hint below it. All of it at once.
+//! What is wrong with a configuration file: `path:line:column: what`, and a hint below it. All of
+//! it at once.
 
 use std::fmt;
 use std::ops::Range;
@@ -26,7 +27,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a file, in the order of the file. Never empty when it is returned as an error.
+/// Everything that is wrong with a file, in the order of the file. Never empty when it is returned
+/// as an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -48,11 +50,13 @@ pub(super) fn not_text(path: &str, bytes: &[u8], offset: usize) -> Problems {
     let (line, column) = position(&before, offset);
     let byte = bytes.get(offset).copied().unwrap_or_default();
     let what = format!("the octet {byte:#04x} is no UTF-8 text");
-    let hint = Some("save the file as UTF-8; `iconv -f latin1 -t utf-8` makes it of Latin-1".to_owned());
+    let hint =
+        Some("save the file as UTF-8; `iconv -f latin1 -t utf-8` makes it of Latin-1".to_owned());
     Problems(vec![Problem { path: path.to_owned(), line, column, what, hint }])
 }
 
-/// Collects complaints while a file is read and resolved, so that the operator sees all of them in one run.
+/// Collects complaints while a file is read and resolved, so that the operator sees all of them in
+/// one run.
 #[derive(Debug)]
 pub(super) struct Complaints<'a> {
     path: &'a str,
@@ -66,7 +70,12 @@ impl<'a> Complaints<'a> {
     }
 
     /// `span` is in bytes of the text; an empty hint is no hint.
-    pub(super) fn add(&mut self, span: &Range<usize>, what: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn add(
+        &mut self,
+        span: &Range<usize>,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         let (line, column) = position(self.text, span.start);
         let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
         let problem = Problem { path: self.path.to_owned(), line, column, what: what.into(), hint };
@@ -75,7 +84,9 @@ impl<'a> Complaints<'a> {
 
     /// Ends the hint of the last complaint with a line that would be right.
     pub(super) fn exemplify(&mut self, line: Option<String>) {
-        if let (Some((_, Problem { hint: Some(hint), .. })), Some(line)) = (self.found.last_mut(), line) {
+        if let (Some((_, Problem { hint: Some(hint), .. })), Some(line)) =
+            (self.found.last_mut(), line)
+        {
             hint.push_str(&format!(": `{line}`"));
         }
     }
@@ -122,13 +133,18 @@ mod tests {
     #[test]
     fn a_problem_reads_like_a_compiler_message() {
         let mut complaints = Complaints::new("config/x.toml", "a = 1\npools = 2\n");
-        complaints.add(&(14..15), "pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24", "move it");
+        complaints.add(
+            &(14..15),
+            "pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24",
+            "move it",
+        );
         complaints.add(&(4..5), "first", "");
         let problems = complaints.finish(()).expect_err("two problems");
         assert_eq!(
             problems.to_string(),
             "config/x.toml:1:5: first\n\
-             config/x.toml:2:9: pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24\n  hint: move it"
+             config/x.toml:2:9: pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24\n  \
+             hint: move it"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! What each key means, read out of the shipped file: the one place where keys are described. Manual page, table and hints are made from it.
+//! What each key means, read out of the shipped file: the one place where keys are described.
+//! Manual page, table and hints are made from it.
 
 use super::file;
 
@@ -37,7 +38,9 @@ impl Key {
     /// What holds where the key is not written, in words or as a value.
     pub fn default(&self) -> String {
         match self.about.split_once(DEFAULT) {
-            Some((_, rest)) => sentences(rest).next().unwrap_or_default().trim_end_matches('.').to_owned(),
+            Some((_, rest)) => {
+                sentences(rest).next().unwrap_or_default().trim_end_matches('.').to_owned()
+            }
             None if self.is_required() => "required".to_owned(),
             None => format!("`{}`", self.value),
         }
@@ -50,7 +53,8 @@ impl Key {
 
     /// What it is about, without the sentences on its default.
     pub fn meaning(&self) -> String {
-        let kept = sentences(&self.about).filter(|sentence| !sentence.starts_with(DEFAULT) && *sentence != REQUIRED);
+        let kept = sentences(&self.about)
+            .filter(|sentence| !sentence.starts_with(DEFAULT) && *sentence != REQUIRED);
         kept.collect::<Vec<_>>().join(" ")
     }
 
@@ -64,7 +68,9 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let end = rest.match_indices(". ").map(|(at, _)| at + 1).find(|end| {
             let next = rest[*end..].trim_start().chars().next();
-            next.is_some_and(|first| first.is_uppercase() || first == '"' || first == '`' || first.is_ascii_digit())
+            next.is_some_and(|first| {
+                first.is_uppercase() || first == '"' || first == '`' || first.is_ascii_digit()
+            })
         });
         let (sentence, after) = rest.split_at(end.unwrap_or(rest.len()));
         rest = after.trim_start();
@@ -96,10 +102,17 @@ pub fn tables() -> Vec<Table> {
         let about = || paragraph(above.iter().copied());
         if plain.starts_with('[') && plain.ends_with(']') {
             tables.push(Table { name: plain.to_owned(), about: about(), keys: Vec::new() });
-        } else if let Some((name, value)) = plain.split_once(" = ").filter(|(name, _)| is_name(name)) {
+        } else if let Some((name, value)) =
+            plain.split_once(" = ").filter(|(name, _)| is_name(name))
+        {
             let Some(table) = tables.last_mut() else { continue };
             let kind = file::kind(&table.name, name);
-            table.keys.push(Key { name: name.to_owned(), kind, value: value.to_owned(), about: about() });
+            table.keys.push(Key {
+                name: name.to_owned(),
+                kind,
+                value: value.to_owned(),
+                about: about(),
+            });
         } else if line.starts_with('#') {
             above.push(line);
             continue;
@@ -128,32 +141,43 @@ mod tests {
     use super::*;
     use crate::config::{Config, Places};
 
-    /// What a table must have before another key of it counts, in its variants: some keys exclude each other.
+    /// What a table must have before another key of it counts, in its variants: some keys exclude
+    /// each other.
     fn around(table: &str) -> Vec<&'static str> {
-        let subnet = "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \"eth1\"\n";
-        let relayed = "[server]\ninterfaces = [\"eth1\"]\n[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\nrelay = true\n";
+        let subnet = "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \
+                      \"eth1\"\n";
+        let relayed = "[server]\ninterfaces = [\"eth1\"]\n[[dhcp.subnet]]\nsubnet = \
+                       \"192.168.4.0/24\"\nmode = \"server\"\nrelay = true\n";
         match table {
             "" => vec![""],
             "[server]" => vec![
-                "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\nrelay = true\n[server]\n",
+                "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\nrelay = \
+                 true\n[server]\n",
                 "[server]\n",
             ],
             "[tftp]" => vec!["[tftp]\n"],
-            "[[tftp.client]]" => vec!["[[tftp.client]]\n", "[[tftp.client]]\nnetwork = \"10.0.0.0/8\"\n"],
+            "[[tftp.client]]" => {
+                vec!["[[tftp.client]]\n", "[[tftp.client]]\nnetwork = \"10.0.0.0/8\"\n"]
+            }
             "[http]" => vec!["[http]\n"],
             "[dhcp]" => vec![
-                "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\nrelay = true\n[dhcp]\n",
+                "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\nrelay = \
+                 true\n[dhcp]\n",
                 "[dhcp]\n",
             ],
             "[[dhcp.subnet]]" => vec![subnet, relayed],
             "[[dhcp.subnet.host]]" => vec![concat!(
-                "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \"eth1\"\n",
+                "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \
+                 \"eth1\"\n",
                 "[[dhcp.subnet.host]]\nmac = \"52:54:00:12:34:10\"\naddress = \"192.168.4.5\"\n"
             )],
             "[boot]" => vec!["[boot]\n"],
             "[menu]" => vec!["[menu]\n"],
             "[[menu.entry]]" => {
-                vec!["[menu]\n[[menu.entry]]\nlabel = \"rescue\"\nkernel = \"images/rescue/vmlinuz\"\n"]
+                vec![
+                    "[menu]\n[[menu.entry]]\nlabel = \"rescue\"\nkernel = \
+                     \"images/rescue/vmlinuz\"\n",
+                ]
             }
             "[[quirk]]" => vec![
                 "[[quirk]]\nmac = \"52:54:00:12:34:10\"\nhttp-rate = 1250000\n",
@@ -168,21 +192,32 @@ mod tests {
 
     /// Everything of a configuration but where it stands; None: it is refused.
     fn meant(lines: &str) -> Option<String> {
-        let config = Config::parse("/etc/ringboot/ringboot.toml", &format!("root = \"/srv/netboot\"\n{lines}")).ok()?;
+        let config = Config::parse(
+            "/etc/ringboot/ringboot.toml",
+            &format!("root = \"/srv/netboot\"\n{lines}"),
+        )
+        .ok()?;
         Some(format!("{:?}", Config { places: Arc::new(Places::default()), ..config }))
     }
 
     #[test]
     fn what_is_said_of_the_file_ends_before_its_first_key() {
         let about = about_file();
-        assert!(about.starts_with("As it stands") && about.contains("\n\nLists are lists"), "{about}");
+        assert!(
+            about.starts_with("As it stands") && about.contains("\n\nLists are lists"),
+            "{about}"
+        );
         assert!(!about.contains(REQUIRED), "{about}");
     }
 
     #[test]
     fn every_key_and_table_says_what_it_is_and_of_which_kind() {
         for table in tables() {
-            assert!(table.name.is_empty() || !table.about.is_empty(), "{} has nothing above it", table.name);
+            assert!(
+                table.name.is_empty() || !table.about.is_empty(),
+                "{} has nothing above it",
+                table.name
+            );
             for key in &table.keys {
                 let name = format!("{} {}", table.name, key.name);
                 assert!(key.meaning().len() > 10, "{name}: {:?}", key.about);
@@ -200,19 +235,27 @@ mod tests {
         }
     }
 
-    /// What the file shows as a default is what holds without the key, and what it shows as an example is something else.
+    /// What the file shows as a default is what holds without the key, and what it shows as an
+    /// example is something else.
     #[test]
     fn defaults_are_the_ones_that_hold() {
         let (mut seen, mut wrong) = (0, Vec::new());
         for table in tables() {
             let around = around(&table.name);
-            let needs = |key: &Key| around.iter().all(|around| around.contains(&format!("\n{} = ", key.name)));
+            let needs = |key: &Key| {
+                around.iter().all(|around| around.contains(&format!("\n{} = ", key.name)))
+            };
             for key in table.keys.iter().filter(|key| key.name != "root" && !needs(key)) {
                 let line = format!("{} = {}\n", key.name, key.value);
-                let both = |around: &&str| Some((meant(around), meant(&format!("{around}{line}"))?));
-                let is_default = around.iter().find_map(both).map(|(without, with)| without == Some(with));
+                let both =
+                    |around: &&str| Some((meant(around), meant(&format!("{around}{line}"))?));
+                let is_default =
+                    around.iter().find_map(both).map(|(without, with)| without == Some(with));
                 if is_default != Some(key.shows_default()) {
-                    wrong.push(format!("{} {line}is the default: {is_default:?}; {}", table.name, key.about));
+                    wrong.push(format!(
+                        "{} {line}is the default: {is_default:?}; {}",
+                        table.name, key.about
+                    ));
                 }
                 seen += 1;
             }
@@ -223,8 +266,15 @@ mod tests {
 
     #[test]
     fn a_default_is_a_sentence_and_a_sentence_ends_before_the_next() {
-        let key = |about: &str| Key { name: "x".into(), kind: "number", value: "8".into(), about: about.into() };
-        let said = key("One thing (e.g. this). Default: the address of the interface. Another, 0.5 of it.");
+        let key = |about: &str| Key {
+            name: "x".into(),
+            kind: "number",
+            value: "8".into(),
+            about: about.into(),
+        };
+        let said = key(
+            "One thing (e.g. this). Default: the address of the interface. Another, 0.5 of it.",
+        );
         assert_eq!(said.default(), "the address of the interface");
         assert_eq!(said.meaning(), "One thing (e.g. this). Another, 0.5 of it.");
         assert_eq!(said.first_sentence(), "One thing (e.g. this).");

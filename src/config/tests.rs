@@ -13,11 +13,15 @@ fn complaints(lines: &str) -> String {
 }
 
 fn accepted(lines: &str) -> Config {
-    Config::parse("x.toml", &format!("root = \"/r\"\n{lines}")).unwrap_or_else(|problems| panic!("{problems}"))
+    Config::parse("x.toml", &format!("root = \"/r\"\n{lines}"))
+        .unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 fn subnet(lines: &str) -> String {
-    format!("[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \"eth0\"\n{lines}")
+    format!(
+        "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \
+         \"eth0\"\n{lines}"
+    )
 }
 
 #[test]
@@ -30,16 +34,20 @@ fn s36_the_shipped_file_serves_files_and_answers_no_dhcp() {
     assert_eq!(config.tuning, resolve::defaults().tuning);
 }
 
-/// Walks the tables of `file.rs`: no key without a line of its own (live or switched off) in its table of the shipped
-/// file.
+/// Walks the tables of `file.rs`: no key without a line of its own (live or switched off) in its
+/// table of the shipped file.
 #[test]
 fn the_shipped_file_has_every_key_and_no_other() {
     for (table, keys, _) in file::TABLES {
         let written = keys_of(table);
         for key in *keys {
-            let is_table =
-                file::TABLES.iter().any(|(t, ..)| t.trim_matches(['[', ']']).rsplit('.').next() == Some(key));
-            assert!(is_table || written.iter().any(|w| w == key), "{table} {key} is missing in config/ringboot.toml");
+            let is_table = file::TABLES
+                .iter()
+                .any(|(t, ..)| t.trim_matches(['[', ']']).rsplit('.').next() == Some(key));
+            assert!(
+                is_table || written.iter().any(|w| w == key),
+                "{table} {key} is missing in config/ringboot.toml"
+            );
         }
         for key in written {
             assert!(keys.contains(&key.as_str()), "{table} {key} is no key");
@@ -55,7 +63,9 @@ fn keys_of(table: &str) -> Vec<String> {
         if line.starts_with('[') && line.ends_with(']') {
             current = line;
         } else if let Some((key, _)) = line.split_once(" = ")
-            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && key
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             && current == table
         {
             keys.push(key.to_owned());
@@ -64,19 +74,24 @@ fn keys_of(table: &str) -> Vec<String> {
     keys
 }
 
-/// Every line of the shipped file is right when it is switched on (those that exclude each other apart).
+/// Every line of the shipped file is right when it is switched on (those that exclude each other
+/// apart).
 #[test]
 fn the_shipped_file_is_right_with_every_line_switched_on() {
-    let excluded = ["#listen-address", "#port-range", "#relay", "#shared-network", "#oui", "#vendor-class"];
+    let excluded =
+        ["#listen-address", "#port-range", "#relay", "#shared-network", "#oui", "#vendor-class"];
     let on: String = SHIPPED
         .lines()
         .filter(|line| !excluded.iter().any(|key| line.starts_with(key)))
         .map(|line| match line.strip_prefix('#') {
-            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => format!("{rest}\n"),
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
+                format!("{rest}\n")
+            }
             _ => format!("{line}\n"),
         })
         .collect();
-    let config = Config::parse("config/ringboot.toml", &on).unwrap_or_else(|problems| panic!("{problems}"));
+    let config =
+        Config::parse("config/ringboot.toml", &on).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.snapshot.dhcp.subnets[0].pools.len(), 1);
     assert_eq!(config.snapshot.dhcp.subnets[0].reservations[0].hostname.as_deref(), Some("node1"));
     assert_eq!(config.snapshot.menu.unwrap().entries[0].initrds, ["images/rescue/initrd.img"]);
@@ -86,19 +101,20 @@ fn the_shipped_file_is_right_with_every_line_switched_on() {
 #[test]
 fn s29_everything_wrong_is_said_at_once_with_its_place() {
     let text = complaints(
-        "[tftp]\nlisten = [\"0.0.0.0\"]\nblocksize-max = 8\n[dhcp]\n[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\n\
+        "[tftp]\nlisten = [\"0.0.0.0\"]\nblocksize-max = 8\n[dhcp]\n[[dhcp.subnet]]\nsubnet = \
+         \"192.168.4.0/24\"\n\
          mode = \"server\"\ninterface = \"eth0\"\npools = [\"192.168.5.10-192.168.5.20\"]\n\
          max-lease-time = \"2 hours\"\n",
     );
     assert_eq!(
         text,
-        "x.toml:3:11: [tftp] cannot listen on \"0.0.0.0\": it has no port\n  \
-           hint: write address and port: \"0.0.0.0:69\" or \"[::]:69\"\n\
+        "x.toml:3:11: [tftp] cannot listen on \"0.0.0.0\": it has no port\n  hint: write address \
+         and port: \"0.0.0.0:69\" or \"[::]:69\"\n\
          x.toml:4:1: unknown key `blocksize-max`\n  hint: did you mean `blksize-max`?\n\
-         x.toml:10:10: pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24\n  \
-           hint: machines there can have 192.168.4.1 to 192.168.4.254\n\
-         x.toml:11:18: max-lease-time cannot be the text \"2 hours\"\n  \
-           hint: write a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\": `max-lease-time = \"1d\"`"
+         x.toml:10:10: pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24\n  hint: \
+         machines there can have 192.168.4.1 to 192.168.4.254\n\
+         x.toml:11:18: max-lease-time cannot be the text \"2 hours\"\n  hint: write a number of \
+         seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\": `max-lease-time = \"1d\"`"
     );
 }
 
@@ -112,18 +128,32 @@ fn a_syntax_error_is_one_problem_with_a_place() {
 #[test]
 fn keys_of_later_work_are_unknown_not_ignored() {
     for key in ["conflict-probe = true", "mode = \"proxy\""] {
-        complaints(&format!("[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\ninterface = \"eth0\"\n{key}\n"));
+        complaints(&format!(
+            "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\ninterface = \"eth0\"\n{key}\n"
+        ));
     }
 }
 
 #[test]
 fn kinds_of_values_are_named_in_the_operators_words() {
-    let text =
-        complaints("[server]\nworkers = \"two\"\ninterfaces = \"eth0\"\n[tftp]\ncase-insensitive = 1\nqueue = -1\n");
-    assert!(text.contains("x.toml:3:11: workers cannot be the text \"two\"\n  hint: write a whole number"), "{text}");
-    assert!(text.contains("x.toml:4:14: interfaces is a list, this is the text \"eth0\""), "{text}");
+    let text = complaints(
+        "[server]\nworkers = \"two\"\ninterfaces = \"eth0\"\n[tftp]\ncase-insensitive = 1\nqueue = \
+         -1\n",
+    );
     assert!(
-        text.contains("x.toml:6:20: case-insensitive cannot be the number 1\n  hint: write true or false"),
+        text.contains(
+            "x.toml:3:11: workers cannot be the text \"two\"\n  hint: write a whole number"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("x.toml:4:14: interfaces is a list, this is the text \"eth0\""),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "x.toml:6:20: case-insensitive cannot be the number 1\n  hint: write true or false"
+        ),
         "{text}"
     );
     assert!(text.contains("x.toml:7:9: queue cannot be the number -1"), "{text}");
@@ -136,8 +166,14 @@ fn a_facility_has_a_known_name_and_a_user_a_plain_one() {
     assert_eq!((log.facility, log.level), (Some(23), tracing::Level::INFO));
     assert_eq!(accepted("[log]\nfacility = \"daemon\"\n").log.facility, Some(3));
     assert_eq!(accepted("").log.facility, None);
-    let text = complaints("[log]\nfacility = \"local8\"\nlevel = \"loud\"\n[server]\nuser = \"a b\"\n");
-    assert!(text.contains("x.toml:3:12: \"local8\" is not a known syslog facility\n  hint: did you mean"), "{text}");
+    let text =
+        complaints("[log]\nfacility = \"local8\"\nlevel = \"loud\"\n[server]\nuser = \"a b\"\n");
+    assert!(
+        text.contains(
+            "x.toml:3:12: \"local8\" is not a known syslog facility\n  hint: did you mean"
+        ),
+        "{text}"
+    );
     assert!(text.contains("x.toml:4:9: \"loud\" is not a known level"), "{text}");
     assert!(text.contains("x.toml:6:8: \"a b\" is not the name of a user"), "{text}");
     assert_eq!(accepted("[server]\nuser = \"tftpd\"\n").server.user.as_deref(), Some("tftpd"));
@@ -146,7 +182,8 @@ fn a_facility_has_a_known_name_and_a_user_a_plain_one() {
 #[test]
 fn numbers_have_bounds() {
     let text = complaints(
-        "[tftp]\nblksize-max = 7\nwindowsize-max = 65536\n[server]\nworkers = 0\n[tuning]\ntid-sockets = 0\n\
+        "[tftp]\nblksize-max = 7\nwindowsize-max = 65536\n[server]\nworkers = \
+         0\n[tuning]\ntid-sockets = 0\n\
          gso-segments = 65\nreceive-buffers = 1000\n\
          [dhcp]\nlisten-port = 65536\n[menu]\ntimeout = \"1h\"\n",
     );
@@ -166,8 +203,12 @@ fn numbers_have_bounds() {
 
 #[test]
 fn s40_zero_switches_a_limit_per_address_off() {
-    let config = accepted("[tftp]\nper-source = 0\nrequests-per-second = 0\n[http]\nper-source = 0\n");
-    assert_eq!((config.tftp.per_source, config.tftp.requests_per_second, config.http.per_source), (None, None, None));
+    let config =
+        accepted("[tftp]\nper-source = 0\nrequests-per-second = 0\n[http]\nper-source = 0\n");
+    assert_eq!(
+        (config.tftp.per_source, config.tftp.requests_per_second, config.http.per_source),
+        (None, None, None)
+    );
     let config = accepted("");
     assert_eq!((config.tftp.per_source, config.http.per_source), (Some(8), Some(32)));
 }
@@ -183,23 +224,37 @@ fn t40_packets_per_ms_are_off_unless_the_file_says_so() {
 #[test]
 fn a_rate_of_http_is_for_everybody_and_comes_with_a_reload() {
     assert_eq!(accepted("").snapshot.http_rate, None);
-    assert_eq!(accepted("[http]\nrate = 1000000\n").snapshot.http_rate, std::num::NonZeroU64::new(1_000_000));
+    assert_eq!(
+        accepted("[http]\nrate = 1000000\n").snapshot.http_rate,
+        std::num::NonZeroU64::new(1_000_000)
+    );
     assert!(complaints("[http]\nrate = 0\n").contains("x.toml:3:8: rate = 0 is out of bounds"));
 }
 
 #[test]
 fn t23_a_quirk_is_for_one_subject_and_says_what() {
-    let text = "[[quirk]]\noui = \"52:54:00\"\nwindowsize-max = 1\n[[quirk]]\nvendor-class = \"u-boot\"\nblksize-max = 1024\nhttp-rate = 625000\n";
+    let text = "[[quirk]]\noui = \"52:54:00\"\nwindowsize-max = 1\n[[quirk]]\nvendor-class = \
+                \"u-boot\"\nblksize-max = 1024\nhttp-rate = 625000\n";
     let quirks = accepted(text).snapshot.quirks;
-    let said: Vec<String> = quirks.iter().map(|one| format!("{}: {}", one.subject, one.allowance)).collect();
+    let said: Vec<String> =
+        quirks.iter().map(|one| format!("{}: {}", one.subject, one.allowance)).collect();
     assert_eq!(said, ["52:54:00: windowsize 1", "u-boot: blksize 1024, HTTP at 625000 bytes/s"]);
     for (lines, complaint) in [
         ("windowsize-max = 1\n", "x.toml:2:1: a quirk is for one machine, one maker or one class"),
-        ("mac = \"52:54:00:00:00:01\"\noui = \"52:54:00\"\nblksize-max = 512\n", "x.toml:2:1: a quirk is for one"),
+        (
+            "mac = \"52:54:00:00:00:01\"\noui = \"52:54:00\"\nblksize-max = 512\n",
+            "x.toml:2:1: a quirk is for one",
+        ),
         ("oui = \"52:54:00\"\n", "x.toml:2:1: this quirk says for whom, but not what"),
         ("mac = \"52:54:00\"\nwindowsize-max = 1\n", "x.toml:3:7: \"52:54:00\" is no such name"),
-        ("vendor-class = \"PXEClient\"\nwindowsize-max = 1\n", "x.toml:3:16: \"PXEClient\" is no such name"),
-        ("oui = \"52:54:00\"\nwindowsize-max = 0\n", "x.toml:4:18: windowsize-max = 0 is out of bounds"),
+        (
+            "vendor-class = \"PXEClient\"\nwindowsize-max = 1\n",
+            "x.toml:3:16: \"PXEClient\" is no such name",
+        ),
+        (
+            "oui = \"52:54:00\"\nwindowsize-max = 0\n",
+            "x.toml:4:18: windowsize-max = 0 is out of bounds",
+        ),
         ("oui = \"52:54:00\"\nhttp-rate = 1\n", "http-rate = 1 is out of bounds"),
         ("oui = \"52:54:00\"\nrate = 1\n", "unknown key `rate`"),
     ] {
@@ -214,7 +269,10 @@ fn t23_a_quirk_is_for_one_subject_and_says_what() {
 
 #[test]
 fn t46_the_port_range_holds_the_sockets_of_a_core() {
-    assert_eq!(accepted("[tftp]\nport-range = \"50000-50999\"\n").tftp.port_range, Some((50_000, 50_999)));
+    assert_eq!(
+        accepted("[tftp]\nport-range = \"50000-50999\"\n").tftp.port_range,
+        Some((50_000, 50_999))
+    );
     assert!(complaints("[tftp]\nport-range = \"50000-50003\"\n").contains("4 ports are too few"));
     assert!(complaints("[tftp]\nport-range = \"50000\"\n").contains("not a range of ports"));
     assert!(complaints("[tftp]\nport-range = \"50010-50000\"\n").contains("not a range of ports"));
@@ -238,12 +296,22 @@ fn t23_the_first_rule_that_fits_decides_what_a_client_may_negotiate() {
     let options = |address, machine: Machine| config.tftp.options_for(address, Some(&machine));
     assert!(options(near, machine(1, Arch::UefiX64)).refuses_all());
     assert_eq!(options(near, machine(2, Arch::UefiX64)).blksize_max, Some(1024));
-    assert_eq!(options(near, machine(2, Arch::UefiX64)).windowsize_max, 16, "what a rule does not say stays");
+    assert_eq!(
+        options(near, machine(2, Arch::UefiX64)).windowsize_max,
+        16,
+        "what a rule does not say stays"
+    );
     assert_eq!(options(far, machine(2, Arch::UefiX64)), config.tftp.options);
     assert_eq!(options(near, machine(2, Arch::Bios)), config.tftp.options);
-    assert_eq!(config.tftp.options_for("::ffff:192.168.4.7".parse().unwrap(), None), config.tftp.options);
+    assert_eq!(
+        config.tftp.options_for("::ffff:192.168.4.7".parse().unwrap(), None),
+        config.tftp.options
+    );
     assert!(complaints("[[tftp.client]]\nblksize-max = 512\n").contains("not for whom"));
-    assert!(complaints("[tftp]\nrefuse-options = [\"blksise\"]\n").contains("did you mean \"blksize\"?"));
+    assert!(
+        complaints("[tftp]\nrefuse-options = [\"blksise\"]\n")
+            .contains("did you mean \"blksize\"?")
+    );
     assert!(complaints("[[tftp.client]]\narch = \"x64\"\n").contains("not a known architecture"));
 }
 
@@ -251,15 +319,20 @@ fn t23_the_first_rule_that_fits_decides_what_a_client_may_negotiate() {
 fn s23_a_subnet_says_its_network_its_mode_and_its_interface() {
     let text = complaints("[[dhcp.subnet]]\nmode = \"server\"\n");
     assert!(text.contains("x.toml:2:1: `subnet` is missing"), "{text}");
-    assert!(text.contains("x.toml:2:1: this subnet has neither `interface` nor `relay = true`"), "{text}");
+    assert!(
+        text.contains("x.toml:2:1: this subnet has neither `interface` nor `relay = true`"),
+        "{text}"
+    );
     let text = complaints("[[dhcp.subnet]]\nsubnet = \"192.168.4.7/24\"\nrelay = true\n");
     assert!(text.contains(
-        "x.toml:3:10: 192.168.4.7/24 has bits set outside its prefix\n  hint: the network is 192.168.4.0/24"
+        "x.toml:3:10: 192.168.4.7/24 has bits set outside its prefix\n  hint: the network is \
+         192.168.4.0/24"
     ));
     assert!(text.contains("`mode` is missing"), "{text}");
     for wrong in ["192.168.4.0", "192.168.4.0/33", "192.168.4/24", "fd00::/8"] {
         assert!(
-            complaints(&format!("[[dhcp.subnet]]\nsubnet = \"{wrong}\"\n")).contains("is not a network"),
+            complaints(&format!("[[dhcp.subnet]]\nsubnet = \"{wrong}\"\n"))
+                .contains("is not a network"),
             "{wrong}"
         );
     }
@@ -272,7 +345,10 @@ fn s23_a_subnet_says_its_network_its_mode_and_its_interface() {
 #[test]
 fn of_two_halves_the_wrong_one_is_named() {
     for (lines, words) in [
-        (subnet("pools = [\"192.168.4.300-192.168.4.20\"]\n"), "is not a pool: \"192.168.4.300\" is no IPv4 address"),
+        (
+            subnet("pools = [\"192.168.4.300-192.168.4.20\"]\n"),
+            "is not a pool: \"192.168.4.300\" is no IPv4 address",
+        ),
         (subnet("pools = [\"192.168.4.10 - x\"]\n"), "is not a pool: \"x\" is no IPv4 address"),
         (
             subnet("pools = [\"192.168.4.10\"]\n"),
@@ -282,20 +358,45 @@ fn of_two_halves_the_wrong_one_is_named() {
             subnet("").replace("192.168.4.0/24", "192.168.4.0/33"),
             "is not a network: \"33\" is no prefix length from 0 to 32",
         ),
-        (subnet("").replace("192.168.4.0/24", "192.168.4/24"), "is not a network: \"192.168.4\" is no IPv4 address"),
-        ("[tftp]\nport-range = \"0-9\"\n".to_owned(), "is not a range of ports: \"0\" is no port from 1 to 65535"),
-        ("[tftp]\nport-range = \"9000-70000\"\n".to_owned(), "is not a range of ports: \"70000\" is no port"),
-        ("[tftp]\nport-range = \"9000-8000\"\n".to_owned(), "is not a range of ports: it runs backwards"),
-        ("[tftp]\nlisten = [\"0.0.0.0\"]\n".to_owned(), "cannot listen on \"0.0.0.0\": it has no port"),
-        ("[tftp]\nlisten = [\"0.0.0:69\"]\n".to_owned(), "cannot listen on \"0.0.0:69\": \"0.0.0\" is no address"),
-        ("[http]\nlisten = [\"[::]:http\"]\n".to_owned(), "cannot listen on \"[::]:http\": \"http\" is no port"),
+        (
+            subnet("").replace("192.168.4.0/24", "192.168.4/24"),
+            "is not a network: \"192.168.4\" is no IPv4 address",
+        ),
+        (
+            "[tftp]\nport-range = \"0-9\"\n".to_owned(),
+            "is not a range of ports: \"0\" is no port from 1 to 65535",
+        ),
+        (
+            "[tftp]\nport-range = \"9000-70000\"\n".to_owned(),
+            "is not a range of ports: \"70000\" is no port",
+        ),
+        (
+            "[tftp]\nport-range = \"9000-8000\"\n".to_owned(),
+            "is not a range of ports: it runs backwards",
+        ),
+        (
+            "[tftp]\nlisten = [\"0.0.0.0\"]\n".to_owned(),
+            "cannot listen on \"0.0.0.0\": it has no port",
+        ),
+        (
+            "[tftp]\nlisten = [\"0.0.0:69\"]\n".to_owned(),
+            "cannot listen on \"0.0.0:69\": \"0.0.0\" is no address",
+        ),
+        (
+            "[http]\nlisten = [\"[::]:http\"]\n".to_owned(),
+            "cannot listen on \"[::]:http\": \"http\" is no port",
+        ),
         ("[http]\nlisten = [\"fd00::1:80\"]\n".to_owned(), "an IPv6 address stands in brackets"),
     ] {
         let said = complaints(&lines);
         assert!(said.contains(words), "{words}: {said}");
     }
-    let wrong = Config::parse_bytes("x.toml", b"root = \"/r\"\n# \xc3\xa4 \xff\n").expect_err("no text");
-    assert!(wrong.to_string().starts_with("x.toml:2:5: the octet 0xff is no UTF-8 text\n  hint: "), "{wrong}");
+    let wrong =
+        Config::parse_bytes("x.toml", b"root = \"/r\"\n# \xc3\xa4 \xff\n").expect_err("no text");
+    assert!(
+        wrong.to_string().starts_with("x.toml:2:5: the octet 0xff is no UTF-8 text\n  hint: "),
+        "{wrong}"
+    );
 }
 
 #[test]
@@ -304,25 +405,42 @@ fn d51_a_relayed_subnet_needs_somewhere_to_listen() {
     assert!(complaints(relayed).contains("no interface is named"));
     let config = accepted(&format!("[server]\ninterfaces = [\"eth7\"]\n{relayed}"));
     assert_eq!(config.dhcp.interfaces, ["eth7"]);
-    let config = accepted(&format!("[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = 6767\n{relayed}"));
-    assert_eq!((config.dhcp.listen_address, config.dhcp.listen_port), (Some(Ipv4Addr::LOCALHOST), 6767));
+    let config =
+        accepted(&format!("[dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = 6767\n{relayed}"));
+    assert_eq!(
+        (config.dhcp.listen_address, config.dhcp.listen_port),
+        (Some(Ipv4Addr::LOCALHOST), 6767)
+    );
     assert!(config.dhcp.interfaces.is_empty() && config.dhcp.is_wanted());
 }
 
 #[test]
 fn d48_a_shared_network_is_for_subnets_behind_relays() {
-    let relayed = "[server]\ninterfaces = [\"eth7\"]\n[[dhcp.subnet]]\nsubnet = \"10.1.0.0/16\"\nmode = \"server\"\nrelay = true\n\
+    let relayed = "[server]\ninterfaces = [\"eth7\"]\n[[dhcp.subnet]]\nsubnet = \
+                   \"10.1.0.0/16\"\nmode = \"server\"\nrelay = true\n\
                    shared-network = \"floor 3\"\n";
-    assert_eq!(accepted(relayed).snapshot.dhcp.subnets[0].shared_network.as_deref(), Some("floor 3"));
+    assert_eq!(
+        accepted(relayed).snapshot.dhcp.subnets[0].shared_network.as_deref(),
+        Some("floor 3")
+    );
     let text = complaints(&subnet("shared-network = \"x\"\n"));
-    let what = "x.toml:6:18: `shared-network` is for subnets that relay agents bring (relay = true)";
-    assert!(text.starts_with(what) && text.contains("hint: the subnets of one interface share it"), "{text}");
+    let what =
+        "x.toml:6:18: `shared-network` is for subnets that relay agents bring (relay = true)";
+    assert!(
+        text.starts_with(what) && text.contains("hint: the subnets of one interface share it"),
+        "{text}"
+    );
 }
 
 #[test]
 fn d51_a_subnet_on_an_interface_outside_the_fence_is_refused() {
     let text = complaints(&format!("[server]\ninterfaces = [\"eth1\"]\n{}", subnet("")));
-    assert!(text.contains("interface \"eth0\" is not among [server] interfaces\n  hint: listed there: eth1"), "{text}");
+    assert!(
+        text.contains(
+            "interface \"eth0\" is not among [server] interfaces\n  hint: listed there: eth1"
+        ),
+        "{text}"
+    );
 }
 
 #[test]
@@ -334,13 +452,18 @@ fn a_subnet_serves_machines_that_boot_and_no_others_unless_it_says_so() {
     let text = complaints(&subnet("clients = \"all\"\n"));
     assert!(text.starts_with("x.toml:6:11: \"all\" is not a known kind of clients"), "{text}");
     assert!(!accepted(&subnet("")).snapshot.dhcp.subnets[0].allow_other_servers);
-    assert!(accepted(&subnet("allow-other-servers = true\n")).snapshot.dhcp.subnets[0].allow_other_servers);
+    assert!(
+        accepted(&subnet("allow-other-servers = true\n")).snapshot.dhcp.subnets[0]
+            .allow_other_servers
+    );
 }
 
 #[test]
 fn a_subnet_that_is_off_opens_no_socket() {
-    let config =
-        accepted("[dhcp]\nlisten-address = \"127.0.0.1\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"off\"\n");
+    let config = accepted(
+        "[dhcp]\nlisten-address = \"127.0.0.1\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \
+         \"off\"\n",
+    );
     assert_eq!(config.snapshot.dhcp.subnets[0].mode, Mode::Off);
     assert!(!config.dhcp.is_wanted());
 }
@@ -348,9 +471,15 @@ fn a_subnet_that_is_off_opens_no_socket() {
 #[test]
 fn s24_pools_lie_inside_and_apart() {
     for (pools, complaint) in [
-        ("\"192.168.4.10-192.168.4.100\", \"192.168.4.100-192.168.4.120\"", "overlaps pool 192.168.4.10-192.168.4.100"),
+        (
+            "\"192.168.4.10-192.168.4.100\", \"192.168.4.100-192.168.4.120\"",
+            "overlaps pool 192.168.4.10-192.168.4.100",
+        ),
         ("\"192.168.4.200-192.168.5.10\"", "is outside subnet 192.168.4.0/24"),
-        ("\"192.168.4.100-192.168.4.10\"", "runs backwards\n  hint: write \"192.168.4.10-192.168.4.100\""),
+        (
+            "\"192.168.4.100-192.168.4.10\"",
+            "runs backwards\n  hint: write \"192.168.4.10-192.168.4.100\"",
+        ),
         ("\"192.168.4.0-192.168.4.10\"", "holds the address of the network"),
         ("\"192.168.4.200-192.168.4.255\"", "its broadcast address"),
         ("\"192.168.4.10\"", "is not a pool"),
@@ -365,7 +494,8 @@ fn s28_reservations_are_inside_complete_and_unique() {
     let text = complaints(&subnet(
         "[[dhcp.subnet.host]]\nmac = \"52:54:00:00:00:01\"\naddress = \"192.168.4.5\"\n\
          [[dhcp.subnet.host]]\nmac = \"52-54-00-00-00-01\"\naddress = \"192.168.4.5\"\n\
-         [[dhcp.subnet.host]]\nmac = \"52:54:00:00:00\"\naddress = \"192.168.9.5\"\nhostname = \"bad name\"\n\
+         [[dhcp.subnet.host]]\nmac = \"52:54:00:00:00\"\naddress = \"192.168.9.5\"\nhostname = \
+         \"bad name\"\n\
          [[dhcp.subnet.host]]\naddress = \"192.168.4.255\"\n",
     ));
     for complaint in [
@@ -396,52 +526,87 @@ fn s20_lease_times_keep_their_order() {
         complaints(&subnet("default-lease-time = 7200\nmax-lease-time = 600\n"))
             .contains("default-lease-time 7200 s is longer than max-lease-time 600 s")
     );
-    assert!(complaints(&subnet("default-lease-time = 30\n")).contains("default-lease-time = 30 is out of bounds"));
+    assert!(
+        complaints(&subnet("default-lease-time = 30\n"))
+            .contains("default-lease-time = 30 is out of bounds")
+    );
 }
 
 #[test]
 fn s25_routers_are_reachable_without_a_router() {
-    assert!(complaints(&subnet("routers = [\"192.168.5.1\"]\n")).contains("router 192.168.5.1 is outside"));
-    assert!(complaints(&subnet("domain-name-servers = [\"dns1\"]\n")).contains("\"dns1\" is not an IPv4 address"));
+    assert!(
+        complaints(&subnet("routers = [\"192.168.5.1\"]\n"))
+            .contains("router 192.168.5.1 is outside")
+    );
+    assert!(
+        complaints(&subnet("domain-name-servers = [\"dns1\"]\n"))
+            .contains("\"dns1\" is not an IPv4 address")
+    );
 }
 
 #[test]
 fn d45_the_pxelinux_prefix_ends_with_a_slash() {
     let text = complaints(&subnet("pxelinux-prefix = \"boot\"\n"));
-    assert!(text.contains("pxelinux-prefix \"boot\" does not end with /\n  hint: write \"boot/\""), "{text}");
-    let config =
-        accepted(&subnet("pxelinux-prefix = \"http://192.168.4.150/boot/\"\npxelinux-config = \"pxe/menu\"\n"));
+    assert!(
+        text.contains("pxelinux-prefix \"boot\" does not end with /\n  hint: write \"boot/\""),
+        "{text}"
+    );
+    let config = accepted(&subnet(
+        "pxelinux-prefix = \"http://192.168.4.150/boot/\"\npxelinux-config = \"pxe/menu\"\n",
+    ));
     assert_eq!(config.snapshot.dhcp.subnets[0].pxelinux_config.as_deref(), Some("pxe/menu"));
 }
 
 #[test]
 fn h27_an_http_boot_loader_has_an_ending_that_firmware_knows() {
     assert!(complaints("[boot]\nuefi-http = \"ipxe\"\n").contains("knows a file by its ending"));
-    let config =
-        accepted("[boot]\nuefi-http = \"http://192.168.4.150/ipxe.efi\"\nipxe = \"http://192.168.4.150/boot.ipxe\"\n");
-    assert_eq!(config.snapshot.dhcp.boot.uefi_http.as_deref(), Some("http://192.168.4.150/ipxe.efi"));
-    assert!(complaints("[boot]\nbios = \"http://192.168.4.150/pxelinux.0\"\n").contains("speaks TFTP only"));
+    let config = accepted(
+        "[boot]\nuefi-http = \"http://192.168.4.150/ipxe.efi\"\nipxe = \
+         \"http://192.168.4.150/boot.ipxe\"\n",
+    );
+    assert_eq!(
+        config.snapshot.dhcp.boot.uefi_http.as_deref(),
+        Some("http://192.168.4.150/ipxe.efi")
+    );
+    assert!(
+        complaints("[boot]\nbios = \"http://192.168.4.150/pxelinux.0\"\n")
+            .contains("speaks TFTP only")
+    );
     assert!(complaints("[boot]\nbios = \"my loader\"\n").contains("holds a blank"));
     assert!(complaints("[boot]\nbios = \"../pxelinux.0\"\n").contains("never served"));
 }
 
 #[test]
 fn h25_menu_paths_have_no_spaces_and_no_letters_outside_ascii() {
-    for path in ["my kernel", "内核", "a/../b", "k;reboot", "k$x", "", "http:///k", "tftp://h/k", "a\\\\b"] {
-        let text = complaints(&format!("[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"{path}\"\n"));
+    for path in
+        ["my kernel", "内核", "a/../b", "k;reboot", "k$x", "", "http:///k", "tftp://h/k", "a\\\\b"]
+    {
+        let text =
+            complaints(&format!("[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"{path}\"\n"));
         assert!(text.starts_with("x.toml:5:10: kernel "), "{path}: {text}");
-        complaints(&format!("[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\ninitrd = [\"{path}\"]\n"));
+        complaints(&format!(
+            "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\ninitrd = [\"{path}\"]\n"
+        ));
     }
 }
 
 #[test]
 fn s54_labels_are_unique_names_and_the_default_is_one_of_them() {
-    let entry = |label: &str| format!("[[menu.entry]]\nlabel = \"{label}\"\nkernel = \"vmlinuz\"\n");
-    assert!(complaints(&format!("{}{}", entry("linux"), entry("Linux"))).contains("label \"Linux\" is taken"));
+    let entry =
+        |label: &str| format!("[[menu.entry]]\nlabel = \"{label}\"\nkernel = \"vmlinuz\"\n");
+    assert!(
+        complaints(&format!("{}{}", entry("linux"), entry("Linux")))
+            .contains("label \"Linux\" is taken")
+    );
     assert!(complaints(&entry("local")).contains("taken by the entry that boots the disk"));
     assert!(complaints(&entry("two words")).contains("is no name"));
     let text = complaints(&format!("[menu]\ndefault = \"linus\"\n{}", entry("linux")));
-    assert!(text.contains("x.toml:3:11: no entry has the label \"linus\"\n  hint: did you mean \"linux\"?"), "{text}");
+    assert!(
+        text.contains(
+            "x.toml:3:11: no entry has the label \"linus\"\n  hint: did you mean \"linux\"?"
+        ),
+        "{text}"
+    );
     let config = accepted(&format!("[menu]\ndefault = \"local\"\n{}", entry("linux")));
     assert_eq!(config.snapshot.menu.unwrap().default, None);
     assert!(complaints("[[menu.entry]]\ntitle = \"x\"\n").contains("`label` is missing"));
@@ -460,37 +625,65 @@ fn s52_texts_that_would_break_out_of_a_menu_are_refused_by_line() {
         ("arguments", "x && reboot"),
         ("arguments", "naïve"),
     ] {
-        let text = complaints(&format!("[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n{key} = \"{value}\"\n"));
-        assert!(text.starts_with(&format!("x.toml:5:{}: {key} ", key.len() + 4)), "{value}: {text}");
+        let text = complaints(&format!(
+            "[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n{key} = \"{value}\"\n"
+        ));
+        assert!(
+            text.starts_with(&format!("x.toml:5:{}: {key} ", key.len() + 4)),
+            "{value}: {text}"
+        );
     }
-    let five = "[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\ninitrd = [\"a\", \"b\", \"c\", \"d\", \"e\"]\n";
+    let five = "[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\ninitrd = [\"a\", \"b\", \"c\", \
+                \"d\", \"e\"]\n";
     assert!(complaints(five).contains("x.toml:5:31: more than 4 initrds"));
-    assert!(complaints("[menu]\nconsole = \"ttyS0;115200\"\n").contains("is no console as a kernel knows it"));
+    assert!(
+        complaints("[menu]\nconsole = \"ttyS0;115200\"\n")
+            .contains("is no console as a kernel knows it")
+    );
 }
 
 #[test]
 fn t65_a_bare_root_has_no_dhcp_no_menu_and_no_limits_per_address() {
     let config = Config::for_root("/srv/x");
     assert_eq!(config.root, Path::new("/srv/x"));
-    assert!(config.snapshot.dhcp.subnets.is_empty() && config.snapshot.menu.is_none() && !config.dhcp.is_wanted());
-    assert_eq!((config.tftp.per_source, config.tftp.requests_per_second, config.http.per_source), (None, None, None));
+    assert!(
+        config.snapshot.dhcp.subnets.is_empty()
+            && config.snapshot.menu.is_none()
+            && !config.dhcp.is_wanted()
+    );
+    assert_eq!(
+        (config.tftp.per_source, config.tftp.requests_per_second, config.http.per_source),
+        (None, None, None)
+    );
     assert_eq!(config.tftp.listen.len() + config.http.listen.len(), 4);
     assert_eq!(config.snapshot.dhcp.http_port, 80);
 }
 
 #[test]
 fn a_root_must_be_named_and_is_relative_to_the_file() {
-    let text = Config::parse("etc/x.toml", "[log]\nlevel = \"info\"\n").expect_err("no root").to_string();
-    assert!(text.starts_with("etc/x.toml:1:1: `root` is missing\n  hint: name the directory"), "{text}");
+    let text =
+        Config::parse("etc/x.toml", "[log]\nlevel = \"info\"\n").expect_err("no root").to_string();
+    assert!(
+        text.starts_with("etc/x.toml:1:1: `root` is missing\n  hint: name the directory"),
+        "{text}"
+    );
     let config = Config::parse("etc/x.toml", "root = \"tree\"\nstate = \"/var/x\"\n").unwrap();
-    assert_eq!((config.root.as_path(), config.state.as_path()), (Path::new("etc/tree"), Path::new("/var/x")));
+    assert_eq!(
+        (config.root.as_path(), config.state.as_path()),
+        (Path::new("etc/tree"), Path::new("/var/x"))
+    );
 }
 
 #[test]
 fn s77_listed_directories_have_one_spelling() {
-    let config = accepted("[http]\nindex = [\"/centos/os\", \"debian/\", \"/\"]\nlisten = [\"127.0.0.1:8080\"]\n");
+    let config = accepted(
+        "[http]\nindex = [\"/centos/os\", \"debian/\", \"/\"]\nlisten = [\"127.0.0.1:8080\"]\n",
+    );
     assert_eq!(config.http.index, ["centos/os/", "debian/", ""]);
     assert_eq!(config.snapshot.dhcp.http_port, 8080);
     assert!(complaints("[http]\nindex = [\"a/../b\"]\n").contains("never served"));
-    assert!(complaints("[http]\nlisten = [\"[::]:80\", \"[::]:80\"]\n").contains("stands in the list twice"));
+    assert!(
+        complaints("[http]\nlisten = [\"[::]:80\", \"[::]:80\"]\n")
+            .contains("stands in the list twice")
+    );
 }

@@ -1,4 +1,5 @@
-//! Whether a configuration may be served: the judgement of `check`, before a start and before a reload.
+//! Whether a configuration may be served: the judgement of `check`, before a start and before a
+//! reload.
 
 use std::path::Path;
 
@@ -12,7 +13,8 @@ use crate::observe::finding::{Finding, Severity};
 
 /// What the configuration names is not there, or not what it should be.
 #[derive(Debug, thiserror::Error)]
-#[error("`ringboot check` finds this wrong:{}", .0.iter().map(|finding| format!("\n{finding}")).collect::<String>())]
+#[error("`ringboot check` finds this wrong:{}",
+    .0.iter().map(|finding| format!("\n{finding}")).collect::<String>())]
 pub struct NotRight(Vec<Finding>);
 
 /// Why there is no configuration, one by one.
@@ -32,12 +34,24 @@ pub struct Examined {
     pub remarks: Vec<Finding>,
 }
 
-/// Settles the loaders and asks what `ringboot check` asks of configuration and files. What is fatal is an error: nothing is started or
-/// published. Whatever else is wrong is remarked, and keeps nobody from what is right.
-pub fn examine(config: &mut Config, no_dhcp: bool, account: Option<&Account>) -> anyhow::Result<Examined> {
+/// Settles the loaders and asks what `ringboot check` asks of configuration and files. What is
+/// fatal is an error: nothing is started or published. Whatever else is wrong is remarked, and
+/// keeps nobody from what is right.
+pub fn examine(
+    config: &mut Config,
+    no_dhcp: bool,
+    account: Option<&Account>,
+) -> anyhow::Result<Examined> {
     let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
-    let borrowed = loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
-    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader: reader(account), is_service: false };
+    let borrowed =
+        loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
+    let subject = Subject {
+        config,
+        borrowed: &borrowed,
+        wants_dhcp,
+        reader: reader(account),
+        is_service: false,
+    };
     let mut findings = check::configuration(subject);
     findings.sort_by_key(|finding| finding.severity);
     if findings.first().is_some_and(|finding| finding.severity == Severity::Fatal) {

@@ -1,4 +1,5 @@
-//! From a file, or from none, to a configuration: what `serve`, `check` and a reload read, with what the command line says in its place.
+//! From a file, or from none, to a configuration: what `serve`, `check` and a reload read, with
+//! what the command line says in its place.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -39,8 +40,14 @@ impl Overrides {
     }
 
     fn level(&self, configured: Level) -> Level {
-        let place = LEVELS.iter().position(|name| configured.as_str().eq_ignore_ascii_case(name)).unwrap_or(0);
-        let more = LEVELS.get(place + usize::from(self.verbose)).or(LEVELS.last()).and_then(|name| name.parse().ok());
+        let place = LEVELS
+            .iter()
+            .position(|name| configured.as_str().eq_ignore_ascii_case(name))
+            .unwrap_or(0);
+        let more = LEVELS
+            .get(place + usize::from(self.verbose))
+            .or(LEVELS.last())
+            .and_then(|name| name.parse().ok());
         self.log_level.or(more).unwrap_or(configured)
     }
 }
@@ -50,7 +57,8 @@ impl Overrides {
 #[error("the configuration is not right\n{0}")]
 pub struct WrongText(pub Problems);
 
-/// Reads and checks a configuration file; `-` is standard input, and relative names start from the working directory then.
+/// Reads and checks a configuration file; `-` is standard input, and relative names start from the
+/// working directory then.
 pub fn read_file(file: &Path) -> anyhow::Result<Config> {
     if file == Path::new(STANDARD_INPUT) {
         let mut bytes = Vec::new();
@@ -65,7 +73,8 @@ pub fn read_file(file: &Path) -> anyhow::Result<Config> {
 pub fn read(overrides: &Overrides) -> anyhow::Result<(Config, Option<PathBuf>)> {
     if overrides.config.as_deref() == Some(Path::new(STANDARD_INPUT)) {
         bail!(
-            "a reload reads the configuration again, so it must be a file\n  hint: `ringboot check --config -` reads standard input"
+            "a reload reads the configuration again, so it must be a file\n  hint: `ringboot check \
+             --config -` reads standard input"
         );
     }
     let (mut config, file) = read_named(overrides.config.as_deref(), overrides.root.as_deref())?;
@@ -83,14 +92,18 @@ pub fn read(overrides: &Overrides) -> anyhow::Result<(Config, Option<PathBuf>)> 
 }
 
 /// The configuration that --config and --root ask for, and the file that it comes from.
-pub fn read_named(file: Option<&Path>, root: Option<&Path>) -> anyhow::Result<(Config, Option<PathBuf>)> {
+pub fn read_named(
+    file: Option<&Path>,
+    root: Option<&Path>,
+) -> anyhow::Result<(Config, Option<PathBuf>)> {
     let file = match (file, root) {
         (Some(file), _) => Some(file.to_path_buf()),
         (None, Some(_)) => None,
         (None, None) if Path::new(DEFAULT_CONFIG).exists() => Some(PathBuf::from(DEFAULT_CONFIG)),
         (None, None) => bail!(
-            "nothing to serve: there is no {DEFAULT_CONFIG}\n  hint: `ringboot serve --root DIR` serves a directory by TFTP and HTTP \
-             without any configuration; --config FILE names another file"
+            "nothing to serve: there is no {DEFAULT_CONFIG}\n  hint: `ringboot serve --root DIR` \
+             serves a directory by TFTP and HTTP without any configuration; --config FILE names \
+             another file"
         ),
     };
     let mut config = match (&file, root) {

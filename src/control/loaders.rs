@@ -1,6 +1,8 @@
-//! Boot loaders are found, not hunted: in the root, and in the directories where distributions put them.
+//! Boot loaders are found, not hunted: in the root, and in the directories where distributions put
+//! them.
 //!
-//! Nothing is copied or downloaded. A loader of a package is served from where it lies, file by file.
+//! Nothing is copied or downloaded. A loader of a package is served from where it lies, file by
+//! file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -47,8 +49,8 @@ pub fn keys(boot: &BootConfig) -> [(&'static str, Option<&str>); 6] {
     ]
 }
 
-/// Fills in the loaders that `[boot]` leaves open where DHCP is on, and borrows from packages what it names and the root
-/// does not have. `system` is `/`.
+/// Fills in the loaders that `[boot]` leaves open where DHCP is on, and borrows from packages what
+/// it names and the root does not have. `system` is `/`.
 pub fn settle(boot: &mut BootConfig, root: &Path, wants_dhcp: bool, system: &Path) -> Borrowed {
     let mut borrowed = Borrowed::default();
     if wants_dhcp {
@@ -57,13 +59,17 @@ pub fn settle(boot: &mut BootConfig, root: &Path, wants_dhcp: bool, system: &Pat
             if value.is_none()
                 && let Some(name) = default_name(arch, root, system)
             {
-                borrowed.reasons.push(format!("[boot] {key} is not set: {name} was found and is given"));
+                borrowed
+                    .reasons
+                    .push(format!("[boot] {key} is not set: {name} was found and is given"));
                 *value = Some(name);
             }
         }
     }
     for (key, value) in keys(boot) {
-        let Some(path) = value.filter(|value| !value.contains("://")).and_then(|name| clean(name.as_bytes()).ok())
+        let Some(path) = value
+            .filter(|value| !value.contains("://"))
+            .and_then(|name| clean(name.as_bytes()).ok())
         else {
             continue;
         };
@@ -71,7 +77,11 @@ pub fn settle(boot: &mut BootConfig, root: &Path, wants_dhcp: bool, system: &Pat
             continue;
         }
         if let Some(found) = named(key, &path, system) {
-            borrowed.reasons.push(format!("{} is served from {}", path.display(), found.path.display()));
+            borrowed.reasons.push(format!(
+                "{} is served from {}",
+                path.display(),
+                found.path.display()
+            ));
             for (name, companion) in found.companions {
                 borrowed.files.entry(path.sibling(&name)).or_insert(companion);
             }
@@ -84,16 +94,23 @@ pub fn settle(boot: &mut BootConfig, root: &Path, wants_dhcp: bool, system: &Pat
 /// Every loader of every known place that is there.
 pub fn in_packages(system: &Path) -> Vec<Found> {
     KITS.iter()
-        .flat_map(|kit| directories(kit.directory, system).into_iter().map(move |directory| (kit, directory)))
+        .flat_map(|kit| {
+            directories(kit.directory, system).into_iter().map(move |directory| (kit, directory))
+        })
         .flat_map(|(kit, directory)| {
-            kit.loaders.iter().filter_map(move |file| found(kit, &directory, *file, system)).collect::<Vec<_>>()
+            kit.loaders
+                .iter()
+                .filter_map(move |file| found(kit, &directory, *file, system))
+                .collect::<Vec<_>>()
         })
         .collect()
 }
 
 /// Loaders by their usual names at the top of the root.
 pub fn in_root(root: &Path) -> Vec<Found> {
-    let all = ARCHITECTURES.iter().flat_map(|(_, arch)| usual_names(*arch).iter().map(|name| (*arch, *name)));
+    let all = ARCHITECTURES
+        .iter()
+        .flat_map(|(_, arch)| usual_names(*arch).iter().map(|name| (*arch, *name)));
     all.filter_map(|(arch, name)| {
         let path = root.join(name);
         path.is_file().then(|| Found { arch, name: name.to_owned(), path, companions: Vec::new() })
@@ -113,16 +130,23 @@ pub fn head(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The loader for an architecture whose key is not set: one in the root, else one of a package that has all it needs.
+/// The loader for an architecture whose key is not set: one in the root, else one of a package that
+/// has all it needs.
 fn default_name(arch: Arch, root: &Path, system: &Path) -> Option<String> {
     let in_root = usual_names(arch).iter().find(|name| root.join(name).is_file());
     in_root.map(|name| (*name).to_owned()).or_else(|| {
         let complete = |found: &Found| {
-            let kit = KITS.iter().find(|kit| kit.loaders.iter().any(|(name, _)| *name == found.name));
+            let kit =
+                KITS.iter().find(|kit| kit.loaders.iter().any(|(name, _)| *name == found.name));
             let needed = kit.and_then(|kit| kit.companions.first());
-            needed.is_none_or(|(name, _)| found.companions.iter().any(|(companion, _)| companion == name))
+            needed.is_none_or(|(name, _)| {
+                found.companions.iter().any(|(companion, _)| companion == name)
+            })
         };
-        in_packages(system).into_iter().find(|found| found.arch == arch && complete(found)).map(|found| found.name)
+        in_packages(system)
+            .into_iter()
+            .find(|found| found.arch == arch && complete(found))
+            .map(|found| found.name)
     })
 }
 
@@ -133,7 +157,9 @@ fn named(key: &str, path: &CleanPath, system: &Path) -> Option<Found> {
         // `uefi-http` and `ipxe` are for all architectures.
         None => key == "ipxe" || arch != Arch::Bios,
     };
-    in_packages(system).into_iter().find(|found| fits(found.arch) && found.name.as_bytes() == path.file_name())
+    in_packages(system)
+        .into_iter()
+        .find(|found| fits(found.arch) && found.name.as_bytes() == path.file_name())
 }
 
 fn found(kit: &Kit, directory: &Path, (name, file): File, system: &Path) -> Option<Found> {
@@ -163,7 +189,8 @@ fn directories(pattern: &str, system: &Path) -> Vec<PathBuf> {
 fn paths(pattern: &str, system: &Path) -> Vec<PathBuf> {
     let pattern = pattern.trim_start_matches('/');
     let Some((before, after)) = pattern.split_once('*') else { return vec![system.join(pattern)] };
-    let entries = fs::read_dir(system.join(before)).into_iter().flatten().flatten().take(DIRECTORIES_MAX);
+    let entries =
+        fs::read_dir(system.join(before)).into_iter().flatten().flatten().take(DIRECTORIES_MAX);
     let mut names: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     names.sort_unstable_by(|a, b| b.cmp(a));
     names.iter().flat_map(|name| paths(after, name)).collect()
@@ -203,7 +230,8 @@ mod tests {
     }
 
     fn names(borrowed: &Borrowed) -> Vec<String> {
-        let mut names: Vec<String> = borrowed.files.keys().map(|name| name.display().into_owned()).collect();
+        let mut names: Vec<String> =
+            borrowed.files.keys().map(|name| name.display().into_owned()).collect();
         names.sort_unstable();
         names
     }
@@ -218,11 +246,20 @@ mod tests {
             ..BootConfig::default()
         };
         let borrowed = settle(&mut boot, root.path(), true, system.path());
-        let expected = ["boot/ldlinux.c32", "boot/menu.c32", "boot/pxelinux.0", "grubx64.efi", "shimx64.efi"];
-        assert_eq!(names(&borrowed), expected, "and never a whole directory, and never what the root has");
+        let expected =
+            ["boot/ldlinux.c32", "boot/menu.c32", "boot/pxelinux.0", "grubx64.efi", "shimx64.efi"];
+        assert_eq!(
+            names(&borrowed),
+            expected,
+            "and never a whole directory, and never what the root has"
+        );
         let grub = &borrowed.files[&clean(b"grubx64.efi").unwrap()];
         assert!(grub.ends_with("usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"));
-        assert!(borrowed.reasons[0].contains("boot/pxelinux.0 is served from"), "{:?}", borrowed.reasons);
+        assert!(
+            borrowed.reasons[0].contains("boot/pxelinux.0 is served from"),
+            "{:?}",
+            borrowed.reasons
+        );
     }
 
     #[test]
@@ -232,7 +269,10 @@ mod tests {
         assert_eq!(settle(&mut boot, system.path(), false, system.path()), Borrowed::default());
         assert_eq!(boot, BootConfig::default());
         let borrowed = settle(&mut boot, system.path(), true, system.path());
-        assert_eq!((boot.bios.as_deref(), boot.uefi_x64.as_deref()), (Some("pxelinux.0"), Some("shimx64.efi")));
+        assert_eq!(
+            (boot.bios.as_deref(), boot.uefi_x64.as_deref()),
+            (Some("pxelinux.0"), Some("shimx64.efi"))
+        );
         assert!(borrowed.reasons[0].contains("[boot] bios is not set: pxelinux.0 was found"));
         let (mut boot, root) = (BootConfig::default(), tree(&["bootx64.efi"]));
         settle(&mut boot, root.path(), true, system.path());
@@ -257,11 +297,19 @@ mod tests {
             "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/bootnetx64.efi",
             "usr/lib/debian-installer/images/13/amd64/text/debian-installer/amd64/bootnetx64.efi",
         ]);
-        let mut boot = BootConfig { uefi_http: Some("bootnetx64.efi".into()), ..BootConfig::default() };
+        let mut boot =
+            BootConfig { uefi_http: Some("bootnetx64.efi".into()), ..BootConfig::default() };
         let borrowed = settle(&mut boot, Path::new("/nonexistent"), true, system.path());
-        assert_eq!(names(&borrowed), ["bootnetx64.efi", "grubx64.efi", "ldlinux.c32", "pxelinux.0", "shimx64.efi"]);
-        assert!(borrowed.files[&clean(b"bootnetx64.efi").unwrap()].to_string_lossy().contains("/13/"));
-        assert!(borrowed.files[&clean(b"grubx64.efi").unwrap()].to_string_lossy().contains("fedora"));
+        assert_eq!(
+            names(&borrowed),
+            ["bootnetx64.efi", "grubx64.efi", "ldlinux.c32", "pxelinux.0", "shimx64.efi"]
+        );
+        assert!(
+            borrowed.files[&clean(b"bootnetx64.efi").unwrap()].to_string_lossy().contains("/13/")
+        );
+        assert!(
+            borrowed.files[&clean(b"grubx64.efi").unwrap()].to_string_lossy().contains("fedora")
+        );
     }
 
     #[test]
@@ -276,7 +324,9 @@ mod tests {
         let mut boot = BootConfig::default();
         let borrowed = settle(&mut boot, Path::new("/nonexistent"), true, system.path());
         assert_eq!(names(&borrowed), ["grubx64.efi", "mmx64.efi", "shimx64.efi"]);
-        assert!(borrowed.files[&clean(b"shimx64.efi").unwrap()].to_string_lossy().contains("/16.1-5/"));
+        assert!(
+            borrowed.files[&clean(b"shimx64.efi").unwrap()].to_string_lossy().contains("/16.1-5/")
+        );
     }
 
     #[test]
@@ -303,7 +353,10 @@ mod tests {
     fn a_loader_of_another_architecture_or_for_the_owner_alone_is_none() {
         let system = debian();
         let mut boot = BootConfig { uefi_arm64: Some("ipxe.efi".into()), ..BootConfig::default() };
-        assert_eq!(names(&settle(&mut boot, Path::new("/nonexistent"), false, system.path())), [""; 0]);
+        assert_eq!(
+            names(&settle(&mut boot, Path::new("/nonexistent"), false, system.path())),
+            [""; 0]
+        );
         let loader = system.path().join("usr/lib/PXELINUX/pxelinux.0");
         fs::set_permissions(&loader, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(in_packages(system.path()).iter().all(|found| found.path != loader));

@@ -1,4 +1,5 @@
-//! Everything that is never on a packet's path: loaders and menus that are found, limits that are learnt, checks.
+//! Everything that is never on a packet's path: loaders and menus that are found, limits that are
+//! learnt, checks.
 
 pub mod check;
 pub mod examine;

@@ -1,4 +1,5 @@
-//! What is learnt of firmware: events go in, limits are kept in the store and published to the cores.
+//! What is learnt of firmware: events go in, limits are kept in the store and published to the
+//! cores.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +10,8 @@ use crate::observe::events::{Event, Kind};
 use crate::snapshot::Published;
 use crate::store::{Following, SqliteStore, StoreError};
 
-/// The limits of a running server. Written by the log thread and by operators, read by whoever asks; cores read what is
-/// published.
+/// The limits of a running server. Written by the log thread and by operators, read by whoever
+/// asks; cores read what is published.
 pub struct Quirks {
     inner: Mutex<Inner>,
     published: Arc<Published>,
@@ -28,7 +29,8 @@ impl fmt::Debug for Quirks {
 }
 
 impl Quirks {
-    /// With what the store has, which is published at once. The connection is for this alone: nothing here waits behind leases.
+    /// With what the store has, which is published at once. The connection is for this alone:
+    /// nothing here waits behind leases.
     pub fn open(mut store: Following, published: Arc<Published>) -> Self {
         let kept = store.store().and_then(|(store, _)| store.quirks());
         let kept = kept.unwrap_or_else(|error| {
@@ -40,7 +42,8 @@ impl Quirks {
         Self { inner: Mutex::new(Inner { learner, store }), published }
     }
 
-    /// Something happened to a machine. What the store does not take is learnt all the same, until the next start.
+    /// Something happened to a machine. What the store does not take is learnt all the same, until
+    /// the next start.
     pub fn heard(&self, event: &Event) {
         let Some(mac) = event.mac else { return };
         let changed = self.change(|learner, now_s| {
@@ -74,7 +77,10 @@ impl Quirks {
     }
 
     /// True where something has changed.
-    fn change(&self, change: impl FnOnce(&mut Learner, u64) -> Vec<Change>) -> Result<bool, StoreError> {
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Learner, u64) -> Vec<Change>,
+    ) -> Result<bool, StoreError> {
         let mut inner = self.lock();
         let changes = change(&mut inner.learner, unix_now());
         if changes.is_empty() {
@@ -85,7 +91,8 @@ impl Quirks {
         let Inner { learner, store } = &mut *inner;
         match store.store()? {
             // A database that was written anew, or could not be opened before: it gets all.
-            (store, true) => store.keep_quirks(&learner.quirks().cloned().map(Change::Put).collect::<Vec<_>>())?,
+            (store, true) => store
+                .keep_quirks(&learner.quirks().cloned().map(Change::Put).collect::<Vec<_>>())?,
             (store, false) => store.keep_quirks(&changes)?,
         }
         Ok(true)

@@ -1,4 +1,5 @@
-//! Looks through the root for menus written by hand whose default entry installs without asking, for templates, and for the largest file.
+//! Looks through the root for menus written by hand whose default entry installs without asking,
+//! for templates, and for the largest file.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -27,7 +28,8 @@ pub struct Danger {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     pub dangers: Vec<Danger>,
-    /// The root holds more than [`NAMES_MAX`] names or [`DEPTH_MAX`] directories deep: not all was seen.
+    /// The root holds more than [`NAMES_MAX`] names or [`DEPTH_MAX`] directories deep: not all was
+    /// seen.
     pub is_cut_short: bool,
     pub largest: Option<Largest>,
     /// By their paths under the root, with the suffix.
@@ -41,13 +43,16 @@ pub struct Largest {
     pub bytes: u64,
 }
 
-/// Walks the root. Links are followed where they stay inside; hidden names are not served and not read.
+/// Walks the root. Links are followed where they stay inside; hidden names are not served and not
+/// read.
 pub fn survey(root: &Path) -> Survey {
     let Ok(root) = root.canonicalize() else { return Survey::default() };
     let mut walk = Walk { survey: Survey::default(), names: 0, seen: HashSet::new(), root: &root };
     walk.seen.extend(fs::metadata(&root).map(|found| (found.dev(), found.ino(), false)));
     walk.directory(&root, 0);
-    walk.survey.dangers.sort_by(|a, b| (&a.path, a.unattended.line).cmp(&(&b.path, b.unattended.line)));
+    walk.survey
+        .dangers
+        .sort_by(|a, b| (&a.path, a.unattended.line).cmp(&(&b.path, b.unattended.line)));
     walk.survey
 }
 
@@ -62,7 +67,8 @@ struct Walk<'r> {
 impl Walk<'_> {
     fn directory(&mut self, directory: &Path, depth: usize) {
         let Ok(entries) = fs::read_dir(directory) else { return };
-        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).take(NAMES_MAX).collect();
+        let mut names: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).take(NAMES_MAX).collect();
         names.sort_unstable();
         for path in names {
             self.names += 1;
@@ -106,13 +112,16 @@ impl Walk<'_> {
         }
         let Some(loader) = menu_of(&name.to_string_lossy()) else { return };
         let mut bytes = Vec::new();
-        let read = fs::File::open(path).and_then(|file| file.take(MENU_BYTES_MAX).read_to_end(&mut bytes));
+        let read =
+            fs::File::open(path).and_then(|file| file.take(MENU_BYTES_MAX).read_to_end(&mut bytes));
         if read.is_err() || !self.is_inside(path) {
             return;
         }
         let text = String::from_utf8_lossy(&bytes);
         let found = unattended_defaults(loader, &text).into_iter();
-        self.survey.dangers.extend(found.map(|unattended| Danger { path: name.to_owned(), unattended }));
+        self.survey
+            .dangers
+            .extend(found.map(|unattended| Danger { path: name.to_owned(), unattended }));
     }
 
     fn is_inside(&self, path: &Path) -> bool {
@@ -146,7 +155,8 @@ mod tests {
         fs::create_dir(root.join("new")).unwrap();
         symlink(scratch.path().join("outside"), root.join("new/pxelinux.cfg")).unwrap();
         let survey = survey(&root);
-        let paths: Vec<String> = survey.dangers.iter().map(|d| d.path.to_string_lossy().into_owned()).collect();
+        let paths: Vec<String> =
+            survey.dangers.iter().map(|d| d.path.to_string_lossy().into_owned()).collect();
         assert_eq!(paths, ["old/pxelinux.cfg/default", "pxelinux.cfg/default"]);
         assert_eq!((survey.dangers[0].unattended.line, survey.is_cut_short), (4, false));
     }

@@ -15,7 +15,8 @@ pub struct Arrival<'a> {
     pub interface: Option<&'a str>,
     /// Our address on the receiving interface.
     pub interface_address: Ipv4Addr,
-    /// All our addresses there, with the lengths of their prefixes; empty where the interface is not known.
+    /// All our addresses there, with the lengths of their prefixes; empty where the interface is
+    /// not known.
     pub here: &'a [(Ipv4Addr, u8)],
     /// Every address of this host, in order: a REQUEST may name any of them (D-20).
     pub ours: &'a [Ipv4Addr],
@@ -26,6 +27,7 @@ pub struct Arrival<'a> {
 impl Arrival<'_> {
     /// True where the datagram was sent to an address of ours alone.
     pub(super) fn is_unicast(&self) -> bool {
-        self.destination.is_some_and(|to| to == self.interface_address || self.ours.binary_search(&to).is_ok())
+        self.destination
+            .is_some_and(|to| to == self.interface_address || self.ours.binary_search(&to).is_ok())
     }
 }

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::{DhcpOption, MessageType};
 
 use super::limits::{
-    DATAGRAM_OCTETS_DEFAULT, HOST_NAME_OCTETS_MAX, IP_UDP_HEADER_OCTETS, LEASE_REQUESTED_S_MIN, REPLY_OCTETS_MAX,
+    DATAGRAM_OCTETS_DEFAULT, HOST_NAME_OCTETS_MAX, IP_UDP_HEADER_OCTETS, LEASE_REQUESTED_S_MIN,
+    REPLY_OCTETS_MAX,
 };
 use super::packet::{Packet, code};
 use super::pxe;
@@ -102,7 +103,9 @@ impl<'a> Facts<'a> {
             },
             server_id: server_id(packet),
             lease_time_s: match packet.typed(code::LEASE_TIME) {
-                Some(DhcpOption::AddressLeaseTime(seconds)) => Some(seconds.max(LEASE_REQUESTED_S_MIN)),
+                Some(DhcpOption::AddressLeaseTime(seconds)) => {
+                    Some(seconds.max(LEASE_REQUESTED_S_MIN))
+                }
                 _ => None,
             },
             wanted: packet.option(code::PARAMETER_REQUEST_LIST),
@@ -116,13 +119,16 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// True for firmware and loaders that say so (options 60, 77, 93, 175), and for every Raspberry Pi: a Pi 3 takes its
-    /// address without a REQUEST, so that no lease remembers what it said.
+    /// True for firmware and loaders that say so (options 60, 77, 93, 175), and for every Raspberry
+    /// Pi: a Pi 3 takes its address without a REQUEST, so that no lease remembers what it
+    /// said.
     pub fn boots_from_network(&self) -> bool {
-        says_boot(self.firmware) || RASPBERRY_PI_PREFIXES.iter().any(|prefix| self.mac.0.starts_with(prefix))
+        says_boot(self.firmware)
+            || RASPBERRY_PI_PREFIXES.iter().any(|prefix| self.mac.0.starts_with(prefix))
     }
 
-    /// False for an address that no station can have: a reply to it would go to a group or to nobody.
+    /// False for an address that no station can have: a reply to it would go to a group or to
+    /// nobody.
     pub fn is_station(&self) -> bool {
         self.mac != Mac([0; 6]) && self.mac.0[0] & 1 == 0
     }
@@ -136,8 +142,8 @@ pub(super) fn says_boot(firmware: Firmware) -> bool {
 /// Hardware type of Ethernet (RFC 1700), and of IEEE 802 networks, which some drivers say instead.
 const HTYPE_ETHERNET: [u8; 2] = [1, 6];
 
-/// The Ethernet address. Other hardware (InfiniBand sends hlen 0 and option 61, RFC 4390) gets a stand-in: a locally
-/// administered address made from all that identifies it, the same each time.
+/// The Ethernet address. Other hardware (InfiniBand sends hlen 0 and option 61, RFC 4390) gets a
+/// stand-in: a locally administered address made from all that identifies it, the same each time.
 fn hardware(packet: &Packet<'_>) -> (Mac, bool) {
     let [a, b, c, d, e, f, ..] = packet.chaddr;
     if packet.hlen == 6 && HTYPE_ETHERNET.contains(&packet.htype) {
@@ -153,10 +159,12 @@ fn hardware(packet: &Packet<'_>) -> (Mac, bool) {
     (Mac([2, b, c, d, e, f]), false)
 }
 
-/// FNV-1a with a final mix: a hash that stays the same over versions, because leases and timers depend on it.
+/// FNV-1a with a final mix: a hash that stays the same over versions, because leases and timers
+/// depend on it.
 pub(super) fn hash<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u64 {
-    let sum =
-        bytes.into_iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, &b| (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let sum = bytes.into_iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, &b| {
+        (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
     let sum = (sum ^ (sum >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     sum ^ (sum >> 33)
 }
@@ -201,13 +209,16 @@ fn uuid(guid: &[u8]) -> Option<Uuid> {
 
 fn payload_octets_max(packet: &Packet<'_>) -> usize {
     let datagram = match packet.typed(code::MAX_MESSAGE_SIZE) {
-        Some(DhcpOption::MaxMessageSize(octets)) => usize::from(octets).max(DATAGRAM_OCTETS_DEFAULT),
+        Some(DhcpOption::MaxMessageSize(octets)) => {
+            usize::from(octets).max(DATAGRAM_OCTETS_DEFAULT)
+        }
         _ => DATAGRAM_OCTETS_DEFAULT,
     };
     (datagram - IP_UDP_HEADER_OCTETS).min(REPLY_OCTETS_MAX)
 }
 
-/// A name that may go into a log or a zone: letters, digits, hyphens and dots, without the NUL that some clients add.
+/// A name that may go into a log or a zone: letters, digits, hyphens and dots, without the NUL that
+/// some clients add.
 fn host_name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
     let sound = text.len() <= HOST_NAME_OCTETS_MAX
@@ -216,13 +227,17 @@ fn host_name(value: &[u8]) -> Option<&str> {
     sound.then_some(text)
 }
 
-/// Sub-option 10 (RFC 5010, flags) is parsed over and ignored (D-50). Without giaddr no relay agent speaks, but a switch that adds
-/// its port, or a client that would choose for itself: then the option only goes back.
+/// Sub-option 10 (RFC 5010, flags) is parsed over and ignored (D-50). Without giaddr no relay agent
+/// speaks, but a switch that adds its port, or a client that would choose for itself: then the
+/// option only goes back.
 fn relay<'a>(packet: &'a Packet<'_>) -> Relay<'a> {
-    let Some(information) = packet.option(code::RELAY_AGENT_INFORMATION) else { return Relay::default() };
+    let Some(information) = packet.option(code::RELAY_AGENT_INFORMATION) else {
+        return Relay::default();
+    };
     let address = |wanted| {
         let octets: [u8; 4] = pxe::suboption(information, wanted)?.try_into().ok()?;
-        Some(Ipv4Addr::from(octets)).filter(|a| !a.is_unspecified() && !packet.giaddr.is_unspecified())
+        Some(Ipv4Addr::from(octets))
+            .filter(|a| !a.is_unspecified() && !packet.giaddr.is_unspecified())
     };
     Relay {
         information: Some(information),
@@ -233,7 +248,8 @@ fn relay<'a>(packet: &'a Packet<'_>) -> Relay<'a> {
     }
 }
 
-/// Vendor prefixes of the Raspberry Pi (IEEE registry: Raspberry Pi Foundation and Raspberry Pi Trading).
+/// Vendor prefixes of the Raspberry Pi (IEEE registry: Raspberry Pi Foundation and Raspberry Pi
+/// Trading).
 const RASPBERRY_PI_PREFIXES: [[u8; 3]; 6] = [
     RASPBERRY_PI_3_PREFIX,
     [0xdc, 0xa6, 0x32],
@@ -246,7 +262,8 @@ const RASPBERRY_PI_PREFIXES: [[u8; 3]; 6] = [
 /// Models up to the Pi 3, whose ROM wants three spaces in its menu.
 pub(super) const RASPBERRY_PI_3_PREFIX: [u8; 3] = [0xb8, 0x27, 0xeb];
 
-/// Which program speaks. iPXE comes first: it keeps the vendor class of the firmware it replaced (D-52, D-69).
+/// Which program speaks. iPXE comes first: it keeps the vendor class of the firmware it replaced
+/// (D-52, D-69).
 fn firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
     let class = packet.option(code::CLASS_IDENTIFIER).unwrap_or_default();
     let (arch, arch_evidence) = arch(packet, class);
@@ -259,8 +276,13 @@ fn firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
         (Role::HttpBoot, "option 60 = HTTPClient")
     } else if class.starts_with(b"PXEClient") {
         // A Pi that runs UEFI firmware says another architecture and boots as any PC.
-        let pi = arch == Some(Arch::Bios) && RASPBERRY_PI_PREFIXES.iter().any(|prefix| mac.0.starts_with(prefix));
-        if pi { (Role::RaspberryPi, "a Raspberry Pi's address") } else { (Role::Pxe, "option 60 = PXEClient") }
+        let pi = arch == Some(Arch::Bios)
+            && RASPBERRY_PI_PREFIXES.iter().any(|prefix| mac.0.starts_with(prefix));
+        if pi {
+            (Role::RaspberryPi, "a Raspberry Pi's address")
+        } else {
+            (Role::Pxe, "option 60 = PXEClient")
+        }
     } else if class.starts_with(b"U-Boot") {
         (Role::UBoot, "option 60 = U-Boot")
     } else {
@@ -274,7 +296,8 @@ fn firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
     (Firmware { role, arch }, evidence)
 }
 
-/// Option 93 is a list: the first architecture that we know, else the first. Without it the text of option 60 (D-52).
+/// Option 93 is a list: the first architecture that we know, else the first. Without it the text of
+/// option 60 (D-52).
 fn arch(packet: &Packet<'_>, class: &[u8]) -> (Option<Arch>, Option<String>) {
     let list = packet.option(code::CLIENT_ARCHITECTURE).unwrap_or_default();
     let mut numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
@@ -370,10 +393,17 @@ mod tests {
         let class = option(60, b"PXEClient:Arch:00007:UNDI:003000");
         let x64 = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
         assert_eq!(firmware_of(&class), x64);
-        assert_eq!(firmware_of(&[class.clone(), option(93, &[0, 11])].concat()).arch, Some(Arch::UefiArm64));
+        assert_eq!(
+            firmware_of(&[class.clone(), option(93, &[0, 11])].concat()).arch,
+            Some(Arch::UefiArm64)
+        );
         let list = [class, option(93, &[0, 27, 0, 6])].concat();
         assert_eq!(firmware_of(&list).arch, Some(Arch::UefiIa32), "the first known of a list");
-        assert_eq!(firmware_of(&option(93, &[0, 7])).role, Role::System, "option 60 makes a PXE client");
+        assert_eq!(
+            firmware_of(&option(93, &[0, 7])).role,
+            Role::System,
+            "option 60 makes a PXE client"
+        );
         assert_eq!(firmware_of(&option(60, b"PXEClient:Arch:x:UNDI:003000")).arch, None);
     }
 
@@ -397,8 +427,9 @@ mod tests {
     #[test]
     fn d59_raspberry_pi_by_its_prefix_and_bios_architecture() {
         let of = |arch: u8| {
-            let mut bytes =
-                request(&[option(60, b"PXEClient:Arch:00000:UNDI:002001"), option(93, &[0, arch])].concat());
+            let mut bytes = request(
+                &[option(60, b"PXEClient:Arch:00000:UNDI:002001"), option(93, &[0, arch])].concat(),
+            );
             bytes[28..31].copy_from_slice(&RASPBERRY_PI_3_PREFIX);
             Facts::of(&Packet::parse_request(&bytes).unwrap()).firmware.role
         };
@@ -408,7 +439,8 @@ mod tests {
 
     #[test]
     fn d47_reserved_and_site_codes_change_nothing() {
-        let options: Vec<u8> = (128..=135).chain(224..=254).flat_map(|code| option(code, &[1, 2, 3])).collect();
+        let options: Vec<u8> =
+            (128..=135).chain(224..=254).flat_map(|code| option(code, &[1, 2, 3])).collect();
         with(&[&[53, 1, 1], &options[..]].concat(), |facts| {
             assert_eq!(facts.kind, Kind::Discover);
             assert_eq!(facts.firmware, Firmware { role: Role::System, arch: None });
@@ -441,12 +473,21 @@ mod tests {
         assert!(!ethernet && station && mac.0[0] == 2);
         assert_eq!(facts(32, 0, &id).0, mac);
         assert_ne!(facts(32, 0, &option(61, b"\xff1235")).0, mac);
-        for (htype, hlen, is_ethernet) in
-            [(1, 6, true), (6, 6, true), (1, 5, false), (1, 8, false), (1, 16, false), (32, 6, false)]
-        {
+        for (htype, hlen, is_ethernet) in [
+            (1, 6, true),
+            (6, 6, true),
+            (1, 5, false),
+            (1, 8, false),
+            (1, 16, false),
+            (32, 6, false),
+        ] {
             let (mac, ethernet, station) = facts(htype, hlen, &[]);
             assert_eq!((ethernet, station), (is_ethernet, true), "type {htype}, {hlen} octets");
-            assert_eq!(mac == Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), is_ethernet, "type {htype}, {hlen} octets");
+            assert_eq!(
+                mac == Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]),
+                is_ethernet,
+                "type {htype}, {hlen} octets"
+            );
         }
         assert!(!facts(32, 0, &[]).2, "nothing to know it by");
     }
@@ -474,7 +515,11 @@ mod tests {
         assert_eq!(relay.circuit, Some(&b"e1"[..]));
         assert_eq!(relay.information, Some(&value[..]));
         with(&option(82, &value), |facts| {
-            assert_eq!((facts.relay.link, facts.relay.server_override), (None, None), "no relay says it");
+            assert_eq!(
+                (facts.relay.link, facts.relay.server_override),
+                (None, None),
+                "no relay says it"
+            );
             assert_eq!(facts.relay.information, Some(&value[..]));
         });
         let bytes = relayed(&option(82, &[5, 3, 1, 2, 3]));
@@ -487,9 +532,14 @@ mod tests {
         use dhcproto::v4::relay::{RelayCode, RelayInfo};
         let bytes = relayed(&option(82, &[5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1]));
         let packet = Packet::parse_request(&bytes).unwrap();
-        let Some(DhcpOption::RelayAgentInformation(info)) = packet.typed(82) else { panic!("option 82") };
+        let Some(DhcpOption::RelayAgentInformation(info)) = packet.typed(82) else {
+            panic!("option 82")
+        };
         let facts = Facts::of(&packet);
-        assert_eq!(info.get(RelayCode::LinkSelection), facts.relay.link.map(RelayInfo::LinkSelection).as_ref());
+        assert_eq!(
+            info.get(RelayCode::LinkSelection),
+            facts.relay.link.map(RelayInfo::LinkSelection).as_ref()
+        );
         let over = facts.relay.server_override.map(RelayInfo::ServerIdentifierOverride);
         assert_eq!(info.get(RelayCode::ServerIdentifierOverride), over.as_ref());
     }

@@ -1,12 +1,17 @@
-//! The decision: one message, the leases, the configuration, a time and a seed in; the answer, its changes and its reasons out.
+//! The decision: one message, the leases, the configuration, a time and a seed in; the answer, its
+//! changes and its reasons out.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
 pub use super::arrival::Arrival;
 use super::classify::{Facts, Kind, hash, says_boot};
-use super::lease::{Change, Circuit, Client, Lease, Leases, Standing, State, Time, Wanted, offer_hold_s};
-use super::limits::{DECLINE_HOLD_S, FILE_FIELD_OCTETS_MAX, FOREVER_S, HOPS_MAX, OPTION_OCTETS_MAX};
+use super::lease::{
+    Change, Circuit, Client, Lease, Leases, Standing, State, Time, Wanted, offer_hold_s,
+};
+use super::limits::{
+    DECLINE_HOLD_S, FILE_FIELD_OCTETS_MAX, FOREVER_S, HOPS_MAX, OPTION_OCTETS_MAX,
+};
 use super::options::{self, Terms};
 use super::packet::{FLAG_BROADCAST, Packet};
 use super::reply::{Options, Reply};
@@ -23,8 +28,8 @@ use crate::model::network::Network;
 
 /// What to do about one datagram.
 ///
-/// The caller hands `changes` to `Leases::begin_commit`; where one of them is durable it gives them to the store and sends
-/// `answer` only after the commit, else it sends at once.
+/// The caller hands `changes` to `Leases::begin_commit`; where one of them is durable it gives them
+/// to the store and sends `answer` only after the commit, else it sends at once.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
     pub answer: Option<Answer>,
@@ -37,7 +42,8 @@ pub struct Decision {
     pub xid: u32,
     pub mac: Option<Mac>,
     pub firmware: Option<Firmware>,
-    /// The address of an OFFER of which nothing is known: the OFFER should leave only when nobody has answered for it (D-36).
+    /// The address of an OFFER of which nothing is known: the OFFER should leave only when nobody
+    /// has answered for it (D-36).
     pub unproven: Option<Ipv4Addr>,
     /// The subnet that the message is of; None where none is for it.
     pub network: Option<Network>,
@@ -83,7 +89,8 @@ pub enum Told {
     Renewed,
     /// Parameters for an address that the client has from elsewhere.
     Parameters,
-    /// Offered or leased, but the firmware wants a boot file and there is none; the clause that says why.
+    /// Offered or leased, but the firmware wants a boot file and there is none; the clause that
+    /// says why.
     NoLoader(String),
     Refused,
     /// No answer.
@@ -93,12 +100,24 @@ pub enum Told {
 /// Octets of what an event says before its reasons, as most do.
 const ROOM_FOR_WHAT: usize = 64;
 
-/// The answer to a datagram. A pure function: the same input gives the same bytes. Call `Leases::advance(now)` before.
-pub fn decide(arrival: &Arrival<'_>, leases: &Leases, policy: &DhcpPolicy, now: Time, seed: u64) -> Decision {
-    debug_assert!(arrival.ours.is_sorted() && arrival.held.is_sorted_by_key(|(network, _)| *network), "{arrival:?}");
+/// The answer to a datagram. A pure function: the same input gives the same bytes. Call
+/// `Leases::advance(now)` before.
+pub fn decide(
+    arrival: &Arrival<'_>,
+    leases: &Leases,
+    policy: &DhcpPolicy,
+    now: Time,
+    seed: u64,
+) -> Decision {
+    debug_assert!(
+        arrival.ours.is_sorted() && arrival.held.is_sorted_by_key(|(network, _)| *network),
+        "{arrival:?}"
+    );
     let packet = match Packet::parse_request(arrival.bytes) {
         Ok(packet) => packet,
-        Err(malformed) => return Decision { silence: Some(malformed.into()), ..Decision::default() },
+        Err(malformed) => {
+            return Decision { silence: Some(malformed.into()), ..Decision::default() };
+        }
     };
     let facts = Facts::of(&packet);
     let mut decision = Decision {
@@ -119,7 +138,17 @@ pub fn decide(arrival: &Arrival<'_>, leases: &Leases, policy: &DhcpPolicy, now: 
     };
     decision.reasons.push(std::mem::take(&mut selected.reason));
     let subnet = selected.subnet;
-    let case = Case { arrival, packet: &packet, facts: &facts, selected: &selected, subnet, leases, policy, now, seed };
+    let case = Case {
+        arrival,
+        packet: &packet,
+        facts: &facts,
+        selected: &selected,
+        subnet,
+        leases,
+        policy,
+        now,
+        seed,
+    };
     let case = Case { subnet: case.subnet_of_link(), ..case };
     if case.subnet.network != subnet.network {
         decision.reasons.push(format!("subnet {} of the same link", case.subnet.network));
@@ -150,11 +179,15 @@ fn admit<'s>(
     select(packet, facts, arrival, &policy.subnets)
 }
 
-/// A machine that the configuration has no place for is one that somebody will ask about; noise is not.
+/// A machine that the configuration has no place for is one that somebody will ask about; noise is
+/// not.
 fn not_admitted(facts: &Facts<'_>, silence: &Silence, reasons: &[String]) -> Option<Event> {
     let is_told = matches!(
         silence,
-        Silence::NoSubnet(_) | Silence::NoSubnetBehind(_) | Silence::NotForRelays(_) | Silence::SubnetOff(_)
+        Silence::NoSubnet(_)
+            | Silence::NoSubnetBehind(_)
+            | Silence::NotForRelays(_)
+            | Silence::SubnetOff(_)
     );
     let told = is_told.then(|| Told::Silent(silence.clone()))?;
     let text = format!("no answer, {silence}: {}", reasons.join("; "));
@@ -177,8 +210,9 @@ struct Case<'a, 's> {
 }
 
 impl<'a, 's> Case<'a, 's> {
-    /// Where several subnets share the client's link: that of the address which the message names, else of a reservation, of what
-    /// the client has, of what it asks for, of a pool that is not empty.
+    /// Where several subnets share the client's link: that of the address which the message names,
+    /// else of a reservation, of what the client has, of what it asks for, of a pool that is not
+    /// empty.
     fn subnet_of_link(&self) -> &'s Subnet {
         if self.selected.others.is_empty() {
             return self.subnet;
@@ -189,19 +223,24 @@ impl<'a, 's> Case<'a, 's> {
             Kind::Renewing | Kind::Release => Some(self.packet.ciaddr),
             _ => self.facts.requested.or(Some(self.packet.ciaddr)),
         };
-        if let Some(subnet) = named.and_then(|named| self.link().find(|subnet| subnet.network.contains(named))) {
+        if let Some(subnet) =
+            named.and_then(|named| self.link().find(|subnet| subnet.network.contains(named)))
+        {
             return subnet;
         }
         let all = self.link().map(|subnet| Self { subnet, ..*self });
-        let serving: Vec<Self> = all.filter(|at| at.may_speak().is_ok() && at.admitted().is_ok()).collect();
+        let serving: Vec<Self> =
+            all.filter(|at| at.may_speak().is_ok() && at.admitted().is_ok()).collect();
         let own = self.own().map(|lease| lease.address);
         let asked = self.facts.requested;
-        let by_reservation = |at: &&Self| at.reservation().is_some_and(|reserved| at.may_hold(reserved.address));
+        let by_reservation =
+            |at: &&Self| at.reservation().is_some_and(|reserved| at.may_hold(reserved.address));
         let by_own = |at: &&Self| own.is_some_and(|own| at.gives(own));
         let by_wish = |at: &&Self| asked.is_some_and(|asked| at.is_free(asked));
         let found = serving.iter().find(by_reservation).or_else(|| serving.iter().find(by_own));
         let found = found.or_else(|| serving.iter().find(by_wish));
-        let found = found.or_else(|| serving.iter().find(|at| at.choose().is_some())).or(serving.first());
+        let found =
+            found.or_else(|| serving.iter().find(|at| at.choose().is_some())).or(serving.first());
         found.map_or(self.subnet, |at| at.subnet)
     }
 
@@ -210,9 +249,10 @@ impl<'a, 's> Case<'a, 's> {
     }
 
     fn answer(&self, decision: &mut Decision) -> Result<(), Silence> {
-        // What a client gives back, or takes from another server, is never answered: heard from everybody and at any time.
-        let is_never_answered =
-            matches!(self.facts.kind, Kind::Decline | Kind::Release) || self.chose_another().is_some();
+        // What a client gives back, or takes from another server, is never answered: heard from
+        // everybody and at any time.
+        let is_never_answered = matches!(self.facts.kind, Kind::Decline | Kind::Release)
+            || self.chose_another().is_some();
         if !is_never_answered {
             self.may_speak()?;
             self.admitted()?;
@@ -242,8 +282,9 @@ impl<'a, 's> Case<'a, 's> {
         }
     }
 
-    /// No other server may answer this: it names us, or a lease that is ours. RFC 2131 is made for several servers (sections 3.1 and
-    /// 4.3.2): one that withholds its offers goes on with the leases that it has given.
+    /// No other server may answer this: it names us, or a lease that is ours. RFC 2131 is made for
+    /// several servers (sections 3.1 and 4.3.2): one that withholds its offers goes on with the
+    /// leases that it has given.
     fn is_for_us_alone(&self) -> bool {
         let holds = |address: Ipv4Addr| {
             let lease = self.leases.get(address).filter(|lease| lease.mac == self.facts.mac);
@@ -259,7 +300,8 @@ impl<'a, 's> Case<'a, 's> {
         }
     }
 
-    /// Who is served here. GRUB and an installed system say nothing of booting: they come with what their firmware said.
+    /// Who is served here. GRUB and an installed system say nothing of booting: they come with what
+    /// their firmware said.
     fn admitted(&self) -> Result<(), Silence> {
         let (subnet, facts) = (self.subnet(), self.facts);
         let reserved = self.reservation().is_some();
@@ -282,12 +324,23 @@ impl<'a, 's> Case<'a, 's> {
         };
         let (address, why) = self.address_to_offer(decision).ok_or_else(nothing)?;
         decision.reasons.push(format!("address {address} {why}"));
-        let machine = Machine { mac: self.facts.mac, uuid: self.facts.uuid, firmware: Some(self.facts.firmware) };
+        let machine = Machine {
+            mac: self.facts.mac,
+            uuid: self.facts.uuid,
+            firmware: Some(self.facts.firmware),
+        };
         self.reply(AnswerKind::Offer, address, decision)?;
         let until_s = self.now.saturating_add(offer_hold_s(machine.firmware));
         let client_id = self.client().system.map(<[u8]>::to_vec);
-        decision.changes.push(Change::Offer { address, machine, client_id, until_s, circuit: self.circuit() });
-        let is_known = matches!(self.leases.standing(address, self.client(), self.now), Standing::Own(_));
+        decision.changes.push(Change::Offer {
+            address,
+            machine,
+            client_id,
+            until_s,
+            circuit: self.circuit(),
+        });
+        let is_known =
+            matches!(self.leases.standing(address, self.client(), self.now), Standing::Own(_));
         decision.unproven = Some(address).filter(|_| self.subnet().conflict_detection && !is_known);
         Ok(())
     }
@@ -298,12 +351,19 @@ impl<'a, 's> Case<'a, 's> {
                 return Some((reservation.address, "by reservation"));
             }
             let infrastructure = self.is_infrastructure(reservation.address);
-            let why = if infrastructure { "the server's or the relay's own" } else { "taken or declined" };
+            let why = if infrastructure {
+                "the server's or the relay's own"
+            } else {
+                "taken or declined"
+            };
             decision.reasons.push(format!("the reserved address {} is {why}", reservation.address));
         }
         if let Some(lease) = self.own().filter(|lease| self.gives(lease.address)) {
             let live = lease.state == State::Bound && lease.end_s > self.now;
-            return Some((lease.address, if live { "by its lease" } else { "by what it had before" }));
+            return Some((
+                lease.address,
+                if live { "by its lease" } else { "by what it had before" },
+            ));
         }
         if self.is_silenced() {
             return None;
@@ -331,10 +391,16 @@ impl<'a, 's> Case<'a, 's> {
     fn selecting(&self, decision: &mut Decision) -> Result<(), Silence> {
         if let Some(chosen) = self.chose_another() {
             let (mac, held) = (self.facts.mac, self.own());
-            decision.changes.extend(held.map(|lease| Change::Forget { address: lease.address, mac }));
+            decision
+                .changes
+                .extend(held.map(|lease| Change::Forget { address: lease.address, mac }));
             return Err(Silence::OtherServer(chosen));
         }
-        let named = self.facts.requested.or(Some(self.packet.ciaddr)).filter(|address| !address.is_unspecified());
+        let named = self
+            .facts
+            .requested
+            .or(Some(self.packet.ciaddr))
+            .filter(|address| !address.is_unspecified());
         let address = named.ok_or(Silence::NoAddressNamed)?;
         self.not_committing(address)?;
         match self.refusal(address) {
@@ -344,7 +410,9 @@ impl<'a, 's> Case<'a, 's> {
     }
 
     fn chose_another(&self) -> Option<Ipv4Addr> {
-        self.facts.server_id.filter(|server| self.facts.kind == Kind::Selecting && !self.is_ours(*server))
+        self.facts
+            .server_id
+            .filter(|server| self.facts.kind == Kind::Selecting && !self.is_ours(*server))
     }
 
     /// Why this client may not have this address; None where it may.
@@ -355,7 +423,8 @@ impl<'a, 's> Case<'a, 's> {
         if self.is_infrastructure(address) {
             return Some("the address is the server's or the relay's own");
         }
-        let mut reserved = self.reservations().filter(|reserved| self.may_hold(reserved.address)).peekable();
+        let mut reserved =
+            self.reservations().filter(|reserved| self.may_hold(reserved.address)).peekable();
         if reserved.peek().is_some() && reserved.all(|reserved| reserved.address != address) {
             return Some("another address is reserved for this client");
         }
@@ -366,7 +435,8 @@ impl<'a, 's> Case<'a, 's> {
             Standing::Own(_) => None,
             Standing::Remembered if self.is_known_at(address) => None,
             Standing::Taken | Standing::Remembered => Some("the address belongs to another client"),
-            // Our offer lapsed, or was forgotten by a restart: nobody else has the address, so it may have it.
+            // Our offer lapsed, or was forgotten by a restart: nobody else has the address, so it
+            // may have it.
             Standing::Free => self.holds_another(address).then_some("another address was offered"),
         }
     }
@@ -390,7 +460,8 @@ impl<'a, 's> Case<'a, 's> {
         Err(Silence::UnknownClient)
     }
 
-    /// D-25. A lease is kept until its machine restarts, even where a reservation now names another address.
+    /// D-25. A lease is kept until its machine restarts, even where a reservation now names another
+    /// address.
     fn renewing(&self, decision: &mut Decision) -> Result<(), Silence> {
         let address = self.packet.ciaddr;
         self.not_committing(address)?;
@@ -406,7 +477,8 @@ impl<'a, 's> Case<'a, 's> {
         Err(Silence::UnknownClient)
     }
 
-    /// D-27. Only who holds an address may decline it, and a few within an hour: else one client could empty the pool.
+    /// D-27. Only who holds an address may decline it, and a few within an hour: else one client
+    /// could empty the pool.
     fn decline(&self, decision: &mut Decision) -> Result<(), Silence> {
         self.for_us()?;
         let (mac, address) = (self.facts.mac, self.facts.requested.ok_or(Silence::NoAddressNamed)?);
@@ -460,7 +532,11 @@ impl<'a, 's> Case<'a, 's> {
 
     /// Who has an address from elsewhere.
     fn informing(&self) -> Ipv4Addr {
-        if self.packet.ciaddr.is_unspecified() { *self.arrival.source.ip() } else { self.packet.ciaddr }
+        if self.packet.ciaddr.is_unspecified() {
+            *self.arrival.source.ip()
+        } else {
+            self.packet.ciaddr
+        }
     }
 
     /// D-31: only for machines with a reservation, without end.
@@ -476,7 +552,12 @@ impl<'a, 's> Case<'a, 's> {
         Ok(())
     }
 
-    fn bind(&self, address: Ipv4Addr, times: Times, decision: &mut Decision) -> Result<(), Silence> {
+    fn bind(
+        &self,
+        address: Ipv4Addr,
+        times: Times,
+        decision: &mut Decision,
+    ) -> Result<(), Silence> {
         decision.reasons.push(format!("address {address} for {} s", times.lease_s));
         let known = self.leases.get(address).and_then(|lease| lease.uuid);
         let twin = known.zip(self.facts.uuid).filter(|(known, uuid)| known != uuid);
@@ -487,39 +568,49 @@ impl<'a, 's> Case<'a, 's> {
         if let (Some(event), Some(_)) = (&mut decision.event, twin) {
             event.told = Told::Twin;
         }
-        decision.changes.push(self.lease(address, self.now.saturating_add(u64::from(times.lease_s))));
+        decision
+            .changes
+            .push(self.lease(address, self.now.saturating_add(u64::from(times.lease_s))));
         Ok(())
     }
 
-    /// The row of a binding. A booted system does not wipe out what the firmware said of the machine.
+    /// The row of a binding. A booted system does not wipe out what the firmware said of the
+    /// machine.
     fn lease(&self, address: Ipv4Addr, end_s: Time) -> Change {
         let facts = self.facts;
         let is_own = matches!(self.standing(address), Standing::Own(_));
         let before = self.leases.get(address).filter(|_| is_own).or_else(|| self.own());
         let is_system = facts.firmware.role == Role::System;
-        let firmware = before.and_then(|lease| lease.firmware).filter(|_| is_system).or(Some(facts.firmware));
+        let firmware =
+            before.and_then(|lease| lease.firmware).filter(|_| is_system).or(Some(facts.firmware));
         Change::Bind(Box::new(Lease {
             address,
             mac: facts.mac,
             client_id: self.system().map(<[u8]>::to_vec),
             uuid: facts.uuid.or_else(|| before?.uuid),
             firmware,
-            host_name: self.host_name().or(facts.host_name).map(str::to_owned).or_else(|| before?.host_name.clone()),
+            host_name: self
+                .host_name()
+                .or(facts.host_name)
+                .map(str::to_owned)
+                .or_else(|| before?.host_name.clone()),
             state: State::Bound,
             start_s: self.now,
             end_s,
         }))
     }
 
-    /// Who the lease is for. While machines are provisioned, all that runs on one is one client (D-38). Where everybody is served,
-    /// systems that name themselves differently are several, whatever hardware address they share (D-37).
+    /// Who the lease is for. While machines are provisioned, all that runs on one is one client
+    /// (D-38). Where everybody is served, systems that name themselves differently are several,
+    /// whatever hardware address they share (D-37).
     fn client(&self) -> Client<'a> {
         let system = self.system().filter(|_| self.subnet().clients == Clients::Any);
         Client { mac: self.facts.mac, system }
     }
 
-    /// The system by its option 61, empty where that is type and hardware address alone. None for what boots the machine, and for
-    /// GRUB, which says nothing of itself: before and after it others speak.
+    /// The system by its option 61, empty where that is type and hardware address alone. None for
+    /// what boots the machine, and for GRUB, which says nothing of itself: before and after it
+    /// others speak.
     fn system(&self) -> Option<&'a [u8]> {
         let facts = self.facts;
         let says_nothing = facts.client_id.is_none() && facts.wanted.is_none();
@@ -530,10 +621,15 @@ impl<'a, 's> Case<'a, 's> {
         Some(facts.client_id.filter(|id| !is_plain(id)).unwrap_or_default())
     }
 
-    /// The same request waits for the store, or that of another system behind this hardware address may.
+    /// The same request waits for the store, or that of another system behind this hardware address
+    /// may.
     fn not_committing(&self, address: Ipv4Addr) -> Result<(), Silence> {
         let is_the_same = self.leases.is_committing(address, self.facts.mac, self.packet.xid);
-        let holder = self.leases.get(address).map(|lease| lease.mac).filter(|_| self.leases.is_written(address));
+        let holder = self
+            .leases
+            .get(address)
+            .map(|lease| lease.mac)
+            .filter(|_| self.leases.is_written(address));
         let may_be_anothers = self.client().system.is_some() && holder == Some(self.facts.mac);
         if is_the_same || may_be_anothers { Err(Silence::CommitPending) } else { Ok(()) }
     }
@@ -542,7 +638,12 @@ impl<'a, 's> Case<'a, 's> {
         self.leases.standing(address, self.client(), self.now)
     }
 
-    fn reply(&self, kind: AnswerKind, yiaddr: Ipv4Addr, decision: &mut Decision) -> Result<(), Silence> {
+    fn reply(
+        &self,
+        kind: AnswerKind,
+        yiaddr: Ipv4Addr,
+        decision: &mut Decision,
+    ) -> Result<(), Silence> {
         let choice = self.boot_file(decision);
         let file = choice.file.as_deref();
         let terms = Terms {
@@ -559,7 +660,11 @@ impl<'a, 's> Case<'a, 's> {
             host_name: self.host_name(),
         };
         let reply = Reply {
-            ciaddr: if kind == AnswerKind::Offer { Ipv4Addr::UNSPECIFIED } else { self.packet.ciaddr },
+            ciaddr: if kind == AnswerKind::Offer {
+                Ipv4Addr::UNSPECIFIED
+            } else {
+                self.packet.ciaddr
+            },
             yiaddr,
             siaddr: self.next_server(),
             file: file.map(|name| name.as_bytes().to_vec()).unwrap_or_default(),
@@ -603,18 +708,34 @@ impl<'a, 's> Case<'a, 's> {
         }
         decision.reasons.push(choice.reason.clone());
         if (FILE_FIELD_OCTETS_MAX + 1..=OPTION_OCTETS_MAX).contains(&octets) {
-            decision.reasons.push(format!("the name has {octets} octets: in option 67 only, which shim does not read"));
+            decision.reasons.push(format!(
+                "the name has {octets} octets: in option 67 only, which shim does not read"
+            ));
         }
         choice
     }
 
-    fn refuse(&self, address: Ipv4Addr, why: &'static str, decision: &mut Decision) -> Result<(), Silence> {
+    fn refuse(
+        &self,
+        address: Ipv4Addr,
+        why: &'static str,
+        decision: &mut Decision,
+    ) -> Result<(), Silence> {
         decision.reasons.push(format!("{address} refused: {why}"));
         let relayed = !self.packet.giaddr.is_unspecified();
         let flags = if relayed { self.packet.flags | FLAG_BROADCAST } else { self.packet.flags };
-        let reply = Reply { flags, options: options::refusal(self.server(), why, self.facts), ..self.header() };
+        let reply = Reply {
+            flags,
+            options: options::refusal(self.server(), why, self.facts),
+            ..self.header()
+        };
         self.send(&reply, AnswerKind::Nak, Ipv4Addr::UNSPECIFIED, decision)?;
-        self.tell(format_args!("{} of {address}", AnswerKind::Nak), Some(address), Told::Refused, decision);
+        self.tell(
+            format_args!("{} of {address}", AnswerKind::Nak),
+            Some(address),
+            Told::Refused,
+            decision,
+        );
         Ok(())
     }
 
@@ -655,11 +776,19 @@ impl<'a, 's> Case<'a, 's> {
         Ok(dropped)
     }
 
-    fn tell(&self, what: fmt::Arguments<'_>, address: Option<Ipv4Addr>, told: Told, decision: &mut Decision) {
+    fn tell(
+        &self,
+        what: fmt::Arguments<'_>,
+        address: Option<Ipv4Addr>,
+        told: Told,
+        decision: &mut Decision,
+    ) {
         let octets: usize = decision.reasons.iter().map(|reason| reason.len() + "; ".len()).sum();
         let mut text = String::with_capacity(octets + ROOM_FOR_WHAT);
         let _ = fmt::write(&mut text, what); // a String takes all
-        for (reason, before) in decision.reasons.iter().zip(std::iter::once(": ").chain(std::iter::repeat("; "))) {
+        for (reason, before) in
+            decision.reasons.iter().zip(std::iter::once(": ").chain(std::iter::repeat("; ")))
+        {
             text.push_str(before);
             text.push_str(reason);
         }
@@ -667,13 +796,16 @@ impl<'a, 's> Case<'a, 's> {
         decision.event = Some(Event { mac: self.facts.mac, address, told, text });
     }
 
-    /// What an operator may ask about (D-19, D-27, D-5). Who gives an address back, or declines it, expects no answer.
+    /// What an operator may ask about (D-19, D-27, D-5). Who gives an address back, or declines it,
+    /// expects no answer.
     fn explain_silence(&self, silence: &Silence, decision: &mut Decision) {
         decision.answer = None;
         let address = decision.changes.first().map(Change::address);
         let told = Told::Silent(silence.clone());
         match silence {
-            Silence::Released | Silence::Declined => self.tell(format_args!("{silence}"), address, told, decision),
+            Silence::Released | Silence::Declined => {
+                self.tell(format_args!("{silence}"), address, told, decision)
+            }
             _ => self.tell(format_args!("no answer, {silence}"), address, told, decision),
         }
     }
@@ -683,7 +815,12 @@ impl<'a, 's> Case<'a, 's> {
     }
 
     fn times(&self) -> Times {
-        Times::new(self.facts.lease_time_s, self.facts.firmware.role, self.subnet(), hash(&self.facts.mac.0))
+        Times::new(
+            self.facts.lease_time_s,
+            self.facts.firmware.role,
+            self.subnet(),
+            hash(&self.facts.mac.0),
+        )
     }
 
     fn reservation(&self) -> Option<&'s Reservation> {
@@ -710,7 +847,8 @@ impl<'a, 's> Case<'a, 's> {
     /// What it has on this link.
     fn own(&self) -> Option<&Lease> {
         let client = self.client();
-        let leases = self.link().filter_map(|subnet| self.leases.own(client, subnet.network, self.now));
+        let leases =
+            self.link().filter_map(|subnet| self.leases.own(client, subnet.network, self.now));
         leases.max_by_key(|lease| client.rank(lease, self.now))
     }
 
@@ -726,19 +864,21 @@ impl<'a, 's> Case<'a, 's> {
         matches!(standing, Standing::Own(_)) || (reserved && standing != Standing::Taken)
     }
 
-    /// True where the configuration lets this client have the address, from a pool or reserved for it, and no server or relay has it
-    /// itself: an old lease counts less than that.
+    /// True where the configuration lets this client have the address, from a pool or reserved for
+    /// it, and no server or relay has it itself: an old lease counts less than that.
     fn gives(&self, address: Ipv4Addr) -> bool {
         self.subnet().network.contains(address)
             && !self.is_infrastructure(address)
-            && (self.leases.is_in_pool(address) || self.reservation().is_some_and(|r| r.address == address))
+            && (self.leases.is_in_pool(address)
+                || self.reservation().is_some_and(|r| r.address == address))
     }
 
     fn may_hold(&self, address: Ipv4Addr) -> bool {
         !self.is_infrastructure(address) && self.standing(address) != Standing::Taken
     }
 
-    /// D-27, D-28: a message for another server changes nothing here. Without option 54 it is taken as for us.
+    /// D-27, D-28: a message for another server changes nothing here. Without option 54 it is taken
+    /// as for us.
     fn for_us(&self) -> Result<(), Silence> {
         self.facts
             .server_id
@@ -746,7 +886,8 @@ impl<'a, 's> Case<'a, 's> {
             .map_or(Ok(()), |other| Err(Silence::OtherServer(other)))
     }
 
-    /// Our identity on the client's segment, unless the relay wants to stand in for us (D-20, D-50).
+    /// Our identity on the client's segment, unless the relay wants to stand in for us (D-20,
+    /// D-50).
     fn server(&self) -> Ipv4Addr {
         self.facts.relay.server_override.unwrap_or(self.own_address())
     }
@@ -767,7 +908,8 @@ impl<'a, 's> Case<'a, 's> {
         self.subnet().next_server.or(self.policy.advertise).unwrap_or(self.own_address())
     }
 
-    /// An address of this host, or of the relay agent that stands between us and the client: never a client's.
+    /// An address of this host, or of the relay agent that stands between us and the client: never
+    /// a client's.
     fn is_infrastructure(&self, address: Ipv4Addr) -> bool {
         self.is_ours(address) || address == self.packet.giaddr
     }

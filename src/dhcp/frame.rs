@@ -1,4 +1,5 @@
-//! A UDP datagram as raw bytes, for the packet socket that reaches a client which cannot be asked by ARP yet (D-15).
+//! A UDP datagram as raw bytes, for the packet socket that reaches a client which cannot be asked
+//! by ARP yet (D-15).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -11,7 +12,8 @@ const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const IPV4_OCTETS: u16 = 20;
 const UDP_OCTETS: u16 = 8;
 
-/// Ethernet, IPv4 and UDP headers with checksums, then the payload. None where the payload does not fit an IPv4 datagram.
+/// Ethernet, IPv4 and UDP headers with checksums, then the payload. None where the payload does not
+/// fit an IPv4 datagram.
 pub fn ethernet(
     source: Mac,
     destination: Mac,
@@ -24,11 +26,14 @@ pub fn ethernet(
     Some(frame)
 }
 
-/// IPv4 and UDP headers with checksums, then the payload: what a packet socket of type SOCK_DGRAM takes.
+/// IPv4 and UDP headers with checksums, then the payload: what a packet socket of type SOCK_DGRAM
+/// takes.
 pub fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Option<Vec<u8>> {
     let udp_octets = u16::try_from(payload.len()).ok()?.checked_add(UDP_OCTETS)?;
     let total = udp_octets.checked_add(IPV4_OCTETS)?;
-    let mut udp = [from.port().to_be_bytes(), to.port().to_be_bytes(), udp_octets.to_be_bytes(), [0, 0]].concat();
+    let mut udp =
+        [from.port().to_be_bytes(), to.port().to_be_bytes(), udp_octets.to_be_bytes(), [0, 0]]
+            .concat();
     udp.extend_from_slice(payload);
     let sum = match checksum(&[&pseudo_header(*from.ip(), *to.ip(), udp_octets), &udp]) {
         0 => u16::MAX, // zero would say "no checksum" (RFC 768)
@@ -40,8 +45,8 @@ pub fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Option<
     Some(packet)
 }
 
-/// Source and payload of an IPv4 packet that holds a whole UDP datagram. Checksums are the network card's matter: a packet of
-/// this very host has none yet.
+/// Source and payload of an IPv4 packet that holds a whole UDP datagram. Checksums are the network
+/// card's matter: a packet of this very host has none yet.
 pub fn read_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
     let header_octets = usize::from(packet.first()? & 0x0f) * 4;
     let (header, rest) = packet.split_at_checked(header_octets)?;
@@ -50,7 +55,8 @@ pub fn read_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
     let [p0, p1, _, _, l0, l1, _, _] = *rest.first_chunk::<8>()?;
     let payload = rest.get(8..usize::from(u16::from_be_bytes([l0, l1])))?;
     let is_udp = packet.first()? >> 4 == 4 && header.get(9) == Some(&PROTOCOL_UDP);
-    (is_udp && is_whole).then(|| (SocketAddrV4::new(Ipv4Addr::from(source), u16::from_be_bytes([p0, p1])), payload))
+    (is_udp && is_whole)
+        .then(|| (SocketAddrV4::new(Ipv4Addr::from(source), u16::from_be_bytes([p0, p1])), payload))
 }
 
 /// No options, not fragmented, DF clear: some ROMs mishandle it.
@@ -58,7 +64,28 @@ fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
     let [t0, t1] = total.to_be_bytes();
     let ([f0, f1, f2, f3], [d0, d1, d2, d3]) = (from.octets(), to.octets());
     let header = |sum: [u8; 2]| {
-        [0x45, 0, t0, t1, 0, 0, 0, 0, TIME_TO_LIVE, PROTOCOL_UDP, sum[0], sum[1], f0, f1, f2, f3, d0, d1, d2, d3]
+        [
+            0x45,
+            0,
+            t0,
+            t1,
+            0,
+            0,
+            0,
+            0,
+            TIME_TO_LIVE,
+            PROTOCOL_UDP,
+            sum[0],
+            sum[1],
+            f0,
+            f1,
+            f2,
+            f3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ]
     };
     header(checksum(&[&header([0, 0])]).to_be_bytes())
 }
@@ -69,7 +96,8 @@ fn pseudo_header(from: Ipv4Addr, to: Ipv4Addr, udp_octets: u16) -> Vec<u8> {
 
 /// The Internet checksum (RFC 1071) over parts, each but the last of even length.
 fn checksum(parts: &[&[u8]]) -> u16 {
-    let word = |pair: &[u8]| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    let word =
+        |pair: &[u8]| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
     let mut sum: u32 = parts.iter().flat_map(|part| part.chunks(2)).map(word).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -118,7 +146,11 @@ mod tests {
             read_datagram(&packet).map(|(from, payload)| (from, payload.to_vec()))
         };
         let whole = Some((from, b"boot".to_vec()));
-        assert_eq!((read(&[]), read(&[(6, 0x40)])), (whole.clone(), whole), "may be fragmented, must not be");
+        assert_eq!(
+            (read(&[]), read(&[(6, 0x40)])),
+            (whole.clone(), whole),
+            "may be fragmented, must not be"
+        );
         for (changes, why) in [
             (&[(0, 0x65)][..], "another version"),
             (&[(9, 6)], "TCP"),
@@ -135,14 +167,16 @@ mod tests {
     #[test]
     fn d15_known_udp_checksum() {
         let (from, to) = (Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(192, 168, 4, 26));
-        let packet = datagram(SocketAddrV4::new(from, 67), SocketAddrV4::new(to, 68), b"boot").unwrap();
+        let packet =
+            datagram(SocketAddrV4::new(from, 67), SocketAddrV4::new(to, 68), b"boot").unwrap();
         assert_eq!(packet[26..], *b"\xa3\x6aboot");
     }
 
     /// The worked example of many textbooks has b861 with DF set; with DF clear that is f861.
     #[test]
     fn d15_known_header_checksum() {
-        let header = ipv4_header(Ipv4Addr::new(192, 168, 0, 1), Ipv4Addr::new(192, 168, 0, 199), 0x73);
+        let header =
+            ipv4_header(Ipv4Addr::new(192, 168, 0, 1), Ipv4Addr::new(192, 168, 0, 199), 0x73);
         assert_eq!(&header[10..12], &[0xf8, 0x61]);
     }
 }

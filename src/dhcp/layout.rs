@@ -1,4 +1,5 @@
-//! What one configuration makes of addresses: its pools, what is free there, and in which order the rest is given when nothing is.
+//! What one configuration makes of addresses: its pools, what is free there, and in which order the
+//! rest is given when nothing is.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -27,7 +28,8 @@ pub(super) enum Spot {
     Declined(Time),
 }
 
-/// Pools and orders. Built beside the running table, then filled with what is held, then put in the place of the one before.
+/// Pools and orders. Built beside the running table, then filled with what is held, then put in the
+/// place of the one before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// By first address; they do not overlap.
@@ -80,9 +82,11 @@ impl Layout {
         let mut groups: Vec<usize> = Vec::with_capacity(pools.len());
         let mut before = None;
         for (index, pool) in pools.iter().enumerate() {
-            let after = networks.partition_point(|network| u32::from(network.address) <= pool.first());
+            let after =
+                networks.partition_point(|network| u32::from(network.address) <= pool.first());
             let network = after.checked_sub(1);
-            let same = before.filter(|(known, _)| *known == network).map_or(index, |(_, first)| first);
+            let same =
+                before.filter(|(known, _)| *known == network).map_or(index, |(_, first)| first);
             before = Some((network, same));
             groups.push(same);
         }
@@ -93,7 +97,15 @@ impl Layout {
                 kept[groups[at]] += 1;
             }
         }
-        Self { pools, groups, set_aside, counts, kept, reserved: reserved(subnets), ..Self::default() }
+        Self {
+            pools,
+            groups,
+            set_aside,
+            counts,
+            kept,
+            reserved: reserved(subnets),
+            ..Self::default()
+        }
     }
 
     /// How many addresses can be held, all pools and reservations together.
@@ -159,7 +171,8 @@ impl Layout {
         }
     }
 
-    /// Addresses that this host has now. Those that came and those that went, for `put` and `free` of what the table knows.
+    /// Addresses that this host has now. Those that came and those that went, for `put` and `free`
+    /// of what the table knows.
     pub(super) fn own(&mut self, own: HashSet<u32>) -> Vec<u32> {
         let before = std::mem::replace(&mut self.own, own);
         let changed: Vec<u32> = before.symmetric_difference(&self.own).copied().collect();
@@ -176,7 +189,12 @@ impl Layout {
     }
 
     /// A free address of this subnet at or after where `start` falls, other than these.
-    pub(super) fn next_free(&self, network: Network, start: u64, but: &[Ipv4Addr]) -> Option<Ipv4Addr> {
+    pub(super) fn next_free(
+        &self,
+        network: Network,
+        start: u64,
+        but: &[Ipv4Addr],
+    ) -> Option<Ipv4Addr> {
         self.pools[self.within(network)].iter().find_map(|pool| {
             let mut start = start;
             // One step for each address that is passed over, and one for the address that is found.
@@ -215,14 +233,19 @@ impl Layout {
             return PoolUse::default();
         };
         let pools = &self.pools[within.clone()];
-        let addresses = pools.iter().map(FreeMap::size).sum::<usize>().saturating_sub(self.kept[within.start]);
+        let addresses =
+            pools.iter().map(FreeMap::size).sum::<usize>().saturating_sub(self.kept[within.start]);
         let free = pools.iter().map(FreeMap::free).sum::<usize>();
         let InOrders { ended, offered, declined: kept_back } = *counts;
         let bound = addresses.saturating_sub(free + ended + offered + kept_back);
         PoolUse { addresses, free, bound, offered, ended, kept_back }
     }
 
-    fn of_group<'a>(&self, order: &'a Order, network: Network) -> impl Iterator<Item = u32> + use<'a> {
+    fn of_group<'a>(
+        &self,
+        order: &'a Order,
+        network: Network,
+    ) -> impl Iterator<Item = u32> + use<'a> {
         let within = self.within(network);
         // Without a pool there is no group, and so an empty range.
         let group = if within.is_empty() { usize::MAX } else { within.start };
@@ -256,8 +279,11 @@ fn find(pools: &[FreeMap], address: u32) -> Option<usize> {
 
 /// Ranges of all pools, sorted, overlaps cut off.
 fn pools(subnets: &[Subnet]) -> Vec<FreeMap> {
-    let mut ranges: Vec<(u32, u32)> =
-        subnets.iter().flat_map(|s| &s.pools).map(|pool| (u32::from(pool.first), u32::from(pool.last))).collect();
+    let mut ranges: Vec<(u32, u32)> = subnets
+        .iter()
+        .flat_map(|s| &s.pools)
+        .map(|pool| (u32::from(pool.first), u32::from(pool.last)))
+        .collect();
     ranges.sort_unstable();
     let mut after: Option<u32> = None;
     let mut maps = Vec::new();
@@ -273,7 +299,8 @@ fn reserved(subnets: &[Subnet]) -> HashMap<u32, Mac> {
     subnets.iter().flat_map(|s| &s.reservations).map(|r| (u32::from(r.address), r.mac)).collect()
 }
 
-/// Addresses that no pool may give: reservations, routers, boot servers, network and broadcast addresses.
+/// Addresses that no pool may give: reservations, routers, boot servers, network and broadcast
+/// addresses.
 fn set_aside(subnets: &[Subnet]) -> HashSet<u32> {
     let of = |s: &Subnet| {
         let mut aside: Vec<Ipv4Addr> = s.reservations.iter().map(|r| r.address).collect();
@@ -297,7 +324,8 @@ mod tests {
     }
 
     fn with_pools(pools: &[(u8, u8)]) -> Subnet {
-        let pools = pools.iter().map(|(first, last)| Pool { first: at(*first), last: at(*last) }).collect();
+        let pools =
+            pools.iter().map(|(first, last)| Pool { first: at(*first), last: at(*last) }).collect();
         Subnet { pools, ..subnet() }
     }
 
@@ -315,35 +343,55 @@ mod tests {
         assert_eq!(layout.used(nowhere), PoolUse::default());
         layout.put(u32::from(at(12)), Spot::Offered(3));
         layout.put(u32::from(at(22)), Spot::Offered(2));
-        assert_eq!((layout.offers(two.network), layout.offered(two.network).next()), (2, Some(u32::from(at(22)))));
+        assert_eq!(
+            (layout.offers(two.network), layout.offered(two.network).next()),
+            (2, Some(u32::from(at(22))))
+        );
         layout.take(u32::from(at(22)), Spot::Offered(2));
         assert_eq!(layout.offers(two.network), 1);
     }
 
     #[test]
     fn how_much_of_a_subnet_is_given_is_counted_and_what_nobody_gets_is_no_part_of_it() {
-        let reserve = |last| Reservation { mac: Mac([2, 0, 0, 0, 0, last]), address: at(last), hostname: None };
-        let two = Subnet { reservations: vec![reserve(11), reserve(99)].into(), ..with_pools(&[(10, 12), (20, 22)]) };
+        let reserve = |last| Reservation {
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            address: at(last),
+            hostname: None,
+        };
+        let two = Subnet {
+            reservations: vec![reserve(11), reserve(99)].into(),
+            ..with_pools(&[(10, 12), (20, 22)])
+        };
         let mut layout = Layout::new(&[relayed_subnet(), two.clone()]);
         let all = PoolUse { addresses: 5, free: 5, ..PoolUse::default() };
         assert_eq!(layout.used(two.network), all, "a reservation is one machine's");
-        for (last, spot) in [(10, Spot::Live), (12, Spot::Offered(9)), (20, Spot::Ended(3)), (21, Spot::Declined(9))] {
+        for (last, spot) in [
+            (10, Spot::Live),
+            (12, Spot::Offered(9)),
+            (20, Spot::Ended(3)),
+            (21, Spot::Declined(9)),
+        ] {
             layout.put(u32::from(at(last)), spot);
             layout.put(u32::from(at(last)), spot);
         }
         layout.put(u32::from(at(11)), Spot::Live);
         let used = PoolUse { addresses: 5, free: 1, bound: 1, offered: 1, ended: 1, kept_back: 1 };
         assert_eq!(layout.used(two.network), used);
-        // The server gets an address of its own pool, one that is set aside, and one that is leased; then they go.
+        // The server gets an address of its own pool, one that is set aside, and one that is
+        // leased; then they go.
         layout.own([22, 11, 10].map(at).map(u32::from).into());
         assert_eq!(layout.used(two.network), PoolUse { addresses: 3, free: 0, bound: 0, ..used });
         layout.own(HashSet::new());
         layout.put(u32::from(at(10)), Spot::Live);
         assert_eq!(layout.used(two.network), used);
-        assert_eq!(layout.used(relayed_subnet().network), PoolUse { addresses: 50, free: 50, ..PoolUse::default() });
+        assert_eq!(
+            layout.used(relayed_subnet().network),
+            PoolUse { addresses: 50, free: 50, ..PoolUse::default() }
+        );
     }
 
-    /// Each address that may not be given is stepped over, wherever the search begins and however many there are.
+    /// Each address that may not be given is stepped over, wherever the search begins and however
+    /// many there are.
     #[test]
     fn what_is_passed_over_hides_nothing_that_is_free() {
         let subnet = with_pools(&[(10, 40)]);
@@ -369,7 +417,8 @@ mod tests {
             let network = Network { address: at(0), prefix };
             let pools = vec![Pool { first: at(0), last: at(7) }];
             let layout = Layout::new(&[Subnet { network, pools, routers: Vec::new(), ..subnet() }]);
-            let kept = [network.address, network.broadcast()].map(|address| !layout.gives(u32::from(address)));
+            let kept = [network.address, network.broadcast()]
+                .map(|address| !layout.gives(u32::from(address)));
             assert_eq!(kept, [prefix < 31; 2], "/{prefix}");
             assert!(given.map(at).all(|address| layout.gives(u32::from(address))), "/{prefix}");
         }
@@ -377,8 +426,15 @@ mod tests {
 
     #[test]
     fn as_many_addresses_can_be_held_as_pools_and_reservations_have() {
-        let reserve = |last| Reservation { mac: Mac([2, 0, 0, 0, 0, last]), address: at(last), hostname: None };
-        let two = Subnet { reservations: vec![reserve(2), reserve(3)].into(), ..with_pools(&[(10, 12), (20, 23)]) };
+        let reserve = |last| Reservation {
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            address: at(last),
+            hostname: None,
+        };
+        let two = Subnet {
+            reservations: vec![reserve(2), reserve(3)].into(),
+            ..with_pools(&[(10, 12), (20, 23)])
+        };
         assert_eq!(Layout::new(&[two, relayed_subnet()]).addresses(), 3 + 4 + 2 + 50);
         assert_eq!(Layout::new(&[]).addresses(), 0);
     }

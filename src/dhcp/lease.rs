@@ -1,4 +1,5 @@
-//! The lease table in memory: a state machine per address, found by address and by machine. Time comes in as unix seconds.
+//! The lease table in memory: a state machine per address, found by address and by machine. Time
+//! comes in as unix seconds.
 //!
 //! | state | enters on | leaves on |
 //! |---|---|---|
@@ -16,8 +17,9 @@ use super::layout::{Layout, Spot};
 
 pub use super::lease_record::{BootTimes, Change, Circuit, Lease, State, Time};
 use super::limits::{
-    DECLINE_HOLD_S, ENDED_PER_MACHINE_MAX, FOREVER_S, LAPSE_ROWS_MAX, MACHINES_MAX, OFFER_HOLD_RASPBERRY_PI_S,
-    OFFER_HOLD_S, OFFER_SAFE_S, OFFERS_CROWD, OFFERS_LOOKED_AT, TABLE_ROOM_MAX,
+    DECLINE_HOLD_S, ENDED_PER_MACHINE_MAX, FOREVER_S, LAPSE_ROWS_MAX, MACHINES_MAX,
+    OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S, OFFER_SAFE_S, OFFERS_CROWD, OFFERS_LOOKED_AT,
+    TABLE_ROOM_MAX,
 };
 use super::listing::{Limit, Limited, Listed};
 use super::pool_use::{LeaseCounts, PoolUse};
@@ -40,7 +42,8 @@ pub(super) enum Standing {
     Taken,
 }
 
-/// Who asks: a machine, and which system of it where they count as clients of their own (RFC 2131 section 4.2).
+/// Who asks: a machine, and which system of it where they count as clients of their own (RFC 2131
+/// section 4.2).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client<'a> {
     pub(super) mac: Mac,
@@ -50,11 +53,12 @@ pub(super) struct Client<'a> {
 
 impl Client<'_> {
     fn owns(&self, lease: &Lease) -> bool {
-        lease.mac == self.mac && self.system.is_none_or(|id| lease.client_id.as_ref().is_none_or(|known| known == id))
+        lease.mac == self.mac
+            && self.system.is_none_or(|id| lease.client_id.as_ref().is_none_or(|known| known == id))
     }
 
-    /// Of its leases the greatest is the one that counts: a live one, the one that it named itself for, an offer, the one that
-    /// ended last.
+    /// Of its leases the greatest is the one that counts: a live one, the one that it named itself
+    /// for, an offer, the one that ended last.
     pub(super) fn rank(&self, lease: &Lease, now: Time) -> (bool, bool, bool, Time) {
         let is_live = lease.state == State::Bound && lease.end_s > now;
         let is_named = self.system.is_some() && self.system == lease.client_id.as_deref();
@@ -79,7 +83,8 @@ pub(super) struct Wanted<'a> {
     pub(super) ours: &'a [Ipv4Addr],
 }
 
-/// All leases and offers. Bounded by the addresses of the pools and reservations, whatever clients send.
+/// All leases and offers. Bounded by the addresses of the pools and reservations, whatever clients
+/// send.
 #[derive(Clone, Debug, Default)]
 pub struct Leases {
     rows: Vec<Option<Held>>,
@@ -117,7 +122,8 @@ struct Held {
     spot: Spot,
     /// The machine's next address; 0: none.
     next: u32,
-    /// Offered while another machine had an offer of it that was not confirmed: whoever takes it first has it.
+    /// Offered while another machine had an offer of it that was not confirmed: whoever takes it
+    /// first has it.
     contested: bool,
     /// Kept back because a host answers for it to whom nobody has leased it.
     is_in_use: bool,
@@ -125,7 +131,15 @@ struct Held {
 
 impl Held {
     fn new(lease: Lease) -> Self {
-        Self { lease, offered_until_s: 0, timer_s: 0, spot: Spot::Nowhere, next: 0, contested: false, is_in_use: false }
+        Self {
+            lease,
+            offered_until_s: 0,
+            timer_s: 0,
+            spot: Spot::Nowhere,
+            next: 0,
+            contested: false,
+            is_in_use: false,
+        }
     }
 }
 
@@ -195,8 +209,9 @@ impl OffersByCircuit {
 }
 
 impl Leases {
-    /// An empty table for these subnets. It has room for the rows that they can fill, untouched and so without memory, up to a large
-    /// site's: a million rows that are moved at once would be a pause.
+    /// An empty table for these subnets. It has room for the rows that they can fill, untouched and
+    /// so without memory, up to a large site's: a million rows that are moved at once would be a
+    /// pause.
     pub fn new(subnets: &[Subnet]) -> Self {
         let layout = Layout::new(subnets);
         let rows = Vec::with_capacity(layout.addresses().min(TABLE_ROOM_MAX));
@@ -210,14 +225,15 @@ impl Leases {
         self.finish_move();
     }
 
-    /// Begins to take the pools of a new configuration over: `move_on` goes on with it, and until it is done everything is
-    /// given by the old ones. One that was begun before is dropped.
+    /// Begins to take the pools of a new configuration over: `move_on` goes on with it, and until
+    /// it is done everything is given by the old ones. One that was begun before is dropped.
     pub fn begin_move(&mut self, mut layout: Layout) {
         layout.own(self.own.clone());
         self.next = Some((layout, 0));
     }
 
-    /// Takes so many more rows over, and tells of each. True: all are there, and `finish_move` may follow.
+    /// Takes so many more rows over, and tells of each. True: all are there, and `finish_move` may
+    /// follow.
     pub fn move_on(&mut self, rows: usize, mut told: impl FnMut(&Self, Ipv4Addr)) -> bool {
         let Some((mut layout, from)) = self.next.take() else { return true };
         let to = from.saturating_add(rows).min(self.rows.len());
@@ -229,8 +245,8 @@ impl Leases {
         to == self.rows.len()
     }
 
-    /// From now on addresses are given by the new pools. Leases outside of them are kept, but no longer given. What was before
-    /// comes back, for another thread to drop.
+    /// From now on addresses are given by the new pools. Leases outside of them are kept, but no
+    /// longer given. What was before comes back, for another thread to drop.
     pub fn finish_move(&mut self) -> Option<Layout> {
         let (layout, _) = self.next.take()?;
         let before = std::mem::replace(&mut self.layout, layout);
@@ -238,10 +254,13 @@ impl Leases {
         Some(before)
     }
 
-    /// A lease without end is a BOOTP client's, which never says that it is gone: it ends with its reservation (D-31).
+    /// A lease without end is a BOOTP client's, which never says that it is gone: it ends with its
+    /// reservation (D-31).
     fn end_unreserved(&mut self) {
         for address in std::mem::take(&mut self.endless) {
-            let Some(lease) = self.held(address).map(|held| &held.lease).filter(|lease| lease.is_endless()) else {
+            let Some(lease) =
+                self.held(address).map(|held| &held.lease).filter(|lease| lease.is_endless())
+            else {
                 continue;
             };
             if self.layout.is_reserved_for(address, lease.mac) {
@@ -269,7 +288,9 @@ impl Leases {
         let next = self.next.as_mut().map(|(layout, _)| layout);
         for layout in std::iter::once(&mut self.layout).chain(next) {
             for address in layout.own(own.clone()) {
-                if let Some(held) = by_address.get(&address).and_then(|row| rows.get(*row as usize)?.as_ref()) {
+                if let Some(held) =
+                    by_address.get(&address).and_then(|row| rows.get(*row as usize)?.as_ref())
+                {
                     layout.take(address, held.spot);
                     layout.put(address, held.spot);
                 }
@@ -285,7 +306,8 @@ impl Leases {
         self.finish_load();
     }
 
-    /// The same one by one: `load_row` with each, in any order, then `finish_load`, before anything else is asked.
+    /// The same one by one: `load_row` with each, in any order, then `finish_load`, before anything
+    /// else is asked.
     pub fn begin_load(&mut self) {
         self.is_loading = true;
     }
@@ -299,7 +321,8 @@ impl Leases {
         self.insert(Held::new(lease), None, now);
     }
 
-    /// A million timers are put in order at once in a third of the time, and of the memory, that they take one by one.
+    /// A million timers are put in order at once in a third of the time, and of the memory, that
+    /// they take one by one.
     pub fn finish_load(&mut self) {
         self.is_loading = false;
         let held = self.rows.iter().flatten().filter(|held| held.timer_s > 0);
@@ -307,7 +330,8 @@ impl Leases {
         self.end_unreserved();
     }
 
-    /// Takes the machines over that the store remembers to have booted from the network, and when they were seen last.
+    /// Takes the machines over that the store remembers to have booted from the network, and when
+    /// they were seen last.
     pub fn load_machines(&mut self, machines: impl IntoIterator<Item = (Mac, Time)>) {
         machines.into_iter().for_each(|(mac, seen_s)| self.booted.add(mac, seen_s));
     }
@@ -319,11 +343,12 @@ impl Leases {
 
     /// True for a machine whose firmware or loader had a lease at any time, or has an offer now.
     pub(super) fn has_booted(&self, mac: Mac) -> bool {
-        self.booted.seen.contains_key(&mac) || self.of(mac).filter_map(|lease| lease.firmware).any(says_boot)
+        self.booted.seen.contains_key(&mac)
+            || self.of(mac).filter_map(|lease| lease.firmware).any(says_boot)
     }
 
-    /// Lets offers lapse, leases expire and quarantines end. Call it with the time before `decide`; it costs what has ended, and
-    /// a call costs little. True: more is due.
+    /// Lets offers lapse, leases expire and quarantines end. Call it with the time before `decide`;
+    /// it costs what has ended, and a call costs little. True: more is due.
     pub fn advance(&mut self, now: Time) -> bool {
         for _ in 0..LAPSE_ROWS_MAX {
             let Some(&(at, address)) = self.timers.first() else { return false };
@@ -337,7 +362,8 @@ impl Leases {
         true
     }
 
-    /// Carries a change out. Volatile ones at once; `Bind` and `Free` only after their commit (see `begin_commit`).
+    /// Carries a change out. Volatile ones at once; `Bind` and `Free` only after their commit (see
+    /// `begin_commit`).
     pub fn apply(&mut self, change: &Change, now: Time) {
         match change {
             Change::Offer { address, machine, client_id, until_s, circuit } => {
@@ -346,20 +372,28 @@ impl Leases {
             Change::Bind(lease) => self.insert(Held::new((**lease).clone()), None, now),
             Change::Release { address, mac, end_s } => {
                 self.change(*address, *mac, now, |held| {
-                    (held.lease.state, held.lease.end_s, held.offered_until_s) = (State::Released, *end_s, 0);
+                    (held.lease.state, held.lease.end_s, held.offered_until_s) =
+                        (State::Released, *end_s, 0);
                 });
             }
-            Change::Decline { address, mac, until_s } => self.decline(*address, *mac, *until_s, now),
+            Change::Decline { address, mac, until_s } => {
+                self.decline(*address, *mac, *until_s, now)
+            }
             Change::Struck { mac, circuit, .. } => self.strikes.add(*mac, *circuit, now),
-            Change::Forget { address, mac } => self.change(*address, *mac, now, |held| held.offered_until_s = 0),
+            Change::Forget { address, mac } => {
+                self.change(*address, *mac, now, |held| held.offered_until_s = 0)
+            }
             // A lease that was asked for since is on its way to the store, behind this.
-            Change::Free { address } if !self.is_written(*address) => self.remove(u32::from(*address)),
+            Change::Free { address } if !self.is_written(*address) => {
+                self.remove(u32::from(*address))
+            }
             Change::Free { .. } => {}
         }
     }
 
-    /// Takes a decision's changes in: applies all but what waits for the store: `Free`, and `Bind`, whose address is held for the
-    /// machine meanwhile. A repeat of the same REQUEST finds the commit pending and is not answered twice.
+    /// Takes a decision's changes in: applies all but what waits for the store: `Free`, and `Bind`,
+    /// whose address is held for the machine meanwhile. A repeat of the same REQUEST finds the
+    /// commit pending and is not answered twice.
     pub fn begin_commit(&mut self, changes: &[Change], xid: u32, now: Time) {
         for change in changes {
             let lease = match change {
@@ -374,11 +408,19 @@ impl Leases {
             if self.waiting.insert((u32::from(address), lease.mac, xid)) {
                 *self.committing.entry(u32::from(address)).or_default() += 1;
             }
-            self.offer(address, machine, None, now.saturating_add(OFFER_HOLD_S), Circuit::default(), now);
+            self.offer(
+                address,
+                machine,
+                None,
+                now.saturating_add(OFFER_HOLD_S),
+                Circuit::default(),
+                now,
+            );
         }
     }
 
-    /// The store has synced the changes (or failed to): binds what was waiting. After a failure the offer lapses by itself.
+    /// The store has synced the changes (or failed to): binds what was waiting. After a failure the
+    /// offer lapses by itself.
     pub fn finish_commit(&mut self, changes: &[Change], xid: u32, committed: bool, now: Time) {
         for change in changes {
             match change {
@@ -405,7 +447,8 @@ impl Leases {
         }
     }
 
-    /// True while a lease of this address is on its way to the store: whatever else is said of it would be overtaken.
+    /// True while a lease of this address is on its way to the store: whatever else is said of it
+    /// would be overtaken.
     pub fn is_written(&self, address: Ipv4Addr) -> bool {
         self.committing.contains_key(&u32::from(address))
     }
@@ -416,16 +459,22 @@ impl Leases {
         let (first, last) = (u32::from(network.address), u32::from(network.broadcast()));
         // Whichever is less: the addresses of the network, or the rows of the table.
         if ((last - first) as usize) < self.len() {
-            return (first..=last).any(|address| self.get(Ipv4Addr::from(address)).is_some_and(runs));
+            return (first..=last)
+                .any(|address| self.get(Ipv4Addr::from(address)).is_some_and(runs));
         }
         self.iter().any(|lease| network.contains(lease.address) && runs(lease))
     }
 
-    /// What boot cores should know of this address: the machine that holds it, also by offer (a Pi 3 never sends REQUEST).
+    /// What boot cores should know of this address: the machine that holds it, also by offer (a Pi
+    /// 3 never sends REQUEST).
     pub fn binding(&self, address: Ipv4Addr) -> Option<Binding> {
-        let held = self.held(u32::from(address)).filter(|held| held.lease.state != State::Declined)?;
+        let held =
+            self.held(u32::from(address)).filter(|held| held.lease.state != State::Declined)?;
         let lease = &held.lease;
-        Some(Binding { machine: Machine::from(lease), lease_end_s: lease.end_s.max(held.offered_until_s) })
+        Some(Binding {
+            machine: Machine::from(lease),
+            lease_end_s: lease.end_s.max(held.offered_until_s),
+        })
     }
 
     /// Every lease and offer, in no order.
@@ -448,7 +497,8 @@ impl Leases {
         })
     }
 
-    /// A host to whom nobody has leased the address answers for it: it is kept back, as if this client had declined it.
+    /// A host to whom nobody has leased the address answers for it: it is kept back, as if this
+    /// client had declined it.
     pub fn keep_back(&mut self, address: Ipv4Addr, mac: Mac, until_s: Time, now: Time) {
         self.decline(address, mac, until_s, now);
         if let Some(&row) = self.by_address.get(&u32::from(address))
@@ -458,11 +508,21 @@ impl Leases {
         }
     }
 
-    /// So many rows of the table from this one on, as an operator looks at them, and where the next piece begins. Rows that change between two
-    /// pieces may be told twice or not at all.
-    pub fn listed(&self, from: usize, rows: usize, now: Time) -> (impl Iterator<Item = Listed>, Option<usize>) {
+    /// So many rows of the table from this one on, as an operator looks at them, and where the next
+    /// piece begins. Rows that change between two pieces may be told twice or not at all.
+    pub fn listed(
+        &self,
+        from: usize,
+        rows: usize,
+        now: Time,
+    ) -> (impl Iterator<Item = Listed>, Option<usize>) {
         let (held, next) = self.held_from(from, rows);
-        (held.map(move |held| Listed::new(&held.lease, held.offered_until_s, held.is_in_use, now)), next)
+        (
+            held.map(move |held| {
+                Listed::new(&held.lease, held.offered_until_s, held.is_in_use, now)
+            }),
+            next,
+        )
     }
 
     /// The same as it is in memory.
@@ -479,8 +539,14 @@ impl Leases {
 
     /// Who gets less than others for what was declined.
     pub fn limited(&self, now: Time) -> Vec<Limited> {
-        let machines = self.strikes.silenced(now).map(|(mac, until_s)| Limited { whom: Limit::Machine(mac), until_s });
-        let places = self.strikes.bounded(now).map(|(place, until_s)| Limited { whom: place.as_limit(), until_s });
+        let machines = self
+            .strikes
+            .silenced(now)
+            .map(|(mac, until_s)| Limited { whom: Limit::Machine(mac), until_s });
+        let places = self
+            .strikes
+            .bounded(now)
+            .map(|(place, until_s)| Limited { whom: place.as_limit(), until_s });
         machines.chain(places).collect()
     }
 
@@ -492,11 +558,13 @@ impl Leases {
         }
     }
 
-    /// True where `Change::Free` may be said of the address: no lease of it is on its way to the store, and no machine has it now (`force`:
-    /// whoever has it).
+    /// True where `Change::Free` may be said of the address: no lease of it is on its way to the
+    /// store, and no machine has it now (`force`: whoever has it).
     pub fn may_be_freed(&self, address: Ipv4Addr, force: bool, now: Time) -> bool {
-        let is_someones = |held: &Held| held.lease.state != State::Declined && self.is_occupied(held, now);
-        !self.is_written(address) && (force || !self.held(u32::from(address)).is_some_and(is_someones))
+        let is_someones =
+            |held: &Held| held.lease.state != State::Declined && self.is_occupied(held, now);
+        !self.is_written(address)
+            && (force || !self.held(u32::from(address)).is_some_and(is_someones))
     }
 
     /// How many addresses stand in which state, inside of pools and outside of them.
@@ -531,7 +599,12 @@ impl Leases {
         self.waiting.contains(&(u32::from(address), mac, xid))
     }
 
-    pub(super) fn standing<'c>(&self, address: Ipv4Addr, client: impl Into<Client<'c>>, now: Time) -> Standing {
+    pub(super) fn standing<'c>(
+        &self,
+        address: Ipv4Addr,
+        client: impl Into<Client<'c>>,
+        now: Time,
+    ) -> Standing {
         let Some(held) = self.held(u32::from(address)) else { return Standing::Free };
         match held.lease.state {
             State::Declined if held.lease.end_s > now => Standing::Taken,
@@ -545,9 +618,16 @@ impl Leases {
     }
 
     /// The client's address in this network (see `Client::rank`).
-    pub(super) fn own<'c>(&self, client: impl Into<Client<'c>>, network: Network, now: Time) -> Option<&Lease> {
+    pub(super) fn own<'c>(
+        &self,
+        client: impl Into<Client<'c>>,
+        network: Network,
+        now: Time,
+    ) -> Option<&Lease> {
         let client = client.into();
-        let own = self.of(client.mac).filter(|lease| network.contains(lease.address) && client.owns(lease));
+        let own = self
+            .of(client.mac)
+            .filter(|lease| network.contains(lease.address) && client.owns(lease));
         own.max_by_key(|lease| client.rank(lease, now))
     }
 
@@ -556,16 +636,22 @@ impl Leases {
         self.layout.gives(u32::from(address))
     }
 
-    /// An address for a machine that has none here: free ones first, by a hash of the machine and the seed; then the one whose
-    /// lease ended longest ago; then the one that was offered longest ago and not taken; then the one that was declined longest
-    /// ago. Where too many offers went to the same place, the oldest of these: a flood eats its own. Never one of `ours`.
+    /// An address for a machine that has none here: free ones first, by a hash of the machine and
+    /// the seed; then the one whose lease ended longest ago; then the one that was offered longest
+    /// ago and not taken; then the one that was declined longest ago. Where too many offers went to
+    /// the same place, the oldest of these: a flood eats its own. Never one of `ours`.
     pub(super) fn choose(&self, wanted: &Wanted<'_>, now: Time) -> Option<Ipv4Addr> {
         let Wanted { network, mac, circuit, seed, ours } = *wanted;
-        let may_go =
-            |address: &u32| !self.committing.contains_key(address) && !ours.contains(&Ipv4Addr::from(*address));
-        let is_too_many = |most: usize| self.offers.counts.get(&circuit).is_some_and(|count| *count >= most);
+        let may_go = |address: &u32| {
+            !self.committing.contains_key(address) && !ours.contains(&Ipv4Addr::from(*address))
+        };
+        let is_too_many =
+            |most: usize| self.offers.counts.get(&circuit).is_some_and(|count| *count >= most);
         if circuit.offers_max().is_some_and(is_too_many) {
-            let mut oldest = self.offers.from(circuit).filter(|address| network.contains(Ipv4Addr::from(*address)));
+            let mut oldest = self
+                .offers
+                .from(circuit)
+                .filter(|address| network.contains(Ipv4Addr::from(*address)));
             if let Some(address) = oldest.find(may_go) {
                 return Some(Ipv4Addr::from(address));
             }
@@ -574,13 +660,18 @@ impl Leases {
         if let Some(address) = self.layout.next_free(network, start, ours) {
             return Some(address);
         }
-        let is_over = |address: &u32| self.held(*address).is_some_and(|held| !self.is_occupied(held, now));
+        let is_over =
+            |address: &u32| self.held(*address).is_some_and(|held| !self.is_occupied(held, now));
         let is_crowd = self.layout.offers(network) >= OFFERS_CROWD;
-        let is_old = |address: &u32| self.held(*address).is_some_and(|held| is_crowd || held.is_old_offer(now));
-        let is_anothers = |address: &u32| self.held(*address).is_some_and(|held| held.lease.mac != mac);
+        let is_old = |address: &u32| {
+            self.held(*address).is_some_and(|held| is_crowd || held.is_old_offer(now))
+        };
+        let is_anothers =
+            |address: &u32| self.held(*address).is_some_and(|held| held.lease.mac != mac);
         let ended = self.layout.ended(network).filter(may_go).find(is_over);
         // A Pi's offer lapses late: a few may stand before one that is old.
-        let offered = || self.layout.offered(network).take(OFFERS_LOOKED_AT).filter(may_go).find(is_old);
+        let offered =
+            || self.layout.offered(network).take(OFFERS_LOOKED_AT).filter(may_go).find(is_old);
         let declined = || self.layout.declined(network).filter(may_go).find(is_anothers);
         ended.or_else(offered).or_else(declined).map(Ipv4Addr::from)
     }
@@ -590,7 +681,8 @@ impl Leases {
     }
 
     fn is_occupied(&self, held: &Held, now: Time) -> bool {
-        let leased = matches!(held.lease.state, State::Bound | State::Declined) && held.lease.end_s > now;
+        let leased =
+            matches!(held.lease.state, State::Bound | State::Declined) && held.lease.end_s > now;
         leased || held.offered_until_s > now || self.is_written(held.lease.address)
     }
 
@@ -606,7 +698,8 @@ impl Leases {
         let key = u32::from(address);
         let held = self.held(key);
         let client = Client { mac: machine.mac, system: client_id };
-        let is_its_own = |held: &Held| client.owns(&held.lease) && held.lease.state != State::Declined;
+        let is_its_own =
+            |held: &Held| client.owns(&held.lease) && held.lease.state != State::Declined;
         if held.is_some_and(is_its_own) {
             return self.touch(key, now, |held| {
                 held.offered_until_s = held.offered_until_s.max(until_s);
@@ -615,7 +708,8 @@ impl Leases {
                 }
             });
         }
-        let contested = held.is_some_and(|held| matches!(held.spot, Spot::Offered(until_s) if until_s > now));
+        let contested =
+            held.is_some_and(|held| matches!(held.spot, Spot::Offered(until_s) if until_s > now));
         let lease = Lease {
             address,
             mac: machine.mac,
@@ -633,7 +727,9 @@ impl Leases {
 
     /// The machine no longer counts as the holder: it will be given another address.
     fn decline(&mut self, address: Ipv4Addr, mac: Mac, until_s: Time, now: Time) {
-        let Some(held) = self.held(u32::from(address)).filter(|held| held.lease.mac == mac) else { return };
+        let Some(held) = self.held(u32::from(address)).filter(|held| held.lease.mac == mac) else {
+            return;
+        };
         let lease = Lease { state: State::Declined, end_s: until_s, ..held.lease.clone() };
         self.insert(Held::new(lease), None, now);
     }
@@ -682,14 +778,18 @@ impl Leases {
         self.place(key, now);
     }
 
-    /// One machine does not fill the table with what it had: where it has many ended leases, the oldest is forgotten.
+    /// One machine does not fill the table with what it had: where it has many ended leases, the
+    /// oldest is forgotten.
     fn forget_oldest(&mut self, mac: Mac, now: Time) {
         let mut oldest = None;
         let mut count = 0;
         for lease in self.of(mac) {
-            if self.held(u32::from(lease.address)).is_some_and(|held| !self.is_occupied(held, now)) {
+            if self.held(u32::from(lease.address)).is_some_and(|held| !self.is_occupied(held, now))
+            {
                 count += 1;
-                oldest = oldest.min(Some((lease.end_s, lease.address))).or(Some((lease.end_s, lease.address)));
+                oldest = oldest
+                    .min(Some((lease.end_s, lease.address)))
+                    .or(Some((lease.end_s, lease.address)));
             }
         }
         if count >= ENDED_PER_MACHINE_MAX
@@ -754,7 +854,8 @@ impl Leases {
         }
     }
 
-    /// Puts an address where its state belongs at this time: under a timer, in its order, or back to the free.
+    /// Puts an address where its state belongs at this time: under a timer, in its order, or back
+    /// to the free.
     fn settle(&mut self, key: u32, now: Time) {
         self.unsettle(key);
         self.place(key, now);
@@ -765,7 +866,8 @@ impl Leases {
         let Some(&row) = self.by_address.get(&key) else { return };
         let Some(held) = self.rows.get(row as usize).and_then(Option::as_ref) else { return };
         let occupied = self.is_occupied(held, now);
-        let (state, end_s, offered_until_s) = (held.lease.state, held.lease.end_s, held.offered_until_s);
+        let (state, end_s, offered_until_s) =
+            (held.lease.state, held.lease.end_s, held.offered_until_s);
         if !occupied && matches!(state, State::Offered | State::Declined) {
             return self.remove(key);
         }
@@ -817,8 +919,9 @@ fn counted(counts: &mut LeaseCounts, spot: Spot) -> Option<&mut usize> {
     }
 }
 
-/// The end of a row of the store, which is no further away than it was given for: stores of before know times of clocks that were
-/// ahead, and of a clock that goes on after another boot the last seconds are unknown.
+/// The end of a row of the store, which is no further away than it was given for: stores of before
+/// know times of clocks that were ahead, and of a clock that goes on after another boot the last
+/// seconds are unknown.
 fn latest_end_s(lease: &Lease, now: Time) -> Time {
     let given_s = lease.end_s.saturating_sub(lease.start_s);
     let given_s = match lease.state {
@@ -830,7 +933,8 @@ fn latest_end_s(lease: &Lease, now: Time) -> Time {
     lease.end_s.min(now.saturating_add(given_s))
 }
 
-/// How long an offered address is held. The ROM of a Pi 3 goes on after the OFFER, without REQUEST.
+/// How long an offered address is held. The ROM of a Pi 3 goes on after the OFFER, without REQUEST
+///
 pub(super) fn offer_hold_s(firmware: Option<Firmware>) -> u64 {
     let is_pi = firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
     if is_pi { OFFER_HOLD_RASPBERRY_PI_S } else { OFFER_HOLD_S }
@@ -857,12 +961,25 @@ mod tests {
     }
 
     fn offer(address: Ipv4Addr, n: u8, until_s: Time) -> Change {
-        Change::Offer { address, client_id: None, machine: machine(n), until_s, circuit: Circuit::default() }
+        Change::Offer {
+            address,
+            client_id: None,
+            machine: machine(n),
+            until_s,
+            circuit: Circuit::default(),
+        }
     }
 
     /// At a time when no offer is old.
-    fn chosen(leases: &Leases, subnet: &Subnet, mac: Mac, seed: u64, ours: &[Ipv4Addr]) -> Option<Ipv4Addr> {
-        let wanted = Wanted { network: subnet.network, mac, circuit: Circuit::default(), seed, ours };
+    fn chosen(
+        leases: &Leases,
+        subnet: &Subnet,
+        mac: Mac,
+        seed: u64,
+        ours: &[Ipv4Addr],
+    ) -> Option<Ipv4Addr> {
+        let wanted =
+            Wanted { network: subnet.network, mac, circuit: Circuit::default(), seed, ours };
         leases.choose(&wanted, 0)
     }
 
@@ -928,7 +1045,8 @@ mod tests {
     fn machines_spread_over_a_pool_whatever_the_seed() {
         let leases = Leases::new(&[subnet()]);
         for seed in [0, 1, u64::MAX] {
-            let chosen: HashSet<_> = (0..40).map(|n| chosen(&leases, &subnet(), mac(n), seed, &[])).collect();
+            let chosen: HashSet<_> =
+                (0..40).map(|n| chosen(&leases, &subnet(), mac(n), seed, &[])).collect();
             assert!(chosen.len() > 20, "{} addresses for 40 machines, seed {seed}", chosen.len());
         }
     }
@@ -942,7 +1060,11 @@ mod tests {
         leases.apply(&bind(b, 2, 50), 0);
         leases.advance(60);
         assert_eq!(leases.own(mac(1), subnet.network, 60).unwrap().address, a);
-        assert_eq!(leases.choose(&Wanted { mac: mac(9), ..wanted(&subnet, 0) }, 60), Some(c), "a free one first");
+        assert_eq!(
+            leases.choose(&Wanted { mac: mac(9), ..wanted(&subnet, 0) }, 60),
+            Some(c),
+            "a free one first"
+        );
         leases.apply(&bind(c, 9, 1000), 60);
         assert_eq!(
             leases.choose(&Wanted { mac: mac(8), ..wanted(&subnet, 0) }, 60),
@@ -992,15 +1114,21 @@ mod tests {
 
     #[test]
     fn reservations_routers_and_edges_are_never_chosen() {
-        let reserved = Reservation { mac: mac(1), address: Ipv4Addr::new(192, 168, 4, 2), hostname: None };
-        let pool = Pool { first: Ipv4Addr::new(192, 168, 4, 0), last: Ipv4Addr::new(192, 168, 4, 3) };
+        let reserved =
+            Reservation { mac: mac(1), address: Ipv4Addr::new(192, 168, 4, 2), hostname: None };
+        let pool =
+            Pool { first: Ipv4Addr::new(192, 168, 4, 0), last: Ipv4Addr::new(192, 168, 4, 3) };
         let subnet = Subnet { pools: vec![pool], reservations: vec![reserved].into(), ..subnet() };
         let leases = Leases::new(std::slice::from_ref(&subnet));
         let three = Ipv4Addr::new(192, 168, 4, 3);
         for seed in 0..50 {
             assert_eq!(chosen(&leases, &subnet, mac(5), seed, &[]), Some(three));
         }
-        assert_eq!(chosen(&leases, &subnet, mac(5), 0, &[three]), None, "nor an address of our own");
+        assert_eq!(
+            chosen(&leases, &subnet, mac(5), 0, &[three]),
+            None,
+            "nor an address of our own"
+        );
     }
 
     #[test]
@@ -1019,9 +1147,17 @@ mod tests {
         leases.begin_commit(&changes, 79, 20_000);
         leases.finish_commit(&changes, 79, false, 20_000);
         let to_another = |now| leases.choose(&wanted(&subnet, 2), now);
-        assert_eq!([20_009, 20_010].map(to_another), [None, Some(a)], "it is an offer again, and no younger");
+        assert_eq!(
+            [20_009, 20_010].map(to_another),
+            [None, Some(a)],
+            "it is an offer again, and no younger"
+        );
         leases.advance(20_000 + OFFER_HOLD_S);
-        assert_eq!(leases.standing(a, mac(2), 20_200), Standing::Remembered, "a failed commit binds nothing");
+        assert_eq!(
+            leases.standing(a, mac(2), 20_200),
+            Standing::Remembered,
+            "a failed commit binds nothing"
+        );
     }
 
     #[test]
@@ -1029,15 +1165,22 @@ mod tests {
         let subnet = small_pool(13);
         let mut leases = Leases::new(std::slice::from_ref(&subnet));
         let row = |last: u8, state, end_s| {
-            let Change::Bind(lease) = bind(Ipv4Addr::new(192, 168, 4, last), last, end_s) else { unreachable!() };
+            let Change::Bind(lease) = bind(Ipv4Addr::new(192, 168, 4, last), last, end_s) else {
+                unreachable!()
+            };
             Lease { state, ..*lease }
         };
-        let rows = [row(10, State::Bound, 900), row(11, State::Bound, 10), row(12, State::Declined, 900)];
+        let rows =
+            [row(10, State::Bound, 900), row(11, State::Bound, 10), row(12, State::Declined, 900)];
         leases.load(rows, 500);
         let [a, b, c, d] = [10, 11, 12, 13].map(|n| Ipv4Addr::new(192, 168, 4, n));
         assert_eq!(leases.standing(a, mac(10), 500), Standing::Own(State::Bound));
         assert_eq!(leases.standing(b, mac(1), 500), Standing::Remembered);
-        assert_eq!(leases.standing(c, mac(12), 500), Standing::Taken, "declined for its finder too");
+        assert_eq!(
+            leases.standing(c, mac(12), 500),
+            Standing::Taken,
+            "declined for its finder too"
+        );
         assert_eq!(chosen(&leases, &subnet, mac(1), 0, &[]), Some(d));
         check(&leases, &subnet, 500);
     }
@@ -1045,7 +1188,8 @@ mod tests {
     #[test]
     fn d27_what_a_machine_declined_counts_after_a_restart_while_the_address_is_kept_back() {
         const NOW: Time = 1_000_000;
-        let row = |last: u8, state, end_s| Lease { state, ..testing::lease(at(last), mac(1), end_s) };
+        let row =
+            |last: u8, state, end_s| Lease { state, ..testing::lease(at(last), mac(1), end_s) };
         for (state, left_s, counts) in [
             (State::Declined, 1, true),
             (State::Declined, DECLINE_HOLD_S, true),
@@ -1054,7 +1198,8 @@ mod tests {
             (State::Released, 1, false),
         ] {
             let mut leases = Leases::new(&[small_pool(20)]);
-            let others = (11..10 + DECLINES_PER_MACHINE_MAX as u8).map(|n| row(n, State::Declined, NOW + 3000));
+            let others = (11..10 + DECLINES_PER_MACHINE_MAX as u8)
+                .map(|n| row(n, State::Declined, NOW + 3000));
             leases.load(others.chain([row(10, state, NOW + left_s)]), NOW);
             assert_eq!(leases.is_silenced(mac(1), NOW), counts, "{state:?}, {left_s} s");
         }
@@ -1062,15 +1207,25 @@ mod tests {
 
     #[test]
     fn d52_a_lease_of_what_boots_is_remembered_and_no_offer_nor_a_lease_of_a_system() {
-        let roles = [None, Some((Role::System, None)), Some((Role::System, Some(Arch::Bios))), Some((Role::Pxe, None))];
-        let of = |role: Option<(Role, Option<Arch>)>| role.map(|(role, arch)| Firmware { role, arch });
+        let roles = [
+            None,
+            Some((Role::System, None)),
+            Some((Role::System, Some(Arch::Bios))),
+            Some((Role::Pxe, None)),
+        ];
+        let of =
+            |role: Option<(Role, Option<Arch>)>| role.map(|(role, arch)| Firmware { role, arch });
         for (role, boots) in roles.into_iter().zip([false, false, true, true]) {
             let mut leases = Leases::new(&[small_pool(20)]);
             let machine = Machine { firmware: of(role), ..machine(1) };
             let (address, circuit) = (at(10), Circuit::default());
-            leases.apply(&Change::Offer { address, client_id: None, machine, until_s: 120, circuit }, 5);
+            leases.apply(
+                &Change::Offer { address, client_id: None, machine, until_s: 120, circuit },
+                5,
+            );
             assert_eq!(leases.booted().next(), None, "{role:?} offered");
-            let lease = Lease { firmware: of(role), start_s: 7, ..testing::lease(address, mac(1), 600) };
+            let lease =
+                Lease { firmware: of(role), start_s: 7, ..testing::lease(address, mac(1), 600) };
             assert_eq!(lease.is_of_booting_machine(), boots, "{role:?}");
             leases.apply(&Change::Bind(Box::new(lease)), 7);
             assert_eq!(leases.booted().next(), boots.then_some((mac(1), 7)), "{role:?}");
@@ -1112,8 +1267,8 @@ mod tests {
         assert_eq!(leases.layout, before);
     }
 
-    /// Any order of changes keeps the indexes true: an address is free, under a timer, or in its order; and so does a
-    /// configuration that comes in pieces meanwhile.
+    /// Any order of changes keeps the indexes true: an address is free, under a timer, or in its
+    /// order; and so does a configuration that comes in pieces meanwhile.
     #[test]
     fn any_order_of_changes_keeps_the_table_sound() {
         let subnet = small_pool(29);
@@ -1125,15 +1280,24 @@ mod tests {
             (random >> 33) as usize
         };
         for step in 0..40_000 {
-            let (n, address) = (next() as u8 % 40, Ipv4Addr::new(192, 168, 4, 10 + (next() % 20) as u8));
+            let (n, address) =
+                (next() as u8 % 40, Ipv4Addr::new(192, 168, 4, 10 + (next() % 20) as u8));
             let standing = leases.standing(address, mac(n), now);
             let given = standing != Standing::Taken;
             let circuit = Circuit { via: [Via::Segment, Via::Port][next() % 2], key: 7 };
             match next() % 11 {
                 0 | 1 if given => {
                     let machine = machine(n);
-                    leases
-                        .apply(&Change::Offer { address, client_id: None, machine, until_s: now + 120, circuit }, now);
+                    leases.apply(
+                        &Change::Offer {
+                            address,
+                            client_id: None,
+                            machine,
+                            until_s: now + 120,
+                            circuit,
+                        },
+                        now,
+                    );
                 }
                 2 if given => {
                     begun.push(([bind(address, n, now + 300)], step));
@@ -1144,7 +1308,10 @@ mod tests {
                     leases.finish_commit(&changes, xid, given, now);
                 }
                 4 => leases.apply(&Change::Release { address, mac: mac(n), end_s: now }, now),
-                5 => leases.apply(&Change::Decline { address, mac: mac(n), until_s: now + DECLINE_HOLD_S }, now),
+                5 => leases.apply(
+                    &Change::Decline { address, mac: mac(n), until_s: now + DECLINE_HOLD_S },
+                    now,
+                ),
                 6 => leases.apply(&Change::Free { address }, now),
                 7 => leases.apply(&Change::Forget { address, mac: mac(n) }, now),
                 8 => leases.keep_own(&[Ipv4Addr::new(192, 168, 4, 10 + (next() % 40) as u8)]),
@@ -1171,7 +1338,10 @@ mod tests {
         assert_eq!(held().filter(|h| h.timer_s > 0).count(), leases.timers.len());
         let in_order = |h: &&Held| h.spot != Spot::Live && leases.is_in_pool(h.lease.address);
         assert_eq!(held().filter(in_order).count(), leases.layout.in_orders());
-        assert!(held().all(|h| h.timer_s > 0 || matches!(h.spot, Spot::Ended(_))), "each address has one place");
+        assert!(
+            held().all(|h| h.timer_s > 0 || matches!(h.spot, Spot::Ended(_))),
+            "each address has one place"
+        );
         let spots = |wanted: fn(&Spot) -> bool| held().filter(|h| wanted(&h.spot)).count();
         let counts = LeaseCounts {
             bound: spots(|spot| *spot == Spot::Live),
@@ -1179,16 +1349,30 @@ mod tests {
             ended: spots(|spot| matches!(spot, Spot::Ended(_))),
             kept_back: spots(|spot| matches!(spot, Spot::Declined(_))),
         };
-        assert_eq!((leases.counts(), counts.all()), (counts, leases.len()), "what is counted is what is there");
+        assert_eq!(
+            (leases.counts(), counts.all()),
+            (counts, leases.len()),
+            "what is counted is what is there"
+        );
         let in_pool = |h: &&Held| leases.is_in_pool(h.lease.address);
         let used = leases.used(subnet.network);
         assert_eq!(held().filter(in_pool).count(), used.addresses - used.free, "{used:?}");
-        assert_eq!(held().filter(in_pool).filter(|h| h.spot == Spot::Live).count(), used.bound, "{used:?}");
+        assert_eq!(
+            held().filter(in_pool).filter(|h| h.spot == Spot::Live).count(),
+            used.bound,
+            "{used:?}"
+        );
         assert_eq!(leases.offers.counts.values().sum::<usize>(), leases.offers.order.len());
         let named: usize = leases.by_mac.keys().map(|mac| leases.of(*mac).count()).sum();
         assert_eq!(named, held().filter(|h| h.lease.state != State::Declined).count());
         assert!(leases.by_mac.keys().all(|mac| leases.of(*mac).all(|lease| lease.mac == *mac)));
-        let wanted = Wanted { network: subnet.network, mac: mac(200), circuit: Circuit::default(), seed: 9, ours: &[] };
+        let wanted = Wanted {
+            network: subnet.network,
+            mac: mac(200),
+            circuit: Circuit::default(),
+            seed: 9,
+            ours: &[],
+        };
         if let Some(address) = leases.choose(&wanted, now) {
             assert!(leases.is_in_pool(address) && !leases.is_written(address));
             let lease = leases.get(address);
@@ -1212,7 +1396,13 @@ mod tests {
     }
 
     fn wanted(subnet: &Subnet, n: u8) -> Wanted<'static> {
-        Wanted { network: subnet.network, mac: mac(n), circuit: Circuit::default(), seed: 1, ours: &[] }
+        Wanted {
+            network: subnet.network,
+            mac: mac(n),
+            circuit: Circuit::default(),
+            seed: 1,
+            ours: &[],
+        }
     }
 
     #[test]
@@ -1224,7 +1414,11 @@ mod tests {
         assert_eq!(leases.choose(&wanted(&subnet, 2), 20), None, "the next is not so old");
         assert_eq!(leases.choose(&wanted(&subnet, 2), 21), Some(at(11)));
         let [first, second] = [10, 1].map(|n| leases.standing(at(10), mac(n), 21));
-        assert_eq!((first, second), (Standing::Free, Standing::Own(State::Offered)), "whoever takes it first has it");
+        assert_eq!(
+            (first, second),
+            (Standing::Free, Standing::Own(State::Offered)),
+            "whoever takes it first has it"
+        );
         leases.apply(&bind(at(10), 10, 900), 21);
         assert_eq!(leases.standing(at(10), mac(1), 21), Standing::Taken);
     }
@@ -1239,7 +1433,8 @@ mod tests {
         }
         let mut given = HashSet::new();
         for n in 100..150 {
-            let address = leases.choose(&wanted(&subnet, n), 1).expect("so many offers are a flood");
+            let address =
+                leases.choose(&wanted(&subnet, n), 1).expect("so many offers are a flood");
             leases.apply(&offer(address, n, 1 + OFFER_HOLD_S), 1);
             assert!(given.insert(address) && address != at(10), "the oldest first");
         }
@@ -1273,7 +1468,10 @@ mod tests {
     /// A Pi 3 works with its offered address for a boot: it is the last to lose it.
     #[test]
     fn other_offers_go_before_those_of_a_pi() {
-        let pi = Machine { firmware: Some(Firmware { role: Role::RaspberryPi, arch: None }), ..machine(10) };
+        let pi = Machine {
+            firmware: Some(Firmware { role: Role::RaspberryPi, arch: None }),
+            ..machine(10)
+        };
         let (subnet, leases) = full(|n| match n {
             10 => Change::Offer {
                 address: at(n),
@@ -1288,10 +1486,14 @@ mod tests {
     }
 
     #[test]
-    fn with_nothing_else_left_the_address_that_was_declined_first_goes_and_not_to_who_declined_it() {
+    fn with_nothing_else_left_the_address_that_was_declined_first_goes_and_not_to_who_declined_it()
+    {
         let (subnet, mut leases) = full(|n| offer(at(n), n, 1000));
         for n in 10..15 {
-            leases.apply(&Change::Decline { address: at(n), mac: mac(n), until_s: u64::from(n) + 3600 }, 20);
+            leases.apply(
+                &Change::Decline { address: at(n), mac: mac(n), until_s: u64::from(n) + 3600 },
+                20,
+            );
         }
         assert_eq!(leases.choose(&wanted(&subnet, 1), 21), Some(at(10)));
         assert_eq!(leases.choose(&wanted(&subnet, 10), 21), Some(at(11)));
@@ -1302,9 +1504,13 @@ mod tests {
     /// A large pool, and two ports behind the relay agent of it.
     fn behind_ports() -> (Subnet, [Circuit; 2]) {
         let network = Network { address: Ipv4Addr::new(10, 0, 0, 0), prefix: 16 };
-        let pools = vec![Pool { first: Ipv4Addr::new(10, 0, 1, 0), last: Ipv4Addr::new(10, 0, 9, 255) }];
+        let pools =
+            vec![Pool { first: Ipv4Addr::new(10, 0, 1, 0), last: Ipv4Addr::new(10, 0, 9, 255) }];
         let relay = Ipv4Addr::new(10, 0, 0, 1);
-        (Subnet { network, pools, ..subnet() }, [b"e1", b"e2"].map(|id| Circuit::new(network, relay, Some(id))))
+        (
+            Subnet { network, pools, ..subnet() },
+            [b"e1", b"e2"].map(|id| Circuit::new(network, relay, Some(id))),
+        )
     }
 
     #[test]
@@ -1316,11 +1522,19 @@ mod tests {
                 let is_last = usize::from(n) == OFFERS_PER_CIRCUIT_MAX;
                 let now = if is_last { OFFER_HOLD_S } else { 0 };
                 leases.advance(now);
-                let address = leases.choose(&Wanted { circuit, ..wanted(&subnet, n) }, now).unwrap();
-                assert_eq!(leases.get(address), None, "machine {n} gets a free one, taken: {is_taken}");
+                let address =
+                    leases.choose(&Wanted { circuit, ..wanted(&subnet, n) }, now).unwrap();
+                assert_eq!(
+                    leases.get(address),
+                    None,
+                    "machine {n} gets a free one, taken: {is_taken}"
+                );
                 let machine = machine(n);
                 let until_s = OFFER_HOLD_S + now;
-                leases.apply(&Change::Offer { address, client_id: None, machine, until_s, circuit }, now);
+                leases.apply(
+                    &Change::Offer { address, client_id: None, machine, until_s, circuit },
+                    now,
+                );
                 if is_taken {
                     leases.apply(&bind(address, n, 900), now);
                 }
@@ -1343,10 +1557,20 @@ mod tests {
             first.get_or_insert(address);
             let machine = Machine { mac, uuid: None, firmware: None };
             leases.apply(
-                &Change::Offer { address, client_id: None, machine, until_s: now + 120, circuit: circuits[0] },
+                &Change::Offer {
+                    address,
+                    client_id: None,
+                    machine,
+                    until_s: now + 120,
+                    circuit: circuits[0],
+                },
                 now,
             );
-            assert_eq!(leases.len(), OFFERS_PER_CIRCUIT_MAX.min(n + 1), "each has its own until there are too many");
+            assert_eq!(
+                leases.len(),
+                OFFERS_PER_CIRCUIT_MAX.min(n + 1),
+                "each has its own until there are too many"
+            );
         }
         let elsewhere = Wanted { network, mac: mac(1), circuit: circuits[1], seed: 1, ours: &[] };
         let free = leases.choose(&elsewhere, 100).unwrap();
@@ -1367,7 +1591,10 @@ mod tests {
             assert!(leases.is_leased(network, 99) && !leases.is_leased(network, 100), "{network}");
         }
         assert!(!leases.is_leased(elsewhere, 50));
-        assert!(!leases.is_leased(Network { address: at(11), prefix: 32 }, 50), "an offer is no lease");
+        assert!(
+            !leases.is_leased(Network { address: at(11), prefix: 32 }, 50),
+            "an offer is no lease"
+        );
         leases.apply(&Change::Release { address: at(10), mac: mac(1), end_s: 50 }, 50);
         assert!(!leases.is_leased(subnet().network, 50));
     }
@@ -1376,7 +1603,8 @@ mod tests {
     fn a_machine_has_its_live_lease_before_its_offer_before_what_it_had() {
         let network = subnet().network;
         let mut leases = Leases::new(&[small_pool(30)]);
-        let own = |leases: &Leases, now| leases.own(mac(1), network, now).map(|lease| lease.address);
+        let own =
+            |leases: &Leases, now| leases.own(mac(1), network, now).map(|lease| lease.address);
         leases.apply(&bind(at(10), 1, 100), 0);
         leases.apply(&bind(at(11), 1, 90), 0);
         assert_eq!(own(&leases, 95), Some(at(10)), "live before ended");
@@ -1392,12 +1620,16 @@ mod tests {
     #[test]
     fn d37_a_system_has_the_lease_that_it_named_itself_for_before_one_that_ends_later() {
         let mut leases = Leases::new(&[small_pool(30)]);
-        for (last, id, end_s) in [(10, Some(b"a".to_vec()), 100), (11, None, 200), (12, Some(b"b".to_vec()), 300)] {
+        for (last, id, end_s) in
+            [(10, Some(b"a".to_vec()), 100), (11, None, 200), (12, Some(b"b".to_vec()), 300)]
+        {
             let lease = Lease { client_id: id, ..testing::lease(at(last), mac(1), end_s) };
             leases.apply(&Change::Bind(Box::new(lease)), 0);
         }
         let own = |system: Option<&[u8]>| {
-            leases.own(Client { mac: mac(1), system }, subnet().network, 50).map(|lease| lease.address)
+            leases
+                .own(Client { mac: mac(1), system }, subnet().network, 50)
+                .map(|lease| lease.address)
         };
         assert_eq!(own(Some(b"a")), Some(at(10)));
         assert_eq!(own(Some(b"c")), Some(at(11)), "what the boot had, and no other system's");
@@ -1422,7 +1654,9 @@ mod tests {
         let rows = LAPSE_ROWS_MAX as u32 * 3 + 5;
         let mut leases = Leases::new(&[]);
         for n in 0..rows {
-            let Change::Bind(lease) = bind(Ipv4Addr::from(0x0a00_0000 + n), 0, 100) else { unreachable!() };
+            let Change::Bind(lease) = bind(Ipv4Addr::from(0x0a00_0000 + n), 0, 100) else {
+                unreachable!()
+            };
             let [_, _, a, b] = n.to_be_bytes();
             leases.load([Lease { mac: Mac([2, 0, 0, 0, a, b]), ..*lease }], 0);
         }
@@ -1441,7 +1675,9 @@ mod tests {
             booted.add(name(n), 2 * n as u64);
         });
         assert_eq!((booted.seen.len(), booted.order.len()), (MACHINES_MAX, MACHINES_MAX));
-        assert!(booted.seen.contains_key(&name(0)) && booted.seen.contains_key(&name(MACHINES_MAX)));
+        assert!(
+            booted.seen.contains_key(&name(0)) && booted.seen.contains_key(&name(MACHINES_MAX))
+        );
         assert!(!booted.seen.contains_key(&name(1)), "the one not heard of longest goes");
         let mut booted = Booted::default();
         for (seen_s, latest_s) in [(100, 100), (50, 100), (100, 100), (150, 150)] {
@@ -1488,7 +1724,8 @@ mod tests {
         leases: Leases,
         has_marked: bool,
         ahead_s: i64,
-        /// Who was told to have which address until when, and what the server had run until then and the host been started.
+        /// Who was told to have which address until when, and what the server had run until then
+        /// and the host been started.
         promised: HashMap<Ipv4Addr, (u8, u64, u64, u64)>,
     }
 
@@ -1532,13 +1769,15 @@ mod tests {
 
         /// With the first row that is kept, at the latest, and now and then.
         fn keep_mark(&mut self) {
-            let is_due = self.mark.as_ref().is_none_or(|mark| mark.seen_s + MARKED_EVERY_S <= self.now());
+            let is_due =
+                self.mark.as_ref().is_none_or(|mark| mark.seen_s + MARKED_EVERY_S <= self.now());
             if self.has_marked && !is_due {
                 return;
             }
             self.has_marked = true;
             let Reading { boot, wall_s, .. } = self.reading.clone();
-            let mark = Mark { boot: boot.unwrap(), ahead_s: self.ahead_s, seen_s: self.now(), wall_s };
+            let mark =
+                Mark { boot: boot.unwrap(), ahead_s: self.ahead_s, seen_s: self.now(), wall_s };
             self.mark = Some(mark);
         }
 
@@ -1564,7 +1803,11 @@ mod tests {
             let now = self.now();
             self.leases.advance(now);
             let runs = |lease: &&Lease| lease.state == State::Bound && lease.end_s > now;
-            let own = self.leases.own(mac(n), self.subnet.network, now).filter(runs).map(|lease| lease.address);
+            let own = self
+                .leases
+                .own(mac(n), self.subnet.network, now)
+                .filter(runs)
+                .map(|lease| lease.address);
             let address = own.or_else(|| self.leases.choose(&wanted(&self.subnet, n), now))?;
             let Change::Bind(lease) = bind(address, n, now + lease_s) else { unreachable!() };
             let lease = Lease { start_s: now, ..*lease };
@@ -1573,7 +1816,10 @@ mod tests {
             self.leases.apply(&Change::Bind(Box::new(lease)), now);
             let promise = (n, self.truth_s + lease_s, self.ran_s + lease_s, self.boots);
             if let Some((holder, until_s, ..)) = self.promised.insert(address, promise) {
-                assert!(holder == n || until_s <= self.truth_s, "{address} of {holder} is given to {n}");
+                assert!(
+                    holder == n || until_s <= self.truth_s,
+                    "{address} of {holder} is given to {n}"
+                );
             }
             Some(address)
         }
@@ -1585,7 +1831,11 @@ mod tests {
                 let ends_s = self.leases.get(*address).map_or(0, |lease| lease.end_s);
                 let unknown_s = (self.boots - boots) * MARKED_EVERY_S;
                 let left_s = (until_ran_s + unknown_s).saturating_sub(self.ran_s);
-                assert!(ends_s.saturating_sub(now) <= left_s, "{address} has {} s left", ends_s - now);
+                assert!(
+                    ends_s.saturating_sub(now) <= left_s,
+                    "{address} has {} s left",
+                    ends_s - now
+                );
             }
         }
     }
@@ -1594,10 +1844,13 @@ mod tests {
     const YEAR_S: i64 = 366 * 86_400;
     const STEPS_S: [i64; 8] = [-30 * YEAR_S, -YEAR_S, -7200, -60, 60, 7200, YEAR_S, 90 * YEAR_S];
 
-    /// Each step of the wall clock, while the server runs or while it does not, before and after a restart, a kill and a boot.
+    /// Each step of the wall clock, while the server runs or while it does not, before and after a
+    /// restart, a kill and a boot.
     #[test]
     fn no_step_of_the_wall_clock_ends_or_prolongs_a_lease_over_restarts_and_boots() {
-        for (first, second) in STEPS_S.iter().flat_map(|first| STEPS_S.map(|second| (*first, second))) {
+        for (first, second) in
+            STEPS_S.iter().flat_map(|first| STEPS_S.map(|second| (*first, second)))
+        {
             for is_boot in [false, true] {
                 let mut host = Host::new(small_pool(10));
                 assert_eq!(host.ask(1, 600), Some(at(10)));
@@ -1630,7 +1883,8 @@ mod tests {
         for seed in 0..300 {
             let mut random = Random::new(seed);
             let mut host = Host::new(small_pool(12));
-            let step_s = |random: &mut Random| STEPS_S[random.below(8) as usize] + random.below(100) as i64;
+            let step_s =
+                |random: &mut Random| STEPS_S[random.below(8) as usize] + random.below(100) as i64;
             for _ in 0..200 {
                 match random.below(8) {
                     0 => host.reading.wall_s = WALL_S + step_s(&mut random),
@@ -1648,7 +1902,10 @@ mod tests {
                 host.check();
             }
             host.run(700);
-            assert!(host.ask(77, 60).is_some(), "seed {seed}: a pool whose leases are over gives addresses");
+            assert!(
+                host.ask(77, 60).is_some(),
+                "seed {seed}: a pool whose leases are over gives addresses"
+            );
         }
     }
 

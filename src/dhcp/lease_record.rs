@@ -18,8 +18,8 @@ pub type BootTimes = Vec<(Mac, Time)>;
 pub struct Lease {
     pub address: Ipv4Addr,
     pub mac: Mac,
-    /// Option 61 of the system that holds it, empty where that says no more than the hardware address. None while a boot stage
-    /// has it: whichever system comes next goes on with it (D-38).
+    /// Option 61 of the system that holds it, empty where that says no more than the hardware
+    /// address. None while a boot stage has it: whichever system comes next goes on with it (D-38).
     pub client_id: Option<Vec<u8>>,
     pub uuid: Option<Uuid>,
     /// The class of the last boot stage; an installed system does not overwrite it.
@@ -32,7 +32,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// True where the row is of a machine that boots from the network: the store remembers the machine for longer.
+    /// True where the row is of a machine that boots from the network: the store remembers the
+    /// machine for longer.
     pub fn is_of_booting_machine(&self) -> bool {
         self.firmware.is_some_and(says_boot)
     }
@@ -61,7 +62,8 @@ pub enum State {
 /// What a decision does to the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Hold the address for the machine until then, and for this system of it where several are told apart.
+    /// Hold the address for the machine until then, and for this system of it where several are
+    /// told apart.
     Offer {
         address: Ipv4Addr,
         machine: Machine,
@@ -92,7 +94,8 @@ pub enum Change {
         address: Ipv4Addr,
         mac: Mac,
     },
-    /// Whatever is known of the address is dropped, durably first: the decline of a lease that counts no more.
+    /// Whatever is known of the address is dropped, durably first: the decline of a lease that
+    /// counts no more.
     Free {
         address: Ipv4Addr,
     },
@@ -140,8 +143,8 @@ pub(super) enum Via {
 pub enum Limit {
     /// It declined so many addresses that it gets none from the pools.
     Machine(Mac),
-    /// From a segment of ours, from behind a relay agent, or from one of its circuits so many addresses were declined that no further one is
-    /// kept back.
+    /// From a segment of ours, from behind a relay agent, or from one of its circuits so many
+    /// addresses were declined that no further one is kept back.
     Segment,
     Relay,
     Port,
@@ -168,7 +171,8 @@ impl Circuit {
         }
     }
 
-    /// How many unconfirmed offers may go there. None: any number, nobody tells machines of one segment apart.
+    /// How many unconfirmed offers may go there. None: any number, nobody tells machines of one
+    /// segment apart.
     pub(super) fn offers_max(self) -> Option<usize> {
         match self.via {
             Via::Segment => None,

@@ -1,4 +1,5 @@
-//! Leases as an operator looks at them: what stands for an address now, until when, and who is limited for what was declined.
+//! Leases as an operator looks at them: what stands for an address now, until when, and who is
+//! limited for what was declined.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -27,7 +28,8 @@ pub enum Standing {
 }
 
 impl Standing {
-    pub const ALL: [Self; 6] = [Self::Bound, Self::Offered, Self::Ended, Self::Released, Self::Declined, Self::InUse];
+    pub const ALL: [Self; 6] =
+        [Self::Bound, Self::Offered, Self::Ended, Self::Released, Self::Declined, Self::InUse];
 
     /// True where it is kept from everybody.
     pub fn is_kept_back(self) -> bool {
@@ -156,7 +158,8 @@ mod tests {
     #[test]
     fn every_standing_is_told_and_named() {
         let mut leases = Leases::new(&[]);
-        leases.load((1..=5).map(|n| lease(n, 1000)).chain([lease(6, 50), lease(7, FOREVER_S)]), 100);
+        leases
+            .load((1..=5).map(|n| lease(n, 1000)).chain([lease(6, 50), lease(7, FOREVER_S)]), 100);
         let machine = |n| Machine { mac: mac(n), uuid: None, firmware: None };
         let circuit = Circuit::default();
         let offer = |n| Change::Offer {
@@ -166,7 +169,10 @@ mod tests {
             until_s: 100 + OFFER_HOLD_S,
             circuit,
         };
-        leases.apply(&Change::Decline { address: at(2), mac: mac(2), until_s: 100 + DECLINE_HOLD_S }, 100);
+        leases.apply(
+            &Change::Decline { address: at(2), mac: mac(2), until_s: 100 + DECLINE_HOLD_S },
+            100,
+        );
         leases.apply(&Change::Release { address: at(3), mac: mac(3), end_s: 100 }, 100);
         leases.keep_back(at(4), mac(4), 700, 100);
         leases.apply(&offer(8), 100);
@@ -199,7 +205,10 @@ mod tests {
             assert_eq!(standing.to_string().parse(), Ok(standing));
         }
         assert_eq!(Standing::ALL.map(Standing::is_live), [true, true, false, false, false, false]);
-        assert_eq!(Standing::ALL.map(Standing::is_kept_back), [false, false, false, false, true, true]);
+        assert_eq!(
+            Standing::ALL.map(Standing::is_kept_back),
+            [false, false, false, false, true, true]
+        );
         assert!("free".parse::<Standing>().unwrap_err().contains("bound, offered, ended"));
         let count = |filter: Filter| all.iter().filter(|listed| filter.takes(listed)).count();
         let every = Filter::default();
@@ -215,9 +224,13 @@ mod tests {
         ] {
             assert_eq!(count(filter), taken, "{filter:?}");
         }
-        let freed =
-            [1, 2, 3, 4, 6, 8].map(|n| (leases.may_be_freed(at(n), false, 100), leases.may_be_freed(at(n), true, 100)));
-        assert_eq!(freed, [(false, true), (true, true), (true, true), (true, true), (true, true), (false, true)]);
+        let freed = [1, 2, 3, 4, 6, 8].map(|n| {
+            (leases.may_be_freed(at(n), false, 100), leases.may_be_freed(at(n), true, 100))
+        });
+        assert_eq!(
+            freed,
+            [(false, true), (true, true), (true, true), (true, true), (true, true), (false, true)]
+        );
         leases.begin_commit(&[Change::Bind(Box::new(lease(6, 2000)))], 7, 100);
         assert!(!leases.may_be_freed(at(6), true, 100), "what is being written is not taken back");
     }

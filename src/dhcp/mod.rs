@@ -1,6 +1,8 @@
-//! DHCPv4 as a pure function: packet in, decision with reasons out. Knows no socket, clock or thread.
+//! DHCPv4 as a pure function: packet in, decision with reasons out. Knows no socket, clock or
+//! thread.
 //!
-//! The way of a DISCOVER: `packet` (guard) > `classify` > `decide` > `lease` > `boot::plan` > `options` > `reply` > `route`.
+//! The way of a DISCOVER: `packet` (guard) > `classify` > `decide` > `lease` > `boot::plan` >
+//! `options` > `reply` > `route`.
 
 pub mod arrival;
 pub mod classify;

@@ -1,12 +1,13 @@
-//! Looking for other DHCP servers: the DISCOVER that is sent, what counts as a server's word, and when to look.
+//! Looking for other DHCP servers: the DISCOVER that is sent, what counts as a server's word, and
+//! when to look.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::frame;
 use super::lease::Time;
 use super::limits::{
-    LOOK_AGAIN_MS, LOOK_APART_MS, LOOK_ASK_AGAIN_MS, LOOK_BESIDE_MS, LOOK_BUSY_MS, LOOK_EVERY_MS, LOOK_FIRST_MS,
-    LOOK_KNOWN_MS, LOOK_LISTENS_MS, LOOK_RETRY_MS, LOOK_SPREAD, REPLY_OCTETS_MIN,
+    LOOK_AGAIN_MS, LOOK_APART_MS, LOOK_ASK_AGAIN_MS, LOOK_BESIDE_MS, LOOK_BUSY_MS, LOOK_EVERY_MS,
+    LOOK_FIRST_MS, LOOK_KNOWN_MS, LOOK_LISTENS_MS, LOOK_RETRY_MS, LOOK_SPREAD, REPLY_OCTETS_MIN,
 };
 use super::packet::{COOKIE, FLAG_BROADCAST, OP_REPLY, OP_REQUEST, Packet, code};
 use super::route::{CLIENT_PORT, SERVER_PORT};
@@ -28,7 +29,8 @@ pub struct Look {
     pub server: Option<OtherServer>,
 }
 
-/// A DHCP server gave something to a client on the segment: an OFFER of an address, or an ACK. A ProxyDHCP server does neither.
+/// A DHCP server gave something to a client on the segment: an OFFER of an address, or an ACK. A
+/// ProxyDHCP server does neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
     pub xid: u32,
@@ -37,7 +39,8 @@ pub struct Word {
     pub is_ringboot: bool,
 }
 
-/// How a ringboot that looks, or answers a look, is known to others: an option of its own, which means nothing to other programs.
+/// How a ringboot that looks, or answers a look, is known to others: an option of its own, which
+/// means nothing to other programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// Its own on the segment.
@@ -57,7 +60,8 @@ pub struct Rival {
 const MARK_CODE: u8 = 224;
 const MARK_NAME: [u8; 8] = *b"ringboot";
 const MARK_OCTETS: u8 = 13;
-/// Where it begins in a look: right after the message type, so that it is found without reading the options.
+/// Where it begins in a look: right after the message type, so that it is found without reading the
+/// options.
 const MARK_AT: usize = 243;
 
 impl Mark {
@@ -70,10 +74,15 @@ impl Mark {
     }
 }
 
-/// The look of another ringboot, or our own that came back; None for any other message, and for what a relay brings.
+/// The look of another ringboot, or our own that came back; None for any other message, and for
+/// what a relay brings.
 pub fn rival(message: &[u8]) -> Option<Rival> {
-    let mark = message.get(MARK_AT..)?.strip_prefix(&[MARK_CODE, MARK_OCTETS])?.strip_prefix(&MARK_NAME)?;
-    let (serves, address) = (*mark.first()? != 0, Ipv4Addr::from(*mark.get(1..)?.first_chunk::<4>()?));
+    let mark = message
+        .get(MARK_AT..)?
+        .strip_prefix(&[MARK_CODE, MARK_OCTETS])?
+        .strip_prefix(&MARK_NAME)?;
+    let (serves, address) =
+        (*mark.first()? != 0, Ipv4Addr::from(*mark.get(1..)?.first_chunk::<4>()?));
     let is_relayed = message.get(24..28)? != [0; 4];
     let xid = u32::from_be_bytes(*message.get(4..)?.first_chunk()?);
     let mac = Mac(*message.get(28..)?.first_chunk()?);
@@ -86,12 +95,19 @@ pub fn looker(message: &[u8]) -> Option<Mac> {
     Some(Mac(*message.get(28..)?.first_chunk()?))
 }
 
-/// A DISCOVER as an IPv4 packet, from 0.0.0.0 port 68 to all. It says PXE, because a server may serve such clients alone, and
-/// asks for a broadcast, because no address will ever be ours. A server that unicasts all the same reaches us: the hardware address is
-/// our interface's.
+/// A DISCOVER as an IPv4 packet, from 0.0.0.0 port 68 to all. It says PXE, because a server may
+/// serve such clients alone, and asks for a broadcast, because no address will ever be ours. A
+/// server that unicasts all the same reaches us: the hardware address is our interface's.
 pub fn discover(mac: Mac, xid: u32, mark: Mark) -> Option<Vec<u8>> {
-    let mut bytes = message(OP_REQUEST, (mac, xid), FLAG_BROADCAST, Ipv4Addr::UNSPECIFIED, DISCOVER, mark);
-    bytes.extend([code::PARAMETER_REQUEST_LIST, 3, code::SUBNET_MASK, code::ROUTERS, code::DOMAIN_NAME_SERVERS]);
+    let mut bytes =
+        message(OP_REQUEST, (mac, xid), FLAG_BROADCAST, Ipv4Addr::UNSPECIFIED, DISCOVER, mark);
+    bytes.extend([
+        code::PARAMETER_REQUEST_LIST,
+        3,
+        code::SUBNET_MASK,
+        code::ROUTERS,
+        code::DOMAIN_NAME_SERVERS,
+    ]);
     let class = b"PXEClient:Arch:00000:UNDI:002001";
     bytes.extend([code::CLASS_IDENTIFIER, u8::try_from(class.len()).ok()?]);
     bytes.extend(class);
@@ -99,15 +115,17 @@ pub fn discover(mac: Mac, xid: u32, mark: Mark) -> Option<Vec<u8>> {
     to_all(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT), SERVER_PORT, bytes)
 }
 
-/// An INFORM as an IPv4 packet, from our own address on the segment: a server that pings an address for seconds before it offers
-/// it (dnsmasq) answers this one at once, to that address (RFC 2131 section 4.3.5).
+/// An INFORM as an IPv4 packet, from our own address on the segment: a server that pings an address
+/// for seconds before it offers it (dnsmasq) answers this one at once, to that address (RFC 2131
+/// section 4.3.5).
 pub fn inform(mac: Mac, xid: u32, mark: Mark) -> Option<Vec<u8>> {
     let mut bytes = message(OP_REQUEST, (mac, xid), 0, mark.address, INFORM, mark);
     bytes.extend([code::PARAMETER_REQUEST_LIST, 1, code::SUBNET_MASK, code::END]);
     to_all(SocketAddrV4::new(mark.address, CLIENT_PORT), SERVER_PORT, bytes)
 }
 
-/// The answer to the look of another ringboot, as an IPv4 packet to all: somebody serves here. It gives nothing.
+/// The answer to the look of another ringboot, as an IPv4 packet to all: somebody serves here. It
+/// gives nothing.
 pub fn acknowledge(rival: &Rival, mark: Mark) -> Option<Vec<u8>> {
     let none = Ipv4Addr::UNSPECIFIED;
     let mut bytes = message(OP_REPLY, (rival.mac, rival.xid), FLAG_BROADCAST, none, ACK, mark);
@@ -124,7 +142,14 @@ const ACK: u8 = 5;
 const INFORM: u8 = 8;
 
 /// The fixed header, the cookie, the message type and the mark.
-fn message(op: u8, (mac, xid): (Mac, u32), flags: u16, ciaddr: Ipv4Addr, kind: u8, mark: Mark) -> Vec<u8> {
+fn message(
+    op: u8,
+    (mac, xid): (Mac, u32),
+    flags: u16,
+    ciaddr: Ipv4Addr,
+    kind: u8,
+    mark: Mark,
+) -> Vec<u8> {
     let mut bytes = vec![op, 1, 6, 0];
     bytes.extend(xid.to_be_bytes());
     bytes.extend([0, 0]);
@@ -144,8 +169,8 @@ fn to_all(from: SocketAddrV4, port: u16, mut bytes: Vec<u8>) -> Option<Vec<u8>> 
     frame::datagram(from, SocketAddrV4::new(Ipv4Addr::BROADCAST, port), &bytes)
 }
 
-/// Reads an IPv4 packet that came in a frame of `sender`. None where it gives nothing (a ProxyDHCP server's OFFER has no address), is no
-/// server's message, or our own.
+/// Reads an IPv4 packet that came in a frame of `sender`. None where it gives nothing (a ProxyDHCP
+/// server's OFFER has no address), is no server's message, or our own.
 pub fn word(packet: &[u8], sender: Mac, ours: &[Ipv4Addr]) -> Option<Word> {
     let (source, payload) = frame::read_datagram(packet)?;
     let reply = Packet::parse_reply(payload).ok()?;
@@ -153,7 +178,8 @@ pub fn word(packet: &[u8], sender: Mac, ours: &[Ipv4Addr]) -> Option<Word> {
         [OFFER] => !reply.yiaddr.is_unspecified(),
         kind => kind == [ACK],
     };
-    let named: Option<[u8; 4]> = reply.option(code::SERVER_IDENTIFIER).and_then(|value| value.try_into().ok());
+    let named: Option<[u8; 4]> =
+        reply.option(code::SERVER_IDENTIFIER).and_then(|value| value.try_into().ok());
     let address = named.map_or(*source.ip(), Ipv4Addr::from);
     let is_ours = ours.contains(&address) || ours.contains(source.ip());
     let is_ringboot = reply.option(MARK_CODE).is_some_and(|value| value.starts_with(&MARK_NAME));
@@ -210,7 +236,8 @@ pub enum Verdict {
         server: OtherServer,
         is_news: bool,
     },
-    /// One has answered where this server serves. It goes on until the same question is answered once more.
+    /// One has answered where this server serves. It goes on until the same question is answered
+    /// once more.
     Doubt(OtherServer),
 }
 
@@ -271,8 +298,8 @@ impl Watch {
         self.beside = beside;
     }
 
-    /// The interface is there, with an address in the subnet. What was known before counts for its first appearance only: a
-    /// new interface may be on another segment.
+    /// The interface is there, with an address in the subnet. What was known before counts for its
+    /// first appearance only: a new interface may be on another segment.
     pub fn appeared(&mut self, now: Millis) {
         self.state = State::Looking;
         self.start_over(now);
@@ -302,8 +329,8 @@ impl Watch {
         }
     }
 
-    /// An operator may have changed something: who is silent beside another server looks as at the first start, who serves looks while it
-    /// goes on.
+    /// An operator may have changed something: who is silent beside another server looks as at the
+    /// first start, who serves looks while it goes on.
     pub fn look_again(&mut self, now: Millis) {
         match self.state {
             State::Beside(_) => self.forget(now),
@@ -329,10 +356,12 @@ impl Watch {
             (State::Looking, Before::Alone) => LOOK_KNOWN_MS,
             _ => LOOK_LISTENS_MS,
         };
-        (self.xid, self.looked_ms, self.listens_until_ms) = (Some(xid), now, Some(now.saturating_add(listens)));
+        (self.xid, self.looked_ms, self.listens_until_ms) =
+            (Some(xid), now, Some(now.saturating_add(listens)));
         let spread = u64::from(xid) % (self.pause_ms / LOOK_SPREAD).max(1);
         self.next_ms = now.saturating_add(self.pause_ms).saturating_add(spread);
-        let longest = if matches!(self.state, State::Beside(_)) { LOOK_BESIDE_MS } else { LOOK_EVERY_MS };
+        let longest =
+            if matches!(self.state, State::Beside(_)) { LOOK_BESIDE_MS } else { LOOK_EVERY_MS };
         self.pause_ms = self.pause_ms.saturating_mul(2).min(longest);
     }
 
@@ -341,7 +370,8 @@ impl Watch {
         self.next_ms = now.saturating_add(LOOK_RETRY_MS);
     }
 
-    /// Another server gave something: in answer to our DISCOVER, however late, or to somebody else, which is a reason to look.
+    /// Another server gave something: in answer to our DISCOVER, however late, or to somebody else,
+    /// which is a reason to look.
     pub fn heard(&mut self, word: &Word, own: Ipv4Addr, now: Millis) -> Option<Verdict> {
         if !self.asked_for(word) {
             self.suspects(now);
@@ -371,8 +401,9 @@ impl Watch {
         (self.listens_until_ms, self.doubt) = (None, None);
         if !matches!(self.state, State::Beside(_)) {
             self.pause_ms = LOOK_AGAIN_MS;
-            self.next_ms =
-                now.saturating_add(LOOK_AGAIN_MS).saturating_add(u64::from(xid) % (LOOK_AGAIN_MS / LOOK_SPREAD));
+            self.next_ms = now
+                .saturating_add(LOOK_AGAIN_MS)
+                .saturating_add(u64::from(xid) % (LOOK_AGAIN_MS / LOOK_SPREAD));
         }
         let is_news = self.state != State::Beside(server);
         self.answered_ms = Some(now);
@@ -380,13 +411,15 @@ impl Watch {
         Verdict::Server { server, is_news }
     }
 
-    /// Another ringboot looks for servers. One that serves answers it; of two that look, the lower address goes on.
+    /// Another ringboot looks for servers. One that serves answers it; of two that look, the lower
+    /// address goes on.
     pub fn met(&mut self, rival: &Rival, own: Ipv4Addr, now: Millis) -> Met {
         let its = rival.mark;
         match self.state {
             State::Nowhere => Met::Silence,
             State::Alone => {
-                // Two serve: they were apart, or their first looks were lost. The higher address finds out, and yields.
+                // Two serve: they were apart, or their first looks were lost. The higher address
+                // finds out, and yields.
                 if its.serves && its.address < own && self.doubt.is_none() {
                     (self.listens_until_ms, self.next_ms) = (None, self.next_ms.min(now));
                 }
@@ -394,9 +427,11 @@ impl Watch {
             }
             State::Beside(_) if self.listens_until_ms.is_none() => Met::Silence,
             State::Looking | State::Beside(_) if own <= its.address => Met::Answer,
-            State::Looking | State::Beside(_) => {
-                Met::Yield(self.stand_by(OtherServer { mac: rival.mac, address: its.address }, rival.xid, now))
-            }
+            State::Looking | State::Beside(_) => Met::Yield(self.stand_by(
+                OtherServer { mac: rival.mac, address: its.address },
+                rival.xid,
+                now,
+            )),
         }
     }
 
@@ -405,8 +440,8 @@ impl Watch {
         self.xid == Some(word.xid)
     }
 
-    /// A client asks here, and has for so long. If it began before the look did, another server may be busy with it, and deaf to
-    /// us until it has pinged.
+    /// A client asks here, and has for so long. If it began before the look did, another server may
+    /// be busy with it, and deaf to us until it has pinged.
     pub fn client_asks(&mut self, for_ms: Millis, now: Millis) {
         let is_first = self.state == State::Looking && self.before != Before::Alone;
         let began_before = now.saturating_sub(self.looked_ms) < for_ms;
@@ -515,7 +550,10 @@ mod tests {
         let (source, payload) = frame::read_datagram(&packet).unwrap();
         assert_eq!((source, &packet[16..20]), (SocketAddrV4::new(OURS, 68), &[255; 4][..]));
         let request = Packet::parse_request(payload).unwrap();
-        assert_eq!((Facts::of(&request).kind, request.xid, request.ciaddr), (Kind::Inform, 7, OURS));
+        assert_eq!(
+            (Facts::of(&request).kind, request.xid, request.ciaddr),
+            (Kind::Inform, 7, OURS)
+        );
         assert!(!request.wants_broadcast());
     }
 
@@ -535,9 +573,21 @@ mod tests {
             packet[12..16].copy_from_slice(&source.octets());
             packet
         };
-        assert_eq!(heard(&sent_by(OTHER.address, offer(Some(OURS)))), None, "ours, through a relay agent");
-        assert_eq!(heard(&sent_by(OURS, offer(Some(OTHER.address)))), None, "ours, in the name of a relay agent");
-        assert_eq!(heard(&sent_by(LOW, offer(Some(OTHER.address)))), Some(word_of(7)), "its identifier counts");
+        assert_eq!(
+            heard(&sent_by(OTHER.address, offer(Some(OURS)))),
+            None,
+            "ours, through a relay agent"
+        );
+        assert_eq!(
+            heard(&sent_by(OURS, offer(Some(OTHER.address)))),
+            None,
+            "ours, in the name of a relay agent"
+        );
+        assert_eq!(
+            heard(&sent_by(LOW, offer(Some(OTHER.address)))),
+            Some(word_of(7)),
+            "its identifier counts"
+        );
         let proxy = reply(OFFER, Ipv4Addr::UNSPECIFIED, Some(OTHER.address));
         assert_eq!(heard(&proxy), None, "a ProxyDHCP server gives no addresses");
         assert_eq!(heard(&reply(6, Ipv4Addr::UNSPECIFIED, Some(OTHER.address))), None, "a NAK");
@@ -623,9 +673,14 @@ mod tests {
     #[test]
     fn two_servers_look_at_moments_of_their_own_and_no_later_than_an_eighth_of_the_pause() {
         let most = LOOK_AGAIN_MS / LOOK_SPREAD - 1;
-        for (xid, later) in
-            [(0, 0), (1, 1), (1874, most), (1875, 0), (3_749, most), (4_000_000_000, 4_000_000_000 % 1875)]
-        {
+        for (xid, later) in [
+            (0, 0),
+            (1, 1),
+            (1874, most),
+            (1875, 0),
+            (3_749, most),
+            (4_000_000_000, 4_000_000_000 % 1875),
+        ] {
             let mut alone = watching(false, Before::Nothing);
             alone.looked(xid, 200);
             // The second pause is twice as long, and so is what it may be longer by.
@@ -684,9 +739,16 @@ mod tests {
         let mut watch = watching(false, Before::Nothing);
         assert_eq!(watch.heard(&word_of(7), OURS, 600), NEWS);
         assert_eq!((watch.held(), watch.tick(9000)), (Some(Held::OtherServer(OTHER)), None));
-        assert!(!watch.is_due(15_000) && watch.is_due(18_000), "soon: it may have been a single packet");
+        assert!(
+            !watch.is_due(15_000) && watch.is_due(18_000),
+            "soon: it may have been a single packet"
+        );
         watch.looked(8, 18_000);
-        assert_eq!(watch.tick(20_500), None, "two seconds are too short to call it gone: dnsmasq pings for three");
+        assert_eq!(
+            watch.tick(20_500),
+            None,
+            "two seconds are too short to call it gone: dnsmasq pings for three"
+        );
         assert_eq!(watch.tick(28_000), NOBODY);
         assert_eq!(watch.held(), None);
     }
@@ -694,11 +756,23 @@ mod tests {
     #[test]
     fn one_packet_silences_no_server_that_serves_and_two_answers_do() {
         let mut watch = serving();
-        assert_eq!(watch.heard(&word_of(7), OURS, 3200), Some(Verdict::Doubt(OTHER)), "a late answer");
-        assert_eq!((watch.held(), watch.heard(&word_of(7), OURS, 3300)), (None, None), "the same packet again");
+        assert_eq!(
+            watch.heard(&word_of(7), OURS, 3200),
+            Some(Verdict::Doubt(OTHER)),
+            "a late answer"
+        );
+        assert_eq!(
+            (watch.held(), watch.heard(&word_of(7), OURS, 3300)),
+            (None, None),
+            "the same packet again"
+        );
         assert!(!watch.is_due(5199) && watch.is_due(5200), "asked once more, seconds later");
         watch.looked(8, 5200);
-        assert_eq!((watch.heard(&word_of(7), OURS, 5300), watch.held()), (None, None), "not the new number");
+        assert_eq!(
+            (watch.heard(&word_of(7), OURS, 5300), watch.held()),
+            (None, None),
+            "not the new number"
+        );
         let mut silent = watch.clone();
         assert_eq!(silent.tick(15_200), NOBODY);
         assert_eq!(silent.held(), None);
@@ -756,12 +830,17 @@ mod tests {
         watch.vanished();
         watch.appeared(30_000);
         watch.looked(9, 30_000);
-        assert_eq!((watch.tick(30_500), watch.held()), (None, Some(Held::Looking)), "a new interface: the whole time");
+        assert_eq!(
+            (watch.tick(30_500), watch.held()),
+            (None, Some(Held::Looking)),
+            "a new interface: the whole time"
+        );
     }
 
     #[test]
     fn of_two_ringboots_that_start_together_the_lower_address_serves() {
-        let (mut low, mut high) = (watching(false, Before::Nothing), watching(false, Before::Nothing));
+        let (mut low, mut high) =
+            (watching(false, Before::Nothing), watching(false, Before::Nothing));
         let other = OtherServer { mac: SENDER, address: LOW };
         let yields = Met::Yield(Verdict::Server { server: other, is_news: true });
         assert_eq!(high.met(&rival_at(LOW, false), OURS, 1000), yields);
@@ -777,7 +856,11 @@ mod tests {
         );
         high.looked(9, 40_000);
         let highest = Ipv4Addr::new(192, 168, 4, 200);
-        assert_eq!(high.met(&rival_at(highest, false), OURS, 40_100), Met::Answer, "it looks as well, and is lower");
+        assert_eq!(
+            high.met(&rival_at(highest, false), OURS, 40_100),
+            Met::Answer,
+            "it looks as well, and is lower"
+        );
         let mut nowhere = Watch::new(false, Before::Nothing);
         assert_eq!(nowhere.met(&rival_at(OURS, false), LOW, 0), Met::Silence);
     }
@@ -798,9 +881,20 @@ mod tests {
         let mut in_doubt = serving();
         in_doubt.heard(&word_of(7), OURS, 4000).unwrap();
         assert_eq!(in_doubt.met(&rival_at(LOW, true), OURS, 5000), Met::Answer);
-        assert!(!in_doubt.is_due(5999) && in_doubt.is_due(6000), "it is to be asked again as it is");
-        let answer = |xid, address| Word { xid, server: OtherServer { mac: SENDER, address }, is_ringboot: true };
-        assert_eq!((low.heard(&answer(7, OURS), LOW, 5000), low.held()), (None, None), "the lower one goes on");
+        assert!(
+            !in_doubt.is_due(5999) && in_doubt.is_due(6000),
+            "it is to be asked again as it is"
+        );
+        let answer = |xid, address| Word {
+            xid,
+            server: OtherServer { mac: SENDER, address },
+            is_ringboot: true,
+        };
+        assert_eq!(
+            (low.heard(&answer(7, OURS), LOW, 5000), low.held()),
+            (None, None),
+            "the lower one goes on"
+        );
         assert_eq!(low.met(&rival_at(OURS, true), LOW, 5000), Met::Answer);
         high.looked(8, 5000);
         assert!(matches!(high.heard(&answer(8, LOW), OURS, 5001), Some(Verdict::Doubt(_))));

@@ -11,7 +11,8 @@ use super::subnet::Subnet;
 use super::times::Times;
 use crate::model::machine::{Arch, Role};
 
-/// What an OFFER or ACK says, from which its options follow. The same for both, so that they agree (D-30).
+/// What an OFFER or ACK says, from which its options follow. The same for both, so that they agree
+/// (D-30).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms<'a> {
     pub(super) subnet: &'a Subnet,
@@ -28,7 +29,8 @@ pub(super) struct Terms<'a> {
     pub(super) host_name: Option<&'a str>,
 }
 
-/// Sent before everything that the client asks for, in this order: a Raspberry Pi 3 asks for neither mask nor router (D-33).
+/// Sent before everything that the client asks for, in this order: a Raspberry Pi 3 asks for
+/// neither mask nor router (D-33).
 const LEADING: [u8; 8] = [
     code::MESSAGE_TYPE,
     code::SUBNET_MASK,
@@ -40,11 +42,18 @@ const LEADING: [u8; 8] = [
     code::REBINDING_TIME,
 ];
 
-/// Sent only when asked for, or to a client that sends no list at all (GRUB's DISCOVER says nothing).
-const ON_REQUEST: [u8; 5] =
-    [code::DOMAIN_NAME_SERVERS, code::DOMAIN_NAME, code::HOST_NAME, code::NTP_SERVERS, code::TFTP_SERVER_ADDRESS];
+/// Sent only when asked for, or to a client that sends no list at all (GRUB's DISCOVER says
+/// nothing).
+const ON_REQUEST: [u8; 5] = [
+    code::DOMAIN_NAME_SERVERS,
+    code::DOMAIN_NAME,
+    code::HOST_NAME,
+    code::NTP_SERVERS,
+    code::TFTP_SERVER_ADDRESS,
+];
 
-/// The options of an OFFER, ACK or BOOTP reply, in the order of D-33: leading ones, the client's list, the rest, 82 last.
+/// The options of an OFFER, ACK or BOOTP reply, in the order of D-33: leading ones, the client's
+/// list, the rest, 82 last.
 pub(super) fn compose(terms: &Terms<'_>, packet: &Packet<'_>, facts: &Facts<'_>) -> Options {
     let mut available = Options::roomy();
     configuration(terms, &mut available);
@@ -52,9 +61,12 @@ pub(super) fn compose(terms: &Terms<'_>, packet: &Packet<'_>, facts: &Facts<'_>)
     echoes(packet, facts, &mut available);
     let must_name = matches!(facts.firmware.role, Role::HttpBoot | Role::Ipxe);
     let is_sent_unasked = |code: u8| {
-        facts.wanted.is_none() || !ON_REQUEST.contains(&code) || (must_name && code == code::DOMAIN_NAME_SERVERS)
+        facts.wanted.is_none()
+            || !ON_REQUEST.contains(&code)
+            || (must_name && code == code::DOMAIN_NAME_SERVERS)
     };
-    let codes: Vec<u8> = available.iter().map(|(code, _)| code).filter(|code| is_sent_unasked(*code)).collect();
+    let codes: Vec<u8> =
+        available.iter().map(|(code, _)| code).filter(|code| is_sent_unasked(*code)).collect();
     let wanted = facts.wanted.unwrap_or_default().iter().copied();
     let mut options = available.in_order(LEADING.into_iter().chain(wanted).chain(codes));
     relay_information(facts, &mut options);
@@ -66,7 +78,10 @@ pub(super) fn refusal(server: Ipv4Addr, why: &str, facts: &Facts<'_>) -> Options
     let mut options = Options::roomy();
     options.push(code::MESSAGE_TYPE, &[NAK]);
     options.push(code::SERVER_IDENTIFIER, &server.octets());
-    options.push(code::MESSAGE, why.as_bytes().get(..why.len().min(OPTION_OCTETS_MAX)).unwrap_or_default());
+    options.push(
+        code::MESSAGE,
+        why.as_bytes().get(..why.len().min(OPTION_OCTETS_MAX)).unwrap_or_default(),
+    );
     if let Some(id) = facts.client_id {
         options.push(code::CLIENT_IDENTIFIER, id);
     }
@@ -112,12 +127,17 @@ fn boot(terms: &Terms<'_>, facts: &Facts<'_>, options: &mut Options) {
     options.push(code::TFTP_SERVER_ADDRESS, &terms.next_server.octets());
     if role != Role::System {
         options.push(code::PXELINUX_CONFIG, text(terms.subnet.pxelinux_config.as_deref()));
-        let prefix = terms.subnet.pxelinux_prefix.as_ref().map(|prefix| format!("{}/", prefix.trim_end_matches('/')));
+        let prefix = terms
+            .subnet
+            .pxelinux_prefix
+            .as_ref()
+            .map(|prefix| format!("{}/", prefix.trim_end_matches('/')));
         options.push(code::PXELINUX_PREFIX, text(prefix.as_deref()));
     }
 }
 
-/// Options 60, 43 and 175. 60 and 43 go together or not at all: EDK2 takes 60 alone for "ask port 4011" (D-53).
+/// Options 60, 43 and 175. 60 and 43 go together or not at all: EDK2 takes 60 alone for "ask port
+/// 4011" (D-53).
 fn class_options(terms: &Terms<'_>, facts: &Facts<'_>, options: &mut Options) {
     match (facts.firmware.role, terms.file) {
         (Role::Ipxe, _) => options.push(code::IPXE, &pxe::NO_PROXY_DHCP),
@@ -136,7 +156,8 @@ fn class_options(terms: &Terms<'_>, facts: &Facts<'_>, options: &mut Options) {
     }
 }
 
-/// What goes back as it came: client identifier (D-37), GUID (D-39), auto-configure (D-32), subnet selection (RFC 3011).
+/// What goes back as it came: client identifier (D-37), GUID (D-39), auto-configure (D-32), subnet
+/// selection (RFC 3011).
 fn echoes(packet: &Packet<'_>, facts: &Facts<'_>, options: &mut Options) {
     let auto = packet.option(code::AUTO_CONFIGURE).filter(|value| matches!(value, [0 | 1]));
     let selection = facts.subnet_selection.map(|link| link.octets());

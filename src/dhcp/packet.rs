@@ -1,7 +1,9 @@
-//! The guard: the only code that walks a DHCP message. Bounds, op, hlen and cookie are checked, options are joined, once.
+//! The guard: the only code that walks a DHCP message. Bounds, op, hlen and cookie are checked,
+//! options are joined, once.
 //!
-//! dhcproto 0.15 panics on `hlen > 16`, forgets every option after a host name that is not UTF-8, ignores overload and keeps
-//! only the last piece of a split option. So it sees one option at a time, and only those whose types help.
+//! dhcproto 0.15 panics on `hlen > 16`, forgets every option after a host name that is not UTF-8,
+//! ignores overload and keeps only the last piece of a split option. So it sees one option at a
+//! time, and only those whose types help.
 
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
@@ -9,7 +11,9 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::DhcpOption;
 use dhcproto::{Decodable, Decoder};
 
-use super::limits::{HARDWARE_OCTETS_MAX, MESSAGE_OCTETS_MAX, MESSAGE_OCTETS_MIN, OPTION_OCTETS_MAX};
+use super::limits::{
+    HARDWARE_OCTETS_MAX, MESSAGE_OCTETS_MAX, MESSAGE_OCTETS_MIN, OPTION_OCTETS_MAX,
+};
 
 /// Option codes that ringboot reads or writes (RFC 2132 and those named).
 pub mod code {
@@ -110,7 +114,8 @@ impl<'a> Packet<'a> {
         Self::parse(bytes, OP_REQUEST)
     }
 
-    /// Option 53 of a message that nobody has checked, as far as it stands in the option area; None where there is none.
+    /// Option 53 of a message that nobody has checked, as far as it stands in the option area; None
+    /// where there is none.
     pub fn peek_type(bytes: &[u8]) -> Option<u8> {
         let mut rest = bytes.get(MESSAGE_OCTETS_MIN..)?;
         while let Some((&code, after)) = rest.split_first() {
@@ -130,7 +135,8 @@ impl<'a> Packet<'a> {
         None
     }
 
-    /// Reads a message from a server (op = 2): for the simulated machines and for tests of our own replies.
+    /// Reads a message from a server (op = 2): for the simulated machines and for tests of our own
+    /// replies.
     pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, Malformed> {
         Self::parse(bytes, OP_REPLY)
     }
@@ -145,7 +151,8 @@ impl<'a> Packet<'a> {
         self.options.values.iter().map(|(code, value)| (*code, value.as_ref()))
     }
 
-    /// One option through dhcproto's types. Not for options on which dhcproto asserts (94) or keeps too little (93).
+    /// One option through dhcproto's types. Not for options on which dhcproto asserts (94) or keeps
+    /// too little (93).
     pub fn typed(&self, code: u8) -> Option<DhcpOption> {
         let value = self.option(code)?;
         let mut one = [0u8; OPTION_OCTETS_MAX + 2];
@@ -165,7 +172,8 @@ impl<'a> Packet<'a> {
         if bytes.len() > MESSAGE_OCTETS_MAX {
             return Err(Malformed::TooLong);
         }
-        let (header, area) = bytes.split_at_checked(MESSAGE_OCTETS_MIN).ok_or(Malformed::TooShort)?;
+        let (header, area) =
+            bytes.split_at_checked(MESSAGE_OCTETS_MIN).ok_or(Malformed::TooShort)?;
         let octet = |at: usize| header.get(at).copied().unwrap_or(0);
         let address = |at| Ipv4Addr::from(array::<4>(header, at));
         if octet(0) != op {
@@ -206,7 +214,8 @@ const OVERLOAD_SNAME: u8 = 2;
 #[derive(Clone, Debug)]
 struct Options<'a> {
     values: Vec<(u8, Cow<'a, [u8]>)>,
-    /// Place in `values` plus one, by code; 0 = not sent. Codes 0 and 255 carry nothing, so 254 places fit a u8.
+    /// Place in `values` plus one, by code; 0 = not sent. Codes 0 and 255 carry nothing, so 254
+    /// places fit a u8.
     index: [u8; 256],
 }
 
@@ -244,7 +253,9 @@ impl<'a> Options<'a> {
 
     fn push(&mut self, code: u8, value: &'a [u8]) {
         let Some(place) = self.index.get_mut(usize::from(code)) else { return };
-        if let Some((_, joined)) = usize::from(*place).checked_sub(1).and_then(|at| self.values.get_mut(at)) {
+        if let Some((_, joined)) =
+            usize::from(*place).checked_sub(1).and_then(|at| self.values.get_mut(at))
+        {
             joined.to_mut().extend_from_slice(value);
             return;
         }
@@ -301,17 +312,29 @@ pub(super) mod tests {
         assert_eq!(with(2, 17), Malformed::HardwareLength);
         assert_eq!(with(2, 255), Malformed::HardwareLength);
         assert_eq!(with(236, 98), Malformed::Cookie);
-        assert_eq!(Packet::parse_request(&good[..239]).map(|_| ()).unwrap_err(), Malformed::TooShort);
+        assert_eq!(
+            Packet::parse_request(&good[..239]).map(|_| ()).unwrap_err(),
+            Malformed::TooShort
+        );
         assert_eq!(Packet::parse_request(&[]).map(|_| ()).unwrap_err(), Malformed::TooShort);
         let of_octets = |octets: usize| [&good[..], &vec![0; octets - good.len()]].concat();
         assert!(Packet::parse_request(&of_octets(2048)).is_ok());
-        assert_eq!(Packet::parse_request(&of_octets(2049)).map(|_| ()).unwrap_err(), Malformed::TooLong);
-        assert!(Packet::parse_request(&good[..240]).is_ok(), "a header without any option is BOOTP");
+        assert_eq!(
+            Packet::parse_request(&of_octets(2049)).map(|_| ()).unwrap_err(),
+            Malformed::TooLong
+        );
+        assert!(
+            Packet::parse_request(&good[..240]).is_ok(),
+            "a header without any option is BOOTP"
+        );
     }
 
     #[test]
     fn the_type_is_seen_without_reading_the_message() {
-        assert_eq!(Packet::peek_type(&request(&[0, 0, 60, 3, b'a', b'b', b'c', 53, 1, 3])), Some(3));
+        assert_eq!(
+            Packet::peek_type(&request(&[0, 0, 60, 3, b'a', b'b', b'c', 53, 1, 3])),
+            Some(3)
+        );
         let whole = request(&[60, 3, b'a', b'b', b'c', 53, 1, 8]);
         for cut in 0..whole.len() - 1 {
             assert_eq!(Packet::peek_type(&whole[..cut]), None, "{cut}");
@@ -332,7 +355,11 @@ pub(super) mod tests {
         let packet = Packet::parse_request(&bytes).unwrap();
         assert_eq!((packet.option(53), packet.option(60)), (Some(&[1][..]), None));
         let bytes = request(&[53]);
-        assert_eq!(Packet::parse_request(&bytes[..241]).unwrap().option(53), None, "a code without its length");
+        assert_eq!(
+            Packet::parse_request(&bytes[..241]).unwrap().option(53),
+            None,
+            "a code without its length"
+        );
     }
 
     #[test]
@@ -344,7 +371,9 @@ pub(super) mod tests {
         assert_eq!(packet.option(67), Some(&b"abc"[..]));
         assert_eq!(packet.option(12), Some(&b"h"[..]));
         assert_eq!(packet.file, b"");
-        for (overload, in_file, in_sname) in [(0, false, false), (1, true, false), (2, false, true), (3, true, true)] {
+        for (overload, in_file, in_sname) in
+            [(0, false, false), (1, true, false), (2, false, true), (3, true, true)]
+        {
             bytes[245] = overload;
             let packet = Packet::parse_request(&bytes).unwrap();
             let is_read = [67, 12].map(|code| packet.option(code).is_some());
@@ -385,7 +414,10 @@ pub(super) mod tests {
     fn one_option_at_a_time_goes_through_dhcproto() {
         let bytes = request(&[53, 1, 3, 50, 4, 192, 168, 4, 26, 57, 2, 5, 0xc0, 54, 3, 1, 2, 3]);
         let packet = Packet::parse_request(&bytes).unwrap();
-        assert_eq!(packet.typed(50), Some(DhcpOption::RequestedIpAddress(Ipv4Addr::new(192, 168, 4, 26))));
+        assert_eq!(
+            packet.typed(50),
+            Some(DhcpOption::RequestedIpAddress(Ipv4Addr::new(192, 168, 4, 26)))
+        );
         assert_eq!(packet.typed(57), Some(DhcpOption::MaxMessageSize(1472)));
         assert_eq!(packet.typed(54), None, "three octets are no address");
         assert_eq!(packet.typed(51), None);

@@ -1,4 +1,5 @@
-//! Which addresses of a range were never given: a bitmap with a summary, so that a full /16 is searched in a few words.
+//! Which addresses of a range were never given: a bitmap with a summary, so that a full /16 is
+//! searched in a few words.
 
 use std::net::Ipv4Addr;
 

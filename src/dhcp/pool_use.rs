@@ -1,4 +1,5 @@
-//! How much of a subnet's pools is given, and when that is worth a line: at 80 % and when nothing is left, once for each crossing.
+//! How much of a subnet's pools is given, and when that is worth a line: at 80 % and when nothing
+//! is left, once for each crossing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,7 +7,8 @@ use std::fmt;
 use super::lease_record::Time;
 use crate::model::network::Network;
 
-/// From this share of its addresses on a pool is nearly full, and below the other it is so no longer. Percent.
+/// From this share of its addresses on a pool is nearly full, and below the other it is so no
+/// longer. Percent.
 const NEARLY_FULL_PERCENT: usize = 80;
 const ROOM_AGAIN_PERCENT: usize = 70;
 /// A pool that was full has room again below this share.
@@ -18,7 +20,8 @@ pub struct LeaseCounts {
     /// A lease runs, or is being written.
     pub bound: usize,
     pub offered: usize,
-    /// The lease is over, by its time or by the machine's word, and the address is remembered for the machine.
+    /// The lease is over, by its time or by the machine's word, and the address is remembered for
+    /// the machine.
     pub ended: usize,
     /// Declined, or found in use.
     pub kept_back: usize,
@@ -103,8 +106,9 @@ impl Crossing {
         match self {
             Self::NearlyFull => format!("the pools of subnet {network} are nearly full: {used}"),
             Self::Full => format!(
-                "the pools of subnet {network} are FULL: {used}, and further machines get none. Enlarge `pools`, or shorten \
-                 `default-lease-time`; `ringboot lease list` shows who has them"
+                "the pools of subnet {network} are FULL: {used}, and further machines get none. \
+                 Enlarge `pools`, or shorten `default-lease-time`; `ringboot lease list` shows who \
+                 has them"
             ),
             Self::RoomAgain => format!("the pools of subnet {network} have room again: {used}"),
         }
@@ -123,7 +127,8 @@ struct Watched {
 }
 
 impl PoolWatch {
-    /// How the pools of these subnets stand, and what is to be said of them. A subnet that is not among them is forgotten.
+    /// How the pools of these subnets stand, and what is to be said of them. A subnet that is not
+    /// among them is forgotten.
     pub fn look(
         &mut self,
         pools: impl IntoIterator<Item = (Network, PoolUse)>,
@@ -190,19 +195,26 @@ mod tests {
         assert_eq!(said(&[80, 69, 80]), [(0, NearlyFull), (2, NearlyFull)]);
         assert_eq!(said(&[100, 99, 100, 95, 100]), [(0, Full)]);
         assert_eq!(said(&[100, 89, 100]), [(0, Full), (1, RoomAgain), (2, Full)]);
-        assert_eq!(said(&[85, 100, 85, 60, 90]), [(0, NearlyFull), (1, Full), (2, RoomAgain), (4, NearlyFull)]);
+        assert_eq!(
+            said(&[85, 100, 85, 60, 90]),
+            [(0, NearlyFull), (1, Full), (2, RoomAgain), (4, NearlyFull)]
+        );
     }
 
     #[test]
     fn a_full_pool_tells_since_when_and_one_that_nobody_serves_any_more_is_forgotten() {
         let mut watch = PoolWatch::default();
-        let full_since =
-            |watch: &mut PoolWatch, bound, now| watch.look([(network(), of_100(bound))], now).0[0].full_since_s;
+        let full_since = |watch: &mut PoolWatch, bound, now| {
+            watch.look([(network(), of_100(bound))], now).0[0].full_since_s
+        };
         assert_eq!(
             [1, 2, 3].map(|now| full_since(&mut watch, if now > 1 { 100 } else { 9 }, now)),
             [None, Some(2), Some(2)]
         );
-        assert_eq!((full_since(&mut watch, 99, 4), full_since(&mut watch, 100, 5)), (None, Some(5)));
+        assert_eq!(
+            (full_since(&mut watch, 99, 4), full_since(&mut watch, 100, 5)),
+            (None, Some(5))
+        );
         watch.look([], 6);
         assert_eq!(watch.look([(network(), of_100(100))], 7).1.len(), 1, "it is said of a new one");
     }
@@ -215,7 +227,13 @@ mod tests {
         let pool = PoolUse { addresses: 4, bound: 3, kept_back: 1, ..PoolUse::default() };
         assert!(pool.is_full() && pool.is_nearly_full());
         let said = Crossing::Full.sentence(network(), &pool);
-        assert!(said.contains("10.0.7.0/24 are FULL: 3 of 4 addresses given, 1 kept back"), "{said}");
-        assert!(!PoolUse::default().is_full() && !PoolUse::default().is_nearly_full(), "no pool is no full pool");
+        assert!(
+            said.contains("10.0.7.0/24 are FULL: 3 of 4 addresses given, 1 kept back"),
+            "{said}"
+        );
+        assert!(
+            !PoolUse::default().is_full() && !PoolUse::default().is_nearly_full(),
+            "no pool is no full pool"
+        );
     }
 }

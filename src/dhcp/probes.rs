@@ -1,11 +1,12 @@
-//! Offers that wait a moment because nothing is known of their address: a host that nobody leased it to may have it (D-36).
+//! Offers that wait a moment because nothing is known of their address: a host that nobody leased
+//! it to may have it (D-36).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use super::limits::{
-    CONFLICTS_MAX, CONFLICTS_PER_HOST_MAX, CONFLICTS_REMEMBERED_MS, CONFLICTS_WITHIN_MS, PROBES_MAX, PROVEN_MAX,
-    PROVEN_MS,
+    CONFLICTS_MAX, CONFLICTS_PER_HOST_MAX, CONFLICTS_REMEMBERED_MS, CONFLICTS_WITHIN_MS,
+    PROBES_MAX, PROVEN_MAX, PROVEN_MS,
 };
 use super::neighbours::Millis;
 use crate::model::machine::Mac;
@@ -14,10 +15,12 @@ use crate::model::machine::Mac;
 #[derive(Debug)]
 pub struct Probes<T> {
     waiting: HashMap<Ipv4Addr, Waiting<T>>,
-    /// All wait for the same time, so the first is due first. The number tells an offer from a later one of the same address.
+    /// All wait for the same time, so the first is due first. The number tells an offer from a
+    /// later one of the same address.
     due: VecDeque<(Millis, Ipv4Addr, u64)>,
     next_number: u64,
-    /// Addresses that nobody has answered for, and when: a pool that is asked for over and over is not probed over and over.
+    /// Addresses that nobody has answered for, and when: a pool that is asked for over and over is
+    /// not probed over and over.
     proven: HashMap<Ipv4Addr, Millis>,
     /// Addresses that were in use, with the host that answered where it is known; oldest first.
     found: VecDeque<(Millis, Option<Mac>, Ipv4Addr)>,
@@ -41,7 +44,8 @@ pub enum Ruling<T> {
     Free(T),
     /// Another host has the address.
     InUse(T),
-    /// Who answers does so for more addresses than a host has, or too many are answered for in all: the offer may leave. True: the first time.
+    /// Who answers does so for more addresses than a host has, or too many are answered for in all:
+    /// the offer may leave. True: the first time.
     Disbelieved(T, bool),
 }
 
@@ -60,11 +64,18 @@ impl<T> Default for Probes<T> {
 
 impl<T> Probes<T> {
     /// Holds an offer back. It comes back at once where too many wait.
-    pub fn begin(&mut self, address: Ipv4Addr, client: Mac, offer: T, until: Millis) -> Result<(), T> {
+    pub fn begin(
+        &mut self,
+        address: Ipv4Addr,
+        client: Mac,
+        offer: T,
+        until: Millis,
+    ) -> Result<(), T> {
         if self.waiting.len() >= PROBES_MAX || self.due.len() >= 2 * PROBES_MAX {
             return Err(offer);
         }
-        // Another client's offer of this address was waiting, and is gone: the question has been asked.
+        // Another client's offer of this address was waiting, and is gone: the question has been
+        // asked.
         if let Some(waiting) = self.waiting.get_mut(&address) {
             (waiting.client, waiting.offer) = (client, offer);
             return Ok(());
@@ -86,8 +97,8 @@ impl<T> Probes<T> {
         self.waiting.contains_key(&address)
     }
 
-    /// The client has repeated itself: its later message is answered, and no later than the first would have been. The offer comes back
-    /// where none waits.
+    /// The client has repeated itself: its later message is answered, and no later than the first
+    /// would have been. The offer comes back where none waits.
     pub fn replace(&mut self, address: Ipv4Addr, client: Mac, offer: T) -> Result<(), T> {
         match self.waiting.get_mut(&address).filter(|waiting| waiting.client == client) {
             Some(waiting) => {
@@ -100,7 +111,8 @@ impl<T> Probes<T> {
 
     /// The next offer that nobody has objected to for its whole time.
     pub fn pass(&mut self, now: Millis) -> Option<T> {
-        while let Some(&(_, address, number)) = self.due.front().filter(|(until, ..)| now >= *until) {
+        while let Some(&(_, address, number)) = self.due.front().filter(|(until, ..)| now >= *until)
+        {
             self.due.pop_front();
             if self.waiting.get(&address).is_some_and(|waiting| waiting.number == number) {
                 if self.proven.len() >= PROVEN_MAX {
@@ -118,16 +130,24 @@ impl<T> Probes<T> {
         self.due.front().map(|(until, ..)| *until)
     }
 
-    /// A host has answered for this address; its hardware address is known on our own segments alone.
+    /// A host has answered for this address; its hardware address is known on our own segments
+    /// alone.
     pub fn answered(&mut self, address: Ipv4Addr, host: Option<Mac>, now: Millis) -> Ruling<T> {
-        let Some(Waiting { client, offer, .. }) = self.waiting.remove(&address) else { return Ruling::Nothing };
+        let Some(Waiting { client, offer, .. }) = self.waiting.remove(&address) else {
+            return Ruling::Nothing;
+        };
         if host == Some(client) {
             return Ruling::Free(offer);
         }
         let since = |at: Millis| now.saturating_sub(at);
         self.found.retain(|(at, ..)| since(*at) < CONFLICTS_REMEMBERED_MS);
-        // A router that answers for everybody (proxy ARP), or somebody who wants no address to be given.
-        let by_host = self.found.iter().filter(|(_, by, of)| host.is_some() && *by == host && *of != address).count();
+        // A router that answers for everybody (proxy ARP), or somebody who wants no address to be
+        // given.
+        let by_host = self
+            .found
+            .iter()
+            .filter(|(_, by, of)| host.is_some() && *by == host && *of != address)
+            .count();
         let of_late = self.found.iter().filter(|(at, ..)| since(*at) < CONFLICTS_WITHIN_MS).count();
         if by_host >= CONFLICTS_PER_HOST_MAX || of_late >= CONFLICTS_MAX {
             let is_first = self.said.is_none_or(|at| since(at) >= CONFLICTS_REMEMBERED_MS);
@@ -160,7 +180,10 @@ mod tests {
         assert_eq!(probes.replace(at(10), CLIENT, "later"), Ok(()));
         assert_eq!(probes.replace(at(11), CLIENT, "none waits"), Err("none waits"));
         assert_eq!(probes.replace(at(10), HOST, "not its own"), Err("not its own"));
-        assert_eq!((probes.pass(200), probes.pass(200), probes.wakes_at()), (Some("later"), None, None));
+        assert_eq!(
+            (probes.pass(200), probes.pass(200), probes.wakes_at()),
+            (Some("later"), None, None)
+        );
         assert!(!probes.is_asked(at(10)));
         assert_eq!(probes.answered(at(10), Some(HOST), 201), Ruling::Nothing, "too late");
     }
@@ -175,7 +198,10 @@ mod tests {
         }
         // The same address again, for another client: its first time is not the second's.
         probes.begin(at(10), CLIENT, 20, 1200).unwrap_or_default();
-        assert_eq!((probes.pass(200), probes.pass(1199), probes.pass(1200)), (None, None, Some(20)));
+        assert_eq!(
+            (probes.pass(200), probes.pass(1199), probes.pass(1200)),
+            (None, None, Some(20))
+        );
     }
 
     /// A flood of clients that take one pool after the other.
@@ -189,11 +215,17 @@ mod tests {
             (Some("taken over"), None),
             "no later than the question was asked for"
         );
-        assert!(probes.is_proven(at(10), 200 + PROVEN_MS - 1) && !probes.is_proven(at(10), 200 + PROVEN_MS));
+        assert!(
+            probes.is_proven(at(10), 200 + PROVEN_MS - 1)
+                && !probes.is_proven(at(10), 200 + PROVEN_MS)
+        );
         assert!(!probes.is_proven(at(11), 200));
         assert_eq!(probes.begin(at(11), CLIENT, "another", 400), Ok(()));
         assert_eq!(probes.pass(400), Some("another"));
-        assert!([10, 11].iter().all(|last| probes.is_proven(at(*last), 400)), "one makes no other forgotten");
+        assert!(
+            [10, 11].iter().all(|last| probes.is_proven(at(*last), 400)),
+            "one makes no other forgotten"
+        );
     }
 
     #[test]
@@ -209,8 +241,15 @@ mod tests {
         assert_eq!(ask(100, Some(HOST), 1), Ruling::Disbelieved((), true), "said once");
         assert_eq!(ask(101, Some(HOST), 1), Ruling::Disbelieved((), false));
         assert_eq!(ask(102, Some(Mac([7; 6])), 1), Ruling::InUse(()), "another host");
-        assert_eq!(ask(103, Some(HOST), CONFLICTS_REMEMBERED_MS - 1), Ruling::Disbelieved((), false));
-        assert_eq!(ask(104, Some(HOST), CONFLICTS_REMEMBERED_MS), Ruling::InUse(()), "an hour later");
+        assert_eq!(
+            ask(103, Some(HOST), CONFLICTS_REMEMBERED_MS - 1),
+            Ruling::Disbelieved((), false)
+        );
+        assert_eq!(
+            ask(104, Some(HOST), CONFLICTS_REMEMBERED_MS),
+            Ruling::InUse(()),
+            "an hour later"
+        );
     }
 
     #[test]
@@ -231,10 +270,14 @@ mod tests {
         let mut in_use = 0;
         for n in 0..200u8 {
             probes.begin(at(n), CLIENT, (), 200).unwrap_or_default();
-            in_use += usize::from(probes.answered(at(n), Some(Mac([2, 0, 0, 0, 1, n])), 10) == Ruling::InUse(()));
+            in_use += usize::from(
+                probes.answered(at(n), Some(Mac([2, 0, 0, 0, 1, n])), 10) == Ruling::InUse(()),
+            );
         }
         assert_eq!(in_use, CONFLICTS_MAX);
-        for (after_ms, is_believed) in [(CONFLICTS_WITHIN_MS - 1, false), (CONFLICTS_WITHIN_MS, true)] {
+        for (after_ms, is_believed) in
+            [(CONFLICTS_WITHIN_MS - 1, false), (CONFLICTS_WITHIN_MS, true)]
+        {
             probes.begin(at(201), CLIENT, (), 200).unwrap_or_default();
             let ruling = probes.answered(at(201), Some(HOST), 10 + after_ms);
             assert_eq!(ruling == Ruling::InUse(()), is_believed, "{after_ms} ms later");

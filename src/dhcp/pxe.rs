@@ -1,12 +1,15 @@
-//! Encapsulated options: PXE's option 43, iPXE's option 175, the relay's option 82, RFC 3004 user classes.
+//! Encapsulated options: PXE's option 43, iPXE's option 175, the relay's option 82, RFC 3004 user
+//! classes.
 
-/// Option 43 for UEFI clients: sub-option 6 (discovery control) with bit 3 alone, "take the file from this offer, no menu" (D-53, D-56).
+/// Option 43 for UEFI clients: sub-option 6 (discovery control) with bit 3 alone, "take the file
+/// from this offer, no menu" (D-53, D-56).
 ///
-/// Without it an offer that says `PXEClient` sends EDK2 to port 4011. Sub-option 8 is left out: EDK2 would take its first address
-/// as TFTP server instead of siaddr (D-57).
+/// Without it an offer that says `PXEClient` sends EDK2 to port 4011. Sub-option 8 is left out:
+/// EDK2 would take its first address as TFTP server instead of siaddr (D-57).
 pub(super) const BOOT_FROM_THIS_OFFER: [u8; 4] = [6, 1, 8, SUBOPTIONS_END];
 
-/// Option 175 for iPXE: sub-option 176 (no-pxedhcp) = 1, "no ProxyDHCP answer will come"; saves 2 s of every DHCP (D-68).
+/// Option 175 for iPXE: sub-option 176 (no-pxedhcp) = 1, "no ProxyDHCP answer will come"; saves 2 s
+/// of every DHCP (D-68).
 pub(super) const NO_PROXY_DHCP: [u8; 3] = [176, 1, 1];
 
 const SUBOPTIONS_END: u8 = 255;
@@ -16,10 +19,12 @@ const MENU_PROMPT: u8 = 10;
 
 /// Feature number of HTTP in iPXE's option 175 (`DHCP_EB_FEATURE_HTTP`).
 const IPXE_FEATURE_HTTP: u8 = 0x13;
-/// Features are numbered 0x10 and up; what is below (priority, keep-san, ...) says nothing about abilities.
+/// Features are numbered 0x10 and up; what is below (priority, keep-san, ...) says nothing about
+/// abilities.
 const IPXE_FEATURES: std::ops::RangeInclusive<u8> = 0x10..=0x4f;
 
-/// Option 43 that makes a Raspberry Pi's ROM boot from us: a menu whose only entry is `Raspberry Pi Boot` (D-59).
+/// Option 43 that makes a Raspberry Pi's ROM boot from us: a menu whose only entry is `Raspberry Pi
+/// Boot` (D-59).
 ///
 /// The ROM of the Pi 3B compares 20 octets, so its text carries three trailing spaces (Q-14).
 pub(super) fn raspberry_pi_menu(three_spaces: bool) -> Vec<u8> {
@@ -33,7 +38,8 @@ pub(super) fn raspberry_pi_menu(three_spaces: bool) -> Vec<u8> {
     menu
 }
 
-/// The value of one sub-option of a (code, length, value) list; None where it is missing or the list overruns before it.
+/// The value of one sub-option of a (code, length, value) list; None where it is missing or the
+/// list overruns before it.
 pub(super) fn suboption(list: &[u8], wanted: u8) -> Option<&[u8]> {
     suboptions(list).find(|(code, _)| *code == wanted).map(|(_, value)| value)
 }
@@ -41,13 +47,17 @@ pub(super) fn suboption(list: &[u8], wanted: u8) -> Option<&[u8]> {
 /// True where option 77 says `iPXE`: bare, as iPXE sends it, or as RFC 3004 tuples (D-46).
 pub(super) fn user_class_is_ipxe(option_77: &[u8]) -> bool {
     let is_ipxe = |class: &[u8]| class == b"iPXE";
-    user_class_tuples(option_77).map_or_else(|| is_ipxe(option_77), |tuples| tuples.into_iter().any(is_ipxe))
+    user_class_tuples(option_77)
+        .map_or_else(|| is_ipxe(option_77), |tuples| tuples.into_iter().any(is_ipxe))
 }
 
-/// Whether the iPXE behind option 175 can fetch by HTTP. A list without any feature says nothing, so yes (D-70).
+/// Whether the iPXE behind option 175 can fetch by HTTP. A list without any feature says nothing,
+/// so yes (D-70).
 pub(super) fn ipxe_speaks_http(option_175: &[u8]) -> bool {
-    let mut features = suboptions(option_175).filter(|(code, _)| IPXE_FEATURES.contains(code)).peekable();
-    features.peek().is_none() || features.any(|(code, value)| code == IPXE_FEATURE_HTTP && value != [0])
+    let mut features =
+        suboptions(option_175).filter(|(code, _)| IPXE_FEATURES.contains(code)).peekable();
+    features.peek().is_none()
+        || features.any(|(code, value)| code == IPXE_FEATURE_HTTP && value != [0])
 }
 
 /// Sub-options up to END or to a length that overruns.
@@ -87,7 +97,10 @@ mod tests {
         assert!(user_class_is_ipxe(b"iPXE"));
         assert!(user_class_is_ipxe(b"\x04iPXE"));
         assert!(user_class_is_ipxe(b"\x03abc\x04iPXE"));
-        assert!(!user_class_is_ipxe(b"\x04iPXEx"), "lengths that do not add up make it one bare string");
+        assert!(
+            !user_class_is_ipxe(b"\x04iPXEx"),
+            "lengths that do not add up make it one bare string"
+        );
         assert!(!user_class_is_ipxe(b"\x00\x04iPXE"), "a class has an octet at least");
         assert!(!user_class_is_ipxe(b"gPXE"));
         assert!(!user_class_is_ipxe(b""));
@@ -106,7 +119,10 @@ mod tests {
         let plain = raspberry_pi_menu(false);
         assert_eq!(plain, b"\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff");
         let pi_3 = raspberry_pi_menu(true);
-        assert_eq!(pi_3, b"\x06\x01\x03\x0a\x04\x00PXE\x09\x17\x00\x00\x14Raspberry Pi Boot   \xff");
+        assert_eq!(
+            pi_3,
+            b"\x06\x01\x03\x0a\x04\x00PXE\x09\x17\x00\x00\x14Raspberry Pi Boot   \xff"
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! Our own encoder: a reply as fields and ordered options, and its bytes within the client's size limit.
+//! Our own encoder: a reply as fields and ordered options, and its bytes within the client's size
+//! limit.
 //!
-//! dhcproto sorts options by code, puts 82 last and knows no Pad: the order of D-33 and the Pads of D-43 cannot be said in it.
+//! dhcproto sorts options by code, puts 82 last and knows no Pad: the order of D-33 and the Pads of
+//! D-43 cannot be said in it.
 
 use std::net::Ipv4Addr;
 
@@ -24,7 +26,8 @@ pub struct Reply {
     pub options: Options,
 }
 
-/// Options in the order in which they go out: their values lie one after the other in one buffer, because a reply has twenty of them.
+/// Options in the order in which they go out: their values lie one after the other in one buffer,
+/// because a reply has twenty of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     values: Vec<u8>,
@@ -51,7 +54,9 @@ impl Options {
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (u8, &[u8])> {
-        let value = |start: u32, end: u32| self.values.get(start as usize..end as usize).unwrap_or_default();
+        let value = |start: u32, end: u32| {
+            self.values.get(start as usize..end as usize).unwrap_or_default()
+        };
         self.places.iter().map(move |&(code, start, end)| (code, value(start, end)))
     }
 
@@ -65,7 +70,8 @@ impl Options {
         let mut places = Vec::with_capacity(self.places.len() + 1);
         for code in codes {
             let index = std::mem::take(&mut at[usize::from(code)]);
-            places.extend(usize::from(index).checked_sub(1).and_then(|index| self.places.get(index)));
+            places
+                .extend(usize::from(index).checked_sub(1).and_then(|index| self.places.get(index)));
         }
         Self { places, ..self }
     }
@@ -79,8 +85,9 @@ pub struct DoesNotFit {
 }
 
 impl Reply {
-    /// The bytes, and the codes that had to be dropped to stay within `limit` octets of UDP payload (D-4, D-5). The relay takes its
-    /// option 82 off again: it comes on top of the client's limit, and is left out where the whole would not fit one frame (D-49).
+    /// The bytes, and the codes that had to be dropped to stay within `limit` octets of UDP payload
+    /// (D-4, D-5). The relay takes its option 82 off again: it comes on top of the client's limit,
+    /// and is left out where the whole would not fit one frame (D-49).
     pub fn encode(&self, limit: usize) -> Result<(Vec<u8>, Vec<u8>), DoesNotFit> {
         let mut dropped = Vec::new();
         let mut bytes = self.for_client(&dropped);
@@ -89,7 +96,9 @@ impl Reply {
             bytes = self.for_client(&dropped);
         }
         let of_client = bytes.len();
-        for (code, value) in self.options.iter().filter(|(code, _)| *code == code::RELAY_AGENT_INFORMATION) {
+        for (code, value) in
+            self.options.iter().filter(|(code, _)| *code == code::RELAY_AGENT_INFORMATION)
+        {
             push_option(&mut bytes, code, value);
         }
         if bytes.len() + END.len() > REPLY_OCTETS_MAX {
@@ -101,11 +110,14 @@ impl Reply {
         Ok((bytes, dropped))
     }
 
-    /// What is dropped next: what D-40 does not name, then what it names but D-5 lets go; the last first.
+    /// What is dropped next: what D-40 does not name, then what it names but D-5 lets go; the last
+    /// first.
     fn least_wanted(&self, dropped: &[u8]) -> Option<u8> {
         let is_left = |code: &u8| *code != code::RELAY_AGENT_INFORMATION && !dropped.contains(code);
         let left = || self.options.iter().rev().map(|(code, _)| code).filter(is_left);
-        left().find(|code| !KEPT.contains(code)).or_else(|| left().find(|code| !NEVER_DROPPED.contains(code)))
+        left()
+            .find(|code| !KEPT.contains(code))
+            .or_else(|| left().find(|code| !NEVER_DROPPED.contains(code)))
     }
 
     /// What the client gets to see, without END.
@@ -133,19 +145,22 @@ impl Reply {
     }
 }
 
-/// Offset of the header's `file` field: `sname` before it stays empty, because option 66 says the same.
+/// Offset of the header's `file` field: `sname` before it stays empty, because option 66 says the
+/// same.
 const FILE_AT: usize = 108;
 const COOKIE_AT: usize = 236;
 const END: [u8; 1] = [code::END];
 
 /// Kept under pressure (D-40); 82 has a limit of its own.
-const KEPT: [u8; 19] = [1, 3, 6, 28, 43, 51, 53, 54, 58, 59, 60, 61, 66, 67, 97, 150, 175, 209, 210];
+const KEPT: [u8; 19] =
+    [1, 3, 6, 28, 43, 51, 53, 54, 58, 59, 60, 61, 66, 67, 97, 150, 175, 209, 210];
 
 /// Without these the reply is wrong, not poor (D-5). 56 is the whole point of a NAK.
 const NEVER_DROPPED: [u8; 10] = [53, 54, 51, 1, 3, 56, 61, 60, 43, 67];
 
-/// Text that firmware reads as a C string. A Pad after it satisfies those who read on until a NUL, those who write a NUL
-/// behind it (EDK2, over the code of the next option), and those who take the length as it is (D-43).
+/// Text that firmware reads as a C string. A Pad after it satisfies those who read on until a NUL,
+/// those who write a NUL behind it (EDK2, over the code of the next option), and those who take the
+/// length as it is (D-43).
 const PADDED: [u8; 3] = [code::CLASS_IDENTIFIER, code::TFTP_SERVER_NAME, code::BOOT_FILE_NAME];
 
 /// One option; a value over 255 octets in consecutive pieces (D-41).
@@ -198,7 +213,8 @@ mod tests {
     #[test]
     fn options_come_in_the_order_that_is_asked_for_once_and_never_empty() {
         let all = [(1, vec![7; 4]), (3, vec![]), (6, vec![8; 8]), (255, vec![9]), (0, vec![5])];
-        let ordered = all.into_iter().collect::<Options>().in_order([6, 3, 42, 255, 6, 0].into_iter());
+        let ordered =
+            all.into_iter().collect::<Options>().in_order([6, 3, 42, 255, 6, 0].into_iter());
         assert_eq!(ordered.iter().collect::<Vec<_>>(), [(6, &[8; 8][..]), (255, &[9]), (0, &[5])]);
         let mut options = Options::roomy();
         options.push_all(6, [[1, 2], [3, 4]].into_iter());
@@ -209,8 +225,10 @@ mod tests {
     #[test]
     fn d02_d03_header_cookie_end_and_padding_are_golden() {
         let (bytes, dropped) = reply(vec![(53, vec![2])]).encode(548).unwrap();
-        let mut golden =
-            vec![2, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0, 0, 0, 0, 0, 192, 168, 4, 26, 192, 168, 4, 150, 0, 0, 0, 0];
+        let mut golden = vec![
+            2, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0, 0, 0, 0, 0, 192, 168, 4, 26, 192, 168, 4, 150,
+            0, 0, 0, 0,
+        ];
         golden.extend([0xaa; 16]);
         golden.extend([0; 64]);
         golden.extend(b"a.efi");
@@ -228,7 +246,11 @@ mod tests {
         assert_eq!(bytes[end], 255);
         assert!(bytes[end + 1..].iter().all(|&b| b == 0));
         let (long, _) = reply(vec![(53, vec![2]), (43, vec![7; 100])]).encode(548).unwrap();
-        assert_eq!((long.len(), long.last()), (240 + 3 + 102 + 1, Some(&255)), "no more padding than asked for");
+        assert_eq!(
+            (long.len(), long.last()),
+            (240 + 3 + 102 + 1, Some(&255)),
+            "no more padding than asked for"
+        );
     }
 
     #[test]
@@ -240,7 +262,8 @@ mod tests {
             (43, vec![6, 1, 8, 255]),
         ];
         let (bytes, _) = reply(options).encode(548).unwrap();
-        let golden = b"\x3c\x0aHTTPClient\x00\x42\x071.2.3.4\x00\x43\x01x\x00\x2b\x04\x06\x01\x08\xff\xff";
+        let golden =
+            b"\x3c\x0aHTTPClient\x00\x42\x071.2.3.4\x00\x43\x01x\x00\x2b\x04\x06\x01\x08\xff\xff";
         assert_eq!(&bytes[240..240 + golden.len()], golden);
     }
 
@@ -248,7 +271,10 @@ mod tests {
     fn d41_long_values_are_split_and_joined_again() {
         let value: Vec<u8> = (0..600).map(|n| n as u8).collect();
         let (bytes, _) = reply(vec![(82, value.clone())]).encode(1472).unwrap();
-        assert_eq!((bytes[240], bytes[241], bytes[240 + 257], bytes[241 + 257]), (82, 255, 82, 255));
+        assert_eq!(
+            (bytes[240], bytes[241], bytes[240 + 257], bytes[241 + 257]),
+            (82, 255, 82, 255)
+        );
         assert_eq!(Packet::parse_reply(&bytes).unwrap().option(82), Some(&value[..]));
     }
 
@@ -267,7 +293,11 @@ mod tests {
         let full = reply.encode(1472).unwrap().0.len();
         assert_eq!(reply.encode(full - 1).unwrap().1, vec![15], "not in D-40, the last first");
         assert_eq!(reply.encode(full - 100).unwrap().1, vec![15, 12]);
-        assert_eq!(reply.encode(full - 125).unwrap().1, vec![15, 12, 97], "in D-40, but not of those that never go");
+        assert_eq!(
+            reply.encode(full - 125).unwrap().1,
+            vec![15, 12, 97],
+            "in D-40, but not of those that never go"
+        );
         let (bytes, dropped) = reply.encode(548 - 60).unwrap();
         assert!(bytes.len() <= 488 && !dropped.contains(&67));
         assert_eq!(reply.encode(400), Err(DoesNotFit { limit: 400 }));
@@ -275,17 +305,26 @@ mod tests {
 
     #[test]
     fn d49_option_82_comes_on_top_of_the_clients_limit_and_goes_where_a_frame_has_no_room() {
-        let with = |octets: usize| reply(vec![(53, vec![2]), (67, vec![b'f'; 250]), (82, vec![7; octets])]);
+        let with = |octets: usize| {
+            reply(vec![(53, vec![2]), (67, vec![b'f'; 250]), (82, vec![7; octets])])
+        };
         let alone = with(0).encode(1472).unwrap().0.len() - 2;
         let (bytes, dropped) = with(255).encode(alone).unwrap();
-        assert_eq!((bytes.len(), dropped), (alone + 257, vec![]), "the client's limit counts what it gets to see");
+        assert_eq!(
+            (bytes.len(), dropped),
+            (alone + 257, vec![]),
+            "the client's limit counts what it gets to see"
+        );
         let on_the_wire = |octets: usize| octets + 2 * octets.div_ceil(255);
         let most = (0..1472).rfind(|octets| alone + on_the_wire(*octets) <= 1472).unwrap();
         let (bytes, dropped) = with(most).encode(548).unwrap();
         assert_eq!((bytes.len(), dropped), (alone + on_the_wire(most), vec![]));
         let (bytes, dropped) = with(most + 1).encode(548).unwrap();
         assert_eq!((bytes.len(), dropped), (alone, vec![82]));
-        assert_eq!((bytes[alone - 1], Packet::parse_reply(&bytes).unwrap().option(82)), (255, None));
+        assert_eq!(
+            (bytes[alone - 1], Packet::parse_reply(&bytes).unwrap().option(82)),
+            (255, None)
+        );
     }
 
     #[test]
@@ -299,7 +338,9 @@ mod tests {
 
     #[test]
     fn d42_a_name_over_127_octets_leaves_the_header_field_empty() {
-        let with = |octets: usize| Reply { file: vec![b'a'; octets], ..reply(vec![]) }.encode(548).unwrap().0;
+        let with = |octets: usize| {
+            Reply { file: vec![b'a'; octets], ..reply(vec![]) }.encode(548).unwrap().0
+        };
         assert_eq!(&with(127)[108..236], &[&[b'a'; 127][..], &[0]].concat()[..]);
         assert_eq!(&with(128)[108..236], &[0; 128][..]);
     }

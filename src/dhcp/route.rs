@@ -1,4 +1,5 @@
-//! Where a reply goes: to the relay, to an address, to everybody, or to a hardware address that cannot be asked by ARP yet.
+//! Where a reply goes: to the relay, to an address, to everybody, or to a hardware address that
+//! cannot be asked by ARP yet.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -13,21 +14,23 @@ pub const SERVER_PORT: u16 = 67;
 /// Client port.
 pub const CLIENT_PORT: u16 = 68;
 
-/// The way of a reply, from port 67. To the client's own segment it leaves by the interface that the request came in on (D-16), to a
-/// relay agent and beyond a router by the route that leads there.
+/// The way of a reply, from port 67. To the client's own segment it leaves by the interface that
+/// the request came in on (D-16), to a relay agent and beyond a router by the route that leads
+/// there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// To the relay agent, at port 67 unless it asked otherwise (D-11, D-74).
     Relay { address: Ipv4Addr, port: u16 },
     /// To port 68 of this address, by the route to it.
     Unicast(Ipv4Addr),
-    /// To port 68 of the address that a client on the segment has (D-13), in a frame to `mac`: an address that nobody has makes nothing
-    /// wait for ARP. Where that is impossible, by the normal way.
+    /// To port 68 of the address that a client on the segment has (D-13), in a frame to `mac`: an
+    /// address that nobody has makes nothing wait for ARP. Where that is impossible, by the normal
+    /// way.
     Neighbour { mac: Mac, address: Ipv4Addr },
     /// To 255.255.255.255:68.
     Broadcast,
-    /// To port 68 of `address` in a frame to `mac`: the client has no address yet and answers no ARP. Where that is
-    /// impossible, broadcast (D-15).
+    /// To port 68 of `address` in a frame to `mac`: the client has no address yet and answers no
+    /// ARP. Where that is impossible, broadcast (D-15).
     LinkLayer { mac: Mac, address: Ipv4Addr },
 }
 
@@ -50,7 +53,8 @@ pub(super) struct Ask {
     pub(super) yiaddr: Ipv4Addr,
     pub(super) network: Network,
     pub(super) source: std::net::SocketAddrV4,
-    /// The request came by unicast from an address that is not on the receiving interface's segment (D-12).
+    /// The request came by unicast from an address that is not on the receiving interface's segment
+    /// (D-12).
     pub(super) off_link: bool,
 }
 
@@ -58,7 +62,12 @@ pub(super) struct Ask {
 pub(super) fn route(packet: &Packet<'_>, facts: &Facts<'_>, ask: Ask) -> Route {
     let ciaddr = packet.ciaddr;
     if facts.kind == Kind::Inform {
-        return unicast(if ciaddr.is_unspecified() { *ask.source.ip() } else { ciaddr }, packet, facts, ask);
+        return unicast(
+            if ciaddr.is_unspecified() { *ask.source.ip() } else { ciaddr },
+            packet,
+            facts,
+            ask,
+        );
     }
     if !packet.giaddr.is_unspecified() {
         let port = if facts.relay.source_port { ask.source.port() } else { SERVER_PORT };
@@ -77,7 +86,8 @@ pub(super) fn route(packet: &Packet<'_>, facts: &Facts<'_>, ask: Ask) -> Route {
     Route::LinkLayer { mac: facts.mac, address: ask.yiaddr }
 }
 
-/// Loopback has no frames. A client of other hardware, or one that a relay or a router stands before, has none that we could write.
+/// Loopback has no frames. A client of other hardware, or one that a relay or a router stands
+/// before, has none that we could write.
 fn unicast(address: Ipv4Addr, packet: &Packet<'_>, facts: &Facts<'_>, ask: Ask) -> Route {
     let is_here = packet.giaddr.is_unspecified() && !ask.off_link && ask.network.contains(address);
     if is_here && facts.ethernet && !address.is_loopback() {
@@ -145,20 +155,28 @@ mod tests {
     fn d10_inform_goes_to_ciaddr_or_to_its_source() {
         assert_eq!(routed(&INFORM, &[(CIADDR, OWN)], |_| ()), neighbour(OWN));
         assert_eq!(routed(&INFORM, &[], |_| ()), neighbour([192, 168, 4, 77]));
-        assert_eq!(routed(&INFORM, &[(CIADDR, OWN), (GIADDR, RELAY)], |_| ()), Route::Unicast(OWN.into()));
+        assert_eq!(
+            routed(&INFORM, &[(CIADDR, OWN), (GIADDR, RELAY)], |_| ()),
+            Route::Unicast(OWN.into())
+        );
     }
 
     #[test]
     fn d11_relayed_goes_to_port_67_of_the_relay() {
         let to_relay = Route::Relay { address: RELAY.into(), port: 67 };
         assert_eq!(routed(&DISCOVER, &[(GIADDR, RELAY)], |_| ()), to_relay);
-        assert_eq!(routed(&REQUEST, &[(GIADDR, RELAY), (CIADDR, OWN)], |ask| ask.nak = true), to_relay);
+        assert_eq!(
+            routed(&REQUEST, &[(GIADDR, RELAY), (CIADDR, OWN)], |ask| ask.nak = true),
+            to_relay
+        );
     }
 
     #[test]
     fn d12_nak_is_broadcast_unless_the_client_is_behind_a_router() {
         assert_eq!(routed(&REQUEST, &[(CIADDR, OWN)], |ask| ask.nak = true), Route::Broadcast);
-        let off_link = routed(&REQUEST, &[(CIADDR, [10, 9, 0, 4])], |ask| (ask.nak, ask.off_link) = (true, true));
+        let off_link = routed(&REQUEST, &[(CIADDR, [10, 9, 0, 4])], |ask| {
+            (ask.nak, ask.off_link) = (true, true)
+        });
         assert_eq!(off_link, Route::Unicast(Ipv4Addr::new(10, 9, 0, 4)));
     }
 
@@ -168,9 +186,15 @@ mod tests {
         assert_eq!(routed(&REQUEST, &[(CIADDR, OWN), BROADCAST_BIT], |_| ()), neighbour(OWN));
         let from_afar = routed(&REQUEST, &[(CIADDR, OWN)], |ask| ask.off_link = true);
         assert_eq!(from_afar, Route::Unicast(OWN.into()), "a router stands between");
-        let loopback = |ask: &mut Ask| ask.network = Network { address: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 };
+        let loopback = |ask: &mut Ask| {
+            ask.network = Network { address: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 }
+        };
         let here = [127, 77, 0, 1];
-        assert_eq!(routed(&REQUEST, &[(CIADDR, here)], loopback), Route::Unicast(here.into()), "no frames there");
+        assert_eq!(
+            routed(&REQUEST, &[(CIADDR, here)], loopback),
+            Route::Unicast(here.into()),
+            "no frames there"
+        );
         let foreign = routed(&DISCOVER, &[(CIADDR, [8, 8, 8, 8])], |_| ());
         assert_ne!(foreign, Route::Unicast(Ipv4Addr::new(8, 8, 8, 8)), "we are no reflector");
     }
@@ -178,7 +202,10 @@ mod tests {
     #[test]
     fn d14_broadcast_bit_or_no_address_means_broadcast() {
         assert_eq!(routed(&DISCOVER, &[BROADCAST_BIT], |_| ()), Route::Broadcast);
-        assert_eq!(routed(&DISCOVER, &[], |ask| ask.yiaddr = Ipv4Addr::UNSPECIFIED), Route::Broadcast);
+        assert_eq!(
+            routed(&DISCOVER, &[], |ask| ask.yiaddr = Ipv4Addr::UNSPECIFIED),
+            Route::Broadcast
+        );
     }
 
     #[test]
@@ -196,7 +223,11 @@ mod tests {
             source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
             off_link: false,
         };
-        assert_eq!(route(&packet, &Facts::of(&packet), ask), Route::Broadcast, "no frame can be made for it");
+        assert_eq!(
+            route(&packet, &Facts::of(&packet), ask),
+            Route::Broadcast,
+            "no frame can be made for it"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The rules of the wire as tests of whole decisions: a message in, the answer's bytes and the table out.
+//! The rules of the wire as tests of whole decisions: a message in, the answer's bytes and the
+//! table out.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
@@ -6,7 +7,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::decide::{AnswerKind, Silence, Told};
 use super::lease::{Change, Lease, Leases, State};
-use super::limits::{DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S};
+use super::limits::{
+    DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S,
+};
 use super::packet::COOKIE;
 use super::route::Route;
 use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Reservations, Subnet};
@@ -47,8 +50,12 @@ fn d01_what_is_no_request_is_dropped_silently() {
     for (at, value) in [(0usize, 2u8), (2, 17), (2, 255), (236, 0)] {
         let mut bytes = Message::from(1).discover().bytes();
         bytes[at] = value;
-        let decision = server.decide(&Message::from(1).discover(), |arrival| arrival.bytes = Box::leak(bytes.into()));
-        assert!(decision.answer.is_none() && decision.changes.is_empty() && decision.event.is_none());
+        let decision = server.decide(&Message::from(1).discover(), |arrival| {
+            arrival.bytes = Box::leak(bytes.into())
+        });
+        assert!(
+            decision.answer.is_none() && decision.changes.is_empty() && decision.event.is_none()
+        );
         assert!(matches!(decision.silence, Some(Silence::Malformed(_))));
     }
     let mut group = Message::from(1).discover();
@@ -122,9 +129,11 @@ fn d33_name_servers_are_told_to_who_boots_by_names_and_else_to_who_asks() {
 
 #[test]
 fn d04_reply_stays_within_what_the_client_takes() {
-    for (size, limit) in [(None, 548), (Some(576u16), 548), (Some(1472), 1444), (Some(65280), 1472)] {
+    for (size, limit) in [(None, 548), (Some(576u16), 548), (Some(1472), 1444), (Some(65280), 1472)]
+    {
         let mut server = server_with(|s| s.domain_name_servers = vec![SERVER; 60]);
-        let mut message = Message::from(1).ipxe(0).with(55, &[6, 15]).with(61, &[9; 200]).discover();
+        let mut message =
+            Message::from(1).ipxe(0).with(55, &[6, 15]).with(61, &[9; 200]).discover();
         if let Some(size) = size {
             message = message.with(57, &size.to_be_bytes());
         }
@@ -147,7 +156,8 @@ fn d05_what_does_not_fit_at_all_is_an_event_and_no_answer() {
 #[test]
 fn d06_overload_is_off_so_file_stays_readable() {
     let mut server = server_with(|s| s.domain_name_servers = vec![SERVER; 60]);
-    let offer = server.ask(&Message::from(1).pxe(7).with(55, &[6, 15]).with(61, &[9; 120]).discover());
+    let offer =
+        server.ask(&Message::from(1).pxe(7).with(55, &[6, 15]).with(61, &[9; 120]).discover());
     assert_eq!(offer.option(52), None);
     assert_eq!(offer.reply().file, b"shimx64.efi");
     assert_eq!(offer.bytes()[44..108], [0; 64], "sname holds no options");
@@ -191,7 +201,11 @@ fn d16_source_is_our_address_on_the_receiving_interface() {
     let offer = server.ask(&Message::from(1).pxe(0).discover());
     assert_eq!(offer.answer.as_ref().unwrap().source, SERVER);
     assert_eq!(offer.option(54).unwrap(), SERVER.octets());
-    assert_eq!(offer.reply().siaddr, Ipv4Addr::new(203, 0, 113, 5), "files come from the advertised address");
+    assert_eq!(
+        offer.reply().siaddr,
+        Ipv4Addr::new(203, 0, 113, 5),
+        "files come from the advertised address"
+    );
     // An address of ours in the subnet of a client that is elsewhere is not nearer to it.
     const THERE: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 5);
     let there = |arrival: &mut super::decide::Arrival<'_>| {
@@ -210,10 +224,14 @@ fn d16_source_is_our_address_on_the_receiving_interface() {
 /// Port 4011 is not served: so no client may be sent there, and no answer leaves for it.
 #[test]
 fn d17_no_answer_goes_to_port_4011_and_none_sends_a_client_there() {
-    for message in
-        [Message::from(1).pxe(7), Message::from(1).pxe(0), Message::from(1).http(16), Message::from(1).ipxe(7)]
-    {
-        let offer = server().ask_by(&message.discover(), |a| a.source = SocketAddrV4::new(address(20), 4011));
+    for message in [
+        Message::from(1).pxe(7),
+        Message::from(1).pxe(0),
+        Message::from(1).http(16),
+        Message::from(1).ipxe(7),
+    ] {
+        let offer = server()
+            .ask_by(&message.discover(), |a| a.source = SocketAddrV4::new(address(20), 4011));
         assert!(!matches!(offer.answer.as_ref().unwrap().route, Route::Relay { .. }));
         let class = offer.option(60);
         let sends_to_4011 = class.as_deref() == Some(b"PXEClient") && offer.option(43).is_none();
@@ -252,14 +270,19 @@ fn d19_address_is_the_bound_one_then_the_previous_then_the_requested_then_any() 
 
 #[test]
 fn d19_no_address_left_is_silence_and_an_event() {
-    let mut server = server_with(|s| s.pools = vec![Pool { first: address(10), last: address(11) }]);
+    let mut server =
+        server_with(|s| s.pools = vec![Pool { first: address(10), last: address(11) }]);
     server.ask(&Message::from(1).discover());
     server.ask(&Message::from(2).discover());
     let third = server.ask(&Message::from(3).discover());
     assert_eq!(third.silence, Some(Silence::NoAddressFree(subnet().network)));
     assert_eq!(third.event.unwrap().told, Told::Silent(Silence::NoAddressFree(subnet().network)));
     server.now += OFFER_HOLD_S;
-    assert_eq!(server.ask(&Message::from(3).discover()).message_type(), Some(2), "lapsed offers are free again");
+    assert_eq!(
+        server.ask(&Message::from(3).discover()).message_type(),
+        Some(2),
+        "lapsed offers are free again"
+    );
 }
 
 #[test]
@@ -314,7 +337,12 @@ fn d22_a_lease_that_is_over_is_no_reason_to_refuse_a_free_address() {
         }
         let free = address(if first == address(50) { 51 } else { 50 });
         let answer = server.ask(&Message::from(1).request(free));
-        assert_eq!(answer.message_type(), Some(kind), "gives back: {gives_back}, {:?}", answer.reasons);
+        assert_eq!(
+            answer.message_type(),
+            Some(kind),
+            "gives back: {gives_back}, {:?}",
+            answer.reasons
+        );
     }
 }
 
@@ -323,9 +351,12 @@ fn d23_address_that_is_not_this_clients_is_refused() {
     let mut server = server();
     let taken = server.bind(&Message::from(1));
     let offered = server.ask(&Message::from(2).discover()).yiaddr();
-    for wrong in
-        [taken, address(200), Ipv4Addr::new(10, 0, 0, 1), address(if offered == address(50) { 51 } else { 50 })]
-    {
+    for wrong in [
+        taken,
+        address(200),
+        Ipv4Addr::new(10, 0, 0, 1),
+        address(if offered == address(50) { 51 } else { 50 }),
+    ] {
         let nak = server.ask(&Message::from(2).request(wrong));
         assert_eq!(nak.message_type(), Some(6), "{wrong}");
         assert!(nak.changes.is_empty());
@@ -343,11 +374,23 @@ fn d24_init_reboot_with_the_known_address_is_acked_and_with_a_wrong_one_refused(
         "wrong network"
     );
     let wrong = address(if own == address(99) { 98 } else { 99 });
-    assert_eq!(server.ask(&Message::from(1).init_reboot(wrong)).message_type(), Some(6), "wrong address");
+    assert_eq!(
+        server.ask(&Message::from(1).init_reboot(wrong)).message_type(),
+        Some(6),
+        "wrong address"
+    );
     server.now += 100_000;
-    assert_eq!(server.ask(&Message::from(1).init_reboot(own)).message_type(), Some(5), "over, but remembered");
+    assert_eq!(
+        server.ask(&Message::from(1).init_reboot(own)).message_type(),
+        Some(5),
+        "over, but remembered"
+    );
     let mut server = server_with(reserve(1, 30));
-    assert_eq!(server.ask(&Message::from(1).init_reboot(address(30))).message_type(), Some(5), "reserved for it");
+    assert_eq!(
+        server.ask(&Message::from(1).init_reboot(address(30))).message_type(),
+        Some(5),
+        "reserved for it"
+    );
 }
 
 #[test]
@@ -364,7 +407,8 @@ fn d24_init_reboot_of_an_unknown_client_is_silence_unless_authoritative() {
     assert_eq!(foreign.message_type(), Some(6), "the network is that of giaddr");
 }
 
-/// U-Boot and a few ROMs leave out option 54: the address that was offered is the right one, whoever chose it.
+/// U-Boot and a few ROMs leave out option 54: the address that was offered is the right one,
+/// whoever chose it.
 #[test]
 fn d24_a_request_of_what_was_offered_is_acked_without_option_54() {
     for authoritative in [false, true] {
@@ -386,8 +430,8 @@ fn d24_a_request_of_what_was_offered_is_acked_without_option_54() {
     }
 }
 
-/// By DISCOVER, REQUEST in each state, renewal, memory, reservation, BOOTP and pool; our own on this interface, on another, in
-/// URLs; the relay's.
+/// By DISCOVER, REQUEST in each state, renewal, memory, reservation, BOOTP and pool; our own on
+/// this interface, on another, in URLs; the relay's.
 #[test]
 fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
     const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 31);
@@ -402,7 +446,10 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         let refused = |server: &mut Server, message: Message, kind: Option<u8>| {
             let decision = server.ask_by(&message, ours);
             assert_eq!(decision.message_type(), kind, "{taken}: {:?}", decision.reasons);
-            assert!(decision.changes.iter().all(|change| change.address() != taken), "{taken}: {message:?}");
+            assert!(
+                decision.changes.iter().all(|change| change.address() != taken),
+                "{taken}: {message:?}"
+            );
         };
         for requested in [taken, address(9)] {
             refused(&mut server, Message::from(1).with(50, &requested.octets()).discover(), None);
@@ -410,8 +457,11 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         refused(&mut server, Message::from(1).request(taken), Some(6));
         refused(&mut server, Message::from(1).init_reboot(taken), Some(6));
         // The client had the address before it was ours; then it has run out.
-        for (state, end_s) in [(State::Bound, server.now + 500), (State::Bound, 500), (State::Released, 500)] {
-            let lease = Lease { state, start_s: 400, ..testing::lease(taken, Message::from(1).mac, end_s) };
+        for (state, end_s) in
+            [(State::Bound, server.now + 500), (State::Bound, 500), (State::Released, 500)]
+        {
+            let lease =
+                Lease { state, start_s: 400, ..testing::lease(taken, Message::from(1).mac, end_s) };
             server.leases = Leases::new(&server.policy.subnets);
             server.leases.load([lease], server.now);
             refused(&mut server, Message::from(1).discover(), None);
@@ -431,7 +481,10 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         assert_eq!(offer.yiaddr(), address(60), "another one instead");
         let why = format!("the reserved address {taken} is the server's or the relay's own");
         assert!(offer.reasons.contains(&why), "{:?}", offer.reasons);
-        assert_eq!(reserved.ask_by(&Message::from(1).request(address(60)), ours).message_type(), Some(5));
+        assert_eq!(
+            reserved.ask_by(&Message::from(1).request(address(60)), ours).message_type(),
+            Some(5)
+        );
     }
     let relay = Ipv4Addr::new(10, 7, 0, 1);
     let mut server = server();
@@ -465,19 +518,34 @@ fn d25_unknown_renewal_is_refused_by_unicast_and_silence_by_broadcast() {
     assert_eq!(server.ask_by(&message, unicast(address(40))).message_type(), Some(6));
     assert_eq!(server.ask(&message).silence, Some(Silence::UnknownClient));
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
-    for (destination, kind) in [(Some(SERVER), Some(6)), (Some(OTHER), Some(6)), (Some(address(3)), None), (None, None)]
+    for (destination, kind) in
+        [(Some(SERVER), Some(6)), (Some(OTHER), Some(6)), (Some(address(3)), None), (None, None)]
     {
-        let answer =
-            server.ask_by(&message, |arrival| (arrival.destination, arrival.ours) = (destination, &[OTHER, SERVER]));
-        assert_eq!(answer.message_type(), kind, "to {destination:?}: any address of ours, and no other");
+        let answer = server.ask_by(&message, |arrival| {
+            (arrival.destination, arrival.ours) = (destination, &[OTHER, SERVER])
+        });
+        assert_eq!(
+            answer.message_type(),
+            kind,
+            "to {destination:?}: any address of ours, and no other"
+        );
     }
     let own = server.bind(&Message::from(2));
-    assert_eq!(server.ask(&Message::from(1).renew(own)).silence, Some(Silence::UnknownClient), "another's lease");
+    assert_eq!(
+        server.ask(&Message::from(1).renew(own)).silence,
+        Some(Silence::UnknownClient),
+        "another's lease"
+    );
 }
 
 #[test]
 fn d26_nak_says_no_more_than_it_may() {
-    let message = Message::from(1).relayed().pxe(7).with(61, &MAC_ID).with(82, &[1, 2, 7, 7]).request(address(30));
+    let message = Message::from(1)
+        .relayed()
+        .pxe(7)
+        .with(61, &MAC_ID)
+        .with(82, &[1, 2, 7, 7])
+        .request(address(30));
     let nak = server().ask(&message);
     let (bytes, reply) = (nak.bytes(), nak.reply());
     assert_eq!(nak.codes(), [53, 54, 56, 61, 82]);
@@ -521,17 +589,28 @@ fn d27_one_client_declines_a_few_addresses_and_then_none_of_the_pool_while_other
             continue;
         };
         let declined = server.ask(&Message::from(2).decline(offered));
-        assert!(matches!(declined.event.unwrap().told, Told::Silent(Silence::Declined | Silence::LastDecline)));
+        assert!(matches!(
+            declined.event.unwrap().told,
+            Told::Silent(Silence::Declined | Silence::LastDecline)
+        ));
         silences.extend(declined.silence);
     }
-    assert_eq!(silences, [Silence::Declined, Silence::Declined, Silence::Declined, Silence::LastDecline]);
+    assert_eq!(
+        silences,
+        [Silence::Declined, Silence::Declined, Silence::Declined, Silence::LastDecline]
+    );
     assert_eq!(server.ask(&Message::from(1).renew(own)).message_type(), Some(5));
     server.bind(&Message::from(3));
     server.now += DECLINE_HOLD_S;
-    assert_eq!(server.ask(&Message::from(2).discover()).message_type(), Some(2), "the hour is over");
+    assert_eq!(
+        server.ask(&Message::from(2).discover()).message_type(),
+        Some(2),
+        "the hour is over"
+    );
 }
 
-/// A machine whose address somebody else declines in its name goes on renewing, and gets what is reserved for it.
+/// A machine whose address somebody else declines in its name goes on renewing, and gets what is
+/// reserved for it.
 #[test]
 fn d27_a_silenced_client_keeps_what_is_its_own() {
     let mut server = server_with(reserve(2, 42));
@@ -562,14 +641,20 @@ fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_t
             Silence::Declined => assert!(u32::from(n) < DECLINES_PER_CIRCUIT_MAX),
             Silence::DeclineNotKept(is_first) => {
                 warned += u32::from(is_first);
-                assert!(declined.changes.iter().all(|change| !change.is_durable()), "nothing is written for it");
+                assert!(
+                    declined.changes.iter().all(|change| !change.is_durable()),
+                    "nothing is written for it"
+                );
             }
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(warned, 1);
     let kept = server.leases.iter().filter(|lease| lease.state == State::Declined).count();
-    assert_eq!((kept, server.leases.len()), (DECLINES_PER_CIRCUIT_MAX as usize, DECLINES_PER_CIRCUIT_MAX as usize));
+    assert_eq!(
+        (kept, server.leases.len()),
+        (DECLINES_PER_CIRCUIT_MAX as usize, DECLINES_PER_CIRCUIT_MAX as usize)
+    );
     let relayed = server.ask(&Message::from(90).relayed().discover()).yiaddr();
     let request = Message::from(90).relayed();
     server.ask(&request.clone().request(relayed));
@@ -580,7 +665,8 @@ fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_t
     );
 }
 
-/// A lease whose decline does not count is dropped, durably: else its machine would be given the same address again.
+/// A lease whose decline does not count is dropped, durably: else its machine would be given the
+/// same address again.
 #[test]
 fn d27_the_decline_of_a_lease_that_is_not_kept_back_frees_it() {
     let mut server = server();
@@ -608,8 +694,15 @@ fn d27_only_the_holder_may_decline() {
 fn d28_release_frees_but_remembers_and_is_never_answered() {
     let mut server = server();
     let own = server.bind(&Message::from(1));
-    assert_eq!(server.ask(&Message::from(2).release(own)).silence, Some(Silence::NotHeld(own)), "not its own");
-    assert_eq!(server.ask(&Message::from(1).release(address(11))).silence, Some(Silence::NotHeld(address(11))));
+    assert_eq!(
+        server.ask(&Message::from(2).release(own)).silence,
+        Some(Silence::NotHeld(own)),
+        "not its own"
+    );
+    assert_eq!(
+        server.ask(&Message::from(1).release(address(11))).silence,
+        Some(Silence::NotHeld(address(11)))
+    );
     let decision = server.ask_by(&Message::from(1).release(own), unicast(own));
     assert_eq!((decision.answer, decision.silence), (None, Some(Silence::Released)));
     assert!(decision.changes[0].is_durable());
@@ -673,7 +766,8 @@ fn d31_bootp_is_for_reservations_only_and_has_no_end() {
     assert_eq!(server.ask(&Message::from(2)).silence, Some(Silence::NoReservation));
 }
 
-/// A BOOTP client never says that it is gone: taking its reservation away is how its address comes back.
+/// A BOOTP client never says that it is gone: taking its reservation away is how its address comes
+/// back.
 #[test]
 fn d31_a_bootp_lease_ends_with_its_reservation() {
     let one = |s: &mut Subnet| s.pools = vec![Pool { first: address(42), last: address(42) }];
@@ -684,7 +778,11 @@ fn d31_a_bootp_lease_ends_with_its_reservation() {
     assert_eq!(server.ask(&Message::from(1)).yiaddr(), address(42));
     server.now += 100_000_000;
     server.leases.reconfigure(&server.policy.subnets);
-    assert_eq!(server.leases.get(address(42)).unwrap().end_s, FOREVER_S, "as long as it is reserved");
+    assert_eq!(
+        server.leases.get(address(42)).unwrap().end_s,
+        FOREVER_S,
+        "as long as it is reserved"
+    );
     assert!(server.ask(&Message::from(2).discover()).answer.is_none());
     let rows: Vec<_> = server.leases.iter().cloned().collect();
     let mut restarted = server_with(one);
@@ -693,7 +791,10 @@ fn d31_a_bootp_lease_ends_with_its_reservation() {
     server.leases.reconfigure(&server.policy.subnets);
     for server in [&mut server, &mut restarted] {
         let offer = server.ask(&Message::from(2).discover());
-        assert_eq!((offer.yiaddr(), offer.reasons[2].as_str()), (address(42), "address 192.168.4.42 from the pool"));
+        assert_eq!(
+            (offer.yiaddr(), offer.reasons[2].as_str()),
+            (address(42), "address 192.168.4.42 from the pool")
+        );
         assert_eq!(server.ask(&Message::from(2).request(address(42))).message_type(), Some(5));
         assert_eq!(server.ask(&Message::from(1)).silence, Some(Silence::NoReservation));
     }
@@ -726,7 +827,10 @@ fn d32_forcerenew_and_leasequery_are_dropped() {
 #[test]
 fn d32_auto_configure_is_echoed_only_where_it_was_sent() {
     for value in [0, 1] {
-        assert_eq!(server().ask(&Message::from(1).with(116, &[value]).discover()).option(116).unwrap(), [value]);
+        assert_eq!(
+            server().ask(&Message::from(1).with(116, &[value]).discover()).option(116).unwrap(),
+            [value]
+        );
     }
     assert_eq!(server().ask(&Message::from(1).with(116, &[7]).discover()).option(116), None);
     assert_eq!(server().ask(&Message::from(1).with(55, &[116]).discover()).option(116), None);
@@ -761,7 +865,8 @@ fn d35_a_lease_binds_durably_and_an_offer_does_not() {
     assert!(ack.changes[0].is_durable());
 }
 
-/// The ACK waits for the store: a repeat of the same REQUEST must not become a second ACK or a second row.
+/// The ACK waits for the store: a repeat of the same REQUEST must not become a second ACK or a
+/// second row.
 #[test]
 fn d22_a_repeated_request_waits_for_the_same_commit() {
     let mut server = server();
@@ -787,7 +892,11 @@ fn d22_a_failed_commit_binds_nothing() {
     server.leases.begin_commit(&decision.changes, decision.xid, server.now);
     server.leases.finish_commit(&decision.changes, decision.xid, false, server.now);
     assert_eq!(server.leases.get(offered).unwrap().state, State::Offered);
-    assert_eq!(server.ask(&Message::from(1).request(offered)).message_type(), Some(5), "the next try is fresh");
+    assert_eq!(
+        server.ask(&Message::from(1).request(offered)).message_type(),
+        Some(5),
+        "the next try is fresh"
+    );
 }
 
 // --- identity ---
@@ -798,11 +907,15 @@ fn d37_client_identifier_goes_back_unchanged() {
     let mut server = server();
     let offer = server.ask(&Message::from(1).with(61, &id).discover());
     assert_eq!(offer.option(61).unwrap(), id);
-    assert_eq!(server.ask(&Message::from(1).with(61, &id).request(offer.yiaddr())).option(61).unwrap(), id);
+    assert_eq!(
+        server.ask(&Message::from(1).with(61, &id).request(offer.yiaddr())).option(61).unwrap(),
+        id
+    );
     assert_eq!(server.ask(&Message::from(2).discover()).option(61), None);
 }
 
-/// Firmware, iPXE, GRUB and the installer of one machine name themselves differently and keep one address.
+/// Firmware, iPXE, GRUB and the installer of one machine name themselves differently and keep one
+/// address.
 #[test]
 fn d38_one_machine_keeps_one_address_through_all_stages() {
     let mut server = server();
@@ -820,12 +933,21 @@ fn d38_one_machine_keeps_one_address_through_all_stages() {
     }
     assert_eq!(seen, vec![seen[0]; 4]);
     let lease = server.leases.get(seen[0]).unwrap();
-    assert_eq!(lease.client_id.as_deref(), Some(&b"\xff\x12\x34\x56\x78\x00\x01\x00\x01duid"[..]), "kept as an alias");
-    assert_eq!(lease.firmware, Some(Firmware { role: Role::Ipxe, arch: Some(Arch::UefiX64) }), "the last boot stage");
+    assert_eq!(
+        lease.client_id.as_deref(),
+        Some(&b"\xff\x12\x34\x56\x78\x00\x01\x00\x01duid"[..]),
+        "kept as an alias"
+    );
+    assert_eq!(
+        lease.firmware,
+        Some(Firmware { role: Role::Ipxe, arch: Some(Arch::UefiX64) }),
+        "the last boot stage"
+    );
     assert!(lease.uuid.is_some());
 }
 
-/// Containers, virtual machines and a host behind one hardware address, on a subnet that serves everybody.
+/// Containers, virtual machines and a host behind one hardware address, on a subnet that serves
+/// everybody.
 #[test]
 fn d37_systems_with_identifiers_of_their_own_are_clients_of_their_own() {
     let list = [1, 3, 6];
@@ -835,7 +957,8 @@ fn d37_systems_with_identifiers_of_their_own_are_clients_of_their_own() {
     let mut server = server();
     let offers = [&a, &b].map(|system| server.ask(&system.clone().discover()).yiaddr());
     assert_ne!(offers[0], offers[1], "asked for at the same time");
-    let mut all: Vec<(Message, Ipv4Addr)> = [a.clone(), b.clone(), host()].map(|m| (m.clone(), server.bind(&m))).into();
+    let mut all: Vec<(Message, Ipv4Addr)> =
+        [a.clone(), b.clone(), host()].map(|m| (m.clone(), server.bind(&m))).into();
     assert_eq!([all[0].1, all[1].1], offers);
     all.push((named(&MAC_ID), all[2].1));
     for restarted in [false, true] {
@@ -848,20 +971,34 @@ fn d37_systems_with_identifiers_of_their_own_are_clients_of_their_own() {
             assert_eq!(server.ask(&system.clone().discover()).yiaddr(), *own);
             assert_eq!(server.ask(&system.clone().request(*own)).message_type(), Some(5));
             assert_eq!(server.ask(&system.clone().init_reboot(*own)).message_type(), Some(5));
-            assert_eq!(server.ask_by(&system.clone().renew(*own), unicast(*own)).message_type(), Some(5));
+            assert_eq!(
+                server.ask_by(&system.clone().renew(*own), unicast(*own)).message_type(),
+                Some(5)
+            );
             for (_, others) in all.iter().filter(|(_, address)| address != own) {
                 let nak = server.ask(&system.clone().request(*others));
                 assert_eq!(nak.option(56).unwrap(), b"the address belongs to another client");
-                assert_eq!(server.ask(&system.clone().renew(*others)).silence, Some(Silence::UnknownClient));
+                assert_eq!(
+                    server.ask(&system.clone().renew(*others)).silence,
+                    Some(Silence::UnknownClient)
+                );
                 let declined = server.ask(&system.clone().decline(*others)).silence;
                 assert_eq!(declined, Some(Silence::NotHeld(*others)));
             }
         }
     }
-    assert_eq!(all[..3].iter().map(|(_, address)| *address).collect::<std::collections::HashSet<_>>().len(), 3);
+    assert_eq!(
+        all[..3]
+            .iter()
+            .map(|(_, address)| *address)
+            .collect::<std::collections::HashSet<_>>()
+            .len(),
+        3
+    );
 }
 
-/// Found by the fuzzer: firmware hands its address on, and both systems ask for it before the store has kept either.
+/// Found by the fuzzer: firmware hands its address on, and both systems ask for it before the store
+/// has kept either.
 #[test]
 fn d37_an_address_that_is_handed_on_goes_to_one_system_while_the_store_is_slow() {
     let mut server = server();
@@ -877,19 +1014,24 @@ fn d37_an_address_that_is_handed_on_goes_to_one_system_while_the_store_is_slow()
 
 #[test]
 fn d37_an_address_of_one_system_goes_to_another_when_its_lease_is_over() {
-    let mut server = server_with(|s| s.pools = vec![Pool { first: address(10), last: address(10) }]);
+    let mut server =
+        server_with(|s| s.pools = vec![Pool { first: address(10), last: address(10) }]);
     let [a, b] = [b"\x00a", b"\x00b"].map(|id| Message::from(1).with(61, id));
     assert_eq!(server.bind(&a), address(10));
     assert!(server.ask(&b.clone().discover()).answer.is_none());
     server.now += 600;
-    assert_eq!(server.ask(&a.clone().discover()).reasons[2], "address 192.168.4.10 by what it had before");
+    assert_eq!(
+        server.ask(&a.clone().discover()).reasons[2],
+        "address 192.168.4.10 by what it had before"
+    );
     server.now += OFFER_HOLD_S;
     assert_eq!(server.bind(&b), address(10));
     assert!(server.ask(&a.discover()).answer.is_none());
     assert_eq!(server.leases.get(address(10)).unwrap().client_id.as_deref(), Some(&b"\x00b"[..]));
 }
 
-/// The identifier of the system before does not outlive a boot, and on a subnet for machines that boot none counts at all.
+/// The identifier of the system before does not outlive a boot, and on a subnet for machines that
+/// boot none counts at all.
 #[test]
 fn d38_what_boots_the_machine_takes_its_address_over_and_hands_it_on() {
     for clients in [Clients::Any, Clients::Pxe] {
@@ -923,10 +1065,16 @@ fn d38_released_without_and_asked_for_with_client_identifier_is_still_the_same_m
 #[test]
 fn d39_guid_goes_back_and_is_never_required() {
     let guid: Vec<u8> = (0..17).collect();
-    assert_eq!(server().ask(&Message::from(1).pxe(7).with(97, &guid).discover()).option(97).unwrap(), guid);
+    assert_eq!(
+        server().ask(&Message::from(1).pxe(7).with(97, &guid).discover()).option(97).unwrap(),
+        guid
+    );
     assert_eq!(server().ask(&Message::from(1).pxe(7).discover()).option(97), None);
     let odd = [1, 2, 3];
-    assert_eq!(server().ask(&Message::from(1).pxe(7).with(97, &odd).discover()).option(97).unwrap(), odd);
+    assert_eq!(
+        server().ask(&Message::from(1).pxe(7).with(97, &odd).discover()).option(97).unwrap(),
+        odd
+    );
 }
 
 // --- options ---
@@ -1020,14 +1168,19 @@ fn d48_subnet_by_link_selection_then_118_then_giaddr_then_interface() {
     let relay = Route::Relay { address: Ipv4Addr::new(10, 7, 0, 1), port: 67 };
     assert_eq!(third_octets(Message::from(1).relayed()), (7, relay));
     let link = [5, 4, 10, 8, 0, 0];
-    assert_eq!(third_octets(Message::from(2).relayed().with(82, &link)), (8, relay), "still answered at giaddr");
+    assert_eq!(
+        third_octets(Message::from(2).relayed().with(82, &link)),
+        (8, relay),
+        "still answered at giaddr"
+    );
     assert_eq!(third_octets(Message::from(3).relayed().with(118, &[10, 7, 0, 99])), (7, relay));
     let both = Message::from(4).relayed().with(82, &[5, 4, 10, 7, 0, 0]).with(118, &[10, 8, 0, 0]);
     assert_eq!(third_octets(both), (7, relay));
     assert_eq!(third_octets(Message::from(5)).0, 168);
 }
 
-/// Anybody can write option 118; sub-option 5 of option 82 is a relay's, and so nobody's without giaddr.
+/// Anybody can write option 118; sub-option 5 of option 82 is a relay's, and so nobody's without
+/// giaddr.
 #[test]
 fn d48_where_the_interface_is_not_known_the_address_of_ours_that_was_asked_tells() {
     let of = |ours: Ipv4Addr| {
@@ -1056,18 +1209,34 @@ fn d48_a_client_chooses_no_segment_but_its_own() {
         let decision = server.ask(&message.pxe(7).discover());
         (decision.answer.is_some().then(|| decision.yiaddr().octets()[1]), decision.silence)
     };
-    assert_eq!(wish(&mut server, Message::from(1).with(118, &far.octets())), (None, Some(Silence::NoSubnet(far))));
+    assert_eq!(
+        wish(&mut server, Message::from(1).with(118, &far.octets())),
+        (None, Some(Silence::NoSubnet(far)))
+    );
     assert_eq!(wish(&mut server, Message::from(1).with(118, &near.octets())).0, Some(168));
-    assert_eq!(wish(&mut server, Message::from(1).with(82, &link(far))).0, Some(168), "no relay, no link selection");
+    assert_eq!(
+        wish(&mut server, Message::from(1).with(82, &link(far))).0,
+        Some(168),
+        "no relay, no link selection"
+    );
     let both = Message::from(1).with(82, &link(far)).with(118, &far.octets());
     assert_eq!(wish(&mut server, both), (None, Some(Silence::NoSubnet(far))));
     let next_door = Ipv4Addr::new(10, 8, 0, 0);
     let through = Message::from(2).relayed().with(118, &next_door.octets());
-    assert_eq!(wish(&mut server, through), (None, Some(Silence::NoSubnet(next_door))), "nor behind a relay");
-    let elsewhere = server.ask_by(&Message::from(3).with(118, &far.octets()).discover(), |arrival| {
-        arrival.interface = Some("eth7");
-    });
-    assert_eq!(elsewhere.silence, Some(Silence::NoSubnet(SERVER)), "on an interface that no subnet names");
+    assert_eq!(
+        wish(&mut server, through),
+        (None, Some(Silence::NoSubnet(next_door))),
+        "nor behind a relay"
+    );
+    let elsewhere =
+        server.ask_by(&Message::from(3).with(118, &far.octets()).discover(), |arrival| {
+            arrival.interface = Some("eth7");
+        });
+    assert_eq!(
+        elsewhere.silence,
+        Some(Silence::NoSubnet(SERVER)),
+        "on an interface that no subnet names"
+    );
 }
 
 const SECOND: Ipv4Addr = Ipv4Addr::new(192, 168, 5, 150);
@@ -1104,13 +1273,27 @@ fn d48_subnets_of_one_interface_are_one_link_with_all_its_pools() {
         let offer = server.ask_by(&Message::from(n).pxe(7).discover(), on_both);
         let (yiaddr, second) = (offer.yiaddr(), offer.yiaddr().octets()[2] == 5);
         let own = if second { SECOND } else { SERVER };
-        assert_eq!(offer.option(54).unwrap(), own.octets(), "the server is reached without a router");
+        assert_eq!(
+            offer.option(54).unwrap(),
+            own.octets(),
+            "the server is reached without a router"
+        );
         assert_eq!((offer.reply().siaddr, offer.answer.as_ref().unwrap().source), (own, own));
-        assert_eq!(offer.option(3).unwrap()[..3], yiaddr.octets()[..3], "the router of that subnet");
-        assert_eq!(offer.reasons.contains(&"subnet 192.168.5.0/24 of the same link".to_owned()), second);
+        assert_eq!(
+            offer.option(3).unwrap()[..3],
+            yiaddr.octets()[..3],
+            "the router of that subnet"
+        );
+        assert_eq!(
+            offer.reasons.contains(&"subnet 192.168.5.0/24 of the same link".to_owned()),
+            second
+        );
         let request = Message::from(n).pxe(7).request(yiaddr).with(54, &own.octets());
         let ack = server.ask_by(&request, on_both);
-        assert_eq!((ack.message_type(), ack.yiaddr(), ack.option(54)), (Some(5), yiaddr, offer.option(54)));
+        assert_eq!(
+            (ack.message_type(), ack.yiaddr(), ack.option(54)),
+            (Some(5), yiaddr, offer.option(54))
+        );
         seen.push(yiaddr);
     }
     assert_eq!(
@@ -1121,14 +1304,23 @@ fn d48_subnets_of_one_interface_are_one_link_with_all_its_pools() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), 10);
-    for (n, own) in seen.iter().map(|own| (server.leases.get(*own).unwrap().mac.0[5], *own)).collect::<Vec<_>>() {
+    for (n, own) in
+        seen.iter().map(|own| (server.leases.get(*own).unwrap().mac.0[5], *own)).collect::<Vec<_>>()
+    {
         let again = server.ask_by(&Message::from(n).discover(), on_both);
         assert_eq!(again.yiaddr(), own, "its lease, wherever it lies");
-        assert_eq!(server.ask_by(&Message::from(n).init_reboot(own), on_both).message_type(), Some(5));
+        assert_eq!(
+            server.ask_by(&Message::from(n).init_reboot(own), on_both).message_type(),
+            Some(5)
+        );
         assert_eq!(server.ask_by(&Message::from(n).renew(own), on_both).message_type(), Some(5));
         for other in [address(10), in_second(20)] {
             let renewal = Message::from(n).renew(own).with(50, &other.octets());
-            assert_eq!(server.ask_by(&renewal, on_both).yiaddr(), own, "what it has counts, whatever option 50 says");
+            assert_eq!(
+                server.ask_by(&renewal, on_both).yiaddr(),
+                own,
+                "what it has counts, whatever option 50 says"
+            );
         }
         let unicast = server.ask_by(&Message::from(n).renew(own), |arrival| {
             on_both(arrival);
@@ -1138,16 +1330,25 @@ fn d48_subnets_of_one_interface_are_one_link_with_all_its_pools() {
         assert_eq!((unicast.message_type(), unicast.answer.unwrap().route), (Some(5), at));
     }
     let foreign = server.ask_by(&Message::from(1).init_reboot(Ipv4Addr::new(10, 9, 9, 9)), on_both);
-    assert_eq!((foreign.message_type(), foreign.option(56)), (Some(6), Some(b"wrong network".to_vec())));
-    let without = server.ask_by(&Message::from(30).discover(), |arrival| arrival.here = &[(SERVER, 24)]);
-    assert_eq!(without.silence, Some(Silence::NoAddressFree(subnet().network)), "not without an address of ours in it");
+    assert_eq!(
+        (foreign.message_type(), foreign.option(56)),
+        (Some(6), Some(b"wrong network".to_vec()))
+    );
+    let without =
+        server.ask_by(&Message::from(30).discover(), |arrival| arrival.here = &[(SERVER, 24)]);
+    assert_eq!(
+        without.silence,
+        Some(Silence::NoAddressFree(subnet().network)),
+        "not without an address of ours in it"
+    );
 }
 
 #[test]
 fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
     let mut server = two_on_one_interface(|second| {
         let mac = Message::from(1).mac;
-        second.reservations = vec![Reservation { mac, address: in_second(5), hostname: Some("five".into()) }].into();
+        second.reservations =
+            vec![Reservation { mac, address: in_second(5), hostname: Some("five".into()) }].into();
     });
     let offer = server.ask_by(&Message::from(1).with(55, &[12]).discover(), on_both);
     assert_eq!((offer.yiaddr(), offer.option(12).unwrap()), (in_second(5), b"five".to_vec()));
@@ -1159,7 +1360,11 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
     }
     assert_eq!(server.ask_by(&Message::from(1), on_both).yiaddr(), in_second(5), "BOOTP");
     let elsewhere = Message::from(1).with(50, &address(10).octets()).discover();
-    assert_eq!(server.ask_by(&elsewhere, on_both).yiaddr(), in_second(5), "a reservation goes before a wish");
+    assert_eq!(
+        server.ask_by(&elsewhere, on_both).yiaddr(),
+        in_second(5),
+        "a reservation goes before a wish"
+    );
     let wish = Message::from(2).with(50, &in_second(44).octets()).discover();
     assert_eq!(server.ask_by(&wish, on_both).yiaddr(), in_second(44));
     let parameters = server.ask_by(&Message::from(3).inform(in_second(200)), on_both);
@@ -1169,7 +1374,8 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
         arrival.source = SocketAddrV4::new(in_second(200), 68);
     });
     assert_eq!(by_source.option(3).unwrap(), in_second(1).octets());
-    let by_118 = server.ask_by(&Message::from(4).with(118, &in_second(0).octets()).discover(), on_both);
+    let by_118 =
+        server.ask_by(&Message::from(4).with(118, &in_second(0).octets()).discover(), on_both);
     assert_eq!(by_118.yiaddr().octets()[2], 5);
     // The first subnet is for what boots, the second for everybody.
     server.policy.subnets[0].clients = Clients::Pxe;
@@ -1192,15 +1398,27 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
 fn d48_subnets_behind_one_giaddr_share_their_network_where_they_say_so() {
     let mut policy = policy();
     let floor = |last: u8, name: Option<&str>| Subnet {
-        network: crate::model::network::Network { address: Ipv4Addr::new(10, last, 0, 0), prefix: 24 },
-        pools: vec![Pool { first: Ipv4Addr::new(10, last, 0, 50), last: Ipv4Addr::new(10, last, 0, 50) }],
+        network: crate::model::network::Network {
+            address: Ipv4Addr::new(10, last, 0, 0),
+            prefix: 24,
+        },
+        pools: vec![Pool {
+            first: Ipv4Addr::new(10, last, 0, 50),
+            last: Ipv4Addr::new(10, last, 0, 50),
+        }],
         routers: Vec::new(),
         shared_network: name.map(str::to_owned),
         ..relayed_subnet()
     };
     let segment = Subnet { relay: false, ..floor(10, Some("b")) };
-    policy.subnets =
-        vec![floor(6, None), floor(7, Some("b")), floor(8, Some("a")), floor(9, Some("b")), segment].into();
+    policy.subnets = vec![
+        floor(6, None),
+        floor(7, Some("b")),
+        floor(8, Some("a")),
+        floor(9, Some("b")),
+        segment,
+    ]
+    .into();
     let mut server = Server::new(policy);
     let mut networks = |first: u8, giaddr: u8| {
         (first..first + 3)
@@ -1211,7 +1429,10 @@ fn d48_subnets_behind_one_giaddr_share_their_network_where_they_say_so() {
                 let yiaddr = offer.answer.is_some().then(|| offer.yiaddr())?;
                 assert_eq!(server.ask(&message.request(yiaddr)).message_type(), Some(5));
                 let renewed = server.ask_by(&Message::from(n).renew(yiaddr), unicast(yiaddr));
-                assert_eq!((renewed.message_type(), renewed.answer.unwrap().route), (Some(5), Route::Unicast(yiaddr)));
+                assert_eq!(
+                    (renewed.message_type(), renewed.answer.unwrap().route),
+                    (Some(5), Route::Unicast(yiaddr))
+                );
                 Some(yiaddr.octets()[1])
             })
             .collect::<Vec<_>>()
@@ -1240,7 +1461,11 @@ fn d51_a_subnet_for_relays_opens_nothing_on_the_segment_that_they_come_by() {
         bootp,
     ] {
         let decision = server.ask_by(&message, here);
-        assert_eq!((decision.answer, decision.silence), (None, Some(Silence::NoSubnet(OWN))), "{message:?}");
+        assert_eq!(
+            (decision.answer, decision.silence),
+            (None, Some(Silence::NoSubnet(OWN))),
+            "{message:?}"
+        );
         assert!(decision.changes.is_empty());
     }
     let mut relayed = Message::from(2).pxe(7);
@@ -1272,8 +1497,8 @@ fn d49_relay_information_comes_back_last_and_untouched() {
     assert_eq!(server.ask(&Message::from(2).with(55, &[82]).discover()).option(82), None);
 }
 
-/// RFC 3046 section 2.2: where it does not fit, the answer goes without it. The relay takes it off again, so the client's own limit
-/// does not count it.
+/// RFC 3046 section 2.2: where it does not fit, the answer goes without it. The relay takes it off
+/// again, so the client's own limit does not count it.
 #[test]
 fn d49_relay_information_costs_the_client_nothing_and_never_its_answer() {
     let wish = |information: usize| {
@@ -1285,7 +1510,8 @@ fn d49_relay_information_costs_the_client_nothing_and_never_its_answer() {
         }
         bytes.push(255);
         let mut server = server();
-        let decision = server.decide(&Message::from(1), |arrival| arrival.bytes = Box::leak(bytes.into()));
+        let decision =
+            server.decide(&Message::from(1), |arrival| arrival.bytes = Box::leak(bytes.into()));
         let echoed = decision.option(82).map_or(0, |value| value.len());
         (decision.codes(), echoed, decision.reasons.last().cloned().unwrap())
     };
@@ -1304,7 +1530,8 @@ fn d49_relay_information_costs_the_client_nothing_and_never_its_answer() {
 fn d50_server_identifier_override_is_used_and_accepted() {
     let relay = [10, 7, 0, 1];
     let mut server = server();
-    let message = Message::from(1).relayed().with(82, &[&[11, 4][..], &relay, &[10, 1, 0]].concat());
+    let message =
+        Message::from(1).relayed().with(82, &[&[11, 4][..], &relay, &[10, 1, 0]].concat());
     let offer = server.ask(&message.clone().discover());
     assert_eq!(offer.option(54).unwrap(), relay);
     let ack = server.ask(&message.request(offer.yiaddr()).with(54, &relay));
@@ -1319,10 +1546,18 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
     assert_eq!(server.ask(&unknown).silence, Some(Silence::NoSubnetBehind(unknown.giaddr)));
     unknown.giaddr = address(1);
     let closed = Silence::NotForRelays(subnet().network);
-    assert_eq!(server.ask(&unknown).silence, Some(closed.clone()), "that subnet is not open to relays");
+    assert_eq!(
+        server.ask(&unknown).silence,
+        Some(closed.clone()),
+        "that subnet is not open to relays"
+    );
     let mut routed = Message::from(1).relayed().discover().with(82, &[5, 4, 192, 168, 4, 0]);
     routed.giaddr = Ipv4Addr::new(10, 7, 0, 1);
-    assert_eq!(server.ask(&routed).silence, Some(closed), "nor to link selection by an agent of another one");
+    assert_eq!(
+        server.ask(&routed).silence,
+        Some(closed),
+        "nor to link selection by an agent of another one"
+    );
     let mut far = Message::from(1).relayed().discover();
     far.hops = 17;
     assert_eq!(server.ask(&far).silence, Some(Silence::Hops));
@@ -1332,10 +1567,14 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
 
 #[test]
 fn d51_nothing_is_answered_where_no_subnet_is_configured_or_where_it_is_off() {
-    let stray = server().ask_by(&Message::from(1).discover(), |arrival| arrival.interface = Some("eth7"));
+    let stray =
+        server().ask_by(&Message::from(1).discover(), |arrival| arrival.interface = Some("eth7"));
     assert_eq!(stray.silence, Some(Silence::NoSubnet(SERVER)));
     let mut off = server_with(|s| s.mode = Mode::Off);
-    assert_eq!(off.ask(&Message::from(1).discover()).silence, Some(Silence::SubnetOff(subnet().network)));
+    assert_eq!(
+        off.ask(&Message::from(1).discover()).silence,
+        Some(Silence::SubnetOff(subnet().network))
+    );
     let mut empty = Server::new(DhcpPolicy::default());
     assert!(empty.ask(&Message::from(1).pxe(7).discover()).answer.is_none());
 }
@@ -1344,7 +1583,8 @@ fn d51_nothing_is_answered_where_no_subnet_is_configured_or_where_it_is_off() {
 fn d74_relay_that_asks_so_is_answered_at_its_source_port() {
     let message = Message::from(1).relayed().with(82, &[19, 0]).discover();
     let relay = Ipv4Addr::new(10, 7, 0, 1);
-    let offer = server().ask_by(&message, |arrival| arrival.source = SocketAddrV4::new(relay, 40_123));
+    let offer =
+        server().ask_by(&message, |arrival| arrival.source = SocketAddrV4::new(relay, 40_123));
     assert_eq!(offer.answer.unwrap().route, Route::Relay { address: relay, port: 40_123 });
 }
 
@@ -1364,9 +1604,14 @@ fn d53_uefi_gets_60_with_43_or_neither() {
 
 #[test]
 fn d54_the_first_offer_is_a_whole_one() {
-    // EDK2 ranks an offer with file and discovery control first: it needs nothing more from anybody.
+    // EDK2 ranks an offer with file and discovery control first: it needs nothing more from
+    // anybody.
     let offer = server().ask(&Message::from(1).pxe(7).discover());
-    assert!(offer.option(43).is_some() && offer.option(67).is_some() && !offer.yiaddr().is_unspecified());
+    assert!(
+        offer.option(43).is_some()
+            && offer.option(67).is_some()
+            && !offer.yiaddr().is_unspecified()
+    );
 }
 
 #[test]
@@ -1400,7 +1645,8 @@ fn d59_raspberry_pi_gets_menu_server_and_a_long_hold() {
     assert_eq!((offer.option(66).unwrap(), offer.option(67)), (b"192.168.4.150".to_vec(), None));
     let Change::Offer { until_s, .. } = offer.changes[0] else { panic!("an offer") };
     assert_eq!(until_s, server.now + OFFER_HOLD_RASPBERRY_PI_S);
-    let binding = server.leases.binding(offer.yiaddr()).expect("known to boot cores without a REQUEST");
+    let binding =
+        server.leases.binding(offer.yiaddr()).expect("known to boot cores without a REQUEST");
     assert_eq!(binding.machine.mac, pi.mac);
 }
 
@@ -1417,7 +1663,11 @@ fn d66_http_boot_gets_its_class_and_a_url() {
     let mut without = server();
     without.policy.boot.uefi_http = None;
     let offer = without.ask(&Message::from(1).http(16).discover());
-    assert_eq!((offer.option(60), offer.option(67), offer.reply().file), (None, None, &b""[..]), "no TFTP name");
+    assert_eq!(
+        (offer.option(60), offer.option(67), offer.reply().file),
+        (None, None, &b""[..]),
+        "no TFTP name"
+    );
     assert!(matches!(offer.event.unwrap().told, Told::NoLoader(_)));
 }
 
@@ -1450,7 +1700,8 @@ fn d68_ipxe_is_told_that_no_proxy_will_answer() {
 fn d69_firmware_gets_ipxe_and_ipxe_gets_the_script() {
     let mut server = server();
     server.policy.boot = BootConfig { bios: Some("undionly.kpxe".into()), ..BootConfig::default() };
-    let file = |server: &mut Server, message: Message| server.ask(&message.discover()).option(67).unwrap();
+    let file =
+        |server: &mut Server, message: Message| server.ask(&message.discover()).option(67).unwrap();
     assert_eq!(file(&mut server, Message::from(1).pxe(0)), b"undionly.kpxe");
     let script = b"http://192.168.4.150/boot.ipxe".to_vec();
     assert_eq!(file(&mut server, Message::from(1).pxe(0).with(77, b"iPXE")), script);
@@ -1481,7 +1732,10 @@ fn d71_ipxe_is_answered_each_time_it_asks_and_again_after_a_nak() {
         offered.push(offer.yiaddr());
     }
     assert_eq!(offered, vec![offered[0]; 5]);
-    assert_eq!(server.ask(&message.clone().init_reboot(Ipv4Addr::new(10, 1, 1, 1))).message_type(), Some(6));
+    assert_eq!(
+        server.ask(&message.clone().init_reboot(Ipv4Addr::new(10, 1, 1, 1))).message_type(),
+        Some(6)
+    );
     assert_eq!(server.ask(&message.discover()).message_type(), Some(2));
 }
 
@@ -1529,13 +1783,15 @@ fn d19_a_client_that_says_nothing_of_itself_is_answered() {
 fn d22_an_offer_outlives_newer_xids_of_its_machine() {
     let mut server = server();
     let with_xid = |xid| Message { xid, ..Message::from(1).with(60, b"U-Boot") };
-    let offered: Vec<_> = (0..4).map(|xid| server.ask(&with_xid(xid).discover()).yiaddr()).collect();
+    let offered: Vec<_> =
+        (0..4).map(|xid| server.ask(&with_xid(xid).discover()).yiaddr()).collect();
     assert_eq!(offered, vec![offered[0]; 4]);
     let ack = server.ask(&with_xid(0).request(offered[0]));
     assert_eq!((ack.message_type(), ack.xid), (Some(5), 0));
 }
 
-/// Two machines with one hardware address cannot be told apart by DHCP, but the operator hears of it.
+/// Two machines with one hardware address cannot be told apart by DHCP, but the operator hears of
+/// it.
 #[test]
 fn d38_two_machines_with_one_hardware_address_are_noticed() {
     let mut server = server();
@@ -1549,7 +1805,8 @@ fn d38_two_machines_with_one_hardware_address_are_noticed() {
 #[test]
 fn d19_reservation_goes_before_everything_and_names_the_host() {
     let mut server = server_with(reserve(1, 42));
-    let offer = server.ask(&Message::from(1).with(50, &address(30).octets()).with(55, &[12]).discover());
+    let offer =
+        server.ask(&Message::from(1).with(50, &address(30).octets()).with(55, &[12]).discover());
     assert_eq!((offer.yiaddr(), offer.option(12).unwrap()), (address(42), b"node-1".to_vec()));
     assert_eq!(server.ask(&Message::from(1).request(address(42))).message_type(), Some(5));
     assert_eq!(server.ask(&Message::from(1).request(address(30))).message_type(), Some(6));
@@ -1582,7 +1839,11 @@ fn d23_a_reservation_that_is_taken_is_no_claim_to_what_another_had() {
     let nak = server.ask(&Message::from(1).request(before));
     assert_eq!(nak.option(56), Some(b"the address belongs to another client".to_vec()));
     let offered = server.ask(&Message::from(1).discover()).yiaddr();
-    assert_eq!(server.ask(&Message::from(1).request(offered)).message_type(), Some(5), "it has another meanwhile");
+    assert_eq!(
+        server.ask(&Message::from(1).request(offered)).message_type(),
+        Some(5),
+        "it has another meanwhile"
+    );
 }
 
 #[test]
@@ -1660,7 +1921,11 @@ fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
     }
     let mut pi = Message::from(7);
     pi.mac.0[..3].copy_from_slice(&[0xb8, 0x27, 0xeb]);
-    assert_eq!(server.ask(&pi.discover()).message_type(), Some(2), "its ROM asks once, its system says nothing");
+    assert_eq!(
+        server.ask(&pi.discover()).message_type(),
+        Some(2),
+        "its ROM asks once, its system says nothing"
+    );
     let mut reserved = server_with(|subnet| {
         subnet.clients = Clients::Pxe;
         reserve(9, 5)(subnet);
@@ -1673,7 +1938,11 @@ fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_re
     let mut server = server_with(|subnet| subnet.clients = Clients::Pxe);
     let firmware = NOT_BOOTING.clone().pxe(7);
     let offered = server.ask(&firmware.clone().discover()).yiaddr();
-    assert_eq!(server.ask(&NOT_BOOTING.clone().discover()).yiaddr(), offered, "GRUB, after an OFFER alone");
+    assert_eq!(
+        server.ask(&NOT_BOOTING.clone().discover()).yiaddr(),
+        offered,
+        "GRUB, after an OFFER alone"
+    );
     server.ask(&firmware.request(offered));
     let rows: Vec<_> = server.leases.iter().cloned().collect();
     let mut again = server_with(|subnet| subnet.clients = Clients::Pxe);
@@ -1682,7 +1951,10 @@ fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_re
     let mut forgotten = server_with(|subnet| subnet.clients = Clients::Pxe);
     assert!(forgotten.ask(&NOT_BOOTING.clone().discover()).answer.is_none());
     forgotten.leases.load_machines([(NOT_BOOTING.mac, 0)]);
-    assert!(forgotten.ask(&NOT_BOOTING.clone().discover()).answer.is_some(), "by the store's memory");
+    assert!(
+        forgotten.ask(&NOT_BOOTING.clone().discover()).answer.is_some(),
+        "by the store's memory"
+    );
 }
 
 #[test]
@@ -1726,27 +1998,47 @@ fn d51_a_subnet_that_is_held_offers_nothing_and_goes_on_with_the_leases_that_it_
             });
             decision.answer.map(|answer| answer.kind)
         };
-        for message in
-            [Message::from(1).pxe(7).request(lease), Message::from(1).renew(lease), Message::from(1).init_reboot(lease)]
-        {
+        for message in [
+            Message::from(1).pxe(7).request(lease),
+            Message::from(1).renew(lease),
+            Message::from(1).init_reboot(lease),
+        ] {
             assert_eq!(ask(&mut server, &message, false), Some(AnswerKind::Ack), "a lease of ours");
         }
         let stranger = Message::from(3).renew(address(77));
         assert_eq!(ask(&mut server, &stranger, true), Some(AnswerKind::Nak), "it names us");
         assert_eq!(ask(&mut server, &stranger, false), None, "another server's, as likely as not");
-        assert_eq!(ask(&mut server, &Message::from(3).inform(address(77)), true), Some(AnswerKind::Parameters));
+        assert_eq!(
+            ask(&mut server, &Message::from(3).inform(address(77)), true),
+            Some(AnswerKind::Parameters)
+        );
         let known = &Message::from(1).init_reboot(address(78));
-        assert_eq!(ask(&mut server, known, false), None, "no NAK: it may have moved to the other server");
+        assert_eq!(
+            ask(&mut server, known, false),
+            None,
+            "no NAK: it may have moved to the other server"
+        );
         let nowhere = Box::leak(Box::new([(subnet().network, Held::NoInterface)]));
-        let decision = server.ask_by(&Message::from(1).renew(lease), |arrival| arrival.held = nowhere);
+        let decision =
+            server.ask_by(&Message::from(1).renew(lease), |arrival| arrival.held = nowhere);
         assert_eq!(decision.answer, None);
         let began = server.now;
         server.now = server.leases.get(lease).unwrap().end_s;
-        assert_eq!(ask(&mut server, &Message::from(1).renew(lease), false), None, "it is over in this second");
+        assert_eq!(
+            ask(&mut server, &Message::from(1).renew(lease), false),
+            None,
+            "it is over in this second"
+        );
         server.now = began;
     }
-    let release = server.ask_by(&Message::from(1).release(lease), |arrival| arrival.held = Box::leak(Box::new(held)));
-    assert_eq!(release.silence, Some(Silence::Released), "what a client gives back is never answered");
+    let release = server.ask_by(&Message::from(1).release(lease), |arrival| {
+        arrival.held = Box::leak(Box::new(held))
+    });
+    assert_eq!(
+        release.silence,
+        Some(Silence::Released),
+        "what a client gives back is never answered"
+    );
     let elsewhere = NOT_BOOTING.clone().request(address(20)).with(54, &[192, 168, 4, 2]);
     let silence = server_with(|subnet| subnet.clients = Clients::Pxe).ask(&elsewhere).silence;
     assert_eq!(silence, Some(Silence::OtherServer(address(2))), "which is a reason to look for it");
@@ -1759,7 +2051,10 @@ fn d20_advertise_is_where_files_come_from() {
     let advertised = Ipv4Addr::new(203, 0, 113, 5);
     server.policy.advertise = Some(advertised);
     let bios = server.ask(&Message::from(1).pxe(0).with(55, &[66, 67, 150]).discover());
-    assert_eq!((bios.reply().siaddr, bios.option(66).unwrap()), (advertised, b"203.0.113.5".to_vec()));
+    assert_eq!(
+        (bios.reply().siaddr, bios.option(66).unwrap()),
+        (advertised, b"203.0.113.5".to_vec())
+    );
     assert_eq!(bios.option(150), Some(advertised.octets().to_vec()));
     assert_eq!(bios.option(54), Some(SERVER.octets().to_vec()), "but the server is who it is");
     let http = server.ask(&Message::from(2).http(16).discover());

@@ -1,4 +1,5 @@
-//! Which subnets a message may belong to, those of its link: by what the relay says, by giaddr, by the interface, or by ciaddr of a routed renewal.
+//! Which subnets a message may belong to, those of its link: by what the relay says, by giaddr, by
+//! the interface, or by ciaddr of a routed renewal.
 
 use std::net::Ipv4Addr;
 
@@ -41,26 +42,46 @@ pub(super) fn select<'s>(
     let (link, at, by) = match (is_local, facts.relay.link, arrival.interface) {
         (true, _, Some(name)) => (here, local, format!("interface {name}")),
         (true, _, None) => (here, local, format!("our address {local}")),
-        (false, Some(link), _) => (sharing(link, subnets)?, link, format!("the relay's link selection {link}")),
-        (false, None, _) => (sharing(packet.giaddr, subnets)?, packet.giaddr, format!("giaddr {}", packet.giaddr)),
+        (false, Some(link), _) => {
+            (sharing(link, subnets)?, link, format!("the relay's link selection {link}"))
+        }
+        (false, None, _) => {
+            (sharing(packet.giaddr, subnets)?, packet.giaddr, format!("giaddr {}", packet.giaddr))
+        }
     };
     // What a relay says of the link goes before the wish of its client.
     serving(link, at, facts.subnet_selection.filter(|_| facts.relay.link.is_none()), &by)
 }
 
-/// Those of the link at this address that are served, the first of them first. A client may wish for one by option 118 (RFC 3011),
-/// and for none of another link: anybody can write the option.
-fn serving<'s>(link: Vec<&'s Subnet>, at: Ipv4Addr, wish: Option<Ipv4Addr>, by: &str) -> Result<Selected<'s>, Silence> {
+/// Those of the link at this address that are served, the first of them first. A client may wish
+/// for one by option 118 (RFC 3011), and for none of another link: anybody can write the option.
+fn serving<'s>(
+    link: Vec<&'s Subnet>,
+    at: Ipv4Addr,
+    wish: Option<Ipv4Addr>,
+    by: &str,
+) -> Result<Selected<'s>, Silence> {
     let first = *link.first().ok_or(Silence::NoSubnet(at))?;
-    let mut serving: Vec<&Subnet> = link.into_iter().filter(|subnet| subnet.mode == Mode::Server).collect();
+    let mut serving: Vec<&Subnet> =
+        link.into_iter().filter(|subnet| subnet.mode == Mode::Server).collect();
     if serving.is_empty() {
         return Err(Silence::SubnetOff(first.network));
     }
-    let wished = |wish| serving.iter().position(|subnet| subnet.network.contains(wish)).ok_or(Silence::NoSubnet(wish));
+    let wished = |wish| {
+        serving
+            .iter()
+            .position(|subnet| subnet.network.contains(wish))
+            .ok_or(Silence::NoSubnet(wish))
+    };
     let place = wish.map_or(Ok(0), wished)?;
     let subnet = serving.remove(place);
     let by = wish.map_or(by.to_owned(), |wish| format!("option 118 = {wish}"));
-    Ok(Selected { subnet, others: serving, reason: format!("subnet {} by {by}", subnet.network), off_link: false })
+    Ok(Selected {
+        subnet,
+        others: serving,
+        reason: format!("subnet {} by {by}", subnet.network),
+        off_link: false,
+    })
 }
 
 /// The subnet for relays that this address lies in, and those that share a network with it.
@@ -76,8 +97,9 @@ fn by_relay(link: Ipv4Addr, subnets: &Subnets) -> Result<&Subnet, Silence> {
     if subnet.relay { Ok(subnet) } else { Err(Silence::NotForRelays(subnet.network)) }
 }
 
-/// The subnets of the receiving interface that an address of ours there lies in, that of `interface_address` first. A subnet that
-/// relay agents bring, and that is not on the wire here, is none of them: its addresses would lead nowhere.
+/// The subnets of the receiving interface that an address of ours there lies in, that of
+/// `interface_address` first. A subnet that relay agents bring, and that is not on the wire here,
+/// is none of them: its addresses would lead nowhere.
 fn by_interface<'s>(arrival: &Arrival<'_>, subnets: &'s Subnets) -> Vec<&'s Subnet> {
     let is_here = |subnet: &Subnet| match (&subnet.interface, arrival.interface) {
         (Some(configured), Some(received)) => configured == received,
@@ -89,7 +111,8 @@ fn by_interface<'s>(arrival: &Arrival<'_>, subnets: &'s Subnets) -> Vec<&'s Subn
     if arrival.here.is_empty() {
         return first.map(|place| &subnets[place]).into_iter().collect();
     }
-    let mut places: Vec<usize> = arrival.here.iter().filter_map(|(address, _)| place(*address)).collect();
+    let mut places: Vec<usize> =
+        arrival.here.iter().filter_map(|(address, _)| place(*address)).collect();
     places.sort_unstable_by_key(|place| (Some(*place) != first, *place));
     places.dedup();
     places.into_iter().map(|place| &subnets[place]).collect()

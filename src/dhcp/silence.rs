@@ -22,7 +22,8 @@ pub enum Silence {
     #[error("no subnet is configured for {0}, and this came from beyond a router")]
     NoSubnetBehind(Ipv4Addr),
     #[error(
-        "subnet {0} is served on its own link alone, and this came from beyond a router (`relay = true` on it serves both)"
+        "subnet {0} is served on its own link alone, and this came from beyond a router (`relay = \
+         true` on it serves both)"
     )]
     NotForRelays(Network),
     #[error("subnet {0} is switched off")]
@@ -37,7 +38,9 @@ pub enum Silence {
     NoAddressFree(Network),
     #[error("subnet {0} is silent: {1}")]
     Held(Network, Held),
-    #[error("the client says nothing of network boot, and never did (`clients = \"pxe\"` on subnet {0})")]
+    #[error(
+        "the client says nothing of network boot, and never did (`clients = \"pxe\"` on subnet {0})"
+    )]
     NotPxe(Network),
     #[error("the client has no reservation (`clients = \"known\"` on subnet {0})")]
     NotReserved(Network),
@@ -56,16 +59,19 @@ pub enum Silence {
     #[error("the client found its address in use")]
     Declined,
     #[error(
-        "the client has declined {DECLINES_PER_MACHINE_MAX} addresses within an hour: until the hour is over it gets none from \
-         the pools"
+        "the client has declined {DECLINES_PER_MACHINE_MAX} addresses within an hour: until the \
+         hour is over it gets none from the pools"
     )]
     LastDecline,
-    #[error("the client declined {DECLINES_PER_MACHINE_MAX} addresses within an hour, and gets none from the pools")]
+    #[error(
+        "the client declined {DECLINES_PER_MACHINE_MAX} addresses within an hour, and gets none \
+         from the pools"
+    )]
     DeclinedTooMuch,
     /// True: the first one too many.
     #[error(
-        "more than {DECLINES_PER_CIRCUIT_MAX} addresses were declined within an hour from there, or too many in all: this one is \
-         not kept back"
+        "more than {DECLINES_PER_CIRCUIT_MAX} addresses were declined within an hour from there, \
+         or too many in all: this one is not kept back"
     )]
     DeclineNotKept(bool),
     #[error(transparent)]

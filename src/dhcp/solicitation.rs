@@ -1,8 +1,10 @@
-//! IPv6 router solicitations of a booting iPXE, and the advertisement that says there is no router here.
+//! IPv6 router solicitations of a booting iPXE, and the advertisement that says there is no router
+//! here.
 //!
-//! iPXE asks for IPv6 routers after its IPv4 lease and waits 13 s for one before it loads its first file. One advertisement with
-//! a lifetime of 0, no prefix and no flags ends the wait: it configures nothing (RFC 4861 section 4.2: such a router is no default
-//! router). It goes to the machine that asked and to nobody else.
+//! iPXE asks for IPv6 routers after its IPv4 lease and waits 13 s for one before it loads its first
+//! file. One advertisement with a lifetime of 0, no prefix and no flags ends the wait: it
+//! configures nothing (RFC 4861 section 4.2: such a router is no default router). It goes to the
+//! machine that asked and to nobody else.
 
 use std::net::Ipv6Addr;
 
@@ -11,12 +13,14 @@ use crate::model::machine::Mac;
 /// ICMPv6 type of a router solicitation (RFC 4861 section 4.1).
 pub const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
-/// Option that carries the sender's hardware address (RFC 4861 section 4.6.1); its length counts units of eight octets.
+/// Option that carries the sender's hardware address (RFC 4861 section 4.6.1); its length counts
+/// units of eight octets.
 const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
 /// Octets before the options.
 const SOLICITATION_OCTETS: usize = 8;
 
-/// Who solicits: the hardware address of its option, else the one that its link-local address was made of. None: neither.
+/// Who solicits: the hardware address of its option, else the one that its link-local address was
+/// made of. None: neither.
 pub fn solicitor(message: &[u8], source: Ipv6Addr) -> Option<Mac> {
     if message.first() != Some(&ROUTER_SOLICITATION) || message.get(1) != Some(&0) {
         return None;
@@ -32,7 +36,8 @@ pub fn solicitor(message: &[u8], source: Ipv6Addr) -> Option<Mac> {
     from_link_local(source)
 }
 
-/// The hardware address in an address made by RFC 4291 appendix A: `ff:fe` in the middle, one bit turned.
+/// The hardware address in an address made by RFC 4291 appendix A: `ff:fe` in the middle, one bit
+/// turned.
 fn from_link_local(address: Ipv6Addr) -> Option<Mac> {
     let [.., a, b, c, 0xff, 0xfe, d, e, f] = address.octets() else { return None };
     address.is_unicast_link_local().then_some(Mac([a ^ 2, b, c, d, e, f]))
@@ -60,7 +65,11 @@ mod tests {
         let bare = [ROUTER_SOLICITATION, 0, 1, 2, 0, 0, 0, 0];
         assert_eq!(solicitor(&bare, address), Some(MAC));
         let universal = "fe80::211:22ff:fe33:4455".parse().unwrap();
-        assert_eq!(solicitor(&bare, universal), Some(Mac([0, 0x11, 0x22, 0x33, 0x44, 0x55])), "its bit is turned");
+        assert_eq!(
+            solicitor(&bare, universal),
+            Some(Mac([0, 0x11, 0x22, 0x33, 0x44, 0x55])),
+            "its bit is turned"
+        );
         let local = "fe80::11:22ff:fe33:4455".parse().unwrap();
         assert_eq!(solicitor(&bare, local), Some(Mac([2, 0x11, 0x22, 0x33, 0x44, 0x55])));
         let other = Mac([2, 0, 0, 0, 0, 9]);

@@ -5,14 +5,16 @@ use std::hash::Hash;
 
 use super::lease_record::{Circuit, Time};
 use super::limits::{
-    DECLINE_HOLD_S, DECLINES_IN_ALL_MAX, DECLINES_PER_CIRCUIT_MAX, DECLINES_PER_MACHINE_MAX, STRIKES_MAX,
+    DECLINE_HOLD_S, DECLINES_IN_ALL_MAX, DECLINES_PER_CIRCUIT_MAX, DECLINES_PER_MACHINE_MAX,
+    STRIKES_MAX,
 };
 use crate::model::machine::Mac;
 
 /// What becomes of a DECLINE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The address is kept back. True: it is the last that this machine may decline within the hour.
+    /// The address is kept back. True: it is the last that this machine may decline within the
+    /// hour.
     KeepBack { last: bool },
     /// The machine has declined too many: its word counts no more.
     Silenced,
@@ -48,7 +50,9 @@ impl Strikes {
             return Verdict::Silenced;
         }
         if from_there >= DECLINES_PER_CIRCUIT_MAX || in_all >= DECLINES_IN_ALL_MAX {
-            return Verdict::TooMany { first: from_there == DECLINES_PER_CIRCUIT_MAX || in_all == DECLINES_IN_ALL_MAX };
+            return Verdict::TooMany {
+                first: from_there == DECLINES_PER_CIRCUIT_MAX || in_all == DECLINES_IN_ALL_MAX,
+            };
         }
         Verdict::KeepBack { last: by_machine + 1 == DECLINES_PER_MACHINE_MAX }
     }
@@ -138,7 +142,10 @@ mod tests {
         let mut strikes = Strikes::default();
         for n in 1..=DECLINES_PER_MACHINE_MAX {
             let last = n == DECLINES_PER_MACHINE_MAX;
-            assert_eq!(strikes.verdict(mac(1), Circuit::default(), 100), Verdict::KeepBack { last });
+            assert_eq!(
+                strikes.verdict(mac(1), Circuit::default(), 100),
+                Verdict::KeepBack { last }
+            );
             assert!(!strikes.is_silenced(mac(1), 100));
             strikes.add(mac(1), Circuit::default(), 100);
         }

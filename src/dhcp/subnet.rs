@@ -59,7 +59,8 @@ pub struct Reservations {
 impl From<Vec<Reservation>> for Reservations {
     fn from(all: Vec<Reservation>) -> Self {
         // Of two for one machine, which no configuration has, the first counts.
-        let by_mac = all.iter().enumerate().rev().map(|(at, reservation)| (reservation.mac, at)).collect();
+        let by_mac =
+            all.iter().enumerate().rev().map(|(at, reservation)| (reservation.mac, at)).collect();
         Self { all, by_mac }
     }
 }
@@ -121,7 +122,8 @@ pub struct Subnet {
     pub clients: Clients,
     /// Serve although another DHCP server answers on this segment.
     pub allow_other_servers: bool,
-    /// Ask whether an address is in use before it is offered to a machine of which nothing is known there (D-36).
+    /// Ask whether an address is in use before it is offered to a machine of which nothing is known
+    /// there (D-36).
     pub conflict_detection: bool,
     pub pools: Vec<Pool>,
     pub reservations: Reservations,
@@ -158,10 +160,15 @@ mod tests {
 
     #[test]
     fn both_ends_of_a_pool_are_in_it() {
-        for (first, last, size) in
-            [("10.0.0.1", "10.0.0.1", 1), ("10.0.0.1", "10.0.1.0", 256), ("0.0.0.0", "255.255.255.255", 1 << 32)]
-        {
-            assert_eq!(Pool { first: first.parse().unwrap(), last: last.parse().unwrap() }.size(), size);
+        for (first, last, size) in [
+            ("10.0.0.1", "10.0.0.1", 1),
+            ("10.0.0.1", "10.0.1.0", 256),
+            ("0.0.0.0", "255.255.255.255", 1 << 32),
+        ] {
+            assert_eq!(
+                Pool { first: first.parse().unwrap(), last: last.parse().unwrap() }.size(),
+                size
+            );
         }
     }
 }

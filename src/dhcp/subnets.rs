@@ -1,4 +1,5 @@
-//! All subnets of a configuration and the networks of all clients that are served, found by an address however many there are.
+//! All subnets of a configuration and the networks of all clients that are served, found by an
+//! address however many there are.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -7,7 +8,8 @@ use std::ops::{Deref, Index, IndexMut};
 use super::subnet::Subnet;
 use crate::model::network::Network;
 
-/// Subnets in the order of the file. Their networks do not overlap: the configuration is refused where they do.
+/// Subnets in the order of the file. Their networks do not overlap: the configuration is refused
+/// where they do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subnets {
     all: Vec<Subnet>,
@@ -18,8 +20,11 @@ pub struct Subnets {
 
 impl From<Vec<Subnet>> for Subnets {
     fn from(all: Vec<Subnet>) -> Self {
-        let mut by_address: Vec<(u32, usize)> =
-            all.iter().enumerate().map(|(place, subnet)| (u32::from(subnet.network.address), place)).collect();
+        let mut by_address: Vec<(u32, usize)> = all
+            .iter()
+            .enumerate()
+            .map(|(place, subnet)| (u32::from(subnet.network.address), place))
+            .collect();
         by_address.sort_unstable();
         let mut by_shared_network: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, subnet) in all.iter().enumerate() {
@@ -110,11 +115,17 @@ mod tests {
 
     #[test]
     fn a_subnet_is_found_by_any_of_its_addresses_and_by_its_name() {
-        let mut all: Vec<Subnet> =
-            (0..200u8).rev().map(|n| Subnet { network: network(&format!("10.{n}.16.0/20")), ..subnet() }).collect();
+        let mut all: Vec<Subnet> = (0..200u8)
+            .rev()
+            .map(|n| Subnet { network: network(&format!("10.{n}.16.0/20")), ..subnet() })
+            .collect();
         all[7].shared_network = Some("floor".to_owned());
         let mut subnets = Subnets::from(all.clone());
-        let last = Subnet { network: network("10.200.0.0/31"), shared_network: Some("floor".to_owned()), ..subnet() };
+        let last = Subnet {
+            network: network("10.200.0.0/31"),
+            shared_network: Some("floor".to_owned()),
+            ..subnet()
+        };
         subnets.push(last.clone());
         assert_eq!(subnets.len(), 201);
         let in_the_order_of_the_file: Vec<&Subnet> = all.iter().chain([&last]).collect();
@@ -143,7 +154,8 @@ mod tests {
                 prefix: 8 + subnets.next_power_of_two().ilog2() as u8,
             };
             let at = |place: u32| Ipv4Addr::from(u32::from(network.address) + place);
-            let host = |k: u32| Reservation { mac: numbered(n, k), address: at(300 + k), hostname: None };
+            let host =
+                |k: u32| Reservation { mac: numbered(n, k), address: at(300 + k), hostname: None };
             let reservations: Vec<Reservation> = (0..reservations / subnets).map(host).collect();
             Subnet {
                 network,
@@ -161,18 +173,20 @@ mod tests {
         Mac([2, a, b, c, d, e])
     }
 
-    /// No message is looked up by going through what is configured. The time of whichever is fastest of many rounds tells.
+    /// No message is looked up by going through what is configured. The time of whichever is
+    /// fastest of many rounds tells.
     #[test]
     fn a_large_configuration_makes_no_message_dearer() {
         let sizes = [(1, 25), (4_000, 100_000), (1, 100_000)];
-        let mut servers = sizes.map(|(subnets, reservations)| (site(subnets, reservations), Duration::MAX));
+        let mut servers =
+            sizes.map(|(subnets, reservations)| (site(subnets, reservations), Duration::MAX));
         for round in 0..60 {
             for (server, fastest) in &mut servers {
                 let subnet = &server.policy.subnets[server.policy.subnets.len() * 5 / 7];
                 let reserved = subnet.reservations[subnet.reservations.len() / 2].mac;
                 let relay = Ipv4Addr::from(u32::from(subnet.network.address) + 1);
-                let mut messages =
-                    [reserved, Mac([2, 0xff, 0, 0, 0, round])].map(|mac| Message { mac, ..Message::from(1) });
+                let mut messages = [reserved, Mac([2, 0xff, 0, 0, 0, round])]
+                    .map(|mac| Message { mac, ..Message::from(1) });
                 for message in &mut messages {
                     (message.giaddr, message.hops) = (relay, 1);
                 }
@@ -188,6 +202,9 @@ mod tests {
         }
         let [small, many_subnets, many_machines] = servers.map(|(_, fastest)| fastest);
         assert!(many_subnets < 2 * small, "4,000 subnets: {many_subnets:?}, one: {small:?}");
-        assert!(many_machines < 2 * small, "100,000 reservations: {many_machines:?}, 25: {small:?}");
+        assert!(
+            many_machines < 2 * small,
+            "100,000 reservations: {many_machines:?}, 25: {small:?}"
+        );
     }
 }

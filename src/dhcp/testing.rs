@@ -1,4 +1,5 @@
-//! What the tests of this room share: a subnet, a policy, and a server that applies its own decisions at once.
+//! What the tests of this room share: a subnet, a policy, and a server that applies its own
+//! decisions at once.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
@@ -41,7 +42,10 @@ pub(super) fn subnet() -> Subnet {
         clients: Clients::Any,
         allow_other_servers: false,
         conflict_detection: true,
-        pools: vec![Pool { first: Ipv4Addr::new(192, 168, 4, 10), last: Ipv4Addr::new(192, 168, 4, 100) }],
+        pools: vec![Pool {
+            first: Ipv4Addr::new(192, 168, 4, 10),
+            last: Ipv4Addr::new(192, 168, 4, 100),
+        }],
         reservations: Default::default(),
         routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
         domain_name: Some("itwish.cn".into()),
@@ -98,7 +102,11 @@ impl Server {
     }
 
     /// Decides without carrying out: `arrival` says how the message came.
-    pub(super) fn decide(&mut self, message: &Message, how: impl FnOnce(&mut Arrival<'_>)) -> Decision {
+    pub(super) fn decide(
+        &mut self,
+        message: &Message,
+        how: impl FnOnce(&mut Arrival<'_>),
+    ) -> Decision {
         let bytes = message.bytes();
         let mut arrival = Arrival {
             bytes: &bytes,
@@ -120,7 +128,11 @@ impl Server {
         self.ask_by(message, |_| ())
     }
 
-    pub(super) fn ask_by(&mut self, message: &Message, how: impl FnOnce(&mut Arrival<'_>)) -> Decision {
+    pub(super) fn ask_by(
+        &mut self,
+        message: &Message,
+        how: impl FnOnce(&mut Arrival<'_>),
+    ) -> Decision {
         let decision = self.decide(message, how);
         self.leases.begin_commit(&decision.changes, decision.xid, self.now);
         self.leases.finish_commit(&decision.changes, decision.xid, true, self.now);
@@ -176,7 +188,16 @@ impl Message {
     pub(super) fn from(last: u8) -> Self {
         let none = Ipv4Addr::UNSPECIFIED;
         let mac = Mac([0x52, 0x54, 0, 0x12, 0x34, last]);
-        Self { mac, xid: 0x1000, flags: 0, secs: 0, hops: 0, ciaddr: none, giaddr: none, options: Vec::new() }
+        Self {
+            mac,
+            xid: 0x1000,
+            flags: 0,
+            secs: 0,
+            hops: 0,
+            ciaddr: none,
+            giaddr: none,
+            options: Vec::new(),
+        }
     }
     pub(super) fn with(mut self, code: u8, value: &[u8]) -> Self {
         self.options.retain(|(known, _)| *known != code);
@@ -192,10 +213,12 @@ impl Message {
         self
     }
     pub(super) fn pxe(self, arch: u16) -> Self {
-        self.with(60, format!("PXEClient:Arch:{arch:05}:UNDI:003000").as_bytes()).with(93, &arch.to_be_bytes())
+        self.with(60, format!("PXEClient:Arch:{arch:05}:UNDI:003000").as_bytes())
+            .with(93, &arch.to_be_bytes())
     }
     pub(super) fn http(self, arch: u16) -> Self {
-        self.with(60, format!("HTTPClient:Arch:{arch:05}:UNDI:003000").as_bytes()).with(93, &arch.to_be_bytes())
+        self.with(60, format!("HTTPClient:Arch:{arch:05}:UNDI:003000").as_bytes())
+            .with(93, &arch.to_be_bytes())
     }
     pub(super) fn ipxe(self, arch: u16) -> Self {
         self.pxe(arch).with(77, b"iPXE").with(175, &[0x13, 1, 1])

@@ -1,4 +1,5 @@
-//! What is told of each kind of message: its words, its level, its address and its kind in the timeline, all pinned.
+//! What is told of each kind of message: its words, its level, its address and its kind in the
+//! timeline, all pinned.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +22,8 @@ fn server_with(change: impl FnOnce(&mut Subnet)) -> Server {
     let subnet = &mut policy.subnets[0];
     subnet.pools = vec![Pool { first: address(10), last: address(10) }];
     let mac = Message::from(5).mac;
-    subnet.reservations = vec![Reservation { mac, address: address(5), hostname: Some("five".into()) }].into();
+    subnet.reservations =
+        vec![Reservation { mac, address: address(5), hostname: Some("five".into()) }].into();
     change(subnet);
     Server::new(policy)
 }
@@ -39,7 +41,8 @@ fn full() -> Server {
 
 /// How most reasons begin.
 const SYSTEM: &str = "a system (no boot options); subnet 192.168.4.0/24 by interface eth1";
-const UEFI: &str = "PXE firmware on x64 UEFI (option 93 = 7); subnet 192.168.4.0/24 by interface eth1";
+const UEFI: &str =
+    "PXE firmware on x64 UEFI (option 93 = 7); subnet 192.168.4.0/24 by interface eth1";
 
 /// `name | kind | address | words`
 #[derive(Default)]
@@ -48,7 +51,8 @@ struct Book(String);
 impl Book {
     fn note(&mut self, name: &str, decision: &Decision) {
         let Some(event) = &decision.event else {
-            let why = decision.silence.as_ref().map_or("answered".to_owned(), |why| format!("{why:?}"));
+            let why =
+                decision.silence.as_ref().map_or("answered".to_owned(), |why| format!("{why:?}"));
             return writeln!(self.0, "{name} | nothing is told | {why}").unwrap();
         };
         let kind = match &event.told {
@@ -89,14 +93,23 @@ fn every_answer_is_told_in_its_words() {
     book.note("offer after a release", &server.ask(&first.clone().discover()));
     book.note("reserved", &server.ask(&Message::from(5).discover()));
     book.note("BOOTP", &server.ask(&Message::from(5)));
-    book.note("parameters", &server.ask_by(&Message::from(3).inform(address(180)), unicast(address(180))));
-    book.note("another network", &server.ask(&Message::from(3).init_reboot(Ipv4Addr::new(10, 9, 9, 9))));
+    book.note(
+        "parameters",
+        &server.ask_by(&Message::from(3).inform(address(180)), unicast(address(180))),
+    );
+    book.note(
+        "another network",
+        &server.ask(&Message::from(3).init_reboot(Ipv4Addr::new(10, 9, 9, 9))),
+    );
     book.note("another client's", &server.ask(&Message::from(3).request(address(10))));
     book.note("nobody's", &server.ask(&Message::from(3).request(address(99))));
     book.note("ours", &server.ask(&Message::from(3).request(SERVER)));
     book.note("not the reserved one", &server.ask(&Message::from(5).request(address(10))));
     book.note("not its own", &server.ask(&Message::from(1).init_reboot(address(11))));
-    book.note("no lease", &server.ask_by(&Message::from(3).renew(address(10)), unicast(address(10))));
+    book.note(
+        "no lease",
+        &server.ask_by(&Message::from(3).renew(address(10)), unicast(address(10))),
+    );
     let asks = first.clone().discover();
     book.note("HTTP", &server.ask(&Message::from(1).http(16).discover()));
     book.note("iPXE", &server.ask(&Message::from(1).ipxe(7).discover()));
@@ -105,7 +118,8 @@ fn every_answer_is_told_in_its_words() {
     for octets in [127, 128, 255, 256] {
         server.policy.boot.uefi_x64 = Some("d".repeat(octets));
         let decision = server.ask(&asks);
-        let words = decision.reasons.join("; ").replace(&"d".repeat(octets), "...").replace(UEFI, "[uefi]");
+        let words =
+            decision.reasons.join("; ").replace(&"d".repeat(octets), "...").replace(UEFI, "[uefi]");
         writeln!(book.0, "{octets} octets | {words}").unwrap();
     }
     let mut twin = server_with(|_| ());
@@ -163,11 +177,23 @@ fn every_silence_is_told_in_its_words() {
     let elsewhere = [192, 168, 4, 2];
     let mut offered = server();
     offered.ask(&stranger.clone().discover());
-    book.note("chose another", &offered.ask(&stranger.clone().request(address(9)).with(54, &elsewhere)));
-    book.note("chose another, unknown", &server().ask(&stranger.clone().request(address(9)).with(54, &elsewhere)));
-    book.note("declines another's", &full().ask(&stranger.clone().decline(address(10)).with(54, &elsewhere)));
+    book.note(
+        "chose another",
+        &offered.ask(&stranger.clone().request(address(9)).with(54, &elsewhere)),
+    );
+    book.note(
+        "chose another, unknown",
+        &server().ask(&stranger.clone().request(address(9)).with(54, &elsewhere)),
+    );
+    book.note(
+        "declines another's",
+        &full().ask(&stranger.clone().decline(address(10)).with(54, &elsewhere)),
+    );
     book.note("names no address", &server().ask(&stranger.clone().with(53, &[3])));
-    book.note("names no address to us", &server().ask(&stranger.clone().with(53, &[3]).with(54, &SERVER.octets())));
+    book.note(
+        "names no address to us",
+        &server().ask(&stranger.clone().with(53, &[3]).with(54, &SERVER.octets())),
+    );
     book.note("unknown here", &server().ask(&stranger.clone().init_reboot(address(10))));
     book.note("unknown here, renewing", &server().ask(&stranger.clone().renew(address(10))));
     book.note("BOOTP", &server().ask(&stranger));
@@ -188,12 +214,15 @@ fn every_silence_is_told_in_its_words() {
     let mut known = server_with(|subnet| subnet.clients = Clients::Known);
     book.note("not reserved", &known.ask(&stranger.clone().pxe(7).discover()));
     let other = OtherServer { mac: Mac([2; 6]), address: address(2) };
-    for (name, held) in
-        [("no interface", Held::NoInterface), ("looking", Held::Looking), ("another server", Held::OtherServer(other))]
-    {
+    for (name, held) in [
+        ("no interface", Held::NoInterface),
+        ("looking", Held::Looking),
+        ("another server", Held::OtherServer(other)),
+    ] {
         let held = [(subnet().network, held)];
-        let decision =
-            server().ask_by(&stranger.clone().discover(), |arrival| arrival.held = Box::leak(Box::new(held)));
+        let decision = server().ask_by(&stranger.clone().discover(), |arrival| {
+            arrival.held = Box::leak(Box::new(held))
+        });
         book.note(name, &decision);
     }
     let mut no_room = server();
@@ -204,7 +233,10 @@ fn every_silence_is_told_in_its_words() {
     writeln!(book.0, "no room | {}", event.text.split(':').next().unwrap()).unwrap();
     let mut off = server_with(|subnet| subnet.mode = Mode::Off);
     book.note("off", &off.ask(&stranger.clone().discover()));
-    book.note("no subnet", &server().ask_by(&stranger.clone().discover(), |a| a.interface = Some("eth7")));
+    book.note(
+        "no subnet",
+        &server().ask_by(&stranger.clone().discover(), |a| a.interface = Some("eth7")),
+    );
     let mut far = stranger.clone().relayed().discover();
     far.giaddr = Ipv4Addr::new(172, 16, 0, 1);
     book.note("unknown relay", &server().ask(&far));

@@ -11,15 +11,24 @@ pub(super) struct Times {
     pub(super) rebind_s: u32,
 }
 
-/// T1 and T2 are spread by this much either way, in thousandths: 500 machines that booted together do not renew together (D-35).
+/// T1 and T2 are spread by this much either way, in thousandths: 500 machines that booted together
+/// do not renew together (D-35).
 const SPREAD_PER_MILLE: u64 = 50;
 
 impl Times {
-    /// What the client asked for (option 51) up to the subnet's maximum, else the subnet's default for such a program.
-    pub(super) fn new(requested_s: Option<u32>, role: Role, subnet: &Subnet, identity: u64) -> Self {
+    /// What the client asked for (option 51) up to the subnet's maximum, else the subnet's default
+    /// for such a program.
+    pub(super) fn new(
+        requested_s: Option<u32>,
+        role: Role,
+        subnet: &Subnet,
+        identity: u64,
+    ) -> Self {
         let default_s = match role {
             Role::System => subnet.default_lease_time_s,
-            Role::Pxe | Role::HttpBoot | Role::Ipxe | Role::UBoot | Role::RaspberryPi => subnet.firmware_lease_time_s,
+            Role::Pxe | Role::HttpBoot | Role::Ipxe | Role::UBoot | Role::RaspberryPi => {
+                subnet.firmware_lease_time_s
+            }
         };
         let lease_s = requested_s.unwrap_or(default_s).min(subnet.max_lease_time_s).max(1);
         let part = |per_mille: u64, share: u64| {
@@ -69,8 +78,12 @@ mod tests {
 
     #[test]
     fn d35_firmware_and_loaders_have_a_lease_time_of_their_own() {
-        let subnet =
-            Subnet { default_lease_time_s: 43_200, firmware_lease_time_s: 600, max_lease_time_s: 86_400, ..subnet() };
+        let subnet = Subnet {
+            default_lease_time_s: 43_200,
+            firmware_lease_time_s: 600,
+            max_lease_time_s: 86_400,
+            ..subnet()
+        };
         let lease = |role, requested| Times::new(requested, role, &subnet, 0).lease_s;
         for role in [Role::Pxe, Role::HttpBoot, Role::Ipxe, Role::UBoot, Role::RaspberryPi] {
             assert_eq!((lease(role, None), lease(role, Some(3600))), (600, 3600), "{role}");

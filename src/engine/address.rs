@@ -11,7 +11,8 @@ use std::ptr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     Ip(SocketAddr),
-    /// A whole IPv4 frame without its Ethernet header, to a hardware address that cannot be asked by ARP yet (D-15).
+    /// A whole IPv4 frame without its Ethernet header, to a hardware address that cannot be asked
+    /// by ARP yet (D-15).
     Link {
         interface: u32,
         mac: [u8; 6],
@@ -51,7 +52,8 @@ pub(super) fn read_name(name: &[u8]) -> Option<SocketAddr> {
 pub(super) fn write_name(name: &mut libc::sockaddr_storage, to: Target) -> libc::socklen_t {
     fn put<T>(name: &mut libc::sockaddr_storage, value: T) -> libc::socklen_t {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
-        // SAFETY: sockaddr_storage is at least as large and as strictly aligned as every sockaddr type.
+        // SAFETY: sockaddr_storage is at least as large and as strictly aligned as every sockaddr
+        // type.
         unsafe { ptr::from_mut(name).cast::<T>().write(value) };
         size_of::<T>() as libc::socklen_t
     }

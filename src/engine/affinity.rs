@@ -1,8 +1,10 @@
-//! Which processors this process may use, and pinning a thread to one of them: never outside the inherited mask.
+//! Which processors this process may use, and pinning a thread to one of them: never outside the
+//! inherited mask.
 
 use std::io;
 
-/// The processors of the mask that this process was started with, in order (taskset, cpuset, CPUAffinity=).
+/// The processors of the mask that this process was started with, in order (taskset, cpuset,
+/// CPUAffinity=).
 pub fn allowed() -> io::Result<Vec<usize>> {
     // SAFETY: cpu_set_t is an array of integers, for which all zeros is a valid value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -17,7 +19,8 @@ pub fn allowed() -> io::Result<Vec<usize>> {
 
 /// Pins the calling thread to these processors, which must come from [`allowed`].
 pub fn pin(cpus: &[usize]) -> io::Result<()> {
-    // SAFETY: as above; CPU_SET writes one bit below CPU_SETSIZE, as `allowed` gives no larger number.
+    // SAFETY: as above; CPU_SET writes one bit below CPU_SETSIZE, as `allowed` gives no larger
+    // number.
     let set = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         cpus.iter().for_each(|&cpu| libc::CPU_SET(cpu, &mut set));

@@ -1,4 +1,5 @@
-//! Receive buffers that the kernel picks by itself (a provided-buffer ring), and their way back to it.
+//! Receive buffers that the kernel picks by itself (a provided-buffer ring), and their way back to
+//! it.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -15,10 +16,12 @@ use super::limits::RECEIVE_BUFFER_BYTES;
 /// The one buffer group of a core's ring.
 pub(super) const GROUP: u16 = 0;
 
-/// Owns the entries that the kernel reads and the buffers that it writes. Dropped after the ring: field order in its owner.
+/// Owns the entries that the kernel reads and the buffers that it writes. Dropped after the ring:
+/// field order in its owner.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    /// Page-aligned array of [`BufRingEntry`], whose first element's spare field is the ring's tail.
+    /// Page-aligned array of [`BufRingEntry`], whose first element's spare field is the ring's
+    /// tail.
     entries: MmapMut,
     memory: MmapMut,
     /// Entries of the one and buffers of the other: a power of two.
@@ -32,8 +35,8 @@ impl Buffers {
         let entries = MmapMut::map_anon(usize::from(count) * size_of::<BufRingEntry>())?;
         let memory = MmapMut::map_anon(usize::from(count) * RECEIVE_BUFFER_BYTES)?;
         let mut buffers = Self { entries, memory, count, tail: 0 };
-        // SAFETY: the entries are page-aligned (mmap), `count` of them fit, and the mapping outlives the ring: the
-        // owner's fields drop the ring first.
+        // SAFETY: the entries are page-aligned (mmap), `count` of them fit, and the mapping
+        // outlives the ring: the owner's fields drop the ring first.
         unsafe {
             let address = buffers.entries.as_ptr() as u64;
             ring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0)?;
@@ -53,9 +56,10 @@ impl Buffers {
     pub(super) fn give_back(&mut self, id: u16) {
         let id = id % self.count;
         let index = usize::from(self.tail % self.count);
-        // SAFETY: id < count, so the offset lies inside `memory`; index < count, so the entry lies inside
-        // `entries`, which is aligned for it and which the kernel reads only up to the published tail. BufRingEntry is plain
-        // integers. The entry's spare field is the tail of entry 0: set_* leave it alone.
+        // SAFETY: id < count, so the offset lies inside `memory`; index < count, so the entry lies
+        // inside `entries`, which is aligned for it and which the kernel reads only up to the
+        // published tail. BufRingEntry is plain integers. The entry's spare field is the tail of
+        // entry 0: set_* leave it alone.
         unsafe {
             let address = self.memory.as_ptr().add(usize::from(id) * RECEIVE_BUFFER_BYTES);
             let entry = &mut *self.entries.as_mut_ptr().cast::<BufRingEntry>().add(index);
@@ -68,8 +72,9 @@ impl Buffers {
 
     /// Shows the kernel every buffer given back so far.
     pub(super) fn publish(&mut self) {
-        // SAFETY: the mapping starts with entry 0, whose spare field is the tail: a u16 inside the mapping, aligned to 2, that
-        // only this thread writes and the kernel reads; an atomic store is how it wants to be told.
+        // SAFETY: the mapping starts with entry 0, whose spare field is the tail: a u16 inside the
+        // mapping, aligned to 2, that only this thread writes and the kernel reads; an atomic store
+        // is how it wants to be told.
         unsafe {
             let tail = BufRingEntry::tail(self.entries.as_mut_ptr().cast()).cast_mut();
             AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);

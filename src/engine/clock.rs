@@ -1,4 +1,5 @@
-//! The clock that leases run on: the time that hosts have run for the server, which nobody can set, told as unix seconds.
+//! The clock that leases run on: the time that hosts have run for the server, which nobody can set,
+//! told as unix seconds.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,8 +8,10 @@ const SECOND_NS: i64 = 1_000_000_000;
 /// The kernel's name for the time since it was started.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// By how much this clock is ahead of the time since boot, seconds: by the wall clock, until the store tells how to go on.
-static AHEAD_S: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(Reading::take().resume(None)));
+/// By how much this clock is ahead of the time since boot, seconds: by the wall clock, until the
+/// store tells how to go on.
+static AHEAD_S: LazyLock<AtomicI64> =
+    LazyLock::new(|| AtomicI64::new(Reading::take().resume(None)));
 
 static BOOT: LazyLock<Option<String>> = LazyLock::new(|| {
     let id = std::fs::read_to_string(BOOT_ID).ok()?;
@@ -21,7 +24,8 @@ pub fn now_s() -> u64 {
     u64::try_from(now).unwrap_or(0)
 }
 
-/// From now on the clock is ahead of the time since boot by so much. Before any lease is known to the process.
+/// From now on the clock is ahead of the time since boot by so much. Before any lease is known to
+/// the process.
 pub fn go_by(ahead_s: i64) {
     AHEAD_S.store(ahead_s, Ordering::Relaxed);
 }
@@ -30,7 +34,10 @@ pub fn go_by(ahead_s: i64) {
 pub fn wall_ahead_s() -> i64 {
     let ahead_ns = AHEAD_S.load(Ordering::Relaxed).saturating_mul(SECOND_NS);
     let now = read(libc::CLOCK_BOOTTIME).saturating_add(ahead_ns);
-    read(libc::CLOCK_REALTIME).saturating_sub(now).saturating_add(SECOND_NS / 2).div_euclid(SECOND_NS)
+    read(libc::CLOCK_REALTIME)
+        .saturating_sub(now)
+        .saturating_add(SECOND_NS / 2)
+        .div_euclid(SECOND_NS)
 }
 
 /// What the store keeps of this clock, so that the next run goes on with it.
@@ -66,19 +73,26 @@ pub struct Reading {
 
 impl Reading {
     pub fn take() -> Self {
-        Self { boot: BOOT.clone(), since_boot_s: since_boot_s(), wall_s: read(libc::CLOCK_REALTIME) / SECOND_NS }
+        Self {
+            boot: BOOT.clone(),
+            since_boot_s: since_boot_s(),
+            wall_s: read(libc::CLOCK_REALTIME) / SECOND_NS,
+        }
     }
 
-    /// By how much the clock of leases is ahead of the time since boot, when a run goes on with what another has left.
+    /// By how much the clock of leases is ahead of the time since boot, when a run goes on with
+    /// what another has left.
     ///
-    /// Within one boot it goes on exactly. After another boot, or on another host, nobody knows for how long nothing ran: a wall
-    /// clock may be wrong. The clock goes on where it was seen last: a lease may then last longer than it was given for, and
-    /// never ends while its holder has it. Without a mark it begins with the wall clock, whose times the rows of old stores are in.
+    /// Within one boot it goes on exactly. After another boot, or on another host, nobody knows for
+    /// how long nothing ran: a wall clock may be wrong. The clock goes on where it was seen last: a
+    /// lease may then last longer than it was given for, and never ends while its holder has it.
+    /// Without a mark it begins with the wall clock, whose times the rows of old stores are in.
     pub fn resume(&self, before: Option<&Mark>) -> i64 {
         let Some(mark) = before else { return self.wall_s.saturating_sub(self.since_boot_s) };
         let seen_s = i64::try_from(mark.seen_s).unwrap_or(i64::MAX);
         let is_this_boot = self.boot.as_ref() == Some(&mark.boot);
-        // The time since boot goes back where a virtual machine is rolled back, or in another time namespace.
+        // The time since boot goes back where a virtual machine is rolled back, or in another time
+        // namespace.
         if is_this_boot && self.since_boot_s.saturating_add(mark.ahead_s) >= seen_s {
             return mark.ahead_s;
         }
@@ -93,7 +107,8 @@ fn since_boot_s() -> i64 {
 /// Nanoseconds: an i64 holds 292 years of them.
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes into `time`, which lives across the call. It knows both clocks, so that there is no error.
+    // SAFETY: the kernel writes into `time`, which lives across the call. It knows both clocks, so
+    // that there is no error.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec.saturating_mul(SECOND_NS).saturating_add(time.tv_nsec)
 }
@@ -106,7 +121,9 @@ mod tests {
 
     #[test]
     fn it_is_the_wall_clock_until_that_is_set_and_goes_on_by_itself() {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let wall = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         let first = now_s();
         assert!(first.abs_diff(wall) <= 1, "{first} and {wall}");
         assert!(wall_ahead_s().abs() <= 1);
@@ -116,7 +133,11 @@ mod tests {
     }
 
     fn reading(boot: &str, since_boot_s: i64, wall_s: i64) -> Reading {
-        Reading { boot: Some(boot.to_owned()).filter(|boot| !boot.is_empty()), since_boot_s, wall_s }
+        Reading {
+            boot: Some(boot.to_owned()).filter(|boot| !boot.is_empty()),
+            since_boot_s,
+            wall_s,
+        }
     }
 
     fn mark(boot: &str, ahead_s: i64, seen_s: u64) -> Mark {
@@ -132,8 +153,16 @@ mod tests {
     #[test]
     fn within_one_boot_it_goes_on_whatever_the_wall_clock_says() {
         for wall_s in [0, 5100, i64::MAX] {
-            assert_eq!(reading("a", 100, wall_s).resume(Some(&mark("a", 5000, 5090))), 5000, "{wall_s}");
-            assert_eq!(reading("a", 90, wall_s).resume(Some(&mark("a", 5000, 5090))), 5000, "in the same second");
+            assert_eq!(
+                reading("a", 100, wall_s).resume(Some(&mark("a", 5000, 5090))),
+                5000,
+                "{wall_s}"
+            );
+            assert_eq!(
+                reading("a", 90, wall_s).resume(Some(&mark("a", 5000, 5090))),
+                5000,
+                "in the same second"
+            );
         }
     }
 
@@ -141,10 +170,16 @@ mod tests {
     fn after_another_boot_it_goes_on_where_it_was_seen_whatever_the_wall_clock_says() {
         for wall_s in [0, 5100, i64::MAX] {
             for since_boot_s in [0, 30, 4_000_000] {
-                let now = |boot, mark| reading(boot, since_boot_s, wall_s).resume(Some(&mark)) + since_boot_s;
+                let now = |boot, mark| {
+                    reading(boot, since_boot_s, wall_s).resume(Some(&mark)) + since_boot_s
+                };
                 assert_eq!(now("b", mark("a", 5000, 5090)), 5090);
                 assert_eq!(now("", mark("", 5000, 5090)), 5090, "a host that does not tell");
-                assert_eq!(now("a", mark("a", -since_boot_s, 5090)), 5090, "a host that was rolled back");
+                assert_eq!(
+                    now("a", mark("a", -since_boot_s, 5090)),
+                    5090,
+                    "a host that was rolled back"
+                );
             }
         }
     }
@@ -152,7 +187,9 @@ mod tests {
     /// Whoever has written into the store.
     #[test]
     fn no_mark_is_a_fault() {
-        for (ahead_s, seen_s) in [(i64::MAX, u64::MAX), (i64::MIN, 0), (i64::MAX, 0), (i64::MIN, u64::MAX)] {
+        for (ahead_s, seen_s) in
+            [(i64::MAX, u64::MAX), (i64::MIN, 0), (i64::MAX, 0), (i64::MIN, u64::MAX)]
+        {
             for since_boot_s in [0, i64::MAX] {
                 for boot in ["a", "b"] {
                     reading(boot, since_boot_s, 0).resume(Some(&mark("a", ahead_s, seen_s)));

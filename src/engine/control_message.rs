@@ -1,4 +1,5 @@
-//! Control messages of UDP sockets: which local address a datagram came to, and from which one an answer leaves.
+//! Control messages of UDP sockets: which local address a datagram came to, and from which one an
+//! answer leaves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -55,7 +56,8 @@ pub(super) fn read(mut control: &[u8]) -> Arrived {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if data.len() >= 12 => {
                 arrived.interface = u32::from_ne_bytes([data[0], data[1], data[2], data[3]]);
                 arrived.local = Some(IpAddr::V4(Ipv4Addr::new(data[4], data[5], data[6], data[7])));
-                arrived.destination = Some(IpAddr::V4(Ipv4Addr::new(data[8], data[9], data[10], data[11])));
+                arrived.destination =
+                    Some(IpAddr::V4(Ipv4Addr::new(data[8], data[9], data[10], data[11])));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 if let Some((address, index)) = data.split_first_chunk::<16>()
@@ -130,7 +132,8 @@ impl<'a> Writer<'a> {
     fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
         let len = HEADER_BYTES + data.len();
         let end = self.len + len.next_multiple_of(ALIGN);
-        // PKTINFO (40) and UDP_SEGMENT (24) fit CONTROL_BYTES; anything more would be a mistake of ours and is left out.
+        // PKTINFO (40) and UDP_SEGMENT (24) fit CONTROL_BYTES; anything more would be a mistake of
+        // ours and is left out.
         let Some(space) = self.buffer.get_mut(self.len..end) else { return };
         space.fill(0);
         space[..8].copy_from_slice(&(len as u64).to_ne_bytes());

@@ -1,4 +1,5 @@
-//! How cores speak to the kernel: by io_uring, or by plain system calls and epoll where the kernel refuses a ring.
+//! How cores speak to the kernel: by io_uring, or by plain system calls and epoll where the kernel
+//! refuses a ring.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +40,10 @@ impl Datapath {
             Self::IoUringOrEpoll => ring().or_else(|error| {
                 REFUSED.fetch_add(1, Ordering::Relaxed);
                 let thread = std::thread::current();
-                tracing::warn!("{} serves by epoll, because {error}", thread.name().unwrap_or("a core"));
+                tracing::warn!(
+                    "{} serves by epoll, because {error}",
+                    thread.name().unwrap_or("a core")
+                );
                 epoll()
             }),
         }

@@ -22,7 +22,8 @@ pub struct Room {
 pub fn room(path: &Path) -> io::Result<Room> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut found = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path is NUL-terminated, and the kernel writes one whole statvfs to the address given.
+    // SAFETY: the path is NUL-terminated, and the kernel writes one whole statvfs to the address
+    // given.
     if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -39,7 +40,8 @@ pub fn room(path: &Path) -> io::Result<Room> {
 
 /// Whether this process may read, write and pass a directory, or read and write a file.
 pub fn may_change(path: &Path) -> bool {
-    let rights = if path.is_dir() { libc::R_OK | libc::W_OK | libc::X_OK } else { libc::R_OK | libc::W_OK };
+    let rights =
+        if path.is_dir() { libc::R_OK | libc::W_OK | libc::X_OK } else { libc::R_OK | libc::W_OK };
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
     // SAFETY: the path is NUL-terminated; the call writes nothing.
     unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), rights, libc::AT_EACCESS) == 0 }

@@ -1,4 +1,5 @@
-//! Packet sockets for DHCP: one hears what servers say to clients on every interface, one speaks as any station of a segment.
+//! Packet sockets for DHCP: one hears what servers say to clients on every interface, one speaks as
+//! any station of a segment.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -53,7 +54,8 @@ impl Listener {
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Option<(Origin, &'b [u8])> {
         let mut address = link_address(0, [0; 6]);
         let mut address_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: the kernel writes into buffer and address, which live across the call, up to the lengths given.
+        // SAFETY: the kernel writes into buffer and address, which live across the call, up to the
+        // lengths given.
         let len = unsafe {
             libc::recvfrom(
                 self.0.as_raw_fd(),
@@ -72,9 +74,16 @@ impl Listener {
 }
 
 /// Sends a packet of this Ethernet type to every station on an interface.
-pub(super) fn send_to_all(socket: &OwnedFd, kind: u16, interface: u32, packet: &[u8]) -> io::Result<()> {
-    let address = libc::sockaddr_ll { sll_protocol: kind.to_be(), ..link_address(interface, [0xff; 6]) };
-    // SAFETY: the kernel reads packet and address, which live across the call, up to the lengths given.
+pub(super) fn send_to_all(
+    socket: &OwnedFd,
+    kind: u16,
+    interface: u32,
+    packet: &[u8],
+) -> io::Result<()> {
+    let address =
+        libc::sockaddr_ll { sll_protocol: kind.to_be(), ..link_address(interface, [0xff; 6]) };
+    // SAFETY: the kernel reads packet and address, which live across the call, up to the lengths
+    // given.
     let sent = unsafe {
         libc::sendto(
             socket.as_raw_fd(),
@@ -100,7 +109,13 @@ pub(super) fn arp_replies() -> io::Result<OwnedFd> {
         step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];
     attach(&fd, &program)?;
-    bind_to(&fd, &libc::sockaddr_ll { sll_protocol: (libc::ETH_P_ARP as u16).to_be(), ..link_address(0, [0; 6]) })?;
+    bind_to(
+        &fd,
+        &libc::sockaddr_ll {
+            sll_protocol: (libc::ETH_P_ARP as u16).to_be(),
+            ..link_address(0, [0; 6])
+        },
+    )?;
     Ok(fd)
 }
 
@@ -112,8 +127,8 @@ pub struct Stations(OwnedFd);
 pub const ETHERNET_BYTES: usize = 14;
 
 impl Stations {
-    /// On this interface, which takes in frames to all addresses (promiscuous) for as long as the value lives. Reads and sends
-    /// never wait. Needs CAP_NET_RAW.
+    /// On this interface, which takes in frames to all addresses (promiscuous) for as long as the
+    /// value lives. Reads and sends never wait. Needs CAP_NET_RAW.
     pub fn open(interface: u32) -> io::Result<Self> {
         let fd = packet_socket(libc::SOCK_RAW)?;
         hear_answers(&fd, ETHERNET_BYTES as u32)?;
@@ -125,7 +140,8 @@ impl Stations {
             mr_alen: 0,
             mr_address: [0; 8],
         };
-        // SAFETY: the kernel reads the membership, which lives across the call, up to the length given.
+        // SAFETY: the kernel reads the membership, which lives across the call, up to the length
+        // given.
         checked(unsafe {
             libc::setsockopt(
                 fd.as_raw_fd(),
@@ -140,8 +156,9 @@ impl Stations {
 
     /// The same, told by the runtime of this thread when there is something to receive.
     pub fn watched(self) -> io::Result<AsyncFd<Self>> {
-        // SAFETY: `Stations` owns its descriptor and never changes it, `as_raw_fd` always returns that one, and it is closed only
-        // with the value, which the AsyncFd owns from here on and gives away to nobody before it has forgotten the descriptor.
+        // SAFETY: `Stations` owns its descriptor and never changes it, `as_raw_fd` always returns
+        // that one, and it is closed only with the value, which the AsyncFd owns from here on and
+        // gives away to nobody before it has forgotten the descriptor.
         Ok(unsafe { AsyncFd::register(self) }?)
     }
 
@@ -150,8 +167,8 @@ impl Stations {
         SockRef::from(&self.0).send(frame).map(drop)
     }
 
-    /// The next frame to UDP port 68, with its Ethernet header, cut to the buffer; [`io::ErrorKind::WouldBlock`] where there is
-    /// none.
+    /// The next frame to UDP port 68, with its Ethernet header, cut to the buffer;
+    /// [`io::ErrorKind::WouldBlock`] where there is none.
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
         let bytes = (&*SockRef::from(&self.0)).read(buffer)?;
         Ok(buffer.get(..bytes).unwrap_or_default())
@@ -166,8 +183,11 @@ impl AsRawFd for Stations {
 
 /// Receives nothing before it is bound.
 fn packet_socket(kind: i32) -> io::Result<OwnedFd> {
-    // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received before the filter is in place and it is bound.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+    // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received before the filter is in
+    // place and it is bound.
+    let fd = unsafe {
+        libc::socket(libc::AF_PACKET, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
+    };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -191,10 +211,12 @@ fn bind_to(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
     })
 }
 
-/// Lets only `udp dst port 68` through, of whole packets or first fragments. The IPv4 header begins after so many bytes.
+/// Lets only `udp dst port 68` through, of whole packets or first fragments. The IPv4 header begins
+/// after so many bytes.
 fn hear_answers(fd: &OwnedFd, ip: u32) -> io::Result<()> {
     let load = |size: u32, mode: u32, k: u32| step(libc::BPF_LD | size | mode, 0, 0, ip + k);
-    let unless_equal_drop = |k: u32, jf: u8| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, jf, k);
+    let unless_equal_drop =
+        |k: u32, jf: u8| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, jf, k);
     let program = [
         load(libc::BPF_B, libc::BPF_ABS, 9),
         unless_equal_drop(libc::IPPROTO_UDP as u32, 6),
@@ -210,8 +232,10 @@ fn hear_answers(fd: &OwnedFd, ip: u32) -> io::Result<()> {
 }
 
 fn attach(fd: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the program and its instructions live across the call; the kernel copies them and only reads.
+    let program =
+        libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the program and its instructions live across the call; the kernel copies them and
+    // only reads.
     checked(unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
@@ -227,9 +251,11 @@ fn attach(fd: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
 pub fn wait<T>(mailbox: &Mailbox<T>, others: &[BorrowedFd<'_>], at_most: Duration) {
     let watched = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let others = others.iter().map(AsRawFd::as_raw_fd);
-    let mut all: Vec<libc::pollfd> = std::iter::once(mailbox.fd()).chain(others).map(watched).collect();
+    let mut all: Vec<libc::pollfd> =
+        std::iter::once(mailbox.fd()).chain(others).map(watched).collect();
     let milliseconds = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the kernel reads and writes as many elements as there are, which live across the call.
+    // SAFETY: the kernel reads and writes as many elements as there are, which live across the
+    // call.
     let ready = unsafe { libc::poll(all.as_mut_ptr(), all.len() as libc::nfds_t, milliseconds) };
     if ready > 0 && all[0].revents & libc::POLLIN != 0 {
         mailbox.bell().silence();

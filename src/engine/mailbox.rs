@@ -1,11 +1,13 @@
-//! How another thread hands something to a core that may be asleep in its ring: a queue and an eventfd.
+//! How another thread hands something to a core that may be asleep in its ring: a queue and an
+//! eventfd.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// The sending end: any thread, any number of clones. Senders are bounded by what the core itself has asked for.
+/// The sending end: any thread, any number of clones. Senders are bounded by what the core itself
+/// has asked for.
 #[derive(Debug)]
 pub struct Letters<T> {
     queue: Sender<T>,
@@ -34,8 +36,8 @@ pub struct Bell(Arc<OwnedFd>);
 impl Bell {
     pub fn ring(&self) {
         let one = 1u64.to_ne_bytes();
-        // It would wait where the counter is full, which takes 2^64 - 2 rings that nobody has heard. (It is no descriptor that
-        // never waits: a ring's read of such a one ends at once.)
+        // It would wait where the counter is full, which takes 2^64 - 2 rings that nobody has
+        // heard. (It is no descriptor that never waits: a ring's read of such a one ends at once.)
         // SAFETY: the descriptor is an open eventfd, and eight bytes are read from `one`.
         let _ = unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
@@ -43,7 +45,8 @@ impl Bell {
     /// Takes the ringing away, so that the bell can be waited for again.
     pub(super) fn silence(&self) {
         let mut count = [0u8; 8];
-        // SAFETY: the descriptor is an open eventfd that has rung, and eight bytes are written to `count`.
+        // SAFETY: the descriptor is an open eventfd that has rung, and eight bytes are written to
+        // `count`.
         let _ = unsafe { libc::read(self.fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 

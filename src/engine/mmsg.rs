@@ -1,6 +1,8 @@
-//! Batches of UDP datagrams through one system call (recvmmsg, sendmmsg), each with the local address it came to or leaves from.
+//! Batches of UDP datagrams through one system call (recvmmsg, sendmmsg), each with the local
+//! address it came to or leaves from.
 //!
-//! For sockets of [`super::net::udp`], on kernels that may lack io_uring: nothing is lent to the kernel beyond one call.
+//! For sockets of [`super::net::udp`], on kernels that may lack io_uring: nothing is lent to the
+//! kernel beyond one call.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -37,7 +39,8 @@ pub struct Arrival<'a> {
     pub destination: Option<IpAddr>,
     /// Index of the interface it came in by; 0 = unknown.
     pub interface: u32,
-    /// Length of each datagram in `bytes` but the last, which may be shorter. None = there is but one.
+    /// Length of each datagram in `bytes` but the last, which may be shorter. None = there is but
+    /// one.
     pub segment: Option<u16>,
     pub bytes: &'a [u8],
     /// It was longer than its place.
@@ -64,7 +67,8 @@ struct Queued {
 /// Of the longer of the two socket addresses.
 const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
-/// Added to a datagram's room so that the places of a batch do not compete for the same cache sets. Bytes.
+/// Added to a datagram's room so that the places of a batch do not compete for the same cache sets.
+/// Bytes.
 const STAGGER_BYTES: usize = 1600;
 
 /// recvmmsg and sendmmsg take no more (UIO_MAXIOV).
@@ -75,8 +79,10 @@ impl Inbox {
     pub fn new(datagrams: usize, bytes: usize) -> Self {
         let datagrams = datagrams.clamp(1, BATCH_MAX);
         let stride = bytes + STAGGER_BYTES;
-        // SAFETY: iovec and mmsghdr are integers and raw pointers, for which all zeros is a valid value.
-        let (vector, header): (libc::iovec, libc::mmsghdr) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        // SAFETY: iovec and mmsghdr are integers and raw pointers, for which all zeros is a valid
+        // value.
+        let (vector, header): (libc::iovec, libc::mmsghdr) =
+            unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
         let mut inbox = Self {
             stride,
             bytes: vec![0; datagrams * stride].into_boxed_slice(),
@@ -90,10 +96,11 @@ impl Inbox {
         inbox
     }
 
-    /// Points the headers that the last receive has written to at their places again. The others are as they were: all that they
-    /// lead to lies in boxes of `self`, which never move.
+    /// Points the headers that the last receive has written to at their places again. The others
+    /// are as they were: all that they lead to lies in boxes of `self`, which never move.
     fn point(&mut self) {
-        let places = self.bytes.chunks_exact_mut(self.stride).zip(&mut self.names).zip(&mut self.controls);
+        let places =
+            self.bytes.chunks_exact_mut(self.stride).zip(&mut self.names).zip(&mut self.controls);
         let places = places.zip(self.vectors.iter_mut().zip(&mut self.headers)).take(self.filled);
         for (((bytes, name), control), (vector, header)) in places {
             *vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
@@ -107,12 +114,14 @@ impl Inbox {
         self.filled = 0;
     }
 
-    /// Takes what has come, without waiting; says how many. [`io::ErrorKind::WouldBlock`] where nothing has.
+    /// Takes what has come, without waiting; says how many. [`io::ErrorKind::WouldBlock`] where
+    /// nothing has.
     pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
         self.point();
-        // SAFETY: `point` has led each header to a name, a control buffer, a vector and, through it, a payload of its own, with
-        // their true lengths; all of them are owned by `self`, which is borrowed for the whole call. The kernel keeps no pointer
-        // beyond the call. No timeout is given.
+        // SAFETY: `point` has led each header to a name, a control buffer, a vector and, through
+        // it, a payload of its own, with their true lengths; all of them are owned by `self`, which
+        // is borrowed for the whole call. The kernel keeps no pointer beyond the call. No timeout
+        // is given.
         let answer = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -129,20 +138,22 @@ impl Inbox {
     /// What the last receive has brought.
     pub fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
         let places = self.bytes.chunks_exact(self.stride).zip(&self.names).zip(&self.controls);
-        places.zip(&self.headers).take(self.filled).filter_map(|(((bytes, name), control), header)| {
-            let arrived = control_message::read(control.get(..header.msg_hdr.msg_controllen)?);
-            let from = read_name(name.get(..header.msg_hdr.msg_namelen as usize)?)?;
-            let bytes = bytes.get(..header.msg_len as usize)?;
-            Some(Arrival {
-                from,
-                local: arrived.local,
-                destination: arrived.destination,
-                interface: arrived.interface,
-                segment: arrived.segment,
-                bytes,
-                is_truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            })
-        })
+        places.zip(&self.headers).take(self.filled).filter_map(
+            |(((bytes, name), control), header)| {
+                let arrived = control_message::read(control.get(..header.msg_hdr.msg_controllen)?);
+                let from = read_name(name.get(..header.msg_hdr.msg_namelen as usize)?)?;
+                let bytes = bytes.get(..header.msg_len as usize)?;
+                Some(Arrival {
+                    from,
+                    local: arrived.local,
+                    destination: arrived.destination,
+                    interface: arrived.interface,
+                    segment: arrived.segment,
+                    bytes,
+                    is_truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                })
+            },
+        )
     }
 
     /// Datagrams that one receive may bring.
@@ -160,8 +171,9 @@ impl<'a> Arrival<'a> {
 }
 
 impl Outbox {
-    /// Queues a datagram from this local address (None = as routed), with the bytes that `write` adds. Where `segment` is given,
-    /// the kernel cuts them into datagrams of that length (UDP_SEGMENT).
+    /// Queues a datagram from this local address (None = as routed), with the bytes that `write`
+    /// adds. Where `segment` is given, the kernel cuts them into datagrams of that length
+    /// (UDP_SEGMENT).
     pub fn push(
         &mut self,
         to: SocketAddr,
@@ -197,8 +209,9 @@ impl Outbox {
         self.queued.is_empty()
     }
 
-    /// Sends all that waits. A datagram that the kernel refuses is lost, as on any network. A socket that does not block may
-    /// have no room: then it says [`io::ErrorKind::WouldBlock`], and what is left waits for the next call.
+    /// Sends all that waits. A datagram that the kernel refuses is lost, as on any network. A
+    /// socket that does not block may have no room: then it says [`io::ErrorKind::WouldBlock`], and
+    /// what is left waits for the next call.
     pub fn flush(&mut self, socket: &impl AsRawFd) -> io::Result<()> {
         self.point();
         let mut sent = 0;
@@ -206,20 +219,27 @@ impl Outbox {
         while sent < self.headers.len() {
             let rest = &mut self.headers[sent..];
             let most = rest.len().min(BATCH_MAX) as libc::c_uint;
-            // SAFETY: `point` has led every header to a name, control messages and a vector of bytes with their true lengths, all
-            // owned by `self`, and nothing has been queued or moved since. The kernel only reads them (but for msg_len of each
-            // header, which is ours) and keeps no pointer beyond the call.
+            // SAFETY: `point` has led every header to a name, control messages and a vector of
+            // bytes with their true lengths, all owned by `self`, and nothing has been queued or
+            // moved since. The kernel only reads them (but for msg_len of each header, which is
+            // ours) and keeps no pointer beyond the call.
             let answer = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), most, 0) };
             match usize::try_from(answer) {
                 Ok(more) => sent += more,
                 Err(_) => match io::Error::last_os_error() {
-                    // ICMP's word of an earlier datagram, on a socket that keeps them: said once, and not of this datagram.
-                    error if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused) => {}
+                    // ICMP's word of an earlier datagram, on a socket that keeps them: said once,
+                    // and not of this datagram.
+                    error
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused
+                        ) => {}
                     error if error.kind() == io::ErrorKind::WouldBlock => {
                         end = Err(error);
                         break;
                     }
-                    // The first of the rest was refused: no route, no memory, a port that nobody has.
+                    // The first of the rest was refused: no route, no memory, a port that nobody
+                    // has.
                     _ => sent += 1,
                 },
             }
@@ -284,7 +304,11 @@ mod tests {
     use crate::engine::net::{self, Binding, local_address};
 
     fn wildcard() -> (OwnedFd, u16) {
-        let binding = Binding { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), interface: None, shared: false };
+        let binding = Binding {
+            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            interface: None,
+            shared: false,
+        };
         let socket = net::udp(&binding).unwrap();
         let port = local_address(&socket).unwrap().port();
         (socket, port)
@@ -304,7 +328,9 @@ mod tests {
         assert_eq!(inbox.receive(&socket).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let (client, from) = plain([127, 0, 0, 9]);
         for last in 1..=6u8 {
-            client.send_to(&vec![last; last.into()], (Ipv4Addr::new(127, 0, 1, last), port)).unwrap();
+            client
+                .send_to(&vec![last; last.into()], (Ipv4Addr::new(127, 0, 1, last), port))
+                .unwrap();
         }
         let mut seen = Vec::new();
         for most in [4, 2] {
@@ -314,7 +340,8 @@ mod tests {
                 seen.push((arrival.local.unwrap().to_string(), arrival.bytes.to_vec()));
             }
         }
-        let sent: Vec<_> = (1..=6u8).map(|last| (format!("127.0.1.{last}"), vec![last; last.into()])).collect();
+        let sent: Vec<_> =
+            (1..=6u8).map(|last| (format!("127.0.1.{last}"), vec![last; last.into()])).collect();
         assert_eq!(seen, sent);
     }
 
@@ -333,7 +360,10 @@ mod tests {
         for last in 1..=5u8 {
             let mut bytes = [0; 10];
             let (len, from) = client.recv_from(&mut bytes).unwrap();
-            assert_eq!((&bytes[..len], from), (&[last; 3][..], SocketAddr::from(([127, 0, 2, last], port))));
+            assert_eq!(
+                (&bytes[..len], from),
+                (&[last; 3][..], SocketAddr::from(([127, 0, 2, last], port)))
+            );
         }
     }
 
@@ -370,7 +400,8 @@ mod tests {
             let mut inbox = Inbox::new(8, 65_536);
             let messages = inbox.receive(&receiver).unwrap();
             assert_eq!(messages, if joined { 1 } else { 4 });
-            let datagrams: Vec<_> = inbox.arrivals().flat_map(|arrival| arrival.datagrams()).collect();
+            let datagrams: Vec<_> =
+                inbox.arrivals().flat_map(|arrival| arrival.datagrams()).collect();
             let expected: Vec<_> = window.chunks(1000).collect();
             assert_eq!(datagrams, expected);
         }
@@ -386,6 +417,9 @@ mod tests {
         outbox.flush(&socket).unwrap();
         assert!(outbox.is_empty() && outbox.bytes.is_empty());
         let mut inbox = Inbox::new(BATCH_MAX, 1);
-        assert_eq!((inbox.receive(&receiver).unwrap(), inbox.receive(&receiver).unwrap()), (BATCH_MAX, BATCH_MAX));
+        assert_eq!(
+            (inbox.receive(&receiver).unwrap(), inbox.receive(&receiver).unwrap()),
+            (BATCH_MAX, BATCH_MAX)
+        );
     }
 }

@@ -30,10 +30,12 @@ pub struct Binding<'a> {
     pub shared: bool,
 }
 
-/// A bound UDP socket that says where each datagram came to, never sets DF (T-66), and may send broadcasts.
+/// A bound UDP socket that says where each datagram came to, never sets DF (T-66), and may send
+/// broadcasts.
 pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
     let v6 = binding.address.is_ipv6();
-    let socket = Socket::new(Domain::for_address(binding.address), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket =
+        Socket::new(Domain::for_address(binding.address), Type::DGRAM, Some(Protocol::UDP))?;
     if v6 {
         socket.set_only_v6(true)?;
     }
@@ -55,9 +57,10 @@ pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
 
 /// A socket that sends from this address and the port of `receiver`, and receives nothing.
 ///
-/// It is connected with itself, so that every datagram of another still finds `receiver`, and still sends wherever a message names. What
-/// leaves by it needs no control message for its source, and gets its number for reassembly from the socket's own count in place of the
-/// kernel's global ones, which cost a tenth of all that a datagram costs.
+/// It is connected with itself, so that every datagram of another still finds `receiver`, and still
+/// sends wherever a message names. What leaves by it needs no control message for its source, and
+/// gets its number for reassembly from the socket's own count in place of the kernel's global ones,
+/// which cost a tenth of all that a datagram costs.
 pub fn sender_beside(receiver: &OwnedFd, from: Ipv4Addr) -> io::Result<OwnedFd> {
     let address = SocketAddr::from((from, local_address(receiver)?.port())).into();
     let receiver = socket2::SockRef::from(receiver);
@@ -75,17 +78,20 @@ pub fn sender_beside(receiver: &OwnedFd, from: Ipv4Addr) -> io::Result<OwnedFd> 
     Ok(sender.into())
 }
 
-/// Lets the kernel join datagrams of one sender and one length on their way in (UDP_GRO): a receive then needs room for 64 KiB.
+/// Lets the kernel join datagrams of one sender and one length on their way in (UDP_GRO): a receive
+/// then needs room for 64 KiB.
 pub fn join_datagrams(socket: &impl AsRawFd) -> io::Result<()> {
     set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
-/// Forbids that datagrams are fragmented on their way (DF): for small ones, which then need no number from the kernel.
+/// Forbids that datagrams are fragmented on their way (DF): for small ones, which then need no
+/// number from the kernel.
 pub fn forbid_fragments(socket: &impl AsRawFd) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
 }
 
-/// Takes up to `most` bytes off a TCP socket without copying them anywhere (tcp(7): MSG_TRUNC); 0 at the end of the stream.
+/// Takes up to `most` bytes off a TCP socket without copying them anywhere (tcp(7): MSG_TRUNC); 0
+/// at the end of the stream.
 pub fn discard(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
     let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
     // SAFETY: with MSG_TRUNC the TCP of the kernel writes nothing, so the buffer may be null.
@@ -109,20 +115,21 @@ pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener
     Ok(socket.into())
 }
 
-/// Accepts a client of this listener when it has sent something, not before (TCP_DEFER_ACCEPT): one wake-up less for each
-/// connection. A client that says nothing is accepted after about a second.
+/// Accepts a client of this listener when it has sent something, not before (TCP_DEFER_ACCEPT): one
+/// wake-up less for each connection. A client that says nothing is accepted after about a second.
 pub fn accept_with_first_bytes(listener: &TcpListener) -> io::Result<()> {
     const SECONDS: i32 = 1;
     set_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SECONDS)
 }
 
-/// Connections of this listener have this congestion control (tcp(7), TCP_CONGESTION). An error where the kernel has none of that name,
-/// or does not let this process choose it.
+/// Connections of this listener have this congestion control (tcp(7), TCP_CONGESTION). An error
+/// where the kernel has none of that name, or does not let this process choose it.
 pub fn congestion(listener: &TcpListener, name: &str) -> io::Result<()> {
     socket2::SockRef::from(listener).set_tcp_congestion(name.as_bytes())
 }
 
-/// A socket that sends whole IPv4 packets in Ethernet frames to given hardware addresses (D-15). Receives nothing.
+/// A socket that sends whole IPv4 packets in Ethernet frames to given hardware addresses (D-15).
+/// Receives nothing.
 pub fn link_sender() -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -135,17 +142,20 @@ pub fn link_sender() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A socket that sends whole IPv4 packets by the route to their destination, from any port. Receives nothing. Needs CAP_NET_RAW.
+/// A socket that sends whole IPv4 packets by the route to their destination, from any port.
+/// Receives nothing. Needs CAP_NET_RAW.
 pub fn packet_sender() -> io::Result<OwnedFd> {
     Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?.into())
 }
 
-/// A socket that receives the IPv6 router solicitations of one interface and may answer them. Needs CAP_NET_RAW.
+/// A socket that receives the IPv6 router solicitations of one interface and may answer them. Needs
+/// CAP_NET_RAW.
 pub fn router_solicitations(interface: &str, index: u32) -> io::Result<OwnedFd> {
     /// Of icmp6.h: an optname that libc does not have; set bits block a type.
     const ICMP6_FILTER: i32 = 1;
     const SOLICITATION: usize = 133;
-    /// Neighbour discovery is believed only from the same link (RFC 4861 section 6.1): no router has lowered this.
+    /// Neighbour discovery is believed only from the same link (RFC 4861 section 6.1): no router
+    /// has lowered this.
     const HOPS: u32 = 255;
     const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
     let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
@@ -177,15 +187,21 @@ pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
 }
 
-/// Steers a group of sockets that share a port: a client's source address picks the socket, so that a machine's TFTP and HTTP
-/// meet on one core. Attach to any one socket of the group after all of them are bound.
+/// Steers a group of sockets that share a port: a client's source address picks the socket, so that
+/// a machine's TFTP and HTTP meet on one core. Attach to any one socket of the group after all of
+/// them are bound.
 pub fn steer_by_source(socket: &impl AsRawFd, v6: bool, sockets: u32) -> io::Result<()> {
     // Offsets from the network header: the IPv4 source address, or the last word of the IPv6 one.
     const SKF_NET_OFF: i32 = -0x10_0000;
     let source = if v6 { 20 } else { 12 };
     let offset = (SKF_NET_OFF + source).cast_unsigned();
     let program = [
-        libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset },
+        libc::sock_filter {
+            code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+            jt: 0,
+            jf: 0,
+            k: offset,
+        },
         libc::sock_filter {
             code: (libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K) as u16,
             jt: 0,
@@ -195,7 +211,8 @@ pub fn steer_by_source(socket: &impl AsRawFd, v6: bool, sockets: u32) -> io::Res
         libc::sock_filter { code: (libc::BPF_RET | libc::BPF_A) as u16, jt: 0, jf: 0, k: 0 },
     ];
     let program = libc::sock_fprog { len: 3, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the program and its three instructions live across the call; the kernel copies them and only reads.
+    // SAFETY: the program and its three instructions live across the call; the kernel copies them
+    // and only reads.
     let answer = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -220,12 +237,18 @@ pub(super) fn grow_buffers(socket: &Socket) {
     }
 }
 
-/// Bytes that a socket may hold until they are read. The kernel tells twice what was asked for: its own records count too (socket(7)).
+/// Bytes that a socket may hold until they are read. The kernel tells twice what was asked for: its
+/// own records count too (socket(7)).
 pub fn receive_buffer(socket: &OwnedFd) -> Option<usize> {
     socket2::SockRef::from(socket).recv_buffer_size().ok().map(|bytes| bytes / 2)
 }
 
-pub(super) fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_option(
+    socket: &impl AsRawFd,
+    level: i32,
+    option: i32,
+    value: i32,
+) -> io::Result<()> {
     // SAFETY: the kernel reads four bytes of `value`, which lives across the call.
     let answer = unsafe {
         libc::setsockopt(
@@ -248,10 +271,15 @@ mod tests {
 
     #[test]
     fn a_sender_beside_speaks_for_its_receiver_and_takes_nothing_from_it() {
-        let any = Binding { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), interface: None, shared: false };
+        let any = Binding {
+            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            interface: None,
+            shared: false,
+        };
         let receiver = udp(&any).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 3], local_address(&receiver).unwrap().port()));
-        let sender = UdpSocket::from(sender_beside(&receiver, Ipv4Addr::new(127, 0, 0, 3)).unwrap());
+        let sender =
+            UdpSocket::from(sender_beside(&receiver, Ipv4Addr::new(127, 0, 0, 3)).unwrap());
         let receiver = UdpSocket::from(receiver);
         let client = UdpSocket::bind("127.0.0.9:0").unwrap();
         for socket in [&receiver, &client] {
@@ -278,7 +306,11 @@ mod tests {
         let first = udp(&on_loopback(0)).unwrap();
         let port = local_address(&first).unwrap().port();
         let second = udp(&on_loopback(port)).unwrap_err();
-        assert_eq!(second.raw_os_error(), Some(libc::EADDRINUSE), "two DHCP servers would both answer");
+        assert_eq!(
+            second.raw_os_error(),
+            Some(libc::EADDRINUSE),
+            "two DHCP servers would both answer"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What the kernel says of the interfaces and their addresses (rtnetlink(7)), and word when any of it changes.
+//! What the kernel says of the interfaces and their addresses (rtnetlink(7)), and word when any of
+//! it changes.
 
 // Kernel constants and lengths go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -57,14 +58,17 @@ impl Interface {
     }
 }
 
-/// Every interface with its addresses, by index. An address is its interface's whatever label it has (`eth0:1`).
+/// Every interface with its addresses, by index. An address is its interface's whatever label it
+/// has (`eth0:1`).
 pub fn interfaces() -> io::Result<Vec<Interface>> {
     let socket = open()?;
     let mut found = Vec::new();
     dump(&socket, libc::RTM_GETLINK, |payload| found.extend(link(payload)))?;
     dump(&socket, libc::RTM_GETADDR, |payload| {
         let Some((index, address, prefix)) = address(payload) else { return };
-        let Some(interface) = found.iter_mut().find(|interface: &&mut Interface| interface.index == index) else {
+        let Some(interface) =
+            found.iter_mut().find(|interface: &&mut Interface| interface.index == index)
+        else {
             return;
         };
         interface.addresses.push(address);
@@ -84,8 +88,9 @@ impl Changes {
     pub fn open() -> io::Result<Self> {
         let socket = open()?;
         socket.set_nonblocking(true)?;
-        // A socket without a port of its own is passed over.
-        // SAFETY: the closure fills a sockaddr_nl, which a sockaddr_storage has room for, and gives its length; the rest is zeros.
+        // A socket without a port of its own is passed over. SAFETY: the closure fills a
+        // sockaddr_nl, which a sockaddr_storage has room for, and gives its length; the rest is
+        // zeros.
         let (_, any) = unsafe {
             SockAddr::try_init(|storage, len| {
                 (*storage.cast::<libc::sockaddr_nl>()).nl_family = libc::AF_NETLINK as u16;
@@ -95,12 +100,18 @@ impl Changes {
         }?;
         socket.bind(&any)?;
         for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR] {
-            set_option(&socket, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group.cast_signed())?;
+            set_option(
+                &socket,
+                libc::SOL_NETLINK,
+                libc::NETLINK_ADD_MEMBERSHIP,
+                group.cast_signed(),
+            )?;
         }
         Ok(Self(socket.into()))
     }
 
-    /// Takes word of the changes away. True where there was any, also where it was too much for the socket.
+    /// Takes word of the changes away. True where there was any, also where it was too much for the
+    /// socket.
     pub fn take(&self) -> bool {
         // What is told is asked for anew in any case: the messages are not read.
         let mut message = [0; 64];
@@ -201,16 +212,20 @@ fn link(payload: &[u8]) -> Option<Interface> {
     Some(interface)
 }
 
-/// An `ifaddrmsg` with its attributes: index of the interface, our end's address, length of the prefix.
+/// An `ifaddrmsg` with its attributes: index of the interface, our end's address, length of the
+/// prefix.
 fn address(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
-    let (family, prefix, index) = (i32::from(*payload.first()?), *payload.get(1)?, u32_at(payload, 4)?);
+    let (family, prefix, index) =
+        (i32::from(*payload.first()?), *payload.get(1)?, u32_at(payload, 4)?);
     let mut found = None;
     for (kind, value) in attributes(payload.get(ADDRESS..)?) {
         // IFA_ADDRESS is the other end where there is one; then IFA_LOCAL is ours.
         if kind == libc::IFA_LOCAL || kind == libc::IFA_ADDRESS && found.is_none() {
             found = match family {
                 libc::AF_INET => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),
-                libc::AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))),
+                libc::AF_INET6 => {
+                    Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?)))
+                }
                 _ => None,
             };
         }
@@ -243,13 +258,18 @@ mod tests {
     use super::*;
 
     /// In a network namespace of its own, which ends with the thread.
-    fn elsewhere<T: Send + 'static>(work: impl FnOnce(&dyn Fn(&[&str])) -> T + Send + 'static) -> T {
+    fn elsewhere<T: Send + 'static>(
+        work: impl FnOnce(&dyn Fn(&[&str])) -> T + Send + 'static,
+    ) -> T {
         let thread = std::thread::spawn(|| {
             // SAFETY: unshare takes no pointer, and concerns this thread alone, which ends here.
             let answer = unsafe { libc::unshare(libc::CLONE_NEWNET) };
             assert_eq!(answer, 0, "a network namespace needs root: {}", io::Error::last_os_error());
             let ip = |arguments: &[&str]| {
-                assert!(std::process::Command::new("ip").args(arguments).status().unwrap().success(), "{arguments:?}");
+                assert!(
+                    std::process::Command::new("ip").args(arguments).status().unwrap().success(),
+                    "{arguments:?}"
+                );
             };
             work(&ip)
         });
@@ -258,7 +278,8 @@ mod tests {
 
     #[test]
     fn loopback_has_its_prefix() {
-        let loopback = interfaces().unwrap().into_iter().find(|interface| interface.name == "lo").unwrap();
+        let loopback =
+            interfaces().unwrap().into_iter().find(|interface| interface.name == "lo").unwrap();
         assert!(loopback.prefixes.contains(&(Ipv4Addr::LOCALHOST, 8)), "{loopback:?}");
     }
 
@@ -266,7 +287,8 @@ mod tests {
     fn an_address_is_its_interfaces_whatever_its_label_and_its_peer() {
         let found = elsewhere(|ip| {
             let pair = ["type", "veth", "peer", "name", "e1"];
-            ip(&[&["link", "add", "e0", "address", "02:00:00:00:00:07", "mtu", "1400"][..], &pair].concat());
+            ip(&[&["link", "add", "e0", "address", "02:00:00:00:00:07", "mtu", "1400"][..], &pair]
+                .concat());
             ip(&["addr", "add", "192.168.4.150/24", "dev", "e0", "label", "e0:0"]);
             ip(&["addr", "add", "10.9.0.1", "peer", "10.9.0.2/32", "dev", "e0"]);
             ip(&["addr", "add", "fd00::7/64", "dev", "e0", "nodad"]);
@@ -276,7 +298,8 @@ mod tests {
             // The kernel says a moment later that a carrier is there.
             let until = Instant::now() + Duration::from_secs(10);
             let mut up = interfaces().unwrap();
-            while !up.iter().any(|one| one.name == "e0" && one.is_running) && Instant::now() < until {
+            while !up.iter().any(|one| one.name == "e0" && one.is_running) && Instant::now() < until
+            {
                 std::thread::sleep(Duration::from_millis(5));
                 up = interfaces().unwrap();
             }
@@ -284,7 +307,10 @@ mod tests {
         });
         let e0 = |all: &[Interface]| all.iter().find(|one| one.name == "e0").cloned().unwrap();
         let (down, up) = (e0(&found.0), e0(&found.1));
-        assert_eq!((up.mtu, up.mac, down.link(), up.link()), (1400, [2, 0, 0, 0, 0, 7], Link::Down, Link::Up));
+        assert_eq!(
+            (up.mtu, up.mac, down.link(), up.link()),
+            (1400, [2, 0, 0, 0, 0, 7], Link::Down, Link::Up)
+        );
         let [a, b] = [Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(10, 9, 0, 1)];
         let mut prefixes = up.prefixes;
         prefixes.sort_unstable();
@@ -315,14 +341,16 @@ mod tests {
         assert_eq!(attributes(&[12, 0, 3, 0, 9, 9]).count(), 0);
     }
 
-    /// As in `nsenter --net` or a container with the host's /sys, where files of that name tell of another interface.
+    /// As in `nsenter --net` or a container with the host's /sys, where files of that name tell of
+    /// another interface.
     #[test]
     fn t17_the_mtu_is_that_of_our_own_network_namespace() {
         let found = elsewhere(|ip| {
             ip(&["link", "set", "lo", "mtu", "1400", "up"]);
             interfaces().unwrap()
         });
-        let mtu = |found: &[Interface]| found.iter().find(|one| one.name == "lo").map(|one| one.mtu);
+        let mtu =
+            |found: &[Interface]| found.iter().find(|one| one.name == "lo").map(|one| one.mtu);
         assert_eq!(mtu(&found), Some(1400));
         assert_ne!(mtu(&interfaces().unwrap()), Some(1400));
     }

@@ -1,11 +1,13 @@
-//! The limit on open files, raised to what this process may have: a socket for each machine is more than the usual 1,024.
+//! The limit on open files, raised to what this process may have: a socket for each machine is more
+//! than the usual 1,024.
 
 use std::io;
 
 /// The soft limit of RLIMIT_NOFILE.
 pub fn limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no pointer to it.
+    // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no
+    // pointer to it.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -15,7 +17,8 @@ pub fn limit() -> io::Result<u64> {
 /// Raises the soft limit of RLIMIT_NOFILE to the hard one and says what it is now.
 pub fn raise_open_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no pointer to it.
+    // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no
+    // pointer to it.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }

@@ -1,4 +1,5 @@
-//! The system calls that look up a user and give root away; what is kept and when is `guard`'s business.
+//! The system calls that look up a user and give root away; what is kept and when is `guard`'s
+//! business.
 
 use std::ffi::CString;
 use std::io;
@@ -26,13 +27,21 @@ pub fn ids_of(name: &str) -> io::Result<Option<Ids>> {
     let mut buffer = vec![0; PASSWD_LINE_BYTES];
     let mut entry = MaybeUninit::<libc::passwd>::uninit();
     let mut found = std::ptr::null_mut();
-    // SAFETY: the name is NUL-terminated, the buffer is as long as said, and all of them outlive the call.
+    // SAFETY: the name is NUL-terminated, the buffer is as long as said, and all of them outlive
+    // the call.
     let error = unsafe {
-        libc::getpwnam_r(name.as_ptr(), entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found)
+        libc::getpwnam_r(
+            name.as_ptr(),
+            entry.as_mut_ptr(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            &raw mut found,
+        )
     };
     match (error, found.is_null()) {
         (0, false) => {
-            // SAFETY: `found` is not null, so the call has filled `entry`; the two numbers point into no buffer.
+            // SAFETY: `found` is not null, so the call has filled `entry`; the two numbers point
+            // into no buffer.
             let entry = unsafe { entry.assume_init_ref() };
             Ok(Some(Ids { uid: entry.pw_uid, gid: entry.pw_gid }))
         }
@@ -53,29 +62,41 @@ pub fn own_ids() -> Ids {
     unsafe { Ids { uid: libc::geteuid(), gid: libc::getegid() } }
 }
 
-/// prctl(2) reads every argument as an unsigned long: what is passed must be as wide, because it is variadic.
+/// prctl(2) reads every argument as an unsigned long: what is passed must be as wide, because it is
+/// variadic.
 const LONG_0: libc::c_ulong = 0;
 const LONG_1: libc::c_ulong = 1;
 
-/// The calling thread, and every thread that it starts later, gains nothing by executing a set-user-id program.
+/// The calling thread, and every thread that it starts later, gains nothing by executing a
+/// set-user-id program.
 pub fn no_new_privileges() -> io::Result<()> {
     // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers only.
     checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, LONG_1, LONG_0, LONG_0, LONG_0) })
 }
 
-/// Numbers of capabilities that are tried; the kernel has fewer and says so (CAP_LAST_CAP is 40 in Linux 5.9 to 6.17).
+/// Numbers of capabilities that are tried; the kernel has fewer and says so (CAP_LAST_CAP is 40 in
+/// Linux 5.9 to 6.17).
 const CAPABILITIES_MAX: u32 = 64;
 
-/// The calling thread, and every thread that it starts later, can have no more than these capabilities from now on, not even
-/// by executing a program of root's. What it has already it keeps until it becomes another user.
+/// The calling thread, and every thread that it starts later, can have no more than these
+/// capabilities from now on, not even by executing a program of root's. What it has already it
+/// keeps until it becomes another user.
 pub fn bound_capabilities(kept: &[u32]) -> io::Result<()> {
     for number in (0..CAPABILITIES_MAX).filter(|number| !kept.contains(number)) {
         // SAFETY: PR_CAPBSET_READ takes numbers only.
-        match unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), LONG_0, LONG_0, LONG_0) } {
+        match unsafe {
+            libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), LONG_0, LONG_0, LONG_0)
+        } {
             0 => {}
             // SAFETY: PR_CAPBSET_DROP takes numbers only.
             1 => checked(unsafe {
-                libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), LONG_0, LONG_0, LONG_0)
+                libc::prctl(
+                    libc::PR_CAPBSET_DROP,
+                    libc::c_ulong::from(number),
+                    LONG_0,
+                    LONG_0,
+                    LONG_0,
+                )
             })?,
             // The kernel has no capability of this number, and none above it.
             _ => break,
@@ -84,8 +105,9 @@ pub fn bound_capabilities(kept: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
-/// Every thread of the process becomes this user, without supplementary groups (the C library tells each of them). The
-/// calling thread, and what it starts later, keeps `capabilities`; the others keep none. There is no way back.
+/// Every thread of the process becomes this user, without supplementary groups (the C library tells
+/// each of them). The calling thread, and what it starts later, keeps `capabilities`; the others
+/// keep none. There is no way back.
 pub fn become_user(ids: Ids, capabilities: &[u32]) -> io::Result<()> {
     let mut parent_death_signal: libc::c_int = 0;
     // SAFETY: PR_GET_PDEATHSIG writes one int to the address given.
@@ -110,8 +132,8 @@ pub fn become_user(ids: Ids, capabilities: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
-/// The calling thread, and what it starts later, has no capability from now on; a thread of root's stays what it is. A
-/// refusal leaves it with what it has, which is what it had without this.
+/// The calling thread, and what it starts later, has no capability from now on; a thread of root's
+/// stays what it is. A refusal leaves it with what it has, which is what it had without this.
 pub fn give_up_capabilities() {
     if !is_root() {
         let _ = set_capabilities(&[]);
@@ -141,7 +163,10 @@ const CAPABILITY_VERSION: u32 = 0x2008_0522;
 fn set_capabilities(kept: &[u32]) -> io::Result<()> {
     let low = kept.iter().filter(|&&number| number < 32).fold(0, |set, number| set | 1 << number);
     let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
-    let data = [CapabilityData { effective: low, permitted: low, inheritable: 0 }, CapabilityData::default()];
+    let data = [
+        CapabilityData { effective: low, permitted: low, inheritable: 0 },
+        CapabilityData::default(),
+    ];
     // SAFETY: version 3 reads one header and two data structures, and both live across the call.
     if unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) } == 0 {
         Ok(())

@@ -27,7 +27,8 @@ impl ArpProbe {
         Ok(Self(link::arp_replies()?))
     }
 
-    /// Who has this address? The sender says of itself that it has none: nobody learns anything from the question.
+    /// Who has this address? The sender says of itself that it has none: nobody learns anything
+    /// from the question.
     pub fn ask(&self, interface: u32, mac: [u8; 6], address: Ipv4Addr) -> io::Result<()> {
         let mut packet = Vec::with_capacity(ARP_BYTES);
         packet.extend(ETHERNET.to_be_bytes());
@@ -46,8 +47,14 @@ impl ArpProbe {
         let bytes = (&*SockRef::from(&self.0)).read(&mut packet).ok()?;
         let packet = packet.get(..bytes).unwrap_or_default();
         // A runt is passed over, and does not end the turn.
-        let field = |at: usize| packet.get(at..).and_then(|rest| rest.first_chunk::<6>()).copied().unwrap_or_default();
-        let address = packet.get(14..18).and_then(|rest| rest.first_chunk::<4>()).copied().unwrap_or_default();
+        let field = |at: usize| {
+            packet.get(at..).and_then(|rest| rest.first_chunk::<6>()).copied().unwrap_or_default()
+        };
+        let address = packet
+            .get(14..18)
+            .and_then(|rest| rest.first_chunk::<4>())
+            .copied()
+            .unwrap_or_default();
         Some((field(8), Ipv4Addr::from(address)))
     }
 }
@@ -85,7 +92,8 @@ impl EchoProbe {
         packet.extend(self.identifier.to_be_bytes());
         packet.extend([0, 1]);
         packet.extend(b"ringboot");
-        let sum = packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum::<u32>();
+        let sum =
+            packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum::<u32>();
         let folded = (sum & 0xffff) + (sum >> 16);
         packet[2..4].copy_from_slice(&(!(folded as u16)).to_be_bytes());
         self.socket.send_to(&packet, &SocketAddr::from((address, 0)).into()).map(drop)
@@ -99,7 +107,8 @@ impl EchoProbe {
         let header = usize::from(packet.first().unwrap_or(&0) & 0xf) * 4;
         let is_ours = packet.get(header) == Some(&ECHO_REPLY)
             && packet.get(header + 4..header + 6) == Some(&self.identifier.to_be_bytes()[..]);
-        let source = packet.get(12..16).and_then(|rest| rest.first_chunk::<4>()).filter(|_| is_ours);
+        let source =
+            packet.get(12..16).and_then(|rest| rest.first_chunk::<4>()).filter(|_| is_ours);
         Some(source.map_or(Ipv4Addr::UNSPECIFIED, |octets| Ipv4Addr::from(*octets)))
     }
 }

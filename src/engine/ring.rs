@@ -1,4 +1,5 @@
-//! Setting up a ring: the best flags that this kernel has, and a clear sentence when it has no ring for us.
+//! Setting up a ring: the best flags that this kernel has, and a clear sentence when it has no ring
+//! for us.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +27,10 @@ pub fn shortages() -> u64 {
 #[derive(Debug, thiserror::Error)]
 pub enum NoRing {
     #[error(
-        "the kernel refuses io_uring (EPERM): it is switched off by sysctl kernel.io_uring_disabled, or by the seccomp profile of \
-         a container. Set kernel.io_uring_disabled=0, or run ringboot outside the container or with a profile that allows io_uring"
+        "the kernel refuses io_uring (EPERM): it is switched off by sysctl \
+         kernel.io_uring_disabled, or by the seccomp profile of a container. Set \
+         kernel.io_uring_disabled=0, or run ringboot outside the container or with a profile that \
+         allows io_uring"
     )]
     Refused,
     #[error("this kernel has no io_uring (ENOSYS): it needs Linux 6.0 or newer")]
@@ -35,7 +38,8 @@ pub enum NoRing {
     #[error("the io_uring of this kernel is too old: it needs Linux 6.0 or newer")]
     Old,
     #[error(
-        "no memory may be locked for an io_uring (ENOMEM): raise RLIMIT_MEMLOCK (`ulimit -l`, LimitMEMLOCK= in a systemd unit)"
+        "no memory may be locked for an io_uring (ENOMEM): raise RLIMIT_MEMLOCK (`ulimit -l`, \
+         LimitMEMLOCK= in a systemd unit)"
     )]
     Memory,
     #[error("io_uring could not be set up: {0}")]
@@ -55,13 +59,14 @@ impl From<io::Error> for NoRing {
     }
 }
 
-/// A ring for the calling thread alone: DEFER_TASKRUN where the kernel has it (6.1), else COOP_TASKRUN (5.19).
-/// The thread that calls this must be the one that uses it.
+/// A ring for the calling thread alone: DEFER_TASKRUN where the kernel has it (6.1), else
+/// COOP_TASKRUN (5.19). The thread that calls this must be the one that uses it.
 pub fn for_this_thread() -> Result<IoUring, NoRing> {
     with_completions(COMPLETIONS_MAX)
 }
 
-/// The same, with a completion queue of this many entries. What ended processes had locked the kernel gives back with a delay.
+/// The same, with a completion queue of this many entries. What ended processes had locked the
+/// kernel gives back with a delay.
 pub fn with_completions(completions: u32) -> Result<IoUring, NoRing> {
     for _ in 1..RING_TRIES {
         match build(completions) {
@@ -88,12 +93,14 @@ fn build(completions: u32) -> Result<IoUring, NoRing> {
     }
 }
 
-/// Submits what is queued, and waits as told unless something has completed already. Of [`Wait::Poll`] it takes the sleep.
+/// Submits what is queued, and waits as told unless something has completed already. Of
+/// [`Wait::Poll`] it takes the sleep.
 pub(super) fn enter(ring: &mut IoUring, wait: Wait) -> io::Result<()> {
     let is_busy = !ring.completion().is_empty();
     let submitter = ring.submitter();
     let answer = match wait {
-        // Without completions to wait for, the enter must still run deferred work: GETEVENTS goes out with the flag set.
+        // Without completions to wait for, the enter must still run deferred work: GETEVENTS goes
+        // out with the flag set.
         Wait::No => submitter.submit(),
         _ if is_busy => submitter.submit(),
         Wait::Forever | Wait::Poll { then: None, .. } => submitter.submit_and_wait(1),
@@ -110,7 +117,8 @@ pub(super) fn submit(ring: &mut IoUring) -> io::Result<()> {
     ride_out(ring.submit().map(drop))
 }
 
-/// Takes an error that passes by itself for a call that has brought nothing, after a pause where the kernel is short of memory.
+/// Takes an error that passes by itself for a call that has brought nothing, after a pause where
+/// the kernel is short of memory.
 pub(super) fn ride_out(answer: io::Result<()>) -> io::Result<()> {
     match answer.as_ref().err().and_then(io::Error::raw_os_error) {
         // The time is over; a signal came; the completion queue wants to be emptied first.
@@ -129,6 +137,7 @@ pub fn probe() -> Result<(), NoRing> {
     let ring = for_this_thread()?;
     let mut known = Probe::new();
     ring.submitter().register_probe(&mut known)?;
-    // The kernel does not list the multishot receive of messages by itself; this operation came with the same release, 6.0.
+    // The kernel does not list the multishot receive of messages by itself; this operation came
+    // with the same release, 6.0.
     if known.is_supported(opcode::SendZc::CODE) { Ok(()) } else { Err(NoRing::Old) }
 }

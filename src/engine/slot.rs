@@ -1,8 +1,10 @@
-//! Send slots: everything that the kernel reads while a send is in flight, kept in place until its completion has been seen.
+//! Send slots: everything that the kernel reads while a send is in flight, kept in place until its
+//! completion has been seen.
 //!
-//! The one rule: *the kernel owns a slot until the completion*. A slot is taken from the free list, filled, submitted, and goes
-//! back to the free list only when its completion is handled; nothing else frees or moves it. A slot is *parked* while its socket
-//! takes no more: the kernel has given it back, and its contents are sent again.
+//! The one rule: *the kernel owns a slot until the completion*. A slot is taken from the free list,
+//! filled, submitted, and goes back to the free list only when its completion is handled; nothing
+//! else frees or moves it. A slot is *parked* while its socket takes no more: the kernel has given
+//! it back, and its contents are sent again.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -13,10 +15,13 @@ use std::ptr;
 
 use super::address::{Source, Target, write_name};
 use super::control_message::{CONTROL_BYTES, Writer};
-use super::limits::{COPIED_BYTES_MAX, DATAGRAM_BYTES_MAX, PARKED_SENDS_MAX, SEGMENTS_MAX, SEND_SLOTS};
+use super::limits::{
+    COPIED_BYTES_MAX, DATAGRAM_BYTES_MAX, PARKED_SENDS_MAX, SEGMENTS_MAX, SEND_SLOTS,
+};
 use crate::images::Content;
 
-/// A run of TFTP DATA blocks of one content, cut into datagrams by the kernel (UDP_SEGMENT) or one alone.
+/// A run of TFTP DATA blocks of one content, cut into datagrams by the kernel (UDP_SEGMENT) or one
+/// alone.
 #[derive(Clone, Debug)]
 pub struct Blocks<'a> {
     pub content: &'a Content,
@@ -90,7 +95,8 @@ impl std::fmt::Debug for Slots {
 
 impl Slots {
     pub(super) fn new() -> Self {
-        // SAFETY: msghdr, sockaddr_storage and iovec are integers and raw pointers, for which all zeros is a valid value.
+        // SAFETY: msghdr, sockaddr_storage and iovec are integers and raw pointers, for which all
+        // zeros is a valid value.
         let slot = || unsafe {
             Slot {
                 message: std::mem::zeroed(),
@@ -118,8 +124,9 @@ impl Slots {
         self.in_flight() >= SEND_SLOTS
     }
 
-    /// Parks a slot whose socket takes no more and has parked so many already. False: they are enough, and the send is lost. What
-    /// is left goes to other sockets, however many of them are blocked.
+    /// Parks a slot whose socket takes no more and has parked so many already. False: they are
+    /// enough, and the send is lost. What is left goes to other sockets, however many of them are
+    /// blocked.
     pub(super) fn park(&mut self, of_socket: usize) -> bool {
         let finds_place = of_socket + self.parked < PARKED_SENDS_MAX;
         self.parked += usize::from(finds_place);
@@ -133,11 +140,21 @@ impl Slots {
 
     /// The message of a slot that is in use.
     pub(super) fn message(&self, id: u16) -> Option<*const libc::msghdr> {
-        self.slots.get(usize::from(id)).filter(|slot| slot.in_use).map(|slot| &raw const slot.message)
+        self.slots
+            .get(usize::from(id))
+            .filter(|slot| slot.in_use)
+            .map(|slot| &raw const slot.message)
     }
 
-    /// Fills a slot with a copy of these bytes. None: no slot is free, or the bytes are too many for one.
-    pub(super) fn fill_copy(&mut self, to: Target, from: Option<Source>, bytes: &[u8], token: u64) -> Option<u16> {
+    /// Fills a slot with a copy of these bytes. None: no slot is free, or the bytes are too many
+    /// for one.
+    pub(super) fn fill_copy(
+        &mut self,
+        to: Target,
+        from: Option<Source>,
+        bytes: &[u8],
+        token: u64,
+    ) -> Option<u16> {
         if bytes.len() > COPIED_BYTES_MAX || self.is_full() {
             return None;
         }
@@ -145,7 +162,8 @@ impl Slots {
         let slot = &mut self.slots[usize::from(id)];
         slot.address(to, from, None, token);
         slot.copy[..bytes.len()].copy_from_slice(bytes);
-        slot.vectors[0] = libc::iovec { iov_base: slot.copy.as_mut_ptr().cast(), iov_len: bytes.len() };
+        slot.vectors[0] =
+            libc::iovec { iov_base: slot.copy.as_mut_ptr().cast(), iov_len: bytes.len() };
         slot.message.msg_iov = slot.vectors.as_mut_ptr();
         slot.message.msg_iovlen = 1;
         Some(id)
@@ -203,7 +221,8 @@ impl Slots {
 }
 
 impl Slot {
-    /// All but the payload. It comes first: whatever points into a part of the slot is made after the last borrow of the whole.
+    /// All but the payload. It comes first: whatever points into a part of the slot is made after
+    /// the last borrow of the whole.
     fn address(&mut self, to: Target, from: Option<Source>, segment: Option<u16>, token: u64) {
         let name_len = write_name(&mut self.name, to);
         let mut control = Writer::new(&mut self.control);
@@ -215,7 +234,8 @@ impl Slot {
         }
         self.message.msg_controllen = control.len();
         let no_control = self.message.msg_controllen == 0;
-        self.message.msg_control = if no_control { ptr::null_mut() } else { self.control.as_mut_ptr().cast() };
+        self.message.msg_control =
+            if no_control { ptr::null_mut() } else { self.control.as_mut_ptr().cast() };
         self.message.msg_name = (&raw mut self.name).cast();
         self.message.msg_namelen = name_len;
         self.token = token;

@@ -1,10 +1,13 @@
-//! The TCP driver of one core: connections come, bytes come, answers go, file bodies by sendfile; on a ring or on epoll.
+//! The TCP driver of one core: connections come, bytes come, answers go, file bodies by sendfile;
+//! on a ring or on epoll.
 //!
-//! The driver tries every send at once, with plain system calls, and reports in the next turn what became of it: a head and a
-//! small body usually fit into the socket, and then nothing was copied and nothing is lent to the kernel. The ring and epoll
-//! differ only in how they accept, receive, and learn that a full socket has room again.
+//! The driver tries every send at once, with plain system calls, and reports in the next turn what
+//! became of it: a head and a small body usually fit into the socket, and then nothing was copied
+//! and nothing is lent to the kernel. The ring and epoll differ only in how they accept, receive,
+//! and learn that a full socket has room again.
 //!
-//! A socket that is closed by its client while a file is sent raises SIGPIPE, which Rust programs ignore; it must stay so.
+//! A socket that is closed by its client while a file is sent raises SIGPIPE, which Rust programs
+//! ignore; it must stay so.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -32,8 +35,9 @@ use super::datapath::Datapath;
 use super::mailbox::Mailbox;
 use super::ring::NoRing;
 
-/// Connections that one driver can carry well: each may complete a receive and a wait for room in one batch, and the completion
-/// queue has room for both. The driver does not enforce it: its owner refuses or closes.
+/// Connections that one driver can carry well: each may complete a receive and a wait for room in
+/// one batch, and the completion queue has room for both. The driver does not enforce it: its owner
+/// refuses or closes.
 pub const CONNECTIONS_PER_DRIVER_MAX: usize = 30_000;
 
 /// One core's listeners and connections.
@@ -54,9 +58,12 @@ impl Driver {
     /// A driver for the calling thread, which must be the one that turns it.
     pub fn new(datapath: Datapath) -> Result<Self, NoRing> {
         let ring = || Ok(Kernel::Ring(Box::new(ring::Ring::new()?)));
-        let epoll = || epoll::Epoll::new().map(|epoll| Kernel::Epoll(Box::new(epoll))).map_err(NoRing::Epoll);
+        let epoll = || {
+            epoll::Epoll::new().map(|epoll| Kernel::Epoll(Box::new(epoll))).map_err(NoRing::Epoll)
+        };
         let kernel = datapath.driver(ring, epoll)?;
-        let short = if matches!(kernel, Kernel::Ring(_)) { Short::IsFull } else { Short::MustBeTried };
+        let short =
+            if matches!(kernel, Kernel::Ring(_)) { Short::IsFull } else { Short::MustBeTried };
         Ok(Self { kernel, connections: Connections::new(short), spare: Spare::new() })
     }
 
@@ -78,9 +85,14 @@ impl Driver {
         }
     }
 
-    /// Where no descriptor is free ([`Event::AcceptFailed`]): accepts up to so many clients of each listener with one that is
-    /// kept back, and closes them. `answer` sees what one has asked so far and says what it is told. Says how many there were.
-    pub fn turn_away(&mut self, most: usize, mut answer: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> usize {
+    /// Where no descriptor is free ([`Event::AcceptFailed`]): accepts up to so many clients of each
+    /// listener with one that is kept back, and closes them. `answer` sees what one has asked so
+    /// far and says what it is told. Says how many there were.
+    pub fn turn_away(
+        &mut self,
+        most: usize,
+        mut answer: impl FnMut(&[u8]) -> Option<Vec<u8>>,
+    ) -> usize {
         let spare = &mut self.spare;
         let mut turn_away = |listener: &TcpListener| spare.turn_away(listener, most, &mut answer);
         match &self.kernel {
@@ -98,9 +110,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Sends the head, then the body. One send at a time: the next one after a [`Event::Sent`] with nothing left.
-    /// `more_to_come`: another send follows at once, so the kernel may keep a part of a packet back for it (MSG_MORE).
-    /// What became of it is told from the next turn on. A connection that is closed sends nothing.
+    /// Sends the head, then the body. One send at a time: the next one after a [`Event::Sent`] with
+    /// nothing left. `more_to_come`: another send follows at once, so the kernel may keep a part of
+    /// a packet back for it (MSG_MORE). What became of it is told from the next turn on. A
+    /// connection that is closed sends nothing.
     pub fn send(&mut self, id: ConnectionId, head: &[u8], body: Part, more_to_come: bool) {
         self.connections.send(id, head, body, more_to_come);
     }
@@ -110,7 +123,8 @@ impl Driver {
         self.connections.get(id).is_some_and(|connection| connection.is_sending)
     }
 
-    /// Leaves the client's bytes in the kernel, which then slows the client. What this turn had received before has been told.
+    /// Leaves the client's bytes in the kernel, which then slows the client. What this turn had
+    /// received before has been told.
     pub fn pause_reading(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.is_paused = true;
@@ -131,8 +145,9 @@ impl Driver {
         self.connections.shutdown_write(id);
     }
 
-    /// Ends a connection, with the next turns at the latest. No event of it comes any more. What the kernel has taken is still sent, unless the client's bytes have
-    /// not been read to their end: then it sees a reset.
+    /// Ends a connection, with the next turns at the latest. No event of it comes any more. What
+    /// the kernel has taken is still sent, unless the client's bytes have not been read to their
+    /// end: then it sees a reset.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(closed) = self.connections.remove(id) else { return };
         if let Kernel::Ring(ring) = &mut self.kernel {
@@ -140,7 +155,8 @@ impl Driver {
         }
     }
 
-    /// Ends a connection as [`Driver::close`] does, and has the kernel forget what the client has not taken: it sees a reset.
+    /// Ends a connection as [`Driver::close`] does, and has the kernel forget what the client has
+    /// not taken: it sees a reset.
     pub fn reset(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
             connection.discard_on_close();
@@ -153,8 +169,9 @@ impl Driver {
         self.connections.get(id)?.local()
     }
 
-    /// Bytes that the kernel has taken and the client has not acknowledged, the end of the connection counted as one; None: the
-    /// connection is broken, and nobody will acknowledge them. One or two system calls.
+    /// Bytes that the kernel has taken and the client has not acknowledged, the end of the
+    /// connection counted as one; None: the connection is broken, and nobody will acknowledge them.
+    /// One or two system calls.
     pub fn unacknowledged(&self, id: ConnectionId) -> Option<u64> {
         self.connections.get(id)?.unacknowledged()
     }
@@ -164,7 +181,8 @@ impl Driver {
         self.connections.get(id).is_some_and(connections::Connection::has_unread)
     }
 
-    /// Sends no faster than so many bytes a second (TCP keeps the pace by itself); None = as fast as it goes.
+    /// Sends no faster than so many bytes a second (TCP keeps the pace by itself); None = as fast
+    /// as it goes.
     pub fn pace(&self, id: ConnectionId, bytes_per_second: Option<NonZeroU64>) {
         if let Some(connection) = self.connections.get(id) {
             connection.pace(bytes_per_second);
@@ -176,7 +194,8 @@ impl Driver {
         self.connections.len()
     }
 
-    /// Times that more had completed than the completion queue holds: it cost time, but lost nothing.
+    /// Times that more had completed than the completion queue holds: it cost time, but lost
+    /// nothing.
     pub fn overflows(&self) -> u64 {
         match &self.kernel {
             Kernel::Ring(ring) => ring.overflows(),
@@ -184,8 +203,9 @@ impl Driver {
         }
     }
 
-    /// Reports what sends have done, goes on with those that have room, waits as told when there is nothing of that, and hands
-    /// over everything that has come. It does not poll: of [`Wait::Poll`] it takes the sleep.
+    /// Reports what sends have done, goes on with those that have room, waits as told when there is
+    /// nothing of that, and hands over everything that has come. It does not poll: of
+    /// [`Wait::Poll`] it takes the sleep.
     pub fn turn(&mut self, wait: Wait, mut on: impl FnMut(Event<'_>)) -> io::Result<()> {
         if let Kernel::Ring(ring) = &mut self.kernel {
             ring.arm(&mut self.connections);

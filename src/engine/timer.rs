@@ -1,11 +1,13 @@
-//! A timer for tokio's tasks that is good to some microseconds (timerfd): the runtime's own ones are good to a millisecond.
+//! A timer for tokio's tasks that is good to some microseconds (timerfd): the runtime's own ones
+//! are good to a millisecond.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -17,9 +19,13 @@ pub struct Timer(AsyncFd<OwnedFd>);
 impl Timer {
     /// Within a runtime.
     pub fn new() -> io::Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        // SAFETY: an `OwnedFd` never changes its descriptor, `as_raw_fd` always returns that one, and it is closed only with the
-        // value, which the AsyncFd owns from here on and gives away to nobody.
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        // SAFETY: an `OwnedFd` never changes its descriptor, `as_raw_fd` always returns that one,
+        // and it is closed only with the value, which the AsyncFd owns from here on and gives away
+        // to nobody.
         Ok(Self(unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?))
     }
 
@@ -27,10 +33,16 @@ impl Timer {
     pub async fn wait(&self, time: Duration) -> io::Result<()> {
         // All zeros would stop the timer.
         let time = time.max(Duration::from_nanos(1));
-        let it_value =
-            Timespec { tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: time.subsec_nanos().into() };
+        let it_value = Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
         let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value })?;
+        timerfd_settime(
+            self.0.get_ref(),
+            TimerfdTimerFlags::empty(),
+            &Itimerspec { it_interval, it_value },
+        )?;
         let rings = |timer: &OwnedFd| Ok(rustix::io::read(timer, &mut [0; 8])?);
         self.0.async_io(Interest::READABLE, rings).await.map(drop)
     }

@@ -1,4 +1,5 @@
-//! The UDP driver of one core: datagrams in, batches of sends out, one turn at a time, over io_uring or over epoll.
+//! The UDP driver of one core: datagrams in, batches of sends out, one turn at a time, over
+//! io_uring or over epoll.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -48,7 +49,8 @@ impl Driver {
         Self::with_buffers(datapath, RECEIVE_BUFFERS)
     }
 
-    /// The same with so many receive buffers of a ring, a power of two. Without a ring, the socket's own buffer is all there is.
+    /// The same with so many receive buffers of a ring, a power of two. Without a ring, the
+    /// socket's own buffer is all there is.
     pub fn with_buffers(datapath: Datapath, receive_buffers: u16) -> Result<Self, NoDriver> {
         let ring = || Ok(Way::Ring(Box::new(RingDriver::new(receive_buffers)?)));
         let epoll = || PlainDriver::new().map(Way::Plain).map_err(NoDriver::Epoll);
@@ -63,7 +65,8 @@ impl Driver {
         }
     }
 
-    /// A socket that only sends, from this address and the port of one that receives ([`net::sender_beside`]).
+    /// A socket that only sends, from this address and the port of one that receives
+    /// ([`net::sender_beside`]).
     pub fn sender_beside(&self, receiver: SocketId, from: Ipv4Addr) -> io::Result<OwnedFd> {
         let fd = match &self.0 {
             Way::Ring(ring) => ring.fd(receiver),
@@ -88,7 +91,8 @@ impl Driver {
         }
     }
 
-    /// Sends that wait for the next turn or are in the kernel; those of blocked sockets, which wait for room, are not counted.
+    /// Sends that wait for the next turn or are in the kernel; those of blocked sockets, which wait
+    /// for room, are not counted.
     pub fn in_flight(&self) -> usize {
         match &self.0 {
             Way::Ring(ring) => ring.in_flight(),
@@ -101,7 +105,8 @@ impl Driver {
         self.in_flight() < SEND_SLOTS
     }
 
-    /// Whether the socket's send buffer is full. What is sent meanwhile is refused, and other sockets are not concerned.
+    /// Whether the socket's send buffer is full. What is sent meanwhile is refused, and other
+    /// sockets are not concerned.
     pub fn is_blocked(&self, socket: SocketId) -> bool {
         match &self.0 {
             Way::Ring(ring) => ring.is_blocked(socket),
@@ -139,7 +144,8 @@ impl Driver {
         }
     }
 
-    /// Hands what is queued to the kernel, so that slots are free again. Datagrams are received only where they come along.
+    /// Hands what is queued to the kernel, so that slots are free again. Datagrams are received
+    /// only where they come along.
     pub fn submit(&mut self, on: impl FnMut(Completion<'_>)) -> io::Result<()> {
         match &mut self.0 {
             Way::Ring(ring) => ring.turn(Wait::No, on),

@@ -1,4 +1,5 @@
-//! What the network says of datagrams that it did not deliver (ICMP): read from a socket's error queue (ip(7), IP_RECVERR).
+//! What the network says of datagrams that it did not deliver (ICMP): read from a socket's error
+//! queue (ip(7), IP_RECVERR).
 
 // Kernel constants and struct sizes go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -22,7 +23,8 @@ pub struct Unreachable {
     pub why: &'static str,
 }
 
-/// From now on the socket keeps such words. Each also fails the next send or receive once, for no fault of that one.
+/// From now on the socket keeps such words. Each also fails the next send or receive once, for no
+/// fault of that one.
 pub fn keep_unreachable(socket: &impl AsRawFd) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
 }
@@ -34,7 +36,8 @@ pub fn take_unreachable(socket: &impl AsRawFd, mut take: impl FnMut(Unreachable)
     }
 }
 
-/// None where the queue is empty; an inner None is of something else than an unreachable destination.
+/// None where the queue is empty; an inner None is of something else than an unreachable
+/// destination.
 fn next(socket: &impl AsRawFd) -> Option<Option<Unreachable>> {
     let mut name = [0; size_of::<libc::sockaddr_in6>()];
     let mut control = [0; CONTROL_BYTES];
@@ -44,9 +47,11 @@ fn next(socket: &impl AsRawFd) -> Option<Option<Unreachable>> {
     header.msg_namelen = name.len() as libc::socklen_t;
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = control.len();
-    // SAFETY: the header leads to a name and a control buffer of the lengths that it tells, which live across the call, and to no
-    // payload: the kernel cuts that off. It keeps no pointer.
-    let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+    // SAFETY: the header leads to a name and a control buffer of the lengths that it tells, which
+    // live across the call, and to no payload: the kernel cuts that off. It keeps no pointer.
+    let answer = unsafe {
+        libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT)
+    };
     if answer < 0 {
         return None;
     }
@@ -85,7 +90,11 @@ mod tests {
 
     #[test]
     fn a_port_that_nobody_has_is_told_with_both_addresses_and_costs_no_other_datagram() {
-        let binding = Binding { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), interface: None, shared: false };
+        let binding = Binding {
+            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            interface: None,
+            shared: false,
+        };
         let socket = udp(&binding).unwrap();
         keep_unreachable(&socket).unwrap();
         let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -100,7 +109,11 @@ mod tests {
         take_unreachable(&socket, |word| told.push(word));
         assert_eq!(told, [Unreachable { to: nobody, local: Some(us), why: "port unreachable" }; 2]);
         somebody.set_nonblocking(true).unwrap();
-        assert_eq!(std::iter::from_fn(|| somebody.recv(&mut [0; 9]).ok()).count(), 2, "each refusal met another send");
+        assert_eq!(
+            std::iter::from_fn(|| somebody.recv(&mut [0; 9]).ok()).count(),
+            2,
+            "each refusal met another send"
+        );
         take_unreachable(&socket, |_| unreachable!());
     }
 }

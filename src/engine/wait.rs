@@ -9,7 +9,8 @@ pub enum Wait {
     No,
     AtMost(Duration),
     Forever,
-    /// Looks again and again for `poll`, gives way to other threads of the processor in between, and sleeps only then.
+    /// Looks again and again for `poll`, gives way to other threads of the processor in between,
+    /// and sleeps only then.
     Poll {
         poll: Duration,
         /// How long the sleep may take; None = until something happens.

@@ -1,4 +1,5 @@
-//! When each machine of a run is switched on: all at once, one after the other, at random, or rack by rack.
+//! When each machine of a run is switched on: all at once, one after the other, at random, or rack
+//! by rack.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -21,7 +22,8 @@ pub enum Arrival {
 }
 
 impl Arrival {
-    /// The moments of power-on since the start of the run, in order, for so many machines. One seed has one answer.
+    /// The moments of power-on since the start of the run, in order, for so many machines. One seed
+    /// has one answer.
     pub(super) fn times(self, machines: u32, seed: u64) -> impl Iterator<Item = Duration> {
         let mut random = Random::new(seed);
         let mut last = Duration::ZERO;
@@ -54,12 +56,14 @@ impl FromStr for Arrival {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no arrival: all, ramp:30s, poisson:50/s or racks:20x40s");
+        let wrong =
+            || format!("{text:?} is no arrival: all, ramp:30s, poisson:50/s or racks:20x40s");
         match text.split_once(':') {
             None if text == "all" => Ok(Self::All),
             Some(("ramp", time)) => Ok(Self::Ramp(duration(time)?)),
             Some(("poisson", rate)) => {
-                let per_second = rate.strip_suffix("/s").and_then(|rate| rate.parse().ok()).ok_or_else(wrong)?;
+                let per_second =
+                    rate.strip_suffix("/s").and_then(|rate| rate.parse().ok()).ok_or_else(wrong)?;
                 if !(RATE_MIN..=RATE_MAX).contains(&per_second) {
                     return Err(format!("a rate is from {RATE_MIN}/s to {RATE_MAX}/s"));
                 }
@@ -67,7 +71,8 @@ impl FromStr for Arrival {
             }
             Some(("racks", racks)) => {
                 let (machines, apart) = racks.split_once('x').ok_or_else(wrong)?;
-                let machines = machines.parse().ok().filter(|machines| *machines > 0).ok_or_else(wrong)?;
+                let machines =
+                    machines.parse().ok().filter(|machines| *machines > 0).ok_or_else(wrong)?;
                 Ok(Self::Racks { machines, apart: duration(apart)? })
             }
             _ => Err(wrong()),
@@ -81,7 +86,8 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A time as people write it: `500ms`, `30s`, `1.5m`, `2h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time: 500ms, 30s, 10m or 2h");
-    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?);
+    let (number, unit) =
+        text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?);
     let unit_s = match unit {
         "ms" => 0.001,
         "s" => 1.0,
@@ -123,9 +129,17 @@ mod tests {
 
     #[test]
     fn what_is_no_arrival_and_no_time_is_refused() {
-        for wrong in
-            ["", "none", "ramp", "ramp:30", "poisson:50", "poisson:0/s", "poisson:NaN/s", "racks:20", "racks:0x4s"]
-        {
+        for wrong in [
+            "",
+            "none",
+            "ramp",
+            "ramp:30",
+            "poisson:50",
+            "poisson:0/s",
+            "poisson:NaN/s",
+            "racks:20",
+            "racks:0x4s",
+        ] {
             assert!(wrong.parse::<Arrival>().is_err(), "{wrong}");
         }
         for wrong in ["", "s", "5", "-1s", "1 s", "5 days", "200h", "infs"] {

@@ -23,7 +23,8 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Compares what machines hold with what the server says now. `says` holds the address per machine number.
+    /// Compares what machines hold with what the server says now. `says` holds the address per
+    /// machine number.
     fn compare(leases: &[Lease], says: &HashMap<u32, Ipv4Addr>) -> Self {
         let mut holders: HashMap<Ipv4Addr, u32> = HashMap::new();
         for lease in leases {
@@ -31,8 +32,16 @@ impl Audit {
         }
         Self {
             leases: leases.len(),
-            lost: leases.iter().filter(|lease| says.get(&lease.machine) != Some(&lease.address)).copied().collect(),
-            doubled: leases.iter().filter(|lease| holders.get(&lease.address) != Some(&1)).copied().collect(),
+            lost: leases
+                .iter()
+                .filter(|lease| says.get(&lease.machine) != Some(&lease.address))
+                .copied()
+                .collect(),
+            doubled: leases
+                .iter()
+                .filter(|lease| holders.get(&lease.address) != Some(&1))
+                .copied()
+                .collect(),
         }
     }
 
@@ -61,7 +70,8 @@ impl Audit {
 
 /// Every machine comes back and asks for the address that it had.
 pub(super) async fn ask_again(machines: impl Iterator<Item = Machine>, report: &Report) -> Audit {
-    let had: HashMap<u32, Ipv4Addr> = report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
+    let had: HashMap<u32, Ipv4Addr> =
+        report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
     let mut questions = Vec::new();
     for machine in machines {
         let Machine { station, errand: Errand::Boot { model, .. }, .. } = machine else { continue };

@@ -1,4 +1,5 @@
-//! What served files contain, so that a machine can prove every octet it was sent without keeping the file.
+//! What served files contain, so that a machine can prove every octet it was sent without keeping
+//! the file.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -39,8 +40,8 @@ impl Content {
         }
     }
 
-    /// The first place in the file at which `bytes`, that came for `offset`, are not what the file has; its end where they go on
-    /// beyond. None where all match.
+    /// The first place in the file at which `bytes`, that came for `offset`, are not what the file
+    /// has; its end where they go on beyond. None where all match.
     pub fn first_difference(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
         let differs = |&(at, octet): &(u64, &u8)| !self.matches(at, std::slice::from_ref(octet));
         (offset..).zip(bytes).find(differs).map(|(at, _)| at)
@@ -67,7 +68,8 @@ impl Content {
     }
 }
 
-/// Names under the server's root and what is behind them; one map for TFTP names and URL paths alike.
+/// Names under the server's root and what is behind them; one map for TFTP names and URL paths
+/// alike.
 #[derive(Clone, Debug, Default)]
 pub struct Contents(HashMap<String, Content>);
 
@@ -109,8 +111,9 @@ const CHUNK_WORDS: usize = 8192;
 /// Odd, so that word numbers map to distinct values; the fraction of the golden ratio.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The word at `index` (little-endian in the file). Only additions, shifts and exclusive-ors: the compiler checks several
-/// words at a time, and checking must not be what a load generator spends its processor on.
+/// The word at `index` (little-endian in the file). Only additions, shifts and exclusive-ors: the
+/// compiler checks several words at a time, and checking must not be what a load generator spends
+/// its processor on.
 fn word(seed: u64, index: u64) -> u64 {
     let x = seed.wrapping_add(index.wrapping_mul(STEP));
     x ^ (x >> 29)
@@ -155,9 +158,16 @@ mod tests {
         let content = Content::Generated { seed: 7, octets: 200_003 };
         let file = file(&content);
         assert_eq!(file.len() as u64, content.octets());
-        for (start, end) in
-            [(0, 200_003), (0, 0), (1, 2), (7, 9), (8, 16), (3, 1471), (65_531, 131_075), (199_999, 200_003)]
-        {
+        for (start, end) in [
+            (0, 200_003),
+            (0, 0),
+            (1, 2),
+            (7, 9),
+            (8, 16),
+            (3, 1471),
+            (65_531, 131_075),
+            (199_999, 200_003),
+        ] {
             assert!(content.matches(start as u64, &file[start..end]), "{start}..{end}");
         }
     }
@@ -190,7 +200,9 @@ mod tests {
         );
         assert!(!content.matches(u64::MAX, &longer[..9]));
         let kept = Content::Kept(Arc::from(*b"loader"));
-        assert!(kept.matches(2, b"ader") && !kept.matches(2, b"aderX") && !kept.matches(2, b"adeR"));
+        assert!(
+            kept.matches(2, b"ader") && !kept.matches(2, b"aderX") && !kept.matches(2, b"adeR")
+        );
     }
 
     #[test]

@@ -86,8 +86,12 @@ impl Failure {
     /// The sentence without what differs from machine to machine.
     pub fn cause(&self) -> String {
         match self {
-            Self::TftpStalled(name, _) => format!("TFTP: the server fell silent in the middle of {name}"),
-            Self::HttpStalled(name, _) => format!("HTTP: the server fell silent in the middle of {name}"),
+            Self::TftpStalled(name, _) => {
+                format!("TFTP: the server fell silent in the middle of {name}")
+            }
+            Self::HttpStalled(name, _) => {
+                format!("HTTP: the server fell silent in the middle of {name}")
+            }
             Self::HttpCutOff(name, _) => {
                 format!("HTTP: the connection ended before the end of {name}")
             }

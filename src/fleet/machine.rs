@@ -1,4 +1,5 @@
-//! One simulated machine from power-on to its kernel and initial disk, in the steps of its firmware.
+//! One simulated machine from power-on to its kernel and initial disk, in the steps of its
+//! firmware.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -45,9 +46,11 @@ pub(super) enum Errand {
 }
 
 impl Machine {
-    /// Switches the machine on; where there is a time until which machines begin again, again and again.
+    /// Switches the machine on; where there is a time until which machines begin again, again and
+    /// again.
     ///
-    /// The first time it was to be switched on at `due`, and its time counts from then, however late this is.
+    /// The first time it was to be switched on at `due`, and its time counts from then, however
+    /// late this is.
     pub(super) async fn live(mut self, run: Run, due: Instant) {
         let goes_on = || run.until.is_some_and(|until| Instant::now() < until);
         let mut lease = None;
@@ -79,9 +82,13 @@ impl Machine {
         let work = async {
             match self.errand.clone() {
                 Errand::Steps { steps: asked, http } => {
-                    Requests::new(&mut self.station, http).all(&asked, run.until, &mut steps, lease).await
+                    Requests::new(&mut self.station, http)
+                        .all(&asked, run.until, &mut steps, lease)
+                        .await
                 }
-                Errand::Boot { model, pick } => models::boot(&mut self.station, model, &pick, &mut steps, lease).await,
+                Errand::Boot { model, pick } => {
+                    models::boot(&mut self.station, model, &pick, &mut steps, lease).await
+                }
             }
         };
         let end = in_time(within, begun, work).await;
@@ -91,7 +98,9 @@ impl Machine {
                 steps.end();
                 Ok(())
             }
-            Err(failure) => Err(Stopped { stage: steps.now, retries: take_step_retries(), failure }),
+            Err(failure) => {
+                Err(Stopped { stage: steps.now, retries: take_step_retries(), failure })
+            }
         };
         let Steps { to_kernel, stages, .. } = steps;
         let (Port { mac, circuit: machine, .. }, model, ended) =
@@ -100,7 +109,8 @@ impl Machine {
     }
 }
 
-/// Ends this work where it takes longer. What a busy thread saw only afterwards was too late as well.
+/// Ends this work where it takes longer. What a busy thread saw only afterwards was too late as
+/// well.
 async fn in_time(
     within: Option<Duration>,
     begun: Instant,
@@ -123,12 +133,15 @@ impl Errand {
     fn first_stage(&self) -> Stage {
         match self {
             Self::Boot { .. } => Stage::Dhcp,
-            Self::Steps { steps, .. } => steps.first().map_or(Stage::File, |step| step.request.stage()),
+            Self::Steps { steps, .. } => {
+                steps.first().map_or(Stage::File, |step| step.request.stage())
+            }
         }
     }
 
-    /// Who machine `number` of a seed is. Its hardware address is a locally administered one (0x02 of the first octet), no vendor's
-    /// and no virtual machine's: "RB", then what seed and number make. A model that servers know by its maker has that one's.
+    /// Who machine `number` of a seed is. Its hardware address is a locally administered one (0x02
+    /// of the first octet), no vendor's and no virtual machine's: "RB", then what seed and number
+    /// make. A model that servers know by its maker has that one's.
     pub(super) fn port(&self, seed: u64, number: u32) -> Port {
         let [_, a, b, c] = number.to_be_bytes();
         let mac = Mac([b'R', b'B', seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);

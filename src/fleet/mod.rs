@@ -1,8 +1,10 @@
-//! Simulated machines, for demo and loadtest alike: each speaks DHCP, TFTP and HTTP as its firmware does, and checks every octet.
+//! Simulated machines, for demo and loadtest alike: each speaks DHCP, TFTP and HTTP as its firmware
+//! does, and checks every octet.
 //!
-//! A fleet runs on one thread; its machines share receive buffers, a DHCP socket for each rack, TFTP sockets, and nothing else.
-//! Machines reach the DHCP server as behind relay agents (giaddr, option 82), which needs no privilege where the answers come to
-//! the agent's own port (RFC 8357), or as stations on the wire. On loopback each then speaks from the address it was given.
+//! A fleet runs on one thread; its machines share receive buffers, a DHCP socket for each rack,
+//! TFTP sockets, and nothing else. Machines reach the DHCP server as behind relay agents (giaddr,
+//! option 82), which needs no privilege where the answers come to the agent's own port (RFC 8357),
+//! or as stations on the wire. On loopback each then speaks from the address it was given.
 
 mod arrival;
 mod audit;
@@ -74,14 +76,16 @@ impl Fleet {
         Self { plan }
     }
 
-    /// Switches the machines on as they arrive and returns when the last of them has booted or given up, or the run was
-    /// interrupted; then, where the plan does not keep them, all addresses have been given back.
+    /// Switches the machines on as they arrive and returns when the last of them has booted or
+    /// given up, or the run was interrupted; then, where the plan does not keep them, all addresses
+    /// have been given back.
     pub fn run(&self, progress: &Arc<Progress>) -> io::Result<Report> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, self.boot_all(progress))
     }
 
-    /// Asks the server for every address again, as machines do after a reboot, and compares (INIT-REBOOT, RFC 2131 section 3.2).
+    /// Asks the server for every address again, as machines do after a reboot, and compares
+    /// (INIT-REBOOT, RFC 2131 section 3.2).
     pub fn audit(&self, report: &Report) -> io::Result<Audit> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, async {
@@ -106,7 +110,10 @@ impl Fleet {
         let mut report = run.report.replace(Report::new(0, run.started));
         report.interrupted = interrupted;
         if let Some(segment) = site.segments.first() {
-            segment.doubled().into_iter().for_each(|machine| report.blame(machine, &Failure::AddressDoubled));
+            segment
+                .doubled()
+                .into_iter()
+                .for_each(|machine| report.blame(machine, &Failure::AddressDoubled));
         }
         if interrupted {
             report.leave_out_unfinished();
@@ -114,24 +121,36 @@ impl Fleet {
         report.finish();
         report.close(run.started.elapsed(), progress);
         let seen = watch.end();
-        let never_begun = site.schedules.iter().flatten().map(|schedule| schedule.never_begun(Instant::now())).sum();
+        let never_begun = site
+            .schedules
+            .iter()
+            .flatten()
+            .map(|schedule| schedule.never_begun(Instant::now()))
+            .sum();
         let waited = site.schedules.iter().flatten().map(|schedule| schedule.late()).sum();
-        report.pressure = Pressure { never_begun, waited, ..Pressure::read(progress, &seen, self.sources()) };
+        report.pressure =
+            Pressure { never_begun, waited, ..Pressure::read(progress, &seen, self.sources()) };
         report.series = seen.series;
         report.checked = progress.unchecked_octets() == 0;
         let seen = Oddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
         report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
         if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
-            report.released =
-                release::give_back(&site.segments, site.segments.first().map_or(0.0, |one| one.rate())).await;
+            report.released = release::give_back(
+                &site.segments,
+                site.segments.first().map_or(0.0, |one| one.rate()),
+            )
+            .await;
         }
         Ok(report)
     }
 
-    /// Switches machines on as they arrive, until all have ended. Dropped before, all end where they are.
+    /// Switches machines on as they arrive, until all have ended. Dropped before, all end where
+    /// they are.
     async fn play(&self, site: &Site<'_>, run: &Run, timer: &Timer) {
         let mut running = JoinSet::new();
-        for (machine, at) in site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed)) {
+        for (machine, at) in
+            site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed))
+        {
             let due = run.started + at;
             if run.until.is_some_and(|until| due >= until) {
                 break;
@@ -141,7 +160,8 @@ impl Fleet {
             }
             running.spawn_local(counting_retries(machine.live(run.clone(), due)));
         }
-        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not of `booted`.
+        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not
+        // of `booted`.
         while running.join_next().await.is_some() {}
     }
 
@@ -149,7 +169,8 @@ impl Fleet {
     fn schedules(&self, run: &Run) -> io::Result<Vec<Option<Rc<Schedule>>>> {
         let schedule = |(number, role): (u64, &Role)| {
             let Some(rate) = role.rate else { return Ok(None) };
-            let schedule = Schedule::new(rate, run.started, run.until, self.plan.seed.wrapping_add(number))?;
+            let schedule =
+                Schedule::new(rate, run.started, run.until, self.plan.seed.wrapping_add(number))?;
             let schedule = Rc::new(schedule);
             spawn_local(Rc::clone(&schedule).keep_time());
             Ok(Some(schedule))
@@ -161,9 +182,14 @@ impl Fleet {
     fn ensure_sockets(&self) -> io::Result<()> {
         let files = raise_open_files()?;
         let owned = self.own_addresses();
-        let each = if owned { limits::FILES_PER_MACHINE } else { limits::FILES_PER_MACHINE_WITHOUT_ADDRESS };
+        let each = if owned {
+            limits::FILES_PER_MACHINE
+        } else {
+            limits::FILES_PER_MACHINE_WITHOUT_ADDRESS
+        };
         let fetches = self.plan.roles.iter().any(|role| role.does.fetches());
-        let needed = if fetches { u64::from(self.plan.machines) * each } else { 0 } + limits::FILES_RESERVED;
+        let needed =
+            if fetches { u64::from(self.plan.machines) * each } else { 0 } + limits::FILES_RESERVED;
         if files >= needed {
             return Ok(());
         }
@@ -205,7 +231,8 @@ mod tests {
 
     use super::*;
 
-    /// A server that gives everybody 127.77.16.1, and counts RELEASEs until there were so many messages.
+    /// A server that gives everybody 127.77.16.1, and counts RELEASEs until there were so many
+    /// messages.
     fn careless_server(messages: usize) -> (SocketAddrV4, std::thread::JoinHandle<usize>) {
         const RELEASE: u8 = 7;
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -255,7 +282,10 @@ mod tests {
         assert_eq!((report.booted, report.failed(), report.released), (0, 2, 2));
         let causes: Vec<_> = report.failures.into_iter().collect();
         let [((cause, stage), failed)] = &causes[..] else { panic!("{causes:?}") };
-        assert_eq!((cause, *stage), (&Failure::AddressDoubled.to_string(), crate::observe::events::Stage::Dhcp));
+        assert_eq!(
+            (cause, *stage),
+            (&Failure::AddressDoubled.to_string(), crate::observe::events::Stage::Dhcp)
+        );
         assert_eq!(failed.machines, 2);
         assert_eq!(served.join().unwrap(), 2);
     }

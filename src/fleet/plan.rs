@@ -26,7 +26,8 @@ pub struct Plan {
     /// What they do, dealt out by weight.
     pub roles: Vec<Role>,
     pub arrival: Arrival,
-    /// Until so long after the start machines begin again: firmware boots once more, plain steps are repeated. None: once each.
+    /// Until so long after the start machines begin again: firmware boots once more, plain steps
+    /// are repeated. None: once each.
     pub duration: Option<Duration>,
     /// A boot that takes longer has failed.
     pub within: Option<Duration>,
@@ -43,6 +44,7 @@ pub struct Plan {
     pub contents: Contents,
     pub pace: Pace,
     pub wire: Wire,
-    /// Runs with one seed send the same hardware addresses and transaction ids, at the same moments.
+    /// Runs with one seed send the same hardware addresses and transaction ids, at the same
+    /// moments.
     pub seed: u64,
 }

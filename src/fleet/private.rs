@@ -1,4 +1,5 @@
-//! A whole server for one run on this machine: scratch directory, images, configuration, a child process; all gone afterwards.
+//! A whole server for one run on this machine: scratch directory, images, configuration, a child
+//! process; all gone afterwards.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -35,7 +36,8 @@ pub struct Images {
     pub initrd: u64,
 }
 
-/// A line of a private server's configuration beside those that it needs: `tuning.spin-us=20` on a command line.
+/// A line of a private server's configuration beside those that it needs: `tuning.spin-us=20` on a
+/// command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// One of [`TABLES`].
@@ -52,9 +54,14 @@ impl FromStr for Setting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
-        let Some(((table, key), value)) = parts.filter(|((table, _), _)| TABLES.contains(table)) else {
-            return Err(format!("{text:?} is not TABLE.KEY=VALUE with a table of {}", TABLES.join(", ")));
+        let parts =
+            text.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
+        let Some(((table, key), value)) = parts.filter(|((table, _), _)| TABLES.contains(table))
+        else {
+            return Err(format!(
+                "{text:?} is not TABLE.KEY=VALUE with a table of {}",
+                TABLES.join(", ")
+            ));
         };
         let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
         if key.is_empty() || !key.chars().all(plain) || value.contains('\n') {
@@ -86,7 +93,8 @@ pub enum NoServer {
     NotReady(String),
 }
 
-/// A server with its images and its state, on ports of its own. Dropping it ends the process and removes everything.
+/// A server with its images and its state, on ports of its own. Dropping it ends the process and
+/// removes everything.
 #[derive(Debug)]
 pub struct PrivateServer {
     // Before the directory: the process goes first.
@@ -103,8 +111,14 @@ pub struct PrivateServer {
 }
 
 impl PrivateServer {
-    /// Makes the images and starts `program serve`, with these files beside its own; returns when it says that it is ready.
-    pub fn start(program: &Path, images: Images, files: &Contents, seed: u64) -> Result<Self, NoServer> {
+    /// Makes the images and starts `program serve`, with these files beside its own; returns when
+    /// it says that it is ready.
+    pub fn start(
+        program: &Path,
+        images: Images,
+        files: &Contents,
+        seed: u64,
+    ) -> Result<Self, NoServer> {
         Self::start_with(program, images, files, seed, &[])
     }
 
@@ -127,15 +141,26 @@ impl PrivateServer {
         let servers = free_ports().map_err(NoServer::Ports)?;
         let program = program.to_owned();
         let (spent, settings) = (Duration::ZERO, settings.to_vec());
-        let mut server = Self { child: None, program, scratch, contents, servers, settings, spent, real_loaders };
-        // A port that was free a moment ago may be somebody else's by now, a second demo's for one. Whatever else is wrong stays wrong.
+        let mut server = Self {
+            child: None,
+            program,
+            scratch,
+            contents,
+            servers,
+            settings,
+            spent,
+            real_loaders,
+        };
+        // A port that was free a moment ago may be somebody else's by now, a second demo's for one.
+        // Whatever else is wrong stays wrong.
         for _ in 1..START_TRIES_MAX {
             match server.restart() {
                 Err(NoServer::NotReady(_)) if !server.servers.are_free() => {}
                 started => return started.map(|()| server),
             }
             server.servers = free_ports().map_err(NoServer::Ports)?;
-            // What the log has is of ports that are no longer asked for; where it cannot be removed, it is told twice.
+            // What the log has is of ports that are no longer asked for; where it cannot be
+            // removed, it is told twice.
             let _ = fs::remove_file(server.log_file());
         }
         server.restart()?;
@@ -300,14 +325,22 @@ const IPXE: &str = "ipxe.efi";
 const KERNEL: &str = "demo/vmlinuz";
 const INITRD: &str = "demo/initrd.img";
 
-/// Loaders: name under the root, places where packages put the real one, octets of a made-up one (those of the real one).
+/// Loaders: name under the root, places where packages put the real one, octets of a made-up one
+/// (those of the real one).
 const LOADERS: [(&str, &[&str], u64); 8] = [
     (LPXELINUX, &["/usr/lib/PXELINUX/lpxelinux.0", "/usr/share/syslinux/lpxelinux.0"], 75_072),
-    ("ldlinux.c32", &["/usr/lib/syslinux/modules/bios/ldlinux.c32", "/usr/share/syslinux/ldlinux.c32"], 119_524),
+    (
+        "ldlinux.c32",
+        &["/usr/lib/syslinux/modules/bios/ldlinux.c32", "/usr/share/syslinux/ldlinux.c32"],
+        119_524,
+    ),
     (SHIM, &["/usr/lib/shim/shimx64.efi.signed", "/boot/efi/EFI/fedora/shimx64.efi"], 1_048_504),
     (
         "grubx64.efi",
-        &["/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "/boot/efi/EFI/fedora/grubx64.efi"],
+        &[
+            "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
+            "/boot/efi/EFI/fedora/grubx64.efi",
+        ],
         3_843_520,
     ),
     (IPXE, &["/usr/lib/ipxe/ipxe.efi", "/usr/share/ipxe/ipxe.efi"], 850_528),
@@ -332,12 +365,14 @@ impl Images {
         let config = format!("arm_64bit=1\nkernel={KERNEL}\ninitramfs {INITRD} followkernel\n");
         contents.insert("config.txt", Content::Kept(Arc::from(config.into_bytes())));
         contents.insert(KERNEL, Content::Generated { seed: seed ^ u64::MAX, octets: self.kernel });
-        contents.insert(INITRD, Content::Generated { seed: !seed.rotate_left(1), octets: self.initrd });
+        contents
+            .insert(INITRD, Content::Generated { seed: !seed.rotate_left(1), octets: self.initrd });
         (contents, real)
     }
 }
 
-/// A made-up UEFI program has a real one's head: the server looks at what it tells firmware to start.
+/// A made-up UEFI program has a real one's head: the server looks at what it tells firmware to
+/// start.
 fn made_up(name: &str, seed: u64, octets: u64) -> Content {
     let body = Content::Generated { seed, octets };
     if !name.ends_with(".efi") {
@@ -352,7 +387,8 @@ fn made_up(name: &str, seed: u64, octets: u64) -> Content {
 /// Ports that nobody has at this moment: bound, asked for, let go.
 fn free_ports() -> io::Result<Servers> {
     let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
-    let (dhcp, tftp, http) = (UdpSocket::bind(any)?, UdpSocket::bind(any)?, TcpListener::bind(any)?);
+    let (dhcp, tftp, http) =
+        (UdpSocket::bind(any)?, UdpSocket::bind(any)?, TcpListener::bind(any)?);
     let at = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     Ok(Servers {
         dhcp: at(dhcp.local_addr()?.port()),
@@ -398,7 +434,9 @@ impl Running {
         }
         match ready.recv_timeout(READY_WAIT) {
             Ok(()) => Ok(running),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(NoServer::NotReady(log_tail(log))),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                Err(NoServer::NotReady(log_tail(log)))
+            }
         }
     }
 }
@@ -436,7 +474,8 @@ impl Drop for Scratch {
     }
 }
 
-/// utime + stime of a process, all threads (proc(5): fields 14 and 15, counted after the name in parentheses).
+/// utime + stime of a process, all threads (proc(5): fields 14 and 15, counted after the name in
+/// parentheses).
 fn processor_time(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -475,9 +514,12 @@ mod tests {
     fn a_program_that_never_says_ready_is_reported_with_its_log_and_leaves_nothing() {
         let before = scratch_directories();
         let images = Images { kernel: 10, initrd: 10 };
-        let error = PrivateServer::start(Path::new("/bin/false"), images, &Contents::default(), 1).unwrap_err();
+        let error = PrivateServer::start(Path::new("/bin/false"), images, &Contents::default(), 1)
+            .unwrap_err();
         assert!(matches!(error, NoServer::NotReady(_)), "{error}");
-        let error = PrivateServer::start(Path::new("/nonexistent"), images, &Contents::default(), 1).unwrap_err();
+        let error =
+            PrivateServer::start(Path::new("/nonexistent"), images, &Contents::default(), 1)
+                .unwrap_err();
         assert!(matches!(error, NoServer::Program { .. }), "{error}");
         assert_eq!(scratch_directories(), before);
     }
@@ -486,9 +528,14 @@ mod tests {
     fn a_setting_is_a_line_of_a_table_that_it_may_be_of() {
         let setting = "tuning.spin-us=20".parse::<Setting>().unwrap();
         assert_eq!((&*setting.table, &*setting.key, &*setting.value), ("tuning", "spin-us", "20"));
-        for wrong in
-            ["spin-us=20", "dhcp.listen-port=1", "tuning.spin-us", "tuning.=1", "tuning.a b=1", "tuning.a=1\n[dhcp]"]
-        {
+        for wrong in [
+            "spin-us=20",
+            "dhcp.listen-port=1",
+            "tuning.spin-us",
+            "tuning.=1",
+            "tuning.a b=1",
+            "tuning.a=1\n[dhcp]",
+        ] {
             assert!(wrong.parse::<Setting>().is_err(), "{wrong}");
         }
     }
@@ -497,7 +544,13 @@ mod tests {
     fn a_made_up_loader_is_of_its_kind() {
         let Content::Kept(bytes) = made_up("bootx64.efi", 1, 10_000) else { panic!("kept") };
         let kind = pe::Program::of(&bytes);
-        assert!(matches!(kind, pe::Program::Efi { machine: pe::Machine::X64, is_application: true, .. }), "{kind:?}");
+        assert!(
+            matches!(
+                kind,
+                pe::Program::Efi { machine: pe::Machine::X64, is_application: true, .. }
+            ),
+            "{kind:?}"
+        );
         assert!(matches!(made_up("pxelinux.0", 1, 10), Content::Generated { .. }));
     }
 
@@ -509,8 +562,9 @@ mod tests {
 
     fn scratch_directories() -> usize {
         let prefix = format!("ringboot-{}-", std::process::id());
-        let names =
-            fs::read_dir(std::env::temp_dir()).unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names = fs::read_dir(std::env::temp_dir())
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         names.filter(|name| name.starts_with(&prefix)).count()
     }
 }

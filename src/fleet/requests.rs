@@ -1,4 +1,5 @@
-//! Plain steps of a scenario: DHCP, TFTP and HTTP requests of a machine without firmware, each with its own time.
+//! Plain steps of a scenario: DHCP, TFTP and HTTP requests of a machine without firmware, each with
+//! its own time.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -32,8 +33,9 @@ impl<'a> Requests<'a> {
         Self { station, server, random }
     }
 
-    /// All steps in turn, from the first again until the time is over. A whole round is always done, unless each request has its moment:
-    /// then all that were due before the end are made, and no other.
+    /// All steps in turn, from the first again until the time is over. A whole round is always
+    /// done, unless each request has its moment: then all that were due before the end are made,
+    /// and no other.
     pub(super) async fn all(
         &mut self,
         asked: &[Step],
@@ -43,7 +45,8 @@ impl<'a> Requests<'a> {
     ) -> Result<(), Failure> {
         let context = Rc::clone(&self.station.context);
         let unleased = context.wire.unleased(self.station.port.circuit, context.tftp.ip());
-        // One connection for all that is asked of HTTP, until the machine speaks from another address.
+        // One connection for all that is asked of HTTP, until the machine speaks from another
+        // address.
         let mut kept = Http::new(&context, Agent::Plain { keep: true }, unleased);
         let schedule = self.station.schedule.clone();
         let mut is_first = true;
@@ -91,7 +94,8 @@ impl<'a> Requests<'a> {
         match request {
             Request::Dhcp => Ok(()),
             Request::Tftp { name, behaviour } => {
-                let tftp = Tftp::new(context, address, u64::from(self.station.port.circuit)).patient();
+                let tftp =
+                    Tftp::new(context, address, u64::from(self.station.port.circuit)).patient();
                 must(&tftp, behaviour, name).await
             }
             Request::Http { path, keep, range } => {

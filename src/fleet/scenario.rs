@@ -1,6 +1,7 @@
 //! What machines do in a run: a scenario file, read with the line of whatever is wrong in it.
 //!
-//! docs/loadtest.md describes the file. Which scenarios are built in is the load generator's business.
+//! docs/loadtest.md describes the file. Which scenarios are built in is the load generator's
+//! business.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -42,7 +43,8 @@ pub struct Role {
     /// Its share of the machines, by the sum of all weights.
     pub weight: u32,
     pub does: Does,
-    /// When the requests of these machines together are due; None: each machine's next one when it has its answer. Of steps only.
+    /// When the requests of these machines together are due; None: each machine's next one when it
+    /// has its answer. Of steps only.
     pub rate: Option<Rate>,
 }
 
@@ -71,7 +73,8 @@ pub enum Request {
     /// A path below the root.
     Http {
         path: String,
-        /// On the connection of the request before, which is kept for the next; else on one of its own.
+        /// On the connection of the request before, which is kept for the next; else on one of its
+        /// own.
         keep: bool,
         /// So many octets from a random place, another one each time; None: the whole file.
         range: Option<u64>,
@@ -132,16 +135,19 @@ impl Does {
 impl Scenario {
     /// Reads the text of a file. The scenario is called as the file is.
     pub fn parse(path: &str, text: &str) -> Result<Self, Wrong> {
-        let read = DeTable::parse(text).map_err(|error| complaint(&error.span().unwrap_or(0..0), error.message()));
-        read.and_then(|table| Self::read(path, table.into_inner())).map_err(|Complaint { at, what }| Wrong {
-            path: path.to_owned(),
-            line: text.get(..at).unwrap_or_default().matches('\n').count() + 1,
-            what,
-        })
+        let read = DeTable::parse(text)
+            .map_err(|error| complaint(&error.span().unwrap_or(0..0), error.message()));
+        read.and_then(|table| Self::read(path, table.into_inner())).map_err(
+            |Complaint { at, what }| Wrong {
+                path: path.to_owned(),
+                line: text.get(..at).unwrap_or_default().matches('\n').count() + 1,
+                what,
+            },
+        )
     }
 
-    /// The files that a server has to offer, with what they contain: a function of name and size, so that whoever writes them
-    /// and whoever checks them need not know of each other.
+    /// The files that a server has to offer, with what they contain: a function of name and size,
+    /// so that whoever writes them and whoever checks them need not know of each other.
     pub fn contents(&self) -> Contents {
         let mut contents = Contents::default();
         for (name, octets) in &self.files {
@@ -171,7 +177,12 @@ impl Scenario {
                 "warm-up" => scenario.warm_up = parsed(&value, duration)?,
                 "files" => scenario.files = files(value)?,
                 "machine" => scenario.roles = each(value, role)?,
-                _ => return Err(unknown(&key, "about, clients, arrival, duration, warm-up, [files], [[machine]]")),
+                _ => {
+                    return Err(unknown(
+                        &key,
+                        "about, clients, arrival, duration, warm-up, [files], [[machine]]",
+                    ));
+                }
             }
         }
         if scenario.roles.is_empty() {
@@ -218,16 +229,23 @@ fn string<'v>(value: &'v Value<'_>) -> Result<&'v str, Complaint> {
 }
 
 /// A text that is read by this function.
-fn parsed<T>(value: &Value<'_>, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Complaint> {
+fn parsed<T>(
+    value: &Value<'_>,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, Complaint> {
     read(string(value)?).map_err(|what| complaint(&value.span(), what))
 }
 
 fn number<T: TryFrom<i64>>(value: &Value<'_>, least: i64, most: u32) -> Result<T, Complaint> {
-    let read =
-        value.get_ref().as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+    let read = value
+        .get_ref()
+        .as_integer()
+        .and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
     read.filter(|number| (least..=i64::from(most)).contains(number))
         .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| complaint(&value.span(), format!("a number from {least} to {most} is expected")))
+        .ok_or_else(|| {
+            complaint(&value.span(), format!("a number from {least} to {most} is expected"))
+        })
 }
 
 /// The tables of an array, each read by this function.
@@ -236,7 +254,9 @@ fn each<T>(
     read: impl Fn(Range<usize>, DeTable<'_>) -> Result<T, Complaint>,
 ) -> Result<Vec<T>, Complaint> {
     let span = value.span();
-    let DeValue::Array(values) = value.into_inner() else { return Err(complaint(&span, "an array is expected")) };
+    let DeValue::Array(values) = value.into_inner() else {
+        return Err(complaint(&span, "an array is expected"));
+    };
     let one = |value: Value<'_>| {
         let span = value.span();
         match value.into_inner() {
@@ -249,11 +269,16 @@ fn each<T>(
 
 fn files(value: Value<'_>) -> Result<BTreeMap<String, u64>, Complaint> {
     let span = value.span();
-    let DeValue::Table(table) = value.into_inner() else { return Err(complaint(&span, "a table is expected")) };
+    let DeValue::Table(table) = value.into_inner() else {
+        return Err(complaint(&span, "a table is expected"));
+    };
     let file = |(name, value): (Key<'_>, Value<'_>)| {
         let parts: Vec<&str> = name.get_ref().split('/').collect();
         if parts.iter().any(|part| part.is_empty() || *part == "." || *part == "..") {
-            return Err(complaint(&name.span(), format!("{} is no name below a root", name.get_ref())));
+            return Err(complaint(
+                &name.span(),
+                format!("{} is no name below a root", name.get_ref()),
+            ));
         }
         Ok((name.get_ref().to_string(), parsed(&value, octets)?))
     };
@@ -272,7 +297,9 @@ fn role(span: Range<usize>, table: DeTable<'_>) -> Result<Role, Complaint> {
         }
     }
     match (does.pop(), does.pop()) {
-        (Some(Does::Boot(_)), None) if rate.is_some() => Err(complaint(&span, "rate is of steps, not of firmware")),
+        (Some(Does::Boot(_)), None) if rate.is_some() => {
+            Err(complaint(&span, "rate is of steps, not of firmware"))
+        }
         (Some(does), None) if does != Does::Steps(Vec::new()) => Ok(Role { weight, does, rate }),
         _ => Err(complaint(&span, "a [[machine]] has either firmware or steps")),
     }
@@ -280,7 +307,9 @@ fn role(span: Range<usize>, table: DeTable<'_>) -> Result<Role, Complaint> {
 
 fn model(name: &str) -> Result<Model, String> {
     let found = Model::ALL.into_iter().find(|model| model.name() == name);
-    found.ok_or_else(|| format!("no firmware {name}; there are {}", Model::ALL.map(Model::name).join(", ")))
+    found.ok_or_else(|| {
+        format!("no firmware {name}; there are {}", Model::ALL.map(Model::name).join(", "))
+    })
 }
 
 /// The keys of a step as they are written.
@@ -298,18 +327,28 @@ fn step(span: Range<usize>, table: DeTable<'_>) -> Result<Step, Complaint> {
     let (mut written, mut asked) = (Written::default(), Vec::new());
     for (key, value) in table {
         match key.get_ref().as_ref() {
-            "dhcp" if value.get_ref().as_bool() == Some(true) => asked.push(("dhcp", String::new())),
-            "dhcp" => return Err(complaint(&value.span(), "dhcp = true is all that can be said of it")),
+            "dhcp" if value.get_ref().as_bool() == Some(true) => {
+                asked.push(("dhcp", String::new()))
+            }
+            "dhcp" => {
+                return Err(complaint(&value.span(), "dhcp = true is all that can be said of it"));
+            }
             "tftp" => asked.push(("tftp", string(&value)?.to_owned())),
             "http" => asked.push(("http", string(&value)?.to_owned())),
             "repeat" => written.repeat = Some(number(&value, 1, REPEAT_MAX)?),
-            "blksize" => written.blksize = Some(number(&value, BLOCK_SIZE_MIN.into(), BLOCK_SIZE_MAX.into())?),
+            "blksize" => {
+                written.blksize =
+                    Some(number(&value, BLOCK_SIZE_MIN.into(), BLOCK_SIZE_MAX.into())?)
+            }
             "windowsize" => written.windowsize = Some(number(&value, 1, u16::MAX.into())?),
             "as" => written.manners = Some(parsed(&value, manners)?),
             "connection" => written.keep = Some(parsed(&value, connection)?),
             "range" => written.range = Some(parsed(&value, octets)?.max(1)),
             _ => {
-                return Err(unknown(&key, "dhcp, tftp, http, repeat, blksize, windowsize, as, connection, range"));
+                return Err(unknown(
+                    &key,
+                    "dhcp, tftp, http, repeat, blksize, windowsize, as, connection, range",
+                ));
             }
         }
     }
@@ -348,7 +387,11 @@ impl Written {
 /// A client of no firmware that asks for these options and no other.
 fn plain(blksize: Option<u16>, windowsize: Option<u16>) -> Behaviour {
     let asks = [blksize.map(Ask::Blksize), windowsize.map(Ask::Windowsize)];
-    Behaviour { name: "plain", asks: asks.into_iter().flatten().collect(), ..Behaviour::generic(0, 0) }
+    Behaviour {
+        name: "plain",
+        asks: asks.into_iter().flatten().collect(),
+        ..Behaviour::generic(0, 0)
+    }
 }
 
 fn manners(name: &str) -> Result<Behaviour, String> {
@@ -361,7 +404,11 @@ fn manners(name: &str) -> Result<Behaviour, String> {
         "u-boot" => Behaviour::uboot(1),
         "pi3" => Behaviour::pi3(),
         "pi4" => Behaviour::pi4(),
-        _ => return Err(format!("no loader {name}; there are edk2, shim, ipxe, grub, pxelinux, u-boot, pi3, pi4")),
+        _ => {
+            return Err(format!(
+                "no loader {name}; there are edk2, shim, ipxe, grub, pxelinux, u-boot, pi3, pi4"
+            ));
+        }
     })
 }
 
@@ -378,7 +425,8 @@ const FILE_OCTETS_MAX: u64 = 1 << 40;
 
 /// A size as people write it: `4096`, `4KiB`, `8MiB`, `1GiB`.
 fn octets(text: &str) -> Result<u64, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let (number, unit) =
+        text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let unit = match unit {
         "" | "B" => 1,
         "KiB" => 1 << 10,
@@ -387,12 +435,15 @@ fn octets(text: &str) -> Result<u64, String> {
         _ => return Err(format!("{text:?} is no size: 4096, 4KiB, 8MiB or 1GiB")),
     };
     let size = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    size.filter(|octets| *octets <= FILE_OCTETS_MAX).ok_or_else(|| format!("{text:?} is no size up to a TiB"))
+    size.filter(|octets| *octets <= FILE_OCTETS_MAX)
+        .ok_or_else(|| format!("{text:?} is no size up to a TiB"))
 }
 
 /// FNV-1a: one name has one seed on every machine.
 fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3))
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -444,7 +495,8 @@ mod tests {
         assert_eq!(asks(&steps[1]), [Ask::Blksize(1468), Ask::Windowsize(16)]);
         assert_eq!(asks(&steps[2]), []);
         assert_eq!(asks(&steps[3]), Behaviour::ipxe().asks);
-        let request = Request::Http { path: "/initrd.img".to_owned(), keep: false, range: Some(1 << 20) };
+        let request =
+            Request::Http { path: "/initrd.img".to_owned(), keep: false, range: Some(1 << 20) };
         assert_eq!(steps[4], Step { request, repeat: 100 });
     }
 
@@ -460,15 +512,39 @@ mod tests {
             ("duration = \"10\"", "dir/name.toml:1: \"10\" is no time"),
             ("[files]\n\"../x\" = \"1\"", "dir/name.toml:2: ../x is no name"),
             ("[files]\nx = \"1MB\"", "dir/name.toml:2: \"1MB\" is no size"),
-            ("\n[[machine]]\nweight = 2", "dir/name.toml:2: a [[machine]] has either firmware or steps"),
-            ("[[machine]]\nrate = \"5/s\"\nfirmware = \"u-boot\"", "dir/name.toml:1: rate is of steps"),
-            ("[[machine]]\nrate = \"5\"", "dir/name.toml:2: \"5\" is no rate: 5000/s or poisson:5000/s"),
+            (
+                "\n[[machine]]\nweight = 2",
+                "dir/name.toml:2: a [[machine]] has either firmware or steps",
+            ),
+            (
+                "[[machine]]\nrate = \"5/s\"\nfirmware = \"u-boot\"",
+                "dir/name.toml:1: rate is of steps",
+            ),
+            (
+                "[[machine]]\nrate = \"5\"",
+                "dir/name.toml:2: \"5\" is no rate: 5000/s or poisson:5000/s",
+            ),
             ("warm-up = \"5\"", "dir/name.toml:1: \"5\" is no time"),
-            ("[[machine]]\nfirmware = \"coreboot\"", "dir/name.toml:2: no firmware coreboot; there are "),
-            ("[[machine]]\nsteps = [\n{ tftp = \"a\", http = \"b\" }]", "dir/name.toml:3: a step has one of"),
-            ("[[machine]]\nsteps = [{ http = \"a\", blksize = 512 }]", "dir/name.toml:2: blksize, windowsize and as"),
-            ("[[machine]]\nsteps = [{ tftp = \"a\", blksize = 7 }]", "dir/name.toml:2: a number from 8 to"),
-            ("[[machine]]\nsteps = [{ tftp = \"a\", as = \"bios\" }]", "dir/name.toml:2: no loader bios"),
+            (
+                "[[machine]]\nfirmware = \"coreboot\"",
+                "dir/name.toml:2: no firmware coreboot; there are ",
+            ),
+            (
+                "[[machine]]\nsteps = [\n{ tftp = \"a\", http = \"b\" }]",
+                "dir/name.toml:3: a step has one of",
+            ),
+            (
+                "[[machine]]\nsteps = [{ http = \"a\", blksize = 512 }]",
+                "dir/name.toml:2: blksize, windowsize and as",
+            ),
+            (
+                "[[machine]]\nsteps = [{ tftp = \"a\", blksize = 7 }]",
+                "dir/name.toml:2: a number from 8 to",
+            ),
+            (
+                "[[machine]]\nsteps = [{ tftp = \"a\", as = \"bios\" }]",
+                "dir/name.toml:2: no loader bios",
+            ),
         ] {
             let wrong = parse(text).unwrap_err();
             assert!(wrong.starts_with(said), "{text}\n{wrong}");

@@ -1,7 +1,9 @@
-//! Open load: the moments at which exchanges are due, whether or not the server has answered the ones before.
+//! Open load: the moments at which exchanges are due, whether or not the server has answered the
+//! ones before.
 //!
-//! A machine that is free takes the next moment. Where none is free, the moment passes, and the exchange that it was meant for begins
-//! late: its time counts from the moment all the same, or a server that stands still would be asked less and look fast.
+//! A machine that is free takes the next moment. Where none is free, the moment passes, and the
+//! exchange that it was meant for begins late: its time counts from the moment all the same, or a
+//! server that stands still would be asked less and look fast.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -29,9 +31,11 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (is_random, number) = text.strip_prefix("poisson:").map_or((false, text), |number| (true, number));
+        let (is_random, number) =
+            text.strip_prefix("poisson:").map_or((false, text), |number| (true, number));
         let per_second = number.strip_suffix("/s").and_then(|number| number.parse().ok());
-        let per_second: f64 = per_second.ok_or_else(|| format!("{text:?} is no rate: 5000/s or poisson:5000/s"))?;
+        let per_second: f64 =
+            per_second.ok_or_else(|| format!("{text:?} is no rate: 5000/s or poisson:5000/s"))?;
         if !(RATE_MIN..=RATE_MAX).contains(&per_second) {
             return Err(format!("a rate is from {RATE_MIN}/s to {RATE_MAX}/s"));
         }
@@ -67,13 +71,19 @@ struct Moments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
     pub(super) due: Instant,
-    /// The machine was there in time: if it begins late, that is nobody's fault but the generator's.
+    /// The machine was there in time: if it begins late, that is nobody's fault but the
+    /// generator's.
     pub(super) was_free: bool,
 }
 
 impl Schedule {
     /// From `begun` on, and until then.
-    pub(super) fn new(rate: Rate, begun: Instant, until: Option<Instant>, seed: u64) -> io::Result<Self> {
+    pub(super) fn new(
+        rate: Rate,
+        begun: Instant,
+        until: Option<Instant>,
+        seed: u64,
+    ) -> io::Result<Self> {
         let moments = Moments { rate, begun, given: 0, next: begun, random: Random::new(seed) };
         Ok(Self {
             moments: RefCell::new(moments),
@@ -85,7 +95,8 @@ impl Schedule {
         })
     }
 
-    /// The next moment, when it has come; None when nothing is due any more. A moment that has passed is given at once.
+    /// The next moment, when it has come; None when nothing is due any more. A moment that has
+    /// passed is given at once.
     pub(super) async fn turn(&self) -> Option<Turn> {
         let due = self.take()?;
         if due <= Instant::now() {
@@ -174,7 +185,11 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn with_schedule<T>(rate: Rate, lasts: Option<Duration>, work: impl AsyncFnOnce(Rc<Schedule>, Instant) -> T) -> T {
+    fn with_schedule<T>(
+        rate: Rate,
+        lasts: Option<Duration>,
+        work: impl AsyncFnOnce(Rc<Schedule>, Instant) -> T,
+    ) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let begun = Instant::now();

@@ -22,9 +22,12 @@ pub(super) struct Site<'a> {
 impl Site<'_> {
     pub(super) fn machines(&self) -> impl Iterator<Item = Machine> {
         let Plan { machines, roles, seed, http, pick, within, .. } = self.plan;
-        let errands: Vec<Errand> = roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
+        let errands: Vec<Errand> =
+            roles.iter().map(|role| Errand::new(&role.does, *http, pick)).collect();
         (0..*machines).zip(dealt(roles)).map(move |(number, role)| {
-            let rack = (number as usize).checked_rem(self.segments.len()).and_then(|rack| self.segments.get(rack));
+            let rack = (number as usize)
+                .checked_rem(self.segments.len())
+                .and_then(|rack| self.segments.get(rack));
             let errand = errands[role].clone();
             let station = Station {
                 context: Rc::clone(&self.context),

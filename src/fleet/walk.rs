@@ -1,7 +1,8 @@
-//! A walk: one machine's boot chain followed link by link over the running sockets, in the steps of its firmware.
+//! A walk: one machine's boot chain followed link by link over the running sockets, in the steps of
+//! its firmware.
 //!
-//! The steps are those of the simulated machines. A walk looks at every entry of the menu, reads no more than a sample of a
-//! large file, and says of each link what came.
+//! The steps are those of the simulated machines. A walk looks at every entry of the menu, reads no
+//! more than a sample of a large file, and says of each link what came.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -30,7 +31,8 @@ use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
 use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 
-/// The firmware that can be walked: its name, what it says of itself, and the key of `[boot]` that names its loader.
+/// The firmware that can be walked: its name, what it says of itself, and the key of `[boot]` that
+/// names its loader.
 pub const KINDS: [(&str, Firmware, &str); 9] = [
     ("bios", Firmware { role: Role::Pxe, arch: Some(Arch::Bios) }, "bios"),
     ("uefi-x64", Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }, "uefi-x64"),
@@ -55,7 +57,8 @@ pub fn uuid_of(mac: Mac) -> Uuid {
     Uuid(uuid)
 }
 
-/// The DISCOVER of this firmware; `relay` is an address of the relay agent that passes it on. None: its firmware is not known.
+/// The DISCOVER of this firmware; `relay` is an address of the relay agent that passes it on. None:
+/// its firmware is not known.
 pub fn discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option<Vec<u8>> {
     let arch = firmware.arch?;
     let speaker = match (firmware.role, arch) {
@@ -68,7 +71,16 @@ pub fn discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option
         _ => return None,
     };
     let xid = u32::from_be_bytes([mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
-    let ask = Ask { speaker, mac, uuid: uuid_of(mac), xid, nth: 0, server: None, address: None, kind: Kind::Discover };
+    let ask = Ask {
+        speaker,
+        mac,
+        uuid: uuid_of(mac),
+        xid,
+        nth: 0,
+        server: None,
+        address: None,
+        kind: Kind::Discover,
+    };
     let through = relay.map(|relay| Through { relay, circuit: 0, own_port: false });
     Some(dhcp::encode(&ask, through.as_ref()))
 }
@@ -139,7 +151,8 @@ pub struct Walked {
     pub goes_on_as: Option<Firmware>,
 }
 
-/// Follows the chain from its loader to its answer files. An error is one of this process, not of the chain.
+/// Follows the chain from its loader to its answer files. An error is one of this process, not of
+/// the chain.
 pub fn walk(start: &Start) -> std::io::Result<Walked> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ours = net::interfaces().unwrap_or_default().into_iter().flat_map(|one| one.addresses);
@@ -147,7 +160,8 @@ pub fn walk(start: &Start) -> std::io::Result<Walked> {
         std::net::IpAddr::V4(address) => Some(address),
         std::net::IpAddr::V6(_) => None,
     });
-    let pace = Pace { haste: WALK_HASTE, idle_waits: false, gives_up: false, patience: WALK_PATIENCE };
+    let pace =
+        Pace { haste: WALK_HASTE, idle_waits: false, gives_up: false, patience: WALK_PATIENCE };
     let context = Context::walking(start.tftp.into(), pace, start.source, ours.collect());
     let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
     if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
@@ -170,12 +184,17 @@ impl Walker<'_> {
     async fn all(&mut self) -> Step {
         let Start { mac, firmware, address, boot_file, .. } = self.start;
         let arch = firmware.arch.unwrap_or(Arch::Bios);
-        let rom = if firmware.role == Role::Pxe && arch.is_uefi() { Behaviour::edk2() } else { Behaviour::ipxe() };
+        let rom = if firmware.role == Role::Pxe && arch.is_uefi() {
+            Behaviour::edk2()
+        } else {
+            Behaviour::ipxe()
+        };
         let port = Port { mac: *mac, uuid: uuid_of(*mac), circuit: 0 };
         let boot = Boot { context: self.context, port, rom, arch };
         let address = *address;
         let begun = std::time::Instant::now();
-        let mut steps = Steps::new(Stage::Loader, begun, Rc::new(RefCell::new(Report::new(1, begun))));
+        let mut steps =
+            Steps::new(Stage::Loader, begun, Rc::new(RefCell::new(Report::new(1, begun))));
         let loader = Loader::of(boot_file);
         let is_http = Url::parse(boot_file).is_some() && loader != Loader::Script;
         let loaded = match loader {
@@ -205,7 +224,10 @@ impl Walker<'_> {
             }
             Ok(loaded) => {
                 self.check_loader(arch, &files)?;
-                let at = files.iter().position(|file| is_menu_file(file, &loaded.name)).unwrap_or(files.len());
+                let at = files
+                    .iter()
+                    .position(|file| is_menu_file(file, &loaded.name))
+                    .unwrap_or(files.len());
                 let (before, menu) = files.split_at(at);
                 self.link(Stage::Loader, before.to_vec());
                 self.link(Stage::Menu, menu.to_vec());
@@ -217,7 +239,8 @@ impl Walker<'_> {
     /// UEFI HTTP Boot, or a loader that an iPXE fetches by URL.
     async fn by_http(&mut self, arch: Arch, loader: Loader) -> Step {
         let (address, file) = (self.start.address, &self.start.boot_file);
-        let agent = if self.start.firmware.role == Role::HttpBoot { Agent::Edk2 } else { Agent::Ipxe };
+        let agent =
+            if self.start.firmware.role == Role::HttpBoot { Agent::Edk2 } else { Agent::Ipxe };
         let mut http = Http::new(self.context, agent, address);
         let mut names = vec![file.clone()];
         if loader == Loader::Shim {
@@ -226,7 +249,14 @@ impl Walker<'_> {
         for name in names {
             let fetched = match Url::parse(&name) {
                 Some(url) => {
-                    fetch(&Tftp::new(self.context, address, 0), &Behaviour::ipxe(), &mut http, &url, false).await
+                    fetch(
+                        &Tftp::new(self.context, address, 0),
+                        &Behaviour::ipxe(),
+                        &mut http,
+                        &url,
+                        false,
+                    )
+                    .await
                 }
                 None => Err(Failure::BadUrl(name)),
             };
@@ -237,7 +267,12 @@ impl Walker<'_> {
         self.ends_with_loader(arch, loader, Ok(()))
     }
 
-    fn ends_with_loader(&mut self, arch: Arch, loader: Loader, fetched: Result<(), Failure>) -> Step {
+    fn ends_with_loader(
+        &mut self,
+        arch: Arch,
+        loader: Loader,
+        fetched: Result<(), Failure>,
+    ) -> Step {
         let files = self.take();
         self.check_loader(arch, &files)?;
         self.link(Stage::Loader, files);
@@ -245,9 +280,10 @@ impl Walker<'_> {
         if loader == Loader::Ipxe {
             self.walked.goes_on_as = Some(Firmware { role: Role::Ipxe, arch: Some(arch) });
         } else {
-            self.walked
-                .notes
-                .push(format!("what {} asks for next is not known here: not walked", self.start.boot_file));
+            self.walked.notes.push(format!(
+                "what {} asks for next is not known here: not walked",
+                self.start.boot_file
+            ));
         }
         Ok(())
     }
@@ -278,11 +314,13 @@ impl Walker<'_> {
             match loaded.pick(&label).await {
                 Ok(choice) => self.boot(&mut loaded, choice).await?,
                 Err(Failure::NoEntry(_)) => {
-                    self.walked
-                        .notes
-                        .push(format!("entry `{label}` loads nothing from here (a local disk): not walked"));
+                    self.walked.notes.push(format!(
+                        "entry `{label}` loads nothing from here (a local disk): not walked"
+                    ));
                 }
-                Err(failure) => return Err(self.broken_in(&loaded, Stage::Menu, failure.to_string(), "", 0)),
+                Err(failure) => {
+                    return Err(self.broken_in(&loaded, Stage::Menu, failure.to_string(), "", 0));
+                }
             }
         }
         Ok(())
@@ -293,10 +331,13 @@ impl Walker<'_> {
         let files = self.take();
         self.link(Stage::Menu, files);
         let initrds = choice.initrds.iter().map(|name| (Stage::Initrd, name, choice.lines.initrd));
-        for (stage, name, line) in std::iter::once((Stage::Kernel, &choice.kernel, choice.lines.kernel)).chain(initrds)
+        for (stage, name, line) in
+            std::iter::once((Stage::Kernel, &choice.kernel, choice.lines.kernel)).chain(initrds)
         {
             if is_by_name(name) {
-                self.walked.notes.push(format!("{name} names its server, which is not looked up: not walked"));
+                self.walked
+                    .notes
+                    .push(format!("{name} names its server, which is not looked up: not walked"));
                 continue;
             }
             let fetched = loaded.fetch(name).await;
@@ -311,7 +352,9 @@ impl Walker<'_> {
         }
         for (argument, place) in answer_files(&choice.arguments) {
             let Some(url) = Url::parse(&place) else {
-                self.walked.notes.push(format!("{argument} is nothing that can be asked for from here: not walked"));
+                self.walked.notes.push(format!(
+                    "{argument} is nothing that can be asked for from here: not walked"
+                ));
                 continue;
             };
             let mut http = Http::new(self.context, Agent::Installer, self.start.address);
@@ -340,14 +383,21 @@ impl Walker<'_> {
         if files.is_empty() {
             return;
         }
-        let files =
-            files.into_iter().map(|Asked { name, octets, received, took, .. }| File { name, octets, received, took });
+        let files = files.into_iter().map(|Asked { name, octets, received, took, .. }| File {
+            name,
+            octets,
+            received,
+            took,
+        });
         self.walked.links.push(Link { stage, entry: self.entry.clone(), files: files.collect() });
     }
 
     /// The first file must be a program for this firmware.
     fn check_loader(&self, arch: Arch, files: &[Asked]) -> Step {
-        let Some(file) = files.first().filter(|file| Loader::of(&file.name) != Loader::Script) else { return Ok(()) };
+        let Some(file) = files.first().filter(|file| Loader::of(&file.name) != Loader::Script)
+        else {
+            return Ok(());
+        };
         let wanted = match arch {
             Arch::UefiX64 => Some(PeMachine::X64),
             Arch::UefiIa32 => Some(PeMachine::Ia32),
@@ -361,14 +411,20 @@ impl Walker<'_> {
         let program = Program::of(&file.head);
         let fits = match (wanted, program) {
             _ if is_image => file.octets > 0,
-            (Some(wanted), Program::Efi { machine, is_application, .. }) => is_application && machine == wanted,
+            (Some(wanted), Program::Efi { machine, is_application, .. }) => {
+                is_application && machine == wanted
+            }
             (Some(_), _) => false,
             (None, program) => program == Program::Raw,
         };
         if fits {
             return Ok(());
         }
-        let what = format!("{} is {}, and {arch} firmware does not start that", file.name, program.describe());
+        let what = format!(
+            "{} is {}, and {arch} firmware does not start that",
+            file.name,
+            program.describe()
+        );
         Err(self.broken(Stage::Loader, what, ""))
     }
 
@@ -377,8 +433,16 @@ impl Walker<'_> {
         Box::new(Broken { stage, entry, what, name, menu: None, is_rendered: false })
     }
 
-    fn broken_in(&self, loaded: &Loaded<'_>, stage: Stage, what: String, name: &str, line: usize) -> Box<Broken> {
-        let is_rendered = loaded.text.lines().take(2).any(|line| line.starts_with("# rendered by ringboot"));
+    fn broken_in(
+        &self,
+        loaded: &Loaded<'_>,
+        stage: Stage,
+        what: String,
+        name: &str,
+        line: usize,
+    ) -> Box<Broken> {
+        let is_rendered =
+            loaded.text.lines().take(2).any(|line| line.starts_with("# rendered by ringboot"));
         let menu = Some((loaded.name.clone(), line));
         Box::new(Broken { menu, is_rendered, ..*self.broken(stage, what, name) })
     }
@@ -408,11 +472,16 @@ fn image_fault(stage: Stage, file: &Asked) -> Option<String> {
     if let Some(fault) = pe::image_fault(&file.head, stage == Stage::Kernel) {
         return Some(format!("{} is {fault}", file.name));
     }
-    let needed = bzimage_octets(&file.head).filter(|needed| stage == Stage::Kernel && file.octets < *needed)?;
-    Some(format!("{} is cut short: {} octets of at least {needed} that its header tells of", file.name, file.octets))
+    let needed = bzimage_octets(&file.head)
+        .filter(|needed| stage == Stage::Kernel && file.octets < *needed)?;
+    Some(format!(
+        "{} is cut short: {} octets of at least {needed} that its header tells of",
+        file.name, file.octets
+    ))
 }
 
-/// The length of an x86 kernel by its own header (Linux Documentation/arch/x86/boot.rst: setup_sects, syssize).
+/// The length of an x86 kernel by its own header (Linux Documentation/arch/x86/boot.rst:
+/// setup_sects, syssize).
 fn bzimage_octets(head: &[u8]) -> Option<u64> {
     const SECTOR_OCTETS: u64 = 512;
     const PARAGRAPH_OCTETS: u64 = 16;
@@ -427,7 +496,8 @@ fn bzimage_octets(head: &[u8]) -> Option<u64> {
     Some((sectors + 1) * SECTOR_OCTETS + u64::from(paragraphs) * PARAGRAPH_OCTETS)
 }
 
-/// The arguments of a kernel that name an answer file, each with the URLs that an installer would ask for.
+/// The arguments of a kernel that name an answer file, each with the URLs that an installer would
+/// ask for.
 fn answer_files(arguments: &str) -> Vec<(String, String)> {
     const NAMES: [&str; 11] = [
         "ks",
@@ -448,8 +518,12 @@ fn answer_files(arguments: &str) -> Vec<(String, String)> {
         let Some((name, value)) = word.split_once('=') else { continue };
         if name == "ds" && value.starts_with("nocloud") {
             // cloud-init: the seed is a prefix.
-            let seed = value.split(';').find_map(|part| part.strip_prefix("s=").or(part.strip_prefix("seedfrom=")));
-            let seed = seed.into_iter().flat_map(|seed| ["meta-data", "user-data"].map(|file| format!("{seed}{file}")));
+            let seed = value
+                .split(';')
+                .find_map(|part| part.strip_prefix("s=").or(part.strip_prefix("seedfrom=")));
+            let seed = seed
+                .into_iter()
+                .flat_map(|seed| ["meta-data", "user-data"].map(|file| format!("{seed}{file}")));
             files.extend(seed.map(|url| (word.to_owned(), url)));
         } else if NAMES.contains(&name) {
             files.push((word.to_owned(), value.trim_matches('"').to_owned()));
@@ -477,11 +551,17 @@ mod tests {
 
     #[test]
     fn arguments_name_their_answer_files() {
-        let found =
-            answer_files("auto=true url=http://10.0.0.1/p.cfg quiet ds=nocloud-net;s=http://10.0.0.1/c/ ks=nfs:x:/y");
+        let found = answer_files(
+            "auto=true url=http://10.0.0.1/p.cfg quiet ds=nocloud-net;s=http://10.0.0.1/c/ \
+             ks=nfs:x:/y",
+        );
         let urls: Vec<&str> = found.iter().map(|(_, url)| url.as_str()).collect();
-        let expected =
-            ["http://10.0.0.1/p.cfg", "http://10.0.0.1/c/meta-data", "http://10.0.0.1/c/user-data", "nfs:x:/y"];
+        let expected = [
+            "http://10.0.0.1/p.cfg",
+            "http://10.0.0.1/c/meta-data",
+            "http://10.0.0.1/c/user-data",
+            "nfs:x:/y",
+        ];
         assert_eq!(urls, expected);
     }
 
@@ -492,7 +572,13 @@ mod tests {
         head[0x1f4..0x1f8].copy_from_slice(&1000u32.to_le_bytes());
         head[0x202..0x206].copy_from_slice(b"HdrS");
         let whole = 4 * 512 + 16_000;
-        let file = |octets| Asked { name: "k".into(), octets, received: 0, head: head.clone(), took: Duration::ZERO };
+        let file = |octets| Asked {
+            name: "k".into(),
+            octets,
+            received: 0,
+            head: head.clone(),
+            took: Duration::ZERO,
+        };
         assert_eq!(image_fault(Stage::Kernel, &file(whole)), None);
         assert!(image_fault(Stage::Kernel, &file(whole - 1)).unwrap().contains("cut short"));
         assert!(image_fault(Stage::Initrd, &file(0)).unwrap().contains("empty"));

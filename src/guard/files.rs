@@ -1,4 +1,5 @@
-//! Files of the state directory change hands, so that the user who serves can open them again tomorrow.
+//! Files of the state directory change hands, so that the user who serves can open them again
+//! tomorrow.
 
 use std::fs;
 use std::io;
@@ -7,12 +8,13 @@ use std::path::Path;
 
 use crate::engine::privileges::Ids;
 
-/// Gives a directory and the files in it to a user, by path: a descriptor of ours on a database would release SQLite's
-/// locks when it is closed.
+/// Gives a directory and the files in it to a user, by path: a descriptor of ours on a database
+/// would release SQLite's locks when it is closed.
 ///
-/// `is_ours` picks the files by their names. A directory with anything else in it is shared, as `/var/lib` would be: it keeps
-/// its owner, which is said by `false`. Links are not followed, and a file with a second name is left alone, so that whoever
-/// wrote to the directory before is not given somebody else's file.
+/// `is_ours` picks the files by their names. A directory with anything else in it is shared, as
+/// `/var/lib` would be: it keeps its owner, which is said by `false`. Links are not followed, and a
+/// file with a second name is left alone, so that whoever wrote to the directory before is not
+/// given somebody else's file.
 pub fn give(directory: &Path, to: Ids, is_ours: impl Fn(&str) -> bool) -> io::Result<bool> {
     let mut all_ours = true;
     for entry in fs::read_dir(directory)? {
@@ -57,7 +59,10 @@ mod tests {
 
     #[test]
     fn our_files_and_a_directory_of_our_own_change_hands_and_nothing_behind_a_link() {
-        assert!(is_root(), "only root may give files away: run this test as root, as tests/run.sh does");
+        assert!(
+            is_root(),
+            "only root may give files away: run this test as root, as tests/run.sh does"
+        );
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let outside = tempfile::tempdir().unwrap();
@@ -76,7 +81,10 @@ mod tests {
 
     #[test]
     fn a_directory_that_others_use_keeps_its_owner() {
-        assert!(is_root(), "only root may give files away: run this test as root, as tests/run.sh does");
+        assert!(
+            is_root(),
+            "only root may give files away: run this test as root, as tests/run.sh does"
+        );
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::write(path("db"), "x").unwrap();

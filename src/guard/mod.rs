@@ -1,4 +1,5 @@
-//! What the process may do once it has bound: which user it becomes, what that user keeps, and the files it is given.
+//! What the process may do once it has bound: which user it becomes, what that user keeps, and the
+//! files it is given.
 
 mod files;
 
@@ -25,25 +26,31 @@ pub struct Account {
 /// Why there is nobody to become.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAccount {
-    #[error("[server] user = {0:?}: there is no such user. Make it (`adduser --system --group {0}`), or name another")]
+    #[error(
+        "[server] user = {0:?}: there is no such user. Make it (`adduser --system --group {0}`), \
+         or name another"
+    )]
     Unknown(String),
     #[error("looking up the user {0:?}: {1}")]
     Lookup(String, io::Error),
 }
 
-/// Nothing that this process executes may gain what it does not have. To be called before any thread is started.
+/// Nothing that this process executes may gain what it does not have. To be called before any
+/// thread is started.
 pub fn no_new_privileges() -> io::Result<()> {
     privileges::no_new_privileges()
 }
 
-/// Whom to become: None where the process is not root, where `root` is asked for, or where nobody is named and the default
-/// user is missing (a first try on a fresh machine); the last two are said as warnings.
+/// Whom to become: None where the process is not root, where `root` is asked for, or where nobody
+/// is named and the default user is missing (a first try on a fresh machine); the last two are said
+/// as warnings.
 pub fn account(written: Option<&str>) -> Result<Option<Account>, NoAccount> {
     if !privileges::is_root() {
         return Ok(None);
     }
     let name = written.unwrap_or(DEFAULT_USER);
-    let found = privileges::ids_of(name).map_err(|error| NoAccount::Lookup(name.to_owned(), error))?;
+    let found =
+        privileges::ids_of(name).map_err(|error| NoAccount::Lookup(name.to_owned(), error))?;
     match (found, written) {
         (Some(Ids { uid: 0, .. }), _) | (None, None) => {
             stays_root(written).log();
@@ -57,30 +64,35 @@ pub fn account(written: Option<&str>) -> Result<Option<Account>, NoAccount> {
 /// What is said where root is kept.
 pub fn stays_root(written: Option<&str>) -> Finding {
     match written {
-        Some(name) => {
-            Finding::warning(format!("ringboot STAYS ROOT, because [server] user = {name:?} asks for it"), "")
-        }
+        Some(name) => Finding::warning(
+            format!("ringboot STAYS ROOT, because [server] user = {name:?} asks for it"),
+            "",
+        ),
         None => Finding::warning(
             format!("ringboot STAYS ROOT: there is no user {DEFAULT_USER} to become"),
-            format!("`adduser --system --group {DEFAULT_USER}` makes it, [server] user names another"),
+            format!(
+                "`adduser --system --group {DEFAULT_USER}` makes it, [server] user names another"
+            ),
         ),
     }
 }
 
 impl Account {
-    /// No thread that is started from now on can ever have more than what is kept. To be called before any is.
+    /// No thread that is started from now on can ever have more than what is kept. To be called
+    /// before any is.
     pub fn bound_capabilities(&self) {
         if let Err(error) = privileges::bound_capabilities(&KEPT) {
             tracing::warn!("the capabilities that a program may gain are not bounded: {error}");
         }
     }
 
-    /// Every thread becomes this user. The calling thread keeps what new sockets need, and passes it on to threads that it
-    /// starts from now on.
+    /// Every thread becomes this user. The calling thread keeps what new sockets need, and passes
+    /// it on to threads that it starts from now on.
     pub fn take_over(&self) -> io::Result<()> {
         privileges::become_user(self.ids, &KEPT)?;
         tracing::info!(
-            "root is given away: user {} (uid {}, gid {}), no other groups, CAP_NET_BIND_SERVICE and CAP_NET_RAW kept",
+            "root is given away: user {} (uid {}, gid {}), no other groups, CAP_NET_BIND_SERVICE \
+             and CAP_NET_RAW kept",
             self.name,
             self.ids.uid,
             self.ids.gid

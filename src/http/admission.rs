@@ -1,8 +1,10 @@
-//! Who may have a connection now, who waits, who is refused (H-34). Addresses in, decisions out; holds what waits, whatever it is.
+//! Who may have a connection now, who waits, who is refused (H-34). Addresses in, decisions out;
+//! holds what waits, whatever it is.
 //!
-//! Room is shared by source: an IPv4 address, or the /64 network of an IPv6 address, in which one machine may have any number of
-//! addresses. Who waits longest is served first, but where all are one too many, the source that has least is before the others,
-//! and where the queue is full, the source that has most in it makes room.
+//! Room is shared by source: an IPv4 address, or the /64 network of an IPv6 address, in which one
+//! machine may have any number of addresses. Who waits longest is served first, but where all are
+//! one too many, the source that has least is before the others, and where the queue is full, the
+//! source that has most in it makes room.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -28,8 +30,9 @@ struct Counts {
     waiting: usize,
 }
 
-/// How many connections a core serves at a time, and how many wait, where it may have so many descriptors for them: a client that
-/// is not even accepted hears nothing, one that waits is served or told to come again.
+/// How many connections a core serves at a time, and how many wait, where it may have so many
+/// descriptors for them: a client that is not even accepted hears nothing, one that waits is served
+/// or told to come again.
 pub fn room(descriptors: usize, running_max: usize) -> (usize, usize) {
     let waiting = WAITING_MAX.min(descriptors / 8).max(1);
     let refusals = REFUSALS_MAX.min(descriptors / 8);
@@ -41,7 +44,8 @@ pub fn room(descriptors: usize, running_max: usize) -> (usize, usize) {
 pub enum Arrival<T> {
     /// Serve it, and call [`Admission::leave`] when it ends.
     Start(T),
-    /// It is kept; a later [`Admission::leave`] hands it out, unless [`Admission::quit`] takes it back.
+    /// It is kept; a later [`Admission::leave`] hands it out, unless [`Admission::quit`] takes it
+    /// back.
     Waits,
     /// It is kept in the place of this one, which is to be refused.
     WaitsInPlaceOf(T),
@@ -49,7 +53,8 @@ pub enum Arrival<T> {
     Refuse(T),
 }
 
-/// What shares its room: networks are written as their address with nothing behind the prefix, which no machine has.
+/// What shares its room: networks are written as their address with nothing behind the prefix,
+/// which no machine has.
 pub fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -134,7 +139,8 @@ impl<T: PartialEq> Admission<T> {
         self.counts.get(&source(address)).map_or(0, |counts| counts.running)
     }
 
-    /// Where nobody is served because all connections are taken: what the source that has least of those that wait has.
+    /// Where nobody is served because all connections are taken: what the source that has least of
+    /// those that wait has.
     pub fn least_share_in_need(&self) -> Option<usize> {
         if self.running < self.running_max {
             return None;
@@ -185,25 +191,32 @@ impl<T: PartialEq> Admission<T> {
         let has_less = |key, most| self.counts.get(&key).is_none_or(|counts| counts.running < most);
         limit.is_none_or(|limit| {
             let [own, network] = [address.to_canonical(), source(address)];
-            has_less(own, limit) && (own == network || has_less(network, limit.saturating_mul(NETWORK_SHARES)))
+            has_less(own, limit)
+                && (own == network || has_less(network, limit.saturating_mul(NETWORK_SHARES)))
         })
     }
 
-    /// Where all were one too many: of those that have room, the one whose source has least, and of these the first.
+    /// Where all were one too many: of those that have room, the one whose source has least, and of
+    /// these the first.
     fn neediest(&self) -> Option<usize> {
-        let with_room = self.waiting.iter().enumerate().filter(|(_, (address, _))| self.has_room(*address));
+        let with_room =
+            self.waiting.iter().enumerate().filter(|(_, (address, _))| self.has_room(*address));
         with_room.min_by_key(|(_, (address, _))| self.share(*address)).map(|(place, _)| place)
     }
 
     /// Only connections of the same source have room that they did not have before.
     fn next_of(&self, of: IpAddr) -> Option<usize> {
         self.counts.get(&of).filter(|counts| counts.waiting > 0)?;
-        self.waiting.iter().position(|(address, _)| source(*address) == of && self.has_room(*address))
+        self.waiting
+            .iter()
+            .position(|(address, _)| source(*address) == of && self.has_room(*address))
     }
 
-    /// The last one of the source that has most in the queue, if that is more than this newcomer's would have.
+    /// The last one of the source that has most in the queue, if that is more than this newcomer's
+    /// would have.
     fn displace(&mut self, newcomer: IpAddr) -> Option<T> {
-        let waiting = |address| self.counts.get(&source(address)).map_or(0, |counts| counts.waiting);
+        let waiting =
+            |address| self.counts.get(&source(address)).map_or(0, |counts| counts.waiting);
         // The last of equal ones.
         let (place, most) = self
             .waiting
@@ -211,7 +224,8 @@ impl<T: PartialEq> Admission<T> {
             .enumerate()
             .map(|(place, (address, _))| (place, waiting(*address)))
             .max_by_key(|(_, n)| *n)?;
-        (most > waiting(newcomer) + 1).then(|| self.take(place).map(|(_, connection)| connection))?
+        (most > waiting(newcomer) + 1)
+            .then(|| self.take(place).map(|(_, connection)| connection))?
     }
 }
 
@@ -247,10 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn h34_when_nothing_new_is_served_those_who_wait_are_forgotten_and_those_who_are_served_are_not() {
+    fn h34_when_nothing_new_is_served_waiting_connections_are_forgotten_and_served_ones_are_kept() {
         let mut admission = Admission::new(Some(2), 3);
         for n in 0..3 {
-            assert_eq!(admission.arrive(A, n), if n < 2 { Arrival::Start(n) } else { Arrival::Waits });
+            assert_eq!(
+                admission.arrive(A, n),
+                if n < 2 { Arrival::Start(n) } else { Arrival::Waits }
+            );
         }
         assert_eq!(admission.arrive(B, 10), Arrival::Start(10));
         let c = IpAddr::V4(Ipv4Addr::new(192, 168, 4, 12));
@@ -293,7 +310,10 @@ mod tests {
             assert!(!matches!(admission.arrive(A, n), Arrival::Refuse(_)));
         }
         assert_eq!(admission.arrive(A, 10), Arrival::Refuse(10));
-        assert_eq!([admission.arrive(B, 20), admission.arrive(B, 21)], [Arrival::Start(20), Arrival::Start(21)]);
+        assert_eq!(
+            [admission.arrive(B, 20), admission.arrive(B, 21)],
+            [Arrival::Start(20), Arrival::Start(21)]
+        );
         // The last one of the source that has most makes room, until the shares are equal.
         for (n, displaced) in [(22, 9), (23, 8), (24, 7)] {
             assert_eq!(admission.arrive(B, n), Arrival::WaitsInPlaceOf(displaced));
@@ -303,20 +323,27 @@ mod tests {
         assert_eq!((admission.leave(B), admission.waiting()), (Some((B, 22)), 7));
         admission.quit(&2);
         assert_eq!(admission.leave(A), Some((A, 3)));
-        // An odd number of places: the last one stays whose it is, or the two would take it from each other for ever.
+        // An odd number of places: the last one stays whose it is, or the two would take it from
+        // each other for ever.
         let mut admission = Admission::new(Some(1), CONNECTIONS_MAX).with_waiting(7);
         (0..8).for_each(|n| _ = admission.arrive(A, n));
         assert_eq!(admission.arrive(B, 20), Arrival::Start(20));
         for (n, displaced) in [(21, 7), (22, 6), (23, 5)] {
             assert_eq!(admission.arrive(B, n), Arrival::WaitsInPlaceOf(displaced));
         }
-        assert_eq!([admission.arrive(B, 24), admission.arrive(A, 25)], [Arrival::Refuse(24), Arrival::Refuse(25)]);
+        assert_eq!(
+            [admission.arrive(B, 24), admission.arrive(A, 25)],
+            [Arrival::Refuse(24), Arrival::Refuse(25)]
+        );
     }
 
     #[test]
     fn h34_what_one_has_is_counted_until_its_last_connection_and_whoever_waits_are_gone() {
         let mut admission = Admission::new(Some(2), CONNECTIONS_MAX);
-        assert_eq!([0, 1, 2].map(|n| admission.arrive(A, n)), [Arrival::Start(0), Arrival::Start(1), Arrival::Waits]);
+        assert_eq!(
+            [0, 1, 2].map(|n| admission.arrive(A, n)),
+            [Arrival::Start(0), Arrival::Start(1), Arrival::Waits]
+        );
         admission.quit(&2);
         assert_eq!((admission.leave(A), admission.share(A)), (None, 1));
         assert_eq!([3, 4].map(|n| admission.arrive(A, n)), [Arrival::Start(3), Arrival::Waits]);
@@ -332,7 +359,10 @@ mod tests {
         assert_eq!(admission.arrive(A, 4), Arrival::Waits);
         assert_eq!(admission.least_share_in_need(), Some(4));
         assert_eq!(admission.arrive(B, 20), Arrival::Waits);
-        assert_eq!((admission.least_share_in_need(), admission.share(A), admission.share(B)), (Some(0), 4, 0));
+        assert_eq!(
+            (admission.least_share_in_need(), admission.share(A), admission.share(B)),
+            (Some(0), 4, 0)
+        );
         assert_eq!(admission.leave(A), Some((B, 20)));
         assert_eq!(admission.leave(A), Some((A, 4)));
         assert_eq!((admission.leave(A), admission.least_share_in_need()), (None, None));
@@ -341,11 +371,15 @@ mod tests {
     #[test]
     fn h34_the_addresses_of_one_ipv6_network_are_limited_together_as_well() {
         let mut admission = Admission::new(Some(4), CONNECTIONS_MAX);
-        let address = |network: u16, host: u16| IpAddr::V6(Ipv6Addr::new(0xfd00, 4, 0, network, 0, 0, 0, host));
+        let address = |network: u16, host: u16| {
+            IpAddr::V6(Ipv6Addr::new(0xfd00, 4, 0, network, 0, 0, 0, host))
+        };
         let mut started = 0;
         for host in 1..=400 {
-            started +=
-                usize::from(admission.arrive(address(1, host), usize::from(host)) == Arrival::Start(host.into()));
+            started += usize::from(
+                admission.arrive(address(1, host), usize::from(host))
+                    == Arrival::Start(host.into()),
+            );
         }
         assert_eq!(started, 4 * NETWORK_SHARES);
         assert_eq!(admission.share(address(1, 7)), 4 * NETWORK_SHARES);
@@ -362,8 +396,13 @@ mod tests {
         assert_eq!(admission.leave(address(1, 1)), Some((address(1, 33), 33)));
         // An IPv4 address is the same in either spelling, and a network of its own.
         let mapped = IpAddr::V6("::ffff:192.168.4.10".parse().unwrap());
-        (0..4).for_each(|n| assert_eq!(admission.arrive(if n % 2 == 0 { A } else { mapped }, n), Arrival::Start(n)));
-        assert_eq!([admission.arrive(mapped, 9), admission.arrive(B, 10)], [Arrival::Waits, Arrival::Start(10)]);
+        (0..4).for_each(|n| {
+            assert_eq!(admission.arrive(if n % 2 == 0 { A } else { mapped }, n), Arrival::Start(n))
+        });
+        assert_eq!(
+            [admission.arrive(mapped, 9), admission.arrive(B, 10)],
+            [Arrival::Waits, Arrival::Start(10)]
+        );
     }
 
     #[test]
@@ -373,14 +412,18 @@ mod tests {
         assert_eq!(room(10, CONNECTIONS_MAX), (8, 1));
         for descriptors in 8..3000 {
             let (running, waiting) = room(descriptors, CONNECTIONS_MAX);
-            assert!(running + waiting + REFUSALS_MAX.min(descriptors / 8) <= descriptors, "{descriptors}");
+            assert!(
+                running + waiting + REFUSALS_MAX.min(descriptors / 8) <= descriptors,
+                "{descriptors}"
+            );
         }
     }
 
     #[test]
     fn what_is_counted_is_forgotten_with_the_last_connection() {
         let mut admission = Admission::new(Some(1), 3).with_waiting(4);
-        let addresses: Vec<IpAddr> = (0..8).map(|n| IpAddr::V6(Ipv6Addr::from(n << 62))).chain([A, B]).collect();
+        let addresses: Vec<IpAddr> =
+            (0..8).map(|n| IpAddr::V6(Ipv6Addr::from(n << 62))).chain([A, B]).collect();
         let mut running = Vec::new();
         for (n, address) in addresses.iter().cycle().take(40).enumerate() {
             if let Arrival::Start(_) = admission.arrive(*address, n) {

@@ -58,7 +58,9 @@ fn lists(request: &Request<'_>, field: Field, etag: &str, comparison: Comparison
             let Some(len) = rest[open + 1..].iter().position(|&b| b == b'"') else { return false };
             let close = open + 1 + len;
             let is_weak = rest[..open].ends_with(b"W/");
-            if &rest[open..=close] == etag.as_bytes() && !(is_weak && comparison == Comparison::Strong) {
+            if &rest[open..=close] == etag.as_bytes()
+                && !(is_weak && comparison == Comparison::Strong)
+            {
                 return true;
             }
             rest = &rest[close + 1..];
@@ -67,8 +69,8 @@ fn lists(request: &Request<'_>, field: Field, etag: &str, comparison: Comparison
     })
 }
 
-/// Only the same strong tag joins a part to what the client has. A date is weak (RFC 9110 §8.8.2.2): nobody knows that a file has
-/// not changed twice within its second.
+/// Only the same strong tag joins a part to what the client has. A date is weak (RFC 9110
+/// §8.8.2.2): nobody knows that a file has not changed twice within its second.
 fn if_range(request: &Request<'_>, etag: &str) -> bool {
     request.get(Field::IfRange).is_none_or(|value| value == etag.as_bytes())
 }
@@ -90,7 +92,8 @@ mod tests {
     const GO: Verdict = Verdict::Proceed { range: true };
 
     fn verdict(conditions: &[(&str, &str)]) -> Verdict {
-        let lines: String = conditions.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines: String =
+            conditions.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
         let Parsed::Whole(request, _) = parse(head.as_bytes()) else { panic!("{head}") };
         evaluate(&request, ETAG, httpdate::parse_http_date(SAME).unwrap())
@@ -116,7 +119,11 @@ mod tests {
         }
         assert_eq!(verdict(&[("if-none-match", "\"x\"")]), GO);
         assert_eq!(verdict(&[("if-none-match", "\"1f-a,b-77")]), GO);
-        assert_eq!(verdict(&[("if-none-match", "\"x\"1f-a,b-77\"y\"")]), GO, "what stands between two tags is none");
+        assert_eq!(
+            verdict(&[("if-none-match", "\"x\"1f-a,b-77\"y\"")]),
+            GO,
+            "what stands between two tags is none"
+        );
         assert_eq!(verdict(&[("if-modified-since", SAME)]), Verdict::NotModified);
         assert_eq!(verdict(&[("if-modified-since", BEFORE)]), GO);
     }
@@ -124,21 +131,35 @@ mod tests {
     #[test]
     fn h19_the_order_of_conditions_is_that_of_the_rfc() {
         assert_eq!(verdict(&[("if-match", "\"x\""), ("if-none-match", ETAG)]), Verdict::Failed);
-        assert_eq!(verdict(&[("if-match", ETAG), ("if-unmodified-since", BEFORE)]), GO, "If-Match shadows the date");
+        assert_eq!(
+            verdict(&[("if-match", ETAG), ("if-unmodified-since", BEFORE)]),
+            GO,
+            "If-Match shadows the date"
+        );
         assert_eq!(
             verdict(&[("if-none-match", "\"x\""), ("if-modified-since", SAME)]),
             GO,
             "and so does If-None-Match"
         );
-        assert_eq!(verdict(&[("if-unmodified-since", BEFORE), ("if-modified-since", SAME)]), Verdict::Failed);
-        assert_eq!(verdict(&[("if-none-match", ETAG), ("if-range", "\"x\"")]), Verdict::NotModified);
+        assert_eq!(
+            verdict(&[("if-unmodified-since", BEFORE), ("if-modified-since", SAME)]),
+            Verdict::Failed
+        );
+        assert_eq!(
+            verdict(&[("if-none-match", ETAG), ("if-range", "\"x\"")]),
+            Verdict::NotModified
+        );
     }
 
     #[test]
     fn h21_if_range_wants_the_same_strong_tag() {
         assert_eq!(verdict(&[("if-range", ETAG)]), GO);
         for value in ["\"x\"", "W/\"1f-a,b-77\"", BEFORE, SAME, AFTER, "nonsense"] {
-            assert_eq!(verdict(&[("if-range", value)]), Verdict::Proceed { range: false }, "{value}");
+            assert_eq!(
+                verdict(&[("if-range", value)]),
+                Verdict::Proceed { range: false },
+                "{value}"
+            );
         }
     }
 

@@ -7,18 +7,26 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use super::limits::LISTING_NAMES_MAX;
 
 /// Bytes of a name that may stand in a URL path as they are.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// A page that lists these names of a directory; a directory's name ends in `/`. Links are absolute, so that they hold
-/// whether or not the URL that was asked ends in a slash (there is no redirect, H-13).
+/// A page that lists these names of a directory; a directory's name ends in `/`. Links are
+/// absolute, so that they hold whether or not the URL that was asked ends in a slash (there is no
+/// redirect, H-13).
 pub fn listing(directory: &[u8], names: &[String]) -> String {
     let mut page = String::with_capacity(256 + 96 * names.len().min(LISTING_NAMES_MAX));
     let base = percent_encode(directory, ENCODED).to_string();
     let base = if base.is_empty() { "/".to_owned() } else { format!("/{base}/") };
     let title = format!("/{}", String::from_utf8_lossy(directory));
     let title = escape(&title);
-    let _ = write!(page, "<!doctype html>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<h1>{title}</h1>\n<ul>\n");
-    if let Some(parent) = base.strip_suffix('/').and_then(|base| base.rfind('/').map(|slash| &base[..=slash])) {
+    let _ = write!(
+        page,
+        "<!doctype html>\n<meta \
+         charset=\"utf-8\">\n<title>{title}</title>\n<h1>{title}</h1>\n<ul>\n"
+    );
+    if let Some(parent) =
+        base.strip_suffix('/').and_then(|base| base.rfind('/').map(|slash| &base[..=slash]))
+    {
         let _ = writeln!(page, "<li><a href=\"{parent}\">../</a>");
     }
     for name in names.iter().take(LISTING_NAMES_MAX) {
@@ -53,7 +61,10 @@ mod tests {
 
     #[test]
     fn h28_names_in_a_listing_are_escaped() {
-        let page = listing(b"iso/a b", &["<script>&\"'.img".to_owned(), "x?y#z%2f".to_owned(), "sub/".to_owned()]);
+        let page = listing(
+            b"iso/a b",
+            &["<script>&\"'.img".to_owned(), "x?y#z%2f".to_owned(), "sub/".to_owned()],
+        );
         assert!(page.contains("<h1>/iso/a b</h1>"), "{page}");
         assert!(page.contains("&lt;script&gt;&amp;&quot;&#39;.img</a>"), "{page}");
         assert!(page.contains("href=\"/iso/a%20b/%3Cscript%3E%26%22%27.img\""), "{page}");
@@ -67,7 +78,11 @@ mod tests {
     fn h28_the_root_has_no_parent_and_a_long_listing_says_that_it_is_cut() {
         let names: Vec<String> = (0..LISTING_NAMES_MAX + 7).map(|n| n.to_string()).collect();
         let page = listing(b"", &names);
-        assert!(!page.contains("../") && page.contains("<h1>/</h1>") && page.contains("<p>7 more are not shown.</p>"));
+        assert!(
+            !page.contains("../")
+                && page.contains("<h1>/</h1>")
+                && page.contains("<p>7 more are not shown.</p>")
+        );
         assert!(!listing(b"", &names[..LISTING_NAMES_MAX]).contains("not shown"));
     }
 }

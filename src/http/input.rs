@@ -1,9 +1,13 @@
-//! What a client sends on one connection: bytes in any pieces become one request after the other; bodies are thrown away.
+//! What a client sends on one connection: bytes in any pieces become one request after the other;
+//! bodies are thrown away.
 
 use super::limits::REQUEST_BODY_BYTES_MAX;
-use super::request::{BadHead, Framing, HEAD_BYTES_MAX, Parsed, Request, empty_lines, is_worth_a_look, parse};
+use super::request::{
+    BadHead, Framing, HEAD_BYTES_MAX, Parsed, Request, empty_lines, is_worth_a_look, parse,
+};
 
-/// Bytes that are kept of requests that wait for their turn. Whoever sends more is to be slowed down; see [`Input::is_full`].
+/// Bytes that are kept of requests that wait for their turn. Whoever sends more is to be slowed
+/// down; see [`Input::is_full`].
 pub const WAITING_BYTES_MAX: usize = HEAD_BYTES_MAX + 8 * 1024;
 /// Room that an empty buffer keeps for the next request. Bytes.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024;
@@ -65,7 +69,8 @@ enum Place {
 pub enum Step<'a> {
     /// Wait for bytes.
     More,
-    /// A request with a body: tell the client that it may come where it waits for that word (100, RFC 9110 §10.1.1); ask again.
+    /// A request with a body: tell the client that it may come where it waits for that word (100,
+    /// RFC 9110 §10.1.1); ask again.
     Body { is_awaited: bool },
     /// Answer this; [`Input::answered`] goes on to the next.
     Request(Request<'a>),
@@ -125,7 +130,9 @@ impl Input {
         let bytes = &buffer[*start..];
         // Half of an empty line is none of a head: a look at it would count it to the first line.
         let is_half_a_line = seen == 0 && bytes == b"\r";
-        if bytes.is_empty() || (!has_ended && (is_half_a_line || (seen > 0 && !is_worth_a_look(bytes, seen)))) {
+        if bytes.is_empty()
+            || (!has_ended && (is_half_a_line || (seen > 0 && !is_worth_a_look(bytes, seen))))
+        {
             return Step::More;
         }
         match parse(bytes) {
@@ -231,7 +238,9 @@ impl Body {
             if len == 0 && self.place == next {
                 break Thrown::More;
             }
-            let Some(room) = self.room.checked_sub(len as u64) else { break Thrown::Bad(BadHead::BodyTooLarge) };
+            let Some(room) = self.room.checked_sub(len as u64) else {
+                break Thrown::Bad(BadHead::BodyTooLarge);
+            };
             (self.room, self.place) = (room, next);
             taken += len;
         };
@@ -262,7 +271,8 @@ enum Line<'a> {
     Whole(&'a [u8], usize),
 }
 
-/// The line that begins here. It ends in CR LF, nothing else: framing is where servers that disagree are deceived.
+/// The line that begins here. It ends in CR LF, nothing else: framing is where servers that
+/// disagree are deceived.
 fn line(bytes: &[u8]) -> Line<'_> {
     let window = &bytes[..bytes.len().min(CHUNK_LINE_BYTES_MAX)];
     match window.iter().position(|&b| b == b'\n') {
@@ -277,15 +287,19 @@ fn line(bytes: &[u8]) -> Line<'_> {
 
 /// Hexadecimal digits, and extensions that nobody here knows.
 fn chunk_size(line: &[u8]) -> Option<u64> {
-    let (digits, extensions) = line.split_at(line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len()));
+    let (digits, extensions) =
+        line.split_at(line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len()));
     if digits.is_empty() || digits.len() > 16 {
         return None;
     }
     after_extensions(extensions)?;
-    digits.iter().try_fold(0u64, |size, &digit| Some(size * 16 + u64::from((digit as char).to_digit(16)?)))
+    digits
+        .iter()
+        .try_fold(0u64, |size, &digit| Some(size * 16 + u64::from((digit as char).to_digit(16)?)))
 }
 
-/// Passes over `*( BWS ";" BWS name [ BWS "=" BWS value ] )` (RFC 9112 §7.1.1), which must be all there is.
+/// Passes over `*( BWS ";" BWS name [ BWS "=" BWS value ] )` (RFC 9112 §7.1.1), which must be all
+/// there is.
 fn after_extensions(mut rest: &[u8]) -> Option<()> {
     while !rest.is_empty() {
         rest = after_token(after_blanks(after_blanks(rest).strip_prefix(b";")?))?;
@@ -340,7 +354,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a server would do with these pieces, followed by the end of the input: targets, interim answers, the last word.
+    /// What a server would do with these pieces, followed by the end of the input: targets, interim
+    /// answers, the last word.
     fn seen<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
         let mut input = Input::default();
         let mut seen = Vec::new();
@@ -352,7 +367,11 @@ mod tests {
                     Step::Body { is_awaited: false } => {}
                     Step::Bad(bad) => seen.push(bad.to_string()),
                     Step::Request(request) => {
-                        seen.push(format!("{:?} {}", request.method, request.target.escape_ascii()));
+                        seen.push(format!(
+                            "{:?} {}",
+                            request.method,
+                            request.target.escape_ascii()
+                        ));
                         input.answered();
                     }
                 }
@@ -377,12 +396,18 @@ mod tests {
         let mut input = Input::default();
         input.push(two);
         assert!(matches!(input.step(false), Step::Request(request) if request.target == b"/a"));
-        assert!(matches!(input.step(false), Step::Request(request) if request.target == b"/a"), "until it is answered");
+        assert!(
+            matches!(input.step(false), Step::Request(request) if request.target == b"/a"),
+            "until it is answered"
+        );
     }
 
     #[test]
     fn h9_empty_lines_before_a_request_do_not_count() {
-        assert_eq!(in_one(b"\r\n\n\r\nGET /a HTTP/1.1\r\n\r\n\r\nGET /b HTTP/1.1\r\n\r\n"), ["Get /a", "Get /b"]);
+        assert_eq!(
+            in_one(b"\r\n\n\r\nGET /a HTTP/1.1\r\n\r\n\r\nGET /b HTTP/1.1\r\n\r\n"),
+            ["Get /a", "Get /b"]
+        );
         let mut input = Input::default();
         for _ in 0..100_000 {
             input.push(b"\r\n");
@@ -391,14 +416,22 @@ mod tests {
         assert!(input.buffer.capacity() < 100, "and take no room");
         for version in ["1.0", "1.1", "1.5"] {
             let bytes = format!(
-                "\n\r\n\r\nGET /a HTTP/{version}\r\nHost: h\r\n\r\n\r\nGET /b HTTP/{version}\r\nHost: h\r\n\r\n"
+                "\n\r\n\r\nGET /a HTTP/{version}\r\nHost: h\r\n\r\n\r\nGET /b \
+                 HTTP/{version}\r\nHost: h\r\n\r\n"
             );
             for size in 1..bytes.len() {
-                assert_eq!(seen(bytes.as_bytes().chunks(size)), ["Get /a", "Get /b"], "{version} in pieces of {size}");
+                assert_eq!(
+                    seen(bytes.as_bytes().chunks(size)),
+                    ["Get /a", "Get /b"],
+                    "{version} in pieces of {size}"
+                );
             }
         }
         // The longest line that is taken, behind an empty one.
-        let longest = format!("\r\nGET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(REQUEST_LINE_BYTES_MAX - 14));
+        let longest = format!(
+            "\r\nGET /{} HTTP/1.1\r\nHost: h\r\n\r\n",
+            "a".repeat(REQUEST_LINE_BYTES_MAX - 14)
+        );
         let whole = in_one(longest.as_bytes());
         assert!(whole.len() == 1 && whole[0].starts_with("Get /a"), "{whole:?}");
         assert_eq!(seen(longest.as_bytes().chunks(1)), whole);
@@ -411,9 +444,11 @@ mod tests {
         };
         let both = ["Get /a", "Get /b"];
         assert_eq!(after("Content-Length: 5\r\n", "GET /"), both);
-        for body in
-            ["0\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", "3;x=\"y\"\r\nabc\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"]
-        {
+        for body in [
+            "0\r\n\r\n",
+            "3\r\nabc\r\n0\r\n\r\n",
+            "3;x=\"y\"\r\nabc\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n",
+        ] {
             assert_eq!(after("Transfer-Encoding: chunked\r\n", body), both, "{body:?}");
         }
         for line in ["3;x", "3 ;x", "3; x = y ;z", "3;x=\"a;\\\"b\"", "03", "0000000000000003"] {
@@ -423,8 +458,16 @@ mod tests {
                 "{line:?}"
             );
         }
-        let trailers =
-            ["X\r\n", "X : y\r\n", " X: y\r\n", ": y\r\n", "X: a\rb\r\n", "X: \0\r\n", "X: y\r\n z\r\n", "X: y\n"];
+        let trailers = [
+            "X\r\n",
+            "X : y\r\n",
+            " X: y\r\n",
+            ": y\r\n",
+            "X: a\rb\r\n",
+            "X: \0\r\n",
+            "X: y\r\n z\r\n",
+            "X: y\n",
+        ];
         let trailers = trailers.map(|trailer| format!("0\r\n{trailer}\r\n"));
         let lines = [
             "3\r",
@@ -469,7 +512,10 @@ mod tests {
     fn h32_a_body_that_is_too_large_is_refused_before_it_has_come() {
         let refused = [BadHead::BodyTooLarge.to_string()];
         assert_eq!(in_one(b"GET /a HTTP/1.1\r\nContent-Length: 65537\r\n\r\n"), refused);
-        assert_eq!(in_one(b"GET /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n"), refused);
+        assert_eq!(
+            in_one(b"GET /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n"),
+            refused
+        );
         let mut crumbs = b"GET /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
         crumbs.extend_from_slice(&b"1\r\nx\r\n".repeat(15_000));
         assert_eq!(in_one(&crumbs), refused);
@@ -495,7 +541,10 @@ mod tests {
         tls.push(b"\x16\x03\x01\x02");
         assert_eq!(tls.step(false), Step::Bad(BadHead::Syntax));
         for line_end in ["\r\n", "\n"] {
-            let head = format!("GET /a HTTP/1.1{line_end}Cookie: {}{line_end}{line_end}", "c".repeat(7000));
+            let head = format!(
+                "GET /a HTTP/1.1{line_end}Cookie: {}{line_end}{line_end}",
+                "c".repeat(7000)
+            );
             let (mut input, mut looks, mut seen) = (Input::default(), 0, State::default());
             for byte in head.as_bytes() {
                 assert_eq!(input.step(false), Step::More);
@@ -510,7 +559,9 @@ mod tests {
     #[test]
     fn h9_a_request_is_at_hand_from_its_end_to_its_answer_and_what_follows_it_after_that() {
         let mut input = Input::default();
-        input.push(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nPOST /b HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo");
+        input.push(
+            b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nPOST /b HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo",
+        );
         assert_eq!((input.request(), input.is_in_body()), (None, false));
         assert!(matches!(input.step(false), Step::Request(_)));
         assert_eq!(input.request().map(|request| request.target), Some(&b"/a"[..]));
@@ -530,7 +581,10 @@ mod tests {
 
     #[test]
     fn h32_nothing_counts_after_a_request_that_is_refused() {
-        assert_eq!(in_one(b"nonsense\r\n\r\nGET /a HTTP/1.1\r\n\r\n"), [BadHead::Syntax.to_string()]);
+        assert_eq!(
+            in_one(b"nonsense\r\n\r\nGET /a HTTP/1.1\r\n\r\n"),
+            [BadHead::Syntax.to_string()]
+        );
         let mut input = Input::default();
         input.push(&[b'a'; 10_000]);
         assert_eq!(input.step(false), Step::Bad(BadHead::LineTooLong));
@@ -546,7 +600,9 @@ mod tests {
         while !input.is_full() {
             input.push(request);
         }
-        assert!((WAITING_BYTES_MAX..WAITING_BYTES_MAX + request.len()).contains(&input.buffer.len()));
+        assert!(
+            (WAITING_BYTES_MAX..WAITING_BYTES_MAX + request.len()).contains(&input.buffer.len())
+        );
         while matches!(input.step(false), Step::Request(_)) {
             input.answered();
             assert!(!input.is_full(), "what is answered does not count");
@@ -574,11 +630,16 @@ mod tests {
         let piece = prop_oneof![
             4 => Just(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
             1 => Just(b"HEAD /b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_vec()),
-            2 => Just(b"POST /c HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody".to_vec()),
-            2 => Just(b"GET /d HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nT: x\r\n\r\n".to_vec()),
+            2 => Just(
+                b"POST /c HTTP/1.1\r\nContent-Length: 4\r\n\
+                  Expect: 100-continue\r\n\r\nbody".to_vec()
+            ),
+            2 => Just(b"GET /d HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nT: \
+                        x\r\n\r\n".to_vec()),
             1 => Just(b"GET /e HTTP/1.1\r\nX: y\r\n".to_vec()),
             1 => Just(b"\r\n".to_vec()),
-            1 => Just(b"GET /f HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
+            1 => Just(b"GET /f HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: \
+                        chunked\r\n\r\n".to_vec()),
             1 => Just([b"Cookie: ", [b'c'; 5000].as_slice()].concat()),
             1 => proptest::collection::vec(any::<u8>(), 0..8),
         ];

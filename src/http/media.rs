@@ -28,7 +28,10 @@ pub fn media_type(path: &[u8]) -> &'static str {
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
     let extension = name.iter().rposition(|&b| b == b'.').map_or(&b""[..], |dot| &name[dot + 1..]);
     let known = BY_EXTENSION.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension));
-    known.map_or_else(|| if is_answer_file(name, path) { TEXT } else { "application/octet-stream" }, |(_, media)| media)
+    known.map_or_else(
+        || if is_answer_file(name, path) { TEXT } else { "application/octet-stream" },
+        |(_, media)| media,
+    )
 }
 
 /// Names that boot programs and installers ask for by rule and not by extension.

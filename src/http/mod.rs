@@ -1,4 +1,5 @@
-//! HTTP as pure functions: requests out of bytes, targets, ranges, conditions, answers' heads, limits.
+//! HTTP as pure functions: requests out of bytes, targets, ranges, conditions, answers' heads,
+//! limits.
 
 pub mod admission;
 pub mod conditional;

@@ -7,13 +7,15 @@ use super::limits::PARTS_MAX;
 /// What a Range header means for a file of a given length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ranges {
-    /// The header is malformed, of another unit, or asks for too much: as if it were not there (H-17, H-18).
+    /// The header is malformed, of another unit, or asks for too much: as if it were not there
+    /// (H-17, H-18).
     Whole,
     /// No byte of the file is meant: 416.
     Unsatisfiable,
     /// Within the file and not empty.
     One(Range<u64>),
-    /// Two or more parts that do not overlap, each within the file and not empty, in the order they were asked for.
+    /// Two or more parts that do not overlap, each within the file and not empty, in the order they
+    /// were asked for.
     Several(Vec<Range<u64>>),
 }
 
@@ -23,14 +25,18 @@ pub fn parse(header: &[u8], len: u64) -> Ranges {
     if !unit.eq_ignore_ascii_case(b"bytes=") {
         return Ranges::Whole;
     }
-    let mut specs = set.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|spec| !spec.is_empty());
+    let mut specs =
+        set.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|spec| !spec.is_empty());
     let wanted = match (specs.next(), specs.next()) {
         (None, _) => None,
-        (Some(spec), None) => satisfiable(spec, len).map(|range| range.map_or(Ranges::Unsatisfiable, Ranges::One)),
+        (Some(spec), None) => {
+            satisfiable(spec, len).map(|range| range.map_or(Ranges::Unsatisfiable, Ranges::One))
+        }
         (Some(one), Some(two)) => several([one, two].into_iter().chain(specs), len),
     };
     match wanted {
-        // A suffix of an empty file is satisfiable, but 206 can not say so: the whole of it is the same.
+        // A suffix of an empty file is satisfiable, but 206 can not say so: the whole of it is the
+        // same.
         Some(Ranges::One(range)) if range.is_empty() => Ranges::Whole,
         wanted => wanted.unwrap_or(Ranges::Whole),
     }
@@ -44,7 +50,8 @@ fn several<'a>(specs: impl Iterator<Item = &'a [u8]>, len: u64) -> Option<Ranges
     }
     let total = wanted.iter().try_fold(0u64, |sum, range| sum.checked_add(range.end - range.start));
     let mut parts = merge(wanted);
-    // Asking for more than there is, or for crumbs, is not what boot clients do: it costs us and helps nobody.
+    // Asking for more than there is, or for crumbs, is not what boot clients do: it costs us and
+    // helps nobody.
     if total.is_none_or(|total| total > len) || parts.len() > PARTS_MAX {
         return None;
     }
@@ -67,8 +74,11 @@ fn satisfiable(spec: &[u8], len: u64) -> Option<Option<Range<u64>>> {
         return Some((suffix > 0).then(|| len.saturating_sub(suffix)..len));
     }
     let first = number(first)?;
-    let end =
-        if last.is_empty() { len } else { number(last).filter(|&last| last >= first)?.saturating_add(1).min(len) };
+    let end = if last.is_empty() {
+        len
+    } else {
+        number(last).filter(|&last| last >= first)?.saturating_add(1).min(len)
+    };
     Some((first < len).then_some(first..end))
 }
 
@@ -123,7 +133,10 @@ mod tests {
     fn h11_offsets_are_64_bits_wide() {
         let len = 6 * 1024 * 1024 * 1024;
         assert_eq!(parse(b"bytes=5368709120-5368711167", len), one(5_368_709_120..5_368_711_168));
-        assert_eq!(parse(b"bytes=5368709120-99999999999999999999999999", len), one(5_368_709_120..len));
+        assert_eq!(
+            parse(b"bytes=5368709120-99999999999999999999999999", len),
+            one(5_368_709_120..len)
+        );
         assert_eq!(parse(b"bytes=99999999999999999999999999-", len), Ranges::Unsatisfiable);
     }
 
@@ -158,16 +171,21 @@ mod tests {
         assert_eq!(parse(b"bytes=200-,300-", 100), Ranges::Unsatisfiable);
         assert_eq!(parse(b"bytes=0-49,50-99", 100), one(0..100), "as many bytes as the file has");
         assert_eq!(parse(b"bytes=0-50,50-99", 100), Ranges::Whole, "more bytes than the file has");
-        let crumbs = |n: u64| (0..n).map(|i| format!("{0}-{0}", i * 2)).collect::<Vec<_>>().join(",");
-        assert!(
-            matches!(parse(format!("bytes={}", crumbs(8)).as_bytes(), 100), Ranges::Several(parts) if parts.len() == 8)
-        );
+        let crumbs =
+            |n: u64| (0..n).map(|i| format!("{0}-{0}", i * 2)).collect::<Vec<_>>().join(",");
+        assert!(matches!(
+            parse(format!("bytes={}", crumbs(8)).as_bytes(), 100),
+            Ranges::Several(parts) if parts.len() == 8
+        ));
         assert_eq!(parse(format!("bytes={}", crumbs(9)).as_bytes(), 100), Ranges::Whole);
     }
 
     proptest! {
         #[test]
-        fn h16_parts_stay_inside_the_file_whatever_is_asked(header in "bytes=[-0-9, ]{0,60}", len in 0u64..2000) {
+        fn h16_parts_stay_inside_the_file_whatever_is_asked(
+            header in "bytes=[-0-9, ]{0,60}",
+            len in 0u64..2000,
+        ) {
             let parts = match parse(header.as_bytes(), len) {
                 Ranges::One(part) => vec![part],
                 Ranges::Several(parts) => parts,
@@ -181,7 +199,10 @@ mod tests {
         }
 
         #[test]
-        fn h17_any_bytes_are_survived(header in proptest::collection::vec(any::<u8>(), 0..200), len in any::<u64>()) {
+        fn h17_any_bytes_are_survived(
+            header in proptest::collection::vec(any::<u8>(), 0..200),
+            len in any::<u64>(),
+        ) {
             parse(&header, len);
         }
     }

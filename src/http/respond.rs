@@ -1,5 +1,5 @@
-//! From a request's head and what its name gave to an answer: status, header fields, the parts of the body. Pure: the bytes of a file
-//! stay where they are.
+//! From a request's head and what its name gave to an answer: status, header fields, the parts of
+//! the body. Pure: the bytes of a file stay where they are.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -61,7 +61,8 @@ pub struct Plan<'a> {
     pub payload: Payload,
     /// Whether the connection ends with this answer, whatever the client wants.
     pub closes: bool,
-    /// Content-Length: that of the body, or of the body that GET would get; None where it must not be (304).
+    /// Content-Length: that of the body, or of the body that GET would get; None where it must not
+    /// be (304).
     length: Option<u64>,
     validators: Option<Validators<'a>>,
     kind: Option<Kind>,
@@ -103,7 +104,8 @@ pub enum Payload {
     Text(Cow<'static, str>),
     /// These bytes of the file.
     File(Range<u64>),
-    /// `multipart/byteranges`: each part's own head and its bytes of the file; then the closing line.
+    /// `multipart/byteranges`: each part's own head and its bytes of the file; then the closing
+    /// line.
     Multipart(Vec<Part>, String),
 }
 
@@ -134,8 +136,9 @@ impl Payload {
 }
 
 impl Plan<'_> {
-    /// Writes the head of the answer: names in Title-Case (H-1), one space after each colon (H-2). `keeps`: the connection goes
-    /// on after it, which a client of 1.1 takes for granted and one of 1.0 does not. `date` is the time as an HTTP date.
+    /// Writes the head of the answer: names in Title-Case (H-1), one space after each colon (H-2).
+    /// `keeps`: the connection goes on after it, which a client of 1.1 takes for granted and one of
+    /// 1.0 does not. `date` is the time as an HTTP date.
     pub fn write_head(&self, version: Version, keeps: bool, date: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(if version == Version::Http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
         out.extend_from_slice(self.status.0.as_bytes());
@@ -191,18 +194,21 @@ pub fn forbid(request: &Request<'_>) -> Option<Plan<'static>> {
         return Some(bad_request(request, "the Host header names no host"));
     }
     if request.method == Method::Other {
-        let mut plan = text(request, Status::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
+        let mut plan =
+            text(request, Status::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
         plan.extra = Some(Extra::Allow);
         return Some(plan);
     }
     None
 }
 
-/// A head, or a body, after which nothing on its connection makes sense. A client that sent such a thing can not be asked whether it
-/// wanted the body of this answer.
+/// A head, or a body, after which nothing on its connection makes sense. A client that sent such a
+/// thing can not be asked whether it wanted the body of this answer.
 pub fn bad(why: BadHead) -> Plan<'static> {
     let status = match why {
-        BadHead::Syntax | BadHead::Length | BadHead::Encoding | BadHead::Chunk => Status::BAD_REQUEST,
+        BadHead::Syntax | BadHead::Length | BadHead::Encoding | BadHead::Chunk => {
+            Status::BAD_REQUEST
+        }
         BadHead::Coding => Status::NOT_IMPLEMENTED,
         BadHead::BodyTooSlow => Status::REQUEST_TIMEOUT,
         BadHead::BodyTooLarge => Status::BODY_TOO_LARGE,
@@ -217,31 +223,44 @@ pub fn bad(why: BadHead) -> Plan<'static> {
 pub fn file<'a>(request: &Request<'_>, meta: Meta<'a>, now: SystemTime) -> Plan<'a> {
     // Never in the future (H-23).
     let is_past = meta.mtime <= now;
-    let validators = Validators { etag: meta.etag, last_modified: is_past.then_some(meta.last_modified) };
-    let verdict = evaluate(request, meta.etag, whole_seconds(if is_past { meta.mtime } else { now }));
+    let validators =
+        Validators { etag: meta.etag, last_modified: is_past.then_some(meta.last_modified) };
+    let verdict =
+        evaluate(request, meta.etag, whole_seconds(if is_past { meta.mtime } else { now }));
     let range = match verdict {
-        Verdict::Failed => return text(request, Status::PRECONDITION_FAILED, "the file has changed\n"),
+        Verdict::Failed => {
+            return text(request, Status::PRECONDITION_FAILED, "the file has changed\n");
+        }
         Verdict::NotModified => {
             let (status, payload) = (Status::NOT_MODIFIED, Payload::None);
             let validators = Some(validators);
-            return Plan { status, payload, closes: false, length: None, validators, kind: None, extra: None };
+            return Plan {
+                status,
+                payload,
+                closes: false,
+                length: None,
+                validators,
+                kind: None,
+                extra: None,
+            };
         }
         Verdict::Proceed { range } => range,
     };
     let kind = Kind::Media(meta.media);
-    let (status, kind, extra, payload) = match if range { ranges(request, meta.len) } else { Ranges::Whole } {
-        Ranges::Unsatisfiable => return unsatisfiable(request, meta.len),
-        Ranges::Whole => (Status::OK, kind, None, Payload::File(0..meta.len)),
-        Ranges::One(range) => {
-            let extra = Extra::Range(range.clone(), meta.len);
-            (Status::PARTIAL_CONTENT, kind, Some(extra), Payload::File(range))
-        }
-        Ranges::Several(parts) => {
-            let boundary = boundary(meta.etag, &parts);
-            let payload = multipart(parts, &boundary, meta.media, meta.len);
-            (Status::PARTIAL_CONTENT, Kind::Multipart(boundary), None, payload)
-        }
-    };
+    let (status, kind, extra, payload) =
+        match if range { ranges(request, meta.len) } else { Ranges::Whole } {
+            Ranges::Unsatisfiable => return unsatisfiable(request, meta.len),
+            Ranges::Whole => (Status::OK, kind, None, Payload::File(0..meta.len)),
+            Ranges::One(range) => {
+                let extra = Extra::Range(range.clone(), meta.len);
+                (Status::PARTIAL_CONTENT, kind, Some(extra), Payload::File(range))
+            }
+            Ranges::Several(parts) => {
+                let boundary = boundary(meta.etag, &parts);
+                let payload = multipart(parts, &boundary, meta.media, meta.len);
+                (Status::PARTIAL_CONTENT, Kind::Multipart(boundary), None, payload)
+            }
+        };
     Plan { validators: Some(validators), extra, ..finish(request.method, status, kind, payload) }
 }
 
@@ -280,8 +299,10 @@ fn is_ipxe(user_agent: &[u8]) -> bool {
 /// Whether bytes that nobody has parsed begin with a request of iPXE's.
 pub fn is_from_ipxe(request: &[u8]) -> bool {
     request.split(|&b| b == b'\n').any(|line| {
-        let (name, value) = line.split_at(line.iter().position(|&b| b == b':').unwrap_or(line.len()));
-        name.eq_ignore_ascii_case(b"user-agent") && is_ipxe(value.get(1..).unwrap_or_default().trim_ascii_start())
+        let (name, value) =
+            line.split_at(line.iter().position(|&b| b == b':').unwrap_or(line.len()));
+        name.eq_ignore_ascii_case(b"user-agent")
+            && is_ipxe(value.get(1..).unwrap_or_default().trim_ascii_start())
     })
 }
 
@@ -290,11 +311,12 @@ pub fn bad_request(request: &Request<'_>, reason: &str) -> Plan<'static> {
     closing(text(request, Status::BAD_REQUEST, format!("{reason}\n")))
 }
 
-/// 503 for a connection that can not be served at all, as bytes: nobody has parsed its request. `date` is the time as an HTTP
-/// date (H-31).
+/// 503 for a connection that can not be served at all, as bytes: nobody has parsed its request.
+/// `date` is the time as an HTTP date (H-31).
 pub fn overloaded_bytes(date: &str) -> Vec<u8> {
     format!(
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_AFTER_SECONDS}\r\nContent-Length: 0\r\nConnection: close\r\n\
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_AFTER_SECONDS}\r\nContent-Length: \
+         0\r\nConnection: close\r\n\
          Date: {date}\r\n\r\n"
     )
     .into_bytes()
@@ -314,10 +336,16 @@ fn multipart(parts: Vec<Range<u64>>, boundary: &str, media: &str, len: u64) -> P
         let mut place = Vec::new();
         content_range(&mut place, &range, len);
         let place = String::from_utf8_lossy(&place);
-        let head = format!("{line_end}--{boundary}\r\nContent-Type: {media}\r\nContent-Range: bytes {place}\r\n\r\n");
+        let head = format!(
+            "{line_end}--{boundary}\r\nContent-Type: {media}\r\nContent-Range: bytes \
+             {place}\r\n\r\n"
+        );
         Part { head, range }
     };
-    Payload::Multipart(parts.into_iter().enumerate().map(part).collect(), format!("\r\n--{boundary}--\r\n"))
+    Payload::Multipart(
+        parts.into_iter().enumerate().map(part).collect(),
+        format!("\r\n--{boundary}--\r\n"),
+    )
 }
 
 fn content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
@@ -330,11 +358,11 @@ fn content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
 
 /// Hard to meet inside a file, and the same for the same answer (FNV-1a over ETag and ranges).
 fn boundary(etag: &str, parts: &[Range<u64>]) -> String {
-    let numbers = parts.iter().flat_map(|part| [part.start.to_le_bytes(), part.end.to_le_bytes()]).flatten();
-    let hash = etag
-        .bytes()
-        .chain(numbers)
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let numbers =
+        parts.iter().flat_map(|part| [part.start.to_le_bytes(), part.end.to_le_bytes()]).flatten();
+    let hash = etag.bytes().chain(numbers).fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!("ringboot-{hash:016x}")
 }
 
@@ -345,14 +373,19 @@ fn unsatisfiable(request: &Request<'_>, len: u64) -> Plan<'static> {
 
 const TEXT: Kind = Kind::Media("text/plain");
 
-fn text(request: &Request<'_>, status: Status, text: impl Into<Cow<'static, str>>) -> Plan<'static> {
+fn text(
+    request: &Request<'_>,
+    status: Status,
+    text: impl Into<Cow<'static, str>>,
+) -> Plan<'static> {
     finish(request.method, status, TEXT, Payload::Text(text.into()))
 }
 
 /// Adds the length, and takes the body away from HEAD (H-4, H-6).
 fn finish(method: Method, status: Status, kind: Kind, payload: Payload) -> Plan<'static> {
     let length = Some(payload.len());
-    let payload = if method == Method::Head || payload.is_empty() { Payload::None } else { payload };
+    let payload =
+        if method == Method::Head || payload.is_empty() { Payload::None } else { payload };
     Plan { status, payload, closes: false, length, validators: None, kind: Some(kind), extra: None }
 }
 
@@ -383,7 +416,8 @@ mod tests {
     }
 
     fn ask(line: &str, fields: &[(&str, &str)]) -> Head {
-        let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let fields: String =
+            fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         Head(format!("{line}\r\n{fields}\r\n"))
     }
 
@@ -446,7 +480,10 @@ mod tests {
     #[test]
     fn h5_no_answer_is_ever_encoded() {
         let plan = answer(&get(&[("accept-encoding", "gzip, br")]));
-        assert_eq!((value(&plan, "Content-Encoding"), value(&plan, "Transfer-Encoding")), (None, None));
+        assert_eq!(
+            (value(&plan, "Content-Encoding"), value(&plan, "Transfer-Encoding")),
+            (None, None)
+        );
         assert_eq!(plan.payload, Payload::File(0..LEN));
     }
 
@@ -479,14 +516,22 @@ mod tests {
     fn h14_only_ipxe_is_told_when_to_come_again() {
         let plan = overloaded(&get(&[("user-agent", "iPXE/1.21.1+")]).request());
         assert_eq!((plan.status, value(&plan, "Retry-After")), (Status::BUSY, Some("5")));
-        assert_eq!(value(&overloaded(&get(&[("user-agent", "UefiHttpBoot/1.0")]).request()), "Retry-After"), None);
+        assert_eq!(
+            value(
+                &overloaded(&get(&[("user-agent", "UefiHttpBoot/1.0")]).request()),
+                "Retry-After"
+            ),
+            None
+        );
         assert!(is_from_ipxe(
-            b"GET / HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.0.0+\r\nHost: h\r\n\r\n"
+            b"GET / HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.0.0+\r\nHost: \
+              h\r\n\r\n"
         ));
         assert!(!is_from_ipxe(b"GET /User-Agent: HTTP/1.1\r\nUser-Agent: curl iPXE/1\r\n\r\n"));
         assert_eq!(
             String::from_utf8(overloaded_bytes(DATE)).unwrap(),
-            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: \
+             0\r\nConnection: close\r\n\
              Date: Tue, 14 Nov 2023 22:13:20 GMT\r\n\r\n"
         );
     }
@@ -511,7 +556,10 @@ mod tests {
     fn h17_beyond_the_end_is_416_with_the_size_and_the_connection_goes_on() {
         let plan = answer(&get(&[("range", "bytes=1000-")]));
         assert_eq!(plan.status, Status::RANGE_NOT_SATISFIABLE);
-        assert_eq!((value(&plan, "Content-Range"), value(&plan, "Connection")), (Some("bytes */1000"), None));
+        assert_eq!(
+            (value(&plan, "Content-Range"), value(&plan, "Connection")),
+            (Some("bytes */1000"), None)
+        );
         assert_eq!(answer(&get(&[("range", "bytes=9-1")])).status, Status::OK);
     }
 
@@ -519,18 +567,23 @@ mod tests {
     fn h18_several_ranges_are_one_multipart_body_of_the_stated_length() {
         let plan = answer(&get(&[("range", "bytes=500-599,0-9")]));
         assert_eq!(plan.status, Status::PARTIAL_CONTENT);
-        let boundary = value(&plan, "Content-Type").unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
+        let boundary = value(&plan, "Content-Type")
+            .unwrap()
+            .strip_prefix("multipart/byteranges; boundary=")
+            .unwrap();
         let Payload::Multipart(parts, end) = &plan.payload else { panic!("{plan:?}") };
         assert_eq!(
             parts[0].head,
             format!(
-                "--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes 500-599/1000\r\n\r\n"
+                "--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes \
+                 500-599/1000\r\n\r\n"
             )
         );
         assert_eq!(
             parts[1].head,
             format!(
-                "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes 0-9/1000\r\n\r\n"
+                "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: \
+                 bytes 0-9/1000\r\n\r\n"
             )
         );
         assert_eq!(*end, format!("\r\n--{boundary}--\r\n"));
@@ -541,7 +594,9 @@ mod tests {
     #[test]
     fn h18_the_boundary_is_the_published_hash_of_what_is_sent() {
         // Test vectors of FNV-1a, 64 bits (draft-eastlake-fnv, appendix C).
-        for (text, hash) in [("", "cbf29ce484222325"), ("a", "af63dc4c8601ec8c"), ("foobar", "85944171f73967e8")] {
+        for (text, hash) in
+            [("", "cbf29ce484222325"), ("a", "af63dc4c8601ec8c"), ("foobar", "85944171f73967e8")]
+        {
             assert_eq!(boundary(text, &[]), format!("ringboot-{hash}"));
         }
         assert_eq!(boundary("\"1\"", &[0..9, 20..30]), boundary("\"1\"", &[0..9, 20..30]));
@@ -562,7 +617,10 @@ mod tests {
     fn h22_304_has_the_tag_and_no_body() {
         let plan = answer(&get(&[("if-none-match", "*")]));
         assert_eq!((plan.status, &plan.payload), (Status::NOT_MODIFIED, &Payload::None));
-        assert_eq!((value(&plan, "Etag"), value(&plan, "Content-Length")), (Some("\"1-2-3\""), None));
+        assert_eq!(
+            (value(&plan, "Etag"), value(&plan, "Content-Length")),
+            (Some("\"1-2-3\""), None)
+        );
     }
 
     #[test]
@@ -598,7 +656,10 @@ mod tests {
             assert_eq!(code(&plan), status);
             assert!(plan.status.is_refusal());
             let Payload::Text(text) = &plan.payload else { panic!("{plan:?}") };
-            assert!(text.len() < 128 && value(&plan, "Content-Type") == Some("text/plain"), "{text}");
+            assert!(
+                text.len() < 128 && value(&plan, "Content-Type") == Some("text/plain"),
+                "{text}"
+            );
             assert_eq!(value(&plan, "Content-Length"), Some(text.len().to_string().as_str()));
         }
     }
@@ -617,10 +678,14 @@ mod tests {
         let plan = answer(&get(&[]));
         let connection = |version, keeps| {
             let head = written(&plan, version, keeps);
-            let fields: Vec<&str> = head.split("\r\n").filter_map(|line| line.strip_prefix("Connection: ")).collect();
+            let fields: Vec<&str> =
+                head.split("\r\n").filter_map(|line| line.strip_prefix("Connection: ")).collect();
             (head[..8].to_owned(), fields.join("|"))
         };
-        assert_eq!(connection(Version::Http10, true), ("HTTP/1.0".to_owned(), "keep-alive".to_owned()));
+        assert_eq!(
+            connection(Version::Http10, true),
+            ("HTTP/1.0".to_owned(), "keep-alive".to_owned())
+        );
         assert_eq!(connection(Version::Http10, false), ("HTTP/1.0".to_owned(), "close".to_owned()));
         assert_eq!(connection(Version::Http11, true), ("HTTP/1.1".to_owned(), String::new()));
         assert_eq!(connection(Version::Http11, false), ("HTTP/1.1".to_owned(), "close".to_owned()));
@@ -631,8 +696,10 @@ mod tests {
         let head = written(&answer(&get(&[("range", "bytes=1-2")])), Version::Http11, true);
         assert_eq!(
             head,
-            "HTTP/1.1 206 Partial Content\r\nEtag: \"1-2-3\"\r\nLast-Modified: Sun, 09 Sep 2001 01:46:40 GMT\r\n\
-             Accept-Ranges: bytes\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes 1-2/1000\r\n\
+            "HTTP/1.1 206 Partial Content\r\nEtag: \"1-2-3\"\r\nLast-Modified: Sun, 09 Sep 2001 \
+             01:46:40 GMT\r\n\
+             Accept-Ranges: bytes\r\nContent-Type: application/octet-stream\r\nContent-Range: \
+             bytes 1-2/1000\r\n\
              Content-Length: 2\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n\r\n"
         );
     }

@@ -1,18 +1,23 @@
-//! Who of a storm sends now: a few large bodies at full speed, in the order in which their machines came, and a trickle for the rest.
+//! Who of a storm sends now: a few large bodies at full speed, in the order in which their machines
+//! came, and a trickle for the rest.
 //!
-//! Five hundred equal downloads in equal shares all end last. Served a few at a time they end one after another: on a full
-//! link the last one no later, the median one after half the time. Three things keep that safe:
+//! Five hundred equal downloads in equal shares all end last. Served a few at a time they end one
+//! after another: on a full link the last one no later, the median one after half the time. Three
+//! things keep that safe:
 //!
-//! - **Nobody starves.** A body that waits gets [`TRICKLE_BYTES`] each [`TRICKLE_PAUSE`], so no firmware sees a dead connection:
-//!   whether it waits for its turn or for a reader.
-//! - **Nothing idles.** A body that takes nothing for a [`WINDOW`] does not count, and while more slots bring more bytes a
-//!   second, there are more slots: slow clients never leave a fast link unused. A body that waits for a reader does count: where
-//!   memory or the disk is the bound, more bodies would only take it from each other.
-//! - **A machine keeps its place.** Its initial ramdisk follows its kernel without a second wait behind those who came later.
-//!   After [`BODIES_PER_PLACE`] bodies it stands in line anew, and of several that it asks for at a time each further one stands
-//!   [`ROUND_PLACES`] places behind: whoever comes later has its share soon.
+//! - **Nobody starves.** A body that waits gets [`TRICKLE_BYTES`] each [`TRICKLE_PAUSE`], so no
+//!   firmware sees a dead connection: whether it waits for its turn or for a reader.
+//! - **Nothing idles.** A body that takes nothing for a [`WINDOW`] does not count, and while more
+//!   slots bring more bytes a second, there are more slots: slow clients never leave a fast link
+//!   unused. A body that waits for a reader does count: where memory or the disk is the bound, more
+//!   bodies would only take it from each other.
+//! - **A machine keeps its place.** Its initial ramdisk follows its kernel without a second wait
+//!   behind those who came later. After [`BODIES_PER_PLACE`] bodies it stands in line anew, and of
+//!   several that it asks for at a time each further one stands [`ROUND_PLACES`] places behind:
+//!   whoever comes later has its share soon.
 //!
-//! Bodies of at most [`SMALL_BYTES`] (loaders, menus, answer files, ranges of an ISO) never come here: they go ahead.
+//! Bodies of at most [`SMALL_BYTES`] (loaders, menus, answer files, ranges of an ISO) never come
+//! here: they go ahead.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -27,7 +32,8 @@ pub const SLOTS: u16 = 16;
 pub const SMALL_BYTES: u64 = 1024 * 1024;
 /// What a body that waits may send at a time, in bytes; its first piece too.
 pub const TRICKLE_BYTES: u64 = 16 * 1024;
-/// From one trickle of a body to its next: well inside the shortest timer of a firmware (EDK2: 5 s, H-10).
+/// From one trickle of a body to its next: well inside the shortest timer of a firmware (EDK2: 5 s,
+/// H-10).
 pub const TRICKLE_PAUSE: Tick = 1_000_000_000;
 /// Over which bytes are counted before slots are changed, in nanoseconds.
 pub const WINDOW: Tick = 200_000_000;
@@ -39,8 +45,9 @@ pub const MACHINES_MAX: usize = 65_536;
 pub const BODIES_PER_PLACE: u32 = 4;
 /// Places by which each further body of a machine that has others stands behind.
 pub const ROUND_PLACES: u64 = 32;
-/// How long a body that waits for a reader counts as one that moves, in nanoseconds, unless those who asked after it wait as well: a
-/// dead disk holds up nobody else, and a slow one is not made slower by more readers.
+/// How long a body that waits for a reader counts as one that moves, in nanoseconds, unless those
+/// who asked after it wait as well: a dead disk holds up nobody else, and a slow one is not made
+/// slower by more readers.
 pub const READING_MAX: Tick = 4_000_000_000;
 /// A trial with more slots has won when it brought so many percent more bytes.
 const GAIN_PERCENT: u64 = 10;
@@ -111,7 +118,8 @@ impl Readers {
         self.answered_at.is_some_and(|at| now.saturating_sub(at) < READING_MAX)
     }
 
-    /// Whether a question that was asked then is still in line: not for long, or not overtaken by others.
+    /// Whether a question that was asked then is still in line: not for long, or not overtaken by
+    /// others.
     fn have_in_line(self, now: Tick, since: Tick) -> bool {
         let is_overtaken = self.latest >= since + READING_MAX;
         now.saturating_sub(since) < READING_MAX || (self.are_alive(now) && !is_overtaken)
@@ -169,8 +177,15 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         let rank = (place, self.places);
         self.places += 1;
         let is_running = self.waiting.is_empty() && self.moving < self.slots;
-        let body =
-            Body { rank, machine, is_running, is_moving: is_running, taken: 0, reading_since: None, trickle_at: now };
+        let body = Body {
+            rank,
+            machine,
+            is_running,
+            is_moving: is_running,
+            taken: 0,
+            reading_since: None,
+            trickle_at: now,
+        };
         self.bodies.insert(key, body);
         if is_running {
             self.running.push(key);
@@ -198,9 +213,12 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         self.settle_if_empty();
     }
 
-    /// How many bytes this body may send next; 0: it is parked, and [`Schedule::poll`] will name it.
+    /// How many bytes this body may send next; 0: it is parked, and [`Schedule::poll`] will name
+    /// it.
     pub fn ask(&mut self, now: Tick, key: K) -> u64 {
-        let Some(body) = self.bodies.get_mut(&key).filter(|body| !body.is_running) else { return u64::MAX };
+        let Some(body) = self.bodies.get_mut(&key).filter(|body| !body.is_running) else {
+            return u64::MAX;
+        };
         if now < body.trickle_at {
             self.trickles.insert((body.trickle_at, key));
             return 0;
@@ -235,12 +253,13 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         let Some(body) = self.bodies.get_mut(&key) else { return };
         if let Some(since) = body.reading_since.take() {
             self.trickles.remove(&(body.trickle_at, key));
-            self.readers = Readers { answered_at: Some(now), latest: self.readers.latest.max(since) };
+            self.readers =
+                Readers { answered_at: Some(now), latest: self.readers.latest.max(since) };
         }
     }
 
-    /// Who may go on: let in, or due for its trickle; one that waits for a reader is due for that, too. To be asked until None, after
-    /// each turn.
+    /// Who may go on: let in, or due for its trickle; one that waits for a reader is due for that,
+    /// too. To be asked until None, after each turn.
     pub fn poll(&mut self, now: Tick) -> Option<K> {
         self.count_window(now);
         if let Some(key) = self.admitted.pop_front() {
@@ -277,7 +296,9 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     /// The machine's place in the line: the one that it has, or the last.
     fn place_of(&mut self, now: Tick, address: IpAddr) -> u64 {
         if self.machines.len() >= MACHINES_MAX && !self.machines.contains_key(&address) {
-            let kept = |machine: &Machine| machine.bodies > 0 || now.saturating_sub(machine.idle_since) < MEMORY;
+            let kept = |machine: &Machine| {
+                machine.bodies > 0 || now.saturating_sub(machine.idle_since) < MEMORY
+            };
             self.machines.retain(|_, machine| kept(machine));
         }
         let next = self.places;
@@ -323,14 +344,16 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         let length = now - self.meter.window_began;
         // As if the window had had its nominal length: turns end when they end.
         let taken =
-            u64::try_from(u128::from(self.meter.taken) * u128::from(WINDOW) / u128::from(length)).unwrap_or(u64::MAX);
+            u64::try_from(u128::from(self.meter.taken) * u128::from(WINDOW) / u128::from(length))
+                .unwrap_or(u64::MAX);
         self.meter.window_began = now;
         self.meter.taken = 0;
         self.moving = 0;
         let mut reading = 0;
         for key in &self.running {
             if let Some(body) = self.bodies.get_mut(key) {
-                let is_reading = body.reading_since.is_some_and(|since| self.readers.have_in_line(now, since));
+                let is_reading =
+                    body.reading_since.is_some_and(|since| self.readers.have_in_line(now, since));
                 body.is_moving = std::mem::take(&mut body.taken) > 0 || is_reading;
                 self.moving += usize::from(body.is_moving);
                 reading += usize::from(is_reading);
@@ -340,7 +363,8 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         self.admit();
     }
 
-    /// `is_read_bound`: many of those that run wait for readers, and more of them would do so with more slots.
+    /// `is_read_bound`: many of those that run wait for readers, and more of them would do so with
+    /// more slots.
     fn judge(&mut self, taken: u64, is_read_bound: bool) {
         self.meter.trial = match self.meter.trial {
             Trial::Due if is_read_bound => Trial::Due,
@@ -385,7 +409,8 @@ mod tests {
     const SECOND: Tick = 1000 * MS;
     const MB: u64 = 1_000_000;
 
-    /// Machines that fetch files one after another over a link that all share, a millisecond at a time.
+    /// Machines that fetch files one after another over a link that all share, a millisecond at a
+    /// time.
     struct Storm {
         schedule: Schedule<u32>,
         machines: Vec<Fetching>,
@@ -425,7 +450,12 @@ mod tests {
                 address: address(machine),
                 begins: 0,
             };
-            Self { schedule: Schedule::new(slots), machines: (0..machines).map(fetching).collect(), link, each }
+            Self {
+                schedule: Schedule::new(slots),
+                machines: (0..machines).map(fetching).collect(),
+                link,
+                each,
+            }
         }
 
         /// Runs until every machine that takes anything has all, and returns when each had.
@@ -436,7 +466,8 @@ mod tests {
                 self.step(now);
                 now += MS;
             }
-            let mut ends: Vec<Tick> = self.machines.iter().filter_map(|machine| machine.ended).collect();
+            let mut ends: Vec<Tick> =
+                self.machines.iter().filter_map(|machine| machine.ended).collect();
             ends.sort_unstable();
             ends
         }
@@ -460,7 +491,9 @@ mod tests {
                     machine.parked = machine.allowed == 0;
                 }
             }
-            let sending = self.machines.iter().filter(|machine| machine.allowed > 0 && machine.takes).count() as u64;
+            let sending =
+                self.machines.iter().filter(|machine| machine.allowed > 0 && machine.takes).count()
+                    as u64;
             let share = (self.link / 1000 / sending.max(1)).min(self.each / 1000);
             for (key, machine) in self.machines.iter_mut().enumerate() {
                 if machine.allowed == 0 || !machine.takes {
@@ -488,7 +521,12 @@ mod tests {
         let files = [8 * MB, 32 * MB];
         let equal = Storm::new(None, 500, &files, 2000 * MB, 1000 * MB).run();
         let ordered = Storm::new(Some(16), 500, &files, 2000 * MB, 1000 * MB).run();
-        assert!(median(&ordered) * 100 < median(&equal) * 55, "{} {}", median(&ordered), median(&equal));
+        assert!(
+            median(&ordered) * 100 < median(&equal) * 55,
+            "{} {}",
+            median(&ordered),
+            median(&equal)
+        );
         let (last, last_equal) = (ordered.last().unwrap(), equal.last().unwrap());
         assert!(last * 100 < last_equal * 102, "{last} {last_equal}");
     }
@@ -585,7 +623,8 @@ mod tests {
             order.push(schedule.poll(MS).unwrap());
         }
         for (key, place) in [(1, 1 + ROUND_PLACES), (2, 2 + 2 * ROUND_PLACES)] {
-            let before = order.iter().take_while(|other| **other != key).filter(|other| **other > 2).count();
+            let before =
+                order.iter().take_while(|other| **other != key).filter(|other| **other > 2).count();
             // Of the places before its own, three are those of its machine.
             assert_eq!(before as u64, place - 3, "{key}");
         }
@@ -601,7 +640,7 @@ mod tests {
     }
 
     #[test]
-    fn u8_half_as_many_slots_more_are_kept_where_they_bring_over_a_tenth_more_and_a_rest_follows_a_trial_that_does_not()
+    fn u8_half_as_many_slots_more_are_kept_where_they_bring_over_a_tenth_more_else_a_rest_follows()
     {
         for (bytes, is_kept) in [(1050, false), (1100, false), (1101, true)] {
             let (mut schedule, mut now) = (Schedule::new(Some(4)), 0);
@@ -618,7 +657,10 @@ mod tests {
                 windows += 1;
             }
             let rest = if is_kept { 1..=1 } else { REST_WINDOWS..=REST_WINDOWS + 2 };
-            assert!(schedule.slots == slots + slots / 2 && rest.contains(&windows), "{bytes}: {windows} windows");
+            assert!(
+                schedule.slots == slots + slots / 2 && rest.contains(&windows),
+                "{bytes}: {windows} windows"
+            );
             // What was learnt of one storm says nothing of the next.
             (0..40).for_each(|key| schedule.leave(now, key));
             (0..40).for_each(|key| schedule.enter(now, key, address(key)));
@@ -629,9 +671,15 @@ mod tests {
     #[test]
     fn u8_readers_that_have_answered_nothing_for_4_s_are_taken_for_dead() {
         let answered = Readers { answered_at: Some(SECOND), latest: SECOND };
-        for (since, is_alive) in [(0, true), (READING_MAX - 1, true), (READING_MAX, false), (READING_MAX + 1, false)] {
+        for (since, is_alive) in
+            [(0, true), (READING_MAX - 1, true), (READING_MAX, false), (READING_MAX + 1, false)]
+        {
             assert_eq!(answered.are_alive(SECOND + since), is_alive, "{since}");
-            assert_eq!(Readers::default().have_in_line(SECOND + since, SECOND), is_alive, "{since}");
+            assert_eq!(
+                Readers::default().have_in_line(SECOND + since, SECOND),
+                is_alive,
+                "{since}"
+            );
         }
     }
 
@@ -685,7 +733,8 @@ mod tests {
         fn new(slots: Option<usize>, bodies: usize, piece: Tick) -> Self {
             let fed = Fed { left: 40 * MB, ..Fed::default() };
             let (schedule, bodies) = (Schedule::new(slots), vec![fed; bodies]);
-            let mut disk = Self { schedule, line: VecDeque::new(), bodies, ended: 0, piece, next: 0 };
+            let mut disk =
+                Self { schedule, line: VecDeque::new(), bodies, ended: 0, piece, next: 0 };
             for key in 0..disk.bodies.len() {
                 disk.schedule.enter(0, key as u32, address(key));
                 disk.go_on(0, key as u32);
@@ -784,12 +833,15 @@ mod tests {
 
     #[test]
     fn u8_who_comes_late_has_its_share_soon_whatever_others_go_on_asking_for() {
-        // Ten addresses that keep 32 bodies of 40 MB each under way, or 64 that fetch one after the other; then ten machines more.
+        // Ten addresses that keep 32 bodies of 40 MB each under way, or 64 that fetch one after the
+        // other; then ten machines more.
         for (hogs, at_a_time) in [(10, 32), (64, 1)] {
-            let mut storm = Storm::new(Some(16), hogs * at_a_time + 10, &[40 * MB], 1000 * MB, 1000 * MB);
+            let mut storm =
+                Storm::new(Some(16), hogs * at_a_time + 10, &[40 * MB], 1000 * MB, 1000 * MB);
             let late = hogs * at_a_time;
             for (key, machine) in storm.machines.iter_mut().enumerate() {
-                machine.address = if key < late { address(key / at_a_time) } else { address(1000 + key) };
+                machine.address =
+                    if key < late { address(key / at_a_time) } else { address(1000 + key) };
                 machine.files = if key < late { vec![40 * MB; 1000] } else { Vec::new() };
                 machine.begins = if key < late { 0 } else { 5 * SECOND };
             }
@@ -813,7 +865,10 @@ mod tests {
             schedule.enter(0, key, address(key));
             assert_eq!(schedule.ask(0, key), u64::MAX);
         }
-        assert_eq!((schedule.poll(SECOND), schedule.next_timeout(), schedule.counts()), (None, None, (0, 0)));
+        assert_eq!(
+            (schedule.poll(SECOND), schedule.next_timeout(), schedule.counts()),
+            (None, None, (0, 0))
+        );
     }
 
     #[test]

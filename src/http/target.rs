@@ -1,4 +1,5 @@
-//! Request targets become names under the root: decoded once, tricks refused (H-24). Bytes in, bytes out; knows no file.
+//! Request targets become names under the root: decoded once, tricks refused (H-24). Bytes in,
+//! bytes out; knows no file.
 
 /// Why a target names nothing. Each is answered 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,8 +15,9 @@ pub enum BadTarget {
     DotDot,
 }
 
-/// The decoded path of an origin-form (`/a/b?q`) or absolute-form (`http://host/a/b?q`) target, query left out. Empty and
-/// `.` components stay for the caller to drop; `\` counts as `/` (T-56), an encoded one is refused.
+/// The decoded path of an origin-form (`/a/b?q`) or absolute-form (`http://host/a/b?q`) target,
+/// query left out. Empty and `.` components stay for the caller to drop; `\` counts as `/` (T-56),
+/// an encoded one is refused.
 pub fn path(target: &[u8]) -> Result<Vec<u8>, BadTarget> {
     let path = origin(target).ok_or(BadTarget::Form)?;
     let end = path.iter().position(|&b| b == b'?' || b == b'#').unwrap_or(path.len());
@@ -32,7 +34,8 @@ fn origin(target: &[u8]) -> Option<&[u8]> {
         return Some(target);
     }
     let rest = strip_scheme(target, b"http://").or_else(|| strip_scheme(target, b"https://"))?;
-    let authority = rest.iter().position(|&b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let authority =
+        rest.iter().position(|&b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     if authority == 0 {
         return None;
     }
@@ -81,9 +84,14 @@ mod tests {
 
     #[test]
     fn h24_origin_and_absolute_form_name_the_same_file() {
-        for target in
-            ["/a/b", "/a/b?mac=52:54", "http://192.168.4.150/a/b", "HTTP://host:8080/a/b?x#y", "/%61/b", "/a\\b"]
-        {
+        for target in [
+            "/a/b",
+            "/a/b?mac=52:54",
+            "http://192.168.4.150/a/b",
+            "HTTP://host:8080/a/b?x#y",
+            "/%61/b",
+            "/a\\b",
+        ] {
             assert_eq!(path(target.as_bytes()).unwrap(), b"/a/b", "{target}");
         }
         assert_eq!(path(b"http://host").unwrap(), b"");
@@ -117,9 +125,16 @@ mod tests {
 
     #[test]
     fn h24_targets_that_are_no_path_are_refused() {
-        for target in
-            ["", "*", "a/b", "http,192.168.4.150/grub/grub.cfg", "host:80", "http://", "http:///a", "ftp://h/a"]
-        {
+        for target in [
+            "",
+            "*",
+            "a/b",
+            "http,192.168.4.150/grub/grub.cfg",
+            "host:80",
+            "http://",
+            "http:///a",
+            "ftp://h/a",
+        ] {
             assert_eq!(path(target.as_bytes()), Err(BadTarget::Form), "{target}");
         }
     }

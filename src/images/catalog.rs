@@ -1,7 +1,9 @@
-//! From a clean path to a content: what the kernel's name cache knows is found on the core, the rest by a worker.
+//! From a clean path to a content: what the kernel's name cache knows is found on the core, the
+//! rest by a worker.
 //!
-//! There is no index of names to keep in step with the disk: each request asks the kernel, with RESOLVE_CACHED, so that a file
-//! added, replaced or removed is seen by the very next request, and a name that would need a disk comes back at once as EAGAIN.
+//! There is no index of names to keep in step with the disk: each request asks the kernel, with
+//! RESOLVE_CACHED, so that a file added, replaced or removed is seen by the very next request, and
+//! a name that would need a disk comes back at once as EAGAIN.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -24,7 +26,9 @@ use super::content::{Body, Content, Identity, WeakContent};
 use super::copies::Copies;
 use super::directories::{Directories, Listing};
 use super::fence::Fence;
-use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, REMOTE_TRUSTED, SMALL_FILES_KEPT, WHOLE_BYTES_MAX};
+use super::limits::{
+    INLINE_BYTES_MAX, MAPPINGS_MAX, REMOTE_TRUSTED, SMALL_FILES_KEPT, WHOLE_BYTES_MAX,
+};
 use super::memory::ImageMemory;
 use super::path::{CleanPath, Refusal};
 use super::reserve::Reserve;
@@ -48,13 +52,15 @@ pub struct Images {
     directories: Directories,
     /// Which devices are file servers.
     devices: ArcSwap<HashMap<u64, bool>>,
-    /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only a worker does, here.
+    /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only
+    /// a worker does, here.
     loaded: Mutex<HashMap<Identity, Content>>,
     mappings_max: AtomicUsize,
     /// Times that a file found no place, since those that had one were all in use.
     short: AtomicU64,
     small: Mutex<Small>,
-    /// Files as they are translated for another way to send them, for as long as somebody sends them.
+    /// Files as they are translated for another way to send them, for as long as somebody sends
+    /// them.
     translated: Mutex<HashMap<Identity, Weak<Body>>>,
     /// Ticks at each use; a mapping remembers its last tick.
     clock: AtomicU64,
@@ -68,12 +74,15 @@ struct Small {
 }
 
 impl Small {
-    /// Keeps a file, where those in use leave room for it. Those that were asked for least lately make room, many at a time.
+    /// Keeps a file, where those in use leave room for it. Those that were asked for least lately
+    /// make room, many at a time.
     fn keep(&mut self, identity: Identity, content: &Content) {
         if self.bytes + cost(content) > SMALL_FILES_KEPT {
-            let idle = self.files.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
-            let mut idle: Vec<(u64, Identity)> =
-                idle.map(|(id, content)| (content.body().used.load(Ordering::Relaxed), *id)).collect();
+            let idle =
+                self.files.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
+            let mut idle: Vec<(u64, Identity)> = idle
+                .map(|(id, content)| (content.body().used.load(Ordering::Relaxed), *id))
+                .collect();
             idle.sort_unstable_by_key(|(used, _)| *used);
             for (_, id) in idle {
                 if self.bytes <= SMALL_FILES_KEPT / 4 * 3 {
@@ -128,7 +137,12 @@ impl Images {
     }
 
     /// Opens the root directory. An error also where nothing beneath it could be opened.
-    pub fn open_fenced(root: &Path, fence: Fence, memory: Arc<ImageMemory>, workers: Workers) -> io::Result<Arc<Self>> {
+    pub fn open_fenced(
+        root: &Path,
+        fence: Fence,
+        memory: Arc<ImageMemory>,
+        workers: Workers,
+    ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             root: Root::open(root, &fence)?,
             fence,
@@ -165,7 +179,8 @@ impl Images {
         &self.copies
     }
 
-    /// At most so many mappings at once, where the process may not have the usual number of descriptors.
+    /// At most so many mappings at once, where the process may not have the usual number of
+    /// descriptors.
     pub fn map_at_most(&self, mappings: usize) {
         self.mappings_max.store(mappings.min(MAPPINGS_MAX), Ordering::Relaxed);
     }
@@ -175,22 +190,26 @@ impl Images {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// A file as `translate` makes it, one copy for all who ask for this version of it; `source` is charged for it. Busy while
-    /// another file is being translated, and where copies have their budget. Waits for the disk: workers only.
+    /// A file as `translate` makes it, one copy for all who ask for this version of it; `source` is
+    /// charged for it. Busy while another file is being translated, and where copies have their
+    /// budget. Waits for the disk: workers only.
     pub fn translated(
         &self,
         content: &Content,
         source: IpAddr,
         translate: impl FnOnce(&[u8]) -> Result<Vec<u8>, Refusal>,
     ) -> Result<Content, Refusal> {
-        // One at a time: others ask again, and find it done or the way free. No worker waits for another one's file.
+        // One at a time: others ask again, and find it done or the way free. No worker waits for
+        // another one's file.
         let mut translated = match self.translated.try_lock() {
             Ok(translated) => translated,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(Refusal::Busy),
         };
         let identity = content.identity();
-        if let Some(body) = identity.and_then(|identity| translated.get(&identity)).and_then(Weak::upgrade) {
+        if let Some(body) =
+            identity.and_then(|identity| translated.get(&identity)).and_then(Weak::upgrade)
+        {
             return Ok(Content::from_body(body));
         }
         // The most that it may become, so that nothing is made in vain; the rest is given back.
@@ -237,7 +256,8 @@ impl Images {
         }
     }
 
-    /// The one path that differs from this one in the case of its letters only (T-60). Waits for the disk: workers only.
+    /// The one path that differs from this one in the case of its letters only (T-60). Waits for
+    /// the disk: workers only.
     pub fn find_ignoring_case(&self, path: &CleanPath) -> Option<CleanPath> {
         let mut real = CleanPath::root();
         for component in path.as_bytes().split(|&b| b == b'/') {
@@ -247,7 +267,8 @@ impl Images {
         Some(real)
     }
 
-    /// Reads a file whole, whatever its size up to [`WHOLE_BYTES_MAX`] (netascii, templates). Waits for the disk: workers only.
+    /// Reads a file whole, whatever its size up to [`WHOLE_BYTES_MAX`] (netascii, templates). Waits
+    /// for the disk: workers only.
     pub fn read_whole(&self, path: &CleanPath) -> Result<(Vec<u8>, Content), Refusal> {
         let (file, identity) = self.open_regular(self.resolve(path, false)?)?;
         if identity.len > WHOLE_BYTES_MAX {
@@ -272,7 +293,8 @@ impl Images {
         Ok(listing)
     }
 
-    /// Whether this path leads to a regular file, as far as the kernel's caches know; None = it would need a disk.
+    /// Whether this path leads to a regular file, as far as the kernel's caches know; None = it
+    /// would need a disk.
     pub fn has_file(&self, path: &CleanPath) -> Option<bool> {
         match self.resolve(path, true) {
             Ok(found) => Some(known_stat(&found).is_ok_and(|stat| is_regular(&stat))),
@@ -286,7 +308,8 @@ impl Images {
         self.lock().len() + self.small().files.len()
     }
 
-    /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that their disk space comes back.
+    /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that
+    /// their disk space comes back.
     pub fn sweep(&self) {
         let is_idle = |content: &Content| Arc::strong_count(content.body()) == 1;
         let idle: Vec<(Identity, WeakContent)> = self
@@ -296,7 +319,8 @@ impl Images {
             .map(|(id, content)| (*id, content.downgrade()))
             .collect();
         // A file server may take its time: nobody waits for the lock meanwhile.
-        let is_unlinked = |content: &WeakContent| content.upgrade().is_some_and(|content| content.is_unlinked());
+        let is_unlinked =
+            |content: &WeakContent| content.upgrade().is_some_and(|content| content.is_unlinked());
         let unlinked: Vec<Identity> =
             idle.iter().filter(|(_, content)| is_unlinked(content)).map(|(id, _)| *id).collect();
         let mut loaded = self.lock();
@@ -329,7 +353,9 @@ impl Images {
         let mut loaded = self.lock();
         while loaded.len() >= self.mappings_max.load(Ordering::Relaxed).max(1) {
             let idle = loaded.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
-            let oldest = idle.min_by_key(|(_, content)| content.body().used.load(Ordering::Relaxed)).map(|(id, _)| *id);
+            let oldest = idle
+                .min_by_key(|(_, content)| content.body().used.load(Ordering::Relaxed))
+                .map(|(id, _)| *id);
             let Some(oldest) = oldest.and_then(|id| loaded.remove(&id)) else {
                 self.short.fetch_add(1, Ordering::Relaxed);
                 return Err(Refusal::TooMany);
@@ -343,18 +369,21 @@ impl Images {
         Ok(content)
     }
 
-    /// A small file needs no place among the mappings: where too many are in use, it lives as long as its users do.
+    /// A small file needs no place among the mappings: where too many are in use, it lives as long
+    /// as its users do.
     fn load_small(&self, file: &File, identity: Identity) -> Result<Content, Refusal> {
         if let Some(content) = self.small().files.get(&identity) {
             return Ok(content.clone());
         }
-        let content = Content::small_file(Bytes::from(read_exactly(file, identity.len)?), &identity);
+        let content =
+            Content::small_file(Bytes::from(read_exactly(file, identity.len)?), &identity);
         self.touch(&content);
         self.small().keep(identity, &content);
         Ok(content)
     }
 
-    /// Opens exactly the file that was found: through its descriptor, so that no rename can put another one in its place.
+    /// Opens exactly the file that was found: through its descriptor, so that no rename can put
+    /// another one in its place.
     fn open_regular(&self, found: OwnedFd) -> Result<(File, Identity), Refusal> {
         let stat_of_found = stat(&found)?;
         self.admit(&stat_of_found)?;
@@ -377,8 +406,8 @@ impl Images {
         if hidden { Err(Refusal::Unreadable) } else { Ok(()) }
     }
 
-    /// An O_PATH descriptor of what the path names, in the root or borrowed from a package: nothing is opened for reading,
-    /// so a FIFO or a device does nothing.
+    /// An O_PATH descriptor of what the path names, in the root or borrowed from a package: nothing
+    /// is opened for reading, so a FIFO or a device does nothing.
     fn resolve(&self, path: &CleanPath, cached_only: bool) -> Result<OwnedFd, Refusal> {
         if !cached_only {
             self.root.follow(&self.fence);
@@ -392,16 +421,23 @@ impl Images {
             cached_only,
         ) {
             Err(Refusal::NotFound) => {
-                // The path comes from the list of loaders, never from a client: links in it are the package's own.
+                // The path comes from the list of loaders, never from a client: links in it are the
+                // package's own.
                 let borrowed = self.fence.borrowed.get(path).ok_or(Refusal::NotFound)?;
                 let name = borrowed.as_os_str().as_bytes();
-                return self.open_path(&root.directory, name, libc::RESOLVE_NO_MAGICLINKS, cached_only);
+                return self.open_path(
+                    &root.directory,
+                    name,
+                    libc::RESOLVE_NO_MAGICLINKS,
+                    cached_only,
+                );
             }
             found => found?,
         };
         // The kernel tells where the descriptor leads, links inside the root followed.
         if !root.inside.is_empty() {
-            let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| refusal(&e))?;
+            let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
+                .map_err(|e| refusal(&e))?;
             if root.inside.iter().any(|private| real.starts_with(private)) {
                 return Err(Refusal::Private);
             }
@@ -409,10 +445,18 @@ impl Images {
         Ok(found)
     }
 
-    fn open_path(&self, root: &OwnedFd, name: &[u8], how_resolved: u64, cached_only: bool) -> Result<OwnedFd, Refusal> {
+    fn open_path(
+        &self,
+        root: &OwnedFd,
+        name: &[u8],
+        how_resolved: u64,
+        cached_only: bool,
+    ) -> Result<OwnedFd, Refusal> {
         let name = CString::new(name).map_err(|_| Refusal::ControlCharacter)?;
         let cached = if cached_only { libc::RESOLVE_CACHED } else { 0 };
-        self.reserve.open(|| openat2(root, &name, how_resolved | cached)).map_err(|error| refusal(&error))
+        self.reserve
+            .open(|| openat2(root, &name, how_resolved | cached))
+            .map_err(|error| refusal(&error))
     }
 
     /// Whether files of this device are on a file server, as far as a worker has learnt.
@@ -498,7 +542,8 @@ impl Catalog {
 
 fn stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the descriptor is open while `file` is borrowed, and `stat` has room for one struct stat.
+    // SAFETY: the descriptor is open while `file` is borrowed, and `stat` has room for one struct
+    // stat.
     let answer = unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) };
     if answer != 0 {
         return Err(refusal(&io::Error::last_os_error()));
@@ -526,7 +571,8 @@ fn is_remote(file: &File) -> bool {
         0x7461_636f,
     ];
     let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the descriptor is open while `file` is borrowed, and `found` has room for one struct statfs.
+    // SAFETY: the descriptor is open while `file` is borrowed, and `found` has room for one struct
+    // statfs.
     let answer = unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) };
     // SAFETY: fstatfs returned 0, so it filled the whole struct.
     answer == 0 && REMOTE.contains(&unsafe { found.assume_init() }.f_type)
@@ -566,7 +612,8 @@ mod tests {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             fs::create_dir(directory.path().join("root")).unwrap();
-            let images = Images::open(&directory.path().join("root"), Workers::start().unwrap()).unwrap();
+            let images =
+                Images::open(&directory.path().join("root"), Workers::start().unwrap()).unwrap();
             Self { catalog: images.catalog(), directory }
         }
 
@@ -633,7 +680,8 @@ mod tests {
     #[test]
     fn small_files_that_nobody_uses_keep_no_more_than_their_memory() {
         let mut small = Small::default();
-        let identity = |n: u64| Identity { device: 1, inode: n, len: 65_536, mtime_ns: 0, ctime_ns: 0 };
+        let identity =
+            |n: u64| Identity { device: 1, inode: n, len: 65_536, mtime_ns: 0, ctime_ns: 0 };
         let file = |n| Content::small_file(Bytes::from(vec![0; 65_536]), &identity(n));
         let used = file(0);
         small.keep(identity(0), &used);
@@ -645,10 +693,15 @@ mod tests {
         }
         assert_eq!(small.bytes, small.files.values().map(cost).sum::<u64>());
         assert!(small.files.contains_key(&identity(0)), "in use");
-        assert!(small.files.contains_key(&identity(2999)) && !small.files.contains_key(&identity(1)));
+        assert!(
+            small.files.contains_key(&identity(2999)) && !small.files.contains_key(&identity(1))
+        );
         let all: Vec<_> = small.files.values().cloned().collect();
         (4000..6000).for_each(|n| small.keep(identity(n), &file(n)));
-        assert!(small.bytes <= SMALL_FILES_KEPT && all.len() > 500, "those in use stay, others are not kept");
+        assert!(
+            small.bytes <= SMALL_FILES_KEPT && all.len() > 500,
+            "those in use stay, others are not kept"
+        );
     }
 
     #[test]
@@ -657,8 +710,11 @@ mod tests {
         fs::write(tree.path("text"), vec![b'\n'; 100_000]).unwrap();
         let content = tree.get("text").unwrap();
         let images = Arc::clone(tree.catalog.images());
-        let asked =
-            |n: u8| images.translated(&content, IpAddr::from([10, 0, 0, n]), |bytes| Ok([bytes, bytes].concat()));
+        let asked = |n: u8| {
+            images.translated(&content, IpAddr::from([10, 0, 0, n]), |bytes| {
+                Ok([bytes, bytes].concat())
+            })
+        };
         let [one, two] = [asked(1).unwrap(), asked(2).unwrap()];
         assert!(Arc::ptr_eq(one.body(), two.body()) && one.is_copy());
         assert_eq!((one.len(), images.copies().usage().held), (200_000, 200_000));
@@ -689,8 +745,14 @@ mod tests {
         let mut tree = Tree::new();
         fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
         let old = tree.get("image").unwrap();
-        File::options().write(true).open(tree.path("image")).unwrap().write_all_at(&[9; 10], 0).unwrap();
-        // The timestamp of a write may be as coarse as a kernel tick: set it, as a later write would have.
+        File::options()
+            .write(true)
+            .open(tree.path("image"))
+            .unwrap()
+            .write_all_at(&[9; 10], 0)
+            .unwrap();
+        // The timestamp of a write may be as coarse as a kernel tick: set it, as a later write
+        // would have.
         let file = File::options().write(true).open(tree.path("image")).unwrap();
         file.set_modified(SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
         assert!(!old.is_unchanged());
@@ -703,9 +765,12 @@ mod tests {
         fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
         let file = File::options().read(true).write(true).open(tree.path("image")).unwrap();
         let before = file.metadata().unwrap().modified().unwrap();
-        let touch = |time| file.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)).unwrap();
+        let touch = |time| {
+            file.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)).unwrap()
+        };
         let old = tree.get("image").unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20)); // a kernel tick: the change time is another
+        // A kernel tick: the change time is another.
+        std::thread::sleep(std::time::Duration::from_millis(20));
         touch(SystemTime::now() + std::time::Duration::from_secs(9));
         assert!(old.is_unchanged(), "touched");
         fs::rename(tree.path("image"), tree.path("other")).unwrap();
@@ -826,9 +891,13 @@ mod tests {
         let paths: Vec<PathBuf> = private.iter().map(|name| root.join(name)).collect();
         let mut fence = Fence::of(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         fence.only_world_readable = only_world_readable;
-        fence.borrowed = borrowed.iter().map(|(name, path)| (clean(name.as_bytes()).unwrap(), path.clone())).collect();
+        fence.borrowed = borrowed
+            .iter()
+            .map(|(name, path)| (clean(name.as_bytes()).unwrap(), path.clone()))
+            .collect();
         let memory = ImageMemory::new(PIECE_BYTES);
-        tree.catalog = Images::open_fenced(&root, fence, memory, Workers::start().unwrap()).unwrap().catalog();
+        tree.catalog =
+            Images::open_fenced(&root, fence, memory, Workers::start().unwrap()).unwrap().catalog();
         tree
     }
 
@@ -842,7 +911,14 @@ mod tests {
         symlink("state", tree.path("alias")).unwrap();
         // Twice each: by a worker, and then by the core with what the kernel has cached.
         for _ in 0..2 {
-            for name in ["ringboot.toml", "link", "state/ringboot.db", "alias/ringboot.db", "state", "alias"] {
+            for name in [
+                "ringboot.toml",
+                "link",
+                "state/ringboot.db",
+                "alias/ringboot.db",
+                "state",
+                "alias",
+            ] {
                 assert_eq!(tree.get(name).unwrap_err(), Refusal::Private, "{name}");
             }
             for name in ["ringboot.toml.old", "statement"] {
@@ -850,8 +926,15 @@ mod tests {
             }
         }
         fs::rename(tree.path("ringboot.toml.old"), tree.path("ringboot.toml")).unwrap();
-        assert_eq!(tree.get("ringboot.toml").unwrap_err(), Refusal::Private, "an editor puts a new file in its place");
-        assert_eq!(tree.catalog.images().list(&clean(b"state").unwrap()).unwrap_err(), Refusal::Private);
+        assert_eq!(
+            tree.get("ringboot.toml").unwrap_err(),
+            Refusal::Private,
+            "an editor puts a new file in its place"
+        );
+        assert_eq!(
+            tree.catalog.images().list(&clean(b"state").unwrap()).unwrap_err(),
+            Refusal::Private
+        );
     }
 
     #[test]
@@ -879,7 +962,11 @@ mod tests {
         let borrowed = [("boot/pxelinux.0", package.path().join("pxelinux.0"))];
         let mut tree = fenced(&[], &borrowed, false);
         assert_eq!(tree.get("boot/pxelinux.0").unwrap().len(), 7);
-        assert_eq!(tree.get("boot/other").unwrap_err(), Refusal::NotFound, "one file, never its directory");
+        assert_eq!(
+            tree.get("boot/other").unwrap_err(),
+            Refusal::NotFound,
+            "one file, never its directory"
+        );
         assert_eq!(tree.get("pxelinux.0").unwrap_err(), Refusal::NotFound);
         fs::create_dir(tree.path("boot")).unwrap();
         fs::write(tree.path("boot/pxelinux.0"), b"mine").unwrap();

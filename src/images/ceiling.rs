@@ -1,4 +1,5 @@
-//! How much memory boot images may hold: a share of the machine's, or of the control group's where that has less.
+//! How much memory boot images may hold: a share of the machine's, or of the control group's where
+//! that has less.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,8 +30,9 @@ impl Ceiling {
         groups.fold(machine, |least, group| if group.bytes < least.bytes { group } else { least })
     }
 
-    /// The budget for boot images, bytes: what the configuration asks for, else a share; never more than is safe to lock, since
-    /// the kernel kills a process whose locked memory leaves no room for anything else.
+    /// The budget for boot images, bytes: what the configuration asks for, else a share; never more
+    /// than is safe to lock, since the kernel kills a process whose locked memory leaves no room
+    /// for anything else.
     pub fn budget(&self, asked: Option<u64>) -> u64 {
         let share = |(part, of): (u64, u64)| self.bytes / of * part;
         asked.unwrap_or_else(|| share(MEMORY_SHARE).max(MEMORY_MIN)).min(share(MEMORY_SHARE_MAX))
@@ -44,7 +46,8 @@ fn mem_total(read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The files that limit this process's memory: of its group and of every group above it, in both versions of cgroups(7).
+/// The files that limit this process's memory: of its group and of every group above it, in both
+/// versions of cgroups(7).
 fn group_limits(read: &impl Fn(&Path) -> Option<String>) -> Vec<PathBuf> {
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let mounts = read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
@@ -53,8 +56,11 @@ fn group_limits(read: &impl Fn(&Path) -> Option<String>) -> Vec<PathBuf> {
         // `hierarchy:controllers:path`; version 2 names no controllers.
         let path = groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            let is_its =
-                if mount.is_v2 { controllers.is_empty() } else { controllers.split(',').any(|c| c == "memory") };
+            let is_its = if mount.is_v2 {
+                controllers.is_empty()
+            } else {
+                controllers.split(',').any(|c| c == "memory")
+            };
             is_its.then_some(path)
         });
         // In a container the mount may begin below the root of the hierarchy.
@@ -75,7 +81,8 @@ struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// `36 35 0:31 /root /mount/point options - type source super-options` of proc_pid_mountinfo(5).
+    /// `36 35 0:31 /root /mount/point options - type source super-options` of
+    /// proc_pid_mountinfo(5).
     fn of(line: &'a str) -> Option<Self> {
         let (left, right) = line.split_once(" - ")?;
         let mut left = left.split(' ').skip(3);
@@ -84,7 +91,9 @@ impl<'a> Mount<'a> {
         let (kind, options) = (right.next()?, right.nth(1)?);
         match kind {
             "cgroup2" => Some(Self { root, at, is_v2: true }),
-            "cgroup" if options.split(',').any(|option| option == "memory") => Some(Self { root, at, is_v2: false }),
+            "cgroup" if options.split(',').any(|option| option == "memory") => {
+                Some(Self { root, at, is_v2: false })
+            }
             _ => None,
         }
     }
@@ -122,11 +131,15 @@ mod tests {
             ("/proc/self/cgroup", "5:devices:/\n4:memory:/docker/1234\n0::/\n"),
             (
                 "/proc/self/mountinfo",
-                "36 35 0:31 /docker/1234 /cg/memory rw - cgroup cgroup rw,memory\n37 35 0:32 / /cg/cpu rw - cgroup cgroup rw,cpu\n",
+                "36 35 0:31 /docker/1234 /cg/memory rw - cgroup cgroup rw,memory\n37 35 0:32 / \
+                 /cg/cpu rw - cgroup cgroup rw,cpu\n",
             ),
             ("/cg/memory/memory.limit_in_bytes", "536870912\n"),
         ]);
-        assert_eq!(v1, Ceiling { bytes: 512 * MIB, source: "/cg/memory/memory.limit_in_bytes".into() });
+        assert_eq!(
+            v1,
+            Ceiling { bytes: 512 * MIB, source: "/cg/memory/memory.limit_in_bytes".into() }
+        );
     }
 
     #[test]

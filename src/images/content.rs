@@ -31,11 +31,17 @@ pub struct ContentMeta {
 
 impl ContentMeta {
     fn new(len: u64, etag: String, mtime: SystemTime) -> Self {
-        Self { len, etag, mtime, last_modified: httpdate::fmt_http_date(mtime.max(SystemTime::UNIX_EPOCH)) }
+        Self {
+            len,
+            etag,
+            mtime,
+            last_modified: httpdate::fmt_http_date(mtime.max(SystemTime::UNIX_EPOCH)),
+        }
     }
 }
 
-/// A version of a file, or a rendered text. Cheap to clone; one transfer holds one version to its end (T-31).
+/// A version of a file, or a rendered text. Cheap to clone; one transfer holds one version to its
+/// end (T-31).
 #[derive(Clone, Debug)]
 pub struct Content(Arc<Body>);
 
@@ -99,7 +105,8 @@ impl Identity {
     }
 
     fn etag(&self) -> String {
-        // The time of the last change too: whoever overwrites a file may put its modification time back.
+        // The time of the last change too: whoever overwrites a file may put its modification time
+        // back.
         format!("\"{:x}-{:x}-{:x}-{:x}\"", self.inode, self.len, self.mtime_ns, self.ctime_ns)
     }
 
@@ -109,7 +116,8 @@ impl Identity {
     }
 }
 
-/// What a worker must make resident before a core sends a range: the piece that the range lies in, or all that it touches.
+/// What a worker must make resident before a core sends a range: the piece that the range lies in,
+/// or all that it touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Piece {
     first: u64,
@@ -125,8 +133,9 @@ impl Content {
 
     /// A rendered text: its ETag is a hash of its bytes (H-23).
     pub fn rendered(text: String, now: SystemTime, share: Option<Share>) -> Self {
-        let hash =
-            text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+        });
         let etag = format!("\"r{hash:x}-{:x}\"", text.len());
         Self::copy_of(Bytes::from(text), etag, now, share)
     }
@@ -143,20 +152,39 @@ impl Content {
         share: Option<Share>,
     ) -> Self {
         let meta = ContentMeta::new(bytes.len() as u64, etag, mtime);
-        Self(Arc::new(Body { meta, kind: Kind::Inline(bytes), identity, used: AtomicU64::new(0), _share: share }))
+        Self(Arc::new(Body {
+            meta,
+            kind: Kind::Inline(bytes),
+            identity,
+            used: AtomicU64::new(0),
+            _share: share,
+        }))
     }
 
-    pub(super) fn map(file: File, identity: Identity, memory: &Arc<ImageMemory>) -> std::io::Result<Self> {
+    pub(super) fn map(
+        file: File,
+        identity: Identity,
+        memory: &Arc<ImageMemory>,
+    ) -> std::io::Result<Self> {
         let mapped = Mapped::new(file, identity.len, memory)?;
-        // As it is now that it is watched: what came before has been seen by nobody. One that was cut short is not what was promised.
-        let now = mapped.stat().map(|stat| Identity::of(&stat)).filter(|now| now.len == identity.len);
+        // As it is now that it is watched: what came before has been seen by nobody. One that was
+        // cut short is not what was promised.
+        let now =
+            mapped.stat().map(|stat| Identity::of(&stat)).filter(|now| now.len == identity.len);
         let identity = now.unwrap_or(identity);
         let meta = ContentMeta::new(identity.len, identity.etag(), identity.mtime());
         let kind = Kind::Mapped(mapped);
-        Ok(Self(Arc::new(Body { meta, kind, identity: Some(identity), used: AtomicU64::new(0), _share: None })))
+        Ok(Self(Arc::new(Body {
+            meta,
+            kind,
+            identity: Some(identity),
+            used: AtomicU64::new(0),
+            _share: None,
+        })))
     }
 
-    /// Whether no name leads to the mapped file any more. A file held in memory holds no disk space.
+    /// Whether no name leads to the mapped file any more. A file held in memory holds no disk
+    /// space.
     pub(super) fn is_unlinked(&self) -> bool {
         match &self.0.kind {
             Kind::Inline(_) => false,
@@ -178,7 +206,8 @@ impl Content {
         match &self.0.kind {
             Kind::Inline(bytes) => Ok(bytes.slice(..bytes.len().min(most))),
             Kind::Mapped(mapped) => {
-                let mut bytes = vec![0; usize::try_from(self.len()).unwrap_or(usize::MAX).min(most)];
+                let mut bytes =
+                    vec![0; usize::try_from(self.len()).unwrap_or(usize::MAX).min(most)];
                 mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
                 Ok(bytes.into())
             }
@@ -217,8 +246,9 @@ impl Content {
         }
     }
 
-    /// Start address and length of what the kernel may read as this content. User space must not read it where the content
-    /// is mapped: the file may be cut short at any time. Valid while this `Content` (or a clone) lives.
+    /// Start address and length of what the kernel may read as this content. User space must not
+    /// read it where the content is mapped: the file may be cut short at any time. Valid while this
+    /// `Content` (or a clone) lives.
     pub fn address(&self) -> (*const u8, usize) {
         match &self.0.kind {
             Kind::Inline(bytes) => (bytes.as_ptr(), bytes.len()),
@@ -226,7 +256,8 @@ impl Content {
         }
     }
 
-    /// The file of a mapped content, for sendfile(2). Read nothing else from it: a core would wait for the disk.
+    /// The file of a mapped content, for sendfile(2). Read nothing else from it: a core would wait
+    /// for the disk.
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.0.kind {
             Kind::Inline(_) => None,
@@ -234,8 +265,9 @@ impl Content {
         }
     }
 
-    /// A copy of a few bytes of a mapped content, read from the file and never through the mapping; None: the file is no longer
-    /// what it was when it was mapped. They must be resident, or the core waits for the disk.
+    /// A copy of a few bytes of a mapped content, read from the file and never through the mapping;
+    /// None: the file is no longer what it was when it was mapped. They must be resident, or the
+    /// core waits for the disk.
     pub fn copy(&self, range: &Range<u64>) -> Option<Bytes> {
         let Kind::Mapped(mapped) = &self.0.kind else { return None };
         let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
@@ -244,21 +276,23 @@ impl Content {
         self.is_unchanged().then(|| bytes.into())
     }
 
-    /// The bytes as a copy of their own, read from the file and never through the mapping. At most [`WHOLE_BYTES_MAX`].
-    /// Waits for the disk where the content is mapped: workers only.
+    /// The bytes as a copy of their own, read from the file and never through the mapping. At most
+    /// [`WHOLE_BYTES_MAX`]. Waits for the disk where the content is mapped: workers only.
     pub fn read_whole(&self) -> Result<Bytes, Refusal> {
         match &self.0.kind {
             Kind::Inline(bytes) => Ok(bytes.clone()),
             Kind::Mapped(_) if self.len() > WHOLE_BYTES_MAX => Err(Refusal::TooLarge),
             Kind::Mapped(mapped) => {
-                let mut bytes = vec![0; usize::try_from(self.len()).map_err(|_| Refusal::TooLarge)?];
+                let mut bytes =
+                    vec![0; usize::try_from(self.len()).map_err(|_| Refusal::TooLarge)?];
                 mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
                 Ok(bytes.into())
             }
         }
     }
 
-    /// What a worker must make resident before this range is sent; None = send away, now. Known resident is what counts as used.
+    /// What a worker must make resident before this range is sent; None = send away, now. Known
+    /// resident is what counts as used.
     pub fn missing(&self, range: &Range<u64>) -> Option<Piece> {
         let Kind::Mapped(mapped) = &self.0.kind else { return None };
         let pieces = mapped.pieces(range);
@@ -267,36 +301,42 @@ impl Content {
         (!is_there).then_some(Piece { first: pieces.start, end: pieces.end })
     }
 
-    /// The piece after this range's last, where it exists and is not resident: worth asking for ahead of need. None where the
-    /// memory is so small that it would push out what is needed now.
+    /// The piece after this range's last, where it exists and is not resident: worth asking for
+    /// ahead of need. None where the memory is so small that it would push out what is needed now.
     pub fn next_missing(&self, range: &Range<u64>) -> Option<Piece> {
         let Kind::Mapped(mapped) = &self.0.kind else { return None };
         let first = range.end.saturating_sub(1) / PIECE_BYTES + 1;
-        let is_worth_it = mapped.memory.budget() >= AHEAD_BUDGET_MIN && !mapped.residency.has(first);
+        let is_worth_it =
+            mapped.memory.budget() >= AHEAD_BUDGET_MIN && !mapped.residency.has(first);
         is_worth_it.then_some(Piece { first, end: first + 1 })
     }
 
-    /// As [`Self::next_missing`], and each piece once: who looks ahead at every packet would fill the workers' queue.
+    /// As [`Self::next_missing`], and each piece once: who looks ahead at every packet would fill
+    /// the workers' queue.
     pub fn claim_next_missing(&self, range: &Range<u64>) -> Option<Piece> {
         let Kind::Mapped(mapped) = &self.0.kind else { return None };
         self.next_missing(range).filter(|piece| mapped.residency.claim(piece.first))
     }
 
-    /// Makes a piece resident, and for a while no other takes its place. Waits for the disk, and for memory where the budget is
-    /// spent: workers only, by [`super::Workers::read`].
+    /// Makes a piece resident, and for a while no other takes its place. Waits for the disk, and
+    /// for memory where the budget is spent: workers only, by [`super::Workers::read`].
     ///
-    /// A failure (the file was cut short, memory is short) is left for the send to report: it gets EFAULT or waits.
+    /// A failure (the file was cut short, memory is short) is left for the send to report: it gets
+    /// EFAULT or waits.
     pub fn populate(&self, piece: Piece) {
         if let Kind::Mapped(mapped) = &self.0.kind {
             mapped.memory.make(mapped, &(piece.first..piece.end));
         }
     }
 
-    /// Whether the file still has the bytes that it had when it was mapped. Asked before the last bytes of a transfer leave,
-    /// so that nobody is ever told that a mix of two versions is complete. Rename and removal do not count: the version lives on.
+    /// Whether the file still has the bytes that it had when it was mapped. Asked before the last
+    /// bytes of a transfer leave, so that nobody is ever told that a mix of two versions is
+    /// complete. Rename and removal do not count: the version lives on.
     pub fn is_unchanged(&self) -> bool {
         let Kind::Mapped(mapped) = &self.0.kind else { return true };
-        let (Ok(stat), Some(then)) = (known_stat(&mapped.file), self.0.identity) else { return false };
+        let (Ok(stat), Some(then)) = (known_stat(&mapped.file), self.0.identity) else {
+            return false;
+        };
         let now = Identity::of(&stat);
         let is_only_touched = || match &mapped.seen {
             Some(seen) => seen.is_only_touched(),

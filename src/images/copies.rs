@@ -1,5 +1,5 @@
-//! A budget for copies: texts made for one request, or for one way to send a file, which take memory of their own until their
-//! last client has them.
+//! A budget for copies: texts made for one request, or for one way to send a file, which take
+//! memory of their own until their last client has them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -53,8 +53,8 @@ impl Copies {
         Arc::new(Self { budget, held: Mutex::default(), refused: AtomicU64::new(0) })
     }
 
-    /// Room for a copy of so many bytes that this address has asked for; none where it, or all together, have their share. A small
-    /// copy needs none.
+    /// Room for a copy of so many bytes that this address has asked for; none where it, or all
+    /// together, have their share. A small copy needs none.
     pub fn take(self: &Arc<Self>, source: IpAddr, bytes: u64) -> Result<Option<Share>, Refusal> {
         if bytes <= COPY_FREE {
             return Ok(None);
@@ -111,7 +111,11 @@ mod tests {
         let copies = Copies::new(64 * MIB);
         let source = |n: u8| IpAddr::from([10, 0, 0, n]);
         let mut held: Vec<_> = (0..4).map(|_| copies.take(source(1), 8 * MIB).unwrap()).collect();
-        assert_eq!(copies.take(source(1), MIB).unwrap_err(), Refusal::Busy, "half of it is the most for one");
+        assert_eq!(
+            copies.take(source(1), MIB).unwrap_err(),
+            Refusal::Busy,
+            "half of it is the most for one"
+        );
         held.push(copies.take(source(2), 32 * MIB).unwrap());
         assert_eq!(copies.take(source(3), MIB).unwrap_err(), Refusal::Busy);
         assert!(copies.take(source(3), COPY_FREE).unwrap().is_none(), "a small one is always made");
@@ -126,7 +130,8 @@ mod tests {
     #[test]
     fn addresses_of_one_ipv6_network_are_one_source() {
         let copies = Copies::new(64 * MIB);
-        let [one, two, other] = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
+        let [one, two, other] =
+            ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
         let _held = copies.take(one, 32 * MIB).unwrap();
         assert!(copies.take(two, MIB).is_err());
         assert!(copies.take(other, MIB).is_ok());

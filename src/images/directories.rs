@@ -1,4 +1,5 @@
-//! Names in directories, kept for as long as a directory does not change: a listing of 100,000 names is read once.
+//! Names in directories, kept for as long as a directory does not change: a listing of 100,000
+//! names is read once.
 
 use std::collections::HashMap;
 use std::fs::DirEntry;
@@ -26,7 +27,8 @@ impl Listing {
     pub(super) fn read(directory: &impl AsRawFd) -> std::io::Result<Self> {
         let entries = std::fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
         let name = |entry: DirEntry| {
-            let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+            let name =
+                entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
             // The kind comes with the name, but for links.
             let is_directory = match entry.file_type() {
                 Ok(kind) if !kind.is_symlink() => kind.is_dir(),
@@ -76,25 +78,35 @@ impl Directories {
         Some(Arc::clone(listing))
     }
 
-    /// Keeps what was read while the directory was this one. Of a directory that has just changed nothing is kept: its next change
-    /// may leave the same time.
+    /// Keeps what was read while the directory was this one. Of a directory that has just changed
+    /// nothing is kept: its next change may leave the same time.
     pub(super) fn keep(&self, identity: Identity, listing: &Arc<Listing>, now: SystemTime) {
         const SETTLED: Duration = Duration::from_secs(2);
-        let now_ns = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
-        let has_settled = identity.ctime_ns.max(identity.mtime_ns) + (SETTLED.as_nanos() as i128) < now_ns;
+        let now_ns =
+            now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
+        let has_settled =
+            identity.ctime_ns.max(identity.mtime_ns) + (SETTLED.as_nanos() as i128) < now_ns;
         if !has_settled || listing.names.len() > NAMES_KEPT_MAX {
             return;
         }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *kept;
         kept.clock += 1;
-        if let Some((_, before)) = kept.listings.insert(identity, (kept.clock, Arc::clone(listing))) {
+        if let Some((_, before)) = kept.listings.insert(identity, (kept.clock, Arc::clone(listing)))
+        {
             kept.names -= before.names.len();
         }
         kept.names += listing.names.len();
         while kept.names > NAMES_KEPT_MAX || kept.listings.len() > DIRECTORIES_MAX {
-            let oldest = kept.listings.iter().min_by_key(|(_, (used, _))| *used).map(|(identity, _)| *identity);
-            let Some((_, gone)) = oldest.and_then(|identity| kept.listings.remove(&identity)) else { return };
+            let oldest = kept
+                .listings
+                .iter()
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(identity, _)| *identity);
+            let Some((_, gone)) = oldest.and_then(|identity| kept.listings.remove(&identity))
+            else {
+                return;
+            };
             kept.names -= gone.names.len();
         }
     }
@@ -110,7 +122,10 @@ mod tests {
     }
 
     fn listing(names: usize) -> Arc<Listing> {
-        Arc::new(Listing { names: (0..names).map(|n| n.to_string()).collect(), folded: OnceLock::new() })
+        Arc::new(Listing {
+            names: (0..names).map(|n| n.to_string()).collect(),
+            folded: OnceLock::new(),
+        })
     }
 
     #[test]
@@ -123,7 +138,9 @@ mod tests {
         assert!(directories.find(&identity(0)).is_some());
         directories.keep(identity(3), &listing(10), now);
         assert!(directories.find(&identity(1)).is_none(), "used least");
-        assert!(directories.find(&identity(0)).is_some() && directories.find(&identity(3)).is_some());
+        assert!(
+            directories.find(&identity(0)).is_some() && directories.find(&identity(3)).is_some()
+        );
         for inode in 10..10 + 2 * DIRECTORIES_MAX as u64 {
             directories.keep(identity(inode), &listing(1), now);
         }

@@ -1,5 +1,5 @@
-//! What is kept in and what is let in: files that are never served although they lie under the root, and single files of
-//! packages that are served although they do not.
+//! What is kept in and what is let in: files that are never served although they lie under the
+//! root, and single files of packages that are served although they do not.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -12,12 +12,14 @@ use super::path::CleanPath;
 /// The exceptions to "a name is the file of that name under the root".
 #[derive(Clone, Debug, Default)]
 pub struct Fence {
-    /// Files and directories that are never served (the configuration, the state), as absolute paths without links.
+    /// Files and directories that are never served (the configuration, the state), as absolute
+    /// paths without links.
     pub private: Vec<PathBuf>,
-    /// Single files outside the root that are served under these names where the root has no such name: the loaders that
-    /// packages have installed. Read-only, and never a directory.
+    /// Single files outside the root that are served under these names where the root has no such
+    /// name: the loaders that packages have installed. Read-only, and never a directory.
     pub borrowed: HashMap<CleanPath, PathBuf>,
-    /// Serve only what everybody may read (mode o+r). For a process that runs as root, which no mode would stop.
+    /// Serve only what everybody may read (mode o+r). For a process that runs as root, which no
+    /// mode would stop.
     pub only_world_readable: bool,
 }
 
@@ -34,15 +36,19 @@ impl Fence {
         self.private.iter().filter(|path| path.starts_with(&root)).cloned().collect()
     }
 
-    /// Whether a file with more than one name has a private one too: a hard link is no other file. The disk is asked each time,
-    /// because editors and SQLite put new files in the place of old ones. Waits for the disk: workers only.
+    /// Whether a file with more than one name has a private one too: a hard link is no other file.
+    /// The disk is asked each time, because editors and SQLite put new files in the place of old
+    /// ones. Waits for the disk: workers only.
     pub(super) fn has_private_name(&self, file: &libc::stat) -> bool {
-        let is_it =
-            |meta: io::Result<Metadata>| meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == (file.st_dev, file.st_ino));
-        let is_in = |directory: &Path| {
-            fs::read_dir(directory).is_ok_and(|entries| entries.flatten().any(|entry| is_it(entry.metadata())))
+        let is_it = |meta: io::Result<Metadata>| {
+            meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == (file.st_dev, file.st_ino))
         };
-        file.st_nlink > 1 && self.private.iter().any(|path| is_it(fs::symlink_metadata(path)) || is_in(path))
+        let is_in = |directory: &Path| {
+            fs::read_dir(directory)
+                .is_ok_and(|entries| entries.flatten().any(|entry| is_it(entry.metadata())))
+        };
+        file.st_nlink > 1
+            && self.private.iter().any(|path| is_it(fs::symlink_metadata(path)) || is_in(path))
     }
 }
 
@@ -54,7 +60,8 @@ pub fn runs_as_root() -> bool {
     ids.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
 }
 
-/// The path without links; what does not exist yet (a state directory before the first start) by its parent.
+/// The path without links; what does not exist yet (a state directory before the first start) by
+/// its parent.
 pub fn canonical(path: &Path) -> PathBuf {
     if let Ok(canonical) = path.canonicalize() {
         return canonical;

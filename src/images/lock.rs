@@ -1,4 +1,5 @@
-//! The system calls that make a range of a mapping resident, keep it so and let it go, and the limit on what is kept.
+//! The system calls that make a range of a mapping resident, keep it so and let it go, and the
+//! limit on what is kept.
 
 use std::fs;
 use std::io;
@@ -15,7 +16,8 @@ const SYS_RESOURCE: u64 = 24;
 pub(super) enum Made {
     /// It stays until it is unlocked.
     Locked,
-    /// The kernel may take it away when memory is short, or had none for it yet: this process may not lock as much.
+    /// The kernel may take it away when memory is short, or had none for it yet: this process may
+    /// not lock as much.
     Unlocked,
     /// Not all of it is there, because the file was cut short: a send from it gets EFAULT.
     Cut,
@@ -23,11 +25,13 @@ pub(super) enum Made {
 
 /// Reads a range into the page cache, maps it and locks it. Waits for the disk.
 ///
-/// A file that is cut short is an error of the call and no SIGBUS, since the kernel touches the pages and not this process.
+/// A file that is cut short is an error of the call and no SIGBUS, since the kernel touches the
+/// pages and not this process.
 pub(super) fn make_resident(map: &Mmap, start: usize, len: usize, may_lock: bool) -> Made {
     let Some(address) = address(map, start, len) else { return Made::Cut };
     if may_lock {
-        // SAFETY: the range lies inside the mapping, which is borrowed; locking changes no byte of it.
+        // SAFETY: the range lies inside the mapping, which is borrowed; locking changes no byte of
+        // it.
         if unsafe { libc::mlock(address, len) } == 0 {
             return Made::Locked;
         }
@@ -37,7 +41,8 @@ pub(super) fn make_resident(map: &Mmap, start: usize, len: usize, may_lock: bool
     match map.advise_range(Advice::PopulateRead, start, len) {
         Ok(()) => Made::Unlocked,
         Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Made::Cut,
-        // Short of memory for the moment: whoever keeps pieces that are not locked tries again, and `status` counts them.
+        // Short of memory for the moment: whoever keeps pieces that are not locked tries again, and
+        // `status` counts them.
         Err(_) => Made::Unlocked,
     }
 }
@@ -45,7 +50,8 @@ pub(super) fn make_resident(map: &Mmap, start: usize, len: usize, may_lock: bool
 /// Lets the kernel take a range away when it needs memory. What is cached stays cached until then.
 pub(super) fn unlock(map: &Mmap, start: usize, len: usize) {
     if let Some(address) = address(map, start, len) {
-        // SAFETY: the range lies inside the mapping, which is borrowed; unlocking changes no byte of it.
+        // SAFETY: the range lies inside the mapping, which is borrowed; unlocking changes no byte
+        // of it.
         unsafe { libc::munlock(address, len) };
     }
 }
@@ -55,8 +61,8 @@ fn address(map: &Mmap, start: usize, len: usize) -> Option<*const libc::c_void> 
     (end <= map.len()).then(|| map.as_ptr().wrapping_add(start).cast())
 }
 
-/// Raises the soft limit of RLIMIT_MEMLOCK to `bytes`, and the hard one too where that is allowed (root, for now). The answer is
-/// what may be locked from now on, by a thread without capabilities.
+/// Raises the soft limit of RLIMIT_MEMLOCK to `bytes`, and the hard one too where that is allowed
+/// (root, for now). The answer is what may be locked from now on, by a thread without capabilities.
 pub fn raise_locked_memory(bytes: u64) -> io::Result<u64> {
     let now = limit()?;
     if now.rlim_cur >= bytes {
@@ -73,16 +79,21 @@ pub fn raise_locked_memory(bytes: u64) -> io::Result<u64> {
     Err(io::Error::last_os_error())
 }
 
-/// Whether a server that this process starts may lock so many bytes: by its limit, or because it may raise that (or need not).
+/// Whether a server that this process starts may lock so many bytes: by its limit, or because it
+/// may raise that (or need not).
 pub fn may_lock(bytes: u64, stays_root: bool) -> bool {
-    let capabilities = effective_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default());
+    let capabilities =
+        effective_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default());
     let has = |number: u64| capabilities & (1 << number) != 0;
-    has(SYS_RESOURCE) || stays_root && has(IPC_LOCK) || limit().is_ok_and(|limit| limit.rlim_max >= bytes)
+    has(SYS_RESOURCE)
+        || stays_root && has(IPC_LOCK)
+        || limit().is_ok_and(|limit| limit.rlim_max >= bytes)
 }
 
 fn limit() -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no pointer to it.
+    // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no
+    // pointer to it.
     if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } == 0 {
         Ok(limit)
     } else {
@@ -113,7 +124,10 @@ mod tests {
 
     #[test]
     fn capabilities_are_read_as_the_kernel_writes_them() {
-        assert_eq!(effective_capabilities("Name:\tx\nCapPrm:\t01\nCapEff:\t0000000000004000\n"), 1 << IPC_LOCK);
+        assert_eq!(
+            effective_capabilities("Name:\tx\nCapPrm:\t01\nCapEff:\t0000000000004000\n"),
+            1 << IPC_LOCK
+        );
         assert_eq!(effective_capabilities(""), 0);
     }
 

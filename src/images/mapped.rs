@@ -28,12 +28,17 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    pub(super) fn new(file: File, len: u64, memory: &Arc<ImageMemory>) -> std::io::Result<Arc<Self>> {
+    pub(super) fn new(
+        file: File,
+        len: u64,
+        memory: &Arc<ImageMemory>,
+    ) -> std::io::Result<Arc<Self>> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let bytes = usize::try_from(len).map_err(|_| std::io::ErrorKind::FileTooLarge)?;
-        // SAFETY: the mapping is read-only and shared, and no code in this process reads its bytes: they are for system calls
-        // alone, for which a file cut short is EFAULT and not SIGBUS. That holds for a length beyond the file's end too: it is
-        // the identity's, since the file may have been cut short after it was looked at.
+        // SAFETY: the mapping is read-only and shared, and no code in this process reads its bytes:
+        // they are for system calls alone, for which a file cut short is EFAULT and not SIGBUS.
+        // That holds for a length beyond the file's end too: it is the identity's, since the file
+        // may have been cut short after it was looked at.
         let map = unsafe { MmapOptions::new().len(bytes).map(&file)? };
         let id = MADE.fetch_add(1, Ordering::Relaxed);
         let (residency, memory) = (Arc::new(Residency::none_of(len)), Arc::clone(memory));
@@ -44,10 +49,15 @@ impl Mapped {
     /// The pieces that a range of bytes touches.
     pub(super) fn pieces(&self, range: &Range<u64>) -> Range<u64> {
         let end = range.end.min(self.map.len() as u64);
-        if range.start >= end { 0..0 } else { range.start / PIECE_BYTES..(end - 1) / PIECE_BYTES + 1 }
+        if range.start >= end {
+            0..0
+        } else {
+            range.start / PIECE_BYTES..(end - 1) / PIECE_BYTES + 1
+        }
     }
 
-    /// Bytes of memory that a piece takes: whole pages, and for the last one no more than there are.
+    /// Bytes of memory that a piece takes: whole pages, and for the last one no more than there
+    /// are.
     pub(super) fn piece_bytes(&self, piece: u64) -> u64 {
         const PAGE: u64 = 4096;
         let left = (self.map.len() as u64).saturating_sub(piece.saturating_mul(PIECE_BYTES));
@@ -66,7 +76,9 @@ impl Mapped {
     }
 
     fn place(&self, piece: u64) -> (usize, usize) {
-        let start = usize::try_from(piece.saturating_mul(PIECE_BYTES)).unwrap_or(usize::MAX).min(self.map.len());
+        let start = usize::try_from(piece.saturating_mul(PIECE_BYTES))
+            .unwrap_or(usize::MAX)
+            .min(self.map.len());
         let len = usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX).min(self.map.len() - start);
         (start, len)
     }
@@ -74,7 +86,8 @@ impl Mapped {
     /// As the disk or file server has it. Waits for that: workers only.
     pub(super) fn stat(&self) -> Option<libc::stat> {
         let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: the descriptor is open for as long as `self.file`, and `stat` has room for one struct stat.
+        // SAFETY: the descriptor is open for as long as `self.file`, and `stat` has room for one
+        // struct stat.
         let answer = unsafe { libc::fstat(self.file.as_raw_fd(), stat.as_mut_ptr()) };
         // SAFETY: fstat returned 0, so it filled the whole struct.
         (answer == 0).then(|| unsafe { stat.assume_init() })

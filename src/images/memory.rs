@@ -1,14 +1,17 @@
-//! The memory for boot images: which pieces are held, which goes when another one needs its place, and what waits meanwhile.
+//! The memory for boot images: which pieces are held, which goes when another one needs its place,
+//! and what waits meanwhile.
 //!
-//! Workers make pieces resident, lock them and count them here; a core only reads and stamps a word for each piece
-//! ([`super::residency`]), and never meets the locks of this file. When the budget is spent, the least recently used piece is
-//! unlocked, and its word cleared first: who wants it asks a worker again.
+//! Workers make pieces resident, lock them and count them here; a core only reads and stamps a word
+//! for each piece ([`super::residency`]), and never meets the locks of this file. When the budget
+//! is spent, the least recently used piece is unlocked, and its word cleared first: who wants it
+//! asks a worker again.
 //!
-//! Every transfer gets on, however small the budget is. One worker at a time makes room (`turn`), so that nobody takes a place
-//! that another has cleared; a piece that is being read is there after its read, and every other piece may go after at most
-//! [`PIECE_AWAITED`]: so room is made in bounded time. All pieces of a range are made as one, and stay for at least [`PIECE_HELD`]
-//! and until somebody has sent from them: so who asked for a range finds it whole. A range larger than the budget is made when
-//! nothing else is held.
+//! Every transfer gets on, however small the budget is. One worker at a time makes room (`turn`),
+//! so that nobody takes a place that another has cleared; a piece that is being read is there after
+//! its read, and every other piece may go after at most [`PIECE_AWAITED`]: so room is made in
+//! bounded time. All pieces of a range are made as one, and stay for at least [`PIECE_HELD`] and
+//! until somebody has sent from them: so who asked for a range finds it whole. A range larger than
+//! the budget is made when nothing else is held.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -23,7 +26,8 @@ use super::mapped::Mapped;
 use super::residency::Residency;
 use crate::observe::threads;
 
-/// How often a worker that waits for a place looks whether one has become free: cores do not tell when they use a piece.
+/// How often a worker that waits for a place looks whether one has become free: cores do not tell
+/// when they use a piece.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The budget for boot images and what is held of them, shared by all mappings.
@@ -113,16 +117,20 @@ impl ImageMemory {
         self.tick.load(Ordering::Relaxed)
     }
 
-    /// Makes all these pieces of one mapping resident at once. Waits for the disk and for room: workers only.
+    /// Makes all these pieces of one mapping resident at once. Waits for the disk and for room:
+    /// workers only.
     pub(super) fn make(self: &Arc<Self>, mapped: &Arc<Mapped>, pieces: &Range<u64>) {
         if pieces.clone().all(|piece| mapped.residency.has(piece)) {
             return;
         }
         let missing = self.reserve(mapped, pieces);
-        let made: Vec<(u64, Made)> =
-            missing.into_iter().map(|piece| (piece, mapped.make_resident(piece, self.may_lock))).collect();
+        let made: Vec<(u64, Made)> = missing
+            .into_iter()
+            .map(|piece| (piece, mapped.make_resident(piece, self.may_lock)))
+            .collect();
         let is_unlocked = made.iter().any(|(_, made)| *made == Made::Unlocked);
-        // A file server is asked what the file is, now that bytes of it were read: cores look at what the kernel knows.
+        // A file server is asked what the file is, now that bytes of it were read: cores look at
+        // what the kernel knows.
         let _ = mapped.stat();
         self.record(mapped, pieces, &made);
         if is_unlocked {
@@ -130,9 +138,11 @@ impl ImageMemory {
         }
     }
 
-    /// Waits until nobody else makes one of these pieces and there is room for those that are missing, and takes that room.
+    /// Waits until nobody else makes one of these pieces and there is room for those that are
+    /// missing, and takes that room.
     fn reserve(&self, mapped: &Arc<Mapped>, pieces: &Range<u64>) -> Vec<u64> {
-        let mut gone = Vec::new(); // mappings whose last user is this function: dropped when no lock is held
+        // Mappings whose last user is this function: dropped when no lock is held.
+        let mut gone = Vec::new();
         loop {
             let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             let mut ledger = self.ledger();
@@ -142,10 +152,18 @@ impl ImageMemory {
                 continue;
             }
             let missing: Vec<u64> = loop {
-                let missing = pieces.clone().filter(|piece| !ledger.held.contains_key(&(mapped.id, *piece)));
+                let missing =
+                    pieces.clone().filter(|piece| !ledger.held.contains_key(&(mapped.id, *piece)));
                 let missing: Vec<u64> = missing.collect();
                 let bytes: u64 = missing.iter().map(|piece| mapped.piece_bytes(*piece)).sum();
-                if bytes == 0 || ledger.make_room(bytes, (self.budget, self.tick()), (mapped.id, pieces), &mut gone) {
+                if bytes == 0
+                    || ledger.make_room(
+                        bytes,
+                        (self.budget, self.tick()),
+                        (mapped.id, pieces),
+                        &mut gone,
+                    )
+                {
                     ledger.usage.resident += bytes;
                     break missing;
                 }
@@ -191,7 +209,8 @@ impl ImageMemory {
 
     /// Unmaps what nobody uses any more. For workers.
     pub(super) fn bury(&self) {
-        let dead: Vec<_> = self.dead.1.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect();
+        let dead: Vec<_> =
+            self.dead.1.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect();
         drop(dead);
     }
 
@@ -214,15 +233,17 @@ impl ImageMemory {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says once that pieces cannot be locked, and starts the thread that looks after them. It ends with the memory.
+    /// Says once that pieces cannot be locked, and starts the thread that looks after them. It ends
+    /// with the memory.
     fn start_keeper(self: &Arc<Self>) {
         if self.has_keeper.swap(true, Ordering::Relaxed) {
             return;
         }
         tracing::warn!(
-            "boot images cannot be locked in memory: this process may not lock {} MB (RLIMIT_MEMLOCK). When memory is short, a \
-             transfer may wait for the disk and hold up others on its core. systemd: LimitMEMLOCK=infinity; a container: \
-             --ulimit memlock=-1; by hand: `ulimit -l unlimited`",
+            "boot images cannot be locked in memory: this process may not lock {} MB \
+             (RLIMIT_MEMLOCK). When memory is short, a transfer may wait for the disk and hold up \
+             others on its core. systemd: LimitMEMLOCK=infinity; a container: --ulimit memlock=-1; \
+             by hand: `ulimit -l unlimited`",
             self.budget / 1_000_000
         );
         let memory = Arc::downgrade(self);
@@ -242,13 +263,14 @@ impl ImageMemory {
         }
     }
 
-    /// Forgets unlocked pieces that nobody has used since the last look, and reads the others again, which tells the kernel
-    /// that they are in use. Waits for the disk.
+    /// Forgets unlocked pieces that nobody has used since the last look, and reads the others
+    /// again, which tells the kernel that they are in use. Waits for the disk.
     fn check_unlocked(&self, now: Instant) {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut in_use = Vec::new();
         let mut ledger = self.ledger();
-        let unlocked = ledger.held.iter().filter(|(_, held)| held.how == Made::Unlocked).map(|(key, _)| *key);
+        let unlocked =
+            ledger.held.iter().filter(|(_, held)| held.how == Made::Unlocked).map(|(key, _)| *key);
         for key in unlocked.collect::<Vec<Key>>() {
             let Some(held) = ledger.held.get_mut(&key) else { continue };
             let is_used = held.residency.stamp(key.1).is_of_use_since(held.checked);
@@ -272,10 +294,13 @@ impl ImageMemory {
 
 impl Ledger {
     fn is_making(&self, id: u64, pieces: &Range<u64>) -> bool {
-        self.making.iter().any(|(other, made)| *other == id && made.start < pieces.end && pieces.start < made.end)
+        self.making
+            .iter()
+            .any(|(other, made)| *other == id && made.start < pieces.end && pieces.start < made.end)
     }
 
-    /// Evicts until so many bytes more fit into the budget; false where pieces must stay for now that are in the way.
+    /// Evicts until so many bytes more fit into the budget; false where pieces must stay for now
+    /// that are in the way.
     fn make_room(
         &mut self,
         bytes: u64,
@@ -292,24 +317,31 @@ impl Ledger {
             let is_other = |key: &Key| !is_making(key) && !is_wanted(key);
             let others = self.held.iter().filter(|(key, _)| is_other(key));
             let may_go = others.clone().filter(|(key, held)| {
-                let stays = if held.residency.stamp(key.1).is_of_use() { PIECE_HELD } else { PIECE_AWAITED };
+                let stays = if held.residency.stamp(key.1).is_of_use() {
+                    PIECE_HELD
+                } else {
+                    PIECE_AWAITED
+                };
                 now.saturating_duration_since(held.made) >= stays
             });
-            // What was used once goes first: whoever reads all over a large file pushes out nothing that many ask for.
+            // What was used once goes first: whoever reads all over a large file pushes out nothing
+            // that many ask for.
             let rank = |(key, held): &(&Key, &Held)| {
                 let stamp = held.residency.stamp(key.1);
                 (stamp.is_in_demand_since(tick.saturating_sub(demand)), stamp)
             };
             match may_go.min_by_key(rank).map(|(key, _)| *key) {
                 Some(oldest) => gone.extend(self.evict(oldest)),
-                // Where nothing else is there and it still does not fit, it is larger than the budget.
+                // Where nothing else is there and it still does not fit, it is larger than the
+                // budget.
                 None => return others.count() == 0 && self.making.is_empty(),
             }
         }
         true
     }
 
-    /// The word first, so that no core begins to send; what one has begun is in the page cache for as long as that takes.
+    /// The word first, so that no core begins to send; what one has begun is in the page cache for
+    /// as long as that takes.
     fn evict(&mut self, key: Key) -> Option<Arc<Mapped>> {
         let held = self.take(key)?;
         held.residency.gone(key.1);
@@ -355,7 +387,9 @@ mod tests {
                 file.set_len(pieces * PIECE_BYTES).unwrap();
             }
             let fence = crate::images::Fence::default();
-            let images = Images::open_fenced(directory.path(), fence, memory, Workers::start().unwrap()).unwrap();
+            let images =
+                Images::open_fenced(directory.path(), fence, memory, Workers::start().unwrap())
+                    .unwrap();
             Self { directory, images }
         }
 
@@ -396,8 +430,13 @@ mod tests {
     }
 
     fn assert_may_lock(bytes: u64) {
-        let may = crate::images::raise_locked_memory(bytes).unwrap() >= bytes || crate::images::may_lock(bytes, true);
-        assert!(may, "this test locks memory: run it as root or with `ulimit -l unlimited`, as tests/run.sh does");
+        let may = crate::images::raise_locked_memory(bytes).unwrap() >= bytes
+            || crate::images::may_lock(bytes, true);
+        assert!(
+            may,
+            "this test locks memory: run it as root or with `ulimit -l unlimited`, as tests/run.sh \
+             does"
+        );
     }
 
     #[test]
@@ -419,7 +458,10 @@ mod tests {
         assert!(first.missing(&piece(1)).is_some() && !is_locked(&first, 1));
         assert!(is_locked(&first, 0) && is_locked(&first, 2) && is_locked(&second, 0));
         get(&second, &piece(1));
-        assert!(first.missing(&piece(2)).is_some() && !is_locked(&first, 2), "piece 0 was used after it");
+        assert!(
+            first.missing(&piece(2)).is_some() && !is_locked(&first, 2),
+            "piece 0 was used after it"
+        );
         get(&first, &piece(1));
         assert!(is_locked(&first, 1), "what went is asked for again and comes back");
         let usage = tree.images.memory().usage();
@@ -467,22 +509,28 @@ mod tests {
         let tree = Tree::new(ImageMemory::new(2 * PIECE_BYTES), &[4]);
         let content = tree.content("0");
         get(&content, &piece(0));
-        File::options().write(true).open(tree.directory.path().join("0")).unwrap().set_len(10_000).unwrap();
+        File::options()
+            .write(true)
+            .open(tree.directory.path().join("0"))
+            .unwrap()
+            .set_len(10_000)
+            .unwrap();
         for number in (0..4).rev() {
             get(&content, &piece(number));
         }
         assert!(!content.is_unchanged(), "and the transfer ends with an error");
     }
 
-    /// Ranges of a window's size, some of which touch two pieces, against a budget of two pieces: each transfer could push out
-    /// what another has waited for.
+    /// Ranges of a window's size, some of which touch two pieces, against a budget of two pieces:
+    /// each transfer could push out what another has waited for.
     #[test]
     fn eight_transfers_get_through_a_budget_of_two_pieces() {
         const RANGE: u64 = 1_500_000;
         let tree = Tree::new(ImageMemory::new(2 * PIECE_BYTES), &[4, 4, 4]);
         let (done, is_done) = channel();
         for transfer in 0..8 {
-            let (content, workers) = (tree.content(&(transfer % 3).to_string()), tree.images.workers().clone());
+            let (content, workers) =
+                (tree.content(&(transfer % 3).to_string()), tree.images.workers().clone());
             let done = done.clone();
             std::thread::spawn(move || {
                 let mut start = 0;

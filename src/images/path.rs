@@ -1,4 +1,5 @@
-//! Names off the wire become clean paths under the root, or a refusal. Text in, text out; knows no file.
+//! Names off the wire become clean paths under the root, or a refusal. Text in, text out; knows no
+//! file.
 
 use super::limits::PATH_BYTES_MAX;
 
@@ -106,13 +107,15 @@ pub fn clean(name: &[u8]) -> Result<CleanPath, Refusal> {
     Ok(CleanPath(path))
 }
 
-/// As [`clean`], for TFTP: `\` parts components too (T-56: Windows boot programs, GRUB and shim spell paths so).
+/// As [`clean`], for TFTP: `\` parts components too (T-56: Windows boot programs, GRUB and shim
+/// spell paths so).
 pub fn clean_tftp(name: &[u8]) -> Result<CleanPath, Refusal> {
     let slashed: Vec<u8> = name.iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();
     clean(&slashed)
 }
 
-/// The path below one of these prefixes (T-57), for clients configured with the server's own absolute paths.
+/// The path below one of these prefixes (T-57), for clients configured with the server's own
+/// absolute paths.
 pub fn without_prefix(path: &CleanPath, prefixes: &[CleanPath]) -> Option<CleanPath> {
     prefixes.iter().find_map(|prefix| {
         let rest = path.0.strip_prefix(prefix.0.as_slice())?.strip_prefix(b"/")?;
@@ -120,8 +123,9 @@ pub fn without_prefix(path: &CleanPath, prefixes: &[CleanPath]) -> Option<CleanP
     })
 }
 
-/// The name without what old ROMs read past the end of option 67: trailing 0xFF octets and everything after the
-/// first octet >= 0x80 of its tail (T-61). None where there is nothing to repair.
+/// The name without what old ROMs read past the end of option 67: trailing 0xFF octets and
+/// everything after the first octet >= 0x80 of its tail (T-61). None where there is nothing to
+/// repair.
 pub fn without_trailing_garbage(name: &[u8]) -> Option<&[u8]> {
     let end = name.iter().position(|&b| b >= 0x80)?;
     let repaired = &name[..end];

@@ -1,4 +1,5 @@
-//! Descriptors that are kept back, so that a name is still looked up when the process has none left.
+//! Descriptors that are kept back, so that a name is still looked up when the process has none
+//! left.
 
 use std::fs::File;
 use std::io;

@@ -1,13 +1,16 @@
-//! Which pieces of a mapping are resident and when each was last used: words that cores read and stamp without waiting.
+//! Which pieces of a mapping are resident and when each was last used: words that cores read and
+//! stamp without waiting.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::limits::PIECE_BYTES;
 
-/// One word per piece of [`PIECE_BYTES`]: absent, asked for ahead of need, or resident with a stamp.
+/// One word per piece of [`PIECE_BYTES`]: absent, asked for ahead of need, or resident with a
+/// stamp.
 ///
-/// A stamp is a tick of the memory's clock and two bits: whether a core has used the piece since it was made, and whether it has at
-/// two ticks. Ticks begin at 1, so that every stamp is above the two words that are none.
+/// A stamp is a tick of the memory's clock and two bits: whether a core has used the piece since it
+/// was made, and whether it has at two ticks. Ticks begin at 1, so that every stamp is above the
+/// two words that are none.
 #[derive(Debug)]
 pub(super) struct Residency(Box<[AtomicU64]>);
 
@@ -50,7 +53,8 @@ impl Residency {
         self.word(piece).is_none_or(|word| word.load(Ordering::Acquire) > ASKED)
     }
 
-    /// Stamps a resident piece as used now; false where it is not resident. What is evicted at the same time stays evicted.
+    /// Stamps a resident piece as used now; false where it is not resident. What is evicted at the
+    /// same time stays evicted.
     pub(super) fn use_at(&self, piece: u64, tick: u64) -> bool {
         let Some(word) = self.word(piece) else { return true };
         let mut seen = word.load(Ordering::Acquire);
@@ -67,8 +71,9 @@ impl Residency {
 
     /// True for the first that asks for an absent piece since it was there last.
     pub(super) fn claim(&self, piece: u64) -> bool {
-        let claim =
-            |word: &AtomicU64| word.compare_exchange(ABSENT, ASKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let claim = |word: &AtomicU64| {
+            word.compare_exchange(ABSENT, ASKED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        };
         self.word(piece).is_some_and(claim)
     }
 
@@ -115,6 +120,9 @@ mod tests {
         assert!(!residency.stamp(0).is_in_demand_since(9));
         residency.gone(0);
         assert!(!residency.use_at(0, 9) && !residency.has(0) && residency.claim(0));
-        assert!(residency.has(3) && residency.use_at(3, 9) && !residency.claim(3), "beyond the end");
+        assert!(
+            residency.has(3) && residency.use_at(3, 9) && !residency.claim(3),
+            "beyond the end"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The root directory: looked up by its path again and again, so that a link or a directory that is switched is followed.
+//! The root directory: looked up by its path again and again, so that a link or a directory that is
+//! switched is followed.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -40,7 +41,8 @@ impl Root {
     pub(super) fn open(path: &Path, fence: &Fence) -> io::Result<Self> {
         let name = CString::new(path.as_os_str().as_bytes())?;
         let opened = Opened::new(path, &name, fence)?;
-        openat2(&opened.directory, c".", libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS).map_err(explained)?;
+        openat2(&opened.directory, c".", libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS)
+            .map_err(explained)?;
         Ok(Self {
             path: path.to_path_buf(),
             name,
@@ -58,8 +60,8 @@ impl Root {
         self.opened.load()
     }
 
-    /// Whether the path leads where it led, as far as the kernel's caches tell, looked at ten times a second. For cores: where it
-    /// does not, a worker is to [`Self::follow`].
+    /// Whether the path leads where it led, as far as the kernel's caches tell, looked at ten times
+    /// a second. For cores: where it does not, a worker is to [`Self::follow`].
     pub(super) fn is_known(&self) -> bool {
         if !self.is_due() {
             return true;
@@ -84,7 +86,10 @@ impl Root {
             && let Ok(opened) = Opened::new(&self.path, &self.name, fence)
         {
             self.opened.store(Arc::new(opened));
-            tracing::info!("the root {} leads to another directory, which is served from now on", self.path.display());
+            tracing::info!(
+                "the root {} leads to another directory, which is served from now on",
+                self.path.display()
+            );
         }
         self.has_looked();
     }
@@ -122,14 +127,26 @@ pub(super) fn openat2(root: &OwnedFd, name: &CStr, resolve: u64) -> io::Result<O
     open_how(root.as_raw_fd(), name, 0, resolve)
 }
 
-fn open_how(root: libc::c_int, name: &CStr, flags: libc::c_int, resolve: u64) -> io::Result<OwnedFd> {
+fn open_how(
+    root: libc::c_int,
+    name: &CStr,
+    flags: libc::c_int,
+    resolve: u64,
+) -> io::Result<OwnedFd> {
     // SAFETY: open_how is a struct of three integers, for which all zeros is a valid value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (libc::O_PATH | libc::O_CLOEXEC | flags) as u64;
     how.resolve = resolve;
-    // SAFETY: `root` is open or AT_FDCWD, `name` is NUL-terminated, `how` and its size describe one open_how.
+    // SAFETY: `root` is open or AT_FDCWD, `name` is NUL-terminated, `how` and its size describe one
+    // open_how.
     let answer = unsafe {
-        libc::syscall(libc::SYS_openat2, root, name.as_ptr(), std::ptr::from_ref(&how), size_of::<libc::open_how>())
+        libc::syscall(
+            libc::SYS_openat2,
+            root,
+            name.as_ptr(),
+            std::ptr::from_ref(&how),
+            size_of::<libc::open_how>(),
+        )
     };
     match i32::try_from(answer) {
         // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
@@ -138,13 +155,15 @@ fn open_how(root: libc::c_int, name: &CStr, flags: libc::c_int, resolve: u64) ->
     }
 }
 
-/// A sandbox takes the whole call away with these, since it cannot look into its argument; no file could be served then.
+/// A sandbox takes the whole call away with these, since it cannot look into its argument; no file
+/// could be served then.
 fn explained(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::ENOSYS | libc::EPERM) => io::Error::new(
             error.kind(),
             format!(
-                "a sandbox refuses openat2 (systemd: RestrictSUIDSGID=yes, or a SystemCallFilter without it): {error}"
+                "a sandbox refuses openat2 (systemd: RestrictSUIDSGID=yes, or a SystemCallFilter \
+                 without it): {error}"
             ),
         ),
         _ => error,

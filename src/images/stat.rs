@@ -10,8 +10,10 @@ pub(super) fn known_stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
     const WANTED: libc::c_uint = libc::STATX_BASIC_STATS;
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
     let mut found = std::mem::MaybeUninit::<libc::statx>::uninit();
-    // SAFETY: the descriptor is open while `file` is borrowed, the path is NUL-terminated, `found` has room for one struct statx.
-    let answer = unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, WANTED, found.as_mut_ptr()) };
+    // SAFETY: the descriptor is open while `file` is borrowed, the path is NUL-terminated, `found`
+    // has room for one struct statx.
+    let answer =
+        unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, WANTED, found.as_mut_ptr()) };
     if answer != 0 {
         return Err(refusal(&io::Error::last_os_error()));
     }

@@ -1,5 +1,6 @@
-//! Which files are written to while they are sent: the kernel tells (inotify(7)). Times alone do not: a touch, a rename or a chmod
-//! changes them too, and whoever overwrites a file may put its time back.
+//! Which files are written to while they are sent: the kernel tells (inotify(7)). Times alone do
+//! not: a touch, a rename or a chmod changes them too, and whoever overwrites a file may put its
+//! time back.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -12,8 +13,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 /// One for the process, since a user may have few of them.
 static WATCH: LazyLock<Watch> = LazyLock::new(Watch::new);
 
-/// Changes of names, times and rights, after which the bytes are what they were. Where only the modification time is set, the kernel
-/// tells a write.
+/// Changes of names, times and rights, after which the bytes are what they were. Where only the
+/// modification time is set, the kernel tells a write.
 const TOUCHED: u32 = libc::IN_ATTRIB | libc::IN_MOVE_SELF | libc::IN_DELETE_SELF;
 
 struct Watch {
@@ -38,16 +39,23 @@ impl Seen {
         // The lock is held until the file is in the map: no event finds nobody.
         let mut files = WATCH.files();
         // SAFETY: the descriptor is open, and the path is NUL-terminated and outlives the call.
-        let number = unsafe { libc::inotify_add_watch(events.as_raw_fd(), path.as_ptr(), libc::IN_MODIFY | TOUCHED) };
+        let number = unsafe {
+            libc::inotify_add_watch(events.as_raw_fd(), path.as_ptr(), libc::IN_MODIFY | TOUCHED)
+        };
         if number < 0 {
             return None;
         }
-        let seen = Arc::new(Self { number, is_written: AtomicBool::new(false), is_touched: AtomicBool::new(false) });
+        let seen = Arc::new(Self {
+            number,
+            is_written: AtomicBool::new(false),
+            is_touched: AtomicBool::new(false),
+        });
         files.entry(number).or_default().push(Arc::downgrade(&seen));
         Some(seen)
     }
 
-    /// Whether the change that a file's times show was one of its names, times or rights, and none of its bytes.
+    /// Whether the change that a file's times show was one of its names, times or rights, and none
+    /// of its bytes.
     pub(super) fn is_only_touched(&self) -> bool {
         read_events();
         !self.is_written.load(Ordering::Relaxed) && self.is_touched.load(Ordering::Relaxed)
@@ -82,7 +90,11 @@ pub(super) fn read_events() {
                 0 => files.get(&event.number).map_or(&[][..], Vec::as_slice),
                 // Nobody knows what was lost.
                 _ => {
-                    files.values().flatten().filter_map(Weak::upgrade).for_each(|seen| seen.note(libc::IN_MODIFY));
+                    files
+                        .values()
+                        .flatten()
+                        .filter_map(Weak::upgrade)
+                        .for_each(|seen| seen.note(libc::IN_MODIFY));
                     continue;
                 }
             };
@@ -145,7 +157,9 @@ mod tests {
         let (one, two) = (Seen::of(&file).unwrap(), Seen::of(&file).unwrap());
         assert!(!one.is_only_touched(), "nothing has happened");
         let before = file.metadata().unwrap().modified().unwrap();
-        let touch = |time| file.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)).unwrap();
+        let touch = |time| {
+            file.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)).unwrap()
+        };
         touch(SystemTime::now());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
         fs::rename(&path, directory.path().join("other")).unwrap();

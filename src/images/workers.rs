@@ -1,8 +1,9 @@
 //! A few threads that may wait for a disk, so that no core ever does.
 //!
-//! Names, work that takes long, and pieces of images have threads of their own: a machine that asks for its menu waits neither
-//! behind images that are read nor behind templates and listings. Within each, sources take turns, and a part of the tree that
-//! does not answer (a file server that is gone) holds few threads and nobody else.
+//! Names, work that takes long, and pieces of images have threads of their own: a machine that asks
+//! for its menu waits neither behind images that are read nor behind templates and listings. Within
+//! each, sources take turns, and a part of the tree that does not answer (a file server that is
+//! gone) holds few threads and nobody else.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -12,8 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::limits::{
-    DEAD_WAIT, JOBS_OF_ONE_MAX, LOOK_STUCK, MAKE_STUCK, MAKERS_NICE, QUESTIONS_QUEUED_MAX, STUCK_IN_ONE_PLACE,
-    THREADS_MAX, WORKERS,
+    DEAD_WAIT, JOBS_OF_ONE_MAX, LOOK_STUCK, MAKE_STUCK, MAKERS_NICE, QUESTIONS_QUEUED_MAX,
+    STUCK_IN_ONE_PLACE, THREADS_MAX, WORKERS,
 };
 use crate::observe::threads::{self, Watched};
 
@@ -73,7 +74,8 @@ impl Workers {
     /// Starts the threads. They end when the last clone is gone.
     pub fn start() -> std::io::Result<Self> {
         let names = Pool::start("rb-worker", 0, Times { stuck: LOOK_STUCK, given_up: DEAD_WAIT })?;
-        let makers = Pool::start("rb-maker", MAKERS_NICE, Times { stuck: MAKE_STUCK, given_up: DEAD_WAIT })?;
+        let makers =
+            Pool::start("rb-maker", MAKERS_NICE, Times { stuck: MAKE_STUCK, given_up: DEAD_WAIT })?;
         Ok(Self(Arc::new(Pools { names, makers, readers: Readers::start()? })))
     }
 
@@ -83,7 +85,8 @@ impl Workers {
         self.0.names.submit(asker, Box::new(job))
     }
 
-    /// Queues a job that takes longer, such as a template, a listing, a translated file; without waiting.
+    /// Queues a job that takes longer, such as a template, a listing, a translated file; without
+    /// waiting.
     pub fn make(&self, asker: Asker, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
         self.0.makers.submit(asker, Box::new(job))
     }
@@ -107,8 +110,8 @@ impl Drop for Pools {
     }
 }
 
-/// Something that a job owes whoever asked for it. It is paid with what the job has found; else, by the drop, with what `instead`
-/// makes: the job has panicked (true), or it was never begun.
+/// Something that a job owes whoever asked for it. It is paid with what the job has found; else, by
+/// the drop, with what `instead` makes: the job has panicked (true), or it was never begun.
 pub struct Owed<T, F: FnOnce(T)> {
     to: Option<F>,
     instead: fn(bool) -> T,
@@ -196,7 +199,8 @@ impl Stuck {
 
 impl Pool {
     fn start(name: &'static str, nice: i32, times: Times) -> std::io::Result<Arc<Self>> {
-        let pool = Arc::new(Self { name, nice, times, state: Mutex::default(), changed: Condvar::new() });
+        let pool =
+            Arc::new(Self { name, nice, times, state: Mutex::default(), changed: Condvar::new() });
         // One more than may work: it takes over when another is stuck.
         for _ in 0..=WORKERS {
             pool.spawn(&mut pool.lock())?;
@@ -206,7 +210,9 @@ impl Pool {
 
     fn spawn(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
         let (pool, number) = (Arc::clone(self), state.started);
-        std::thread::Builder::new().name(format!("{}-{number}", self.name)).spawn(move || pool.work(number))?;
+        std::thread::Builder::new()
+            .name(format!("{}-{number}", self.name))
+            .spawn(move || pool.work(number))?;
         state.started += 1;
         state.threads += 1;
         Ok(())
@@ -220,7 +226,11 @@ impl Pool {
             return Err(Busy);
         }
         if state.stuck(now, self.times).is_dead(&asker.place) {
-            let there = state.waiting.values().flatten().filter(|waiting| waiting.asker.place == asker.place);
+            let there = state
+                .waiting
+                .values()
+                .flatten()
+                .filter(|waiting| waiting.asker.place == asker.place);
             if there.count() >= JOBS_OF_ONE_MAX {
                 return Err(Busy);
             }
@@ -228,7 +238,11 @@ impl Pool {
         if own == 0 {
             state.order.push_back(asker.source);
         }
-        state.waiting.entry(asker.source).or_default().push_back(Waiting { asker, since: now, job });
+        state.waiting.entry(asker.source).or_default().push_back(Waiting {
+            asker,
+            since: now,
+            job,
+        });
         state.queued += 1;
         drop(state);
         self.changed.notify_one();
@@ -284,7 +298,10 @@ impl Pool {
                 self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
                 // Jobs wait for a thread: is one stuck by now, or are they to be given up?
-                self.changed.wait_timeout(state, self.times.stuck / 4).unwrap_or_else(PoisonError::into_inner).0
+                self.changed
+                    .wait_timeout(state, self.times.stuck / 4)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
             };
         }
     }
@@ -301,7 +318,10 @@ impl Pool {
 
 impl State {
     fn stuck(&self, now: Instant, times: Times) -> Stuck {
-        let stuck = self.active.iter().filter(|active| now.saturating_duration_since(active.since) >= times.stuck);
+        let stuck = self
+            .active
+            .iter()
+            .filter(|active| now.saturating_duration_since(active.since) >= times.stuck);
         Stuck(stuck.map(|active| active.asker.clone()).collect())
     }
 
@@ -314,8 +334,9 @@ impl State {
         for Asker { place, .. } in &stuck.0 {
             if stuck.is_dead(place) && !self.dead.contains(place) {
                 tracing::warn!(
-                    "{STUCK_IN_ONE_PLACE} threads wait for what lies under {} in the root and does not answer (a file server?): what \
-                     else is asked for there waits, and is refused as busy after {} s; look at its mount",
+                    "{STUCK_IN_ONE_PLACE} threads wait for what lies under {} in the root and does \
+                     not answer (a file server?): what else is asked for there waits, and is \
+                     refused as busy after {} s; look at its mount",
                     place.escape_ascii(),
                     DEAD_WAIT.as_secs()
                 );
@@ -347,7 +368,8 @@ impl State {
         given_up
     }
 
-    /// The next source's oldest job that goes where it may be answered. A source that has half of the threads at work waits.
+    /// The next source's oldest job that goes where it may be answered. A source that has half of
+    /// the threads at work waits.
     fn next(&mut self, stuck: &Stuck) -> Option<Waiting> {
         let of = |asker: &Asker, source: IpAddr| asker.source == source;
         let at_work = |source: IpAddr| {
@@ -355,7 +377,8 @@ impl State {
             active.saturating_sub(stuck.0.iter().filter(|asker| of(asker, source)).count())
         };
         let (at, job) = self.order.iter().enumerate().find_map(|(at, source)| {
-            let jobs = self.waiting.get(source).filter(|_| at_work(*source) < WORKERS.div_ceil(2))?;
+            let jobs =
+                self.waiting.get(source).filter(|_| at_work(*source) < WORKERS.div_ceil(2))?;
             Some((at, jobs.iter().position(|waiting| !stuck.is_dead(&waiting.asker.place))?))
         })?;
         let source = self.order.remove(at)?;
@@ -379,7 +402,8 @@ fn run(job: Job, thread: &Watched) {
     }
 }
 
-/// Threads that read pieces of images: what is needed soon goes first, and one of them does nothing else.
+/// Threads that read pieces of images: what is needed soon goes first, and one of them does nothing
+/// else.
 struct Readers {
     queues: Mutex<Queues>,
     changed: Condvar,
@@ -432,11 +456,14 @@ impl Readers {
             let mut queues = self.lock();
             let job = loop {
                 let next = queues.soon.pop_front();
-                let next = if only_soon { next } else { next.or_else(|| queues.in_turn.pop_front()) };
+                let next =
+                    if only_soon { next } else { next.or_else(|| queues.in_turn.pop_front()) };
                 match next {
                     Some(job) => break job,
                     None if queues.is_closed => return,
-                    None => queues = self.changed.wait(queues).unwrap_or_else(PoisonError::into_inner),
+                    None => {
+                        queues = self.changed.wait(queues).unwrap_or_else(PoisonError::into_inner)
+                    }
                 }
             };
             drop(queues);
@@ -456,7 +483,8 @@ impl Readers {
 
 /// Boot cores that are busy go before this thread, and before what it starts.
 fn be_nice(nice: i32) {
-    // SAFETY: setpriority takes numbers. Of Linux's threads each has a priority of its own, and 0 is the calling one.
+    // SAFETY: setpriority takes numbers. Of Linux's threads each has a priority of its own, and 0
+    // is the calling one.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
@@ -485,7 +513,10 @@ mod tests {
         let (paid, is_paid) = channel();
         for _ in 0..3 * WORKERS {
             let paid = paid.clone();
-            let owed = Owed::new(move |found: u8| paid.send(found).unwrap(), |panicked| u8::from(panicked) + 10);
+            let owed = Owed::new(
+                move |found: u8| paid.send(found).unwrap(),
+                |panicked| u8::from(panicked) + 10,
+            );
             let job = move || {
                 let _owed = owed;
                 panic!("a job of this test");
@@ -513,7 +544,10 @@ mod tests {
             workers.make(from(n), move || done.send(n).unwrap()).unwrap();
         }
         for _ in 2..20 {
-            assert!(is_done.recv_timeout(MAKE_STUCK / 2).is_ok(), "before anything counts as stuck");
+            assert!(
+                is_done.recv_timeout(MAKE_STUCK / 2).is_ok(),
+                "before anything counts as stuck"
+            );
         }
         drop(holds);
     }
@@ -555,7 +589,8 @@ mod tests {
             pool.submit(asker(n, b"dead/file"), Box::new(job)).unwrap();
             holds.push(hold);
         }
-        // Four were begun before anybody could know; the others are told, and the living part of the tree is looked up.
+        // Four were begun before anybody could know; the others are told, and the living part of
+        // the tree is looked up.
         for _ in 0..40 - WORKERS {
             assert_eq!(is_told.recv_timeout(PATIENCE), Ok("busy"));
         }

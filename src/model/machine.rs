@@ -1,4 +1,5 @@
-//! What is known of one machine: its hardware address, its SMBIOS UUID, the firmware that speaks for it now.
+//! What is known of one machine: its hardware address, its SMBIOS UUID, the firmware that speaks
+//! for it now.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +23,8 @@ impl Mac {
     }
 }
 
-/// Two digits; by hand, because a format string takes ten times as long and every log line has a hardware address.
+/// Two digits; by hand, because a format string takes ten times as long and every log line has a
+/// hardware address.
 fn hex(octet: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     [DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]
@@ -63,12 +65,14 @@ impl FromStr for Mac {
     }
 }
 
-/// A machine UUID in the byte order of SMBIOS and option 97: first three fields little-endian (D-39).
+/// A machine UUID in the byte order of SMBIOS and option 97: first three fields little-endian
+/// (D-39).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uuid(pub [u8; 16]);
 
 impl fmt::Display for Uuid {
-    /// The text form that an operator reads in the firmware's screen: the little-endian fields turned round.
+    /// The text form that an operator reads in the firmware's screen: the little-endian fields
+    /// turned round.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
         const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
@@ -107,7 +111,8 @@ impl Arch {
         }
     }
 
-    /// The number of option 93 that stands for this architecture: the PXE one, the first where there are several.
+    /// The number of option 93 that stands for this architecture: the PXE one, the first where
+    /// there are several.
     pub fn number(self) -> u16 {
         match self {
             Self::Bios => 0,
@@ -211,7 +216,10 @@ mod tests {
     fn a_hardware_address_is_six_octets_of_two_digits() {
         for text in ["52:54:00:aB:34:10", "52-54-00-ab-34-10"] {
             let mac: Mac = text.parse().unwrap();
-            assert_eq!((mac.to_string(), mac.dashed()), ("52:54:00:ab:34:10".into(), "52-54-00-ab-34-10".into()));
+            assert_eq!(
+                (mac.to_string(), mac.dashed()),
+                ("52:54:00:ab:34:10".into(), "52-54-00-ab-34-10".into())
+            );
         }
         for text in [
             "",
@@ -230,7 +238,10 @@ mod tests {
 
     #[test]
     fn d39_uuid_reads_as_the_firmware_shows_it() {
-        let smbios = [0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
+        let smbios = [
+            0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee,
+            0xff,
+        ];
         assert_eq!(Uuid(smbios).to_string(), "00112233-4455-6677-8899-aabbccddeeff");
     }
 }

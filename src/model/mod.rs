@@ -1,4 +1,5 @@
-//! Words that every room shares: machines, networks, bindings, and seeded random numbers. Pure, and above nothing.
+//! Words that every room shares: machines, networks, bindings, and seeded random numbers. Pure, and
+//! above nothing.
 
 pub mod binding;
 pub mod machine;

@@ -72,7 +72,10 @@ impl Networks {
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         let address = u32::from(address);
         let after = self.ranges.partition_point(|(first, _)| *first <= address);
-        after.checked_sub(1).and_then(|at| self.ranges.get(at)).is_some_and(|(_, last)| address <= *last)
+        after
+            .checked_sub(1)
+            .and_then(|at| self.ranges.get(at))
+            .is_some_and(|(_, last)| address <= *last)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -99,9 +102,18 @@ mod tests {
             ("192.168.4.2/32", "255.255.255.255", "192.168.4.2", Some("192.168.4.3")),
         ] {
             let network: Network = text.parse().unwrap();
-            assert_eq!((network.mask().to_string(), network.broadcast().to_string()), (mask.into(), last.into()));
-            assert!(network.contains(network.address) && network.contains(last.parse().unwrap()), "{text}");
-            assert!(beyond.is_none_or(|beyond| !network.contains(beyond.parse().unwrap())), "{text}");
+            assert_eq!(
+                (network.mask().to_string(), network.broadcast().to_string()),
+                (mask.into(), last.into())
+            );
+            assert!(
+                network.contains(network.address) && network.contains(last.parse().unwrap()),
+                "{text}"
+            );
+            assert!(
+                beyond.is_none_or(|beyond| !network.contains(beyond.parse().unwrap())),
+                "{text}"
+            );
         }
         let of_a_host: Network = "192.168.4.5/24".parse().unwrap();
         assert_eq!(of_a_host.broadcast(), Ipv4Addr::new(192, 168, 4, 255));
@@ -123,6 +135,8 @@ mod tests {
         ] {
             assert_eq!(networks.contains(address.into()), is_in, "{address:?}");
         }
-        assert!(!Networks::default().contains(Ipv4Addr::LOCALHOST) && Networks::default().is_empty());
+        assert!(
+            !Networks::default().contains(Ipv4Addr::LOCALHOST) && Networks::default().is_empty()
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! A small generator of numbers for jitter, ports and simulated trouble: seeded, so that a run can be repeated; not for
-//! secrets.
+//! A small generator of numbers for jitter, ports and simulated trouble: seeded, so that a run can
+//! be repeated; not for secrets.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Copy, Debug)]

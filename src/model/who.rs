@@ -22,10 +22,14 @@ impl FromStr for Who {
             return Ok(Self::Address(address.to_canonical()));
         }
         let digits: String = text.chars().filter(|c| ![':', '-', '.'].contains(c)).collect();
-        let octets: Vec<_> =
-            digits.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).into_owned()).collect();
+        let octets: Vec<_> = digits
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| String::from_utf8_lossy(pair).into_owned())
+            .collect();
         let mac = octets.join(":").parse();
-        mac.map(Self::Mac).map_err(|error| format!("neither an IP address nor a hardware address: {error}"))
+        mac.map(Self::Mac)
+            .map_err(|error| format!("neither an IP address nor a hardware address: {error}"))
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Raises the count. One writer only, so a plain load and store do (no locked instruction on the packet path).
+    /// Raises the count. One writer only, so a plain load and store do (no locked instruction on
+    /// the packet path).
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }

@@ -1,4 +1,5 @@
-//! Events: one per machine and stage, pushed by cores into a bounded queue, printed by the journal thread.
+//! Events: one per machine and stage, pushed by cores into a bounded queue, printed by the journal
+//! thread.
 
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant};
@@ -30,8 +31,15 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Self; 7] =
-        [Self::Dhcp, Self::Loader, Self::Menu, Self::Kernel, Self::Initrd, Self::AnswerFile, Self::File];
+    pub const ALL: [Self; 7] = [
+        Self::Dhcp,
+        Self::Loader,
+        Self::Menu,
+        Self::Kernel,
+        Self::Initrd,
+        Self::AnswerFile,
+        Self::File,
+    ];
 
     /// The stage in the words of log and timeline.
     pub fn word(self) -> &'static str {
@@ -169,7 +177,8 @@ pub enum Kind {
     WriteRefused,
     /// A request that is none: malformed, or of a kind that is not served.
     BadRequest,
-    /// The client fell silent; `block` is the first that it did not acknowledge, counted from 1 and never wrapped.
+    /// The client fell silent; `block` is the first that it did not acknowledge, counted from 1 and
+    /// never wrapped.
     Stalled {
         name: String,
         block: u64,
@@ -206,19 +215,31 @@ impl Kind {
     /// How loud it is in the log; docs/log.md has the same as a table.
     pub fn weight(&self) -> Weight {
         match self {
-            Self::Offered { .. } | Self::Renewed | Self::Released | Self::OtherServer { .. } => Weight::Detail,
-            Self::SizeProbe | Self::ClientAborted { code: OPTIONS_REFUSED, .. } | Self::Other => Weight::Detail,
-            Self::Missing { rule: None, name } if is_optional(name) => Weight::Detail,
-            Self::Leased { twin: false, .. } | Self::Nak | Self::PoolHasRoom | Self::Sent { .. } => Weight::Step,
-            Self::Missing { rule: None, .. } | Self::Denied { why: Denial::Hidden | Denial::BadName, .. } => {
-                Weight::Step
+            Self::Offered { .. } | Self::Renewed | Self::Released | Self::OtherServer { .. } => {
+                Weight::Detail
             }
+            Self::SizeProbe | Self::ClientAborted { code: OPTIONS_REFUSED, .. } | Self::Other => {
+                Weight::Detail
+            }
+            Self::Missing { rule: None, name } if is_optional(name) => Weight::Detail,
+            Self::Leased { twin: false, .. }
+            | Self::Nak
+            | Self::PoolHasRoom
+            | Self::Sent { .. } => Weight::Step,
+            Self::Missing { rule: None, .. }
+            | Self::Denied { why: Denial::Hidden | Denial::BadName, .. } => Weight::Step,
             Self::ClientAborted { .. } | Self::WriteRefused | Self::BadRequest => Weight::Step,
             Self::Unanswered { why, .. } => why.weight(),
-            Self::Leased { twin: true, .. } | Self::NoLoader { .. } | Self::NoAddressFree => Weight::Warning,
+            Self::Leased { twin: true, .. } | Self::NoLoader { .. } | Self::NoAddressFree => {
+                Weight::Warning
+            }
             Self::Declined | Self::Conflict | Self::PoolFills => Weight::Warning,
-            Self::Missing { rule: Some(_), .. } | Self::Denied { .. } | Self::TemplateFailed => Weight::Warning,
-            Self::Stalled { .. } | Self::Changed { .. } | Self::Forged { .. } | Self::TooSlow => Weight::Warning,
+            Self::Missing { rule: Some(_), .. } | Self::Denied { .. } | Self::TemplateFailed => {
+                Weight::Warning
+            }
+            Self::Stalled { .. } | Self::Changed { .. } | Self::Forged { .. } | Self::TooSlow => {
+                Weight::Warning
+            }
             Self::Failed | Self::Short => Weight::Warning,
         }
     }
@@ -252,14 +273,17 @@ impl Kind {
 }
 
 impl Why {
-    /// A machine that is left out by a line of the configuration is told at INFO: somebody may have meant it so.
+    /// A machine that is left out by a line of the configuration is told at INFO: somebody may have
+    /// meant it so.
     pub fn weight(self) -> Weight {
         match self {
             Self::NoSubnet | Self::NoSubnetBehind | Self::NotForRelays => Weight::Warning,
             Self::LastDecline | Self::TooLarge => Weight::Warning,
             Self::SubnetOff | Self::NotPxe | Self::NotReserved | Self::Bootp => Weight::Step,
             Self::OtherServer | Self::NoInterface => Weight::Step,
-            Self::Looking | Self::UnknownClient | Self::DeclinedTooMuch | Self::Odd => Weight::Detail,
+            Self::Looking | Self::UnknownClient | Self::DeclinedTooMuch | Self::Odd => {
+                Weight::Detail
+            }
         }
     }
 }
@@ -280,7 +304,13 @@ pub struct Event {
 
 impl Event {
     /// As loud as its kind is.
-    pub fn new(mac: Option<Mac>, address: Option<IpAddr>, stage: Stage, kind: Kind, text: String) -> Self {
+    pub fn new(
+        mac: Option<Mac>,
+        address: Option<IpAddr>,
+        stage: Stage,
+        kind: Kind,
+        text: String,
+    ) -> Self {
         Self { mac, address, stage, weight: kind.weight(), kind, text, attempt: None }
     }
 }
@@ -308,11 +338,13 @@ impl Progress {
     }
 }
 
-/// Loopback addresses whose events are no machine's: kept for whoever asked for that, and neither printed nor remembered.
+/// Loopback addresses whose events are no machine's: kept for whoever asked for that, and neither
+/// printed nor remembered.
 #[derive(Debug, Default)]
 struct Aside {
     any: AtomicBool,
-    /// The newest last. An address stays when its walk has ended, for the end of a transfer may be told after that.
+    /// The newest last. An address stays when its walk has ended, for the end of a transfer may be
+    /// told after that.
     kept: Mutex<VecDeque<(IpAddr, Vec<Event>)>>,
 }
 
@@ -325,7 +357,15 @@ const EVENTS_ASIDE_MAX: usize = 1024;
 /// A queue of events: the cores' end, and the journal thread's.
 pub fn queue() -> (Events, Receiver<Event>) {
     let (sender, receiver) = sync_channel(EVENTS_QUEUED_MAX);
-    (Events { queue: sender, dropped: Arc::default(), progress: Arc::default(), aside: Arc::default() }, receiver)
+    (
+        Events {
+            queue: sender,
+            dropped: Arc::default(),
+            progress: Arc::default(),
+            aside: Arc::default(),
+        },
+        receiver,
+    )
 }
 
 impl Events {
@@ -344,7 +384,8 @@ impl Events {
         Arc::clone(&self.progress)
     }
 
-    /// Waits until every event that was pushed before is remembered; false where that takes longer than `limit`.
+    /// Waits until every event that was pushed before is remembered; false where that takes longer
+    /// than `limit`.
     pub fn settle(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let pushed = self.progress.pushed.load(Ordering::Acquire);
@@ -382,13 +423,18 @@ impl Events {
 }
 
 impl Aside {
-    /// The event again, unless it is one to keep aside. The lock is taken only for loopback addresses and once one has
-    /// been set aside, and held for a push.
+    /// The event again, unless it is one to keep aside. The lock is taken only for loopback
+    /// addresses and once one has been set aside, and held for a push.
     fn keep(&self, event: Event) -> Option<Event> {
-        let address = event.address.map(|address| address.to_canonical()).filter(IpAddr::is_loopback);
-        let Some(address) = address.filter(|_| self.any.load(Ordering::Acquire)) else { return Some(event) };
+        let address =
+            event.address.map(|address| address.to_canonical()).filter(IpAddr::is_loopback);
+        let Some(address) = address.filter(|_| self.any.load(Ordering::Acquire)) else {
+            return Some(event);
+        };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((_, events)) = kept.iter_mut().find(|(known, _)| *known == address) else { return Some(event) };
+        let Some((_, events)) = kept.iter_mut().find(|(known, _)| *known == address) else {
+            return Some(event);
+        };
         if events.len() < EVENTS_ASIDE_MAX {
             events.push(event);
         }
@@ -405,8 +451,17 @@ mod tests {
     fn who_asks_waits_for_what_was_pushed_before() {
         let (events, printed) = queue();
         assert!(events.settle(Duration::ZERO), "nothing was pushed");
-        let (mac, address, stage, weight, kind) = (None, None, Stage::File, Weight::Step, Kind::Other);
-        events.push(Event { mac, address, stage, weight, kind, text: String::new(), attempt: None });
+        let (mac, address, stage, weight, kind) =
+            (None, None, Stage::File, Weight::Step, Kind::Other);
+        events.push(Event {
+            mac,
+            address,
+            stage,
+            weight,
+            kind,
+            text: String::new(),
+            attempt: None,
+        });
         assert!(!events.settle(Duration::from_millis(20)), "nobody has remembered it");
         assert_eq!(printed.try_iter().count(), 1);
         events.progress().note();
@@ -416,7 +471,8 @@ mod tests {
     #[test]
     fn events_of_an_address_that_was_set_aside_are_no_machines() {
         let (events, printed) = queue();
-        let [walk, other, outside] = ["127.200.0.1", "127.77.1.1", "10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let [walk, other, outside] =
+            ["127.200.0.1", "127.77.1.1", "10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
         let event = |address| Event {
             mac: None,
             address: Some(address),
@@ -428,11 +484,15 @@ mod tests {
         };
         events.set_aside(walk);
         [walk, other, outside, walk].into_iter().for_each(|address| events.push(event(address)));
-        assert_eq!(printed.try_iter().filter_map(|event| event.address).collect::<Vec<_>>(), [other, outside]);
+        assert_eq!(
+            printed.try_iter().filter_map(|event| event.address).collect::<Vec<_>>(),
+            [other, outside]
+        );
         assert_eq!(events.take_aside(walk).len(), 2);
         events.push(event(walk));
         assert_eq!(printed.try_iter().count(), 0, "what is told late is of the walk as well");
-        (1..=ASIDE_MAX).for_each(|number| events.set_aside(IpAddr::from([127, 201, 0, number as u8])));
+        (1..=ASIDE_MAX)
+            .for_each(|number| events.set_aside(IpAddr::from([127, 201, 0, number as u8])));
         events.push(event(walk));
         assert_eq!(printed.try_iter().count(), 1, "it is an address like any other again");
     }

@@ -1,11 +1,13 @@
-//! What was found wrong with a configuration or a file, and where it stands: the same sentence for command, API, status and log.
+//! What was found wrong with a configuration or a file, and where it stands: the same sentence for
+//! command, API, status and log.
 
 use std::fmt;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Nothing could be served, or what must not be: `serve` does not start, and a reload is refused.
+    /// Nothing could be served, or what must not be: `serve` does not start, and a reload is
+    /// refused.
     Fatal,
     /// Somebody will not get what the configuration promises. Everything else is served.
     Error,
@@ -80,7 +82,9 @@ impl Finding {
 
     /// Place and sentence: `ringboot.toml:4:8: what`.
     pub fn sentence(&self) -> String {
-        self.position.as_ref().map_or_else(|| self.what.clone(), |position| format!("{position}: {}", self.what))
+        self.position
+            .as_ref()
+            .map_or_else(|| self.what.clone(), |position| format!("{position}: {}", self.what))
     }
 
     /// The same sentence as `ringboot check` has.
@@ -117,6 +121,9 @@ mod tests {
             let placed = finding.clone().at(Some(position(line, column)));
             assert_eq!(placed.sentence(), format!("{place}: there is no kernel"));
         }
-        assert!(Severity::Fatal < Severity::Error && Severity::Warning < Severity::Note, "the worst comes first");
+        assert!(
+            Severity::Fatal < Severity::Error && Severity::Warning < Severity::Note,
+            "the worst comes first"
+        );
     }
 }

@@ -2,7 +2,8 @@
 
 use super::stop::{Cause, FIRST_BLOCK, LATER_BLOCK, Stop};
 
-/// Without progress for so long it is worth a look: longer than a lost packet explains. Milliseconds.
+/// Without progress for so long it is worth a look: longer than a lost packet explains.
+/// Milliseconds.
 const STILL_MS: u64 = 5_000;
 
 /// What carries it.
@@ -31,16 +32,23 @@ impl Flight {
     pub(super) fn words(&self) -> String {
         let Self { name, quiet_ms, .. } = self;
         let still_s = Some(quiet_ms / 1000).filter(|seconds| *seconds > 0);
-        let still = |what: &str| still_s.map_or_else(String::new, |seconds| format!(", {what} for {seconds} s"));
+        let still = |what: &str| {
+            still_s.map_or_else(String::new, |seconds| format!(", {what} for {seconds} s"))
+        };
         match self.way {
             Way::Tftp { block, blocks } => {
                 format!("is loading {name} by TFTP, block {block} of {blocks}{}", still("no ACK"))
             }
             Way::Http { bytes, of, in_line } => {
                 let line = if in_line { ", slowly because others go first" } else { "" };
-                format!("is loading {name} by HTTP, {bytes} of {of} bytes{line}{}", still("nothing taken"))
+                format!(
+                    "is loading {name} by HTTP, {bytes} of {of} bytes{line}{}",
+                    still("nothing taken")
+                )
             }
-            Way::Waiting => format!("has asked for {name} and waits for its turn{}", still("without an answer")),
+            Way::Waiting => {
+                format!("has asked for {name} and waits for its turn{}", still("without an answer"))
+            }
         }
     }
 
@@ -49,15 +57,19 @@ impl Flight {
         let (code, next_step) = match self.way {
             Way::Waiting => (
                 Cause::WaitsForItsTurn,
-                "Wait: transfers of the same address end before, as many at a time as `[tftp] per-source` says, or a slow disk answers.",
+                "Wait: transfers of the same address end before, as many at a time as `[tftp] \
+                 per-source` says, or a slow disk answers.",
             ),
             Way::Tftp { block: 1, .. } if is_still => (Cause::LoadingStill, FIRST_BLOCK),
             Way::Tftp { .. } if is_still => (Cause::LoadingStill, LATER_BLOCK),
             Way::Http { in_line: false, .. } if is_still => (
                 Cause::LoadingStill,
-                "Look for packet loss on the way, or whether the machine hangs: its connection is cut after a minute.",
+                "Look for packet loss on the way, or whether the machine hangs: its connection is \
+                 cut after a minute.",
             ),
-            Way::Tftp { .. } | Way::Http { .. } => (Cause::Loading, "Wait, and ask again: nothing is wrong so far."),
+            Way::Tftp { .. } | Way::Http { .. } => {
+                (Cause::Loading, "Wait, and ask again: nothing is wrong so far.")
+            }
         };
         Stop { code, cause: format!("It {}.", self.words()), next_step: next_step.to_owned() }
     }
@@ -76,7 +88,11 @@ mod tests {
         let tftp = Way::Tftp { block: 4, blocks: 20_313 };
         let http = |in_line| Way::Http { bytes: 7, of: 9, in_line };
         for (flight, code, words) in [
-            (flight(999, tftp), Cause::Loading, "It is loading debian/linux by TFTP, block 4 of 20313."),
+            (
+                flight(999, tftp),
+                Cause::Loading,
+                "It is loading debian/linux by TFTP, block 4 of 20313.",
+            ),
             (
                 flight(23_400, tftp),
                 Cause::LoadingStill,

@@ -1,4 +1,5 @@
-//! What is remembered of each machine: its last events, in memory, and on their way to whoever keeps them.
+//! What is remembered of each machine: its last events, in memory, and on their way to whoever
+//! keeps them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -16,7 +17,8 @@ pub const ENTRIES_MAX: usize = 64;
 pub const MACHINES_MAX: usize = 16_384;
 /// Octets of all that is remembered. A restart reads it all, and the disk holds as much.
 pub const OCTETS_MAX: usize = 32 << 20;
-/// The share of them that machines have at most of which nothing but DHCP is known, once there are others: anybody can invent such.
+/// The share of them that machines have at most of which nothing but DHCP is known, once there are
+/// others: anybody can invent such.
 const STRANGERS_SHARE: usize = 4;
 /// Bytes of an event's sentence that are remembered; the log has all of it.
 pub const TEXT_BYTES_MAX: usize = 400;
@@ -24,7 +26,8 @@ pub const TEXT_BYTES_MAX: usize = 400;
 /// A change of the journal, for whoever keeps it beyond the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// `number` counts the machine's entries from 0; where it is one that was there before, it takes that one's place.
+    /// `number` counts the machine's entries from 0; where it is one that was there before, it
+    /// takes that one's place.
     Entry { mac: Mac, number: u64, entry: Entry },
     /// The machine is no longer remembered.
     Forgotten(Mac),
@@ -44,21 +47,30 @@ impl fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// An entry that was kept of an earlier process; each machine's come in order. Notes for whom there is no room any more.
+    /// An entry that was kept of an earlier process; each machine's come in order. Notes for whom
+    /// there is no room any more.
     pub fn load(&self, (mac, number, entry): (Mac, u64, Entry), forgotten: &mut Vec<Note>) {
         let mut notes = Vec::new();
         self.lock().add(Source::Machine(mac), Some(number), entry, &mut notes);
         forgotten.extend(notes.into_iter().filter(|note| matches!(note, Note::Forgotten(_))));
     }
 
-    /// Remembers an event and tells what has changed. Of who is known by the address alone nothing is kept beyond the process.
+    /// Remembers an event and tells what has changed. Of who is known by the address alone nothing
+    /// is kept beyond the process.
     pub fn add(&self, event: &Event, at_ms: u64, notes: &mut Vec<Note>) {
-        let Some(source) = Source::of(event).filter(|source| source.machine().is_some() || event.stage != Stage::Dhcp)
+        let Some(source) = Source::of(event)
+            .filter(|source| source.machine().is_some() || event.stage != Stage::Dhcp)
         else {
             return;
         };
         let Event { address, stage, .. } = *event;
-        let entry = Entry { at_ms, address, stage, kind: event.kind.clone(), text: cut(&event.text).to_owned() };
+        let entry = Entry {
+            at_ms,
+            address,
+            stage,
+            kind: event.kind.clone(),
+            text: cut(&event.text).to_owned(),
+        };
         self.lock().add(source, None, entry, notes);
     }
 
@@ -66,7 +78,8 @@ impl Journal {
     pub fn machines(&self) -> Vec<Mac> {
         let machines = self.lock();
         let both = machines.strangers.by_turn.iter().chain(&machines.known.by_turn);
-        let by_turn: BTreeMap<u64, Mac> = both.filter_map(|(turn, source)| Some((*turn, source.machine()?))).collect();
+        let by_turn: BTreeMap<u64, Mac> =
+            both.filter_map(|(turn, source)| Some((*turn, source.machine()?))).collect();
         by_turn.into_values().rev().collect()
     }
 
@@ -81,7 +94,11 @@ impl Journal {
     }
 
     fn entries_of(&self, source: Source) -> Vec<Entry> {
-        self.lock().rings.get(&source).map(|ring| ring.entries.iter().cloned().collect()).unwrap_or_default()
+        self.lock()
+            .rings
+            .get(&source)
+            .map(|ring| ring.entries.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// All that is remembered, for whoever keeps it anew.
@@ -90,7 +107,8 @@ impl Journal {
         let of = |(source, ring): (&Source, &Ring)| {
             let mac = source.machine()?;
             let first = ring.next_number - ring.entries.len() as u64;
-            let note = |(entry, number): (&Entry, u64)| Note::Entry { mac, number, entry: entry.clone() };
+            let note =
+                |(entry, number): (&Entry, u64)| Note::Entry { mac, number, entry: entry.clone() };
             Some(ring.entries.iter().zip(first..).map(note).collect::<Vec<_>>())
         };
         machines.rings.iter().filter_map(of).flatten().collect()
@@ -109,7 +127,8 @@ impl Journal {
 #[derive(Default)]
 struct Machines {
     rings: HashMap<Source, Ring>,
-    /// Those of which nothing but DHCP is known, or nothing but an address, and those that have asked for a file.
+    /// Those of which nothing but DHCP is known, or nothing but an address, and those that have
+    /// asked for a file.
     strangers: Queue,
     known: Queue,
     next_turn: u64,
@@ -143,9 +162,13 @@ impl Machines {
         ring.has_machine = source.machine().is_some();
         ring.turn = self.next_turn;
         self.next_turn += 1;
-        if let (Some(mac), Some(address)) = (source.machine(), entry.address.map(|address| address.to_canonical())) {
+        if let (Some(mac), Some(address)) =
+            (source.machine(), entry.address.map(|address| address.to_canonical()))
+        {
             let before = ring.address.replace(address);
-            if let Some(before) = before.filter(|before| *before != address && self.holders.get(before) == Some(&mac)) {
+            if let Some(before) =
+                before.filter(|before| *before != address && self.holders.get(before) == Some(&mac))
+            {
                 self.holders.remove(&before);
             }
             self.holders.insert(address, mac);
@@ -155,12 +178,15 @@ impl Machines {
         self.queue(&ring).enter(&ring, source);
         self.rings.insert(source, ring);
         notes.extend(source.machine().map(|mac| Note::Entry { mac, number, entry }));
-        while self.rings.len() > 1 && (self.rings.len() > MACHINES_MAX || self.octets() > OCTETS_MAX) {
+        while self.rings.len() > 1
+            && (self.rings.len() > MACHINES_MAX || self.octets() > OCTETS_MAX)
+        {
             self.forget_one(notes);
         }
     }
 
-    /// The one that was heard of least recently: a stranger, while strangers have more than their share.
+    /// The one that was heard of least recently: a stranger, while strangers have more than their
+    /// share.
     fn forget_one(&mut self, notes: &mut Vec<Note>) {
         let strangers = &self.strangers;
         let too_many = strangers.octets > OCTETS_MAX / STRANGERS_SHARE
@@ -171,7 +197,9 @@ impl Machines {
         let Some(ring) = self.rings.remove(&source) else { return };
         self.queue(&ring).leave(&ring);
         let Some(mac) = source.machine() else { return };
-        if let Some(address) = ring.address.filter(|address| self.holders.get(address) == Some(&mac)) {
+        if let Some(address) =
+            ring.address.filter(|address| self.holders.get(address) == Some(&mac))
+        {
             self.holders.remove(&address);
         }
         notes.push(Note::Forgotten(mac));
@@ -205,7 +233,8 @@ impl Ring {
         self.has_machine && self.entries.iter().any(|entry| entry.stage != Stage::Dhcp)
     }
 
-    /// A renewal takes the place of the one before: a machine that runs for a month must not forget its boot.
+    /// A renewal takes the place of the one before: a machine that runs for a month must not forget
+    /// its boot.
     fn number_for(&self, entry: &Entry) -> u64 {
         let renews = entry.kind == Kind::Renewed;
         let again = renews && self.entries.back().is_some_and(|last| last.kind == Kind::Renewed);
@@ -215,7 +244,8 @@ impl Ring {
     fn put(&mut self, number: u64, entry: Entry) {
         let replaced = if number < self.next_number { self.entries.pop_back() } else { None };
         self.next_number = number + 1;
-        let oldest = if self.entries.len() == ENTRIES_MAX { self.entries.pop_front() } else { None };
+        let oldest =
+            if self.entries.len() == ENTRIES_MAX { self.entries.pop_front() } else { None };
         self.octets -= replaced.iter().chain(&oldest).map(octets).sum::<usize>();
         self.octets += octets(&entry);
         self.entries.push_back(entry);
@@ -229,8 +259,10 @@ fn octets(entry: &Entry) -> usize {
 
 /// The beginning of a text, whole characters only.
 fn cut(text: &str) -> &str {
-    let end =
-        text.char_indices().map(|(at, character)| at + character.len_utf8()).take_while(|end| *end <= TEXT_BYTES_MAX);
+    let end = text
+        .char_indices()
+        .map(|(at, character)| at + character.len_utf8())
+        .take_while(|end| *end <= TEXT_BYTES_MAX);
     &text[..end.last().unwrap_or(0)]
 }
 
@@ -271,7 +303,10 @@ mod tests {
 
         let again = Journal::default();
         notes.clear();
-        entries.into_iter().zip(36..).for_each(|(entry, number)| again.load((mac(1), number, entry), &mut notes));
+        entries
+            .into_iter()
+            .zip(36..)
+            .for_each(|(entry, number)| again.load((mac(1), number, entry), &mut notes));
         assert_eq!(notes, []);
         again.add(&event(1, 7, Kind::Nak), 100, &mut notes);
         assert!(matches!(notes[0], Note::Entry { number: 100, .. }), "{notes:?}");
@@ -315,7 +350,10 @@ mod tests {
             journal.add(&event(1_000_000 + n, 1_000_000 + n, Kind::Nak), 1, &mut notes);
             notes.truncate(1000);
         }
-        assert_eq!((0..honest).filter(|n| journal.entries(mac(*n)).len() == 2).count(), honest as usize);
+        assert_eq!(
+            (0..honest).filter(|n| journal.entries(mac(*n)).len() == 2).count(),
+            honest as usize
+        );
         assert!(journal.lock().rings.len() <= MACHINES_MAX);
     }
 
@@ -325,13 +363,21 @@ mod tests {
         for n in 0..4000 {
             for _ in 0..40 {
                 let missing = Kind::Missing { name: "x".repeat(200), rule: None };
-                journal.add(&Event { stage: Stage::File, ..event(n, n + 1, missing) }, 0, &mut notes);
+                journal.add(
+                    &Event { stage: Stage::File, ..event(n, n + 1, missing) },
+                    0,
+                    &mut notes,
+                );
             }
             notes.retain(|note| matches!(note, Note::Forgotten(_)));
         }
         let machines = journal.lock();
-        let counted: usize = machines.rings.values().flat_map(|ring| &ring.entries).map(octets).sum();
-        assert!(counted == machines.octets() && counted <= OCTETS_MAX && counted > OCTETS_MAX / 2, "{counted}");
+        let counted: usize =
+            machines.rings.values().flat_map(|ring| &ring.entries).map(octets).sum();
+        assert!(
+            counted == machines.octets() && counted <= OCTETS_MAX && counted > OCTETS_MAX / 2,
+            "{counted}"
+        );
         assert_eq!(notes.len() + machines.rings.len(), 4000);
     }
 
@@ -348,7 +394,11 @@ mod tests {
         notes.clear();
         journal.add(&stranger, 0, &mut notes);
         assert_eq!((journal.find(IpAddr::V4(9.into())), notes), (None, Vec::new()));
-        assert_eq!(journal.entries_at(IpAddr::V4(9.into())).len(), 1, "who has no name is known by the address");
+        assert_eq!(
+            journal.entries_at(IpAddr::V4(9.into())).len(),
+            1,
+            "who has no name is known by the address"
+        );
         assert_eq!(journal.machines().len(), 2);
     }
 }

@@ -13,7 +13,10 @@ const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiArm64) };
 /// One of each kind. A new one does not compile before it has its line in [`line`].
 fn kinds() -> Vec<Kind> {
     let name = || "debian/linux".to_owned();
-    let missing = |name: &str, rule: Option<&str>| Kind::Missing { name: name.into(), rule: rule.map(str::to_owned) };
+    let missing = |name: &str, rule: Option<&str>| Kind::Missing {
+        name: name.into(),
+        rule: rule.map(str::to_owned),
+    };
     let mut kinds = vec![
         Kind::Offered { to: PXE },
         Kind::Leased { to: PXE, twin: false },
@@ -47,7 +50,11 @@ fn kinds() -> Vec<Kind> {
         Kind::Other,
     ];
     let other = Some((Ipv4Addr::LOCALHOST, Mac([2; 6])));
-    kinds.extend(Why::ALL.iter().map(|why| Kind::Unanswered { why: *why, about: "10.0.0.0/24".into(), other }));
+    kinds.extend(Why::ALL.iter().map(|why| Kind::Unanswered {
+        why: *why,
+        about: "10.0.0.0/24".into(),
+        other,
+    }));
     kinds.extend(Denial::ALL.iter().map(|why| Kind::Denied { name: name(), why: *why }));
     kinds
 }
@@ -55,27 +62,36 @@ fn kinds() -> Vec<Kind> {
 /// What the log says of it.
 fn line(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Offered { .. } => "offer: PXE firmware on x64 UEFI (option 93 = 7); address 10.0.0.9 from the pool",
+        Kind::Offered { .. } => {
+            "offer: PXE firmware on x64 UEFI (option 93 = 7); address 10.0.0.9 from the pool"
+        }
         Kind::Leased { twin: false, .. } => {
             "lease: a system (no boot options); no boot file because the client says nothing"
         }
-        Kind::Leased { twin: true, .. } => "lease: PXE firmware; machines 1 and 2 have one hardware address; loader a",
+        Kind::Leased { twin: true, .. } => {
+            "lease: PXE firmware; machines 1 and 2 have one hardware address; loader a"
+        }
         Kind::Renewed => "renewal: a system (no boot options)",
         Kind::NoLoader { .. } => {
-            "offer: PXE firmware; no boot file because [boot] uefi-arm64 is not set (option 93 = 11)"
+            "offer: PXE firmware; no boot file because [boot] uefi-arm64 is not set (option 93 = \
+             11)"
         }
         Kind::Nak => "refusal of 10.0.0.9: a system; 10.0.0.9 refused: wrong network",
         Kind::NoAddressFree => "no answer, no address is free in subnet 10.0.0.0/24: PXE firmware",
         Kind::OtherServer { .. } => "no answer, the client chose server 10.0.0.2: PXE firmware",
         Kind::Declined => "the client found its address in use: PXE firmware",
         Kind::Released => "the client gave its address back: a system",
-        Kind::Conflict => "10.0.0.9 is in use by 02:00:00:00:00:01, to whom nobody has leased it: it is not offered",
+        Kind::Conflict => {
+            "10.0.0.9 is in use by 02:00:00:00:00:01, to whom nobody has leased it: it is not \
+             offered"
+        }
         Kind::PoolFills => "the pools of subnet 10.0.0.0/24 are nearly full: 9 of 10 addresses",
         Kind::PoolHasRoom => "the pools of subnet 10.0.0.0/24 have room again: 7 of 10 addresses",
         Kind::SizeProbe => "shimx64.efi: size probe",
         Kind::Sent { .. } => "debian/linux sent by TFTP, 8 bytes in 0.001 s",
         Kind::Missing { rule: Some(_), .. } => {
-            "TFTP refused debian/linux: no such file; kernel of the menu entry `install` asks for it"
+            "TFTP refused debian/linux: no such file; kernel of the menu entry `install` asks for \
+             it"
         }
         Kind::Missing { name, .. } if name.starts_with("pxelinux.cfg") => {
             "TFTP refused pxelinux.cfg/C0A8: no such file"
@@ -84,14 +100,27 @@ fn line(kind: &Kind) -> &'static str {
         Kind::TemplateFailed => "TFTP refused ks.cfg: ks.cfg.j2:2:4: there is no variable `x`",
         Kind::WriteRefused => "TFTP refused to take a file: nothing is written here",
         Kind::BadRequest => "HTTP refused a request: only GET and HEAD are served: /x",
-        Kind::Stalled { .. } => "linux: the client fell silent at block 4 after 2048 bytes and 30 s",
-        Kind::ClientAborted { code: 8, .. } => "linux: the client ended the transfer with ERROR 8 after 0 bytes",
-        Kind::ClientAborted { .. } => "linux: the client ended the transfer with ERROR 3 after 0 bytes",
-        Kind::Changed { .. } => "linux: the file was changed in place while it was being sent: transfer ended",
-        Kind::Forged { .. } => "linux: ended, since somebody who does not know its port sends ACKs for it: forged",
+        Kind::Stalled { .. } => {
+            "linux: the client fell silent at block 4 after 2048 bytes and 30 s"
+        }
+        Kind::ClientAborted { code: 8, .. } => {
+            "linux: the client ended the transfer with ERROR 8 after 0 bytes"
+        }
+        Kind::ClientAborted { .. } => {
+            "linux: the client ended the transfer with ERROR 3 after 0 bytes"
+        }
+        Kind::Changed { .. } => {
+            "linux: the file was changed in place while it was being sent: transfer ended"
+        }
+        Kind::Forged { .. } => {
+            "linux: ended, since somebody who does not know its port sends ACKs for it: forged"
+        }
         Kind::TooSlow => "HTTP connection cut after 4096 bytes: too slow",
         Kind::Failed => "the store could not keep the lease: no answer, the client asks again",
-        Kind::Short => "TFTP leaves requests without an answer for now (busy; 1 times so far): clients ask again",
+        Kind::Short => {
+            "TFTP leaves requests without an answer for now (busy; 1 times so far): clients ask \
+             again"
+        }
         Kind::Other => "linux: the client began anew",
         Kind::Unanswered { why, .. } => unanswered(*why),
         Kind::Denied { why, .. } => denied(*why),
@@ -102,41 +131,62 @@ fn unanswered(why: Why) -> &'static str {
     match why {
         Why::NoSubnet => "no answer, no subnet is configured for 10.9.0.1: a system",
         Why::NoSubnetBehind => {
-            "no answer, no subnet is configured for 10.9.0.1, and this came from beyond a router: a system"
+            "no answer, no subnet is configured for 10.9.0.1, and this came from beyond a router: \
+             a system"
         }
         Why::NotForRelays => {
-            "no answer, subnet 10.0.0.0/24 is served on its own link alone, and this came from beyond a router ("
+            "no answer, subnet 10.0.0.0/24 is served on its own link alone, and this came from \
+             beyond a router ("
         }
         Why::SubnetOff => "no answer, subnet 10.0.0.0/24 is switched off: a system",
-        Why::NotPxe => "no answer, the client says nothing of network boot, and never did (`clients = \"pxe\"`",
+        Why::NotPxe => {
+            "no answer, the client says nothing of network boot, and never did (`clients = \"pxe\"`"
+        }
         Why::NotReserved => "no answer, the client has no reservation (`clients = \"known\"`",
         Why::OtherServer => {
-            "no answer, subnet 10.0.0.0/24 is silent: the DHCP server 10.0.0.2 (02) answered there: a system"
+            "no answer, subnet 10.0.0.0/24 is silent: the DHCP server 10.0.0.2 (02) answered \
+             there: a system"
         }
-        Why::Looking => "no answer, subnet 10.0.0.0/24 is silent: looking for other DHCP servers: a system",
+        Why::Looking => {
+            "no answer, subnet 10.0.0.0/24 is silent: looking for other DHCP servers: a system"
+        }
         Why::NoInterface => {
-            "no answer, subnet 10.0.0.0/24 is silent: its interface is not there, or has no address in it"
+            "no answer, subnet 10.0.0.0/24 is silent: its interface is not there, or has no \
+             address in it"
         }
-        Why::UnknownClient => "no answer, nothing is known of this client, and another server may know it: a system",
+        Why::UnknownClient => {
+            "no answer, nothing is known of this client, and another server may know it: a system"
+        }
         Why::Bootp => "no answer, BOOTP without a reservation: a system",
         Why::DeclinedTooMuch => {
-            "no answer, the client declined 4 addresses within an hour, and gets none from the pools"
+            "no answer, the client declined 4 addresses within an hour, and gets none from the \
+             pools"
         }
-        Why::LastDecline => "no answer, the client has declined 4 addresses within an hour: until the hour is over",
-        Why::TooLarge => "no answer, the options that cannot be left out do not fit 548 octets: a system",
+        Why::LastDecline => {
+            "no answer, the client has declined 4 addresses within an hour: until the hour is over"
+        }
+        Why::TooLarge => {
+            "no answer, the options that cannot be left out do not fit 548 octets: a system"
+        }
         Why::Odd => "no answer, the request names no address: a system",
     }
 }
 
 fn denied(why: Denial) -> &'static str {
     match why {
-        Denial::Unreadable => "TFTP refused a: not everybody may read the file: `chmod o+r` lets it be served",
+        Denial::Unreadable => {
+            "TFTP refused a: not everybody may read the file: `chmod o+r` lets it be served"
+        }
         Denial::OutsideRoot => "TFTP refused a: the name leads outside the root",
         Denial::NotAFile => "TFTP refused a: a directory",
         Denial::Hidden => "TFTP refused .a: the name holds a hidden component",
-        Denial::Private => "TFTP refused a: ringboot's own configuration and state are never served",
+        Denial::Private => {
+            "TFTP refused a: ringboot's own configuration and state are never served"
+        }
         Denial::BadName => "HTTP refused a: the name holds a `..` component",
-        Denial::TooLarge => "TFTP refused a: as netascii: the file is too large for this kind of request",
+        Denial::TooLarge => {
+            "TFTP refused a: as netascii: the file is too large for this kind of request"
+        }
     }
 }
 
@@ -167,8 +217,12 @@ fn every_kind_of_event_is_as_loud_as_its_row_in_the_docs_says() {
     assert!(rows.len() > 50, "{rows:?}");
     for kind in kinds() {
         let line = line(&kind);
-        let best = rows.iter().filter_map(|row| Some((matches(row.0, line)?, row))).max_by_key(|(literal, _)| *literal);
-        let (_, (pattern, level)) = best.unwrap_or_else(|| panic!("docs/log.md has no row for {line:?}"));
+        let best = rows
+            .iter()
+            .filter_map(|row| Some((matches(row.0, line)?, row)))
+            .max_by_key(|(literal, _)| *literal);
+        let (_, (pattern, level)) =
+            best.unwrap_or_else(|| panic!("docs/log.md has no row for {line:?}"));
         let is = match kind.weight() {
             Weight::Detail => "DEBUG",
             Weight::Step => "INFO",

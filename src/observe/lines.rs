@@ -1,6 +1,8 @@
-//! The way of log lines: every thread hands them over without waiting, and one thread writes them where the log goes.
+//! The way of log lines: every thread hands them over without waiting, and one thread writes them
+//! where the log goes.
 //!
-//! Whoever reads the log may be slow, full or gone. Then lines are dropped and counted, and nothing else happens.
+//! Whoever reads the log may be slow, full or gone. Then lines are dropped and counted, and nothing
+//! else happens.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -79,7 +81,9 @@ impl Lines {
 
     fn queue(&self, text: &[u8], item: fn(Vec<u8>) -> Item) {
         let waiting = self.count.octets.fetch_add(text.len(), Ordering::Relaxed);
-        if waiting + text.len() > OCTETS_QUEUED_MAX || self.queue.try_send(item(text.to_vec())).is_err() {
+        if waiting + text.len() > OCTETS_QUEUED_MAX
+            || self.queue.try_send(item(text.to_vec())).is_err()
+        {
             self.count.octets.fetch_sub(text.len(), Ordering::Relaxed);
             self.count.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -90,7 +94,8 @@ impl Lines {
         self.count.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything that was pushed is written; false where that takes longer than `limit`.
+    /// Waits until everything that was pushed is written; false where that takes longer than
+    /// `limit`.
     pub(super) fn finish(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let (written, is_written) = sync_channel(1);
@@ -107,7 +112,12 @@ impl Lines {
 }
 
 /// Writes until every sender is gone. A write that fails loses its line and no more.
-fn write_all(items: &Receiver<Item>, destination: &mut dyn Destination, count: &Counted, thread: &threads::Watched) {
+fn write_all(
+    items: &Receiver<Item>,
+    destination: &mut dyn Destination,
+    count: &Counted,
+    thread: &threads::Watched,
+) {
     let mut told = Instant::now();
     let mut lost_told = count.lost.load(Ordering::Relaxed);
     loop {
@@ -167,7 +177,11 @@ mod tests {
     impl Destination for Gate {
         fn write(&mut self, message: &[u8]) -> io::Result<()> {
             let _ = self.seen.send(message.to_vec());
-            if self.go_on.recv().unwrap_or(true) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+            if self.go_on.recv().unwrap_or(true) {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::StorageFull.into())
+            }
         }
     }
 
@@ -203,7 +217,9 @@ mod tests {
     #[test]
     fn a_write_that_fails_loses_its_line_alone() {
         let (lines, seen, go) = gate();
-        for (line, taken) in [("one\n", false), ("two\n", true), ("three\n", false), ("four\n", true)] {
+        for (line, taken) in
+            [("one\n", false), ("two\n", true), ("three\n", false), ("four\n", true)]
+        {
             lines.push(line.as_bytes());
             go.send(taken).unwrap();
         }

@@ -9,7 +9,8 @@ use super::events::{Event, Progress, Weight};
 use super::journal::{Journal, Keep, Note};
 use super::threads::{self, Watched};
 
-/// How long an event may wait to be kept beyond the process; a power cut loses so much of the history, and no lease.
+/// How long an event may wait to be kept beyond the process; a power cut loses so much of the
+/// history, and no lease.
 const KEPT_EVERY: Duration = Duration::from_secs(1);
 /// Notes in one batch at most: memory, and the time that one commit takes.
 const BATCH_NOTES_MAX: usize = 4096;
@@ -26,7 +27,8 @@ pub struct Memory {
     pub journal: Arc<Journal>,
     /// None: the history ends with the process.
     pub keep: Option<Keep>,
-    /// Reads what an earlier process kept, and says who keeps more. Called on the journal thread, before its first event.
+    /// Reads what an earlier process kept, and says who keeps more. Called on the journal thread,
+    /// before its first event.
     pub load: Option<Load>,
     /// Who learns from what happens; called on the journal thread, which may wait for a disk.
     pub learn: Option<Learn>,
@@ -38,7 +40,8 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// Prints and remembers events until every sender is gone. A panic loses the event that it met, and what was not kept yet.
+/// Prints and remembers events until every sender is gone. A panic loses the event that it met, and
+/// what was not kept yet.
 pub fn print_all(events: &Receiver<Event>, mut memory: Memory, progress: &Progress) {
     let thread = threads::watch("rb-journal");
     thread.keep_running(|| {
@@ -50,12 +53,18 @@ pub fn print_all(events: &Receiver<Event>, mut memory: Memory, progress: &Progre
     });
 }
 
-fn print_until_over(events: &Receiver<Event>, memory: &mut Memory, thread: &Watched, progress: &Progress) {
+fn print_until_over(
+    events: &Receiver<Event>,
+    memory: &mut Memory,
+    thread: &Watched,
+    progress: &Progress,
+) {
     let Memory { journal, keep, learn, .. } = memory;
     let mut notes: Vec<Note> = Vec::new();
     let mut due: Option<Instant> = None;
     loop {
-        let patience = due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
+        let patience =
+            due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
         let received = events.recv_timeout(patience);
         let _busy = thread.busy();
         let is_over = matches!(received, Err(RecvTimeoutError::Disconnected));
@@ -78,7 +87,8 @@ fn print_until_over(events: &Receiver<Event>, memory: &mut Memory, thread: &Watc
         if is_over {
             return;
         }
-        due = (!notes.is_empty()).then(|| due.filter(|_| !is_due).unwrap_or_else(|| Instant::now() + KEPT_EVERY));
+        due = (!notes.is_empty())
+            .then(|| due.filter(|_| !is_due).unwrap_or_else(|| Instant::now() + KEPT_EVERY));
     }
 }
 

@@ -1,8 +1,12 @@
-//! What operators see: events of machines, counters of cores, log lines. Cores only ever push here; nothing waits.
+//! What operators see: events of machines, counters of cores, log lines. Cores only ever push here;
+//! nothing waits.
 
-/// An enum whose variants are known by a word each: what is kept or sent by its word is read back by it.
+/// An enum whose variants are known by a word each: what is kept or sent by its word is read back
+/// by it.
 macro_rules! words {
-    ($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[$about:meta])* pub enum $name:ident {
+        $($(#[$doc:meta])* $variant:ident = $word:literal,)+
+    }) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$doc])* $variant,)+ }

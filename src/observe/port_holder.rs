@@ -1,4 +1,5 @@
-//! Which program holds a port that we could not bind: read from /proc, so that the operator need not run `ss`.
+//! Which program holds a port that we could not bind: read from /proc, so that the operator need
+//! not run `ss`.
 
 use std::fs;
 use std::path::Path;
@@ -18,11 +19,15 @@ pub fn holder(protocol: Protocol, port: u16) -> Option<String> {
     };
     tables.iter().find_map(|table| {
         let text = fs::read_to_string(table).ok()?;
-        text.lines().skip(1).filter_map(|line| inode_at(line, protocol, port)).find_map(|inode| process_with(&inode))
+        text.lines()
+            .skip(1)
+            .filter_map(|line| inode_at(line, protocol, port))
+            .find_map(|inode| process_with(&inode))
     })
 }
 
-/// A line is `sl local_address rem_address st … inode …`; the port is the hexadecimal tail of the local address.
+/// A line is `sl local_address rem_address st … inode …`; the port is the hexadecimal tail of the
+/// local address.
 fn inode_at(line: &str, protocol: Protocol, port: u16) -> Option<String> {
     const TCP_LISTEN: &str = "0A";
     let fields: Vec<&str> = line.split_whitespace().collect();
@@ -55,7 +60,8 @@ mod tests {
 
     #[test]
     fn the_line_of_a_port_gives_its_inode() {
-        let line = "  812: 00000000:0045 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 4711 2 0 0";
+        let line = "  812: 00000000:0045 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 \
+                    0 4711 2 0 0";
         assert_eq!(inode_at(line, Protocol::Udp, 69), Some("4711".to_owned()));
         assert_eq!(inode_at(line, Protocol::Udp, 70), None);
         assert_eq!(inode_at(line, Protocol::Tcp, 69), None);

@@ -1,4 +1,5 @@
-//! Where log lines go: standard error for people, with priorities for the journal, or datagrams to syslog.
+//! Where log lines go: standard error for people, with priorities for the journal, or datagrams to
+//! syslog.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -32,21 +33,25 @@ const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 /// The queue of this process; None before [`start`].
 static LINES: OnceLock<Lines> = OnceLock::new();
 
-/// Colours are for terminals that have them, and for people who did not say no (https://no-color.org).
+/// Colours are for terminals that have them, and for people who did not say no
+/// (https://no-color.org).
 fn wants_colours() -> bool {
-    io::stderr().is_terminal() && has_colours(std::env::var_os("NO_COLOR"), std::env::var_os("TERM"))
+    io::stderr().is_terminal()
+        && has_colours(std::env::var_os("NO_COLOR"), std::env::var_os("TERM"))
 }
 
 fn has_colours(no_color: Option<OsString>, term: Option<OsString>) -> bool {
     no_color.is_none_or(|value| value.is_empty()) && term.is_none_or(|term| term != "dumb")
 }
 
-/// Starts logging for the whole process: lines wait in a queue until [`write`] is called. `facility` sends lines to syslog
-/// (RFC 5424 section 6.2.1 has the numbers). READY is no log line: it goes to standard output.
+/// Starts logging for the whole process: lines wait in a queue until [`write`] is called.
+/// `facility` sends lines to syslog (RFC 5424 section 6.2.1 has the numbers). READY is no log line:
+/// it goes to standard output.
 pub fn start(level: Level, facility: Option<u8>) {
     let destination: Box<dyn Destination> = match facility {
         Some(_) => {
-            let path = std::env::var_os(SYSLOG_SOCKET_VARIABLE).map_or(PathBuf::from(SYSLOG_SOCKET), PathBuf::from);
+            let path = std::env::var_os(SYSLOG_SOCKET_VARIABLE)
+                .map_or(PathBuf::from(SYSLOG_SOCKET), PathBuf::from);
             Box::new(Syslog::new(path))
         }
         None => Box::new(StandardError),
@@ -66,7 +71,8 @@ pub fn start(level: Level, facility: Option<u8>) {
             format.with_ansi(false).event_format(lines).try_init()
         }
         None if stderr_is_the_journal() => {
-            // The journal adds time and process itself, and reads a priority off the line (sd-daemon(3)).
+            // The journal adds time and process itself, and reads a priority off the line
+            // (sd-daemon(3)).
             let lines = Prefixed { facility: 0, tag: String::new() };
             format.with_ansi(false).event_format(lines).try_init()
         }
@@ -93,7 +99,8 @@ pub fn finish() {
     });
 }
 
-/// Why the process ends: to standard error in any case, which the journal takes as errors, line by line, and to syslog.
+/// Why the process ends: to standard error in any case, which the journal takes as errors, line by
+/// line, and to syslog.
 pub fn last_words(text: &str, facility: Option<u8>) {
     let words = match stderr_is_the_journal() {
         true => text.lines().map(|line| format!("<{}>{line}\n", severity(Level::ERROR))).collect(),
@@ -117,7 +124,9 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied();
-    let said = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    let said = text
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
     tracing::error!("the thread {name} panicked{place}: {said}");
     if name == "main" {
         finish();
@@ -148,8 +157,8 @@ impl Destination for StandardError {
     }
 }
 
-/// systemd.exec(5): JOURNAL_STREAM names the device and inode of the journal's stream; it is inherited by children whose
-/// standard error goes elsewhere, so the numbers decide.
+/// systemd.exec(5): JOURNAL_STREAM names the device and inode of the journal's stream; it is
+/// inherited by children whose standard error goes elsewhere, so the numbers decide.
 fn stderr_is_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return false };
@@ -157,8 +166,8 @@ fn stderr_is_the_journal() -> bool {
     stream == format!("{}:{}", meta.dev(), meta.ino())
 }
 
-/// `<priority>tag: text`, once for each line of a message, as sd-daemon(3) and RFC 3164 read it. No time: whoever receives it
-/// on the same machine puts his own, in his own zone.
+/// `<priority>tag: text`, once for each line of a message, as sd-daemon(3) and RFC 3164 read it. No
+/// time: whoever receives it on the same machine puts his own, in his own zone.
 struct Prefixed {
     facility: u8,
     tag: String,
@@ -169,7 +178,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut text = String::new();
         context.format_fields(Writer::new(&mut text), event)?;
         let priority = u16::from(self.facility) * 8 + severity(*event.metadata().level());
@@ -238,8 +252,9 @@ mod tests {
 
     #[test]
     fn who_said_no_gets_no_colours() {
-        let of =
-            |no_color: Option<&str>, term: Option<&str>| has_colours(no_color.map(Into::into), term.map(Into::into));
+        let of = |no_color: Option<&str>, term: Option<&str>| {
+            has_colours(no_color.map(Into::into), term.map(Into::into))
+        };
         assert!(of(None, None) && of(None, Some("xterm")) && of(Some(""), Some("xterm")));
         assert!(!of(Some("1"), Some("xterm")) && !of(Some("0"), None) && !of(None, Some("dumb")));
     }

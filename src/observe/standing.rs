@@ -5,10 +5,11 @@ use super::events::{Kind, Stage};
 use super::stop::Cause;
 use super::timeline::Story;
 
-/// A machine that is between two steps of its boot is given so long for the next one. Milliseconds: firmware that looks for a link, a
-/// loader with a countdown, a kernel that is unpacked.
+/// A machine that is between two steps of its boot is given so long for the next one. Milliseconds:
+/// firmware that looks for a link, a loader with a countdown, a kernel that is unpacked.
 const NEXT_STEP_MS: u64 = 60_000;
-/// A machine that has all that it asked for, and has been quiet for so long, has booted. Milliseconds.
+/// A machine that has all that it asked for, and has been quiet for so long, has booted.
+/// Milliseconds.
 const SETTLED_MS: u64 = 10_000;
 
 /// Where a machine stands.
@@ -27,7 +28,8 @@ pub enum Standing {
 }
 
 impl Standing {
-    pub const ALL: [Self; 5] = [Self::Failed, Self::Booting, Self::Menu, Self::Booted, Self::Unseen];
+    pub const ALL: [Self; 5] =
+        [Self::Failed, Self::Booting, Self::Menu, Self::Booted, Self::Unseen];
 
     pub fn word(self) -> &'static str {
         match self {
@@ -51,7 +53,8 @@ pub fn standing(entries: &[Entry], story: &Story) -> Standing {
         return if story.quiet_ms < SETTLED_MS { Standing::Booting } else { Standing::Booted };
     }
     // Only time tells that the next step does not come.
-    let is_between = matches!(last.kind, Kind::Offered { .. } | Kind::Leased { .. } | Kind::Sent { .. });
+    let is_between =
+        matches!(last.kind, Kind::Offered { .. } | Kind::Leased { .. } | Kind::Sent { .. });
     match (is_between, last.stage) {
         (false, _) => Standing::Failed,
         (true, _) if story.quiet_ms < NEXT_STEP_MS => Standing::Booting,
@@ -99,10 +102,19 @@ mod tests {
     #[test]
     fn a_machine_between_two_steps_boots_until_the_next_one_is_overdue() {
         let offered = [at(0, Stage::Dhcp, Kind::Offered { to: PXE })];
-        assert_eq!((stands(&offered, 59_999), stands(&offered, 60_000)), (Standing::Booting, Standing::Failed));
-        assert_eq!((stands(&loaded(&[]), 60_000), stands(&loaded(&[]), 70_000)), (Standing::Booting, Standing::Failed));
+        assert_eq!(
+            (stands(&offered, 59_999), stands(&offered, 60_000)),
+            (Standing::Booting, Standing::Failed)
+        );
+        assert_eq!(
+            (stands(&loaded(&[]), 60_000), stands(&loaded(&[]), 70_000)),
+            (Standing::Booting, Standing::Failed)
+        );
         let menu = loaded(&[sent(5000, Stage::Menu, "grub.cfg")]);
-        assert_eq!((stands(&menu, 60_000), stands(&menu, 70_000)), (Standing::Booting, Standing::Menu));
+        assert_eq!(
+            (stands(&menu, 60_000), stands(&menu, 70_000)),
+            (Standing::Booting, Standing::Menu)
+        );
     }
 
     #[test]
@@ -125,8 +137,12 @@ mod tests {
 
     #[test]
     fn a_machine_that_has_all_has_booted_and_stays_so_while_it_renews_its_lease() {
-        let mut entries = loaded(&[sent(5000, Stage::Kernel, "linux"), sent(6000, Stage::Initrd, "initrd.gz")]);
-        assert_eq!((stands(&entries, 7000), stands(&entries, 16_000)), (Standing::Booting, Standing::Booted));
+        let mut entries =
+            loaded(&[sent(5000, Stage::Kernel, "linux"), sent(6000, Stage::Initrd, "initrd.gz")]);
+        assert_eq!(
+            (stands(&entries, 7000), stands(&entries, 16_000)),
+            (Standing::Booting, Standing::Booted)
+        );
         entries.push(at(900_000, Stage::Dhcp, Kind::Renewed));
         assert_eq!(stands(&entries, 900_001), Standing::Booted);
     }

@@ -1,7 +1,8 @@
 //! Where a boot stopped: every cause by its word, and what is said of it.
 
 words! {
-    /// Where a boot stopped, or what it waits for. docs/troubleshooting.md has a row for each, tests/why.rs a test.
+    /// Where a boot stopped, or what it waits for. docs/troubleshooting.md has a row for each,
+    /// tests/why.rs a test.
     pub enum Cause {
         NeverSeen = "never-seen",
         NoDhcpHere = "no-dhcp-here",
@@ -73,6 +74,8 @@ pub struct Stop {
     pub next_step: String,
 }
 
-pub(super) const FIRST_BLOCK: &str =
-    "Blocks come from a high port: let UDP from the server's ephemeral ports through, or set `[tftp] port-range`.";
-pub(super) const LATER_BLOCK: &str = "Look for packet loss or a smaller MTU on the way, or power lost; `[[tftp.client]]` can give it smaller blocks and windows.";
+pub(super) const FIRST_BLOCK: &str = "Blocks come from a high port: let UDP from the server's \
+                                      ephemeral ports through, or set `[tftp] port-range`.";
+pub(super) const LATER_BLOCK: &str = "Look for packet loss or a smaller MTU on the way, or power \
+                                      lost; `[[tftp.client]]` can give it smaller blocks and \
+                                      windows.";

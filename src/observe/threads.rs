@@ -1,11 +1,13 @@
-//! Every thread of the process by name: whether it lives, since when it works at one thing, how often it was begun again.
+//! Every thread of the process by name: whether it lives, since when it works at one thing, how
+//! often it was begun again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Before a thread's work is begun again after a panic: one that panics at once must not take a processor.
+/// Before a thread's work is begun again after a panic: one that panics at once must not take a
+/// processor.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Threads are the process's, and so is the list of them.
@@ -32,7 +34,8 @@ pub struct View {
     pub is_dead: bool,
 }
 
-/// A thread's own end. Dropped at its end: it leaves the list, or stays there as dead where a panic has ended it.
+/// A thread's own end. Dropped at its end: it leaves the list, or stays there as dead where a panic
+/// has ended it.
 #[derive(Debug)]
 pub struct Watched(Arc<Thread>);
 
@@ -128,7 +131,9 @@ fn list() -> MutexGuard<'static, Vec<Arc<Thread>>> {
 /// Since the first call, and never 0.
 fn now_ms() -> u64 {
     static BEGUN: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(BEGUN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    u64::try_from(BEGUN.get_or_init(Instant::now).elapsed().as_millis())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A machine's last boot as a story: what happened, when, and where it stopped, with one sentence of cause and one of advice.
+//! A machine's last boot as a story: what happened, when, and where it stopped, with one sentence
+//! of cause and one of advice.
 
 use std::net::IpAddr;
 
@@ -10,7 +11,8 @@ use crate::model::machine::{Firmware, Role};
 
 pub use super::entry::Entry;
 
-/// Silence after which the next event belongs to another boot: longer than any installer is quiet while it fetches.
+/// Silence after which the next event belongs to another boot: longer than any installer is quiet
+/// while it fetches.
 pub const SILENCE_MS: u64 = 600_000;
 
 /// The last boot of one machine.
@@ -62,7 +64,8 @@ pub fn story(entries: &[Entry], known: &Known<'_>, now_ms: u64) -> Story {
 
 // --- where the last boot begins ---
 
-/// A boot begins after a long silence, or where firmware asks for an address after the boot before had got one and gone on.
+/// A boot begins after a long silence, or where firmware asks for an address after the boot before
+/// had got one and gone on.
 fn last_boot(entries: &[Entry]) -> &[Entry] {
     let (mut start, mut rank, mut went_on) = (0, 0, false);
     for (at, entry) in entries.iter().enumerate() {
@@ -137,7 +140,13 @@ mod tests {
     }
 
     fn at(at_ms: u64, stage: Stage, kind: Kind, text: &str) -> Entry {
-        Entry { at_ms, address: Some(IpAddr::from([192, 168, 4, 26])), stage, kind, text: text.into() }
+        Entry {
+            at_ms,
+            address: Some(IpAddr::from([192, 168, 4, 26])),
+            stage,
+            kind,
+            text: text.into(),
+        }
     }
 
     fn dhcp(at_ms: u64, kind: Kind) -> Entry {
@@ -197,18 +206,30 @@ mod tests {
             "It was offered 192.168.4.26 (2 x) and never requested it."
         );
         let arm = Firmware { role: Role::Pxe, arch: Some(Arch::UefiArm64) };
-        let no_loader = Kind::NoLoader { to: arm, why: "no boot file because [boot] uefi-arm64 is not set".into() };
+        let no_loader = Kind::NoLoader {
+            to: arm,
+            why: "no boot file because [boot] uefi-arm64 is not set".into(),
+        };
         let said = cause(&[dhcp(0, no_loader)]);
-        assert!(said.contains("architecture 11") && said.contains("uefi-arm64 is not set"), "{said}");
+        assert!(
+            said.contains("architecture 11") && said.contains("uefi-arm64 is not set"),
+            "{said}"
+        );
         let nak = |at_ms| dhcp(at_ms, Kind::Nak);
-        assert!(cause(&[offered.clone(), nak(1)]).starts_with("Its request for 192.168.4.26 was refused: because"));
+        assert!(
+            cause(&[offered.clone(), nak(1)])
+                .starts_with("Its request for 192.168.4.26 was refused: because")
+        );
         let loops = [offered.clone(), nak(1), offered.clone(), nak(2), offered.clone()];
         assert!(cause(&loops).contains("again and again (2 NAKs)"));
         let leased_after = [&loops[..], &[dhcp(3, leased(PXE))]].concat();
         assert!(cause(&leased_after).contains("has asked for no file"));
         for (kind, words) in [
             (Kind::NoAddressFree, "The pool is full: because."),
-            (Kind::OtherServer { server: Ipv4Addr::new(10, 0, 0, 1) }, "It chose another DHCP server, 10.0.0.1."),
+            (
+                Kind::OtherServer { server: Ipv4Addr::new(10, 0, 0, 1) },
+                "It chose another DHCP server, 10.0.0.1.",
+            ),
             (unanswered(Why::NotPxe), "It is not admitted: because."),
             (Kind::Declined, "It declined 192.168.4.26"),
             (unanswered(Why::Odd), "Its last message was not answered: because."),
@@ -223,11 +244,23 @@ mod tests {
     fn every_stop_at_a_file_has_its_sentence() {
         let name = || "grubx64.efi".to_owned();
         for (kind, words) in [
-            (Kind::Denied { name: name(), why: Denial::Unreadable }, "grubx64.efi was not given: because."),
+            (
+                Kind::Denied { name: name(), why: Denial::Unreadable },
+                "grubx64.efi was not given: because.",
+            ),
             (Kind::TemplateFailed, "A template failed: because."),
-            (Kind::Stalled { name: name(), block: 1 }, "grubx64.efi stalled at block 1: it acknowledged nothing"),
-            (Kind::Stalled { name: name(), block: 70_000 }, "grubx64.efi stalled at block 70000: it fell silent"),
-            (Kind::ClientAborted { name: name(), code: 3 }, "It ended the transfer of grubx64.efi by itself"),
+            (
+                Kind::Stalled { name: name(), block: 1 },
+                "grubx64.efi stalled at block 1: it acknowledged nothing",
+            ),
+            (
+                Kind::Stalled { name: name(), block: 70_000 },
+                "grubx64.efi stalled at block 70000: it fell silent",
+            ),
+            (
+                Kind::ClientAborted { name: name(), code: 3 },
+                "It ended the transfer of grubx64.efi by itself",
+            ),
             (Kind::Changed { name: name() }, "grubx64.efi was changed in place"),
             (Kind::TooSlow, "Its HTTP connection was cut"),
         ] {
@@ -247,16 +280,28 @@ mod tests {
             missing(6010, "linux.cbt", None),
             missing(6020, "linux.0", None),
         ];
-        assert_eq!(after_loading(tries), "linux is missing; kernel of the menu entry `install` asks for it.");
+        assert_eq!(
+            after_loading(tries),
+            "linux is missing; kernel of the menu entry `install` asks for it."
+        );
     }
 
     #[test]
     fn what_loaders_can_do_without_is_no_cause() {
-        let said = after_loading(vec![missing(5000, "revocations_sku.efi", None), sent(6000, Stage::Kernel, "linux")]);
+        let said = after_loading(vec![
+            missing(5000, "revocations_sku.efi", None),
+            sent(6000, Stage::Kernel, "linux"),
+        ]);
         assert_eq!(said, "");
-        let said = after_loading(vec![sent(5000, Stage::Menu, "grub.cfg"), missing(6000, "x/command.lst", None)]);
+        let said = after_loading(vec![
+            sent(5000, Stage::Menu, "grub.cfg"),
+            missing(6000, "x/command.lst", None),
+        ]);
         assert!(said.starts_with("It stands at the menu"), "{said}");
-        assert!(after_loading(vec![missing(5000, "revocations.efi", None)]).starts_with("shimx64.efi was sent whole"));
+        assert!(
+            after_loading(vec![missing(5000, "revocations.efi", None)])
+                .starts_with("shimx64.efi was sent whole")
+        );
         let said = after_loading(vec![missing(5000, "pxelinux.cfg/default", None)]);
         assert_eq!(said, "shimx64.efi found no menu.");
     }
@@ -291,9 +336,16 @@ mod tests {
         assert_eq!(last_boot(&chained).len(), 8);
         let again = [chained.clone(), vec![dhcp(9000, Kind::Offered { to: PXE })]].concat();
         assert_eq!(last_boot(&again).len(), 1);
-        assert_eq!((story(&again, &known(), 9500).began_ms, story(&again, &known(), 9500).quiet_ms), (9000, 500));
+        assert_eq!(
+            (story(&again, &known(), 9500).began_ms, story(&again, &known(), 9500).quiet_ms),
+            (9000, 500)
+        );
         let ipxe_again = [chained.clone(), vec![dhcp(9000, Kind::Offered { to: IPXE })]].concat();
-        assert_eq!(last_boot(&ipxe_again).len(), 1, "after the system only a restart brings iPXE back");
+        assert_eq!(
+            last_boot(&ipxe_again).len(),
+            1,
+            "after the system only a restart brings iPXE back"
+        );
     }
 
     #[test]
@@ -309,7 +361,10 @@ mod tests {
     fn repeats_are_merged_and_a_sentence_stays_on_its_line() {
         let offer = |at_ms| at(at_ms, Stage::Dhcp, Kind::Offered { to: PXE }, "offer:\n  hint: x");
         let story = story(&[offer(10), offer(20), offer(40)], &known(), 40);
-        assert_eq!(story.lines, [Line { after_ms: 0, stage: Stage::Dhcp, text: "offer:; hint: x".into(), times: 3 }]);
+        assert_eq!(
+            story.lines,
+            [Line { after_ms: 0, stage: Stage::Dhcp, text: "offer:; hint: x".into(), times: 3 }]
+        );
         assert_eq!(story.firmware, Some(PXE));
     }
 }

@@ -1,4 +1,5 @@
-//! Binding a socket: the wait for a killed server's port, and the sentence for an address that is refused.
+//! Binding a socket: the wait for a killed server's port, and the sentence for an address that is
+//! refused.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,13 +8,18 @@ use std::time::{Duration, Instant};
 use super::failure::Failure;
 use crate::observe::port_holder::{Protocol, holder};
 
-/// The kernel takes so long at most to close the sockets of a ring whose process was killed: milliseconds, more under load.
+/// The kernel takes so long at most to close the sockets of a ring whose process was killed:
+/// milliseconds, more under load.
 const RELEASED_AFTER: Duration = Duration::from_secs(3);
 const RELEASE_LOOK: Duration = Duration::from_millis(10);
 
-/// Binds. A port that no living program holds belongs to a server that was killed: its ring is torn down after its process has
-/// ended, and its sockets with it. The next server waits for that.
-pub fn once_released<S>(protocol: Protocol, port: u16, bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
+/// Binds. A port that no living program holds belongs to a server that was killed: its ring is torn
+/// down after its process has ended, and its sockets with it. The next server waits for that.
+pub fn once_released<S>(
+    protocol: Protocol,
+    port: u16,
+    bind: impl Fn() -> io::Result<S>,
+) -> io::Result<S> {
     let deadline = Instant::now() + RELEASED_AFTER;
     loop {
         match bind() {
@@ -30,18 +36,28 @@ pub fn once_released<S>(protocol: Protocol, port: u16, bind: impl Fn() -> io::Re
 }
 
 /// The sentence for an address that could not be bound: what to do, and who holds it.
-pub fn refused(what: &'static str, protocol: Protocol, address: SocketAddr) -> impl Fn(io::Error) -> Failure {
+pub fn refused(
+    what: &'static str,
+    protocol: Protocol,
+    address: SocketAddr,
+) -> impl Fn(io::Error) -> Failure {
     move |error| {
         let reason = match error.raw_os_error() {
             Some(libc::EACCES | libc::EPERM) => format!(
-                "not permitted. Ports below 1024 need root or CAP_NET_BIND_SERVICE; without either, take another port, \
-                 such as {}:{}",
+                "not permitted. Ports below 1024 need root or CAP_NET_BIND_SERVICE; without \
+                 either, take another port, such as {}:{}",
                 address.ip(),
                 address.port().saturating_add(8000)
             ),
             Some(libc::EADDRINUSE) => match holder(protocol, address.port()) {
-                Some(program) => format!("{program} holds this port. Stop it, or take another address or port"),
-                None => "another program holds this port (`ss -lnp` tells which). Stop it, or take another port".into(),
+                Some(program) => {
+                    format!("{program} holds this port. Stop it, or take another address or port")
+                }
+                None => {
+                    "another program holds this port (`ss -lnp` tells which). Stop it, or take \
+                         another port"
+                        .into()
+                }
             },
             Some(libc::EADDRNOTAVAIL) => "no interface of this machine has that address".into(),
             _ => error.to_string(),
@@ -70,7 +86,11 @@ mod tests {
         });
         let begun = Instant::now();
         assert!(once_released(Protocol::Udp, address.port(), || udp(address)).is_ok());
-        assert!(begun.elapsed() >= 5 * RELEASE_LOOK && begun.elapsed() < RELEASED_AFTER, "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() >= 5 * RELEASE_LOOK && begun.elapsed() < RELEASED_AFTER,
+            "{:?}",
+            begun.elapsed()
+        );
         release.join().unwrap();
     }
 }

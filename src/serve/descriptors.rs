@@ -1,4 +1,5 @@
-//! How the descriptors that a process may have are shared out, but those of HTTP: numbers in, numbers out.
+//! How the descriptors that a process may have are shared out, but those of HTTP: numbers in,
+//! numbers out.
 
 use crate::images::MAPPINGS_MAX;
 
@@ -6,7 +7,8 @@ use crate::images::MAPPINGS_MAX;
 const KEPT_BACK: usize = 96;
 /// What each core has beside its transfer ports: rings, bells, listening sockets.
 const OF_A_CORE: usize = 20;
-/// Sockets that each transfer port of IPv4 takes: one that hears, and one that sends for each of two addresses of ours.
+/// Sockets that each transfer port of IPv4 takes: one that hears, and one that sends for each of
+/// two addresses of ours.
 const OF_A_PORT: usize = 3;
 
 /// What there is room for.
@@ -18,8 +20,8 @@ pub struct Shares {
     pub mappings: usize,
 }
 
-/// All that is wanted where half of the limit, which HTTP leaves, allows it. Else transfer ports take a half of that at most, and
-/// mapped files the rest.
+/// All that is wanted where half of the limit, which HTTP leaves, allows it. Else transfer ports
+/// take a half of that at most, and mapped files the rest.
 pub fn share_out(limit: u64, cores: usize, tids: u16) -> Shares {
     let (cores, half) = (cores.max(1), usize::try_from(limit / 2).unwrap_or(usize::MAX));
     let ports = half / 2 / (OF_A_PORT * cores);
@@ -35,7 +37,11 @@ mod tests {
     #[test]
     fn what_is_wanted_is_given_where_the_limit_allows_it() {
         for cores in [1, 4, 64] {
-            assert_eq!(share_out(1 << 20, cores, 16), Shares { tids: 16, mappings: MAPPINGS_MAX }, "{cores}");
+            assert_eq!(
+                share_out(1 << 20, cores, 16),
+                Shares { tids: 16, mappings: MAPPINGS_MAX },
+                "{cores}"
+            );
         }
     }
 

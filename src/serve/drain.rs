@@ -7,7 +7,8 @@ use std::time::Duration;
 /// How long running transfers may go on after SIGTERM; what is left then is cut off.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// Cloned to every core: once raised, nothing new is accepted and what runs is finished. Cores that sleep are woken by their bells.
+/// Cloned to every core: once raised, nothing new is accepted and what runs is finished. Cores that
+/// sleep are woken by their bells.
 #[derive(Clone, Debug, Default)]
 pub struct Drain(Arc<AtomicBool>);
 

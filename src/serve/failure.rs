@@ -14,8 +14,8 @@ pub enum Failure {
     #[error("{what}: {error}")]
     System { what: &'static str, error: io::Error },
     #[error(
-        "becoming the user {user}: {error}. Where a container forbids it, start ringboot as that user, or write [server] \
-         user = \"root\""
+        "becoming the user {user}: {error}. Where a container forbids it, start ringboot as that \
+         user, or write [server] user = \"root\""
     )]
     User { user: String, error: io::Error },
     #[error("the user {user} gets no io_uring: {error}")]

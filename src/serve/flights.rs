@@ -1,4 +1,5 @@
-//! What is under way: asked of the cores when somebody wants to know, so that no packet and no request pays for it.
+//! What is under way: asked of the cores when somebody wants to know, so that no packet and no
+//! request pays for it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -67,7 +68,9 @@ mod tests {
             way: Way::Waiting,
         };
         let (one, two) = (under_way("one"), under_way("two"));
-        let answers = |answer: UnderWay| Inquiry::new(move |report| report.try_send(vec![answer.clone()]).unwrap());
+        let answers = |answer: UnderWay| {
+            Inquiry::new(move |report| report.try_send(vec![answer.clone()]).unwrap())
+        };
         let (kept, held) = sync_channel(1);
         let stands_still = Inquiry::new(move |report| kept.try_send(report).unwrap());
         let begun = Instant::now();

@@ -119,8 +119,12 @@ impl Report {
         let why = self.why.as_ref().map_or("", |(why, _)| why.as_str());
         match self.trust {
             Trust::Sound => "serving".to_owned(),
-            Trust::Broken => format!("serving files; NO NEW LEASES: the lease store is broken: {why}"),
-            Trust::Unread => format!("serving files; NO DHCP: the lease store cannot be read: {why}"),
+            Trust::Broken => {
+                format!("serving files; NO NEW LEASES: the lease store is broken: {why}")
+            }
+            Trust::Unread => {
+                format!("serving files; NO DHCP: the lease store cannot be read: {why}")
+            }
         }
     }
 }
@@ -134,9 +138,14 @@ mod tests {
     fn news_are_told_once_and_what_waits_is_counted() {
         let health = StoreHealth::default();
         assert_eq!(health.trust(), Trust::Sound);
-        assert!(health.set(Trust::Broken, "disk full") && !health.set(Trust::Broken, "disk still full"));
+        assert!(
+            health.set(Trust::Broken, "disk full") && !health.set(Trust::Broken, "disk still full")
+        );
         let report = health.report();
-        assert_eq!((report.trust, report.why.as_ref().unwrap().0.as_str()), (Trust::Broken, "disk still full"));
+        assert_eq!(
+            (report.trust, report.why.as_ref().unwrap().0.as_str()),
+            (Trust::Broken, "disk still full")
+        );
         assert!(report.sentence().contains("NO NEW LEASES"));
         assert!(health.set(Trust::Sound, ""));
         assert_eq!(health.report().why, None);

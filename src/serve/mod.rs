@@ -1,4 +1,5 @@
-//! Drives the pure rooms with the engine: one core for DHCP, boot cores for TFTP and HTTP, and what starts and stops them.
+//! Drives the pure rooms with the engine: one core for DHCP, boot cores for TFTP and HTTP, and what
+//! starts and stops them.
 
 pub mod binding;
 pub mod descriptors;

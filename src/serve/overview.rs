@@ -1,4 +1,5 @@
-//! What runs now, as plain data for `status`: sockets, processors, counters. Control reads it; no core waits for it.
+//! What runs now, as plain data for `status`: sockets, processors, counters. Control reads it; no
+//! core waits for it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -29,7 +30,8 @@ const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 /// The parts of a running server that can be looked at.
 #[derive(Clone, Debug)]
 pub struct Overview {
-    /// What is wrong with the generation that is published last, as it was when its configuration was read.
+    /// What is wrong with the generation that is published last, as it was when its configuration
+    /// was read.
     pub remarks: Arc<ArcSwap<Vec<Finding>>>,
     /// What that generation says and this process does not do: it takes a restart.
     pub after_restart: Arc<ArcSwap<Vec<String>>>,
@@ -83,7 +85,8 @@ pub struct CoreView {
 }
 
 impl Overview {
-    /// From now on this loopback address is answered as the machine for which it stands, and what it does is no boot.
+    /// From now on this loopback address is answered as the machine for which it stands, and what
+    /// it does is no boot.
     pub fn begin_walk(&self, walk: Walk) {
         self.events.set_aside(walk.source.into());
         self.published.walks.begin(walk, Instant::now());
@@ -98,12 +101,14 @@ impl Overview {
         self.published.walks.end(source).then(|| self.events.take_aside(source.into()))
     }
 
-    /// Waits until what clients have met before now is remembered: an answer may have left while its event has not arrived.
+    /// Waits until what clients have met before now is remembered: an answer may have left while
+    /// its event has not arrived.
     pub fn settle(&self) {
         let until = Instant::now() + SETTLED_MAX;
         let before: Vec<u64> = self.pulses.iter().map(Pulse::turns).collect();
         self.bells.iter().for_each(Bell::ring);
-        // The first turn that ends may have begun before now; the second has seen what had come in by now.
+        // The first turn that ends may have begun before now; the second has seen what had come in
+        // by now.
         let has_turned = |(pulse, before): (&Pulse, &u64)| pulse.turns() >= before + 2;
         while !self.pulses.iter().zip(&before).all(has_turned) && Instant::now() < until {
             std::thread::sleep(SETTLED_LOOKED_EVERY);

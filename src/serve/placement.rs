@@ -9,8 +9,9 @@ pub struct Placement {
     pub boot: Vec<usize>,
 }
 
-/// With one processor everything shares it. With more, DHCP and control have the first and boot cores the others, at most
-/// `workers` of them. Who asks for as many workers as there are processors gets one on the first, too.
+/// With one processor everything shares it. With more, DHCP and control have the first and boot
+/// cores the others, at most `workers` of them. Who asks for as many workers as there are
+/// processors gets one on the first, too.
 pub fn place(allowed: &[usize], workers: Option<usize>) -> Placement {
     let (&control, others) = allowed.split_first().unwrap_or((&0, &[]));
     let mut boot = others.to_vec();

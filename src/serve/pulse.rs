@@ -1,4 +1,5 @@
-//! Signs of life: every core counts its turns, systemd's watchdog hears of us only while all of them go on, and who stands still is said.
+//! Signs of life: every core counts its turns, systemd's watchdog hears of us only while all of
+//! them go on, and who stands still is said.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::observe::counters::Count;
 use crate::observe::threads::{Observer, View};
 
-/// So often in the time that systemd allows do cores wake and does the supervisor look: one late core costs no restart.
+/// So often in the time that systemd allows do cores wake and does the supervisor look: one late
+/// core costs no restart.
 const PULSES_PER_TIMEOUT: u32 = 4;
 
 /// How often the supervisor looks at every thread, with systemd and without.
@@ -66,7 +68,8 @@ impl Watchdog {
         self.add(thread, Some(0))
     }
 
-    /// The pulse of a thread without which clients are served: it may wait for a disk, and is only looked at.
+    /// The pulse of a thread without which clients are served: it may wait for a disk, and is only
+    /// looked at.
     pub fn pulse_of_helper(&mut self, thread: Observer) -> Pulse {
         self.add(thread, None)
     }
@@ -84,7 +87,11 @@ impl Watchdog {
 
     /// The pulses of all cores, for whoever wants to see them take a turn.
     pub fn pulses(&self) -> Vec<Pulse> {
-        self.cores.iter().filter(|core| core.told.is_some()).map(|core| core.pulse.clone()).collect()
+        self.cores
+            .iter()
+            .filter(|core| core.told.is_some())
+            .map(|core| core.pulse.clone())
+            .collect()
     }
 
     /// Notes which cores stand still.
@@ -100,9 +107,12 @@ impl Watchdog {
         }
     }
 
-    /// Whether systemd may be told that we live: every core has taken a turn since the last time this was true.
+    /// Whether systemd may be told that we live: every core has taken a turn since the last time
+    /// this was true.
     pub fn all_go_on(&mut self) -> bool {
-        if self.told_every.is_none() || self.cores.iter().any(|core| core.told == Some(core.pulse.turns())) {
+        if self.told_every.is_none()
+            || self.cores.iter().any(|core| core.told == Some(core.pulse.turns()))
+        {
             return false;
         }
         for core in &mut self.cores {
@@ -117,7 +127,8 @@ impl Watchdog {
 pub struct Said(Vec<String>);
 
 impl Said {
-    /// Says once of each thread that it stands still, and that it goes on. The name of one that has ended by a panic.
+    /// Says once of each thread that it stands still, and that it goes on. The name of one that has
+    /// ended by a panic.
     pub fn say(&mut self, threads: &[View]) -> Option<String> {
         for thread in threads {
             let is_stuck = thread.busy.filter(|busy| *busy >= STUCK_AFTER);
@@ -126,7 +137,10 @@ impl Said {
                 (Some(busy), None) => {
                     self.0.push(thread.name.clone());
                     let (name, seconds) = (&thread.name, busy.as_secs());
-                    tracing::error!("the thread {name} stands still: {seconds} s with one thing ({})", waits_for(name));
+                    tracing::error!(
+                        "the thread {name} stands still: {seconds} s with one thing ({})",
+                        waits_for(name)
+                    );
                 }
                 (None, Some(at)) => {
                     self.0.swap_remove(at);
@@ -144,7 +158,9 @@ fn waits_for(thread: &str) -> &'static str {
     match thread.split('-').nth(1).unwrap_or_default() {
         "log" => "whoever reads the log does not read",
         "store" | "journal" | "neighbours" => "the disk of the state directory does not answer",
-        "worker" | "maker" | "reader" | "keeper" | "sweep" => "the disk or the file server of the root does not answer",
+        "worker" | "maker" | "reader" | "keeper" | "sweep" => {
+            "the disk or the file server of the root does not answer"
+        }
         "reload" => "reading the configuration or what it names",
         _ => "its clients are not served",
     }
@@ -171,7 +187,8 @@ mod tests {
         assert!(!watchdog.all_go_on());
         one.beat();
         assert!(watchdog.all_go_on(), "what the other did in between counts");
-        let busy = |name: &str| threads::all().into_iter().find(|view| view.name == name).unwrap().busy;
+        let busy =
+            |name: &str| threads::all().into_iter().find(|view| view.name == name).unwrap().busy;
         let later = Instant::now();
         watchdog.look(later);
         other.beat();

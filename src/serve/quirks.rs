@@ -1,4 +1,5 @@
-//! Between TFTP and what is known of a machine's firmware: a limit becomes options, the end of a transfer becomes a lesson.
+//! Between TFTP and what is known of a machine's firmware: a limit becomes options, the end of a
+//! transfer becomes a lesson.
 
 use super::tftp::End;
 use crate::boot::quirks::{self, Allowance, Attempt};
@@ -7,15 +8,16 @@ use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Outcome;
 
-/// Options for a machine that gets no more than this (T-23). What is as good as no option is not granted at all: firmware that
-/// fails on an option fails on its smallest value as well.
+/// Options for a machine that gets no more than this (T-23). What is as good as no option is not
+/// granted at all: firmware that fails on an option fails on its smallest value as well.
 pub(super) fn restricted(options: OptionPolicy, allowance: Allowance) -> OptionPolicy {
     let Allowance { window, blksize, .. } = allowance;
     OptionPolicy {
         windowsize: options.windowsize && window != Some(1),
         window_max: window.map_or(options.window_max, |most| most.min(options.window_max)),
         blksize: options.blksize && blksize != Some(BLOCK_SIZE_DEFAULT),
-        block_size_max: blksize.map_or(options.block_size_max, |most| most.min(options.block_size_max)),
+        block_size_max: blksize
+            .map_or(options.block_size_max, |most| most.min(options.block_size_max)),
         ..options
     }
 }
@@ -71,8 +73,10 @@ mod tests {
 
     #[test]
     fn the_pace_of_http_is_the_slowest_that_is_asked_for_and_follows_who_holds_the_address() {
-        let text = "root = \"/r\"\n[http]\nrate = 9000\n[[quirk]]\noui = \"02:00:00\"\nhttp-rate = 5000\n[[dhcp.subnet]]\n\
-            subnet = \"10.0.0.0/24\"\nmode = \"server\"\ninterface = \"eth0\"\npools = [\"10.0.0.1-10.0.0.9\"]\n";
+        let text = "root = \"/r\"\n[http]\nrate = 9000\n[[quirk]]\noui = \"02:00:00\"\nhttp-rate = \
+                    5000\n[[dhcp.subnet]]\n\
+            subnet = \"10.0.0.0/24\"\nmode = \"server\"\ninterface = \"eth0\"\npools = \
+            [\"10.0.0.1-10.0.0.9\"]\n";
         let config = Config::parse("x.toml", text).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let names = Names {
@@ -88,13 +92,19 @@ mod tests {
         assert_eq!(pace(), Some(9000), "nobody is known there");
         let hold = |mac: [u8; 6]| {
             let machine = Machine { mac: Mac(mac), uuid: None, firmware: None };
-            names.published.load().bindings.write(address, Some(Binding { machine, lease_end_s: u64::MAX }));
+            names
+                .published
+                .load()
+                .bindings
+                .write(address, Some(Binding { machine, lease_end_s: u64::MAX }));
         };
         hold([2, 0, 0, 0, 0, 1]);
         assert_eq!(pace(), Some(5000));
         let allowance = Allowance { http_rate: NonZeroU64::new(100_000), ..Allowance::default() };
         let limit = Limit { allowance, pinned: true };
-        names.published.limit(Limited(HashMap::from([(Subject::Machine(Mac([2, 0, 0, 0, 0, 1])), limit)])));
+        names
+            .published
+            .limit(Limited(HashMap::from([(Subject::Machine(Mac([2, 0, 0, 0, 0, 1])), limit)])));
         assert_eq!(pace(), Some(9000), "a pin does not lift what holds for all");
         hold([4; 6]);
         assert_eq!(pace(), Some(9000));
@@ -103,9 +113,13 @@ mod tests {
     #[test]
     fn t23_the_last_step_of_a_limit_leaves_the_option_out() {
         let all = OptionPolicy::default();
-        let with = |window, blksize| restricted(all, Allowance { window, blksize, http_rate: None });
+        let with =
+            |window, blksize| restricted(all, Allowance { window, blksize, http_rate: None });
         assert_eq!(with(None, None), all);
-        assert_eq!(with(Some(4), Some(1024)), OptionPolicy { window_max: 4, block_size_max: 1024, ..all });
+        assert_eq!(
+            with(Some(4), Some(1024)),
+            OptionPolicy { window_max: 4, block_size_max: 1024, ..all }
+        );
         let least = with(Some(1), Some(512));
         assert!(!least.windowsize && !least.blksize && least.tsize && least.timeout);
         assert_eq!(with(Some(60_000), None), all, "a limit raises nothing");

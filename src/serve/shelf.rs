@@ -1,7 +1,9 @@
-//! What a requested name gives to the machine that asks: a file, a rendered menu, a rendered template, or a refusal with its reason.
+//! What a requested name gives to the machine that asks: a file, a rendered menu, a rendered
+//! template, or a refusal with its reason.
 //!
-//! TFTP and HTTP share one shelf, so that the same name is the same answer over both. The order: a file of that name; the
-//! template `NAME.j2`; a rendered menu; then the same again for the name's other spellings (a stripped prefix, a repaired tail).
+//! TFTP and HTTP share one shelf, so that the same name is the same answer over both. The order: a
+//! file of that name; the template `NAME.j2`; a rendered menu; then the same again for the name's
+//! other spellings (a stripped prefix, a repaired tail).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +14,9 @@ use std::time::{Instant, SystemTime};
 use crate::boot::names::{Key, Loader, MenuName, menu_name};
 use crate::boot::script;
 use crate::engine::clock;
-use crate::images::{Asker, Catalog, CleanPath, Content, Found, Images, Owed, Refusal, without_prefix};
+use crate::images::{
+    Asker, Catalog, CleanPath, Content, Found, Images, Owed, Refusal, without_prefix,
+};
 use crate::model::machine::Machine;
 use crate::snapshot::Published;
 use crate::template::{self, Facts, Renderer, TemplateError};
@@ -99,7 +103,8 @@ impl Shelf {
         &self.names
     }
 
-    /// Answers at once (Some), or later on a worker thread (None): then `later` is called there exactly once, whatever happens.
+    /// Answers at once (Some), or later on a worker thread (None): then `later` is called there
+    /// exactly once, whatever happens.
     pub fn ask(&mut self, ask: Ask, later: impl FnOnce(Reply) + Send + 'static) -> Option<Reply> {
         let mut on_core = OnCore(&mut self.catalog);
         let looked = self.names.look_everywhere(&ask, &mut on_core);
@@ -107,21 +112,31 @@ impl Shelf {
             return Some(reply);
         }
         let later = Owed::new(later, |panicked| match panicked {
-            true => Reply::Refused(Refusal::ReadFailed, "the worker that looked it up broke off".into()),
-            false => Reply::Refused(Refusal::Busy, "every worker is busy, or the file server does not answer".into()),
+            true => {
+                Reply::Refused(Refusal::ReadFailed, "the worker that looked it up broke off".into())
+            }
+            false => Reply::Refused(
+                Refusal::Busy,
+                "every worker is busy, or the file server does not answer".into(),
+            ),
         });
         match looked {
             Looked::TakesLonger => Names::make(Arc::clone(&self.names), ask, later),
             _ => {
                 let (names, asker) = (Arc::clone(&self.names), ask.asker());
                 // Refused: what is owed has been paid by the drop.
-                let _ = self.names.images.workers().look(asker, move || names.answer_waiting(ask, later));
+                let _ = self
+                    .names
+                    .images
+                    .workers()
+                    .look(asker, move || names.answer_waiting(ask, later));
             }
         }
         None
     }
 
-    /// Remembers a content that came by `later`, so that the next request for it is answered on the core.
+    /// Remembers a content that came by `later`, so that the next request for it is answered on the
+    /// core.
     pub fn remember(&mut self, content: &Content) {
         self.catalog.remember(content);
     }
@@ -173,7 +188,8 @@ impl Look for Waiting {
 }
 
 impl Names {
-    /// The machine behind this address, as far as a live binding says, or the walk that stands for one.
+    /// The machine behind this address, as far as a live binding says, or the walk that stands for
+    /// one.
     pub fn machine_at(&self, peer: IpAddr) -> Option<Machine> {
         if let Some(walk) = self.published.walks.from(peer, Instant::now) {
             return walk.machine;
@@ -183,20 +199,30 @@ impl Names {
         (binding.lease_end_s > clock::now_s()).then_some(binding.machine)
     }
 
-    /// How fast HTTP may send to this address, octets a second; None = as fast as it goes. No lock: it may be asked for every
-    /// connection, and again when the machine behind the address has become known.
+    /// How fast HTTP may send to this address, octets a second; None = as fast as it goes. No lock:
+    /// it may be asked for every connection, and again when the machine behind the address has
+    /// become known.
     pub fn pace_for(&self, peer: IpAddr) -> Option<NonZeroU64> {
-        let own = self.machine_at(peer).and_then(|machine| self.published.allowance(&machine).http_rate);
+        let own =
+            self.machine_at(peer).and_then(|machine| self.published.allowance(&machine).http_rate);
         [own, self.published.load().snapshot.http_rate].into_iter().flatten().min()
     }
 
-    /// The address by which networks are compared: a walk has that of the machine for which it stands.
+    /// The address by which networks are compared: a walk has that of the machine for which it
+    /// stands.
     pub fn address_of(&self, peer: IpAddr) -> IpAddr {
-        self.published.walks.from(peer, Instant::now).map_or(peer, |walk| IpAddr::V4(walk.stands_for))
+        self.published
+            .walks
+            .from(peer, Instant::now)
+            .map_or(peer, |walk| IpAddr::V4(walk.stands_for))
     }
 
     /// On a worker for names.
-    fn answer_waiting(self: Arc<Self>, ask: Ask, later: Owed<Reply, impl FnOnce(Reply) + Send + 'static>) {
+    fn answer_waiting(
+        self: Arc<Self>,
+        ask: Ask,
+        later: Owed<Reply, impl FnOnce(Reply) + Send + 'static>,
+    ) {
         match self.look_everywhere(&ask, &mut Waiting { has_time: false }) {
             Looked::Reply(reply) => later.pay(reply),
             Looked::TakesLonger => Self::make(self, ask, later),
@@ -209,17 +235,22 @@ impl Names {
         let (workers, asker) = (names.images.workers().clone(), ask.asker());
         let job = move || match names.look_everywhere(&ask, &mut Waiting { has_time: true }) {
             Looked::Reply(reply) => later.pay(reply),
-            Looked::Nothing(_) | Looked::NeedsWorker | Looked::TakesLonger => later.pay(not_found(&ask, None)),
+            Looked::Nothing(_) | Looked::NeedsWorker | Looked::TakesLonger => {
+                later.pay(not_found(&ask, None))
+            }
         };
         // Refused: what is owed has been paid by the drop.
         let _ = workers.make(asker, job);
     }
 
-    /// Every spelling of the name in turn; the first that gives anything but "not found" is the answer.
+    /// Every spelling of the name in turn; the first that gives anything but "not found" is the
+    /// answer.
     fn look_everywhere(&self, ask: &Ask, look: &mut impl Look) -> Looked {
         let stripped = without_prefix(&ask.path, &self.strip_prefixes);
         let mut why = None;
-        for path in [Some(&ask.path), stripped.as_ref(), ask.repaired.as_ref()].into_iter().flatten() {
+        for path in
+            [Some(&ask.path), stripped.as_ref(), ask.repaired.as_ref()].into_iter().flatten()
+        {
             match self.look(ask, path, look) {
                 Looked::Nothing(reason) => why = why.or(reason),
                 other => return other,
@@ -249,7 +280,10 @@ impl Names {
             Some(Found::Directory) => return Looked::Reply(Reply::Directory),
             Some(Found::Refused(Refusal::NotFound)) | Some(Found::Ask(_)) => {}
             Some(Found::Refused(refusal)) => {
-                return Looked::Reply(Reply::Refused(refusal, format!("{}: {refusal}", path.display())));
+                return Looked::Reply(Reply::Refused(
+                    refusal,
+                    format!("{}: {refusal}", path.display()),
+                ));
             }
         }
         match look.find(&self.images, &path.with_suffix(template::SUFFIX)) {
@@ -260,7 +294,8 @@ impl Names {
         }
     }
 
-    /// A rendered menu, where the name is one that a loader searches for and no static menu governs the directory.
+    /// A rendered menu, where the name is one that a loader searches for and no static menu governs
+    /// the directory.
     fn menu(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
         let generation = self.published.load();
         let snapshot = &generation.snapshot;
@@ -268,7 +303,9 @@ impl Names {
             return Looked::Nothing(None);
         };
         if !name.is_rendered() {
-            return Looked::Nothing(Some("menus are rendered under the hardware address and the default name".into()));
+            return Looked::Nothing(Some(
+                "menus are rendered under the hardware address and the default name".into(),
+            ));
         }
         if let Some(general) = general_name(&name) {
             match look.find(&self.images, &path.sibling(general)) {
@@ -296,16 +333,22 @@ impl Names {
             },
         );
         let content = Content::rendered(rendered.text, SystemTime::now(), None);
-        Looked::Reply(Reply::Content(Answer { content, origin: Origin::Menu, reasons: rendered.reasons }))
+        Looked::Reply(Reply::Content(Answer {
+            content,
+            origin: Origin::Menu,
+            reasons: rendered.reasons,
+        }))
     }
 
     /// Who asks: the hardware address in the name goes before the binding of the address.
     fn who(&self, ask: &Ask, name: &MenuName<'_>) -> Option<Machine> {
         let bound = self.machine_at(ask.peer);
         match name.key {
-            Key::Mac(mac) => {
-                bound.filter(|machine| machine.mac == mac).or(Some(Machine { mac, uuid: None, firmware: None }))
-            }
+            Key::Mac(mac) => bound.filter(|machine| machine.mac == mac).or(Some(Machine {
+                mac,
+                uuid: None,
+                firmware: None,
+            })),
             _ => bound,
         }
     }
@@ -334,17 +377,24 @@ impl Names {
             Err(refusal) => return Reply::Refused(refusal, format!("template {name}: {refusal}")),
         };
         let Ok(source) = String::from_utf8(source) else {
-            return Reply::Refused(Refusal::ReadFailed, format!("template {name} is not UTF-8 text"));
+            return Reply::Refused(
+                Refusal::ReadFailed,
+                format!("template {name} is not UTF-8 text"),
+            );
         };
         let machine = self.machine_at(ask.peer);
         match self.render_template(&name, &source, ask, machine.as_ref()) {
             Ok(text) => {
-                let reason = machine.map_or_else(|| "nobody known".to_owned(), |machine| machine.mac.to_string());
+                let reason = machine
+                    .map_or_else(|| "nobody known".to_owned(), |machine| machine.mac.to_string());
                 let reasons = vec![format!("template {name} rendered for {reason}")];
                 let share = match self.images.copies().take(ask.peer, text.len() as u64) {
                     Ok(share) => share,
                     Err(busy) => {
-                        return Reply::Refused(busy, format!("template {name}: copies have all the memory they may"));
+                        return Reply::Refused(
+                            busy,
+                            format!("template {name}: copies have all the memory they may"),
+                        );
                     }
                 };
                 let content = Content::rendered(text, SystemTime::now(), share);
@@ -370,8 +420,9 @@ impl Names {
             IpAddr::V6(_) => None,
         };
         // A machine may ask from another subnet than the one of its reservation.
-        let reservation =
-            machine.and_then(|machine| policy.subnets.iter().find_map(|subnet| subnet.reserved_for(machine.mac)));
+        let reservation = machine.and_then(|machine| {
+            policy.subnets.iter().find_map(|subnet| subnet.reserved_for(machine.mac))
+        });
         let facts = Facts::of(&template::Context {
             client,
             machine,
@@ -384,7 +435,8 @@ impl Names {
     }
 }
 
-/// The name by which every machine would find a static menu beside this one: such a file governs its directory.
+/// The name by which every machine would find a static menu beside this one: such a file governs
+/// its directory.
 fn general_name(name: &MenuName<'_>) -> Option<&'static str> {
     match (name.loader, name.key) {
         (_, Key::Default) | (Loader::Ipxe, _) => None,
@@ -395,6 +447,9 @@ fn general_name(name: &MenuName<'_>) -> Option<&'static str> {
 
 fn not_found(ask: &Ask, why: Option<String>) -> Reply {
     let path = ask.path.display();
-    let text = why.map_or_else(|| format!("{path}: no such file"), |why| format!("{path}: no such file ({why})"));
+    let text = why.map_or_else(
+        || format!("{path}: no such file"),
+        |why| format!("{path}: no such file ({why})"),
+    );
     Reply::Refused(Refusal::NotFound, text)
 }

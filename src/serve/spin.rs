@@ -1,13 +1,15 @@
 //! When a core polls for the next datagram before it sleeps: only while that pays.
 //!
-//! Waking a sleeping thread takes longer than a block's way to a machine and back, so a machine that boots alone gets several times the
-//! speed from a core that stays awake for a moment. A rack does not: while many transfers run there is always work, and polling would only
-//! make the batches smaller. Numbers in, numbers out.
+//! Waking a sleeping thread takes longer than a block's way to a machine and back, so a machine
+//! that boots alone gets several times the speed from a core that stays awake for a moment. A rack
+//! does not: while many transfers run there is always work, and polling would only make the batches
+//! smaller. Numbers in, numbers out.
 
 use std::time::Duration;
 
-/// With more transfers than this a core does not poll: their datagrams come so close to each other that it hardly sleeps.
-/// Measured in lock step on loopback: polling makes 4 transfers 2.2 times as fast, and 8 a little slower.
+/// With more transfers than this a core does not poll: their datagrams come so close to each other
+/// that it hardly sleeps. Measured in lock step on loopback: polling makes 4 transfers 2.2 times as
+/// fast, and 8 a little slower.
 const TRANSFERS_MAX: usize = 4;
 /// So many waits in a row that polling did not shorten are enough: these clients need longer.
 const MISSES_MAX: u32 = 4;
@@ -73,7 +75,10 @@ mod tests {
         let mut spin = Spin::new(BOUND);
         assert_eq!(polled(&mut spin, 1000, QUICK), 1000);
         assert!(polled(&mut spin, 1000, SLOW) < 40, "a few probes");
-        assert!(polled(&mut spin, 1000, QUICK) > 960, "a probe finds out that clients are quick now");
+        assert!(
+            polled(&mut spin, 1000, QUICK) > 960,
+            "a probe finds out that clients are quick now"
+        );
     }
 
     #[test]

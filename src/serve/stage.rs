@@ -23,10 +23,16 @@ pub struct Refused {
     pub text: String,
 }
 
-/// What to say of a name that was refused. Firmware and loaders ask for many names that are not there; where a line of the
-/// configuration sent the machine to one, that line is told.
-pub fn refused(snapshot: &Snapshot, (name, why): (String, String), refusal: Refusal, way: &str) -> Refused {
-    let (stage, rule) = rule_for(snapshot, &name).map_or((Stage::File, None), |(stage, rule)| (stage, Some(rule)));
+/// What to say of a name that was refused. Firmware and loaders ask for many names that are not
+/// there; where a line of the configuration sent the machine to one, that line is told.
+pub fn refused(
+    snapshot: &Snapshot,
+    (name, why): (String, String),
+    refusal: Refusal,
+    way: &str,
+) -> Refused {
+    let (stage, rule) =
+        rule_for(snapshot, &name).map_or((Stage::File, None), |(stage, rule)| (stage, Some(rule)));
     let asks = rule.as_ref().map_or_else(String::new, |rule| format!("; {rule} asks for it"));
     let (stage, kind) = match refusal {
         Refusal::TemplateFailed => (Stage::AnswerFile, Kind::TemplateFailed),
@@ -53,7 +59,9 @@ fn kind_of(name: String, refusal: Refusal, rule: Option<String>) -> Kind {
 
 /// The first line of the configuration that names this file, in words.
 fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(Stage, String)> {
-    let same = |configured: &str| path_of(configured).trim_start_matches('/') == name.trim_start_matches('/');
+    let same = |configured: &str| {
+        path_of(configured).trim_start_matches('/') == name.trim_start_matches('/')
+    };
     let boot = &snapshot.dhcp.boot;
     let loaders = [
         ("bios", &boot.bios),
@@ -69,7 +77,11 @@ fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(Stage, String)> {
             (Stage::Kernel, "kernel")
         } else if entry.initrds.iter().any(|initrd| same(initrd)) {
             (Stage::Initrd, "initrd")
-        } else if entry.arguments.split([' ', '=', ',']).any(|word| word.contains('/') && same(word)) {
+        } else if entry
+            .arguments
+            .split([' ', '=', ','])
+            .any(|word| word.contains('/') && same(word))
+        {
             (Stage::AnswerFile, "arguments")
         } else {
             return None;

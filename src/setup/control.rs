@@ -1,4 +1,5 @@
-//! What the running server's control side is made of: reading the configuration again, and the admin socket's resources.
+//! What the running server's control side is made of: reading the configuration again, and the
+//! admin socket's resources.
 
 use std::collections::HashMap;
 use std::fs::DirBuilder;
@@ -55,15 +56,18 @@ impl Control {
         Ok(Reread { snapshot: next.snapshot, after_restart, remarks: found.remarks })
     }
 
-    /// Binds the admin socket where one is wanted. Called before root is given away to this account.
+    /// Binds the admin socket where one is wanted. Called before root is given away to this
+    /// account.
     pub(super) fn bind_admin_socket(&self, account: Option<&Account>) -> Option<BoundSocket> {
         let path = self.config.server.admin_socket.clone()?;
         let bound = make_directory(&path, account)
             .and_then(|()| admin_socket::bind(&path))
             .and_then(|bound| give(&path, account).map(|()| bound));
         // Whose state directory that would be, nobody has said.
-        let database = (!self.overrides.is_by_root_alone()).then(|| self.config.state.join(DATABASE));
-        let inside = Inside { known: self.known.clone(), database, overrides: self.overrides.clone() };
+        let database =
+            (!self.overrides.is_by_root_alone()).then(|| self.config.state.join(DATABASE));
+        let inside =
+            Inside { known: self.known.clone(), database, overrides: self.overrides.clone() };
         let is_wanted = !self.overrides.is_by_root_alone() || self.overrides.socket.is_some();
         Some(BoundSocket { path, bound, inside, is_wanted })
     }
@@ -80,27 +84,36 @@ pub(super) struct BoundSocket {
 }
 
 impl BoundSocket {
-    /// Answers from now on, for as long as the socket lives. None: it cannot, which is said and stops nothing else.
+    /// Answers from now on, for as long as the socket lives. None: it cannot, which is said and
+    /// stops nothing else.
     pub(super) fn answer(self, handle: Handle) -> Option<AdminSocket> {
         let Self { path, bound, inside, is_wanted } = self;
         let error = match bound.and_then(|bound| bound.serve(routes(handle, inside))) {
             Ok(socket) => return Some(socket),
             Err(error) => error,
         };
-        let text = format!("no admin socket at {}: {error}; commands cannot reach this server", path.display());
+        let text = format!(
+            "no admin socket at {}: {error}; commands cannot reach this server",
+            path.display()
+        );
         if is_wanted {
             tracing::warn!("{text}");
         } else {
-            tracing::info!("{text}. --socket PATH makes it elsewhere, for `ringboot status --socket PATH`");
+            tracing::info!(
+                "{text}. --socket PATH makes it elsewhere, for `ringboot status --socket PATH`"
+            );
         }
         None
     }
 }
 
-/// The socket's own directory is made where its parent is there: /run/ringboot goes with every boot.
+/// The socket's own directory is made where its parent is there: /run/ringboot goes with every
+/// boot.
 fn make_directory(socket: &Path, account: Option<&Account>) -> io::Result<()> {
     const DIRECTORY_MODE: u32 = 0o755;
-    let Some(directory) = socket.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+    let Some(directory) = socket.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
     match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
         Ok(()) => give(directory, account),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -115,8 +128,11 @@ fn give(path: &Path, account: Option<&Account>) -> io::Result<()> {
 
 /// The tables whose changes a reload does not carry: sockets, threads and limits are made once.
 fn after_restart(old: &Config, new: &Config) -> Vec<String> {
-    let addresses = |config: &Config| (config.dhcp.is_wanted(), config.dhcp.listen_address, config.dhcp.listen_port);
-    // Without a subnet to serve there is no store and no DHCP core: the first one starts them. The last one leaves them idle.
+    let addresses = |config: &Config| {
+        (config.dhcp.is_wanted(), config.dhcp.listen_address, config.dhcp.listen_port)
+    };
+    // Without a subnet to serve there is no store and no DHCP core: the first one starts them. The
+    // last one leaves them idle.
     let starts = new.dhcp.is_wanted() && !old.dhcp.is_wanted();
     let moved = new.dhcp.is_wanted() && old.dhcp.is_wanted() && addresses(old) != addresses(new);
     let changed = [

@@ -1,4 +1,5 @@
-//! From the configuration to the DHCP core: the store, the leases it holds, and the writer behind the core's back.
+//! From the configuration to the DHCP core: the store, the leases it holds, and the writer behind
+//! the core's back.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use crate::serve::health::{StoreHealth, Trust};
 use crate::snapshot::Published;
 use crate::store::{Kept, StateDirectory, leases_of_odd_rows};
 
-/// Opens the store, loads its leases, and says what the DHCP core shall do, where the journal remembers machines, and what is
-/// known of their firmware. A store that cannot be read keeps DHCP silent until it can, and nothing else.
+/// Opens the store, loads its leases, and says what the DHCP core shall do, where the journal
+/// remembers machines, and what is known of their firmware. A store that cannot be read keeps DHCP
+/// silent until it can, and nothing else.
 ///
 /// Where root is about to be given away, the state directory goes to whom the process becomes.
 pub(super) fn plan(
@@ -54,14 +56,18 @@ pub(super) fn plan(
             leases = Leases::new(&config.snapshot.dhcp.subnets);
             let (what, way_out) = error.told(&database);
             health.set(Trust::Unread, &what);
-            tracing::error!("NO DHCP IS ANSWERED, files are: {what}. It is tried again every second; {way_out}");
+            tracing::error!(
+                "NO DHCP IS ANSWERED, files are: {what}. It is tried again every second; {way_out}"
+            );
         }
     }
     // A connection of its own: a look is kept every few minutes, and never waits behind leases.
     let mut findings = kept.following();
     let keep_look = move |look: &Look| {
         if let Err(error) = findings.store().and_then(|(store, _)| store.keep_look(look)) {
-            tracing::warn!("what was found out about other DHCP servers could not be kept: {error}");
+            tracing::warn!(
+                "what was found out about other DHCP servers could not be kept: {error}"
+            );
         }
     };
     let quirks = Arc::new(Quirks::open(kept.following(), Arc::clone(published)));
@@ -93,7 +99,8 @@ fn give(directory: &Path, account: &Account) -> anyhow::Result<()> {
         .with_context(|| format!("giving {} to {}", directory.display(), account.name))?;
     if !given {
         tracing::warn!(
-            "{} holds other files than ringboot's and keeps its owner: give ringboot a directory of its own with `state`",
+            "{} holds other files than ringboot's and keeps its owner: give ringboot a directory \
+             of its own with `state`",
             directory.display()
         );
     }

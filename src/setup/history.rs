@@ -1,4 +1,5 @@
-//! The history of machines at a start: what an earlier run kept is read, and what happens from now on is kept.
+//! The history of machines at a start: what an earlier run kept is read, and what happens from now
+//! on is kept.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,8 +8,8 @@ use crate::observe::journal::{Journal, Keep};
 use crate::observe::log::{Load, Memory};
 use crate::store::{HISTORY, History};
 
-/// The server's memory of machines. What an earlier run kept in `state` is read when the server answers already. A history that
-/// cannot be kept stops no boot.
+/// The server's memory of machines. What an earlier run kept in `state` is read when the server
+/// answers already. A history that cannot be kept stops no boot.
 pub(super) fn memory(state: &Path) -> Memory {
     let memory = Memory::default();
     let path = state.join(HISTORY);
@@ -16,7 +17,9 @@ pub(super) fn memory(state: &Path) -> Memory {
     let load: Option<Load> = match History::open(&path) {
         Ok(mut history) => Some(Box::new(move |loaded| {
             let mut forgotten = Vec::new();
-            let read = history.load(|kept| loaded.load(kept, &mut forgotten)).and_then(|()| history.keep(&forgotten));
+            let read = history
+                .load(|kept| loaded.load(kept, &mut forgotten))
+                .and_then(|()| history.keep(&forgotten));
             if let Err(error) = read {
                 tracing::warn!("`ringboot why` will know nothing of this run: {error}");
                 return None;

@@ -1,4 +1,5 @@
-//! The composition root: a configuration becomes threads and sockets here, and here they are watched and ended.
+//! The composition root: a configuration becomes threads and sockets here, and here they are
+//! watched and ended.
 
 pub mod control;
 mod dhcp;

@@ -19,7 +19,8 @@ use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::guard;
 use crate::images::{
-    Ceiling, CleanPath, Fence, ImageMemory, Images, MAPPINGS_MAX, PIECE_BYTES, Workers, clean, raise_locked_memory,
+    Ceiling, CleanPath, Fence, ImageMemory, Images, MAPPINGS_MAX, PIECE_BYTES, Workers, clean,
+    raise_locked_memory,
 };
 use crate::observe::finding::Finding;
 use crate::observe::log::Memory;
@@ -36,7 +37,12 @@ use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;
 
 /// What is started with this configuration, which came from this file, where it came from one.
-pub fn plan(mut config: Config, file: Option<&Path>, overrides: &Overrides, open_files: u64) -> anyhow::Result<Plan> {
+pub fn plan(
+    mut config: Config,
+    file: Option<&Path>,
+    overrides: &Overrides,
+    open_files: u64,
+) -> anyhow::Result<Plan> {
     let account = guard::account(config.server.user.as_deref())?;
     let Examined { borrowed, remarks } = examine(&mut config, overrides.no_dhcp, account.as_ref())?;
     remarks.iter().for_each(Finding::log);
@@ -101,21 +107,25 @@ fn image_memory(config: &Config) -> Arc<ImageMemory> {
     ImageMemory::new(budget)
 }
 
-/// The start log: what this process will do to the network, and what in the configuration an operator should know of.
+/// The start log: what this process will do to the network, and what in the configuration an
+/// operator should know of.
 fn say_what_will_happen(config: &Config, overrides: &Overrides, wants_dhcp: bool) {
     let snapshot = &config.snapshot;
     tracing::info!("serving {}", config.root.display());
     if wants_dhcp {
         for subnet in &snapshot.dhcp.subnets {
-            let by = subnet.interface.as_deref().map_or("relays only".to_owned(), |name| format!("interface {name}"));
+            let by = subnet
+                .interface
+                .as_deref()
+                .map_or("relays only".to_owned(), |name| format!("interface {name}"));
             tracing::info!("DHCP on {} by {by}: {}", subnet.network, words(subnet));
         }
     } else if overrides.no_dhcp || overrides.is_by_root_alone() {
         tracing::info!("no DHCP is answered");
     } else {
         tracing::info!(
-            "no DHCP is answered: no [[dhcp.subnet]] is to be served. Fill in `subnet`, `mode = \"server\"`, `interface` and `pools` \
-             of one to give addresses on its network"
+            "no DHCP is answered: no [[dhcp.subnet]] is to be served. Fill in `subnet`, `mode = \
+             \"server\"`, `interface` and `pools` of one to give addresses on its network"
         );
     }
     if config.tftp.per_source.is_none() {
@@ -134,7 +144,9 @@ fn prefixes(written: &[String]) -> Vec<CleanPath> {
 fn tftp_plan(config: &Config) -> TftpPlan {
     let tftp = &config.tftp;
     let limits = Limits {
-        transfers_per_address_max: tftp.per_source.map_or(u16::MAX, |n| u16::try_from(n).unwrap_or(u16::MAX)),
+        transfers_per_address_max: tftp
+            .per_source
+            .map_or(u16::MAX, |n| u16::try_from(n).unwrap_or(u16::MAX)),
         waiting_max: usize::try_from(tftp.queue).unwrap_or(usize::MAX),
         requests_per_second_max: tftp.requests_per_second.unwrap_or(u32::MAX),
         requests_burst_max: tftp.requests_per_second.map_or(u32::MAX, |n| n.saturating_mul(2)),
@@ -155,22 +167,27 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         tids: config.tuning.tid_sockets,
         port_range: tftp.port_range,
         policy,
-        options_for: Arc::new(move |address, machine| option_policy(rules.options_for(address, machine))),
+        options_for: Arc::new(move |address, machine| {
+            option_policy(rules.options_for(address, machine))
+        }),
         spin: Duration::from_micros(u64::from(config.tuning.spin_us)),
         segments_max: config.tuning.gso_segments,
         receive_buffers: config.tuning.receive_buffers,
     }
 }
 
-/// Holds transfer ports and mappings to what this process may open, and says so where that is less than they would be.
+/// Holds transfer ports and mappings to what this process may open, and says so where that is less
+/// than they would be.
 fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &Images) {
-    let cores = affinity::allowed().map_or(1, |allowed| placement::place(&allowed, workers).boot.len());
+    let cores =
+        affinity::allowed().map_or(1, |allowed| placement::place(&allowed, workers).boot.len());
     let shares = descriptors::share_out(open_files, cores, tftp.tids);
     images.map_at_most(shares.mappings);
     if shares.tids < tftp.tids || shares.mappings < MAPPINGS_MAX {
         tracing::warn!(
-            "this process may have {open_files} open files: {} large files are in use at a time at most, and TFTP answers from {} ports \
-             a core. Raise LimitNOFILE= of the unit, or `ulimit -n`",
+            "this process may have {open_files} open files: {} large files are in use at a time at \
+             most, and TFTP answers from {} ports a core. Raise LimitNOFILE= of the unit, or \
+             `ulimit -n`",
             shares.mappings,
             shares.tids
         );
@@ -217,8 +234,12 @@ fn option_policy(options: TftpOptions) -> OptionPolicy {
 
 fn words(subnet: &Subnet) -> &'static str {
     match (subnet.mode, subnet.clients) {
-        (Mode::Server, Clients::Pxe) => "addresses and boot files for machines that boot from the network",
-        (Mode::Server, Clients::Known) => "addresses and boot files for machines with a reservation",
+        (Mode::Server, Clients::Pxe) => {
+            "addresses and boot files for machines that boot from the network"
+        }
+        (Mode::Server, Clients::Known) => {
+            "addresses and boot files for machines with a reservation"
+        }
         (Mode::Server, Clients::Any) => "addresses and boot files for everybody",
         (Mode::Off, _) => "silent (mode = \"off\")",
     }

@@ -1,4 +1,5 @@
-//! Starts every thread, says READY when every socket answers, waits for the order to stop, and drains.
+//! Starts every thread, says READY when every socket answers, waits for the order to stop, and
+//! drains.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -85,7 +86,8 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     if plan.datapath == Some(Datapath::IoUring) {
         ring::probe()?;
     }
-    let placement = place(&affinity::allowed().map_err(system("reading the affinity mask"))?, plan.workers);
+    let placement =
+        place(&affinity::allowed().map_err(system("reading the affinity mask"))?, plan.workers);
     let bound = bind(&plan, &placement)?;
     let (notices, inbox) = channel();
     let (reloads, reload) = sync_channel(RELOADS_MAX);
@@ -109,13 +111,16 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
     let parts = Parts { names, tftp, http, dhcp, datapath };
     let shared = Shared { events: &events, drain: &drain, notices: &notices };
-    let Started { mut running, line, mut overview } = start(parts, bound, &placement, &shared, &mut watchdog)?;
+    let Started { mut running, line, mut overview } =
+        start(parts, bound, &placement, &shared, &mut watchdog)?;
     overview.pulses = watchdog.pulses();
     overview.remarks.store(Arc::new(remarks));
-    let (bells, store, remarks) = (overview.bells.clone(), overview.store.clone(), Arc::clone(&overview.remarks));
+    let (bells, store, remarks) =
+        (overview.bells.clone(), overview.store.clone(), Arc::clone(&overview.remarks));
     start_reloading(&overview, control, reload)?;
     start_sweeping(&overview)?;
-    // Control shares the first processor with DHCP; threads that were started before keep the whole mask, and wait for disks.
+    // Control shares the first processor with DHCP; threads that were started before keep the whole
+    // mask, and wait for disks.
     affinity::pin(&[placement.control]).map_err(system("pinning the control thread"))?;
     handle.overview.store(Some(Arc::new(overview)));
 
@@ -128,7 +133,9 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
         }
     }
     let sentence = || {
-        let store = store.as_ref().map_or_else(|| Report::default().sentence(), |store| store.report().sentence());
+        let store = store
+            .as_ref()
+            .map_or_else(|| Report::default().sentence(), |store| store.report().sentence());
         store + &overview::in_short(&remarks.load())
     };
     let (mut said, mut told) = (Said::default(), sentence());
@@ -197,8 +204,9 @@ fn drained(inbox: &Receiver<Notice>, running: &mut Vec<String>, until: Instant) 
     failure
 }
 
-/// How the cores will speak to the kernel. Asked when root has been given away: a ring belongs to the thread that made it, so
-/// rings come later, and sysctl kernel.io_uring_disabled=1 leaves them to root and to one group.
+/// How the cores will speak to the kernel. Asked when root has been given away: a ring belongs to
+/// the thread that made it, so rings come later, and sysctl kernel.io_uring_disabled=1 leaves them
+/// to root and to one group.
 fn choose(wanted: Option<Datapath>, account: Option<&Account>) -> Result<Chosen, Failure> {
     let refused = match wanted {
         Some(Datapath::Epoll) => return Ok(Chosen { datapath: Datapath::Epoll, no_ring: None }),
@@ -212,7 +220,9 @@ fn choose(wanted: Option<Datapath>, account: Option<&Account>) -> Result<Chosen,
             tracing::warn!("serving by epoll, recvmmsg and sendmmsg, because {error}");
             Ok(Chosen { datapath: Datapath::Epoll, no_ring: Some(error.to_string()) })
         }
-        (Some(error), Some(_), Some(account)) => Err(Failure::UserRing { user: account.name.clone(), error }),
+        (Some(error), Some(_), Some(account)) => {
+            Err(Failure::UserRing { user: account.name.clone(), error })
+        }
         (Some(error), Some(_), None) => Err(error.into()),
     }
 }
@@ -257,13 +267,15 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
             let listener = net::tcp_listener(address, shared)?;
             net::accept_with_first_bytes(&listener)?;
             if let Some(name) = plan.http.congestion {
-                // A kernel without it keeps its own: slower perhaps, and never a reason not to serve.
+                // A kernel without it keeps its own: slower perhaps, and never a reason not to
+                // serve.
                 let _ = net::congestion(&listener, name);
             }
             Ok((listener.local_addr()?, listener))
         };
-        let group = once_released(Protocol::Tcp, address.port(), || bind_group(address, cores, listen))
-            .map_err(refused("HTTP", Protocol::Tcp, address))?;
+        let group =
+            once_released(Protocol::Tcp, address.port(), || bind_group(address, cores, listen))
+                .map_err(refused("HTTP", Protocol::Tcp, address))?;
         steer(group.iter().map(|(_, listener)| listener), address, cores);
         for (listeners, (_, listener)) in http.iter_mut().zip(group) {
             listeners.push(listener);
@@ -280,7 +292,8 @@ fn bind_group<S>(
     bind: impl Fn(SocketAddr, bool) -> io::Result<(SocketAddr, S)>,
 ) -> io::Result<Vec<(SocketAddr, S)>> {
     let shared = cores > 1;
-    // A port that is shared lets a second server of the same user in, which then gets no client: ask for it alone first.
+    // A port that is shared lets a second server of the same user in, which then gets no client:
+    // ask for it alone first.
     if shared && address.port() != 0 {
         drop(bind(address, false)?);
     }
@@ -293,8 +306,13 @@ fn bind_group<S>(
     Ok(group)
 }
 
-/// A machine's TFTP and HTTP meet on one core. Without it the kernel spreads by its own hash: slower, not wrong.
-fn steer<'a, S: std::os::fd::AsRawFd + 'a>(group: impl Iterator<Item = &'a S>, address: SocketAddr, cores: usize) {
+/// A machine's TFTP and HTTP meet on one core. Without it the kernel spreads by its own hash:
+/// slower, not wrong.
+fn steer<'a, S: std::os::fd::AsRawFd + 'a>(
+    group: impl Iterator<Item = &'a S>,
+    address: SocketAddr,
+    cores: usize,
+) {
     let cores = u32::try_from(cores).unwrap_or(1);
     if cores > 1
         && let Some(socket) = group.into_iter().next()
@@ -313,7 +331,11 @@ fn bind_tids(plan: &TftpPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, Failure> {
     for (any, _) in families.iter().filter(|(_, wanted)| *wanted) {
         for _ in 0..plan.tids {
             let bound = bind_tid(*any, plan.port_range);
-            tids.push(bound.map_err(refused("a TFTP transfer socket", Protocol::Udp, SocketAddr::new(*any, 0)))?);
+            tids.push(bound.map_err(refused(
+                "a TFTP transfer socket",
+                Protocol::Udp,
+                SocketAddr::new(*any, 0),
+            ))?);
         }
     }
     Ok(tids)
@@ -323,7 +345,11 @@ fn bind_tid(any: IpAddr, range: Option<(u16, u16)>) -> io::Result<(SocketAddr, O
     let (first, last) = range.unwrap_or((0, 0));
     let mut refusal = io::Error::from(io::ErrorKind::AddrInUse);
     for port in first..=last {
-        match net::udp(&Binding { address: SocketAddr::new(any, port), interface: None, shared: false }) {
+        match net::udp(&Binding {
+            address: SocketAddr::new(any, port),
+            interface: None,
+            shared: false,
+        }) {
             Ok(fd) => return Ok((net::local_address(&fd)?, fd)),
             Err(error) => refusal = error,
         }
@@ -345,8 +371,13 @@ struct Started {
     overview: Overview,
 }
 
-/// Reloads one after the other on a thread of their own: reading and checking take their time, and the supervisor has none.
-fn start_reloading(overview: &Overview, control: Control, reloads: Receiver<Reload>) -> Result<(), Failure> {
+/// Reloads one after the other on a thread of their own: reading and checking take their time, and
+/// the supervisor has none.
+fn start_reloading(
+    overview: &Overview,
+    control: Control,
+    reloads: Receiver<Reload>,
+) -> Result<(), Failure> {
     let (published, dhcp, bells) =
         (Arc::clone(&overview.published), overview.dhcp_control.clone(), overview.bells.clone());
     let (remarks, pending) = (Arc::clone(&overview.remarks), Arc::clone(&overview.after_restart));
@@ -372,7 +403,9 @@ fn start_reloading(overview: &Overview, control: Control, reloads: Receiver<Relo
             let _busy = thread.busy();
             let reloaded: Result<Reloaded, Refusal> = reload();
             match &reloaded {
-                Ok(done) => tracing::info!("configuration reloaded: generation {}", done.generation),
+                Ok(done) => {
+                    tracing::info!("configuration reloaded: generation {}", done.generation)
+                }
                 Err(error) => tracing::error!("not reloaded, the old configuration stays: {error}"),
             }
             for table in reloaded.iter().flat_map(|done| &done.after_restart) {
@@ -400,13 +433,20 @@ fn start_sweeping(overview: &Overview) -> Result<(), Failure> {
 }
 
 /// Starts a thread that needs no privilege and is begun again after a panic.
-fn helper(name: &'static str, mut work: impl FnMut(&Watched) + Send + 'static) -> Result<(), Failure> {
+fn helper(
+    name: &'static str,
+    mut work: impl FnMut(&Watched) + Send + 'static,
+) -> Result<(), Failure> {
     let body = move || {
         let thread = threads::watch(name);
         privileges::give_up_capabilities();
         thread.keep_running(|| work(&thread));
     };
-    std::thread::Builder::new().name(name.into()).spawn(body).map(drop).map_err(system("starting a thread"))
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map(drop)
+        .map_err(system("starting a thread"))
 }
 
 /// What threads are made of.
@@ -429,12 +469,16 @@ fn start(
         list.map(|address| address.to_string()).collect::<Vec<_>>().join(",")
     };
     let tftp_line = addresses(&mut bound.tftp[0].listening.iter().map(|(address, _)| *address));
-    let http_line = addresses(&mut bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()));
+    let http_line =
+        addresses(&mut bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()));
     let mut line = format!("READY tftp={tftp_line} http={http_line}");
     let overview = Overview {
         remarks: Arc::default(),
         after_restart: Arc::default(),
-        receive_buffer: bound.tftp[0].listening.first().and_then(|(_, socket)| net::receive_buffer(socket)),
+        receive_buffer: bound.tftp[0]
+            .listening
+            .first()
+            .and_then(|(_, socket)| net::receive_buffer(socket)),
         started: SystemTime::now(),
         published: Arc::clone(&plan.names.published),
         tftp: bound.tftp[0].listening.iter().map(|(address, _)| *address).collect(),
@@ -461,18 +505,24 @@ fn start(
     // The limits are the server's; each core has its share.
     fit_connections(&mut http_plan, placement.boot.len().max(1));
 
-    for (number, (cpu, (tftp, http))) in placement.boot.iter().zip(bound.tftp.into_iter().zip(bound.http)).enumerate() {
+    for (number, (cpu, (tftp, http))) in
+        placement.boot.iter().zip(bound.tftp.into_iter().zip(bound.http)).enumerate()
+    {
         let http_busy = HttpBusy::default();
-        let (core, bell) = tftp::Core::new(datapath, tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
-            .map_err(system("making a core's mailbox"))?;
+        let (core, bell) =
+            tftp::Core::new(datapath, tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
+                .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
         started.overview.inquiries.push(core.inquiry());
         let tftp_counters = core.counters();
         let thread = Thread::new(format!("rb-tftp-{number}"), *cpu);
         let core = core.with_pulse(watchdog.pulse(thread.watched.observer()));
-        started.running.push(spawn(thread.without_capabilities(), notices, move |ready| core.run(ready))?);
-        let (http, bell) = http::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
-            .map_err(system("making a core's mailbox"))?;
+        started
+            .running
+            .push(spawn(thread.without_capabilities(), notices, move |ready| core.run(ready))?);
+        let (http, bell) =
+            http::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
+                .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
         started.overview.inquiries.push(http.inquiry());
         let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: http.counters() };
@@ -480,7 +530,9 @@ fn start(
         if !http_plan.listen.is_empty() {
             let thread = Thread::new(format!("rb-http-{number}"), *cpu);
             let http = http.with_pulse(watchdog.pulse(thread.watched.observer()));
-            started.running.push(spawn(thread.without_capabilities(), notices, move |ready| http.run(ready))?);
+            started
+                .running
+                .push(spawn(thread.without_capabilities(), notices, move |ready| http.run(ready))?);
         }
     }
     if let (Some(plan), Some(sockets)) = (plan.dhcp, bound.dhcp) {
@@ -526,7 +578,8 @@ impl Thread {
     }
 }
 
-/// Gives each core its share of the connections, and no more than the descriptors of this process allow.
+/// Gives each core its share of the connections, and no more than the descriptors of this process
+/// allow.
 fn fit_connections(plan: &mut HttpPlan, cores: usize) {
     let wanted = (plan.connections / cores).max(1);
     let Ok(files) = open_files::limit() else {
@@ -538,15 +591,16 @@ fn fit_connections(plan: &mut HttpPlan, cores: usize) {
     (plan.connections, plan.waiting) = admission::room(descriptors, wanted);
     if plan.connections < wanted {
         tracing::warn!(
-            "this process may have {files} open files: at most {} HTTP connections are served at a time, not {}. Raise LimitNOFILE= \
-             of the unit, or `ulimit -n`",
+            "this process may have {files} open files: at most {} HTTP connections are served at a \
+             time, not {}. Raise LimitNOFILE= of the unit, or `ulimit -n`",
             plan.connections * cores,
             wanted * cores
         );
     }
 }
 
-/// Starts a pinned thread that reports when it answers and when it has ended, panics included. Returns its name.
+/// Starts a pinned thread that reports when it answers and when it has ended, panics included.
+/// Returns its name.
 fn spawn(
     Thread { name, cpu, watched, keeps_capabilities }: Thread,
     notices: &Sender<Notice>,
@@ -568,12 +622,16 @@ fn spawn(
         let result = result.unwrap_or_else(|_| Err("it panicked; the message stands above".into()));
         let _ = notices.send(Notice::Ended { thread, result });
     };
-    std::thread::Builder::new().name(name.clone()).spawn(body).map_err(system("starting a thread"))?;
+    std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(body)
+        .map_err(system("starting a thread"))?;
     Ok(name)
 }
 
 fn watch_signals(notices: Sender<Notice>, reloads: SyncSender<Reload>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(system("watching signals"))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
+        .map_err(system("watching signals"))?;
     let forward = move || {
         let _watched = threads::watch("rb-signals");
         for signal in signals.forever() {
@@ -581,21 +639,29 @@ fn watch_signals(notices: Sender<Notice>, reloads: SyncSender<Reload>) -> Result
                 // Where reloads wait already, the last of them reads what this one would.
                 let _ = reloads.try_send(None);
             } else if matches!(signal, SIGUSR1 | SIGUSR2) {
-                // Other servers dump what they know, or open their logs anew: nobody means to end this one.
+                // Other servers dump what they know, or open their logs anew: nobody means to end
+                // this one.
                 tracing::info!(
-                    "signal {signal} asks for nothing here: `ringboot status` tells what runs, and no log file is held open"
+                    "signal {signal} asks for nothing here: `ringboot status` tells what runs, and \
+                     no log file is held open"
                 );
             } else if notices.send(Notice::Signal).is_err() {
                 return;
             }
         }
     };
-    std::thread::Builder::new().name("rb-signals".into()).spawn(forward).map(drop).map_err(system("starting a thread"))
+    std::thread::Builder::new()
+        .name("rb-signals".into())
+        .spawn(forward)
+        .map(drop)
+        .map_err(system("starting a thread"))
 }
 
-/// One message for systemd, one line on standard output for scripts: whoever reads that may be slow, and is not waited for.
+/// One message for systemd, one line on standard output for scripts: whoever reads that may be
+/// slow, and is not waited for.
 fn say_ready(line: String, status: &str) {
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
+    let _ =
+        sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
     let say = move || {
         let mut out = io::stdout().lock();
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());

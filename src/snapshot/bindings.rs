@@ -1,4 +1,5 @@
-//! Who is behind an address: one fixed slot per pool or reservation address, written by the DHCP core, read by boot cores without a lock.
+//! Who is behind an address: one fixed slot per pool or reservation address, written by the DHCP
+//! core, read by boot cores without a lock.
 
 use std::net::Ipv4Addr;
 use std::sync::OnceLock;
@@ -29,7 +30,9 @@ impl Bindings {
         let mut wanted: Vec<(u32, u32)> = Vec::new();
         for subnet in subnets {
             wanted.extend(subnet.pools.iter().map(|p| (u32::from(p.first), u32::from(p.last))));
-            wanted.extend(subnet.reservations.iter().map(|r| (u32::from(r.address), u32::from(r.address))));
+            wanted.extend(
+                subnet.reservations.iter().map(|r| (u32::from(r.address), u32::from(r.address))),
+            );
         }
         wanted.sort_unstable();
         let mut ranges: Vec<(u32, u32, usize)> = Vec::new();
@@ -48,16 +51,22 @@ impl Bindings {
             ranges.push((first, count, slots));
             slots += count as usize;
         }
-        Self { ranges, slots, pages: (0..slots.div_ceil(PAGE_SLOTS)).map(|_| OnceLock::new()).collect() }
+        Self {
+            ranges,
+            slots,
+            pages: (0..slots.div_ceil(PAGE_SLOTS)).map(|_| OnceLock::new()).collect(),
+        }
     }
 
-    /// The holder of this address, expired or not; None where there never was one or the address is not ours to give.
+    /// The holder of this address, expired or not; None where there never was one or the address is
+    /// not ours to give.
     pub fn read(&self, address: Ipv4Addr) -> Option<Binding> {
         let (page, slot) = self.place(address)?;
         page.get()?.get(slot)?.read()
     }
 
-    /// Written before the ACK leaves, by the DHCP core alone. False: the address is in no pool and no reservation.
+    /// Written before the ACK leaves, by the DHCP core alone. False: the address is in no pool and
+    /// no reservation.
     pub fn write(&self, address: Ipv4Addr, binding: Option<Binding>) -> bool {
         let Some((page, slot)) = self.place(address) else { return false };
         if binding.is_none() && page.get().is_none() {
@@ -149,14 +158,20 @@ fn unpack(words: [u64; 5]) -> Option<Binding> {
         return None;
     }
     let [_, _, a, b, c, d, e, f] = head.to_be_bytes();
-    let uuid = (head & HAS_UUID != 0).then(|| Uuid(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()));
+    let uuid = (head & HAS_UUID != 0)
+        .then(|| Uuid(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()));
     Some(Binding {
-        machine: Machine { mac: Mac([a, b, c, d, e, f]), uuid, firmware: unpack_firmware(firmware) },
+        machine: Machine {
+            mac: Mac([a, b, c, d, e, f]),
+            uuid,
+            firmware: unpack_firmware(firmware),
+        },
         lease_end_s,
     })
 }
 
-/// Layout: 0 = none; else role + 1 in bits 0..8, arch kind in bits 8..16 (0 = not said), its number in bits 16..32.
+/// Layout: 0 = none; else role + 1 in bits 0..8, arch kind in bits 8..16 (0 = not said), its number
+/// in bits 16..32.
 fn pack_firmware(firmware: Firmware) -> u64 {
     let role = match firmware.role {
         Role::Pxe => 1,
@@ -208,7 +223,10 @@ mod tests {
             machine: Machine {
                 mac: Mac([n; 6]),
                 uuid: Some(Uuid([n; 16])),
-                firmware: Some(Firmware { role: Role::Ipxe, arch: Some(Arch::Other(u16::from(n))) }),
+                firmware: Some(Firmware {
+                    role: Role::Ipxe,
+                    arch: Some(Arch::Other(u16::from(n))),
+                }),
             },
             lease_end_s: u64::from(n),
         }
@@ -219,7 +237,8 @@ mod tests {
         use crate::config::Config;
         use crate::dhcp::subnet::Pool;
         let pool = |first: [u8; 4], last: [u8; 4]| Pool { first: first.into(), last: last.into() };
-        let pools = vec![pool([10, 0, 0, 1], [10, 255, 255, 254]), pool([11, 0, 0, 7], [11, 0, 0, 9])];
+        let pools =
+            vec![pool([10, 0, 0, 1], [10, 255, 255, 254]), pool([11, 0, 0, 7], [11, 0, 0, 9])];
         let text = "root = \"/\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"off\"\n";
         let subnet = Config::parse("test", text).unwrap().snapshot.dhcp.subnets[0].clone();
         let bindings = Bindings::new(&[Subnet { pools, ..subnet }]);
@@ -242,7 +261,10 @@ mod tests {
         assert_eq!(slot.read(), None);
         slot.write(Some(binding(7)));
         assert_eq!(slot.read(), Some(binding(7)));
-        let bare = Binding { machine: Machine { mac: Mac([1; 6]), uuid: None, firmware: None }, lease_end_s: 0 };
+        let bare = Binding {
+            machine: Machine { mac: Mac([1; 6]), uuid: None, firmware: None },
+            lease_end_s: 0,
+        };
         slot.write(Some(bare));
         assert_eq!(slot.read(), Some(bare));
         slot.write(None);

@@ -1,4 +1,5 @@
-//! All that control gives to the cores: one immutable generation after another, read by every thread without a lock.
+//! All that control gives to the cores: one immutable generation after another, read by every
+//! thread without a lock.
 
 use std::num::NonZeroU64;
 

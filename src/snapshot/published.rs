@@ -29,8 +29,8 @@ pub struct Published {
     pub walks: Walks,
     /// What machines showed that they cannot do.
     limited: ArcSwap<Limited>,
-    /// What was replaced. A core may still hold one: control frees it when nobody does, so that a core never runs the last
-    /// drop.
+    /// What was replaced. A core may still hold one: control frees it when nobody does, so that a
+    /// core never runs the last drop.
     retired: Mutex<Retired>,
 }
 
@@ -53,7 +53,8 @@ impl Published {
         })
     }
 
-    /// The current generation, for the time of one request. No lock, no count that other cores touch.
+    /// The current generation, for the time of one request. No lock, no count that other cores
+    /// touch.
     pub fn load(&self) -> Guard<Arc<Generation>> {
         self.current.load()
     }
@@ -63,13 +64,19 @@ impl Published {
         self.current.load_full()
     }
 
-    /// The next generation, not yet published: its slots are empty until the DHCP core has filled them.
+    /// The next generation, not yet published: its slots are empty until the DHCP core has filled
+    /// them.
     pub fn prepare(&self, snapshot: Snapshot) -> Arc<Generation> {
         let bindings = Bindings::new(&snapshot.dhcp.subnets);
-        Arc::new(Generation { number: self.number.fetch_add(1, Ordering::Relaxed) + 1, snapshot, bindings })
+        Arc::new(Generation {
+            number: self.number.fetch_add(1, Ordering::Relaxed) + 1,
+            snapshot,
+            bindings,
+        })
     }
 
-    /// From now on every request is answered from this generation; what runs goes on with the one that it began with.
+    /// From now on every request is answered from this generation; what runs goes on with the one
+    /// that it began with.
     pub fn publish(&self, next: Arc<Generation>) {
         let previous = self.current.swap(next);
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).generations.push(previous);

@@ -1,4 +1,5 @@
-//! Local walks of a boot chain: which loopback addresses are answered as which machine, and until when.
+//! Local walks of a boot chain: which loopback addresses are answered as which machine, and until
+//! when.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::model::machine::Machine;
 
-/// A local walk of a machine's boot chain: requests from a loopback address are answered as that machine's would be.
+/// A local walk of a machine's boot chain: requests from a loopback address are answered as that
+/// machine's would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walk {
     /// Of 127.0.0.0/8: a packet from the network never has it.
@@ -20,7 +22,8 @@ pub struct Walk {
     pub until: Instant,
 }
 
-/// The walks that go on now, given by control and read by boot cores without a lock. No walk writes a binding.
+/// The walks that go on now, given by control and read by boot cores without a lock. No walk writes
+/// a binding.
 #[derive(Debug, Default)]
 pub struct Walks(ArcSwap<WalksNow>);
 

@@ -14,11 +14,17 @@ use super::{StateDirectory, StoreError};
 /// Why there is no backup, or why nothing was restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    #[error("there is no lease database {0}: is the server's `state` another directory, or has it never served DHCP?")]
+    #[error(
+        "there is no lease database {0}: is the server's `state` another directory, or has it \
+         never served DHCP?"
+    )]
     NoDatabase(PathBuf),
     #[error("{0} exists: name a file that does not")]
     Exists(PathBuf),
-    #[error("{0} exists: an earlier restore has kept the database of before it there; move it away first")]
+    #[error(
+        "{0} exists: an earlier restore has kept the database of before it there; move it away \
+         first"
+    )]
     KeptBefore(PathBuf),
     #[error("{path}: this is no sound lease database: {reason}")]
     Unsound { path: PathBuf, reason: String },
@@ -37,8 +43,8 @@ pub struct Restored {
     pub kept: Option<PathBuf>,
 }
 
-/// Copies a database, which a server may be writing to, into a new file that only its owner can read. Returns how many
-/// leases it holds, after the copy has been read back and synced.
+/// Copies a database, which a server may be writing to, into a new file that only its owner can
+/// read. Returns how many leases it holds, after the copy has been read back and synced.
 pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
     if !database.exists() {
         return Err(BackupError::NoDatabase(database.to_owned()));
@@ -53,8 +59,8 @@ pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
     }
 }
 
-/// Copies a database for whoever asks the server for it. The copy has no name any more: it is gone when it is closed, and a
-/// crash leaves one at most. To be called one at a time.
+/// Copies a database for whoever asks the server for it. The copy has no name any more: it is gone
+/// when it is closed, and a crash leaves one at most. To be called one at a time.
 pub fn copy_to_send(database: &Path) -> Result<File, BackupError> {
     if !database.exists() {
         return Err(BackupError::NoDatabase(database.to_owned()));
@@ -68,7 +74,8 @@ pub fn copy_to_send(database: &Path) -> Result<File, BackupError> {
     Ok(file)
 }
 
-/// Puts a backup in the place of the database of a server that does not run. What was there is kept beside it.
+/// Puts a backup in the place of the database of a server that does not run. What was there is kept
+/// beside it.
 pub fn restore(state: &StateDirectory, source: &Path) -> Result<Restored, BackupError> {
     let database = state.database();
     let fresh = with_suffix(&database, ".restoring");
@@ -113,16 +120,22 @@ pub fn leases_in(path: &Path) -> Result<usize, BackupError> {
     }
     match schema_of(&connection).map_err(StoreError::from)? {
         0 => Err(unsound("no ringboot wrote it".to_owned())),
-        found if found > schema_known() => {
-            Err(StoreError::Newer { path: path.display().to_string(), found, known: schema_known() }.into())
+        found if found > schema_known() => Err(StoreError::Newer {
+            path: path.display().to_string(),
+            found,
+            known: schema_known(),
         }
+        .into()),
         // The columns of an older schema are for the server to bring up to date.
         found if found < schema_known() => {
-            let count = connection.query_row("SELECT count(*) FROM leases", [], |row| row.get::<_, i64>(0));
+            let count =
+                connection.query_row("SELECT count(*) FROM leases", [], |row| row.get::<_, i64>(0));
             let count = count.map_err(|error| unsound(error.to_string()))?;
             Ok(usize::try_from(count).unwrap_or(0))
         }
-        _ => leases(&connection).map(|leases| leases.len()).map_err(|error| unsound(error.to_string())),
+        _ => leases(&connection)
+            .map(|leases| leases.len())
+            .map_err(|error| unsound(error.to_string())),
     }
 }
 
@@ -133,8 +146,8 @@ fn read_only(path: &Path) -> Result<Connection, BackupError> {
     connect(path)
 }
 
-/// Opens nothing but the connection: in the process of the server a second descriptor would release SQLite's locks on the database
-/// when it is closed (fcntl(2), record locks).
+/// Opens nothing but the connection: in the process of the server a second descriptor would release
+/// SQLite's locks on the database when it is closed (fcntl(2), record locks).
 fn connect(path: &Path) -> Result<Connection, BackupError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = |error| StoreError::Open { path: path.display().to_string(), error };
@@ -196,7 +209,8 @@ mod tests {
         }
         fn addresses(&self) -> Vec<u8> {
             let mut store = SqliteStore::open(&self.database()).unwrap();
-            let mut last: Vec<u8> = store.load().unwrap().iter().map(|lease| lease.address.octets()[3]).collect();
+            let mut last: Vec<u8> =
+                store.load().unwrap().iter().map(|lease| lease.address.octets()[3]).collect();
             last.sort_unstable();
             last
         }
@@ -215,7 +229,10 @@ mod tests {
         assert!(said.contains("exists: name a file"), "{said}");
         assert_eq!(leases_in(&target).unwrap(), 2, "and it is as it was");
         let said = backup(&world.path("nothing"), &world.path("copy2")).unwrap_err().to_string();
-        assert!(said.contains("there is no lease database") && !world.path("copy2").exists(), "{said}");
+        assert!(
+            said.contains("there is no lease database") && !world.path("copy2").exists(),
+            "{said}"
+        );
         assert!(backup(&world.database(), &world.path("no/such/directory")).is_err());
     }
 
@@ -224,7 +241,8 @@ mod tests {
         let world = World::new();
         let mut store = world.store();
         store.commit(&[bind(1), bind(2)]).unwrap();
-        fs::write(with_suffix(&world.database(), ".sending"), "of a server that was killed").unwrap();
+        fs::write(with_suffix(&world.database(), ".sending"), "of a server that was killed")
+            .unwrap();
         let mut sent = copy_to_send(&world.database()).unwrap();
         store.commit(&[bind(3)]).unwrap();
         assert!(!with_suffix(&world.database(), ".sending").exists());
@@ -278,7 +296,10 @@ mod tests {
         refused("missing", "No such file");
         fs::write(world.path("text"), "leases? none.").unwrap();
         refused("text", "no sound lease database");
-        Connection::open(world.path("foreign")).unwrap().execute_batch("CREATE TABLE a (b)").unwrap();
+        Connection::open(world.path("foreign"))
+            .unwrap()
+            .execute_batch("CREATE TABLE a (b)")
+            .unwrap();
         refused("foreign", "no ringboot wrote it");
         let mut torn = fs::read(&copy).unwrap();
         let half = torn.len() / 2;

@@ -6,17 +6,23 @@ use super::error::StoreError;
 use crate::dhcp::lease::{BootTimes, Change, Lease};
 use crate::dhcp::neighbours::Look;
 
-/// Where leases outlive the process. A trait, so that a test can hold a sync back, and for a shared database later.
+/// Where leases outlive the process. A trait, so that a test can hold a sync back, and for a shared
+/// database later.
 pub trait Store: Send {
     /// Every row, at the start.
     fn load(&mut self) -> Result<Vec<Lease>, StoreError>;
 
-    /// Makes these changes durable in this order, all or none; returns only after they are synced. Volatile ones are ignored.
+    /// Makes these changes durable in this order, all or none; returns only after they are synced.
+    /// Volatile ones are ignored.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 
-    /// Asked once a second, and after a commit has failed: whether the next commit will be kept where the next start looks for
-    /// it. What is broken is mended where that can be done; rows that could not be read before are returned.
-    fn look(&mut self, _recall: &mut dyn FnMut() -> Option<Remembered>) -> Result<Option<Rows>, StoreError> {
+    /// Asked once a second, and after a commit has failed: whether the next commit will be kept
+    /// where the next start looks for it. What is broken is mended where that can be done; rows
+    /// that could not be read before are returned.
+    fn look(
+        &mut self,
+        _recall: &mut dyn FnMut() -> Option<Remembered>,
+    ) -> Result<Option<Rows>, StoreError> {
         Ok(None)
     }
 }
@@ -29,7 +35,8 @@ pub struct Remembered {
     pub machines: BootTimes,
 }
 
-/// What an earlier run has left. At the start without its leases: [`Kept::each_lease`] hands them over.
+/// What an earlier run has left. At the start without its leases: [`Kept::each_lease`] hands them
+/// over.
 #[derive(Debug, Default)]
 pub struct Rows {
     /// By how much the clock that the leases go on by is ahead of the time since boot.

@@ -9,8 +9,8 @@ use rusqlite::Connection;
 
 use super::StoreError;
 
-/// Writes a consistent copy into a new file (never over one that is there) and syncs it with its name. A copy that fails is
-/// removed again.
+/// Writes a consistent copy into a new file (never over one that is there) and syncs it with its
+/// name. A copy that fails is removed again.
 pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError> {
     let failed = |error: String| StoreError::Copy { path: target.display().to_string(), error };
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
@@ -18,8 +18,14 @@ pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError>
     let copied = target
         .to_str()
         .ok_or_else(|| "the name is not UTF-8".to_owned())
-        .and_then(|name| source.execute("VACUUM INTO ?1", [name]).map_err(|error| error.to_string()))
-        .and_then(|_| file.sync_all().and_then(|()| sync_directory_of(target)).map_err(|error| error.to_string()));
+        .and_then(|name| {
+            source.execute("VACUUM INTO ?1", [name]).map_err(|error| error.to_string())
+        })
+        .and_then(|_| {
+            file.sync_all()
+                .and_then(|()| sync_directory_of(target))
+                .map_err(|error| error.to_string())
+        });
     copied.map_err(|error| {
         let _ = fs::remove_file(target);
         failed(error)
@@ -28,6 +34,7 @@ pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError>
 
 /// A name is durable when its directory is.
 pub fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }

@@ -1,4 +1,5 @@
-//! The state directory: its owner's alone, one process at a time, and every file in it known by name.
+//! The state directory: its owner's alone, one process at a time, and every file in it known by
+//! name.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// The history database in the state directory; SQLite's own files begin with its name.
 pub const HISTORY: &str = "history.db";
-/// The lease database; SQLite's own files, older schemas and what `restore` replaced begin with its name.
+/// The lease database; SQLite's own files, older schemas and what `restore` replaced begin with its
+/// name.
 pub const DATABASE: &str = "ringboot.db";
 /// Held by the process that may write to the database.
 const LOCK: &str = "lock";
@@ -17,7 +19,10 @@ const LOCK: &str = "lock";
 pub enum NoState {
     #[error("making the state directory {0}: {1}. Name another with `state`")]
     Make(PathBuf, io::Error),
-    #[error("another ringboot runs with the state directory {0}: stop it, or name another directory with `state`")]
+    #[error(
+        "another ringboot runs with the state directory {0}: stop it, or name another directory \
+         with `state`"
+    )]
     InUse(PathBuf),
     #[error("locking {0}: {1}")]
     Lock(PathBuf, io::Error),
@@ -27,15 +32,16 @@ pub enum NoState {
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
-    /// Both are given back by the kernel when the process ends, however it ends. The directory's own lock cannot be removed as
-    /// the file can; the file is what an older ringboot looks at.
+    /// Both are given back by the kernel when the process ends, however it ends. The directory's
+    /// own lock cannot be removed as the file can; the file is what an older ringboot looks at.
     directory: File,
     lock: File,
 }
 
 impl StateDirectory {
-    /// Makes the directory where it is missing (leases name machines and people's habits: for its owner alone) and locks it.
-    /// Two servers on one database would each give away what the other has given.
+    /// Makes the directory where it is missing (leases name machines and people's habits: for its
+    /// owner alone) and locks it. Two servers on one database would each give away what the other
+    /// has given.
     pub fn lock(path: &Path) -> Result<Self, NoState> {
         DirBuilder::new()
             .recursive(true)
@@ -51,8 +57,9 @@ impl StateDirectory {
         Ok(Self { path: path.to_owned(), directory, lock })
     }
 
-    /// Whether this is still the directory of that name, with our lock in it. A lock that was removed is made again; where
-    /// another process has taken its place, the directory is not ours any more.
+    /// Whether this is still the directory of that name, with our lock in it. A lock that was
+    /// removed is made again; where another process has taken its place, the directory is not ours
+    /// any more.
     pub(super) fn check(&mut self) -> Result<(), NoState> {
         if !is_same(&self.directory, std::fs::metadata(&self.path)) {
             *self = Self::lock(&self.path)?;
@@ -71,13 +78,14 @@ impl StateDirectory {
         &self.path
     }
 
-    /// What root leaves here the server must be able to open: it belongs to the owner of the directory.
+    /// What root leaves here the server must be able to open: it belongs to the owner of the
+    /// directory.
     pub(super) fn give_to_owner(&self, file: &Path) -> io::Result<()> {
         give_to_owner_of(&self.path, file)
     }
 
-    /// The same for every file of ringboot's in a state directory: SQLite lays files beside a database that is only read. Links
-    /// and files with a second name are left alone.
+    /// The same for every file of ringboot's in a state directory: SQLite lays files beside a
+    /// database that is only read. Links and files with a second name are left alone.
     pub fn give_all_to_owner(path: &Path) -> io::Result<()> {
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
@@ -114,8 +122,9 @@ fn lock_file(directory: &Path) -> Result<File, NoState> {
 
 /// Whether what has the name now is that open file.
 fn is_same(open: &File, named: io::Result<std::fs::Metadata>) -> bool {
-    let same =
-        |(open, named): (std::fs::Metadata, std::fs::Metadata)| (open.dev(), open.ino()) == (named.dev(), named.ino());
+    let same = |(open, named): (std::fs::Metadata, std::fs::Metadata)| {
+        (open.dev(), open.ino()) == (named.dev(), named.ino())
+    };
     open.metadata().ok().zip(named.ok()).is_some_and(same)
 }
 

@@ -13,13 +13,21 @@ pub enum StoreError {
     Private { path: String, error: std::io::Error },
     #[error("{path}: cannot open the history of machines: {reason}")]
     History { path: String, reason: String },
-    #[error("{path}: the lease database was written by a newer ringboot (schema {found}, this one knows {known})")]
+    #[error(
+        "{path}: the lease database was written by a newer ringboot (schema {found}, this one \
+         knows {known})"
+    )]
     Newer { path: String, found: i64, known: i64 },
-    #[error("lease of {address}: column {column} holds what no ringboot wrote; correct or delete the row")]
+    #[error(
+        "lease of {address}: column {column} holds what no ringboot wrote; correct or delete the \
+         row"
+    )]
     Row { address: String, column: &'static str },
     #[error("{0}")]
     State(#[from] NoState),
-    #[error("{0}: it was removed or replaced while ringboot runs; leases are written anew from memory")]
+    #[error(
+        "{0}: it was removed or replaced while ringboot runs; leases are written anew from memory"
+    )]
     Gone(PathBuf),
     #[error("{path}: writing the lease database anew: {error}")]
     Anew { path: PathBuf, error: std::io::Error },
@@ -51,15 +59,20 @@ impl StoreError {
         match self {
             Self::Newer { .. } => (
                 self.to_string(),
-                "start the newer ringboot again, or `ringboot restore` the copy that it left: ringboot.db.schema-N.bak",
+                "start the newer ringboot again, or `ringboot restore` the copy that it left: \
+                 ringboot.db.schema-N.bak",
             ),
             _ if self.is_torn() => (
                 format!("the lease database {} is damaged ({})", database.display(), self.cause()),
-                "`ringboot restore FILE` puts a backup in its place; or move it away, and machines keep their addresses by asking \
+                "`ringboot restore FILE` puts a backup in its place; or move it away, and machines \
+                 keep their addresses by asking \
                  again",
             ),
             Self::State(_) => (self.to_string(), ""),
-            _ => (self.to_string(), "see that the disk and the state directory can be read and written to"),
+            _ => (
+                self.to_string(),
+                "see that the disk and the state directory can be read and written to",
+            ),
         }
     }
 

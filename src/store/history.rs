@@ -1,6 +1,8 @@
-//! The history of machines in a SQLite file of its own: what `ringboot why` tells, also after a restart.
+//! The history of machines in a SQLite file of its own: what `ringboot why` tells, also after a
+//! restart.
 //!
-//! Not the lease database: a lease's commit must not wait for it, and what a power cut takes from it nobody misses.
+//! Not the lease database: a lease's commit must not wait for it, and what a power cut takes from
+//! it nobody misses.
 
 use std::fs::OpenOptions;
 use std::net::IpAddr;
@@ -17,10 +19,12 @@ use crate::observe::events::{Denial, Kind, Stage, Why};
 use crate::observe::journal::{ENTRIES_MAX, Note};
 use crate::observe::timeline::Entry;
 
-/// The schema that this program writes. History of another one is thrown away, not migrated. 2: the table is bounded by its octets.
+/// The schema that this program writes. History of another one is thrown away, not migrated. 2: the
+/// table is bounded by its octets.
 const SCHEMA: i64 = 2;
 
-/// One row per entry; a machine's rows are a ring, so that the table is bounded by the journal's limits.
+/// One row per entry; a machine's rows are a ring, so that the table is bounded by the journal's
+/// limits.
 const TABLE: &str = "
 CREATE TABLE entries (
     mac     TEXT NOT NULL,     -- 52:54:00:12:34:10
@@ -78,16 +82,18 @@ impl History {
     /// Opens it beside a server that writes, or after one.
     pub fn read_only(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|source| refused(path, source))?;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|source| refused(path, source))?;
         connection.busy_timeout(BUSY_WAIT)?;
         Ok(Self { connection, path: path.to_owned(), files: Files::default() })
     }
 
-    /// Every entry, one after the other: machines by when they were last heard of, each one's entries in order. What cannot be
-    /// read is left out.
+    /// Every entry, one after the other: machines by when they were last heard of, each one's
+    /// entries in order. What cannot be read is left out.
     pub fn load(&self, mut take: impl FnMut((Mac, u64, Entry))) -> Result<(), StoreError> {
         let sql =
-            "SELECT entries.* FROM entries JOIN (SELECT mac, max(at_ms) AS heard FROM entries GROUP BY mac) USING (mac)
+            "SELECT entries.* FROM entries JOIN (SELECT mac, max(at_ms) AS heard FROM entries \
+             GROUP BY mac) USING (mac)
             ORDER BY heard, mac, number";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
@@ -99,7 +105,8 @@ impl History {
 
     /// The entries of one machine, oldest first.
     pub fn entries(&self, mac: Mac) -> Result<Vec<Entry>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT * FROM entries WHERE mac = ?1 ORDER BY number")?;
+        let mut statement =
+            self.connection.prepare("SELECT * FROM entries WHERE mac = ?1 ORDER BY number")?;
         let rows = statement.query_map([mac.to_string()], read)?.filter_map(Result::transpose);
         Ok(rows.map(|row| row.map(|(_, _, entry)| entry)).collect::<Result<_, _>>()?)
     }
@@ -108,7 +115,8 @@ impl History {
     pub fn find(&self, address: IpAddr) -> Result<Option<Mac>, StoreError> {
         let sql = "SELECT mac FROM entries WHERE address = ?1 ORDER BY at_ms DESC LIMIT 1";
         let address = address.to_canonical().to_string();
-        let found: Option<String> = self.connection.query_row(sql, [address], |row| row.get(0)).optional()?;
+        let found: Option<String> =
+            self.connection.query_row(sql, [address], |row| row.get(0)).optional()?;
         Ok(found.and_then(|mac| mac.parse().ok()))
     }
 
@@ -124,7 +132,9 @@ impl History {
             match note {
                 Note::Entry { mac, number, entry } => write(&transaction, *mac, *number, entry)?,
                 Note::Forgotten(mac) => {
-                    transaction.prepare_cached("DELETE FROM entries WHERE mac = ?1")?.execute([mac.to_string()])?;
+                    transaction
+                        .prepare_cached("DELETE FROM entries WHERE mac = ?1")?
+                        .execute([mac.to_string()])?;
                 }
             }
         }
@@ -162,8 +172,14 @@ struct Columns {
     value: Option<i64>,
 }
 
-fn write(transaction: &Transaction<'_>, mac: Mac, number: u64, entry: &Entry) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+fn write(
+    transaction: &Transaction<'_>,
+    mac: Mac,
+    number: u64,
+    entry: &Entry,
+) -> rusqlite::Result<()> {
+    let sql =
+        "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let Columns { kind, name, detail, value } = columns(&entry.kind);
     let values = params![
         mac.to_string(),
@@ -220,8 +236,12 @@ fn columns(kind: &Kind) -> Columns {
     };
     match kind {
         Kind::Offered { to } => firmware("offered", *to),
-        Kind::Leased { to, twin } => Columns { detail: twin.then(|| "twin".to_owned()), ..firmware("leased", *to) },
-        Kind::NoLoader { to, why } => Columns { detail: Some(why.clone()), ..firmware("no-loader", *to) },
+        Kind::Leased { to, twin } => {
+            Columns { detail: twin.then(|| "twin".to_owned()), ..firmware("leased", *to) }
+        }
+        Kind::NoLoader { to, why } => {
+            Columns { detail: Some(why.clone()), ..firmware("no-loader", *to) }
+        }
         Kind::Renewed => word("renewed"),
         Kind::Nak => word("nak"),
         Kind::NoAddressFree => word("no-address-free"),
@@ -229,21 +249,30 @@ fn columns(kind: &Kind) -> Columns {
         Kind::Declined => word("declined"),
         Kind::Released => word("released"),
         Kind::Unanswered { why, about, other } => {
-            let other = other.map_or_else(String::new, |(address, mac)| format!(" {address} {mac}"));
+            let other =
+                other.map_or_else(String::new, |(address, mac)| format!(" {address} {mac}"));
             Columns { detail: Some(format!("{}{other}", why.word())), ..named("unanswered", about) }
         }
         Kind::Conflict => word("conflict"),
         Kind::PoolFills => word("pool-fills"),
         Kind::PoolHasRoom => word("pool-has-room"),
         Kind::SizeProbe => word("size-probe"),
-        Kind::Sent { name, bytes } => Columns { value: Some(integer(*bytes)), ..named("sent", name) },
+        Kind::Sent { name, bytes } => {
+            Columns { value: Some(integer(*bytes)), ..named("sent", name) }
+        }
         Kind::Missing { name, rule } => Columns { detail: rule.clone(), ..named("missing", name) },
-        Kind::Denied { name, why } => Columns { detail: Some(why.word().to_owned()), ..named("denied", name) },
+        Kind::Denied { name, why } => {
+            Columns { detail: Some(why.word().to_owned()), ..named("denied", name) }
+        }
         Kind::TemplateFailed => word("template-failed"),
         Kind::WriteRefused => word("write-refused"),
         Kind::BadRequest => word("bad-request"),
-        Kind::Stalled { name, block } => Columns { value: Some(integer(*block)), ..named("stalled", name) },
-        Kind::ClientAborted { name, code } => Columns { value: Some((*code).into()), ..named("client-aborted", name) },
+        Kind::Stalled { name, block } => {
+            Columns { value: Some(integer(*block)), ..named("stalled", name) }
+        }
+        Kind::ClientAborted { name, code } => {
+            Columns { value: Some((*code).into()), ..named("client-aborted", name) }
+        }
         Kind::Changed { name } => named("changed", name),
         Kind::Forged { name } => named("forged", name),
         Kind::TooSlow => word("too-slow"),
@@ -275,7 +304,8 @@ fn kind(columns: Columns) -> Option<Kind> {
             let mut words = detail.split(' ');
             let why = Why::named(words.next()?)?;
             let other = words.next().zip(words.next());
-            let other = other.map(|(address, mac)| Some((address.parse().ok()?, mac.parse().ok()?)));
+            let other =
+                other.map(|(address, mac)| Some((address.parse().ok()?, mac.parse().ok()?)));
             Kind::Unanswered { why, about, other: other.flatten() }
         }
         ("conflict", _) => Kind::Conflict,
@@ -289,7 +319,9 @@ fn kind(columns: Columns) -> Option<Kind> {
         ("write-refused", _) => Kind::WriteRefused,
         ("bad-request", _) => Kind::BadRequest,
         ("stalled", Some(name)) => Kind::Stalled { name, block: number? },
-        ("client-aborted", Some(name)) => Kind::ClientAborted { name, code: u16::try_from(number?).ok()? },
+        ("client-aborted", Some(name)) => {
+            Kind::ClientAborted { name, code: u16::try_from(number?).ok()? }
+        }
         ("changed", Some(name)) => Kind::Changed { name },
         ("forged", Some(name)) => Kind::Forged { name },
         ("too-slow", _) => Kind::TooSlow,
@@ -311,7 +343,13 @@ mod tests {
     const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
 
     fn entry(at_ms: u64, kind: Kind) -> Entry {
-        Entry { at_ms, address: Some(IpAddr::from([192, 168, 4, 26])), stage: Stage::File, kind, text: "why".into() }
+        Entry {
+            at_ms,
+            address: Some(IpAddr::from([192, 168, 4, 26])),
+            stage: Stage::File,
+            kind,
+            text: "why".into(),
+        }
     }
 
     fn note(number: u64, kind: Kind) -> Note {
@@ -369,12 +407,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("history.db");
         let mut history = History::open(&path).unwrap();
-        let notes: Vec<Note> = kinds.iter().cloned().zip(0..).map(|(kind, number)| note(number, kind)).collect();
+        let notes: Vec<Note> =
+            kinds.iter().cloned().zip(0..).map(|(kind, number)| note(number, kind)).collect();
         history.keep(&notes).unwrap();
         for file in std::fs::read_dir(directory.path()).unwrap() {
             assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
-        let read: Vec<Kind> = history.entries(MAC).unwrap().into_iter().map(|entry| entry.kind).collect();
+        let read: Vec<Kind> =
+            history.entries(MAC).unwrap().into_iter().map(|entry| entry.kind).collect();
         assert_eq!(read, kinds);
         let beside = History::read_only(&path).unwrap();
         assert_eq!(beside.entries(MAC).unwrap()[0], entry(1000, Kind::Offered { to }));

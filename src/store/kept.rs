@@ -1,4 +1,5 @@
-//! The lease database of a running server: found again where files are removed, replaced or torn, and written anew from memory.
+//! The lease database of a running server: found again where files are removed, replaced or torn,
+//! and written anew from memory.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -19,7 +20,8 @@ use crate::engine::clock::{Mark, Reading};
 /// What SQLite lays beside a database belongs to it.
 const PARTS: [&str; 3] = ["", "-wal", "-shm"];
 
-/// How often it is kept how far the clock of the leases has come: by so much longer a lease may last after another boot.
+/// How often it is kept how far the clock of the leases has come: by so much longer a lease may
+/// last after another boot.
 const MARKED_EVERY_S: Time = 60;
 
 /// A million leases are a tenth of it.
@@ -48,8 +50,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Opens what is in this directory. An error inside leaves a database that is tried again with every look; one outside is
-    /// for whoever starts: another server runs.
+    /// Opens what is in this directory. An error inside leaves a database that is tried again with
+    /// every look; one outside is for whoever starts: another server runs.
     pub fn open(path: &Path) -> Result<(Self, Result<Rows, StoreError>), StoreError> {
         let mut kept = Self {
             path: path.to_owned(),
@@ -85,14 +87,15 @@ impl Kept {
         }
         let store = SqliteStore::open(&self.database())?;
         let ahead_s = Reading::take().resume(store.mark()?.as_ref());
-        let rows = Rows { ahead_s, machines: store.machines()?, looks: store.looks()?, ..Rows::default() };
+        let rows =
+            Rows { ahead_s, machines: store.machines()?, looks: store.looks()?, ..Rows::default() };
         self.files = Files::of(&self.database());
         (self.store, self.ahead_s) = (Some(store), ahead_s);
         Ok(rows)
     }
 
-    /// Hands over what [`Kept::open`] has found, and returns the rows that are no leases. After an error all is read again with a later
-    /// look.
+    /// Hands over what [`Kept::open`] has found, and returns the rows that are no leases. After an
+    /// error all is read again with a later look.
     pub fn each_lease(&mut self, take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
         let odd = self.store.as_ref().ok_or(StoreError::Closed)?.each_lease(take)?;
         self.is_read = true;
@@ -109,7 +112,9 @@ impl Kept {
     /// The clock of the leases, where it is to be kept again.
     fn due_mark(&self) -> Option<Mark> {
         let mark = Mark::take(self.ahead_s);
-        Some(mark).filter(|mark| self.marked_s.is_none_or(|kept| kept.saturating_add(MARKED_EVERY_S) <= mark.seen_s))
+        Some(mark).filter(|mark| {
+            self.marked_s.is_none_or(|kept| kept.saturating_add(MARKED_EVERY_S) <= mark.seen_s)
+        })
     }
 
     /// Opens the same files again, which may bring back what the kernel has refused for a while.
@@ -130,7 +135,9 @@ impl Kept {
         for part in PARTS {
             remove_if_there(&with(&fresh, part)).map_err(failed)?;
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         let mut store = SqliteStore::open(&fresh)?;
         let mark = Mark::take(self.ahead_s);
         store.fill(remembered, &mark)?;
@@ -148,7 +155,9 @@ impl Kept {
                 _ => {}
             }
         }
-        fs::rename(&fresh, &database).and_then(|()| sync_directory_of(&database)).map_err(failed)?;
+        fs::rename(&fresh, &database)
+            .and_then(|()| sync_directory_of(&database))
+            .map_err(failed)?;
         let mut store = SqliteStore::open(&database)?;
         store.probe()?;
         (self.store, self.files, self.is_foreign) = (Some(store), Files::of(&database), false);
@@ -176,7 +185,8 @@ impl Store for Kept {
         let mark = self.due_mark();
         let store = self.store.as_mut().ok_or(StoreError::Closed)?;
         // After the sync: what was written to files without a name is nowhere at the next start.
-        let committed = store.commit_with(changes, mark.as_ref()).and_then(|()| self.files.check(&database));
+        let committed =
+            store.commit_with(changes, mark.as_ref()).and_then(|()| self.files.check(&database));
         self.has_failed = committed.is_err();
         if let Some(mark) = mark.filter(|_| committed.is_ok()) {
             self.marked_s = Some(mark.seen_s);
@@ -184,7 +194,10 @@ impl Store for Kept {
         committed
     }
 
-    fn look(&mut self, recall: &mut dyn FnMut() -> Option<Remembered>) -> Result<Option<Rows>, StoreError> {
+    fn look(
+        &mut self,
+        recall: &mut dyn FnMut() -> Option<Remembered>,
+    ) -> Result<Option<Rows>, StoreError> {
         if !self.is_read {
             return self.read().map(Some);
         }
@@ -224,7 +237,8 @@ impl Store for Kept {
     }
 }
 
-/// The files that a connection has open, by device and inode. A log that is made later is taken in when it is first seen.
+/// The files that a connection has open, by device and inode. A log that is made later is taken in
+/// when it is first seen.
 #[derive(Debug, Default)]
 pub(super) struct Files([Option<(u64, u64)>; 3]);
 
@@ -278,11 +292,15 @@ fn with(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Reads a database once from its first page to its last, so that SQLite, which wants pages in the order of their keys, finds them in
-/// the kernel's memory. Only before this process opens it: closing a file gives up the locks that SQLite has on it. An error, and what
-/// is no file, is SQLite's to meet.
+/// Reads a database once from its first page to its last, so that SQLite, which wants pages in the
+/// order of their keys, finds them in the kernel's memory. Only before this process opens it:
+/// closing a file gives up the locks that SQLite has on it. An error, and what is no file, is
+/// SQLite's to meet.
 fn read_ahead(database: &Path) {
-    let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(database);
+    let open = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(database);
     if let Ok(file) = open
         && file.metadata().is_ok_and(|meta| meta.is_file())
     {
@@ -317,7 +335,8 @@ mod tests {
     }
 
     fn memory() -> Remembered {
-        let leases = vec![lease(1, State::Bound), lease(2, State::Released), lease(3, State::Declined)];
+        let leases =
+            vec![lease(1, State::Bound), lease(2, State::Released), lease(3, State::Declined)];
         Remembered { leases, machines: vec![(Mac([9; 6]), 7)] }
     }
 
@@ -376,7 +395,8 @@ mod tests {
     #[test]
     fn no_lease_is_kept_without_the_clock_and_the_next_run_goes_on_by_it() {
         let scratch = tempfile::tempdir().unwrap();
-        let marked = |kept: &Kept| SqliteStore::read_only(&kept.database()).unwrap().mark().unwrap();
+        let marked =
+            |kept: &Kept| SqliteStore::read_only(&kept.database()).unwrap().mark().unwrap();
         let (mut kept, read) = Kept::open(scratch.path()).unwrap();
         assert_eq!((read.unwrap().ahead_s, marked(&kept)), (kept.ahead_s, None));
         // A process whose clock had begun a year ago.
@@ -392,7 +412,11 @@ mod tests {
         assert_eq!(kept.marked_s, marked(&kept).map(|mark| mark.seen_s), "now and then");
         fs::remove_file(kept.database()).unwrap();
         kept.look(&mut || Some(memory())).unwrap();
-        assert_eq!(marked(&kept).map(|mark| mark.ahead_s), Some(first.ahead_s), "and where all is written anew");
+        assert_eq!(
+            marked(&kept).map(|mark| mark.ahead_s),
+            Some(first.ahead_s),
+            "and where all is written anew"
+        );
         drop(kept);
         let (mut kept, read) = Kept::open(scratch.path()).unwrap();
         assert_eq!(read.unwrap().ahead_s, first.ahead_s);
@@ -457,7 +481,8 @@ mod tests {
         let mut leases = Vec::new();
         let odd = kept.each_lease(|lease| leases.push(lease)).unwrap();
         assert_eq!(leases, [lease(3, State::Bound)]);
-        let addresses: Vec<_> = odd.iter().filter_map(|row| row.address).map(|address| address.octets()[3]).collect();
+        let addresses: Vec<_> =
+            odd.iter().filter_map(|row| row.address).map(|address| address.octets()[3]).collect();
         assert_eq!(addresses, [1, 2]);
     }
 }

@@ -1,7 +1,9 @@
-//! The durable store of leases: what it promises, SQLite behind it, and the thread that writes to it in groups.
+//! The durable store of leases: what it promises, SQLite behind it, and the thread that writes to
+//! it in groups.
 //!
-//! RFC 2131 wants a lease on stable storage before its ACK leaves. A sync costs far more than a row, so the ACKs that wait
-//! share one: whatever has come in while the last transaction was synced goes into the next (group commit).
+//! RFC 2131 wants a lease on stable storage before its ACK leaves. A sync costs far more than a
+//! row, so the ACKs that wait share one: whatever has come in while the last transaction was synced
+//! goes into the next (group commit).
 
 mod backup;
 mod contract;

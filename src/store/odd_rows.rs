@@ -1,4 +1,5 @@
-//! Rows of the lease database that nobody understands: they are said, and their addresses are given to nobody.
+//! Rows of the lease database that nobody understands: they are said, and their addresses are given
+//! to nobody.
 
 use super::contract::OddRow;
 use crate::dhcp::lease::{Lease, State, Time};
@@ -12,8 +13,9 @@ const ODD_NAMED_MAX: usize = 10;
 /// Rows that are not understood are said, and keep their addresses.
 pub fn leases_of_odd_rows(odd: &[OddRow], now: Time) -> Vec<Lease> {
     for OddRow { address, why } in odd.iter().take(ODD_NAMED_MAX) {
-        let whose =
-            address.map_or("a lease without an address".to_owned(), |address| format!("the lease of {address}"));
+        let whose = address.map_or("a lease without an address".to_owned(), |address| {
+            format!("the lease of {address}")
+        });
         tracing::error!("{whose} is set aside: {why}. Correct or delete the row");
     }
     if odd.len() > ODD_NAMED_MAX {

@@ -1,4 +1,5 @@
-//! What firmware cannot do, in the lease database: it is as dear as a lease to whoever waits at a machine that does not boot.
+//! What firmware cannot do, in the lease database: it is as dear as a lease to whoever waits at a
+//! machine that does not boot.
 
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -23,7 +24,11 @@ impl SqliteStore {
     /// The same of a database that a server may be writing to. One of an older ringboot has none.
     pub fn quirks_in(database: &Path) -> Result<Vec<Quirk>, StoreError> {
         let store = Self::read_only(database)?;
-        if schema_of(&store.connection)? < SCHEMA_WITH_QUIRKS { Ok(Vec::new()) } else { store.quirks() }
+        if schema_of(&store.connection)? < SCHEMA_WITH_QUIRKS {
+            Ok(Vec::new())
+        } else {
+            store.quirks()
+        }
     }
 
     /// Keeps changes, all or none.
@@ -32,7 +37,8 @@ impl SqliteStore {
         for change in changes {
             match change {
                 Change::Put(quirk) => {
-                    let sql = "INSERT OR REPLACE INTO quirks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+                    let sql = "INSERT OR REPLACE INTO quirks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, \
+                               ?8, ?9, ?10)";
                     let Allowance { window, blksize, http_rate } = quirk.allowance;
                     let values = params![
                         quirk.subject.to_string(),
@@ -64,7 +70,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<Quirk>> {
         let number: Option<i64> = row.get(column)?;
         Ok::<_, rusqlite::Error>(number.and_then(|number| u64::try_from(number).ok()))
     };
-    let small = |column: &str| Ok::<_, rusqlite::Error>(number(column)?.and_then(|number| u16::try_from(number).ok()));
+    let small = |column: &str| {
+        Ok::<_, rusqlite::Error>(number(column)?.and_then(|number| u16::try_from(number).ok()))
+    };
     let subject = text("subject")?.and_then(|subject| subject.parse().ok());
     let allowance = Allowance {
         window: small("window")?,
@@ -101,7 +109,11 @@ mod tests {
         let path = directory.path().join("db");
         let quirk = |subject: &str, window| Quirk {
             subject: subject.parse().unwrap(),
-            allowance: Allowance { window, blksize: Some(1024), http_rate: NonZeroU64::new(625_000) },
+            allowance: Allowance {
+                window,
+                blksize: Some(1024),
+                http_rate: NonZeroU64::new(625_000),
+            },
             pinned: false,
             since_s: 7,
             works_s: Some(9),
@@ -111,14 +123,19 @@ mod tests {
         };
         let (one, other) = (quirk("52:54:00:12:34:10", Some(1)), quirk("u-boot", None));
         let mut store = SqliteStore::open(&path).unwrap();
-        store.keep_quirks(&[Change::Put(quirk("u-boot", Some(4))), Change::Put(one.clone())]).unwrap();
+        store
+            .keep_quirks(&[Change::Put(quirk("u-boot", Some(4))), Change::Put(one.clone())])
+            .unwrap();
         store.keep_quirks(&[Change::Put(other.clone())]).unwrap();
         drop(store);
         let mut store = SqliteStore::open(&path).unwrap();
         assert_eq!(store.quirks().unwrap(), [one.clone(), other.clone()]);
         assert_eq!(SqliteStore::quirks_in(&path).unwrap().len(), 2, "beside the server");
         store.keep_quirks(&[Change::Gone(one.subject)]).unwrap();
-        store.connection.execute("UPDATE quirks SET class = 'x' WHERE subject = 'u-boot'", []).unwrap();
+        store
+            .connection
+            .execute("UPDATE quirks SET class = 'x' WHERE subject = 'u-boot'", [])
+            .unwrap();
         assert_eq!(store.quirks().unwrap(), [Quirk { class: None, ..other }]);
         store.connection.execute("UPDATE quirks SET subject = 'nobody'", []).unwrap();
         assert_eq!(store.quirks().unwrap(), [], "a row that is not understood limits nobody");
@@ -133,7 +150,11 @@ mod tests {
         connection.execute_batch("DROP TABLE quirks; PRAGMA user_version = 2").unwrap();
         drop(connection);
         assert_eq!(SqliteStore::quirks_in(&path).unwrap(), []);
-        assert_eq!(SqliteStore::open(&path).unwrap().quirks().unwrap(), [], "and gets the table when it is opened");
+        assert_eq!(
+            SqliteStore::open(&path).unwrap().quirks().unwrap(),
+            [],
+            "and gets the table when it is opened"
+        );
         assert!(directory.path().join("db.schema-2.bak").exists());
     }
 }

@@ -1,4 +1,5 @@
-//! Leases in one SQLite file: WAL, synchronous=FULL, one row per address, readable with `sqlite3` while ringboot runs.
+//! Leases in one SQLite file: WAL, synchronous=FULL, one row per address, readable with `sqlite3`
+//! while ringboot runs.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
@@ -20,7 +21,8 @@ use crate::dhcp::subnet::OtherServer;
 use crate::engine::clock::{Mark, Reading};
 use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
 
-/// One step per schema version; `user_version` counts those that were taken. Steps are only ever added.
+/// One step per schema version; `user_version` counts those that were taken. Steps are only ever
+/// added.
 const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE leases (
@@ -37,7 +39,8 @@ CREATE TABLE leases (
 ) STRICT, WITHOUT ROWID;
 ",
     "
-CREATE TABLE machines (             -- booted from the network once: served under clients = 'pxe' though their system is silent
+CREATE TABLE machines (             -- booted from the network once: served under clients = 'pxe' \
+though their system is silent
     mac       TEXT PRIMARY KEY,
     seen_s    INTEGER NOT NULL      -- the last lease of their firmware or loader
 ) STRICT, WITHOUT ROWID;
@@ -65,7 +68,8 @@ CREATE TABLE quirks (               -- what firmware cannot do although it asks 
 ) STRICT, WITHOUT ROWID;
 ",
     "
-CREATE TABLE IF NOT EXISTS clock (                -- what the times of leases are told by: it stands still while nothing runs, and nobody sets it
+CREATE TABLE IF NOT EXISTS clock (                -- what the times of leases are told by: it \
+stands still while nothing runs, and nobody sets it
     id        INTEGER PRIMARY KEY CHECK (id = 0),
     boot      TEXT NOT NULL,        -- /proc/sys/kernel/random/boot_id of the host
     ahead_s   INTEGER NOT NULL,     -- by how much the clock is ahead of the time since that boot
@@ -86,7 +90,8 @@ pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Leases name machines and people's habits: read and written by the owner alone.
 const PRIVATE: u32 = 0o600;
 
-/// A machine that did not boot for so long, and of which no system has renewed a lease, is forgotten: more than a year, and a summer.
+/// A machine that did not boot for so long, and of which no system has renewed a lease, is
+/// forgotten: more than a year, and a summer.
 const MACHINE_REMEMBERED_S: Time = 500 * 24 * 3600;
 
 /// Rows of machines that are written between two looks at how many there are.
@@ -101,8 +106,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens or creates the database, brings its schema up to date (the older one is kept beside it), and refuses one from
-    /// the future.
+    /// Opens or creates the database, brings its schema up to date (the older one is kept beside
+    /// it), and refuses one from the future.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, &MIGRATIONS)
     }
@@ -110,7 +115,8 @@ impl SqliteStore {
     fn open_with(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
         let shown = || path.display().to_string();
         keep_private(path).map_err(|error| StoreError::Private { path: shown(), error })?;
-        let mut connection = connect(path).map_err(|error| StoreError::Open { path: shown(), error })?;
+        let mut connection =
+            connect(path).map_err(|error| StoreError::Open { path: shown(), error })?;
         let found = schema_of(&connection)?;
         let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
         if found > known {
@@ -118,7 +124,11 @@ impl SqliteStore {
         }
         if 0 < found && found < known {
             let kept = keep_older_schema(&connection, path, found)?;
-            tracing::info!("{}: schema {found} becomes {known}; the older one is in {}", shown(), kept.display());
+            tracing::info!(
+                "{}: schema {found} becomes {known}; the older one is in {}",
+                shown(),
+                kept.display()
+            );
         }
         // A database that is up to date is not written to: it is read on a full disk as well.
         if found < known {
@@ -132,7 +142,8 @@ impl SqliteStore {
         Ok(Self { connection, machines_written: MACHINES_WRITTEN })
     }
 
-    /// Hands over every lease as of one moment, one at a time and in no order: there may be a million. Returns the rows that are none.
+    /// Hands over every lease as of one moment, one at a time and in no order: there may be a
+    /// million. Returns the rows that are none.
     pub fn each_lease(&self, mut take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
         let mut statement = self.connection.prepare(LEASES)?;
         let mut rows = statement.query([])?;
@@ -141,7 +152,8 @@ impl SqliteStore {
             match read(row) {
                 Ok(lease) => take(lease),
                 Err(error) => {
-                    let address = row.get_ref(0).ok().and_then(|address| address.as_str().ok()?.parse().ok());
+                    let address =
+                        row.get_ref(0).ok().and_then(|address| address.as_str().ok()?.parse().ok());
                     odd.push(OddRow { address, why: error.to_string() });
                 }
             }
@@ -189,14 +201,21 @@ impl SqliteStore {
 }
 
 /// `ringboot.db.schema-3.bak`: the way back for whoever returns to the ringboot of before.
-fn keep_older_schema(connection: &Connection, path: &Path, schema: i64) -> Result<PathBuf, StoreError> {
+fn keep_older_schema(
+    connection: &Connection,
+    path: &Path,
+    schema: i64,
+) -> Result<PathBuf, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".schema-{schema}.bak"));
     let kept = PathBuf::from(name);
     // One of an earlier update is older than what is about to be changed.
     match fs::remove_file(&kept) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreError::Copy { path: kept.display().to_string(), error: error.to_string() });
+            return Err(StoreError::Copy {
+                path: kept.display().to_string(),
+                error: error.to_string(),
+            });
         }
         _ => {}
     }
@@ -215,7 +234,8 @@ pub(super) fn schema_known() -> i64 {
 }
 
 /// What [`read`] takes apart.
-const LEASES: &str = "SELECT address, mac, client_id, uuid, role, arch, host_name, state, start_s, end_s FROM leases";
+const LEASES: &str = "SELECT address, mac, client_id, uuid, role, arch, host_name, state, start_s, \
+                      end_s FROM leases";
 
 /// Every lease of a database, of whatever connection.
 pub(super) fn leases(connection: &Connection) -> Result<Vec<Lease>, StoreError> {
@@ -240,7 +260,11 @@ impl Store for SqliteStore {
 
 impl SqliteStore {
     /// Commits changes together with the clock that their times are told by.
-    pub(super) fn commit_with(&mut self, changes: &[Change], mark: Option<&Mark>) -> Result<(), StoreError> {
+    pub(super) fn commit_with(
+        &mut self,
+        changes: &[Change],
+        mark: Option<&Mark>,
+    ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         let mut written = self.machines_written;
         for change in changes {
@@ -250,7 +274,11 @@ impl SqliteStore {
             {
                 written += 1;
                 if written > MACHINES_WRITTEN {
-                    prune_machines(&transaction, MACHINES_MAX, lease.start_s.saturating_sub(MACHINE_REMEMBERED_S))?;
+                    prune_machines(
+                        &transaction,
+                        MACHINES_MAX,
+                        lease.start_s.saturating_sub(MACHINE_REMEMBERED_S),
+                    )?;
                     written = 0;
                 }
             }
@@ -261,7 +289,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// The clock of the leases as it was kept last. None: the times of the leases are a wall clock's.
+    /// The clock of the leases as it was kept last. None: the times of the leases are a wall
+    /// clock's.
     pub fn mark(&self) -> Result<Option<Mark>, StoreError> {
         let sql = "SELECT boot, ahead_s, seen_s, wall_s FROM clock";
         let mark = self.connection.query_row(sql, [], |row| {
@@ -273,17 +302,25 @@ impl SqliteStore {
 
     /// The machines that booted from the network and when they were seen last, the freshest first.
     pub fn machines(&self) -> Result<BootTimes, StoreError> {
-        let mut statement =
-            self.connection.prepare("SELECT mac, seen_s FROM machines ORDER BY seen_s DESC LIMIT ?1")?;
+        let mut statement = self
+            .connection
+            .prepare("SELECT mac, seen_s FROM machines ORDER BY seen_s DESC LIMIT ?1")?;
         let most = i64::try_from(MACHINES_MAX).unwrap_or(i64::MAX);
-        let rows = statement.query_map([most], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        let rows = statement
+            .query_map([most], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
         // A row that is no hardware address admits nobody.
-        let machine = |(mac, seen_s): (String, i64)| Some((mac.parse().ok()?, Time::try_from(seen_s).unwrap_or(0)));
+        let machine = |(mac, seen_s): (String, i64)| {
+            Some((mac.parse().ok()?, Time::try_from(seen_s).unwrap_or(0)))
+        };
         Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(machine).collect())
     }
 
-    /// [`Self::each_lease`] of a database that a server may be writing to, and what its clock says now: nothing is created or changed.
-    pub fn each_lease_in(database: &Path, take: impl FnMut(Lease)) -> Result<(Vec<OddRow>, Time), StoreError> {
+    /// [`Self::each_lease`] of a database that a server may be writing to, and what its clock says
+    /// now: nothing is created or changed.
+    pub fn each_lease_in(
+        database: &Path,
+        take: impl FnMut(Lease),
+    ) -> Result<(Vec<OddRow>, Time), StoreError> {
         let store = Self::read_only(database)?;
         let has_clock = schema_of(&store.connection)? >= SCHEMA_WITH_CLOCK;
         let mark = if has_clock { store.mark()? } else { None };
@@ -291,14 +328,16 @@ impl SqliteStore {
         Ok((store.each_lease(take)?, now))
     }
 
-    /// The same of a database that a server may be writing to, read from its first page to its last: nothing is created or changed.
+    /// The same of a database that a server may be writing to, read from its first page to its
+    /// last: nothing is created or changed.
     pub fn sound_looks_in(database: &Path) -> Result<Vec<Look>, StoreError> {
         let store = Self::read_only(database)?;
         let (found, known) = (schema_of(&store.connection)?, schema_known());
         if found > known {
             return Err(StoreError::Newer { path: database.display().to_string(), found, known });
         }
-        let said: String = store.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        let said: String =
+            store.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if said != "ok" {
             return Err(StoreError::Torn(said));
         }
@@ -316,7 +355,8 @@ impl SqliteStore {
 
     /// What the last look at each subnet found.
     pub fn looks(&self) -> Result<Vec<Look>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT subnet, looked_s, mac, address FROM other_servers")?;
+        let mut statement =
+            self.connection.prepare("SELECT subnet, looked_s, mac, address FROM other_servers")?;
         let rows = statement.query_map([], |row| {
             let (mac, address): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
             let server = mac.zip(address).and_then(|(mac, address)| {
@@ -334,7 +374,8 @@ impl SqliteStore {
 
     /// Keeps what a look found, in the place of the one before.
     pub fn keep_look(&self, look: &Look) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO other_servers (subnet, looked_s, mac, address) VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT OR REPLACE INTO other_servers (subnet, looked_s, mac, address) VALUES \
+                   (?1, ?2, ?3, ?4)";
         let values = params![
             look.network.to_string(),
             seconds(look.looked_s),
@@ -346,11 +387,17 @@ impl SqliteStore {
     }
 }
 
-/// The database and what SQLite lays beside it are their owner's alone, whatever the umask: SQLite gives the files that it
-/// makes the mode of the database.
+/// The database and what SQLite lays beside it are their owner's alone, whatever the umask: SQLite
+/// gives the files that it makes the mode of the database.
 fn keep_private(path: &Path) -> io::Result<()> {
     // A link in its place is not followed: root must not write where somebody else points.
-    match OpenOptions::new().create_new(true).append(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW).open(path) {
+    match OpenOptions::new()
+        .create_new(true)
+        .append(true)
+        .mode(PRIVATE)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+    {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
@@ -365,10 +412,11 @@ fn keep_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The mode of the very file that was looked at, and never of what a link names. The descriptor is no open file: closing it
-/// leaves the locks alone that SQLite has on a database of this process.
+/// The mode of the very file that was looked at, and never of what a link names. The descriptor is
+/// no open file: closing it leaves the locks alone that SQLite has on a database of this process.
 fn make_private(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other(format!("{} is no plain file", path.display())));
@@ -376,22 +424,29 @@ fn make_private(path: &Path) -> io::Result<()> {
     if meta.permissions().mode() & 0o7777 == PRIVATE {
         return Ok(());
     }
-    fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(PRIVATE))
+    fs::set_permissions(
+        format!("/proc/self/fd/{}", file.as_raw_fd()),
+        Permissions::from_mode(PRIVATE),
+    )
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    // Whoever owns the directory may have put a link in the place of the file, for root to write through. SQLite refuses a
-    // link anywhere in the name, so those on the way to the directory are resolved here.
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Whoever owns the directory may have put a link in the place of the file, for root to write
+    // through. SQLite refuses a link anywhere in the name, so those on the way to the directory are
+    // resolved here.
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // What cannot be resolved cannot be opened either, and SQLite says why.
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(directory.join(path.file_name().unwrap_or_default()), flags)?;
+    let connection =
+        Connection::open_with_flags(directory.join(path.file_name().unwrap_or_default()), flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
-    // FULL: in WAL mode every commit is synced, not only every checkpoint. An ACK stands for a synced row.
+    // FULL: in WAL mode every commit is synced, not only every checkpoint. An ACK stands for a
+    // synced row.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(connection)
@@ -401,12 +456,14 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
     match change {
         Change::Bind(lease) => bind(transaction, lease),
         Change::Release { address, mac, end_s } => {
-            let sql = "UPDATE leases SET state = 'released', end_s = ?3 WHERE address = ?1 AND mac = ?2";
+            let sql =
+                "UPDATE leases SET state = 'released', end_s = ?3 WHERE address = ?1 AND mac = ?2";
             let values = params![address.to_string(), mac.to_string(), seconds(*end_s)];
             transaction.prepare_cached(sql)?.execute(values).map(|_| ())
         }
         Change::Decline { address, mac, until_s } => {
-            let sql = "INSERT INTO leases (address, mac, state, start_s, end_s) VALUES (?1, ?2, 'declined', ?3, ?3)
+            let sql = "INSERT INTO leases (address, mac, state, start_s, end_s) VALUES (?1, ?2, \
+                       'declined', ?3, ?3)
                 ON CONFLICT (address) DO UPDATE SET mac = ?2, state = 'declined', end_s = ?3";
             let values = params![address.to_string(), mac.to_string(), seconds(*until_s)];
             transaction.prepare_cached(sql)?.execute(values).map(|_| ())
@@ -419,16 +476,23 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
     }
 }
 
-/// Anybody can boot as any number of machines. Those go that were seen longest ago: who has a lease is seen with each renewal.
-fn prune_machines(transaction: &Transaction<'_>, most: usize, seen_after_s: Time) -> rusqlite::Result<()> {
+/// Anybody can boot as any number of machines. Those go that were seen longest ago: who has a lease
+/// is seen with each renewal.
+fn prune_machines(
+    transaction: &Transaction<'_>,
+    most: usize,
+    seen_after_s: Time,
+) -> rusqlite::Result<()> {
     transaction.execute("DELETE FROM machines WHERE seen_s < ?1", [seconds(seen_after_s)])?;
     let sql = "DELETE FROM machines WHERE mac IN
-        (SELECT mac FROM machines ORDER BY seen_s LIMIT max(0, (SELECT count(*) FROM machines) - ?1))";
+        (SELECT mac FROM machines ORDER BY seen_s LIMIT max(0, (SELECT count(*) FROM machines) - \
+        ?1))";
     transaction.execute(sql, [i64::try_from(most).unwrap_or(i64::MAX)]).map(|_| ())
 }
 
 fn write_mark(transaction: &Transaction<'_>, mark: &Mark) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO clock (id, boot, ahead_s, seen_s, wall_s) VALUES (0, ?1, ?2, ?3, ?4)";
+    let sql = "INSERT OR REPLACE INTO clock (id, boot, ahead_s, seen_s, wall_s) VALUES (0, ?1, ?2, \
+               ?3, ?4)";
     let values = params![mark.boot, mark.ahead_s, seconds(mark.seen_s), mark.wall_s];
     transaction.prepare_cached(sql)?.execute(values).map(|_| ())
 }
@@ -451,12 +515,15 @@ fn bind(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
     transaction.prepare_cached(sql)?.execute(values)?;
     if lease.is_of_booting_machine() {
         let sql = "INSERT OR REPLACE INTO machines (mac, seen_s) VALUES (?1, ?2)";
-        transaction.prepare_cached(sql)?.execute(params![lease.mac.to_string(), seconds(lease.start_s)])?;
+        transaction
+            .prepare_cached(sql)?
+            .execute(params![lease.mac.to_string(), seconds(lease.start_s)])?;
     }
     Ok(())
 }
 
-/// Columns by their place in [`LEASES`]. Text is looked at where SQLite has it: of a million rows no field is copied first.
+/// Columns by their place in [`LEASES`]. Text is looked at where SQLite has it: of a million rows
+/// no field is copied first.
 fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
     let text = |place: usize| row.get_ref(place)?.as_str_or_null().map_err(rusqlite::Error::from);
     let address = text(0)?.unwrap_or_default();
@@ -553,7 +620,10 @@ mod tests {
         let mut all_roles: Vec<Lease> = Vec::new();
         for (n, (role, _)) in ROLES.iter().enumerate() {
             let arch = [None, Some(Arch::Bios), Some(Arch::UefiX64), Some(Arch::Other(22))][n % 4];
-            all_roles.push(Lease { firmware: Some(Firmware { role: *role, arch }), ..lease(20 + n as u8) });
+            all_roles.push(Lease {
+                firmware: Some(Firmware { role: *role, arch }),
+                ..lease(20 + n as u8)
+            });
         }
         let mut expected = vec![lease(10), forever];
         expected.extend(all_roles);
@@ -595,7 +665,11 @@ mod tests {
             let link = directory.path().join(format!("db{ending}"));
             std::os::unix::fs::symlink(&victim, &link).unwrap();
             assert!(SqliteStore::open(&path).is_err(), "{ending}");
-            assert_eq!(fs::metadata(&victim).unwrap().permissions().mode() & 0o777, 0o644, "{ending}");
+            assert_eq!(
+                fs::metadata(&victim).unwrap().permissions().mode() & 0o777,
+                0o644,
+                "{ending}"
+            );
             fs::remove_file(&link).unwrap();
         }
         fs::remove_file(&path).unwrap_or_default();
@@ -610,7 +684,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
         let mut store = SqliteStore::open(&path).unwrap();
-        let system = |lease: Lease| Lease { firmware: Some(Firmware { role: Role::System, arch: None }), ..lease };
+        let system = |lease: Lease| Lease {
+            firmware: Some(Firmware { role: Role::System, arch: None }),
+            ..lease
+        };
         let newcomer = system(Lease { mac: Mac([4; 6]), ..lease(10) });
         store.commit(&[bind(lease(10)), bind(newcomer), bind(system(lease(11)))]).unwrap();
         drop(store);
@@ -688,7 +765,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
         let mut store = SqliteStore::open(&path).unwrap();
-        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON leases WHEN NEW.address = '192.168.4.13'
+        let refuse =
+            "CREATE TRIGGER refuse BEFORE INSERT ON leases WHEN NEW.address = '192.168.4.13'
             BEGIN SELECT RAISE(ABORT, 'full'); END";
         Connection::open(&path).unwrap().execute_batch(refuse).unwrap();
         assert!(store.commit(&[bind(lease(12)), bind(lease(13)), bind(lease(14))]).is_err());
@@ -703,24 +781,33 @@ mod tests {
         let mut store = SqliteStore::open(&directory.path().join("db")).unwrap();
         let more = MACHINES_MAX + 500;
         let sql = "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT ?1)
-            INSERT INTO machines SELECT format('03:00:00:%02x:%02x:%02x', n >> 16, n >> 8 & 255, n & 255), ?2 + n % 7000 FROM n";
+            INSERT INTO machines SELECT format('03:00:00:%02x:%02x:%02x', n >> 16, n >> 8 & 255, n \
+            & 255), ?2 + n % 7000 FROM n";
         let now = 2 * MACHINE_REMEMBERED_S;
         store.connection.execute(sql, [i64::try_from(more).unwrap(), seconds(now)]).unwrap();
-        let sql = "INSERT INTO machines VALUES ('05:00:00:00:00:00', ?1), ('05:00:00:00:00:01', ?2)";
+        let sql =
+            "INSERT INTO machines VALUES ('05:00:00:00:00:00', ?1), ('05:00:00:00:00:01', ?2)";
         store.connection.execute(sql, [seconds(now / 2 - 1), seconds(now / 2 + 9000)]).unwrap();
         let number = |store: &SqliteStore, sql: &str| -> u64 {
             store.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
         };
         let count = |store: &SqliteStore| number(store, "SELECT count(*) FROM machines");
         // One that has a lease renews it.
-        store.commit(&[bind(Lease { start_s: now + 8000, end_s: now + 9000, ..lease(10) })]).unwrap();
+        store
+            .commit(&[bind(Lease { start_s: now + 8000, end_s: now + 9000, ..lease(10) })])
+            .unwrap();
         assert_eq!(count(&store), MACHINES_MAX as u64);
         let oldest = number(&store, "SELECT min(seen_s) FROM machines");
         assert!(oldest > now + 40, "{oldest}: those that were seen longest ago have gone");
         let own = "SELECT seen_s FROM machines WHERE mac = '02:00:00:00:00:0a'";
         assert_eq!(number(&store, own), now + 8000);
-        let later = |n: u64| Lease { start_s: now + 9000 + MACHINE_REMEMBERED_S, ..lease(10 + (n % 9) as u8) };
-        store.commit(&(0..=MACHINES_WRITTEN as u64).map(|n| bind(later(n))).collect::<Vec<_>>()).unwrap();
+        let later = |n: u64| Lease {
+            start_s: now + 9000 + MACHINE_REMEMBERED_S,
+            ..lease(10 + (n % 9) as u8)
+        };
+        store
+            .commit(&(0..=MACHINES_WRITTEN as u64).map(|n| bind(later(n))).collect::<Vec<_>>())
+            .unwrap();
         assert_eq!(count(&store), 9, "the others were not seen for too long");
     }
 
@@ -758,29 +845,39 @@ mod tests {
         let path = directory.path().join("db");
         let old = Connection::open(&path).unwrap();
         old.execute_batch(
-            "CREATE TABLE leases (address TEXT PRIMARY KEY, mac TEXT NOT NULL, state TEXT NOT NULL, start_s INTEGER, end_s
-             INTEGER); INSERT INTO leases VALUES ('192.168.4.10', '52:54:00:00:00:0a', 'bound', 1, 2); PRAGMA user_version = 1;",
+            "CREATE TABLE leases (address TEXT PRIMARY KEY, mac TEXT NOT NULL, state TEXT NOT \
+             NULL, start_s INTEGER, end_s
+             INTEGER); INSERT INTO leases VALUES ('192.168.4.10', '52:54:00:00:00:0a', 'bound', 1, \
+             2); PRAGMA user_version = 1;",
         )
         .unwrap();
         drop(old);
         let steps = [
             "SELECT this step was taken long ago",
-            "ALTER TABLE leases ADD COLUMN client_id BLOB; ALTER TABLE leases ADD COLUMN uuid BLOB;",
+            "ALTER TABLE leases ADD COLUMN client_id BLOB; ALTER TABLE leases ADD COLUMN uuid \
+             BLOB;",
             "ALTER TABLE leases ADD COLUMN role TEXT; ALTER TABLE leases ADD COLUMN arch INTEGER;
              ALTER TABLE leases ADD COLUMN host_name TEXT;",
         ];
         let mut store = SqliteStore::open_with(&path, &steps).unwrap();
         assert_eq!(rows(&mut store).len(), 1, "the lease has come along");
         assert_eq!(schema_of(&store.connection).unwrap(), 3);
-        let columns = |connection: &Connection| connection.prepare("SELECT * FROM leases").unwrap().column_count();
+        let columns = |connection: &Connection| {
+            connection.prepare("SELECT * FROM leases").unwrap().column_count()
+        };
         assert_eq!(columns(&store.connection), 10);
         let kept = Connection::open(directory.path().join("db.schema-1.bak")).unwrap();
         assert_eq!((schema_of(&kept).unwrap(), columns(&kept)), (1, 5));
-        let mode = fs::metadata(directory.path().join("db.schema-1.bak")).unwrap().permissions().mode();
+        let mode =
+            fs::metadata(directory.path().join("db.schema-1.bak")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, PRIVATE);
         drop(store);
         SqliteStore::open_with(&path, &steps).unwrap();
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing to change, nothing to keep");
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            2,
+            "nothing to change, nothing to keep"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The writer thread: takes work from a queue, commits in groups, reports each ticket only after its sync.
+//! The writer thread: takes work from a queue, commits in groups, reports each ticket only after
+//! its sync.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,10 +15,12 @@ use crate::observe::threads::{self, Watched};
 /// The caller's number for one piece of work.
 pub type Ticket = u64;
 
-/// Work that may wait for the writer. Beyond it the disk is hopelessly behind: the client repeats its REQUEST anyway.
+/// Work that may wait for the writer. Beyond it the disk is hopelessly behind: the client repeats
+/// its REQUEST anyway.
 pub const QUEUED_MAX: usize = 65_536;
 
-/// Changes in one transaction: about 3 ms of SQLite, so that the first ACK of a storm does not wait for the last.
+/// Changes in one transaction: about 3 ms of SQLite, so that the first ACK of a storm does not wait
+/// for the last.
 pub const BATCH_CHANGES_MAX: usize = 1024;
 
 /// How often the store is looked at, idle or busy.
@@ -98,7 +101,8 @@ impl Writer {
 fn run(mut store: Box<dyn Store>, work: &Receiver<Work>, mut owner: impl Owner, thread: &Watched) {
     let mut next_look = Instant::now() + LOOKED_EVERY;
     let mut has_failed = false;
-    // Whatever came in during the last sync is the next batch: no timer, so a lone lease does not wait.
+    // Whatever came in during the last sync is the next batch: no timer, so a lone lease does not
+    // wait.
     loop {
         let first = match work.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
             Ok(first) => Some(first),
@@ -129,7 +133,10 @@ fn run(mut store: Box<dyn Store>, work: &Receiver<Work>, mut owner: impl Owner, 
 }
 
 /// A panic on the way is an answer like a full disk.
-fn guarded<T>(thread: &Watched, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+fn guarded<T>(
+    thread: &Watched,
+    work: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         thread.note_panic();
         Err(StoreError::Fault)
@@ -159,7 +166,11 @@ mod tests {
         fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
             // Both ends are gone when a test has seen enough.
             let _ = self.entered.send(changes.len());
-            if self.go_on.recv().unwrap_or(false) { Ok(()) } else { Err(StoreError::Other("disk full".into())) }
+            if self.go_on.recv().unwrap_or(false) {
+                Ok(())
+            } else {
+                Err(StoreError::Other("disk full".into()))
+            }
         }
     }
 
@@ -183,7 +194,8 @@ mod tests {
     }
 
     fn bench() -> Bench {
-        let ((in_commit, entered), (go_on, gate), (reporter, reports)) = (channel(), channel(), channel());
+        let ((in_commit, entered), (go_on, gate), (reporter, reports)) =
+            (channel(), channel(), channel());
         let store = HeldBack { entered: in_commit, go_on: gate };
         let writer = Writer::start(Box::new(store), Told(reporter)).unwrap();
         Bench { writer, entered, go_on, reports }
@@ -223,7 +235,8 @@ mod tests {
         let bench = bench();
         bench.writer.submit(0, change()).unwrap();
         assert_eq!(bench.entered.recv().unwrap(), 1);
-        (0..BATCH_CHANGES_MAX as u64 + 10).for_each(|ticket| bench.writer.submit(ticket, change()).unwrap());
+        (0..BATCH_CHANGES_MAX as u64 + 10)
+            .for_each(|ticket| bench.writer.submit(ticket, change()).unwrap());
         bench.go_on.send(true).unwrap();
         assert_eq!(bench.entered.recv().unwrap(), BATCH_CHANGES_MAX);
         bench.go_on.send(true).unwrap();
@@ -249,7 +262,8 @@ mod tests {
         (0..3).for_each(|ticket| bench.writer.submit(ticket, change()).unwrap());
         (0..3).for_each(|_| bench.go_on.send(true).unwrap());
         bench.writer.close();
-        let reported: Vec<Ticket> = bench.reports.iter().flat_map(|outcome| outcome.tickets).collect();
+        let reported: Vec<Ticket> =
+            bench.reports.iter().flat_map(|outcome| outcome.tickets).collect();
         assert_eq!(reported, [0, 1, 2]);
     }
 

@@ -1,13 +1,16 @@
-//! Refuses a template whose syntax tree would be too deep, before the engine builds it: the engine walks the tree by recursion.
+//! Refuses a template whose syntax tree would be too deep, before the engine builds it: the engine
+//! walks the tree by recursion.
 //!
-//! The engine bounds how deep brackets and blocks nest. It does not bound chains: each `elif` lies inside the one before it, and so
-//! does each operand of `a ~ b ~ c`. The tokens are counted here as the engine's own tokenizer gives them, so that nothing in a
-//! string, a comment or a raw block counts.
+//! The engine bounds how deep brackets and blocks nest. It does not bound chains: each `elif` lies
+//! inside the one before it, and so does each operand of `a ~ b ~ c`. The tokens are counted here
+//! as the engine's own tokenizer gives them, so that nothing in a string, a comment or a raw block
+//! counts.
 
 use minijinja::machinery::{Token, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 
-/// Tokens that may hang on each other in one expression, and `elif`s in one `if`. The engine takes about 1 KiB of stack for each.
+/// Tokens that may hang on each other in one expression, and `elif`s in one `if`. The engine takes
+/// about 1 KiB of stack for each.
 pub(super) const CHAIN_MAX: usize = 10_000;
 
 /// A chain that is too long.
@@ -24,8 +27,9 @@ pub(super) enum Kind {
     Expression,
 }
 
-/// The first chain of more than [`CHAIN_MAX`] links. Each link is a token of a byte or more: a source of fewer bytes has no such chain,
-/// and answer files, most of which are smaller, are not read twice.
+/// The first chain of more than [`CHAIN_MAX`] links. Each link is a token of a byte or more: a
+/// source of fewer bytes has no such chain, and answer files, most of which are smaller, are not
+/// read twice.
 pub(super) fn too_long(source: &str, syntax: SyntaxConfig) -> Option<TooLong> {
     if source.len() < CHAIN_MAX {
         return None;
@@ -86,7 +90,8 @@ struct Expression {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bracket {
-    /// Tokens since the last comma or colon: what stands between two of these is an expression of its own.
+    /// Tokens since the last comma or colon: what stands between two of these is an expression of
+    /// its own.
     chain: usize,
     /// The deepest bracket that hangs on that chain.
     inside: usize,
@@ -113,7 +118,9 @@ impl Expression {
                 self.brackets.push(Bracket::default());
                 self.around += 1;
             }
-            Token::BracketClose | Token::ParenClose | Token::BraceClose if self.brackets.len() > 1 => {
+            Token::BracketClose | Token::ParenClose | Token::BraceClose
+                if self.brackets.len() > 1 =>
+            {
                 let closed = self.brackets.pop().unwrap_or_default();
                 self.around -= closed.chain + 1;
                 self.link(closed.depth());
@@ -191,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_source_that_is_not_read_has_no_chain_that_is_too_long() {
-        let ends = |links: usize, link: &str, rest: &str| format!("{{{{{}{rest}}}}}", link.repeat(links));
+        let ends =
+            |links: usize, link: &str, rest: &str| format!("{{{{{}{rest}}}}}", link.repeat(links));
         for (link, rest) in [("-", "1"), ("(", "")] {
             // One byte for each link: nothing is denser.
             let most = ends(CHAIN_MAX - "{{}}".len() - rest.len(), link, rest);

@@ -1,7 +1,9 @@
-//! Templates are rendered in processes of their own: whatever a template does to the engine costs that request, never the server.
+//! Templates are rendered in processes of their own: whatever a template does to the engine costs
+//! that request, never the server.
 //!
-//! A list that contains itself overflows any stack when it is printed, and a stack overflow ends a process. So each request goes
-//! over a socket to a helper, which is this program itself; helpers that have nothing to do wait for the next request.
+//! A list that contains itself overflows any stack when it is printed, and a stack overflow ends a
+//! process. So each request goes over a socket to a helper, which is this program itself; helpers
+//! that have nothing to do wait for the next request.
 
 use std::fmt;
 use std::fs;
@@ -24,9 +26,11 @@ pub const COMMAND: &str = "render-templates";
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// Address space of a helper, the program and the stack included.
 const MEMORY_MAX_BYTES: u64 = 768 << 20;
-/// What the allocator of a helper maps at a time, in KiB; by itself it would map more than there is.
+/// What the allocator of a helper maps at a time, in KiB; by itself it would map more than there
+/// is.
 const ALLOCATOR: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "65536");
-/// The longest chains take about 10 MiB, and a value that a loop nests into itself until it has no steps left some 100 MiB.
+/// The longest chains take about 10 MiB, and a value that a loop nests into itself until it has no
+/// steps left some 100 MiB.
 const STACK_BYTES: usize = 256 << 20;
 /// A helper that took longer or made more is ended after its answer: its memory goes with it.
 const KEPT_AFTER: (Duration, usize) = (Duration::from_millis(200), 1 << 20);
@@ -65,14 +69,23 @@ impl Renderer {
         self.ask(name, source, None).map(drop)
     }
 
-    fn ask(&self, name: &str, source: &str, facts: Option<&Facts>) -> Result<String, TemplateError> {
+    fn ask(
+        &self,
+        name: &str,
+        source: &str,
+        facts: Option<&Facts>,
+    ) -> Result<String, TemplateError> {
         super::fits(name, source)?;
         #[cfg(test)]
         if let Some(render) = &self.pretends {
             return Ok(render());
         }
         let mut helper = self.helper().map_err(|error| {
-            whole(name, format!("the process that renders templates did not start: {error}"), "see docs/templates.md")
+            whole(
+                name,
+                format!("the process that renders templates did not start: {error}"),
+                "see docs/templates.md",
+            )
         })?;
         let request = json!({ "name": name, "source": source, "facts": facts.map(Facts::to_json) });
         let asked = Instant::now();
@@ -113,7 +126,8 @@ impl fmt::Debug for Helper {
 }
 
 impl Helper {
-    /// The link in /proc leads to the program that runs, even where an upgrade has put another in its place.
+    /// The link in /proc leads to the program that runs, even where an upgrade has put another in
+    /// its place.
     fn start() -> io::Result<Self> {
         let (wire, theirs) = UnixStream::pair()?;
         wire.set_read_timeout(Some(TIME_MAX))?;
@@ -135,9 +149,14 @@ impl Helper {
             let what = format!("rendering it was stopped after {} seconds", TIME_MAX.as_secs());
             return whole(name, what, "look for lists that grow in a loop");
         }
-        let ended = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let ended =
+            self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let what = format!("it ended the process that renders templates ({ended})");
-        whole(name, what, "look for a namespace or list that contains itself, or for text that grows without end")
+        whole(
+            name,
+            what,
+            "look for a namespace or list that contains itself, or for text that grows without end",
+        )
     }
 }
 
@@ -153,7 +172,11 @@ pub fn serve() -> io::Result<()> {
     confine(MEMORY_MAX_BYTES)?;
     // Where memory is short all the same, this process is the one to end.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
-    std::thread::Builder::new().stack_size(STACK_BYTES).spawn(answer_requests)?.join().unwrap_or(Ok(()))
+    std::thread::Builder::new()
+        .stack_size(STACK_BYTES)
+        .spawn(answer_requests)?
+        .join()
+        .unwrap_or(Ok(()))
 }
 
 fn answer_requests() -> io::Result<()> {
@@ -195,8 +218,10 @@ fn receive(from: &mut impl Read) -> io::Result<Json> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-const _: () =
-    assert!(6 * super::OUTPUT_MAX_BYTES < MESSAGE_MAX_BYTES + (1 << 20) && 6 * SOURCE_MAX_BYTES < MESSAGE_MAX_BYTES);
+const _: () = assert!(
+    6 * super::OUTPUT_MAX_BYTES < MESSAGE_MAX_BYTES + (1 << 20)
+        && 6 * SOURCE_MAX_BYTES < MESSAGE_MAX_BYTES
+);
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +234,9 @@ mod tests {
         send(&mut wire, &json!({ "text": "a\u{1}ü" })).unwrap();
         assert_eq!(receive(&mut wire.as_slice()).unwrap()["text"], "a\u{1}ü");
         assert!(receive(&mut &wire[..wire.len() - 1]).is_err());
-        assert!(receive(&mut [255, 255, 255, 255, 0].as_slice()).is_err(), "longer than any message");
+        assert!(
+            receive(&mut [255, 255, 255, 255, 0].as_slice()).is_err(),
+            "longer than any message"
+        );
     }
 }

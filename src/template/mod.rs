@@ -1,4 +1,5 @@
-//! A file `NAME.j2` is served as `NAME`, rendered for the machine that asks: strict Jinja2 with limits.
+//! A file `NAME.j2` is served as `NAME`, rendered for the machine that asks: strict Jinja2 with
+//! limits.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,7 +30,8 @@ pub const SUFFIX: &str = ".j2";
 pub const SOURCE_MAX_BYTES: usize = 1024 * 1024;
 /// Bytes of what becomes of it, the limit of every rendered file.
 pub const OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Steps of the engine, tens of milliseconds: a loop that does not end is a mistake in the template.
+/// Steps of the engine, tens of milliseconds: a loop that does not end is a mistake in the
+/// template.
 const FUEL: u64 = 1_000_000;
 
 /// Who asks, and what is known of the machine behind the address.
@@ -48,7 +50,8 @@ pub struct Context<'a> {
     pub http_port: u16,
 }
 
-/// The variables of a template for one client, and for each fact that nobody has about it the reason and a way out.
+/// The variables of a template for one client, and for each fact that nobody has about it the
+/// reason and a way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     known: Value,
@@ -131,22 +134,24 @@ impl std::error::Error for TemplateError {}
 
 /// Renders a template. `name` is its path under the root, with the suffix, for complaints.
 ///
-/// A fact that nobody has about this client is an undefined variable: `{% if mac is defined %}` asks for it, and
-/// printing it is a refusal that says which fact is missing and why. So a template without such facts is rendered for
-/// anybody.
+/// A fact that nobody has about this client is an undefined variable: `{% if mac is defined %}`
+/// asks for it, and printing it is a refusal that says which fact is missing and why. So a template
+/// without such facts is rendered for anybody.
 ///
-/// Whatever the template does, the output and the steps are bounded. The stack is not: [`Renderer`] does this in a process of
-/// its own.
+/// Whatever the template does, the output and the steps are bounded. The stack is not: [`Renderer`]
+/// does this in a process of its own.
 pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, TemplateError> {
     admit(name, source)?;
     let environment = environment();
-    let template =
-        environment.template_from_named_str(name, source).map_err(|error| explain(name, source, &error, facts))?;
+    let template = environment
+        .template_from_named_str(name, source)
+        .map_err(|error| explain(name, source, &error, facts))?;
     only_known_names(name, &environment, &template)?;
     let mut output = Output::default();
     let rendered = template.render_captured_to(facts.known.clone(), &mut output);
     match rendered {
-        Ok(_) => String::from_utf8(output.bytes).map_err(|_| whole(name, "the result is no text", "check the filters")),
+        Ok(_) => String::from_utf8(output.bytes)
+            .map_err(|_| whole(name, "the result is no text", "check the filters")),
         Err(_) if output.overflowed => {
             let what = format!("the result would have more than {OUTPUT_MAX_BYTES} bytes");
             Err(whole(name, what, "look for a loop that prints too much"))
@@ -155,7 +160,8 @@ pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, Templat
     }
 }
 
-/// Says what is wrong with a template for every client: its syntax, its size, its chains, its names.
+/// Says what is wrong with a template for every client: its syntax, its size, its chains, its
+/// names.
 pub fn compile(name: &str, source: &str) -> Result<(), TemplateError> {
     admit(name, source)?;
     let nobody = Facts { known: map([]), unknown: BTreeMap::new() };
@@ -166,12 +172,14 @@ pub fn compile(name: &str, source: &str) -> Result<(), TemplateError> {
 }
 
 thread_local! {
-    /// The source whose names were found right last: a rack asks for one answer file machine after machine, and its names are judged by
-    /// building its syntax tree once more, which costs half as much as the rendering.
+    /// The source whose names were found right last: a rack asks for one answer file machine after
+    /// machine, and its names are judged by building its syntax tree once more, which costs half as
+    /// much as the rendering.
     static NAMES_JUDGED: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// The list of names is closed, so one that is not in it is a slip, also where `default()` would hide it.
+/// The list of names is closed, so one that is not in it is a slip, also where `default()` would
+/// hide it.
 fn only_known_names(
     name: &str,
     environment: &Environment<'_>,
@@ -180,7 +188,9 @@ fn only_known_names(
     if NAMES_JUDGED.with_borrow(|judged| judged == template.source()) {
         return Ok(());
     }
-    let Some(names::Unknown { name: variable, offset }) = names::unknown(environment, template, syntax()) else {
+    let Some(names::Unknown { name: variable, offset }) =
+        names::unknown(environment, template, syntax())
+    else {
         NAMES_JUDGED.with_borrow_mut(|judged| template.source().clone_into(judged));
         return Ok(());
     };
@@ -190,18 +200,25 @@ fn only_known_names(
 }
 
 fn no_variable(variable: &str) -> (String, String) {
-    let near = nearest_word(variable, &VARIABLES).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
-    (format!("there is no variable `{variable}`"), format!("{near}there are: {}", VARIABLES.join(", ")))
+    let near = nearest_word(variable, &VARIABLES)
+        .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    (
+        format!("there is no variable `{variable}`"),
+        format!("{near}there are: {}", VARIABLES.join(", ")),
+    )
 }
 
 /// What is refused before the engine sees it.
 fn admit(name: &str, source: &str) -> Result<(), TemplateError> {
     fits(name, source)?;
-    let Some(chains::TooLong { offset, kind }) = chains::too_long(source, syntax()) else { return Ok(()) };
+    let Some(chains::TooLong { offset, kind }) = chains::too_long(source, syntax()) else {
+        return Ok(());
+    };
     let (what, hint) = match kind {
         chains::Kind::Elif => (
             format!("the {{% if %}} has more than {} {{% elif %}}", chains::CHAIN_MAX),
-            "put the values into a map and look them up: {% set names = {\"10.0.0.1\": \"a\"} %}{{ names[ip] }}",
+            "put the values into a map and look them up: {% set names = {\"10.0.0.1\": \"a\"} %}{{ \
+             names[ip] }}",
         ),
         chains::Kind::Expression => (
             format!("the expression is a chain of more than {} words and signs", chains::CHAIN_MAX),
@@ -227,7 +244,8 @@ fn place(source: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// The dialect: what Ansible makes of Jinja2 (no blank line where a statement stood), strict, and no escaping.
+/// The dialect: what Ansible makes of Jinja2 (no blank line where a statement stood), strict, and
+/// no escaping.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -240,7 +258,11 @@ fn environment() -> Environment<'static> {
 
 fn syntax() -> SyntaxConfig {
     // Refused only for strange delimiters, and these are Jinja2's own.
-    SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build().unwrap_or_default()
+    SyntaxConfig::builder()
+        .trim_blocks(true)
+        .keep_trailing_newline(true)
+        .build()
+        .unwrap_or_default()
 }
 
 /// A complaint about no line in particular.
@@ -258,7 +280,8 @@ fn whole(name: &str, what: impl Into<String>, hint: &str) -> TemplateError {
 fn explain(name: &str, source: &str, error: &minijinja::Error, facts: &Facts) -> TemplateError {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     let undefined = undefined(error, &detail);
-    // `uuid.x` is undefined too where `uuid` is known: then nothing is missing but the template's good sense.
+    // `uuid.x` is undefined too where `uuid` is known: then nothing is missing but the template's
+    // good sense.
     let reason = undefined.and_then(|variable| facts.unknown.get(variable));
     let refused = reason.is_some();
     let (what, hint) = match (reason, undefined) {
@@ -271,9 +294,11 @@ fn explain(name: &str, source: &str, error: &minijinja::Error, facts: &Facts) ->
     TemplateError { template: name.to_owned(), line, column, what, hint, refused }
 }
 
-/// The variable behind an undefined value: the engine names the expression in backquotes, `subnet.routers[0]`.
+/// The variable behind an undefined value: the engine names the expression in backquotes,
+/// `subnet.routers[0]`.
 fn undefined<'d>(error: &minijinja::Error, detail: &'d str) -> Option<&'d str> {
-    let expression = detail.split('`').nth(1).filter(|_| error.kind() == ErrorKind::UndefinedError)?;
+    let expression =
+        detail.split('`').nth(1).filter(|_| error.kind() == ErrorKind::UndefinedError)?;
     expression.split(['.', '[']).next()
 }
 
@@ -282,17 +307,25 @@ fn advice(kind: ErrorKind) -> &'static str {
         ErrorKind::SyntaxError => {
             "every {{, {% and {# needs its end, and every {% if %} and {% for %} its {% end... %}"
         }
-        ErrorKind::UndefinedError => "test it first: {% if x is defined %}, or give a default: {{ x | default(\"\") }}",
-        ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction | ErrorKind::UnknownMethod => {
+        ErrorKind::UndefinedError => {
+            "test it first: {% if x is defined %}, or give a default: {{ x | default(\"\") }}"
+        }
+        ErrorKind::UnknownFilter
+        | ErrorKind::UnknownTest
+        | ErrorKind::UnknownFunction
+        | ErrorKind::UnknownMethod => {
             "only what Jinja2 itself has is there, nothing of Ansible or Cobbler"
         }
-        ErrorKind::TemplateNotFound | ErrorKind::BadInclude => "a template stands alone: no include, import or extends",
+        ErrorKind::TemplateNotFound | ErrorKind::BadInclude => {
+            "a template stands alone: no include, import or extends"
+        }
         ErrorKind::OutOfFuel => "look for a loop that does not end",
         _ => "see docs/templates.md",
     }
 }
 
-/// Facts that not everybody has, and why this client does not have it. None for a name that is no fact at all.
+/// Facts that not everybody has, and why this client does not have it. None for a name that is no
+/// fact at all.
 fn why_unknown(variable: &str, context: &Context<'_>) -> Option<(String, &'static str)> {
     let client = context.client.to_canonical();
     let machine = context.machine.map(|machine| machine.mac);
@@ -305,12 +338,14 @@ fn why_unknown(variable: &str, context: &Context<'_>) -> Option<(String, &'stati
             format!("`{variable}` is not known: {mac} did not tell it when it booted"),
             "ask {% if ... is defined %} first, or give a default",
         )),
-        ("hostname", Some(mac)) => {
-            Some((format!("no hostname is reserved for {mac}"), "give it one in a [[dhcp.subnet.host]]"))
-        }
-        ("subnet", _) => {
-            Some((format!("{client} is in no configured subnet"), "add a [[dhcp.subnet]]; mode = \"off\" is enough"))
-        }
+        ("hostname", Some(mac)) => Some((
+            format!("no hostname is reserved for {mac}"),
+            "give it one in a [[dhcp.subnet.host]]",
+        )),
+        ("subnet", _) => Some((
+            format!("{client} is in no configured subnet"),
+            "add a [[dhcp.subnet]]; mode = \"off\" is enough",
+        )),
         _ => None,
     }
 }
@@ -321,7 +356,8 @@ fn variables(context: &Context<'_>) -> Vec<(&'static str, Value)> {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     };
-    let port = if context.http_port == 80 { String::new() } else { format!(":{}", context.http_port) };
+    let port =
+        if context.http_port == 80 { String::new() } else { format!(":{}", context.http_port) };
     let mut known = vec![
         ("ip", Value::from(context.client.to_canonical().to_string())),
         ("server", Value::from(context.server.to_canonical().to_string())),
@@ -341,8 +377,10 @@ fn map(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
 }
 
 fn machine(machine: &Machine) -> Vec<(&'static str, Value)> {
-    let mut known =
-        vec![("mac", Value::from(machine.mac.to_string())), ("mac_dashed", Value::from(machine.mac.dashed()))];
+    let mut known = vec![
+        ("mac", Value::from(machine.mac.to_string())),
+        ("mac_dashed", Value::from(machine.mac.dashed())),
+    ];
     known.extend(machine.uuid.map(|uuid| ("uuid", Value::from(uuid.to_string()))));
     if let Some(firmware) = machine.firmware {
         let role = match firmware.role {
@@ -371,7 +409,9 @@ fn arch(arch: Arch) -> String {
 }
 
 fn subnet(subnet: &Subnet) -> Value {
-    let list = |addresses: &[std::net::Ipv4Addr]| Value::from_iter(addresses.iter().map(ToString::to_string));
+    let list = |addresses: &[std::net::Ipv4Addr]| {
+        Value::from_iter(addresses.iter().map(ToString::to_string))
+    };
     let network = subnet.network;
     map([
         ("network", Value::from(format!("{}/{}", network.address, network.prefix))),
@@ -419,7 +459,10 @@ mod tests {
 
     const MACHINE: Machine = Machine {
         mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]),
-        uuid: Some(Uuid([0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0])),
+        uuid: Some(Uuid([
+            0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee,
+            0,
+        ])),
         firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }),
     };
 
@@ -437,7 +480,10 @@ mod tests {
             reservations: Default::default(),
             routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
             domain_name: Some("example.org".to_owned()),
-            domain_name_servers: vec![Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(192, 168, 4, 151)],
+            domain_name_servers: vec![
+                Ipv4Addr::new(192, 168, 4, 150),
+                Ipv4Addr::new(192, 168, 4, 151),
+            ],
             ntp_servers: Vec::new(),
             default_lease_time_s: 600,
             firmware_lease_time_s: 600,
@@ -489,21 +535,26 @@ mod tests {
         let subnet = subnet();
         let context = Context { subnet: Some(&subnet), http_port: 8080, ..known() };
         let source = "# {{ mac }} {{ mac_dashed }} {{ uuid }} {{ arch }} {{ firmware }}\n\
-            network --bootproto=dhcp --device={{ mac }} --hostname={{ hostname }}.{{ subnet.domain_name }}\n\
+            network --bootproto=dhcp --device={{ mac }} --hostname={{ hostname }}.{{ \
+            subnet.domain_name }}\n\
             {% for dns in subnet.domain_name_servers %}\nnameserver {{ dns }}\n{% endfor %}\n\
-            url --url={{ http }}/centos/os/ # {{ ip }}/{{ subnet.prefix }} via {{ subnet.routers[0] }}, {{ server }}\n";
+            url --url={{ http }}/centos/os/ # {{ ip }}/{{ subnet.prefix }} via {{ \
+            subnet.routers[0] }}, {{ server }}\n";
         assert_eq!(
             render("ks.cfg.j2", source, &context).unwrap(),
-            "# 52:54:00:12:34:10 52-54-00-12-34-10 00112233-4455-6677-8899-aabbccddee00 uefi-x64 pxe\n\
+            "# 52:54:00:12:34:10 52-54-00-12-34-10 00112233-4455-6677-8899-aabbccddee00 uefi-x64 \
+             pxe\n\
              network --bootproto=dhcp --device=52:54:00:12:34:10 --hostname=node1.example.org\n\
              nameserver 192.168.4.150\nnameserver 192.168.4.151\n\
-             url --url=http://192.168.4.150:8080/centos/os/ # 192.168.4.77/24 via 192.168.4.1, 192.168.4.150\n"
+             url --url=http://192.168.4.150:8080/centos/os/ # 192.168.4.77/24 via 192.168.4.1, \
+             192.168.4.150\n"
         );
     }
 
     #[test]
     fn b17_what_needs_the_machine_is_refused_to_strangers_with_the_reason() {
-        let error = render("ks.cfg.j2", "lang en\nhost {{ hostname }}\n", &stranger()).expect_err("refused");
+        let error = render("ks.cfg.j2", "lang en\nhost {{ hostname }}\n", &stranger())
+            .expect_err("refused");
         assert!(error.refused);
         assert_eq!(
             error.to_string(),
@@ -521,16 +572,23 @@ mod tests {
             ] {
                 let source = usage.replace('X', variable);
                 let text = complaint(&source, &stranger());
-                assert!(text.contains(&format!("`{variable}` needs the machine")), "{source}: {text}");
+                assert!(
+                    text.contains(&format!("`{variable}` needs the machine")),
+                    "{source}: {text}"
+                );
             }
         }
     }
 
     #[test]
     fn b17_what_needs_no_machine_is_rendered_for_anybody() {
-        let source = "{{ http }}{% if mac is defined %} {{ mac }}{% endif %} {{ hostname | default('new') }}";
+        let source = "{{ http }}{% if mac is defined %} {{ mac }}{% endif %} {{ hostname | \
+                      default('new') }}";
         assert_eq!(render("a.j2", source, &stranger()).unwrap(), "http://192.168.4.150 new");
-        assert_eq!(render("a.j2", source, &known()).unwrap(), "http://192.168.4.150 52:54:00:12:34:10 node1");
+        assert_eq!(
+            render("a.j2", source, &known()).unwrap(),
+            "http://192.168.4.150 52:54:00:12:34:10 node1"
+        );
     }
 
     #[test]
@@ -538,24 +596,35 @@ mod tests {
         let bare = Machine { uuid: None, firmware: None, ..MACHINE };
         let context = Context { machine: Some(&bare), ..stranger() };
         assert!(complaint("{{ uuid }}", &context).contains("52:54:00:12:34:10 did not tell it"));
-        assert!(complaint("{{ hostname }}", &context).contains("no hostname is reserved for 52:54:00:12:34:10"));
+        assert!(
+            complaint("{{ hostname }}", &context)
+                .contains("no hostname is reserved for 52:54:00:12:34:10")
+        );
         let text = complaint("{{ subnet.netmask }}", &context);
-        assert!(text.starts_with("ks.cfg.j2:1:4: 192.168.4.77 is in no configured subnet"), "{text}");
+        assert!(
+            text.starts_with("ks.cfg.j2:1:4: 192.168.4.77 is in no configured subnet"),
+            "{text}"
+        );
     }
 
     #[test]
     fn a_misspelt_variable_is_not_blamed_on_the_machine() {
         for context in [stranger(), known()] {
             let error =
-                render("a.j2", "{% if mac is defined %}{% endif %}\n{{ hostnam }}", &context).expect_err("unknown");
+                render("a.j2", "{% if mac is defined %}{% endif %}\n{{ hostnam }}", &context)
+                    .expect_err("unknown");
             assert!(!error.refused);
             assert!(error.to_string().starts_with(
-                "a.j2:2:4: there is no variable `hostnam`\n  hint: did you mean `hostname`? there are: ip, server"
+                "a.j2:2:4: there is no variable `hostnam`\n  hint: did you mean `hostname`? there \
+                 are: ip, server"
             ));
         }
         let subnet = subnet();
         let text = complaint("{{ subnet.routres }}", &Context { subnet: Some(&subnet), ..known() });
-        assert!(text.starts_with("ks.cfg.j2:1:4: `subnet.routres` is undefined\n  hint: test it first"), "{text}");
+        assert!(
+            text.starts_with("ks.cfg.j2:1:4: `subnet.routres` is undefined\n  hint: test it first"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -574,11 +643,14 @@ mod tests {
 
     #[test]
     fn a_template_ends_in_time_and_within_bounds() {
-        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% set x = a + b %}{% endfor %}{% endfor %}";
+        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% set x = a + b %}{% \
+                       endfor %}{% endfor %}";
         assert!(complaint(endless, &known()).contains("a loop that does not end"));
         let wide = format!("{{% for i in range(99999) %}}{}{{% endfor %}}", "x".repeat(1000));
         assert!(complaint(&wide, &known()).contains("more than 16777216 bytes"));
-        assert!(complaint(&"x".repeat(SOURCE_MAX_BYTES + 1), &known()).contains("more than 1048576"));
+        assert!(
+            complaint(&"x".repeat(SOURCE_MAX_BYTES + 1), &known()).contains("more than 1048576")
+        );
         let deep = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
         assert!(complaint(deep, &known()).starts_with("ks.cfg.j2:1"));
     }
@@ -593,13 +665,16 @@ mod tests {
     fn a_long_chain_is_refused_with_its_line_before_it_is_compiled() {
         let elifs = format!("a\n{{% if 0 %}}\n{}{{% endif %}}", "{% elif 0 %}\n".repeat(20_000));
         let text = complaint(&elifs, &stranger());
-        let expected =
-            "ks.cfg.j2:10003:4: the {% if %} has more than 10000 {% elif %}\n  hint: put the values into a map";
+        let expected = "ks.cfg.j2:10003:4: the {% if %} has more than 10000 {% elif %}\n  hint: \
+                        put the values into a map";
         assert!(text.starts_with(expected), "{text}");
         assert_eq!(compile("ks.cfg.j2", &elifs).unwrap_err().to_string(), text);
         let chain = format!("\n{{{{ ip{} }}}}", " ~ ip".repeat(20_000));
         let text = complaint(&chain, &stranger());
-        assert!(text.starts_with("ks.cfg.j2:2:") && text.contains("a chain of more than 10000"), "{text}");
+        assert!(
+            text.starts_with("ks.cfg.j2:2:") && text.contains("a chain of more than 10000"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -611,7 +686,11 @@ mod tests {
         }
         let error = render("a.j2", "{{ mac }}", &stranger()).unwrap_err();
         assert_eq!(TemplateError::of_json(&error.to_json()), error);
-        assert_eq!(compile("a.j2", "{{ mac }}"), Ok(()), "who lacks what is no matter of the template");
+        assert_eq!(
+            compile("a.j2", "{{ mac }}"),
+            Ok(()),
+            "who lacks what is no matter of the template"
+        );
     }
 
     #[test]
@@ -625,19 +704,32 @@ mod tests {
             ("{% for x in hostnam | default([]) %}{{ x }}{% endfor %}", 13, "hostnam"),
             ("{% macro m(a) %}{{ a }}{{ ipp | default(1) }}{% endmacro %}{{ m(1) }}", 27, "ipp"),
         ] {
-            for error in [render("a.j2", source, &known()).unwrap_err(), compile("a.j2", source).unwrap_err()] {
-                let what = format!("a.j2:1:{column}: there is no variable `{name}`\n  hint: did you mean `");
-                assert!(error.to_string().starts_with(&what) && !error.refused, "{source}: {error}");
+            for error in [
+                render("a.j2", source, &known()).unwrap_err(),
+                compile("a.j2", source).unwrap_err(),
+            ] {
+                let what = format!(
+                    "a.j2:1:{column}: there is no variable `{name}`\n  hint: did you mean `"
+                );
+                assert!(
+                    error.to_string().starts_with(&what) && !error.refused,
+                    "{source}: {error}"
+                );
             }
         }
         for source in [
             "{% set x = 1 %}{{ x }}{% set a, b = [1, 2] %}{{ a }}{{ b }}",
             "{% for k, v in {\"a\": 1} | items %}{{ k }}{{ v }}{{ loop.index }}{% endfor %}",
-            "{% macro m(a, b=1, c=2) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1) }}{% call m(1) %}x{% endcall %}",
-            "{% with x = 1, y = 2 %}{{ x }}{{ y }}{% endwith %}{% set ns = namespace(n=0) %}{% set ns.n = 1 %}{{ ns.n }}",
-            "{% if true %}{% set late = 1 %}{% endif %}{{ late }}{{ range(2) | list }}{{ dict(a=1) }}",
-            "{% set block %}x{% endset %}{{ block }}{% filter upper %}x{% endfilter %}{{ [1, 2] | map(\"string\") | list }}",
-            "{% block own %}{{ self.own is defined }}{% endblock %}{{ subnet.nothing is defined }}{% raw %}{{ nobody }}{% endraw %}",
+            "{% macro m(a, b=1, c=2) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1) }}{% call m(1) \
+             %}x{% endcall %}",
+            "{% with x = 1, y = 2 %}{{ x }}{{ y }}{% endwith %}{% set ns = namespace(n=0) %}{% set \
+             ns.n = 1 %}{{ ns.n }}",
+            "{% if true %}{% set late = 1 %}{% endif %}{{ late }}{{ range(2) | list }}{{ dict(a=1) \
+             }}",
+            "{% set block %}x{% endset %}{{ block }}{% filter upper %}x{% endfilter %}{{ [1, 2] | \
+             map(\"string\") | list }}",
+            "{% block own %}{{ self.own is defined }}{% endblock %}{{ subnet.nothing is defined \
+             }}{% raw %}{{ nobody }}{% endraw %}",
         ] {
             assert_eq!(compile("a.j2", source), Ok(()), "{source}");
         }
@@ -648,7 +740,10 @@ mod tests {
         let subnet = subnet();
         let context = Context { subnet: Some(&subnet), ..known() };
         for variable in VARIABLES {
-            assert!(render("a.j2", &format!("{{{{ {variable} }}}}"), &context).is_ok(), "{variable}");
+            assert!(
+                render("a.j2", &format!("{{{{ {variable} }}}}"), &context).is_ok(),
+                "{variable}"
+            );
         }
         assert_eq!(variables(&context).len(), VARIABLES.len());
     }

@@ -1,4 +1,5 @@
-//! Names that a template uses and nobody gives it, also where `default()` or `is defined` would hide a slip of the pen.
+//! Names that a template uses and nobody gives it, also where `default()` or `is defined` would
+//! hide a slip of the pen.
 
 use std::collections::HashSet;
 

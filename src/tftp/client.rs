@@ -1,6 +1,8 @@
-//! A TFTP client that fetches one file, with the manners of real firmware: for the simulated machines and the tests.
+//! A TFTP client that fetches one file, with the manners of real firmware: for the simulated
+//! machines and the tests.
 //!
-//! It checks what firmware checks and keeps no bytes: received data goes straight to the caller, in order and once.
+//! It checks what firmware checks and keeps no bytes: received data goes straight to the caller, in
+//! order and once.
 
 mod behaviour;
 
@@ -10,12 +12,14 @@ pub use self::behaviour::{Ask, Behaviour, Patience, Unexpected};
 use super::limits::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_MIN};
 use super::options::decimal;
 use super::packet::{
-    ErrorCode, Options, Packet, Refusal, parse, write_ack, write_error, write_option, write_read_request,
+    ErrorCode, Options, Packet, Refusal, parse, write_ack, write_error, write_option,
+    write_read_request,
 };
 use super::{NEVER, Tick};
 use crate::model::random::Random;
 
-/// Datagrams that wait for the caller; it should take them after each call. One more is dropped, like a full queue.
+/// Datagrams that wait for the caller; it should take them after each call. One more is dropped,
+/// like a full queue.
 const DUE_MAX: usize = 64;
 
 /// One fetch of one file.
@@ -61,7 +65,8 @@ pub struct Piece<'a> {
 pub struct Transmit<'a> {
     /// The server's port; None = its listening port.
     pub to: Option<u16>,
-    /// Which of this client's sockets sends it: 0, or 1 after a size probe, which uses up the first.
+    /// Which of this client's sockets sends it: 0, or 1 after a size probe, which uses up the
+    /// first.
     pub socket: u8,
     pub bytes: &'a [u8],
 }
@@ -124,7 +129,8 @@ enum Due {
 }
 
 impl Client {
-    /// A client that asks for `name` at the first [`Self::poll_transmit`]. `seed` spreads its repeats a little.
+    /// A client that asks for `name` at the first [`Self::poll_transmit`]. `seed` spreads its
+    /// repeats a little.
     pub fn new(behaviour: Behaviour, name: &[u8], seed: u64) -> Self {
         let probe = behaviour.probe.is_some();
         Self {
@@ -150,8 +156,9 @@ impl Client {
         }
     }
 
-    /// A datagram from the server's port `from_port` at this client's current socket. Foreign ports do not disturb the transfer:
-    /// all firmware ignores them, RFC 1350 section 4 wants an ERROR sent there.
+    /// A datagram from the server's port `from_port` at this client's current socket. Foreign ports
+    /// do not disturb the transfer: all firmware ignores them, RFC 1350 section 4 wants an ERROR
+    /// sent there.
     pub fn handle<'a>(&mut self, now: Tick, from_port: u16, bytes: &'a [u8]) -> Option<Piece<'a>> {
         if matches!(self.phase, Phase::Over(_)) {
             return None;
@@ -303,7 +310,8 @@ impl Client {
         Ok(())
     }
 
-    /// The size is known: the first transfer is ended with an ERROR, and the real one begins on another port (T-52).
+    /// The size is known: the first transfer is ended with an ERROR, and the real one begins on
+    /// another port (T-52).
     fn end_probe(&mut self, now: Tick, code: ErrorCode, from_port: u16) {
         let refusal = Refusal { code, text: "User aborted the transfer" };
         self.send(Due::Error { refusal, to: from_port, socket: self.socket });
@@ -316,7 +324,13 @@ impl Client {
         self.progress(now);
     }
 
-    fn handle_data<'a>(&mut self, now: Tick, from_port: u16, block: u16, payload: &'a [u8]) -> Option<Piece<'a>> {
+    fn handle_data<'a>(
+        &mut self,
+        now: Tick,
+        from_port: u16,
+        block: u16,
+        payload: &'a [u8],
+    ) -> Option<Piece<'a>> {
         if let Phase::Requesting { .. } = self.phase {
             // GRUB begins with an OACK or not at all (T-22).
             if block != 1 || self.behaviour.needs_oack {
@@ -363,7 +377,9 @@ impl Client {
         match self.behaviour.unexpected {
             Unexpected::AckLast => self.acknowledge(last),
             Unexpected::AckOldOnly if old => self.send(Due::Ack(block)),
-            Unexpected::AckGapOnce if !old && !self.gap_told && self.expected <= behaviour::UBOOT_GAPS_TOLD_TO => {
+            Unexpected::AckGapOnce
+                if !old && !self.gap_told && self.expected <= behaviour::UBOOT_GAPS_TOLD_TO =>
+            {
                 self.gap_told = true;
                 self.acknowledge(last);
             }
@@ -466,7 +482,10 @@ mod tests {
         client.handle(0, 1000, b"\0\x06tsize\x0077\0blksize\x001468\0windowsize\x004\0");
         let again = b"\0\x01bootx64.efi\0octet\0blksize\x001468\0windowsize\x004\0";
         let error = b"\0\x05\0\x08User aborted the transfer\0";
-        assert_eq!(sent(&mut client, 0), [(Some(1000), 0, error.to_vec()), (None, 1, again.to_vec())]);
+        assert_eq!(
+            sent(&mut client, 0),
+            [(Some(1000), 0, error.to_vec()), (None, 1, again.to_vec())]
+        );
         assert_eq!((client.socket(), client.announced()), (1, Some(77)));
         client.handle(0, 2000, b"\0\x06blksize\x001468\0windowsize\x004\0");
         assert_eq!(sent(&mut client, 0), [(Some(2000), 1, vec![0, 4, 0, 0])]);
@@ -493,7 +512,8 @@ mod tests {
 
     #[test]
     fn t35_edk2_answers_every_unexpected_block_and_uboot_only_the_first() {
-        let mut edk2 = receiving(Behaviour::generic(512, 4), b"\0\x06blksize\x00512\0windowsize\x004\0");
+        let mut edk2 =
+            receiving(Behaviour::generic(512, 4), b"\0\x06blksize\x00512\0windowsize\x004\0");
         edk2.handle(0, 7, &data(1, 512));
         for block in 3..=4 {
             assert_eq!(edk2.handle(0, 7, &data(block, 512)), None);
@@ -515,12 +535,17 @@ mod tests {
         for block in [1, 4, 2] {
             assert_eq!(grub.handle(0, 7, &data(block, 1024)), None);
         }
-        assert_eq!(acks(&mut grub), [1, 2], "GRUB answers old blocks by their own number, and none that is ahead");
+        assert_eq!(
+            acks(&mut grub),
+            [1, 2],
+            "GRUB answers old blocks by their own number, and none that is ahead"
+        );
     }
 
     #[test]
     fn t37_a_window_is_counted_from_the_ack() {
-        let mut client = receiving(Behaviour::generic(512, 4), b"\0\x06blksize\x00512\0windowsize\x004\0");
+        let mut client =
+            receiving(Behaviour::generic(512, 4), b"\0\x06blksize\x00512\0windowsize\x004\0");
         client.handle(0, 7, &data(1, 512));
         client.handle(0, 7, &data(3, 512));
         assert_eq!(acks(&mut client), [1]);
@@ -595,7 +620,10 @@ mod tests {
             for _ in 1..tries {
                 client.handle_timeout(client.poll_timeout().unwrap());
             }
-            assert_eq!((client.outcome(), client.counters().retransmits), (None, 2 * u64::from(tries - 1)));
+            assert_eq!(
+                (client.outcome(), client.counters().retransmits),
+                (None, 2 * u64::from(tries - 1))
+            );
             client.handle_timeout(client.poll_timeout().unwrap());
             assert_eq!((client.outcome(), client.poll_timeout()), (Some(Outcome::TimedOut), None));
         }
@@ -610,25 +638,35 @@ mod tests {
             client.poll_timeout().unwrap() / MILLISECOND
         };
         let firsts: std::collections::BTreeSet<_> = (0..100).map(first).collect();
-        assert!(firsts.len() > 25 && firsts.iter().all(|first| (4000..4040).contains(first)), "{firsts:?}");
+        assert!(
+            firsts.len() > 25 && firsts.iter().all(|first| (4000..4040).contains(first)),
+            "{firsts:?}"
+        );
     }
 
     #[test]
     fn what_a_fetch_has_cost_is_counted_and_a_stranger_is_refused_but_never_its_error() {
-        let mut client = receiving(Behaviour::generic(512, 2), b"\0\x06blksize\x00512\0windowsize\x002\0");
+        let mut client =
+            receiving(Behaviour::generic(512, 2), b"\0\x06blksize\x00512\0windowsize\x002\0");
         for block in [1, 2, 2, 1, 4, 5, 3] {
             client.handle(0, 7, &data(block, 512));
         }
         assert_eq!(acks(&mut client), [2; 5]);
         assert_eq!(client.handle(0, 8, &data(4, 512)), None);
-        assert_eq!(sent(&mut client, 0), [(Some(8), 0, b"\0\x05\0\x05Unknown transfer ID\0".to_vec())]);
+        assert_eq!(
+            sent(&mut client, 0),
+            [(Some(8), 0, b"\0\x05\0\x05Unknown transfer ID\0".to_vec())]
+        );
         assert_eq!(client.handle(0, 8, b"\0\x05\0\x05x\0"), None);
         assert_eq!(client.handle(0, 7, &[0, 4, 0, 1]), None, "what only clients send");
         assert_eq!(sent(&mut client, 0), []);
         client.handle_timeout(client.poll_timeout().unwrap());
         client.handle(0, 7, &data(4, 0));
         assert_eq!(acks(&mut client), [2, 4]);
-        assert_eq!((client.outcome(), client.poll_timeout()), (Some(Outcome::Complete { octets: 1536 }), None));
+        assert_eq!(
+            (client.outcome(), client.poll_timeout()),
+            (Some(Outcome::Complete { octets: 1536 }), None)
+        );
         let counted = Counters {
             requests_sent: 1,
             acks_sent: 8,
@@ -643,7 +681,10 @@ mod tests {
         sent(&mut silent, 0);
         silent.handle_timeout(silent.poll_timeout().unwrap());
         sent(&mut silent, 0);
-        assert_eq!(*silent.counters(), Counters { requests_sent: 2, retransmits: 1, ..Counters::default() });
+        assert_eq!(
+            *silent.counters(),
+            Counters { requests_sent: 2, retransmits: 1, ..Counters::default() }
+        );
     }
 
     #[test]

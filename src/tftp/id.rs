@@ -1,6 +1,7 @@
 //! The name of a transfer.
 
-/// Names a transfer for as long as it lives; a name of one that has ended fits none that comes after.
+/// Names a transfer for as long as it lives; a name of one that has ended fits none that comes
+/// after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransferId {
     pub(super) index: u32,

@@ -1,8 +1,10 @@
-//! The hash of a table's keys: as safe against floods as a slow one, at the price of a few multiplications a packet.
+//! The hash of a table's keys: as safe against floods as a slow one, at the price of a few
+//! multiplications a packet.
 //!
-//! Pair-multiply-shift (M. Thorup, "High Speed Hashing for Integers and Strings", section 3.5): with random coefficients two
-//! different keys collide with a probability of 2^-32, *whichever* two they are. Who floods us with requests chooses addresses and ports,
-//! but does not know the coefficients, and no answer tells of them.
+//! Pair-multiply-shift (M. Thorup, "High Speed Hashing for Integers and Strings", section 3.5):
+//! with random coefficients two different keys collide with a probability of 2^-32, *whichever* two
+//! they are. Who floods us with requests chooses addresses and ports, but does not know the
+//! coefficients, and no answer tells of them.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -57,8 +59,9 @@ impl Hasher for KeyedHasher {
         }
     }
 
-    /// The upper half of the sum is the hash. A one-to-one mixture makes no two of them equal, breaks the even steps in which
-    /// neighbouring keys go, and fills the lowest and the highest bits, at which the map looks.
+    /// The upper half of the sum is the hash. A one-to-one mixture makes no two of them equal,
+    /// breaks the even steps in which neighbouring keys go, and fills the lowest and the highest
+    /// bits, at which the map looks.
     fn finish(&self) -> u64 {
         mix(self.sum >> 32)
     }
@@ -80,7 +83,8 @@ mod tests {
         hasher.finish()
     }
 
-    /// Keys that differ in few bits, in any word, as a flood's would: no place gets more than its share.
+    /// Keys that differ in few bits, in any word, as a flood's would: no place gets more than its
+    /// share.
     #[test]
     fn t65_neighbouring_keys_spread_over_all_places_whatever_the_seed() {
         const PLACES: u64 = 1024;
@@ -103,7 +107,8 @@ mod tests {
         }
     }
 
-    /// Pairs that a hash of the same products would make equal for many seeds, were its words or its halves not kept apart.
+    /// Pairs that a hash of the same products would make equal for many seeds, were its words or
+    /// its halves not kept apart.
     #[test]
     fn t65_two_keys_are_never_equal_for_many_seeds_whichever_two_they_are() {
         for (one, other) in [

@@ -1,4 +1,5 @@
-//! Netascii: a whole file translated for the wire before it is cut into blocks (RFC 1350 §1, RFC 764).
+//! Netascii: a whole file translated for the wire before it is cut into blocks (RFC 1350 §1, RFC
+//! 764).
 
 use super::limits::NETASCII_OCTETS_MAX;
 
@@ -11,9 +12,9 @@ pub struct TooLong {
 
 /// LF becomes CR LF, CR becomes CR NUL (T-8).
 ///
-/// Here a line ends with LF alone, so every CR is a bare one: the CR LF of a DOS file goes out as CR NUL CR LF and the
-/// client gets back what the file held. Blocks are cut from the result; so a pair may straddle two of them, and a
-/// retransmission has the same bytes.
+/// Here a line ends with LF alone, so every CR is a bare one: the CR LF of a DOS file goes out as
+/// CR NUL CR LF and the client gets back what the file held. Blocks are cut from the result; so a
+/// pair may straddle two of them, and a retransmission has the same bytes.
 pub fn translate(file: &[u8]) -> Result<Vec<u8>, TooLong> {
     if file.len() > NETASCII_OCTETS_MAX {
         return Err(TooLong { octets: file.len() });
@@ -56,7 +57,9 @@ mod tests {
     #[test]
     fn t8_line_ends_are_translated_and_nothing_is_lost() {
         assert_eq!(translate(b"a\nb\rc").unwrap(), b"a\r\nb\r\0c");
-        for file in [&b""[..], b"\n", b"\r", b"\r\n", b"\n\r", b"a\r", b"\r\r\n\n", b"plain", b"\0\r\0\n"] {
+        for file in
+            [&b""[..], b"\n", b"\r", b"\r\n", b"\n\r", b"a\r", b"\r\r\n\n", b"plain", b"\0\r\0\n"]
+        {
             assert_eq!(back(&translate(file).unwrap()), file, "{file:?}");
         }
     }
@@ -71,7 +74,10 @@ mod tests {
 
     #[test]
     fn t8_a_file_over_the_limit_is_refused() {
-        assert_eq!(translate(&vec![b'\n'; NETASCII_OCTETS_MAX]).map(|wire| wire.len()), Ok(2 * NETASCII_OCTETS_MAX));
+        assert_eq!(
+            translate(&vec![b'\n'; NETASCII_OCTETS_MAX]).map(|wire| wire.len()),
+            Ok(2 * NETASCII_OCTETS_MAX)
+        );
         let octets = NETASCII_OCTETS_MAX + 1;
         assert_eq!(translate(&vec![b'\n'; octets]), Err(TooLong { octets }));
     }

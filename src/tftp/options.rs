@@ -1,9 +1,13 @@
-//! Option negotiation: what the client asked, what the operator allows, and the OACK that follows from both.
+//! Option negotiation: what the client asked, what the operator allows, and the OACK that follows
+//! from both.
 
-use super::limits::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, WINDOW_DEFAULT_MAX, WINDOW_MAX};
+use super::limits::{
+    BLOCK_SIZE_DEFAULT, BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, WINDOW_DEFAULT_MAX, WINDOW_MAX,
+};
 use super::packet::{Mode, Options, write_option, write_option_ack};
 
-/// What may be granted: the switches for firmware that asks for options and then fails on them (T-23).
+/// What may be granted: the switches for firmware that asks for options and then fails on them
+/// (T-23).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionPolicy {
     /// False: `blksize` is ignored. All four false is plain RFC 1350: no OACK is ever sent.
@@ -47,11 +51,19 @@ pub struct Terms {
 }
 
 /// Answers `options` for a file of `len` octets and writes the OACK to `oack` (of no meaning if
-/// [`Terms::acknowledged`] is false). Calling it again gives the same OACK, so none needs to be kept.
+/// [`Terms::acknowledged`] is false). Calling it again gives the same OACK, so none needs to be
+/// kept.
 ///
 /// A wrong or forbidden value leaves its option out, it never refuses the request (T-15).
-pub fn negotiate(options: Options<'_>, policy: &OptionPolicy, mode: Mode, len: u64, oack: &mut Vec<u8>) -> Terms {
-    let mut terms = Terms { block_size: BLOCK_SIZE_DEFAULT, window: 1, timeout_s: None, acknowledged: false };
+pub fn negotiate(
+    options: Options<'_>,
+    policy: &OptionPolicy,
+    mode: Mode,
+    len: u64,
+    oack: &mut Vec<u8>,
+) -> Terms {
+    let mut terms =
+        Terms { block_size: BLOCK_SIZE_DEFAULT, window: 1, timeout_s: None, acknowledged: false };
     write_option_ack(oack);
     let mut seen = [false; 4];
     for (name, value) in options {
@@ -77,7 +89,9 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
         return None;
     }
     text.iter().try_fold(0u64, |number, digit| {
-        digit.is_ascii_digit().then(|| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+        digit
+            .is_ascii_digit()
+            .then(|| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
     })
 }
 
@@ -98,7 +112,10 @@ impl Known {
             (b"tsize", Self::Tsize),
             (b"windowsize", Self::Windowsize),
         ];
-        known.into_iter().find(|(spelling, _)| name.eq_ignore_ascii_case(spelling)).map(|(_, option)| option)
+        known
+            .into_iter()
+            .find(|(spelling, _)| name.eq_ignore_ascii_case(spelling))
+            .map(|(_, option)| option)
     }
 
     /// T-23: the operator's switch for this option.
@@ -112,9 +129,17 @@ impl Known {
     }
 
     /// The value to answer, entered into the terms; None = leave the option out.
-    fn grant(self, asked: u64, policy: &OptionPolicy, mode: Mode, len: u64, terms: &mut Terms) -> Option<u64> {
+    fn grant(
+        self,
+        asked: u64,
+        policy: &OptionPolicy,
+        mode: Mode,
+        len: u64,
+        terms: &mut Terms,
+    ) -> Option<u64> {
         match self {
-            // T-17: never more than asked, and values over the RFC's range are cut to what we can do.
+            // T-17: never more than asked, and values over the RFC's range are cut to what we can
+            // do.
             Self::Blksize => {
                 let cap = policy.block_size_max.clamp(BLOCK_SIZE_MIN, BLOCK_SIZE_MAX);
                 let size = u16::try_from(asked).unwrap_or(u16::MAX).min(cap);
@@ -149,7 +174,11 @@ mod tests {
     use super::*;
 
     /// Negotiates `pairs` for a file of 1000 octets and returns the terms and the OACK's pairs.
-    fn ask_with(policy: OptionPolicy, mode: Mode, pairs: &[(&str, &str)]) -> (Terms, Vec<(String, String)>) {
+    fn ask_with(
+        policy: OptionPolicy,
+        mode: Mode,
+        pairs: &[(&str, &str)],
+    ) -> (Terms, Vec<(String, String)>) {
         let mut request = b"\0\x01f\0octet\0".to_vec();
         for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
             request.extend_from_slice(text.as_bytes());
@@ -164,7 +193,12 @@ mod tests {
     }
 
     fn ask(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        ask_with(OptionPolicy { block_size_max: 1468, ..OptionPolicy::default() }, Mode::Octet, pairs).1
+        ask_with(
+            OptionPolicy { block_size_max: 1468, ..OptionPolicy::default() },
+            Mode::Octet,
+            pairs,
+        )
+        .1
     }
 
     /// The value answered to one option.
@@ -175,7 +209,10 @@ mod tests {
     #[test]
     fn t10_case_and_order_do_not_matter_and_the_first_of_a_pair_wins() {
         assert_eq!(ask(&[("TSize", "0"), ("BLKSIZE", "1024")]), ask_swapped());
-        assert_eq!(ask(&[("blksize", "600"), ("blksize", "1024")]), [("blksize".into(), "600".into())]);
+        assert_eq!(
+            ask(&[("blksize", "600"), ("blksize", "1024")]),
+            [("blksize".into(), "600".into())]
+        );
         assert_eq!(ask(&[("blksize", "x"), ("BlkSize", "1024")]), []);
 
         fn ask_swapped() -> Vec<(String, String)> {
@@ -202,20 +239,29 @@ mod tests {
     #[test]
     fn t13_nothing_accepted_is_no_acknowledgement() {
         for pairs in [&[][..], &[("multicast", "")], &[("blksize", "7"), ("windowsize", "0")]] {
-            assert!(!ask_with(OptionPolicy::default(), Mode::Octet, pairs).0.acknowledged, "{pairs:?}");
+            assert!(
+                !ask_with(OptionPolicy::default(), Mode::Octet, pairs).0.acknowledged,
+                "{pairs:?}"
+            );
         }
     }
 
     #[test]
     fn t14_unknown_options_are_left_out() {
-        let answer =
-            ask(&[("multicast", ""), ("msftwindow", "31416"), ("blksize2", "512"), ("utimeout", "9"), ("tsize", "0")]);
+        let answer = ask(&[
+            ("multicast", ""),
+            ("msftwindow", "31416"),
+            ("blksize2", "512"),
+            ("utimeout", "9"),
+            ("tsize", "0"),
+        ]);
         assert_eq!(answer, [("tsize".into(), "1000".into())]);
     }
 
     #[test]
     fn t15_a_wrong_value_leaves_out_its_option_only() {
-        let answer = ask(&[("blksize", "-1"), ("timeout", "0"), ("windowsize", "4"), ("tsize", "")]);
+        let answer =
+            ask(&[("blksize", "-1"), ("timeout", "0"), ("windowsize", "4"), ("tsize", "")]);
         assert_eq!(answer, [("windowsize".into(), "4".into())]);
     }
 
@@ -244,7 +290,9 @@ mod tests {
 
     #[test]
     fn t18_timeout_is_echoed_or_left_out() {
-        for (asked, answer) in [("1", Some("1")), ("5", Some("5")), ("255", Some("255")), ("0", None), ("256", None)] {
+        for (asked, answer) in
+            [("1", Some("1")), ("5", Some("5")), ("255", Some("255")), ("0", None), ("256", None)]
+        {
             assert_eq!(one("timeout", asked).as_deref(), answer, "{asked}");
         }
     }
@@ -255,7 +303,9 @@ mod tests {
             assert_eq!(one("tsize", asked).as_deref(), Some("1000"));
         }
         assert_eq!(one("tsize", "x"), None);
-        assert!(!ask_with(OptionPolicy::default(), Mode::Netascii, &[("tsize", "0")]).0.acknowledged);
+        assert!(
+            !ask_with(OptionPolicy::default(), Mode::Netascii, &[("tsize", "0")]).0.acknowledged
+        );
         let mut oack = Vec::new();
         let size = 5_000_000_000u64;
         let asked = b"\0\x01f\0octet\0tsize\x000\0";
@@ -282,9 +332,14 @@ mod tests {
 
     #[test]
     fn t22_any_option_granted_brings_an_acknowledgement() {
-        assert!(ask_with(OptionPolicy::default(), Mode::Octet, &[("blksize", "1024"), ("tsize", "0")]).0.acknowledged);
+        assert!(
+            ask_with(OptionPolicy::default(), Mode::Octet, &[("blksize", "1024"), ("tsize", "0")])
+                .0
+                .acknowledged
+        );
         let no_blksize = OptionPolicy { blksize: false, ..OptionPolicy::default() };
-        let (terms, answer) = ask_with(no_blksize, Mode::Octet, &[("blksize", "1024"), ("tsize", "0")]);
+        let (terms, answer) =
+            ask_with(no_blksize, Mode::Octet, &[("blksize", "1024"), ("tsize", "0")]);
         assert!(terms.acknowledged);
         assert_eq!(answer, [("tsize".into(), "1000".into())]);
     }
@@ -293,15 +348,29 @@ mod tests {
     fn t23_switches_turn_options_off_or_down() {
         let all = [("blksize", "1468"), ("windowsize", "16"), ("tsize", "0")];
         let with = |policy| ask_with(policy, Mode::Octet, &all).0;
-        let no_timeout =
-            ask_with(OptionPolicy { timeout: false, ..OptionPolicy::default() }, Mode::Octet, &[("timeout", "5")]);
+        let no_timeout = ask_with(
+            OptionPolicy { timeout: false, ..OptionPolicy::default() },
+            Mode::Octet,
+            &[("timeout", "5")],
+        );
         assert_eq!((no_timeout.0.timeout_s, no_timeout.0.acknowledged), (None, false));
-        let none =
-            OptionPolicy { blksize: false, timeout: false, tsize: false, windowsize: false, ..OptionPolicy::default() };
+        let none = OptionPolicy {
+            blksize: false,
+            timeout: false,
+            tsize: false,
+            windowsize: false,
+            ..OptionPolicy::default()
+        };
         assert!(!with(none).acknowledged);
         assert_eq!(with(OptionPolicy { windowsize: false, ..OptionPolicy::default() }).window, 1);
-        assert_eq!(with(OptionPolicy { blksize: false, ..OptionPolicy::default() }).block_size, 512);
-        assert_eq!(with(OptionPolicy { block_size_max: 1024, ..OptionPolicy::default() }).block_size, 1024);
+        assert_eq!(
+            with(OptionPolicy { blksize: false, ..OptionPolicy::default() }).block_size,
+            512
+        );
+        assert_eq!(
+            with(OptionPolicy { block_size_max: 1024, ..OptionPolicy::default() }).block_size,
+            1024
+        );
         assert_eq!(with(OptionPolicy { window_max: 1, ..OptionPolicy::default() }).window, 1);
     }
 }

@@ -9,8 +9,8 @@ pub enum Outcome {
     Complete,
     /// All was sent; the last ACK never came. Some clients never send it (T-29).
     CompleteWithoutLastAck,
-    /// The client ended it before its first ACK with code 8 or 0: it wanted the size, or to know that the file is
-    /// there (T-52). Not a failure.
+    /// The client ended it before its first ACK with code 8 or 0: it wanted the size, or to know
+    /// that the file is there (T-52). Not a failure.
     SizeProbe,
     /// The client sent an ERROR.
     Aborted { code: u16 },
@@ -24,9 +24,11 @@ pub enum Outcome {
     Refused { code: ErrorCode },
     /// Waited in the queue until its client must have given up (T-65).
     NeverBegun,
-    /// Unconfirmed for longest when there were too many such, or stood still for longest when the table was full (T-65).
+    /// Unconfirmed for longest when there were too many such, or stood still for longest when the
+    /// table was full (T-65).
     Displaced,
-    /// Somebody who does not know its port sent ACKs for it to others: its request is taken for forged (T-64).
+    /// Somebody who does not know its port sent ACKs for it to others: its request is taken for
+    /// forged (T-64).
     Guessed,
 }
 
@@ -35,10 +37,14 @@ impl Outcome {
     pub fn is_failure(self) -> bool {
         match self {
             Self::Aborted { code } => code != ErrorCode::OptionsRefused as u16,
-            Self::GaveUp | Self::Failed(_) | Self::NeverBegun | Self::Displaced | Self::Guessed => true,
-            Self::Complete | Self::CompleteWithoutLastAck | Self::SizeProbe | Self::Replaced | Self::Refused { .. } => {
-                false
+            Self::GaveUp | Self::Failed(_) | Self::NeverBegun | Self::Displaced | Self::Guessed => {
+                true
             }
+            Self::Complete
+            | Self::CompleteWithoutLastAck
+            | Self::SizeProbe
+            | Self::Replaced
+            | Self::Refused { .. } => false,
         }
     }
 }

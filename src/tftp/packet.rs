@@ -1,4 +1,5 @@
-//! The five packets of TFTP and the option acknowledgement, read and written. Borrowed, nothing is allocated.
+//! The five packets of TFTP and the option acknowledgement, read and written. Borrowed, nothing is
+//! allocated.
 
 use std::fmt;
 
@@ -54,7 +55,8 @@ pub struct Asked<'a> {
     pub name: &'a [u8],
     pub mode: Mode,
     pub options: Options<'a>,
-    /// The datagram from its opcode to the end of the last whole option; what follows means nothing (T-7).
+    /// The datagram from its opcode to the end of the last whole option; what follows means nothing
+    /// (T-7).
     meaning: &'a [u8],
 }
 
@@ -84,7 +86,8 @@ impl<'a> Iterator for Options<'a> {
     }
 }
 
-/// A read request that outlives its datagram. Two are equal when they ask for the same in the same words.
+/// A read request that outlives its datagram. Two are equal when they ask for the same in the same
+/// words.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Request {
     datagram: Box<[u8]>,
@@ -120,7 +123,8 @@ impl Request {
 
 impl From<&Asked<'_>> for Request {
     fn from(asked: &Asked<'_>) -> Self {
-        let options_octets: usize = asked.options.map(|(name, value)| name.len() + value.len() + 2).sum();
+        let options_octets: usize =
+            asked.options.map(|(name, value)| name.len() + value.len() + 2).sum();
         Self {
             datagram: asked.meaning.into(),
             name_end: 2 + asked.name.len(),
@@ -132,12 +136,14 @@ impl From<&Asked<'_>> for Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("name", &self.name().escape_ascii().to_string()).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("name", &self.name().escape_ascii().to_string())
+            .finish_non_exhaustive()
     }
 }
 
-/// Why a client is turned away: the code and text of an ERROR. The text is part of the program, so that it can't carry
-/// a path of this server (T-53).
+/// Why a client is turned away: the code and text of an ERROR. The text is part of the program, so
+/// that it can't carry a path of this server (T-53).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub code: ErrorCode,
@@ -146,7 +152,8 @@ pub struct Refusal {
 
 impl Refusal {
     pub const NOT_FOUND: Self = Self { code: ErrorCode::NotFound, text: "File not found" };
-    pub const ACCESS_VIOLATION: Self = Self { code: ErrorCode::AccessViolation, text: "Access violation" };
+    pub const ACCESS_VIOLATION: Self =
+        Self { code: ErrorCode::AccessViolation, text: "Access violation" };
     pub const INTERNAL: Self = Self { code: ErrorCode::Undefined, text: "Internal error" };
 }
 
@@ -177,7 +184,8 @@ pub fn write_ack(out: &mut Vec<u8>, block: u16) {
     out.extend_from_slice(&block.to_be_bytes());
 }
 
-/// Writes an ERROR to `out`, in place of what was there. The text is cut to its limit and to printable ASCII (T-53).
+/// Writes an ERROR to `out`, in place of what was there. The text is cut to its limit and to
+/// printable ASCII (T-53).
 pub fn write_error(out: &mut Vec<u8>, refusal: Refusal) {
     start(out, opcode::ERROR);
     out.extend_from_slice(&(refusal.code as u16).to_be_bytes());
@@ -219,7 +227,8 @@ mod opcode {
 
 const TOO_LONG: Refusal = Refusal { code: ErrorCode::Illegal, text: "Request too long" };
 const MALFORMED: Refusal = Refusal { code: ErrorCode::Illegal, text: "Malformed request" };
-const BAD_MODE: Refusal = Refusal { code: ErrorCode::Illegal, text: "Mode is neither octet nor netascii" };
+const BAD_MODE: Refusal =
+    Refusal { code: ErrorCode::Illegal, text: "Mode is neither octet nor netascii" };
 const NO_NAME: Refusal = Refusal { code: ErrorCode::NotFound, text: "Empty file name" };
 
 /// T-1, T-2, T-5, T-6, T-7.
@@ -311,7 +320,9 @@ mod tests {
 
     #[test]
     fn t4_unknown_opcodes_are_no_packets() {
-        for bytes in [&b"\0\0\0\0"[..], b"\0\x07\0\0", b"\xff\xffxx", b"\x01\0a\0octet\0", b"\0", b""] {
+        for bytes in
+            [&b"\0\0\0\0"[..], b"\0\x07\0\0", b"\xff\xffxx", b"\x01\0a\0octet\0", b"\0", b""]
+        {
             assert_eq!(parse(bytes), None, "{bytes:?}");
         }
     }
@@ -359,7 +370,8 @@ mod tests {
         assert_eq!(out.len(), 4 + 127 + 1);
         assert!(out[4..131].iter().all(u8::is_ascii_digit));
         assert_eq!(
-            parse(&out).map(|p| matches!(p, Packet::Error { code: 0, message } if message.len() == 127)),
+            parse(&out)
+                .map(|p| matches!(p, Packet::Error { code: 0, message } if message.len() == 127)),
             Some(true)
         );
     }
@@ -378,10 +390,15 @@ mod tests {
         assert_eq!((request.name(), request.mode()), (asked.name, asked.mode));
         assert!(request.options().eq(asked.options));
         assert_eq!(format!("{request:?}"), "Request { name: \"grub.cfg\", .. }");
-        for (datagram, asks_size) in
-            [(&b"\0\x01f\0octet\0TSize\x000\0"[..], true), (b"\0\x01tsize\0octet\0blksize\x00512\0tsize\0", false)]
-        {
-            assert_eq!(Request::from(&read(datagram).unwrap()).asks_size(), asks_size, "{datagram:?}");
+        for (datagram, asks_size) in [
+            (&b"\0\x01f\0octet\0TSize\x000\0"[..], true),
+            (b"\0\x01tsize\0octet\0blksize\x00512\0tsize\0", false),
+        ] {
+            assert_eq!(
+                Request::from(&read(datagram).unwrap()).asks_size(),
+                asks_size,
+                "{datagram:?}"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! What one source may have: transfers at once, requests a second, ERROR 5 a second. A source is an address, and of IPv6 its
-//! network (/64) as well, for a single host owns all of that.
+//! What one source may have: transfers at once, requests a second, ERROR 5 a second. A source is an
+//! address, and of IPv6 its network (/64) as well, for a single host owns all of that.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,8 +9,9 @@ use super::id::TransferId;
 use super::limits::{Limits, RATE_PLACES, SECOND, SHARE_MAX};
 use crate::model::random::mix;
 
-/// Addresses and IPv6 networks that have transfers or wait for one. An entry lives no longer than its sessions, so it needs no
-/// sweep. A network is entered by its first address, which no host has.
+/// Addresses and IPv6 networks that have transfers or wait for one. An entry lives no longer than
+/// its sessions, so it needs no sweep. A network is entered by its first address, which no host
+/// has.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     sources: HashMap<IpAddr, Source>,
@@ -27,11 +28,13 @@ impl Sources {
     /// May one more transfer of `address` begin now, and would it overtake nobody?
     pub(super) fn has_room(&self, address: IpAddr, limits: &Limits) -> bool {
         self.sources.get(&address).is_none_or(|source| {
-            source.waiting.is_empty() && source.transfers < usize::from(limits.transfers_per_address_max.max(1))
+            source.waiting.is_empty()
+                && source.transfers < usize::from(limits.transfers_per_address_max.max(1))
         })
     }
 
-    /// Whether an address, or the network that it is of, has as much of the table as one source may have.
+    /// Whether an address, or the network that it is of, has as much of the table as one source may
+    /// have.
     pub(super) fn has_its_share(&self, address: IpAddr, limits: &Limits) -> bool {
         let (part, of) = SHARE_MAX;
         let most = (limits.transfers_max / of * part).max(1);
@@ -78,7 +81,11 @@ impl Sources {
     }
 
     fn forget_if_idle(&mut self, address: IpAddr) {
-        if self.sources.get(&address).is_some_and(|source| source.transfers == 0 && source.waiting.is_empty()) {
+        if self
+            .sources
+            .get(&address)
+            .is_some_and(|source| source.transfers == 0 && source.waiting.is_empty())
+        {
             self.sources.remove(&address);
         }
     }
@@ -92,10 +99,11 @@ pub(super) fn network(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// How often something may happen for one address: a bucket of tokens (GCRA), in a table of fixed size.
+/// How often something may happen for one address: a bucket of tokens (GCRA), in a table of fixed
+/// size.
 ///
-/// Two addresses may share a place, and then they share its rate. That can only slow, and no flood of forged addresses
-/// makes the table grow.
+/// Two addresses may share a place, and then they share its rate. That can only slow, and no flood
+/// of forged addresses makes the table grow.
 #[derive(Debug)]
 pub(super) struct Rates {
     /// When the place would be idle again.

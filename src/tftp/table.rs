@@ -1,7 +1,9 @@
-//! All transfers of one boot core: who asked, on which port, what leaves next, and what is too much.
+//! All transfers of one boot core: who asked, on which port, what leaves next, and what is too
+//! much.
 //!
-//! The engine feeds datagrams in (`handle_listen`, `handle_tid`), wakes the table (`handle_timeouts`) and takes out
-//! what to do (`poll`). Nothing here waits and nothing is allocated for a packet; a request costs one allocation.
+//! The engine feeds datagrams in (`handle_listen`, `handle_tid`), wakes the table
+//! (`handle_timeouts`) and takes out what to do (`poll`). Nothing here waits and nothing is
+//! allocated for a packet; a request costs one allocation.
 
 mod line;
 mod requests;
@@ -24,8 +26,8 @@ use self::session::{Session, Stage};
 use self::stillest::Stillest;
 use super::keyed::Keyed;
 use super::limits::{
-    DISTRUST, Limits, MTU_DEFAULT, NETWORK_RATE, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX, RTO_ASKED_MAX,
-    RTO_MAX, STILL_MIN, TIDS_DEFAULT, WRONG_TID_INTERVAL,
+    DISTRUST, Limits, MTU_DEFAULT, NETWORK_RATE, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX,
+    RTO_ASKED_MAX, RTO_MAX, STILL_MIN, TIDS_DEFAULT, WRONG_TID_INTERVAL,
 };
 use super::local::is_unicast;
 use super::options::{OptionPolicy, Terms, negotiate};
@@ -43,12 +45,12 @@ pub struct Policy {
     /// Of the way to the clients, octets; blocks are cut to fit without fragments (T-17).
     pub mtu: u16,
     pub options: OptionPolicy,
-    /// TID sockets of the engine, numbered from 0. None at all = single-port mode: every answer leaves from the
-    /// listening socket (T-47).
+    /// TID sockets of the engine, numbered from 0. None at all = single-port mode: every answer
+    /// leaves from the listening socket (T-47).
     pub tids: u16,
     pub limits: Limits,
-    /// Blocks that may leave for one transfer in a millisecond; 0 = a whole window at once (T-40). Firmware runs one
-    /// transfer at a time.
+    /// Blocks that may leave for one transfer in a millisecond; 0 = a whole window at once (T-40).
+    /// Firmware runs one transfer at a time.
     pub packets_per_ms: u16,
     /// Off for `--root` without a configuration. Never applied to loopback (T-65).
     pub per_address_limits: bool,
@@ -77,8 +79,9 @@ impl Default for Policy {
 pub enum Action<'a, C> {
     /// Find the file and call [`Table::opened`].
     Open { id: TransferId, peer: SocketAddr, local: Local, request: &'a Request },
-    /// Send blocks `first`, `first + 1`, … (modulo 65536), each `block_size` octets of `bytes`, the last one of the
-    /// transfer shorter or empty. One action is one window. What can't leave now goes back by [`Table::unsent`].
+    /// Send blocks `first`, `first + 1`, … (modulo 65536), each `block_size` octets of `bytes`, the
+    /// last one of the transfer shorter or empty. One action is one window. What can't leave now
+    /// goes back by [`Table::unsent`].
     Blocks {
         id: TransferId,
         peer: SocketAddr,
@@ -94,8 +97,15 @@ pub enum Action<'a, C> {
         /// The final block is among them.
         last: bool,
     },
-    /// Send these octets: an OACK or an ERROR. `turned_away`: the ERROR is the answer to a datagram that began nothing.
-    Datagram { peer: SocketAddr, local: Local, tid: Option<u16>, bytes: &'a [u8], turned_away: Option<Refusal> },
+    /// Send these octets: an OACK or an ERROR. `turned_away`: the ERROR is the answer to a datagram
+    /// that began nothing.
+    Datagram {
+        peer: SocketAddr,
+        local: Local,
+        tid: Option<u16>,
+        bytes: &'a [u8],
+        turned_away: Option<Refusal>,
+    },
     /// The transfer is over. The content comes back, so that a core need not be the one to free it.
     Ended {
         id: TransferId,
@@ -121,7 +131,8 @@ pub struct Sight<'a, C> {
     pub started: Tick,
     /// When its client last got on.
     pub moved_at: Tick,
-    /// The first block that is not acknowledged, counted from 1, and how many there are; None: it waits for its turn or its file.
+    /// The first block that is not acknowledged, counted from 1, and how many there are; None: it
+    /// waits for its turn or its file.
     pub block: Option<(u64, u64)>,
 }
 
@@ -140,7 +151,8 @@ pub struct Counts {
     pub not_served: u64,
     /// Requests that had to wait (T-65).
     pub waited: u64,
-    /// Requests dropped because the queue, the table or the queue of replies was full, or a rate was passed.
+    /// Requests dropped because the queue, the table or the queue of replies was full, or a rate
+    /// was passed.
     pub dropped: u64,
     /// ERROR 5 sent (T-48).
     pub wrong_tid: u64,
@@ -152,7 +164,8 @@ pub struct Counts {
     pub guessed: u64,
 }
 
-/// The transfers of one core. `C` is the engine's handle of a file; the table holds it and hands it back.
+/// The transfers of one core. `C` is the engine's handle of a file; the table holds it and hands it
+/// back.
 #[derive(Debug)]
 pub struct Table<C> {
     policy: Policy,
@@ -225,9 +238,16 @@ impl<C> Table<C> {
         }
     }
 
-    /// A datagram at the listening port. `broadcast`: it was sent to a broadcast or multicast address, and is dropped
-    /// (T-9).
-    pub fn handle_listen(&mut self, now: Tick, peer: SocketAddr, local: Local, broadcast: bool, bytes: &[u8]) {
+    /// A datagram at the listening port. `broadcast`: it was sent to a broadcast or multicast
+    /// address, and is dropped (T-9).
+    pub fn handle_listen(
+        &mut self,
+        now: Tick,
+        peer: SocketAddr,
+        local: Local,
+        broadcast: bool,
+        bytes: &[u8],
+    ) {
         if broadcast || !is_unicast(local.address) || !self.serves(peer) {
             self.counts.not_served += 1;
             return;
@@ -246,7 +266,14 @@ impl<C> Table<C> {
     }
 
     /// A datagram on TID socket number `tid`.
-    pub fn handle_tid(&mut self, now: Tick, tid: u16, peer: SocketAddr, local: Local, bytes: &[u8]) {
+    pub fn handle_tid(
+        &mut self,
+        now: Tick,
+        tid: u16,
+        peer: SocketAddr,
+        local: Local,
+        bytes: &[u8],
+    ) {
         let Some(packet) = parse(bytes) else { return };
         match self.find(peer, Some(tid)) {
             Some(id) => self.handle_session_packet(now, id, packet),
@@ -258,7 +285,8 @@ impl<C> Table<C> {
         }
     }
 
-    /// Options for this client alone (T-20, T-23), in place of [`Policy::options`]. Call it before [`Self::opened`].
+    /// Options for this client alone (T-20, T-23), in place of [`Policy::options`]. Call it before
+    /// [`Self::opened`].
     pub fn restrict(&mut self, id: TransferId, options: OptionPolicy) {
         if let Some(peer) = self.session_mut(id).map(|session| session.peer) {
             let options = self.fit(options, peer);
@@ -268,14 +296,22 @@ impl<C> Table<C> {
         }
     }
 
-    /// The answer to [`Action::Open`]: the content and its length in octets (for netascii: of the translated bytes).
-    /// Content that comes too late for its transfer is handed back.
+    /// The answer to [`Action::Open`]: the content and its length in octets (for netascii: of the
+    /// translated bytes). Content that comes too late for its transfer is handed back.
     #[must_use = "content of a transfer that has ended meanwhile comes back"]
-    pub fn opened(&mut self, now: Tick, id: TransferId, answer: Result<(C, u64), Refusal>) -> Option<C> {
+    pub fn opened(
+        &mut self,
+        now: Tick,
+        id: TransferId,
+        answer: Result<(C, u64), Refusal>,
+    ) -> Option<C> {
         let seed = self.random.next_number();
-        let is_distrusted =
-            self.session_mut(id).map(|session| session.peer).is_some_and(|peer| self.distrusts(now, peer));
-        let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
+        let is_distrusted = self
+            .session_mut(id)
+            .map(|session| session.peer)
+            .is_some_and(|peer| self.distrusts(now, peer));
+        let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
+        else {
             return answer.ok().map(|(content, _)| content);
         };
         if !matches!(session.stage, Stage::Opening) {
@@ -296,20 +332,26 @@ impl<C> Table<C> {
                 session.len = len;
                 session.terms = Some(terms);
                 session.content = Some(content);
-                let transfer = Transfer::new(&terms, len, seed).with_packets_per_ms(self.policy.packets_per_ms);
+                let transfer = Transfer::new(&terms, len, seed)
+                    .with_packets_per_ms(self.policy.packets_per_ms);
                 session.stage = Stage::Running(Box::new(transfer));
                 self.settle(id);
             }
-            Err(refusal) => self.end(now, id, Outcome::Refused { code: refusal.code }, Some(refusal)),
+            Err(refusal) => {
+                self.end(now, id, Outcome::Refused { code: refusal.code }, Some(refusal))
+            }
         }
         None
     }
 
-    /// Of the blocks that the last [`Action::Blocks`] of `id` named, only the first `blocks` were sent: the rest is not
-    /// resident, or the send queue is full. Call it before anything else for this transfer. The transfer is parked, and
-    /// its timers with it, until [`Self::resume`]; after `limits::PARKED_MAX` it fails.
+    /// Of the blocks that the last [`Action::Blocks`] of `id` named, only the first `blocks` were
+    /// sent: the rest is not resident, or the send queue is full. Call it before anything else for
+    /// this transfer. The transfer is parked, and its timers with it, until [`Self::resume`]; after
+    /// `limits::PARKED_MAX` it fails.
     pub fn unsent(&mut self, now: Tick, id: TransferId, blocks: u32) {
-        if let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage) {
+        if let Some(Stage::Running(transfer)) =
+            self.session_mut(id).map(|session| &mut session.stage)
+        {
             transfer.unsent(now, blocks);
             self.settle(id);
         }
@@ -317,7 +359,9 @@ impl<C> Table<C> {
 
     /// What was parked can go on.
     pub fn resume(&mut self, id: TransferId) {
-        if let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage) {
+        if let Some(Stage::Running(transfer)) =
+            self.session_mut(id).map(|session| &mut session.stage)
+        {
             transfer.resume();
             self.settle(id);
         }
@@ -330,12 +374,14 @@ impl<C> Table<C> {
         }
     }
 
-    /// From now on requests of these networks are answered; none = of all (T-65). Transfers that run go on.
+    /// From now on requests of these networks are answered; none = of all (T-65). Transfers that
+    /// run go on.
     pub fn serve_only(&mut self, networks: Networks) {
         self.policy.serve = networks;
     }
 
-    /// There is no answer to an `Action::Open` now: the request is forgotten without a word, and its repetition is a new one.
+    /// There is no answer to an `Action::Open` now: the request is forgotten without a word, and
+    /// its repetition is a new one.
     pub fn forget(&mut self, now: Tick, id: TransferId) {
         if self.session_mut(id).is_some_and(|session| matches!(session.stage, Stage::Opening)) {
             self.end(now, id, Outcome::NeverBegun, None);
@@ -356,8 +402,8 @@ impl<C> Table<C> {
         self.session_mut(id)?.content.as_mut()
     }
 
-    /// The content turned out to have so many octets. Only where no more has left than the first block without options, and the
-    /// length was not told.
+    /// The content turned out to have so many octets. Only where no more has left than the first
+    /// block without options, and the length was not told.
     pub fn set_len(&mut self, id: TransferId, len: u64) {
         if let Some(session) = self.session_mut(id)
             && let Stage::Running(transfer) = &mut session.stage
@@ -372,11 +418,13 @@ impl<C> Table<C> {
         peek(&self.slots, id).is_some_and(|session| !session.unconfirmed)
     }
 
-    /// Ends the confirmed transfer that has stood still longest, if that is longer than one packet's loss explains: files or
-    /// memory are short (T-65).
+    /// Ends the confirmed transfer that has stood still longest, if that is longer than one
+    /// packet's loss explains: files or memory are short (T-65).
     pub fn displace_stillest(&mut self, now: Tick) -> bool {
         let slots = &self.slots;
-        let Some((moved_at, id)) = self.stillest.longest(|id| moved_at(slots, id)) else { return false };
+        let Some((moved_at, id)) = self.stillest.longest(|id| moved_at(slots, id)) else {
+            return false;
+        };
         if moved_at + STILL_MIN > now {
             return false;
         }
@@ -388,7 +436,9 @@ impl<C> Table<C> {
     pub fn handle_timeouts(&mut self, now: Tick) {
         while let Some(entry) = self.timers.pop(now) {
             let id = entry.1;
-            let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
+            let Some(session) =
+                self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
+            else {
                 continue;
             };
             if self.timers.due(entry, &mut session.alarm, now) {
@@ -418,7 +468,11 @@ impl<C> Table<C> {
 
     /// All transfers that are not over.
     pub fn sights(&self) -> impl Iterator<Item = Sight<'_, C>> {
-        let live = self.slots.iter().filter_map(|slot| slot.session.as_ref()).filter(|session| session.is_live());
+        let live = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.session.as_ref())
+            .filter(|session| session.is_live());
         live.map(|session| Sight {
             peer: session.peer,
             name: session.request.name(),
@@ -454,16 +508,45 @@ impl<C> Table<C> {
             Step::Open => Some(Action::Open { id, peer, local, request: &session.request }),
             Step::Oack => {
                 let request = &session.request;
-                negotiate(request.options(), &session.options, request.mode(), session.len, &mut self.datagram);
-                Some(Action::Datagram { peer, local, tid, bytes: &self.datagram, turned_away: None })
+                negotiate(
+                    request.options(),
+                    &session.options,
+                    request.mode(),
+                    session.len,
+                    &mut self.datagram,
+                );
+                Some(Action::Datagram {
+                    peer,
+                    local,
+                    tid,
+                    bytes: &self.datagram,
+                    turned_away: None,
+                })
             }
             Step::Error(refusal) => {
                 write_error(&mut self.datagram, refusal);
-                Some(Action::Datagram { peer, local, tid, bytes: &self.datagram, turned_away: None })
+                Some(Action::Datagram {
+                    peer,
+                    local,
+                    tid,
+                    bytes: &self.datagram,
+                    turned_away: None,
+                })
             }
             Step::Blocks(Blocks { first, blocks, block_size, bytes, last }) => {
                 let content = session.content.as_ref()?;
-                Some(Action::Blocks { id, peer, local, tid, content, first, block_size, bytes, blocks, last })
+                Some(Action::Blocks {
+                    id,
+                    peer,
+                    local,
+                    tid,
+                    content,
+                    first,
+                    block_size,
+                    bytes,
+                    blocks,
+                    last,
+                })
             }
             Step::End(..) => None,
         }
@@ -472,26 +555,35 @@ impl<C> Table<C> {
     fn handle_session_packet(&mut self, now: Tick, id: TransferId, packet: Packet<'_>) {
         let Some(session) = self.session_mut(id) else { return };
         match (&mut session.stage, packet) {
-            (Stage::Running(transfer), Packet::Ack { block }) => match transfer.handle_ack(now, block) {
-                Acked::Done => self.end(now, id, Outcome::Complete, None),
-                Acked::Moved => {
-                    session.moved_at = now;
-                    if std::mem::replace(&mut session.unconfirmed, false) {
-                        self.confirmed(now, id);
+            (Stage::Running(transfer), Packet::Ack { block }) => {
+                match transfer.handle_ack(now, block) {
+                    Acked::Done => self.end(now, id, Outcome::Complete, None),
+                    Acked::Moved => {
+                        session.moved_at = now;
+                        if std::mem::replace(&mut session.unconfirmed, false) {
+                            self.confirmed(now, id);
+                        }
+                        self.settle(id);
                     }
-                    self.settle(id);
+                    Acked::Nothing => {
+                        let deadline = transfer.deadline();
+                        self.set_alarm(id, deadline);
+                    }
                 }
-                Acked::Nothing => {
-                    let deadline = transfer.deadline();
-                    self.set_alarm(id, deadline);
-                }
-            },
+            }
             (Stage::Running(_) | Stage::Opening, Packet::Error { code, .. }) => {
                 let probe = session.unconfirmed
-                    && (code == ErrorCode::OptionsRefused as u16 || code == ErrorCode::Undefined as u16);
-                self.end(now, id, if probe { Outcome::SizeProbe } else { Outcome::Aborted { code } }, None);
+                    && (code == ErrorCode::OptionsRefused as u16
+                        || code == ErrorCode::Undefined as u16);
+                self.end(
+                    now,
+                    id,
+                    if probe { Outcome::SizeProbe } else { Outcome::Aborted { code } },
+                    None,
+                );
             }
-            // Over: late packets are swallowed (T-32). The rest is nothing that a reading client sends.
+            // Over: late packets are swallowed (T-32). The rest is nothing that a reading client
+            // sends.
             _ => (),
         }
     }
@@ -503,17 +595,21 @@ impl<C> Table<C> {
         self.stillest.enter(now, id, |id| moved_at(slots, id));
         let Some(peer) = self.peer(id) else { return };
         if self.distrusts(now, peer)
-            && let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage)
+            && let Some(Stage::Running(transfer)) =
+                self.session_mut(id).map(|session| &mut session.stage)
         {
             transfer.distrust();
         }
     }
 
-    /// An endpoint sent an ACK to a port where it has no transfer. If it has one on another port, somebody who has not seen our
-    /// answer guesses: the request is ended unless its client has proven itself, and its address gets no windows for a while (T-64).
+    /// An endpoint sent an ACK to a port where it has no transfer. If it has one on another port,
+    /// somebody who has not seen our answer guesses: the request is ended unless its client has
+    /// proven itself, and its address gets no windows for a while (T-64).
     fn notice_guess(&mut self, now: Tick, peer: SocketAddr) {
         let Some(id) = self.find(peer, None) else { return };
-        let Some(session) = self.session_mut(id).filter(|session| session.is_live() && session.tid.is_some()) else {
+        let Some(session) =
+            self.session_mut(id).filter(|session| session.is_live() && session.tid.is_some())
+        else {
             return;
         };
         let is_proven = matches!(&session.stage, Stage::Running(transfer) if transfer.is_proven());
@@ -536,7 +632,9 @@ impl<C> Table<C> {
     fn handle_alarm(&mut self, now: Tick, id: TransferId) {
         let Some(session) = self.session_mut(id) else { return };
         match &mut session.stage {
-            Stage::Waiting if now >= session.forget_at => self.end(now, id, Outcome::NeverBegun, None),
+            Stage::Waiting if now >= session.forget_at => {
+                self.end(now, id, Outcome::NeverBegun, None)
+            }
             Stage::Waiting => {
                 let (forget_at, peer) = (session.forget_at, session.peer);
                 self.set_alarm(id, forget_at);
@@ -548,7 +646,8 @@ impl<C> Table<C> {
             Stage::Running(transfer) => match transfer.handle_timeout(now) {
                 Timeout::Again | Timeout::Early => self.settle(id),
                 Timeout::LastAckMissing => self.end(now, id, Outcome::CompleteWithoutLastAck, None),
-                // A forged address gets no more than its share (T-64), a client that was there learns of it (T-42).
+                // A forged address gets no more than its share (T-64), a client that was there
+                // learns of it (T-42).
                 Timeout::GaveUp => {
                     let gone = Refusal { code: ErrorCode::Undefined, text: "Timed out" };
                     let told = transfer.confirmed().then_some(gone);
@@ -563,7 +662,9 @@ impl<C> Table<C> {
 
     fn answer_wrong_tid(&mut self, now: Tick, tid: u16, peer: SocketAddr, local: Local) {
         let address = peer.ip().to_canonical();
-        if !self.serves(peer) || self.wrong_tid_rates.take(now, network(address).unwrap_or(address)).is_err() {
+        if !self.serves(peer)
+            || self.wrong_tid_rates.take(now, network(address).unwrap_or(address)).is_err()
+        {
             return;
         }
         self.counts.wrong_tid += 1;
@@ -581,7 +682,10 @@ impl<C> Table<C> {
 
     /// After an event of a running transfer: its timer, and its turn in `poll`.
     fn settle(&mut self, id: TransferId) {
-        let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage) else { return };
+        let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage)
+        else {
+            return;
+        };
         let deadline = transfer.deadline();
         self.set_alarm(id, deadline);
         self.make_ready(id);
@@ -590,7 +694,9 @@ impl<C> Table<C> {
     /// The next session with something to do, and what.
     fn next_step(&mut self, now: Tick) -> Option<(TransferId, Step)> {
         while let Some(id) = self.ready.pop_front() {
-            let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) else {
+            let Some(session) =
+                self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
+            else {
                 continue;
             };
             session.ready = false;
@@ -607,7 +713,8 @@ impl<C> Table<C> {
                     let almost_over = transfer.confirmed() && transfer.sent_whole();
                     let counted = session.counted.filter(|_| almost_over);
                     self.timers.set(id, &mut session.alarm, deadline);
-                    // A client that never sends its last ACK may go on to its next file all the same.
+                    // A client that never sends its last ACK may go on to its next file all the
+                    // same.
                     if let Some(address) = counted {
                         session.counted = None;
                         self.sources.leave(address);
@@ -637,7 +744,8 @@ impl<C> Table<C> {
 
     // --- endings ---
 
-    /// Session `id` is over; `poll` will send `error` and then tell the engine. Whoever waits for its place begins.
+    /// Session `id` is over; `poll` will send `error` and then tell the engine. Whoever waits for
+    /// its place begins.
     fn end(&mut self, now: Tick, id: TransferId, outcome: Outcome, error: Option<Refusal>) {
         if let Some(address) = self.finish(id, outcome, error) {
             self.begin_waiting(now, address);
@@ -645,13 +753,19 @@ impl<C> Table<C> {
     }
 
     /// [`Self::end`] without its last step: gives the address that has a place now.
-    fn finish(&mut self, id: TransferId, outcome: Outcome, error: Option<Refusal>) -> Option<IpAddr> {
+    fn finish(
+        &mut self,
+        id: TransferId,
+        outcome: Outcome,
+        error: Option<Refusal>,
+    ) -> Option<IpAddr> {
         let session = self.session_mut(id).filter(|session| session.is_live())?;
         let peer = session.peer;
         let waited = matches!(session.stage, Stage::Waiting);
         let mut tally = Tally::default();
         if let Stage::Running(transfer) = &mut session.stage {
-            let rto = transfer.rto().min(if transfer.confirmed() { RTO_ASKED_MAX } else { RTO_MAX });
+            let rto =
+                transfer.rto().min(if transfer.confirmed() { RTO_ASKED_MAX } else { RTO_MAX });
             session.quiet_for = QUIET_TIMEOUTS * rto;
             tally = transfer.tally();
         }
@@ -673,11 +787,18 @@ impl<C> Table<C> {
         counted
     }
 
-    /// Tells the engine that session `id` is over. One that was running stays for a while, to swallow late packets of
-    /// its client (T-32).
-    fn retire(&mut self, now: Tick, id: TransferId, outcome: Outcome, tally: Tally) -> Option<Action<'_, C>> {
+    /// Tells the engine that session `id` is over. One that was running stays for a while, to
+    /// swallow late packets of its client (T-32).
+    fn retire(
+        &mut self,
+        now: Tick,
+        id: TransferId,
+        outcome: Outcome,
+        tally: Tally,
+    ) -> Option<Action<'_, C>> {
         let session = self.session_mut(id)?;
-        let (peer, started, quiet_for, terms) = (session.peer, session.started, session.quiet_for, session.terms);
+        let (peer, started, quiet_for, terms) =
+            (session.peer, session.started, session.quiet_for, session.terms);
         let content = session.content.take();
         let request = std::mem::take(&mut session.request);
         if quiet_for > 0 {
@@ -694,7 +815,8 @@ impl<C> Table<C> {
 
     fn enter_quiet(&mut self, id: TransferId) {
         let slots = &self.slots;
-        let quiet = |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Quiet));
+        let quiet =
+            |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Quiet));
         self.quiet.enter(id, quiet);
         if self.quiet.count <= self.policy.limits.quiet_max {
             return;
@@ -706,7 +828,9 @@ impl<C> Table<C> {
     }
 
     fn remove(&mut self, id: TransferId) {
-        let Some(slot) = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation) else {
+        let Some(slot) =
+            self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
+        else {
             return;
         };
         let Some(session) = slot.session.take() else { return };
@@ -734,7 +858,9 @@ impl<C> Table<C> {
     }
 
     fn set_alarm(&mut self, id: TransferId, deadline: Tick) {
-        if let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id)) {
+        if let Some(session) =
+            self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
+        {
             self.timers.set(id, &mut session.alarm, deadline);
         }
     }

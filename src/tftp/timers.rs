@@ -1,4 +1,5 @@
-//! When each session wants to be woken: a heap that is told of every deadline but touched only when one moves nearer.
+//! When each session wants to be woken: a heap that is told of every deadline but touched only when
+//! one moves nearer.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,8 +8,9 @@ use super::{NEVER, Tick};
 
 /// One session's place in [`Timers`].
 ///
-/// An ACK moves the deadline away thousands of times a second; the entry in the heap stays where it is, and is put
-/// right when it comes up. So a packet costs a comparison, and a transfer costs the heap about one entry a second.
+/// An ACK moves the deadline away thousands of times a second; the entry in the heap stays where it
+/// is, and is put right when it comes up. So a packet costs a comparison, and a transfer costs the
+/// heap about one entry a second.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alarm {
     deadline: Tick,

@@ -1,10 +1,12 @@
-//! One transfer as the server sees it: window, timers, repeats. Positions are 64-bit, only the wire's numbers are 16.
+//! One transfer as the server sees it: window, timers, repeats. Positions are 64-bit, only the
+//! wire's numbers are 16.
 
 use std::ops::Range;
 
 use super::limits::{
-    BURST_BLOCK_PAUSE, ECHO_GRACE, MILLISECOND, OFFERS_MAX, PARKED_MAX, RESTARTS_TO_HALVE, RTO_ASKED_MAX, RTO_BASE,
-    RTO_JITTER_PERCENT, RTO_MAX, SECOND, STILL_MAX, TRIES_MAX, UNPROVEN_WINDOWS_MAX, WINDOWS_TO_GROW,
+    BURST_BLOCK_PAUSE, ECHO_GRACE, MILLISECOND, OFFERS_MAX, PARKED_MAX, RESTARTS_TO_HALVE,
+    RTO_ASKED_MAX, RTO_BASE, RTO_JITTER_PERCENT, RTO_MAX, SECOND, STILL_MAX, TRIES_MAX,
+    UNPROVEN_WINDOWS_MAX, WINDOWS_TO_GROW,
 };
 use super::options::Terms;
 use super::{NEVER, Tick};
@@ -12,8 +14,8 @@ use crate::model::random::Random;
 
 /// The server's side of one read.
 ///
-/// Blocks are counted from 1 and never wrap here: block `n` holds the octets from `(n - 1) * block_size` on, and the
-/// last one is short or empty (T-26).
+/// Blocks are counted from 1 and never wrap here: block `n` holds the octets from `(n - 1) *
+/// block_size` on, and the last one is short or empty (T-26).
 #[derive(Debug)]
 pub struct Transfer {
     /// Octets to send.
@@ -30,7 +32,8 @@ pub struct Transfer {
     confirmed: bool,
     /// Somebody guesses at transfers of this address, so that its ACK 0 proves nothing.
     is_distrusted: bool,
-    /// Windows begun while no block was acknowledged, and the last block that may leave until one is (T-64).
+    /// Windows begun while no block was acknowledged, and the last block that may leave until one
+    /// is (T-64).
     unproven_windows: u8,
     unproven_end: u64,
     /// Last progress, by the client's ACKs.
@@ -56,7 +59,8 @@ pub struct Transfer {
     /// The engine can't reach the content; nothing is sent until it says so.
     parked: bool,
     deadline: Tick,
-    /// Place within the jitter; drawn anew by a timeout and not by every packet, so that deadlines only move away.
+    /// Place within the jitter; drawn anew by a timeout and not by every packet, so that deadlines
+    /// only move away.
     jitter_permille: u64,
     random: Random,
     tally: Tally,
@@ -131,14 +135,16 @@ pub struct Tally {
 
 /// How many blocks leave back to back (T-40).
 ///
-/// A client acknowledges when it has counted the window that was agreed, and no sooner: a server that sent less and then
-/// waited would wait for the client's timer. So a smaller effective window is a shorter burst: the rest of the agreed
-/// window follows after a pause in which the client's receive ring empties.
+/// A client acknowledges when it has counted the window that was agreed, and no sooner: a server
+/// that sent less and then waited would wait for the client's timer. So a smaller effective window
+/// is a shorter burst: the rest of the agreed window follows after a pause in which the client's
+/// receive ring empties.
 #[derive(Clone, Copy, Debug)]
 struct Burst {
     /// The window that was agreed.
     agreed: u16,
-    /// Blocks of one burst: the effective window. All of the agreed one until a client proves too slow for it.
+    /// Blocks of one burst: the effective window. All of the agreed one until a client proves too
+    /// slow for it.
     blocks: u16,
     /// The operator's limit; 0 = none.
     packets_per_ms: u16,
@@ -229,14 +235,17 @@ impl Transfer {
         // Signed distance from the first block that is not acknowledged (T-34).
         let distance = block.wrapping_sub(wire(self.acked + 1)).cast_signed();
         match u64::try_from(distance) {
-            Ok(ahead) if self.acked + 1 + ahead <= self.highest => self.advance(now, self.acked + 1 + ahead),
+            Ok(ahead) if self.acked + 1 + ahead <= self.highest => {
+                self.advance(now, self.acked + 1 + ahead)
+            }
             Err(_) if distance == -1 => self.handle_gap(now),
             // Not sent yet, or long known (T-28).
             _ => Acked::Nothing,
         }
     }
 
-    /// The request came once more before anything was acknowledged (T-49): true = the first answer is due again.
+    /// The request came once more before anything was acknowledged (T-49): true = the first answer
+    /// is due again.
     pub fn handle_repeated_request(&mut self) -> bool {
         if self.confirmed || self.parked || self.offers == 0 || self.offers >= OFFERS_MAX {
             return false;
@@ -296,7 +305,10 @@ impl Transfer {
                 Transmit::Oack
             }
             Phase::Data => {
-                let mut run = Run { first: self.sent + 1, last: self.blocks.min(self.acked + u64::from(self.window)) };
+                let mut run = Run {
+                    first: self.sent + 1,
+                    last: self.blocks.min(self.acked + u64::from(self.window)),
+                };
                 if self.acked == 0 {
                     run.last = run.last.min(self.unproven_end);
                 }
@@ -325,8 +337,8 @@ impl Transfer {
         Some(transmit)
     }
 
-    /// Of the blocks just given by [`Self::poll_transmit`], only the first `blocks` left; the rest is owed, and nothing
-    /// more is given until [`Self::resume`].
+    /// Of the blocks just given by [`Self::poll_transmit`], only the first `blocks` left; the rest
+    /// is owed, and nothing more is given until [`Self::resume`].
     pub fn unsent(&mut self, now: Tick, blocks: u32) {
         let last = self.run.first - 1 + u64::from(blocks);
         self.run.last = self.run.last.min(last);
@@ -403,10 +415,12 @@ impl Transfer {
         }
         self.grace = inside && self.is_echo() && !self.parked;
         if self.grace {
-            // The rest may be on its way: go on behind it. The client counts its window from this ACK (T-37).
+            // The rest may be on its way: go on behind it. The client counts its window from this
+            // ACK (T-37).
             self.deadline = now + ECHO_GRACE;
         } else {
-            // An ACK inside the window says that the next block is missing: begin anew there, once (T-34).
+            // An ACK inside the window says that the next block is missing: begin anew there, once
+            // (T-34).
             self.sent = n;
         }
         Acked::Moved
@@ -429,14 +443,16 @@ impl Transfer {
         Acked::Moved
     }
 
-    /// May the last ACK be the client's answer to a copy of what it had? EDK2 acknowledges every block that it did not
-    /// expect; if each such ACK began a window anew, one loss would send every later window twice. So a window whose
-    /// ACK we may have provoked begins anew only if nothing better comes for [`ECHO_GRACE`].
+    /// May the last ACK be the client's answer to a copy of what it had? EDK2 acknowledges every
+    /// block that it did not expect; if each such ACK began a window anew, one loss would send
+    /// every later window twice. So a window whose ACK we may have provoked begins anew only if
+    /// nothing better comes for [`ECHO_GRACE`].
     fn is_echo(&self) -> bool {
         if self.acked == 0 { self.offers > 1 } else { self.acked <= self.repeated }
     }
 
-    /// The timer begins a window anew: its blocks were lost, perhaps because they came too fast (T-40).
+    /// The timer begins a window anew: its blocks were lost, perhaps because they came too fast
+    /// (T-40).
     fn count_restart(&mut self, halves: u8) {
         if self.window > 1 && self.phase == Phase::Data {
             self.tally.halvings += u32::from(self.burst.restarted(halves));
@@ -460,8 +476,9 @@ impl Transfer {
         self.tries = 0;
     }
 
-    /// Before a block is acknowledged, whoever gets them may be somebody else's victim, since an ACK 0 can be guessed: its window
-    /// leaves whole a few times, and then one block of it at a time. A client that is there acknowledges that (T-64).
+    /// Before a block is acknowledged, whoever gets them may be somebody else's victim, since an
+    /// ACK 0 can be guessed: its window leaves whole a few times, and then one block of it at a
+    /// time. A client that is there acknowledges that (T-64).
     fn begin_unproven(&mut self) {
         self.unproven_windows = self.unproven_windows.saturating_add(1);
         let is_too_much = self.is_distrusted || self.unproven_windows > UNPROVEN_WINDOWS_MAX;
@@ -644,14 +661,22 @@ mod tests {
         let asked = Terms { timeout_s: Some(5), ..terms(512, 1) };
         let mut transfer = Transfer::new(&asked, 5000, 1);
         transfer.poll_transmit(0);
-        assert!((4500 * MILLISECOND..=5500 * MILLISECOND).contains(&transfer.deadline()), "{}", transfer.deadline());
+        assert!(
+            (4500 * MILLISECOND..=5500 * MILLISECOND).contains(&transfer.deadline()),
+            "{}",
+            transfer.deadline()
+        );
         let long = Terms { timeout_s: Some(100), ..asked };
         let mut transfer = Transfer::new(&long, 5000, 1);
         transfer.poll_transmit(0);
         transfer.handle_ack(0, 0);
         transfer.poll_transmit(0);
         let most = RTO_ASKED_MAX / SECOND;
-        assert!((most * 9 / 10..=most * 11 / 10).contains(&(transfer.deadline() / SECOND)), "{}", transfer.deadline());
+        assert!(
+            (most * 9 / 10..=most * 11 / 10).contains(&(transfer.deadline() / SECOND)),
+            "{}",
+            transfer.deadline()
+        );
     }
 
     #[test]
@@ -670,7 +695,11 @@ mod tests {
                 assert_eq!(transfer.handle_ack(now, 0), Acked::Nothing);
             }
             assert!((3..=u32::from(TRIES_MAX)).contains(&sent), "{timeout_s:?}: {sent}");
-            assert!((30 * SECOND..=STILL_MAX).contains(&(now - began)), "{timeout_s:?}: {}", now - began);
+            assert!(
+                (30 * SECOND..=STILL_MAX).contains(&(now - began)),
+                "{timeout_s:?}: {}",
+                now - began
+            );
         }
     }
 
@@ -695,7 +724,10 @@ mod tests {
                 break;
             }
         }
-        assert!(blocks <= u32::from(UNPROVEN_WINDOWS_MAX) * 32 + 3 * u32::from(TRIES_MAX), "{blocks}");
+        assert!(
+            blocks <= u32::from(UNPROVEN_WINDOWS_MAX) * 32 + 3 * u32::from(TRIES_MAX),
+            "{blocks}"
+        );
 
         // A client that is there goes on with whole windows.
         let mut transfer = begun(1468, 32, 1 << 26);
@@ -737,11 +769,15 @@ mod tests {
 
     #[test]
     fn t25_positions_pass_65535_blocks_and_4_gib() {
-        for (block_size, len) in [(512, 40 << 20), (1468, 1468 * 65537 + 1), (1468, (5 << 30) + 3), (65464, 1 << 40)] {
+        for (block_size, len) in
+            [(512, 40 << 20), (1468, 1468 * 65537 + 1), (1468, (5 << 30) + 3), (65464, 1 << 40)]
+        {
             let mut transfer = begun(block_size, 32, len);
             let mut expected = 0;
             loop {
-                let Some(Transmit::Blocks(blocks)) = transfer.poll_transmit(0) else { panic!("nothing to send") };
+                let Some(Transmit::Blocks(blocks)) = transfer.poll_transmit(0) else {
+                    panic!("nothing to send")
+                };
                 assert_eq!(blocks.bytes.start, expected);
                 expected = blocks.bytes.end;
                 if transfer.handle_ack(0, wire(transfer.sent)) == Acked::Done {
@@ -751,15 +787,22 @@ mod tests {
             }
             assert_eq!(expected, len);
             let blocks = transfer.blocks;
-            let expected =
-                Tally { bytes_sent: len, acked_blocks: blocks, least_burst: 32, confirmed: true, ..Tally::default() };
+            let expected = Tally {
+                bytes_sent: len,
+                acked_blocks: blocks,
+                least_burst: 32,
+                confirmed: true,
+                ..Tally::default()
+            };
             assert_eq!(transfer.tally(), expected);
         }
     }
 
     #[test]
     fn t26_an_exact_multiple_ends_with_an_empty_block() {
-        for (len, blocks, octets) in [(0, 1, 0), (1, 1, 1), (511, 1, 511), (512, 2, 0), (1024, 3, 0), (1025, 3, 1)] {
+        for (len, blocks, octets) in
+            [(0, 1, 0), (1, 1, 1), (511, 1, 511), (512, 2, 0), (1024, 3, 0), (1025, 3, 1)]
+        {
             let mut transfer = begun(512, 8, len);
             let Some(Transmit::Blocks(sent)) = transfer.poll_transmit(0) else { panic!() };
             assert_eq!((sent.blocks, sent.bytes, sent.last), (blocks, 0..len, true));
@@ -839,7 +882,8 @@ mod tests {
         assert_eq!(transfer.handle_ack(0, 3), Acked::Moved);
         assert_eq!(run(&mut transfer, 0), Some((4, 8)));
         assert_eq!(transfer.tally().retransmits, 5);
-        // The whole of the first window did arrive, and its ACK comes late: everything up to the highest counts.
+        // The whole of the first window did arrive, and its ACK comes late: everything up to the
+        // highest counts.
         assert_eq!(transfer.handle_ack(0, 11), Acked::Moved);
         assert_eq!(run(&mut transfer, 0), Some((12, 8)));
     }
@@ -878,14 +922,18 @@ mod tests {
         run(&mut transfer, 0);
         assert_eq!(transfer.handle_timeout(transfer.deadline()), Timeout::Again);
         assert_eq!(run(&mut transfer, SECOND), Some((5, 4)));
-        // Inside a window sent twice: 7 may be lost, or the client had 5 and 6 already. Go on behind, then look again.
+        // Inside a window sent twice: 7 may be lost, or the client had 5 and 6 already. Go on
+        // behind, then look again.
         assert_eq!(transfer.handle_ack(SECOND, 6), Acked::Moved);
         assert_eq!(transfer.deadline(), SECOND + ECHO_GRACE, "also where nothing is left to send");
         assert_eq!(run(&mut transfer, SECOND), Some((9, 2)));
         assert_eq!(transfer.deadline(), SECOND + ECHO_GRACE);
         assert_eq!(transfer.handle_timeout(SECOND + ECHO_GRACE), Timeout::Again);
         assert_eq!(run(&mut transfer, 2 * SECOND), Some((7, 4)));
-        assert!(transfer.deadline() > 2 * SECOND + ECHO_GRACE, "the next look takes the whole interval");
+        assert!(
+            transfer.deadline() > 2 * SECOND + ECHO_GRACE,
+            "the next look takes the whole interval"
+        );
     }
 
     #[test]
@@ -909,7 +957,7 @@ mod tests {
     }
 
     #[test]
-    fn t49_a_repeated_request_brings_the_first_answer_again_where_it_has_left_unanswered_and_can_leave() {
+    fn t49_a_repeated_request_brings_an_unanswered_first_answer_again_where_it_can_leave() {
         for acknowledged in [true, false] {
             let mut transfer = Transfer::new(&Terms { acknowledged, ..terms(512, 1) }, 1 << 20, 7);
             assert!(!transfer.handle_repeated_request(), "it is about to leave");
@@ -960,7 +1008,11 @@ mod tests {
         for (len, blocks) in [(1000, 2), (1024, 3), (0, 1)] {
             let mut transfer = begun(512, 8, 1 << 20);
             transfer.set_len(len);
-            assert_eq!((run(&mut transfer, 0), transfer.sent_whole()), (Some((1, blocks)), true), "{len}");
+            assert_eq!(
+                (run(&mut transfer, 0), transfer.sent_whole()),
+                (Some((1, blocks)), true),
+                "{len}"
+            );
             assert_eq!(transfer.handle_ack(0, blocks as u16), Acked::Done);
         }
     }
@@ -970,7 +1022,11 @@ mod tests {
         let mut transfer = begun(512, 4, 1 << 20);
         run(&mut transfer, 0);
         transfer.handle_ack(0, 3);
-        assert_eq!(run(&mut transfer, 0), Some((4, 4)), "4..=7, not 4 alone to fill the old window");
+        assert_eq!(
+            run(&mut transfer, 0),
+            Some((4, 4)),
+            "4..=7, not 4 alone to fill the old window"
+        );
         assert_eq!(transfer.handle_ack(0, 7), Acked::Moved);
         assert_eq!(run(&mut transfer, 0), Some((8, 4)));
     }
@@ -1050,7 +1106,10 @@ mod tests {
             }
             let mut window = |transfer: &mut Transfer, gap: bool| {
                 let first = bursts(transfer, &mut now)[0];
-                assert_eq!(transfer.handle_ack(now, wire(transfer.sent - u64::from(gap))), Acked::Moved);
+                assert_eq!(
+                    transfer.handle_ack(now, wire(transfer.sent - u64::from(gap))),
+                    Acked::Moved
+                );
                 first.1
             };
             // The first one repeats what was sent before, so it is not clean.
@@ -1091,10 +1150,18 @@ mod tests {
         let seen = bursts(&mut transfer, &mut now);
         assert_eq!(seen, [(1, 4, 0), (5, 4, MILLISECOND), (9, 2, 2 * MILLISECOND)]);
         let mut begun = begun(512, 10, 1 << 20).with_packets_per_ms(4);
-        assert_eq!((run(&mut begun, 0), begun.deadline()), (Some((1, 4)), MILLISECOND), "the timer goes on with it");
+        assert_eq!(
+            (run(&mut begun, 0), begun.deadline()),
+            (Some((1, 4)), MILLISECOND),
+            "the timer goes on with it"
+        );
         assert_eq!(transfer.handle_ack(now, 10), Acked::Moved);
         assert_eq!(run(&mut transfer, now), None);
-        assert_eq!(transfer.deadline(), now + MILLISECOND / 2, "two packets take half a millisecond");
+        assert_eq!(
+            transfer.deadline(),
+            now + MILLISECOND / 2,
+            "two packets take half a millisecond"
+        );
         let next = bursts(&mut transfer, &mut now)[0];
         assert_eq!(next, (11, 4, 2 * MILLISECOND + MILLISECOND / 2));
         let mut lockstep = self::begun(512, 1, 1 << 20).with_packets_per_ms(1);
@@ -1126,7 +1193,10 @@ mod tests {
                 let (timeout, waited) = fire(&mut transfer, &mut now);
                 assert_eq!(timeout, Timeout::Again);
                 let expected = seconds * SECOND;
-                assert!((expected * 9 / 10..=expected * 11 / 10).contains(&waited), "{waited} for {seconds} s");
+                assert!(
+                    (expected * 9 / 10..=expected * 11 / 10).contains(&waited),
+                    "{waited} for {seconds} s"
+                );
                 spread.insert(waited * 1000 / expected);
                 run(&mut transfer, now);
             }

@@ -67,13 +67,15 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "two pools overlap",
-        breaks: "edit 's/^pools.*/pools = [\"192.168.4.10-192.168.4.40\", \"192.168.4.30-192.168.4.50\"]/'",
+        breaks: "edit 's/^pools.*/pools = [\"192.168.4.10-192.168.4.40\", \
+                 \"192.168.4.30-192.168.4.50\"]/'",
         says: &[(Check, "ringboot.toml:8:"), (Check, "overlap"), (Reload, "overlap")],
         mends: "mend",
     },
     Breakage {
         what: "a machine is reserved twice",
-        breaks: "edit '/^\\[boot/i [[dhcp.subnet.host]]\\nmac = \"52:54:00:12:34:10\"\\naddress = \"192.168.4.121\"\\n'",
+        breaks: "edit '/^\\[boot/i [[dhcp.subnet.host]]\\nmac = \"52:54:00:12:34:10\"\\naddress = \
+                 \"192.168.4.121\"\\n'",
         says: &[(Check, "52:54:00:12:34:10"), (Check, "is already reserved in line 12")],
         mends: "mend",
     },
@@ -104,7 +106,16 @@ pub const ALL: &[Breakage] = &[
     Breakage {
         what: "the file is gone",
         breaks: "mv $C $C.away",
-        says: &[(Check, "there is no /etc/ringboot/ringboot.toml"), (Reload, "there is no /etc/ringboot/ringboot.toml"), (Reload, "exit 1"), (Monitor, "OK: ")],
+        says: &[
+            (Check, "there is no /etc/ringboot/ringboot.toml"),
+            (
+                Reload,
+                "there is no \
+            /etc/ringboot/ringboot.toml",
+            ),
+            (Reload, "exit 1"),
+            (Monitor, "OK: "),
+        ],
         mends: "mend",
     },
     Breakage {
@@ -115,14 +126,21 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "machines install by themselves from now on",
-        breaks: "edit 's/^clients.*/&\\ninstall-by-default = true/;s/^title = \"Rack.*/&\\ndefault = \"install\"/'",
-        says: &[(Reload, "install"), (Check, "warning:"), (Status, "INSTALLS BY DEFAULT"), (Log, "WARN")],
+        breaks: "edit 's/^clients.*/&\\ninstall-by-default = true/;s/^title = \"Rack.*/&\\ndefault \
+                 = \"install\"/'",
+        says: &[
+            (Reload, "install"),
+            (Check, "warning:"),
+            (Status, "INSTALLS BY DEFAULT"),
+            (Log, "WARN"),
+        ],
         mends: "mend",
     },
     // --- files ---
     Breakage {
         what: "the kernel of an entry is deleted",
-        breaks: "mv $R/debian/linux /run/; tftp grub.cfg-01-52-54-00-12-34-10; tftp debian/linux || true",
+        breaks: "mv $R/debian/linux /run/; tftp grub.cfg-01-52-54-00-12-34-10; tftp debian/linux \
+                 || true",
         says: &[
             (Check, "there is no debian/linux under /srv/netboot"),
             (Live, "BROKEN at kernel of the entry `install`"),
@@ -145,7 +163,8 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "a kernel is a page of a web server",
-        breaks: "cp $R/debian/linux /run/; printf '<!DOCTYPE html><html>404</html>' >$R/debian/linux",
+        breaks: "cp $R/debian/linux /run/; printf '<!DOCTYPE html><html>404</html>' \
+                 >$R/debian/linux",
         says: &[(Check, "debian/linux"), (Check, "1 error")],
         mends: "mv /run/linux $R/debian/linux",
     },
@@ -169,26 +188,48 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "the loader is not there",
-        breaks: "edit 's/shimx64.efi/shimx65.efi/'; ringboot reload || true; boot; tftp shimx65.efi || true",
-        says: &[(Check, "shimx65.efi"), (Status, "error"), (Live, "BROKEN at loader"), (Why, "shimx65.efi")],
+        breaks: "edit 's/shimx64.efi/shimx65.efi/'; ringboot reload || true; boot; tftp \
+                 shimx65.efi || true",
+        says: &[
+            (Check, "shimx65.efi"),
+            (Status, "error"),
+            (Live, "BROKEN at loader"),
+            (Why, "shimx65.efi"),
+        ],
         mends: "mend; boot; tftp shimx64.efi",
     },
     Breakage {
         what: "a template does not close what it opens",
-        breaks: "cp $R/preseed.cfg.j2 /run/; printf '{%% for x in y %%}\\n{%% endfo %%}\\n' >$R/preseed.cfg.j2; get preseed.cfg",
-        says: &[(Check, "preseed.cfg.j2"), (Check, "1 error"), (Log, "preseed.cfg.j2:2"), (Why, "preseed.cfg.j2:2")],
+        breaks: "cp $R/preseed.cfg.j2 /run/; printf '{%% for x in y %%}\\n{%% endfo %%}\\n' \
+                 >$R/preseed.cfg.j2; get preseed.cfg",
+        says: &[
+            (Check, "preseed.cfg.j2"),
+            (Check, "1 error"),
+            (Log, "preseed.cfg.j2:2"),
+            (Why, "preseed.cfg.j2:2"),
+        ],
         mends: "mv /run/preseed.cfg.j2 $R/; boot; get preseed.cfg",
     },
     Breakage {
         what: "a template asks for what nobody knows",
-        breaks: "cp $R/preseed.cfg.j2 /run/; echo 'x {{ ipp }}' >$R/preseed.cfg.j2; get preseed.cfg",
-        says: &[(Log, "there is no variable `ipp`"), (Why, "there is no variable `ipp`"), (Check, "ipp")],
+        breaks: "cp $R/preseed.cfg.j2 /run/; echo 'x {{ ipp }}' >$R/preseed.cfg.j2; get \
+                 preseed.cfg",
+        says: &[
+            (Log, "there is no variable `ipp`"),
+            (Why, "there is no variable `ipp`"),
+            (Check, "ipp"),
+        ],
         mends: "mv /run/preseed.cfg.j2 $R/; boot; get preseed.cfg",
     },
     Breakage {
         what: "the answer file of an entry is gone",
         breaks: "mv $R/preseed.cfg.j2 /run/; get preseed.cfg",
-        says: &[(Live, "BROKEN"), (Live, "preseed.cfg"), (Log, "preseed.cfg"), (Why, "preseed.cfg")],
+        says: &[
+            (Live, "BROKEN"),
+            (Live, "preseed.cfg"),
+            (Log, "preseed.cfg"),
+            (Why, "preseed.cfg"),
+        ],
         mends: "mv /run/preseed.cfg.j2 $R/; boot; get preseed.cfg",
     },
     Breakage {
@@ -199,14 +240,22 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "a menu written by hand installs by itself",
-        breaks: "mkdir $R/pxelinux.cfg; printf 'default i\\nlabel i\\n kernel debian/linux\\n append initrd=debian/initrd.gz ks=http://192.168.4.150/ks.cfg\\n' >$R/pxelinux.cfg/default",
+        breaks: "mkdir $R/pxelinux.cfg; printf 'default i\\nlabel i\\n kernel debian/linux\\n \
+                 append initrd=debian/initrd.gz ks=http://192.168.4.150/ks.cfg\\n' \
+                 >$R/pxelinux.cfg/default",
         says: &[(Check, "pxelinux.cfg/default:4"), (Check, "INSTALLS BY ITSELF")],
         mends: "rm -r $R/pxelinux.cfg",
     },
     Breakage {
         what: "the root is moved away",
-        breaks: "mkdir /srv/other; mount --move $R /srv/other 2>/dev/null || mv $R /srv/netboot.away; tftp debian/linux || true",
-        says: &[(Check, "/srv/netboot"), (Check, "1 error"), (Reload, "/srv/netboot"), (Reload, "exit 1")],
+        breaks: "mkdir /srv/other; mount --move $R /srv/other 2>/dev/null || mv $R \
+                 /srv/netboot.away; tftp debian/linux || true",
+        says: &[
+            (Check, "/srv/netboot"),
+            (Check, "1 error"),
+            (Reload, "/srv/netboot"),
+            (Reload, "exit 1"),
+        ],
         mends: "rmdir /srv/other; mv /srv/netboot.away $R; boot; tftp debian/linux",
     },
     // --- addresses ---
@@ -223,11 +272,13 @@ pub const ALL: &[Breakage] = &[
             (Machines, "The pool is full"),
             (Log, "are FULL"),
         ],
-        mends: "rm -f /run/whom; mend; ringboot lease free 52:54:00:00:00:01 --force; ringboot lease free 52:54:00:00:00:02 --force; become 52:54:00:12:34:10; boot",
+        mends: "rm -f /run/whom; mend; ringboot lease free 52:54:00:00:00:01 --force; ringboot \
+                lease free 52:54:00:00:00:02 --force; become 52:54:00:12:34:10; boot",
     },
     Breakage {
         what: "all addresses of the pool are the server's and the router's",
-        breaks: "edit 's/^pools.*/pools = [\"192.168.4.150-192.168.4.150\", \"192.168.4.1-192.168.4.1\"]/'; ringboot reload || true",
+        breaks: "edit 's/^pools.*/pools = [\"192.168.4.150-192.168.4.150\", \
+                 \"192.168.4.1-192.168.4.1\"]/'; ringboot reload || true",
         says: &[(Check, "192.168.4.150"), (Check, "192.168.4.1")],
         mends: "mend",
     },
@@ -240,7 +291,8 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "no loader is named for this machine's architecture",
-        breaks: "become 52:54:00:00:00:08; echo 52:54:00:00:00:08 >/run/whom; TRIES=2 boot 000b || true",
+        breaks: "become 52:54:00:00:00:08; echo 52:54:00:00:00:08 >/run/whom; TRIES=2 boot 000b || \
+                 true",
         says: &[(Why, "uefi-arm64"), (Machines, "52:54:00:00:00:08")],
         mends: "rm -f /run/whom; become 52:54:00:12:34:10; boot",
     },
@@ -254,25 +306,48 @@ pub const ALL: &[Breakage] = &[
     Breakage {
         what: "the interface's name is misspelt",
         breaks: "edit 's/^interface = .*/interface = \"eht1\"/'",
-        says: &[(Check, "there is no interface eht1 here (there are: "), (Check, "did you mean \"eth1\"?"), (Check, "ringboot.toml:6:")],
+        says: &[
+            (Check, "there is no interface eht1 here (there are: "),
+            (
+                Check,
+                "did you mean \
+            \"eth1\"?",
+            ),
+            (Check, "ringboot.toml:6:"),
+        ],
         mends: "mend",
     },
     Breakage {
         what: "the interface is down",
         breaks: "ip link set eth1 down",
-        says: &[(Status, "DOWN"), (Check, "eth1"), (Check, "down"), (Log, "interface eth1 is down"), (Monitor, "exit 2")],
+        says: &[
+            (Status, "DOWN"),
+            (Check, "eth1"),
+            (Check, "down"),
+            (Log, "interface eth1 is down"),
+            (Monitor, "exit 2"),
+        ],
         mends: "ip link set eth1 up",
     },
     Breakage {
         what: "the cable is out",
         breaks: "ip -n station link set to-eth1 down",
         says: &[(Status, "NO CARRIER"), (Check, "carrier"), (Log, "carrier")],
-        mends: "ip -n station link set to-eth1 up; ip -n station addr replace 192.168.4.120/24 dev to-eth1",
+        mends: "ip -n station link set to-eth1 up; ip -n station addr replace 192.168.4.120/24 dev \
+                to-eth1",
     },
     Breakage {
         what: "the interface has lost its address",
         breaks: "ip addr del 192.168.4.150/24 dev eth1",
-        says: &[(Check, "no IPv4 address"), (Log, "interface eth1 has lost its address 192.168.4.150"), (Monitor, "exit 2")],
+        says: &[
+            (Check, "no IPv4 address"),
+            (
+                Log,
+                "interface eth1 has lost its address \
+                                                   192.168.4.150",
+            ),
+            (Monitor, "exit 2"),
+        ],
         mends: "ip addr add 192.168.4.150/24 dev eth1",
     },
     Breakage {
@@ -283,10 +358,15 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "another DHCP server answers on the segment",
-        breaks: "ip -n station addr flush dev to-eth1; ip -n station addr add 192.168.4.200/24 dev to-eth1
-            ip netns exec station /usr/sbin/dnsmasq --port=0 --conf-file=/dev/null --interface=to-eth1 --bind-interfaces --no-daemon --leasefile-ro \
-                --dhcp-authoritative --dhcp-range=192.168.4.201,192.168.4.210 >/run/dnsmasq 2>&1 & echo $! >/run/rogue
-            timeout 20 sh -c 'until grep -q \"sockets bound\" /run/dnsmasq; do sleep 0.05; done'; ringboot look",
+        breaks:
+            "ip -n station addr flush dev to-eth1; ip -n station addr add 192.168.4.200/24 dev \
+                 to-eth1
+            ip netns exec station /usr/sbin/dnsmasq --port=0 --conf-file=/dev/null \
+            --interface=to-eth1 --bind-interfaces --no-daemon --leasefile-ro \
+                --dhcp-authoritative --dhcp-range=192.168.4.201,192.168.4.210 >/run/dnsmasq 2>&1 & \
+                echo $! >/run/rogue
+            timeout 20 sh -c 'until grep -q \"sockets bound\" /run/dnsmasq; do sleep 0.05; done'; \
+            ringboot look",
         says: &[
             (Status, "192.168.4.200"),
             (Status, "SILENT"),
@@ -294,11 +374,14 @@ pub const ALL: &[Breakage] = &[
             (Check, "192.168.4.200"),
             (Log, "192.168.4.200"),
         ],
-        mends: "kill $(cat /run/rogue); timeout 20 tail --pid=$(cat /run/rogue) -f /dev/null; ip -n station addr flush dev to-eth1; ringboot look; timeout 30 sh -c 'while ringboot status | grep -q SILENT; do sleep 0.2; done'; boot",
+        mends: "kill $(cat /run/rogue); timeout 20 tail --pid=$(cat /run/rogue) -f /dev/null; ip \
+                -n station addr flush dev to-eth1; ringboot look; timeout 30 sh -c 'while ringboot \
+                status | grep -q SILENT; do sleep 0.2; done'; boot",
     },
     Breakage {
         what: "a relay agent asks for a subnet that is closed to relays",
-        breaks: "machine python3 /tmp/clone/relay.py 192.168.4.2; echo 52:54:00:00:00:09 >/run/whom",
+        breaks: "machine python3 /tmp/clone/relay.py 192.168.4.2; echo 52:54:00:00:00:09 \
+                 >/run/whom",
         says: &[(Why, "relay = true"), (Log, "relay = true")],
         mends: "rm -f /run/whom",
     },
@@ -310,7 +393,8 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "a firewall drops what machines ask for",
-        breaks: "nft add table inet f; nft add chain inet f input '{ type filter hook input priority 0; policy drop; }'",
+        breaks: "nft add table inet f; nft add chain inet f input '{ type filter hook input \
+                 priority 0; policy drop; }'",
         says: &[(Check, "warning:"), (Check, "69")],
         mends: "nft delete table inet f",
     },
@@ -323,7 +407,8 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "a machine wants to write",
-        breaks: "echo x >/run/dump; machine busybox tftp -p -l /run/dump -r dump 192.168.4.150 || true",
+        breaks: "echo x >/run/dump; machine busybox tftp -p -l /run/dump -r dump 192.168.4.150 || \
+                 true",
         says: &[(Log, "refused to take a file")],
         mends: "boot",
     },
@@ -342,7 +427,8 @@ pub const ALL: &[Breakage] = &[
     // --- the state ---
     Breakage {
         what: "the disk of the state is full",
-        breaks: "cat /dev/zero >/var/lib/ringboot/fill 2>/dev/null || true; become 52:54:00:00:00:0a; TRIES=2 boot || true",
+        breaks: "cat /dev/zero >/var/lib/ringboot/fill 2>/dev/null || true; become \
+                 52:54:00:00:00:0a; TRIES=2 boot || true",
         says: &[
             (Check, "/var/lib/ringboot"),
             (Check, "free"),
@@ -360,14 +446,23 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "the lease database is damaged",
-        breaks: "stop; head -c 8192 /dev/urandom >/run/noise; dd if=/run/noise of=/var/lib/ringboot/ringboot.db conv=notrunc 2>/dev/null
-            rm -f /var/lib/ringboot/ringboot.db-*; timeout 20 ringboot serve >/run/kept 2>&1 || true",
-        says: &[(Check, "damaged"), (Check, "ringboot restore"), (Kept, "ringboot restore"), (Kept, "not: Error code")],
+        breaks: "stop; head -c 8192 /dev/urandom >/run/noise; dd if=/run/noise \
+                 of=/var/lib/ringboot/ringboot.db conv=notrunc 2>/dev/null
+            rm -f /var/lib/ringboot/ringboot.db-*; timeout 20 ringboot serve >/run/kept 2>&1 || \
+            true",
+        says: &[
+            (Check, "damaged"),
+            (Check, "ringboot restore"),
+            (Kept, "ringboot restore"),
+            (Kept, "not: Error code"),
+        ],
         mends: "rm -f /var/lib/ringboot/ringboot.db*; start; boot",
     },
     Breakage {
         what: "the lease database is of a newer server",
-        breaks: "stop; python3 -c 'import sqlite3; sqlite3.connect(\"/var/lib/ringboot/ringboot.db\").execute(\"pragma user_version = 99\")'
+        breaks: "stop; python3 -c 'import sqlite3; \
+                 sqlite3.connect(\"/var/lib/ringboot/ringboot.db\").execute(\"pragma user_version \
+                 = 99\")'
             timeout 20 ringboot serve >/run/kept 2>&1 || true",
         says: &[(Check, "newer"), (Kept, "newer")],
         mends: "rm -f /var/lib/ringboot/ringboot.db*; start; boot",
@@ -401,10 +496,14 @@ pub const ALL: &[Breakage] = &[
     },
     Breakage {
         what: "an old tftpd has port 69",
-        breaks: "stop; python3 -c 'import socket, signal; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"\", 69)); print(flush=True); signal.pause()' >/run/bound & echo $! >/run/tftpd
-            timeout 20 sh -c 'until [ -s /run/bound ]; do sleep 0.05; done'; timeout 20 ringboot serve >/run/kept 2>&1 || true",
+        breaks: "stop; python3 -c 'import socket, signal; s = socket.socket(socket.AF_INET, \
+                 socket.SOCK_DGRAM); s.bind((\"\", 69)); print(flush=True); signal.pause()' \
+                 >/run/bound & echo $! >/run/tftpd
+            timeout 20 sh -c 'until [ -s /run/bound ]; do sleep 0.05; done'; timeout 20 ringboot \
+            serve >/run/kept 2>&1 || true",
         says: &[(Check, "python3"), (Check, "69"), (Kept, "python3")],
-        mends: "kill $(cat /run/tftpd); timeout 20 tail --pid=$(cat /run/tftpd) -f /dev/null; start",
+        mends: "kill $(cat /run/tftpd); timeout 20 tail --pid=$(cat /run/tftpd) -f /dev/null; \
+                start",
     },
     Breakage {
         what: "a monitor sends SIGUSR1",
@@ -415,18 +514,25 @@ pub const ALL: &[Breakage] = &[
     Breakage {
         what: "no server runs",
         breaks: "stop",
-        says: &[(Status, "no server"), (Monitor, "no server answers"), (Monitor, "exit 2"), (Reload, "exit 1")],
+        says: &[
+            (Status, "no server"),
+            (Monitor, "no server answers"),
+            (Monitor, "exit 2"),
+            (Reload, "exit 1"),
+        ],
         mends: "start",
     },
     Breakage {
         what: "the first subnet is added to a server that runs without",
-        breaks: "edit '/^\\[\\[dhcp/,/^$/d'; stop; start; cp /run/good.toml $C; ringboot reload >/run/kept || echo \"exit $?\" >>/run/kept",
+        breaks: "edit '/^\\[\\[dhcp/,/^$/d'; stop; start; cp /run/good.toml $C; ringboot reload \
+                 >/run/kept || echo \"exit $?\" >>/run/kept",
         says: &[(Kept, "restart"), (Kept, "exit 3"), (Status, "takes effect after a restart")],
         mends: "stop; start; boot",
     },
     Breakage {
         what: "a machine is asked about where no DHCP is answered",
-        breaks: "edit '/^\\[\\[dhcp/,/^$/d'; stop; start; get debian/linux; echo 192.168.4.120 >/run/whom",
+        breaks: "edit '/^\\[\\[dhcp/,/^$/d'; stop; start; get debian/linux; echo 192.168.4.120 \
+                 >/run/whom",
         says: &[(Why, "sent by HTTP"), (Why, "not: cable")],
         mends: "rm -f /run/whom; mend || true; stop; start; boot",
     },

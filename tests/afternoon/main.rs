@@ -1,4 +1,5 @@
-//! An afternoon of an operator: things are broken one after the other, and what is asked says what is wrong, until it is mended.
+//! An afternoon of an operator: things are broken one after the other, and what is asked says what
+//! is wrong, until it is mended.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
@@ -55,17 +56,21 @@ initrd = "rescue/initrd.img"
 
 #[test]
 fn what_is_broken_is_named_by_all_that_is_asked_until_it_is_mended() {
-    let names: std::collections::BTreeSet<&str> = ALL.iter().map(|breakage| breakage.what).collect();
+    let names: std::collections::BTreeSet<&str> =
+        ALL.iter().map(|breakage| breakage.what).collect();
     assert_eq!(names.len(), ALL.len(), "two breakages have one name");
     assert!(ALL.len() >= 40, "{} breakages", ALL.len());
     let world = furnished();
     let only = std::env::var("RINGBOOT_BREAKAGE").unwrap_or_default();
-    let chosen = ALL.iter().filter(|breakage| only.split(',').any(|part| breakage.what.contains(part)));
-    let wrong: Vec<String> = chosen.filter_map(|breakage| live_through(&world, breakage).err()).collect();
+    let chosen =
+        ALL.iter().filter(|breakage| only.split(',').any(|part| breakage.what.contains(part)));
+    let wrong: Vec<String> =
+        chosen.filter_map(|breakage| live_through(&world, breakage).err()).collect();
     assert!(wrong.is_empty(), "{} of {}:\n\n{}", wrong.len(), ALL.len(), wrong.join("\n\n"));
 }
 
-/// A served rack without a fault, one machine on its segment, a disk for the state that can be full.
+/// A served rack without a fault, one machine on its segment, a disk for the state that can be
+/// full.
 fn furnished() -> World {
     let world = World::new("afternoon");
     world.interface("eth1", "192.168.4.150/24");
@@ -75,7 +80,8 @@ fn furnished() -> World {
     world.write("/run/good.toml", CONFIGURATION.as_bytes());
     world.write(
         "/run/lease",
-        b"#!/bin/sh\n[ \"$1\" = bound ] && ip addr replace \"$ip/$mask\" dev \"$interface\"; exit 0\n",
+        b"#!/bin/sh\n[ \"$1\" = bound ] && ip addr replace \"$ip/$mask\" dev \"$interface\"; exit \
+          0\n",
     );
     for name in ["debian/linux", "rescue/vmlinuz"] {
         world.write(&format!("/srv/netboot/{name}"), &common::root::kernel_image());
@@ -83,11 +89,15 @@ fn furnished() -> World {
     for name in ["debian/initrd.gz", "rescue/initrd.img"] {
         world.write(&format!("/srv/netboot/{name}"), &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0].repeat(512));
     }
-    world.write("/srv/netboot/preseed.cfg.j2", b"d-i netcfg/get_hostname string {{ hostname | default('unknown') }}\n");
+    world.write(
+        "/srv/netboot/preseed.cfg.j2",
+        b"d-i netcfg/get_hostname string {{ hostname | default('unknown') }}\n",
+    );
     world.prepare(
         ". ./prelude.sh
          chmod +x /run/lease; mount -t tmpfs -o size=4m,mode=0700 none /var/lib/ringboot
-         ip netns add station; ip link set to-eth1 netns station address 52:54:00:12:34:10; ip -n station link set to-eth1 up
+         ip netns add station; ip link set to-eth1 netns station address 52:54:00:12:34:10; ip -n \
+         station link set to-eth1 up
          ip -n station link set lo up
          cp /run/good.toml $C; start; boot",
     );
@@ -124,7 +134,11 @@ fn live_through(world: &World, breakage: &Breakage) -> Result<(), String> {
 /// A script within a minute; what it leaves running holds none of our pipes.
 fn act(world: &World, script: &str) -> Output {
     world.write("/run/script", format!(". ./prelude.sh\nset -e\n{script}\n").as_bytes());
-    world.run("timeout -k 5 60 bash /run/script >/run/out 2>&1 </dev/null; code=$?; cat /run/out; exit $code", COMMAND)
+    world.run(
+        "timeout -k 5 60 bash /run/script >/run/out 2>&1 </dev/null; code=$?; cat /run/out; \
+               exit $code",
+        COMMAND,
+    )
 }
 
 /// Asks again and again, for some seconds; what was said at last where the words never came.

@@ -1,4 +1,5 @@
-//! What an adversary on the segment does: forged frames, floods, and clients that ask and then stand still.
+//! What an adversary on the segment does: forged frames, floods, and clients that ask and then
+//! stand still.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -16,7 +17,8 @@ use super::common::wire::{Answer, Dhcp, Wire, mac};
 const STRANGERS: std::ops::Range<u8> = 208..224;
 /// Machines of the adversary that hold leases: few enough to leave the honest ones theirs.
 const HELD: u32 = 20;
-/// Frames of one burst; between bursts it waits a millisecond, so that two processors are enough for both sides.
+/// Frames of one burst; between bursts it waits a millisecond, so that two processors are enough
+/// for both sides.
 const BURST: u32 = 4;
 
 /// A kind of harm. Each is done over and over until the time is up.
@@ -70,7 +72,11 @@ pub fn lay_out(root: &Path) {
     for number in 0..64 {
         std::fs::write(directory.join(format!("small-{number}")), vec![number; 4096]).unwrap();
     }
-    std::fs::write(directory.join("answers.ks.j2"), "{% for n in range(200) %}{{ n }} {{ ip }}\n{% endfor %}").unwrap();
+    std::fs::write(
+        directory.join("answers.ks.j2"),
+        "{% for n in range(200) %}{{ n }} {{ ip }}\n{% endfor %}",
+    )
+    .unwrap();
 }
 
 /// One adversary in its namespace, with the choices of its seed.
@@ -83,8 +89,12 @@ pub struct Adversary<'a> {
 impl Adversary<'_> {
     pub fn strike(&mut self, blow: Blow) {
         match blow {
-            Blow::DiscoverFlood => self.flood(|random| Dhcp::discover(mac(number(random)), number(random)).frame()),
-            Blow::OneMachineDiscovers => self.flood(|random| Dhcp::discover(mac(1), number(random)).frame()),
+            Blow::DiscoverFlood => {
+                self.flood(|random| Dhcp::discover(mac(number(random)), number(random)).frame())
+            }
+            Blow::OneMachineDiscovers => {
+                self.flood(|random| Dhcp::discover(mac(1), number(random)).frame())
+            }
             Blow::DeclineStorm => self.decline(),
             Blow::LeasesAndRenewals => self.lease_and_renew(),
             Blow::ForgedServers => self.forge_servers(),
@@ -95,7 +105,16 @@ impl Adversary<'_> {
             Blow::BlindAcknowledgements => self.flood(blind_acknowledgement),
             Blow::TransfersThatStandStill => self.flood(|random| {
                 let from = SocketAddrV4::new(stranger(random), port(random));
-                datagram(from, 69, &request(1, "attack/image", "octet", &[("timeout", "255"), ("windowsize", "16")]))
+                datagram(
+                    from,
+                    69,
+                    &request(
+                        1,
+                        "attack/image",
+                        "octet",
+                        &[("timeout", "255"), ("windowsize", "16")],
+                    ),
+                )
             }),
             Blow::DamagedTftp => self.flood(damaged_tftp),
             Blow::SilentConnections => self.connect(|_, _| None),
@@ -104,7 +123,9 @@ impl Adversary<'_> {
             }),
             Blow::UnreadAnswers => self.connect(|random, sent| {
                 let range = random.below(60 << 20);
-                let line = format!("GET /attack/image HTTP/1.1\r\nHost: x\r\nRange: bytes={range}-\r\n\r\n");
+                let line = format!(
+                    "GET /attack/image HTTP/1.1\r\nHost: x\r\nRange: bytes={range}-\r\n\r\n"
+                );
                 (sent < 8).then(|| line.into_bytes())
             }),
             Blow::ResetsHalfWay => self.reset_half_way(),
@@ -128,7 +149,10 @@ impl Adversary<'_> {
         while Instant::now() < self.until {
             let me = mac(0x0100_0000 + u32::try_from(self.random.below(machines)).unwrap());
             let xid = number(&mut self.random);
-            let Some(offer) = self.wire.ask(&Dhcp::discover(me, xid), Duration::from_millis(20)) else { continue };
+            let Some(offer) = self.wire.ask(&Dhcp::discover(me, xid), Duration::from_millis(20))
+            else {
+                continue;
+            };
             let address = offer.message.yiaddr();
             self.wire.say(&Dhcp::decline(me, xid, offer.server().unwrap_or(address), address));
         }
@@ -139,10 +163,16 @@ impl Adversary<'_> {
         while Instant::now() < self.until {
             let me = mac(0x0200_0000 + number(&mut self.random) % HELD);
             let xid = number(&mut self.random);
-            let Some(address) = self.wire.lease(me, xid, Duration::from_millis(100)) else { continue };
+            let Some(address) = self.wire.lease(me, xid, Duration::from_millis(100)) else {
+                continue;
+            };
             let renewal = Dhcp { ciaddr: address, broadcast: false, ..Dhcp::new(3, me, xid ^ 1) };
             for _ in 0..self.random.below(20) {
-                self.wire.send(&renewal.frame_from(SocketAddrV4::new(address, 68), Mac([0xff; 6]), server(67)));
+                self.wire.send(&renewal.frame_from(
+                    SocketAddrV4::new(address, 68),
+                    Mac([0xff; 6]),
+                    server(67),
+                ));
             }
             if self.random.below(3) == 0 {
                 let release = Dhcp { ciaddr: address, ..Dhcp::new(7, me, xid ^ 2) };
@@ -154,7 +184,9 @@ impl Adversary<'_> {
     /// Answers whatever is asked on the segment, as a server that does not exist.
     fn forge_servers(&mut self) {
         while let Some(frame) = self.wire.hear(self.until) {
-            let Some(payload) = frame.get(14..).and_then(frame::read_datagram).map(|(_, payload)| payload) else {
+            let Some(payload) =
+                frame.get(14..).and_then(frame::read_datagram).map(|(_, payload)| payload)
+            else {
                 continue;
             };
             if payload.len() < 240 || payload[0] != 1 || Answer::read(&frame).is_some() {
@@ -162,11 +194,12 @@ impl Adversary<'_> {
             }
             let kind = [2, 5, 6][usize::try_from(self.random.below(3)).unwrap()];
             let asked = u32::from_be_bytes(*payload[4..].first_chunk().unwrap());
-            let forged =
-                Dhcp::new(kind, Mac(*payload[28..].first_chunk().unwrap()), asked).with(54, &[192, 168, 4, 66]);
+            let forged = Dhcp::new(kind, Mac(*payload[28..].first_chunk().unwrap()), asked)
+                .with(54, &[192, 168, 4, 66]);
             let bytes = forged.reply_payload(Ipv4Addr::new(192, 168, 4, 240));
             let from = SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 66), 67);
-            // To the server alone: honest machines that believe a stranger are not the server's matter.
+            // To the server alone: honest machines that believe a stranger are not the server's
+            // matter.
             let to = SocketAddrV4::new(*server(68).ip(), 68);
             self.wire.send(&frame::ethernet(mac(66), SERVER_MAC, from, to, &bytes).unwrap());
         }
@@ -222,7 +255,8 @@ fn port(random: &mut Random) -> u16 {
 }
 
 fn stranger(random: &mut Random) -> Ipv4Addr {
-    let host = u64::from(STRANGERS.start) + random.below(u64::from(STRANGERS.end - STRANGERS.start));
+    let host =
+        u64::from(STRANGERS.start) + random.below(u64::from(STRANGERS.end - STRANGERS.start));
     Ipv4Addr::new(192, 168, 4, u8::try_from(host).unwrap())
 }
 
@@ -232,19 +266,23 @@ fn forged(random: &mut Random) -> Ipv4Addr {
 }
 
 fn datagram(from: SocketAddrV4, port: u16, payload: &[u8]) -> Vec<u8> {
-    frame::ethernet(mac(u32::from(*from.ip())), SERVER_MAC, from, server(port), payload).expect("a datagram")
+    frame::ethernet(mac(u32::from(*from.ip())), SERVER_MAC, from, server(port), payload)
+        .expect("a datagram")
 }
 
 fn connected(from: Ipv4Addr) -> Option<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).ok()?;
     socket.bind(&SocketAddr::from((from, 0)).into()).ok()?;
-    socket.connect_timeout(&SocketAddr::from(server(80)).into(), Duration::from_millis(100)).ok()?;
+    socket
+        .connect_timeout(&SocketAddr::from(server(80)).into(), Duration::from_millis(100))
+        .ok()?;
     Some(socket.into())
 }
 
 fn request(operation: u8, name: &str, mode: &str, options: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = vec![0, operation];
-    let words = [name, mode].into_iter().chain(options.iter().flat_map(|(key, value)| [*key, *value]));
+    let words =
+        [name, mode].into_iter().chain(options.iter().flat_map(|(key, value)| [*key, *value]));
     for word in words {
         bytes.extend(word.as_bytes());
         bytes.push(0);
@@ -275,7 +313,12 @@ fn blind_acknowledgement(random: &mut Random) -> Vec<u8> {
 }
 
 fn damaged_tftp(random: &mut Random) -> Vec<u8> {
-    let mut bytes = request(1, "attack/small-1", "octet", &[("blksize", "1468"), ("windowsize", "4"), ("tsize", "0")]);
+    let mut bytes = request(
+        1,
+        "attack/small-1",
+        "octet",
+        &[("blksize", "1468"), ("windowsize", "4"), ("tsize", "0")],
+    );
     damage(&mut bytes, random);
     datagram(SocketAddrV4::new(forged(random), port(random)), 69, &bytes)
 }
@@ -290,7 +333,14 @@ fn damaged_dhcp(random: &mut Random) -> Vec<u8> {
     let mut bytes = message.payload();
     damage(&mut bytes, random);
     let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
-    frame::ethernet(message.mac, Mac([0xff; 6]), from, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67), &bytes).unwrap()
+    frame::ethernet(
+        message.mac,
+        Mac([0xff; 6]),
+        from,
+        SocketAddrV4::new(Ipv4Addr::BROADCAST, 67),
+        &bytes,
+    )
+    .unwrap()
 }
 
 /// Subnet selection, giant relay options, identifiers of every length, relays that do not exist.
@@ -324,10 +374,18 @@ fn asks_for_the_servers_address(random: &mut Random) -> Vec<u8> {
 }
 
 fn damaged_http(random: &mut Random) -> Vec<u8> {
-    let names = ["honest/menu", "attack/small-3", "attack/answers.ks", "../../etc/passwd", "%00", "missing"];
+    let names = [
+        "honest/menu",
+        "attack/small-3",
+        "attack/answers.ks",
+        "../../etc/passwd",
+        "%00",
+        "missing",
+    ];
     let name = names[usize::try_from(random.below(6)).unwrap()];
     let mut bytes = format!(
-        "GET /{name} HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1,5-9\r\nIf-Range: \"x\"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        "GET /{name} HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1,5-9\r\nIf-Range: \
+         \"x\"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     )
     .into_bytes();
     if random.below(4) > 0 {

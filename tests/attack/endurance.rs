@@ -1,4 +1,5 @@
-//! Power cut two hundred times under load, and a long day: what was promised is kept, and nothing grows.
+//! Power cut two hundred times under load, and a long day: what was promised is kept, and nothing
+//! grows.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -24,13 +25,18 @@ const LET_GO: Duration = Duration::from_secs(60);
 const GROWTH_MB_MAX: u64 = 24;
 const GROWTH_FILES_MAX: usize = 40;
 
-/// What the database of a server that has ended holds. A copy is read: SQLite finds its way to the real path, which is another disk.
+/// What the database of a server that has ended holds. A copy is read: SQLite finds its way to the
+/// real path, which is another disk.
 fn rows(site: &Site) -> BTreeSet<(String, String)> {
     let copy = site.scratch.path().join("copy.db");
     std::fs::copy(site.disk().join("ringboot.db"), &copy).unwrap();
     let connection = rusqlite::Connection::open(&copy).unwrap();
     let mut select = connection.prepare("SELECT mac, address FROM leases").unwrap();
-    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
 }
 
 #[test]
@@ -77,7 +83,9 @@ fn two_hundred_power_cuts_lose_no_lease_and_double_none() {
 /// `RINGBOOT_SOAK_MINUTES=20 cargo test --test attack long_day` is a longer one.
 #[test]
 fn a_long_day_leaves_a_server_as_small_as_it_was() {
-    let minutes = std::env::var("RINGBOOT_SOAK_MINUTES").ok().map(|minutes| minutes.parse().expect("minutes"));
+    let minutes = std::env::var("RINGBOOT_SOAK_MINUTES")
+        .ok()
+        .map(|minutes| minutes.parse().expect("minutes"));
     let time = minutes.map_or(SOAK, |minutes: u64| Duration::from_secs(60 * minutes));
     let mut site = Site::new("auto", AT_ONCE, |honest| honest.again(time));
     let fleet = site.honest.start(time / 10);
@@ -99,10 +107,14 @@ fn a_long_day_leaves_a_server_as_small_as_it_was() {
     }
     let third = &samples[samples.len() / 6..samples.len() / 3];
     let rest = &samples[samples.len() * 5 / 6..];
-    let most =
-        |of: &[(usize, u64)]| (of.iter().map(|one| one.0).max().unwrap(), of.iter().map(|one| one.1).max().unwrap());
+    let most = |of: &[(usize, u64)]| {
+        (of.iter().map(|one| one.0).max().unwrap(), of.iter().map(|one| one.1).max().unwrap())
+    };
     let (early, late) = (most(third), most(rest));
-    println!("{:?}: {} boots; descriptors and MB early {early:?}, late {late:?}\n{}", time, met.booted, met.report);
+    println!(
+        "{:?}: {} boots; descriptors and MB early {early:?}, late {late:?}\n{}",
+        time, met.booted, met.report
+    );
     assert!(late.0 <= early.0 + GROWTH_FILES_MAX, "descriptors {early:?} to {late:?}");
     assert!(late.1 <= early.1 + GROWTH_MB_MAX, "megabytes {early:?} to {late:?}");
     site.stop();

@@ -1,4 +1,5 @@
-//! What happens to the server's host while it is attacked: signals, power, disk, clock, addresses, links, files.
+//! What happens to the server's host while it is attacked: signals, power, disk, clock, addresses,
+//! links, files.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -53,7 +54,8 @@ pub const ALL: [Fault; 15] = [
 ];
 
 impl Fault {
-    /// Does it, for a part of a second, and puts right what an operator or the world would put right.
+    /// Does it, for a part of a second, and puts right what an operator or the world would put
+    /// right.
     pub fn happen(self, site: &mut Site, datapath: &str, random: &mut Random) {
         let a_while = Duration::from_millis(100 + random.below(500));
         match self {
@@ -113,7 +115,9 @@ impl Fault {
             }
             Self::AddressInThePool => {
                 let start = 10 + random.below(91);
-                let pool = (0..91).map(|n| Ipv4Addr::new(192, 168, 4, u8::try_from(10 + (start + n) % 91).unwrap()));
+                let pool = (0..91).map(|n| {
+                    Ipv4Addr::new(192, 168, 4, u8::try_from(10 + (start + n) % 91).unwrap())
+                });
                 let Some(address) = site.witness.free(pool) else { return };
                 site.net.ip(&["addr", "add", &format!("{address}/32"), "dev", BRIDGE]);
                 site.witness.own(Some(address));
@@ -131,8 +135,10 @@ impl Fault {
             Self::FilesReplaced => {
                 let directory = site.scratch.path().join("root/attack");
                 for number in 0..64 {
-                    let (new, name) = (directory.join("new"), directory.join(format!("small-{number}")));
-                    fs::write(&new, vec![number; usize::try_from(random.below(9000)).unwrap()]).unwrap();
+                    let (new, name) =
+                        (directory.join("new"), directory.join(format!("small-{number}")));
+                    fs::write(&new, vec![number; usize::try_from(random.below(9000)).unwrap()])
+                        .unwrap();
                     fs::rename(&new, &name).unwrap();
                 }
                 let image = fs::File::options().write(true).open(directory.join("image")).unwrap();

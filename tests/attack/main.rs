@@ -1,7 +1,9 @@
-//! A seeded adversary: it mixes floods, forgeries, stalls and resets with troubles of the host, around fifty honest machines.
+//! A seeded adversary: it mixes floods, forgeries, stalls and resets with troubles of the host,
+//! around fifty honest machines.
 //!
-//! After each seed every honest machine has booted, no address has two holders, and the server is as small as before.
-//! `SEED=n cargo test --test attack` repeats one seed; `RINGBOOT_ATTACK_SEEDS=n` tries more than the usual ones of each datapath.
+//! After each seed every honest machine has booted, no address has two holders, and the server is
+//! as small as before. `SEED=n cargo test --test attack` repeats one seed;
+//! `RINGBOOT_ATTACK_SEEDS=n` tries more than the usual ones of each datapath.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "../common/mod.rs"]
@@ -19,8 +21,9 @@ use common::wire::Wire;
 use ringboot::model::random::Random;
 use site::Site;
 
-/// Seeds of each datapath, one after the other: what one leaves behind (leases, a clock that is wrong) meets the next. So have those up
-/// to 39 found on epoll that a clock which was left wrong doubled leases.
+/// Seeds of each datapath, one after the other: what one leaves behind (leases, a clock that is
+/// wrong) meets the next. So have those up to 39 found on epoll that a clock which was left wrong
+/// doubled leases.
 const SEEDS: u64 = 100;
 /// Seeds that have found a fault; they go first.
 const REMEMBERED: [u64; 0] = [];
@@ -34,10 +37,13 @@ const MEGABYTES_MAX: u64 = 400;
 const SETTLED: Duration = Duration::from_secs(30);
 
 fn seeds() -> Vec<u64> {
-    if let Some(seed) = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number")) {
+    if let Some(seed) =
+        std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"))
+    {
         return vec![seed];
     }
-    let count = std::env::var("RINGBOOT_ATTACK_SEEDS").map_or(SEEDS, |count| count.parse().expect("a number of seeds"));
+    let count = std::env::var("RINGBOOT_ATTACK_SEEDS")
+        .map_or(SEEDS, |count| count.parse().expect("a number of seeds"));
     REMEMBERED.into_iter().chain(0..count).collect()
 }
 
@@ -49,7 +55,8 @@ fn attack(datapath: &str) {
     let begun = Instant::now();
     let seeds = seeds();
     for &seed in &seeds {
-        let mut random = Random::new(seed.wrapping_mul(2).wrapping_add(u64::from(datapath == "epoll")));
+        let mut random =
+            Random::new(seed.wrapping_mul(2).wrapping_add(u64::from(datapath == "epoll")));
         let blows: Vec<blows::Blow> = (0..1 + random.below(4))
             .map(|_| blows::ALL[usize::try_from(random.below(blows::ALL.len() as u64)).unwrap()])
             .collect();
@@ -61,10 +68,13 @@ fn attack(datapath: &str) {
             .map(|&blow| {
                 let wire = Wire::open(stranger.name(), "eth0");
                 let random = Random::new(random.next_number());
-                inside::start(stranger.name(), move || blows::Adversary { wire: &wire, random, until }.strike(blow))
+                inside::start(stranger.name(), move || {
+                    blows::Adversary { wire: &wire, random, until }.strike(blow)
+                })
             })
             .collect();
-        // Machines that keep their addresses show in the rounds that follow whether anybody else is given them.
+        // Machines that keep their addresses show in the rounds that follow whether anybody else is
+        // given them.
         site.honest.keep_leases(random.below(4) > 0);
         let honest = site.honest.start(ROUND);
         std::thread::sleep(Duration::from_millis(random.below(400)));
@@ -80,8 +90,13 @@ fn attack(datapath: &str) {
         while let (descriptors, megabytes) = site.resources()
             && (descriptors > DESCRIPTORS_MAX || megabytes > MEGABYTES_MAX || descriptors == 0)
         {
-            let words = format!("{descriptors} descriptors, {megabytes} MB after {:?}", settling.elapsed());
-            assert!(settling.elapsed() < SETTLED && descriptors > 0, "{what}: {words}\n{}", site.log());
+            let words =
+                format!("{descriptors} descriptors, {megabytes} MB after {:?}", settling.elapsed());
+            assert!(
+                settling.elapsed() < SETTLED && descriptors > 0,
+                "{what}: {words}\n{}",
+                site.log()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }

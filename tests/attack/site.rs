@@ -1,4 +1,5 @@
-//! A server whose state is on a small disk of its own and whose clock can be turned, with a witness on its wire.
+//! A server whose state is on a small disk of its own and whose clock can be turned, with a witness
+//! on its wire.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// What one step of an honest machine may take in all, with everything that is done to the server.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Room of the disk with the state: for the history at its largest (32 MiB) and the leases, and soon filled.
+/// Room of the disk with the state: for the history at its largest (32 MiB) and the leases, and
+/// soon filled.
 const DISK: &str = "size=96m,mode=0700";
 
 pub struct Site {
@@ -36,8 +38,16 @@ pub struct Site {
 }
 
 impl Site {
-    pub fn new(datapath: &str, lines: &'static str, patient: impl FnOnce(Honest) -> Honest) -> Self {
-        super::common::need(&[("nsenter", "util-linux"), ("unshare", "util-linux"), ("faketime", "faketime")]);
+    pub fn new(
+        datapath: &str,
+        lines: &'static str,
+        patient: impl FnOnce(Honest) -> Honest,
+    ) -> Self {
+        super::common::need(&[
+            ("nsenter", "util-linux"),
+            ("unshare", "util-linux"),
+            ("faketime", "faketime"),
+        ]);
         let scratch = Scratch::new(&format!("attack-{datapath}"));
         let net = Net::new();
         let root = server::root(&scratch);
@@ -48,7 +58,8 @@ impl Site {
         let boot_id = scratch.path().join("boot-id");
         fs::write(&boot_id, "boot-0").unwrap();
         let mount = format!(
-            "mount -t tmpfs -o {DISK} tmpfs {} && mount --bind {} /proc/sys/kernel/random/boot_id && echo mounted && exec sleep 36000",
+            "mount -t tmpfs -o {DISK} tmpfs {} && mount --bind {} /proc/sys/kernel/random/boot_id \
+             && echo mounted && exec sleep 36000",
             state(&scratch).display(),
             boot_id.display()
         );
@@ -58,7 +69,16 @@ impl Site {
         holder.stdout.wait_line("mounted", READY_LIMIT);
         let honest = patient(Honest::new(&net).stubborn(PATIENCE));
         let witness = Witness::open(net.name(), BRIDGE);
-        let mut site = Self { honest, witness, process: None, holder, net, scratch, past: String::new(), lines };
+        let mut site = Self {
+            honest,
+            witness,
+            process: None,
+            holder,
+            net,
+            scratch,
+            past: String::new(),
+            lines,
+        };
         site.configure(datapath, 600);
         site.start();
         site
@@ -70,7 +90,8 @@ impl Site {
             .replace("[server]\n", "[server]\nworkers = 1\n")
             .replace("default-lease-time = 600", &format!("default-lease-time = {lease_s}"));
         let text = format!(
-            "{text}clients = \"any\"\n{}\n[tuning]\ndatapath = \"{datapath}\"\nimage-memory = 67108864\n",
+            "{text}clients = \"any\"\n{}\n[tuning]\ndatapath = \"{datapath}\"\nimage-memory = \
+             67108864\n",
             self.lines
         );
         fs::write(self.configuration(), text).unwrap();
@@ -84,16 +105,32 @@ impl Site {
     pub fn start(&mut self) {
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.pid()));
-        command.args(["ip", "netns", "exec", self.net.name(), env!("CARGO_BIN_EXE_ringboot"), "serve", "--config"]);
+        command.args([
+            "ip",
+            "netns",
+            "exec",
+            self.net.name(),
+            env!("CARGO_BIN_EXE_ringboot"),
+            "serve",
+            "--config",
+        ]);
         command.arg(self.configuration());
-        command.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", self.scratch.path().join("clock"));
+        command
+            .env("LD_PRELOAD", libfaketime())
+            .env("FAKETIME_TIMESTAMP_FILE", self.scratch.path().join("clock"));
         command.env("FAKETIME_CACHE_DURATION", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         // The times of files stay the kernel's: some calls for them would be faked, and some not.
         command.env("NO_FAKE_STAT", "1");
         let process = Process::start(command);
-        let ready = |text: &String| text.lines().any(|line| line.starts_with("READY")).then_some(());
+        let ready =
+            |text: &String| text.lines().any(|line| line.starts_with("READY")).then_some(());
         let waited = process.stdout.wait_for(READY_LIMIT, ready);
-        assert!(waited.is_ok(), "{waited:?}: no READY line:\n{}{}", process.stdout.text(), process.stderr.text());
+        assert!(
+            waited.is_ok(),
+            "{waited:?}: no READY line:\n{}{}",
+            process.stdout.text(),
+            process.stderr.text()
+        );
         self.process = Some(process);
     }
 
@@ -136,7 +173,8 @@ impl Site {
 
     /// Turns the server's wall clock: `+3600` is an hour ahead.
     pub fn turn_clock(&self, seconds: i64) {
-        let (next, clock) = (self.scratch.path().join("clock-next"), self.scratch.path().join("clock"));
+        let (next, clock) =
+            (self.scratch.path().join("clock-next"), self.scratch.path().join("clock"));
         fs::write(&next, format!("{seconds:+}")).unwrap();
         fs::rename(next, clock).unwrap();
     }
@@ -149,7 +187,10 @@ impl Site {
     /// The state's disk as the server sees it.
     pub fn disk(&self) -> PathBuf {
         let state = state(&self.scratch);
-        Path::new("/proc").join(self.holder.pid().to_string()).join("root").join(state.strip_prefix("/").unwrap())
+        Path::new("/proc")
+            .join(self.holder.pid().to_string())
+            .join("root")
+            .join(state.strip_prefix("/").unwrap())
     }
 
     /// TFTP transfers that the server has not ended.
@@ -164,10 +205,12 @@ impl Site {
     /// Open descriptors and resident megabytes of the server.
     pub fn resources(&self) -> (usize, u64) {
         let of_process = Path::new("/proc").join(self.process().pid().to_string());
-        let descriptors = fs::read_dir(of_process.join("fd")).map(Iterator::count).unwrap_or_default();
+        let descriptors =
+            fs::read_dir(of_process.join("fd")).map(Iterator::count).unwrap_or_default();
         let status = fs::read_to_string(of_process.join("status")).unwrap_or_default();
         let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kilobytes = anonymous.and_then(|words| words.split_whitespace().next()?.parse::<u64>().ok());
+        let kilobytes =
+            anonymous.and_then(|words| words.split_whitespace().next()?.parse::<u64>().ok());
         (descriptors, kilobytes.unwrap_or_default() / 1024)
     }
 }
@@ -177,7 +220,11 @@ fn state(scratch: &Scratch) -> PathBuf {
 }
 
 fn libfaketime() -> PathBuf {
-    let multiarch = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
-    assert!(Path::new(&multiarch).exists(), "{multiarch} is missing: install the Debian package faketime");
+    let multiarch =
+        format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    assert!(
+        Path::new(&multiarch).exists(),
+        "{multiarch} is missing: install the Debian package faketime"
+    );
     multiarch.into()
 }

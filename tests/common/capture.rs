@@ -1,4 +1,5 @@
-//! What was on the wire: a packet capture read while it grows, decoded as DHCP, TFTP and HTTP requests.
+//! What was on the wire: a packet capture read while it grows, decoded as DHCP, TFTP and HTTP
+//! requests.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -14,8 +15,8 @@ use super::process::Process;
 use super::watched::{Missing, Watched};
 
 /// DHCP, the requests of TFTP and HTTP, ARP aside: what tells the story of a boot without its bulk.
-pub const REQUESTS: &str = "port 67 or port 68 or port 4011 or udp dst port 69 \
-     or (tcp dst port 80 and tcp[tcpflags] & tcp-push != 0)";
+pub const REQUESTS: &str = "port 67 or port 68 or port 4011 or udp dst port 69 or (tcp dst port 80 \
+                            and tcp[tcpflags] & tcp-push != 0)";
 /// Everything over UDP: every block and acknowledgement of a TFTP transfer.
 pub const UDP: &str = "udp";
 
@@ -70,7 +71,8 @@ impl Capture {
         ]);
         let (tcpdump, output) = Process::start_with_raw_output(command);
         let packets = Watched::<Vec<Packet>>::default();
-        let (ours, file) = (packets.clone(), std::fs::File::create(file).expect("a file for the capture"));
+        let (ours, file) =
+            (packets.clone(), std::fs::File::create(file).expect("a file for the capture"));
         std::thread::spawn(move || {
             // An error here is the end of tcpdump, in the middle of a record or not.
             let _ = read_records(Tee { from: output, to: file }, &ours);
@@ -81,16 +83,29 @@ impl Capture {
     }
 
     /// The first answer of `find` to all packets so far, now or within `limit`.
-    pub fn wait_for<R>(&self, limit: Duration, find: impl FnMut(&Vec<Packet>) -> Option<R>) -> Result<R, Missing> {
+    pub fn wait_for<R>(
+        &self,
+        limit: Duration,
+        find: impl FnMut(&Vec<Packet>) -> Option<R>,
+    ) -> Result<R, Missing> {
         self.packets.wait_for(limit, find)
     }
 
     /// Waits for a DHCP message; fails the test with the time line where none comes.
-    pub fn wait_dhcp(&self, what: &str, limit: Duration, wanted: impl Fn(&Message) -> bool) -> (Duration, Message) {
+    pub fn wait_dhcp(
+        &self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Message) -> bool,
+    ) -> (Duration, Message) {
         let found = self.wait_for(limit, |packets| {
-            packets.iter().find_map(|packet| packet.dhcp().filter(&wanted).map(|message| (packet.at, message)))
+            packets.iter().find_map(|packet| {
+                packet.dhcp().filter(&wanted).map(|message| (packet.at, message))
+            })
         });
-        found.unwrap_or_else(|missing| panic!("{missing:?}: waited {limit:?} for {what}; seen:\n{self}"))
+        found.unwrap_or_else(|missing| {
+            panic!("{missing:?}: waited {limit:?} for {what}; seen:\n{self}")
+        })
     }
 
     /// Waits for a TFTP or HTTP request whose name or target contains `part`; its time.
@@ -99,12 +114,15 @@ impl Capture {
             let asked = |packet: &&Packet| packet.request().is_some_and(|line| line.contains(part));
             packets.iter().find(asked).map(|packet| packet.at)
         });
-        found.unwrap_or_else(|missing| panic!("{missing:?}: waited {limit:?} for a request of {part:?}; seen:\n{self}"))
+        found.unwrap_or_else(|missing| {
+            panic!("{missing:?}: waited {limit:?} for a request of {part:?}; seen:\n{self}")
+        })
     }
 
     /// All DHCP messages so far.
     pub fn dhcp(&self) -> Vec<(Duration, Message)> {
-        self.packets.read(|all| all.iter().filter_map(|packet| Some((packet.at, packet.dhcp()?))).collect())
+        self.packets
+            .read(|all| all.iter().filter_map(|packet| Some((packet.at, packet.dhcp()?))).collect())
     }
 
     /// All TFTP and HTTP requests so far, as `TFTP name options` and `HTTP GET /target`.
@@ -149,11 +167,15 @@ impl Packet {
     /// A TFTP read or write request or an HTTP request line.
     pub fn request(&self) -> Option<String> {
         match (self.destination.port(), self.payload.as_slice()) {
-            (69, [0, 1 | 2, fields @ ..]) => {
-                Some(format!("TFTP {}", String::from_utf8_lossy(fields).trim_end_matches('\0').replace('\0', " ")))
-            }
+            (69, [0, 1 | 2, fields @ ..]) => Some(format!(
+                "TFTP {}",
+                String::from_utf8_lossy(fields).trim_end_matches('\0').replace('\0', " ")
+            )),
             (80, text) => {
-                let line = text.split(|&byte| byte == b'\r').next().and_then(|line| str::from_utf8(line).ok())?;
+                let line = text
+                    .split(|&byte| byte == b'\r')
+                    .next()
+                    .and_then(|line| str::from_utf8(line).ok())?;
                 line.contains(" HTTP/1.").then(|| format!("HTTP {line}"))
             }
             _ => None,
@@ -165,18 +187,27 @@ impl Packet {
             return Some(format!("{} {request}", self.source.ip()));
         }
         let message = self.dhcp()?;
-        let kind = message.opts().msg_type().map_or_else(|| "BOOTP".to_owned(), |kind| format!("{kind:?}"));
+        let kind = message
+            .opts()
+            .msg_type()
+            .map_or_else(|| "BOOTP".to_owned(), |kind| format!("{kind:?}"));
         let from = if message.opcode() == Opcode::BootRequest { "client" } else { "server" };
         let (xid, offered, file) = (message.xid(), message.yiaddr(), message.fname_str());
         let file = file.and_then(Result::ok).unwrap_or_default();
-        Some(format!("{from} {kind} xid={xid:08x} {}>{} yiaddr={offered} file={file:?}", self.source, self.destination))
+        Some(format!(
+            "{from} {kind} xid={xid:08x} {}>{} yiaddr={offered} file={file:?}",
+            self.source, self.destination
+        ))
     }
 }
 
-/// From this machine's first DISCOVER to the first ACK after it: the whole of what its firmware waits for an address.
+/// From this machine's first DISCOVER to the first ACK after it: the whole of what its firmware
+/// waits for an address.
 pub fn discover_to_ack(messages: &[(Duration, Message)], mac: [u8; 6]) -> Option<Duration> {
     let of_kind = |kind: MessageType| {
-        move |(_, message): &&(Duration, Message)| message.chaddr() == mac && message.opts().msg_type() == Some(kind)
+        move |(_, message): &&(Duration, Message)| {
+            message.chaddr() == mac && message.opts().msg_type() == Some(kind)
+        }
     };
     let discover = messages.iter().find(of_kind(MessageType::Discover))?.0;
     let ack = messages.iter().filter(of_kind(MessageType::Ack)).find(|(at, _)| *at > discover)?.0;
@@ -197,8 +228,8 @@ impl<R: Read> Read for Tee<R> {
     }
 }
 
-/// The classic pcap format: a header of 24 octets, then records, each with a header of 16: seconds, microseconds,
-/// length, length before the cut.
+/// The classic pcap format: a header of 24 octets, then records, each with a header of 16: seconds,
+/// microseconds, length, length before the cut.
 fn read_records(mut source: impl Read, packets: &Watched<Vec<Packet>>) -> std::io::Result<()> {
     source.read_exact(&mut [0u8; 24])?;
     loop {
@@ -229,7 +260,8 @@ fn decode(at: Duration, frame: &[u8]) -> Option<Packet> {
             (*ip.get(9)?, address(12)?, address(16)?, ip.get(header..whole)?)
         }
         [0x86, 0xdd] => {
-            let address = |at: usize| Some(IpAddr::from(Ipv6Addr::from(*ip.get(at..)?.first_chunk::<16>()?)));
+            let address =
+                |at: usize| Some(IpAddr::from(Ipv6Addr::from(*ip.get(at..)?.first_chunk::<16>()?)));
             (*ip.get(6)?, address(8)?, address(24)?, ip.get(40..)?)
         }
         _ => return None,

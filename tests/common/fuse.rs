@@ -1,4 +1,5 @@
-//! A file server of the test's own by /dev/fuse: every name in it is a file, and it can be told not to answer.
+//! A file server of the test's own by /dev/fuse: every name in it is a file, and it can be told not
+//! to answer.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -20,12 +21,20 @@ pub struct FileServer {
 impl FileServer {
     /// Mounts it on a directory, for processes that are started after this.
     pub fn mount(at: &Path) -> Self {
-        let device = File::options().read(true).write(true).open("/dev/fuse").expect("/dev/fuse (modprobe fuse)");
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
-        let [name, kind, options] = ["slow", "fuse", &options].map(|text| CString::new(text).unwrap());
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .expect("/dev/fuse (modprobe fuse)");
+        let options =
+            format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        let [name, kind, options] =
+            ["slow", "fuse", &options].map(|text| CString::new(text).unwrap());
         let at = CString::new(at.to_str().unwrap()).unwrap();
         // SAFETY: all strings are NUL-terminated and outlive the call.
-        let mounted = unsafe { libc::mount(name.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
+        let mounted = unsafe {
+            libc::mount(name.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast())
+        };
         assert_eq!(mounted, 0, "mounting: {}", std::io::Error::last_os_error());
         let state = Arc::new((Mutex::new(true), Condvar::new()));
         let answers = Arc::clone(&state);
@@ -57,9 +66,10 @@ fn serve(mut device: File, answers: &(Mutex<bool>, Condvar)) {
         let long = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().unwrap());
         let (opcode, unique, node) = (word(4), long(8), long(16));
         let body: Result<Vec<u8>, i32> = match opcode {
-            1 => Ok([longs(&[2, 0, 0, 0, 0]), attributes(2)].concat()), // LOOKUP: nothing may be kept
-            3 => Ok([longs(&[0, 0]), attributes(node)].concat()),       // GETATTR
-            14 | 27 => Ok(longs(&[0, 0])),                              // OPEN, OPENDIR
+            // LOOKUP: nothing may be kept.
+            1 => Ok([longs(&[2, 0, 0, 0, 0]), attributes(2)].concat()),
+            3 => Ok([longs(&[0, 0]), attributes(node)].concat()), // GETATTR
+            14 | 27 => Ok(longs(&[0, 0])),                        // OPEN, OPENDIR
             15 => {
                 let (offset, size) = (long(48), u64::from(word(56)));
                 Ok(vec![b'x'; usize::try_from(LEN.saturating_sub(offset).min(size)).unwrap()])
@@ -72,7 +82,8 @@ fn serve(mut device: File, answers: &(Mutex<bool>, Condvar)) {
         };
         let (error, body) = body.map_or_else(|error| (error, Vec::new()), |body| (0, body));
         let length = u32::try_from(16 + body.len()).unwrap();
-        let head = [&length.to_ne_bytes()[..], &error.to_ne_bytes(), &unique.to_ne_bytes()].concat();
+        let head =
+            [&length.to_ne_bytes()[..], &error.to_ne_bytes(), &unique.to_ne_bytes()].concat();
         let _ = device.write_all(&[head, body].concat()); // whoever asked may have been interrupted
         assert!(read >= 40, "a request has a head");
     }
@@ -86,7 +97,11 @@ fn longs(words: &[u64]) -> Vec<u8> {
 fn attributes(node: u64) -> Vec<u8> {
     let (mode, len) = if node == 1 { (0o40_755, 0) } else { (0o100_644, LEN) };
     let times_and_mode: [u32; 10] = [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0];
-    [longs(&[node, len, 0, 1, 1, 1]), times_and_mode.iter().flat_map(|word| word.to_ne_bytes()).collect()].concat()
+    [
+        longs(&[node, len, 0, 1, 1, 1]),
+        times_and_mode.iter().flat_map(|word| word.to_ne_bytes()).collect(),
+    ]
+    .concat()
 }
 
 /// `struct fuse_init_out` of version 7.31.

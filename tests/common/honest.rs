@@ -1,6 +1,8 @@
-//! Fifty honest machines beside whatever a test does to the server: they lease, load by TFTP and HTTP, and time each step.
+//! Fifty honest machines beside whatever a test does to the server: they lease, load by TFTP and
+//! HTTP, and time each step.
 //!
-//! They come one after the other, evenly over the run, so that they measure the server and never load it.
+//! They come one after the other, evenly over the run, so that they measure the server and never
+//! load it.
 
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -8,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringboot::fleet::{
-    Arrival, Content, Contents, Fleet, Lessor, Pace, Plan, Progress, Report, Request, Role, Step, Verify, Way, Wire,
+    Arrival, Content, Contents, Fleet, Lessor, Pace, Plan, Progress, Report, Request, Role, Step,
+    Verify, Way, Wire,
 };
 use ringboot::tftp::client::Behaviour;
 
@@ -25,7 +28,8 @@ const FILES: [(&str, u64); 3] =
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Rounds in which a server is judged.
 const ROUNDS_MAX: usize = 3;
-/// Of a pause in which nothing is measured: what is faster than this counts as this, so that a ratio means something.
+/// Of a pause in which nothing is measured: what is faster than this counts as this, so that a
+/// ratio means something.
 const FLOOR: Duration = Duration::from_millis(5);
 
 /// The machines' side of the network: a namespace that owns 192.168.4.0 to .127, pool included.
@@ -59,9 +63,10 @@ impl Honest {
         client.ip(&["route", "add", "local", "192.168.4.0/25", "dev", "lo"]);
         super::need(&[("nft", "nftables")]);
         let mut honest = client.command("nft");
-        // An address is in use while its machine has it; the namespace answers for all of them, also to the question whether it is.
-        honest.args(["add table arp honest; add chain arp honest input { type filter hook input priority 0 ; }; \
-                      add rule arp honest input arp saddr ip 0.0.0.0 drop"]);
+        // An address is in use while its machine has it; the namespace answers for all of them,
+        // also to the question whether it is.
+        honest.args(["add table arp honest; add chain arp honest input { type filter hook input \
+                      priority 0 ; }; add rule arp honest input arp saddr ip 0.0.0.0 drop"]);
         run(honest, PATIENCE).ok();
         Self {
             client,
@@ -77,7 +82,8 @@ impl Honest {
         Self { is_leasing: false, ..Self::new(net) }
     }
 
-    /// The same machines, which begin again what failed, for so long: they outlast a server that is killed and started again.
+    /// The same machines, which begin again what failed, for so long: they outlast a server that is
+    /// killed and started again.
     pub fn stubborn(self, patience: Duration) -> Self {
         Self { pace: Pace { haste: 8, idle_waits: false, gives_up: false, patience }, ..self }
     }
@@ -97,13 +103,15 @@ impl Honest {
         contents().write_below(root).expect("files below the root");
     }
 
-    /// Switches the machines on, evenly over this time, and returns when the last has booted or given up.
+    /// Switches the machines on, evenly over this time, and returns when the last has booted or
+    /// given up.
     pub fn run(&self, time: Duration) -> Met {
         self.start(time).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// The same beside something that lasts, until no step's p99 is more than so many times what it was. What a server does wrong it does in
-    /// every round; other programs of this computer disturb one now and then.
+    /// The same beside something that lasts, until no step's p99 is more than so many times what it
+    /// was. What a server does wrong it does in every round; other programs of this computer
+    /// disturb one now and then.
     pub fn run_no_worse(&self, time: Duration, before: &Met, times: u32) -> Met {
         for _ in 1..ROUNDS_MAX {
             let met = self.run(time);
@@ -122,7 +130,9 @@ impl Honest {
         let plan = self.plan(time);
         inside::start(self.client.name(), move || {
             let report = Fleet::new(plan).run(&Arc::<Progress>::default()).expect("a fleet");
-            let p99 = report.steps().map(|(name, times)| (name, Duration::from_micros(times.value_at_quantile(0.99))));
+            let p99 = report
+                .steps()
+                .map(|(name, times)| (name, Duration::from_micros(times.value_at_quantile(0.99))));
             Met { booted: report.booted, failed: report.failed(), p99: p99.collect(), report }
         })
     }
@@ -130,7 +140,11 @@ impl Honest {
     fn plan(&self, time: Duration) -> Plan {
         let server = |port| SocketAddrV4::new(SERVER.parse().unwrap(), port);
         let step = |request, repeat| Step { request, repeat };
-        let http = |(path, _): (&str, u64)| Request::Http { path: format!("/{path}"), keep: false, range: None };
+        let http = |(path, _): (&str, u64)| Request::Http {
+            path: format!("/{path}"),
+            keep: false,
+            range: None,
+        };
         let [loader, menu, kernel] = FILES;
         let tftp = Request::Tftp { name: loader.0.into(), behaviour: Behaviour::edk2() };
         let mut steps = vec![step(tftp, 2), step(http(menu), 4), step(http(kernel), 1)];
@@ -144,22 +158,28 @@ impl Honest {
             duration: self.again,
             within: None,
             warm_up: Duration::ZERO,
-            lessor: self
-                .is_leasing
-                .then(|| Lessor { way: Way::Link { interface: "eth0".into() }, keeps_leases: self.keeps_leases }),
+            lessor: self.is_leasing.then(|| Lessor {
+                way: Way::Link { interface: "eth0".into() },
+                keeps_leases: self.keeps_leases,
+            }),
             tftp: server(69).into(),
             http: server(80).into(),
             pick: String::new(),
             contents: contents(),
             pace: self.pace,
-            wire: Wire { verify: Verify::Full, sources: Some("192.168.4.0/25".parse().unwrap()), ..Wire::default() },
+            wire: Wire {
+                verify: Verify::Full,
+                sources: Some("192.168.4.0/25".parse().unwrap()),
+                ..Wire::default()
+            },
             seed: 1,
         }
     }
 }
 
 impl Met {
-    /// Fails the test unless every machine booted as before, and no step's p99 is more than so many times what it was.
+    /// Fails the test unless every machine booted as before, and no step's p99 is more than so many
+    /// times what it was.
     pub fn assert_no_worse(&self, before: &Self, times: u32) {
         if let Some(worse) = self.worse(before, times) {
             panic!("{worse}; before:\n{}\nnow:\n{}", before.report, self.report);
@@ -168,8 +188,19 @@ impl Met {
 
     /// What is worse than so many times what it was.
     fn worse(&self, before: &Self, times: u32) -> Option<String> {
-        assert_eq!((before.failed, self.failed), (0, 0), "before:\n{}\nnow:\n{}", before.report, self.report);
-        assert!(self.booted > 0 && before.booted > 0, "before:\n{}\nnow:\n{}", before.report, self.report);
+        assert_eq!(
+            (before.failed, self.failed),
+            (0, 0),
+            "before:\n{}\nnow:\n{}",
+            before.report,
+            self.report
+        );
+        assert!(
+            self.booted > 0 && before.booted > 0,
+            "before:\n{}\nnow:\n{}",
+            before.report,
+            self.report
+        );
         self.p99.iter().zip(&before.p99).find_map(|((name, now), (same, then))| {
             assert_eq!(name, same);
             let most = (*then).max(FLOOR) * times;

@@ -12,10 +12,15 @@ pub fn run<R: Send + 'static>(namespace: &str, work: impl FnOnce() -> R + Send +
 }
 
 /// The same, without waiting for it.
-pub fn start<R: Send + 'static>(namespace: &str, work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
-    let file = File::open(Path::new("/run/netns").join(namespace)).expect("a namespace that this test made");
+pub fn start<R: Send + 'static>(
+    namespace: &str,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> JoinHandle<R> {
+    let file = File::open(Path::new("/run/netns").join(namespace))
+        .expect("a namespace that this test made");
     std::thread::spawn(move || {
-        // SAFETY: setns takes a descriptor, which is open here, and changes the calling thread alone.
+        // SAFETY: setns takes a descriptor, which is open here, and changes the calling thread
+        // alone.
         let answer = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
         assert_eq!(answer, 0, "entering a namespace: {}", std::io::Error::last_os_error());
         work()

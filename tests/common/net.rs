@@ -1,4 +1,5 @@
-//! Network namespaces: one per test with the server's bridge, and one per client, all gone when dropped.
+//! Network namespaces: one per test with the server's bridge, and one per client, all gone when
+//! dropped.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -15,12 +16,14 @@ pub const SERVER_V6: &str = "fd00:4::150";
 /// The interface that the server serves.
 pub const BRIDGE: &str = "br0";
 
-/// Names of ours are `ringboot-PID-NUMBER`, so that the next run can tell and delete what a killed run left behind.
+/// Names of ours are `ringboot-PID-NUMBER`, so that the next run can tell and delete what a killed
+/// run left behind.
 const PREFIX: &str = "ringboot-";
 /// Every `ip` command takes milliseconds; this is for a machine under full load.
 const IP_LIMIT: Duration = Duration::from_secs(20);
 
-/// A namespace with `br0` (192.168.4.150/24, fd00:4::150/64), where the server and the virtual machines live.
+/// A namespace with `br0` (192.168.4.150/24, fd00:4::150/64), where the server and the virtual
+/// machines live.
 pub struct Net {
     namespace: String,
     clients: AtomicU32,
@@ -30,13 +33,26 @@ impl Net {
     pub fn new() -> Self {
         super::need(&[("ip", "iproute2")]);
         let user = std::fs::metadata("/proc/self").map(|of_us| of_us.uid());
-        assert!(user.is_ok_and(|id| id == 0), "this test makes network namespaces: run it as root (tests/run.sh does)");
+        assert!(
+            user.is_ok_and(|id| id == 0),
+            "this test makes network namespaces: run it as root (tests/run.sh does)"
+        );
         delete_stale();
         let net = Self { namespace: unique_name(), clients: AtomicU32::new(0) };
         ip(&["netns", "add", &net.namespace]);
         net.ip(&["link", "set", "lo", "up"]);
         // A fixed address keeps the bridge from changing its own when the first port joins.
-        net.ip(&["link", "add", BRIDGE, "address", "52:54:00:00:04:96", "type", "bridge", "forward_delay", "0"]);
+        net.ip(&[
+            "link",
+            "add",
+            BRIDGE,
+            "address",
+            "52:54:00:00:04:96",
+            "type",
+            "bridge",
+            "forward_delay",
+            "0",
+        ]);
         net.ip(&["link", "set", BRIDGE, "up"]);
         net.ip(&["addr", "add", &format!("{SERVER}/24"), "dev", BRIDGE]);
         net.ip(&["addr", "add", &format!("{SERVER_V6}/64"), "dev", BRIDGE, "nodad"]);
@@ -44,7 +60,8 @@ impl Net {
         net
     }
 
-    /// Another switch behind the bridge: it has a carrier before the first client comes, as the segment of a server has.
+    /// Another switch behind the bridge: it has a carrier before the first client comes, as the
+    /// segment of a server has.
     fn plug(&self, bridge: &str) {
         let number = self.clients.fetch_add(1, Ordering::Relaxed);
         let (port, end) = (format!("uplink{number}"), format!("switch{number}"));
@@ -91,7 +108,8 @@ impl Net {
     pub fn client_on(&self, bridge: &str, mac: &str) -> Client {
         let number = self.clients.fetch_add(1, Ordering::Relaxed);
         let port = format!("port{number}");
-        let client = Client { namespace: format!("{}-c{number}", self.namespace), port: port.clone() };
+        let client =
+            Client { namespace: format!("{}-c{number}", self.namespace), port: port.clone() };
         ip(&["netns", "add", &client.namespace]);
         self.ip(&[
             "link",
@@ -183,10 +201,15 @@ fn ip(arguments: &[&str]) -> String {
     run(command, IP_LIMIT).ok().stdout
 }
 
-/// Ends what still runs inside, then removes the name; errors do not matter, the next run tries again.
+/// Ends what still runs inside, then removes the name; errors do not matter, the next run tries
+/// again.
 fn delete(namespace: &str) {
     let pids = Command::new("ip").args(["netns", "pids", namespace]).output();
-    for pid in pids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default().lines() {
+    for pid in pids
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
+        .lines()
+    {
         let _ = Command::new("sh").arg("-c").arg(format!("kill -KILL {pid}")).output();
     }
     let _ = Command::new("ip").args(["netns", "delete", namespace]).output();

@@ -1,4 +1,5 @@
-//! Child processes: started with their output collected, waited for with a time limit, gone when dropped.
+//! Child processes: started with their output collected, waited for with a time limit, gone when
+//! dropped.
 
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -6,12 +7,19 @@ use std::time::Duration;
 
 use super::watched::Transcript;
 
-/// Fails with the name of the package to install where a program or file is missing: a test never skips by itself.
+/// Fails with the name of the package to install where a program or file is missing: a test never
+/// skips by itself.
 pub fn need(wanted: &[(&str, &str)]) {
     for (program, package) in wanted {
         // Joining an absolute path gives that path.
-        let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
-        assert!(found, "{program} is missing: install the Debian package {package}, or run tests/run.sh, which does");
+        let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+            .iter()
+            .any(|dir| Path::new(dir).join(program).exists());
+        assert!(
+            found,
+            "{program} is missing: install the Debian package {package}, or run tests/run.sh, \
+             which does"
+        );
     }
 }
 
@@ -24,7 +32,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the command with no input. The command must be one process (`ip netns exec` becomes what it starts).
+    /// Starts the command with no input. The command must be one process (`ip netns exec` becomes
+    /// what it starts).
     pub fn start(command: Command) -> Self {
         let (mut process, output) = Self::start_with_raw_output(command);
         process.stdout = Transcript::of(output);
@@ -35,7 +44,8 @@ impl Process {
     pub fn start_with_raw_output(mut command: Command) -> (Self, ChildStdout) {
         let name = format!("{command:?}");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} did not start: {error}"));
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("{name} did not start: {error}"));
         let output = child.stdout.take().expect("piped above");
         let stderr = Transcript::of(child.stderr.take().expect("piped above"));
         (Self { name, child, stdout: Transcript::default(), stderr }, output)
@@ -47,8 +57,14 @@ impl Process {
 
     /// Sends a signal by name, such as `TERM` or `KILL`.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.pid())).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill -{signal} {}: {}", self.pid(), self.name);
+        let sent =
+            Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.pid())).status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "kill -{signal} {}: {}",
+            self.pid(),
+            self.name
+        );
     }
 
     /// The exit status, once the error output has ended; None after `limit`.
@@ -57,10 +73,12 @@ impl Process {
         ended.then(|| self.child.wait().expect("a child of ours"))
     }
 
-    /// SIGTERM, then the exit status; fails the test where the process is still there after `limit`.
+    /// SIGTERM, then the exit status; fails the test where the process is still there after
+    /// `limit`.
     pub fn stop(&mut self, limit: Duration) -> ExitStatus {
         self.signal("TERM");
-        self.wait(limit).unwrap_or_else(|| panic!("{} did not stop within {limit:?} of SIGTERM", self.name))
+        self.wait(limit)
+            .unwrap_or_else(|| panic!("{} did not stop within {limit:?} of SIGTERM", self.name))
     }
 }
 
@@ -97,7 +115,12 @@ impl Output {
 pub fn run(command: Command, limit: Duration) -> Output {
     let mut process = Process::start(command);
     let status = process.wait(limit).unwrap_or_else(|| {
-        panic!("{} took more than {limit:?}:\n{}{}", process.name, process.stdout.text(), process.stderr.text())
+        panic!(
+            "{} took more than {limit:?}:\n{}{}",
+            process.name,
+            process.stdout.text(),
+            process.stderr.text()
+        )
     });
     process.stdout.wait_end(limit);
     Output { status, stdout: process.stdout.text(), stderr: process.stderr.text() }

@@ -1,4 +1,5 @@
-//! A server that answers DHCP for relays on loopback, so that a test needs no network of its own, and machines behind a relay.
+//! A server that answers DHCP for relays on loopback, so that a test needs no network of its own,
+//! and machines behind a relay.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
@@ -33,10 +34,13 @@ impl Relayed {
         std::fs::create_dir(scratch.path().join("root")).unwrap();
         let dhcp = free_port();
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\n[tftp]\nlisten = []\n[http]\nlisten = []\n\
+            "root = \"root\"\nstate = \"state\"\n[server]\nadmin-socket = \
+             \"admin.sock\"\n[tftp]\nlisten = []\n[http]\nlisten = []\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\npools = [\"{pool}\"]\n\
-             [[dhcp.subnet.host]]\nmac = \"{RESERVED}\"\naddress = \"127.77.200.9\"\nhostname = \"node9\"\n",
+             [[dhcp.subnet]]\nsubnet = \"127.77.0.0/16\"\nrelay = true\nmode = \"server\"\nclients \
+             = \"any\"\npools = [\"{pool}\"]\n\
+             [[dhcp.subnet.host]]\nmac = \"{RESERVED}\"\naddress = \"127.77.200.9\"\nhostname = \
+             \"node9\"\n",
             dhcp.port()
         );
         std::fs::write(scratch.path().join("ringboot.toml"), text).unwrap();
@@ -72,7 +76,12 @@ impl Relayed {
             if said.stdout.contains(words) {
                 return said;
             }
-            assert!(Instant::now() < deadline, "no {words:?} in {arguments:?}:\n{}{}", said.stdout, said.stderr);
+            assert!(
+                Instant::now() < deadline,
+                "no {words:?} in {arguments:?}:\n{}{}",
+                said.stdout,
+                said.stderr
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -86,7 +95,9 @@ impl Relayed {
         bytes.extend_from_slice(&[99, 130, 83, 99, 53, 1, kind]);
         match (kind, address) {
             (RELEASE, Some(address)) => bytes[12..16].copy_from_slice(&address.octets()),
-            (_, Some(address)) => bytes.extend_from_slice(&[&[50, 4][..], &address.octets()].concat()),
+            (_, Some(address)) => {
+                bytes.extend_from_slice(&[&[50, 4][..], &address.octets()].concat())
+            }
             (_, None) => {}
         }
         if kind != DISCOVER {

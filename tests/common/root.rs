@@ -1,8 +1,10 @@
-//! File trees to serve: Debian's installer and loaders from the installed packages, and files of known content.
+//! File trees to serve: Debian's installer and loaders from the installed packages, and files of
+//! known content.
 
 use std::path::{Path, PathBuf};
 
-/// Debian 12's netboot installer for x86-64, text variant, with the loaders that Debian ships beside it.
+/// Debian 12's netboot installer for x86-64, text variant, with the loaders that Debian ships
+/// beside it.
 const INSTALLER: &str = "/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
 const INSTALLER_PACKAGE: &str = "debian-installer-12-netboot-amd64";
 /// iPXE as a UEFI program.
@@ -20,16 +22,17 @@ const FILES: [(&str, &str); 9] = [
     ("boot-screens/vesamenu.c32", "vesamenu.c32"),
     ("boot-screens/libcom32.c32", "libcom32.c32"),
     ("boot-screens/libutil.c32", "libutil.c32"),
-    // shim, by the name that Debian's netboot archive gives it; it asks for grubx64.efi beside itself (B-10).
+    // shim, by the name that Debian's netboot archive gives it; it asks for grubx64.efi beside
+    // itself (B-10).
     ("bootnetx64.efi", "bootnetx64.efi"),
     ("grubx64.efi", "grubx64.efi"),
     ("linux", KERNEL),
     ("initrd.gz", INITRD),
 ];
 
-/// Lays out the Debian installer with its loaders as an operator would, without any menu (ringboot renders those) and
-/// without GRUB's modules (the signed GRUB carries its own; that it asks for more in vain is normal, B-8).
-/// Plain copies: a server must not need to follow any link.
+/// Lays out the Debian installer with its loaders as an operator would, without any menu (ringboot
+/// renders those) and without GRUB's modules (the signed GRUB carries its own; that it asks for
+/// more in vain is normal, B-8). Plain copies: a server must not need to follow any link.
 pub fn debian(root: &Path) {
     super::need(&[(INSTALLER, INSTALLER_PACKAGE), (IPXE, "ipxe")]);
     for (source, name) in FILES {
@@ -42,10 +45,14 @@ pub fn debian(root: &Path) {
 pub fn installed_disk(dir: &Path, says: &str) {
     copy(&Path::new(INSTALLER).join("grubx64.efi"), &dir.join("EFI/BOOT/BOOTX64.EFI"));
     // Where that GRUB looks for its configuration, on the disk from which it was started.
-    write(&dir.join("debian-installer/amd64/grub/grub.cfg"), format!("echo '{says}'\nsleep 3600\n").as_bytes());
+    write(
+        &dir.join("debian-installer/amd64/grub/grub.cfg"),
+        format!("echo '{says}'\nsleep 3600\n").as_bytes(),
+    );
 }
 
-/// A file of `length` octets whose content depends on its place, so that a lost, doubled or moved block shows.
+/// A file of `length` octets whose content depends on its place, so that a lost, doubled or moved
+/// block shows.
 pub fn pattern_file(path: &Path, length: usize) -> PathBuf {
     write(path, &pattern(length));
     path.to_owned()
@@ -77,11 +84,13 @@ pub fn kernel_image() -> Vec<u8> {
 
 /// Writes a file with its parent directories.
 pub fn write(path: &Path, content: &[u8]) {
-    std::fs::create_dir_all(path.parent().expect("a file under the root")).expect("a directory under the root");
+    std::fs::create_dir_all(path.parent().expect("a file under the root"))
+        .expect("a directory under the root");
     std::fs::write(path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
 fn copy(source: &Path, target: &Path) {
-    std::fs::create_dir_all(target.parent().expect("a file under the root")).expect("a directory under the root");
+    std::fs::create_dir_all(target.parent().expect("a file under the root"))
+        .expect("a directory under the root");
     std::fs::copy(source, target).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
 }

@@ -1,4 +1,5 @@
-//! A kernel that refuses io_uring, for one process alone: what container profiles and hardened hosts do.
+//! A kernel that refuses io_uring, for one process alone: what container profiles and hardened
+//! hosts do.
 #![allow(unsafe_code, clippy::cast_possible_truncation)]
 
 use std::io;
@@ -11,7 +12,8 @@ pub fn refuse_io_uring(command: &mut Command) {
     unsafe { command.pre_exec(install) };
 }
 
-/// The command, and all that it starts, gets ENOMEM where it lends a ring its buffers, which a core does and a probe does not.
+/// The command, and all that it starts, gets ENOMEM where it lends a ring its buffers, which a core
+/// does and a probe does not.
 pub fn refuse_buffer_rings(command: &mut Command) {
     const NUMBER: u32 = std::mem::offset_of!(libc::seccomp_data, nr) as u32;
     // The lower half of the second argument.
@@ -44,8 +46,10 @@ fn install() -> io::Result<()> {
 }
 
 fn install_program(program: &[libc::sock_filter]) -> io::Result<()> {
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    // SAFETY: prctl reads the program, whose instructions live across the call; the first call takes numbers only.
+    let program =
+        libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    // SAFETY: prctl reads the program, whose instructions live across the call; the first call
+    // takes numbers only.
     let answers = unsafe {
         [
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),

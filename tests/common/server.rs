@@ -26,7 +26,12 @@ impl Server {
     }
 
     /// The same with these environment variables.
-    pub fn start_in(net: &Net, scratch: &Scratch, configuration: &str, environment: &[(&str, String)]) -> Self {
+    pub fn start_in(
+        net: &Net,
+        scratch: &Scratch,
+        configuration: &str,
+        environment: &[(&str, String)],
+    ) -> Self {
         Self::start_by(net.command(BINARY), scratch, configuration, environment)
     }
 
@@ -47,12 +52,18 @@ impl Server {
         std::fs::write(&id, boot).expect("the name of a boot");
         let mut command = net.command("sh");
         // `ip netns exec` has a mount namespace of its own.
-        let mounted = "mount --bind \"$BOOT_ID\" /proc/sys/kernel/random/boot_id && exec \"$0\" \"$@\"";
+        let mounted =
+            "mount --bind \"$BOOT_ID\" /proc/sys/kernel/random/boot_id && exec \"$0\" \"$@\"";
         command.args(["-c", mounted, BINARY]).env("BOOT_ID", id);
         Self::start_by(command, scratch, configuration, environment)
     }
 
-    fn start_by(mut command: Command, scratch: &Scratch, configuration: &str, environment: &[(&str, String)]) -> Self {
+    fn start_by(
+        mut command: Command,
+        scratch: &Scratch,
+        configuration: &str,
+        environment: &[(&str, String)],
+    ) -> Self {
         let file = scratch.path().join("ringboot.toml");
         std::fs::write(&file, configuration).expect("the configuration file");
         command.args(["serve", "--config"]).arg(&file);
@@ -87,7 +98,9 @@ impl Server {
 
     /// Waits until that many lines of its log hold these words.
     pub fn log_lines(&self, words: &str, count: usize, limit: Duration) {
-        let enough = |text: &String| (text.lines().filter(|line| line.contains(words)).count() >= count).then_some(());
+        let enough = |text: &String| {
+            (text.lines().filter(|line| line.contains(words)).count() >= count).then_some(())
+        };
         let waited = self.process.stderr.wait_for(limit, enough);
         assert!(waited.is_ok(), "{waited:?}: {count} lines with {words:?} in:\n{}", self.log());
     }
@@ -110,9 +123,14 @@ impl Server {
     }
 
     fn wait_ready(&self) {
-        let ready = |text: &String| text.lines().any(|line| line.starts_with("READY")).then_some(());
+        let ready =
+            |text: &String| text.lines().any(|line| line.starts_with("READY")).then_some(());
         if let Err(missing) = self.process.stdout.wait_for(READY_LIMIT, ready) {
-            panic!("{missing:?}: no READY line from the server:\n{}{}", self.process.stdout.text(), self.log());
+            panic!(
+                "{missing:?}: no READY line from the server:\n{}{}",
+                self.process.stdout.text(),
+                self.log()
+            );
         }
     }
 }
@@ -132,8 +150,8 @@ pub fn root(scratch: &Scratch) -> PathBuf {
     root
 }
 
-/// The classic set-up's network as a configuration. It ends inside the subnet's table: what a test appends is more keys
-/// of that subnet, then tables of its own.
+/// The classic set-up's network as a configuration. It ends inside the subnet's table: what a test
+/// appends is more keys of that subnet, then tables of its own.
 pub fn configuration(scratch: &Scratch) -> String {
     format!(
         r#"root = "{root}"

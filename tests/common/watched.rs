@@ -1,4 +1,5 @@
-//! A value that one thread fills and another waits on: how a test waits for evidence without ever sleeping.
+//! A value that one thread fills and another waits on: how a test waits for evidence without ever
+//! sleeping.
 
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -56,7 +57,11 @@ impl<T> Watched<T> {
     }
 
     /// The first thing that `find` sees, now or within `limit`.
-    pub fn wait_for<R>(&self, limit: Duration, mut find: impl FnMut(&T) -> Option<R>) -> Result<R, Missing> {
+    pub fn wait_for<R>(
+        &self,
+        limit: Duration,
+        mut find: impl FnMut(&T) -> Option<R>,
+    ) -> Result<R, Missing> {
         let deadline = Instant::now() + limit;
         let mut state = self.lock();
         loop {
@@ -70,7 +75,8 @@ impl<T> Watched<T> {
             if left.is_zero() {
                 return Err(Missing::TimeOver);
             }
-            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -88,7 +94,8 @@ impl<T> Watched<T> {
 pub type Transcript = Watched<String>;
 
 impl Transcript {
-    /// Collects what `source` says, in a thread that ends with it; bytes that are no UTF-8 become U+FFFD.
+    /// Collects what `source` says, in a thread that ends with it; bytes that are no UTF-8 become
+    /// U+FFFD.
     pub fn of(mut source: impl Read + Send + 'static) -> Self {
         let transcript = Self::default();
         let ours = transcript.clone();
@@ -106,14 +113,18 @@ impl Transcript {
         self.read(String::clone)
     }
 
-    /// The first whole line that contains `pattern`; fails the test with the transcript's end where none comes.
+    /// The first whole line that contains `pattern`; fails the test with the transcript's end where
+    /// none comes.
     pub fn wait_line(&self, pattern: &str, limit: Duration) -> String {
         let line = |text: &String| {
             let whole = &text[..=text.rfind('\n')?];
             whole.lines().find(|line| line.contains(pattern)).map(str::to_owned)
         };
         self.wait_for(limit, line).unwrap_or_else(|missing| {
-            panic!("{missing:?}: waited {limit:?} for {pattern:?}; the last of what was written:\n{}", self.tail(40))
+            panic!(
+                "{missing:?}: waited {limit:?} for {pattern:?}; the last of what was written:\n{}",
+                self.tail(40)
+            )
         })
     }
 

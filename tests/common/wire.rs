@@ -1,4 +1,5 @@
-//! Whole Ethernet frames on one interface of a namespace: a DHCP client, relay or server of any address, past its kernel's own stack.
+//! Whole Ethernet frames on one interface of a namespace: a DHCP client, relay or server of any
+//! address, past its kernel's own stack.
 #![allow(unsafe_code, clippy::cast_possible_truncation)]
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -24,7 +25,8 @@ pub struct Wire {
     socket: Socket,
 }
 
-/// A DHCP message of a client; fields as RFC 2131 names them. `options` go in as they are, after option 53.
+/// A DHCP message of a client; fields as RFC 2131 names them. `options` go in as they are, after
+/// option 53.
 #[derive(Clone, Debug)]
 pub struct Dhcp {
     pub kind: u8,
@@ -61,12 +63,14 @@ impl Wire {
         let name = interface.to_owned();
         let socket = inside::run(namespace, move || {
             let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
-            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).expect("a packet socket");
+            let socket =
+                Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).expect("a packet socket");
             let name = std::ffi::CString::new(name).unwrap();
             // SAFETY: if_nametoindex reads a string that ends with a zero.
             let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
             assert_ne!(index, 0, "no interface {name:?}");
-            // SAFETY: the closure fills a sockaddr_ll, which a sockaddr_storage has room for, and gives its length.
+            // SAFETY: the closure fills a sockaddr_ll, which a sockaddr_storage has room for, and
+            // gives its length.
             let address = unsafe {
                 SockAddr::try_init(|storage, length| {
                     let link = storage.cast::<libc::sockaddr_ll>();
@@ -81,7 +85,8 @@ impl Wire {
             socket
         });
         let octets: libc::c_int = 64 << 20;
-        // SAFETY: the option reads an int, which lives until the call returns. Floods are answered: the limit of the machine is too small.
+        // SAFETY: the option reads an int, which lives until the call returns. Floods are answered:
+        // the limit of the machine is too small.
         let forced = unsafe {
             let value = (&raw const octets).cast();
             libc::setsockopt(
@@ -168,11 +173,17 @@ impl Wire {
     pub fn datagram(&self, until: Instant) -> Option<Datagram> {
         loop {
             let frame = self.hear(until)?;
-            let Some((from, payload)) = frame.get(14..).and_then(frame::read_datagram) else { continue };
+            let Some((from, payload)) = frame.get(14..).and_then(frame::read_datagram) else {
+                continue;
+            };
             let payload = payload.to_vec();
             let [a, b, c, d] = *frame[30..].first_chunk().expect("an IPv4 header");
             let port = u16::from_be_bytes(*frame[36..].first_chunk().expect("a UDP header"));
-            return Some(Datagram { from, to: SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port), payload });
+            return Some(Datagram {
+                from,
+                to: SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port),
+                payload,
+            });
         }
     }
 
@@ -210,7 +221,8 @@ impl Wire {
     /// DISCOVER and REQUEST, once each: the address that was acknowledged.
     pub fn lease(&self, mac: Mac, xid: u32, wait: Duration) -> Option<Ipv4Addr> {
         let offer = self.ask(&Dhcp::discover(mac, xid), wait)?;
-        let ack = self.ask(&Dhcp::request(mac, xid, offer.server()?, offer.message.yiaddr()), wait)?;
+        let ack =
+            self.ask(&Dhcp::request(mac, xid, offer.server()?, offer.message.yiaddr()), wait)?;
         (ack.kind() == 5).then(|| ack.message.yiaddr())
     }
 }
@@ -218,7 +230,15 @@ impl Wire {
 impl Dhcp {
     pub fn new(kind: u8, mac: Mac, xid: u32) -> Self {
         let unspecified = Ipv4Addr::UNSPECIFIED;
-        Self { kind, mac, xid, broadcast: true, ciaddr: unspecified, giaddr: unspecified, options: Vec::new() }
+        Self {
+            kind,
+            mac,
+            xid,
+            broadcast: true,
+            ciaddr: unspecified,
+            giaddr: unspecified,
+            options: Vec::new(),
+        }
     }
 
     pub fn discover(mac: Mac, xid: u32) -> Self {
@@ -289,8 +309,10 @@ impl Answer {
         let (to, from) = (Mac(*frame.first_chunk()?), Mac(*frame.get(6..)?.first_chunk()?));
         let (source, payload) = frame::read_datagram(frame.get(14..)?)?;
         // A longer hardware address makes the decoder panic.
-        let is_reply = frame.get(12..14)? == [8, 0] && payload.first() == Some(&2) && *payload.get(2)? <= 16;
-        let message = is_reply.then(|| Message::decode(&mut Decoder::new(payload)).ok()).flatten()?;
+        let is_reply =
+            frame.get(12..14)? == [8, 0] && payload.first() == Some(&2) && *payload.get(2)? <= 16;
+        let message =
+            is_reply.then(|| Message::decode(&mut Decoder::new(payload)).ok()).flatten()?;
         Some(Self { from, to, source, message })
     }
 

@@ -1,4 +1,5 @@
-//! Who was given which address, as the wire of the server shows it: the judge of a whole run, over restarts and clients of any kind.
+//! Who was given which address, as the wire of the server shows it: the judge of a whole run, over
+//! restarts and clients of any kind.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -13,7 +14,8 @@ use ringboot::dhcp::packet::Packet;
 use super::net::SERVER;
 use super::wire::Wire;
 
-/// An address of the host's own is known to be one after so long: the kernel tells of it, and the server listens.
+/// An address of the host's own is known to be one after so long: the kernel tells of it, and the
+/// server listens.
 const OWN_IS_KNOWN: Duration = Duration::from_secs(3);
 const REQUEST: u8 = 3;
 const ACK: u8 = 5;
@@ -34,7 +36,8 @@ struct Book {
     holders: HashMap<Ipv4Addr, Holder>,
     /// An address in the pool that the host has itself.
     own: Option<(Ipv4Addr, Instant)>,
-    /// Machines that have given their address back and asked for none since: an ACK that was on its way then is worth nothing.
+    /// Machines that have given their address back and asked for none since: an ACK that was on its
+    /// way then is worth nothing.
     returned: HashSet<Vec<u8>>,
     faults: Vec<String>,
     acknowledged: u64,
@@ -103,17 +106,23 @@ impl Drop for Witness {
 
 impl Book {
     fn note(&mut self, frame: &[u8], now: Instant) {
-        let Some((source, payload)) = frame.get(14..).and_then(frame::read_datagram) else { return };
+        let Some((source, payload)) = frame.get(14..).and_then(frame::read_datagram) else {
+            return;
+        };
         let is_reply = payload.first() == Some(&2);
-        let parsed = if is_reply { Packet::parse_reply(payload) } else { Packet::parse_request(payload) };
+        let parsed =
+            if is_reply { Packet::parse_reply(payload) } else { Packet::parse_request(payload) };
         let Ok(message) = parsed else { return };
         let machine = message.chaddr.to_vec();
         match (is_reply, message.option(53)) {
-            (true, Some([ACK])) if source.ip().to_string() == SERVER => self.given(machine, &message, now),
+            (true, Some([ACK])) if source.ip().to_string() == SERVER => {
+                self.given(machine, &message, now)
+            }
             (false, Some([REQUEST])) => drop(self.returned.remove(&machine)),
             (false, Some([RELEASE])) => self.returned(&machine, message.ciaddr),
             (false, Some([DECLINE])) => {
-                if let Some(octets) = message.option(50).and_then(|value| value.first_chunk::<4>()) {
+                if let Some(octets) = message.option(50).and_then(|value| value.first_chunk::<4>())
+                {
                     self.returned(&machine, Ipv4Addr::from(*octets));
                 }
             }
@@ -131,7 +140,8 @@ impl Book {
             return;
         }
         let seconds = message.option(51).and_then(|value| value.first_chunk::<4>());
-        let lease = seconds.map_or(NO_LEASE, |seconds| Duration::from_secs(u32::from_be_bytes(*seconds).into()));
+        let lease = seconds
+            .map_or(NO_LEASE, |seconds| Duration::from_secs(u32::from_be_bytes(*seconds).into()));
         if address.to_string() == SERVER {
             self.faults.push(format!("{machine:02x?} was given the server's address"));
         }
@@ -141,12 +151,15 @@ impl Book {
             && now > since + OWN_IS_KNOWN
             && held.is_none_or(|holder| holder.machine != machine)
         {
-            self.faults
-                .push(format!("{machine:02x?} was given {address}, which the host has had for {:?}", now - since));
+            self.faults.push(format!(
+                "{machine:02x?} was given {address}, which the host has had for {:?}",
+                now - since
+            ));
         }
         if let Some(holder) = held.filter(|holder| holder.machine != machine) {
             self.faults.push(format!(
-                "{machine:02x?} was given {address}, which {:02x?} has had for {:?} and has for another {:?}",
+                "{machine:02x?} was given {address}, which {:02x?} has had for {:?} and has for \
+                 another {:?}",
                 holder.machine,
                 now - holder.since,
                 holder.until - now

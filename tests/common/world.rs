@@ -1,5 +1,5 @@
-//! A host of its own for commands as a user types them: namespaces for network, processes and mounts, with nothing of this
-//! machine to lose.
+//! A host of its own for commands as a user types them: namespaces for network, processes and
+//! mounts, with nothing of this machine to lose.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use super::process::{Output, Process, run};
 /// Setting up takes a fraction of a second on a quiet machine.
 const SET_UP: Duration = Duration::from_secs(120);
 
-/// Made once: empty places where ringboot keeps things, a copy of /etc, a clone of what a user has of the repository.
+/// Made once: empty places where ringboot keeps things, a copy of /etc, a clone of what a user has
+/// of the repository.
 const PREPARE: &str = r#"
 set -e
 # $1 becomes a directory of its own with the same entries, so that new ones are made in memory.
@@ -31,7 +32,9 @@ over /etc
 over /var/lib
 over /var
 mkdir -p /etc/ringboot /var/lib/ringboot /var/backups
-for place in /etc/ringboot /var/lib/ringboot /var/backups /srv /run /tmp; do mount -t tmpfs -o mode=0755 none $place; done
+for place in /etc/ringboot /var/lib/ringboot /var/backups /srv /run /tmp; do
+    mount -t tmpfs -o mode=0755 none $place
+done
 chmod 0700 /var/lib/ringboot
 mkdir -p /srv/netboot /tmp/clone/target/release
 cp -r "$REPOSITORY"/README.md "$REPOSITORY"/config "$REPOSITORY"/docs /tmp/clone/
@@ -45,7 +48,8 @@ tail -f /dev/null &
 wait
 "#;
 
-/// Stand-ins that are found first: the programs under test, and what would install, build or need systemd.
+/// Stand-ins that are found first: the programs under test, and what would install, build or need
+/// systemd.
 const SHIMS: &[(&str, &str)] = &[
     // A server tells when it serves, so that the next line of a block need not guess.
     (
@@ -56,7 +60,8 @@ exec "$RINGBOOT" "$@"
 "#,
     ),
     ("loadtest", "#!/bin/sh\nexec \"$LOADTEST\" \"$@\"\n"),
-    // `cargo run --release [-p loadtest] -- ARGUMENT...`: what it would build has been built by whoever runs the tests.
+    // `cargo run --release [-p loadtest] -- ARGUMENT...`: what it would build has been built by
+    // whoever runs the tests.
     (
         "cargo",
         r#"#!/bin/bash
@@ -74,7 +79,8 @@ shift
         r#"#!/bin/bash
 shift
 for package; do
-    [[ $package == -* ]] || dpkg-query --show "$package" >/dev/null 2>&1 || apt-cache show "$package" >/dev/null ||
+    [[ $package == -* ]] || dpkg-query --show "$package" >/dev/null 2>&1 ||
+        apt-cache show "$package" >/dev/null ||
         { echo "no package $package" >&2; exit 100; }
 done
 "#,
@@ -114,10 +120,16 @@ impl World {
         fs::create_dir(&shims).unwrap();
         for (program, text) in SHIMS {
             super::root::write(&shims.join(program), text.as_bytes());
-            fs::set_permissions(shims.join(program), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            fs::set_permissions(
+                shims.join(program),
+                std::os::unix::fs::PermissionsExt::from_mode(0o755),
+            )
+            .unwrap();
         }
         let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--pid", "--kill-child", "--mount-proc", "bash", "-c"]).arg(PREPARE);
+        command
+            .args(["--net", "--mount", "--pid", "--kill-child", "--mount-proc", "bash", "-c"])
+            .arg(PREPARE);
         command.env("REPOSITORY", env!("CARGO_MANIFEST_DIR")).env("SHIMS", &shims);
         let keeper = Process::start(command);
         let world = Self { keeper, scratch };
@@ -128,7 +140,12 @@ impl World {
     /// The process that holds the namespaces: the child of `unshare`.
     fn pid(&self) -> String {
         let of_unshare = format!("/proc/{0}/task/{0}/children", self.keeper.pid());
-        fs::read_to_string(of_unshare).unwrap().split_whitespace().next().expect("the shell of unshare").to_owned()
+        fs::read_to_string(of_unshare)
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .expect("the shell of unshare")
+            .to_owned()
     }
 
     /// A shell script inside, in a user's clone of the repository.

@@ -32,7 +32,8 @@ impl fmt::Display for Block {
     }
 }
 
-/// All blocks of a page. A fence that nobody closes ends with the page, and is found by its missing text.
+/// All blocks of a page. A fence that nobody closes ends with the page, and is found by its missing
+/// text.
 pub fn blocks_of(page: &str, markdown: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Block> = None;
@@ -54,13 +55,20 @@ pub fn blocks_of(page: &str, markdown: &str) -> Vec<Block> {
             (None, None) => {}
         }
     }
-    assert!(open.is_none(), "{page}: the block at line {} is not closed", open.map_or(0, |block| block.line));
+    assert!(
+        open.is_none(),
+        "{page}: the block at line {} is not closed",
+        open.map_or(0, |block| block.line)
+    );
     found
 }
 
 fn order_of(line: &str) -> Order {
-    let comment = line.trim().strip_prefix("<!--").and_then(|rest| rest.strip_suffix("-->")).map(str::trim);
-    let said = |prefix| comment.and_then(|text: &str| text.strip_prefix(prefix)).map(|text| text.trim().to_owned());
+    let comment =
+        line.trim().strip_prefix("<!--").and_then(|rest| rest.strip_suffix("-->")).map(str::trim);
+    let said = |prefix| {
+        comment.and_then(|text: &str| text.strip_prefix(prefix)).map(|text| text.trim().to_owned())
+    };
     match (said("run:"), said("not run:")) {
         (Some(name), _) => Order::Run(name),
         (None, Some(why)) => Order::NotRun(why),
@@ -80,9 +88,13 @@ pub fn exchanges_of(text: &str) -> Vec<Exchange> {
     let mut found: Vec<Exchange> = Vec::new();
     for line in text.lines() {
         match (line.strip_prefix("$ "), found.last_mut()) {
-            (Some(command), _) => found.push(Exchange { command: command.to_owned(), printed: Vec::new() }),
+            (Some(command), _) => {
+                found.push(Exchange { command: command.to_owned(), printed: Vec::new() })
+            }
             (None, Some(last)) => last.printed.push(line.to_owned()),
-            (None, None) => panic!("a block of output without its command, a line that begins with `$ `: {line}"),
+            (None, None) => panic!(
+                "a block of output without its command, a line that begins with `$ `: {line}"
+            ),
         }
     }
     found
@@ -90,12 +102,18 @@ pub fn exchanges_of(text: &str) -> Vec<Exchange> {
 
 #[test]
 fn a_block_has_its_language_and_its_order() {
-    let page =
-        "text\n<!-- run: rack -->\n```sh\nls\n```\n<!-- not run: why -->\n\n```\nx\n```\nmore\n```toml\na = 1\n```\n";
+    let page = "text\n<!-- run: rack -->\n```sh\nls\n```\n<!-- not run: why \
+                -->\n\n```\nx\n```\nmore\n```toml\na = 1\n```\n";
     let found = blocks_of("p.md", page);
-    let orders: Vec<_> = found.iter().map(|block| (block.line, block.language.as_str(), block.order.clone())).collect();
-    let expected =
-        [(3, "sh", Order::Run("rack".into())), (8, "", Order::NotRun("why".into())), (12, "toml", Order::ByLanguage)];
+    let orders: Vec<_> = found
+        .iter()
+        .map(|block| (block.line, block.language.as_str(), block.order.clone()))
+        .collect();
+    let expected = [
+        (3, "sh", Order::Run("rack".into())),
+        (8, "", Order::NotRun("why".into())),
+        (12, "toml", Order::ByLanguage),
+    ];
     assert_eq!(orders, expected);
     assert_eq!(found[2].text, "a = 1\n");
 }
@@ -103,6 +121,9 @@ fn a_block_has_its_language_and_its_order() {
 #[test]
 fn a_console_block_falls_into_commands_with_what_they_print() {
     let found = exchanges_of("$ a b\none\ntwo\n$ c\n");
-    assert_eq!(found[0], Exchange { command: "a b".into(), printed: vec!["one".into(), "two".into()] });
+    assert_eq!(
+        found[0],
+        Exchange { command: "a b".into(), printed: vec!["one".into(), "two".into()] }
+    );
     assert_eq!(found[1], Exchange { command: "c".into(), printed: Vec::new() });
 }

@@ -1,4 +1,5 @@
-//! Every configuration of a page is checked without a fault, and served on a host that has its interfaces.
+//! Every configuration of a page is checked without a fault, and served on a host that has its
+//! interfaces.
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ fn serve(block: &Block) -> Result<(), String> {
     let end = "
         ringboot check || exit 10
         ringboot serve 2>/tmp/log &
-        timeout 30 sh -c 'until grep -q READY /run/ready; do sleep 0.02; done' || { cat /tmp/log; exit 11; }
+        timeout 30 sh -c 'until grep -q READY /run/ready; do sleep 0.02; done' || { cat /tmp/log; \
+        exit 11; }
         timeout 30 sh -c 'while ringboot status | grep -q SILENT; do sleep 0.1; done'
         ringboot status || exit 12
         kill %1; wait %1 || { cat /tmp/log; exit 13; }";
@@ -34,7 +36,10 @@ fn serve(block: &Block) -> Result<(), String> {
     match () {
         () if !said.status.success() => Err(format!("{block}: {}\n{printed}", said.status)),
         // What a page tells to write is right, and is in force.
-        () if printed.contains("ERROR") || printed.contains("SILENT") || printed.contains("warning:") => {
+        () if printed.contains("ERROR")
+            || printed.contains("SILENT")
+            || printed.contains("warning:") =>
+        {
             Err(format!("{block}:\n{printed}"))
         }
         () => Ok(()),
@@ -43,12 +48,16 @@ fn serve(block: &Block) -> Result<(), String> {
 
 /// The files and interfaces that a configuration names, and the configuration itself in its place.
 pub fn furnish(world: &World, configuration: &str) {
-    let table: toml::Table = toml::from_str(configuration).unwrap_or_else(|error| panic!("{configuration}\n{error}"));
+    let table: toml::Table =
+        toml::from_str(configuration).unwrap_or_else(|error| panic!("{configuration}\n{error}"));
     world.write("/etc/ringboot/ringboot.toml", configuration.as_bytes());
     let root = table.get("root").and_then(|root| root.as_str()).unwrap_or("/srv/netboot");
-    let root = if root.starts_with('/') { root.to_owned() } else { format!("/etc/ringboot/{root}") };
+    let root =
+        if root.starts_with('/') { root.to_owned() } else { format!("/etc/ringboot/{root}") };
     world.prepare(&format!("mkdir -p {root}"));
-    for entry in table.get("menu").and_then(|menu| menu.get("entry")?.as_array()).into_iter().flatten() {
+    for entry in
+        table.get("menu").and_then(|menu| menu.get("entry")?.as_array()).into_iter().flatten()
+    {
         if let Some(kernel) = entry.get("kernel").and_then(toml::Value::as_str) {
             world.write(&format!("{root}/{kernel}"), &super::common::root::kernel_image());
         }
@@ -62,7 +71,9 @@ pub fn furnish(world: &World, configuration: &str) {
     for name in server.into_iter().flatten().filter_map(toml::Value::as_str) {
         world.interface(name, "172.30.0.150/24");
     }
-    for subnet in table.get("dhcp").and_then(|dhcp| dhcp.get("subnet")?.as_array()).into_iter().flatten() {
+    for subnet in
+        table.get("dhcp").and_then(|dhcp| dhcp.get("subnet")?.as_array()).into_iter().flatten()
+    {
         if let Some(name) = subnet.get("interface").and_then(toml::Value::as_str) {
             world.interface(name, &address_in(subnet["subnet"].as_str().unwrap()));
         }

@@ -1,4 +1,5 @@
-//! Links of the pages: each leads to a file, and to a heading of it, in the repository and in the Debian package.
+//! Links of the pages: each leads to a file, and to a heading of it, in the repository and in the
+//! Debian package.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +35,8 @@ fn every_link_of_a_packaged_page_leads_to_a_packaged_file() {
         packaged.contains(Path::new("README.md")) && packaged.contains(Path::new("docs/status.md")),
         "{packaged:?}"
     );
-    let pages = packaged.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md"));
+    let pages =
+        packaged.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md"));
     let mut wrong = Vec::new();
     for page in pages {
         for link in links_of(&fs::read_to_string(top.join(page)).unwrap()) {
@@ -47,9 +49,11 @@ fn every_link_of_a_packaged_page_leads_to_a_packaged_file() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What the package has below its directory of papers, by the names of the repository, which must be the same.
+/// What the package has below its directory of papers, by the names of the repository, which must
+/// be the same.
 fn packaged_papers(top: &Path) -> BTreeSet<PathBuf> {
-    let manifest: toml::Table = toml::from_str(&fs::read_to_string(top.join("Cargo.toml")).unwrap()).unwrap();
+    let manifest: toml::Table =
+        toml::from_str(&fs::read_to_string(top.join("Cargo.toml")).unwrap()).unwrap();
     let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
     let mut found = BTreeSet::new();
     for asset in assets {
@@ -57,7 +61,11 @@ fn packaged_papers(top: &Path) -> BTreeSet<PathBuf> {
         let Some(place) = to.strip_prefix(PACKAGED) else { continue };
         for file in files_like(top, from) {
             let name = file.file_name().unwrap();
-            assert_eq!(Path::new(place).join(name), file, "the package has the papers as the repository has them");
+            assert_eq!(
+                Path::new(place).join(name),
+                file,
+                "the package has the papers as the repository has them"
+            );
             found.insert(file);
         }
     }
@@ -68,8 +76,13 @@ fn packaged_papers(top: &Path) -> BTreeSet<PathBuf> {
 fn files_like(top: &Path, pattern: &str) -> Vec<PathBuf> {
     let (dir, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
     let Some((begin, end)) = name.split_once('*') else { return vec![PathBuf::from(pattern)] };
-    let names = fs::read_dir(top.join(dir)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.starts_with(begin) && name.ends_with(end)).map(|name| Path::new(dir).join(name)).collect()
+    let names = fs::read_dir(top.join(dir))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| name.starts_with(begin) && name.ends_with(end))
+        .map(|name| Path::new(dir).join(name))
+        .collect()
 }
 
 /// Targets of links within the repository, outside of fenced blocks.
@@ -83,7 +96,10 @@ fn links_of(markdown: &str) -> Vec<String> {
         if fenced {
             continue;
         }
-        let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+        let targets = line
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
         found.extend(targets.filter(|target| !target.contains("://")).map(str::to_owned));
     }
     found
@@ -91,7 +107,10 @@ fn links_of(markdown: &str) -> Vec<String> {
 
 /// Anchors as GitHub makes them.
 fn headings_of(markdown: &str) -> BTreeSet<String> {
-    let titles = markdown.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let titles = markdown
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim());
     let anchor = |title: &str| {
         let kept = title.to_lowercase().replace(' ', "-");
         kept.chars().filter(|one| one.is_alphanumeric() || matches!(one, '-' | '_')).collect()

@@ -18,7 +18,8 @@ use blocks::{Block, Order, blocks_of};
 /// Pages for users, from the top of the repository.
 fn pages() -> Vec<PathBuf> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut found: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "benches/peers/README.md"].map(PathBuf::from).into();
+    let mut found: Vec<PathBuf> =
+        ["README.md", "CHANGELOG.md", "benches/peers/README.md"].map(PathBuf::from).into();
     for entry in fs::read_dir(top.join("docs")).unwrap() {
         let name = entry.unwrap().file_name();
         if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
@@ -31,7 +32,9 @@ fn pages() -> Vec<PathBuf> {
 
 fn all_blocks() -> Vec<Block> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |page: PathBuf| blocks_of(&page.display().to_string(), &fs::read_to_string(top.join(&page)).unwrap());
+    let read = |page: PathBuf| {
+        blocks_of(&page.display().to_string(), &fs::read_to_string(top.join(&page)).unwrap())
+    };
     pages().into_iter().flat_map(read).collect()
 }
 
@@ -59,7 +62,8 @@ fn every_block_is_run_or_says_why_not() {
             Order::NotRun(_) => {}
             Order::ByLanguage if block.language == "toml" => {}
             Order::ByLanguage => wrong.push(format!(
-                "{block}: write `<!-- run: STORY -->` on the line before it, or `<!-- not run: why -->`"
+                "{block}: write `<!-- run: STORY -->` on the line before it, or `<!-- not run: why \
+                 -->`"
             )),
         }
     }

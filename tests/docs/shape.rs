@@ -1,9 +1,11 @@
-//! Whether a sample of output has the shape of what was printed: the same words, whatever the numbers, times and units.
+//! Whether a sample of output has the shape of what was printed: the same words, whatever the
+//! numbers, times and units.
 
-/// The first line of the sample that the output does not have in its place. A line `...` of the sample stands for any number of
-/// lines, and `...` at the end of a line for the rest of it.
+/// The first line of the sample that the output does not have in its place. A line `...` of the
+/// sample stands for any number of lines, and `...` at the end of a line for the rest of it.
 pub fn first_difference(sample: &[String], printed: &str) -> Option<String> {
-    let printed: Vec<&str> = printed.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let printed: Vec<&str> =
+        printed.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let mut rest = &printed[..];
     let mut anywhere = false;
     for line in sample.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty()) {
@@ -35,11 +37,12 @@ fn is_like(sample: &str, printed: &str) -> bool {
 /// Words with `0` in place of each number, `U` in place of its unit, and one space between them.
 fn shape(line: &str) -> String {
     const UNITS: &[&str] = &[
-        "ns", "us", "µs", "ms", "s", "min", "h", "d", "days", "B", "kB", "MB", "GB", "KiB", "MiB", "GiB", "bytes",
-        "MB/s", "GB/s", "kB/s", "CPU-s",
+        "ns", "us", "µs", "ms", "s", "min", "h", "d", "days", "B", "kB", "MB", "GB", "KiB", "MiB",
+        "GiB", "bytes", "MB/s", "GB/s", "kB/s", "CPU-s",
     ];
     const DAYS: &[&str] = &["Mon,", "Tue,", "Wed,", "Thu,", "Fri,", "Sat,", "Sun,"];
-    const MONTHS: &[&str] = &["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: &[&str] =
+        &["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = Vec::new();
     let mut after_number = false;
     for word in line.split_whitespace() {
@@ -47,7 +50,9 @@ fn shape(line: &str) -> String {
         let tail = &word[bare.len()..];
         let masked = match () {
             () if after_number && UNITS.contains(&bare) => format!("U{tail}"),
-            () if after_number && matches!(bare, "errors" | "warnings") => format!("{}{tail}", &bare[..bare.len() - 1]),
+            () if after_number && matches!(bare, "errors" | "warnings") => {
+                format!("{}{tail}", &bare[..bare.len() - 1])
+            }
             () if DAYS.contains(&word) => "DAY".to_owned(),
             () if after_number && MONTHS.contains(&bare) => "MONTH".to_owned(),
             () => numbers_masked(word),
@@ -72,7 +77,8 @@ fn numbers_masked(word: &str) -> String {
         while let Some(next) = characters.peek().copied() {
             let mut ahead = characters.clone();
             ahead.next();
-            let joins = matches!(next, '.' | ':' | ',') && ahead.peek().is_some_and(char::is_ascii_digit);
+            let joins =
+                matches!(next, '.' | ':' | ',') && ahead.peek().is_some_and(char::is_ascii_digit);
             if !next.is_ascii_digit() && !joins {
                 break;
             }
@@ -86,9 +92,18 @@ fn numbers_masked(word: &str) -> String {
 #[test]
 fn numbers_times_and_units_do_not_count_words_do() {
     let sample = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
-    assert_eq!(first_difference(&sample(&["loader sent, 42 KiB in 0.9 ms"]), "loader  sent, 1 MiB in 12 s\n"), None);
     assert_eq!(
-        first_difference(&sample(&["at Mon, 23 Nov 2026 09:19:00 GMT"]), "at Fri, 1 Jan 2027 10:00:00 GMT"),
+        first_difference(
+            &sample(&["loader sent, 42 KiB in 0.9 ms"]),
+            "loader  sent, 1 MiB in 12 s\n"
+        ),
+        None
+    );
+    assert_eq!(
+        first_difference(
+            &sample(&["at Mon, 23 Nov 2026 09:19:00 GMT"]),
+            "at Fri, 1 Jan 2027 10:00:00 GMT"
+        ),
         None
     );
     assert!(first_difference(&sample(&["loader sent, 42 KiB"]), "loader lost, 42 KiB").is_some());

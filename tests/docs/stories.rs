@@ -100,11 +100,16 @@ kernel = "debian/linux"
 initrd = "debian/initrd.gz"
 "#;
 
-/// A shell function for scripts: waits until the server tells that it serves, and that its subnets are not silent.
+/// A shell function for scripts: waits until the server tells that it serves, and that its subnets
+/// are not silent.
 const AWAIT: &str = r#"
 await_serving() {
-    timeout 20 sh -c 'until grep -q READY /run/ready; do sleep 0.02; done' || { cat /run/log >&2; exit 99; }
-    timeout 40 sh -c 'while ringboot status 2>/dev/null | grep -q SILENT; do sleep 0.1; done' || exit 98
+    timeout 20 sh -c 'until grep -q READY /run/ready; do sleep 0.02; done' || {
+        cat /run/log >&2
+        exit 99
+    }
+    timeout 40 sh -c 'while ringboot status 2>/dev/null | grep -q SILENT; do sleep 0.1; done' ||
+        exit 98
 }
 "#;
 
@@ -127,7 +132,8 @@ fn as_typed(blocks: &[Block]) {
     }
 }
 
-/// A host whose /etc/ringboot/ringboot.toml is served, on a segment with one other station, the namespace `station`.
+/// A host whose /etc/ringboot/ringboot.toml is served, on a segment with one other station, the
+/// namespace `station`.
 fn serving(configuration: &str) -> World {
     let world = World::new("serving");
     furnish(&world, configuration);
@@ -135,18 +141,21 @@ fn serving(configuration: &str) -> World {
         "ip netns add station; ip link set to-eth1 netns station address 52:54:00:12:34:10
          ip -n station link set to-eth1 up",
     );
-    world.prepare(&format!("{AWAIT}\nringboot serve >>/run/log 2>&1 & echo $! >/run/service; await_serving"));
+    world.prepare(&format!(
+        "{AWAIT}\nringboot serve >>/run/log 2>&1 & echo $! >/run/service; await_serving"
+    ));
     world
 }
 
-/// Runs the commands of a block in one shell, and compares what each prints with what the page has below it.
+/// Runs the commands of a block in one shell, and compares what each prints with what the page has
+/// below it.
 fn converse(world: &World, block: &Block) -> Vec<String> {
     const MARK: &str = "== the next command ==";
     let exchanges = exchanges_of(&block.text);
     // Of a debug build beside other tests, 500 machines are too many.
-    let commands = exchanges
-        .iter()
-        .map(|exchange| format!("{}\necho '{MARK}'\n", exchange.command.replace("--clients 500", "--clients 50")));
+    let commands = exchanges.iter().map(|exchange| {
+        format!("{}\necho '{MARK}'\n", exchange.command.replace("--clients 500", "--clients 50"))
+    });
     let said = world.run(&format!("exec 2>&1\n{}", commands.collect::<String>()), LIMIT);
     let printed: Vec<&str> = said.stdout.split(&format!("{MARK}\n")).collect();
     let mut wrong = Vec::new();
@@ -163,7 +172,8 @@ fn converse(world: &World, block: &Block) -> Vec<String> {
 
 /// All blocks of a story on one host; fails the test with all that is not as the pages have it.
 fn converse_all(world: &World, blocks: &[Block]) {
-    let wrong: Vec<String> = blocks.iter().flat_map(|block| converse_or_type(world, block)).collect();
+    let wrong: Vec<String> =
+        blocks.iter().flat_map(|block| converse_or_type(world, block)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -175,10 +185,15 @@ pub fn without_asides(printed: &str) -> String {
     let mut kept = Vec::new();
     let mut aside = false;
     for line in printed.lines() {
-        let of_computer = OF_THE_COMPUTER.iter().any(|words| line.starts_with("warning: ") && line.contains(words));
+        let of_computer = OF_THE_COMPUTER
+            .iter()
+            .any(|words| line.starts_with("warning: ") && line.contains(words));
         let goes_on = line.starts_with("    ") || line.starts_with("  hint: ");
         aside = line.starts_with("  ! ") || of_computer || (aside && goes_on);
-        let progress = line.trim_start().split_once(" s: ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+        let progress = line
+            .trim_start()
+            .split_once(" s: ")
+            .is_some_and(|(number, _)| number.parse::<u32>().is_ok());
         if !aside && !progress {
             kept.push(line);
         }
@@ -211,11 +226,15 @@ fn demo(blocks: &[Block]) {
 fn virtual_machine(blocks: &[Block]) {
     let world = World::new("machine");
     let (commands, shown) = blocks.split_first().expect("what is typed");
-    let script =
-        typed(commands).replace("-device e1000,netdev=n", "-device e1000,netdev=n </dev/null >/run/console 2>&1 &");
+    let script = typed(commands).replace(
+        "-device e1000,netdev=n",
+        "-device e1000,netdev=n </dev/null >/run/console 2>&1 &",
+    );
     assert!(script.contains("/run/console"), "{commands}: where is the machine?");
     world.prepare(&script);
-    world.prepare("timeout 100 sh -c 'until grep -q \"menu:\" /tmp/ringboot.log; do sleep 0.1; done'");
+    world.prepare(
+        "timeout 100 sh -c 'until grep -q \"menu:\" /tmp/ringboot.log; do sleep 0.1; done'",
+    );
     converse_all(&world, shown);
 }
 
@@ -241,9 +260,9 @@ fn machine(world: &World, script: &str) {
     );
     world.prepare(&format!(
         "chmod +x /run/lease
-         ip netns exec station busybox udhcpc -i to-eth1 -s /run/lease -n -q -f -C -t 9 -T 1 \
-             -V PXEClient:Arch:00007:UNDI:003016 -x 0x5d:0007 -x 0x5e:01030a -x 0x61:0011223344556677889900112233445566 \
-             -O 66 -O 67 2>&1
+         ip netns exec station busybox udhcpc -i to-eth1 -s /run/lease -n -q -f -C -t 9 -T 1 -V \
+         PXEClient:Arch:00007:UNDI:003016 -x 0x5d:0007 -x 0x5e:01030a -x \
+         0x61:0011223344556677889900112233445566 -O 66 -O 67 2>&1
          cd /tmp && ip netns exec station sh -c '{script}'"
     ));
 }
@@ -254,17 +273,21 @@ fn wrong_files(blocks: &[Block]) {
     furnish(&world, &configuration);
     world.write("/srv/netboot/boot.efi", b"a text and no program\n");
     let head = "prompt 0\ntimeout 50\n\n\n\n\n\n\ndefault linux\n\nlabel linux\n";
-    let menu =
-        format!("{head}  kernel debian/linux\n  append initrd=debian/initrd.gz ks=http://192.168.4.150/ks.cfg\n");
+    let menu = format!(
+        "{head}  kernel debian/linux\n  append initrd=debian/initrd.gz \
+         ks=http://192.168.4.150/ks.cfg\n"
+    );
     world.write("/srv/netboot/pxelinux.cfg/default", menu.as_bytes());
     converse_all(&world, blocks);
 }
 
 fn wrong_configuration(blocks: &[Block]) {
     let world = World::new("wrong-configuration");
-    let configuration = "root = \"/srv/netboot\"\n\n\n\n\n\n\n[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\n\
+    let configuration = "root = \"/srv/netboot\"\n\n\n\n\n\n\n[[dhcp.subnet]]\nsubnet = \
+                         \"192.168.4.0/24\"\n\
                          mode = \"server\"\ninterface = \"eth1\"\n\
-                         pools = [\"192.168.5.10-192.168.5.20\"]\n\n\n\n\n\n[tftp]\nblocksize-max = 1468\n";
+                         pools = [\"192.168.5.10-192.168.5.20\"]\n\n\n\n\n\n[tftp]\nblocksize-max \
+                         = 1468\n";
     world.write("/tmp/clone/config/x.toml", configuration.as_bytes());
     converse_all(&world, blocks);
 }
@@ -298,10 +321,16 @@ fn template(blocks: &[Block]) {
     for (number, block) in blocks.iter().enumerate() {
         world.write(&format!("/srv/netboot/page{number}.cfg.j2"), block.text.as_bytes());
         let url = format!("http://192.168.4.150/page{number}.cfg");
-        let said = world.run(&format!("ip netns exec station curl -sS --fail-with-body {url}"), LIMIT).ok();
+        let said = world
+            .run(&format!("ip netns exec station curl -sS --fail-with-body {url}"), LIMIT)
+            .ok();
         let begin = block.text.split("{{").next().unwrap();
         assert!(said.stdout.starts_with(begin) || begin.contains("{%"), "{block}: {}", said.stdout);
-        assert!(!said.stdout.contains("{{") && said.stdout.contains("node1"), "{block}: {}", said.stdout);
+        assert!(
+            !said.stdout.contains("{{") && said.stdout.contains("node1"),
+            "{block}: {}",
+            said.stdout
+        );
     }
 }
 
@@ -312,8 +341,10 @@ fn refused(world: &World, blocks: &[Block], template: &str, fetch: &str) {
     assert!(said.stdout.contains("500"), "{said:#?}");
     for block in blocks {
         for line in block.text.lines() {
-            let script =
-                format!("timeout 20 sh -c 'until grep -qF \"$0\" /run/log; do sleep 0.05; done' '{}'", line.trim());
+            let script = format!(
+                "timeout 20 sh -c 'until grep -qF \"$0\" /run/log; do sleep 0.05; done' '{}'",
+                line.trim()
+            );
             let logged = world.run(&script, LIMIT);
             assert!(
                 logged.status.success(),
@@ -361,8 +392,12 @@ fn scenario(blocks: &[Block]) {
     let world = World::new("scenario");
     for block in blocks {
         world.write("/tmp/clone/own.toml", block.text.as_bytes());
-        let said =
-            world.run("loadtest --scenario own.toml --clients 8 --arrival all --duration 1s --warm-up 0s", LIMIT).ok();
+        let said = world
+            .run(
+                "loadtest --scenario own.toml --clients 8 --arrival all --duration 1s --warm-up 0s",
+                LIMIT,
+            )
+            .ok();
         assert!(said.stdout.contains("  file  "), "{block}: {}", said.stdout);
     }
 }

@@ -1,4 +1,5 @@
-//! One program for all fuzz targets: the environment variable FUZZ_TARGET names the one that it runs.
+//! One program for all fuzz targets: the environment variable FUZZ_TARGET names the one that it
+//! runs.
 #![no_main]
 
 use std::sync::OnceLock;

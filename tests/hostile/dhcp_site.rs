@@ -46,7 +46,8 @@ impl Segment {
         server
     }
 
-    /// Asks until an address is acknowledged: the first words may fall into a look for other servers.
+    /// Asks until an address is acknowledged: the first words may fall into a look for other
+    /// servers.
     fn lease(&self, number: u32) -> Ipv4Addr {
         let mut tries = (0..5).map(|_| self.wire.lease(mac(number), number, SILENCE));
         tries.find_map(|lease| lease).expect("an address")
@@ -56,7 +57,8 @@ impl Segment {
         self.wire.ask(&Dhcp::discover(mac(number), 1000 + number), SILENCE).is_some()
     }
 
-    /// The word that a subnet is silent reaches the log a moment before it reaches the thread that offers.
+    /// The word that a subnet is silent reaches the log a moment before it reaches the thread that
+    /// offers.
     fn wait_until_nothing_is_offered(&self, number: u32) {
         let until = Instant::now() + LIMIT;
         while self.is_offered(number) {
@@ -64,7 +66,8 @@ impl Segment {
         }
     }
 
-    /// The kind of the answer that a client with this address gets to a broadcast REQUEST (REBINDING).
+    /// The kind of the answer that a client with this address gets to a broadcast REQUEST
+    /// (REBINDING).
     fn renew(&self, client: Mac, address: Ipv4Addr) -> Option<u8> {
         let with_prefix = format!("{address}/24");
         self.client.ip(&["addr", "add", &with_prefix, "dev", "eth0"]);
@@ -76,7 +79,8 @@ impl Segment {
 
     /// How long each lease of the store lasts from the time that the store knows.
     fn left_s(&self) -> Vec<i64> {
-        let database = rusqlite::Connection::open(self.scratch.path().join("state/ringboot.db")).unwrap();
+        let database =
+            rusqlite::Connection::open(self.scratch.path().join("state/ringboot.db")).unwrap();
         let mut statement = database.prepare("SELECT end_s - seen_s FROM leases, clock").unwrap();
         statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     }
@@ -100,9 +104,12 @@ impl WallClock {
 
     fn environment(&self) -> Vec<(&'static str, String)> {
         common::need(&[("faketime", "faketime")]);
-        let library = |directory: std::fs::DirEntry| directory.path().join("faketime/libfaketimeMT.so.1");
         let library =
-            std::fs::read_dir("/usr/lib").unwrap().map(|one| library(one.unwrap())).find(|path| path.exists());
+            |directory: std::fs::DirEntry| directory.path().join("faketime/libfaketimeMT.so.1");
+        let library = std::fs::read_dir("/usr/lib")
+            .unwrap()
+            .map(|one| library(one.unwrap()))
+            .find(|path| path.exists());
         let shown = |path: &Path| path.display().to_string();
         vec![
             ("LD_PRELOAD", shown(&library.expect("libfaketime"))),
@@ -120,7 +127,8 @@ const TWO_YEARS_S: i64 = 730 * 24 * HOUR_S;
 fn a_step_of_the_wall_clock_in_either_direction_ends_no_lease() {
     for datapath in DATAPATHS {
         let segment = Segment::new("hostile-clock-steps");
-        let (clock, configuration) = (WallClock::new(&segment.scratch, 0), segment.configuration(datapath));
+        let (clock, configuration) =
+            (WallClock::new(&segment.scratch, 0), segment.configuration(datapath));
         let server = segment.serve(&configuration, &clock.environment());
         let first = segment.lease(1);
         let mut leased = vec![first, segment.lease(2), segment.lease(3)];
@@ -139,7 +147,12 @@ fn a_step_of_the_wall_clock_in_either_direction_ends_no_lease() {
         // The next run knows when they end, whatever its wall clock says.
         for (ahead_s, step_s) in [(-HOUR_S, 0), (0, HOUR_S)] {
             clock.set(ahead_s + step_s);
-            let server = Server::start_in(&segment.net, &segment.scratch, &configuration, &clock.environment());
+            let server = Server::start_in(
+                &segment.net,
+                &segment.scratch,
+                &configuration,
+                &clock.environment(),
+            );
             assert!(!segment.is_offered(4));
             assert_eq!(segment.renew(mac(1), first), Some(5));
             server.stop();
@@ -150,7 +163,8 @@ fn a_step_of_the_wall_clock_in_either_direction_ends_no_lease() {
 #[test]
 fn leases_of_a_clock_that_was_two_years_ahead_are_not_immortal() {
     let segment = Segment::new("hostile-clock-ahead");
-    let (clock, configuration) = (WallClock::new(&segment.scratch, TWO_YEARS_S), segment.configuration("epoll"));
+    let (clock, configuration) =
+        (WallClock::new(&segment.scratch, TWO_YEARS_S), segment.configuration("epoll"));
     let server = segment.serve(&configuration, &clock.environment());
     let (first, _) = (segment.lease(1), segment.lease(2));
     clock.set(0);
@@ -159,14 +173,18 @@ fn leases_of_a_clock_that_was_two_years_ahead_are_not_immortal() {
     segment.lease(3);
     server.stop();
     let left_s = segment.left_s();
-    assert!(left_s.len() == 3 && left_s.iter().all(|left_s| (500..=660).contains(left_s)), "{left_s:?}");
+    assert!(
+        left_s.len() == 3 && left_s.iter().all(|left_s| (500..=660).contains(left_s)),
+        "{left_s:?}"
+    );
 }
 
 /// What ends a server, and what its clock says when it starts again.
 #[test]
 fn clocks_that_are_left_wrong_over_stops_kills_and_boots_double_no_lease() {
     let segment = Segment::new("hostile-clock-left");
-    let (clock, configuration) = (WallClock::new(&segment.scratch, 0), segment.configuration("epoll"));
+    let (clock, configuration) =
+        (WallClock::new(&segment.scratch, 0), segment.configuration("epoll"));
     let mut server = segment.serve(&configuration, &clock.environment());
     let first = segment.lease(1);
     for number in [2, 3] {
@@ -182,7 +200,8 @@ fn clocks_that_are_left_wrong_over_stops_kills_and_boots_double_no_lease() {
         ("boot", 0),
         ("kill", 60),
     ];
-    let mut boot = String::from(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim());
+    let mut boot =
+        String::from(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim());
     for (number, (how, ahead_s)) in ends.into_iter().enumerate() {
         // Set in the last moment of one server, or while none runs.
         if number.is_multiple_of(2) {
@@ -197,14 +216,22 @@ fn clocks_that_are_left_wrong_over_stops_kills_and_boots_double_no_lease() {
             boot = format!("boot-{number}");
         }
         let (net, environment) = (&segment.net, clock.environment());
-        server = Server::start_after_boot(net, &segment.scratch, &configuration, &environment, &boot);
+        server =
+            Server::start_after_boot(net, &segment.scratch, &configuration, &environment, &boot);
         server.log_line("no other DHCP server answers", LIMIT);
         assert!(!segment.is_offered(4), "{how} and a clock that is {ahead_s} s ahead");
-        assert_eq!(segment.renew(mac(1), first), Some(5), "{how} and a clock that is {ahead_s} s ahead");
+        assert_eq!(
+            segment.renew(mac(1), first),
+            Some(5),
+            "{how} and a clock that is {ahead_s} s ahead"
+        );
     }
     server.stop();
     let left_s = segment.left_s();
-    assert!(left_s.len() == 3 && left_s.iter().all(|left_s| (400..=660).contains(left_s)), "{left_s:?}");
+    assert!(
+        left_s.len() == 3 && left_s.iter().all(|left_s| (400..=660).contains(left_s)),
+        "{left_s:?}"
+    );
 }
 
 /// An OFFER or an ACK of a server that does not exist, to whoever looks.
@@ -262,12 +289,25 @@ fn forged_answers_to_a_look_never_take_the_leases_away_that_were_given() {
         server.stop();
     };
     // Each waits a quarter of a minute for a look.
-    std::thread::scope(|scope| DATAPATHS.iter().for_each(|datapath| drop(scope.spawn(move || forge(datapath)))));
+    std::thread::scope(|scope| {
+        DATAPATHS.iter().for_each(|datapath| drop(scope.spawn(move || forge(datapath))))
+    });
 }
 
 /// The host's end of a wire, the client's end in a namespace of its own.
 fn cable(net: &Net, client: &Client, interface: &str) {
-    net.ip(&["link", "add", interface, "type", "veth", "peer", "name", "wire0", "netns", client.name()]);
+    net.ip(&[
+        "link",
+        "add",
+        interface,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "wire0",
+        "netns",
+        client.name(),
+    ]);
     net.ip(&["link", "set", interface, "up"]);
     client.ip(&["link", "set", "wire0", "up"]);
 }
@@ -292,7 +332,10 @@ fn own_addresses_are_known_as_they_come_and_go_whatever_their_label() {
             tries.find_map(|answer| answer).expect("an OFFER")
         };
         let offer = ask(1);
-        assert_eq!((offer.server(), offer.message.siaddr(), *offer.source.ip()), (Some(ours), ours, ours));
+        assert_eq!(
+            (offer.server(), offer.message.siaddr(), *offer.source.ip()),
+            (Some(ours), ours, ours)
+        );
 
         // Two of the three addresses of the pool are the server's own now, by whatever interface.
         segment.net.ip(&["addr", "add", "192.168.4.10/24", "dev", "e0", "label", "e0:vip"]);
@@ -300,7 +343,8 @@ fn own_addresses_are_known_as_they_come_and_go_whatever_their_label() {
         let until = Instant::now() + LIMIT;
         for number in 10.. {
             let answer = wire.ask(&Dhcp::discover(mac(number), number), SILENCE);
-            if answer.is_none_or(|answer| answer.message.yiaddr() == Ipv4Addr::new(192, 168, 4, 12)) {
+            if answer.is_none_or(|answer| answer.message.yiaddr() == Ipv4Addr::new(192, 168, 4, 12))
+            {
                 break;
             }
             assert!(Instant::now() < until, "own addresses are given away");
@@ -309,7 +353,8 @@ fn own_addresses_are_known_as_they_come_and_go_whatever_their_label() {
     }
 }
 
-/// The interface has an address of another network first; the subnet's comes when a client has been heard already.
+/// The interface has an address of another network first; the subnet's comes when a client has been
+/// heard already.
 #[test]
 fn an_address_that_comes_late_is_the_servers_name_from_then_on() {
     for datapath in DATAPATHS {
@@ -329,7 +374,10 @@ fn an_address_that_comes_late_is_the_servers_name_from_then_on() {
         let ours: Ipv4Addr = SERVER.parse().unwrap();
         let mut tries = (0..5).map(|_| wire.ask(&Dhcp::discover(mac(1), 1), SILENCE));
         let offer = tries.find_map(|answer| answer).expect("an OFFER");
-        assert_eq!((offer.server(), offer.message.siaddr(), *offer.source.ip()), (Some(ours), ours, ours));
+        assert_eq!(
+            (offer.server(), offer.message.siaddr(), *offer.source.ip()),
+            (Some(ours), ours, ours)
+        );
         server.stop();
     }
 }
@@ -358,12 +406,14 @@ impl Second {
     }
 
     fn start(&mut self, datapath: &str) {
-        self.server = Some(Server::start_on(&self.host, &self.scratch, &self.configuration(datapath)));
+        self.server =
+            Some(Server::start_on(&self.host, &self.scratch, &self.configuration(datapath)));
     }
 }
 
 impl Segment {
-    /// Who acknowledges what to whom, while this machine and that ask for so long and take whatever is offered by whomever.
+    /// Who acknowledges what to whom, while this machine and that ask for so long and take whatever
+    /// is offered by whomever.
     fn acknowledged(&self, from: u32, time: Duration) -> Vec<(Ipv4Addr, Ipv4Addr, Mac)> {
         let (until, mut found) = (Instant::now() + time, Vec::new());
         for number in from.. {
@@ -375,7 +425,12 @@ impl Segment {
                 let Some(server) = answer.server() else { continue };
                 let to = Mac(answer.message.chaddr().first_chunk().copied().unwrap());
                 match kind {
-                    2 => drop(self.wire.say(&Dhcp::request(to, answer.message.xid(), server, address))),
+                    2 => drop(self.wire.say(&Dhcp::request(
+                        to,
+                        answer.message.xid(),
+                        server,
+                        address,
+                    ))),
                     5 if !address.is_unspecified() => found.push((server, address, to)),
                     _ => {}
                 }
@@ -393,7 +448,10 @@ fn assert_one_owner_each(acknowledged: &[(Ipv4Addr, Ipv4Addr, Mac)]) {
     let mut owners = std::collections::HashMap::new();
     for (server, address, machine) in acknowledged {
         let owner = owners.entry(address).or_insert(machine);
-        assert_eq!(*owner, machine, "{server} gave {address} to a second machine: {acknowledged:?}");
+        assert_eq!(
+            *owner, machine,
+            "{server} gave {address} to a second machine: {acknowledged:?}"
+        );
     }
 }
 
@@ -404,8 +462,14 @@ fn of_two_ringboots_that_start_together_one_serves() {
         let segment = Segment::new("hostile-two");
         let mut second = Second::new(&segment, last);
         let first = std::thread::scope(|scope| {
-            let first =
-                scope.spawn(|| Server::start_in(&segment.net, &segment.scratch, &segment.configuration(datapath), &[]));
+            let first = scope.spawn(|| {
+                Server::start_in(
+                    &segment.net,
+                    &segment.scratch,
+                    &segment.configuration(datapath),
+                    &[],
+                )
+            });
             second.start(datapath);
             first.join().unwrap()
         });
@@ -459,7 +523,11 @@ fn a_reload_during_a_look_does_not_end_it() {
     let server = Server::start_in(&segment.net, &segment.scratch, &configuration, &[]);
     let mut reload = segment.net.command(env!("CARGO_BIN_EXE_ringboot"));
     reload.args(["reload", "--config"]).arg(segment.scratch.path().join("ringboot.toml"));
-    std::fs::write(segment.scratch.path().join("ringboot.toml"), format!("{configuration}# another word\n")).unwrap();
+    std::fs::write(
+        segment.scratch.path().join("ringboot.toml"),
+        format!("{configuration}# another word\n"),
+    )
+    .unwrap();
     common::process::run(reload, LIMIT).ok();
     while !segment.is_offered(1) {}
     assert!(
@@ -498,13 +566,17 @@ fn an_address_that_a_host_uses_is_not_offered_and_only_the_first_offer_waits() {
 fn a_first_offer_waits_a_moment_and_delays_nobody_else() {
     for datapath in DATAPATHS {
         let segment = Segment::new("hostile-probes");
-        let configuration = segment.configuration(datapath).replace("192.168.4.12\"", "192.168.4.120\"");
+        let configuration =
+            segment.configuration(datapath).replace("192.168.4.12\"", "192.168.4.120\"");
         let server = segment.serve(&configuration, &[]);
         segment.lease(1);
         let asked = Instant::now();
         let offer = segment.wire.ask(&Dhcp::discover(mac(2), 2), SILENCE).expect("an OFFER");
         let took = asked.elapsed();
-        assert!((Duration::from_millis(150)..Duration::from_millis(500)).contains(&took), "{took:?}");
+        assert!(
+            (Duration::from_millis(150)..Duration::from_millis(500)).contains(&took),
+            "{took:?}"
+        );
         // A repeated DISCOVER meanwhile is answered once, in its own name.
         (3..60).for_each(|number| assert!(segment.wire.say(&Dhcp::discover(mac(number), number))));
         let asked = Instant::now();
@@ -523,7 +595,8 @@ fn who_answers_for_every_address_is_not_believed_for_long() {
         let host = segment.net.client("52:54:00:c1:51:07");
         host.ip(&["addr", "add", "192.168.4.3/24", "dev", "eth0"]);
         host.ip(&["route", "add", "local", "192.168.4.0/25", "dev", "lo"]);
-        let configuration = segment.configuration(datapath).replace("192.168.4.12\"", "192.168.4.60\"");
+        let configuration =
+            segment.configuration(datapath).replace("192.168.4.12\"", "192.168.4.60\"");
         let server = segment.serve(&configuration, &[]);
         let asked = Instant::now();
         segment.lease(1);
@@ -547,13 +620,16 @@ fn behind_a_relay_an_address_that_answers_a_ping_is_not_offered() {
             segment.client.ip(&["addr", "add", address, "dev", "lo"]);
         }
         segment.net.ip(&["route", "add", "10.7.0.0/24", "via", &relay.to_string()]);
-        let far = "[[dhcp.subnet]]\nsubnet = \"10.7.0.0/24\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\n\
+        let far = "[[dhcp.subnet]]\nsubnet = \"10.7.0.0/24\"\nrelay = true\nmode = \
+                   \"server\"\nclients = \"any\"\n\
                    pools = [\"10.7.0.10-10.7.0.11\"]\n[tuning]\n";
-        let server = segment.serve(&segment.configuration(datapath).replace("[tuning]\n", far), &[]);
+        let server =
+            segment.serve(&segment.configuration(datapath).replace("[tuning]\n", far), &[]);
         let ours: Ipv4Addr = SERVER.parse().unwrap();
         let to = SocketAddrV4::new(ours, 67);
         let ask = |number: u32| {
-            let message = Dhcp { giaddr: Ipv4Addr::new(10, 7, 0, 1), ..Dhcp::discover(mac(number), number) };
+            let message =
+                Dhcp { giaddr: Ipv4Addr::new(10, 7, 0, 1), ..Dhcp::discover(mac(number), number) };
             let until = Instant::now() + Duration::from_secs(3);
             segment.wire.send(&message.frame_from(SocketAddrV4::new(relay, 67), SERVER_MAC, to));
             while let Some(answer) = segment.wire.answer(until) {
@@ -573,16 +649,22 @@ fn behind_a_relay_an_address_that_answers_a_ping_is_not_offered() {
 #[test]
 fn an_operator_sees_what_was_found_and_has_it_forgotten() {
     let segment = Segment::new("hostile-look");
-    let server = Server::start_in(&segment.net, &segment.scratch, &segment.configuration("epoll"), &[]);
+    let server =
+        Server::start_in(&segment.net, &segment.scratch, &segment.configuration("epoll"), &[]);
     segment.wire.send(&forged_answer(&segment.next_look(), 5, Ipv4Addr::UNSPECIFIED).unwrap());
     let said = server.log_line("ringboot is silent on 192.168.4.0/24", LIMIT);
     let look = |more: &[&str]| {
         let mut command = segment.net.command(env!("CARGO_BIN_EXE_ringboot"));
-        command.arg("look").args(more).arg("--config").arg(segment.scratch.path().join("ringboot.toml"));
+        command
+            .arg("look")
+            .args(more)
+            .arg("--config")
+            .arg(segment.scratch.path().join("ringboot.toml"));
         common::process::run(command, LIMIT).ok().stdout
     };
     let told = look(&[]);
-    let (start, aged) = told.trim_end().split_once(" answered on br0 ").unwrap_or_else(|| panic!("{told}"));
+    let (start, aged) =
+        told.trim_end().split_once(" answered on br0 ").unwrap_or_else(|| panic!("{told}"));
     let (age, end) = aged.split_once(": ").unwrap();
     assert!(age.contains(" s ago, and is asked again in "), "{told}");
     assert!(start.contains("the DHCP server 192.168.4.66"), "{told}");
@@ -590,7 +672,8 @@ fn an_operator_sees_what_was_found_and_has_it_forgotten() {
     assert!(!segment.is_offered(1));
     let again = look(&["--again"]);
     assert!(
-        again.contains("no other DHCP server answers on br0 (last look ") && again.contains("is served"),
+        again.contains("no other DHCP server answers on br0 (last look ")
+            && again.contains("is served"),
         "{again}"
     );
     server.log_line("no other DHCP server answers", LIMIT);

@@ -1,4 +1,5 @@
-//! Floods, links that take nothing, and errors of the kernel against the DHCP core and the UDP drivers.
+//! Floods, links that take nothing, and errors of the kernel against the DHCP core and the UDP
+//! drivers.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::unix::net::UnixDatagram;
@@ -23,13 +24,14 @@ use super::{DATAPATHS, alone};
 const LIMIT: Duration = Duration::from_secs(30);
 /// What systemd allows between two signs of life.
 const WATCHDOG: Duration = Duration::from_secs(4);
-/// How much worse a step of an honest machine may get while the server is attacked: the faults that these tests are about made it a
-/// hundred times as long, or endless.
+/// How much worse a step of an honest machine may get while the server is attacked: the faults that
+/// these tests are about made it a hundred times as long, or endless.
 const TIMES: u32 = 20;
 /// Hardware address of the server's bridge.
 const SERVER_MAC: Mac = Mac([0x52, 0x54, 0, 0, 4, 0x96]);
 
-/// A server under a watchdog that answers all transfers from one socket, fifty honest machines, and a hostile station on the same bridge.
+/// A server under a watchdog that answers all transfers from one socket, fifty honest machines, and
+/// a hostile station on the same bridge.
 struct Site {
     honest: Honest,
     hostile: Client,
@@ -49,11 +51,13 @@ impl Site {
         let (scratch, net) = (Scratch::new(name), Net::new());
         prepare(&net);
         Honest::lay_out(&server::root(&scratch));
-        let configuration = server::configuration(&scratch).replace("[server]\n", "[server]\nworkers = 1\n");
         let configuration =
-            configuration.replace(&format!("[\"{BRIDGE}\"]"), &format!("[\"{BRIDGE}\", \"{OTHER_BRIDGE}\"]"));
+            server::configuration(&scratch).replace("[server]\n", "[server]\nworkers = 1\n");
+        let configuration = configuration
+            .replace(&format!("[\"{BRIDGE}\"]"), &format!("[\"{BRIDGE}\", \"{OTHER_BRIDGE}\"]"));
         let text = format!(
-            "{configuration}clients = \"any\"\n{lines}\n[tuning]\ndatapath = \"{datapath}\"\ntid-sockets = 1\n"
+            "{configuration}clients = \"any\"\n{lines}\n[tuning]\ndatapath = \
+             \"{datapath}\"\ntid-sockets = 1\n"
         );
         let notify = scratch.path().join("notify");
         let heart = Heart::new(&notify);
@@ -69,11 +73,14 @@ impl Site {
 
     fn status(&self) -> Value {
         let mut command = self.net.command(env!("CARGO_BIN_EXE_ringboot"));
-        command.args(["status", "--json", "--config"]).arg(self.scratch.path().join("ringboot.toml"));
+        command
+            .args(["status", "--json", "--config"])
+            .arg(self.scratch.path().join("ringboot.toml"));
         serde_json::from_str(&run(command, LIMIT).ok().stdout).unwrap()
     }
 
-    /// Sends what `make` makes, so many a second, until the flood is dropped. 0: as many as the machine can.
+    /// Sends what `make` makes, so many a second, until the flood is dropped. 0: as many as the
+    /// machine can.
     fn flood(&self, a_second: u32, make: impl FnMut(u32) -> Vec<u8> + Send + 'static) -> Flood {
         Flood::new(&self.hostile, a_second, make)
     }
@@ -86,7 +93,11 @@ struct Flood {
 }
 
 impl Flood {
-    fn new(client: &Client, a_second: u32, mut make: impl FnMut(u32) -> Vec<u8> + Send + 'static) -> Self {
+    fn new(
+        client: &Client,
+        a_second: u32,
+        mut make: impl FnMut(u32) -> Vec<u8> + Send + 'static,
+    ) -> Self {
         let wire = Wire::open(client.name(), "eth0");
         let is_over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&is_over);
@@ -158,14 +169,25 @@ impl Heart {
     }
 }
 
-/// Every machine has booted, and no step has become much slower. A busy machine loses a datagram of DHCP now and then, and its client
-/// asks again after 4 s and 8 s.
+/// Every machine has booted, and no step has become much slower. A busy machine loses a datagram of
+/// DHCP now and then, and its client asks again after 4 s and 8 s.
 fn assert_served(before: &Met, during: &Met) {
-    assert_eq!((before.failed, during.failed), (0, 0), "before:\n{}\nnow:\n{}", before.report, during.report);
+    assert_eq!(
+        (before.failed, during.failed),
+        (0, 0),
+        "before:\n{}\nnow:\n{}",
+        before.report,
+        during.report
+    );
     for ((name, now), (_, then)) in during.p99.iter().zip(&before.p99) {
         let lost = Duration::from_secs(if *name == "DHCP" { 13 } else { 0 });
         let most = (*then).max(Duration::from_millis(50)) * TIMES + lost;
-        assert!(*now <= most, "{name}: {now:?}, at most {most:?}; before:\n{}\nnow:\n{}", before.report, during.report);
+        assert!(
+            *now <= most,
+            "{name}: {now:?}, at most {most:?}; before:\n{}\nnow:\n{}",
+            before.report,
+            during.report
+        );
     }
 }
 
@@ -209,13 +231,20 @@ fn answers_to_addresses_that_nobody_has_hold_up_nobody() {
         let site = Site::new("hostile-nobody", datapath, "relay = true");
         let before = site.honest.run(Duration::from_secs(3));
         let flood = site.flood(4000, wants_an_answer_at_an_address_of_nobody);
-        let (silence, during) = site.heart.longest_silence(|| site.honest.run(Duration::from_secs(6)));
+        let (silence, during) =
+            site.heart.longest_silence(|| site.honest.run(Duration::from_secs(6)));
         let sent = flood.end();
-        println!("{datapath}: {sent} sent, watchdog silent for {silence:?}\n{}\n{}", before.report, during.report);
+        println!(
+            "{datapath}: {sent} sent, watchdog silent for {silence:?}\n{}\n{}",
+            before.report, during.report
+        );
         assert_served(&before, &during);
         assert!(silence < WATCHDOG, "no sign of life for {silence:?}");
         let dhcp = &site.status()["dhcp"];
-        assert!(dhcp["informs"].as_u64() > Some(1000) && dhcp["answered"].as_u64() > Some(1000), "{dhcp}");
+        assert!(
+            dhcp["informs"].as_u64() > Some(1000) && dhcp["answered"].as_u64() > Some(1000),
+            "{dhcp}"
+        );
         site.server.stop();
     }
 }
@@ -245,8 +274,10 @@ fn acks_leave_and_the_watchdog_is_fed_while_more_comes_than_can_be_answered() {
             let mut slowest = Duration::ZERO;
             for (n, offer) in (0..HONEST).zip(&offers) {
                 let asked = Instant::now();
-                let request =
-                    Dhcp { broadcast: false, ..Dhcp::request(mac(1000 + n), 5000 + n, server_address(), *offer) };
+                let request = Dhcp {
+                    broadcast: false,
+                    ..Dhcp::request(mac(1000 + n), 5000 + n, server_address(), *offer)
+                };
                 let mut tries = (0..30).map(|_| wire.ask(&request, Duration::from_millis(300)));
                 let ack = tries.find_map(|answer| answer).map(|answer| answer.kind());
                 assert_eq!(
@@ -264,7 +295,10 @@ fn acks_leave_and_the_watchdog_is_fed_while_more_comes_than_can_be_answered() {
         });
         let sent = flood.end();
         let dhcp = &site.status()["dhcp"];
-        println!("{datapath}: {sent} sent, watchdog silent for {silence:?}, slowest ACK {slowest:?}: {dhcp}");
+        println!(
+            "{datapath}: {sent} sent, watchdog silent for {silence:?}, slowest ACK {slowest:?}: \
+             {dhcp}"
+        );
         assert!(silence < WATCHDOG, "{datapath}: no sign of life for {silence:?}");
         assert!(dhcp["acks"].as_u64() >= Some(HONEST.into()), "{dhcp}");
         site.server.stop();
@@ -293,7 +327,11 @@ fn an_exhausted_pool_is_said_once_a_second_and_counted() {
     let said = lines(&site.server, "no address is free") - said;
     println!("{sent} sent, {counted} counted, {said} lines");
     assert!(counted > 1000, "{counted} of {sent}");
-    assert!(said as u64 <= started.elapsed().as_secs() + 2, "{said} lines of {counted}:\n{}", site.server.log());
+    assert!(
+        said as u64 <= started.elapsed().as_secs() + 2,
+        "{said} lines of {counted}:\n{}",
+        site.server.log()
+    );
     site.server.log_line("more like it were not said", LIMIT);
     site.server.stop();
 }
@@ -309,7 +347,8 @@ const OTHER_ADDRESS: &str = "10.9.0.1";
 /// A subnet on that segment. The interfaces of the server are both.
 fn other_subnet() -> String {
     format!(
-        "[[dhcp.subnet]]\nsubnet = \"10.9.0.0/24\"\ninterface = \"{OTHER_BRIDGE}\"\nmode = \"server\"\nclients = \"any\"\n\
+        "[[dhcp.subnet]]\nsubnet = \"10.9.0.0/24\"\ninterface = \"{OTHER_BRIDGE}\"\nmode = \
+         \"server\"\nclients = \"any\"\n\
          pools = [\"10.9.0.20-10.9.0.60\"]\n"
     )
 }
@@ -352,16 +391,24 @@ fn a_link_that_takes_nothing_holds_up_no_other() {
         for transfer in &transfers {
             transfer.send(&[0, 4, 0, 0]).unwrap();
         }
-        let flood =
-            Flood::new(&slow, 3000, |n| Dhcp { broadcast: n % 2 == 0, ..Dhcp::discover(mac(n % 32), n) }.frame());
+        let flood = Flood::new(&slow, 3000, |n| {
+            Dhcp { broadcast: n % 2 == 0, ..Dhcp::discover(mac(n % 32), n) }.frame()
+        });
         let (started, used) = (Instant::now(), processor_time(&site.server, "rb-tftp-0"));
-        let (silence, during) = site.heart.longest_silence(|| site.honest.run(Duration::from_secs(5)));
+        let (silence, during) =
+            site.heart.longest_silence(|| site.honest.run(Duration::from_secs(5)));
         let (time, used) = (started.elapsed(), processor_time(&site.server, "rb-tftp-0") - used);
         let sent = flood.end();
         let dhcp = &site.status()["dhcp"];
-        println!("{datapath}: {sent} sent, watchdog silent for {silence:?}, TFTP used {used:?} of {time:?}, {dhcp}");
+        println!(
+            "{datapath}: {sent} sent, watchdog silent for {silence:?}, TFTP used {used:?} of \
+             {time:?}, {dhcp}"
+        );
         println!("{}\n{}", before.report, during.report);
-        assert!(used < time / 2, "{datapath}: the core looks without pause for room that does not come");
+        assert!(
+            used < time / 2,
+            "{datapath}: the core looks without pause for room that does not come"
+        );
         assert!(dhcp["unsent"].as_u64() > Some(0), "{datapath}: the link took everything: {dhcp}");
         assert_served(&before, &during);
         assert!(silence < WATCHDOG, "no sign of life for {silence:?}");
@@ -391,7 +438,8 @@ fn a_relays_answer_leaves_by_the_route_that_is_now_from_the_address_that_was_ask
     const ASKED: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
     let _alone = alone();
     for datapath in DATAPATHS {
-        let relayed = "[[dhcp.subnet]]\nsubnet = \"10.7.0.0/24\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\n\
+        let relayed = "[[dhcp.subnet]]\nsubnet = \"10.7.0.0/24\"\nrelay = true\nmode = \
+                       \"server\"\nclients = \"any\"\n\
                        pools = [\"10.7.0.20-10.7.0.60\"]\n";
         let site = Site::with("hostile-route", datapath, relayed, |net| {
             net.bridge(OTHER_BRIDGE, &format!("{OTHER_ADDRESS}/24"));
@@ -400,7 +448,8 @@ fn a_relays_answer_leaves_by_the_route_that_is_now_from_the_address_that_was_ask
         });
         let router = site.net.client_on(OTHER_BRIDGE, "52:54:00:c1:69:01");
         router.ip(&["addr", "add", "10.9.0.2/24", "dev", "eth0"]);
-        let (asking, hearing) = (Wire::open(site.hostile.name(), "eth0"), Wire::open(router.name(), "eth0"));
+        let (asking, hearing) =
+            (Wire::open(site.hostile.name(), "eth0"), Wire::open(router.name(), "eth0"));
         let ask = |message: &Dhcp, from: Ipv4Addr| {
             let (from, to) = (SocketAddrV4::new(from, 67), SocketAddrV4::new(ASKED, 67));
             assert!(asking.send(&message.frame_from(from, SERVER_MAC, to)));
@@ -409,7 +458,11 @@ fn a_relays_answer_leaves_by_the_route_that_is_now_from_the_address_that_was_ask
         let mut discover = Dhcp::discover(mac(1), 7);
         discover.giaddr = RELAY;
         let offer = ask(&discover, RELAY);
-        assert_eq!((offer.kind(), *offer.source.ip(), offer.source.port()), (2, ASKED, 67), "{datapath}: {offer:?}");
+        assert_eq!(
+            (offer.kind(), *offer.source.ip(), offer.source.port()),
+            (2, ASKED, 67),
+            "{datapath}: {offer:?}"
+        );
         // A renewal from behind the same router, and the way there has changed since.
         let address = offer.message.yiaddr();
         let mut request = Dhcp::request(mac(1), 8, offer.server().unwrap(), address);
@@ -429,7 +482,11 @@ fn a_relays_answer_leaves_by_the_route_that_is_now_from_the_address_that_was_ask
         )));
         let until = Instant::now() + LIMIT;
         while site.status()["dhcp"]["failed"].as_u64() == Some(before) {
-            assert!(Instant::now() < until, "an answer without a route counts as one: {}", site.status()["dhcp"]);
+            assert!(
+                Instant::now() < until,
+                "an answer without a route counts as one: {}",
+                site.status()["dhcp"]
+            );
         }
         site.server.stop();
     }
@@ -443,8 +500,14 @@ fn interfaces_are_followed_while_packets_to_clients_flood() {
         let message = Dhcp::new(2, mac(7), n);
         let from = SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 66), 67);
         let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
-        frame::ethernet(mac(7), Mac([0xff; 6]), from, to, &message.reply_payload(Ipv4Addr::new(192, 168, 4, 67)))
-            .unwrap()
+        frame::ethernet(
+            mac(7),
+            Mac([0xff; 6]),
+            from,
+            to,
+            &message.reply_payload(Ipv4Addr::new(192, 168, 4, 67)),
+        )
+        .unwrap()
     };
     let floods = [site.flood(0, reply), site.flood(0, reply)];
     site.net.bridge(OTHER_BRIDGE, &format!("{OTHER_ADDRESS}/24"));
@@ -476,7 +539,13 @@ fn a_kernel_short_of_memory_ends_nothing() {
         let injecting = Process::start(strace);
         injecting.stderr.wait_line("attached", LIMIT);
         let during = site.honest.run(Duration::from_secs(1));
-        assert_eq!(during.failed, 0, "{datapath} {call} {error}:\n{}\n{}", during.report, site.server.log());
+        assert_eq!(
+            during.failed,
+            0,
+            "{datapath} {call} {error}:\n{}\n{}",
+            during.report,
+            site.server.log()
+        );
         // First: a tracer that is killed leaves a call behind that the kernel does not know.
         site.server.stop();
         drop(injecting);
@@ -493,8 +562,12 @@ fn processor_time(server: &Server, name: &str) -> Duration {
 }
 
 fn thread_of(server: &Server, name: &str) -> String {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().map(|task| task.unwrap().path());
-    let has_name = |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name;
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid()))
+        .unwrap()
+        .map(|task| task.unwrap().path());
+    let has_name = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).unwrap().trim() == name
+    };
     let task = tasks.into_iter().find(has_name).unwrap_or_else(|| panic!("no thread {name}"));
     task.file_name().unwrap().to_str().unwrap().to_owned()
 }

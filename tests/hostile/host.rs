@@ -1,4 +1,5 @@
-//! What the host does to the server: logs and disks that fail, signals, kernel errors, threads that die.
+//! What the host does to the server: logs and disks that fail, signals, kernel errors, threads that
+//! die.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -41,10 +42,12 @@ impl Host {
     fn configure(&self, more: &str) {
         let (http, tftp, port) = (self.http, free_port(), self.dhcp.port());
         let text = format!(
-            "root = \"root\"\nstate = \"state\"\n[server]\nworkers = 1\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n\
+            "root = \"root\"\nstate = \"state\"\n[server]\nworkers = 1\nadmin-socket = \
+             \"admin.sock\"\nuser = \"root\"\n\
              [tftp]\nlisten = [\"{tftp}\"]\n[http]\nlisten = [\"{http}\"]\n\
              [dhcp]\nlisten-address = \"127.0.0.1\"\nlisten-port = {port}\n\
-             [[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\nrelay = true\nmode = \"server\"\nclients = \"any\"\n\
+             [[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\nrelay = true\nmode = \"server\"\nclients = \
+             \"any\"\n\
              pools = [\"127.77.1.1-127.77.1.99\"]\n{more}"
         );
         fs::write(self.path("ringboot.toml"), text).unwrap();
@@ -54,7 +57,8 @@ impl Host {
         self.scratch.path().join(name)
     }
 
-    /// Started by a shell that ends in `exec "$@"` with its standard error where the script sends it.
+    /// Started by a shell that ends in `exec "$@"` with its standard error where the script sends
+    /// it.
     fn start(&self, script: &str) -> Process {
         let mut command = Command::new("bash");
         command.arg("-c").arg(script).arg("bash");
@@ -110,12 +114,15 @@ impl Relay {
         let until = Instant::now() + wait;
         let mut bytes = [0; 1500];
         loop {
-            let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let left =
+                until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             self.socket.set_read_timeout(Some(left)).unwrap();
             match self.socket.recv(&mut bytes) {
                 Ok(length) if bytes[4..8] == payload[4..8] => {
-                    let kind =
-                        bytes[240..length].windows(3).find(|window| window[..2] == [53, 1]).map(|window| window[2]);
+                    let kind = bytes[240..length]
+                        .windows(3)
+                        .find(|window| window[..2] == [53, 1])
+                        .map(|window| window[2]);
                     let address = <[u8; 4]>::try_from(&bytes[16..20]).unwrap();
                     return Some((kind.unwrap(), Ipv4Addr::from(address)));
                 }
@@ -127,7 +134,9 @@ impl Relay {
     }
 
     fn discover(&self, number: u32, wait: Duration) -> Option<Ipv4Addr> {
-        self.ask(Dhcp::discover(mac(number), number), wait).filter(|answer| answer.0 == 2).map(|answer| answer.1)
+        self.ask(Dhcp::discover(mac(number), number), wait)
+            .filter(|answer| answer.0 == 2)
+            .map(|answer| answer.1)
     }
 
     fn request(&self, number: u32, address: Ipv4Addr, wait: Duration) -> Option<Ipv4Addr> {
@@ -194,7 +203,10 @@ fn no_destination_of_the_log_ends_freezes_or_slows_the_server() {
         host.ringboot(&["reload"]).ok();
         server.signal("HUP");
         assert!(begun.elapsed() < Duration::from_secs(10), "{name}: {:?}", begun.elapsed());
-        println!("{name}: 1500 answers in {took:?}, log lines lost: {}", host.status()["drops"]["log_lines"]);
+        println!(
+            "{name}: 1500 answers in {took:?}, log lines lost: {}",
+            host.status()["drops"]["log_lines"]
+        );
         stops_in_order(&host, server);
     }
 }
@@ -214,7 +226,8 @@ impl Host {
         command.current_dir(self.scratch.path());
         let process = Process::start(command);
         process.stdout.wait_line("READY", LIMIT);
-        let inside = PathBuf::from(format!("/proc/{}/root{}", process.pid(), self.path("state").display()));
+        let inside =
+            PathBuf::from(format!("/proc/{}/root{}", process.pid(), self.path("state").display()));
         (process, inside)
     }
 
@@ -277,14 +290,19 @@ fn a_full_disk_stops_offers_and_no_file_and_is_over_when_there_is_room() {
     assert_ne!(first, second);
     let store = host.status()["dhcp"]["store"].clone();
     println!("{store}");
-    assert!(store["failed_commits"].as_u64().unwrap() > 0 && store["offers_withheld"].as_u64().unwrap() > 0, "{store}");
+    assert!(
+        store["failed_commits"].as_u64().unwrap() > 0
+            && store["offers_withheld"].as_u64().unwrap() > 0,
+        "{store}"
+    );
     assert!(server.stop(LIMIT).success());
 }
 
 /// Addresses by machine, out of the database that a server has left.
 fn leases(host: &Host) -> Vec<(String, String)> {
     let connection = rusqlite::Connection::open(host.path("state/ringboot.db")).unwrap();
-    let mut statement = connection.prepare("SELECT mac, address FROM leases WHERE state = 'bound'").unwrap();
+    let mut statement =
+        connection.prepare("SELECT mac, address FROM leases WHERE state = 'bound'").unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     rows.collect::<Result<_, _>>().unwrap()
 }
@@ -306,7 +324,8 @@ fn state_files_that_are_removed_or_torn_under_the_server_cost_no_lease() {
         let host = Host::new("host-state");
         let mut server = host.start(r#"exec "$@""#);
         let relay = Relay::new(&host);
-        let mut held: Vec<(u32, Ipv4Addr)> = (1..=10).map(|number| (number, relay.lease(number, LIMIT))).collect();
+        let mut held: Vec<(u32, Ipv4Addr)> =
+            (1..=10).map(|number| (number, relay.lease(number, LIMIT))).collect();
         harm(&host);
         held.extend((11..=20).map(|number| (number, relay.lease(number, LIMIT))));
         server.stderr.wait_line("written anew from memory", LIMIT);
@@ -316,7 +335,10 @@ fn state_files_that_are_removed_or_torn_under_the_server_cost_no_lease() {
         let found = leases(&host);
         for (number, address) in &held {
             let machine = mac(*number).to_string();
-            assert!(found.contains(&(machine, address.to_string())), "{name}: {number} {address} in {found:?}");
+            assert!(
+                found.contains(&(machine, address.to_string())),
+                "{name}: {number} {address} in {found:?}"
+            );
         }
         let mut server = host.start(r#"exec "$@""#);
         for (number, address) in held {
@@ -338,7 +360,10 @@ fn a_removed_lock_lets_no_second_server_in() {
         fs::write(second.path("ringboot.toml"), text).unwrap();
         let refused = second.ringboot(&["serve"]);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        assert!(refused.stderr.contains("another ringboot runs with the state directory"), "{refused:?}");
+        assert!(
+            refused.stderr.contains("another ringboot runs with the state directory"),
+            "{refused:?}"
+        );
     }
     server.stderr.wait_line("it is there again", LIMIT);
     assert!(server.stop(LIMIT).success());
@@ -356,7 +381,9 @@ fn files_are_served_while_the_database_cannot_be_read_and_dhcp_follows_when_it_c
     let said = server.stderr.wait_line("NO DHCP IS ANSWERED", LIMIT);
     let damaged = "state/ringboot.db is damaged (file is not a database)";
     assert!(
-        said.contains(damaged) && said.contains("`ringboot restore FILE`") && said.contains("or move it away"),
+        said.contains(damaged)
+            && said.contains("`ringboot restore FILE`")
+            && said.contains("or move it away"),
         "{said}"
     );
     assert_eq!(host.status()["dhcp"]["store"]["state"], "unread");
@@ -379,7 +406,8 @@ fn files_are_served_while_the_database_cannot_be_read_and_dhcp_follows_when_it_c
 fn a_server_starts_on_a_full_disk_and_answers_dhcp_when_there_is_room() {
     need(&[("unshare", "util-linux")]);
     let host = Host::new("host-start-full");
-    let (mut server, state) = host.start_on_small_disk("dd if=/dev/zero of=state/fill bs=4096 status=none");
+    let (mut server, state) =
+        host.start_on_small_disk("dd if=/dev/zero of=state/fill bs=4096 status=none");
     assert!(host.get("/small").ends_with(b"small"));
     let relay = Relay::new(&host);
     assert_eq!(relay.discover(1, SHORT), None);
@@ -391,13 +419,18 @@ fn a_server_starts_on_a_full_disk_and_answers_dhcp_when_there_is_room() {
 
 /// The thread of this name.
 fn thread_of(server: &Process, name: &str) -> String {
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().map(|task| task.unwrap().path());
-    let is_it = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid()))
+        .unwrap()
+        .map(|task| task.unwrap().path());
+    let is_it = |task: &PathBuf| {
+        fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
     let task = tasks.into_iter().find(is_it).unwrap_or_else(|| panic!("no thread {name}"));
     task.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Ends when it is told to. A call that is to fail when its tracer goes fails otherwise (ENOSYS): errors must be over by then.
+/// Ends when it is told to. A call that is to fail when its tracer goes fails otherwise (ENOSYS):
+/// errors must be over by then.
 struct Injection(Process);
 
 impl Drop for Injection {
@@ -407,7 +440,8 @@ impl Drop for Injection {
     }
 }
 
-/// A kernel that answers these threads otherwise, until it is dropped: `inject` as strace(1) has it.
+/// A kernel that answers these threads otherwise, until it is dropped: `inject` as strace(1) has
+/// it.
 fn inject(server: &Process, threads: &[&str], inject: &str) -> Injection {
     need(&[("strace", "strace")]);
     let mut command = Command::new("strace");
@@ -415,7 +449,14 @@ fn inject(server: &Process, threads: &[&str], inject: &str) -> Injection {
         command.args(["-p", &thread_of(server, name)]);
     }
     let calls = inject.split(':').next().unwrap();
-    command.args(["-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &format!("inject={inject}")]);
+    command.args([
+        "-o",
+        "/dev/null",
+        "-e",
+        &format!("trace={calls}"),
+        "-e",
+        &format!("inject={inject}"),
+    ]);
     let strace = Process::start(command);
     strace.stderr.wait_line("attached", LIMIT);
     Injection(strace)
@@ -427,7 +468,11 @@ fn errors_of_the_ring_that_pass_by_themselves_end_no_core() {
     let mut server = host.start(r#"exec "$@""#);
     let relay = Relay::new(&host);
     for (number, error) in ["EAGAIN", "EBUSY", "EINTR", "ENOMEM"].into_iter().enumerate() {
-        let held = inject(&server, &["rb-http-0", "rb-dhcp"], &format!("io_uring_enter:error={error}:when=1..5+2"));
+        let held = inject(
+            &server,
+            &["rb-http-0", "rb-dhcp"],
+            &format!("io_uring_enter:error={error}:when=1..5+2"),
+        );
         for more in 1..=5 {
             assert!(host.get("/small").ends_with(b"small"), "{error}");
             relay.lease(10 * u32::try_from(number).unwrap() + more, LIMIT);
@@ -477,9 +522,11 @@ fn the_admin_socket_outlives_a_shortage_and_clients_that_pile_up() {
     host.status();
     drop(held);
     server.stderr.wait_line("a client of the admin socket waits", LIMIT);
-    // As many as there are places say nothing: each loses its place after a while, and others come in.
+    // As many as there are places say nothing: each loses its place after a while, and others come
+    // in.
     let socket = host.path("admin.sock");
-    let silent: Vec<_> = (0..80).map_while(|_| std::os::unix::net::UnixStream::connect(&socket).ok()).collect();
+    let silent: Vec<_> =
+        (0..80).map_while(|_| std::os::unix::net::UnixStream::connect(&socket).ok()).collect();
     assert!(silent.len() > 64);
     host.status();
     drop(silent);
@@ -500,7 +547,9 @@ fn threads_that_stand_still_are_said_once_and_shown_without_systemd() {
         server.stderr.wait_line(&format!("the thread {thread} stands still"), LIMIT);
     }
     let told = host.ringboot(&["status"]).ok().stdout;
-    for words in ["STUCK      the thread rb-http-0", "STUCK      the thread rb-store", "1 commits wait"] {
+    for words in
+        ["STUCK      the thread rb-http-0", "STUCK      the thread rb-store", "1 commits wait"]
+    {
         assert!(told.contains(words), "{words} in {told}");
     }
     drop((core, store));
@@ -553,7 +602,10 @@ fn why_asked_right_after_the_answer_knows_it() {
     for number in 1..=20 {
         let address = relay.lease(number, LIMIT);
         let told = host.ringboot(&["why", &mac(number).to_string()]);
-        assert!(told.stdout.contains(&address.to_string()) && told.stdout.contains(" lease: "), "{number}: {told:?}");
+        assert!(
+            told.stdout.contains(&address.to_string()) && told.stdout.contains(" lease: "),
+            "{number}: {told:?}"
+        );
     }
     load.into_iter().for_each(|thread| thread.join().unwrap());
     assert!(server.stop(LIMIT).success());
@@ -568,10 +620,13 @@ fn ready_does_not_wait_for_a_large_history_and_invented_machines_take_no_place_f
     let connection = rusqlite::Connection::open(host.path("state/history.db")).unwrap();
     let text = "x".repeat(300);
     let insert = format!(
-        "INSERT INTO entries VALUES ('52:54:00:00:00:01', 0, 0, 1000, '10.0.0.1', 'loader', 'sent', 'pxelinux.0', NULL, 9, 'sent');
-         WITH RECURSIVE machine(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM machine WHERE n + 1 < {STRANGERS}),
+        "INSERT INTO entries VALUES ('52:54:00:00:00:01', 0, 0, 1000, '10.0.0.1', 'loader', \
+         'sent', 'pxelinux.0', NULL, 9, 'sent');
+         WITH RECURSIVE machine(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM machine WHERE n + 1 < \
+         {STRANGERS}),
              slot(s) AS (SELECT 0 UNION ALL SELECT s + 1 FROM slot WHERE s < 15)
-         INSERT INTO entries SELECT printf('02:00:00:%02x:%02x:00', n / 256, n % 256), s, s, 2000 + n, NULL, 'dhcp', 'nak',
+         INSERT INTO entries SELECT printf('02:00:00:%02x:%02x:00', n / 256, n % 256), s, s, 2000 \
+         + n, NULL, 'dhcp', 'nak',
              NULL, NULL, NULL, '{text}' FROM machine, slot"
     );
     connection.execute_batch(&insert).unwrap();
@@ -587,7 +642,11 @@ fn ready_does_not_wait_for_a_large_history_and_invented_machines_take_no_place_f
     }
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let resident = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
-    println!("history of {} MB: READY after {ready:?}, read after {:?}, {resident}", size / 1_000_000, begun.elapsed());
+    println!(
+        "history of {} MB: READY after {ready:?}, read after {:?}, {resident}",
+        size / 1_000_000,
+        begun.elapsed()
+    );
     assert!(ready < Duration::from_secs(3), "{ready:?}");
     let kilobytes: u64 = resident.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kilobytes < 250_000, "{resident}");
@@ -618,7 +677,9 @@ fn a_history_that_is_removed_is_kept_anew() {
     let known = |number: u32| {
         let database = rusqlite::Connection::open(host.path("state/history.db")).unwrap();
         let count = "SELECT count(*) FROM entries WHERE mac = ?1";
-        database.query_row(count, [mac(number).to_string()], |row| row.get::<_, i64>(0)).unwrap_or(0)
+        database
+            .query_row(count, [mac(number).to_string()], |row| row.get::<_, i64>(0))
+            .unwrap_or(0)
     };
     let wait = |number| {
         let until = Instant::now() + LIMIT;

@@ -56,7 +56,8 @@ fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Processor time that the server has used, memory that it has resident, in MiB, and its open descriptors.
+/// Processor time that the server has used, memory that it has resident, in MiB, and its open
+/// descriptors.
 struct Usage {
     cpu: Duration,
     resident: usize,
@@ -66,8 +67,13 @@ struct Usage {
 fn usage(site: &Site) -> Usage {
     let proc = |name: &str| format!("/proc/{}/{name}", site.server.pid());
     let stat = std::fs::read_to_string(proc("stat")).unwrap();
-    let fields: Vec<u64> =
-        stat.rsplit(')').next().unwrap().split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+    let fields: Vec<u64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
     // Clock ticks of 10 ms; pages of 4 KiB.
     Usage {
         cpu: Duration::from_millis(10 * (fields[11] + fields[12])),
@@ -94,8 +100,8 @@ fn clients_that_stop_just_before_the_end_cost_next_to_nothing() {
         let crowd = Crowd::new(&site.net);
         let honest = site.honest.run(Duration::from_secs(2));
         let before = usage(&site);
-        let stalled: Vec<TcpStream> =
-            crowd.run(|| (0..640).map(|number| begin(member(number / 32), "/tail", 20_000)).collect());
+        let stalled: Vec<TcpStream> = crowd
+            .run(|| (0..640).map(|number| begin(member(number / 32), "/tail", 20_000)).collect());
         // The pauses between two looks have grown by then.
         std::thread::sleep(Duration::from_secs(2));
         let (began, idle) = (Instant::now(), usage(&site));
@@ -110,24 +116,33 @@ fn clients_that_stop_just_before_the_end_cost_next_to_nothing() {
         // Those that reset are gone at once, the others stay.
         stalled[..320].iter().for_each(reset);
         let stayed = stalled.into_iter().skip(320).collect::<Vec<_>>();
-        until("connections that were reset are held", || usage(&site).descriptors <= now.descriptors - 310);
+        until("connections that were reset are held", || {
+            usage(&site).descriptors <= now.descriptors - 310
+        });
         assert!(usage(&site).descriptors >= before.descriptors + 320);
         stayed.iter().for_each(reset);
         drop(stayed);
-        until("connections that were reset are held", || usage(&site).descriptors <= before.descriptors + 20);
+        until("connections that were reset are held", || {
+            usage(&site).descriptors <= before.descriptors + 20
+        });
         site.server.stop();
     }
 }
 
-/// Whole answers of connections that this address opens at once, each with one request and the end of the connection.
+/// Whole answers of connections that this address opens at once, each with one request and the end
+/// of the connection.
 fn answers(from: Ipv4Addr, count: usize) -> usize {
     let mut streams: Vec<TcpStream> = (0..count).map(|_| connect(from)).collect();
     for stream in &mut streams {
-        stream.write_all(b"GET /honest/menu HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /honest/menu HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            .unwrap();
     }
     let is_whole = |mut stream: TcpStream| {
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).is_ok() && answer.starts_with(b"HTTP/1.1 200") && answer.len() > 4096
+        stream.read_to_end(&mut answer).is_ok()
+            && answer.starts_with(b"HTTP/1.1 200")
+            && answer.len() > 4096
     };
     streams.into_iter().map(is_whole).filter(|is_whole| *is_whole).count()
 }
@@ -137,9 +152,13 @@ fn one_address_does_not_use_up_the_queue_of_all() {
     let _alone = alone();
     for datapath in DATAPATHS {
         let site = Site::new("hostile-queue", datapath, "");
-        std::fs::File::create(server::root(&site.scratch).join("image")).unwrap().set_len(64 << 20).unwrap();
+        std::fs::File::create(server::root(&site.scratch).join("image"))
+            .unwrap()
+            .set_len(64 << 20)
+            .unwrap();
         let crowd = Crowd::new(&site.net);
-        let slow: Vec<TcpStream> = crowd.run(|| (0..32).map(|_| begin(member(0), "/image", 1000)).collect());
+        let slow: Vec<TcpStream> =
+            crowd.run(|| (0..32).map(|_| begin(member(0), "/image", 1000)).collect());
         let waiting: Vec<Option<TcpStream>> = crowd.run(|| {
             let connection = |number: usize| {
                 let mut stream = connect(member(0));
@@ -153,7 +172,11 @@ fn one_address_does_not_use_up_the_queue_of_all() {
         drop(waiting);
         until("connections that have gone wait for room", || usage(&site).descriptors < 500);
         drop(slow);
-        assert_eq!(crowd.run(|| answers(member(0), 40)), 40, "{datapath}: and the address itself is served again");
+        assert_eq!(
+            crowd.run(|| answers(member(0), 40)),
+            40,
+            "{datapath}: and the address itself is served again"
+        );
         site.server.stop();
     }
 }
@@ -198,7 +221,9 @@ fn crowd_out(crowding: Crowding) {
             };
             let mut streams: Vec<TcpStream> = (0..376).map(head).collect();
             full.send(()).unwrap();
-            while stopped.recv_timeout(Duration::from_millis(300)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(Duration::from_millis(300))
+                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
                 for (number, stream) in streams.iter_mut().enumerate() {
                     let is_over = matches!(stream.read(&mut [0; 4096]), Ok(0));
                     if is_over || stream.write_all(next).is_err() {
@@ -227,17 +252,24 @@ struct Loaded {
 
 /// Loads a file to its end.
 fn load(from: Ipv4Addr, path: &str) -> Loaded {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((SERVER.parse::<Ipv4Addr>().unwrap(), 80)), LIMIT);
+    let mut stream = TcpStream::connect_timeout(
+        &SocketAddr::from((SERVER.parse::<Ipv4Addr>().unwrap(), 80)),
+        LIMIT,
+    );
     if let Ok(stream) = &mut stream {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nX-Machine: {from}\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: h\r\nX-Machine: {from}\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).unwrap();
     }
     let mut stream = stream.unwrap();
     let mut loaded = Loaded { bytes: 0, longest_silence: Duration::ZERO };
     let (mut piece, mut moved) = (vec![0; 256 * 1024], Instant::now());
     loop {
-        let len = stream.read(&mut piece).unwrap_or_else(|error| panic!("{error} after {} bytes", loaded.bytes));
+        let len = stream
+            .read(&mut piece)
+            .unwrap_or_else(|error| panic!("{error} after {} bytes", loaded.bytes));
         loaded.longest_silence = loaded.longest_silence.max(moved.elapsed());
         if len == 0 {
             return loaded;
@@ -251,7 +283,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_storm_of_more_images_than_fit_into_memory_lets_loaders_pass_and_nobody_falls_silent() {
-    let wanted = std::env::var("RINGBOOT_STORM_MACHINES").ok().map(|number| number.parse().unwrap());
+    let wanted =
+        std::env::var("RINGBOOT_STORM_MACHINES").ok().map(|number| number.parse().unwrap());
     let (machines, image, memory): (usize, u64, u64) =
         wanted.map_or((80, 24 << 20, 64 << 20), |number| (number, 40 << 20, 256 << 20));
     let _alone = alone();
@@ -265,17 +298,30 @@ fn a_storm_of_more_images_than_fit_into_memory_lets_loaders_pass_and_nobody_fall
         let crowd = Crowd::new(&site.net);
         let began = Instant::now();
         let machines: Vec<_> = (0..machines)
-            .map(|number| inside::start(crowd.0.name(), move || load(member(number), &format!("/image-{number}"))))
+            .map(|number| {
+                inside::start(crowd.0.name(), move || {
+                    load(member(number), &format!("/image-{number}"))
+                })
+            })
             .collect();
         let during = site.honest.run(Duration::from_secs(3));
-        let loaded: Vec<Loaded> = machines.into_iter().map(|machine| machine.join().unwrap()).collect();
+        let loaded: Vec<Loaded> =
+            machines.into_iter().map(|machine| machine.join().unwrap()).collect();
         let silence = loaded.iter().map(|loaded| loaded.longest_silence).max().unwrap();
-        println!("{datapath}: all in {:?}, longest silence {silence:?}\n{}", began.elapsed(), during.report);
+        println!(
+            "{datapath}: all in {:?}, longest silence {silence:?}\n{}",
+            began.elapsed(),
+            during.report
+        );
         assert!(loaded.iter().all(|loaded| loaded.bytes > image), "somebody has less than all");
         assert!(silence < Duration::from_secs(4), "{silence:?} of silence");
         assert_eq!(during.failed, 0, "{}", during.report);
         for (step, time) in &during.p99 {
-            assert!(*step == "whole boot" || *time < Duration::from_secs(1), "{step}: {time:?}\n{}", during.report);
+            assert!(
+                *step == "whole boot" || *time < Duration::from_secs(1),
+                "{step}: {time:?}\n{}",
+                during.report
+            );
         }
         site.server.stop();
     }
@@ -284,7 +330,8 @@ fn a_storm_of_more_images_than_fit_into_memory_lets_loaders_pass_and_nobody_fall
 #[test]
 fn where_no_descriptor_is_free_clients_are_told_and_nobody_hangs() {
     let _alone = alone();
-    // An accept that stands in a ring keeps the limit of its time; tests/stream_descriptors.rs shows the same there.
+    // An accept that stands in a ring keeps the limit of its time; tests/stream_descriptors.rs
+    // shows the same there.
     let site = Site::new("hostile-emfile", "epoll", "");
     let crowd = Crowd::new(&site.net);
     let limit = |files: usize| {
@@ -293,21 +340,25 @@ fn where_no_descriptor_is_free_clients_are_told_and_nobody_hangs() {
         set.args(["--pid", &pid, &format!("--nofile={files}:")]);
         assert!(set.status().unwrap().success());
     };
-    let held: Vec<TcpStream> = crowd.run(|| (0..20).map(|_| begin(member(2), "/honest/menu", 4000)).collect());
+    let held: Vec<TcpStream> =
+        crowd.run(|| (0..20).map(|_| begin(member(2), "/honest/menu", 4000)).collect());
     // The descriptors above are all taken, and a few below are free.
     limit(usage(&site).descriptors + 4);
     let ask = || {
         let mut streams: Vec<TcpStream> = (0..40).map(|number| connect(member(number))).collect();
         for stream in &mut streams {
             let _ = stream.write_all(
-                b"GET /honest/menu HTTP/1.1\r\nUser-Agent: iPXE/1.21\r\nHost: h\r\nConnection: close\r\n\r\n",
+                b"GET /honest/menu HTTP/1.1\r\nUser-Agent: iPXE/1.21\r\nHost: h\r\nConnection: \
+                  close\r\n\r\n",
             );
         }
         let status = |mut stream: TcpStream| {
             let mut answer = Vec::new();
             // A reset is an answer as well; silence is not.
             match stream.read_to_end(&mut answer) {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("a client hangs"),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    panic!("a client hangs")
+                }
                 _ => String::from_utf8_lossy(&answer).split(' ').nth(1).map(str::to_owned),
             }
         };

@@ -1,4 +1,5 @@
-//! What hostile and unlucky clients, networks and disks do to the real server, each beside fifty honest machines.
+//! What hostile and unlucky clients, networks and disks do to the real server, each beside fifty
+//! honest machines.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stdout)]
 
 #[path = "../common/mod.rs"]
@@ -49,7 +50,8 @@ impl Site {
     fn in_scratch(scratch: Scratch, datapath: &str, lines: &str) -> Self {
         let net = Net::new();
         Honest::lay_out(&server::root(&scratch));
-        let configuration = server::configuration(&scratch).replace("[server]\n", "[server]\nworkers = 1\n");
+        let configuration =
+            server::configuration(&scratch).replace("[server]\n", "[server]\nworkers = 1\n");
         let tuning = format!("[tuning]\ndatapath = \"{datapath}\"\n");
         let tables = if lines.contains("[tuning]\n") {
             lines.replace("[tuning]\n", &tuning)

@@ -1,4 +1,5 @@
-//! What forged and stubborn TFTP clients do: requests that nobody made, guessed ports, transfers that stand still, too many files.
+//! What forged and stubborn TFTP clients do: requests that nobody made, guessed ports, transfers
+//! that stand still, too many files.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -24,7 +25,8 @@ const ROOM: usize = 40;
 const BRIDGE_MAC: Mac = Mac([0x52, 0x54, 0x00, 0x00, 0x04, 0x96]);
 const FORGER_MAC: Mac = Mac([0x52, 0x54, 0x00, 0xc1, 0x07, 0x02]);
 
-/// A server of files without DHCP and with one boot core, honest machines, and somebody who owns 192.168.4.192 to .255.
+/// A server of files without DHCP and with one boot core, honest machines, and somebody who owns
+/// 192.168.4.192 to .255.
 struct Files {
     honest: Honest,
     forger: Forger,
@@ -46,19 +48,29 @@ impl Files {
         Honest::lay_out(&root);
         lay_out(&root);
         let text = format!(
-            "root = \"{}\"\nstate = \"{}\"\n[server]\nworkers = 1\ninterfaces = [\"{BRIDGE}\"]\nadmin-socket = \"admin.sock\"\n\
+            "root = \"{}\"\nstate = \"{}\"\n[server]\nworkers = 1\ninterfaces = \
+             [\"{BRIDGE}\"]\nadmin-socket = \"admin.sock\"\n\
              user = \"root\"\n[tftp]\n{tftp}\n[tuning]\ndatapath = \"{datapath}\"\n",
             root.display(),
             scratch.path().join("state").display(),
         );
         let server = Server::start(&net, &scratch, &text);
-        Self { honest: Honest::without_dhcp(&net), forger: Forger::new(&net), server, net, _scratch: scratch }
+        Self {
+            honest: Honest::without_dhcp(&net),
+            forger: Forger::new(&net),
+            server,
+            net,
+            _scratch: scratch,
+        }
     }
 
-    /// Memory that the server has, or has had at most (`VmRSS`, `VmHWM` of proc_pid_status(5)), bytes.
+    /// Memory that the server has, or has had at most (`VmRSS`, `VmHWM` of proc_pid_status(5)),
+    /// bytes.
     fn memory(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
@@ -162,7 +174,8 @@ fn forged_requests_for_texts_and_templates_make_no_copies_and_a_real_client_gets
             std::fs::write(root.join(format!("lines{n}.txt")), vec![b'\n'; 16 << 20]).unwrap();
         }
         std::fs::write(root.join("text.txt"), "a line\n\rand more\n".repeat(20_000)).unwrap();
-        let rendered = "{% for i in range(20000) %}{{ i }} of a long list, the same for all\n{% endfor %}";
+        let rendered =
+            "{% for i in range(20000) %}{{ i }} of a long list, the same for all\n{% endfor %}";
         std::fs::write(root.join("list.txt.j2"), rendered).unwrap();
     };
     let site = Files::new("hostile-tftp-copies", "io_uring", "", lay_out);
@@ -193,11 +206,18 @@ fn forged_requests_for_texts_and_templates_make_no_copies_and_a_real_client_gets
     let client = site.net.client_with_address(180);
     let lines = "a line\r\n\r\0and more\r\n".repeat(20_000);
     for options in ["", "blksize\x001024\0"] {
-        assert!(load(&client, "text.txt", "netascii", options).as_deref() == Some(lines.as_bytes()), "{options:?}");
+        assert!(
+            load(&client, "text.txt", "netascii", options).as_deref() == Some(lines.as_bytes()),
+            "{options:?}"
+        );
     }
-    let list: String = (0..20_000).map(|i| format!("{i} of a long list, the same for all\n")).collect();
+    let list: String =
+        (0..20_000).map(|i| format!("{i} of a long list, the same for all\n")).collect();
     for options in ["", "blksize\x001024\0"] {
-        assert!(load(&client, "list.txt", "octet", options).as_deref() == Some(list.as_bytes()), "{options:?}");
+        assert!(
+            load(&client, "list.txt", "octet", options).as_deref() == Some(list.as_bytes()),
+            "{options:?}"
+        );
     }
     site.server.stop();
 }
@@ -206,7 +226,9 @@ fn forged_requests_for_texts_and_templates_make_no_copies_and_a_real_client_gets
 fn acks_to_guessed_ports_bring_a_victim_no_more_than_a_window_or_two() {
     let _alone = alone();
     for datapath in DATAPATHS {
-        let lay_out = |root: &Path| std::fs::File::create(root.join("big")).unwrap().set_len(40 << 20).unwrap();
+        let lay_out = |root: &Path| {
+            std::fs::File::create(root.join("big")).unwrap().set_len(40 << 20).unwrap()
+        };
         let site = Files::new("hostile-tftp-guess", datapath, "", lay_out);
         // All ports, as anybody can learn them.
         let mut ports = BTreeSet::new();
@@ -245,7 +267,12 @@ fn transfers_that_stand_still_make_room_in_a_full_table_and_it_is_said_once() {
     const PORTS: u16 = 9_000;
     let _alone = alone();
     for datapath in DATAPATHS {
-        let site = Files::new("hostile-tftp-still", datapath, "per-source = 0\nrequests-per-second = 0", |_| {});
+        let site = Files::new(
+            "hostile-tftp-still",
+            datapath,
+            "per-source = 0\nrequests-per-second = 0",
+            |_| {},
+        );
         let before = site.honest.run(Duration::from_secs(2));
         let mut confirmed = 0;
         for port in (0..PORTS).step_by(50) {
@@ -257,7 +284,9 @@ fn transfers_that_stand_still_make_room_in_a_full_table_and_it_is_said_once() {
                     open.insert(from, ());
                 }
                 while !open.is_empty() {
-                    let Some((to, tid, _)) = site.forger.hear(Duration::from_millis(200)) else { break };
+                    let Some((to, tid, _)) = site.forger.hear(Duration::from_millis(200)) else {
+                        break;
+                    };
                     if open.remove(&to).is_some() {
                         site.forger.send(to, tid, &ack(0));
                         confirmed += 1;
@@ -269,7 +298,8 @@ fn transfers_that_stand_still_make_room_in_a_full_table_and_it_is_said_once() {
         assert!(confirmed >= 16_384, "{confirmed}: the table is full");
         let during = site.honest.run(Duration::from_secs(4));
         during.assert_no_worse(&before, 20);
-        let said = site.server.log().matches("places for TFTP transfers of a core are taken").count();
+        let said =
+            site.server.log().matches("places for TFTP transfers of a core are taken").count();
         assert_eq!(said, 1, "{}", site.server.log());
         drop(site);
     }
@@ -281,10 +311,18 @@ fn more_files_than_have_a_place_are_busy_for_a_moment_and_never_an_error() {
     let _alone = alone();
     let lay_out = |root: &Path| {
         for n in 0..FILES {
-            std::fs::File::create(root.join(format!("image{n}"))).unwrap().set_len(100_000).unwrap();
+            std::fs::File::create(root.join(format!("image{n}")))
+                .unwrap()
+                .set_len(100_000)
+                .unwrap();
         }
     };
-    let site = Files::new("hostile-tftp-files", "io_uring", "per-source = 0\nrequests-per-second = 0", lay_out);
+    let site = Files::new(
+        "hostile-tftp-files",
+        "io_uring",
+        "per-source = 0\nrequests-per-second = 0",
+        lay_out,
+    );
     let before = site.honest.run(Duration::from_secs(2));
     let errors = |until_silent: Duration, confirm: bool| {
         let mut errors = 0;
@@ -375,7 +413,8 @@ fn waiting_connections(pid: u32) -> u64 {
 fn without_a_descriptor_left_files_are_served_and_missing_ones_are_missing() {
     let _alone = alone();
     let lay_out = |root: &Path| {
-        (0..30).for_each(|n| std::fs::write(root.join(format!("new{n}")), vec![b'x'; 600]).unwrap());
+        (0..30)
+            .for_each(|n| std::fs::write(root.join(format!("new{n}")), vec![b'x'; 600]).unwrap());
     };
     for datapath in DATAPATHS {
         let site = Files::new("hostile-tftp-descriptors", datapath, "", lay_out);
@@ -391,7 +430,10 @@ fn without_a_descriptor_left_files_are_served_and_missing_ones_are_missing() {
         command.args(["--pid", &pid.to_string(), &format!("--nofile={most}:{most}")]);
         run(command, LIMIT).ok();
         // Whatever is left goes to connections that ask for nothing.
-        let connect = || TcpStream::connect_timeout(&SocketAddr::new(SERVER.parse().unwrap(), 80), LIMIT).unwrap();
+        let connect = || {
+            TcpStream::connect_timeout(&SocketAddr::new(SERVER.parse().unwrap(), 80), LIMIT)
+                .unwrap()
+        };
         let connections = inside::run(site.forger.client.name(), move || {
             let mut connections: Vec<TcpStream> = (0..200).map(|_| connect()).collect();
             connections.iter_mut().for_each(|stream| stream.write_all(b"GET").unwrap());
@@ -407,11 +449,20 @@ fn without_a_descriptor_left_files_are_served_and_missing_ones_are_missing() {
         let client = site.net.client_with_address(180);
         for n in 0..30 {
             assert_eq!(first_answer(&client, "honest/menu"), Some([0, 3, 0, 1]), "{datapath}: {n}");
-            assert_eq!(first_answer(&client, &format!("new{n}")), Some([0, 3, 0, 1]), "{datapath}: {n}");
-            assert_eq!(first_answer(&client, &format!("none{n}")), Some([0, 5, 0, 1]), "{datapath}: {n}");
+            assert_eq!(
+                first_answer(&client, &format!("new{n}")),
+                Some([0, 3, 0, 1]),
+                "{datapath}: {n}"
+            );
+            assert_eq!(
+                first_answer(&client, &format!("none{n}")),
+                Some([0, 5, 0, 1]),
+                "{datapath}: {n}"
+            );
         }
         drop(connections);
-        // Whoever comes while the server closes 200 connections may be told to come again, and does so after two seconds.
+        // Whoever comes while the server closes 200 connections may be told to come again, and does
+        // so after two seconds.
         let until = Instant::now() + LIMIT;
         while left() < ROOM / 2 || waiting_connections(pid) > 0 {
             assert!(Instant::now() < until, "{} descriptors of {ROOM} are free again", left());

@@ -13,7 +13,8 @@ use ringboot::observe::events::Weight;
 
 const LEN: usize = 40_000_000;
 
-/// A client that has asked for the image and read no more than a little of it: most can not have been sent yet.
+/// A client that has asked for the image and read no more than a little of it: most can not have
+/// been sent yet.
 fn half_way(server: &Server) -> Client {
     let mut client = server.connect();
     client.send("GET /image HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -30,7 +31,10 @@ fn h12_a_file_replaced_during_a_transfer_is_finished_from_the_old_version() {
     fs::write(server.path("new"), vec![0; LEN]).unwrap();
     fs::rename(server.path("new"), server.path("image")).unwrap();
     assert!(client.answer(true).body == old);
-    assert!(client.get("/image", &["Range: bytes=0-99"]).body == [0; 100], "and the next request gets the new one");
+    assert!(
+        client.get("/image", &["Range: bytes=0-99"]).body == [0; 100],
+        "and the next request gets the new one"
+    );
     fs::remove_file(server.path("image")).unwrap();
     assert_eq!(client.get("/image", &[]).status(), 404);
 }
@@ -65,7 +69,10 @@ fn h12_a_file_overwritten_in_place_is_never_completed_as_a_mix() {
         body.iter().filter(|&&b| b == 2).count()
     );
     let event = server.events.recv_timeout(PATIENCE).unwrap();
-    assert!(event.weight == Weight::Warning && event.text.contains("changed in place"), "{event:?}");
+    assert!(
+        event.weight == Weight::Warning && event.text.contains("changed in place"),
+        "{event:?}"
+    );
 }
 
 #[test]
@@ -95,7 +102,9 @@ fn h12_files_cut_short_and_replaced_under_load_never_hurt_the_core() {
                     let mut client = Client::new(TcpStream::connect(address).unwrap());
                     client.send("GET /image HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
                     let received = client.rest();
-                    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+                    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
+                        continue;
+                    };
                     let body = &received[end + 4..];
                     if received.starts_with(b"HTTP/1.1 200") && body.len() == 3_000_000 {
                         assert!(body.iter().all(|&b| b == body[0]), "a mix of versions");

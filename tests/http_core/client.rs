@@ -53,10 +53,17 @@ impl Client {
             if let Some(end) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
                 let rest = self.received.split_off(end + 4);
                 let head = std::mem::replace(&mut self.received, rest);
-                return Some(Answer { head: String::from_utf8(head[..end + 2].to_vec()).unwrap(), body: Vec::new() });
+                return Some(Answer {
+                    head: String::from_utf8(head[..end + 2].to_vec()).unwrap(),
+                    body: Vec::new(),
+                });
             }
             if self.read() == 0 {
-                assert!(self.received.is_empty(), "a head cut short: {:?}", self.received.escape_ascii().to_string());
+                assert!(
+                    self.received.is_empty(),
+                    "a head cut short: {:?}",
+                    self.received.escape_ascii().to_string()
+                );
                 return None;
             }
         }
@@ -94,7 +101,11 @@ impl Client {
                 self.received.extend_from_slice(&piece[..len]);
                 len
             }
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => 0,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+            {
+                0
+            }
             Err(error) => panic!("reading: {error}, after {} bytes", self.received.len()),
         }
     }

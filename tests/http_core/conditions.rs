@@ -41,7 +41,10 @@ fn h16_each_range_is_206_with_exactly_its_bytes() {
     ] {
         let answer = client.get("/image", &[&format!("Range: bytes={range}")]);
         assert_eq!(answer.status(), 206, "{range}");
-        assert_eq!(answer.value("Content-Range").unwrap(), format!("bytes {from}-{}/{LEN}", to - 1));
+        assert_eq!(
+            answer.value("Content-Range").unwrap(),
+            format!("bytes {from}-{}/{LEN}", to - 1)
+        );
         assert!(answer.body == image[from..to], "{range}");
     }
     let small = client.get("/small", &["Range: bytes=500-"]);
@@ -54,7 +57,8 @@ fn h16_a_san_boot_reads_an_iso_in_2048_byte_blocks_on_one_connection() {
     let mut client = server.connect();
     for block in (0..500).map(|n| n * 37 % 2441) {
         let (from, to) = (block * 2048, (block + 1) * 2048);
-        let answer = client.get("/image", &[&format!("Range: bytes={from}-{}", to - 1), "Connection: keep-alive"]);
+        let answer = client
+            .get("/image", &[&format!("Range: bytes={from}-{}", to - 1), "Connection: keep-alive"]);
         assert_eq!(answer.status(), 206);
         assert!(answer.body == image[from..to.min(LEN)]);
     }
@@ -79,11 +83,19 @@ fn h18_several_ranges_come_as_one_multipart_body() {
     let mut client = server.connect();
     let answer = client.get("/image", &["Range: bytes=3000000-4199999,0-9,-5"]);
     assert_eq!(answer.status(), 206);
-    let boundary = answer.value("Content-Type").unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let boundary = answer
+        .value("Content-Type")
+        .unwrap()
+        .strip_prefix(
+            "multipart/byteranges; \
+        boundary=",
+        )
+        .unwrap();
     let mut wanted = Vec::new();
     for (from, to) in [(3_000_000, 4_200_000), (0, 10), (LEN - 5, LEN)] {
         let head = format!(
-            "--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes {from}-{}/{LEN}\r\n\r\n",
+            "--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes \
+             {from}-{}/{LEN}\r\n\r\n",
             to - 1
         );
         wanted.extend_from_slice(head.as_bytes());
@@ -92,7 +104,10 @@ fn h18_several_ranges_come_as_one_multipart_body() {
     }
     wanted.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
     assert!(answer.body == wanted);
-    assert_eq!(client.get("/image", &["Range: bytes=0-9,5-19"]).value("Content-Range"), Some("bytes 0-19/5000000"));
+    assert_eq!(
+        client.get("/image", &["Range: bytes=0-9,5-19"]).value("Content-Range"),
+        Some("bytes 0-19/5000000")
+    );
     assert_eq!(client.get("/image", &["Range: bytes=0-,0-"]).status(), 200);
 }
 
@@ -112,7 +127,11 @@ fn h20_a_resume_of_a_file_that_has_changed_is_412() {
     let mut client = server.connect();
     let first = client.ask("HEAD", "/image", &[]);
     let (etag, date) = (first.value("Etag").unwrap(), first.value("Last-Modified").unwrap());
-    let lines = ["Range: bytes=2000000-", &format!("If-Match: {etag}"), &format!("If-Unmodified-Since: {date}")];
+    let lines = [
+        "Range: bytes=2000000-",
+        &format!("If-Match: {etag}"),
+        &format!("If-Unmodified-Since: {date}"),
+    ];
     let resumed = client.get("/image", &lines);
     assert_eq!(resumed.status(), 206);
     assert!(resumed.body == image[2_000_000..]);
@@ -130,7 +149,9 @@ fn h21_if_range_gives_the_part_of_the_same_version_or_the_whole_of_the_new_one()
     let line = format!("If-Range: {}", first.value("Etag").unwrap());
     assert_eq!(client.get("/image", &["Range: bytes=5-9", &line]).body, image[5..10]);
     // A date is weak: the file may have been replaced within its second.
-    for other in ["\"other\"", "Sun, 09 Sep 2001 01:46:40 GMT", first.value("Last-Modified").unwrap()] {
+    for other in
+        ["\"other\"", "Sun, 09 Sep 2001 01:46:40 GMT", first.value("Last-Modified").unwrap()]
+    {
         let answer = client.get("/image", &["Range: bytes=5-9", &format!("If-Range: {other}")]);
         assert_eq!((answer.status(), answer.body.len()), (200, LEN), "{other}");
     }
@@ -142,8 +163,11 @@ fn h22_what_the_client_has_already_is_304_without_a_body() {
     let mut client = server.connect();
     let first = client.ask("HEAD", "/image", &[]);
     let (etag, date) = (first.value("Etag").unwrap(), first.value("Last-Modified").unwrap());
-    for condition in [format!("If-None-Match: {etag}"), "If-None-Match: *".into(), format!("If-Modified-Since: {date}")]
-    {
+    for condition in [
+        format!("If-None-Match: {etag}"),
+        "If-None-Match: *".into(),
+        format!("If-Modified-Since: {date}"),
+    ] {
         let answer = client.get("/image", &[&condition]);
         assert_eq!((answer.status(), answer.value("Etag")), (304, Some(etag)), "{condition}");
     }

@@ -18,7 +18,10 @@ fn h32_bodies_of_unclear_length_are_400_and_end_the_connection() {
         "Space : x\r\n\r\n",
     ] {
         let mut client = server.connect();
-        client.send(format!("GET /f HTTP/1.1\r\nHost: h\r\n{lines}GET /f HTTP/1.1\r\nHost: h\r\n\r\n"));
+        client.send(format!(
+            "GET /f HTTP/1.1\r\nHost: h\r\n{lines}GET /f HTTP/1.1\r\nHost: \
+                             h\r\n\r\n"
+        ));
         let answer = client.answer(true);
         assert_eq!((answer.status(), answer.value("Connection")), (400, Some("close")), "{lines}");
         client.expect_end();
@@ -43,15 +46,26 @@ fn h32_codings_that_nobody_here_knows_are_501_and_hosts_that_are_none_400() {
         let mut client = server.connect();
         client.send(&bytes);
         let answer = client.answer(true);
-        assert_eq!((answer.status(), answer.value("Connection")), (status, Some("close")), "{bytes:?}");
+        assert_eq!(
+            (answer.status(), answer.value("Connection")),
+            (status, Some("close")),
+            "{bytes:?}"
+        );
         assert!(answer.value("Date").is_some());
         client.expect_end();
     }
     let mut later = server.connect();
-    for request in ["GET /f HTTP/1.2\r\nHost: [::1]:80\r\n\r\n", "GET /f HTTP/1.9\r\nHost:\r\n\r\n"] {
+    for request in [
+        "GET /f HTTP/1.2\r\nHost: [::1]:80\r\n\r\n",
+        "GET /f \
+        HTTP/1.9\r\nHost:\r\n\r\n",
+    ] {
         later.send(request);
         let answer = later.answer(true);
-        assert!(answer.head.starts_with("HTTP/1.1 200 OK\r\n") && answer.text() == "x", "{answer:?}");
+        assert!(
+            answer.head.starts_with("HTTP/1.1 200 OK\r\n") && answer.text() == "x",
+            "{answer:?}"
+        );
     }
 }
 
@@ -59,14 +73,19 @@ fn h32_codings_that_nobody_here_knows_are_501_and_hosts_that_are_none_400() {
 fn h9_a_request_after_a_body_is_found_in_whatever_pieces_it_comes() {
     let server = Server::start();
     server.put("f", b"x");
-    let request = "\r\nPOST /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nGET /\r\n0\r\nT: x\r\n\r\n\
+    let request = "\r\nPOST /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: \
+                   chunked\r\n\r\n5;a=b\r\nGET /\r\n0\r\nT: x\r\n\r\n\
                    GET /f HTTP/1.1\r\nHost: h\r\n\r\n";
     for size in [1, 2, 7, 50, request.len()] {
         let mut client = server.connect();
         for piece in request.as_bytes().chunks(size) {
             client.send(piece);
         }
-        assert_eq!([client.answer(true).status(), client.answer(true).status()], [405, 200], "{size}");
+        assert_eq!(
+            [client.answer(true).status(), client.answer(true).status()],
+            [405, 200],
+            "{size}"
+        );
     }
 }
 

@@ -14,17 +14,30 @@ fn h1_header_names_go_out_in_title_case_in_answers_good_and_bad() {
     server.put("vmlinuz", &pattern(200_000));
     let mut client = server.connect();
     let answer = client.get("/vmlinuz", &["Range: bytes=1-2"]);
-    for name in ["Content-Length", "Content-Type", "Content-Range", "Accept-Ranges", "Last-Modified", "Date"] {
+    for name in [
+        "Content-Length",
+        "Content-Type",
+        "Content-Range",
+        "Accept-Ranges",
+        "Last-Modified",
+        "Date",
+    ] {
         assert!(answer.value(name).is_some(), "{name} in {}", answer.head);
     }
     for line in answer.head.lines().skip(1) {
         let name = line.split(':').next().unwrap();
-        assert!(name.split('-').all(|word| word.starts_with(|c: char| c.is_ascii_uppercase())), "{line}");
+        assert!(
+            name.split('-').all(|word| word.starts_with(|c: char| c.is_ascii_uppercase())),
+            "{line}"
+        );
     }
     client.send("nonsense\r\n\r\n");
     let refused = client.answer(true);
     assert_eq!((refused.status(), refused.text()), (400, "the request is malformed\n"));
-    assert_eq!((refused.value("Content-Length"), refused.value("Connection")), (Some("25"), Some("close")));
+    assert_eq!(
+        (refused.value("Content-Length"), refused.value("Connection")),
+        (Some("25"), Some("close"))
+    );
 }
 
 #[test]
@@ -32,7 +45,9 @@ fn h2_one_space_follows_each_colon_and_lines_end_in_cr_lf() {
     let server = Server::start();
     server.put("f", b"x");
     let answer = server.connect().get("/f", &[]);
-    assert!(answer.head.ends_with("\r\n") && !answer.head.replace("\r\n", "").contains(['\r', '\n']));
+    assert!(
+        answer.head.ends_with("\r\n") && !answer.head.replace("\r\n", "").contains(['\r', '\n'])
+    );
     for line in answer.head.lines().skip(1) {
         let (_, value) = line.split_once(": ").unwrap();
         assert!(!value.starts_with(' '), "{line:?}");
@@ -45,12 +60,16 @@ fn h3_the_status_line_of_a_file_is_http_1_1_200_or_206() {
     server.put("f", b"0123456789");
     let mut client = server.connect();
     assert!(client.get("/f", &[]).head.starts_with("HTTP/1.1 200 OK\r\n"));
-    assert!(client.get("/f", &["Range: bytes=0-1"]).head.starts_with("HTTP/1.1 206 Partial Content\r\n"));
+    assert!(client.get("/f", &["Range: bytes=0-1"]).head.starts_with(
+        "HTTP/1.1 206 Partial \
+        Content\r\n"
+    ));
 }
 
 #[test]
 fn h4_every_answer_has_its_length_and_none_is_chunked() {
-    let server = Server::with(HttpPlan { index: vec![clean(b"dir").unwrap()], ..HttpPlan::default() });
+    let server =
+        Server::with(HttpPlan { index: vec![clean(b"dir").unwrap()], ..HttpPlan::default() });
     let large = pattern(3_000_000);
     server.put("small", b"small");
     server.put("large", &large);
@@ -69,7 +88,11 @@ fn h4_every_answer_has_its_length_and_none_is_chunked() {
         let answer = client.get(target, &["TE: chunked"]);
         assert_eq!(answer.status(), status, "{target}");
         assert_eq!(answer.value("Transfer-Encoding"), None, "{target}");
-        assert_eq!(answer.value("Content-Length"), Some(answer.body.len().to_string().as_str()), "{target}");
+        assert_eq!(
+            answer.value("Content-Length"),
+            Some(answer.body.len().to_string().as_str()),
+            "{target}"
+        );
         assert!(body.is_none_or(|body| body == answer.body), "{target}");
     }
     client.expect_end();
@@ -93,8 +116,9 @@ fn h6_head_then_get_on_one_connection_have_the_same_headers() {
     assert_eq!(head.value("Content-Length"), Some("100000"));
     let get = client.get("/shimx64.efi", &["User-Agent: UefiHttpBoot/1.0"]);
     assert_eq!(get.body, kernel);
-    let without_date =
-        |head: &str| head.lines().filter(|line| !line.starts_with("Date")).map(str::to_owned).collect::<Vec<_>>();
+    let without_date = |head: &str| {
+        head.lines().filter(|line| !line.starts_with("Date")).map(str::to_owned).collect::<Vec<_>>()
+    };
     assert_eq!(without_date(&head.head), without_date(&get.head));
     let missing = client.ask("HEAD", "/none", &[]);
     assert_eq!((missing.status(), missing.value("Content-Length")), (404, Some("10")));
@@ -135,16 +159,22 @@ fn h8_http_1_1_needs_exactly_one_host_of_any_value() {
 fn h9_connections_are_kept_pipelined_requests_answered_in_order_and_close_honoured() {
     let server = Server::start();
     for n in 0..40 {
-        // Read into memory and mapped in turn, so that the two ways to send alternate on one connection.
+        // Read into memory and mapped in turn, so that the two ways to send alternate on one
+        // connection.
         server.put(&format!("f{n}"), &pattern(if n % 2 == 0 { 100 + n } else { 100_000 + n }));
     }
     let mut client = server.connect();
     for round in 0..2 {
-        let requests: String = (0..40).map(|n| format!("GET /f{n} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
+        let requests: String =
+            (0..40).map(|n| format!("GET /f{n} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
         client.send(requests);
         for n in 0..40 {
             let answer = client.answer(true);
-            assert_eq!(answer.body, pattern(if n % 2 == 0 { 100 + n } else { 100_000 + n }), "round {round}, f{n}");
+            assert_eq!(
+                answer.body,
+                pattern(if n % 2 == 0 { 100 + n } else { 100_000 + n }),
+                "round {round}, f{n}"
+            );
         }
     }
     let last = client.get("/f1", &["Connection: close"]);
@@ -235,7 +265,12 @@ fn h31_date_is_in_every_answer_and_nothing_is_upgraded() {
     let server = Server::start();
     server.put("f", b"x");
     let mut client = server.connect();
-    let upgrade = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"];
+    let upgrade = [
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: \
+        AAMAAABkAAQCAAAAAAIAAAAA",
+    ];
     for (target, lines) in [("/f", &upgrade[..]), ("/none", &[]), ("/f", &["If-None-Match: *"])] {
         let answer = client.get(target, lines);
         assert!(answer.status() != 101 && answer.value("Upgrade").is_none(), "{}", answer.head);

@@ -6,12 +6,16 @@ use std::time::Duration;
 use super::server::{Server, pattern};
 
 const REQUESTS: &[&str] = &[
-    "GET /boot/vmlinuz HTTP/1.1\r\nHost: 192.168.4.150\r\nRange: bytes=0-2047,4096-\r\nIf-Range: \"1-2-3\"\r\n\r\n",
-    "GET //grubx64.efi?x=%41 HTTP/1.1\r\nHost: h\r\nIf-Match: \"a\", W/\"b\"\r\nIf-None-Match: *\r\n\r\n",
+    "GET /boot/vmlinuz HTTP/1.1\r\nHost: 192.168.4.150\r\nRange: bytes=0-2047,4096-\r\nIf-Range: \
+     \"1-2-3\"\r\n\r\n",
+    "GET //grubx64.efi?x=%41 HTTP/1.1\r\nHost: h\r\nIf-Match: \"a\", W/\"b\"\r\nIf-None-Match: \
+     *\r\n\r\n",
     "HEAD http://192.168.4.150:80/a%20b/c.efi HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
     "GET http,192.168.4.150/grub/grub.cfg HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /%2e%2e/x HTTP/1.1\r\nHost: h\r\nIf-Modified-Since: Sun, 09 Sep 2001 01:46:40 GMT\r\nContent-Length: 3\r\n\r\nabc",
-    "POST /done HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    "GET /%2e%2e/x HTTP/1.1\r\nHost: h\r\nIf-Modified-Since: Sun, 09 Sep 2001 01:46:40 \
+     GMT\r\nContent-Length: 3\r\n\r\nabc",
+    "POST /done HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: \
+     100-continue\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
 ];
 
 /// A small generator, so that a failure is found again with the same seed.

@@ -47,7 +47,12 @@ fn h32_large_or_many_headers_are_431() {
         let mut client = server.connect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let answer = client.get("/f", &lines);
-        assert_eq!((answer.status(), answer.value("Connection")), (431, Some("close")), "{} lines", lines.len());
+        assert_eq!(
+            (answer.status(), answer.value("Connection")),
+            (431, Some("close")),
+            "{} lines",
+            lines.len()
+        );
         client.expect_end();
     }
     let allowed: Vec<String> = (0..60).map(|n| format!("X-{n}: {}", "y".repeat(200))).collect();
@@ -60,11 +65,20 @@ fn h32_a_small_body_on_get_is_ignored_and_a_large_one_ends_the_connection() {
     let server = Server::start();
     server.put("f", b"x");
     let mut client = server.connect();
-    client.send(format!("GET /f HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n{}", "b".repeat(60_000)));
+    client.send(format!(
+        "GET /f HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n{}",
+        "b".repeat(60_000)
+    ));
     assert_eq!(client.answer(true).text(), "x");
-    client.send("GET /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    client.send(
+        "GET /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: \
+                 chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    );
     assert_eq!(client.answer(true).text(), "x");
-    client.send(format!("GET /f HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n{}", "b".repeat(70_000)));
+    client.send(format!(
+        "GET /f HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n{}",
+        "b".repeat(70_000)
+    ));
     assert_eq!(client.answer(true).status(), 413);
     client.expect_end();
     let mut chunked = server.connect();
@@ -84,7 +98,9 @@ fn h33_a_head_that_does_not_come_in_time_ends_the_connection() {
     // A byte now and then does not buy time.
     let mut byte = [0];
     client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    while !matches!(client.stream.read(&mut byte), Ok(0)) && began.elapsed() < Duration::from_secs(5) {
+    while !matches!(client.stream.read(&mut byte), Ok(0))
+        && began.elapsed() < Duration::from_secs(5)
+    {
         if client.stream.write_all(b"X").is_err() {
             break;
         }
@@ -108,7 +124,9 @@ fn h33_an_idle_connection_is_closed_after_its_time() {
     let began = Instant::now();
     client.expect_end();
     silent.expect_end();
-    assert!(began.elapsed() > Duration::from_millis(200) && began.elapsed() < Duration::from_secs(4));
+    assert!(
+        began.elapsed() > Duration::from_millis(200) && began.elapsed() < Duration::from_secs(4)
+    );
 }
 
 #[test]
@@ -120,7 +138,9 @@ fn h33_a_client_that_takes_nothing_or_next_to_nothing_is_cut() {
     let began = Instant::now();
     let event = server.events.recv_timeout(PATIENCE).unwrap();
     assert!(event.weight == Weight::Warning && event.text.contains("too slow"), "{event:?}");
-    assert!(began.elapsed() >= Duration::from_millis(450) && began.elapsed() < Duration::from_secs(5));
+    assert!(
+        began.elapsed() >= Duration::from_millis(450) && began.elapsed() < Duration::from_secs(5)
+    );
     assert!(stalled.rest().len() < 40_000_000);
 }
 
@@ -129,14 +149,16 @@ fn h33_what_a_client_that_is_cut_has_not_taken_is_thrown_away() {
     let server = hurried(|timeouts| timeouts.stall = Duration::from_millis(500));
     server.put("image", &pattern(40_000_000));
     server.put("f", &pattern(100_000));
-    // The first stops in the middle, the other one when the last bytes wait for its acknowledgement.
+    // The first stops in the middle, the other one when the last bytes wait for its
+    // acknowledgement.
     for (name, read) in [("image", 0), ("f", 20_000)] {
         let mut stalled = narrow(server.v4);
         stalled.send(format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n"));
         stalled.stream.read_exact(&mut vec![0; read]).unwrap();
         let event = server.events.recv_timeout(PATIENCE).unwrap();
         assert!(event.text.contains("too slow"), "{event:?}");
-        let ended = std::iter::repeat_with(|| stalled.stream.read(&mut [0; 65_536])).find(|read| !matches!(read, Ok(1..)));
+        let ended = std::iter::repeat_with(|| stalled.stream.read(&mut [0; 65_536]))
+            .find(|read| !matches!(read, Ok(1..)));
         assert_eq!(ended.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     }
 }
@@ -152,7 +174,8 @@ fn h33_a_client_that_resets_or_stops_just_before_the_end_gives_its_place_back() 
             client.stream.read_exact(&mut [0; 20_000]).unwrap();
             socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
         }
-        // They are gone with a reset, in the state in which the last bytes wait for an acknowledgement.
+        // They are gone with a reset, in the state in which the last bytes wait for an
+        // acknowledgement.
         assert_eq!(server.connect().get("/f", &[]).body.len(), 100_000);
     }
 }
@@ -171,9 +194,12 @@ fn h9_no_reset_cuts_an_answer_whatever_the_client_sends_behind_its_last_request(
     let file = pattern(64 * 1024);
     server.put("f", &file);
     let close = "Connection: close\r\n";
-    for (line, head, late) in
-        [("1.0", "", "\r\n"), ("1.1", close, "\r\n"), ("1.1", close, "GET /f HTTP/1.1\r\n"), ("1.0", "", "")]
-    {
+    for (line, head, late) in [
+        ("1.0", "", "\r\n"),
+        ("1.1", close, "\r\n"),
+        ("1.1", close, "GET /f HTTP/1.1\r\n"),
+        ("1.0", "", ""),
+    ] {
         let (address, file) = (server.v4, &file);
         let ask = || {
             let mut client = narrow(address);
@@ -181,7 +207,12 @@ fn h9_no_reset_cuts_an_answer_whatever_the_client_sends_behind_its_last_request(
             let mut answer = Vec::new();
             for step in 0.. {
                 let mut piece = [0; 4096];
-                let len = client.stream.read(&mut piece).unwrap_or_else(|error| panic!("{error} after {}", answer.len()));
+                let len = client.stream.read(&mut piece).unwrap_or_else(|error| {
+                    panic!(
+                        "{error} after {}",
+                        answer.len()
+                    )
+                });
                 answer.extend_from_slice(&piece[..len]);
                 if step % 4 == 0 && len > 0 {
                     client.send(late);
@@ -217,7 +248,8 @@ fn h33_a_client_that_rests_and_goes_on_gets_all() {
     let mut received = Vec::new();
     let mut piece = vec![0; 6_000_000];
     for _ in 0..3 {
-        // As a machine that writes to flash: it takes a few MB, then nothing for most of the time that it has.
+        // As a machine that writes to flash: it takes a few MB, then nothing for most of the time
+        // that it has.
         client.stream.read_exact(&mut piece).unwrap();
         received.extend_from_slice(&piece);
         let said = server.events.recv_timeout(Duration::from_millis(700));
@@ -253,15 +285,22 @@ fn h14_without_room_to_wait_ipxe_is_told_when_to_come_again_and_others_are_close
     let server = Server::with(HttpPlan { connections: 1, ..HttpPlan::default() });
     let mut running = server.connect();
     running.get("/none", &[]);
-    let waiting: Vec<TcpStream> = (0..WAITING_MAX).map(|_| TcpStream::connect(server.v4).unwrap()).collect();
+    let waiting: Vec<TcpStream> =
+        (0..WAITING_MAX).map(|_| TcpStream::connect(server.v4).unwrap()).collect();
     let mut ipxe = server.connect();
-    ipxe.send("GET /boot.ipxe HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.21.1\r\nHost: h\r\n\r\n");
+    ipxe.send(
+        "GET /boot.ipxe HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: \
+               iPXE/1.21.1\r\nHost: h\r\n\r\n",
+    );
     let answer = ipxe.answer(true);
     assert_eq!((answer.status(), answer.value("Retry-After")), (503, Some("5")));
     let mut other = server.connect();
     other.send("GET /boot.ipxe HTTP/1.1\r\nUser-Agent: UefiHttpBoot/1.0\r\nHost: h\r\n\r\n");
     other.expect_end();
-    assert_eq!((server.counters.queued.read(), server.counters.turned_away.read()), (WAITING_MAX as u64, 2));
+    assert_eq!(
+        (server.counters.queued.read(), server.counters.turned_away.read()),
+        (WAITING_MAX as u64, 2)
+    );
     drop(waiting);
 }
 
@@ -272,7 +311,8 @@ fn h34_two_thousand_slow_clients_do_not_slow_another_one_down() {
     let image = pattern(300_000);
     server.put("image", &image);
     server.connect().get("/image", &[]);
-    let mut slow: Vec<TcpStream> = (0..2000).map(|_| TcpStream::connect(server.v4).unwrap()).collect();
+    let mut slow: Vec<TcpStream> =
+        (0..2000).map(|_| TcpStream::connect(server.v4).unwrap()).collect();
     let mut times = Vec::new();
     for (round, byte) in b"GET /image HTTP/1.1\r\nX".chunks(1).enumerate() {
         for stream in slow.iter_mut().skip(round % 2).step_by(2) {

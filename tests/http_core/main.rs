@@ -1,4 +1,5 @@
-//! The HTTP core on the wire: each rule of HTTP, read from raw bytes on loopback, over each way to speak to the kernel.
+//! The HTTP core on the wire: each rule of HTTP, read from raw bytes on loopback, over each way to
+//! speak to the kernel.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::duplicate_mod)]
 
 mod parsers;
@@ -8,7 +9,8 @@ macro_rules! over {
     ($datapath:ident as $name:ident) => {
         #[path = "."]
         mod $name {
-            const DATAPATH: ringboot::engine::datapath::Datapath = ringboot::engine::datapath::Datapath::$datapath;
+            const DATAPATH: ringboot::engine::datapath::Datapath =
+                ringboot::engine::datapath::Datapath::$datapath;
 
             mod changes;
             mod client;

@@ -1,4 +1,5 @@
-//! Requests bent and broken, for the pure parsers alone: none may panic, and what they make of a request holds together.
+//! Requests bent and broken, for the pure parsers alone: none may panic, and what they make of a
+//! request holds together.
 
 use ringboot::http::input::{Input, Step};
 use ringboot::http::request::Request;
@@ -13,23 +14,41 @@ const MUTATIONS: u32 = 300_000;
 /// As the core answers a request, but for the file.
 fn answer(request: &Request<'_>, len: u64) {
     if let Ok(path) = target::path(request.target) {
-        assert!(!path.contains(&0) && !path.split(|&b| b == b'/').any(|part| part == b".."), "{path:?}");
+        assert!(
+            !path.contains(&0) && !path.split(|&b| b == b'/').any(|part| part == b".."),
+            "{path:?}"
+        );
     }
     let mtime = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let meta =
-        Meta { len, etag: "\"1-2-3\"", mtime, last_modified: "Sun, 09 Sep 2001 01:46:40 GMT", media: "text/plain" };
+    let meta = Meta {
+        len,
+        etag: "\"1-2-3\"",
+        mtime,
+        last_modified: "Sun, 09 Sep 2001 01:46:40 GMT",
+        media: "text/plain",
+    };
     let plan = respond::forbid(request).unwrap_or_else(|| respond::file(request, meta, mtime));
     if let Payload::File(part) = &plan.payload {
         assert!(part.start < part.end && part.end <= len);
     }
     let mut head = Vec::new();
-    plan.write_head(request.version, request.keeps_alive, "Sun, 09 Sep 2001 01:46:40 GMT", &mut head);
+    plan.write_head(
+        request.version,
+        request.keeps_alive,
+        "Sun, 09 Sep 2001 01:46:40 GMT",
+        &mut head,
+    );
     let head = String::from_utf8(head).unwrap();
     assert!(
-        head.starts_with("HTTP/1.") && head.ends_with("\r\n\r\n") && head.matches("\r\n\r\n").count() == 1,
+        head.starts_with("HTTP/1.")
+            && head.ends_with("\r\n\r\n")
+            && head.matches("\r\n\r\n").count() == 1,
         "{head}"
     );
-    let stated = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map(|len| len.parse().unwrap());
+    let stated = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .map(|len| len.parse().unwrap());
     if !plan.payload.is_empty() {
         assert_eq!(stated, Some(plan.payload.len()));
     }

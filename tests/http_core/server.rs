@@ -48,12 +48,21 @@ impl Server {
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });
-        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|at| net::tcp_listener(at.parse().unwrap(), false).unwrap());
+        let listeners = ["127.0.0.1:0", "[::1]:0"]
+            .map(|at| net::tcp_listener(at.parse().unwrap(), false).unwrap());
         let [v4, v6] = [0, 1].map(|n: usize| listeners[n].local_addr().unwrap());
         let (sender, events) = queue();
         let drain = Drain::default();
-        let (core, bell) =
-            Core::new(listeners.into(), &plan, &names, &sender, &drain, &Arc::default(), super::DATAPATH).unwrap();
+        let (core, bell) = Core::new(
+            listeners.into(),
+            &plan,
+            &names,
+            &sender,
+            &drain,
+            &Arc::default(),
+            super::DATAPATH,
+        )
+        .unwrap();
         let counters = core.counters();
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
@@ -65,7 +74,8 @@ impl Server {
         self.root.path().join(name)
     }
 
-    /// Writes a file under the root, dated a while ago: a change after this is then seen by its time.
+    /// Writes a file under the root, dated a while ago: a change after this is then seen by its
+    /// time.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

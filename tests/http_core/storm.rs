@@ -1,4 +1,5 @@
-//! Many large bodies at once: a few run, the others have their first bytes and a trickle, and all end whole (U8).
+//! Many large bodies at once: a few run, the others have their first bytes and a trickle, and all
+//! end whole (U8).
 
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,8 @@ fn one_stands_in_line_behind_another() -> bool {
     second.send(request);
     let head = second.head().unwrap();
     assert_eq!(head.status(), 200);
-    // The first one does not read, and holds the only slot until it is found to stand still. What is counted is shown after the
-    // turn in which the head left.
+    // The first one does not read, and holds the only slot until it is found to stand still. What
+    // is counted is shown after the turn in which the head left.
     let began = Instant::now();
     let seen = || (server.counters.at_full_speed.read(), server.counters.in_line.read()) == (1, 1);
     while !seen() && began.elapsed() < Duration::from_millis(100) {
@@ -42,7 +43,12 @@ fn one_stands_in_line_behind_another() -> bool {
     let stood_in_line = seen();
     let mut begun = vec![0; TRICKLE_BYTES as usize];
     second.stream.peek(&mut begun).unwrap();
-    assert_eq!(server.connect().get("/menu", &[]).text(), "a menu", "what is small stands in no line");
+    assert_eq!(
+        server.connect().get("/menu", &[]).text(),
+        "a menu",
+        "what is small stands in no \
+        line"
+    );
 
     // It stands still, so the slot is not its own for long.
     let began = Instant::now();
@@ -75,7 +81,11 @@ fn u8_who_goes_away_while_in_line_leaves_no_place_behind() {
     drop(clients);
     let began = Instant::now();
     while server.counters.at_full_speed.read() + server.counters.in_line.read() > 0 {
-        assert!(began.elapsed() < PATIENCE + Duration::from_secs(5), "a place that nobody gives back");
+        assert!(
+            began.elapsed() < PATIENCE + Duration::from_secs(5),
+            "a place that nobody gives \
+            back"
+        );
         std::thread::yield_now();
     }
     assert_eq!(server.connect().get("/initrd", &[]).body.len(), LARGE_BYTES);

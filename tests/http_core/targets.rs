@@ -108,9 +108,17 @@ fn h28_directories_are_listed_only_where_it_is_switched_on_and_names_are_escaped
     let mut client = server.connect();
     let page = client.get("/pub", &[]);
     assert_eq!((page.status(), page.value("Content-Type")), (200, Some("text/html")));
-    assert!(page.text().contains("href=\"/pub/sub/\"") && !page.text().contains("hidden"), "{}", page.text());
+    assert!(
+        page.text().contains("href=\"/pub/sub/\"") && !page.text().contains("hidden"),
+        "{}",
+        page.text()
+    );
     let page = client.get("/pub/sub/", &[]);
-    assert!(page.text().contains("<a href=\"/pub/sub/%3Cb%3E%26.img\">&lt;b&gt;&amp;.img</a>"), "{}", page.text());
+    assert!(
+        page.text().contains("<a href=\"/pub/sub/%3Cb%3E%26.img\">&lt;b&gt;&amp;.img</a>"),
+        "{}",
+        page.text()
+    );
     assert_eq!(client.get("/pub/sub/%3Cb%3E%26.img", &[]).text(), "x");
     for target in ["/private", "/", "/publ"] {
         assert_eq!(client.get(target, &[]).status(), 404, "{target}");
@@ -126,7 +134,10 @@ fn h28_an_index_file_answers_for_its_directory() {
     server.put("other/f", b"x");
     let mut client = server.connect();
     let page = client.get("/site/", &[]);
-    assert_eq!((page.status(), page.value("Content-Type"), page.text()), (200, Some("text/html"), "<p>hello"));
+    assert_eq!(
+        (page.status(), page.value("Content-Type"), page.text()),
+        (200, Some("text/html"), "<p>hello")
+    );
     assert_eq!(client.get("/other/", &[]).status(), 404);
 }
 

@@ -1,6 +1,8 @@
-//! Whole transfers between firmware models and the server's table, over a network that loses, copies and reorders.
+//! Whole transfers between firmware models and the server's table, over a network that loses,
+//! copies and reorders.
 //!
-//! Every run follows from a seed; a failing one prints it, and `SEED=n cargo test --test sim` runs it alone.
+//! Every run follows from a seed; a failing one prints it, and `SEED=n cargo test --test sim` runs
+//! it alone.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stdout)]
 
 mod world;
@@ -89,14 +91,21 @@ fn t44_every_firmware_gets_its_file_in_bad_weather() {
 #[test]
 fn t42_in_a_storm_both_sides_end_and_no_octet_is_wrong() {
     for_seeds("t42", SEEDS / 10, |seed| {
-        let weather = Weather { loss_percent: 45, duplicate_percent: 20, jitter: 50 * MILLISECOND, ..calm() };
+        let weather =
+            Weather { loss_percent: 45, duplicate_percent: 20, jitter: 50 * MILLISECOND, ..calm() };
         let mut world = any_world(seed, weather);
         world.run(HOUR);
         for machine in &world.machines {
             let gave_up = machine.client.outcome() == Some(Outcome::TimedOut);
-            // A server that has given up, or lost its session to a late copy of the request, says so by ERROR.
+            // A server that has given up, or lost its session to a late copy of the request, says
+            // so by ERROR.
             let told = matches!(machine.client.outcome(), Some(Outcome::Refused { code: 0 | 5 }));
-            assert!(completed(machine) || gave_up || told, "{}: {:?}", machine.behaviour, machine.client.outcome());
+            assert!(
+                completed(machine) || gave_up || told,
+                "{}: {:?}",
+                machine.behaviour,
+                machine.client.outcome()
+            );
         }
     });
 }
@@ -107,7 +116,8 @@ fn t27_without_loss_nothing_is_sent_twice() {
         let mut world = any_world(seed, calm());
         world.run(HOUR);
         for (ending, _, retransmits) in &world.endings {
-            let fine = matches!(ending, Ending::Complete | Ending::SizeProbe | Ending::Refused { .. });
+            let fine =
+                matches!(ending, Ending::Complete | Ending::SizeProbe | Ending::Refused { .. });
             assert!(fine && *retransmits == 0, "{ending:?}, {retransmits} sent again");
         }
     });
@@ -118,7 +128,8 @@ fn t27_copies_of_acks_do_not_copy_data_in_lockstep() {
     for_seeds("t27_copies", SEEDS / 20, |seed| {
         let weather = Weather { duplicate_percent: 100, jitter: MILLISECOND, ..calm() };
         let mut world = World::new(seed, weather, Policy::default());
-        let firmware = [Behaviour::ipxe(), Behaviour::grub(), Behaviour::pxelinux(), Behaviour::pi3()];
+        let firmware =
+            [Behaviour::ipxe(), Behaviour::grub(), Behaviour::pxelinux(), Behaviour::pi3()];
         world.boot(pick(&mut Random::new(seed), &firmware), Some(File { len: 30_000 }));
         world.run(HOUR);
         assert!(completed(&world.machines[0]));
@@ -132,7 +143,8 @@ fn t27_copies_of_acks_do_not_copy_data_in_lockstep() {
 fn t35_one_loss_costs_a_window_and_not_the_transfer() {
     for_seeds("t35", SEEDS / 10, |seed| {
         let mut random = Random::new(seed);
-        let weather = Weather { drop_blocks: [1 + random.below(180), 1 + random.below(180)], ..calm() };
+        let weather =
+            Weather { drop_blocks: [1 + random.below(180), 1 + random.below(180)], ..calm() };
         let mut world = World::new(seed, weather, Policy::default());
         world.boot(
             pick(&mut random, &[Behaviour::edk2(), Behaviour::shim(), Behaviour::uboot(16)]),
@@ -148,12 +160,17 @@ fn t35_one_loss_costs_a_window_and_not_the_transfer() {
 #[test]
 fn t38_rollover_survives_a_loss_at_each_place() {
     let tell = [Unexpected::AckLast, Unexpected::AckGapOnce, Unexpected::AckOldOnly];
-    for (window, unexpected) in [(1, tell[0]), (1, tell[1]), (4, tell[0]), (8, tell[2]), (32, tell[1])] {
+    for (window, unexpected) in
+        [(1, tell[0]), (1, tell[1]), (4, tell[0]), (8, tell[2]), (32, tell[1])]
+    {
         for lost in [65534, 65535, 65536, 65537] {
             let weather = Weather { drop_blocks: [lost, lost + 1], drop_ack: Some(lost), ..calm() };
             let mut world = World::new(lost, weather, Policy::default());
             let asks = vec![Ask::Blksize(8), Ask::Windowsize(window), Ask::Tsize];
-            world.boot(Behaviour { asks, unexpected, ..Behaviour::uboot(1) }, Some(File { len: 65_560 * 8 + 3 }));
+            world.boot(
+                Behaviour { asks, unexpected, ..Behaviour::uboot(1) },
+                Some(File { len: 65_560 * 8 + 3 }),
+            );
             world.run(HOUR);
             assert!(
                 completed(&world.machines[0]),
@@ -191,8 +208,8 @@ fn t25_long_files_arrive_whole_in_weather() {
     }
 }
 
-/// A card that loses what comes back to back beyond its ring. Without shorter bursts every window waits for a timer, the server's or
-/// the client's: the same five take 63 s to 305 s.
+/// A card that loses what comes back to back beyond its ring. Without shorter bursts every window
+/// waits for a timer, the server's or the client's: the same five take 63 s to 305 s.
 #[test]
 fn t40_a_receiver_that_drops_back_to_back_frames_gets_its_file_in_a_fraction_of_the_time() {
     for (behaviour, frames) in [
@@ -208,8 +225,18 @@ fn t40_a_receiver_that_drops_back_to_back_frames_gets_its_file_in_a_fraction_of_
         world.boot(behaviour, Some(File { len: blocks * 1468 }));
         world.run(HOUR);
         let machine = &world.machines[0];
-        assert!(completed(machine), "{} with {frames}: {:?}", machine.behaviour, machine.client.outcome());
-        assert!(world.over < 15 * SECOND, "{} with {frames}: {} ms", machine.behaviour, world.over / MILLISECOND);
+        assert!(
+            completed(machine),
+            "{} with {frames}: {:?}",
+            machine.behaviour,
+            machine.client.outcome()
+        );
+        assert!(
+            world.over < 15 * SECOND,
+            "{} with {frames}: {} ms",
+            machine.behaviour,
+            world.over / MILLISECOND
+        );
     }
 }
 
@@ -236,6 +263,11 @@ fn t45_a_calm_network_needs_no_timer() {
         world.boot(behaviour, Some(File { len: 100_000 }));
         world.run_machines(SECOND);
         assert!(completed(&world.machines[0]));
-        assert!(world.now < SECOND / 2, "{}: {} ms", world.machines[0].behaviour, world.now / MILLISECOND);
+        assert!(
+            world.now < SECOND / 2,
+            "{}: {} ms",
+            world.machines[0].behaviour,
+            world.now / MILLISECOND
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A network that exists as numbers: machines that boot, a server's table, and weather between them, all from one seed.
+//! A network that exists as numbers: machines that boot, a server's table, and weather between
+//! them, all from one seed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -168,7 +169,11 @@ impl World {
             self.now = self.now.max(next);
             self.step();
         }
-        assert_eq!((self.table.sessions(), self.table.transfers()), (0, 0), "the table remembers somebody");
+        assert_eq!(
+            (self.table.sessions(), self.table.transfers()),
+            (0, 0),
+            "the table remembers somebody"
+        );
         assert_eq!(self.contents_out, 0, "contents were not handed back");
         assert!(self.machines.iter().all(|machine| machine.client.outcome().is_some()));
     }
@@ -236,7 +241,8 @@ impl World {
                 self.take_from_machine(machine);
             }
             Event::Opened { id, name } => {
-                let answer = File::find(&name).map(|file| (file, file.len)).ok_or(Refusal::NOT_FOUND);
+                let answer =
+                    File::find(&name).map(|file| (file, file.len)).ok_or(Refusal::NOT_FOUND);
                 self.contents_out += i64::from(answer.is_ok());
                 self.contents_out -= i64::from(self.table.opened(self.now, id, answer).is_some());
                 self.take_from_server();
@@ -252,7 +258,12 @@ impl World {
         let mut sent = Vec::new();
         while let Some(transmit) = self.machines[machine].client.poll_transmit(self.now) {
             let port = transmit.to.unwrap_or(LISTEN);
-            sent.push(Event::ToServer { machine, socket: transmit.socket, port, bytes: transmit.bytes.to_vec() });
+            sent.push(Event::ToServer {
+                machine,
+                socket: transmit.socket,
+                port,
+                bytes: transmit.bytes.to_vec(),
+            });
         }
         for event in sent {
             let is_ack = matches!(&event, Event::ToServer { bytes, .. } if bytes[1] == 4);
@@ -274,7 +285,18 @@ impl World {
                     let event = Event::Opened { id, name: request.name().to_vec() };
                     sent.push((self.weather.opening, event));
                 }
-                Action::Blocks { id, peer, tid, content, first, block_size, bytes, blocks, last, .. } => {
+                Action::Blocks {
+                    id,
+                    peer,
+                    tid,
+                    content,
+                    first,
+                    block_size,
+                    bytes,
+                    blocks,
+                    last,
+                    ..
+                } => {
                     let (file, leave) = (*content, self.leaves(blocks));
                     assert!(
                         last == (bytes.end == file.len
@@ -292,7 +314,9 @@ impl World {
                     }
                     parked = (leave < blocks).then_some((id, leave));
                 }
-                Action::Datagram { peer, tid, bytes, .. } => sent.push((0, to_machine(peer, tid, bytes.to_vec()))),
+                Action::Datagram { peer, tid, bytes, .. } => {
+                    sent.push((0, to_machine(peer, tid, bytes.to_vec())))
+                }
                 Action::Ended { outcome, tally, content, .. } => {
                     self.contents_out -= i64::from(content.is_some());
                     self.endings.push((outcome, tally.bytes_sent, tally.retransmits));
@@ -321,7 +345,8 @@ impl World {
     }
 
     fn is_doomed(&mut self, block: u64) -> bool {
-        let doomed = (0..2).find(|nth| self.weather.drop_blocks[*nth] == block && !self.dropped[*nth]);
+        let doomed =
+            (0..2).find(|nth| self.weather.drop_blocks[*nth] == block && !self.dropped[*nth]);
         if let Some(nth) = doomed {
             self.dropped[nth] = true;
         }
@@ -342,7 +367,9 @@ impl World {
 
     /// How long a packet lies in its machine's ring; None = the ring is full.
     fn wait_in_ring(&mut self, event: &Event) -> Option<Tick> {
-        let (Some(ring), Event::ToMachine { machine, .. }) = (self.weather.ring, event) else { return Some(0) };
+        let (Some(ring), Event::ToMachine { machine, .. }) = (self.weather.ring, event) else {
+            return Some(0);
+        };
         let busy_until = &mut self.machines[*machine].busy_until;
         let ahead = busy_until.saturating_sub(self.now);
         if ahead > ring.each * (ring.frames - 1) {
@@ -370,7 +397,12 @@ fn to_machine(peer: SocketAddr, tid: Option<u16>, bytes: Vec<u8>) -> Event {
     let IpAddr::V4(address) = peer.ip() else { panic!("all machines speak IPv4") };
     let machine = usize::from(address.octets()[3]) - 1;
     let socket = u8::try_from(peer.port() - 2000).expect("two sockets");
-    Event::ToMachine { machine, socket, port: tid.map_or(LISTEN, |tid| FIRST_TID_PORT + tid), bytes }
+    Event::ToMachine {
+        machine,
+        socket,
+        port: tid.map_or(LISTEN, |tid| FIRST_TID_PORT + tid),
+        bytes,
+    }
 }
 
 /// One of `from`.
@@ -385,7 +417,9 @@ pub(crate) fn calm() -> Weather {
 
 pub(crate) fn completed(machine: &Machine) -> bool {
     match (machine.client.outcome(), machine.file) {
-        (Some(Outcome::Complete { octets }), Some(file)) => octets == file.len && machine.received == file.len,
+        (Some(Outcome::Complete { octets }), Some(file)) => {
+            octets == file.len && machine.received == file.len
+        }
         (Some(Outcome::Refused { code: 1 }), None) => true,
         _ => false,
     }

@@ -1,11 +1,13 @@
 //! Which file imports from which, read from the sources alone, and the circles that this makes.
 //!
-//! An arrow runs from a file to the file that *defines* what it names: through `use` and through paths in the code, and through
-//! re-exports to where the definition stands. So a parent that declares its children and hands their names on (`mod`, `pub use`)
-//! has no arrow to them, and a child that takes such a name by way of its parent has none to the parent. Parent and child are a
+//! An arrow runs from a file to the file that *defines* what it names: through `use` and through
+//! paths in the code, and through re-exports to where the definition stands. So a parent that
+//! declares its children and hands their names on (`mod`, `pub use`) has no arrow to them, and a
+//! child that takes such a name by way of its parent has none to the parent. Parent and child are a
 //! circle when each names a definition of the other's own file.
 //!
-//! Methods are not followed: an `impl` of one type that is spread over several files makes no arrow. Tests are left out.
+//! Methods are not followed: an `impl` of one type that is spread over several files makes no
+//! arrow. Tests are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +19,8 @@ pub struct Circle {
     pub ties: Vec<String>,
 }
 
-/// The circles among these sources: path and text. `roots`: each crate's name, and the folder of its sources.
+/// The circles among these sources: path and text. `roots`: each crate's name, and the folder of
+/// its sources.
 pub fn circles(sources: &[(String, String)], roots: &[(&str, &str)]) -> Vec<Circle> {
     let arrows = House::new(sources, roots).arrows();
     let reached: BTreeMap<&str, BTreeSet<&str>> =
@@ -32,9 +35,13 @@ pub fn circles(sources: &[(String, String)], roots: &[(&str, &str)]) -> Vec<Circ
         let files: BTreeSet<&str> = others.iter().filter(mutual).copied().collect();
         let tie = |from: &str, to: &str| {
             let names = arrows.get(from)?.get(to)?;
-            Some(format!("{from} -> {to}: {}", names.iter().cloned().collect::<Vec<_>>().join(", ")))
+            Some(format!(
+                "{from} -> {to}: {}",
+                names.iter().cloned().collect::<Vec<_>>().join(", ")
+            ))
         };
-        let ties = files.iter().flat_map(|from| files.iter().filter_map(|to| tie(from, to))).collect();
+        let ties =
+            files.iter().flat_map(|from| files.iter().filter_map(|to| tie(from, to))).collect();
         seen.extend(&files);
         circles.push(Circle { files: files.into_iter().map(str::to_owned).collect(), ties });
     }
@@ -93,13 +100,19 @@ impl House {
     fn new(sources: &[(String, String)], roots: &[(&str, &str)]) -> Self {
         let mut modules = BTreeMap::new();
         for (file, text) in sources {
-            let Some(path) = roots.iter().find_map(|(name, root)| module_path(file, name, root)) else { continue };
+            let Some(path) = roots.iter().find_map(|(name, root)| module_path(file, name, root))
+            else {
+                continue;
+            };
             modules.insert(path, Module::read(file, text));
         }
         let tests_only: Vec<Path> = modules
             .iter()
             .flat_map(|(path, module)| {
-                module.test_modules.iter().map(move |name| [&path[..], std::slice::from_ref(name)].concat())
+                module
+                    .test_modules
+                    .iter()
+                    .map(move |name| [&path[..], std::slice::from_ref(name)].concat())
             })
             .collect();
         modules.retain(|path, _| !tests_only.iter().any(|test| path.starts_with(test)));
@@ -109,15 +122,26 @@ impl House {
     fn arrows(&self) -> Arrows {
         let mut arrows = Arrows::new();
         for (path, module) in &self.modules {
-            let handed_on = |import: &&Import| import.is_public && !module.words.contains(&import.name);
-            let imports = module.imports.iter().filter(|import| !handed_on(import)).map(|import| &import.path);
+            let handed_on =
+                |import: &&Import| import.is_public && !module.words.contains(&import.name);
+            let imports = module
+                .imports
+                .iter()
+                .filter(|import| !handed_on(import))
+                .map(|import| &import.path);
             for named in imports.chain(&module.paths) {
-                let Some((to, name)) = self.absolute(path, named, 0).and_then(|named| self.definition(&named, 0))
+                let Some((to, name)) =
+                    self.absolute(path, named, 0).and_then(|named| self.definition(&named, 0))
                 else {
                     continue;
                 };
                 if to.file != module.file {
-                    arrows.entry(module.file.clone()).or_default().entry(to.file.clone()).or_default().insert(name);
+                    arrows
+                        .entry(module.file.clone())
+                        .or_default()
+                        .entry(to.file.clone())
+                        .or_default()
+                        .insert(name);
                 }
             }
         }
@@ -133,12 +157,23 @@ impl House {
             "super" => {
                 let (_, parents) = module.split_last()?;
                 let is_there = matches!(rest.first().map(String::as_str), Some("super"));
-                if is_there { self.absolute(parents, rest, depth) } else { Some([parents, rest].concat()) }
+                if is_there {
+                    self.absolute(parents, rest, depth)
+                } else {
+                    Some([parents, rest].concat())
+                }
             }
             _ if self.modules.contains_key(&named[..1]) => Some(named.to_vec()),
-            _ if self.modules.contains_key(&[module, &named[..1]].concat()) => Some([module, named].concat()),
+            _ if self.modules.contains_key(&[module, &named[..1]].concat()) => {
+                Some([module, named].concat())
+            }
             _ => {
-                let import = self.modules.get(module)?.imports.iter().find(|import| import.name == *first)?;
+                let import = self
+                    .modules
+                    .get(module)?
+                    .imports
+                    .iter()
+                    .find(|import| import.name == *first)?;
                 let leads_on = depth < DEPTH_MAX && import.path[..] != named[..1];
                 let start = leads_on.then(|| self.absolute(module, &import.path, depth + 1))??;
                 Some([&start[..], rest].concat())
@@ -146,9 +181,11 @@ impl House {
         }
     }
 
-    /// The file that defines this, and its name. None for a module: it is named only to name what is in it.
+    /// The file that defines this, and its name. None for a module: it is named only to name what
+    /// is in it.
     fn definition(&self, path: &[String], depth: u8) -> Option<(&Module, String)> {
-        let length = (1..=path.len()).rev().find(|length| self.modules.contains_key(&path[..*length]))?;
+        let length =
+            (1..=path.len()).rev().find(|length| self.modules.contains_key(&path[..*length]))?;
         let (at, rest) = path.split_at(length);
         let module = &self.modules[at];
         let (name, inner) = rest.split_first()?;
@@ -160,7 +197,9 @@ impl House {
             }
             for import in module.imports.iter().filter(|import| import.name == "*") {
                 let from = self.absolute(at, &import.path[..import.path.len() - 1], depth + 1);
-                let found = from.filter(|from| self.modules.get(from).is_some_and(|one| one.defined.contains(name)));
+                let found = from.filter(|from| {
+                    self.modules.get(from).is_some_and(|one| one.defined.contains(name))
+                });
                 if let Some(from) = found {
                     return Some((&self.modules[&from], name.clone()));
                 }
@@ -173,11 +212,14 @@ impl House {
 /// Re-exports of re-exports: more of them are a mistake of this reader.
 const DEPTH_MAX: u8 = 8;
 
-/// `src/dhcp/lease.rs` is `ringboot::dhcp::lease`, `src/dhcp/mod.rs` is `ringboot::dhcp`, `src/lib.rs` is `ringboot`.
+/// `src/dhcp/lease.rs` is `ringboot::dhcp::lease`, `src/dhcp/mod.rs` is `ringboot::dhcp`,
+/// `src/lib.rs` is `ringboot`.
 fn module_path(file: &str, name: &str, root: &str) -> Option<Path> {
     let inside = file.strip_prefix(root)?.strip_prefix('/')?.strip_suffix(".rs")?;
-    let mut path: Path = std::iter::once(name).chain(inside.split('/')).map(str::to_owned).collect();
-    let is_face = matches!(path.last().map(String::as_str), Some("mod" | "lib")) || inside == "main";
+    let mut path: Path =
+        std::iter::once(name).chain(inside.split('/')).map(str::to_owned).collect();
+    let is_face =
+        matches!(path.last().map(String::as_str), Some("mod" | "lib")) || inside == "main";
     if is_face {
         path.pop();
     }
@@ -196,7 +238,8 @@ impl Module {
             at += if rest.starts_with(TEST_ONLY) {
                 module.skip_test(&rest[TEST_ONLY.len()..]) + TEST_ONLY.len()
             } else if rest[0] == "pub" && rest.get(1) == Some(&"(") {
-                // `pub(in crate::room)` names a room and imports nothing; the mark stays for a `use` that follows.
+                // `pub(in crate::room)` names a room and imports nothing; the mark stays for a
+                // `use` that follows.
                 rest.iter().position(|token| *token == ")").unwrap_or(0) + 1
             } else if rest[0] == "use" && rest.get(1) != Some(&"<") {
                 let end = rest.iter().position(|token| *token == ";").unwrap_or(rest.len());
@@ -209,8 +252,11 @@ impl Module {
                     .windows(2)
                     .position(|two| is_word(two[0]) && is_word(two[1]))
                     .map_or(length, |at| at + 1);
-                let words: Path =
-                    rest[..length].iter().filter(|token| is_word(token)).map(|word| (*word).to_owned()).collect();
+                let words: Path = rest[..length]
+                    .iter()
+                    .filter(|token| is_word(token))
+                    .map(|word| (*word).to_owned())
+                    .collect();
                 if depth == 0 && DEFINING.contains(&rest[0]) {
                     module.defined.extend(rest.get(1).map(|name| (*name).to_owned()));
                 }
@@ -233,7 +279,8 @@ impl Module {
         if let Some(at) = item.iter().position(|token| *token == "mod") {
             let is_file = item.get(at + 2) == Some(&";");
             let declared = is_file && !item[..at].iter().any(|token| matches!(*token, ";" | "{"));
-            self.test_modules.extend(item.get(at + 1).filter(|_| declared).map(|name| (*name).to_owned()));
+            self.test_modules
+                .extend(item.get(at + 1).filter(|_| declared).map(|name| (*name).to_owned()));
         }
         let mut depth = 0;
         for (at, token) in item.iter().enumerate() {

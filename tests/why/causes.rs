@@ -8,7 +8,9 @@ use std::os::unix::fs::symlink;
 use ringboot::observe::cause::Cause;
 
 use super::expected::tells;
-use super::{BOOTP, DECLINE, LIMIT, MAC, Message, OFFER, OURS, REQUEST, World, go_on, holds, until};
+use super::{
+    BOOTP, DECLINE, LIMIT, MAC, Message, OFFER, OURS, REQUEST, World, go_on, holds, until,
+};
 
 /// The world with more in its configuration, which ends in the table of its subnet.
 fn world(name: &str, more: &str) -> World {
@@ -40,7 +42,8 @@ fn subnet(second: u8) -> Ipv4Addr {
 fn messages_that_are_left_without_an_answer_are_told_with_the_line_that_keeps_their_machine_out() {
     let table = |second: u8, keys: &str| {
         format!(
-            "[[dhcp.subnet]]\nsubnet = \"127.{second}.0.0/16\"\npools = [\"127.{second}.1.1-127.{second}.1.20\"]\n{keys}\n"
+            "[[dhcp.subnet]]\nsubnet = \"127.{second}.0.0/16\"\npools = \
+             [\"127.{second}.1.1-127.{second}.1.20\"]\n{keys}\n"
         )
     };
     let more = [
@@ -52,20 +55,46 @@ fn messages_that_are_left_without_an_answer_are_told_with_the_line_that_keeps_th
     ]
     .concat();
     let world = world("why-unanswered", &more);
-    edit(&world, |text| text.replace("[boot]\n", &format!("[boot]\nuefi-http = \"efi/{}.efi\"\n", "b".repeat(118))));
+    edit(&world, |text| {
+        text.replace("[boot]\n", &format!("[boot]\nuefi-http = \"efi/{}.efi\"\n", "b".repeat(118)))
+    });
     let server = world.start();
-    let of = |number: u8, second: u8| Message { mac: machine(number), subnet: subnet(second), ..Message::default() };
+    let of = |number: u8, second: u8| Message {
+        mac: machine(number),
+        subnet: subnet(second),
+        ..Message::default()
+    };
 
     server.say(&Message { is_relayed: false, ..of(1, 78) });
-    tells(&said_of(&world, 1, "not admitted"), Cause::NoSubnet, &["no subnet is configured for 127.0.0.1"]);
+    tells(
+        &said_of(&world, 1, "not admitted"),
+        Cause::NoSubnet,
+        &["no subnet is configured for 127.0.0.1"],
+    );
     server.say(&of(2, 78));
-    tells(&said_of(&world, 2, "not admitted"), Cause::NotForRelays, &["127.78.0.0/16 (", "ringboot.toml:"]);
+    tells(
+        &said_of(&world, 2, "not admitted"),
+        Cause::NotForRelays,
+        &["127.78.0.0/16 (", "ringboot.toml:"],
+    );
     server.say(&of(3, 79));
-    tells(&said_of(&world, 3, "not admitted"), Cause::SubnetOff, &["127.79.0.0/16 (", "ringboot.toml:"]);
+    tells(
+        &said_of(&world, 3, "not admitted"),
+        Cause::SubnetOff,
+        &["127.79.0.0/16 (", "ringboot.toml:"],
+    );
     server.say(&Message { class: None, ..of(4, 80) });
-    tells(&said_of(&world, 4, "not admitted"), Cause::NotPxe, &["127.80.0.0/16 (", "ringboot.toml:"]);
+    tells(
+        &said_of(&world, 4, "not admitted"),
+        Cause::NotPxe,
+        &["127.80.0.0/16 (", "ringboot.toml:"],
+    );
     server.say(&of(5, 81));
-    tells(&said_of(&world, 5, "not admitted"), Cause::NotReserved, &["127.81.0.0/16 (", "ringboot.toml:"]);
+    tells(
+        &said_of(&world, 5, "not admitted"),
+        Cause::NotReserved,
+        &["127.81.0.0/16 (", "ringboot.toml:"],
+    );
     server.say(&Message { kind: BOOTP, ..of(6, 82) });
     tells(&said_of(&world, 6, "not answered"), Cause::Bootp, &["127.82.0.0/16 ("]);
     server.say(&Message { kind: REQUEST, chosen: Some(OURS), ..of(7, 82) });
@@ -73,14 +102,20 @@ fn messages_that_are_left_without_an_answer_are_told_with_the_line_that_keeps_th
     server.say(&Message { class: Some(b"HTTPClient"), arch: 16, identifier: 250, ..of(8, 82) });
     tells(&said_of(&world, 8, "not answered"), Cause::AnswerTooLarge, &["boot file"]);
     let odd = of(9, 82);
-    // A DISCOVER may overtake a DECLINE where the server has a queue: it is offered the same address, and asks again.
+    // A DISCOVER may overtake a DECLINE where the server has a queue: it is offered the same
+    // address, and asks again.
     let mut declined = BTreeSet::new();
     while declined.len() < 4 {
         server.say(&odd);
         let (kind, address) = server.hear();
         assert_eq!(kind, OFFER);
         if declined.insert(address) {
-            server.say(&Message { kind: DECLINE, requested: Some(address), chosen: Some(OURS), ..odd });
+            server.say(&Message {
+                kind: DECLINE,
+                requested: Some(address),
+                chosen: Some(OURS),
+                ..odd
+            });
         }
     }
     let said = until("gets none from the pools", || {
@@ -104,7 +139,12 @@ fn names_that_are_not_given_are_told_with_what_would_make_them_be() {
     let refused = |name: &str, mode: &str, words: &str| {
         let client = UdpSocket::bind((machine, 0)).unwrap();
         client.set_read_timeout(Some(LIMIT)).unwrap();
-        client.send_to(&[b"\0\x01", name.as_bytes(), b"\0", mode.as_bytes(), b"\0"].concat(), server.tftp).unwrap();
+        client
+            .send_to(
+                &[b"\0\x01", name.as_bytes(), b"\0", mode.as_bytes(), b"\0"].concat(),
+                server.tftp,
+            )
+            .unwrap();
         let mut bytes = [0; 600];
         let len = client.recv(&mut bytes).unwrap();
         assert_eq!(bytes[..2], [0, 5], "{name}: {:?}", &bytes[..len]);
@@ -119,7 +159,11 @@ fn names_that_are_not_given_are_told_with_what_would_make_them_be() {
         &["history.db was not given"],
     );
     tells(&refused("../outside", "octet", "`..` component"), Cause::BadName, &["was not given"]);
-    tells(&refused("large", "netascii", "too large for"), Cause::TooLarge, &["large was not given"]);
+    tells(
+        &refused("large", "netascii", "too large for"),
+        Cause::TooLarge,
+        &["large was not given"],
+    );
     tells(&refused("x", "mail", "no request for a file"), Cause::BadRequest, &[]);
     let client = UdpSocket::bind((machine, 0)).unwrap();
     client.send_to(b"\0\x02config\0octet\0", server.tftp).unwrap();
@@ -129,14 +173,18 @@ fn names_that_are_not_given_are_told_with_what_would_make_them_be() {
     posted.write_all(b"POST /x HTTP/1.0\r\n\r\n").unwrap();
     posted.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.0 405 "), "{answer}");
-    server.process.stderr.wait_line("HTTP refused a request: only GET and HEAD are served: /x", LIMIT);
+    server
+        .process
+        .stderr
+        .wait_line("HTTP refused a request: only GET and HEAD are served: /x", LIMIT);
     server.stop();
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_the_servers_fault() {
     let world = World::new("why-unread");
-    // What the kernel tells of the loopback interface: the file of its speed is there and gives an error.
+    // What the kernel tells of the loopback interface: the file of its speed is there and gives an
+    // error.
     edit(&world, |text| text.replace("root = \"root\"", "root = \"/sys/devices/virtual/net/lo\""));
     let server = world.start();
     let machine = server.lease(MAC, super::UEFI_X64);
@@ -164,7 +212,9 @@ fn a_transfer_under_way_is_told_with_how_far_it_is_and_never_taken_for_none() {
     tells(&said, Cause::Loading, &["It is loading shimx64.efi by TFTP, block 3 of 6"]);
     assert!(!said.contains("asked for no file"), "{said}");
     tells(&world.why_until("packet loss"), Cause::LoadingStill, &["block 3 of 6, no ACK for"]);
-    assert!(world.ask("52:54:00:12:34:10", &["--json"]).stdout.contains("\"code\": \"loading-still\""));
+    assert!(
+        world.ask("52:54:00:12:34:10", &["--json"]).stdout.contains("\"code\": \"loading-still\"")
+    );
     let mut bytes = [0; 600];
     client.set_nonblocking(true).unwrap();
     while client.recv(&mut bytes).is_ok() {}
@@ -205,7 +255,8 @@ fn a_transfer_that_somebody_else_acknowledges_is_told_as_forged() {
     let server = world.start();
     let machine = server.lease(MAC, super::UEFI_X64);
     let (client, _, tid) = server.read(machine, "shimx64.efi");
-    let others = (0..100).map(|_| server.read(OURS, "shimx64.efi")).find(|(_, _, other)| *other != tid);
+    let others =
+        (0..100).map(|_| server.read(OURS, "shimx64.efi")).find(|(_, _, other)| *other != tid);
     let (_other, _, elsewhere) = others.expect("another port of transfers");
     client.send_to(&[0, 4, 0, 1], elsewhere).unwrap();
     tells(&world.why_until("was ended"), Cause::Forged, &["The transfer of shimx64.efi was ended"]);

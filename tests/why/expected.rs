@@ -1,35 +1,50 @@
-//! Every cause that `ringboot why` can name: its sentence, as docs/troubleshooting.md has it, and the step that goes with it.
+//! Every cause that `ringboot why` can name: its sentence, as docs/troubleshooting.md has it, and
+//! the step that goes with it.
 
 use ringboot::observe::cause::Cause;
 
 const MANUAL: &str = include_str!("../../docs/troubleshooting.md");
 /// The tests, in which every cause is named that a machine of theirs is stopped by.
-const TESTS: [&str; 3] = [include_str!("../why.rs"), include_str!("causes.rs"), include_str!("lab.rs")];
+const TESTS: [&str; 3] =
+    [include_str!("../why.rs"), include_str!("causes.rs"), include_str!("lab.rs")];
 
 /// A part of the sentence and of the step. A new cause does not compile before it has both.
 pub fn words(cause: Cause) -> (&'static str, &'static str) {
     match cause {
         Cause::NeverSeen => ("No DISCOVER of this machine was seen", "PortFast"),
-        Cause::NoDhcpHere => {
-            ("No DHCP is answered here, so a machine is known by its address alone", "`ringboot why ADDRESS`")
-        }
+        Cause::NoDhcpHere => (
+            "No DHCP is answered here, so a machine is known by its address alone",
+            "`ringboot why ADDRESS`",
+        ),
         Cause::NothingAskedFor => {
             ("No DHCP is answered here, and no file was asked for from this address", "option 66")
         }
         Cause::NotRequested => ("and never requested it", "port 67 or port 68"),
         Cause::NoLoader => ("There is no loader for", "name it in [boot]"),
         Cause::Refused => ("was refused", "DISCOVER by itself"),
-        Cause::RefusedAgain => ("It asks for an address that it may not have, again and again", "a second DHCP server"),
+        Cause::RefusedAgain => {
+            ("It asks for an address that it may not have, again and again", "a second DHCP server")
+        }
         Cause::PoolFull => ("The pool is full", "larger `pools`"),
         Cause::ChoseOther => ("It chose another DHCP server", "`mode = \"off\"`"),
-        Cause::NoSubnet => {
-            ("It is not admitted: no subnet is configured for", "its `interface` and `mode = \"server\"`")
+        Cause::NoSubnet => (
+            "It is not admitted: no subnet is configured for",
+            "its `interface` and `mode = \"server\"`",
+        ),
+        Cause::NoSubnetBehind => {
+            ("this came from beyond a router", "`relay = true` and `mode = \"server\"`")
         }
-        Cause::NoSubnetBehind => ("this came from beyond a router", "`relay = true` and `mode = \"server\"`"),
-        Cause::NotForRelays => ("is served on its own link alone", "Add `relay = true` to the [[dhcp.subnet]]"),
+        Cause::NotForRelays => {
+            ("is served on its own link alone", "Add `relay = true` to the [[dhcp.subnet]]")
+        }
         Cause::SubnetOff => ("is switched off", "Set `mode = \"server\"` on the [[dhcp.subnet]]"),
-        Cause::NotPxe => ("the client says nothing of network boot", "`clients = \"pxe\"` on the [[dhcp.subnet]]"),
-        Cause::NotReserved => ("the client has no reservation", "`clients = \"known\"` on the [[dhcp.subnet]]"),
+        Cause::NotPxe => (
+            "the client says nothing of network boot",
+            "`clients = \"pxe\"` on the [[dhcp.subnet]]",
+        ),
+        Cause::NotReserved => {
+            ("the client has no reservation", "`clients = \"known\"` on the [[dhcp.subnet]]")
+        }
         Cause::OtherServer => ("is silent: the DHCP server", "`ringboot look --again`"),
         Cause::Looking => ("is silent: looking for other DHCP servers", "Wait a few seconds"),
         Cause::NoInterface => ("is silent: its interface is not there", "`ip address`"),
@@ -41,12 +56,16 @@ pub fn words(cause: Cause) -> (&'static str, &'static str) {
         Cause::Declined => ("something else on the network uses that address", "arping"),
         Cause::LeaseNotKept => ("the store could not keep the lease", "`ringboot status`"),
         Cause::NoFileAskedFor => ("was told its loader, and has asked for no file", "UDP port 69"),
-        Cause::NoFileDelivered => ("no transfer to it had ended when the server stopped", "Start the server"),
+        Cause::NoFileDelivered => {
+            ("no transfer to it had ended when the server stopped", "Start the server")
+        }
         Cause::Loading => ("It is loading", "nothing is wrong so far"),
         Cause::LoadingStill => ("no ACK for", "packet loss"),
         Cause::WaitsForItsTurn => ("waits for its turn", "`[tftp] per-source`"),
         Cause::MissingNamed => ("asks for it", "Put the file under the root, or correct"),
-        Cause::Missing => ("is missing; no line of the configuration names it", "beside the loader or menu"),
+        Cause::Missing => {
+            ("is missing; no line of the configuration names it", "beside the loader or menu")
+        }
         Cause::Unreadable => ("was not given", "`chmod o+r` the file"),
         Cause::OutsideRoot => ("the name leads outside the root", "Copy the file into the root"),
         Cause::NotAFile => ("a directory", "Name a file"),
@@ -61,16 +80,23 @@ pub fn words(cause: Cause) -> (&'static str, &'static str) {
         Cause::Stalled => ("it fell silent in the middle", "packet loss"),
         Cause::Aborted => ("by itself, with TFTP error", "its screen says which"),
         Cause::Changed => ("was changed in place while it was being sent", "mv new file"),
-        Cause::Forged => ("somebody who does not know its port acknowledged it", "Start the machine again"),
+        Cause::Forged => {
+            ("somebody who does not know its port acknowledged it", "Start the machine again")
+        }
         Cause::TooSlow => ("Its HTTP connection was cut", "packet loss"),
         Cause::NotServed => ("The server could not serve it", "the file server of the root"),
         Cause::NoMenu => ("found no menu", "Write a [menu]"),
-        Cause::LoaderDoesNotRun => ("was sent whole, and nothing was asked for after it", "Secure Boot"),
-        Cause::AtMenu => ("It stands at the menu, or has booted its local disk", "install-by-default = true"),
+        Cause::LoaderDoesNotRun => {
+            ("was sent whole, and nothing was asked for after it", "Secure Boot")
+        }
+        Cause::AtMenu => {
+            ("It stands at the menu, or has booted its local disk", "install-by-default = true")
+        }
     }
 }
 
-/// The cause is told with its step, and an operator who searches the manual for what he reads finds it.
+/// The cause is told with its step, and an operator who searches the manual for what he reads finds
+/// it.
 #[track_caller]
 pub fn tells(said: &str, cause: Cause, more: &[&str]) {
     let (sentence, step) = words(cause);

@@ -1,4 +1,5 @@
-//! Causes that take a network of their own: another DHCP server on it, an interface that is not there, limits of an address.
+//! Causes that take a network of their own: another DHCP server on it, an interface that is not
+//! there, limits of an address.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process::Command;
@@ -32,7 +33,13 @@ fn dnsmasq(net: &Net, scratch: &Scratch) -> (Client, Process) {
     let host = net.client("52:54:00:c1:1e:02");
     host.ip(&["addr", "add", &format!("{OTHER}/24"), "dev", "eth0"]);
     let mut command = host.command("dnsmasq");
-    command.args(["--keep-in-foreground", "--log-facility=-", "--port=0", "--conf-file=/dev/null", "--user=root"]);
+    command.args([
+        "--keep-in-foreground",
+        "--log-facility=-",
+        "--port=0",
+        "--conf-file=/dev/null",
+        "--user=root",
+    ]);
     command.args(["--interface=eth0", "--no-ping", "--dhcp-range=192.168.4.200,192.168.4.220,10m"]);
     command.arg(format!("--dhcp-leasefile={}", scratch.path().join("dnsmasq.leases").display()));
     command.args([MACHINE, BEHIND, LOOKING].map(|mac| format!("--dhcp-host={mac},ignore")));
@@ -45,22 +52,30 @@ fn dnsmasq(net: &Net, scratch: &Scratch) -> (Client, Process) {
 fn beside_another_server_its_age_is_told_and_a_reload_looks_again() {
     let (scratch, net) = (Scratch::new("why-lab"), Net::new());
     let (_host, mut other) = dnsmasq(&net, &scratch);
-    let beyond = "clients = \"any\"\n[[dhcp.subnet]]\nsubnet = \"192.168.7.0/24\"\ninterface = \"br7\"\nrelay = true\n\
-                  mode = \"server\"\npools = [\"192.168.7.10-192.168.7.20\"]\n[log]\nlevel = \"debug\"\n";
-    let configuration = server::configuration(&scratch).replace("[\"br0\"]", "[\"br0\", \"br7\"]") + beyond;
+    let beyond = "clients = \"any\"\n[[dhcp.subnet]]\nsubnet = \"192.168.7.0/24\"\ninterface = \
+                  \"br7\"\nrelay = true\n\
+                  mode = \"server\"\npools = [\"192.168.7.10-192.168.7.20\"]\n[log]\nlevel = \
+                  \"debug\"\n";
+    let configuration =
+        server::configuration(&scratch).replace("[\"br0\"]", "[\"br0\", \"br7\"]") + beyond;
     let server = Server::start(&net, &scratch, &configuration);
     let silent = server.log_line("ringboot is silent on 192.168.4.0/24", LIMIT);
     assert!(silent.contains(" WARN ") && silent.contains(" answered on br0: "), "{silent}");
     let client = net.client("52:54:00:c1:1e:08");
     let wire = Wire::open(client.name(), "eth0");
-    let why = |mac: Mac, words: &str| until(words, || asked(&net, &scratch, &["why", &mac.to_string()]));
+    let why =
+        |mac: Mac, words: &str| until(words, || asked(&net, &scratch, &["why", &mac.to_string()]));
 
     assert!(wire.say(&Dhcp::discover(MACHINE, 1)));
     let said = why(MACHINE, "was not answered");
     tells(
         &said,
         Cause::OtherServer,
-        &[&format!("the DHCP server {OTHER} (52:54:00:c1:1e:02)"), "ringboot.toml:", "Now: it answered "],
+        &[
+            &format!("the DHCP server {OTHER} (52:54:00:c1:1e:02)"),
+            "ringboot.toml:",
+            "Now: it answered ",
+        ],
     );
     for command in ["look", "status", "check"] {
         let said = asked(&net, &scratch, &[command]);
@@ -69,8 +84,10 @@ fn beside_another_server_its_age_is_told_and_a_reload_looks_again() {
     // A relay agent brings a message of a subnet whose own interface is not there.
     let mut relayed = Dhcp::discover(BEHIND, 2);
     relayed.giaddr = Ipv4Addr::new(192, 168, 7, 1);
-    let (from, to) =
-        (SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 9), 67), SocketAddrV4::new(SERVER.parse().unwrap(), 67));
+    let (from, to) = (
+        SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 9), 67),
+        SocketAddrV4::new(SERVER.parse().unwrap(), 67),
+    );
     let bridge = Mac([0x52, 0x54, 0, 0, 4, 0x96]);
     assert!(wire.send(&relayed.frame_from(from, bridge, to)));
     tells(&why(BEHIND, "was not answered"), Cause::NoInterface, &["192.168.7.0/24 ("]);
@@ -105,7 +122,8 @@ fn a_request_beyond_the_limit_of_its_address_waits_and_is_told_so() {
     std::fs::write(root.join("first"), vec![1; 5000]).unwrap();
     std::fs::write(root.join("second"), vec![2; 5000]).unwrap();
     let text = format!(
-        "root = \"{}\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \"root\"\n[tftp]\nper-source = 1\n",
+        "root = \"{}\"\nstate = \"state\"\n[server]\nadmin-socket = \"admin.sock\"\nuser = \
+         \"root\"\n[tftp]\nper-source = 1\n",
         root.display()
     );
     let server = Server::start(&net, &scratch, &text);

@@ -1,7 +1,8 @@
 //! The lines of a server's log, held against the table of docs/log.md: each is there, at its level.
 
 const TABLE: &str = include_str!("../../docs/log.md");
-const STAGES: [&str; 7] = [" dhcp: ", " loader: ", " menu: ", " kernel: ", " initrd: ", " answer file: ", " file: "];
+const STAGES: [&str; 7] =
+    [" dhcp: ", " loader: ", " menu: ", " kernel: ", " initrd: ", " answer file: ", " file: "];
 
 /// The patterns of the table with their levels.
 fn rows() -> Vec<(&'static str, &'static str)> {
@@ -28,13 +29,24 @@ fn matches(pattern: &str, line: &str) -> Option<usize> {
 pub fn every_line_is_in_the_docs(log: &str) {
     let rows = rows();
     for line in log.lines() {
-        let Some(at) = STAGES.iter().filter_map(|stage| Some(line.find(stage)? + stage.len())).min() else { continue };
+        let Some(at) =
+            STAGES.iter().filter_map(|stage| Some(line.find(stage)? + stage.len())).min()
+        else {
+            continue;
+        };
         let (head, said) = line.split_at(at);
         // What was left out before is no part of the sentence.
-        let best = rows.iter().filter_map(|row| Some((matches(row.0, said)?, row))).max_by_key(|(literal, _)| *literal);
-        let (_, (pattern, level)) = best.unwrap_or_else(|| panic!("docs/log.md has no row for {said:?}"));
+        let best = rows
+            .iter()
+            .filter_map(|row| Some((matches(row.0, said)?, row)))
+            .max_by_key(|(literal, _)| *literal);
+        let (_, (pattern, level)) =
+            best.unwrap_or_else(|| panic!("docs/log.md has no row for {said:?}"));
         let is_paced = head.contains("DEBUG") && *level != "DEBUG";
-        assert!(head.contains(level) || is_paced, "{line:?} is not at the level of the row `{pattern}`: {level}");
+        assert!(
+            head.contains(level) || is_paced,
+            "{line:?} is not at the level of the row `{pattern}`: {level}"
+        );
     }
 }
 
@@ -47,7 +59,12 @@ fn what_the_server_says_of_itself_is_said_at_the_level_of_its_row() {
         .lines()
         .filter(|line| line.starts_with("| `"))
         .map(|row| row.split(" | "))
-        .map(|mut cells| (cells.next().unwrap().trim_start_matches("| `").trim_end_matches('`'), cells.next().unwrap()))
+        .map(|mut cells| {
+            (
+                cells.next().unwrap().trim_start_matches("| `").trim_end_matches('`'),
+                cells.next().unwrap(),
+            )
+        })
         .collect();
     assert!(rows.len() > 10, "{rows:?}");
     let said = said_in(std::path::Path::new("src"));
@@ -60,7 +77,9 @@ fn what_the_server_says_of_itself_is_said_at_the_level_of_its_row() {
 /// The literal parts of a pattern, in order.
 fn has_all(text: &str, pattern: &str) -> bool {
     let mut rest = text;
-    pattern.split("...").all(|part| rest.find(part).inspect(|at| rest = &rest[at + part.len()..]).is_some())
+    pattern
+        .split("...")
+        .all(|part| rest.find(part).inspect(|at| rest = &rest[at + part.len()..]).is_some())
 }
 
 /// Every call of the log in the program: its level, and the words around it.

@@ -48,7 +48,12 @@ pub(crate) fn spreads(runs: &[Document]) -> Vec<Spread> {
     let main = measures(&[], &[]).len();
     let one = |(place, measure): (usize, &Measure)| {
         let values = Values::of(runs.iter().map(&measure.read).collect::<Option<Vec<f64>>>()?)?;
-        Some(Spread { name: measure.name.clone(), unit: measure.unit, is_main: place < main, values })
+        Some(Spread {
+            name: measure.name.clone(),
+            unit: measure.unit,
+            is_main: place < main,
+            values,
+        })
     };
     measures(runs, &[]).iter().enumerate().filter_map(one).collect()
 }
@@ -60,7 +65,8 @@ pub(super) enum Verdict {
     Better,
     #[serde(rename = "B is worse")]
     Worse,
-    /// The ranges overlap, or the medians differ by less than the spread of either side or than the figure's own step.
+    /// The ranges overlap, or the medians differ by less than the spread of either side or than the
+    /// figure's own step.
     #[serde(rename = "inside the noise")]
     Noise,
     /// Not enough runs to know the noise.
@@ -71,7 +77,8 @@ pub(super) enum Verdict {
 impl Comparison {
     pub(super) fn new(name_a: &str, name_b: &str, a: &[Document], b: &[Document]) -> Self {
         let name = |name: &str, runs: &[Document]| Name { name: name.to_owned(), runs: runs.len() };
-        let figures: Vec<Figure> = measures(a, b).iter().filter_map(|measure| measure.figure(a, b)).collect();
+        let figures: Vec<Figure> =
+            measures(a, b).iter().filter_map(|measure| measure.figure(a, b)).collect();
         let mut notes = notes([(name_a, a), (name_b, b)]);
         let chance = by_chance(&figures, a.len(), b.len());
         let may_be_chance = chance.is_some();
@@ -108,7 +115,9 @@ fn measures(a: &[Document], b: &[Document]) -> Vec<Measure> {
     };
     let mut measures = vec![
         measure("wall", Unit::Seconds, |report| Some(report.summary.wall_s)),
-        measure("throughput", Unit::MegabytesPerSecond, |report| Some(report.summary.bytes_per_s / 1e6)),
+        measure("throughput", Unit::MegabytesPerSecond, |report| {
+            Some(report.summary.bytes_per_s / 1e6)
+        }),
         measure("failed", Unit::Count, |report| Some(report.summary.failed.into())),
         measure("retries", Unit::Count, |report| Some(report.summary.retries as f64)),
         Measure {
@@ -119,13 +128,22 @@ fn measures(a: &[Document], b: &[Document]) -> Vec<Measure> {
         measure("server memory", Unit::Octets, |report| {
             report.summary.server_rss_max_bytes.map(|octets| octets as f64)
         }),
-        measure("boot p50", Unit::Microseconds, |report| finished(&report.boot, |times| times.p50_us)),
-        measure("boot p99", Unit::Microseconds, |report| finished(&report.boot, |times| times.p99_us)),
-        measure("boot max", Unit::Microseconds, |report| finished(&report.boot, |times| times.max_us)),
-        measure("to kernel p50", Unit::Microseconds, |report| finished(&report.to_kernel, |times| times.p50_us)),
+        measure("boot p50", Unit::Microseconds, |report| {
+            finished(&report.boot, |times| times.p50_us)
+        }),
+        measure("boot p99", Unit::Microseconds, |report| {
+            finished(&report.boot, |times| times.p99_us)
+        }),
+        measure("boot max", Unit::Microseconds, |report| {
+            finished(&report.boot, |times| times.max_us)
+        }),
+        measure("to kernel p50", Unit::Microseconds, |report| {
+            finished(&report.to_kernel, |times| times.p50_us)
+        }),
     ];
     let Some(any) = a.first().or(b.first()) else { return measures };
-    let quantiles: [(_, Quantile); 2] = [("p50", |times| times.p50_us), ("p99", |times| times.p99_us)];
+    let quantiles: [(_, Quantile); 2] =
+        [("p50", |times| times.p50_us), ("p99", |times| times.p99_us)];
     for (stage, _) in any.stages_in_order() {
         for (quantile, value) in quantiles {
             let key = name(stage);
@@ -147,7 +165,9 @@ fn finished(times: &Times, value: Quantile) -> Option<f64> {
 impl Measure {
     /// None where a report of either side does not have it.
     fn figure(&self, a: &[Document], b: &[Document]) -> Option<Figure> {
-        let values = |reports: &[Document]| Values::of(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?);
+        let values = |reports: &[Document]| {
+            Values::of(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?)
+        };
         let (a, b) = (values(a)?, values(b)?);
         let ratio = |b: f64, a: f64| (a > 0.0).then_some(b / a);
         Some(Figure {
@@ -178,7 +198,10 @@ impl Measure {
 
 /// Says how many of these differences chance alone would have made, where that is worth saying.
 fn by_chance(figures: &[Figure], runs_a: usize, runs_b: usize) -> Option<String> {
-    let different = figures.iter().filter(|figure| matches!(figure.verdict, Verdict::Better | Verdict::Worse)).count();
+    let different = figures
+        .iter()
+        .filter(|figure| matches!(figure.verdict, Verdict::Better | Verdict::Worse))
+        .count();
     if different == 0 {
         return None;
     }
@@ -188,7 +211,8 @@ fn by_chance(figures: &[Figure], runs_a: usize, runs_b: usize) -> Option<String>
     let worth_saying = expected * CHANCE_RATIO >= different as f64;
     worth_saying.then(|| {
         format!(
-            "{different} of {} figures differ; with so few runs up to {expected:.1} would by chance alone: more --runs tell",
+            "{different} of {} figures differ; with so few runs up to {expected:.1} would by \
+             chance alone: more --runs tell",
             figures.len()
         )
     })
@@ -208,7 +232,8 @@ fn notes(sides: [(&str, &[Document]); 2]) -> Vec<String> {
         ("kernel", |report| report.run.kernel.clone()),
     ];
     for (what, fact) in facts {
-        let mut seen: Vec<String> = sides.iter().flat_map(|(_, reports)| reports.iter().map(fact)).collect();
+        let mut seen: Vec<String> =
+            sides.iter().flat_map(|(_, reports)| reports.iter().map(fact)).collect();
         seen.sort();
         seen.dedup();
         if seen.len() > 1 {
@@ -223,7 +248,9 @@ fn notes(sides: [(&str, &[Document]); 2]) -> Vec<String> {
             limit.split(|character: char| character.is_ascii_digit()).next_back().map(str::to_owned)
         });
         let runs = reports.iter().filter(|report| !report.limits.is_empty()).count();
-        notes.extend(limits.iter().map(|limit| format!("{name}, {runs} of {} runs: {limit}", reports.len())));
+        notes.extend(
+            limits.iter().map(|limit| format!("{name}, {runs} of {} runs: {limit}", reports.len())),
+        );
     }
     notes
 }
@@ -236,8 +263,13 @@ mod tests {
 
     fn judged(a: &[f64], b: &[f64], more_is_better: bool) -> Verdict {
         let values = |runs: &[f64]| Values::of(runs.to_vec()).unwrap();
-        let measure =
-            Measure { name: String::new(), unit: Unit::Count, more_is_better, step: 0.1, read: Box::new(|_| None) };
+        let measure = Measure {
+            name: String::new(),
+            unit: Unit::Count,
+            more_is_better,
+            step: 0.1,
+            read: Box::new(|_| None),
+        };
         measure.verdict(&values(a), &values(b))
     }
 
@@ -270,13 +302,20 @@ mod tests {
                 report
             })
         };
-        let comparison = Comparison::new("x", "y", &reports([1.0, 1.1, 1.2]), &reports([2.0, 2.2, 2.4]));
+        let comparison =
+            Comparison::new("x", "y", &reports([1.0, 1.1, 1.2]), &reports([2.0, 2.2, 2.4]));
         let wall = &comparison.figures[0];
-        assert_eq!((wall.name.as_str(), wall.ratio, wall.verdict), ("wall", Some(2.0), Verdict::Worse));
+        assert_eq!(
+            (wall.name.as_str(), wall.ratio, wall.verdict),
+            ("wall", Some(2.0), Verdict::Worse)
+        );
         let (least, most) = wall.ratio_range.unwrap();
         assert!((least - 2.0 / 1.2).abs() < 1e-9 && (most - 2.4).abs() < 1e-9);
         assert!(
-            comparison.figures.iter().any(|figure| figure.name == "kernel p99" && figure.verdict == Verdict::Noise)
+            comparison
+                .figures
+                .iter()
+                .any(|figure| figure.name == "kernel p99" && figure.verdict == Verdict::Noise)
         );
     }
 
@@ -288,7 +327,10 @@ mod tests {
             vec![report.clone(), report.clone(), report]
         };
         let notes = Comparison::new("x", "y", &reports(1.0), &reports(2.0)).notes;
-        assert!(notes.iter().any(|note| note.starts_with("1 of ") && note.contains("by chance alone")), "{notes:?}");
+        assert!(
+            notes.iter().any(|note| note.starts_with("1 of ") && note.contains("by chance alone")),
+            "{notes:?}"
+        );
         let many: Vec<_> = [reports(1.0), reports(1.0), reports(1.0)].concat();
         let others: Vec<_> = [reports(2.0), reports(2.0), reports(2.0)].concat();
         let notes = Comparison::new("x", "y", &many, &others).notes;
@@ -302,7 +344,8 @@ mod tests {
         let notes = notes([("x", &[a.clone(), a]), ("y", &[b])]);
         assert_eq!(notes[0], "the runs differ in machines: 20, 30");
         assert!(
-            notes.len() == 2 && notes[1].starts_with("x, 2 of 2 runs: the load generator was the limit"),
+            notes.len() == 2
+                && notes[1].starts_with("x, 2 of 2 runs: the load generator was the limit"),
             "{notes:?}"
         );
     }

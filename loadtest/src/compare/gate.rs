@@ -21,13 +21,15 @@ impl FromStr for FailIf {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "--fail-if is `worse`, `FIGURE worse` or `FIGURE worse 10%`, such as `boot p99 worse 10%`";
+        const FORM: &str = "--fail-if is `worse`, `FIGURE worse` or `FIGURE worse 10%`, such as \
+                            `boot p99 worse 10%`";
         let words: Vec<&str> = text.split_whitespace().collect();
         let at = words.iter().position(|word| *word == "worse").ok_or(FORM)?;
         let more_than = match &words[at + 1..] {
             [] => 0.0,
             [percent] => {
-                let number = percent.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+                let number =
+                    percent.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
                 number.filter(|number| *number >= 0.0).ok_or(FORM)? / 100.0
             }
             _ => return Err(FORM.to_owned()),
@@ -48,25 +50,39 @@ fn sorted<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 impl FailIf {
-    /// What B is worse in, in words; empty where this is no reason to fail. An error where nobody can tell.
+    /// What B is worse in, in words; empty where this is no reason to fail. An error where nobody
+    /// can tell.
     pub(super) fn judge(&self, comparison: &Comparison) -> anyhow::Result<Vec<String>> {
         let Some(name) = &self.figure else { return any_worse(comparison) };
         let of_name = |figure: &&Figure| sorted(figure.name.split_whitespace()) == *name;
         let Some(figure) = comparison.figures.iter().find(of_name) else {
-            let there: Vec<&str> = comparison.figures.iter().map(|figure| figure.name.as_str()).collect();
-            bail!("--fail-if '{}': both sides have no such figure; there are {}", self.text, there.join(", "));
+            let there: Vec<&str> =
+                comparison.figures.iter().map(|figure| figure.name.as_str()).collect();
+            bail!(
+                "--fail-if '{}': both sides have no such figure; there are {}",
+                self.text,
+                there.join(", ")
+            );
         };
         ensure_told(figure)?;
         let is_more = worse_by(figure).is_none_or(|share| share > self.more_than);
-        Ok(if figure.verdict == Verdict::Worse && is_more { vec![worse(figure)] } else { Vec::new() })
+        Ok(if figure.verdict == Verdict::Worse && is_more {
+            vec![worse(figure)]
+        } else {
+            Vec::new()
+        })
     }
 }
 
 /// All that is worse, where that is more than chance makes.
 fn any_worse(comparison: &Comparison) -> anyhow::Result<Vec<String>> {
     comparison.figures.iter().try_for_each(ensure_told)?;
-    let worse: Vec<String> =
-        comparison.figures.iter().filter(|figure| figure.verdict == Verdict::Worse).map(worse).collect();
+    let worse: Vec<String> = comparison
+        .figures
+        .iter()
+        .filter(|figure| figure.verdict == Verdict::Worse)
+        .map(worse)
+        .collect();
     Ok(if comparison.may_be_chance { Vec::new() } else { worse })
 }
 
@@ -90,7 +106,11 @@ fn worse(figure: &Figure) -> String {
 
 /// The last line of a comparison that could have failed.
 pub(super) fn text(worse: &[String]) -> String {
-    if worse.is_empty() { "PASS\n".to_owned() } else { format!("FAIL: B is worse in {}\n", worse.join(", ")) }
+    if worse.is_empty() {
+        "PASS\n".to_owned()
+    } else {
+        format!("FAIL: B is worse in {}\n", worse.join(", "))
+    }
 }
 
 #[cfg(test)]
@@ -111,14 +131,21 @@ mod tests {
     }
 
     fn judged(text: &str, a: f64, b: f64, runs: u32) -> anyhow::Result<Vec<String>> {
-        text.parse::<FailIf>().unwrap().judge(&Comparison::new("x", "y", &side(a, runs), &side(b, runs)))
+        text.parse::<FailIf>().unwrap().judge(&Comparison::new(
+            "x",
+            "y",
+            &side(a, runs),
+            &side(b, runs),
+        ))
     }
 
     #[test]
     fn what_is_worse_beyond_the_noise_fails_and_what_is_better_does_not() {
         assert_eq!(judged("worse", 1.0, 2.0, 5).unwrap(), ["wall by 100 %"]);
         assert_eq!(judged("wall worse", 1.0, 2.0, 3).unwrap(), ["wall by 100 %"]);
-        for (text, a, b) in [("worse", 2.0, 1.0), ("wall worse", 1.0, 1.0), ("boot p99 worse", 1.0, 2.0)] {
+        for (text, a, b) in
+            [("worse", 2.0, 1.0), ("wall worse", 1.0, 1.0), ("boot p99 worse", 1.0, 2.0)]
+        {
             assert_eq!(judged(text, a, b, 5).unwrap(), Vec::<String>::new(), "{text}");
         }
     }
@@ -141,7 +168,9 @@ mod tests {
 
     #[test]
     fn what_is_no_reason_is_refused() {
-        for wrong in ["", "better", "wall worse 10", "wall worse 10% more", "worse 10%", "wall worse -1%"] {
+        for wrong in
+            ["", "better", "wall worse 10", "wall worse 10% more", "worse 10%", "wall worse -1%"]
+        {
             assert!(wrong.parse::<FailIf>().is_err(), "{wrong}");
         }
         assert_eq!(

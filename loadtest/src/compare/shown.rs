@@ -37,11 +37,15 @@ fn write_table(out: &mut String, comparison: &Comparison) -> fmt::Result {
     let layout = Layout::new(&FIGURES, columns());
     out.write_str(&layout.line(&["figure", "A", "apart", "B", "apart", "B/A", "range", "B is"]))?;
     for figure in &comparison.figures {
-        let (left, right) = (figure.unit.shown(figure.a.median), figure.unit.shown(figure.b.median));
+        let (left, right) =
+            (figure.unit.shown(figure.a.median), figure.unit.shown(figure.b.median));
         let ratio = figure.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
-        let range = figure.ratio_range.map_or(String::new(), |(least, most)| format!("{least:.2}-{most:.2}"));
+        let range = figure
+            .ratio_range
+            .map_or(String::new(), |(least, most)| format!("{least:.2}-{most:.2}"));
         let (apart_a, apart_b) = (figure.a.apart(), figure.b.apart());
-        let cells = [&figure.name, &left, &apart_a, &right, &apart_b, &ratio, &range].map(String::as_str);
+        let cells =
+            [&figure.name, &left, &apart_a, &right, &apart_b, &ratio, &range].map(String::as_str);
         out.write_str(&layout.line(&[&cells[..], &[verdict(figure)]].concat()))?;
     }
     let seen = |wanted| comparison.figures.iter().any(|figure| figure.verdict == wanted);
@@ -53,8 +57,8 @@ fn write_table(out: &mut String, comparison: &Comparison) -> fmt::Result {
     writeln!(out)
 }
 
-const NOISE: &str = "noise: the runs of A and B overlap, or the medians differ by less than the runs of one side do: no \
-                     difference was measured";
+const NOISE: &str = "noise: the runs of A and B overlap, or the medians differ by less than the \
+                     runs of one side do: no difference was measured";
 const TOO_FEW: &str = "too few: with fewer than 3 runs of each side nobody knows the noise";
 
 fn verdict(figure: &Figure) -> &'static str {
@@ -82,9 +86,13 @@ mod tests {
         let comparison = Comparison::new("A", "B", &a, &[faster(), faster(), faster()]);
         let text = text(&comparison);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        let wall = text.lines().find(|line| line.trim_start().starts_with("wall")).unwrap_or_default();
+        let wall =
+            text.lines().find(|line| line.trim_start().starts_with("wall")).unwrap_or_default();
         let words: Vec<_> = wall.split_whitespace().collect();
         assert_eq!(words.join(" "), "wall 5.00 s 0 % 2.50 s 0 % 0.50 0.50-0.50 better");
-        assert!(text.contains("noise") && text.contains("! A, 3 of 3 runs: the load generator"), "{text}");
+        assert!(
+            text.contains("noise") && text.contains("! A, 3 of 3 runs: the load generator"),
+            "{text}"
+        );
     }
 }

@@ -35,7 +35,9 @@ pub(super) fn parse_b(text: &str) -> Result<Side, String> {
 impl Side {
     fn parse(text: &str, otherwise: &str) -> Result<Self, String> {
         let (name, what) = match text.split_once('=') {
-            Some((name, what)) if !name.is_empty() && !name.contains(['/', ':', ',']) => (name, what),
+            Some((name, what)) if !name.is_empty() && !name.contains(['/', ':', ',']) => {
+                (name, what)
+            }
             _ => (otherwise, text),
         };
         Ok(Self { name: name.to_owned(), what: What::parse(what)? })
@@ -100,7 +102,8 @@ impl What {
             Some((place, pid)) => (place, pid.parse().ok()),
             None => (text, None),
         };
-        let (address, ports) = place.split_once(':').map_or((place, None), |(address, ports)| (address, Some(ports)));
+        let (address, ports) =
+            place.split_once(':').map_or((place, None), |(address, ports)| (address, Some(ports)));
         let Ok(address) = address.parse::<Ipv4Addr>() else {
             return Ok(Self::Reports(text.split(',').map(PathBuf::from).collect()));
         };
@@ -108,7 +111,9 @@ impl What {
             let (tftp, http) = ports.split_once(',')?;
             Some((tftp.parse().ok()?, http.parse().ok()?))
         };
-        let wrong = || format!("a server is ADDR, ADDR:TFTP-PORT,HTTP-PORT or either with @PID, not {text}");
+        let wrong = || {
+            format!("a server is ADDR, ADDR:TFTP-PORT,HTTP-PORT or either with @PID, not {text}")
+        };
         if text.contains('@') && pid.is_none() {
             return Err(wrong());
         }
@@ -118,8 +123,10 @@ impl What {
 }
 
 fn reports_in(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = directory.read_dir().with_context(|| format!("cannot read {}", directory.display()))?;
-    let paths: Result<Vec<PathBuf>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let entries =
+        directory.read_dir().with_context(|| format!("cannot read {}", directory.display()))?;
+    let paths: Result<Vec<PathBuf>, _> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect();
     let mut files = paths.with_context(|| format!("cannot read {}", directory.display()))?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     files.sort();
@@ -141,9 +148,21 @@ mod tests {
             ("old=a.json,runs/b", "old", reports(&["a.json", "runs/b"])),
             ("./x=y/a.json", "A", reports(&["./x=y/a.json"])),
             ("10.0.0.1", "A", What::Server { address, ports: None, pid: None }),
-            ("ours=10.0.0.1:69,80", "ours", What::Server { address, ports: Some((69, 80)), pid: None }),
-            ("10.0.0.1:69,80@77", "A", What::Server { address, ports: Some((69, 80)), pid: Some(77) }),
-            ("new=ringboot:target/release/ringboot", "new", What::Program("target/release/ringboot".into())),
+            (
+                "ours=10.0.0.1:69,80",
+                "ours",
+                What::Server { address, ports: Some((69, 80)), pid: None },
+            ),
+            (
+                "10.0.0.1:69,80@77",
+                "A",
+                What::Server { address, ports: Some((69, 80)), pid: Some(77) },
+            ),
+            (
+                "new=ringboot:target/release/ringboot",
+                "new",
+                What::Program("target/release/ringboot".into()),
+            ),
         ] {
             let side = parse_a(text).unwrap();
             assert_eq!((side.name(), &side.what), (name, &what), "{text}");

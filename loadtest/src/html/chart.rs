@@ -111,14 +111,22 @@ pub(crate) fn title(stage: Stage) -> &'static str {
 
 /// The opening tag of a plot that is read to those who cannot see it.
 pub(crate) fn open(out: &mut String, height: f64, label: &str) {
-    let _ = writeln!(out, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">", escaped(label));
+    let _ = writeln!(
+        out,
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">",
+        escaped(label)
+    );
 }
 
 /// Lines across the plot with their words below it.
 pub(crate) fn x_axis(out: &mut String, ticks: &[(f64, String)], top: f64, bottom: f64) {
     for (x, words) in ticks {
         let _ = write!(out, "<path class=\"grid\" d=\"M{x:.1} {top}V{bottom}\"/>");
-        let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{words}</text>", bottom + 16.0);
+        let _ = writeln!(
+            out,
+            "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{words}</text>",
+            bottom + 16.0
+        );
     }
 }
 
@@ -146,7 +154,10 @@ mod tests {
 
     #[test]
     fn numbers_are_written_short() {
-        assert_eq!([time(1_500_000.0), time(20_000.0), time(100.0)], ["1.5 s", "20 ms", "100 \u{b5}s"]);
+        assert_eq!(
+            [time(1_500_000.0), time(20_000.0), time(100.0)],
+            ["1.5 s", "20 ms", "100 \u{b5}s"]
+        );
         assert_eq!([trimmed(2.0), trimmed(0.25), trimmed(100.0)], ["2", "0.25", "100"]);
     }
 

@@ -1,4 +1,5 @@
-//! Percentile curves: how long each stage took the median machine, one in ten, one in a hundred; both axes logarithmic.
+//! Percentile curves: how long each stage took the median machine, one in ten, one in a hundred;
+//! both axes logarithmic.
 
 use std::fmt::Write;
 
@@ -18,7 +19,9 @@ pub(crate) fn draw(report: &Document) -> String {
         .collect();
     let all = || curves.iter().flat_map(|(_, _, times)| times.curve.iter());
     let count = curves.iter().map(|(_, _, times)| times.count).max().unwrap_or(0);
-    let (Some(least), Some(most)) = (all().map(|at| at.1.max(1)).min(), all().map(|at| at.1.max(1)).max()) else {
+    let (Some(least), Some(most)) =
+        (all().map(|at| at.1.max(1)).min(), all().map(|at| at.1.max(1)).max())
+    else {
         return String::new();
     };
     let mut out = String::new();
@@ -35,7 +38,8 @@ pub(crate) fn draw(report: &Document) -> String {
     out
 }
 
-/// Microseconds for the ticks: powers of ten, with twice and five times of each where that is not too many.
+/// Microseconds for the ticks: powers of ten, with twice and five times of each where that is not
+/// too many.
 fn round_times(low: f64, high: f64) -> impl Iterator<Item = f64> {
     let digits: &[f64] = if high / low < 2000.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
     let powers = (0..10).map(|power| 10f64.powi(power));
@@ -48,7 +52,14 @@ fn round_times(low: f64, high: f64) -> impl Iterator<Item = f64> {
 fn quantiles(out: &mut String, count: u64) -> Scale {
     let most = rarity(1.0, count).max(1.0);
     let scale = Scale::new((0.0, most), (LEFT, WIDTH - RIGHT));
-    let shown = [(0.0, "0 %"), (0.5, "50 %"), (0.75, "75 %"), (0.9, "90 %"), (0.95, "95 %"), (0.99, "99 %")];
+    let shown = [
+        (0.0, "0 %"),
+        (0.5, "50 %"),
+        (0.75, "75 %"),
+        (0.9, "90 %"),
+        (0.95, "95 %"),
+        (0.99, "99 %"),
+    ];
     let shown = shown.into_iter().chain([(0.999, "99.9 %"), (0.9999, "99.99 %")]);
     let ticks: Vec<_> = shown
         .map(|(quantile, words)| (rarity(quantile, u64::MAX), words))
@@ -60,12 +71,14 @@ fn quantiles(out: &mut String, count: u64) -> Scale {
     let (x, y) = ((LEFT + WIDTH - RIGHT) / 2.0, BOTTOM + 36.0);
     let _ = writeln!(
         out,
-        "<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">share of the machines that were not slower</text>"
+        "<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">share of the machines that were not \
+         slower</text>"
     );
     scale
 }
 
-/// -log10 of the share of machines that are slower. The slowest of `count` stands for one in twice as many.
+/// -log10 of the share of machines that are slower. The slowest of `count` stands for one in twice
+/// as many.
 fn rarity(quantile: f64, count: u64) -> f64 {
     -(1.0 - quantile).max(0.5 / count.max(1) as f64).log10()
 }
@@ -79,7 +92,8 @@ fn curve(out: &mut String, class: &str, name: &str, times: &Times, x: &Scale, y:
         let (percent, words) = (quantile * 100.0, took(*us));
         let _ = write!(
             dots,
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"><title>{name}, {percent} %: {words}</title></circle>"
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"><title>{name}, {percent} %: \
+             {words}</title></circle>"
         );
     }
     let _ = writeln!(out, "<g class=\"curve {class}\"><path d=\"{path}\"/>{dots}</g>");

@@ -1,4 +1,5 @@
-//! The strip: each machine a line from power-on to its end, coloured by stage, in the order of power-on.
+//! The strip: each machine a line from power-on to its end, coloured by stage, in the order of
+//! power-on.
 
 use std::fmt::Write;
 
@@ -13,22 +14,31 @@ const UNITS: f64 = 3000.0;
 const LINE_PX: usize = 12;
 const STRIP_PX: usize = 640;
 
-/// Machines switched on within a tenth of a second stand together by model: else the strip of a storm is a weave of stripes.
+/// Machines switched on within a tenth of a second stand together by model: else the strip of a
+/// storm is a weave of stripes.
 const TOGETHER_US: u64 = 100_000;
 
-/// The plot with its axis; the page's script tells of the machine under the pointer from `data` attributes.
+/// The plot with its axis; the page's script tells of the machine under the pointer from `data`
+/// attributes.
 pub(crate) fn draw(report: &Document) -> String {
     let mut machines: Vec<(usize, &Machine)> = report.machines.iter().enumerate().collect();
     machines.sort_by_key(|&(_, machine)| (machine.0 / TOGETHER_US, machine.3.as_str(), machine.0));
-    let Some(end) = machines.iter().map(|(_, machine)| machine.1).max() else { return String::new() };
+    let Some(end) = machines.iter().map(|(_, machine)| machine.1).max() else {
+        return String::new();
+    };
     let scale = Scale::new((0.0, end as f64), (0.0, UNITS));
     let (rows, height) = (machines.len(), (machines.len() * LINE_PX).min(STRIP_PX));
-    // Lines thinner than a pixel overlap a little: side by side they would let the paper shine through.
+    // Lines thinner than a pixel overlap a little: side by side they would let the paper shine
+    // through.
     let width = if rows > STRIP_PX { 1.5 } else { 1.0 };
     let mut out = format!(
-        "<div class=\"strip\" style=\"height:{height}px;stroke-width:{width}\"><svg viewBox=\"0 -0.5 {UNITS} {rows}\""
+        "<div class=\"strip\" style=\"height:{height}px;stroke-width:{width}\"><svg viewBox=\"0 \
+         -0.5 {UNITS} {rows}\""
     );
-    out.push_str(" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"each machine from power-on to its end\">\n");
+    out.push_str(
+        " preserveAspectRatio=\"none\" role=\"img\" aria-label=\"each machine from \
+                  power-on to its end\">\n",
+    );
     for (index, stage) in Stage::ALL.into_iter().enumerate() {
         let path = path(&machines, &scale, |machine| finished(machine, index));
         if !path.is_empty() {
@@ -63,11 +73,16 @@ fn unfinished(machine: &Machine) -> Option<(u64, u64)> {
 }
 
 /// One path for all lines of a colour: a tenth of the octets that an element for each would take.
-fn path(machines: &[(usize, &Machine)], scale: &Scale, span: impl Fn(&Machine) -> Option<(u64, u64)>) -> String {
+fn path(
+    machines: &[(usize, &Machine)],
+    scale: &Scale,
+    span: impl Fn(&Machine) -> Option<(u64, u64)>,
+) -> String {
     let mut path = String::new();
     for (row, (_, machine)) in machines.iter().enumerate() {
         let Some((start, took)) = span(machine) else { continue };
-        let (left, right) = (scale.at(start as f64).round(), scale.at((start + took) as f64).round());
+        let (left, right) =
+            (scale.at(start as f64).round(), scale.at((start + took) as f64).round());
         if right > left {
             let _ = write!(path, "M{left} {row}H{right}");
         }
@@ -75,7 +90,8 @@ fn path(machines: &[(usize, &Machine)], scale: &Scale, span: impl Fn(&Machine) -
     path
 }
 
-/// What the page's script tells of each row: number, start and end in ms, model, the stage in which it stopped.
+/// What the page's script tells of each row: number, start and end in ms, model, the stage in which
+/// it stopped.
 fn data(machines: &[(usize, &Machine)]) -> String {
     let mut models: Vec<&str> = machines.iter().map(|(_, machine)| machine.3.as_str()).collect();
     models.sort_unstable();
@@ -85,11 +101,15 @@ fn data(machines: &[(usize, &Machine)]) -> String {
         .iter()
         .map(|(number, machine)| {
             let model = models.binary_search(&machine.3.as_str()).unwrap_or(0);
-            let stopped = machine.5.as_ref().and_then(|name| stages.iter().position(|stage| stage == name));
+            let stopped =
+                machine.5.as_ref().and_then(|name| stages.iter().position(|stage| stage == name));
             (number, machine.0 / 1000, machine.1 / 1000, model, stopped)
         })
         .collect();
     let json = serde_json::json!({ "models": models, "stages": stages, "rows": rows }).to_string();
     // "</script>" within a name would end the element.
-    format!("<script id=\"rows\" type=\"application/json\">{}</script>\n", json.replace('<', "\\u003c"))
+    format!(
+        "<script id=\"rows\" type=\"application/json\">{}</script>\n",
+        json.replace('<', "\\u003c")
+    )
 }

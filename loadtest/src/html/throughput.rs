@@ -8,10 +8,12 @@ use crate::json::{Document, Point};
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 190.0;
 
-/// Octets a second, each bucket a step; below it how much of the time the generator's thread was busy.
+/// Octets a second, each bucket a step; below it how much of the time the generator's thread was
+/// busy.
 pub(crate) fn draw_octets(report: &Document) -> String {
-    let rates: Vec<f64> =
-        with_lengths(&report.series).map(|(point, length_s)| point.bytes as f64 / 1e6 / length_s).collect();
+    let rates: Vec<f64> = with_lengths(&report.series)
+        .map(|(point, length_s)| point.bytes as f64 / 1e6 / length_s)
+        .collect();
     let most = rates.iter().copied().fold(0.0, f64::max);
     // A little air above the highest step.
     let Some((mut out, x, y)) = frame(report, most * 1.05, "megabytes a second over time") else {
@@ -29,8 +31,11 @@ pub(crate) fn draw_octets(report: &Document) -> String {
         let busy = point.client_cpu_ms as f64 / 10.0 / length_s;
         let words = format!("{}: {rate:.0} MB/s, generator {busy:.0} % busy", time(start * 1000.0));
         let (width, height) = (right - left, BOTTOM - TOP);
-        let _ =
-            write!(out, "<rect class=\"hit\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\">");
+        let _ = write!(
+            out,
+            "<rect class=\"hit\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{width:.1}\" \
+             height=\"{height}\">"
+        );
         let _ = writeln!(out, "<title>{words}</title></rect>");
     }
     out.push_str("</svg>\n");
@@ -40,10 +45,13 @@ pub(crate) fn draw_octets(report: &Document) -> String {
 /// Machines that have booted or failed up to each moment.
 pub(crate) fn draw_machines(report: &Document) -> String {
     let machines = f64::from(report.summary.machines);
-    let Some((mut out, x, y)) = frame(report, machines, "machines done over time") else { return String::new() };
-    for (class, count) in
-        [("booted", (|point: &Point| point.booted) as fn(&Point) -> u32), ("failed", |point| point.failed)]
-    {
+    let Some((mut out, x, y)) = frame(report, machines, "machines done over time") else {
+        return String::new();
+    };
+    for (class, count) in [
+        ("booted", (|point: &Point| point.booted) as fn(&Point) -> u32),
+        ("failed", |point| point.failed),
+    ] {
         let mut sum = 0u32;
         let mut path = format!("M{:.1} {BOTTOM}", x.at(0.0));
         for point in &report.series {
@@ -51,7 +59,10 @@ pub(crate) fn draw_machines(report: &Document) -> String {
             let _ = write!(path, "L{:.1} {:.1}", x.at(point.t_ms as f64), y.at(sum.into()));
         }
         if sum > 0 {
-            let _ = writeln!(out, "<path class=\"line {class}\" d=\"{path}\"><title>{sum} {class}</title></path>");
+            let _ = writeln!(
+                out,
+                "<path class=\"line {class}\" d=\"{path}\"><title>{sum} {class}</title></path>"
+            );
         }
     }
     out.push_str("</svg>\n");
@@ -66,7 +77,8 @@ fn frame(report: &Document, most: f64, label: &str) -> Option<(String, Scale, Sc
     let ticks: Vec<_> = x.ticks(8.0).into_iter().map(|ms| (x.at(ms), time(ms * 1000.0))).collect();
     x_axis(&mut out, &ticks, TOP, BOTTOM);
     let y = Scale::new((0.0, most), (BOTTOM, TOP));
-    let ticks: Vec<_> = y.ticks(5.0).into_iter().map(|value| (y.at(value), trimmed(value))).collect();
+    let ticks: Vec<_> =
+        y.ticks(5.0).into_iter().map(|value| (y.at(value), trimmed(value))).collect();
     y_axis(&mut out, &ticks);
     Some((out, x, y))
 }
@@ -74,5 +86,8 @@ fn frame(report: &Document, most: f64, label: &str) -> Option<(String, Scale, Sc
 /// Each point with the seconds since the one before.
 fn with_lengths(points: &[Point]) -> impl Iterator<Item = (&Point, f64)> {
     let before = std::iter::once(0).chain(points.iter().map(|point| point.t_ms));
-    points.iter().zip(before).map(|(point, before)| (point, (point.t_ms.saturating_sub(before).max(1)) as f64 / 1000.0))
+    points
+        .iter()
+        .zip(before)
+        .map(|(point, before)| (point, (point.t_ms.saturating_sub(before).max(1)) as f64 / 1000.0))
 }

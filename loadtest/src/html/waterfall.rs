@@ -14,7 +14,8 @@ const BAR: f64 = 26.0;
 pub(crate) fn draw(report: &Document) -> String {
     let mut booted: Vec<&Machine> = report.machines.iter().filter(|machine| machine.2).collect();
     booted.sort_by_key(|machine| machine.took_us());
-    let (Some(median), Some(slowest)) = (booted.get((booted.len().max(1) - 1) / 2), booted.last()) else {
+    let (Some(median), Some(slowest)) = (booted.get((booted.len().max(1) - 1) / 2), booted.last())
+    else {
         return "<p class=\"none\">No machine booted.</p>".to_owned();
     };
     let mut out = String::new();
@@ -22,7 +23,8 @@ pub(crate) fn draw(report: &Document) -> String {
     let bottom = ROW * 2.0 + 4.0;
     let scale = Scale::across(slowest.took_us() as f64);
     open(&mut out, bottom + 24.0, "stages of the median and of the slowest boot");
-    let ticks: Vec<_> = scale.ticks(7.0).into_iter().map(|us| (scale.at(us), chart::time(us))).collect();
+    let ticks: Vec<_> =
+        scale.ticks(7.0).into_iter().map(|us| (scale.at(us), chart::time(us))).collect();
     x_axis(&mut out, &ticks, 4.0, bottom);
     for (row, (name, machine)) in (0u32..).zip(rows) {
         let y = f64::from(row) * ROW + 12.0;
@@ -34,7 +36,10 @@ pub(crate) fn draw(report: &Document) -> String {
 
 fn bar(out: &mut String, name: &str, machine: &Machine, y: f64, scale: &Scale) {
     let (middle, x) = (y + BAR / 2.0 + 4.0, chart::LEFT - 8.0);
-    let _ = writeln!(out, "<text class=\"name\" x=\"{x}\" y=\"{middle}\" text-anchor=\"end\">{name}</text>");
+    let _ = writeln!(
+        out,
+        "<text class=\"name\" x=\"{x}\" y=\"{middle}\" text-anchor=\"end\">{name}</text>"
+    );
     let mut begun = 0.0;
     for (stage, us) in Stage::ALL.into_iter().zip(machine.4) {
         if us == 0 {
@@ -45,12 +50,19 @@ fn bar(out: &mut String, name: &str, machine: &Machine, y: f64, scale: &Scale) {
         // A gap of one unit tells neighbours apart where their colours do not.
         let width = (end - start - 1.0).max(0.8);
         let (title, words) = (chart::title(stage), took(us.into()));
-        let _ = write!(out, "<rect class=\"{}\" x=\"{start:.1}\" y=\"{y}\" width=\"{width:.1}\"", class(stage));
+        let _ = write!(
+            out,
+            "<rect class=\"{}\" x=\"{start:.1}\" y=\"{y}\" width=\"{width:.1}\"",
+            class(stage)
+        );
         let _ = writeln!(out, " height=\"{BAR}\" rx=\"2\"><title>{title}: {words}</title></rect>");
         if width > f64::from(WIDTH_OF_WORDS) {
             let x = start + width / 2.0;
-            let _ =
-                writeln!(out, "<text class=\"on\" x=\"{x:.1}\" y=\"{middle}\" text-anchor=\"middle\">{words}</text>");
+            let _ = writeln!(
+                out,
+                "<text class=\"on\" x=\"{x:.1}\" y=\"{middle}\" \
+                 text-anchor=\"middle\">{words}</text>"
+            );
         }
     }
 }

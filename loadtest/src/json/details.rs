@@ -1,4 +1,5 @@
-//! Parts of the report that tell how far it can be trusted: lateness, silence, drops, and who failed.
+//! Parts of the report that tell how far it can be trusted: lateness, silence, drops, and who
+//! failed.
 
 use ringboot::fleet::{self, Protocol, Report};
 use ringboot::observe::events::Stage;
@@ -39,7 +40,8 @@ pub(crate) struct FailedMachine {
     pub(crate) sentence: String,
 }
 
-/// What was done a second, by the protocol that it was asked by. None where a machine does more than plain steps, or nothing of it.
+/// What was done a second, by the protocol that it was asked by. None where a machine does more
+/// than plain steps, or nothing of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rates {
     pub(crate) leases_per_s: Option<f64>,
@@ -51,7 +53,8 @@ impl Rates {
     pub(super) fn of(report: &Report) -> Self {
         let rate = |stage: Stage| {
             let count = report.stages.get(&stage).map_or(0, |seen| seen.times.len());
-            (!report.firmware && count > 0).then(|| count as f64 / report.wall.as_secs_f64().max(f64::EPSILON))
+            (!report.firmware && count > 0)
+                .then(|| count as f64 / report.wall.as_secs_f64().max(f64::EPSILON))
         };
         Self {
             leases_per_s: rate(Stage::Dhcp),
@@ -63,7 +66,10 @@ impl Rates {
 
 impl Lateness {
     pub(super) fn of(report: &Report) -> Self {
-        Self { power_on: Times::of(&report.late_power_ons), request: Times::of(&report.late_requests) }
+        Self {
+            power_on: Times::of(&report.late_power_ons),
+            request: Times::of(&report.late_requests),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Parts of a report that is made of several runs: the spread of `--repeat`, and the reports that `loadtest merge` has joined.
+//! Parts of a report that is made of several runs: the spread of `--repeat`, and the reports that
+//! `loadtest merge` has joined.
 
 use serde::{Deserialize, Serialize};
 

@@ -35,7 +35,8 @@ pub(super) struct Answer {
     pub(super) repeat: u32,
     pub(super) took_s: f64,
     pub(super) started: String,
-    /// What gave out, the first of them first, seen in the run with the fewest machines that missed.
+    /// What gave out, the first of them first, seen in the run with the fewest machines that
+    /// missed.
     pub(super) gave_out: Vec<GaveOut>,
     pub(super) run: Option<json::Run>,
     pub(super) runs: Vec<Run>,

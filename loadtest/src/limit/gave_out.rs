@@ -1,4 +1,5 @@
-//! What gave out in a run that missed: the generator, the server's processors, buffers that were full, the link, or only the time.
+//! What gave out in a run that missed: the generator, the server's processors, buffers that were
+//! full, the link, or only the time.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -34,7 +35,8 @@ pub(super) enum What {
 
 /// A processor that is busy for more than this share of the loaded time has no more to give.
 const BUSY_SHARE_MIN: f64 = 0.85;
-/// A link that carries more than this share of its speed is full: the rest are heads of packets and acknowledgements.
+/// A link that carries more than this share of its speed is full: the rest are heads of packets and
+/// acknowledgements.
 const LINK_SHARE_MIN: f64 = 0.85;
 /// The share of the octets by which the load is over.
 const LOADED_SHARE: f64 = 0.9;
@@ -47,14 +49,18 @@ pub(super) fn judge(report: &Document) -> Vec<GaveOut> {
 
 fn judged(report: &Document, link: Option<&Link>) -> Vec<GaveOut> {
     let mut all = Vec::new();
-    let mut add = |what, words: Option<String>| all.extend(words.map(|words| GaveOut { what, words }));
+    let mut add =
+        |what, words: Option<String>| all.extend(words.map(|words| GaveOut { what, words }));
     let summary = &report.summary;
     add(What::Generator, summary.client_was_limit.then(|| generator(report)));
     add(What::ServerProcessor, server_processor(report));
     add(What::Link, link.and_then(|link| link.full(summary.bytes_per_s)));
     let drops = report.server_drops.iter().flat_map(Drops::sentences).collect::<Vec<String>>();
     add(What::Drops, (!drops.is_empty()).then(|| drops.join("; ")));
-    for limit in report.limits.iter().filter(|limit| !limit.starts_with("the load generator") && !drops.contains(limit))
+    for limit in report
+        .limits
+        .iter()
+        .filter(|limit| !limit.starts_with("the load generator") && !drops.contains(limit))
     {
         add(What::ServerLimit, Some(limit.clone()));
     }
@@ -65,14 +71,16 @@ fn judged(report: &Document, link: Option<&Link>) -> Vec<GaveOut> {
 }
 
 fn generator(report: &Document) -> String {
-    let (busy, waiting) = (report.summary.client_busy * 100.0, report.summary.client_waiting * 100.0);
+    let (busy, waiting) =
+        (report.summary.client_busy * 100.0, report.summary.client_waiting * 100.0);
     format!(
-        "the load generator: its thread was busy {busy:.0} % of the time and waited for a processor {waiting:.0} %; the server may boot \
-         more machines than this"
+        "the load generator: its thread was busy {busy:.0} % of the time and waited for a \
+         processor {waiting:.0} %; the server may boot more machines than this"
     )
 }
 
-/// The share of the loaded time that the server's processors were busy, and that of its busiest thread.
+/// The share of the loaded time that the server's processors were busy, and that of its busiest
+/// thread.
 fn server_processor(report: &Document) -> Option<String> {
     let summary = &report.summary;
     let (loaded_s, cpus) = (loaded_s(report), report.run.cpus as f64);
@@ -83,11 +91,15 @@ fn server_processor(report: &Document) -> Option<String> {
     let thread = summary.server_thread_cpu_s? / loaded_s;
     (thread >= BUSY_SHARE_MIN).then(|| {
         let percent = thread.min(1.0) * 100.0;
-        format!("one thread of the server: it had its processor {percent:.0} % of the time, and a second one does not help it")
+        format!(
+            "one thread of the server: it had its processor {percent:.0} % of the time, and a \
+                 second one does not help it"
+        )
     })
 }
 
-/// From the start until 90 % of the octets had come, seconds: what follows are a few machines that wait for a timer.
+/// From the start until 90 % of the octets had come, seconds: what follows are a few machines that
+/// wait for a timer.
 fn loaded_s(report: &Document) -> f64 {
     let enough = report.summary.bytes as f64 * LOADED_SHARE;
     let mut bytes = 0;
@@ -95,7 +107,9 @@ fn loaded_s(report: &Document) -> f64 {
         bytes += point.bytes;
         bytes as f64 >= enough
     });
-    end.filter(|_| report.summary.bytes > 0).map_or(report.summary.wall_s, |end| end.t_ms as f64 / 1e3).max(1e-3)
+    end.filter(|_| report.summary.bytes > 0)
+        .map_or(report.summary.wall_s, |end| end.t_ms as f64 / 1e3)
+        .max(1e-3)
 }
 
 fn time(report: &Document) -> String {
@@ -135,12 +149,16 @@ impl Link {
         let Self { interface, megabits_per_s } = self;
         let percent = share * 100.0;
         (share >= LINK_SHARE_MIN).then(|| {
-            format!("the link: {interface} with {megabits_per_s} Mbit/s carried files for {percent:.0} % of that")
+            format!(
+                "the link: {interface} with {megabits_per_s} Mbit/s carried files for \
+                     {percent:.0} % of that"
+            )
         })
     }
 }
 
-/// The interface of the longest prefix that has this address (proc(5): hexadecimal numbers of this host's byte order).
+/// The interface of the longest prefix that has this address (proc(5): hexadecimal numbers of this
+/// host's byte order).
 fn route(table: &str, server: Ipv4Addr) -> Option<String> {
     let number = |text: &str| u32::from_str_radix(text, 16).ok();
     let address = u32::from_ne_bytes(server.octets());
@@ -175,7 +193,10 @@ mod tests {
     fn where_nothing_was_at_its_limit_it_was_the_time() {
         let gave_out = judged(&idle(), None);
         assert_eq!(gave_out[0].what, What::Time);
-        assert!(gave_out[0].words.contains("most did so by HTTP: no answer for /<k> (kernel)"), "{gave_out:?}");
+        assert!(
+            gave_out[0].words.contains("most did so by HTTP: no answer for /<k> (kernel)"),
+            "{gave_out:?}"
+        );
     }
 
     #[test]
@@ -187,7 +208,10 @@ mod tests {
         assert_eq!(gave_out[0].words, "the server's processors: 1.78 of 2 busy");
         (report.summary.server_cpu_s, report.summary.server_thread_cpu_s) = (Some(4.4), Some(4.3));
         let gave_out = judged(&report, None);
-        assert!(gave_out[0].words.starts_with("one thread of the server: it had its processor 96 %"), "{gave_out:?}");
+        assert!(
+            gave_out[0].words.starts_with("one thread of the server: it had its processor 96 %"),
+            "{gave_out:?}"
+        );
         report.summary.server_thread_cpu_s = Some(2.0);
         assert_eq!(seen(&report, None), [What::Time]);
         report.summary.server_cpu_s = None;
@@ -198,9 +222,13 @@ mod tests {
     fn the_generator_comes_first_and_everything_that_was_seen_is_said() {
         let mut report = idle();
         report.summary.client_was_limit = true;
-        report.server_drops = Some(Drops { udp_receive_buffer: 7, udp_errors: 7, ..Drops::default() });
+        report.server_drops =
+            Some(Drops { udp_receive_buffer: 7, udp_errors: 7, ..Drops::default() });
         report.limits = report.server_drops.iter().flat_map(Drops::sentences).collect();
-        report.limits.extend(["the load generator was the limit".into(), "480 HTTP answers 503: a limit".into()]);
+        report.limits.extend([
+            "the load generator was the limit".into(),
+            "480 HTTP answers 503: a limit".into(),
+        ]);
         let link = Link { interface: "eth1".into(), megabits_per_s: 3500 };
         let what = seen(&report, Some(&link));
         assert_eq!(what, [What::Generator, What::Link, What::Drops, What::ServerLimit]);
@@ -212,7 +240,11 @@ mod tests {
     fn a_server_is_reached_by_the_longest_prefix() {
         let number = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
         let line = |name: &str, destination, mask| {
-            format!("{name}\t{}\t00000000\t0001\t0\t0\t0\t{}\t0\t0\t0\n", number(destination), number(mask))
+            format!(
+                "{name}\t{}\t00000000\t0001\t0\t0\t0\t{}\t0\t0\t0\n",
+                number(destination),
+                number(mask)
+            )
         };
         let table = "Iface\tDestination ...\n".to_owned()
             + &line("eth0", [0; 4], [0; 4])

@@ -1,7 +1,9 @@
-//! Which number of machines is tried next: twice as many until a run misses, then the middle of what is left. No process, file or clock in it.
+//! Which number of machines is tried next: twice as many until a run misses, then the middle of
+//! what is left. No process, file or clock in it.
 //!
-//! On the way up one run is enough to go on. Once a run has missed, the number below is made sure, then the ends are brought together.
-//! The number that is the answer has held in all of its runs, and the least that missed is run as often.
+//! On the way up one run is enough to go on. Once a run has missed, the number below is made sure,
+//! then the ends are brought together. The number that is the answer has held in all of its runs,
+//! and the least that missed is run as often.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +21,8 @@ pub(super) struct Question {
     pub(super) first: u32,
     /// Runs in which a number must hold.
     pub(super) repeat: u32,
-    /// Ends of the answer no further apart than this share of the number that held are close enough.
+    /// Ends of the answer no further apart than this share of the number that held are close
+    /// enough.
     pub(super) precision: f64,
     pub(super) budget: Duration,
 }
@@ -77,7 +80,8 @@ impl Search {
         let next = self.wanted();
         let Next::Run(machines) = next else { return next };
         if self.levels.is_empty()
-            || elapsed + self.time_of(machines) + self.time_to_confirm(machines) <= self.question.budget
+            || elapsed + self.time_of(machines) + self.time_to_confirm(machines)
+                <= self.question.budget
         {
             return next;
         }
@@ -85,11 +89,18 @@ impl Search {
         self.affordable(elapsed).map_or(Next::Done(End::TimeIsOver), Next::Run)
     }
 
-    /// The greatest number that has held so far and for whose other runs there is time, where that is more than is sure already.
+    /// The greatest number that has held so far and for whose other runs there is time, where that
+    /// is more than is sure already.
     fn affordable(&self, elapsed: Duration) -> Option<u32> {
         let (sure, below) = (self.held().unwrap_or(0), self.missed().unwrap_or(u32::MAX));
-        let fits = |machines: &u32| elapsed + self.time_to_be_sure(*machines) <= self.question.budget;
-        self.levels.range(..below).rev().map(|(machines, _)| *machines).find(fits).filter(|machines| *machines > sure)
+        let fits =
+            |machines: &u32| elapsed + self.time_to_be_sure(*machines) <= self.question.budget;
+        self.levels
+            .range(..below)
+            .rev()
+            .map(|(machines, _)| *machines)
+            .find(fits)
+            .filter(|machines| *machines > sure)
     }
 
     /// The same with all the time in the world.
@@ -102,8 +113,11 @@ impl Search {
             (Some(low), None) if low < most => Next::Run(low.saturating_mul(2).min(most)),
             (Some(low), None) if self.runs(low) < repeat => Next::Run(low),
             (Some(_), None) => Next::Done(End::AtMost),
-            // Before the ends are brought together one number is made sure: there is an answer whenever the time is over.
-            (Some(low), Some(_)) if self.held().is_none() && self.runs(low) < repeat => Next::Run(low),
+            // Before the ends are brought together one number is made sure: there is an answer
+            // whenever the time is over.
+            (Some(low), Some(_)) if self.held().is_none() && self.runs(low) < repeat => {
+                Next::Run(low)
+            }
             (Some(low), Some(high)) if high - low > self.step(low) => Next::Run(low.midpoint(high)),
             (Some(low), Some(_)) if self.runs(low) < repeat => Next::Run(low),
             (Some(_), Some(high)) => self.settled(high, End::Narrow),
@@ -115,11 +129,16 @@ impl Search {
         if self.runs(high) < self.question.repeat { Next::Run(high) } else { Next::Done(end) }
     }
 
-    /// The greatest number below all that missed which has held in all of its runs, and in as many as are asked for.
+    /// The greatest number below all that missed which has held in all of its runs, and in as many
+    /// as are asked for.
     pub(super) fn held(&self) -> Option<u32> {
         let below = self.missed().unwrap_or(u32::MAX);
         let enough = |level: &Level| level.missed == 0 && level.held >= self.question.repeat;
-        self.levels.range(..below).rev().find(|(_, level)| enough(level)).map(|(machines, _)| *machines)
+        self.levels
+            .range(..below)
+            .rev()
+            .find(|(_, level)| enough(level))
+            .map(|(machines, _)| *machines)
     }
 
     /// The least number that missed in any run.
@@ -152,9 +171,11 @@ impl Search {
         ((f64::from(low) * self.question.precision) as u32).max(1)
     }
 
-    /// A run with so many machines: as long as those with the next number below took, or in the same proportion.
+    /// A run with so many machines: as long as those with the next number below took, or in the
+    /// same proportion.
     fn time_of(&self, machines: u32) -> Duration {
-        let known = self.levels.range(..=machines).next_back().or_else(|| self.levels.iter().next());
+        let known =
+            self.levels.range(..=machines).next_back().or_else(|| self.levels.iter().next());
         let Some((known, level)) = known else { return Duration::ZERO };
         let each = level.took / level.runs().max(1);
         each.mul_f64(f64::from(machines) / f64::from((*known).max(1)))
@@ -162,7 +183,9 @@ impl Search {
 
     /// The runs that the number which has held so far still needs, where something else is run now.
     fn time_to_confirm(&self, machines: u32) -> Duration {
-        self.unsure().filter(|low| *low != machines).map_or(Duration::ZERO, |low| self.time_to_be_sure(low))
+        self.unsure()
+            .filter(|low| *low != machines)
+            .map_or(Duration::ZERO, |low| self.time_to_be_sure(low))
     }
 
     /// The runs that a number has still to hold in.
@@ -176,7 +199,8 @@ impl Level {
         self.held + self.missed
     }
 
-    /// With 95 % confidence at least this share of such runs hold (the lower bound of Clopper and Pearson).
+    /// With 95 % confidence at least this share of such runs hold (the lower bound of Clopper and
+    /// Pearson).
     pub(super) fn holds_at_least(self) -> f64 {
         bound(self.held, self.runs())
     }
@@ -207,7 +231,8 @@ fn bound(hits: u32, runs: u32) -> f64 {
 
 /// The probability of `hits` or more in so many runs of which each hits with this probability.
 fn at_least(hits: u32, runs: u32, share: f64) -> f64 {
-    let orders = |k: u32| (1..=k).fold(1.0, |orders, i| orders * f64::from(runs - k + i) / f64::from(i));
+    let orders =
+        |k: u32| (1..=k).fold(1.0, |orders, i| orders * f64::from(runs - k + i) / f64::from(i));
     let power = |base: f64, exponent: u32| base.powi(i32::try_from(exponent).unwrap_or(i32::MAX));
     (hits..=runs).map(|k| orders(k) * power(share, k) * power(1.0 - share, runs - k)).sum()
 }

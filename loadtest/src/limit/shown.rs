@@ -29,7 +29,8 @@ pub(super) fn run(run: &Run, number: u32) -> String {
     let slowest = Pretty(*boot_max_us);
     let why = if missed.is_empty() { String::new() } else { format!("; {}", missed.join("; ")) };
     wrapped(&format!(
-        "{machines} machines, run {number}: {verdict}, {booted} booted in {wall_s:.2} s, the slowest in {slowest}{why}"
+        "{machines} machines, run {number}: {verdict}, {booted} booted in {wall_s:.2} s, the \
+         slowest in {slowest}{why}"
     ))
 }
 
@@ -42,20 +43,22 @@ pub(super) fn text(answer: &Answer) -> String {
         let (hits, runs) = (if how == "held" { level.held } else { level.missed }, level.runs());
         let percent = share_at_least * 100.0;
         out.push_str(&wrapped(&format!(
-            "{machines}: {how} in {hits} of {runs} runs; with 95 % confidence at least {percent:.0} % of such runs {ends}"
+            "{machines}: {how} in {hits} of {runs} runs; with 95 % confidence at least \
+             {percent:.0} % of such runs {ends}"
         )));
     }
     if let Some(missed) = answer.missed.filter(|missed| missed.level.held > 0) {
         let (Number { machines, level, .. }, held) = (missed, missed.level.held);
         out.push_str(&wrapped(&format!(
-            "! {machines} machines held in {held} of {} runs, so runs miss by chance: more machines may boot mostly. A quiet host, a longer \
-             --within or a milder --expect tells.",
+            "! {machines} machines held in {held} of {} runs, so runs miss by chance: more \
+             machines may boot mostly. A quiet host, a longer --within or a milder --expect tells.",
             level.runs()
         )));
     }
     if answer.end == End::TimeIsOver {
         out.push_str(&wrapped(&format!(
-            "! The time was over ({:.0} s) before the two ends were close: a longer --budget narrows them.",
+            "! The time was over ({:.0} s) before the two ends were close: a longer --budget \
+             narrows them.",
             answer.took_s
         )));
     }
@@ -75,14 +78,22 @@ fn headline(answer: &Answer) -> String {
     let of = format!("within {within} s each ({expected})");
     match (answer.held, answer.missed) {
         (Some(held), Some(missed)) => {
-            format!("{} machines at once boot {of} in every run; {} do not.", held.machines, missed.machines)
+            format!(
+                "{} machines at once boot {of} in every run; {} do not.",
+                held.machines, missed.machines
+            )
         }
-        (Some(held), None) => format!("{} machines at once boot {of}, and more were not tried.", held.machines),
+        (Some(held), None) => {
+            format!("{} machines at once boot {of}, and more were not tried.", held.machines)
+        }
         (None, Some(missed)) if answer.end == End::AtLeast => {
             format!("Not even {} machines at once boot {of}.", missed.machines)
         }
         (None, _) => {
-            format!("No number of machines from {} on was run often enough to say that it boots {of}.", answer.least)
+            format!(
+                "No number of machines from {} on was run often enough to say that it boots {of}.",
+                answer.least
+            )
         }
     }
 }
@@ -94,6 +105,9 @@ fn verdict(wanted: u32, passed: bool, answer: &Answer) -> String {
             let held = held.map_or("no number".to_owned(), |held| held.machines.to_string());
             format!("FAIL: {wanted} machines were wanted, {held} held")
         }
-        (false, ..) => format!("FAIL: the time was over before {wanted} machines had held in {} runs", answer.repeat),
+        (false, ..) => format!(
+            "FAIL: the time was over before {wanted} machines had held in {} runs",
+            answer.repeat
+        ),
     }
 }

@@ -7,7 +7,8 @@ use crate::histogram;
 use crate::json::details::{Lateness, Rates, Silence};
 use crate::json::{Document, Failed, Machine, Odd, Point, Run, Summary, Times, VERSION};
 
-/// Points of time that a report has at most, machines, and machines that failed: as the fleet's own reports.
+/// Points of time that a report has at most, machines, and machines that failed: as the fleet's own
+/// reports.
 const POINTS_MAX: u64 = 1000;
 const MACHINES_MAX: usize = 20_000;
 const FAILED_MACHINES_MAX: usize = 10_000;
@@ -31,7 +32,8 @@ impl Placed<'_> {
 pub(super) fn can_be_added(report: &Document) -> bool {
     let Lateness { power_on, request } = &report.lateness;
     let all = report.stages.values().chain([&report.to_kernel, &report.boot, power_on, request]);
-    report.run.started_ms > 0 && all.into_iter().all(|times| times.count == 0 || times.histogram.is_some())
+    report.run.started_ms > 0
+        && all.into_iter().all(|times| times.count == 0 || times.histogram.is_some())
 }
 
 pub(super) fn added(all: &[Placed<'_>]) -> anyhow::Result<Document> {
@@ -58,7 +60,10 @@ pub(super) fn added(all: &[Placed<'_>]) -> anyhow::Result<Document> {
         series: series(all, wall_s),
         machines: machines(all),
         // Whoever looked at the server's host looked at the same one.
-        server_drops: all.iter().filter_map(|placed| placed.report.server_drops).max_by_key(Drops::all),
+        server_drops: all
+            .iter()
+            .filter_map(|placed| placed.report.server_drops)
+            .max_by_key(Drops::all),
         warnings: named(all, |report| &report.warnings),
         limits: limits(all),
         verdicts: Vec::new(),
@@ -73,7 +78,8 @@ fn sum<'a>(all: impl Iterator<Item = &'a Times>) -> anyhow::Result<Times> {
     let mut whole = None;
     let mut retransmits = None;
     for times in all {
-        retransmits = times.retransmits.map_or(retransmits, |more| Some(retransmits.unwrap_or(0) + more));
+        retransmits =
+            times.retransmits.map_or(retransmits, |more| Some(retransmits.unwrap_or(0) + more));
         let Some(text) = &times.histogram else { continue };
         let one = histogram::decoded(text)?;
         whole = match whole {
@@ -89,7 +95,8 @@ fn sum<'a>(all: impl Iterator<Item = &'a Times>) -> anyhow::Result<Times> {
 }
 
 fn stages(all: &[Placed<'_>]) -> anyhow::Result<BTreeMap<String, Times>> {
-    let mut names: Vec<&String> = all.iter().flat_map(|placed| placed.report.stages.keys()).collect();
+    let mut names: Vec<&String> =
+        all.iter().flat_map(|placed| placed.report.stages.keys()).collect();
     names.sort();
     names.dedup();
     let one = |name: &String| sum(all.iter().filter_map(|placed| placed.report.stages.get(name)));
@@ -141,7 +148,11 @@ fn rates(stages: &BTreeMap<String, Times>, summary: &Summary) -> Rates {
         let count = stages.get(stage).map_or(0, |times| times.count);
         (!summary.firmware && count > 0).then(|| count as f64 / summary.wall_s.max(f64::EPSILON))
     };
-    Rates { leases_per_s: rate("dhcp"), transfers_per_s: rate("loader"), requests_per_s: rate("file") }
+    Rates {
+        leases_per_s: rate("dhcp"),
+        transfers_per_s: rate("loader"),
+        requests_per_s: rate("file"),
+    }
 }
 
 fn run(all: &[Placed<'_>]) -> Run {
@@ -169,7 +180,10 @@ fn run(all: &[Placed<'_>]) -> Run {
 fn failures(all: &[Placed<'_>]) -> Vec<Failed> {
     let mut causes: Vec<Failed> = Vec::new();
     for failed in all.iter().flat_map(|placed| &placed.report.failures) {
-        match causes.iter_mut().find(|known| known.cause == failed.cause && known.stage == failed.stage) {
+        match causes
+            .iter_mut()
+            .find(|known| known.cause == failed.cause && known.stage == failed.stage)
+        {
             Some(known) => known.machines += failed.machines,
             None => causes.push(failed.clone()),
         }
@@ -189,7 +203,8 @@ fn oddities(all: &[Placed<'_>]) -> Vec<Odd> {
     whole
 }
 
-/// The longest of each protocol that any generator saw: another one may have been answered meanwhile.
+/// The longest of each protocol that any generator saw: another one may have been answered
+/// meanwhile.
 fn silences(all: &[Placed<'_>]) -> Vec<Silence> {
     let mut longest: Vec<Silence> = Vec::new();
     for placed in all {
@@ -212,7 +227,9 @@ fn series(all: &[Placed<'_>], wall_s: f64) -> Vec<Point> {
     let whole_ms = (wall_s * 1e3) as u64 + 1;
     let width = whole_ms.div_ceil(POINTS_MAX).max(POINT_MS);
     let mut points: BTreeMap<u64, Point> = BTreeMap::new();
-    for (placed, point) in all.iter().flat_map(|placed| placed.report.series.iter().map(move |point| (placed, point))) {
+    for (placed, point) in
+        all.iter().flat_map(|placed| placed.report.series.iter().map(move |point| (placed, point)))
+    {
         let t_ms = (point.t_ms + placed.after_ms).div_ceil(width) * width;
         let empty = || Point { t_ms, bytes: 0, booted: 0, failed: 0, client_cpu_ms: 0 };
         let sum = points.entry(t_ms).or_insert_with(empty);
@@ -251,13 +268,15 @@ fn limits(all: &[Placed<'_>]) -> Vec<String> {
     let first_end_s = all.iter().map(Placed::end_s).fold(f64::INFINITY, f64::min);
     if last_start_s >= first_end_s {
         whole.push(format!(
-            "the runs did not overlap: one ended {:.1} s before another began, so the server never had all of this load at once",
+            "the runs did not overlap: one ended {:.1} s before another began, so the server never \
+             had all of this load at once",
             last_start_s - first_end_s
         ));
     }
     if let Some((a, b)) = same_machines(all) {
         whole.push(format!(
-            "{a} and {b} have the same seed: their machines had the same hardware addresses and shared leases; give each its own --seed"
+            "{a} and {b} have the same seed: their machines had the same hardware addresses and \
+             shared leases; give each its own --seed"
         ));
     }
     whole.extend(named(all, |report| &report.limits));
@@ -279,12 +298,17 @@ fn proved(all: &[Placed<'_>]) -> String {
     if all.iter().all(|placed| of(placed) == first) {
         return first;
     }
-    all.iter().map(|placed| format!("{}: {}", placed.name, of(placed))).collect::<Vec<_>>().join(", ")
+    all.iter()
+        .map(|placed| format!("{}: {}", placed.name, of(placed)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Two generators whose machines asked for addresses by the same names.
 fn same_machines<'a>(all: &[Placed<'a>]) -> Option<(&'a str, &'a str)> {
     let asks = |placed: &&Placed<'_>| placed.report.stages.contains_key("dhcp");
     let mut seeds: BTreeMap<u64, &str> = BTreeMap::new();
-    all.iter().filter(asks).find_map(|placed| Some((seeds.insert(placed.report.run.seed, placed.name)?, placed.name)))
+    all.iter()
+        .filter(asks)
+        .find_map(|placed| Some((seeds.insert(placed.report.run.seed, placed.name)?, placed.name)))
 }

@@ -1,4 +1,5 @@
-//! Real runs for a search: each a process with a private server of its own, and a line that says how far it is.
+//! Real runs for a search: each a process with a private server of its own, and a line that says
+//! how far it is.
 
 use std::time::{Duration, Instant};
 
@@ -41,8 +42,14 @@ pub(super) struct Run {
 }
 
 impl Runs {
-    /// The first Ctrl-C ends the search after the run that goes on, which ends by itself; the second ends it at once.
-    pub(super) fn new(arguments: Vec<String>, now: Config, goal: Goal, timed: bool) -> anyhow::Result<Self> {
+    /// The first Ctrl-C ends the search after the run that goes on, which ends by itself; the
+    /// second ends it at once.
+    pub(super) fn new(
+        arguments: Vec<String>,
+        now: Config,
+        goal: Goal,
+        timed: bool,
+    ) -> anyhow::Result<Self> {
         let (ticker, interrupted) = (Ticker::new()?, Interrupted::watch()?);
         Ok(Self { arguments, now, goal, timed, ticker, interrupted, done: Vec::new() })
     }
@@ -56,7 +63,10 @@ impl Runs {
             Ended::Failed(why) => return Err(Stop::Broken(why).into()),
         };
         if let Some(failure) = failure(&report) {
-            return Err(Stop::Broken(format!("the server as it is now, before anything is changed: {failure}")).into());
+            return Err(Stop::Broken(format!(
+                "the server as it is now, before anything is changed: {failure}"
+            ))
+            .into());
         }
         self.measured(&report)?;
         Ok((report, begun.elapsed()))
@@ -83,7 +93,8 @@ impl Runs {
         for spec in &KNOBS {
             let value = values.get(spec.name).copied().unwrap_or_else(|| spec.value_in(&self.now));
             if value != spec.value_in(&plain) {
-                arguments.extend(["--set".to_owned(), format!("{}.{}={value}", spec.table, spec.name)]);
+                arguments
+                    .extend(["--set".to_owned(), format!("{}.{}={value}", spec.table, spec.name)]);
             }
         }
         arguments
@@ -92,13 +103,16 @@ impl Runs {
     fn measured(&self, report: &Document) -> Result<[Option<f64>; Goal::ALL.len()], Stop> {
         if self.goal.of(report, self.timed).is_none() {
             let words = self.goal.words(self.timed);
-            return Err(Stop::Broken(format!("a run is too short to measure the {words}: give it more --clients")));
+            return Err(Stop::Broken(format!(
+                "a run is too short to measure the {words}: give it more --clients"
+            )));
         }
         Ok(Goal::ALL.map(|goal| goal.of(report, self.timed)))
     }
 
     fn tell(&mut self, values: &Values) {
-        let values: Vec<String> = values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let values: Vec<String> =
+            values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let values = if values.is_empty() { "as it is now".to_owned() } else { values.join(", ") };
         let last = self.done.iter().rev().find_map(|run| run.goals?[self.goal as usize]);
         let last = last.map_or(String::new(), |last| format!("; the last took {}", seconds(last)));
@@ -109,7 +123,8 @@ impl Runs {
 impl Bench for Runs {
     fn run(&mut self, values: &Values) -> Result<Option<f64>, Stop> {
         self.tell(values);
-        let ended = child::run(&self.arguments_of(values)).map_err(|error| Stop::Broken(format!("{error:#}")))?;
+        let ended = child::run(&self.arguments_of(values))
+            .map_err(|error| Stop::Broken(format!("{error:#}")))?;
         if self.interrupted.is() {
             return Err(Stop::Interrupted);
         }
@@ -134,8 +149,12 @@ impl Bench for Runs {
 /// Why a run says nothing of how fast a server is.
 fn failure(report: &Document) -> Option<String> {
     let summary = &report.summary;
-    let first = report.failures.first().map_or(String::new(), |failed| format!(", first of all: {}", failed.shown()));
-    (summary.failed > 0).then(|| format!("{} of {} machines failed{first}", summary.failed, summary.machines))
+    let first = report
+        .failures
+        .first()
+        .map_or(String::new(), |failed| format!(", first of all: {}", failed.shown()));
+    (summary.failed > 0)
+        .then(|| format!("{} of {} machines failed{first}", summary.failed, summary.machines))
 }
 
 /// A time in the unit that a person would choose.

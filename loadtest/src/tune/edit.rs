@@ -27,22 +27,32 @@ pub(super) struct Change {
     pub(super) old: Option<String>,
 }
 
-/// The text with these entries, and those that it did not have so already. `path` names it in complaints.
-pub(super) fn edited(path: &str, text: &str, entries: &[Entry]) -> anyhow::Result<(String, Vec<Change>)> {
-    Config::parse(path, text).map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
+/// The text with these entries, and those that it did not have so already. `path` names it in
+/// complaints.
+pub(super) fn edited(
+    path: &str,
+    text: &str,
+    entries: &[Entry],
+) -> anyhow::Result<(String, Vec<Change>)> {
+    Config::parse(path, text)
+        .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
     let (mut out, mut changes) = (text.to_owned(), Vec::new());
     for entry in entries {
         // Read anew for each: what was put in before has moved what follows.
         let (at, new, old) = place(&out, entry).ok_or_else(|| {
             let (table, key) = (entry.table, entry.key);
-            anyhow!("{path}: no place for {key} in the table {table}: write it as [{table}] with a line for each key")
+            anyhow!(
+                "{path}: no place for {key} in the table {table}: write it as [{table}] with a \
+                     line for each key"
+            )
         })?;
         if old.as_ref().is_none_or(|old| *old != entry.value.to_string()) {
             out.replace_range(at, &new);
             changes.push(Change { entry: *entry, old });
         }
     }
-    let done = Config::parse(path, &out).map_err(|problems| anyhow!("nothing is written, because then\n{problems}"));
+    let done = Config::parse(path, &out)
+        .map_err(|problems| anyhow!("nothing is written, because then\n{problems}"));
     done.map(|_| (out, changes))
 }
 
@@ -64,7 +74,8 @@ fn place(text: &str, entry: &Entry) -> Option<(Range<usize>, String, Option<Stri
     if !text.get(header.clone())?.starts_with('[') {
         return None;
     }
-    let at = after_its_comment(text, header.end, key).or_else(|| Some(end_of_line(text, header.end)))?;
+    let at =
+        after_its_comment(text, header.end, key).or_else(|| Some(end_of_line(text, header.end)))?;
     let gap = if text.get(..at)?.ends_with('\n') { "" } else { line_end };
     Some((at..at, format!("{gap}{key} = {value}{line_end}"), None))
 }
@@ -79,7 +90,9 @@ fn after_its_comment(text: &str, header_end: usize, key: &str) -> Option<usize> 
         if line.starts_with('[') || line.starts_with('#') && plain.starts_with('[') {
             return None;
         }
-        if line.starts_with('#') && plain.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')) {
+        if line.starts_with('#')
+            && plain.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        {
             return Some(end);
         }
         at = end;
@@ -92,7 +105,8 @@ fn end_of_line(text: &str, at: usize) -> usize {
     text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |length| at + length + 1)
 }
 
-/// Replaces the file in one step, with a copy of what it was beside it, whose name is returned. Owner and mode stay.
+/// Replaces the file in one step, with a copy of what it was beside it, whose name is returned.
+/// Owner and mode stay.
 pub(super) fn replace(file: &Path, old: &str, new: &str, stamp: &str) -> anyhow::Result<PathBuf> {
     // Where it is a link, what it leads to is replaced, not the link.
     let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
@@ -106,7 +120,8 @@ pub(super) fn replace(file: &Path, old: &str, new: &str, stamp: &str) -> anyhow:
     };
     let (backup, fresh) = (beside(&format!(".{stamp}")), beside(".new"));
     let like = fs::metadata(&file).with_context(|| format!("cannot look at {shown}"))?;
-    write_like(&backup, old, &like).with_context(|| format!("cannot write {}", backup.display()))?;
+    write_like(&backup, old, &like)
+        .with_context(|| format!("cannot write {}", backup.display()))?;
     let written = write_like(&fresh, new, &like).and_then(|()| fs::rename(&fresh, &file));
     if written.is_err() {
         // The old file is still there; of the new one nothing shall be.
@@ -146,7 +161,8 @@ mod tests {
     /// The lines that one text has more than the other, whose lines it has all, in their order.
     fn added<'a>(old: &str, new: &'a str) -> Vec<&'a str> {
         let mut rest = old.split_inclusive('\n').peekable();
-        let added = new.split_inclusive('\n').filter(|line| rest.next_if_eq(line).is_none()).collect();
+        let added =
+            new.split_inclusive('\n').filter(|line| rest.next_if_eq(line).is_none()).collect();
         assert_eq!(rest.next(), None, "lines are missing");
         added
     }
@@ -155,7 +171,10 @@ mod tests {
     fn the_shipped_file_gets_each_key_below_its_explanation_and_keeps_every_line() {
         let entries = [WORKERS, WINDOW, SPIN];
         let (new, changes) = edited("x.toml", SHIPPED, &entries).unwrap();
-        assert_eq!(added(SHIPPED, &new), ["workers = 3\n", "windowsize-max = 8\n", "spin-us = 7\n"]);
+        assert_eq!(
+            added(SHIPPED, &new),
+            ["workers = 3\n", "windowsize-max = 8\n", "spin-us = 7\n"]
+        );
         for lines in [
             "#workers = 2\nworkers = 3\n",
             "#windowsize-max = 32\nwindowsize-max = 8\n",
@@ -164,13 +183,20 @@ mod tests {
             assert!(new.contains(lines), "{lines}");
         }
         assert_eq!(changes, entries.map(|entry| Change { entry, old: None }));
-        assert_eq!(edited("x.toml", &new, &entries).unwrap(), (new, Vec::new()), "again changes nothing");
+        assert_eq!(
+            edited("x.toml", &new, &entries).unwrap(),
+            (new, Vec::new()),
+            "again changes nothing"
+        );
     }
 
     #[test]
     fn a_value_is_replaced_where_it_stands_however_it_is_written() {
         for (old, new) in [
-            ("root = \"/a\"\n[tuning]\nspin-us  =  0x32 # why\n", "root = \"/a\"\n[tuning]\nspin-us  =  7 # why\n"),
+            (
+                "root = \"/a\"\n[tuning]\nspin-us  =  0x32 # why\n",
+                "root = \"/a\"\n[tuning]\nspin-us  =  7 # why\n",
+            ),
             (
                 "root = \"/a\"\ntuning = { spin-us = 1_0, tid-sockets = 2 }",
                 "root = \"/a\"\ntuning = { spin-us = 7, tid-sockets = 2 }",
@@ -179,7 +205,8 @@ mod tests {
         ] {
             assert_eq!(put(old, &[SPIN]), new);
         }
-        let (_, changes) = edited("x.toml", "root = \"/a\"\n[tuning]\nspin-us = 50\n", &[SPIN]).unwrap();
+        let (_, changes) =
+            edited("x.toml", "root = \"/a\"\n[tuning]\nspin-us = 50\n", &[SPIN]).unwrap();
         assert_eq!(changes, [Change { entry: SPIN, old: Some("50".to_owned()) }]);
     }
 
@@ -201,20 +228,29 @@ mod tests {
         ] {
             assert_eq!(put(old, &[SPIN]), new);
         }
-        let rules = "root = \"/a\"\n[[tftp.client]]\nmac = \"52:54:00:12:34:10\"\nwindowsize-max = 1\n";
+        let rules =
+            "root = \"/a\"\n[[tftp.client]]\nmac = \"52:54:00:12:34:10\"\nwindowsize-max = 1\n";
         let of_rule = "root = \"/a\"\n[tftp]\n#[[tftp.client]]\n#windowsize-max = 4\n";
-        assert_eq!(put(of_rule, &[WINDOW]), of_rule.replacen("[tftp]\n", "[tftp]\nwindowsize-max = 8\n", 1));
+        assert_eq!(
+            put(of_rule, &[WINDOW]),
+            of_rule.replacen("[tftp]\n", "[tftp]\nwindowsize-max = 8\n", 1)
+        );
         let said = edited("x.toml", rules, &[WINDOW]).unwrap_err().to_string();
-        assert!(said.contains("no place for windowsize-max in the table tftp: write it as [tftp]"), "{said}");
-        let inline = edited("x.toml", "root = \"/a\"\ntuning = { tid-sockets = 2 }\n", &[SPIN]).unwrap_err();
+        assert!(
+            said.contains("no place for windowsize-max in the table tftp: write it as [tftp]"),
+            "{said}"
+        );
+        let inline =
+            edited("x.toml", "root = \"/a\"\ntuning = { tid-sockets = 2 }\n", &[SPIN]).unwrap_err();
         assert!(inline.to_string().contains("no place for spin-us"), "{inline}");
     }
 
     #[test]
     fn a_file_that_is_not_right_is_refused_with_the_place() {
-        for (text, place) in
-            [("root = \"/a\"\n[tuning\n", "x.toml:2:8: "), ("root = \"/a\"\n[tuning]\nspin = 1\n", "x.toml:3:1: ")]
-        {
+        for (text, place) in [
+            ("root = \"/a\"\n[tuning\n", "x.toml:2:8: "),
+            ("root = \"/a\"\n[tuning]\nspin = 1\n", "x.toml:3:1: "),
+        ] {
             let said = edited("x.toml", text, &[SPIN]).unwrap_err().to_string();
             assert!(said.contains(place), "{said}");
         }

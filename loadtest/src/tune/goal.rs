@@ -5,7 +5,8 @@ use crate::json::Document;
 /// The number. Less of each is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Goal {
-    /// Time until the last machine is done; of a scenario that goes on for a set time, the time of 1,000 requests
+    /// Time until the last machine is done; of a scenario that goes on for a set time, the time of
+    /// 1,000 requests
     #[default]
     Wall,
     /// Time that the median machine takes
@@ -65,7 +66,10 @@ mod tests {
         let mut report = made_up(500);
         (report.summary.wall_s, report.summary.server_cpu_s) = (10.0, Some(2.0));
         let requests: u64 = report.stages.values().map(|times| times.count).sum();
-        assert_eq!((Goal::Wall.of(&report, false), Goal::Cpu.of(&report, false)), (Some(10.0), Some(2.0)));
+        assert_eq!(
+            (Goal::Wall.of(&report, false), Goal::Cpu.of(&report, false)),
+            (Some(10.0), Some(2.0))
+        );
         assert_eq!(Goal::Wall.of(&report, true), Some(10_000.0 / requests as f64));
         assert_eq!(Goal::Median.of(&report, true), Some(report.boot.p50_us as f64 / 1e6));
         report.summary.server_cpu_s = Some(0.0);

@@ -1,4 +1,5 @@
-//! The knobs that a search turns: where each stands in the configuration, which values are worth a try, what it is now.
+//! The knobs that a search turns: where each stands in the configuration, which values are worth a
+//! try, what it is now.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +30,9 @@ enum Needs {
     Http,
 }
 
-/// In the order in which they are tried: those first that matter most where they matter. (`tid-sockets` is not among them: it tells
-/// transfers of one client apart, and is not about speed.)
+/// In the order in which they are tried: those first that matter most where they matter.
+/// (`tid-sockets` is not among them: it tells transfers of one client apart, and is not about
+/// speed.)
 pub(super) const KNOBS: [Spec; 7] = [
     Spec {
         name: "workers",
@@ -99,9 +101,11 @@ pub(super) struct Wanted {
 
 pub(super) fn wanted(text: &str) -> Result<Wanted, String> {
     let (name, list) = text.split_once('=').map_or((text, None), |(name, list)| (name, Some(list)));
-    let spec =
-        spec(name).ok_or_else(|| format!("no knob {name}; there are {}", KNOBS.map(|spec| spec.name).join(", ")))?;
-    let values = list.map_or(Ok(Vec::new()), |list| list.split(',').map(|value| spec.value(value)).collect())?;
+    let spec = spec(name).ok_or_else(|| {
+        format!("no knob {name}; there are {}", KNOBS.map(|spec| spec.name).join(", "))
+    })?;
+    let values = list
+        .map_or(Ok(Vec::new()), |list| list.split(',').map(|value| spec.value(value)).collect())?;
     Ok(Wanted { name: spec.name, values })
 }
 
@@ -123,21 +127,29 @@ pub(super) fn chosen(
         }
         let knob = Knob { name: spec.name, now: spec.value_in(now), ladder: spec.ladder(named) };
         if named.is_none() && !spec.needs.is_met(scenario) {
-            left_out.insert(spec.name, format!("scenario {} has nothing that it matters for", scenario.name));
+            left_out.insert(
+                spec.name,
+                format!("scenario {} has nothing that it matters for", scenario.name),
+            );
         } else if knob.ladder.iter().all(|value| *value == knob.now) {
             left_out.insert(spec.name, format!("there is no value but {} to try here", knob.now));
         } else {
             knobs.push(knob);
         }
     }
-    let reasons = || left_out.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect::<String>();
+    let reasons =
+        || left_out.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect::<String>();
     ensure!(!knobs.is_empty(), anyhow!("there is nothing to search:{}", reasons()));
     Ok((knobs, left_out))
 }
 
-/// The first processor is for DHCP and everything that is not on a packet's path, where there are two.
+/// The first processor is for DHCP and everything that is not on a packet's path, where there are
+/// two.
 fn boot_cores_max() -> u64 {
-    std::thread::available_parallelism().map_or(1, |count| count.get() as u64).saturating_sub(1).max(1)
+    std::thread::available_parallelism()
+        .map_or(1, |count| count.get() as u64)
+        .saturating_sub(1)
+        .max(1)
 }
 
 /// 1, 2, 4 and so on, and the most.
@@ -159,7 +171,10 @@ impl Spec {
     /// One value, as the configuration would take it.
     fn value(&self, text: &str) -> Result<u64, String> {
         let name = self.name;
-        let value = text.trim().parse().map_err(|_| format!("{text:?} is no value of {name}: write {name}=8,16"))?;
+        let value = text
+            .trim()
+            .parse()
+            .map_err(|_| format!("{text:?} is no value of {name}: write {name}=8,16"))?;
         let file = format!("root = \"/\"\n[{}]\n{name} = {value}\n", self.table);
         let wrong = |problems: ringboot::config::Problems| {
             problems.0.first().map_or(String::new(), |problem| {
@@ -201,15 +216,26 @@ mod tests {
         let config = Config::for_root("/");
         for spec in &KNOBS {
             let ladder = spec.ladder(None);
-            assert!(ladder.iter().all(|value| spec.value(&value.to_string()) == Ok(*value)), "{}", spec.name);
-            assert!(ladder.is_sorted() && ladder.contains(&spec.value_in(&config)), "{}: {ladder:?}", spec.name);
+            assert!(
+                ladder.iter().all(|value| spec.value(&value.to_string()) == Ok(*value)),
+                "{}",
+                spec.name
+            );
+            assert!(
+                ladder.is_sorted() && ladder.contains(&spec.value_in(&config)),
+                "{}: {ladder:?}",
+                spec.name
+            );
         }
     }
 
     #[test]
     fn every_knob_reads_what_its_own_key_says() {
         for spec in &KNOBS {
-            let value = spec.ladder[spec.ladder.len().min(2).saturating_sub(1)..].first().copied().unwrap_or(3);
+            let value = spec.ladder[spec.ladder.len().min(2).saturating_sub(1)..]
+                .first()
+                .copied()
+                .unwrap_or(3);
             let file = format!("root = \"/\"\n[{}]\n{} = {value}\n", spec.table, spec.name);
             assert_eq!(spec.value_in(&Config::parse("", &file).unwrap()), value, "{}", spec.name);
         }
@@ -225,7 +251,11 @@ mod tests {
             ("gso-segments=8,65", "gso-segments = 65 is out of bounds: 1 to 64 are possible"),
             ("receive-buffers=1000", "receive-buffers = 1000 is no power of two"),
         ] {
-            assert!(wanted(text).unwrap_err().contains(said), "{text}: {}", wanted(text).unwrap_err());
+            assert!(
+                wanted(text).unwrap_err().contains(said),
+                "{text}: {}",
+                wanted(text).unwrap_err()
+            );
         }
     }
 
@@ -239,10 +269,14 @@ mod tests {
             (knobs.iter().map(|knob| knob.name).collect::<Vec<_>>(), left_out)
         };
         let (knobs, left_out) = names(&[]);
-        assert!(knobs.ends_with(&["windowsize-max", "gso-segments", "spin-us", "receive-buffers"]), "{knobs:?}");
+        assert!(
+            knobs.ends_with(&["windowsize-max", "gso-segments", "spin-us", "receive-buffers"]),
+            "{knobs:?}"
+        );
         assert_eq!(left_out["http-chunk"], "scenario lone has nothing that it matters for");
         assert_eq!(names(&["http-chunk", "spin-us"]).0, ["http-chunk", "spin-us"]);
-        let nothing = chosen(&[wanted("spin-us=50").unwrap()], &Config::for_root("/"), &scenario).unwrap_err();
+        let nothing = chosen(&[wanted("spin-us=50").unwrap()], &Config::for_root("/"), &scenario)
+            .unwrap_err();
         assert!(nothing.to_string().contains("there is no value but 50 to try here"), "{nothing}");
     }
 

@@ -1,8 +1,11 @@
-//! The search itself: one knob at a time, each value beside the value of now in the same rounds. No process, file or clock in it.
+//! The search itself: one knob at a time, each value beside the value of now in the same rounds. No
+//! process, file or clock in it.
 //!
-//! Rounds of all values choose the one whose median is best, which is often the luckiest. So it runs again, alone with the value of
-//! now, and is taken only where it was better by more than [`MARGIN`] in nearly every round ([`WON_AFTER`]). A knob without any effect
-//! passes that with 1 in 28 at most, however large the noise, and a neighbour that disturbs a round or two hides no large gain.
+//! Rounds of all values choose the one whose median is best, which is often the luckiest. So it
+//! runs again, alone with the value of now, and is taken only where it was better by more than
+//! [`MARGIN`] in nearly every round ([`WON_AFTER`]). A knob without any effect passes that with 1
+//! in 28 at most, however large the noise, and a neighbour that disturbs a round or two hides no
+//! large gain.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,14 +14,15 @@ use serde::Serialize;
 
 /// A value must need less than this share of what the value of now needs.
 pub(super) const MARGIN: f64 = 0.03;
-/// After so many rounds beside the value of now alone a value has won, if it has lost at most so many of them. All winners
-/// together are decided on in the same way.
+/// After so many rounds beside the value of now alone a value has won, if it has lost at most so
+/// many of them. All winners together are decided on in the same way.
 pub(super) const WON_AFTER: [(usize, usize); 3] = [(6, 0), (9, 1), (12, 2)];
 /// Runs that a confirmation takes where no round is lost.
 const CONFIRMATION_RUNS: usize = 2 * WON_AFTER[0].0;
 /// Every knob is tried so many times at most: again where another one has changed since.
 const PASSES_MAX: usize = 2;
-/// Rounds in which the server as it is now failed and that are made again; one more ends the search.
+/// Rounds in which the server as it is now failed and that are made again; one more ends the
+/// search.
 const VOID_ROUNDS_MAX: usize = 2;
 
 /// A number of the configuration that is searched for.
@@ -36,7 +40,8 @@ pub(super) type Values = BTreeMap<&'static str, u64>;
 
 /// What is searched on.
 pub(super) trait Bench {
-    /// One run of a server with these values: the goal, of which less is better. None: machines failed, or there was no server.
+    /// One run of a server with these values: the goal, of which less is better. None: machines
+    /// failed, or there was no server.
     fn run(&mut self, values: &Values) -> Result<Option<f64>, Stop>;
     /// Since the search began.
     fn elapsed(&self) -> Duration;
@@ -120,10 +125,20 @@ pub(super) enum Verdict {
 impl Search {
     pub(super) fn new(knobs: Vec<Knob>, bounds: Bounds) -> Self {
         let best = Values::new();
-        Self { knobs, bounds, best, since_change: 0, visits: 0, runs: 0, void_rounds: 0, tried: Vec::new() }
+        Self {
+            knobs,
+            bounds,
+            best,
+            since_change: 0,
+            visits: 0,
+            runs: 0,
+            void_rounds: 0,
+            tried: Vec::new(),
+        }
     }
 
-    /// Tries the next knob; None when there is none whose rounds would end in time, or nothing has changed since all were tried.
+    /// Tries the next knob; None when there is none whose rounds would end in time, or nothing has
+    /// changed since all were tried.
     pub(super) fn next(&mut self, bench: &mut impl Bench) -> Result<Option<Tried>, Stop> {
         while self.since_change < self.knobs.len() && self.visits < PASSES_MAX * self.knobs.len() {
             let knob = self.knobs[self.visits % self.knobs.len()].clone();
@@ -136,7 +151,9 @@ impl Search {
             if let Verdict::Won { value, .. } = tried.verdict {
                 self.since_change = 1;
                 self.best.insert(knob.name, value);
-                self.best.retain(|name, value| self.knobs.iter().any(|knob| knob.name == *name && knob.now != *value));
+                self.best.retain(|name, value| {
+                    self.knobs.iter().any(|knob| knob.name == *name && knob.now != *value)
+                });
             }
             if tried.verdict != Verdict::TimeIsOver {
                 self.tried.push(knob.name);
@@ -146,7 +163,8 @@ impl Search {
         Ok(None)
     }
 
-    /// All winners at once beside the values of now, in rounds that have chosen nothing. None: there is no winner.
+    /// All winners at once beside the values of now, in rounds that have chosen nothing. None:
+    /// there is no winner.
     pub(super) fn together(&mut self, bench: &mut impl Bench) -> Result<Option<Ratios>, Stop> {
         if self.best.is_empty() {
             return Ok(None);
@@ -196,18 +214,27 @@ impl Search {
             values: candidates(knob, reference).into_iter().map(Tries::new).collect(),
             verdict: Verdict::LeftAlone,
         };
-        tried.verdict = match self.rounds(knob, &mut tried, bench).and_then(|()| self.verdict(knob, &tried, bench)) {
+        tried.verdict = match self
+            .rounds(knob, &mut tried, bench)
+            .and_then(|()| self.verdict(knob, &tried, bench))
+        {
             Err(Stop::TimeIsOver) => Verdict::TimeIsOver,
             other => other?,
         };
         Ok(tried)
     }
 
-    /// Each round runs the value of now and all others once; every other round backwards, so that what grows or wanes meanwhile on
-    /// the machine favours nobody in all of them.
-    fn rounds(&mut self, knob: &Knob, tried: &mut Tried, bench: &mut impl Bench) -> Result<(), Stop> {
+    /// Each round runs the value of now and all others once; every other round backwards, so that
+    /// what grows or wanes meanwhile on the machine favours nobody in all of them.
+    fn rounds(
+        &mut self,
+        knob: &Knob,
+        tried: &mut Tried,
+        bench: &mut impl Bench,
+    ) -> Result<(), Stop> {
         while tried.reference_runs.len() < self.bounds.rounds {
-            let mut order: Vec<Option<usize>> = [None].into_iter().chain((0..tried.values.len()).map(Some)).collect();
+            let mut order: Vec<Option<usize>> =
+                [None].into_iter().chain((0..tried.values.len()).map(Some)).collect();
             if tried.reference_runs.len() % 2 == 1 {
                 order.reverse();
             }
@@ -235,7 +262,12 @@ impl Search {
         Ok(())
     }
 
-    fn verdict(&mut self, knob: &Knob, tried: &Tried, bench: &mut impl Bench) -> Result<Verdict, Stop> {
+    fn verdict(
+        &mut self,
+        knob: &Knob,
+        tried: &Tried,
+        bench: &mut impl Bench,
+    ) -> Result<Verdict, Stop> {
         let Some(value) = winner(&tried.values, tried.reference, self.bounds.rounds) else {
             return Ok(Verdict::LeftAlone);
         };
@@ -249,7 +281,12 @@ impl Search {
     }
 
     /// Two servers in turns, each first in every other round, until it is decided.
-    fn in_turns(&mut self, now: &Values, other: &Values, bench: &mut impl Bench) -> Result<Ratios, Stop> {
+    fn in_turns(
+        &mut self,
+        now: &Values,
+        other: &Values,
+        bench: &mut impl Bench,
+    ) -> Result<Ratios, Stop> {
         let mut ratios = Ratios::default();
         while ratios.decided().is_none() {
             let (now, other) = if ratios.0.len() % 2 == 0 {
@@ -280,7 +317,9 @@ impl Search {
         self.void_rounds += 1;
         if self.void_rounds > VOID_ROUNDS_MAX {
             let times = self.void_rounds;
-            return Err(Stop::Broken(format!("machines failed {times} times with the server as it is now")));
+            return Err(Stop::Broken(format!(
+                "machines failed {times} times with the server as it is now"
+            )));
         }
         Ok(())
     }
@@ -295,11 +334,15 @@ fn candidates(knob: &Knob, reference: u64) -> Vec<u64> {
     values
 }
 
-/// Of the values whose median is better the best; of those that are no worse than [`MARGIN`] beside it, the nearest to now.
+/// Of the values whose median is better the best; of those that are no worse than [`MARGIN`] beside
+/// it, the nearest to now.
 fn winner(values: &[Tries], reference: u64, rounds: usize) -> Option<u64> {
-    let better = |tries: &&Tries| tries.ratios.0.len() >= rounds && is_better(tries.ratios.median());
-    let best = values.iter().filter(better).map(|tries| tries.ratios.median()).min_by(f64::total_cmp)?;
-    let near = values.iter().filter(better).filter(|tries| tries.ratios.median() * (1.0 - MARGIN) <= best);
+    let better =
+        |tries: &&Tries| tries.ratios.0.len() >= rounds && is_better(tries.ratios.median());
+    let best =
+        values.iter().filter(better).map(|tries| tries.ratios.median()).min_by(f64::total_cmp)?;
+    let near =
+        values.iter().filter(better).filter(|tries| tries.ratios.median() * (1.0 - MARGIN) <= best);
     near.map(|tries| tries.value).min_by_key(|value| value.abs_diff(reference))
 }
 
@@ -359,7 +402,8 @@ impl Ratios {
 pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let (low, high) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
+    let (low, high) =
+        (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
     Some(f64::midpoint(*low, *high))
 }
 
@@ -454,18 +498,28 @@ mod tests {
     #[test]
     fn the_best_value_of_a_ladder_is_found_through_noise() {
         for seed in 0..50 {
-            let best_at_8 = |values: &Values| Some(1.0 + 0.2 * (of(values, "window").log2() - 3.0).abs());
+            let best_at_8 =
+                |values: &Values| Some(1.0 + 0.2 * (of(values, "window").log2() - 3.0).abs());
             let mut bench = MadeUp::new(best_at_8, Noise::Even(0.02), seed);
             let (mut search, _) = searched(vec![windows()], HOURS, &mut bench);
             assert_eq!(search.best(), &Values::from([("window", 8)]), "seed {seed}");
             let together = search.together(&mut bench).unwrap().unwrap();
-            assert!(together.have_won() && (together.median() - 1.0 / 1.4).abs() < 0.05, "{together:?}");
+            assert!(
+                together.have_won() && (together.median() - 1.0 / 1.4).abs() < 0.05,
+                "{together:?}"
+            );
         }
     }
 
     #[test]
     fn a_knob_without_effect_wins_in_less_than_5_of_100_searches_whatever_the_noise() {
-        let kinds = [Noise::Even(0.005), Noise::Even(0.05), Noise::Even(0.3), Noise::Bursts(4), Noise::Bursts(2)];
+        let kinds = [
+            Noise::Even(0.005),
+            Noise::Even(0.05),
+            Noise::Even(0.3),
+            Noise::Bursts(4),
+            Noise::Bursts(2),
+        ];
         for (noise, drift) in kinds.into_iter().flat_map(|noise| [(noise, 0.0), (noise, 0.02)]) {
             let searches = 2_000;
             let won = (0..searches).filter(|seed| {
@@ -482,7 +536,8 @@ mod tests {
         let (rounds_max, _) = WON_AFTER[WON_AFTER.len() - 1];
         let confirmed = |coins: u32| {
             let coin = |round| if coins >> round & 1 == 1 { 0.5 } else { 1.5 };
-            let decided = (0..=rounds_max).find_map(|rounds| Ratios((0..rounds).map(coin).collect()).decided());
+            let decided = (0..=rounds_max)
+                .find_map(|rounds| Ratios((0..rounds).map(coin).collect()).decided());
             decided.unwrap()
         };
         let all = 1 << rounds_max;
@@ -505,8 +560,9 @@ mod tests {
     #[test]
     fn a_gain_inside_the_margin_is_left_alone_and_one_beyond_it_taken() {
         let gain = |percent: f64| {
-            let effect =
-                move |values: &Values| Some(if of(values, "window") > 32.0 { 1.0 - percent / 100.0 } else { 1.0 });
+            let effect = move |values: &Values| {
+                Some(if of(values, "window") > 32.0 { 1.0 - percent / 100.0 } else { 1.0 })
+            };
             let mut bench = MadeUp::new(effect, Noise::Even(0.0), 1);
             searched(vec![windows()], HOURS, &mut bench).0.best().clone()
         };
@@ -517,7 +573,8 @@ mod tests {
     #[test]
     fn of_values_that_are_equally_good_the_one_nearest_to_now_is_taken() {
         let effect = |values: &Values| Some(if of(values, "window") < 32.0 { 0.8 } else { 1.0 });
-        let (search, _) = searched(vec![windows()], HOURS, &mut MadeUp::new(effect, Noise::Even(0.005), 1));
+        let (search, _) =
+            searched(vec![windows()], HOURS, &mut MadeUp::new(effect, Noise::Even(0.005), 1));
         assert_eq!(search.best(), &Values::from([("window", 16)]));
     }
 
@@ -529,7 +586,8 @@ mod tests {
             Some(if b > 32.0 { 0.8 + a / 100.0 } else { 1.2 })
         };
         let mut bench = MadeUp::new(effect, Noise::Even(0.005), 3);
-        let (search, tried) = searched(vec![knob("a", &[8, 32]), knob("b", &[32, 64])], HOURS, &mut bench);
+        let (search, tried) =
+            searched(vec![knob("a", &[8, 32]), knob("b", &[32, 64])], HOURS, &mut bench);
         assert_eq!(search.best(), &Values::from([("a", 8), ("b", 64)]));
         assert_eq!(tried.iter().map(|tried| tried.knob).collect::<Vec<_>>(), ["a", "b", "a", "b"]);
     }
@@ -556,12 +614,17 @@ mod tests {
         for minutes in [0, 1, 2, 3, 4] {
             let bounds = Bounds { budget: Duration::from_secs(60 * minutes), ..HOURS };
             let knobs = vec![windows(), knob("short", &[16]), knob("last", &[1, 2, 3, 4, 5, 6, 7])];
-            let effect = |values: &Values| Some(1.0 / of(values, "short").sqrt() + 0.01 * of(values, "window"));
+            let effect = |values: &Values| {
+                Some(1.0 / of(values, "short").sqrt() + 0.01 * of(values, "window"))
+            };
             let mut bench = MadeUp::new(effect, Noise::Even(0.01), minutes);
             let (mut search, tried) = searched(knobs, bounds, &mut bench);
             let together = search.together(&mut bench);
             assert!(bench.elapsed() <= bounds.budget, "{minutes} minutes: {:?}", bench.elapsed());
-            assert!(search.best().is_empty() || together.is_ok(), "winners were not tried together");
+            assert!(
+                search.best().is_empty() || together.is_ok(),
+                "winners were not tried together"
+            );
             let names: Vec<_> = tried.iter().map(|tried| tried.knob).collect();
             assert!(search.left_out().iter().all(|name| !names.contains(name)), "{names:?}");
             assert_eq!(minutes < 1, names.is_empty(), "{minutes} minutes: {names:?}");
@@ -585,7 +648,8 @@ mod tests {
     fn an_interrupted_search_has_no_result() {
         for after in [0, 7, 16, 20] {
             let effect = |values: &Values| Some(of(values, "window"));
-            let mut bench = MadeUp { interrupted_after: after, ..MadeUp::new(effect, Noise::Even(0.01), 1) };
+            let mut bench =
+                MadeUp { interrupted_after: after, ..MadeUp::new(effect, Noise::Even(0.01), 1) };
             let mut search = Search::new(vec![windows()], HOURS);
             assert_eq!(search.next(&mut bench), Err(Stop::Interrupted), "after {after} runs");
             assert!(search.best().is_empty());
@@ -594,7 +658,10 @@ mod tests {
 
     #[test]
     fn a_middle_is_the_mean_of_two_where_there_is_none() {
-        assert_eq!((median(&[]), median(&[2.0]), median(&[4.0, 1.0, 2.0])), (None, Some(2.0), Some(2.0)));
+        assert_eq!(
+            (median(&[]), median(&[2.0]), median(&[4.0, 1.0, 2.0])),
+            (None, Some(2.0), Some(2.0))
+        );
         assert_eq!(median(&[1.0, 2.0, 4.0, 8.0]), Some(3.0));
     }
 }

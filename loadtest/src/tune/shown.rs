@@ -1,4 +1,5 @@
-//! A search on a terminal: a table with a curve for each knob, the verdict in words, and the lines for the configuration.
+//! A search on a terminal: a table with a curve for each knob, the verdict in words, and the lines
+//! for the configuration.
 
 use std::fmt::Write;
 
@@ -19,20 +20,27 @@ const CURVE_MAX: f64 = 2.0;
 /// The rule, in words: it belongs above every result.
 pub(super) fn rule(rounds: usize) -> String {
     let percent = MARGIN * 100.0;
-    let won = WON_AFTER.map(|(rounds, lost)| format!("{} of {rounds}", rounds - lost)).join(", or ");
+    let won =
+        WON_AFTER.map(|(rounds, lost)| format!("{} of {rounds}", rounds - lost)).join(", or ");
     format!(
-        "The value with the best median of {rounds} rounds runs again, alone with the value of now, and is taken if it needs at least \
-         {percent:.0} % less in {won} rounds. Ratios are of runs in the same round; less is better."
+        "The value with the best median of {rounds} rounds runs again, alone with the value of \
+         now, and is taken if it needs at least {percent:.0} % less in {won} rounds. Ratios are of \
+         runs in the same round; less is better."
     )
 }
 
 /// One knob: every value with median, ratio, range and curve, and what became of it.
 pub(super) fn knob(tried: &Tried, goal: Goal) -> String {
-    let about = spec(tried.knob).map_or(String::new(), |spec| format!("{}: {}", spec.key(), spec.about));
+    let about =
+        spec(tried.knob).map_or(String::new(), |spec| format!("{}: {}", spec.key(), spec.about));
     let scale = Scale::of(tried);
     let [value, time, ratio, range] = ["value", goal.name(), "ratio", "range"];
-    let mut out = format!("\n  {about}\n  {value:>13}{time:>10}{ratio:>7}  {range:<11}  {}\n", scale.header());
-    let mut rows: Vec<(u64, String)> = tried.values.iter().map(|tries| (tries.value, scale.row(tries))).collect();
+    let mut out = format!(
+        "\n  {about}\n  {value:>13}{time:>10}{ratio:>7}  {range:<11}  {}\n",
+        scale.header()
+    );
+    let mut rows: Vec<(u64, String)> =
+        tried.values.iter().map(|tries| (tries.value, scale.row(tries))).collect();
     let runs = (least(&tried.reference_runs), greatest(&tried.reference_runs));
     let own = format!("runs from {} to {}", seconds(runs.0), seconds(runs.1));
     let now = median(&tried.reference_runs).unwrap_or_default();
@@ -56,7 +64,9 @@ fn verdict(tried: &Tried) -> String {
             )
         }
         Verdict::LeftAlone => format!("No value is better than {reference}: left alone."),
-        Verdict::TimeIsOver => format!("The time is over before this is known: {knob} stays {reference}."),
+        Verdict::TimeIsOver => {
+            format!("The time is over before this is known: {knob} stays {reference}.")
+        }
     }
 }
 
@@ -69,15 +79,22 @@ pub(super) fn shown(ratios: &Ratios) -> String {
 
 /// All winners beside now, by every goal: what was gained, and what it cost.
 pub(super) fn together(runs: &[Run], ratios: &Ratios, goal: Goal, timed: bool) -> String {
-    let mut out = format!("\n  all that was taken, beside now, in {} rounds that chose nothing\n", ratios.0.len());
+    let mut out = format!(
+        "\n  all that was taken, beside now, in {} rounds that chose nothing\n",
+        ratios.0.len()
+    );
     for (index, other) in Goal::ALL.into_iter().enumerate() {
         let of = |with: bool| {
-            let goals = runs.iter().filter(|run| run.values.is_empty() != with).filter_map(|run| run.goals?[index]);
+            let goals = runs
+                .iter()
+                .filter(|run| run.values.is_empty() != with)
+                .filter_map(|run| run.goals?[index]);
             median(&goals.collect::<Vec<f64>>())
         };
         let Some((now, then)) = of(false).zip(of(true)) else { continue };
         let ratio = if other == goal { ratios.median() } else { then / now };
-        let (name, words, now, then) = (other.name(), other.words(timed), seconds(now), seconds(then));
+        let (name, words, now, then) =
+            (other.name(), other.words(timed), seconds(now), seconds(then));
         // A String takes whatever is written to it.
         let _ = writeln!(out, "  {name:>8}{now:>10} ->{then:>10}  {ratio:.2}  {words}");
     }
@@ -127,9 +144,13 @@ impl Scale {
     fn row(&self, tries: &super::search::Tries) -> String {
         let value = tries.value;
         if tries.failed || tries.runs.is_empty() {
-            return format!("      {value:>9}  {}\n", if tries.failed { "machines failed" } else { "not measured" });
+            return format!(
+                "      {value:>9}  {}\n",
+                if tries.failed { "machines failed" } else { "not measured" }
+            );
         }
-        let (time, ratio) = (seconds(median(&tries.runs).unwrap_or_default()), tries.ratios.median());
+        let (time, ratio) =
+            (seconds(median(&tries.runs).unwrap_or_default()), tries.ratios.median());
         let (least, greatest) = tries.ratios.range();
         let range = format!("{least:.2}-{greatest:.2}");
         let curve = if has_curve() { self.curve(&tries.ratios) } else { String::new() };
@@ -196,17 +217,28 @@ mod tests {
 
     #[test]
     fn a_knob_is_a_table_with_a_curve_in_80_columns() {
-        let won = Verdict::Won { value: 64, confirmation: Ratios(vec![0.8, 0.82, 0.9, 0.81, 0.83, 0.8]) };
+        let won =
+            Verdict::Won { value: 64, confirmation: Ratios(vec![0.8, 0.82, 0.9, 0.81, 0.83, 0.8]) };
         let text = knob(&tried(won), Goal::Wall);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        let line = |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap().to_owned();
+        let line = |start: &str| {
+            text.lines().find(|line| line.trim_start().starts_with(start)).unwrap().to_owned()
+        };
         assert_eq!(line("[tftp]"), "  [tftp] windowsize-max: blocks in one window of TFTP");
         assert_eq!(line("now"), "  now        32    2.00 s   1.00  runs from 1.90 s to 2.20 s");
         assert_eq!(line("16"), "             16    2.00 s   1.00  0.98-1.03        -o-");
         assert_eq!(line("64"), "             64    1.70 s   0.85  0.80-0.90    -o-  |");
-        assert!(line("4 ").ends_with("1.60  1.50-2.60         |           --o--------->"), "{text}");
+        assert!(
+            line("4 ").ends_with("1.60  1.50-2.60         |           --o--------->"),
+            "{text}"
+        );
         assert!(line("128").ends_with("machines failed"), "{text}");
-        assert!(text.contains("windowsize-max = 64 is taken: 0.81 (0.80-0.90), better in 6 of 6 rounds."), "{text}");
+        assert!(
+            text.contains(
+                "windowsize-max = 64 is taken: 0.81 (0.80-0.90), better in 6 of 6 rounds."
+            ),
+            "{text}"
+        );
     }
 
     #[test]
@@ -214,8 +246,16 @@ mod tests {
         let lost = Ratios(vec![0.9, 1.04, 1.1, 1.0]);
         let not = knob(&tried(Verdict::NotConfirmed { value: 64, confirmation: lost }), Goal::Wall);
         let not = not.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(not.contains("no better than 32: 1.02 (0.90-1.10), better in 1 of 4 rounds. Left alone."), "{not}");
-        assert!(knob(&tried(Verdict::LeftAlone), Goal::Cpu).contains("No value is better than 32: left alone."));
+        assert!(
+            not.contains(
+                "no better than 32: 1.02 (0.90-1.10), better in 1 of 4 rounds. Left alone."
+            ),
+            "{not}"
+        );
+        assert!(
+            knob(&tried(Verdict::LeftAlone), Goal::Cpu)
+                .contains("No value is better than 32: left alone.")
+        );
     }
 
     #[test]
@@ -224,7 +264,8 @@ mod tests {
         let best = Values::from([("spin-us", 0), ("gso-segments", 16), ("windowsize-max", 64)]);
         assert_eq!(
             block(&best, &now, &["Found today.".to_owned()]),
-            "# Found today.\n[tftp]\nwindowsize-max = 64  # was 32\n[tuning]\ngso-segments = 16  # was 64\nspin-us = 0  # was 50\n"
+            "# Found today.\n[tftp]\nwindowsize-max = 64  # was 32\n[tuning]\ngso-segments = 16  # \
+             was 64\nspin-us = 0  # was 50\n"
         );
     }
 }

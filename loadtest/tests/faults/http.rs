@@ -48,7 +48,8 @@ pub(crate) enum Fault {
 pub(crate) fn serve(fault: Fault) -> SocketAddrV4 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let file = Arc::new(if let Fault::WrongOctet(at) = fault { with_wrong_octet(at) } else { file() });
+    let file =
+        Arc::new(if let Fault::WrongOctet(at) = fault { with_wrong_octet(at) } else { file() });
     spawn(move || {
         for stream in listener.incoming() {
             let file = Arc::clone(&file);
@@ -67,7 +68,8 @@ fn converse(file: &[u8], fault: Fault, mut stream: &TcpStream) -> Option<()> {
         request.extend(octet);
     }
     let request = String::from_utf8(request).unwrap();
-    let range = request.lines().find_map(|line| line.strip_prefix("Range: bytes=")?.split_once('-'));
+    let range =
+        request.lines().find_map(|line| line.strip_prefix("Range: bytes=")?.split_once('-'));
     let number = |text: &str| text.parse::<usize>().ok();
     let (from, to) = range.map_or((0, None), |(from, to)| (number(from).unwrap(), number(to)));
     let end = to.map_or(file.len(), |last| last + 1);
@@ -82,15 +84,25 @@ fn converse(file: &[u8], fault: Fault, mut stream: &TcpStream) -> Option<()> {
         Fault::CutShort => (200, 0, end, end - 1000, end - 1000),
         Fault::LongerThanItIs if resumes => (416, 0, 0, 0, 0),
         Fault::LongerThanItIs => (200, 0, end, end + 1000, end),
-        Fault::Creeps(octets) => (if resumes { 206 } else { 200 }, from, end, end - from, octets.min(end - from)),
+        Fault::Creeps(octets) => {
+            (if resumes { 206 } else { 200 }, from, end, end - from, octets.min(end - from))
+        }
         Fault::CutOff | Fault::SilentBody => {
             (if resumes { 206 } else { 200 }, from, end, end - from, MIDDLE.saturating_sub(from))
         }
         Fault::WholeForPart => (200, 0, file.len(), file.len(), file.len()),
         Fault::WholeForRest if resumes => (200, 0, end, end, end),
-        Fault::WrongRange if resumes => (206, from - 1000, end, end - from + 1000, end - from + 1000),
-        Fault::ShortRange if resumes => (206, from, end - 1000, end - 1000 - from, end - 1000 - from),
-        Fault::Once | Fault::WholeForRest | Fault::WrongRange | Fault::ShortRange | Fault::OtherVersion
+        Fault::WrongRange if resumes => {
+            (206, from - 1000, end, end - from + 1000, end - from + 1000)
+        }
+        Fault::ShortRange if resumes => {
+            (206, from, end - 1000, end - 1000 - from, end - 1000 - from)
+        }
+        Fault::Once
+        | Fault::WholeForRest
+        | Fault::WrongRange
+        | Fault::ShortRange
+        | Fault::OtherVersion
             if !resumes && to.is_none() =>
         {
             (200, 0, end, end, MIDDLE)
@@ -98,7 +110,8 @@ fn converse(file: &[u8], fault: Fault, mut stream: &TcpStream) -> Option<()> {
         _ => (if range.is_some() { 206 } else { 200 }, from, end, end - from, end - from),
     };
     let version = if fault == Fault::OtherVersion && resumes { "b" } else { "a" };
-    let mut head = format!("HTTP/1.1 {status} Something\r\nContent-Length: {told}\r\nETag: \"{version}\"\r\n");
+    let mut head =
+        format!("HTTP/1.1 {status} Something\r\nContent-Length: {told}\r\nETag: \"{version}\"\r\n");
     if status == 206 {
         head.push_str(&format!("Content-Range: bytes {from}-{}/{}\r\n", end - 1, file.len()));
     }
@@ -116,7 +129,8 @@ fn wait_for_end(mut stream: &TcpStream) -> Option<()> {
     None
 }
 
-/// Every machine fails in its one step; `said` is what the report says of all of them and of the first.
+/// Every machine fails in its one step; `said` is what the report says of all of them and of the
+/// first.
 #[track_caller]
 fn assert_fault(fault: Fault, step: &str, said: [&str; 2]) {
     assert_failed(&run(Server::Http(serve(fault)), step), Stage::File, said[0], said[1]);
@@ -149,7 +163,12 @@ fn a_length_that_is_not_the_files_is_named() {
     let ends = run(Server::Http(serve(Fault::LongerThanItIs)), STEP);
     let causes: Vec<_> = ends.failures.keys().map(|(cause, _)| cause.as_str()).collect();
     // Whichever of the two answers comes last.
-    assert!(causes.iter().all(|cause| *cause == said || cause.starts_with("HTTP: the connection ended")), "{causes:?}");
+    assert!(
+        causes
+            .iter()
+            .all(|cause| *cause == said || cause.starts_with("HTTP: the connection ended")),
+        "{causes:?}"
+    );
     assert_eq!(ends.booted, 0);
 }
 
@@ -168,7 +187,12 @@ fn a_body_that_always_breaks_off_at_one_place_ends_the_boot() {
 
 #[test]
 fn the_whole_for_the_rest_is_taken_and_counted() {
-    assert_recovers(Fault::WholeForRest, STEP, 1, &[(Oddity::CutOff, 1), (Oddity::WholeForRest, 1)]);
+    assert_recovers(
+        Fault::WholeForRest,
+        STEP,
+        1,
+        &[(Oddity::CutOff, 1), (Oddity::WholeForRest, 1)],
+    );
 }
 
 #[test]

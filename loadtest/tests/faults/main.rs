@@ -1,4 +1,5 @@
-//! Machines against a server that is broken in one way at a time: each fault is reported as what it is, or put up with and counted.
+//! Machines against a server that is broken in one way at a time: each fault is reported as what it
+//! is, or put up with and counted.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod dhcp;
@@ -14,7 +15,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringboot::fleet::{Failed, Fleet, Lessor, Oddity, Pace, Plan, Progress, Report, Scenario, Way, Wire};
+use ringboot::fleet::{
+    Failed, Fleet, Lessor, Oddity, Pace, Plan, Progress, Report, Scenario, Way, Wire,
+};
 use ringboot::observe::events::Stage;
 use serde_json::Value;
 
@@ -81,7 +84,12 @@ fn play(server: Server, scenario: &Scenario) -> Report {
         http: if let Server::Http(server) = server { server.into() } else { NOWHERE.into() },
         pick: String::new(),
         contents: scenario.contents(),
-        pace: Pace { haste: 20, idle_waits: false, gives_up: false, patience: Duration::from_secs(1) },
+        pace: Pace {
+            haste: 20,
+            idle_waits: false,
+            gives_up: false,
+            patience: Duration::from_secs(1),
+        },
         wire: Wire::default(),
         seed: 1,
     };
@@ -95,7 +103,13 @@ fn assert_failed(report: &Report, stage: Stage, cause: &str, example: &str) {
 }
 
 #[track_caller]
-fn assert_failed_machines(report: &Report, machines: u32, stage: Stage, cause: &str, example: &str) {
+fn assert_failed_machines(
+    report: &Report,
+    machines: u32,
+    stage: Stage,
+    cause: &str,
+    example: &str,
+) {
     let failed = Failed { machines, example: example.to_owned() };
     assert_eq!(report.failures, [((cause.to_owned(), stage), failed)].into());
     assert_eq!(report.failed(), machines);
@@ -122,8 +136,17 @@ fn loadtest(server: Server, step: &str) -> (Option<i32>, Value) {
         Server::Http(at) => command.args(["--http", &at.to_string()]),
         Server::Dhcp(_) => panic!("needs other flags"),
     };
-    command.args(["--server", "127.0.0.1", "--no-dhcp", "--made-files", "--quiet", "--clients", &MACHINES.to_string()]);
-    let output = command.arg("--scenario").arg(&scenario).arg("--json").arg(&report).output().unwrap();
+    command.args([
+        "--server",
+        "127.0.0.1",
+        "--no-dhcp",
+        "--made-files",
+        "--quiet",
+        "--clients",
+        &MACHINES.to_string(),
+    ]);
+    let output =
+        command.arg("--scenario").arg(&scenario).arg("--json").arg(&report).output().unwrap();
     assert!(output.stderr.is_empty(), "{output:?}");
     let report: Value = serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap();
     assert_eq!(schema::violations(&report), Vec::<String>::new());
@@ -140,8 +163,12 @@ fn a_fault_ends_the_program_with_1_and_stands_in_its_report() {
     ] {
         let (code, report) = loadtest(server, step);
         assert_eq!((code, &report["summary"]["failed"]), (Some(1), &MACHINES.into()));
-        let (cause, example) = (format!("wrong contents of {name}"), format!("wrong contents of {name} at octet 4711"));
-        let failed = serde_json::json!({"cause": cause, "stage": stage, "machines": MACHINES, "example": example});
+        let (cause, example) = (
+            format!("wrong contents of {name}"),
+            format!("wrong contents of {name} at octet 4711"),
+        );
+        let failed = serde_json::json!({"cause": cause, "stage": stage, "machines": MACHINES,
+            "example": example});
         assert_eq!(report["failures"], serde_json::json!([failed]));
     }
 }
@@ -152,7 +179,9 @@ fn a_fault_that_firmware_puts_up_with_ends_the_program_with_0_and_is_counted() {
     let (code, report) = loadtest(server, r#"{ http = "vmlinuz" }"#);
     assert_eq!((code, &report["summary"]["retries"]), (Some(0), &MACHINES.into()));
     let oddities = report["oddities"].as_array().unwrap();
-    let words: Vec<_> = oddities.iter().map(|odd| (odd["what"].as_str().unwrap(), odd["times"].as_u64())).collect();
-    let expected = [Oddity::CutOff, Oddity::WholeForRest].map(|oddity| (oddity.words(), Some(u64::from(MACHINES))));
+    let words: Vec<_> =
+        oddities.iter().map(|odd| (odd["what"].as_str().unwrap(), odd["times"].as_u64())).collect();
+    let expected = [Oddity::CutOff, Oddity::WholeForRest]
+        .map(|oddity| (oddity.words(), Some(u64::from(MACHINES))));
     assert_eq!(words, expected);
 }

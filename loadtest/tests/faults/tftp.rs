@@ -9,7 +9,9 @@ use std::time::Duration;
 use ringboot::fleet::Oddity;
 use ringboot::observe::events::Stage;
 
-use super::{FILE, MACHINES, OCTETS, Server, assert_failed, assert_put_up_with, file, run, with_wrong_octet};
+use super::{
+    FILE, MACHINES, OCTETS, Server, assert_failed, assert_put_up_with, file, run, with_wrong_octet,
+};
 
 const BLOCK: usize = 1428;
 const WINDOW: usize = 8;
@@ -37,8 +39,8 @@ pub(crate) enum Fault {
     LostOack,
     /// The second and third block of the first window change places, once for each client.
     OutOfOrder,
-    /// The first block is sent twice, and every ACK is answered: the sorcerer's apprentice doubles all that follow
-    /// (RFC 1123 section 4.2.3.1).
+    /// The first block is sent twice, and every ACK is answered: the sorcerer's apprentice doubles
+    /// all that follow (RFC 1123 section 4.2.3.1).
     Twice,
     /// Before the first block: DATA of somebody else's transfer, from its port.
     ForeignData,
@@ -137,16 +139,19 @@ impl Broken {
         }
         let text = String::from_utf8_lossy(request).into_owned();
         let fields: Vec<&str> = text.split('\0').collect();
-        let asked = |name: &str| fields.iter().position(|field| *field == name).map(|at| fields[at + 1]);
+        let asked =
+            |name: &str| fields.iter().position(|field| *field == name).map(|at| fields[at + 1]);
         self.block = asked("blksize").map_or(512, |size| size.parse().unwrap());
         self.window = asked("windowsize").map_or(1, |blocks| blocks.parse().unwrap());
         let mut oack = b"\0\x06".to_vec();
-        let mut grant = |name: &str, value: usize| oack.extend(format!("{name}\0{value}\0").bytes());
-        ["blksize", "windowsize"].into_iter().filter_map(|name| Some((name, asked(name)?))).for_each(
-            |(name, value)| {
+        let mut grant =
+            |name: &str, value: usize| oack.extend(format!("{name}\0{value}\0").bytes());
+        ["blksize", "windowsize"]
+            .into_iter()
+            .filter_map(|name| Some((name, asked(name)?)))
+            .for_each(|(name, value)| {
                 grant(name, value.parse().unwrap());
-            },
-        );
+            });
         if asked("tsize").is_some() {
             grant("tsize", OCTETS + if let Fault::Tsize(off) = self.fault { off } else { 0 });
         }
@@ -171,10 +176,14 @@ impl Broken {
         }
         if acked == 0 && self.known.insert(to) {
             match self.fault {
-                Fault::ForeignData => drop(self.foreign.send_to(b"\0\x03\0\x01somebody else's", to)),
+                Fault::ForeignData => {
+                    drop(self.foreign.send_to(b"\0\x03\0\x01somebody else's", to))
+                }
                 Fault::ForeignAck => self.send(b"\0\x04\0\x07", to),
                 Fault::Twice => self.send_block(1, to),
-                Fault::OutOfOrder => return [1, 3, 2, 4].into_iter().for_each(|number| self.send_block(number, to)),
+                Fault::OutOfOrder => {
+                    return [1, 3, 2, 4].into_iter().for_each(|number| self.send_block(number, to));
+                }
                 _ => {}
             }
         }
@@ -201,7 +210,8 @@ impl Broken {
     }
 }
 
-/// Every machine fails in its one step; `said` is what the report says of all of them and of the first.
+/// Every machine fails in its one step; `said` is what the report says of all of them and of the
+/// first.
 #[track_caller]
 fn assert_fault(fault: Fault, step: &str, said: [&str; 2]) {
     assert_failed(&run(Server::Tftp(serve(fault)), step), Stage::Loader, said[0], said[1]);
@@ -230,9 +240,17 @@ fn a_wrong_octet_is_named_with_its_place() {
 #[test]
 fn a_file_that_ends_too_early_or_goes_on_has_a_wrong_length() {
     let cause = "wrong length of vmlinuz";
-    assert_fault(Fault::CutShort(5000), WINDOWS, [cause, "vmlinuz is 5000 octets long, not 100000"]);
+    assert_fault(
+        Fault::CutShort(5000),
+        WINDOWS,
+        [cause, "vmlinuz is 5000 octets long, not 100000"],
+    );
     // At a block's end the transfer goes on with an empty block.
-    assert_fault(Fault::CutShort(3 * BLOCK), WINDOWS, [cause, "vmlinuz is 4284 octets long, not 100000"]);
+    assert_fault(
+        Fault::CutShort(3 * BLOCK),
+        WINDOWS,
+        [cause, "vmlinuz is 4284 octets long, not 100000"],
+    );
     assert_fault(Fault::GoesOn(7), WINDOWS, [cause, "vmlinuz is 100007 octets long, not 100000"]);
 }
 
@@ -240,7 +258,11 @@ fn a_file_that_ends_too_early_or_goes_on_has_a_wrong_length() {
 fn a_lost_oack_is_asked_for_again() {
     let report = run(Server::Tftp(serve(Fault::LostOack)), HASTY);
     assert_eq!((report.booted, report.failures.len()), (MACHINES, 0), "{report}");
-    assert!(report.retries >= MACHINES.into() && report.stages[&Stage::Loader].retries == report.retries, "{report}");
+    assert!(
+        report.retries >= MACHINES.into()
+            && report.stages[&Stage::Loader].retries == report.retries,
+        "{report}"
+    );
 }
 
 #[test]
@@ -249,8 +271,16 @@ fn blocks_out_of_order_are_sent_again_and_counted() {
     let server = Server::Tftp(serve(Fault::OutOfOrder));
     let report = run(server, WINDOWS);
     assert_eq!((report.booted, report.retries), (MACHINES, 0), "{report}");
-    assert!(report.oddities[&Oddity::BlockOutOfOrder] >= 2 * u64::from(MACHINES), "{:?}", report.oddities);
-    assert!(report.checked && report.oddities.contains_key(&Oddity::BlockAgain), "{:?}", report.oddities);
+    assert!(
+        report.oddities[&Oddity::BlockOutOfOrder] >= 2 * u64::from(MACHINES),
+        "{:?}",
+        report.oddities
+    );
+    assert!(
+        report.checked && report.oddities.contains_key(&Oddity::BlockAgain),
+        "{:?}",
+        report.oddities
+    );
 }
 
 #[test]
@@ -302,7 +332,11 @@ fn silence_is_told_with_its_place() {
     let said = "TFTP: no answer for vmlinuz";
     assert_fault(Fault::Silent, WINDOWS, [said, said]);
     let cause = "TFTP: the server fell silent in the middle of vmlinuz";
-    assert_fault(Fault::SilentAtData, WINDOWS, [cause, "TFTP: the server fell silent after 0 octets of vmlinuz"]);
+    assert_fault(
+        Fault::SilentAtData,
+        WINDOWS,
+        [cause, "TFTP: the server fell silent after 0 octets of vmlinuz"],
+    );
     let example = format!("TFTP: the server fell silent after {MIDDLE} octets of vmlinuz");
     assert_fault(Fault::SilentMidway, WINDOWS, [cause, &example]);
 }

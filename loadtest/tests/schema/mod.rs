@@ -1,4 +1,5 @@
-//! As much of JSON Schema (2020-12) as docs/loadtest-report.schema.json uses; an unknown keyword is a violation too.
+//! As much of JSON Schema (2020-12) as docs/loadtest-report.schema.json uses; an unknown keyword is
+//! a violation too.
 
 use serde_json::{Map, Value};
 
@@ -31,9 +32,17 @@ impl<'a> Checker<'a> {
                 "type" => is_of(wanted, value),
                 "minimum" => value.as_f64().is_none_or(|number| number >= wanted.as_f64().unwrap()),
                 "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
-                "minItems" => value.as_array().is_none_or(|items| items.len() as u64 >= wanted.as_u64().unwrap()),
-                "maxItems" => value.as_array().is_none_or(|items| items.len() as u64 <= wanted.as_u64().unwrap()),
-                "required" => wanted.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
+                "minItems" => value
+                    .as_array()
+                    .is_none_or(|items| items.len() as u64 >= wanted.as_u64().unwrap()),
+                "maxItems" => value
+                    .as_array()
+                    .is_none_or(|items| items.len() as u64 <= wanted.as_u64().unwrap()),
+                "required" => wanted
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|name| value.get(name.as_str().unwrap()).is_some()),
                 "anyOf" => wanted.as_array().unwrap().iter().any(|one| self.accepts(one, value)),
                 "items" | "prefixItems" => self.check_items(at, wanted, value),
                 "properties" | "propertyNames" | "additionalProperties" => {
@@ -55,7 +64,8 @@ impl<'a> Checker<'a> {
 
     fn check_items(&mut self, at: &str, wanted: &'a Value, value: &Value) -> bool {
         for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-            let schema = if let Value::Array(schemas) = wanted { schemas.get(index) } else { Some(wanted) };
+            let schema =
+                if let Value::Array(schemas) = wanted { schemas.get(index) } else { Some(wanted) };
             if let Some(schema) = schema {
                 self.check(&format!("{at}/{index}"), schema, item);
             }

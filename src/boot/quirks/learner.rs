@@ -1,12 +1,14 @@
-//! From endings of transfers to limits: what counts as a failure of which kind, when it is believed, when it is tried anew.
+//! From endings of transfers to limits: what counts as a failure of which kind, when it is
+//! believed, when it is tried anew.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 
 use super::{
-    Allowance, Attempt, BLKSIZES, CLASS_MACHINES, End, FAILURES_TO_LEARN, GROUP_RETRY_AFTER_S, HTTP_RATES,
-    HTTP_STALLS_APART_S, Limit, Limited, MACHINES_WATCHED_MAX, OUI_MACHINES, QUIRKS_MAX, RETRY_AFTER_S, Subject,
+    Allowance, Attempt, BLKSIZES, CLASS_MACHINES, End, FAILURES_TO_LEARN, GROUP_RETRY_AFTER_S,
+    HTTP_RATES, HTTP_STALLS_APART_S, Limit, Limited, MACHINES_WATCHED_MAX, OUI_MACHINES,
+    QUIRKS_MAX, RETRY_AFTER_S, Subject,
 };
 use crate::model::machine::{Firmware, Mac};
 
@@ -14,7 +16,8 @@ use crate::model::machine::{Firmware, Mac};
 const HTTP_PROOF_OCTETS: u64 = 1 << 20;
 /// Windows that must come through before that says something of the window.
 const WINDOWS_PROOF: u64 = 4;
-/// Makers and classes for which machines without a limit are remembered; beyond it those with the fewest are forgotten first.
+/// Makers and classes for which machines without a limit are remembered; beyond it those with the
+/// fewest are forgotten first.
 const GROUPS_WATCHED_MAX: usize = 1024;
 
 /// A limit of one machine, maker or class, with its story.
@@ -52,7 +55,8 @@ pub struct Learner {
     /// How many machines of a maker or class need which limit of one kind.
     needs: HashMap<(Subject, Kind), BTreeMap<u64, usize>>,
     failures: HashMap<Mac, Failures>,
-    /// Machines of a maker or class that do what others of it cannot, as many as it takes to know that it is not all of them.
+    /// Machines of a maker or class that do what others of it cannot, as many as it takes to know
+    /// that it is not all of them.
     fine: HashMap<(Subject, Kind), BTreeSet<Mac>>,
     /// No limit ages before this moment.
     next_age_s: u64,
@@ -74,8 +78,8 @@ struct Failures {
     http: u8,
     /// The last stall of HTTP that counted, unix seconds.
     http_at_s: Option<u64>,
-    /// The file whose transfer was ended before its first block, and how often in a row. A probe of the size looks so too, but
-    /// the file follows.
+    /// The file whose transfer was ended before its first block, and how often in a row. A probe of
+    /// the size looks so too, but the file follows.
     aborted: (String, u8),
 }
 
@@ -124,10 +128,17 @@ impl Learner {
     }
 
     /// An HTTP connection of this machine was cut because it took nothing any more.
-    pub fn learn_http_stall(&mut self, mac: Mac, class: Option<Firmware>, now_s: u64) -> Vec<Change> {
+    pub fn learn_http_stall(
+        &mut self,
+        mac: Mac,
+        class: Option<Firmware>,
+        now_s: u64,
+    ) -> Vec<Change> {
         let quirk = self.quirks.get(&Subject::Machine(mac)).filter(|quirk| !quirk.on_trial);
-        let now = quirk.and_then(|quirk| quirk.allowance.http_rate).map_or(u64::MAX, NonZeroU64::get);
-        let Some(less) = HTTP_RATES.into_iter().find(|rate| *rate < now).and_then(NonZeroU64::new) else {
+        let now =
+            quirk.and_then(|quirk| quirk.allowance.http_rate).map_or(u64::MAX, NonZeroU64::get);
+        let Some(less) = HTTP_RATES.into_iter().find(|rate| *rate < now).and_then(NonZeroU64::new)
+        else {
             return Vec::new();
         };
         let to = Allowance { http_rate: Some(less), ..Allowance::default() };
@@ -147,7 +158,8 @@ impl Learner {
         }
         self.reset(mac, Kind::HttpRate);
         let subject = Subject::Machine(mac);
-        let only_slow = |quirk: &Quirk| quirk.on_trial && without(quirk.allowance, Kind::HttpRate).is_empty();
+        let only_slow =
+            |quirk: &Quirk| quirk.on_trial && without(quirk.allowance, Kind::HttpRate).is_empty();
         if self.quirks.get(&subject).is_some_and(only_slow) {
             return self.forget(subject);
         }
@@ -178,8 +190,8 @@ impl Learner {
         self.take(subject).map(|_| Change::Gone(subject)).into_iter().collect()
     }
 
-    /// What is old is tried without: a machine is on trial after [`RETRY_AFTER_S`], a maker or class begins anew after
-    /// [`GROUP_RETRY_AFTER_S`].
+    /// What is old is tried without: a machine is on trial after [`RETRY_AFTER_S`], a maker or
+    /// class begins anew after [`GROUP_RETRY_AFTER_S`].
     pub fn age(&mut self, now_s: u64) -> Vec<Change> {
         if now_s < self.next_age_s {
             return Vec::new();
@@ -237,8 +249,9 @@ impl Learner {
 
     /// The client has gone without taking the terms of this attempt: how many failures is that?
     ///
-    /// It may have been a look at the size: then the file follows. So the first one that asks for the size counts only when a
-    /// second one comes in its place. Without a window none counts that asks for the size: GRUB looks at files again and again.
+    /// It may have been a look at the size: then the file follows. So the first one that asks for
+    /// the size counts only when a second one comes in its place. Without a window none counts that
+    /// asks for the size: GRUB looks at files again and again.
     fn refusals(&mut self, mac: Mac, attempt: &Attempt) -> u8 {
         let (name, times) = &mut self.watch(mac).aborted;
         if *name != attempt.name {
@@ -268,7 +281,13 @@ impl Learner {
 
     // --- when it is believed ---
 
-    fn count(&mut self, mac: Mac, class: Option<Firmware>, lesson: Lesson, now_s: u64) -> Vec<Change> {
+    fn count(
+        &mut self,
+        mac: Mac,
+        class: Option<Firmware>,
+        lesson: Lesson,
+        now_s: u64,
+    ) -> Vec<Change> {
         let before = self.quirks.get(&Subject::Machine(mac)).cloned();
         if before.as_ref().is_some_and(|quirk| quirk.pinned) {
             return Vec::new();
@@ -286,14 +305,26 @@ impl Learner {
         let Lesson { kind, to, why, .. } = lesson;
         let quirk = match before {
             // It needed the limit once and needs it still: all of what it had counts again.
-            Some(old) if on_trial => {
-                Quirk { allowance: old.allowance.or(to), on_trial: false, since_s: now_s, works_s: None, class, ..old }
-            }
+            Some(old) if on_trial => Quirk {
+                allowance: old.allowance.or(to),
+                on_trial: false,
+                since_s: now_s,
+                works_s: None,
+                class,
+                ..old
+            },
             Some(old) => {
                 let allowance = to.or(old.allowance);
                 let others = without(old.allowance, kind);
                 let why = if others.is_empty() { why } else { format!("{}; {why}", old.why) };
-                Quirk { allowance, since_s: now_s, works_s: None, class: class.or(old.class), why, ..old }
+                Quirk {
+                    allowance,
+                    since_s: now_s,
+                    works_s: None,
+                    class: class.or(old.class),
+                    why,
+                    ..old
+                }
             }
             None => Quirk {
                 subject: Subject::Machine(mac),
@@ -311,14 +342,22 @@ impl Learner {
         changes
     }
 
-    /// Where enough machines of one maker or class need a limit, and most of those that were seen, new ones begin with it. Not
-    /// with a rate, though: hardware addresses are the client's choice, and whoever stalls on purpose would slow down all the
-    /// others of a maker. That is for an operator to pin.
-    fn learn_of_groups(&mut self, mac: Mac, class: Option<Firmware>, kind: Kind, now_s: u64) -> Vec<Change> {
+    /// Where enough machines of one maker or class need a limit, and most of those that were seen,
+    /// new ones begin with it. Not with a rate, though: hardware addresses are the client's choice,
+    /// and whoever stalls on purpose would slow down all the others of a maker. That is for an
+    /// operator to pin.
+    fn learn_of_groups(
+        &mut self,
+        mac: Mac,
+        class: Option<Firmware>,
+        kind: Kind,
+        now_s: u64,
+    ) -> Vec<Change> {
         if kind == Kind::HttpRate {
             return Vec::new();
         }
-        let groups: Vec<(Subject, usize)> = Subject::all_of(mac, class).filter_map(size_of_group).collect();
+        let groups: Vec<(Subject, usize)> =
+            Subject::all_of(mac, class).filter_map(size_of_group).collect();
         let changes = groups.into_iter().filter_map(|(group, enough)| {
             let others = self.fine.get(&(group, kind)).map_or(0, BTreeSet::len);
             if others >= enough || self.quirks.get(&group).is_some_and(|quirk| quirk.pinned) {
@@ -354,7 +393,9 @@ impl Learner {
         self.take(quirk.subject);
         self.next_age_s = self.next_age_s.min(ends_s(&quirk));
         if !quirk.on_trial {
-            self.limited.0.insert(quirk.subject, Limit { allowance: quirk.allowance, pinned: quirk.pinned });
+            self.limited
+                .0
+                .insert(quirk.subject, Limit { allowance: quirk.allowance, pinned: quirk.pinned });
         }
         for (group, kind, value) in needs_of(&quirk) {
             *self.needs.entry((group, kind)).or_default().entry(value).or_default() += 1;
@@ -392,28 +433,49 @@ impl Learner {
         if attempt.end != End::Complete || attempt.least_burst < attempt.window {
             return Vec::new();
         }
-        let windows = attempt.window > 1 && attempt.acked_blocks >= WINDOWS_PROOF * u64::from(attempt.window);
+        let windows =
+            attempt.window > 1 && attempt.acked_blocks >= WINDOWS_PROOF * u64::from(attempt.window);
         let large = attempt.blksize > BLKSIZES[0] && attempt.acked_blocks > 1;
-        for (kind, _) in [(Kind::Window, windows), (Kind::Blksize, large)].into_iter().filter(|(_, fine)| *fine) {
+        for (kind, _) in
+            [(Kind::Window, windows), (Kind::Blksize, large)].into_iter().filter(|(_, fine)| *fine)
+        {
             self.reset(mac, kind);
             self.note_fine(mac, attempt.class, kind);
         }
-        let Some(quirk) = self.quirks.get(&Subject::Machine(mac)).filter(|quirk| !quirk.pinned) else {
+        let Some(quirk) = self.quirks.get(&Subject::Machine(mac)).filter(|quirk| !quirk.pinned)
+        else {
             return Vec::new();
         };
-        let more = |limit: Option<u16>, had: u16, proof: bool| limit.is_none_or(|limit| proof && had > limit);
+        let more = |limit: Option<u16>, had: u16, proof: bool| {
+            limit.is_none_or(|limit| proof && had > limit)
+        };
         let Allowance { window, blksize, http_rate } = quirk.allowance;
         if quirk.on_trial {
-            let over = more(window, attempt.window, windows) && more(blksize, attempt.blksize, large);
-            return if over && http_rate.is_none() { self.forget(Subject::Machine(mac)) } else { Vec::new() };
+            let over =
+                more(window, attempt.window, windows) && more(blksize, attempt.blksize, large);
+            return if over && http_rate.is_none() {
+                self.forget(Subject::Machine(mac))
+            } else {
+                Vec::new()
+            };
         }
-        self.confirm(mac, now_s, |allowance| allowance.window.is_some() || allowance.blksize.is_some())
+        self.confirm(mac, now_s, |allowance| {
+            allowance.window.is_some() || allowance.blksize.is_some()
+        })
     }
 
     /// A transfer within the limits of a machine has succeeded.
-    fn confirm(&mut self, mac: Mac, now_s: u64, speaks_of: impl Fn(Allowance) -> bool) -> Vec<Change> {
-        let Some(quirk) = self.quirks.get(&Subject::Machine(mac)).cloned() else { return Vec::new() };
-        if quirk.pinned || quirk.on_trial || quirk.works_s.is_some() || !speaks_of(quirk.allowance) {
+    fn confirm(
+        &mut self,
+        mac: Mac,
+        now_s: u64,
+        speaks_of: impl Fn(Allowance) -> bool,
+    ) -> Vec<Change> {
+        let Some(quirk) = self.quirks.get(&Subject::Machine(mac)).cloned() else {
+            return Vec::new();
+        };
+        if quirk.pinned || quirk.on_trial || quirk.works_s.is_some() || !speaks_of(quirk.allowance)
+        {
             return Vec::new();
         }
         vec![self.put(Quirk { works_s: Some(now_s), ..quirk })]
@@ -423,7 +485,8 @@ impl Learner {
         for (group, enough) in Subject::all_of(mac, class).filter_map(size_of_group) {
             if self.fine.len() >= GROUPS_WATCHED_MAX && !self.fine.contains_key(&(group, kind)) {
                 // Whoever invents makers pushes out other invented ones.
-                let fewest = self.fine.iter().min_by_key(|(_, fine)| fine.len()).map(|(key, _)| *key);
+                let fewest =
+                    self.fine.iter().min_by_key(|(_, fine)| fine.len()).map(|(key, _)| *key);
                 fewest.map(|key| self.fine.remove(&key));
             }
             let fine = self.fine.entry((group, kind)).or_default();
@@ -434,7 +497,8 @@ impl Learner {
     }
 }
 
-/// A maker or a class with its architecture, and how many of it must need a limit. A program on any architecture is not learnt of.
+/// A maker or a class with its architecture, and how many of it must need a limit. A program on any
+/// architecture is not learnt of.
 fn size_of_group(subject: Subject) -> Option<(Subject, usize)> {
     match subject {
         Subject::Oui(_) => Some((subject, OUI_MACHINES)),
@@ -457,7 +521,9 @@ fn needs_of(quirk: &Quirk) -> Vec<(Subject, Kind, u64)> {
     }
     let Allowance { window, blksize, .. } = quirk.allowance;
     let values = [(Kind::Window, window), (Kind::Blksize, blksize)];
-    let of_group = |(group, _)| values.into_iter().filter_map(move |(kind, value)| Some((group, kind, value?.into())));
+    let of_group = |(group, _)| {
+        values.into_iter().filter_map(move |(kind, value)| Some((group, kind, value?.into())))
+    };
     Subject::all_of(mac, quirk.class).filter_map(size_of_group).flat_map(of_group).collect()
 }
 
@@ -553,7 +619,10 @@ mod tests {
         assert_eq!(learnt, [(4, 1468), (4, 1468), (1, 1468)]);
         // Refused without a word, and without a window.
         let silent = Attempt { end: End::GaveUp, ..refused() };
-        assert_eq!(granted(&mut Learner::default(), &[silent.clone(), silent]).pop(), Some((1, 1468)));
+        assert_eq!(
+            granted(&mut Learner::default(), &[silent.clone(), silent]).pop(),
+            Some((1, 1468))
+        );
         assert_eq!(
             granted(&mut Learner::default(), &[refused(), refused(), refused(), refused()]).pop(),
             Some((1, 1024))
@@ -567,7 +636,10 @@ mod tests {
             assert_eq!(granted(&mut learner, &[probe(), fine()]), [(4, 1468); 2]);
         }
         let other = |name: &str| Attempt { name: name.into(), ..probe() };
-        assert_eq!(granted(&mut learner, &[other("a"), other("b"), other("c"), other("d")]), [(4, 1468); 4]);
+        assert_eq!(
+            granted(&mut learner, &[other("a"), other("b"), other("c"), other("d")]),
+            [(4, 1468); 4]
+        );
         let grub = Attempt { window: 1, blksize: 1024, least_burst: 1, ..probe() };
         for _ in 0..5 {
             assert_eq!(learner.learn(mac(1), &grub, 0), []);
@@ -576,11 +648,15 @@ mod tests {
 
     #[test]
     fn blocks_that_never_arrive_become_smaller_step_by_step() {
-        let learnt = granted(&mut Learner::default(), &[deaf(), deaf(), deaf(), deaf(), deaf(), deaf()]);
+        let learnt =
+            granted(&mut Learner::default(), &[deaf(), deaf(), deaf(), deaf(), deaf(), deaf()]);
         assert_eq!(learnt, [(4, 1468), (4, 1024), (4, 1024), (4, 512), (4, 512), (1, 512)]);
         // A lockstep client that vanishes in the middle was switched off.
         let gone = Attempt { window: 1, least_burst: 1, end: End::GaveUp, ..fine() };
-        assert_eq!(granted(&mut Learner::default(), &[gone.clone(), gone.clone(), gone]), [(4, 1468); 3]);
+        assert_eq!(
+            granted(&mut Learner::default(), &[gone.clone(), gone.clone(), gone]),
+            [(4, 1468); 3]
+        );
     }
 
     #[test]
@@ -591,12 +667,19 @@ mod tests {
         let changes = learner.learn(mac(1), &halved, 8);
         let [Change::Put(quirk)] = &changes[..] else { panic!("{changes:?}") };
         assert_eq!((quirk.allowance.window, quirk.since_s, quirk.works_s), (Some(8), 8, None));
-        assert_eq!(quirk.why, "two transfers with windows lost blocks in every burst, the last of shimx64.efi");
+        assert_eq!(
+            quirk.why,
+            "two transfers with windows lost blocks in every burst, the last of shimx64.efi"
+        );
         let fits = Attempt { window: 8, least_burst: 8, ..halved };
         let changes = learner.learn(mac(1), &fits, 9);
-        assert!(matches!(&changes[..], [Change::Put(quirk)] if quirk.works_s == Some(9)), "{changes:?}");
+        assert!(
+            matches!(&changes[..], [Change::Put(quirk)] if quirk.works_s == Some(9)),
+            "{changes:?}"
+        );
         assert_eq!(learner.learn(mac(1), &fits, 10), [], "once is enough");
-        let stuck = Attempt { window: 8, least_burst: 1, acked_blocks: 9, end: End::GaveUp, ..fine() };
+        let stuck =
+            Attempt { window: 8, least_burst: 1, acked_blocks: 9, end: End::GaveUp, ..fine() };
         learner.learn(mac(1), &stuck, 11);
         assert_eq!(learner.learn(mac(1), &stuck, 12).len(), 1);
         assert_eq!(learner.limited().0[&Subject::Machine(mac(1))].allowance.window, Some(1));
@@ -605,12 +688,29 @@ mod tests {
     #[test]
     fn failures_between_successes_are_chance() {
         let stuck = Attempt { acked_blocks: 9, least_burst: 1, end: End::GaveUp, ..fine() };
-        let all = [stuck.clone(), fine(), stuck.clone(), deaf(), fine(), deaf(), refused(), fine(), refused()];
+        let all = [
+            stuck.clone(),
+            fine(),
+            stuck.clone(),
+            deaf(),
+            fine(),
+            deaf(),
+            refused(),
+            fine(),
+            refused(),
+        ];
         assert_eq!(granted(&mut Learner::default(), &all), [(4, 1468); 9]);
         // A file of one block says nothing of windows.
         let tiny = Attempt { acked_blocks: 1, ..fine() };
-        assert_eq!(granted(&mut Learner::default(), &[stuck.clone(), tiny.clone(), stuck]).pop(), Some((1, 1468)));
-        assert_eq!(granted(&mut Learner::default(), &[deaf(), tiny, deaf()]).pop(), Some((4, 1024)), "nor of blocks");
+        assert_eq!(
+            granted(&mut Learner::default(), &[stuck.clone(), tiny.clone(), stuck]).pop(),
+            Some((1, 1468))
+        );
+        assert_eq!(
+            granted(&mut Learner::default(), &[deaf(), tiny, deaf()]).pop(),
+            Some((4, 1024)),
+            "nor of blocks"
+        );
     }
 
     #[test]
@@ -623,13 +723,20 @@ mod tests {
         assert_eq!(next(&learner, mac(9), &fine()).window, 4, "two may be a coincidence");
         let changes = fails(&mut learner, 3);
         let [Change::Put(own), Change::Put(group)] = &changes[..] else { panic!("{changes:?}") };
-        assert_eq!((own.subject, group.subject.to_string().as_str()), (Subject::Machine(mac(3)), "52:54:00"));
+        assert_eq!(
+            (own.subject, group.subject.to_string().as_str()),
+            (Subject::Machine(mac(3)), "52:54:00")
+        );
         assert_eq!(group.why, "3 machines or more of 52:54:00 needed it");
         assert_eq!(next(&learner, mac(9), &fine()).window, 1);
         assert_eq!(next(&learner, Mac([2; 6]), &fine()).window, 4, "another maker");
         assert_eq!(fails(&mut learner, 4).len(), 1, "the fourth says nothing new of them");
         (5..=8).for_each(|last| drop(fails(&mut learner, last)));
-        assert_eq!(next(&learner, Mac([2; 6]), &fine()).window, 1, "eight of a class are the class");
+        assert_eq!(
+            next(&learner, Mac([2; 6]), &fine()).window,
+            1,
+            "eight of a class are the class"
+        );
     }
 
     #[test]
@@ -705,7 +812,9 @@ mod tests {
     fn stalls_of_http_slow_down_nobody_but_the_machine_itself() {
         let mut learner = Learner::default();
         for last in 1..=6 {
-            (0..6).for_each(|time| drop(learner.learn_http_stall(mac(last), None, time * HTTP_STALLS_APART_S)));
+            (0..6).for_each(|time| {
+                drop(learner.learn_http_stall(mac(last), None, time * HTTP_STALLS_APART_S))
+            });
         }
         assert_eq!(learner.quirks().count(), 6);
         let other = Machine { mac: mac(99), uuid: None, firmware: None };
@@ -790,11 +899,22 @@ mod tests {
         }
         let [fast, slower, slowest] = HTTP_RATES.map(Some);
         assert_eq!(seen, [None, fast, fast, slower, slower, slowest, slowest, slowest]);
-        assert_eq!(learner.note_http_success(mac(1), 1000, now_s), [], "a small file proves nothing");
+        assert_eq!(
+            learner.note_http_success(mac(1), 1000, now_s),
+            [],
+            "a small file proves nothing"
+        );
         assert_eq!(learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, now_s).len(), 1);
         assert!(learner.quirks().all(|quirk| quirk.works_s == Some(now_s)));
-        assert_eq!((learner.age(now_s + RETRY_AFTER_S).len(), rate(&learner)), (1, None), "tried without");
-        assert_eq!(learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 0), [Change::Gone(Subject::Machine(mac(1)))]);
+        assert_eq!(
+            (learner.age(now_s + RETRY_AFTER_S).len(), rate(&learner)),
+            (1, None),
+            "tried without"
+        );
+        assert_eq!(
+            learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 0),
+            [Change::Gone(Subject::Machine(mac(1)))]
+        );
         let mut learner = Learner::default();
         learner.learn_http_stall(mac(1), None, 0);
         learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 1);
@@ -810,6 +930,9 @@ mod tests {
             learner.learn(Mac([2, a, b, c, d, 0]), &refused(), 0);
             learner.learn(Mac([2, a, b, c, d, 0]), &fine(), 0);
         }
-        assert!(learner.failures.len() <= MACHINES_WATCHED_MAX && learner.fine.len() <= 2 * GROUPS_WATCHED_MAX);
+        assert!(
+            learner.failures.len() <= MACHINES_WATCHED_MAX
+                && learner.fine.len() <= 2 * GROUPS_WATCHED_MAX
+        );
     }
 }

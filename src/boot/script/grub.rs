@@ -1,4 +1,5 @@
-//! A menu in GRUB's language, for BIOS and each UEFI processor alike: GRUB says on which it runs (B-7 to B-9).
+//! A menu in GRUB's language, for BIOS and each UEFI processor alike: GRUB says on which it runs
+//! (B-7 to B-9).
 
 use std::fmt::Write;
 
@@ -10,29 +11,38 @@ pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
     if let Some(serial) = screen.console.and_then(Serial::parse) {
         text.push_str(&terminal(serial));
     }
-    // Entries are counted from 0, and 0 is the local disk. A number, since a name would also fit an entry's title.
+    // Entries are counted from 0, and 0 is the local disk. A number, since a name would also fit an
+    // entry's title.
     let start = screen.start.map_or(0, |index| index + 1);
-    let timeout = if screen.timeout_s == 0 { "-1".to_owned() } else { screen.timeout_s.to_string() };
-    // Booting the disk moves $root, so the place that files come from is kept under a name of its own.
-    let _ = writeln!(text, "set net=$root\nset default={start}\nset timeout={timeout}\nset timeout_style=menu");
+    let timeout =
+        if screen.timeout_s == 0 { "-1".to_owned() } else { screen.timeout_s.to_string() };
+    // Booting the disk moves $root, so the place that files come from is kept under a name of its
+    // own.
+    let _ = writeln!(
+        text,
+        "set net=$root\nset default={start}\nset timeout={timeout}\nset timeout_style=menu"
+    );
     let _ = writeln!(text, "echo {}", quoted(screen.title));
-    let _ = writeln!(text, "menuentry {} --id {LOCAL_LABEL} {{\n{LOCAL_BOOT}}}", quoted(LOCAL_TITLE));
+    let _ =
+        writeln!(text, "menuentry {} --id {LOCAL_LABEL} {{\n{LOCAL_BOOT}}}", quoted(LOCAL_TITLE));
     for entry in &screen.entries {
         self::entry(&mut text, screen, entry, ask);
     }
     text
 }
 
-/// Boots the disk. `exit` is not enough on UEFI: OVMF then opens its own menu instead of the next boot entry.
+/// Boots the disk. `exit` is not enough on UEFI: OVMF then opens its own menu instead of the next
+/// boot entry.
 ///
-/// The systems' own loaders come before \EFI\BOOT: what lies there may be the "fallback" loader of shim, which writes
-/// boot entries and restarts the machine, and that would bring it back to us for ever.
-const LOCAL_BOOT: &str = "  \
-  if [ \"$grub_platform\" = efi ]; then
+/// The systems' own loaders come before \EFI\BOOT: what lies there may be the "fallback" loader of
+/// shim, which writes boot entries and restarts the machine, and that would bring it back to us for
+/// ever.
+const LOCAL_BOOT: &str = "  if [ \"$grub_platform\" = efi ]; then
     if [ \"$grub_cpu\" = x86_64 ]; then set cpu=x64; set removable=BOOTX64; fi
     if [ \"$grub_cpu\" = arm64 ]; then set cpu=aa64; set removable=BOOTAA64; fi
     if [ \"$grub_cpu\" = i386 ]; then set cpu=ia32; set removable=BOOTIA32; fi
-    echo 'Looking for the boot loader on the disks. \"no such device\" tells of those that are not there.'
+    echo 'Looking for the boot loader on the disks. \"no such device\" tells of those that are not \
+    there.'
     for system in debian ubuntu redhat centos rocky almalinux fedora opensuse sles; do
       for loader in shim grub; do
         if search --no-floppy --file --set=root /EFI/$system/$loader$cpu.efi; then
@@ -95,7 +105,8 @@ fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
     text.push_str("}\n");
 }
 
-/// Hyphens where we know the machine. GRUB's own variable has colons, which installers turn round as well.
+/// Hyphens where we know the machine. GRUB's own variable has colons, which installers turn round
+/// as well.
 fn bootif(ask: &Ask<'_>) -> String {
     ask.machine.map_or_else(|| "$net_default_mac".to_owned(), |machine| machine.mac.dashed())
 }
@@ -108,8 +119,8 @@ fn file(location: &str) -> String {
     }
 }
 
-/// The arguments as a kernel parts them: by blanks outside quotation marks, and without the marks, since GRUB sets
-/// its own.
+/// The arguments as a kernel parts them: by blanks outside quotation marks, and without the marks,
+/// since GRUB sets its own.
 fn words(arguments: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut inside = false;

@@ -1,4 +1,5 @@
-//! The text of a menu for the loader that asks: what all have in common, and the choice of what starts by itself.
+//! The text of a menu for the loader that asks: what all have in common, and the choice of what
+//! starts by itself.
 
 pub use self::screen::Ask;
 use self::screen::{PLAIN_TITLE, Screen, is_u_boot};
@@ -17,7 +18,8 @@ pub struct Rendered {
     pub reasons: Vec<String>,
 }
 
-/// Renders a menu. Total: an entry that cannot be said safely is left out with a reason, whatever its text is.
+/// Renders a menu. Total: an entry that cannot be said safely is left out with a reason, whatever
+/// its text is.
 pub fn render(menu: &Menu, ask: &Ask<'_>) -> Rendered {
     let mut reasons = Vec::new();
     let screen = screen(menu, ask, &mut reasons);
@@ -56,27 +58,39 @@ fn left_out(entry: &Entry, before: &[&Entry], ask: &Ask<'_>) -> Option<String> {
     if taken.any(|label| label.eq_ignore_ascii_case(&entry.label)) {
         return Some("its label is taken".to_owned());
     }
-    let located =
-        |what: &str, location: &str| menu::location_fault(location).map(|fault| format!("its {what} {fault}"));
+    let located = |what: &str, location: &str| {
+        menu::location_fault(location).map(|fault| format!("its {what} {fault}"))
+    };
     let fault = menu::label_fault(&entry.label)
         .map(|fault| format!("its label {fault}"))
         .or_else(|| menu::title_fault(&entry.title).map(|fault| format!("its title {fault}")))
-        .or_else(|| menu::arguments_fault(&entry.arguments).map(|fault| format!("its arguments {fault}")))
+        .or_else(|| {
+            menu::arguments_fault(&entry.arguments).map(|fault| format!("its arguments {fault}"))
+        })
         .or_else(|| located("kernel", &entry.kernel))
         .or_else(|| entry.initrds.iter().find_map(|initrd| located("initrd", initrd)))
-        .or_else(|| (entry.initrds.len() > menu::INITRDS_MAX).then(|| "it has too many initrds".to_owned()));
+        .or_else(|| {
+            (entry.initrds.len() > menu::INITRDS_MAX).then(|| "it has too many initrds".to_owned())
+        });
     if fault.is_some() || !is_u_boot(ask) || ask.loader != Loader::Pxelinux {
         return fault;
     }
     pxelinux::u_boot_fault(entry, ask)
 }
 
-/// The rule that keeps disks whole: what an operator names as default starts by itself only where the subnet says so.
-fn start(menu: &Menu, entries: &[&Entry], ask: &Ask<'_>, reasons: &mut Vec<String>) -> Option<usize> {
+/// The rule that keeps disks whole: what an operator names as default starts by itself only where
+/// the subnet says so.
+fn start(
+    menu: &Menu,
+    entries: &[&Entry],
+    ask: &Ask<'_>,
+    reasons: &mut Vec<String>,
+) -> Option<usize> {
     let label = menu.default.as_deref()?;
     if !ask.install_by_default {
         reasons.push(format!(
-            "the local disk is the default, not {label:?}: install-by-default is not set for this machine"
+            "the local disk is the default, not {label:?}: install-by-default is not set for this \
+             machine"
         ));
         return None;
     }

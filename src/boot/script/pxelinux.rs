@@ -1,6 +1,8 @@
-//! A menu in PXELINUX's language, also spoken by SYSLINUX for EFI and by U-Boot's `pxe get` (B-1 to B-6).
+//! A menu in PXELINUX's language, also spoken by SYSLINUX for EFI and by U-Boot's `pxe get` (B-1 to
+//! B-6).
 //!
-//! Only directives of B-4, and SERIAL, DISPLAY and MENU BACKGROUND. U-Boot ignores what it does not know.
+//! Only directives of B-4, and SERIAL, DISPLAY and MENU BACKGROUND. U-Boot ignores what it does not
+//! know.
 
 use std::fmt::Write;
 
@@ -24,14 +26,20 @@ pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
     } else {
         line(&mut text, format_args!("DEFAULT {start}\nPROMPT 1"));
     }
-    // U-Boot takes the last of DEFAULT and ONTIMEOUT as its default, so ONTIMEOUT stands behind and names a label.
-    line(&mut text, format_args!("TIMEOUT {}\nONTIMEOUT {start}", screen.timeout_s.saturating_mul(10)));
+    // U-Boot takes the last of DEFAULT and ONTIMEOUT as its default, so ONTIMEOUT stands behind and
+    // names a label.
+    line(
+        &mut text,
+        format_args!("TIMEOUT {}\nONTIMEOUT {start}", screen.timeout_s.saturating_mul(10)),
+    );
     if let Some(display) = screen.display.filter(|_| !is_u_boot(ask)) {
         line(&mut text, format_args!("DISPLAY {}", file(display, ask.prefix)));
     }
     line(&mut text, format_args!("MENU TITLE {}", screen.title));
     match background {
-        Some(picture) => line(&mut text, format_args!("MENU BACKGROUND {}", file(picture, ask.prefix))),
+        Some(picture) => {
+            line(&mut text, format_args!("MENU BACKGROUND {}", file(picture, ask.prefix)))
+        }
         None => prompt(&mut text, screen),
     }
     label(&mut text, LOCAL_LABEL, LOCAL_TITLE, start);
@@ -42,18 +50,22 @@ pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
     text
 }
 
-/// U-Boot needs relative names, takes one initrd, and has a habit that makes unattended entries a danger.
+/// U-Boot needs relative names, takes one initrd, and has a habit that makes unattended entries a
+/// danger.
 pub(super) fn u_boot_fault(entry: &Entry, ask: &Ask<'_>) -> Option<String> {
     if let (false, Some(argument)) = (ask.install_by_default, menu::unattended(entry)) {
         return Some(format!(
-            "U-Boot tries every other entry after one that failed, and {argument} installs unattended"
+            "U-Boot tries every other entry after one that failed, and {argument} installs \
+             unattended"
         ));
     }
     if entry.initrds.len() > 1 {
         return Some("U-Boot loads one initrd only".to_owned());
     }
-    let outside = |location: &str| file(location, ask.prefix).contains("::") || menu::url(location).is_some();
-    let reached = std::iter::once(&entry.kernel).chain(&entry.initrds).all(|location| !outside(location));
+    let outside =
+        |location: &str| file(location, ask.prefix).contains("::") || menu::url(location).is_some();
+    let reached =
+        std::iter::once(&entry.kernel).chain(&entry.initrds).all(|location| !outside(location));
     (!reached).then(|| format!("U-Boot reaches files below {:?} only", ask.prefix))
 }
 
@@ -74,13 +86,16 @@ fn label(text: &mut String, label: &str, title: &str, start: &str) {
 
 fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
     label(text, &entry.label, &entry.title, screen.start_label());
-    let url = std::iter::once(&entry.kernel).chain(&entry.initrds).any(|location| menu::url(location).is_some());
+    let url = std::iter::once(&entry.kernel)
+        .chain(&entry.initrds)
+        .any(|location| menu::url(location).is_some());
     if url && !ask.over_http {
         line(text, format_args!("  # a URL: lpxelinux.0 can fetch it, pxelinux.0 cannot"));
     }
     line(text, format_args!("  LINUX {}", file(&entry.kernel, ask.prefix)));
     if !entry.initrds.is_empty() {
-        let initrds: Vec<String> = entry.initrds.iter().map(|initrd| file(initrd, ask.prefix)).collect();
+        let initrds: Vec<String> =
+            entry.initrds.iter().map(|initrd| file(initrd, ask.prefix)).collect();
         line(text, format_args!("  INITRD {}", initrds.join(",")));
     }
     let arguments = screen.arguments(entry);

@@ -1,4 +1,5 @@
-//! What a menu needs in every dialect: who asks, the entries that are said, and the words around them.
+//! What a menu needs in every dialect: who asks, the entries that are said, and the words around
+//! them.
 
 use std::net::IpAddr;
 
@@ -46,7 +47,9 @@ pub(super) struct Screen<'a> {
 }
 
 pub(super) fn is_u_boot(ask: &Ask<'_>) -> bool {
-    ask.machine.and_then(|machine| machine.firmware).is_some_and(|firmware| firmware.role == Role::UBoot)
+    ask.machine
+        .and_then(|machine| machine.firmware)
+        .is_some_and(|firmware| firmware.role == Role::UBoot)
 }
 
 /// For the first line of a menu: whose it is.
@@ -80,7 +83,9 @@ pub(super) fn hot_key(title: &str) -> (String, Option<char>) {
 impl Screen<'_> {
     /// The label of what starts by itself.
     pub(super) fn start_label(&self) -> &str {
-        self.start.and_then(|index| self.entries.get(index)).map_or(menu::LOCAL_LABEL, |entry| &entry.label)
+        self.start
+            .and_then(|index| self.entries.get(index))
+            .map_or(menu::LOCAL_LABEL, |entry| &entry.label)
     }
 
     /// The entry's arguments and the console of the menu, unless the entry names its own.

@@ -1,4 +1,5 @@
-//! GRUB: `set default=` by number, title or id, `menuentry` with its `linux` line, and commands outside any entry.
+//! GRUB: `set default=` by number, title or id, `menuentry` with its `linux` line, and commands
+//! outside any entry.
 
 use super::unattended::Unattended;
 use crate::boot::menu::unattended_argument;
@@ -30,7 +31,8 @@ pub(super) fn unattended_defaults(text: &str) -> Vec<Unattended> {
         let opens = words.last().is_some_and(|word| word == "{");
         match first {
             "menuentry" | "submenu" if opens => {
-                // What a submenu holds is one step away from the default: the entry is the submenu's.
+                // What a submenu holds is one step away from the default: the entry is the
+                // submenu's.
                 if !blocks.contains(&Block::Entry) {
                     entries.push(entry(&words));
                 }
@@ -38,7 +40,9 @@ pub(super) fn unattended_defaults(text: &str) -> Vec<Unattended> {
             }
             "}" => drop(blocks.pop()),
             _ if opens => blocks.push(Block::Other),
-            "set" => defaults.extend(words.get(1).and_then(|word| word.strip_prefix("default=")).map(str::to_owned)),
+            "set" => defaults.extend(
+                words.get(1).and_then(|word| word.strip_prefix("default=")).map(str::to_owned),
+            ),
             "linux" | "linuxefi" | "linux16" => {
                 let inside = blocks.contains(&Block::Entry);
                 let of = if inside { entries.last_mut() } else { Some(&mut outside) };
@@ -53,14 +57,17 @@ pub(super) fn unattended_defaults(text: &str) -> Vec<Unattended> {
     if defaults.is_empty() {
         defaults.push(String::new());
     }
-    found.extend(defaults.iter().filter_map(|default| chosen(default, &entries)?.unattended.clone()));
+    found.extend(
+        defaults.iter().filter_map(|default| chosen(default, &entries)?.unattended.clone()),
+    );
     found
 }
 
 fn entry(words: &[String]) -> Entry {
     let id = words.iter().position(|word| word == "--id" || word == "$menuentry_id_option");
     let id = id.and_then(|at| words.get(at + 1)).cloned();
-    let id = id.or_else(|| words.iter().find_map(|word| word.strip_prefix("--id=")).map(str::to_owned));
+    let id =
+        id.or_else(|| words.iter().find_map(|word| word.strip_prefix("--id=")).map(str::to_owned));
     Entry { title: words.get(1).cloned().unwrap_or_default(), id, unattended: None }
 }
 
@@ -72,14 +79,15 @@ fn start(entry: &mut Entry, line: usize, words: &[String]) {
     }
 }
 
-/// The entry that a value of `default` means; `1>0` is the first of the submenu 1. What cannot be told (a variable) is the
-/// first one, as it is for GRUB where the variable is not set.
+/// The entry that a value of `default` means; `1>0` is the first of the submenu 1. What cannot be
+/// told (a variable) is the first one, as it is for GRUB where the variable is not set.
 fn chosen<'e>(default: &str, entries: &'e [Entry]) -> Option<&'e Entry> {
     let default = default.split('>').next().unwrap_or_default();
     if let Ok(number) = default.parse::<usize>() {
         return entries.get(number);
     }
-    let by_name = entries.iter().find(|entry| entry.id.as_deref() == Some(default) || entry.title == default);
+    let by_name =
+        entries.iter().find(|entry| entry.id.as_deref() == Some(default) || entry.title == default);
     by_name.or_else(|| entries.first())
 }
 

@@ -1,4 +1,5 @@
-//! iPXE: follows a script as a machine would at which nobody touches a key, as far as that can be told without the machine.
+//! iPXE: follows a script as a machine would at which nobody touches a key, as far as that can be
+//! told without the machine.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,8 @@ const STEPS_MAX: usize = 2_000;
 struct Run<'t> {
     lines: Vec<&'t str>,
     variables: HashMap<String, String>,
-    /// `item` lines of the menu that is being made: the first is the default where `choose` names none.
+    /// `item` lines of the menu that is being made: the first is the default where `choose` names
+    /// none.
     first_item: Option<String>,
     label: String,
     found: Vec<Unattended>,
@@ -41,7 +43,9 @@ pub(super) fn unattended_defaults(text: &str) -> Vec<Unattended> {
             Next::On(_) => at += 1,
             Next::End => break,
             Next::Goto(label) => {
-                let is_label = |line: &&str| line.trim().strip_prefix(':').is_some_and(|name| name.trim() == label);
+                let is_label = |line: &&str| {
+                    line.trim().strip_prefix(':').is_some_and(|name| name.trim() == label)
+                };
                 match run.lines.iter().position(is_label) {
                     Some(target) => at = target,
                     None => break,
@@ -127,8 +131,12 @@ impl Run<'_> {
         let words: Vec<&str> = rest.split_whitespace().collect();
         let named = words.iter().position(|word| matches!(*word, "--default" | "-d"));
         let named = named.and_then(|at| words.get(at + 1)).map(ToString::to_string);
-        let named = named.or_else(|| words.iter().find_map(|word| word.strip_prefix("--default=")).map(str::to_owned));
-        if let (Some(variable), Some(value)) = (words.last(), named.or_else(|| self.first_item.clone())) {
+        let named = named.or_else(|| {
+            words.iter().find_map(|word| word.strip_prefix("--default=")).map(str::to_owned)
+        });
+        if let (Some(variable), Some(value)) =
+            (words.last(), named.or_else(|| self.first_item.clone()))
+        {
             self.variables.insert((*variable).to_owned(), value);
         }
     }
@@ -149,7 +157,10 @@ impl Run<'_> {
 
 /// A line in commands and the operators between them.
 fn commands(line: &str) -> Vec<String> {
-    let line = line.split_once('#').filter(|(before, _)| before.trim().is_empty()).map_or(line, |(before, _)| before);
+    let line = line
+        .split_once('#')
+        .filter(|(before, _)| before.trim().is_empty())
+        .map_or(line, |(before, _)| before);
     let mut commands = vec![String::new()];
     for word in line.split_whitespace() {
         if word == "&&" || word == "||" {

@@ -1,7 +1,9 @@
-//! Menus that somebody wrote by hand: which of their entries starts by itself, and whether it installs without asking.
+//! Menus that somebody wrote by hand: which of their entries starts by itself, and whether it
+//! installs without asking.
 //!
-//! They are served as they are. What is read here is for a warning alone, so what a loader would make of a file is followed
-//! as far as a warning needs: included files and conditions that only the machine can decide are not.
+//! They are served as they are. What is read here is for a warning alone, so what a loader would
+//! make of a file is followed as far as a warning needs: included files and conditions that only
+//! the machine can decide are not.
 
 mod grub;
 mod ipxe;
@@ -24,7 +26,8 @@ pub fn menu_of(path: &str) -> Option<Loader> {
     name.ends_with(".ipxe").then_some(Loader::Ipxe)
 }
 
-/// The default entries of this menu that install without asking, each once, in the order of the file.
+/// The default entries of this menu that install without asking, each once, in the order of the
+/// file.
 pub fn unattended_defaults(loader: Loader, text: &str) -> Vec<Unattended> {
     let mut found = match loader {
         Loader::Pxelinux => pxelinux::unattended_defaults(text),

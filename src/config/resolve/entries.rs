@@ -1,4 +1,5 @@
-//! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that it can ask for, names that exist.
+//! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that it can ask for,
+//! names that exist.
 
 use super::number;
 use crate::boot::menu::{self, Entry, LOCAL_LABEL, Menu};
@@ -21,10 +22,15 @@ pub(super) fn menu(written: file::Menu, complaints: &mut Complaints<'_>) -> Menu
     }
     let default = written.default.as_ref().and_then(|at| default_entry(at, &entries, complaints));
     Menu {
-        title: written.title.map_or_else(|| TITLE.to_owned(), |at| text(at, menu::title_fault, "title", complaints)),
+        title: written.title.map_or_else(
+            || TITLE.to_owned(),
+            |at| text(at, menu::title_fault, "title", complaints),
+        ),
         default,
         timeout_s: written.timeout.and_then(|at| timeout(&at, complaints)).unwrap_or(TIMEOUT_S),
-        background: written.background.map(|at| text(at, menu::path_fault, "background", complaints)),
+        background: written
+            .background
+            .map(|at| text(at, menu::path_fault, "background", complaints)),
         display: written.display.map(|at| text(at, menu::path_fault, "display", complaints)),
         console: written.console.map(|at| text(at, menu::console_fault, "console", complaints)),
         entries,
@@ -34,42 +40,65 @@ pub(super) fn menu(written: file::Menu, complaints: &mut Complaints<'_>) -> Menu
 fn entry(written: file::Entry, before: &[Entry], complaints: &mut Complaints<'_>) -> Option<Entry> {
     let mut required = |at: Option<At<String>>, key: &str, example: &str| {
         if at.is_none() {
-            complaints.add(&written.span, format!("`{key}` is missing"), format!("write {key} = \"{example}\""));
+            complaints.add(
+                &written.span,
+                format!("`{key}` is missing"),
+                format!("write {key} = \"{example}\""),
+            );
         }
         at
     };
     let label = required(written.label, "label", "rescue");
     let kernel = required(written.kernel, "kernel", "images/vmlinuz");
     let label = label?;
-    if let Some(first) = before.iter().find(|entry| entry.label.eq_ignore_ascii_case(label.get_ref())) {
+    if let Some(first) =
+        before.iter().find(|entry| entry.label.eq_ignore_ascii_case(label.get_ref()))
+    {
         let what = format!("label {:?} is taken by the entry {:?}", label.get_ref(), first.title);
         complaints.add(&label.span(), what, "labels are names: give each entry its own");
     } else if label.get_ref().eq_ignore_ascii_case(LOCAL_LABEL) {
         let what = format!("label {LOCAL_LABEL:?} is taken by the entry that boots the disk");
-        complaints.add(&label.span(), what, "that entry is in every menu by itself: remove this one or rename it");
+        complaints.add(
+            &label.span(),
+            what,
+            "that entry is in every menu by itself: remove this one or rename it",
+        );
     }
     let label = text(label, menu::label_fault, "label", complaints);
-    let title = written.title.map_or_else(|| label.clone(), |at| text(at, menu::title_fault, "title", complaints));
+    let title = written
+        .title
+        .map_or_else(|| label.clone(), |at| text(at, menu::title_fault, "title", complaints));
     let initrds = written.initrd.map(|list| list.0).unwrap_or_default();
     if let Some(extra) = initrds.get(menu::INITRDS_MAX) {
         let hint = "join some: initrds are cpio archives, and `cat` makes one of several";
         complaints.add(&extra.span(), format!("more than {} initrds", menu::INITRDS_MAX), hint);
     }
-    let initrds = initrds.into_iter().map(|at| text(at, menu::location_fault, "initrd", complaints)).collect();
-    let arguments =
-        written.arguments.map(|at| text(at, menu::arguments_fault, "arguments", complaints)).unwrap_or_default();
+    let initrds = initrds
+        .into_iter()
+        .map(|at| text(at, menu::location_fault, "initrd", complaints))
+        .collect();
+    let arguments = written
+        .arguments
+        .map(|at| text(at, menu::arguments_fault, "arguments", complaints))
+        .unwrap_or_default();
     let kernel = text(kernel?, menu::location_fault, "kernel", complaints);
     Some(Entry { label, title, kernel, initrds, arguments })
 }
 
-/// Some only for an entry of the operator's own: booting the disk is the default without being named.
-fn default_entry(at: &At<String>, entries: &[Entry], complaints: &mut Complaints<'_>) -> Option<String> {
+/// Some only for an entry of the operator's own: booting the disk is the default without being
+/// named.
+fn default_entry(
+    at: &At<String>,
+    entries: &[Entry],
+    complaints: &mut Complaints<'_>,
+) -> Option<String> {
     let label = at.get_ref();
     if label == LOCAL_LABEL {
         return None;
     }
     if !entries.iter().any(|entry| entry.label == *label) {
-        let labels: Vec<&str> = entries.iter().map(|entry| entry.label.as_str()).chain([LOCAL_LABEL]).collect();
+        let labels: Vec<&str> =
+            entries.iter().map(|entry| entry.label.as_str()).chain([LOCAL_LABEL]).collect();
         let hint = match nearest_word(label, &labels) {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("the menu has: {}", labels.join(", ")),
@@ -84,7 +113,12 @@ fn timeout(at: &At<Seconds>, complaints: &mut Complaints<'_>) -> Option<u32> {
 }
 
 /// A text that goes into a menu, if nothing is at fault with it.
-fn text(at: At<String>, fault: fn(&str) -> Option<&'static str>, key: &str, complaints: &mut Complaints<'_>) -> String {
+fn text(
+    at: At<String>,
+    fault: fn(&str) -> Option<&'static str>,
+    key: &str,
+    complaints: &mut Complaints<'_>,
+) -> String {
     if let Some(fault) = fault(at.get_ref()) {
         complaints.add(&at.span(), format!("{key} {:?} {fault}", at.get_ref()), "");
     }

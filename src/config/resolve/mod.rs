@@ -1,4 +1,5 @@
-//! What it means: defaults filled in, texts turned into types, all checked that needs no file and no socket.
+//! What it means: defaults filled in, texts turned into types, all checked that needs no file and
+//! no socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -34,8 +35,8 @@ const STRIP_PREFIXES: [&str; 3] = ["/tftpboot", "/srv/tftp", "/var/lib/tftpboot"
 /// A URL in option 67 must fit into one option (D-41).
 const URL_MAX_BYTES: usize = 255;
 
-/// Turns the file into a configuration. What is wrong becomes a complaint and a default, so that the rest is checked
-/// too.
+/// Turns the file into a configuration. What is wrong becomes a complaint and a default, so that
+/// the rest is checked too.
 pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints<'_>) -> Config {
     let dhcp = file.dhcp.unwrap_or_default();
     let server = file.server.unwrap_or_default();
@@ -50,7 +51,10 @@ pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints
     let policy = DhcpPolicy {
         subnets: subnets.into(),
         boot: boot(file.boot.unwrap_or_default(), complaints),
-        advertise: server.advertise.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
+        advertise: server
+            .advertise
+            .as_ref()
+            .and_then(|text| parsed(text, "an IPv4 address", complaints)),
         http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
     };
     let snapshot = Snapshot {
@@ -63,7 +67,9 @@ pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints
     };
     Config {
         root: directory(base, file.root, complaints),
-        state: file.state.map_or_else(|| PathBuf::from(STATE), |state| base.join(state.into_inner())),
+        state: file
+            .state
+            .map_or_else(|| PathBuf::from(STATE), |state| base.join(state.into_inner())),
         server: self::server(base, &server, complaints),
         tftp: tftp(file.tftp.unwrap_or_default(), tuning.tid_sockets, complaints),
         http,
@@ -85,14 +91,19 @@ fn directory(base: &Path, root: Option<At<String>>, complaints: &mut Complaints<
     match root {
         Some(root) => base.join(root.into_inner()),
         None => {
-            complaints.add(&(0..0), "`root` is missing", "name the directory to serve: root = \"/srv/netboot\"");
+            complaints.add(
+                &(0..0),
+                "`root` is missing",
+                "name the directory to serve: root = \"/srv/netboot\"",
+            );
             PathBuf::new()
         }
     }
 }
 
 fn server(base: &Path, written: &file::Server, complaints: &mut Complaints<'_>) -> Server {
-    let workers = written.workers.as_ref().and_then(|at| number(at, "workers", 1..=256, complaints));
+    let workers =
+        written.workers.as_ref().and_then(|at| number(at, "workers", 1..=256, complaints));
     let user = written.user.as_ref().map(|user| user_name(user, complaints));
     let socket = written.admin_socket.as_ref().map_or(ADMIN_SOCKET, |at| at.get_ref().as_str());
     Server {
@@ -107,7 +118,11 @@ fn user_name(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
     let name = text.get_ref();
     let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
-        complaints.add(&text.span(), format!("{name:?} is not the name of a user"), "write \"ringboot\"");
+        complaints.add(
+            &text.span(),
+            format!("{name:?} is not the name of a user"),
+            "write \"ringboot\"",
+        );
     }
     name.clone()
 }
@@ -121,7 +136,13 @@ fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) 
         refuse_tsize: false,
         refuse_windowsize: false,
     };
-    let options = tftp_options(plain, written.windowsize_max, written.blksize_max, written.refuse_options, complaints);
+    let options = tftp_options(
+        plain,
+        written.windowsize_max,
+        written.blksize_max,
+        written.refuse_options,
+        complaints,
+    );
     let strip = written.strip_prefixes.map_or_else(
         || STRIP_PREFIXES.map(str::to_owned).to_vec(),
         |list| list.into_iter().map(|prefix| stripped_prefix(prefix, complaints)).collect(),
@@ -129,13 +150,23 @@ fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) 
     Tftp {
         listen: listen(written.listen, TFTP_PORT, "tftp", complaints),
         per_source: limit(written.per_source, "per-source", 8, complaints),
-        requests_per_second: limit(written.requests_per_second, "requests-per-second", 100, complaints),
-        queue: written.queue.and_then(|at| number(&at, "queue", 1..=65_536, complaints)).unwrap_or(1024),
+        requests_per_second: limit(
+            written.requests_per_second,
+            "requests-per-second",
+            100,
+            complaints,
+        ),
+        queue: written
+            .queue
+            .and_then(|at| number(&at, "queue", 1..=65_536, complaints))
+            .unwrap_or(1024),
         packets_per_ms: written
             .packets_per_ms
             .and_then(|at| number(&at, "packets-per-ms", 0..=1000, complaints))
             .and_then(NonZeroU16::new),
-        port_range: written.port_range.and_then(|range| port_range(&range, tid_sockets, complaints)),
+        port_range: written
+            .port_range
+            .and_then(|range| port_range(&range, tid_sockets, complaints)),
         case_insensitive: written.case_insensitive.is_some_and(At::into_inner),
         strip_prefixes: strip,
         options,
@@ -148,16 +179,27 @@ fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) 
     }
 }
 
-fn tftp_client(base: TftpOptions, written: file::TftpClient, complaints: &mut Complaints<'_>) -> TftpClient {
+fn tftp_client(
+    base: TftpOptions,
+    written: file::TftpClient,
+    complaints: &mut Complaints<'_>,
+) -> TftpClient {
     if written.network.is_none() && written.mac.is_none() && written.arch.is_none() {
-        let hint = "give `network`, `mac` or `arch`; for all clients write the same keys into [tftp]";
+        let hint =
+            "give `network`, `mac` or `arch`; for all clients write the same keys into [tftp]";
         complaints.add(&written.span, "this rule says what, but not for whom", hint);
     }
     TftpClient {
         network: written.network.and_then(|text| subnets::network(&text, complaints)),
         mac: written.mac.and_then(|text| parsed(&text, "a hardware address", complaints)),
         arch: written.arch.and_then(|text| arch(&text, complaints)),
-        options: tftp_options(base, written.windowsize_max, written.blksize_max, written.refuse_options, complaints),
+        options: tftp_options(
+            base,
+            written.windowsize_max,
+            written.blksize_max,
+            written.refuse_options,
+            complaints,
+        ),
     }
 }
 
@@ -169,7 +211,9 @@ fn tftp_options(
     complaints: &mut Complaints<'_>,
 ) -> TftpOptions {
     let mut options = base;
-    if let Some(max) = windowsize.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints)) {
+    if let Some(max) =
+        windowsize.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints))
+    {
         options.windowsize_max = max;
     }
     if let Some(max) = blksize.and_then(|at| number(&at, "blksize-max", 8..=65_464, complaints)) {
@@ -181,9 +225,13 @@ fn tftp_options(
             "timeout" => options.refuse_timeout = true,
             "tsize" => options.refuse_tsize = true,
             "windowsize" => options.refuse_windowsize = true,
-            other => {
-                one_of(other, &name.span(), "TFTP option", &["blksize", "timeout", "tsize", "windowsize"], complaints)
-            }
+            other => one_of(
+                other,
+                &name.span(),
+                "TFTP option",
+                &["blksize", "timeout", "tsize", "windowsize"],
+                complaints,
+            ),
         }
     }
     options
@@ -206,23 +254,37 @@ fn arch(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Arch> {
 fn stripped_prefix(prefix: At<String>, complaints: &mut Complaints<'_>) -> String {
     let text = prefix.get_ref().trim_end_matches('/');
     if !text.starts_with('/') {
-        complaints.add(&prefix.span(), format!("prefix {text:?} does not begin with /"), "write \"/tftpboot\"");
+        complaints.add(
+            &prefix.span(),
+            format!("prefix {text:?} does not begin with /"),
+            "write \"/tftpboot\"",
+        );
     }
     text.to_owned()
 }
 
-fn port_range(text: &At<String>, tid_sockets: u16, complaints: &mut Complaints<'_>) -> Option<(u16, u16)> {
+fn port_range(
+    text: &At<String>,
+    tid_sockets: u16,
+    complaints: &mut Complaints<'_>,
+) -> Option<(u16, u16)> {
     let (first, last) = match written_ports(text.get_ref()) {
         Ok(ends) => ends,
         Err(why) => {
             let what = format!("{:?} is not a range of ports{why}", text.get_ref());
-            complaints.add(&text.span(), what, "write the lowest and the highest port: \"50000-50999\"");
+            complaints.add(
+                &text.span(),
+                what,
+                "write the lowest and the highest port: \"50000-50999\"",
+            );
             return None;
         }
     };
     let ports = u32::from(last - first) + 1;
     if ports < u32::from(tid_sockets) {
-        let what = format!("{ports} ports are too few: every core opens {tid_sockets} sockets for transfers");
+        let what = format!(
+            "{ports} ports are too few: every core opens {tid_sockets} sockets for transfers"
+        );
         complaints.add(&text.span(), what, "widen the range or lower `tid-sockets` in [tuning]");
     }
     Some((first, last))
@@ -245,9 +307,12 @@ fn written_ports(text: &str) -> Result<(u16, u16), String> {
 fn wrong_half(text: &str) -> String {
     let Some((address, port)) = text.rsplit_once(':') else { return ": it has no port".to_owned() };
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let is_address = address.parse::<Ipv4Addr>().is_ok() || bare.is_some_and(|bare| bare.parse::<Ipv6Addr>().is_ok());
+    let is_address = address.parse::<Ipv4Addr>().is_ok()
+        || bare.is_some_and(|bare| bare.parse::<Ipv6Addr>().is_ok());
     match (is_address, port.parse::<u16>().is_ok()) {
-        (false, _) if address.parse::<Ipv6Addr>().is_ok() => ": an IPv6 address stands in brackets".to_owned(),
+        (false, _) if address.parse::<Ipv6Addr>().is_ok() => {
+            ": an IPv6 address stands in brackets".to_owned()
+        }
         (false, _) => format!(": {address:?} is no address"),
         (true, false) => format!(": {port:?} is no port"),
         (true, true) => String::new(),
@@ -255,24 +320,35 @@ fn wrong_half(text: &str) -> String {
 }
 
 fn http(written: file::Http, complaints: &mut Complaints<'_>) -> Http {
-    let connections = written.connections.and_then(|at| number(&at, "connections", 1..=1_000_000, complaints));
+    let connections =
+        written.connections.and_then(|at| number(&at, "connections", 1..=1_000_000, complaints));
     Http {
         listen: listen(written.listen, HTTP_PORT, "http", complaints),
-        index: written.index.unwrap_or_default().into_iter().map(|at| index_prefix(&at, complaints)).collect(),
+        index: written
+            .index
+            .unwrap_or_default()
+            .into_iter()
+            .map(|at| index_prefix(&at, complaints))
+            .collect(),
         index_file: written.index_file.map(|name| index_file(name, complaints)),
         per_source: limit(written.per_source, "per-source", 32, complaints),
         connections: connections.unwrap_or(10_000),
     }
 }
 
-/// `/centos/os` and `centos/os/` are the same directory: kept as `centos/os/`, and `/` as the empty prefix.
+/// `/centos/os` and `centos/os/` are the same directory: kept as `centos/os/`, and `/` as the empty
+/// prefix.
 fn index_prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
     let path = text.get_ref().trim_matches('/');
     if path.is_empty() {
         return String::new();
     }
     if let Some(fault) = menu::path_fault(path) {
-        complaints.add(&text.span(), format!("{:?} {fault}", text.get_ref()), "name a directory under the root");
+        complaints.add(
+            &text.span(),
+            format!("{:?} {fault}", text.get_ref()),
+            "name a directory under the root",
+        );
     }
     format!("{path}/")
 }
@@ -313,15 +389,30 @@ enum Speaks {
 fn loader(text: At<String>, speaks: Speaks, complaints: &mut Complaints<'_>) -> String {
     let (name, span) = (text.get_ref(), text.span());
     if let Some(fault) = menu::location_fault(name) {
-        complaints.add(&span, format!("loader {name:?} {fault}"), "name a file under the root, such as \"pxelinux.0\"");
+        complaints.add(
+            &span,
+            format!("loader {name:?} {fault}"),
+            "name a file under the root, such as \"pxelinux.0\"",
+        );
     } else if speaks == Speaks::Tftp && name.contains("://") {
         let hint = "give a path under the root; URLs are for `uefi-http` and `ipxe`";
-        complaints.add(&span, format!("{name:?} is a URL, and PXE firmware speaks TFTP only"), hint);
-    } else if speaks == Speaks::HttpImages && ![".efi", ".iso", ".img"].iter().any(|end| name.ends_with(end)) {
-        let what = format!("UEFI HTTP Boot knows a file by its ending, and {name:?} has none that it knows");
+        complaints.add(
+            &span,
+            format!("{name:?} is a URL, and PXE firmware speaks TFTP only"),
+            hint,
+        );
+    } else if speaks == Speaks::HttpImages
+        && ![".efi", ".iso", ".img"].iter().any(|end| name.ends_with(end))
+    {
+        let what = format!(
+            "UEFI HTTP Boot knows a file by its ending, and {name:?} has none that it knows"
+        );
         complaints.add(&span, what, "name a file that ends in .efi, .iso or .img");
     } else if name.len() > URL_MAX_BYTES {
-        let what = format!("{} bytes do not fit into the DHCP option for the boot file ({URL_MAX_BYTES})", name.len());
+        let what = format!(
+            "{} bytes do not fit into the DHCP option for the boot file ({URL_MAX_BYTES})",
+            name.len()
+        );
         complaints.add(&span, what, "use a shorter name");
     }
     text.into_inner()
@@ -336,16 +427,24 @@ fn log(written: file::Log, complaints: &mut Complaints<'_>) -> Log {
         level.get_ref().parse().ok()
     });
     let facility = written.facility.and_then(|name| {
-        let number = FACILITIES.iter().find(|(known, _)| known == name.get_ref()).map(|&(_, number)| number);
+        let number =
+            FACILITIES.iter().find(|(known, _)| known == name.get_ref()).map(|&(_, number)| number);
         if number.is_none() {
-            one_of(name.get_ref(), &name.span(), "syslog facility", &FACILITIES.map(|(known, _)| known), complaints);
+            one_of(
+                name.get_ref(),
+                &name.span(),
+                "syslog facility",
+                &FACILITIES.map(|(known, _)| known),
+                complaints,
+            );
         }
         number
     });
     Log { level: level.unwrap_or(tracing::Level::INFO), facility }
 }
 
-/// Facilities that a service may log under, with their numbers (RFC 5424 table 1; names as in syslog.conf(5)).
+/// Facilities that a service may log under, with their numbers (RFC 5424 table 1; names as in
+/// syslog.conf(5)).
 const FACILITIES: [(&str, u8); 11] = [
     ("user", 1),
     ("daemon", 3),
@@ -365,28 +464,42 @@ const DATAPATHS: [(&str, Datapath); 3] =
 /// Octets: a range that is sent at once may touch two pieces of 8 MiB.
 const IMAGE_MEMORY_MIN: u64 = 16 * 1024 * 1024;
 
-/// Made for networks with losses and long ways, BBR sends by timers of its own, which cost more than the copying on a provisioning
-/// network; so where the system has it, HTTP connections still have what most systems have.
+/// Made for networks with losses and long ways, BBR sends by timers of its own, which cost more
+/// than the copying on a provisioning network; so where the system has it, HTTP connections still
+/// have what most systems have.
 const CUBIC: &str = "cubic";
 const SYSTEM: &str = "system";
 const CONGESTIONS: [&str; 5] = [CUBIC, "reno", "bbr", "dctcp", SYSTEM];
 
 fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
     let datapath = written.datapath.and_then(|name| {
-        let known = DATAPATHS.iter().find(|(known, _)| known == name.get_ref()).map(|&(_, datapath)| datapath);
+        let known = DATAPATHS
+            .iter()
+            .find(|(known, _)| known == name.get_ref())
+            .map(|&(_, datapath)| datapath);
         if known.is_none() {
-            one_of(name.get_ref(), &name.span(), "datapath", &DATAPATHS.map(|(known, _)| known), complaints);
+            one_of(
+                name.get_ref(),
+                &name.span(),
+                "datapath",
+                &DATAPATHS.map(|(known, _)| known),
+                complaints,
+            );
         }
         known
     });
     let spin_us = written.spin_us.and_then(|at| number(&at, "spin-us", 0..=10_000, complaints));
-    let tid_sockets = written.tid_sockets.and_then(|at| number(&at, "tid-sockets", 1..=256, complaints));
-    let http_chunk = written.http_chunk.and_then(|at| number(&at, "http-chunk", 4_096..=16_777_216, complaints));
-    let http_slots = written.http_slots.and_then(|at| number(&at, "http-slots", 0..=10_000, complaints));
-    let image_memory = written
-        .image_memory
-        .and_then(|at| number(&at, "image-memory", IMAGE_MEMORY_MIN..=i64::MAX.unsigned_abs(), complaints));
-    let gso_segments = written.gso_segments.and_then(|at| number(&at, "gso-segments", 1..=64, complaints));
+    let tid_sockets =
+        written.tid_sockets.and_then(|at| number(&at, "tid-sockets", 1..=256, complaints));
+    let http_chunk =
+        written.http_chunk.and_then(|at| number(&at, "http-chunk", 4_096..=16_777_216, complaints));
+    let http_slots =
+        written.http_slots.and_then(|at| number(&at, "http-slots", 0..=10_000, complaints));
+    let image_memory = written.image_memory.and_then(|at| {
+        number(&at, "image-memory", IMAGE_MEMORY_MIN..=i64::MAX.unsigned_abs(), complaints)
+    });
+    let gso_segments =
+        written.gso_segments.and_then(|at| number(&at, "gso-segments", 1..=64, complaints));
     let receive_buffers = written.receive_buffers.and_then(|at| power_of_two(&at, complaints));
     let tcp_congestion = written.tcp_congestion.and_then(|name| {
         let known = CONGESTIONS.iter().find(|known| *known == name.get_ref()).copied();
@@ -441,7 +554,11 @@ fn listen(
             }
             Ok(address) => addresses.push(address),
             Err(_) => {
-                let what = format!("[{section}] cannot listen on {:?}{}", text.get_ref(), wrong_half(text.get_ref()));
+                let what = format!(
+                    "[{section}] cannot listen on {:?}{}",
+                    text.get_ref(),
+                    wrong_half(text.get_ref())
+                );
                 let hint = format!("write address and port: \"0.0.0.0:{port}\" or \"[::]:{port}\"");
                 complaints.add(&text.span(), what, hint);
             }
@@ -462,12 +579,21 @@ fn number<T: TryFrom<u64>>(
         return Some(value);
     }
     let what = format!("{key} = {value} is out of bounds");
-    complaints.add(&at.span(), what, format!("{} to {} are possible", allowed.start(), allowed.end()));
+    complaints.add(
+        &at.span(),
+        what,
+        format!("{} to {} are possible", allowed.start(), allowed.end()),
+    );
     None
 }
 
 /// A limit per client address: 0 turns it off.
-fn limit(at: Option<At<u64>>, key: &str, default: u32, complaints: &mut Complaints<'_>) -> Option<u32> {
+fn limit(
+    at: Option<At<u64>>,
+    key: &str,
+    default: u32,
+    complaints: &mut Complaints<'_>,
+) -> Option<u32> {
     let limit = at.and_then(|at| number(&at, key, 0..=1_000_000, complaints)).unwrap_or(default);
     (limit > 0).then_some(limit)
 }
@@ -485,7 +611,13 @@ fn parsed<T: FromStr>(at: &At<String>, kind: &str, complaints: &mut Complaints<'
     value
 }
 
-fn one_of(found: &str, span: &Range<usize>, kind: &str, known: &[&str], complaints: &mut Complaints<'_>) {
+fn one_of(
+    found: &str,
+    span: &Range<usize>,
+    kind: &str,
+    known: &[&str],
+    complaints: &mut Complaints<'_>,
+) {
     let hint = match nearest_word(found, known) {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("possible are {}", known.join(", ")),

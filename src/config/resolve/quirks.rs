@@ -1,4 +1,5 @@
-//! `[[quirk]]`: limits for one machine, one maker's machines or one kind of firmware, fixed by the operator.
+//! `[[quirk]]`: limits for one machine, one maker's machines or one kind of firmware, fixed by the
+//! operator.
 
 use std::num::NonZeroU64;
 
@@ -25,7 +26,8 @@ pub(super) fn quirks(written: Vec<file::Quirk>, complaints: &mut Complaints<'_>)
 }
 
 fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed> {
-    let file::Quirk { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } = written;
+    let file::Quirk { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
+        written;
     let allowance = Allowance {
         window: windowsize_max.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints)),
         blksize: blksize_max.and_then(|at| number(&at, "blksize-max", 8..=65_464, complaints)),
@@ -50,13 +52,21 @@ fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed>
     };
     let subject = read(text.get_ref());
     if subject.is_none() {
-        complaints.add(&text.span(), format!("{:?} is no such name", text.get_ref()), NoSubject.to_string());
+        complaints.add(
+            &text.span(),
+            format!("{:?} is no such name", text.get_ref()),
+            NoSubject.to_string(),
+        );
     }
     Some(Fixed { subject: subject?, allowance })
 }
 
 /// Octets a second on one HTTP connection.
-pub(super) fn http_rate(at: &At<u64>, key: &str, complaints: &mut Complaints<'_>) -> Option<NonZeroU64> {
+pub(super) fn http_rate(
+    at: &At<u64>,
+    key: &str,
+    complaints: &mut Complaints<'_>,
+) -> Option<NonZeroU64> {
     number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
 }
 

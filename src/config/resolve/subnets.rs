@@ -1,4 +1,5 @@
-//! `[dhcp]` and `[[dhcp.subnet]]`: networks, pools, reservations, lease times, and where DHCP is listened for.
+//! `[dhcp]` and `[[dhcp.subnet]]`: networks, pools, reservations, lease times, and where DHCP is
+//! listened for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -32,8 +33,10 @@ pub(super) fn subnets(written: &[file::Subnet], complaints: &mut Complaints<'_>)
         let Some(subnet) = subnet(one, complaints) else { continue };
         subnets.push((place(one), subnet));
     }
-    let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
-        subnets.iter().map(|(_, subnet)| (subnet.network.address, subnet.network.broadcast())).collect();
+    let ranges: Vec<(Ipv4Addr, Ipv4Addr)> = subnets
+        .iter()
+        .map(|(_, subnet)| (subnet.network.address, subnet.network.broadcast()))
+        .collect();
     for (index, before) in overlaps(&ranges) {
         let ((span, subnet), (first, other)) = (&subnets[index], &subnets[before]);
         let (theirs, line) = (show(other.network), complaints.line_of(first));
@@ -45,8 +48,8 @@ pub(super) fn subnets(written: &[file::Subnet], complaints: &mut Complaints<'_>)
     subnets.into_iter().map(|(_, subnet)| subnet).collect()
 }
 
-/// Pairs of ranges that share an address, the later one of the file first, in the order of the file. Not every pair: each that
-/// overlaps is in one.
+/// Pairs of ranges that share an address, the later one of the file first, in the order of the
+/// file. Not every pair: each that overlaps is in one.
 fn overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
     let mut sorted: Vec<usize> = (0..ranges.len()).collect();
     sorted.sort_by_key(|index| (ranges[*index].0, std::cmp::Reverse(ranges[*index].1), *index));
@@ -74,32 +77,51 @@ fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<
         let before = sum;
         sum += subnet.pools.iter().map(Pool::size).sum::<u64>();
         if before <= POOL_ADDRESSES_MAX && sum > POOL_ADDRESSES_MAX {
-            let what = format!("with the pools of subnet {} there are {sum} addresses to give", show(subnet.network));
-            complaints.add(span, what, format!("{POOL_ADDRESSES_MAX} are the most, as many as 10.0.0.0/8 has"));
+            let what = format!(
+                "with the pools of subnet {} there are {sum} addresses to give",
+                show(subnet.network)
+            );
+            complaints.add(
+                span,
+                what,
+                format!("{POOL_ADDRESSES_MAX} are the most, as many as 10.0.0.0/8 has"),
+            );
         }
     }
 }
 
 /// Where each subnet stands.
-pub(super) fn places(written: &[file::Subnet], complaints: &Complaints<'_>) -> Vec<(Network, String)> {
+pub(super) fn places(
+    written: &[file::Subnet],
+    complaints: &Complaints<'_>,
+) -> Vec<(Network, String)> {
     let network = |one: &file::Subnet| one.subnet.as_ref()?.get_ref().parse().ok();
-    written.iter().filter_map(|one| Some((network(one)?, complaints.place_of(&place(one))))).collect()
+    written
+        .iter()
+        .filter_map(|one| Some((network(one)?, complaints.place_of(&place(one)))))
+        .collect()
 }
 
 fn place(written: &file::Subnet) -> Range<usize> {
     written.subnet.as_ref().map_or(written.span.clone(), At::span)
 }
 
-/// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or one address.
+/// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or
+/// one address.
 pub(super) fn listeners(
     written: &file::Dhcp,
     server: &file::Server,
     subnets: &[Subnet],
     complaints: &mut Complaints<'_>,
 ) -> Dhcp {
-    let allowed: Vec<String> = server.interfaces.iter().flatten().map(|name| interface(name, complaints)).collect();
-    let address = written.listen_address.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints));
-    let served: Vec<&Subnet> = subnets.iter().filter(|subnet| subnet.mode == Mode::Server).collect();
+    let allowed: Vec<String> =
+        server.interfaces.iter().flatten().map(|name| interface(name, complaints)).collect();
+    let address = written
+        .listen_address
+        .as_ref()
+        .and_then(|text| parsed(text, "an IPv4 address", complaints));
+    let served: Vec<&Subnet> =
+        subnets.iter().filter(|subnet| subnet.mode == Mode::Server).collect();
     let mut interfaces: Vec<String> = Vec::new();
     for name in served.iter().filter_map(|subnet| subnet.interface.clone()) {
         if !interfaces.contains(&name) {
@@ -107,21 +129,32 @@ pub(super) fn listeners(
         }
     }
     if served.iter().any(|subnet| subnet.relay) {
-        interfaces.extend(allowed.iter().filter(|name| !interfaces.contains(name)).cloned().collect::<Vec<_>>());
+        interfaces.extend(
+            allowed.iter().filter(|name| !interfaces.contains(name)).cloned().collect::<Vec<_>>(),
+        );
     }
     if !allowed.is_empty() {
         for name in written.subnet.iter().flatten().filter_map(|subnet| subnet.interface.as_ref()) {
             if !allowed.contains(name.get_ref()) {
-                let what = format!("interface {:?} is not among [server] interfaces", name.get_ref());
+                let what =
+                    format!("interface {:?} is not among [server] interfaces", name.get_ref());
                 complaints.add(&name.span(), what, format!("listed there: {}", allowed.join(", ")));
             }
         }
     }
     if !served.is_empty() && interfaces.is_empty() && address.is_none() {
-        let hint = "list the interfaces that relays reach in [server], or set `listen-address` in [dhcp]";
-        complaints.add(&written.span, "these subnets are reached by relays, but no interface is named", hint);
+        let hint =
+            "list the interfaces that relays reach in [server], or set `listen-address` in [dhcp]";
+        complaints.add(
+            &written.span,
+            "these subnets are reached by relays, but no interface is named",
+            hint,
+        );
     }
-    let port = written.listen_port.as_ref().and_then(|at| number(at, "listen-port", 1..=65_535, complaints));
+    let port = written
+        .listen_port
+        .as_ref()
+        .and_then(|at| number(at, "listen-port", 1..=65_535, complaints));
     Dhcp {
         interfaces: if address.is_some() { Vec::new() } else { interfaces },
         listen_address: address.filter(|_| !served.is_empty()),
@@ -135,7 +168,11 @@ pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Opt
         Ok(written) => written,
         Err(why) => {
             let what = format!("{:?} is not a network{why}", text.get_ref());
-            complaints.add(&text.span(), what, "write address and prefix length: \"192.168.4.0/24\"");
+            complaints.add(
+                &text.span(),
+                what,
+                "write address and prefix length: \"192.168.4.0/24\"",
+            );
             return None;
         }
     };
@@ -161,21 +198,35 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
     let relay = written.relay.as_ref().is_some_and(|at| *at.get_ref());
     let mode = mode(written, complaints);
     if written.interface.is_none() && !relay && mode == Mode::Server {
-        let hint = "name the interface (interface = \"eth0\"), or say that relays bring the requests (relay = true)";
-        complaints.add(&written.span, "this subnet has neither `interface` nor `relay = true`", hint);
+        let hint = "name the interface (interface = \"eth0\"), or say that relays bring the \
+                    requests (relay = true)";
+        complaints.add(
+            &written.span,
+            "this subnet has neither `interface` nor `relay = true`",
+            hint,
+        );
     }
     let Some(text) = &written.subnet else {
-        complaints.add(&written.span, "`subnet` is missing", "name the network: subnet = \"192.168.4.0/24\"");
+        complaints.add(
+            &written.span,
+            "`subnet` is missing",
+            "name the network: subnet = \"192.168.4.0/24\"",
+        );
         return None;
     };
     let network = network(text, complaints)?;
     if let Some(name) = written.shared_network.as_ref().filter(|_| !relay) {
         let hint = "the subnets of one interface share it without a word: leave this out";
-        complaints.add(&name.span(), "`shared-network` is for subnets that relay agents bring (relay = true)", hint);
+        complaints.add(
+            &name.span(),
+            "`shared-network` is for subnets that relay agents bring (relay = true)",
+            hint,
+        );
     }
     let (default_lease_time_s, max_lease_time_s) = lease_times(written, complaints);
     let is_said = written.default_lease_time.is_some();
-    let firmware_lease_time_s = if is_said { default_lease_time_s } else { FIRMWARE_LEASE_S.min(max_lease_time_s) };
+    let firmware_lease_time_s =
+        if is_said { default_lease_time_s } else { FIRMWARE_LEASE_S.min(max_lease_time_s) };
     Some(Subnet {
         network,
         interface: written.interface.as_ref().map(|name| interface(name, complaints)),
@@ -195,7 +246,10 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
         firmware_lease_time_s,
         max_lease_time_s,
         authoritative: written.authoritative.as_ref().is_some_and(|at| *at.get_ref()),
-        next_server: written.next_server.as_ref().and_then(|text| parsed(text, "an IPv4 address", complaints)),
+        next_server: written
+            .next_server
+            .as_ref()
+            .and_then(|text| parsed(text, "an IPv4 address", complaints)),
         install_by_default: written.install_by_default.as_ref().is_some_and(|at| *at.get_ref()),
         pxelinux_config: written.pxelinux_config.as_ref().map(|text| location(text, complaints)),
         pxelinux_prefix: written.pxelinux_prefix.as_ref().map(|text| prefix(text, complaints)),
@@ -212,7 +266,8 @@ fn mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Mode {
             Mode::Off
         }
         None => {
-            let hint = "write mode = \"server\" to give addresses here, or mode = \"off\" to stay silent";
+            let hint =
+                "write mode = \"server\" to give addresses here, or mode = \"off\" to stay silent";
             complaints.add(&written.span, "`mode` is missing", hint);
             Mode::Off
         }
@@ -259,19 +314,34 @@ fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'
         if !network.contains(pool.first) || !network.contains(pool.last) {
             let what = format!("pool {shown} is outside subnet {}", show(network));
             let (first, last) = usable(network);
-            complaints.add(&text.span(), what, format!("machines there can have {first} to {last}"));
-        } else if network.prefix < 31 && (pool.first == network.address || pool.last == network.broadcast()) {
-            let what = format!("pool {shown} holds the address of the network or its broadcast address");
+            complaints.add(
+                &text.span(),
+                what,
+                format!("machines there can have {first} to {last}"),
+            );
+        } else if network.prefix < 31
+            && (pool.first == network.address || pool.last == network.broadcast())
+        {
+            let what =
+                format!("pool {shown} holds the address of the network or its broadcast address");
             let (first, last) = usable(network);
-            complaints.add(&text.span(), what, format!("machines there can have {first} to {last}"));
+            complaints.add(
+                &text.span(),
+                what,
+                format!("machines there can have {first} to {last}"),
+            );
         }
         spans.push(text.span());
         pools.push(pool);
     }
-    let ranges: Vec<(Ipv4Addr, Ipv4Addr)> = pools.iter().map(|pool| (pool.first, pool.last)).collect();
+    let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
+        pools.iter().map(|pool| (pool.first, pool.last)).collect();
     for (index, before) in overlaps(&ranges) {
         let (pool, other) = (pools[index], pools[before]);
-        let what = format!("pool {}-{} overlaps pool {}-{}", pool.first, pool.last, other.first, other.last);
+        let what = format!(
+            "pool {}-{} overlaps pool {}-{}",
+            pool.first, pool.last, other.first, other.last
+        );
         complaints.add(&spans[index], what, "make one pool of the two, or move one of them");
     }
     pools
@@ -287,7 +357,11 @@ fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
         Ok(pool) => Some(pool),
         Err(why) => {
             let what = format!("{:?} is not a pool{why}", text.get_ref());
-            complaints.add(&text.span(), what, "write the first and the last address: \"192.168.4.10-192.168.4.100\"");
+            complaints.add(
+                &text.span(),
+                what,
+                "write the first and the last address: \"192.168.4.10-192.168.4.100\"",
+            );
             None
         }
     }
@@ -296,11 +370,17 @@ fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
 /// The error says which half is wrong, where there are two.
 fn written_pool(text: &str) -> Result<Pool, String> {
     let (first, last) = text.split_once('-').ok_or_else(String::new)?;
-    let end = |text: &str| text.trim().parse().map_err(|_| format!(": {:?} is no IPv4 address", text.trim()));
+    let end = |text: &str| {
+        text.trim().parse().map_err(|_| format!(": {:?} is no IPv4 address", text.trim()))
+    };
     Ok(Pool { first: end(first)?, last: end(last)? })
 }
 
-fn reservations(written: &file::Subnet, network: Network, complaints: &mut Complaints<'_>) -> Vec<Reservation> {
+fn reservations(
+    written: &file::Subnet,
+    network: Network,
+    complaints: &mut Complaints<'_>,
+) -> Vec<Reservation> {
     let mut reservations: Vec<Reservation> = Vec::new();
     for host in written.host.iter().flatten() {
         let mac: Option<Mac> = match &host.mac {
@@ -309,15 +389,26 @@ fn reservations(written: &file::Subnet, network: Network, complaints: &mut Compl
         };
         let address: Option<Ipv4Addr> = match &host.address {
             Some(text) => parsed(text, "an IPv4 address", complaints),
-            None => missing(host, "address", &format!("address = \"{}\"", usable(network).0), complaints),
+            None => missing(
+                host,
+                "address",
+                &format!("address = \"{}\"", usable(network).0),
+                complaints,
+            ),
         };
         let hostname = host.hostname.as_ref().map(|name| dns_name(name, complaints));
         if let (Some(address), Some(text)) = (address, &host.address) {
-            let reserved = network.prefix < 31 && (address == network.address || address == network.broadcast());
+            let reserved = network.prefix < 31
+                && (address == network.address || address == network.broadcast());
             if !network.contains(address) || reserved {
-                let what = format!("{address} is no address for a machine in subnet {}", show(network));
+                let what =
+                    format!("{address} is no address for a machine in subnet {}", show(network));
                 let (first, last) = usable(network);
-                complaints.add(&text.span(), what, format!("machines there can have {first} to {last}"));
+                complaints.add(
+                    &text.span(),
+                    what,
+                    format!("machines there can have {first} to {last}"),
+                );
             }
         }
         if let (Some(mac), Some(address)) = (mac, address) {
@@ -327,7 +418,12 @@ fn reservations(written: &file::Subnet, network: Network, complaints: &mut Compl
     reservations
 }
 
-fn missing<T>(host: &file::Host, key: &str, example: &str, complaints: &mut Complaints<'_>) -> Option<T> {
+fn missing<T>(
+    host: &file::Host,
+    key: &str,
+    example: &str,
+    complaints: &mut Complaints<'_>,
+) -> Option<T> {
     complaints.add(&host.span, format!("`{key}` is missing"), format!("write {example}"));
     None
 }
@@ -338,13 +434,21 @@ fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'
     for subnet in written {
         let mut macs: HashMap<Mac, Range<usize>> = HashMap::new();
         for host in subnet.host.iter().flatten() {
-            if let Some((mac, span)) = host.mac.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span()))) {
+            if let Some((mac, span)) =
+                host.mac.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span())))
+            {
                 twice(&mut macs, mac, span, "a machine has one address in a subnet", complaints);
             }
             if let Some((address, span)) =
                 host.address.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span())))
             {
-                twice(&mut addresses, address, span, "an address belongs to one machine", complaints);
+                twice(
+                    &mut addresses,
+                    address,
+                    span,
+                    "an address belongs to one machine",
+                    complaints,
+                );
             }
         }
     }
@@ -366,7 +470,11 @@ fn twice<T: Eq + Hash + std::fmt::Display>(
 }
 
 fn addresses(written: Option<&[At<String>]>, complaints: &mut Complaints<'_>) -> Vec<Ipv4Addr> {
-    written.unwrap_or_default().iter().filter_map(|text| parsed(text, "an IPv4 address", complaints)).collect()
+    written
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|text| parsed(text, "an IPv4 address", complaints))
+        .collect()
 }
 
 fn inside(
@@ -380,7 +488,11 @@ fn inside(
             && !network.contains(address)
         {
             let what = format!("{kind} {address} is outside subnet {}", show(network));
-            complaints.add(&text.span(), what, "machines reach it without a router, so it must be inside");
+            complaints.add(
+                &text.span(),
+                what,
+                "machines reach it without a router, so it must be inside",
+            );
         }
     }
     addresses(written, complaints)
@@ -400,13 +512,19 @@ fn dns_name(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
     let text = name.get_ref();
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     if text.len() > NAME_MAX_BYTES || !text.split('.').all(label) {
         let what = format!("{text:?} is not a name that DNS knows");
-        complaints.add(&name.span(), what, "letters, digits and hyphens, parted by dots: \"node41.example.org\"");
+        complaints.add(
+            &name.span(),
+            what,
+            "letters, digits and hyphens, parted by dots: \"node41.example.org\"",
+        );
     }
     text.clone()
 }

@@ -1,4 +1,5 @@
-//! The files that a configuration names: there, readable, of the right kind, and none that should not be served.
+//! The files that a configuration names: there, readable, of the right kind, and none that should
+//! not be served.
 
 use std::fs;
 use std::io;
@@ -13,7 +14,8 @@ use crate::config::{self, Config};
 use crate::control::loaders;
 use crate::images::{CleanPath, canonical, clean, without_prefix};
 
-/// Directories that hold more than boot files on every box. Their children are fine: /var/lib/tftpboot, /home/x/netboot.
+/// Directories that hold more than boot files on every box. Their children are fine:
+/// /var/lib/tftpboot, /home/x/netboot.
 const NEVER_ROOTS: [&str; 5] = ["/", "/etc", "/root", "/home", "/var"];
 
 /// What is wrong with the root itself: with any of it nothing under it is looked at.
@@ -28,21 +30,29 @@ pub(super) fn unfit_root(config: &Config) -> Option<Finding> {
     match fs::metadata(&config.root) {
         Err(error) => {
             let hint = match error.kind() {
-                io::ErrorKind::NotFound => format!("`mkdir -p {shown}` makes it; `root` or --root names another"),
+                io::ErrorKind::NotFound => {
+                    format!("`mkdir -p {shown}` makes it; `root` or --root names another")
+                }
                 _ => "name a directory with `root` or --root".to_owned(),
             };
             return Some(Finding::fatal(format!("opening the root {shown}: {error}"), hint));
         }
         Ok(found) if !found.is_dir() => {
-            return Some(Finding::fatal(format!("the root {shown} is not a directory"), "name the directory above it"));
+            return Some(Finding::fatal(
+                format!("the root {shown} is not a directory"),
+                "name the directory above it",
+            ));
         }
         Ok(_) => {}
     }
     let real = canonical(&config.root);
-    let hint =
-        "name a directory of its own, such as /srv/netboot: all that is in it can be read by everybody on the network";
+    let hint = "name a directory of its own, such as /srv/netboot: all that is in it can be read \
+                by everybody on the network";
     if NEVER_ROOTS.iter().any(|never| real == Path::new(never)) {
-        return Some(Finding::fatal(format!("the root {shown} would expose this machine ({})", real.display()), hint));
+        return Some(Finding::fatal(
+            format!("the root {shown} would expose this machine ({})", real.display()),
+            hint,
+        ));
     }
     if real == canonical(&config.state) {
         return Some(Finding::fatal(format!("the root {shown} is the state directory too"), hint));
@@ -57,17 +67,25 @@ fn closed_root(config: &Config, reader: Reader) -> Option<Finding> {
     let Some(closed) = closed(&within, reader) else {
         // The service passes, and whoever asks does not.
         let shut = closed_to_caller(&within).filter(|_| matches!(reader, Reader::User { .. }))?;
-        let what = format!("the root {} was not looked at: {} is closed to you", root.display(), shut.display());
+        let what = format!(
+            "the root {} was not looked at: {} is closed to you",
+            root.display(),
+            shut.display()
+        );
         return Some(Finding::warning(what, "ask as root, or a running server (GET /v1/check)"));
     };
-    let what =
-        format!("the root {} may not be read by the service: {} is closed to it", root.display(), closed.display());
+    let what = format!(
+        "the root {} may not be read by the service: {} is closed to it",
+        root.display(),
+        closed.display()
+    );
     Some(Finding::fatal(what, format!("chmod o+x {}", closed.display())))
 }
 
 pub(super) fn loaders(subject: Subject<'_>) -> Vec<Finding> {
     let named = loaders::keys(&subject.config.snapshot.dhcp.boot).into_iter();
-    let of_ours = named.filter_map(|(key, value)| Some((key, value.filter(|value| !value.contains("://"))?)));
+    let of_ours =
+        named.filter_map(|(key, value)| Some((key, value.filter(|value| !value.contains("://"))?)));
     let wrong = of_ours.flat_map(|(key, name)| {
         let place = subject.config.places.boot(key);
         let place = Some(place).filter(|place| !place.path.is_empty());
@@ -82,19 +100,27 @@ fn loader(subject: Subject<'_>, key: &str, name: &str) -> Vec<Finding> {
         Place::File(path) => path,
         Place::MadeOnRequest => return Vec::new(),
         Place::Nowhere if is_of_another_host(subject, name) => {
-            return vec![Finding::note(format!("{what} is not under the root: a package may have it on that host"))];
+            return vec![Finding::note(format!(
+                "{what} is not under the root: a package may have it on that host"
+            ))];
         }
         Place::Nowhere => {
-            return vec![Finding::error(format!("{what} names no file under the root"), missing_hint(key, name))];
+            return vec![Finding::error(
+                format!("{what} names no file under the root"),
+                missing_hint(key, name),
+            )];
         }
     };
     if let Some(finding) = unreadable(&what, &path, subject.reader) {
         return vec![finding];
     }
     let wrong = match loaders::program(&path) {
-        Ok(program) => wrong_kind(key, name, program)
-            .map(|(kind, hint)| Finding::error(format!("{what} is {kind} ({})", path.display()), hint)),
-        Err(error) => Some(Finding::error(format!("{what}: reading {}: {error}", path.display()), "")),
+        Ok(program) => wrong_kind(key, name, program).map(|(kind, hint)| {
+            Finding::error(format!("{what} is {kind} ({})", path.display()), hint)
+        }),
+        Err(error) => {
+            Some(Finding::error(format!("{what}: reading {}: {error}", path.display()), ""))
+        }
     };
     wrong.into_iter().chain(lonely(subject, key, name)).collect()
 }
@@ -126,7 +152,8 @@ pub(super) fn menu(subject: Subject<'_>) -> Vec<Finding> {
             place: places.entry(&entry.label, key, name),
         }));
     }
-    let pictures = [("background", menu.background.as_deref()), ("display", menu.display.as_deref())];
+    let pictures =
+        [("background", menu.background.as_deref()), ("display", menu.display.as_deref())];
     named.extend(pictures.into_iter().filter_map(|(key, name)| {
         Some(Named { what: format!("[menu] {key}"), name: name?, place: places.key("menu", key) })
     }));
@@ -136,12 +163,12 @@ pub(super) fn menu(subject: Subject<'_>) -> Vec<Finding> {
 
 fn menu_file(subject: Subject<'_>, Named { what, name, .. }: &Named<'_>) -> Option<Finding> {
     match locate(subject, name) {
-        Place::File(path) => {
-            unreadable(what, &path, subject.reader).or_else(|| wrong_image(what, &path, what.starts_with("kernel")))
-        }
+        Place::File(path) => unreadable(what, &path, subject.reader)
+            .or_else(|| wrong_image(what, &path, what.starts_with("kernel"))),
         Place::MadeOnRequest => None,
         Place::Nowhere => {
-            let what = format!("{what}: there is no {name} under {}", subject.config.root.display());
+            let what =
+                format!("{what}: there is no {name} under {}", subject.config.root.display());
             Some(Finding::error(what, "put the file there, or correct the name"))
         }
     }
@@ -151,7 +178,12 @@ fn menu_file(subject: Subject<'_>, Named { what, name, .. }: &Named<'_>) -> Opti
 fn wrong_image(what: &str, path: &Path, is_kernel: bool) -> Option<Finding> {
     let wrong = match loaders::head(path) {
         Ok(head) => image_fault(&head, is_kernel)?,
-        Err(error) => return Some(Finding::error(format!("{what}: reading {}: {error}", path.display()), "")),
+        Err(error) => {
+            return Some(Finding::error(
+                format!("{what}: reading {}: {error}", path.display()),
+                "",
+            ));
+        }
     };
     let hint = "an error page or an aborted download was saved in its place: fetch it again";
     Some(Finding::error(format!("{what} is {wrong} ({})", path.display()), hint))
@@ -165,10 +197,16 @@ enum Place {
     Nowhere,
 }
 
-/// As the shelf looks: the root, what packages lend, templates, menus; then again without an old prefix.
+/// As the shelf looks: the root, what packages lend, templates, menus; then again without an old
+/// prefix.
 fn locate(subject: Subject<'_>, name: &str) -> Place {
     let Ok(path) = clean(name.as_bytes()) else { return Place::Nowhere };
-    let prefixes = subject.config.tftp.strip_prefixes.iter().filter_map(|prefix| clean(prefix.as_bytes()).ok());
+    let prefixes = subject
+        .config
+        .tftp
+        .strip_prefixes
+        .iter()
+        .filter_map(|prefix| clean(prefix.as_bytes()).ok());
     let stripped = without_prefix(&path, &prefixes.collect::<Vec<_>>());
     for path in [Some(path), stripped].into_iter().flatten() {
         let under_root = |path: &CleanPath| subject.config.root.join(&*path.display());
@@ -178,7 +216,8 @@ fn locate(subject: Subject<'_>, name: &str) -> Place {
         if let Some(borrowed) = subject.borrowed.files.get(&path) {
             return Place::File(borrowed.clone());
         }
-        let is_menu = subject.config.snapshot.menu.is_some() && menu_name(path.as_bytes()).is_some();
+        let is_menu =
+            subject.config.snapshot.menu.is_some() && menu_name(path.as_bytes()).is_some();
         if is_menu || under_root(&path.with_suffix(".j2")).is_file() {
             return Place::MadeOnRequest;
         }
@@ -190,7 +229,9 @@ pub(super) fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<Find
     const READ: u32 = 0o4;
     let found = fs::metadata(path).ok()?;
     let refused = match reader {
-        Reader::Caller => fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied),
+        Reader::Caller => {
+            fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        }
         Reader::Root => found.mode() & READ == 0,
         Reader::User { uid, gid } => !may(READ, &found, uid, gid),
         Reader::Elsewhere { .. } => false,
@@ -214,7 +255,8 @@ fn closed(path: &Path, reader: Reader) -> Option<&Path> {
         Reader::Caller => return closed_to_caller(path),
         Reader::Root | Reader::Elsewhere { .. } => return None,
     };
-    from_the_top(path).find(|directory| fs::metadata(directory).is_ok_and(|found| !may(PASS, &found, uid, gid)))
+    from_the_top(path)
+        .find(|directory| fs::metadata(directory).is_ok_and(|found| !may(PASS, &found, uid, gid)))
 }
 
 /// The first directory above a file that this process cannot pass.
@@ -228,8 +270,8 @@ fn from_the_top(path: &Path) -> impl Iterator<Item = &Path> {
     above.into_iter().rev()
 }
 
-/// Whether this user, who is in no other group, has one of the three rights of a mode: of the owner's, of the group's, or of
-/// everybody else's digit, and of no other (path_resolution(7)).
+/// Whether this user, who is in no other group, has one of the three rights of a mode: of the
+/// owner's, of the group's, or of everybody else's digit, and of no other (path_resolution(7)).
 pub(super) fn may(right: u32, found: &fs::Metadata, uid: u32, gid: u32) -> bool {
     let digit = match (uid == found.uid(), gid == found.gid()) {
         (true, _) => 6,
@@ -247,18 +289,24 @@ fn wrong_kind(key: &str, name: &str, program: Program) -> Option<(String, &'stat
         "uefi-arm64" => Machine::Arm64,
         "uefi-http" if name.ends_with(".efi") => {
             let is_fine = matches!(program, Program::Efi { is_application: true, .. });
-            return (!is_fine).then(|| (program.describe(), "UEFI HTTP Boot starts UEFI programs (.efi)"));
+            return (!is_fine)
+                .then(|| (program.describe(), "UEFI HTTP Boot starts UEFI programs (.efi)"));
         }
         "bios" => {
             let is_fine = program == Program::Raw;
             return (!is_fine).then(|| {
-                (program.describe(), "BIOS machines start raw boot programs, such as pxelinux.0 or undionly.kpxe")
+                (
+                    program.describe(),
+                    "BIOS machines start raw boot programs, such as pxelinux.0 or undionly.kpxe",
+                )
             });
         }
         _ => return None,
     };
-    let is_fine = matches!(program, Program::Efi { machine, is_application: true, .. } if machine == wanted);
-    (!is_fine).then(|| (program.describe(), "name a UEFI program that was built for this architecture"))
+    let is_fine =
+        matches!(program, Program::Efi { machine, is_application: true, .. } if machine == wanted);
+    (!is_fine)
+        .then(|| (program.describe(), "name a UEFI program that was built for this architecture"))
 }
 
 /// A loader without the file that it cannot do without.
@@ -271,7 +319,8 @@ fn lonely(subject: Subject<'_>, key: &str, name: &str) -> Option<Finding> {
     if !matches!(locate(subject, &beside), Place::Nowhere) {
         return None;
     }
-    let what = format!("[boot] {key}: {name} loads {needed} from its own directory, and there is none");
+    let what =
+        format!("[boot] {key}: {name} loads {needed} from its own directory, and there is none");
     Some(Finding::warning(
         what,
         format!("put {needed} of the same version beside it; packages: {}", packages(kit.arch)),
@@ -280,14 +329,19 @@ fn lonely(subject: Subject<'_>, key: &str, name: &str) -> Option<Finding> {
 
 fn missing_hint(key: &str, name: &str) -> String {
     if clean(name.as_bytes()).is_ok_and(|path| menu_name(path.as_bytes()).is_some()) {
-        return "this name is rendered from the menu: write a [menu], which may be empty, or put a file there"
+        return "this name is rendered from the menu: write a [menu], which may be empty, or put a \
+                file there"
             .to_owned();
     }
     match ARCHITECTURES.iter().find(|(known, _)| *known == key) {
         Some((_, arch)) => format!(
-            "put it there, or install a package that has it: {}. `ringboot loader list` shows what is found here",
+            "put it there, or install a package that has it: {}. `ringboot loader list` shows what \
+             is found here",
             packages(*arch)
         ),
-        None => "put it there, or correct the name; `ringboot loader list` shows what is found here".to_owned(),
+        None => {
+            "put it there, or correct the name; `ringboot loader list` shows what is found here"
+                .to_owned()
+        }
     }
 }

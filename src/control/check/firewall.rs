@@ -1,4 +1,5 @@
-//! Reads the firewall's own listing: is there a rule that lets boot clients in where the rest is dropped? Best effort.
+//! Reads the firewall's own listing: is there a rule that lets boot clients in where the rest is
+//! dropped? Best effort.
 
 /// A transport and a port that clients must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,13 +8,19 @@ pub(super) struct Wanted {
     pub(super) port: u16,
 }
 
-/// The ports that `nft list ruleset` or `iptables-save` seems to keep shut. Empty where input is not dropped.
+/// The ports that `nft list ruleset` or `iptables-save` seems to keep shut. Empty where input is
+/// not dropped.
 pub(super) fn shut(listing: &str, wanted: &[Wanted]) -> Vec<Wanted> {
     if !drops_input(listing) {
         return Vec::new();
     }
-    let accepts: Vec<&str> = listing.lines().map(str::trim).filter(|line| is_accept(line)).collect();
-    wanted.iter().copied().filter(|wanted| !accepts.iter().any(|line| lets_in(line, *wanted))).collect()
+    let accepts: Vec<&str> =
+        listing.lines().map(str::trim).filter(|line| is_accept(line)).collect();
+    wanted
+        .iter()
+        .copied()
+        .filter(|wanted| !accepts.iter().any(|line| lets_in(line, *wanted)))
+        .collect()
 }
 
 /// A policy, or a last rule without conditions, that drops what no rule has accepted.
@@ -24,7 +31,8 @@ fn drops_input(listing: &str) -> bool {
             in_input_chain = false;
         }
         in_input_chain |= line.contains("hook input");
-        let by_policy = line.contains("hook input") && line.contains("policy drop") || line.starts_with(":INPUT DROP");
+        let by_policy = line.contains("hook input") && line.contains("policy drop")
+            || line.starts_with(":INPUT DROP");
         let first = line.split_whitespace().next().unwrap_or_default();
         let by_rule = in_input_chain && matches!(first, "drop" | "reject")
             || line.starts_with("-A INPUT -j DROP")
@@ -44,8 +52,10 @@ fn is_accept(line: &str) -> bool {
 
 fn lets_in(line: &str, wanted: Wanted) -> bool {
     let other = if wanted.protocol == "udp" { "tcp" } else { "udp" };
-    let words: Vec<&str> =
-        line.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = line
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|word| !word.is_empty())
+        .collect();
     if words.contains(&other) && !words.contains(&wanted.protocol) {
         return false;
     }
@@ -54,18 +64,22 @@ fn lets_in(line: &str, wanted: Wanted) -> bool {
         Some(at) => accepted(&words[at + 1..], wanted.port),
         // A rule for all ports counts, unless it is for answers, for loopback or for ICMP.
         None => {
-            let narrow = ["ct", "--state", "--ctstate", "lo", "\"lo\"", "icmp", "icmpv6", "ipv6-icmp"];
+            let narrow =
+                ["ct", "--state", "--ctstate", "lo", "\"lo\"", "icmp", "icmpv6", "ipv6-icmp"];
             !words.iter().any(|word| narrow.contains(word) || word.starts_with("icmp"))
         }
     }
 }
 
-/// `{ 67, 69 } accept`, or a map to verdicts: `vmap { 80 : accept, 443 : drop }`. What a named set holds is not looked up: it may
-/// be this port.
+/// `{ 67, 69 } accept`, or a map to verdicts: `vmap { 80 : accept, 443 : drop }`. What a named set
+/// holds is not looked up: it may be this port.
 fn accepted(words: &[&str], port: u16) -> bool {
     let verdict = |at: usize| (words.get(at + 1) == Some(&":")).then(|| words.get(at + 2));
     let accepts = |at: usize| verdict(at).is_none_or(|verdict| verdict == Some(&"accept"));
-    words.iter().enumerate().any(|(at, word)| word.starts_with('@') || holds(word, port) && accepts(at))
+    words
+        .iter()
+        .enumerate()
+        .any(|(at, word)| word.starts_with('@') || holds(word, port) && accepts(at))
 }
 
 /// `69`, `60-70` (nft), `60:70` (iptables).
@@ -95,8 +109,10 @@ mod tests {
 
     fn nft(policy: &str, rules: &str) -> String {
         format!(
-            "table inet filter {{\n\tchain input {{\n\t\ttype filter hook input priority filter; policy {policy};\n\
-             \t\tct state established,related accept\n\t\tiifname \"lo\" accept\n\t\tip protocol icmp accept\n{rules}\n\t}}\n}}\n"
+            "table inet filter {{\n\tchain input {{\n\t\ttype filter hook input priority filter; \
+             policy {policy};\n\
+             \t\tct state established,related accept\n\t\tiifname \"lo\" accept\n\t\tip protocol \
+             icmp accept\n{rules}\n\t}}\n}}\n"
         )
     }
 
@@ -107,9 +123,16 @@ mod tests {
         assert_eq!(shut_ports(&nft("drop", "")), [67, 69, 80]);
         assert_eq!(shut_ports(&nft("drop", "udp dport { 67, 69 } accept")), [80]);
         assert_eq!(shut_ports(&nft("drop", "udp dport 60-70 accept\ntcp dport 80 accept")), [0; 0]);
-        assert_eq!(shut_ports(&nft("drop", "tcp dport { 67, 69, 80 } accept")), [67, 69], "of the other transport");
+        assert_eq!(
+            shut_ports(&nft("drop", "tcp dport { 67, 69, 80 } accept")),
+            [67, 69],
+            "of the other transport"
+        );
         assert_eq!(shut_ports(&nft("drop", "iifname \"eth1\" accept")), [0; 0]);
-        assert_eq!(shut_ports(&nft("accept", "tcp dport 22 accept\nreject with icmpx admin-prohibited")), [67, 69, 80]);
+        assert_eq!(
+            shut_ports(&nft("accept", "tcp dport 22 accept\nreject with icmpx admin-prohibited")),
+            [67, 69, 80]
+        );
     }
 
     /// As `nft list ruleset` of nftables 1.0.6 prints it.
@@ -142,7 +165,8 @@ mod tests {
         assert_eq!(shut_ports(&LISTING.replace("@boot_ports", "68")), [67, 69, 80]);
     }
 
-    /// The shape of firewalld's tables: zones are chains of their own, and `ct status` is no way in for strangers.
+    /// The shape of firewalld's tables: zones are chains of their own, and `ct status` is no way in
+    /// for strangers.
     #[test]
     fn the_zones_of_firewalld_are_read() {
         const LISTING: &str = "table inet firewalld {
@@ -168,13 +192,15 @@ mod tests {
 
     #[test]
     fn iptables_rules_that_let_clients_in_are_seen() {
-        let head = "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
+        let head = "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack \
+                    --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
         assert_eq!(shut_ports(head), [67, 69, 80]);
         let rules = format!("{head}-A INPUT -p udp -m multiport --dports 67,69 -j ACCEPT\n");
         assert_eq!(shut_ports(&rules), [80]);
         let rules = format!("{rules}-A INPUT -p tcp -m tcp --dport 80:443 -j ACCEPT\nCOMMIT\n");
         assert_eq!(shut_ports(&rules), [0; 0]);
-        let last = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT --reject-with x\n";
+        let last = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n-A \
+                    INPUT -j REJECT --reject-with x\n";
         assert_eq!(shut_ports(last), [67, 69, 80]);
     }
 }

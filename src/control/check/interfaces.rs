@@ -1,4 +1,5 @@
-//! The interfaces that DHCP is served on: there, up, with a wire at the other end, and with an address of the subnet.
+//! The interfaces that DHCP is served on: there, up, with a wire at the other end, and with an
+//! address of the subnet.
 
 use std::net::Ipv4Addr;
 
@@ -8,27 +9,46 @@ use crate::dhcp::subnet::{Mode, Subnet};
 use crate::engine::net::{Interface, Link};
 use crate::model::spelling::nearest_word;
 
-/// Subnets that would give addresses which lead nowhere: their interface has others. `serve` is silent there.
+/// Subnets that would give addresses which lead nowhere: their interface has others. `serve` is
+/// silent there.
 pub(super) fn misplaced(config: &Config, present: &[Interface]) -> Vec<Finding> {
-    let served = config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server && !subnet.relay);
+    let served = config
+        .snapshot
+        .dhcp
+        .subnets
+        .iter()
+        .filter(|subnet| subnet.mode == Mode::Server && !subnet.relay);
     served.filter_map(|subnet| misplaced_subnet(config, subnet, present)).collect()
 }
 
 fn misplaced_subnet(config: &Config, subnet: &Subnet, present: &[Interface]) -> Option<Finding> {
     let name = subnet.interface.as_deref()?;
     let named = present.iter().find(|one| one.name == name && !one.prefixes.is_empty())?;
-    let is_in = |one: &&Interface| one.prefixes.iter().any(|(address, _)| subnet.network.contains(*address));
+    let is_in = |one: &&Interface| {
+        one.prefixes.iter().any(|(address, _)| subnet.network.contains(*address))
+    };
     if is_in(&named) {
         return None;
     }
-    let addresses: Vec<String> = named.prefixes.iter().map(|(address, _)| address.to_string()).collect();
-    let what = format!("subnet {} is not on interface {name}, which has {}", subnet.network, addresses.join(", "));
+    let addresses: Vec<String> =
+        named.prefixes.iter().map(|(address, _)| address.to_string()).collect();
+    let what = format!(
+        "subnet {} is not on interface {name}, which has {}",
+        subnet.network,
+        addresses.join(", ")
+    );
     let relays = "or `relay = true` where relay agents alone bring its requests";
     let (hint, key) = match present.iter().find(is_in) {
-        Some(other) => {
-            (format!("{0} has an address in it: write interface = {0:?}, {relays}", other.name), "interface")
-        }
-        None => (format!("no interface has an address in it: correct the subnet, give {name} one, {relays}"), "subnet"),
+        Some(other) => (
+            format!("{0} has an address in it: write interface = {0:?}, {relays}", other.name),
+            "interface",
+        ),
+        None => (
+            format!(
+                "no interface has an address in it: correct the subnet, give {name} one, {relays}"
+            ),
+            "subnet",
+        ),
     };
     Some(Finding::error(what, hint).at(config.places.subnet(subnet.network, key)))
 }
@@ -36,7 +56,10 @@ fn misplaced_subnet(config: &Config, subnet: &Subnet, present: &[Interface]) -> 
 /// Interfaces by which no machine is reached now. They are waited for.
 pub(super) fn unreachable(config: &Config, present: &[Interface]) -> Vec<Finding> {
     let listened = &config.dhcp.interfaces;
-    listened.iter().filter_map(|name| Some(unreached(name, present)?.at(place(config, name)))).collect()
+    listened
+        .iter()
+        .filter_map(|name| Some(unreached(name, present)?.at(place(config, name))))
+        .collect()
 }
 
 fn unreached(name: &str, present: &[Interface]) -> Option<Finding> {
@@ -48,12 +71,14 @@ fn unreached(name: &str, present: &[Interface]) -> Option<Finding> {
             format!("interface {name} has no IPv4 address: DHCP waits for one"),
             format!("`ip addr add ADDRESS/PREFIX dev {name}` gives it one until the next boot"),
         ),
-        Link::Down => {
-            (format!("interface {name} is down: no machine is reached by it"), format!("`ip link set {name} up`"))
-        }
+        Link::Down => (
+            format!("interface {name} is down: no machine is reached by it"),
+            format!("`ip link set {name} up`"),
+        ),
         Link::NoCarrier => (
             format!("interface {name} has no carrier: no machine is reached by it"),
-            "look at its cable and at the switch port; a bridge has one when one of its ports has".to_owned(),
+            "look at its cable and at the switch port; a bridge has one when one of its ports has"
+                .to_owned(),
         ),
         Link::Up => return None,
     };
@@ -62,21 +87,31 @@ fn unreached(name: &str, present: &[Interface]) -> Option<Finding> {
 
 fn missing(name: &str, present: &[Interface]) -> Finding {
     let names: Vec<&str> = present.iter().map(|one| one.name.as_str()).collect();
-    let what = format!("there is no interface {name} here (there are: {}): DHCP waits for it", names.join(", "));
-    let hint = nearest_word(name, &names).map_or_else(String::new, |near| format!("did you mean {near:?}?"));
+    let what = format!(
+        "there is no interface {name} here (there are: {}): DHCP waits for it",
+        names.join(", ")
+    );
+    let hint = nearest_word(name, &names)
+        .map_or_else(String::new, |near| format!("did you mean {near:?}?"));
     Finding::warning(what, hint)
 }
 
 /// Where an interface is named.
 fn place(config: &Config, name: &str) -> Option<Place> {
-    let subnet = config.snapshot.dhcp.subnets.iter().find(|subnet| subnet.interface.as_deref() == Some(name));
+    let subnet = config
+        .snapshot
+        .dhcp
+        .subnets
+        .iter()
+        .find(|subnet| subnet.interface.as_deref() == Some(name));
     match subnet {
         Some(subnet) => config.places.subnet(subnet.network, "interface"),
         None => config.places.server_interface(name),
     }
 }
 
-/// An address of this machine or of a router is never given away, so a pool or a reservation with one promises too much.
+/// An address of this machine or of a router is never given away, so a pool or a reservation with
+/// one promises too much.
 pub(super) fn own_addresses(config: &Config, present: &[Interface]) -> Vec<Finding> {
     let served = config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
     served.flat_map(|subnet| promised(config, subnet, &taken(subnet, present))).collect()
@@ -84,12 +119,17 @@ pub(super) fn own_addresses(config: &Config, present: &[Interface]) -> Vec<Findi
 
 /// Addresses of a subnet that no machine can have, each with its owner.
 fn taken(subnet: &Subnet, present: &[Interface]) -> Vec<(Ipv4Addr, String)> {
-    let own = present.iter().flat_map(|one| one.prefixes.iter().map(move |(address, _)| (*address, &one.name)));
+    let own = present
+        .iter()
+        .flat_map(|one| one.prefixes.iter().map(move |(address, _)| (*address, &one.name)));
     let own = own.filter(|(address, _)| subnet.network.contains(*address));
-    let own = own.map(|(address, interface)| (address, format!("an address of this machine ({interface})")));
+    let own = own
+        .map(|(address, interface)| (address, format!("an address of this machine ({interface})")));
     let mut taken: Vec<(Ipv4Addr, String)> = own.collect();
-    let routers = subnet.routers.iter().filter(|router| taken.iter().all(|(address, _)| address != *router));
-    let routers: Vec<_> = routers.map(|router| (*router, "a router of the subnet".to_owned())).collect();
+    let routers =
+        subnet.routers.iter().filter(|router| taken.iter().all(|(address, _)| address != *router));
+    let routers: Vec<_> =
+        routers.map(|router| (*router, "a router of the subnet".to_owned())).collect();
     taken.extend(routers);
     taken
 }
@@ -97,18 +137,24 @@ fn taken(subnet: &Subnet, present: &[Interface]) -> Vec<(Ipv4Addr, String)> {
 fn promised(config: &Config, subnet: &Subnet, taken: &[(Ipv4Addr, String)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, pool) in (0..).zip(&subnet.pools) {
-        let inside: Vec<_> = taken.iter().filter(|(address, _)| (pool.first..=pool.last).contains(address)).collect();
+        let inside: Vec<_> = taken
+            .iter()
+            .filter(|(address, _)| (pool.first..=pool.last).contains(address))
+            .collect();
         let (shown, size) = (format!("the pool {}-{}", pool.first, pool.last), pool.size());
         let place = config.places.pool(subnet.network, number).map(Position::from);
         if inside.len() as u64 == size {
-            let what =
-                format!("{shown} has no address for any machine: {size} of {size} are this machine's or a router's");
+            let what = format!(
+                "{shown} has no address for any machine: {size} of {size} are this machine's or a \
+                 router's"
+            );
             findings.push(Finding::error(what, "move or widen the pool").at(place));
             continue;
         }
         findings.extend(inside.into_iter().map(|(address, owner)| {
             let what = format!("{shown} holds {address}, {owner}");
-            Finding::warning(what, "it is given to nobody: leave it out of the pool").at(place.clone())
+            Finding::warning(what, "it is given to nobody: leave it out of the pool")
+                .at(place.clone())
         }));
     }
     for reserved in &subnet.reservations {

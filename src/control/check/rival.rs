@@ -10,7 +10,9 @@ pub(super) fn other_server(config: &Config, look: &Look) -> Option<Finding> {
     let (subnet, server) = config.snapshot.dhcp.subnets.iter().find(is_its).zip(look.server)?;
     let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
     let finding = match subnet.allow_other_servers {
-        true => Finding::note(format!("{seen}; the subnet is served beside it (allow-other-servers)")),
+        true => {
+            Finding::note(format!("{seen}; the subnet is served beside it (allow-other-servers)"))
+        }
         false => Finding::warning(
             format!("{seen}: it is silent there"),
             "stop that server, or serve beside it with `allow-other-servers = true`",

@@ -1,4 +1,5 @@
-//! The state directory and the lease database: whether the next lease can be kept, and what an earlier run has left.
+//! The state directory and the lease database: whether the next lease can be kept, and what an
+//! earlier run has left.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -17,7 +18,8 @@ use crate::store::{DATABASE, OddRow, SqliteStore, StateDirectory, StoreError};
 
 /// A commit writes a few pages, and a log of its own beside them. Bytes.
 const NEEDED_BYTES: u64 = 256 * 1024;
-/// Where no more than this is left, and no more than a tenth of it all, the disk will be full soon. Bytes.
+/// Where no more than this is left, and no more than a tenth of it all, the disk will be full soon.
+/// Bytes.
 const LOW_BYTES: u64 = 64 * 1024 * 1024;
 /// Rows that are named; the others are counted.
 const ODD_NAMED_MAX: usize = 10;
@@ -25,7 +27,8 @@ const WRITE: u32 = 0o2;
 const OTHERS: u32 = 0o077;
 const MODE: u32 = 0o777;
 
-/// Whether there is a directory that leases can be written to, by the user who serves, and room on its disk.
+/// Whether there is a directory that leases can be written to, by the user who serves, and room on
+/// its disk.
 pub(super) fn directory(subject: Subject<'_>) -> Vec<Finding> {
     let state = &subject.config.state;
     let place = subject.config.places.key("", "state").map(Position::from);
@@ -49,8 +52,14 @@ fn existing(state: &Path, found: &fs::Metadata, reader: Reader) -> Vec<Finding> 
         Finding::warning(what, format!("chmod 0700 {shown}"))
     });
     let closed = (!is_writable(state, found, reader)).then(|| {
-        let what = format!("no lease can be kept: the state directory {shown} may not be written to by the service");
-        let owner = if let Reader::User { uid, gid } = reader { format!("{uid}:{gid}") } else { "USER".to_owned() };
+        let what = format!(
+            "no lease can be kept: the state directory {shown} may not be written to by the service"
+        );
+        let owner = if let Reader::User { uid, gid } = reader {
+            format!("{uid}:{gid}")
+        } else {
+            "USER".to_owned()
+        };
         Finding::error(what, format!("chown -R {owner} {shown}"))
     });
     let room = disk::room(state).ok().and_then(|room| full(state, room));
@@ -66,8 +75,11 @@ fn is_writable(state: &Path, found: &fs::Metadata, reader: Reader) -> bool {
             disk::may_change(state) && (!database.exists() || disk::may_change(&database))
         }
         Reader::User { uid, gid } => {
-            let is_ours = |entry: fs::DirEntry| entry.file_name().to_str().is_some_and(StateDirectory::is_ours);
-            let will_be_given = fs::read_dir(state).is_ok_and(|entries| entries.flatten().all(is_ours));
+            let is_ours = |entry: fs::DirEntry| {
+                entry.file_name().to_str().is_some_and(StateDirectory::is_ours)
+            };
+            let will_be_given =
+                fs::read_dir(state).is_ok_and(|entries| entries.flatten().all(is_ours));
             found.uid() == uid || will_be_given || may(WRITE, found, uid, gid)
         }
     }
@@ -75,11 +87,15 @@ fn is_writable(state: &Path, found: &fs::Metadata, reader: Reader) -> bool {
 
 /// A directory that has still to be made, in the nearest one that is there.
 fn unmade(state: &Path, reader: Reader) -> Option<Finding> {
-    let above = state.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists())?;
+    let above =
+        state.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists())?;
     let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
     let (shown, parent) = (state.display(), above.display());
     let cannot = |why: String| {
-        Some(Finding::error(format!("the state directory {shown} cannot be made: {why}"), "name another with `state`"))
+        Some(Finding::error(
+            format!("the state directory {shown} cannot be made: {why}"),
+            "name another with `state`",
+        ))
     };
     if !above.is_dir() {
         return cannot(format!("{parent} is not a directory"));
@@ -96,11 +112,16 @@ pub(super) fn full(state: &Path, room: Room) -> Option<Finding> {
     let shown = state.display();
     let hint = "make room there, or name a directory on another disk with `state`";
     if room.is_read_only {
-        return Some(Finding::error(format!("no lease can be kept: {shown} is read-only"), "mount it for writing"));
+        return Some(Finding::error(
+            format!("no lease can be kept: {shown} is read-only"),
+            "mount it for writing",
+        ));
     }
     if room.files_total > 0 && room.files_free == 0 {
-        let what =
-            format!("no lease can be kept: no file can be made in {shown} (0 of {} inodes free)", room.files_total);
+        let what = format!(
+            "no lease can be kept: no file can be made in {shown} (0 of {} inodes free)",
+            room.files_total
+        );
         return Some(Finding::error(what, hint));
     }
     let left = format!("{} of {} bytes are free on the disk of {shown}", room.free, room.total);
@@ -118,15 +139,17 @@ pub(super) fn database(subject: Subject<'_>, is_served: bool) -> Vec<Finding> {
         return unseen(subject).into_iter().collect();
     }
     let read = Left::read(subject.config, &database);
-    // SQLite lays files beside a database that is only read, and the service must be able to open them.
+    // SQLite lays files beside a database that is only read, and the service must be able to open
+    // them.
     let given = StateDirectory::give_all_to_owner(&subject.config.state);
     let mut findings = match read {
         Ok(left) => left.findings(subject.config, is_served),
         Err(error) if error.is_closed() => vec![unlooked(subject)],
         Err(error) => vec![unread(&error, &database)],
     };
-    findings
-        .extend(given.err().map(|error| Finding::note(format!("giving {} to its owner: {error}", database.display()))));
+    findings.extend(given.err().map(|error| {
+        Finding::note(format!("giving {} to its owner: {error}", database.display()))
+    }));
     findings
 }
 
@@ -138,7 +161,8 @@ fn unseen(subject: Subject<'_>) -> Option<Finding> {
 
 fn unlooked(subject: Subject<'_>) -> Finding {
     Finding::note(format!(
-        "the lease database in {} was not looked at: it is closed to you. Root may look, and a running server (GET /v1/check)",
+        "the lease database in {} was not looked at: it is closed to you. Root may look, and a \
+         running server (GET /v1/check)",
         subject.config.state.display()
     ))
 }
@@ -171,10 +195,17 @@ impl Left {
         let mut findings = odd(&self.odd);
         if !is_served {
             findings.extend(self.looks.iter().filter_map(|look| other_server(config, look)));
-            let served = config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+            let served =
+                config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
             findings.extend(served.filter_map(|subnet| {
                 let used = self.leases.used(subnet.network);
-                pool_use(config, subnet.network, &used.to_string(), used.is_full(), used.is_nearly_full())
+                pool_use(
+                    config,
+                    subnet.network,
+                    &used.to_string(),
+                    used.is_full(),
+                    used.is_nearly_full(),
+                )
             }));
         }
         findings
@@ -189,7 +220,8 @@ pub(super) fn pool_use(
     is_full: bool,
     is_nearly_full: bool,
 ) -> Option<Finding> {
-    let hint = "widen the pool, shorten `default-lease-time`, or look with `ringboot lease list` who has them";
+    let hint = "widen the pool, shorten `default-lease-time`, or look with `ringboot lease list` \
+                who has them";
     let how = match (is_full, is_nearly_full) {
         (true, _) => "FULL: a further machine gets no address",
         (false, true) => "nearly full",
@@ -200,13 +232,16 @@ pub(super) fn pool_use(
 }
 
 fn odd(rows: &[OddRow]) -> Vec<Finding> {
-    let hint = "correct or delete the row with `sqlite3`; its address is given to nobody for a day after each start";
+    let hint = "correct or delete the row with `sqlite3`; its address is given to nobody for a day \
+                after each start";
     let named = rows.iter().take(ODD_NAMED_MAX).map(|OddRow { address, why }| {
-        let whose =
-            address.map_or("a lease without an address".to_owned(), |address| format!("the lease of {address}"));
+        let whose = address.map_or("a lease without an address".to_owned(), |address| {
+            format!("the lease of {address}")
+        });
         Finding::warning(format!("{whose} is not understood: {why}"), hint)
     });
     let more = rows.len().saturating_sub(ODD_NAMED_MAX);
-    let counted = (more > 0).then(|| Finding::warning(format!("{more} more leases are not understood"), hint));
+    let counted = (more > 0)
+        .then(|| Finding::warning(format!("{more} more leases are not understood"), hint));
     named.chain(counted).collect()
 }

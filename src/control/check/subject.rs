@@ -63,7 +63,9 @@ impl Running {
     /// A port that is busy because this server has it.
     pub(super) fn holds(&self, protocol: Protocol, wanted: SocketAddr) -> bool {
         self.sockets.iter().any(|(held_by, held)| {
-            let overlaps = held.ip() == wanted.ip() || held.ip().is_unspecified() || wanted.ip().is_unspecified();
+            let overlaps = held.ip() == wanted.ip()
+                || held.ip().is_unspecified()
+                || wanted.ip().is_unspecified();
             *held_by == protocol && held.port() == wanted.port() && overlaps
         })
     }
@@ -78,6 +80,7 @@ pub enum Reader {
     Root,
     /// The user that serves, who is in no other group.
     User { uid: u32, gid: u32 },
-    /// Nobody here: the configuration is for another host, and nothing of this one is looked at but its root, where that is here too.
+    /// Nobody here: the configuration is for another host, and nothing of this one is looked at but
+    /// its root, where that is here too.
     Elsewhere { has_root: bool },
 }

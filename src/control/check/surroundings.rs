@@ -1,4 +1,5 @@
-//! What else on this machine could keep clients away: a busy port, the firewall, a small receive buffer.
+//! What else on this machine could keep clients away: a busy port, the firewall, a small receive
+//! buffer.
 
 use std::fs;
 use std::io;
@@ -22,17 +23,25 @@ use crate::observe::port_holder::{Protocol, holder};
 /// ProxyDHCP's port: firmware asks there for its boot file.
 const PXE_PORT: u16 = 4011;
 
-/// Ports, firewall and kernel limits, as they are at this moment, what an earlier run has left, and what a server that runs here has found
-/// out.
+/// Ports, firewall and kernel limits, as they are at this moment, what an earlier run has left, and
+/// what a server that runs here has found out.
 pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
     let mut findings = ports(subject, running);
     if subject.wants_dhcp {
-        findings.extend(interfaces::unreachable(subject.config, &net::interfaces().unwrap_or_default()));
+        findings.extend(interfaces::unreachable(
+            subject.config,
+            &net::interfaces().unwrap_or_default(),
+        ));
         findings.extend(state::database(subject, running.is_some()));
     }
     match running {
         Some(running) => {
-            findings.extend(running.heard.iter().flat_map(|heard| of_subnet(subject.config, running.pid, heard)));
+            findings.extend(
+                running
+                    .heard
+                    .iter()
+                    .flat_map(|heard| of_subnet(subject.config, running.pid, heard)),
+            );
             findings.extend(unserved(running));
         }
         None => findings.extend(ring(subject)),
@@ -44,7 +53,8 @@ pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Find
     findings
 }
 
-/// Every address that the configuration listens on, tried and let go. What a running server holds is as it should be.
+/// Every address that the configuration listens on, tried and let go. What a running server holds
+/// is as it should be.
 fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
     let config = subject.config;
     let tftp = config.tftp.listen.iter().map(|address| ("tftp", "TFTP", Protocol::Udp, *address));
@@ -59,16 +69,22 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
         }
     }
     if subject.wants_dhcp {
-        let on =
-            SocketAddr::from((config.dhcp.listen_address.unwrap_or(Ipv4Addr::UNSPECIFIED), config.dhcp.listen_port));
+        let on = SocketAddr::from((
+            config.dhcp.listen_address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            config.dhcp.listen_port,
+        ));
         match port("DHCP", Protocol::Udp, on, running) {
             Port::Free => {}
             Port::Ours(program) => held.push((program, on.to_string())),
             // On one interface each: another program on the same port may be on another interface.
-            Port::Wrong(finding) if finding.severity == Severity::Fatal && config.dhcp.listen_address.is_none() => {
+            Port::Wrong(finding)
+                if finding.severity == Severity::Fatal && config.dhcp.listen_address.is_none() =>
+            {
                 findings.push(Finding::warning(finding.what, finding.hint));
             }
-            Port::Wrong(finding) => findings.push(finding.at(config.places.key("dhcp", "listen-address"))),
+            Port::Wrong(finding) => {
+                findings.push(finding.at(config.places.key("dhcp", "listen-address")))
+            }
         }
     }
     if let Some((program, _)) = held.first() {
@@ -90,18 +106,19 @@ fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<Finding> {
     let answers = match silent_because {
         Some(why) => {
             let what = format!("the running server (pid {pid}) offers nothing on {subnet}: {why}");
-            let hint = "switch the other server off there (`ringboot look --again` then asks at once), or serve beside it with \
-                        `allow-other-servers = true`";
+            let hint = "switch the other server off there (`ringboot look --again` then asks at \
+                        once), or serve beside it with `allow-other-servers = true`";
             Some(Finding::warning(what, if others.is_empty() { "" } else { hint }))
         }
         None => (!others.is_empty()).then(|| {
-            Finding::note(format!("the running server (pid {pid}) serves {subnet}, and {others} answered there too"))
+            Finding::note(format!(
+                "the running server (pid {pid}) serves {subnet}, and {others} answered there too"
+            ))
         }),
     };
-    let pool = pool
-        .as_ref()
-        .zip(network)
-        .and_then(|(pool, network)| state::pool_use(config, network, &pool.said, pool.is_full, pool.is_nearly_full));
+    let pool = pool.as_ref().zip(network).and_then(|(pool, network)| {
+        state::pool_use(config, network, &pool.said, pool.is_full, pool.is_nearly_full)
+    });
     answers.map(|finding| finding.at(place("subnet"))).into_iter().chain(pool).collect()
 }
 
@@ -115,7 +132,9 @@ fn unserved(running: &Running) -> Vec<Finding> {
         )
     });
     let pending = running.after_restart.iter().map(|table| {
-        let what = format!("changes in {table} take effect after a restart of the running server (pid {pid})");
+        let what = format!(
+            "changes in {table} take effect after a restart of the running server (pid {pid})"
+        );
         Finding::warning(what, "systemctl restart ringboot")
     });
     store.into_iter().chain(pending).collect()
@@ -129,7 +148,12 @@ pub(super) enum Port {
     Wrong(Finding),
 }
 
-pub(super) fn port(what: &str, protocol: Protocol, address: SocketAddr, running: Option<&Running>) -> Port {
+pub(super) fn port(
+    what: &str,
+    protocol: Protocol,
+    address: SocketAddr,
+    running: Option<&Running>,
+) -> Port {
     if running.is_some_and(|running| running.holds(protocol, address)) {
         return Port::Free;
     }
@@ -138,9 +162,10 @@ pub(super) fn port(what: &str, protocol: Protocol, address: SocketAddr, running:
     Port::Wrong(match error.kind() {
         io::ErrorKind::AddrInUse => match holder(protocol, address.port()) {
             Some(program) if program.starts_with("ringboot ") => return Port::Ours(program),
-            Some(program) => {
-                Finding::fatal(format!("{at}: {program} holds this port"), "stop it, or take another port")
-            }
+            Some(program) => Finding::fatal(
+                format!("{at}: {program} holds this port"),
+                "stop it, or take another port",
+            ),
             None => Finding::fatal(
                 format!("{at}: another program holds this port"),
                 "`ss -lnp` as root tells which; stop it, or take another port",
@@ -183,9 +208,13 @@ fn ring(subject: Subject<'_>) -> Option<Finding> {
     let user_has_none = disabled.trim() == "1" && matches!(subject.reader, Reader::User { .. });
     let why = ring::probe().err().or(user_has_none.then_some(NoRing::Refused))?;
     Some(match wanted {
-        Datapath::IoUring => Finding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]")
-            .at(subject.config.places.key("tuning", "datapath")),
-        _ => Finding::note(format!("serving will go by epoll, recvmmsg and sendmmsg, because {why}")),
+        Datapath::IoUring => {
+            Finding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]")
+                .at(subject.config.places.key("tuning", "datapath"))
+        }
+        _ => {
+            Finding::note(format!("serving will go by epoll, recvmmsg and sendmmsg, because {why}"))
+        }
     })
 }
 
@@ -201,31 +230,45 @@ fn firewall(subject: Subject<'_>) -> Vec<Finding> {
         })
         .collect();
     if listings.is_empty() {
-        return vec![Finding::note("the firewall was not checked: neither nft nor iptables-save answers here")];
+        return vec![Finding::note(
+            "the firewall was not checked: neither nft nor iptables-save answers here",
+        )];
     }
     let config = subject.config;
     let ports = |protocol, listen: &[SocketAddr]| {
         listen.iter().map(|address| Wanted { protocol, port: address.port() }).collect::<Vec<_>>()
     };
-    let mut wanted = [ports("udp", &config.tftp.listen), ports("tcp", &config.http.listen)].concat();
+    let mut wanted =
+        [ports("udp", &config.tftp.listen), ports("tcp", &config.http.listen)].concat();
     if subject.wants_dhcp {
-        wanted.extend([config.dhcp.listen_port, PXE_PORT].map(|port| Wanted { protocol: "udp", port }));
+        wanted.extend(
+            [config.dhcp.listen_port, PXE_PORT].map(|port| Wanted { protocol: "udp", port }),
+        );
     }
     wanted.dedup();
     listings.iter().flat_map(|listing| shut(listing, &wanted)).map(shut_port).collect()
 }
 
 pub(super) fn shut_port(Wanted { protocol, port }: Wanted) -> Finding {
-    let what = format!("the firewall drops what it does not know, and no rule seems to accept {protocol} port {port}");
-    Finding::warning(what, format!("nft add rule inet filter input {protocol} dport {port} accept (or your own way)"))
+    let what = format!(
+        "the firewall drops what it does not know, and no rule seems to accept {protocol} port \
+         {port}"
+    );
+    Finding::warning(
+        what,
+        format!("nft add rule inet filter input {protocol} dport {port} accept (or your own way)"),
+    )
 }
 
-/// A burst of a rack's requests is lost where the socket cannot hold it. A running server knows what it has got.
+/// A burst of a rack's requests is lost where the socket cannot hold it. A running server knows
+/// what it has got.
 fn receive_buffer(subject: Subject<'_>, running: Option<&Running>) -> Option<Finding> {
-    if let Some((pid, bytes)) = running.and_then(|running| Some((running.pid, running.receive_buffer?))) {
+    if let Some((pid, bytes)) =
+        running.and_then(|running| Some((running.pid, running.receive_buffer?)))
+    {
         let what = format!(
-            "the running server (pid {pid}) has receive buffers of {bytes} bytes, less than the {SOCKET_RECEIVE_BYTES} that a rack's \
-             requests need"
+            "the running server (pid {pid}) has receive buffers of {bytes} bytes, less than the \
+             {SOCKET_RECEIVE_BYTES} that a rack's requests need"
         );
         let hint = format!("sysctl net.core.rmem_max={SOCKET_RECEIVE_BYTES}, and a restart");
         return (bytes < SOCKET_RECEIVE_BYTES).then(|| Finding::warning(what, hint));
@@ -238,7 +281,8 @@ fn receive_buffer(subject: Subject<'_>, running: Option<&Running>) -> Option<Fin
 pub(super) fn small_buffer(maximum: usize, as_root: bool) -> Option<Finding> {
     (maximum < SOCKET_RECEIVE_BYTES && !as_root).then(|| {
         let what = format!(
-            "net.core.rmem_max = {maximum} is less than the {SOCKET_RECEIVE_BYTES} bytes that a rack's requests need"
+            "net.core.rmem_max = {maximum} is less than the {SOCKET_RECEIVE_BYTES} bytes that a \
+             rack's requests need"
         );
         Finding::warning(what, format!("sysctl net.core.rmem_max={SOCKET_RECEIVE_BYTES}"))
     })

@@ -55,10 +55,20 @@ impl Bench {
     /// Findings as they are printed, without the root's own place.
     fn check_as(&self, more: &str, reader: Reader) -> Vec<String> {
         let mut config = self.config(more);
-        let borrowed = settle(&mut config.snapshot.dhcp.boot, &self.root(), true, self.directory.path());
-        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader, is_service: false };
+        let borrowed =
+            settle(&mut config.snapshot.dhcp.boot, &self.root(), true, self.directory.path());
+        let subject = Subject {
+            config: &config,
+            borrowed: &borrowed,
+            wants_dhcp: true,
+            reader,
+            is_service: false,
+        };
         let place = self.directory.path().to_string_lossy().into_owned();
-        configuration(subject).iter().map(|finding| finding.to_string().replace(&place, "")).collect()
+        configuration(subject)
+            .iter()
+            .map(|finding| finding.to_string().replace(&place, ""))
+            .collect()
     }
 
     fn check(&self, more: &str) -> Vec<String> {
@@ -83,18 +93,29 @@ fn a_root_that_would_expose_the_machine_is_refused() {
         ("/var/tmp", false),
     ] {
         let found = files::unfit_root(&Config::for_root(root));
-        let says = found.as_ref().is_some_and(|finding| finding.what.contains("would expose this machine"));
+        let says = found
+            .as_ref()
+            .is_some_and(|finding| finding.what.contains("would expose this machine"));
         assert_eq!(says, refused, "{root}: {found:?}");
     }
     let bench = Bench::new();
     std::os::unix::fs::symlink("/etc", bench.directory.path().join("link")).unwrap();
-    assert!(files::unfit_root(&Config::for_root(bench.directory.path().join("link"))).is_some(), "through a link too");
     assert!(
-        files::unfit_root(&Config::for_root("/nonexistent")).unwrap().what.contains("opening the root /nonexistent")
+        files::unfit_root(&Config::for_root(bench.directory.path().join("link"))).is_some(),
+        "through a link too"
+    );
+    assert!(
+        files::unfit_root(&Config::for_root("/nonexistent"))
+            .unwrap()
+            .what
+            .contains("opening the root /nonexistent")
     );
     bench.put("file", b"x");
     assert!(
-        files::unfit_root(&Config::for_root(bench.root().join("file"))).unwrap().what.contains("is not a directory")
+        files::unfit_root(&Config::for_root(bench.root().join("file")))
+            .unwrap()
+            .what
+            .contains("is not a directory")
     );
     let mut same = Config::for_root(bench.root());
     same.state = bench.root();
@@ -110,7 +131,8 @@ fn a_state_directory_that_is_open_to_others_is_named() {
     fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(
         only(bench.check("")),
-        "warning: /x.toml:2:9: the state directory /state is open to others (mode 0755)\n  hint: chmod 0700 /state"
+        "warning: /x.toml:2:9: the state directory /state is open to others (mode 0755)\n  hint: \
+         chmod 0700 /state"
     );
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(bench.check(""), [""; 0]);
@@ -121,7 +143,9 @@ fn loaders_are_there_and_of_their_kind() {
     let bench = Bench::new();
     let missing = only(bench.check("[boot]\nbios = \"none.0\"\n"));
     assert!(
-        missing.starts_with("error: /x.toml:4:8: [boot] bios = \"none.0\" names no file under the root\n  hint: "),
+        missing.starts_with(
+            "error: /x.toml:4:8: [boot] bios = \"none.0\" names no file under the root\n  hint: "
+        ),
         "{missing}"
     );
     assert!(missing.contains("pxelinux syslinux-common"), "{missing}");
@@ -162,7 +186,12 @@ fn a_script_that_is_rendered_needs_no_file() {
     assert!(only(bench.check("[boot]\nipxe = \"boot.ipxe\"\n")).contains("names no file"));
     bench.put("boot.ipxe.j2", b"#!ipxe\n");
     // Here no helper compiles it: this test is another program.
-    assert!(bench.check("[boot]\nipxe = \"boot.ipxe\"\n").iter().all(|said| !said.contains("names no file")));
+    assert!(
+        bench
+            .check("[boot]\nipxe = \"boot.ipxe\"\n")
+            .iter()
+            .all(|said| !said.contains("names no file"))
+    );
 }
 
 #[test]
@@ -178,11 +207,14 @@ fn b10_a_loader_without_what_it_loads_next_is_named() {
 #[test]
 fn kernels_and_pictures_of_the_menu_are_there() {
     let bench = Bench::new();
-    let menu = "[menu]\nbackground = \"splash.png\"\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"/k\"\ninitrd = [\"i\", \"http://h/i\"]\n";
+    let menu = "[menu]\nbackground = \"splash.png\"\n[[menu.entry]]\nlabel = \"x\"\nkernel = \
+                \"/k\"\ninitrd = [\"i\", \"http://h/i\"]\n";
     let found = bench.check(menu);
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(
-        found[0].starts_with("error: /x.toml:7:10: kernel of the entry `x`: there is no /k under /root"),
+        found[0].starts_with(
+            "error: /x.toml:7:10: kernel of the entry `x`: there is no /k under /root"
+        ),
         "{found:#?}"
     );
     for name in ["k", "i", "splash.png"] {
@@ -201,7 +233,8 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
     let menu = "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n";
     let said = only(bench.check_as(menu, Reader::Root));
     assert!(
-        said.starts_with("error: /x.toml:6:10: kernel of the entry `x`") && said.ends_with("hint: chmod o+r /root/k"),
+        said.starts_with("error: /x.toml:6:10: kernel of the entry `x`")
+            && said.ends_with("hint: chmod o+r /root/k"),
         "{said}"
     );
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.root()).unwrap());
@@ -210,16 +243,21 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     }
     assert!(
-        only(bench.check_as(menu, stranger)).ends_with("may not be read by the service\n  hint: chmod o+r /root/k")
+        only(bench.check_as(menu, stranger))
+            .ends_with("may not be read by the service\n  hint: chmod o+r /root/k")
     );
     assert_eq!(bench.check_as(menu, Reader::User { uid: owner, gid: u32::MAX }), [""; 0]);
     bench.put("d/k", b"\0");
     let deep = menu.replace("\"k\"", "\"d/k\"");
     assert_eq!(bench.check_as(&deep, stranger), [""; 0]);
     for closed in ["root/d", "root"] {
-        fs::set_permissions(bench.directory.path().join(closed), fs::Permissions::from_mode(0o750)).unwrap();
+        fs::set_permissions(bench.directory.path().join(closed), fs::Permissions::from_mode(0o750))
+            .unwrap();
         let said = only(bench.check_as(&deep, stranger));
-        assert!(said.ends_with(&format!("/{closed} is closed to it\n  hint: chmod o+x /{closed}")), "{said}");
+        assert!(
+            said.ends_with(&format!("/{closed} is closed to it\n  hint: chmod o+x /{closed}")),
+            "{said}"
+        );
         assert_eq!(bench.check_as(&deep, Reader::Root), [""; 0]);
     }
 }
@@ -227,10 +265,13 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
 #[test]
 fn s28_a_reservation_inside_a_pool_is_named() {
     let bench = Bench::new();
-    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n\
-                  pools = [\"10.0.0.10-10.0.0.20\"]\n[[dhcp.subnet.host]]\nmac = \"52:54:00:00:00:01\"\naddress = ";
+    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \
+                  \"server\"\n\
+                  pools = [\"10.0.0.10-10.0.0.20\"]\n[[dhcp.subnet.host]]\nmac = \
+                  \"52:54:00:00:00:01\"\naddress = ";
     assert!(
-        only(bench.check(&format!("{subnet}\"10.0.0.20\"\n"))).contains("lies inside the pool 10.0.0.10-10.0.0.20")
+        only(bench.check(&format!("{subnet}\"10.0.0.20\"\n")))
+            .contains("lies inside the pool 10.0.0.10-10.0.0.20")
     );
     assert_eq!(bench.check(&format!("{subnet}\"10.0.0.21\"\n")), [""; 0]);
 }
@@ -238,15 +279,22 @@ fn s28_a_reservation_inside_a_pool_is_named() {
 #[test]
 fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
     let bench = Bench::new();
-    let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
+    let subnet =
+        "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
     let server = OtherServer { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 0, 0, 2].into() };
     let network = "10.0.0.0/24".parse().unwrap();
     let seen = Look { network, looked_s: 0, server: Some(server) };
-    let said = |more: &str, look: &Look| other_server(&bench.config(&format!("{subnet}{more}")), look);
+    let said =
+        |more: &str, look: &Look| other_server(&bench.config(&format!("{subnet}{more}")), look);
     let silent = said("", &seen).unwrap();
-    assert!(silent.severity == Severity::Warning && silent.hint.contains("allow-other-servers"), "{silent}");
     assert!(
-        silent.what.starts_with("the DHCP server 10.0.0.2 (02:00:00:00:00:09) answered on 10.0.0.0/24"),
+        silent.severity == Severity::Warning && silent.hint.contains("allow-other-servers"),
+        "{silent}"
+    );
+    assert!(
+        silent
+            .what
+            .starts_with("the DHCP server 10.0.0.2 (02:00:00:00:00:09) answered on 10.0.0.0/24"),
         "{silent}"
     );
     assert_eq!(said("allow-other-servers = true\n", &seen).unwrap().severity, Severity::Note);
@@ -261,10 +309,11 @@ fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
 #[test]
 fn a_menu_by_hand_that_installs_is_named_by_file_and_line() {
     let bench = Bench::new();
-    bench.put("pxelinux.cfg/default", include_bytes!("../../../tests/classic/pxelinux.cfg-default"));
+    bench
+        .put("pxelinux.cfg/default", include_bytes!("../../../tests/classic/pxelinux.cfg-default"));
     let said = only(bench.check(""));
-    let start =
-        "warning: /root/pxelinux.cfg/default:11: the default entry `linux` of this menu INSTALLS BY ITSELF (ks=";
+    let start = "warning: /root/pxelinux.cfg/default:11: the default entry `linux` of this menu \
+                 INSTALLS BY ITSELF (ks=";
     assert!(said.starts_with(start), "{said}");
 }
 
@@ -272,9 +321,12 @@ fn a_menu_by_hand_that_installs_is_named_by_file_and_line() {
 fn a_busy_port_is_named_with_its_holder() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let udp = UdpSocket::bind("[::1]:0").unwrap();
-    for (protocol, address) in [(Protocol::Tcp, tcp.local_addr().unwrap()), (Protocol::Udp, udp.local_addr().unwrap())]
+    for (protocol, address) in
+        [(Protocol::Tcp, tcp.local_addr().unwrap()), (Protocol::Udp, udp.local_addr().unwrap())]
     {
-        let Port::Wrong(said) = port("HTTP", protocol, address, None) else { panic!("{address} is busy") };
+        let Port::Wrong(said) = port("HTTP", protocol, address, None) else {
+            panic!("{address} is busy")
+        };
         assert_eq!(said.severity, Severity::Fatal);
         assert!(said.what.contains(&format!("cannot listen on {address}")), "{said}");
     }
@@ -287,14 +339,25 @@ fn a_busy_port_is_named_with_its_holder() {
 
 #[test]
 fn a_running_server_holds_its_own_ports_and_has_heard_others() {
-    let (busy, foreign) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let (busy, foreign) =
-        (busy.local_addr().map(|at| (busy, at)).unwrap(), foreign.local_addr().map(|at| (foreign, at)).unwrap());
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (busy, foreign) = (
+        busy.local_addr().map(|at| (busy, at)).unwrap(),
+        foreign.local_addr().map(|at| (foreign, at)).unwrap(),
+    );
     let bench = Bench::new();
-    let config = bench.config(&format!("[tftp]\nlisten = [\"{}\", \"{}\"]\n[http]\nlisten = []\n", busy.1, foreign.1));
+    let config = bench.config(&format!(
+        "[tftp]\nlisten = [\"{}\", \"{}\"]\n[http]\nlisten = []\n",
+        busy.1, foreign.1
+    ));
     let borrowed = Borrowed::default();
-    let subject =
-        Subject { config: &config, borrowed: &borrowed, wants_dhcp: false, reader: Reader::Caller, is_service: false };
+    let subject = Subject {
+        config: &config,
+        borrowed: &borrowed,
+        wants_dhcp: false,
+        reader: Reader::Caller,
+        is_service: false,
+    };
     let other = || vec!["192.168.4.2 (52:54:00:00:00:02)".to_owned()];
     let heard = |subnet: &str, silent: Option<&str>, other_servers| Heard {
         subnet: subnet.to_owned(),
@@ -302,7 +365,11 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
         other_servers,
         pool: None,
     };
-    let full = HeardPool { said: "4 of 4 addresses given".to_owned(), is_full: true, is_nearly_full: true };
+    let full = HeardPool {
+        said: "4 of 4 addresses given".to_owned(),
+        is_full: true,
+        is_nearly_full: true,
+    };
     let any = SocketAddr::from(([0; 4], busy.1.port()));
     let running = Running {
         pid: 4711,
@@ -319,19 +386,26 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
         after_restart: vec!["[http]".to_owned()],
         ..Running::default()
     };
-    let said: Vec<String> = surroundings(subject, Some(&running)).iter().map(Finding::to_string).collect();
-    let with =
-        |words: &str| said.iter().find(|one| one.contains(words)).unwrap_or_else(|| panic!("{words}: {said:#?}"));
+    let said: Vec<String> =
+        surroundings(subject, Some(&running)).iter().map(Finding::to_string).collect();
+    let with = |words: &str| {
+        said.iter().find(|one| one.contains(words)).unwrap_or_else(|| panic!("{words}: {said:#?}"))
+    };
     assert!(
         said.iter().all(|one| !one.contains(&busy.1.to_string())),
         "its own ports are as they should be: {said:#?}"
     );
-    assert!(with("192.168.7.0/24").starts_with("warning: the pools of subnet 192.168.7.0/24 are FULL"));
-    assert!(with("receive buffers of 4096 bytes").starts_with("warning: the running server (pid 4711)"));
+    assert!(
+        with("192.168.7.0/24").starts_with("warning: the pools of subnet 192.168.7.0/24 are FULL")
+    );
+    assert!(
+        with("receive buffers of 4096 bytes").starts_with("warning: the running server (pid 4711)")
+    );
     assert!(with("gives no new leases: disk full").starts_with("error: "));
     assert!(with("changes in [http] take effect after a restart").starts_with("warning: "));
     assert!(
-        with(&foreign.1.to_string()).starts_with("fatal: ") && with(&foreign.1.to_string()).contains("x.toml:4:"),
+        with(&foreign.1.to_string()).starts_with("fatal: ")
+            && with(&foreign.1.to_string()).contains("x.toml:4:"),
         "the same port of another transport is not this one"
     );
     let silent = with("192.168.4.0/24");
@@ -341,16 +415,26 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
             && silent.contains("allow-other-servers")
     );
     assert!(!with("192.168.5.0/24").contains("hint"));
-    assert!(with("192.168.6.0/24").starts_with("note: ") && with("192.168.6.0/24").contains("192.168.4.2 (52:54"));
+    assert!(
+        with("192.168.6.0/24").starts_with("note: ")
+            && with("192.168.6.0/24").contains("192.168.4.2 (52:54")
+    );
     assert!(said.iter().all(|one| !one.contains("10.0.0.0/8")));
 }
 
 #[test]
 fn limits_of_the_kernel_and_the_firewall_are_said_with_the_command() {
     assert!(small_buffer(212_992, false).unwrap().hint.starts_with("sysctl net.core.rmem_max="));
-    assert_eq!((small_buffer(usize::MAX, false), small_buffer(1, true)), (None, None), "root may go past it");
+    assert_eq!(
+        (small_buffer(usize::MAX, false), small_buffer(1, true)),
+        (None, None),
+        "root may go past it"
+    );
     let said = shut_port(firewall::Wanted { protocol: "udp", port: 69 });
-    assert!(said.what.contains("udp port 69") && said.hint.contains("udp dport 69 accept"), "{said}");
+    assert!(
+        said.what.contains("udp port 69") && said.hint.contains("udp dport 69 accept"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -360,9 +444,15 @@ fn memory_that_is_too_small_or_cannot_be_locked_is_said_with_what_follows() {
     let iso = Largest { path: "iso/all.iso".into(), bytes: 700 * MIB };
     assert_eq!(memory::budget(Some(700 * MIB), Some(&iso), &ceiling), []);
     let said = memory::budget(None, Some(&iso), &ceiling);
-    assert!(said.len() == 1 && said[0].what.starts_with("iso/all.iso (734 MB) is larger than"), "{said:#?}");
+    assert!(
+        said.len() == 1 && said[0].what.starts_with("iso/all.iso (734 MB) is larger than"),
+        "{said:#?}"
+    );
     let said = memory::budget(Some(1024 * MIB), Some(&iso), &ceiling);
-    assert!(said.len() == 1 && said[0].what.contains("805306368 is used, three quarters of 1073741824"), "{said:#?}");
+    assert!(
+        said.len() == 1 && said[0].what.contains("805306368 is used, three quarters of 1073741824"),
+        "{said:#?}"
+    );
     let locking = |unlocked| {
         let running = Running { pid: 4711, unlocked, ..Running::default() };
         memory::locking(u64::MAX, Reader::Caller, Some(&running))
@@ -386,7 +476,11 @@ fn kernels_and_initial_disks_that_are_something_else_are_named() {
     let bench = Bench::new();
     let menu = "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\ninitrd = \"i\"\n";
     for (kernel, initrd, said) in [
-        (&b"<html>404</html>"[..], &b"\x1f\x8b\x08"[..], "6:10: kernel of the entry `x` is an HTML page (/root/k)"),
+        (
+            &b"<html>404</html>"[..],
+            &b"\x1f\x8b\x08"[..],
+            "6:10: kernel of the entry `x` is an HTML page (/root/k)",
+        ),
         (b"404\n", b"wpeinit\n", "6:10: kernel of the entry `x` is a text file (/root/k)"),
         (b"MZ\0", b"<!DOCTYPE html>", "7:10: initrd of the entry `x` is an HTML page (/root/i)"),
         (b"MZ\0", b"", "7:10: initrd of the entry `x` is an empty file (/root/i)"),
@@ -400,22 +494,41 @@ fn kernels_and_initial_disks_that_are_something_else_are_named() {
 
 #[test]
 fn a_disk_without_room_is_named_with_its_figures() {
-    let room = Room { free: 1 << 40, total: 1 << 41, files_free: 9, files_total: 9, is_read_only: false };
-    let said = |room: Room| full("/s".as_ref(), room).map(|finding| finding.to_string()).unwrap_or_default();
+    let room =
+        Room { free: 1 << 40, total: 1 << 41, files_free: 9, files_total: 9, is_read_only: false };
+    let said = |room: Room| {
+        full("/s".as_ref(), room).map(|finding| finding.to_string()).unwrap_or_default()
+    };
     assert_eq!(said(room), "");
-    assert_eq!(said(Room { files_free: 0, files_total: 0, ..room }), "", "a file system that does not count them");
+    assert_eq!(
+        said(Room { files_free: 0, files_total: 0, ..room }),
+        "",
+        "a file system that does not count them"
+    );
     let none = said(Room { free: 0, ..room });
     assert!(
-        none.starts_with("error: no lease can be kept: 0 of 2199023255552 bytes are free on the disk of /s\n"),
+        none.starts_with(
+            "error: no lease can be kept: 0 of 2199023255552 bytes are free on the disk of /s\n"
+        ),
         "{none}"
     );
     assert!(
         said(Room { files_free: 0, ..room })
             .starts_with("error: no lease can be kept: no file can be made in /s (0 of 9")
     );
-    assert!(said(Room { is_read_only: true, ..room }).starts_with("error: no lease can be kept: /s is read-only"));
-    assert!(said(Room { free: 1 << 20, ..room }).starts_with("warning: soon no lease can be kept: 1048576 of "));
-    assert_eq!(said(Room { free: 9 << 20, total: 10 << 20, ..room }), "", "a small disk of its own, nearly empty");
+    assert!(
+        said(Room { is_read_only: true, ..room })
+            .starts_with("error: no lease can be kept: /s is read-only")
+    );
+    assert!(
+        said(Room { free: 1 << 20, ..room })
+            .starts_with("warning: soon no lease can be kept: 1048576 of ")
+    );
+    assert_eq!(
+        said(Room { free: 9 << 20, total: 10 << 20, ..room }),
+        "",
+        "a small disk of its own, nearly empty"
+    );
 }
 
 #[test]
@@ -423,7 +536,8 @@ fn a_state_directory_that_cannot_be_made_or_written_to_is_named() {
     let bench = Bench::new();
     let other = Reader::User { uid: 12_345, gid: 12_345 };
     let mode = |path: &str, mode| {
-        fs::set_permissions(bench.directory.path().join(path), fs::Permissions::from_mode(mode)).unwrap()
+        fs::set_permissions(bench.directory.path().join(path), fs::Permissions::from_mode(mode))
+            .unwrap()
     };
     mode("", 0o755);
     mode("root", 0o755);
@@ -435,7 +549,13 @@ fn a_state_directory_that_cannot_be_made_or_written_to_is_named() {
     };
     let said = |state: &str, reader| {
         let (config, borrowed) = (config(state), Borrowed::default());
-        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader, is_service: false };
+        let subject = Subject {
+            config: &config,
+            borrowed: &borrowed,
+            wants_dhcp: true,
+            reader,
+            is_service: false,
+        };
         let place = bench.directory.path().to_string_lossy().into_owned();
         let found = state::directory(subject);
         found.iter().map(|finding| finding.to_string().replace(&place, "")).collect::<Vec<_>>()
@@ -443,31 +563,45 @@ fn a_state_directory_that_cannot_be_made_or_written_to_is_named() {
     assert_eq!(said("new/deep", other), [""; 0], "the start makes it as root");
     let wrong = only(said("file/deep", other));
     assert!(
-        wrong.starts_with("error: /x.toml:2:9: the state directory /file/deep cannot be made: /file is not a dir"),
+        wrong.starts_with(
+            "error: /x.toml:2:9: the state directory /file/deep cannot be made: /file is not a dir"
+        ),
         "{wrong}"
     );
-    assert!(only(said("file", other)).starts_with("error: /x.toml:2:9: the state /file is not a directory"));
+    assert!(
+        only(said("file", other))
+            .starts_with("error: /x.toml:2:9: the state /file is not a directory")
+    );
     fs::create_dir(bench.directory.path().join("shared")).unwrap();
     mode("shared", 0o700);
     assert_eq!(said("shared", other), [""; 0], "it is given to whoever serves");
     fs::write(bench.directory.path().join("shared/somebody's"), "").unwrap();
     let wrong = only(said("shared", other));
     assert!(
-        wrong
-            .contains("the state directory /shared may not be written to by the service\n  hint: chown -R 12345:12345"),
+        wrong.contains(
+            "the state directory /shared may not be written to by the service\n  hint: \
+                       chown -R 12345:12345"
+        ),
         "{wrong}"
     );
 }
 
 #[test]
-fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool_with_its_figures() {
+fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool_with_its_figures()
+{
     let bench = Bench::new();
     let state = bench.directory.path().join("state");
     let config = bench.config(&format!("{ON_ETH1}pools = [\"192.168.4.10-192.168.4.11\"]\n"));
     let borrowed = Borrowed::default();
     let said = || {
         let reader = Reader::Caller;
-        let subject = Subject { config: &config, borrowed: &borrowed, wants_dhcp: true, reader, is_service: false };
+        let subject = Subject {
+            config: &config,
+            borrowed: &borrowed,
+            wants_dhcp: true,
+            reader,
+            is_service: false,
+        };
         let place = bench.directory.path().to_string_lossy().into_owned();
         let found = state::database(subject, false);
         found.iter().map(|finding| finding.to_string().replace(&place, "")).collect::<Vec<_>>()
@@ -482,8 +616,8 @@ fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool
         let lease = crate::dhcp::testing::lease(address, mac, now + 1000);
         store.commit(&[Change::Bind(Box::new(Lease { start_s: now, ..lease }))]).unwrap();
     }
-    let full = "warning: /x.toml:7:10: the pools of subnet 192.168.4.0/24 are FULL: a further machine gets no address (2 of 2 \
-                addresses given)\n  hint: ";
+    let full = "warning: /x.toml:7:10: the pools of subnet 192.168.4.0/24 are FULL: a further \
+                machine gets no address (2 of 2 addresses given)\n  hint: ";
     assert!(only(said()).starts_with(full), "{:?}", said());
     drop(store);
     let newer = rusqlite::Connection::open(kept.database()).unwrap();
@@ -491,14 +625,17 @@ fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool
     drop(newer);
     let wrong = only(said());
     assert!(
-        wrong.contains("no DHCP can be answered: /state/ringboot.db: the lease database was written by a newer"),
+        wrong.contains(
+            "no DHCP can be answered: /state/ringboot.db: the lease database was written by a newer"
+        ),
         "{wrong}"
     );
     fs::write(kept.database(), vec![0x5a; 65_536]).unwrap();
     assert_eq!(
         only(said()),
-        "error: no DHCP can be answered: the lease database /state/ringboot.db is damaged (file is not a database)\n  hint: `ringboot restore FILE` puts a backup in its place; or move it away, and machines keep their addresses \
-         by asking again"
+        "error: no DHCP can be answered: the lease database /state/ringboot.db is damaged (file is \
+         not a database)\n  hint: `ringboot restore FILE` puts a backup in its place; or move it \
+         away, and machines keep their addresses by asking again"
     );
 }
 
@@ -506,31 +643,39 @@ fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool
 fn for_another_host_nothing_of_this_one_is_looked_at_but_the_root() {
     let bench = Bench::new();
     fs::create_dir(bench.directory.path().join("state")).unwrap();
-    fs::set_permissions(bench.directory.path().join("state"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(bench.directory.path().join("state"), fs::Permissions::from_mode(0o777))
+        .unwrap();
     bench.put("k", b"<html>");
     fs::set_permissions(bench.root().join("k"), fs::Permissions::from_mode(0o000)).unwrap();
     let text = format!(
-        "{ON_ETH1}routers = [\"192.168.4.1\"]\npools = [\"192.168.4.1-192.168.4.1\"]\n[boot]\nbios = \"pxelinux.0\"\nipxe = \
-         \"none.ipxe\"\n[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n"
+        "{ON_ETH1}routers = [\"192.168.4.1\"]\npools = [\"192.168.4.1-192.168.4.1\"]\n[boot]\nbios \
+         = \"pxelinux.0\"\nipxe = \"none.ipxe\"\n[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \
+         \"k\"\n"
     );
     let with_root = bench.check_as(&text, Reader::Elsewhere { has_root: true });
     assert!(
-        with_root[0].starts_with("note: for another host (--no-host): not looked at are interfaces"),
+        with_root[0]
+            .starts_with("note: for another host (--no-host): not looked at are interfaces"),
         "{with_root:#?}"
     );
     let rest: Vec<&str> = with_root[1..].iter().map(|said| said.lines().next().unwrap()).collect();
     assert_eq!(
         rest,
         [
-            "error: /x.toml:8:10: the pool 192.168.4.1-192.168.4.1 has no address for any machine: 1 of 1 are this machine's or a \
+            "error: /x.toml:8:10: the pool 192.168.4.1-192.168.4.1 has no address for any machine: \
+             1 of 1 are this machine's or a \
              router's",
-            "note: /x.toml:10:8: [boot] bios = \"pxelinux.0\" is not under the root: a package may have it on that host",
+            "note: /x.toml:10:8: [boot] bios = \"pxelinux.0\" is not under the root: a package may \
+             have it on that host",
             "error: /x.toml:11:8: [boot] ipxe = \"none.ipxe\" names no file under the root",
             "error: /x.toml:15:10: kernel of the entry `x` is an HTML page (/root/k)",
         ]
     );
     let without = bench.check_as(&text, Reader::Elsewhere { has_root: false });
-    assert!(without.len() == 2 && without[0].ends_with(", loaders of packages, the root /root"), "{without:#?}");
+    assert!(
+        without.len() == 2 && without[0].ends_with(", loaders of packages, the root /root"),
+        "{without:#?}"
+    );
 }
 
 /// eth1 with these addresses.
@@ -551,8 +696,10 @@ fn eth1(own: &[[u8; 4]]) -> Interface {
 #[test]
 fn d20_a_pool_or_a_reservation_with_an_address_of_this_machine_or_a_router_is_named() {
     let bench = Bench::new();
-    let subnet = "[server]\ninterfaces = [\"lo\"]\n[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\nrelay = true\n\
-                  pools = [\"192.168.4.10-192.168.4.100\"]\n[[dhcp.subnet.host]]\nmac = \"52:54:00:12:34:10\"\n\
+    let subnet = "[server]\ninterfaces = [\"lo\"]\n[[dhcp.subnet]]\nsubnet = \
+                  \"192.168.4.0/24\"\nmode = \"server\"\nrelay = true\n\
+                  pools = [\"192.168.4.10-192.168.4.100\"]\n[[dhcp.subnet.host]]\nmac = \
+                  \"52:54:00:12:34:10\"\n\
                   address = \"192.168.4.150\"\n";
     let place = bench.directory.path().to_string_lossy();
     let said_of = |config: &Config, own: &[[u8; 4]]| {
@@ -566,27 +713,36 @@ fn d20_a_pool_or_a_reservation_with_an_address_of_this_machine_or_a_router_is_na
     let nobody = "hint: it is given to nobody: leave it out of the pool";
     for at in [[192, 168, 4, 10], [192, 168, 4, 100]] {
         let address = std::net::Ipv4Addr::from(at);
-        assert_eq!(only(said(&[at])), format!("{pool} {address}, an address of this machine (eth1)\n  {nobody}"));
+        assert_eq!(
+            only(said(&[at])),
+            format!("{pool} {address}, an address of this machine (eth1)\n  {nobody}")
+        );
     }
     assert_eq!(
         only(said(&[[192, 168, 4, 150]])),
-        "warning: /x.toml:12:11: 192.168.4.150, reserved for 52:54:00:12:34:10, is an address of this machine (eth1)\n  hint: it \
-         is given to nobody: reserve another one"
+        "warning: /x.toml:12:11: 192.168.4.150, reserved for 52:54:00:12:34:10, is an address of \
+         this machine (eth1)\n  hint: it is given to nobody: reserve another one"
     );
     let off = bench.config(&subnet.replace("\"server\"", "\"off\""));
     assert!(own_addresses(&off, &net::interfaces().unwrap()).is_empty());
     let routed = bench.config(&subnet.replace("pools", "routers = [\"192.168.4.20\"]\npools"));
     let said = only(said_of(&routed, &[]));
-    assert_eq!(said, format!("{} 192.168.4.20, a router of the subnet\n  {nobody}", pool.replace(":9:", ":10:")));
-    let small = subnet.replace("pools", "routers = [\"192.168.4.11\"]\npools").replace("4.100\"]", "4.11\"]");
+    assert_eq!(
+        said,
+        format!("{} 192.168.4.20, a router of the subnet\n  {nobody}", pool.replace(":9:", ":10:"))
+    );
+    let small = subnet
+        .replace("pools", "routers = [\"192.168.4.11\"]\npools")
+        .replace("4.100\"]", "4.11\"]");
     assert_eq!(
         only(said_of(&bench.config(&small), &[[192, 168, 4, 10]])),
-        "error: /x.toml:10:10: the pool 192.168.4.10-192.168.4.11 has no address for any machine: 2 of 2 are this machine's or a \
-         router's\n  hint: move or widen the pool"
+        "error: /x.toml:10:10: the pool 192.168.4.10-192.168.4.11 has no address for any machine: \
+         2 of 2 are this machine's or a router's\n  hint: move or widen the pool"
     );
 }
 
-const ON_ETH1: &str = "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \"eth1\"\n";
+const ON_ETH1: &str =
+    "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\nmode = \"server\"\ninterface = \"eth1\"\n";
 
 #[test]
 fn d51_a_subnet_that_is_not_on_its_interface_is_named_with_a_way_out() {
@@ -597,9 +753,13 @@ fn d51_a_subnet_that_is_not_on_its_interface_is_named_with_a_way_out() {
         found.iter().map(|finding| finding.to_string().replace(&place, "")).collect::<Vec<_>>()
     };
     let elsewhere = eth1(&[[10, 0, 0, 1], [10, 1, 0, 1]]);
-    let what = "subnet 192.168.4.0/24 is not on interface eth1, which has 10.0.0.1, 10.1.0.1\n  hint: ";
+    let what =
+        "subnet 192.168.4.0/24 is not on interface eth1, which has 10.0.0.1, 10.1.0.1\n  hint: ";
     let wrong = only(said(ON_ETH1, std::slice::from_ref(&elsewhere)));
-    assert!(wrong.starts_with(&format!("error: /x.toml:4:10: {what}no interface has an address in it")), "{wrong}");
+    assert!(
+        wrong.starts_with(&format!("error: /x.toml:4:10: {what}no interface has an address in it")),
+        "{wrong}"
+    );
     let other = Interface { name: "eth2".into(), ..eth1(&[[192, 168, 4, 1]]) };
     let wrong = only(said(ON_ETH1, &[elsewhere.clone(), other]));
     let hint = "eth2 has an address in it: write interface = \"eth2\"";
@@ -629,7 +789,8 @@ fn an_interface_by_which_nobody_is_reached_is_named_with_the_reason() {
     assert_eq!(said(&right), [""; 0]);
     assert_eq!(
         only(said(&Interface { name: "eth11".into(), ..right.clone() })),
-        "warning: /x.toml:6:13: there is no interface eth1 here (there are: eth11): DHCP waits for it\n  hint: did you mean \
+        "warning: /x.toml:6:13: there is no interface eth1 here (there are: eth11): DHCP waits for \
+         it\n  hint: did you mean \
          \"eth11\"?"
     );
     assert!(!only(said(&Interface { name: "wlan0".into(), ..right.clone() })).contains("hint"));
@@ -645,9 +806,16 @@ fn an_interface_by_which_nobody_is_reached_is_named_with_the_reason() {
         ),
     ] {
         let said = only(said(&interface));
-        assert!(said.starts_with(&format!("warning: /x.toml:6:13: interface eth1 {words}")), "{said}");
+        assert!(
+            said.starts_with(&format!("warning: /x.toml:6:13: interface eth1 {words}")),
+            "{said}"
+        );
     }
-    let relayed = "[server]\ninterfaces = [\"eth7\"]\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"server\"\nrelay = true\n";
+    let relayed = "[server]\ninterfaces = [\"eth7\"]\n[[dhcp.subnet]]\nsubnet = \
+                   \"10.0.0.0/8\"\nmode = \"server\"\nrelay = true\n";
     let found = unreachable(&bench.config(relayed), &[right]);
-    assert!(found[0].to_string().contains("x.toml:4:15: there is no interface eth7 here"), "{found:?}");
+    assert!(
+        found[0].to_string().contains("x.toml:4:15: there is no interface eth7 here"),
+        "{found:?}"
+    );
 }

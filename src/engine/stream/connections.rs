@@ -1,4 +1,5 @@
-//! The open connections of a driver, whoever watches their sockets: what each sends, and what is to be told and done next.
+//! The open connections of a driver, whoever watches their sockets: what each sends, and what is to
+//! be told and done next.
 
 use std::collections::VecDeque;
 use std::io;
@@ -73,7 +74,8 @@ pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
     let options = SockRef::from(listener);
     options.set_tcp_nodelay(true)?;
     options.set_keepalive(true)?;
-    let probes = socket2::TcpKeepalive::new().with_time(STREAM_KEEPALIVE).with_interval(STREAM_KEEPALIVE);
+    let probes =
+        socket2::TcpKeepalive::new().with_time(STREAM_KEEPALIVE).with_interval(STREAM_KEEPALIVE);
     options.set_tcp_keepalive(&probes)?;
     options.set_recv_buffer_size(STREAM_INPUT_BYTES)
 }
@@ -98,7 +100,11 @@ impl Connections {
     }
 
     /// Takes a socket that was accepted, and tells of it. None: its client has gone already.
-    pub(super) fn accepted(&mut self, socket: OwnedFd, on: &mut impl FnMut(Event<'_>)) -> Option<ConnectionId> {
+    pub(super) fn accepted(
+        &mut self,
+        socket: OwnedFd,
+        on: &mut impl FnMut(Event<'_>),
+    ) -> Option<ConnectionId> {
         let peer = SockRef::from(&socket).peer_addr().ok()?.as_socket()?;
         let id = self.insert(Connection::new(socket));
         self.want_input(id);
@@ -139,7 +145,8 @@ impl Connections {
         connection.takes_input().then_some(connection)
     }
 
-    /// No input comes any more: the client has ended its side (0), or the connection has this error.
+    /// No input comes any more: the client has ended its side (0), or the connection has this
+    /// error.
     pub(super) fn end(&mut self, id: ConnectionId, error: i32, on: &mut impl FnMut(Event<'_>)) {
         let Some(connection) = self.get_mut(id) else { return };
         if !std::mem::replace(&mut connection.has_ended, true) {
@@ -159,7 +166,8 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else { return };
         debug_assert!(!connection.is_sending, "one send at a time");
         connection.is_sending = true;
-        let progress = connection.outgoing.begin(connection.socket.as_fd(), head, body, more_to_come, short);
+        let progress =
+            connection.outgoing.begin(connection.socket.as_fd(), head, body, more_to_come, short);
         let left = connection.after(progress);
         if progress.bytes > 0 || !matches!(progress.next, Next::Full) {
             self.reports.push(Report { id, progress, left });
@@ -167,7 +175,8 @@ impl Connections {
         self.queue(id, progress.next);
     }
 
-    /// Tells what sends have done at once. Says whether something was told, or a send waits for its turn.
+    /// Tells what sends have done at once. Says whether something was told, or a send waits for its
+    /// turn.
     pub(super) fn report(&mut self, on: &mut impl FnMut(Event<'_>)) -> bool {
         let mut reports = std::mem::take(&mut self.reports);
         let has_told = !reports.is_empty();
@@ -178,7 +187,8 @@ impl Connections {
         has_told || !self.ready.is_empty()
     }
 
-    /// Goes on with sends that have room: each a step, in the order of their coming, until the turn has done its share.
+    /// Goes on with sends that have room: each a step, in the order of their coming, until the turn
+    /// has done its share.
     pub(super) fn go_on(&mut self, on: &mut impl FnMut(Event<'_>)) {
         let (mut budget, short) = (STREAM_TURN_BYTES, self.short);
         for _ in 0..self.ready.len() {
@@ -211,7 +221,13 @@ impl Connections {
         }
     }
 
-    fn tell(&mut self, id: ConnectionId, progress: Progress, left: u64, on: &mut impl FnMut(Event<'_>)) {
+    fn tell(
+        &mut self,
+        id: ConnectionId,
+        progress: Progress,
+        left: u64,
+        on: &mut impl FnMut(Event<'_>),
+    ) {
         let Some(connection) = self.get_mut(id) else { return };
         let bytes = progress.bytes;
         match progress.next {
@@ -298,20 +314,28 @@ impl Connection {
 
     fn bytes_of(&self, request: libc::Ioctl) -> u64 {
         let mut bytes: libc::c_int = 0;
-        // SAFETY: the descriptor is open, and both requests that are made here (TIOCOUTQ, FIONREAD) write one int.
+        // SAFETY: the descriptor is open, and both requests that are made here (TIOCOUTQ, FIONREAD)
+        // write one int.
         let answer = unsafe { libc::ioctl(self.fd(), request, &raw mut bytes) };
         if answer == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
     }
 
     fn is_broken(&self) -> bool {
-        /// `tcpi_state` of a connection that was reset or has run into its last timeout (TCP_CLOSE).
+        /// `tcpi_state` of a connection that was reset or has run into its last timeout
+        /// (TCP_CLOSE).
         const CLOSED: u8 = 7;
         let mut state = 0u8;
         let mut len: libc::socklen_t = 1;
-        // SAFETY: the kernel writes at most `len` bytes, which is one, the state with which tcp_info begins; both live across the
-        // call.
+        // SAFETY: the kernel writes at most `len` bytes, which is one, the state with which
+        // tcp_info begins; both live across the call.
         let answer = unsafe {
-            libc::getsockopt(self.fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len)
+            libc::getsockopt(
+                self.fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut state).cast(),
+                &raw mut len,
+            )
         };
         answer == 0 && state == CLOSED
     }
@@ -323,7 +347,8 @@ impl Connection {
 
     pub(super) fn pace(&self, bytes_per_second: Option<NonZeroU64>) {
         let rate = bytes_per_second.map_or(u64::MAX, NonZeroU64::get);
-        // SAFETY: the kernel reads the eight bytes of `rate`, which live across the call. It cannot fail on a TCP socket.
+        // SAFETY: the kernel reads the eight bytes of `rate`, which live across the call. It cannot
+        // fail on a TCP socket.
         let _ = unsafe {
             libc::setsockopt(
                 self.fd(),

@@ -1,4 +1,5 @@
-//! Connections on epoll, for kernels that refuse a ring: sockets tell once when something changes, and plain calls do the rest.
+//! Connections on epoll, for kernels that refuse a ring: sockets tell once when something changes,
+//! and plain calls do the rest.
 
 use std::io;
 use std::net::TcpListener;
@@ -116,14 +117,17 @@ impl Epoll {
     fn timeout(&mut self, connections: &Connections, wait: Wait) -> i32 {
         let now = self.paused_until.map(|_| Instant::now());
         self.paused_until = self.paused_until.filter(|until| now < Some(*until));
-        let has_guests = self.paused_until.is_none() && self.listeners.iter().any(|listener| listener.is_ready);
+        let has_guests =
+            self.paused_until.is_none() && self.listeners.iter().any(|listener| listener.is_ready);
         let pause = self.paused_until.zip(now).map(|(until, now)| until - now);
         let time = match wait {
             Wait::No => return 0,
             _ if has_guests || !connections.inputs.is_empty() => return 0,
             Wait::AtMost(time) => Some(pause.map_or(time, |pause| time.min(pause))),
             Wait::Forever | Wait::Poll { then: None, .. } => pause,
-            Wait::Poll { then: Some(time), .. } => Some(pause.map_or(time, |pause| time.min(pause))),
+            Wait::Poll { then: Some(time), .. } => {
+                Some(pause.map_or(time, |pause| time.min(pause)))
+            }
         };
         // Rounded up: a wait that ends too early is a turn for nothing.
         time.map_or(-1, |time| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX))
@@ -132,8 +136,11 @@ impl Epoll {
     fn wait(&mut self, timeout: i32) -> io::Result<()> {
         self.events.clear();
         let room = self.events.capacity() as i32;
-        // SAFETY: the vector has room for as many events as are asked for, and lives across the call.
-        let answer = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, timeout) };
+        // SAFETY: the vector has room for as many events as are asked for, and lives across the
+        // call.
+        let answer = unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, timeout)
+        };
         match usize::try_from(answer) {
             Ok(count) => {
                 // SAFETY: the kernel has filled so many events, no more than there is room for.
@@ -150,9 +157,16 @@ impl Epoll {
         for id in &inputs {
             let Some(connection) = connections.take_wanted(*id) else { continue };
             let (fd, has_hung_up) = (connection.fd(), connection.has_hung_up);
-            // SAFETY: the kernel writes at most the buffer's length into it; it lives across the call.
-            let answer =
-                unsafe { libc::recv(fd, self.buffer.as_mut_ptr().cast(), self.buffer.len(), libc::MSG_DONTWAIT) };
+            // SAFETY: the kernel writes at most the buffer's length into it; it lives across the
+            // call.
+            let answer = unsafe {
+                libc::recv(
+                    fd,
+                    self.buffer.as_mut_ptr().cast(),
+                    self.buffer.len(),
+                    libc::MSG_DONTWAIT,
+                )
+            };
             match usize::try_from(answer) {
                 Ok(len @ 1..) => {
                     on(Event::Received { id: *id, bytes: &self.buffer[..len.min(RECEIVE_BYTES)] });
@@ -186,12 +200,18 @@ impl Epoll {
         }
     }
 
-    fn accept_one(&mut self, place: usize, connections: &mut Connections, on: &mut impl FnMut(Event<'_>)) {
+    fn accept_one(
+        &mut self,
+        place: usize,
+        connections: &mut Connections,
+        on: &mut impl FnMut(Event<'_>),
+    ) {
         let listener = &mut self.listeners[place];
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         let nowhere = std::ptr::null_mut();
         // SAFETY: no address is asked for, so the null pointers are never written to.
-        let answer = unsafe { libc::accept4(listener.socket.as_raw_fd(), nowhere, nowhere.cast(), flags) };
+        let answer =
+            unsafe { libc::accept4(listener.socket.as_raw_fd(), nowhere, nowhere.cast(), flags) };
         if answer < 0 {
             let error = io::Error::last_os_error().raw_os_error().unwrap_or(0);
             match judge_accept(error) {
@@ -209,15 +229,19 @@ impl Epoll {
         let Some(id) = connections.accepted(socket, on) else { return };
         let all = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
         if self.watch(answer, all, key(CONNECTION, id)).is_err() {
-            // The kernel has no memory for it (or a limit, epoll(7)): it will hear nothing, so it ends.
+            // The kernel has no memory for it (or a limit, epoll(7)): it will hear nothing, so it
+            // ends.
             connections.end(id, libc::ENOTCONN, on);
         }
     }
 
     fn watch(&self, fd: RawFd, events: i32, user_data: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: user_data };
-        // SAFETY: the kernel reads the event, which lives across the call. A descriptor that is closed leaves by itself.
-        let answer = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        // SAFETY: the kernel reads the event, which lives across the call. A descriptor that is
+        // closed leaves by itself.
+        let answer = unsafe {
+            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event)
+        };
         if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
@@ -225,7 +249,8 @@ impl Epoll {
     fn silence(&self) {
         let Some(bell) = self.bell else { return };
         let mut count = [0u8; 8];
-        // SAFETY: the descriptor is an open eventfd that has rung, and eight bytes are written to `count`.
+        // SAFETY: the descriptor is an open eventfd that has rung, and eight bytes are written to
+        // `count`.
         let _ = unsafe { libc::read(bell, count.as_mut_ptr().cast(), count.len()) };
     }
 }

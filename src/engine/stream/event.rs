@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use crate::images::Content;
 
-/// A connection of a driver. The pair of numbers is never used again: events of a closed connection meet nobody.
+/// A connection of a driver. The pair of numbers is never used again: events of a closed connection
+/// meet nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     pub(super) index: u32,
@@ -33,14 +34,15 @@ pub enum Event<'a> {
         id: ConnectionId,
         bytes: &'a [u8],
     },
-    /// The client sends no more. Comes once. `is_reset`: it did not end its side, the connection is broken, and every later
-    /// send fails too.
+    /// The client sends no more. Comes once. `is_reset`: it did not end its side, the connection is
+    /// broken, and every later send fails too.
     Ended {
         id: ConnectionId,
         is_reset: bool,
     },
-    /// The kernel has taken `bytes` more of what was given to [`super::Driver::send`] (several may come for one send); `left` = bytes
-    /// of this send that it has not. 0: the connection may send again.
+    /// The kernel has taken `bytes` more of what was given to [`super::Driver::send`] (several may
+    /// come for one send); `left` = bytes of this send that it has not. 0: the connection may send
+    /// again.
     Sent {
         id: ConnectionId,
         bytes: u64,
@@ -51,8 +53,8 @@ pub enum Event<'a> {
         id: ConnectionId,
         why: SendError,
     },
-    /// The kernel gives no connection although one waits (the raw number; EMFILE, ENFILE and ENOMEM are shortages): accepting
-    /// pauses by itself for a while.
+    /// The kernel gives no connection although one waits (the raw number; EMFILE, ENFILE and ENOMEM
+    /// are shortages): accepting pauses by itself for a while.
     AcceptFailed(i32),
     /// The bell of the mailbox has rung.
     Woken,

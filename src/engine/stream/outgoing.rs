@@ -1,4 +1,5 @@
-//! One send of a connection: a head, then bytes or a range of a file, as far as the socket has room.
+//! One send of a connection: a head, then bytes or a range of a file, as far as the socket has
+//! room.
 
 use std::io;
 use std::ops::Range;
@@ -29,10 +30,12 @@ enum Body {
     File(Content, Range<u64>),
 }
 
-/// What it means that the kernel took less of a file than it was offered: the socket was full, or the file has ended.
+/// What it means that the kernel took less of a file than it was offered: the socket was full, or
+/// the file has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Short {
-    /// Whoever asks for room is told at once if there is some, and the next try finds the end of the file. Spares a call.
+    /// Whoever asks for room is told at once if there is some, and the next try finds the end of
+    /// the file. Spares a call.
     #[default]
     IsFull,
     /// Room is told of when it comes, which is never where it has been there all the time.
@@ -70,7 +73,10 @@ impl Outgoing {
         self.body = Body::of(body);
         self.more_to_come = more_to_come;
         let progress = self.write(socket, head, short);
-        let head_left = usize::try_from(progress.bytes).ok().and_then(|taken| head.get(taken..)).unwrap_or_default();
+        let head_left = usize::try_from(progress.bytes)
+            .ok()
+            .and_then(|taken| head.get(taken..))
+            .unwrap_or_default();
         self.head.clear();
         self.head_taken = 0;
         self.head.extend_from_slice(head_left);
@@ -112,7 +118,8 @@ impl Outgoing {
         progress
     }
 
-    /// Writes this head and the body, until all is taken, the socket is full, or it is another's turn.
+    /// Writes this head and the body, until all is taken, the socket is full, or it is another's
+    /// turn.
     fn write(&mut self, socket: BorrowedFd<'_>, head: &[u8], short: Short) -> Progress {
         let mut taken = 0;
         let next = loop {
@@ -140,7 +147,11 @@ impl Outgoing {
                 Ok(bytes) => {
                     self.body.advance(bytes.saturating_sub(head.len()));
                     taken += bytes as u64;
-                    if short == Short::IsFull && taken < STREAM_STEP_BYTES && head.is_empty() && self.has_file() {
+                    if short == Short::IsFull
+                        && taken < STREAM_STEP_BYTES
+                        && head.is_empty()
+                        && self.has_file()
+                    {
                         break Next::Full;
                     }
                 }
@@ -194,24 +205,37 @@ fn reason(error: &io::Error) -> SendError {
 /// Both in one system call.
 fn send_both(socket: BorrowedFd<'_>, head: &[u8], bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
-    let vector = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let vector = |bytes: &[u8]| libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
     let mut vectors = [vector(head), vector(bytes)];
     // SAFETY: msghdr is integers and raw pointers, for which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = vectors.as_mut_ptr();
     message.msg_iovlen = vectors.len();
-    // SAFETY: the message leads to two vectors with the true lengths of two slices; all live across the call, the kernel only
-    // reads them and keeps no pointer.
+    // SAFETY: the message leads to two vectors with the true lengths of two slices; all live across
+    // the call, the kernel only reads them and keeps no pointer.
     let answer = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
-/// At most `most` bytes from the start of this range, by the kernel alone. 0: the file ends before it.
-fn send_file(socket: BorrowedFd<'_>, content: &Content, range: &Range<u64>, most: u64) -> io::Result<usize> {
+/// At most `most` bytes from the start of this range, by the kernel alone. 0: the file ends before
+/// it.
+fn send_file(
+    socket: BorrowedFd<'_>,
+    content: &Content,
+    range: &Range<u64>,
+    most: u64,
+) -> io::Result<usize> {
     let Some(file) = content.file() else { return Ok(0) };
-    let mut offset = libc::off_t::try_from(range.start).map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
+    let mut offset = libc::off_t::try_from(range.start)
+        .map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
     let count = usize::try_from((range.end - range.start).min(most)).unwrap_or(usize::MAX);
-    // SAFETY: both descriptors are open across the call, and the kernel reads and writes `offset`, which is ours.
-    let answer = unsafe { libc::sendfile(socket.as_raw_fd(), file.as_fd().as_raw_fd(), &raw mut offset, count) };
+    // SAFETY: both descriptors are open across the call, and the kernel reads and writes `offset`,
+    // which is ours.
+    let answer = unsafe {
+        libc::sendfile(socket.as_raw_fd(), file.as_fd().as_raw_fd(), &raw mut offset, count)
+    };
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }

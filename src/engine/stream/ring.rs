@@ -1,8 +1,9 @@
-//! Connections on io_uring: accepts and receives stay armed in the kernel, which fills buffers of its choice; one enter a turn.
+//! Connections on io_uring: accepts and receives stay armed in the kernel, which fills buffers of
+//! its choice; one enter a turn.
 //!
-//! Lent to the kernel are the receive buffers, which are one block for all connections, and the eight bytes of the bell. So a
-//! connection can be closed and its place be used again at any time: what is still in the kernel of it is known by its number,
-//! and brings a buffer back or nothing.
+//! Lent to the kernel are the receive buffers, which are one block for all connections, and the
+//! eight bytes of the bell. So a connection can be closed and its place be used again at any time:
+//! what is still in the kernel of it is known by its number, and brings a buffer back or nothing.
 
 use std::io;
 use std::net::{Shutdown, TcpListener};
@@ -114,7 +115,8 @@ impl Ring {
         }
     }
 
-    /// What is in the kernel of a connection keeps its socket open, although its descriptor is closed.
+    /// What is in the kernel of a connection keeps its socket open, although its descriptor is
+    /// closed.
     pub(super) fn forget(&mut self, id: ConnectionId, connection: &Connection) {
         self.stop_receiving(id, connection);
         if connection.awaits_room {
@@ -122,8 +124,9 @@ impl Ring {
         }
     }
 
-    /// Queues what shall happen in the kernel. To be called before the reports are told: who is told that an answer has left
-    /// may close the connection, and then a receive for it would have been armed for nothing.
+    /// Queues what shall happen in the kernel. To be called before the reports are told: who is
+    /// told that an answer has left may close the connection, and then a receive for it would have
+    /// been armed for nothing.
     pub(super) fn arm(&mut self, connections: &mut Connections) {
         self.arm_accepts();
         self.arm_receives(connections);
@@ -138,7 +141,9 @@ impl Ring {
     ) -> io::Result<()> {
         self.enter(self.no_longer_than_the_pause(wait))?;
         let mut completed = std::mem::take(&mut self.completed);
-        completed.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
+        completed.extend(
+            self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())),
+        );
         for (user_data, result, flags) in completed.drain(..) {
             self.complete(connections, user_data, result, flags, on);
         }
@@ -152,14 +157,17 @@ impl Ring {
         let pause = until.saturating_duration_since(Instant::now());
         match wait {
             Wait::No => Wait::No,
-            Wait::AtMost(time) | Wait::Poll { then: Some(time), .. } => Wait::AtMost(time.min(pause)),
+            Wait::AtMost(time) | Wait::Poll { then: Some(time), .. } => {
+                Wait::AtMost(time.min(pause))
+            }
             Wait::Forever | Wait::Poll { then: None, .. } => Wait::AtMost(pause),
         }
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let submission = self.ring.submission();
-        let (is_empty, has_work, overflows) = (submission.is_empty(), submission.taskrun(), submission.cq_overflow());
+        let (is_empty, has_work, overflows) =
+            (submission.is_empty(), submission.taskrun(), submission.cq_overflow());
         drop(submission);
         self.overflows += u64::from(overflows);
         if wait == Wait::No && is_empty && !has_work && !overflows {
@@ -204,12 +212,14 @@ impl Ring {
         on: &mut impl FnMut(Event<'_>),
     ) {
         if !cqueue::more(flags)
-            && let Some(listener) = self.listeners.iter_mut().find(|listener| listener.number == number)
+            && let Some(listener) =
+                self.listeners.iter_mut().find(|listener| listener.number == number)
         {
             listener.is_armed = false;
         }
         if result >= 0 {
-            // SAFETY: the kernel has just given us this descriptor in an accept's completion, and nobody else knows it.
+            // SAFETY: the kernel has just given us this descriptor in an accept's completion, and
+            // nobody else knows it.
             let socket = unsafe { OwnedFd::from_raw_fd(result) };
             connections.accepted(socket, on);
         } else if judge_accept(-result) == AcceptFailure::Pause
@@ -233,10 +243,15 @@ impl Ring {
         self.receiving -= usize::from(has_finished);
         if let Some(connection) = connections.get_mut(id) {
             connection.is_receiving &= !has_finished;
-            if let (Ok(len @ 1..), Some(buffer)) = (usize::try_from(result), cqueue::buffer_select(flags)) {
+            if let (Ok(len @ 1..), Some(buffer)) =
+                (usize::try_from(result), cqueue::buffer_select(flags))
+            {
                 connection.has_received = true;
                 on(Event::Received { id, bytes: self.buffers.bytes(buffer, len) });
-            } else if !matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) {
+            } else if !matches!(
+                -result,
+                libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN
+            ) {
                 connections.end(id, -result.min(0), on);
             }
             if has_finished {
@@ -254,17 +269,21 @@ impl Ring {
         }
         self.paused_until = None;
         for place in 0..self.listeners.len() {
-            let Listener { socket, number, is_armed: false } = &self.listeners[place] else { continue };
-            let entry =
-                opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
-            let entry = entry.build().user_data(key(ACCEPT, ConnectionId { index: *number, generation: 0 }));
+            let Listener { socket, number, is_armed: false } = &self.listeners[place] else {
+                continue;
+            };
+            let entry = opcode::AcceptMulti::new(Fd(socket.as_raw_fd()))
+                .flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+            let entry = entry
+                .build()
+                .user_data(key(ACCEPT, ConnectionId { index: *number, generation: 0 }));
             // SAFETY: the entry has no pointer.
             self.listeners[place].is_armed = unsafe { self.push(&entry) };
         }
     }
 
-    /// The first receive of a connection ends with what it brings: many have but one request, and nothing is to be taken
-    /// back from the kernel when they are closed. Further ones stay armed.
+    /// The first receive of a connection ends with what it brings: many have but one request, and
+    /// nothing is to be taken back from the kernel when they are closed. Further ones stay armed.
     fn arm_receives(&mut self, connections: &mut Connections) {
         let mut inputs = std::mem::take(&mut connections.inputs);
         inputs.retain(|id| {
@@ -277,9 +296,13 @@ impl Ring {
             let entry = if connection.has_received {
                 opcode::RecvMulti::new(fd, GROUP).build()
             } else {
-                opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(GROUP).build().flags(Flags::BUFFER_SELECT)
+                opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+                    .buf_group(GROUP)
+                    .build()
+                    .flags(Flags::BUFFER_SELECT)
             };
-            // SAFETY: the entry names buffers of the group, which are registered and live as long as the ring.
+            // SAFETY: the entry names buffers of the group, which are registered and live as long
+            // as the ring.
             connection.is_receiving = unsafe { self.push(&entry.user_data(key(RECEIVE, *id))) };
             self.receiving += usize::from(connection.is_receiving);
             connection.is_wanted = !connection.is_receiving;
@@ -291,7 +314,9 @@ impl Ring {
     fn arm_room(&mut self, connections: &mut Connections) {
         let mut full = std::mem::take(&mut connections.full);
         full.retain(|id| {
-            let Some(connection) = connections.get_mut(*id).filter(|connection| !connection.awaits_room) else {
+            let Some(connection) =
+                connections.get_mut(*id).filter(|connection| !connection.awaits_room)
+            else {
                 return false;
             };
             let entry = opcode::PollAdd::new(Fd(connection.fd()), libc::POLLOUT as u32).build();
@@ -304,8 +329,10 @@ impl Ring {
 
     fn arm_bell(&mut self) {
         let Some((fd, count)) = self.bell.as_mut().filter(|_| !self.is_closing) else { return };
-        let entry = opcode::Read::new(Fd(*fd), (&raw mut **count).cast(), size_of::<u64>() as u32).build();
-        // SAFETY: the eight bytes are boxed and live as long as the driver, whose ring is dropped before them.
+        let entry =
+            opcode::Read::new(Fd(*fd), (&raw mut **count).cast(), size_of::<u64>() as u32).build();
+        // SAFETY: the eight bytes are boxed and live as long as the driver, whose ring is dropped
+        // before them.
         self.is_bell_armed = unsafe { self.push(&entry.user_data(key(BELL, NOBODY))) };
     }
 
@@ -343,10 +370,15 @@ impl Ring {
         self.stop_listening();
         let _ = self.enter(Wait::No);
         // ENOENT: nothing was in flight.
-        let _ = self.ring.submitter().register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
+        let _ = self
+            .ring
+            .submitter()
+            .register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
         let mut nobody = Connections::default();
         for _ in 0..TURNS_MAX {
-            if !self.is_lent() || self.turn(&mut nobody, Wait::AtMost(PATIENCE), &mut |_| {}).is_err() {
+            if !self.is_lent()
+                || self.turn(&mut nobody, Wait::AtMost(PATIENCE), &mut |_| {}).is_err()
+            {
                 break;
             }
         }
@@ -354,7 +386,8 @@ impl Ring {
 }
 
 impl Drop for Ring {
-    /// The end of a ring takes place behind the back of its owner, who may have freed everything by then.
+    /// The end of a ring takes place behind the back of its owner, who may have freed everything by
+    /// then.
     fn drop(&mut self) {
         self.settle();
     }

@@ -1,4 +1,5 @@
-//! A descriptor that is kept back: where all are taken, a client that waits is accepted with it, told so, and closed at once.
+//! A descriptor that is kept back: where all are taken, a client that waits is accepted with it,
+//! told so, and closed at once.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,8 +16,8 @@ impl Spare {
         Self(File::open("/dev/null").ok())
     }
 
-    /// Accepts up to so many clients one after the other, and closes each; `answer` sees what it has asked and says what it is
-    /// told. Nobody is waited for. Says how many there were.
+    /// Accepts up to so many clients one after the other, and closes each; `answer` sees what it
+    /// has asked and says what it is told. Nobody is waited for. Says how many there were.
     pub(super) fn turn_away(
         &mut self,
         listener: &TcpListener,

@@ -49,7 +49,8 @@ struct Rig {
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const MIB: usize = 1024 * 1024;
-/// What a client's socket takes in while nobody reads; a sender's grows to 4 MiB (net.ipv4.tcp_wmem).
+/// What a client's socket takes in while nobody reads; a sender's grows to 4 MiB
+/// (net.ipv4.tcp_wmem).
 const CLIENT_BYTES: usize = 64 * 1024;
 /// More than both sockets hold.
 const LARGE: usize = 8 * MIB;
@@ -89,7 +90,8 @@ impl Rig {
     }
 
     fn connect(&mut self) -> (TcpStream, ConnectionId) {
-        let client = socket2::Socket::new(Domain::for_address(self.address), Type::STREAM, None).unwrap();
+        let client =
+            socket2::Socket::new(Domain::for_address(self.address), Type::STREAM, None).unwrap();
         client.set_recv_buffer_size(CLIENT_BYTES).unwrap();
         client.connect(&self.address.into()).unwrap();
         let client = TcpStream::from(client);
@@ -117,8 +119,9 @@ impl Rig {
 
     /// Turns until this send has ended, and adds up what was told of it.
     fn until_sent(&mut self, id: ConnectionId) -> u64 {
-        let told =
-            self.until(|told| matches!(told, Told::Sent(at, _, 0) if *at == id) || matches!(told, Told::Failed(..)));
+        let told = self.until(|told| {
+            matches!(told, Told::Sent(at, _, 0) if *at == id) || matches!(told, Told::Failed(..))
+        });
         told.iter().map(|told| if let Told::Sent(_, bytes, _) = told { *bytes } else { 0 }).sum()
     }
 }
@@ -133,9 +136,15 @@ fn mapped(len: usize) -> (tempfile::TempDir, File, Content) {
     let path = directory.path().join("image");
     std::fs::write(&path, pattern(len)).unwrap();
     let images = Images::open(directory.path(), Workers::start().unwrap()).unwrap();
-    let Found::Ask(question) = images.catalog().find(&clean(b"image").unwrap()) else { panic!("known already") };
+    let Found::Ask(question) = images.catalog().find(&clean(b"image").unwrap()) else {
+        panic!("known already")
+    };
     let (sender, receiver) = std::sync::mpsc::channel();
-    images.answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| sender.send(answer).unwrap()).unwrap();
+    images
+        .answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+            sender.send(answer).unwrap()
+        })
+        .unwrap();
     let content = receiver.recv().unwrap().unwrap();
     assert!(content.file().is_some());
     (directory, OpenOptions::new().write(true).open(path).unwrap(), content)
@@ -202,8 +211,15 @@ fn a_large_file_reaches_a_slow_reader_byte_for_byte() {
     on_both(|mut rig| {
         let (client, id) = rig.connect();
         rig.driver.send(id, b"head", file(&content), false);
-        let before: u64 = rig.settle().iter().map(|told| if let Told::Sent(_, n, _) = told { *n } else { 0 }).sum();
-        assert!(rig.driver.is_sending(id) && before < content.len(), "the socket is full, and nobody reads");
+        let before: u64 = rig
+            .settle()
+            .iter()
+            .map(|told| if let Told::Sent(_, n, _) = told { *n } else { 0 })
+            .sum();
+        assert!(
+            rig.driver.is_sending(id) && before < content.len(),
+            "the socket is full, and nobody reads"
+        );
         assert!(rig.driver.unacknowledged(id) > Some(0));
         let reader = read_slowly(client, 4 + content.len() as usize);
         assert_eq!(before + rig.until_sent(id), 4 + content.len());
@@ -237,7 +253,11 @@ fn many_bytes_are_sent_to_the_last() {
         let (client, id) = rig.connect();
         let head = vec![b'h'; MIB];
         rig.driver.send(id, &head, Part::Bytes(bytes.clone()), false);
-        let told: u64 = rig.settle().iter().map(|told| if let Told::Sent(_, n, _) = told { *n } else { 0 }).sum();
+        let told: u64 = rig
+            .settle()
+            .iter()
+            .map(|told| if let Told::Sent(_, n, _) = told { *n } else { 0 })
+            .sum();
         assert!(told < (head.len() + bytes.len()) as u64, "the socket is full, and nobody reads");
         let reader = read_slowly(client, head.len() + bytes.len());
         assert_eq!(told + rig.until_sent(id), (head.len() + bytes.len()) as u64);
@@ -283,7 +303,10 @@ fn a_reset_ends_the_send_and_its_place_is_used_again_under_another_number() {
         client.write_all(b"x").unwrap();
         let later = rig.until(|told| matches!(told, Told::Received(at, _) if *at == next));
         let of_the_old = |told: &&Told| matches!(told, Told::Reset(at) if *at == id);
-        assert_eq!(told.iter().chain(&later).filter(of_the_old).count(), told.iter().filter(of_the_old).count());
+        assert_eq!(
+            told.iter().chain(&later).filter(of_the_old).count(),
+            told.iter().filter(of_the_old).count()
+        );
         rig.driver.send(id, b"nobody", Part::Nothing, false);
         assert_eq!(rig.settle(), []);
     });
@@ -311,7 +334,8 @@ fn a_connection_that_is_given_up_leaves_nothing_in_the_kernel() {
         rig.settle();
         rig.driver.reset(id);
         rig.settle();
-        let ended = std::iter::repeat_with(|| client.read(&mut vec![0; MIB])).find(|read| !matches!(read, Ok(1..)));
+        let ended = std::iter::repeat_with(|| client.read(&mut vec![0; MIB]))
+            .find(|read| !matches!(read, Ok(1..)));
         assert_eq!(ended.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
@@ -392,7 +416,8 @@ fn more_input_than_receive_buffers_arrives_whole() {
         for (client, _) in &mut clients {
             client.set_nonblocking(true).unwrap();
         }
-        let written: usize = clients.iter_mut().map(|(client, _)| client.write(&input).unwrap()).sum();
+        let written: usize =
+            clients.iter_mut().map(|(client, _)| client.write(&input).unwrap()).sum();
         let mut got = std::collections::HashMap::<ConnectionId, Vec<u8>>::new();
         let mut total = 0;
         rig.until(|told| {
@@ -456,7 +481,10 @@ fn one_client_does_not_hold_the_core() {
         rig.driver.send(id, b"", file(&content), false);
         let reader = read_slowly(client, LARGE);
         let steps = rig.until(|told| matches!(told, Told::Sent(_, _, 0)));
-        let largest = steps.iter().map(|told| if let Told::Sent(_, bytes, _) = told { *bytes } else { 0 }).max();
+        let largest = steps
+            .iter()
+            .map(|told| if let Told::Sent(_, bytes, _) = told { *bytes } else { 0 })
+            .max();
         assert!(largest <= Some(crate::engine::limits::STREAM_STEP_BYTES), "{steps:?}");
         reader.join().unwrap();
     });
@@ -475,7 +503,10 @@ fn a_paced_connection_keeps_about_its_rate() {
         rig.until_sent(id);
         reader.join().unwrap();
         let paced = started.elapsed();
-        assert!((Duration::from_millis(500)..Duration::from_secs(3)).contains(&paced), "3 MiB took {paced:?}");
+        assert!(
+            (Duration::from_millis(500)..Duration::from_secs(3)).contains(&paced),
+            "3 MiB took {paced:?}"
+        );
     });
 }
 

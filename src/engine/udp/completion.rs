@@ -1,4 +1,5 @@
-//! What a turn of the UDP driver has to tell: datagrams, sends that have left, and why others have not.
+//! What a turn of the UDP driver has to tell: datagrams, sends that have left, and why others have
+//! not.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,7 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SocketId(pub u16);
 
-/// No slot or no queue entry is free: turn the driver and try again. Or the socket is blocked: [`Completion::Room`] will tell.
+/// No slot or no queue entry is free: turn the driver and try again. Or the socket is blocked:
+/// [`Completion::Room`] will tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -30,7 +32,8 @@ pub enum Completion<'a> {
 pub enum SendError {
     /// The mapping has lost its bytes: the file was cut short (EFAULT).
     ContentGone,
-    /// The path does not take segmented sends (EIO, EINVAL, EMSGSIZE): send single datagrams from now on.
+    /// The path does not take segmented sends (EIO, EINVAL, EMSGSIZE): send single datagrams from
+    /// now on.
     NoSegments,
     /// The network's or the client's matter; the raw error number.
     Other(i32),

@@ -1,4 +1,5 @@
-//! The UDP driver without a ring: epoll says which sockets have something, recvmmsg and sendmmsg move it in batches.
+//! The UDP driver without a ring: epoll says which sockets have something, recvmmsg and sendmmsg
+//! move it in batches.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -38,7 +39,8 @@ struct Socket {
     /// Messages of `slots`, in the order in which they are to leave.
     queued: Vec<libc::mmsghdr>,
     slots: Vec<u16>,
-    /// The kernel had no room for more: epoll says when it has. What is queued is parked, and nothing more is taken.
+    /// The kernel had no room for more: epoll says when it has. What is queued is parked, and
+    /// nothing more is taken.
     is_blocked: bool,
 }
 
@@ -46,7 +48,8 @@ struct Socket {
 const BELL: u64 = u64::MAX;
 /// Events that one look at epoll brings; what is beyond comes with the next turn.
 const EVENTS_MAX: usize = 64;
-/// How long a turn sleeps at most while something is not watched, as the kernel has no memory for a watch or the user has too many.
+/// How long a turn sleeps at most while something is not watched, as the kernel has no memory for a
+/// watch or the user has too many.
 const UNWATCHED_SLEEP: Duration = Duration::from_millis(20);
 
 impl std::fmt::Debug for PlainDriver {
@@ -68,14 +71,22 @@ impl PlainDriver {
         // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let inbox = Inbox::new(RECEIVE_BATCH, RECEIVED_BYTES_MAX);
-        Ok(Self { epoll, sockets: Vec::new(), slots: Slots::new(), inbox, bell: None, bell_watched: false })
+        Ok(Self {
+            epoll,
+            sockets: Vec::new(),
+            slots: Slots::new(),
+            inbox,
+            bell: None,
+            bell_watched: false,
+        })
     }
 
     pub(super) fn add(&mut self, fd: OwnedFd, local: IpAddr, receives: bool) -> SocketId {
         let vacant = self.sockets.iter().position(|socket| socket.fd.is_none());
         let index = vacant.unwrap_or(self.sockets.len());
         let (queued, slots) = (Vec::new(), Vec::new());
-        let socket = Socket { fd: Some(fd), local, receives, watched: 0, queued, slots, is_blocked: false };
+        let socket =
+            Socket { fd: Some(fd), local, receives, watched: 0, queued, slots, is_blocked: false };
         match self.sockets.get_mut(index) {
             Some(place) => *place = socket,
             None => self.sockets.push(socket),
@@ -145,7 +156,11 @@ impl PlainDriver {
         self.queue(socket, slot)
     }
 
-    pub(super) fn turn(&mut self, wait: Wait, mut on: impl FnMut(Completion<'_>)) -> io::Result<()> {
+    pub(super) fn turn(
+        &mut self,
+        wait: Wait,
+        mut on: impl FnMut(Completion<'_>),
+    ) -> io::Result<()> {
         let was_full = self.slots.is_full();
         let has_failed = self.flush(&mut on);
         // Whoever waited for a slot, or hears of a failure, has something to do before it sleeps.
@@ -202,7 +217,9 @@ impl PlainDriver {
 
     /// The kernel has room for a socket again, or may have: what is parked goes first.
     fn send_parked(&mut self, index: usize, on: &mut impl FnMut(Completion<'_>)) {
-        let Some(socket) = self.sockets.get_mut(index).filter(|socket| socket.is_blocked) else { return };
+        let Some(socket) = self.sockets.get_mut(index).filter(|socket| socket.is_blocked) else {
+            return;
+        };
         socket.is_blocked = false;
         self.slots.unpark(socket.slots.len());
         self.flush_socket(index, on);
@@ -264,16 +281,30 @@ impl PlainDriver {
     }
 
     /// Events that have come before the time is over; None = it never is.
-    fn look(&self, events: &mut [libc::epoll_event; EVENTS_MAX], time: Option<Duration>) -> io::Result<usize> {
-        // SAFETY: the kernel writes at most EVENTS_MAX events into the array, which lives across the call.
+    fn look(
+        &self,
+        events: &mut [libc::epoll_event; EVENTS_MAX],
+        time: Option<Duration>,
+    ) -> io::Result<usize> {
+        // SAFETY: the kernel writes at most EVENTS_MAX events into the array, which lives across
+        // the call.
         let ready = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as i32, milliseconds(time))
+            libc::epoll_wait(
+                self.epoll.as_raw_fd(),
+                events.as_mut_ptr(),
+                EVENTS_MAX as i32,
+                milliseconds(time),
+            )
         };
         usize::try_from(ready).or_else(|_| ride_out(Err(io::Error::last_os_error())).map(|()| 0))
     }
 
     /// Looks until something has come or the time is over, and gives way in between.
-    fn poll(&self, events: &mut [libc::epoll_event; EVENTS_MAX], time: Duration) -> io::Result<usize> {
+    fn poll(
+        &self,
+        events: &mut [libc::epoll_event; EVENTS_MAX],
+        time: Duration,
+    ) -> io::Result<usize> {
         let until = Instant::now() + time;
         loop {
             let ready = self.look(events, Some(Duration::ZERO))?;
@@ -291,7 +322,8 @@ impl PlainDriver {
         for _ in 0..RECEIVE_BATCHES_MAX {
             let count = match self.inbox.receive(fd) {
                 Ok(count) => count,
-                // Nothing is left. Any other error is the network's, and gone once it has been told, or rides out a shortage.
+                // Nothing is left. Any other error is the network's, and gone once it has been
+                // told, or rides out a shortage.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     let _ = ride_out(Err(error));
@@ -316,13 +348,15 @@ impl PlainDriver {
     }
 
     fn queue(&mut self, socket: SocketId, slot: u16) -> Result<(), Full> {
-        let socket = self.sockets.get_mut(usize::from(socket.0)).filter(|socket| socket.fd.is_some());
+        let socket =
+            self.sockets.get_mut(usize::from(socket.0)).filter(|socket| socket.fd.is_some());
         let (Some(socket), Some(message)) = (socket, self.slots.message(slot)) else {
             self.slots.release(slot);
             return Err(Full);
         };
-        // SAFETY: `message` leads to the header in the slot that was just filled. The copy points into the same slot (and into
-        // content that the slot holds), which stays in place until it is released, and that is after the send.
+        // SAFETY: `message` leads to the header in the slot that was just filled. The copy points
+        // into the same slot (and into content that the slot holds), which stays in place until it
+        // is released, and that is after the send.
         let msg_hdr = unsafe { *message };
         socket.queued.push(libc::mmsghdr { msg_hdr, msg_len: 0 });
         socket.slots.push(slot);
@@ -332,7 +366,8 @@ impl PlainDriver {
     /// Tells epoll what is wanted of every socket now. False: something is not watched.
     fn follow_watches(&mut self) -> bool {
         if let (Some(bell), false) = (&self.bell, self.bell_watched) {
-            self.bell_watched = self.watch(libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN, BELL).is_ok();
+            self.bell_watched =
+                self.watch(libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN, BELL).is_ok();
         }
         let is_bell_watched = self.bell_watched || self.bell.is_none();
         (0..self.sockets.len()).fold(is_bell_watched, |all, index| self.follow_watch(index) && all)
@@ -341,7 +376,10 @@ impl PlainDriver {
     fn follow_watch(&mut self, index: usize) -> bool {
         let Some(socket) = self.sockets.get(index) else { return true };
         let (wanted, watched) = (socket.wanted(), socket.watched);
-        let Some(fd) = socket.fd.as_ref().map(AsRawFd::as_raw_fd).filter(|_| wanted != watched) else { return true };
+        let Some(fd) = socket.fd.as_ref().map(AsRawFd::as_raw_fd).filter(|_| wanted != watched)
+        else {
+            return true;
+        };
         let how = match (watched, wanted) {
             (0, _) => libc::EPOLL_CTL_ADD,
             (_, 0) => libc::EPOLL_CTL_DEL,
@@ -375,17 +413,25 @@ impl Socket {
         receive | if self.is_blocked { libc::EPOLLOUT } else { 0 }
     }
 
-    /// Hands the queue to the kernel. `finished` hears of each slot that the kernel is done with, and of the error's number.
+    /// Hands the queue to the kernel. `finished` hears of each slot that the kernel is done with,
+    /// and of the error's number.
     fn flush(&mut self, mut finished: impl FnMut(u16, Option<i32>)) {
         let Some(fd) = self.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
         self.is_blocked = false;
         let mut done = 0;
         while done < self.queued.len() && !self.is_blocked {
             let rest = &mut self.queued[done..];
-            // SAFETY: every header points into a slot that is in use (see `queue`), and `rest` is a slice of such headers with
-            // its true length, which is below UIO_MAXIOV as there are fewer slots. The kernel keeps no pointer beyond the call.
-            let answer =
-                unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as libc::c_uint, libc::MSG_DONTWAIT) };
+            // SAFETY: every header points into a slot that is in use (see `queue`), and `rest` is a
+            // slice of such headers with its true length, which is below UIO_MAXIOV as there are
+            // fewer slots. The kernel keeps no pointer beyond the call.
+            let answer = unsafe {
+                libc::sendmmsg(
+                    fd,
+                    rest.as_mut_ptr(),
+                    rest.len() as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                )
+            };
             match usize::try_from(answer) {
                 Ok(sent) => {
                     self.slots[done..done + sent].iter().for_each(|slot| finished(*slot, None));
@@ -407,7 +453,8 @@ impl Socket {
     }
 }
 
-/// epoll counts in milliseconds: a wait is never cut short by rounding, or a timer would be waited for in a busy loop.
+/// epoll counts in milliseconds: a wait is never cut short by rounding, or a timer would be waited
+/// for in a busy loop.
 fn milliseconds(time: Option<Duration>) -> i32 {
     let whole = |time: Duration| time.as_nanos().div_ceil(Duration::from_millis(1).as_nanos());
     time.map_or(-1, |time| i32::try_from(whole(time)).unwrap_or(i32::MAX))
@@ -423,7 +470,8 @@ mod tests {
 
     /// Of another kind, so that every watch is refused, as where the kernel has no memory for one.
     fn without_epoll<R>(driver: &mut PlainDriver, work: impl FnOnce(&mut PlainDriver) -> R) -> R {
-        let epoll = std::mem::replace(&mut driver.epoll, UdpSocket::bind("127.0.0.1:0").unwrap().into());
+        let epoll =
+            std::mem::replace(&mut driver.epoll, UdpSocket::bind("127.0.0.1:0").unwrap().into());
         let done = work(driver);
         driver.epoll = epoll;
         done
@@ -452,8 +500,13 @@ mod tests {
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"watched", bound).unwrap();
         let mut heard = 0;
         driver
-            .turn(Wait::AtMost(Duration::from_secs(5)), |c| heard += usize::from(matches!(c, Completion::Datagram(_))))
+            .turn(Wait::AtMost(Duration::from_secs(5)), |c| {
+                heard += usize::from(matches!(c, Completion::Datagram(_)))
+            })
             .unwrap();
-        assert_eq!((heard, driver.sockets[0].watched, driver.bell_watched), (1, libc::EPOLLIN, true));
+        assert_eq!(
+            (heard, driver.sockets[0].watched, driver.bell_watched),
+            (1, libc::EPOLLIN, true)
+        );
     }
 }

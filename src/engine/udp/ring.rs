@@ -1,4 +1,5 @@
-//! The UDP driver on io_uring: multishot receives into the kernel's choice of buffers, batched sends, one enter per batch.
+//! The UDP driver on io_uring: multishot receives into the kernel's choice of buffers, batched
+//! sends, one enter per batch.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -23,7 +24,8 @@ use crate::engine::wait::Wait;
 /// How long an operation of a socket that is taken away may take to end.
 const CANCEL_PATIENCE: Duration = Duration::from_millis(200);
 
-/// One core's ring with its sockets. Field order is drop order: the ring goes before the memory that the kernel was lent.
+/// One core's ring with its sockets. Field order is drop order: the ring goes before the memory
+/// that the kernel was lent.
 pub(super) struct RingDriver {
     ring: IoUring,
     sockets: Vec<Socket>,
@@ -35,9 +37,11 @@ pub(super) struct RingDriver {
     bell_armed: bool,
     /// Being dropped: nothing is armed again.
     closing: bool,
-    /// Completions copied out of the ring, so that it is free while they are handled. Those behind one whose handler panics stay.
+    /// Completions copied out of the ring, so that it is free while they are handled. Those behind
+    /// one whose handler panics stay.
     completed: VecDeque<(u64, i32, u32)>,
-    /// Descriptors of removed sockets: open until no queued entry names them, as the kernel gives a closed one's number away.
+    /// Descriptors of removed sockets: open until no queued entry names them, as the kernel gives a
+    /// closed one's number away.
     leaving: Vec<OwnedFd>,
 }
 
@@ -51,7 +55,8 @@ struct Socket {
     armed: bool,
     /// Sends that are queued or in the kernel.
     sending: u16,
-    /// Its send buffer is full: what could not leave is parked, in order, and nothing more is taken until there is room.
+    /// Its send buffer is full: what could not leave is parked, in order, and nothing more is taken
+    /// until there is room.
     is_blocked: bool,
     parked: VecDeque<u16>,
     /// The kernel will say when there is room.
@@ -65,7 +70,8 @@ impl Socket {
     }
 }
 
-/// What a completion's user data says: the kind above, the socket in the middle (of a send), the index below.
+/// What a completion's user data says: the kind above, the socket in the middle (of a send), the
+/// index below.
 const RECEIVE: u64 = 1 << 32;
 const SEND: u64 = 2 << 32;
 const BELL: u64 = 3 << 32;
@@ -74,7 +80,10 @@ const KIND: u64 = 0xff << 32;
 
 impl std::fmt::Debug for RingDriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RingDriver").field("sockets", &self.sockets).field("slots", &self.slots).finish_non_exhaustive()
+        f.debug_struct("RingDriver")
+            .field("sockets", &self.sockets)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,10 +146,14 @@ impl RingDriver {
         // What is queued leaves by this socket.
         let _ = ring::submit(&mut self.ring);
         if is_armed {
-            // A receive that is armed keeps the socket open, and its port taken, after its descriptor is closed.
+            // A receive that is armed keeps the socket open, and its port taken, after its
+            // descriptor is closed.
             let armed = CancelBuilder::fd(Fd(fd.as_raw_fd())).all();
             // ENOENT: nothing was in flight.
-            let _ = self.ring.submitter().register_sync_cancel(Some(Timespec::from(CANCEL_PATIENCE)), armed);
+            let _ = self
+                .ring
+                .submitter()
+                .register_sync_cancel(Some(Timespec::from(CANCEL_PATIENCE)), armed);
         }
         self.leaving.push(fd);
         self.close_leaving();
@@ -196,11 +209,17 @@ impl RingDriver {
         self.queue_send(socket, slot)
     }
 
-    pub(super) fn turn(&mut self, wait: Wait, mut on: impl FnMut(Completion<'_>)) -> io::Result<()> {
+    pub(super) fn turn(
+        &mut self,
+        wait: Wait,
+        mut on: impl FnMut(Completion<'_>),
+    ) -> io::Result<()> {
         self.arm();
         self.enter(wait)?;
         self.close_leaving();
-        self.completed.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
+        self.completed.extend(
+            self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())),
+        );
         while let Some((user_data, result, flags)) = self.completed.pop_front() {
             self.complete(user_data, result, flags, &mut on);
         }
@@ -219,8 +238,9 @@ impl RingDriver {
         ring::enter(&mut self.ring, wait)
     }
 
-    /// Submits what is queued, then looks until something has completed (true) or the time is over. Looking costs no system call
-    /// but the one that gives way: the kernel raises a flag in the ring's memory when work waits for this thread.
+    /// Submits what is queued, then looks until something has completed (true) or the time is over.
+    /// Looking costs no system call but the one that gives way: the kernel raises a flag in the
+    /// ring's memory when work waits for this thread.
     fn poll(&mut self, time: Duration) -> io::Result<bool> {
         if !self.ring.submission().is_empty() {
             ring::submit(&mut self.ring)?;
@@ -237,12 +257,19 @@ impl RingDriver {
         }
     }
 
-    fn complete(&mut self, user_data: u64, result: i32, flags: u32, on: &mut impl FnMut(Completion<'_>)) {
+    fn complete(
+        &mut self,
+        user_data: u64,
+        result: i32,
+        flags: u32,
+        on: &mut impl FnMut(Completion<'_>),
+    ) {
         let index = u16::try_from(user_data & 0xffff).unwrap_or(0);
         match user_data & KIND {
             RECEIVE => {
                 if !cqueue::more(flags) {
-                    // Ended: out of buffers (ENOBUFS) or an error of the network's; armed again at the next turn.
+                    // Ended: out of buffers (ENOBUFS) or an error of the network's; armed again at
+                    // the next turn.
                     if let Some(socket) = self.sockets.get_mut(usize::from(index)) {
                         socket.armed = false;
                     }
@@ -264,7 +291,11 @@ impl RingDriver {
                     return;
                 }
                 if let Some(finished) = self.slots.release(index) {
-                    let result = if result < 0 { Err(send_error(-result, finished.segmented)) } else { Ok(()) };
+                    let result = if result < 0 {
+                        Err(send_error(-result, finished.segmented))
+                    } else {
+                        Ok(())
+                    };
                     on(Completion::Sent { token: finished.token, result });
                 }
             }
@@ -280,11 +311,13 @@ impl RingDriver {
     }
 
     fn datagram(&self, socket: SocketId, buffer: u16, len: usize) -> Option<Datagram<'_>> {
-        // The borrow of the buffer's bytes ends before they go back: `on` sees them only inside its call.
+        // The borrow of the buffer's bytes ends before they go back: `on` sees them only inside its
+        // call.
         let bytes = self.buffers.bytes(buffer, len);
         let out = RecvMsgOut::parse(bytes, &self.receive).ok()?;
         let truncated = out.is_payload_truncated();
-        let (name_at, control_at) = (RECV_OUT_BYTES, RECV_OUT_BYTES + self.receive.msg_namelen as usize);
+        let (name_at, control_at) =
+            (RECV_OUT_BYTES, RECV_OUT_BYTES + self.receive.msg_namelen as usize);
         let payload_at = control_at + CONTROL_BYTES;
         let from = read_name(bytes.get(name_at..control_at)?)?;
         let control_len = out.control_data().len();
@@ -303,7 +336,9 @@ impl RingDriver {
 
     /// Keeps a send that its socket has no room for. False: it is lost.
     fn park(&mut self, socket: usize, slot: u16) -> bool {
-        let Some(socket) = self.sockets.get_mut(socket).filter(|socket| socket.fd.is_some()) else { return false };
+        let Some(socket) = self.sockets.get_mut(socket).filter(|socket| socket.fd.is_some()) else {
+            return false;
+        };
         socket.is_blocked = true;
         let is_parked = self.slots.park(socket.parked.len());
         if is_parked {
@@ -326,7 +361,8 @@ impl RingDriver {
         self.sockets.get(index).is_some_and(|socket| socket.fd.is_some())
     }
 
-    /// Whatever should be waited for and is not: at the start, and where it has ended or could not be queued.
+    /// Whatever should be waited for and is not: at the start, and where it has ended or could not
+    /// be queued.
     fn arm(&mut self) {
         if !self.bell_armed {
             self.arm_bell();
@@ -338,11 +374,16 @@ impl RingDriver {
     fn await_room(&mut self) {
         for index in 0..self.sockets.len() {
             let socket = &self.sockets[index];
-            let Some(fd) = socket.fd.as_ref().filter(|_| socket.is_blocked && !socket.awaited && !self.closing) else {
+            let Some(fd) = socket
+                .fd
+                .as_ref()
+                .filter(|_| socket.is_blocked && !socket.awaited && !self.closing)
+            else {
                 continue;
             };
-            let entry =
-                opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLOUT as u32).build().user_data(ROOM | index as u64);
+            let entry = opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLOUT as u32)
+                .build()
+                .user_data(ROOM | index as u64);
             // SAFETY: the entry points to nothing.
             self.sockets[index].awaited = unsafe { self.push(&entry) }.is_ok();
         }
@@ -351,13 +392,17 @@ impl RingDriver {
     fn arm_receives(&mut self) {
         for index in 0..self.sockets.len() {
             let socket = &self.sockets[index];
-            let Some(fd) = socket.fd.as_ref().filter(|_| socket.receives && !socket.armed && !self.closing) else {
+            let Some(fd) =
+                socket.fd.as_ref().filter(|_| socket.receives && !socket.armed && !self.closing)
+            else {
                 continue;
             };
-            let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), &raw const *self.receive, GROUP)
-                .build()
-                .user_data(RECEIVE | index as u64);
-            // SAFETY: the message template is boxed and lives as long as the driver, as do the registered buffers.
+            let entry =
+                opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), &raw const *self.receive, GROUP)
+                    .build()
+                    .user_data(RECEIVE | index as u64);
+            // SAFETY: the message template is boxed and lives as long as the driver, as do the
+            // registered buffers.
             if unsafe { self.push(&entry) }.is_err() {
                 return;
             }
@@ -367,8 +412,10 @@ impl RingDriver {
 
     fn arm_bell(&mut self) {
         let Some((fd, buffer)) = self.bell.as_mut().filter(|_| !self.closing) else { return };
-        let entry = opcode::Read::new(Fd(*fd), (&raw mut **buffer).cast(), 8).build().user_data(BELL);
-        // SAFETY: the eight bytes are boxed and live as long as the driver, whose ring is dropped before them.
+        let entry =
+            opcode::Read::new(Fd(*fd), (&raw mut **buffer).cast(), 8).build().user_data(BELL);
+        // SAFETY: the eight bytes are boxed and live as long as the driver, whose ring is dropped
+        // before them.
         self.bell_armed = unsafe { self.push(&entry) }.is_ok();
     }
 
@@ -385,7 +432,8 @@ impl RingDriver {
         pushed
     }
 
-    /// Queues the send of a filled slot. It never waits in the kernel: a socket without room says so.
+    /// Queues the send of a filled slot. It never waits in the kernel: a socket without room says
+    /// so.
     fn push_send(&mut self, index: usize, slot: u16) -> Result<(), Full> {
         let message = self.slots.message(slot).ok_or(Full)?;
         let socket = self.sockets.get_mut(index).ok_or(Full)?;
@@ -394,8 +442,8 @@ impl RingDriver {
             .flags(libc::MSG_DONTWAIT as u32)
             .build()
             .user_data(SEND | (index as u64) << 16 | u64::from(slot));
-        // SAFETY: the message and all it points to lie in the slot (or in content that the slot holds), which stays in place
-        // until its completion releases it.
+        // SAFETY: the message and all it points to lie in the slot (or in content that the slot
+        // holds), which stays in place until its completion releases it.
         unsafe { self.push(&entry) }?;
         self.sockets[index].sending += 1;
         Ok(())
@@ -418,15 +466,19 @@ impl RingDriver {
 }
 
 impl Drop for RingDriver {
-    /// Submits what is queued, cancels what does not end by itself, and waits until the kernel holds no memory of ours: the end
-    /// of a ring takes place behind the back of its owner, who may have freed everything by then.
+    /// Submits what is queued, cancels what does not end by itself, and waits until the kernel
+    /// holds no memory of ours: the end of a ring takes place behind the back of its owner, who may
+    /// have freed everything by then.
     fn drop(&mut self) {
         const PATIENCE: Duration = Duration::from_millis(200);
         const TURNS_MAX: u32 = 10;
         self.closing = true;
         let _ = self.turn(Wait::No, |_| {});
         // ENOENT: nothing was in flight.
-        let _ = self.ring.submitter().register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
+        let _ = self
+            .ring
+            .submitter()
+            .register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
         for _ in 0..TURNS_MAX {
             if !self.is_lent() || self.turn(Wait::AtMost(PATIENCE), |_| {}).is_err() {
                 break;

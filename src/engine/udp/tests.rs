@@ -41,9 +41,15 @@ fn mapped_file(len: usize) -> (tempfile::TempDir, Content) {
     let bytes: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
     std::fs::write(directory.path().join("image"), bytes).unwrap();
     let images = Images::open(directory.path(), Workers::start().unwrap()).unwrap();
-    let Found::Ask(question) = images.catalog().find(&clean(b"image").unwrap()) else { panic!("known already") };
+    let Found::Ask(question) = images.catalog().find(&clean(b"image").unwrap()) else {
+        panic!("known already")
+    };
     let (sender, receiver) = std::sync::mpsc::channel();
-    images.answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| sender.send(answer).unwrap()).unwrap();
+    images
+        .answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+            sender.send(answer).unwrap()
+        })
+        .unwrap();
     (directory, receiver.recv().unwrap().unwrap())
 }
 
@@ -60,7 +66,10 @@ fn a_datagram_tells_where_it_came_from_and_where_it_was_sent() {
                 let Completion::Datagram(datagram) = completion else { return false };
                 assert_eq!((datagram.bytes, datagram.local), (&b"hello"[..], bound.ip()));
                 assert!(datagram.interface > 0);
-                answer = Some((datagram.from, Source { address: datagram.local, interface: datagram.interface }));
+                answer = Some((
+                    datagram.from,
+                    Source { address: datagram.local, interface: datagram.interface },
+                ));
                 true
             });
             let (to, from) = answer.unwrap();
@@ -79,7 +88,13 @@ fn a_window_leaves_as_one_send_and_arrives_as_blocks() {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let blocks = Blocks { content: &content, first: 65_530, block_size: 1000, bytes: 5_000..14_500, count: 10 };
+        let blocks = Blocks {
+            content: &content,
+            first: 65_530,
+            block_size: 1000,
+            bytes: 5_000..14_500,
+            count: 10,
+        };
         driver.send_blocks(socket, client.local_addr().unwrap(), None, &blocks, 1).unwrap();
         turn_until(&mut driver, |c| matches!(c, Completion::Sent { token: 1, result: Ok(()) }));
         for n in 0..10u16 {
@@ -98,13 +113,21 @@ fn a_window_leaves_as_one_send_and_arrives_as_blocks() {
 fn a_file_cut_short_under_a_send_is_an_error_and_not_a_signal() {
     over_both(|datapath| {
         let (directory, content) = mapped_file(200_000);
-        std::fs::OpenOptions::new().write(true).open(directory.path().join("image")).unwrap().set_len(0).unwrap();
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(directory.path().join("image"))
+            .unwrap()
+            .set_len(0)
+            .unwrap();
         assert!(!content.is_unchanged());
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let blocks = Blocks { content: &content, first: 1, block_size: 512, bytes: 0..5_120, count: 10 };
+        let blocks =
+            Blocks { content: &content, first: 1, block_size: 512, bytes: 0..5_120, count: 10 };
         driver.send_blocks(socket, client.local_addr().unwrap(), None, &blocks, 2).unwrap();
-        turn_until(&mut driver, |c| matches!(c, Completion::Sent { token: 2, result: Err(SendError::ContentGone) }));
+        turn_until(&mut driver, |c| {
+            matches!(c, Completion::Sent { token: 2, result: Err(SendError::ContentGone) })
+        });
     });
 }
 
@@ -131,11 +154,15 @@ fn a_removed_socket_frees_its_port_and_its_place() {
         driver.turn(Wait::No, |_| {}).unwrap();
         driver.remove(socket);
         driver.turn(Wait::No, |_| {}).unwrap();
-        let fd = net::udp(&Binding { address: bound, interface: None, shared: false }).expect("the port is free");
+        let fd = net::udp(&Binding { address: bound, interface: None, shared: false })
+            .expect("the port is free");
         assert_eq!(driver.add(fd, bound.ip(), true), socket);
         driver.turn(Wait::No, |_| {}).unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"again", bound).unwrap();
-        turn_until(&mut driver, |c| matches!(c, Completion::Datagram(datagram) if datagram.bytes == b"again"));
+        turn_until(
+            &mut driver,
+            |c| matches!(c, Completion::Datagram(datagram) if datagram.bytes == b"again"),
+        );
     });
 }
 
@@ -160,7 +187,11 @@ fn what_was_queued_leaves_before_the_end_and_the_end_waits_for_nobody() {
 fn more_datagrams_than_buffers_lose_nothing() {
     over_both(|datapath| {
         for buffers in [16, RECEIVE_BUFFERS] {
-            let fd = net::udp(&Binding { address: "127.0.0.1:0".parse().unwrap(), interface: None, shared: false });
+            let fd = net::udp(&Binding {
+                address: "127.0.0.1:0".parse().unwrap(),
+                interface: None,
+                shared: false,
+            });
             let fd = fd.unwrap();
             let bound = net::local_address(&fd).unwrap();
             let mut driver = Driver::with_buffers(datapath, buffers).unwrap();
@@ -184,7 +215,11 @@ fn more_datagrams_than_buffers_lose_nothing() {
 fn more_sends_than_slots_all_leave_and_a_full_driver_never_sleeps_on_them() {
     over_both(|datapath| {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
-        let client = net::udp(&Binding { address: "127.0.0.1:0".parse().unwrap(), interface: None, shared: false });
+        let client = net::udp(&Binding {
+            address: "127.0.0.1:0".parse().unwrap(),
+            interface: None,
+            shared: false,
+        });
         let client = UdpSocket::from(client.unwrap());
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let to = Target::Ip(client.local_addr().unwrap());
@@ -196,7 +231,8 @@ fn more_sends_than_slots_all_leave_and_a_full_driver_never_sleeps_on_them() {
             let mut left = 0;
             while left < SEND_SLOTS {
                 let started = Instant::now();
-                let count = |c: Completion<'_>| left += usize::from(matches!(c, Completion::Sent { .. }));
+                let count =
+                    |c: Completion<'_>| left += usize::from(matches!(c, Completion::Sent { .. }));
                 driver.turn(Wait::AtMost(Duration::from_secs(60)), count).unwrap();
                 assert!(started.elapsed() < Duration::from_secs(5), "slept over free slots");
             }
@@ -236,9 +272,12 @@ fn a_segmented_send_that_fits_no_datagram_says_that_segments_do_not_work() {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         // Two blocks of more than one datagram's length together: EMSGSIZE.
-        let blocks = Blocks { content: &content, first: 1, block_size: 60_000, bytes: 0..120_000, count: 2 };
+        let blocks =
+            Blocks { content: &content, first: 1, block_size: 60_000, bytes: 0..120_000, count: 2 };
         driver.send_blocks(socket, client.local_addr().unwrap(), None, &blocks, 5).unwrap();
-        turn_until(&mut driver, |c| matches!(c, Completion::Sent { token: 5, result: Err(SendError::NoSegments) }));
+        turn_until(&mut driver, |c| {
+            matches!(c, Completion::Sent { token: 5, result: Err(SendError::NoSegments) })
+        });
     });
 }
 
@@ -255,7 +294,8 @@ fn a_datagram_longer_than_its_place_says_so() {
     });
 }
 
-/// In a network namespace of this thread's own, with 10.99.0.1/24 on a link on which nobody answers.
+/// In a network namespace of this thread's own, with 10.99.0.1/24 on a link on which nobody
+/// answers.
 fn with_a_mute_link(test: impl Fn(Datapath) + Send + 'static) {
     let elsewhere = std::thread::spawn(move || {
         // SAFETY: unshare takes no pointer, and concerns this thread alone, which ends here.
@@ -287,9 +327,11 @@ fn narrow_socket() -> OwnedFd {
 fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
     with_a_mute_link(|datapath| {
         let (mut driver, healthy, bound) = driver_on_loopback(datapath, "127.0.0.1:0");
-        let mute: Vec<SocketId> = (0..3).map(|_| driver.add(narrow_socket(), bound.ip(), false)).collect();
+        let mute: Vec<SocketId> =
+            (0..3).map(|_| driver.add(narrow_socket(), bound.ip(), false)).collect();
         // The kernel keeps only so much for one neighbour.
-        let nobody = |socket: &SocketId| Target::Ip(SocketAddr::from(([10, 99, 0, 2 + socket.0 as u8], 68)));
+        let nobody =
+            |socket: &SocketId| Target::Ip(SocketAddr::from(([10, 99, 0, 2 + socket.0 as u8], 68)));
         let mut lost = 0;
         let until = Instant::now() + Duration::from_secs(1);
         while !mute.iter().all(|socket| driver.is_blocked(*socket)) {
@@ -301,7 +343,9 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
                 }
             }
             driver
-                .turn(Wait::No, |c| lost += usize::from(matches!(c, Completion::Sent { result: Err(_), .. })))
+                .turn(Wait::No, |c| {
+                    lost += usize::from(matches!(c, Completion::Sent { result: Err(_), .. }))
+                })
                 .unwrap();
         }
         assert_eq!(driver.send(mute[0], nobody(&mute[0]), None, b"more", 1), Err(Full));
@@ -317,8 +361,9 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
         let started = Instant::now();
         while sent < SEND_SLOTS {
             assert!(started.elapsed() < Duration::from_secs(1), "{sent} have left");
-            let count =
-                |c: Completion<'_>| sent += usize::from(matches!(c, Completion::Sent { token: 2, result: Ok(()) }));
+            let count = |c: Completion<'_>| {
+                sent += usize::from(matches!(c, Completion::Sent { token: 2, result: Ok(()) }))
+            };
             driver.turn(Wait::AtMost(Duration::from_millis(10)), count).unwrap();
         }
         // The kernel gives up on the neighbour after three seconds, and lets the datagrams go.
@@ -347,9 +392,12 @@ fn what_was_queued_on_a_removed_socket_never_leaves_by_a_strangers() {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         driver.turn(Wait::No, |_| {}).unwrap();
-        driver.send(socket, Target::Ip(client.local_addr().unwrap()), None, b"for the client", 7).unwrap();
+        driver
+            .send(socket, Target::Ip(client.local_addr().unwrap()), None, b"for the client", 7)
+            .unwrap();
         driver.remove(socket);
-        // Connections that come now, as those of an HTTP core: one of them gets the number of the descriptor that was closed.
+        // Connections that come now, as those of an HTTP core: one of them gets the number of the
+        // descriptor that was closed.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let pairs: Vec<_> = (0..8)
             .map(|_| {
@@ -375,10 +423,15 @@ fn a_panic_in_the_middle_of_a_turn_leaves_nothing_to_wait_for() {
         for token in 0..10 {
             driver.send(socket, to, None, b"x", token).unwrap();
         }
-        let turn = std::panic::AssertUnwindSafe(|| driver.turn(Wait::No, |_| panic!("the handler's own")));
+        let turn =
+            std::panic::AssertUnwindSafe(|| driver.turn(Wait::No, |_| panic!("the handler's own")));
         assert!(std::panic::catch_unwind(turn).is_err());
         let started = Instant::now();
         drop(driver);
-        assert!(started.elapsed() < Duration::from_millis(500), "the end waited {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_millis(500),
+            "the end waited {:?}",
+            started.elapsed()
+        );
     });
 }

@@ -1,4 +1,5 @@
-//! A machine's way to an address: DISCOVER to ACK with the waits of its firmware, and the question whether an address is still its.
+//! A machine's way to an address: DISCOVER to ACK with the waits of its firmware, and the question
+//! whether an address is still its.
 
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -27,16 +28,20 @@ impl Segment {
             match line.discover_and_request().await {
                 Ok(Some(answer)) => return self.take_possession(port, speaker, answer),
                 // Refused: all begins again.
-                Ok(None) if Instant::now() < deadline => sleep(self.context.pace.hurried(DHCP_NAK_PAUSE)).await,
+                Ok(None) if Instant::now() < deadline => {
+                    sleep(self.context.pace.hurried(DHCP_NAK_PAUSE)).await
+                }
                 Ok(None) => return Err(Failure::DhcpRefused),
-                Err(Failure::GaveUp { .. }) if !self.context.pace.gives_up && Instant::now() < deadline => {}
+                Err(Failure::GaveUp { .. })
+                    if !self.context.pace.gives_up && Instant::now() < deadline => {}
                 Err(failure) => return Err(failure),
             }
             self.context.progress.add_retry();
         }
     }
 
-    /// INIT-REBOOT: asks for the address that the machine had. The address of the ACK; None for a NAK or silence.
+    /// INIT-REBOOT: asks for the address that the machine had. The address of the ACK; None for a
+    /// NAK or silence.
     pub(in crate::fleet) async fn confirm(
         &self,
         port: Port,
@@ -67,7 +72,8 @@ impl<'a> Line<'a> {
     fn open(segment: &'a Segment, port: Port, speaker: Speaker, xids: &'a mut Xids) -> Self {
         let mailbox = Rc::<Mailbox>::default();
         let waits = Waits::of(speaker);
-        let mut line = Self { segment, port, speaker, waits, xids, registered: Vec::new(), sent: 0, mailbox };
+        let mut line =
+            Self { segment, port, speaker, waits, xids, registered: Vec::new(), sent: 0, mailbox };
         line.renew();
         line
     }
@@ -82,7 +88,8 @@ impl<'a> Line<'a> {
     /// None for a NAK.
     async fn discover_and_request(&mut self) -> Result<Option<Answer>, Failure> {
         let offer = self.discover().await?;
-        let (port, speaker, address, server) = (self.port, self.speaker, offer.address, offer.server);
+        let (port, speaker, address, server) =
+            (self.port, self.speaker, offer.address, offer.server);
         self.segment.hold(Held { port, speaker, address, server });
         // The REQUEST belongs to the DISCOVER that was answered, not to the last one.
         self.registered.push(offer.xid);
@@ -106,7 +113,9 @@ impl<'a> Line<'a> {
             self.send(Kind::Discover, None, None, nth > 0 && offer.is_none())?;
             let until = Instant::now() + pace.hurried(self.waits.pause(nth));
             while offer.is_none() {
-                let Ok(answer) = timeout_at(until, self.answer_to(Kind::Discover)).await else { break };
+                let Ok(answer) = timeout_at(until, self.answer_to(Kind::Discover)).await else {
+                    break;
+                };
                 let answer = answer?;
                 match self.speaker.objects_to(&answer) {
                     None => offer = Some(answer),
@@ -123,18 +132,27 @@ impl<'a> Line<'a> {
                 return Ok(found);
             }
             sleep_until(until).await;
-            if self.waits.idle == Idle::UntilPause || begun.elapsed() >= pace.hurried(Waits::PROXY) {
+            if self.waits.idle == Idle::UntilPause || begun.elapsed() >= pace.hurried(Waits::PROXY)
+            {
                 return Ok(found);
             }
             offer = Some(found);
         }
         let nobody = || self.segment.context.progress.line(Protocol::Dhcp).nobody();
-        let silent = || nobody().map_or("no answer to DISCOVER".to_owned(), |nobody| format!("DHCP: {nobody}"));
-        offer.ok_or_else(|| self.gave_up(&ignored.map_or_else(silent, str::to_owned), self.waits.tries))
+        let silent = || {
+            nobody().map_or("no answer to DISCOVER".to_owned(), |nobody| format!("DHCP: {nobody}"))
+        };
+        offer.ok_or_else(|| {
+            self.gave_up(&ignored.map_or_else(silent, str::to_owned), self.waits.tries)
+        })
     }
 
     /// ACK or NAK.
-    async fn request(&mut self, server: Option<Ipv4Addr>, address: Ipv4Addr) -> Result<Answer, Failure> {
+    async fn request(
+        &mut self,
+        server: Option<Ipv4Addr>,
+        address: Ipv4Addr,
+    ) -> Result<Answer, Failure> {
         let tries = self.waits.tries.min(Waits::REQUESTS_MAX);
         for nth in 0..tries {
             self.send(Kind::Request, server, Some(address), nth > 0)?;
@@ -155,7 +173,8 @@ impl<'a> Line<'a> {
     ) -> Result<(), Failure> {
         let Port { mac, uuid, circuit } = self.port;
         let xid = self.registered.last().copied().unwrap_or(0);
-        let ask = Ask { speaker: self.speaker, mac, uuid, xid, nth: self.sent, server, address, kind };
+        let ask =
+            Ask { speaker: self.speaker, mac, uuid, xid, nth: self.sent, server, address, kind };
         self.sent = self.sent.saturating_add(1);
         if is_repeated {
             self.segment.context.progress.add_retry();
@@ -210,21 +229,33 @@ mod tests {
     use crate::fleet::pace::Pace;
     use crate::model::machine::{Mac, Uuid};
 
-    /// A machine against a server that answers each DISCOVER with an OFFER that has these options, each REQUEST with an ACK; None:
-    /// with silence. Gives what came of it, and the xids and kinds that the server heard. Time passes where both wait.
+    /// A machine against a server that answers each DISCOVER with an OFFER that has these options,
+    /// each REQUEST with an ACK; None: with silence. Gives what came of it, and the xids and kinds
+    /// that the server heard. Time passes where both wait.
     fn acquire(
         options: Option<&'static [u8]>,
         speaker: Speaker,
         idle_waits: bool,
     ) -> (Result<Answer, Failure>, Vec<(u32, u8)>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
         LocalSet::new().block_on(&runtime, async {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            let server =
+                SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
             let heard = Rc::new(RefCell::new(Vec::new()));
             spawn_local(serve(socket, options, Rc::clone(&heard)));
-            let pace = Pace { haste: 1, idle_waits, gives_up: true, patience: Duration::from_secs(500) };
-            let context = Rc::new(Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default()));
+            let pace =
+                Pace { haste: 1, idle_waits, gives_up: true, patience: Duration::from_secs(500) };
+            let context = Rc::new(Context::new(
+                server.into(),
+                Contents::default(),
+                pace,
+                std::sync::Arc::default(),
+            ));
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
             let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
             let segment = Segment::open(context, road, Rc::default(), 1);
@@ -234,7 +265,11 @@ mod tests {
         })
     }
 
-    async fn serve(socket: UdpSocket, options: Option<&'static [u8]>, heard: Rc<RefCell<Vec<(u32, u8)>>>) {
+    async fn serve(
+        socket: UdpSocket,
+        options: Option<&'static [u8]>,
+        heard: Rc<RefCell<Vec<(u32, u8)>>>,
+    ) {
         loop {
             let mut packet = [0; 1500];
             let (octets, from) = socket.recv_from(&mut packet).await.unwrap();
@@ -264,9 +299,11 @@ mod tests {
 
     #[test]
     fn d68_ipxe_waits_for_a_proxy_and_asks_again_unless_it_is_told_that_there_is_none() {
-        for (options, idle_waits, messages) in
-            [(BOOT_FILE, true, &[1, 1, 3][..]), (NO_PROXY, true, &[1, 3]), (BOOT_FILE, false, &[1, 3])]
-        {
+        for (options, idle_waits, messages) in [
+            (BOOT_FILE, true, &[1, 1, 3][..]),
+            (NO_PROXY, true, &[1, 3]),
+            (BOOT_FILE, false, &[1, 3]),
+        ] {
             let (came, heard) = acquire(Some(options), Speaker::Ipxe(0), idle_waits);
             came.unwrap();
             assert_eq!(kinds(heard), messages);
@@ -276,24 +313,46 @@ mod tests {
     #[test]
     fn d71_a_firmware_that_hears_nothing_gives_up_after_its_own_time() {
         let (came, heard) = acquire(None, Speaker::UefiPxe(7), false);
-        assert_eq!(came.unwrap_err().to_string(), "OVMF gives up: no answer to DISCOVER, 4 tries in 60 s");
+        assert_eq!(
+            came.unwrap_err().to_string(),
+            "OVMF gives up: no answer to DISCOVER, 4 tries in 60 s"
+        );
         assert_eq!(kinds(heard), [1; 4]);
     }
 
     #[test]
     fn a_firmware_that_asks_where_nobody_listens_says_so_when_it_gives_up() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
         LocalSet::new().block_on(&runtime, async {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
+            let server =
+                SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
             drop(socket);
-            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(500) };
-            let context = Rc::new(Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default()));
+            let pace = Pace {
+                haste: 1,
+                idle_waits: false,
+                gives_up: true,
+                patience: Duration::from_secs(500),
+            };
+            let context = Rc::new(Context::new(
+                server.into(),
+                Contents::default(),
+                pace,
+                std::sync::Arc::default(),
+            ));
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
             let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
             let segment = Segment::open(context, road, Rc::default(), 1);
             let port = Port { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 1 };
-            let said = segment.acquire(port, Speaker::UefiPxe(7), &mut Xids(1)).await.unwrap_err().to_string();
+            let said = segment
+                .acquire(port, Speaker::UefiPxe(7), &mut Xids(1))
+                .await
+                .unwrap_err()
+                .to_string();
             let nobody = format!("nothing answers at {server} (port unreachable)");
             assert_eq!(said, format!("OVMF gives up: DHCP: {nobody}, 4 tries in 60 s"));
         });
@@ -301,17 +360,24 @@ mod tests {
 
     #[test]
     fn d42_d66_an_offer_that_a_firmware_cannot_use_is_as_none() {
-        let ignored = |speaker, options| acquire(Some(options), speaker, false).0.unwrap_err().to_string();
+        let ignored =
+            |speaker, options| acquire(Some(options), speaker, false).0.unwrap_err().to_string();
         let said = ignored(Speaker::UefiPxe(7), NO_PROXY);
         assert_eq!(said, "OVMF gives up: no OFFER with a boot file, 4 tries in 60 s");
         let said = ignored(Speaker::UefiHttp(16), BOOT_FILE);
-        assert_eq!(said, "UEFI HTTP Boot gives up: no OFFER with option 60 = HTTPClient, 4 tries in 60 s");
+        assert_eq!(
+            said,
+            "UEFI HTTP Boot gives up: no OFFER with option 60 = HTTPClient, 4 tries in 60 s"
+        );
     }
 
     #[test]
     fn d59_a_raspberry_pi_wants_its_menu() {
         let said = acquire(Some(BOOT_FILE), Speaker::RaspberryPi, false).0.unwrap_err().to_string();
-        assert!(said.starts_with("the Raspberry Pi gives up: no OFFER with \"Raspberry Pi Boot\""), "{said}");
+        assert!(
+            said.starts_with("the Raspberry Pi gives up: no OFFER with \"Raspberry Pi Boot\""),
+            "{said}"
+        );
     }
 
     #[test]

@@ -7,7 +7,11 @@ use crate::fleet::failure::Failure;
 use crate::tftp::client::Behaviour;
 
 /// Fetches a file that has to be there.
-pub(in crate::fleet) async fn must(tftp: &Tftp<'_>, loader: &Behaviour, name: &str) -> Result<(), Failure> {
+pub(in crate::fleet) async fn must(
+    tftp: &Tftp<'_>,
+    loader: &Behaviour,
+    name: &str,
+) -> Result<(), Failure> {
     match tftp.fetch(loader, name, false).await? {
         Fetched::File(_) => Ok(()),
         Fetched::Missing => Err(Failure::TftpMissing(name.to_owned())),

@@ -1,4 +1,5 @@
-//! HTTP as boot loaders speak it: one GET at a time, resumed where it broke, every octet checked, no buffer per machine.
+//! HTTP as boot loaders speak it: one GET at a time, resumed where it broke, every octet checked,
+//! no buffer per machine.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,7 +27,8 @@ use crate::model::random::Random;
 /// Which program asks: they differ in version, headers, and whether they keep the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::fleet) enum Agent {
-    /// lpxelinux.0: HTTP/1.0, a connection per file, its inventory in a Cookie (capture `bios-lpxelinux`).
+    /// lpxelinux.0: HTTP/1.0, a connection per file, its inventory in a Cookie (capture
+    /// `bios-lpxelinux`).
     Syslinux { mac: Mac, uuid: Uuid },
     /// GRUB: HTTP/1.1, a connection per file; finds headers only as `Content-Length: ` (H-1, H-2).
     Grub,
@@ -58,8 +60,13 @@ impl<'a> Http<'a> {
         Self { context, agent, address, idle: None, sizes: HashMap::new() }
     }
 
-    /// Fetches a whole file, through as many connections as it takes. The octets are given back only where `keep` says so.
-    pub(in crate::fleet) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, Failure> {
+    /// Fetches a whole file, through as many connections as it takes. The octets are given back
+    /// only where `keep` says so.
+    pub(in crate::fleet) async fn fetch(
+        &mut self,
+        url: &Url,
+        keep: bool,
+    ) -> Result<Vec<u8>, Failure> {
         let checker = self.context.checker(&self.shown(url), keep);
         self.fetch_checked(url, checker).await
     }
@@ -73,7 +80,8 @@ impl<'a> Http<'a> {
     ) -> Result<(), Failure> {
         let name = self.shown(url);
         let known = self.context.expected(&name).map(Content::octets);
-        // Of a file that nobody knows, the first answer tells the size; until then, its beginning is asked for.
+        // Of a file that nobody knows, the first answer tells the size; until then, its beginning
+        // is asked for.
         let size = known.or_else(|| self.sizes.get(&url.path).copied()).unwrap_or(octets);
         let octets = octets.min(size);
         let from = random.below(size - octets + 1);
@@ -90,7 +98,8 @@ impl<'a> Http<'a> {
         }
     }
 
-    /// Asks for the head alone, on the connection that the file will come by; gives the size that it must tell.
+    /// Asks for the head alone, on the connection that the file will come by; gives the size that
+    /// it must tell.
     pub(in crate::fleet) async fn head(&mut self, url: &Url) -> Result<u64, Failure> {
         let name = self.shown(url);
         let begun = Instant::now();
@@ -111,7 +120,8 @@ impl<'a> Http<'a> {
         }
     }
 
-    /// An error after so many connections that broke, the last one with this failure, where this program tries no more.
+    /// An error after so many connections that broke, the last one with this failure, where this
+    /// program tries no more.
     fn ensure_goes_on(&self, broken: u32, last: &Failure) -> Result<(), Failure> {
         match self.agent.resumes_max() {
             Some((who, most)) if self.context.pace.gives_up && broken > most => {
@@ -127,10 +137,14 @@ impl<'a> Http<'a> {
         let request = self.agent.request(url, None, None).replacen("GET", "HEAD", 1);
         write(&stream, request.as_bytes()).await?;
         let nonsense = || Broken::Machine(Failure::HttpNonsense(self.shown(url)));
-        let head = self.read_head(&stream, |head, _| Head::parse(head, self.agent).ok_or_else(nonsense)).await?;
+        let head = self
+            .read_head(&stream, |head, _| Head::parse(head, self.agent).ok_or_else(nonsense))
+            .await?;
         match head.status {
             200 => {}
-            429 | 503 if !self.context.pace.gives_up => return Err(Broken::Connection(End::Status(head.status))),
+            429 | 503 if !self.context.pace.gives_up => {
+                return Err(Broken::Connection(End::Status(head.status)));
+            }
             status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
         }
         if !head.closes {
@@ -143,7 +157,8 @@ impl<'a> Http<'a> {
         let name = self.shown(url);
         let begun = Instant::now();
         let mut etag = None;
-        // When, and how far. Begun again from the first octet, a file has made no progress until it is further than before.
+        // When, and how far. Begun again from the first octet, a file has made no progress until it
+        // is further than before.
         let mut furthest = (Instant::now(), 0);
         let mut broken = 0;
         loop {
@@ -166,7 +181,8 @@ impl<'a> Http<'a> {
             if furthest.0.elapsed() > self.context.pace.patience {
                 return Err(failure);
             }
-            // A kept connection that the server has closed meanwhile says nothing about the server: no pause.
+            // A kept connection that the server has closed meanwhile says nothing about the server:
+            // no pause.
             if !reused {
                 broken += 1;
                 self.ensure_goes_on(broken, &failure)?;
@@ -181,7 +197,12 @@ impl<'a> Http<'a> {
     }
 
     /// A walk also sees whether the last octets of a longer file are there.
-    async fn look_at_end(&mut self, url: &Url, octets: u64, checker: &Checker) -> Result<(), Failure> {
+    async fn look_at_end(
+        &mut self,
+        url: &Url,
+        octets: u64,
+        checker: &Checker,
+    ) -> Result<(), Failure> {
         if octets <= checker.received() {
             return Ok(());
         }
@@ -195,7 +216,10 @@ impl<'a> Http<'a> {
                     .filter(|head| head.status == 206)
                     .ok_or(Broken::Connection(End::Closed))?;
                 end.take(first)?;
-                head.length.unwrap_or(0).checked_sub(first.len() as u64).ok_or(Broken::Connection(End::Closed))
+                head.length
+                    .unwrap_or(0)
+                    .checked_sub(first.len() as u64)
+                    .ok_or(Broken::Connection(End::Closed))
             });
             let left = left.await?;
             self.read_body(&stream, left, &mut end).await?;
@@ -209,8 +233,14 @@ impl<'a> Http<'a> {
         }
     }
 
-    /// One request and its answer; gives the size of the whole file. What has come before is asked for no more (H-16, H-20).
-    async fn attempt(&mut self, url: &Url, checker: &mut Checker, etag: &mut Option<String>) -> Result<u64, Broken> {
+    /// One request and its answer; gives the size of the whole file. What has come before is asked
+    /// for no more (H-16, H-20).
+    async fn attempt(
+        &mut self,
+        url: &Url,
+        checker: &mut Checker,
+        etag: &mut Option<String>,
+    ) -> Result<u64, Broken> {
         let _asked = self.context.progress.ask(Protocol::Http);
         let stream = self.connect(url).await?;
         let range = match (checker.part(), checker.received()) {
@@ -221,7 +251,8 @@ impl<'a> Http<'a> {
         };
         let request = self.agent.request(url, range, etag.as_deref());
         write(&stream, request.as_bytes()).await?;
-        let (head, left) = self.read_head(&stream, |head, rest| self.meet(url, head, rest, checker, etag)).await?;
+        let (head, left) =
+            self.read_head(&stream, |head, rest| self.meet(url, head, rest, checker, etag)).await?;
         let read = self.read_body(&stream, left, checker).await;
         if matches!(read, Err(Broken::Connection(_))) {
             self.context.progress.add_oddities(Oddity::CutOff, 1);
@@ -241,7 +272,8 @@ impl<'a> Http<'a> {
         Ok(head.total.or(head.length).unwrap_or(checker.received()))
     }
 
-    /// What an answer means for the file: its head, and how many octets are still to come after these first ones.
+    /// What an answer means for the file: its head, and how many octets are still to come after
+    /// these first ones.
     fn meet(
         &self,
         url: &Url,
@@ -304,7 +336,10 @@ impl<'a> Http<'a> {
         }
         let socket = if url.server.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
         if url.server.is_ipv4() {
-            socket.bind(SocketAddr::from((self.context.speaks_from(self.address, url.server.ip()), 0)))?;
+            socket.bind(SocketAddr::from((
+                self.context.speaks_from(self.address, url.server.ip()),
+                0,
+            )))?;
         }
         let connected = timeout(HTTP_SILENCE_MAX, socket.connect(url.server)).await;
         let connected = connected.map_err(|_| Broken::Connection(End::Silent))?;
@@ -312,14 +347,17 @@ impl<'a> Http<'a> {
             Ok(_) => progress.line(Protocol::Http).is_met(),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 progress.add_refusal(Refusal::NoConnection);
-                progress.line(Protocol::Http).comes_to(Nobody { at: url.server, why: "connection refused" });
+                progress
+                    .line(Protocol::Http)
+                    .comes_to(Nobody { at: url.server, why: "connection refused" });
             }
             Err(_) => {}
         }
         Ok(connected?)
     }
 
-    /// Reads up to the empty line after the head and hands over the head and what came after it in the same read.
+    /// Reads up to the empty line after the head and hands over the head and what came after it in
+    /// the same read.
     async fn read_head<T>(
         &self,
         stream: &TcpStream,
@@ -334,8 +372,9 @@ impl<'a> Http<'a> {
                     pieces.extend_from_slice(bytes);
                 }
                 let whole = if pieces.is_empty() { bytes } else { &pieces };
-                met =
-                    end_of_head(whole).and_then(|end| whole.split_at_checked(end)).map(|(head, rest)| meet(head, rest));
+                met = end_of_head(whole)
+                    .and_then(|end| whole.split_at_checked(end))
+                    .map(|(head, rest)| meet(head, rest));
             });
             let octets = octets.await?;
             if let Some(met) = met {
@@ -347,7 +386,12 @@ impl<'a> Http<'a> {
         }
     }
 
-    async fn read_body(&self, stream: &TcpStream, mut left: u64, checker: &mut Checker) -> Result<(), Broken> {
+    async fn read_body(
+        &self,
+        stream: &TcpStream,
+        mut left: u64,
+        checker: &mut Checker,
+    ) -> Result<(), Broken> {
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(READ_OCTETS).min(READ_OCTETS);
             let mut taken = Ok(());
@@ -377,17 +421,26 @@ impl<'a> Http<'a> {
 
     /// Takes at most `most` octets off the stream that nobody looks at; 0 at its end.
     async fn drop_octets(&self, stream: &TcpStream, most: usize) -> Result<usize, Broken> {
-        let octets = when_readable(stream, || stream.try_io(Interest::READABLE, || discard(stream, most))).await?;
+        let octets =
+            when_readable(stream, || stream.try_io(Interest::READABLE, || discard(stream, most)))
+                .await?;
         self.context.progress.line(Protocol::Http).hears();
         Ok(octets)
     }
 
     /// One read of at most `most` octets into the shared buffer; 0 at the end of the stream.
-    async fn read(&self, stream: &TcpStream, most: usize, mut take: impl FnMut(&[u8])) -> Result<usize, Broken> {
+    async fn read(
+        &self,
+        stream: &TcpStream,
+        most: usize,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<usize, Broken> {
         let read = || {
             self.context.with_scratch(|buffer| {
                 let room = buffer.get_mut(..most).unwrap_or_default();
-                stream.try_read(room).inspect(|&octets| take(room.get(..octets).unwrap_or_default()))
+                stream
+                    .try_read(room)
+                    .inspect(|&octets| take(room.get(..octets).unwrap_or_default()))
             })
         };
         let octets = when_readable(stream, read).await?;
@@ -397,11 +450,16 @@ impl<'a> Http<'a> {
 }
 
 /// Tries, and where nothing has come yet, waits and tries again.
-async fn when_readable(stream: &TcpStream, mut receive: impl FnMut() -> io::Result<usize>) -> Result<usize, Broken> {
+async fn when_readable(
+    stream: &TcpStream,
+    mut receive: impl FnMut() -> io::Result<usize>,
+) -> Result<usize, Broken> {
     loop {
         match receive() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                timeout(HTTP_SILENCE_MAX, stream.readable()).await.map_err(|_| Broken::Connection(End::Silent))??;
+                timeout(HTTP_SILENCE_MAX, stream.readable())
+                    .await
+                    .map_err(|_| Broken::Connection(End::Silent))??;
             }
             other => return Ok(other?),
         }
@@ -436,7 +494,8 @@ enum End {
 }
 
 impl End {
-    /// The machine's failure, where every connection before this one has ended without a whole file; this one at that octet.
+    /// The machine's failure, where every connection before this one has ended without a whole
+    /// file; this one at that octet.
     fn failure(self, name: &str, octet: u64) -> Failure {
         let name = name.to_owned();
         match (self, octet) {
@@ -452,7 +511,9 @@ impl End {
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => Self::Machine(error.into()),
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => {
+                Self::Machine(error.into())
+            }
             io::ErrorKind::ConnectionRefused => Self::Connection(End::Refused),
             _ => Self::Connection(End::Closed),
         }
@@ -483,8 +544,8 @@ impl Agent {
         matches!(self, Self::Ipxe | Self::Edk2 | Self::Plain { keep: true })
     }
 
-    /// Its name, and how often it takes up a broken transfer; None where it does so again and again: iPXE by the retry that
-    /// boot scripts have, a client of no firmware.
+    /// Its name, and how often it takes up a broken transfer; None where it does so again and
+    /// again: iPXE by the retry that boot scripts have, a client of no firmware.
     fn resumes_max(self) -> Option<(&'static str, u32)> {
         match self {
             // H-10.
@@ -495,31 +556,41 @@ impl Agent {
         }
     }
 
-    /// The request as that program writes it; with a range (first and last octet) where not the whole file is wanted.
+    /// The request as that program writes it; with a range (first and last octet) where not the
+    /// whole file is wanted.
     fn request(self, url: &Url, range: Option<(u64, Option<u64>)>, etag: Option<&str>) -> String {
         let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());
         let mut request = match self {
             Self::Syslinux { mac, uuid } => format!(
-                "GET {path} HTTP/1.0\r\nHost: {ip}\r\nUser-Agent: Syslinux/6.04\r\nConnection: close\r\n\
+                "GET {path} HTTP/1.0\r\nHost: {ip}\r\nUser-Agent: Syslinux/6.04\r\nConnection: \
+                 close\r\n\
                  Cookie: _Syslinux_BOOTIF=01-{};_Syslinux_SYSUUID={uuid};\r\n",
                 mac.dashed()
             ),
             // GRUB leaves the port out of Host, and so does EDK2 (H-8).
-            Self::Grub => format!("GET {path} HTTP/1.1\r\nHost: {ip}\r\nUser-Agent: GRUB 2.06-13+deb12u2\r\n"),
+            Self::Grub => {
+                format!("GET {path} HTTP/1.1\r\nHost: {ip}\r\nUser-Agent: GRUB 2.06-13+deb12u2\r\n")
+            }
             Self::Ipxe => format!(
                 "GET {path} HTTP/1.1\r\nConnection: keep-alive\r\n\
                  User-Agent: iPXE/1.0.0+git-20190125.36a4c85-5.1\r\nHost: {authority}\r\n"
             ),
             Self::Edk2 => {
-                format!("GET {path} HTTP/1.1\r\nHost: {ip}\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n")
+                format!(
+                    "GET {path} HTTP/1.1\r\nHost: {ip}\r\nAccept: */*\r\nUser-Agent: \
+                     UefiHttpBoot/1.0\r\n"
+                )
             }
             Self::Installer => format!(
-                "GET {path} HTTP/1.1\r\nUser-Agent: debian-installer\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\
+                "GET {path} HTTP/1.1\r\nUser-Agent: debian-installer\r\nAccept: \
+                 */*\r\nAccept-Encoding: identity\r\n\
                  Host: {authority}\r\n"
             ),
             Self::Plain { keep } => {
                 let close = if keep { "" } else { "Connection: close\r\n" };
-                format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: loadtest\r\n{close}")
+                format!(
+                    "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: loadtest\r\n{close}"
+                )
             }
         };
         if let Some((from, to)) = range {
@@ -556,11 +627,23 @@ impl Head {
             return None;
         }
         let status = rest.get(..3)?.parse().ok()?;
-        let mut head = Self { status, length: None, range_start: None, total: None, etag: None, closes: answers_1_0 };
+        let mut head = Self {
+            status,
+            length: None,
+            range_start: None,
+            total: None,
+            etag: None,
+            closes: answers_1_0,
+        };
         for line in lines.take_while(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':')?;
-            let is =
-                |wanted: &str| if agent == Agent::Grub { name == wanted } else { name.eq_ignore_ascii_case(wanted) };
+            let is = |wanted: &str| {
+                if agent == Agent::Grub {
+                    name == wanted
+                } else {
+                    name.eq_ignore_ascii_case(wanted)
+                }
+            };
             let value = value.trim();
             if is("Content-Length") {
                 head.length = Some(value.parse().ok()?);
@@ -608,16 +691,19 @@ mod tests {
         assert!(!whole.contains("Range"), "{whole}");
         let rest = Agent::Grub.request(&url, Some((1000, None)), Some("\"a\""));
         assert!(rest.contains("Range: bytes=1000-\r\nIf-Match: \"a\"\r\n\r\n"), "{rest}");
-        let head =
-            b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-1999/2000\r\nContent-Length: 1000\r\n\r\n";
+        let head = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes \
+              1000-1999/2000\r\nContent-Length: 1000\r\n\r\n";
         assert_eq!(Head::parse(head, Agent::Grub).unwrap().range_start, Some(1000));
     }
 
     #[test]
     fn an_answer_that_is_not_http_is_nonsense() {
-        for wrong in
-            [&b"SSH-2.0-OpenSSH\r\n\r\n"[..], b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 20x OK\r\n\r\n", b"\xff\xff\r\n\r\n"]
-        {
+        for wrong in [
+            &b"SSH-2.0-OpenSSH\r\n\r\n"[..],
+            b"HTTP/1.1\r\n\r\n",
+            b"HTTP/1.1 20x OK\r\n\r\n",
+            b"\xff\xff\r\n\r\n",
+        ] {
             assert_eq!(Head::parse(wrong, Agent::Ipxe), None);
         }
     }
@@ -647,15 +733,25 @@ mod tests {
         fetch_verified(server, content, Verify::Full)
     }
 
-    fn fetch_verified(server: SocketAddr, content: &Content, verify: Verify) -> (Result<Vec<u8>, Failure>, u64) {
+    fn fetch_verified(
+        server: SocketAddr,
+        content: &Content,
+        verify: Verify,
+    ) -> (Result<Vec<u8>, Failure>, u64) {
         let mut contents = Contents::default();
         contents.insert("initrd", content.clone());
-        let pace = Pace { haste: 1000, idle_waits: false, gives_up: false, patience: Duration::from_secs(5) };
+        let pace = Pace {
+            haste: 1000,
+            idle_waits: false,
+            gives_up: false,
+            patience: Duration::from_secs(5),
+        };
         let wire = Wire { verify, ..Wire::default() };
         let context = Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1);
         let url = Url { scheme: Scheme::Http, server, path: "/initrd".to_owned() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let fetched = runtime.block_on(Http::new(&context, Agent::Ipxe, Ipv4Addr::LOCALHOST).fetch(&url, false));
+        let fetched = runtime
+            .block_on(Http::new(&context, Agent::Ipxe, Ipv4Addr::LOCALHOST).fetch(&url, false));
         (fetched, context.progress.retries())
     }
 
@@ -664,8 +760,9 @@ mod tests {
         let content = Content::Generated { seed: 3, octets: 100_000 };
         let mut file = Vec::new();
         content.write_to(&mut file).unwrap();
-        let head =
-            |status: &str, more: &str| format!("HTTP/1.1 {status}\r\nETag: \"a\"\r\n{more}\r\n\r\n").into_bytes();
+        let head = |status: &str, more: &str| {
+            format!("HTTP/1.1 {status}\r\nETag: \"a\"\r\n{more}\r\n\r\n").into_bytes()
+        };
         let first = [head("200 OK", "Content-Length: 100000"), file[..60_000].to_vec()].concat();
         let range = "Content-Length: 40000\r\nContent-Range: bytes 60000-99999/100000";
         let second = [head("206 Partial Content", range), file[60_000..].to_vec()].concat();
@@ -679,11 +776,18 @@ mod tests {
         let fetched = |agent, answers: usize| {
             let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
             let (address, requests) = server(vec![cut; answers]);
-            let pace = Pace { haste: 1000, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let pace = Pace {
+                haste: 1000,
+                idle_waits: false,
+                gives_up: true,
+                patience: Duration::from_secs(5),
+            };
             let context = Context::new(address, Contents::default(), pace, Arc::default());
             let url = Url { scheme: Scheme::Http, server: address, path: "/initrd".to_owned() };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let fetched = runtime.block_on(Http::new(&context, agent, Ipv4Addr::LOCALHOST).fetch(&url, false));
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let fetched = runtime
+                .block_on(Http::new(&context, agent, Ipv4Addr::LOCALHOST).fetch(&url, false));
             assert_eq!(requests.join().unwrap().len(), answers);
             fetched.unwrap_err().to_string()
         };
@@ -694,7 +798,8 @@ mod tests {
         let said = fetched(Agent::Edk2, 6);
         assert_eq!(
             said,
-            "UEFI HTTP Boot gives up: HTTP: the connection ended before the end of /initrd, 6 tries in 10 s"
+            "UEFI HTTP Boot gives up: HTTP: the connection ended before the end of /initrd, 6 \
+             tries in 10 s"
         );
     }
 
@@ -715,7 +820,8 @@ mod tests {
                 String::from_utf8_lossy(&request[..octets]).split(' ').next().unwrap().to_owned()
             })
         });
-        let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+        let pace =
+            Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
         let mut contents = Contents::default();
         contents.insert("nbp.efi", content);
         let context = Context::new(address, contents, pace, Arc::default());
@@ -735,7 +841,8 @@ mod tests {
         let mut file = Vec::new();
         content.write_to(&mut file).unwrap();
         let part = |from: usize| {
-            let head = "HTTP/1.1 206 Partial Content\r\nContent-Length: 100\r\nContent-Range: bytes";
+            let head =
+                "HTTP/1.1 206 Partial Content\r\nContent-Length: 100\r\nContent-Range: bytes";
             [format!("{head} 450-549/1000\r\n\r\n").as_bytes(), &file[from..from + 100]].concat()
         };
         let whole = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", &file[..]].concat();
@@ -746,12 +853,18 @@ mod tests {
             (whole, Err(Failure::HttpNotInPart(name()))),
         ] {
             let (address, _requests) = server(vec![answer]);
-            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let pace = Pace {
+                haste: 1,
+                idle_waits: false,
+                gives_up: true,
+                patience: Duration::from_secs(5),
+            };
             let mut contents = Contents::default();
             contents.insert("initrd", content.clone());
             let context = Context::new(address, contents, pace, Arc::default());
             let url = Url { scheme: Scheme::Http, server: address, path: name() };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let checker = context.checker("/initrd", false).of_part(450..550);
             let mut http = Http::new(&context, Agent::Plain { keep: true }, Ipv4Addr::LOCALHOST);
             assert_eq!(runtime.block_on(http.fetch_checked(&url, checker)).map(drop), expected);
@@ -771,7 +884,8 @@ mod tests {
     fn what_is_not_verified_is_counted_all_the_same() {
         let content = Content::Generated { seed: 3, octets: 300_000 };
         let answer = |octets| {
-            let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").into_bytes();
+            let mut answer =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").into_bytes();
             Content::Generated { seed: 4, octets }.write_to(&mut answer).unwrap();
             answer
         };
@@ -783,7 +897,11 @@ mod tests {
             (Verify::None, 299_999, Ok(vec![])),
         ] {
             let (address, _requests) = server(vec![answer(octets)]);
-            assert_eq!(fetch_verified(address, &content, verify).0, expected, "{verify:?} {octets}");
+            assert_eq!(
+                fetch_verified(address, &content, verify).0,
+                expected,
+                "{verify:?} {octets}"
+            );
         }
     }
 
@@ -798,7 +916,8 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_nodelay(true).unwrap();
             answer.chunks(7).for_each(|piece| stream.write_all(piece).unwrap());
-            // Until the client has closed: an earlier end with its request unread would reset the connection.
+            // Until the client has closed: an earlier end with its request unread would reset the
+            // connection.
             let _ = stream.read_to_end(&mut Vec::new());
         });
         assert_eq!(fetch(address, &content), (Ok(vec![]), 0));
@@ -807,7 +926,8 @@ mod tests {
 
     #[test]
     fn h30_a_missing_file_ends_the_boot_at_once() {
-        let (address, _requests) = server(vec![b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()]);
+        let (address, _requests) =
+            server(vec![b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()]);
         let content = Content::Generated { seed: 3, octets: 1000 };
         assert_eq!(fetch(address, &content).0, Err(Failure::HttpStatus("/initrd".to_owned(), 404)));
     }

@@ -1,4 +1,5 @@
-//! TFTP for simulated machines: a file asked for in a loader's manner, again and again until it is there or patience has ended.
+//! TFTP for simulated machines: a file asked for in a loader's manner, again and again until it is
+//! there or patience has ended.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -63,12 +64,17 @@ impl<'a> Tftp<'a> {
             match ended.outcome? {
                 Outcome::Complete { octets } => {
                     if let Some(walking) = &self.context.walking {
-                        walking.write_down(checker.asked(format!("tftp {name}"), octets, begun.elapsed()));
+                        walking.write_down(checker.asked(
+                            format!("tftp {name}"),
+                            octets,
+                            begun.elapsed(),
+                        ));
                     }
                     return checker.finish().map(Fetched::File);
                 }
                 Outcome::Refused { code: 1 } => return Ok(Fetched::Missing),
-                // 0 and 5: the server gave up, or has been restarted and knows nothing of this transfer.
+                // 0 and 5: the server gave up, or has been restarted and knows nothing of this
+                // transfer.
                 outcome @ (Outcome::TimedOut | Outcome::Refused { code: 0 | 5 })
                     if self.goes_on(behaviour, outcome) && Instant::now() < deadline =>
                 {
@@ -78,27 +84,41 @@ impl<'a> Tftp<'a> {
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
-                Outcome::TimedOut if !self.is_patient => return Err(gave_up(behaviour, name, answered, nobody)),
+                Outcome::TimedOut if !self.is_patient => {
+                    return Err(gave_up(behaviour, name, answered, nobody));
+                }
                 Outcome::TimedOut if answered => {
                     return Err(Failure::TftpStalled(name.to_owned(), checker.received()));
                 }
                 Outcome::TimedOut => {
                     let silent = || Failure::TftpSilent(name.to_owned());
-                    return Err(nobody.map_or_else(silent, |nobody| Failure::Nobody("TFTP", nobody.to_string())));
+                    return Err(nobody.map_or_else(silent, |nobody| {
+                        Failure::Nobody("TFTP", nobody.to_string())
+                    }));
                 }
-                Outcome::Refused { code } => return Err(Failure::TftpRefused(name.to_owned(), code)),
-                Outcome::Disagreed(why) => return Err(Failure::TftpDisagreed(name.to_owned(), why)),
+                Outcome::Refused { code } => {
+                    return Err(Failure::TftpRefused(name.to_owned(), code));
+                }
+                Outcome::Disagreed(why) => {
+                    return Err(Failure::TftpDisagreed(name.to_owned(), why));
+                }
             }
         }
     }
 
-    /// Whether the transfer is begun again. U-Boot does so after any ERROR but 1 and 2 (T-3); the others end the boot.
+    /// Whether the transfer is begun again. U-Boot does so after any ERROR but 1 and 2 (T-3); the
+    /// others end the boot.
     fn goes_on(&self, behaviour: &Behaviour, outcome: Outcome) -> bool {
         self.is_patient || (behaviour.name == "uboot" && outcome != Outcome::TimedOut)
     }
 
     /// One request (with the size probe that goes before it) until its end.
-    async fn attempt(&self, behaviour: &Behaviour, name: &str, checker: Checker) -> Result<Ended, Failure> {
+    async fn attempt(
+        &self,
+        behaviour: &Behaviour,
+        name: &str,
+        checker: Checker,
+    ) -> Result<Ended, Failure> {
         let Context { hub, pace, progress, .. } = self.context;
         let address = self.context.speaks_from(self.address, self.context.tftp.ip());
         let transfer = Transfer {
@@ -131,9 +151,11 @@ fn gave_up(behaviour: &Behaviour, name: &str, answered: bool, nobody: Option<Nob
     Failure::GaveUp { who: behaviour.name, what, tries: behaviour.patience.tries.into(), seconds }
 }
 
-/// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's memory.
+/// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's
+/// memory.
 fn burst(behaviour: &Behaviour) -> usize {
-    /// Of the packet itself, which is in a block of memory with its headers and shared information, and of its description.
+    /// Of the packet itself, which is in a block of memory with its headers and shared information,
+    /// and of its description.
     const AROUND: usize = 384;
     const DESCRIPTION: usize = 256;
     let (mut block, mut window) = (usize::from(BLOCK_SIZE_DEFAULT), 1);
@@ -159,9 +181,14 @@ mod tests {
     use crate::fleet::content::Contents;
     use crate::fleet::pace::Pace;
 
-    /// What comes of a fetch from a server that answers its first request with ERROR 0, and the next with ERROR 1.
+    /// What comes of a fetch from a server that answers its first request with ERROR 0, and the
+    /// next with ERROR 1.
     fn fetch_refused(behaviour: &Behaviour, patient: bool) -> Result<Fetched, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
         LocalSet::new().block_on(&runtime, async {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let server = socket.local_addr().unwrap();
@@ -171,7 +198,12 @@ mod tests {
                     socket.send_to(&[0, 5, 0, code, 0], from).await.unwrap();
                 }
             });
-            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let pace = Pace {
+                haste: 1,
+                idle_waits: false,
+                gives_up: true,
+                patience: Duration::from_secs(5),
+            };
             let context = Context::new(server, Contents::default(), pace, Arc::default());
             let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
             let tftp = if patient { tftp.patient() } else { tftp };
@@ -189,18 +221,33 @@ mod tests {
 
     #[test]
     fn a_port_that_nobody_has_is_what_a_machine_says_that_hears_nothing() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
         LocalSet::new().block_on(&runtime, async {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let server = socket.local_addr().unwrap();
             drop(socket);
-            let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
+            let pace = Pace {
+                haste: 1,
+                idle_waits: false,
+                gives_up: true,
+                patience: Duration::from_secs(5),
+            };
             let context = Context::new(server, Contents::default(), pace, Arc::default());
             let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
-            let said = tftp.fetch(&Behaviour::shim(), "grubx64.efi", false).await.unwrap_err().to_string();
+            let said =
+                tftp.fetch(&Behaviour::shim(), "grubx64.efi", false).await.unwrap_err().to_string();
             let nobody = format!("nothing answers at {server} (port unreachable)");
             assert_eq!(said, format!("shim gives up: TFTP: {nobody}, 6 tries in 24 s"));
-            let said = tftp.patient().fetch(&Behaviour::shim(), "grubx64.efi", false).await.unwrap_err().to_string();
+            let said = tftp
+                .patient()
+                .fetch(&Behaviour::shim(), "grubx64.efi", false)
+                .await
+                .unwrap_err()
+                .to_string();
             assert_eq!(said, format!("TFTP: {nobody}"));
             assert_eq!(context.progress.troubles(), [said]);
         });

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// An absolute `http` or `tftp` URL with a literal host: a boot loader has no resolver worth the name.
+/// An absolute `http` or `tftp` URL with a literal host: a boot loader has no resolver worth the
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::fleet) struct Url {
     pub(in crate::fleet) scheme: Scheme,
@@ -38,19 +39,21 @@ impl Scheme {
 impl Url {
     /// None for anything else than `http://ADDRESS[:PORT]/...` and its `tftp` twin.
     pub(in crate::fleet) fn parse(text: &str) -> Option<Self> {
-        let (scheme, rest) = [Scheme::Http, Scheme::Tftp]
-            .into_iter()
-            .find_map(|scheme| Some((scheme, text.strip_prefix(scheme.name())?.strip_prefix("://")?)))?;
+        let (scheme, rest) = [Scheme::Http, Scheme::Tftp].into_iter().find_map(|scheme| {
+            Some((scheme, text.strip_prefix(scheme.name())?.strip_prefix("://")?))
+        })?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         // An IPv6 address stands in brackets (RFC 3986 section 3.2.2).
-        let (address, port): (IpAddr, _) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, port)) => (IpAddr::V6(address.parse().ok()?), port),
-            None => {
-                let (address, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-                (IpAddr::V4(address.parse().ok()?), port)
-            }
-        };
-        let port = if port.is_empty() { scheme.port() } else { port.strip_prefix(':')?.parse().ok()? };
+        let (address, port): (IpAddr, _) =
+            match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                Some((address, port)) => (IpAddr::V6(address.parse().ok()?), port),
+                None => {
+                    let (address, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+                    (IpAddr::V4(address.parse().ok()?), port)
+                }
+            };
+        let port =
+            if port.is_empty() { scheme.port() } else { port.strip_prefix(':')?.parse().ok()? };
         let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
         Some(Self { scheme, server: SocketAddr::new(address, port), path })
     }
@@ -64,13 +67,18 @@ impl Url {
         }
     }
 
-    /// What a reference in a script means there: absolute, from the root (`/x`), or beside the script.
+    /// What a reference in a script means there: absolute, from the root (`/x`), or beside the
+    /// script.
     pub(in crate::fleet) fn join(&self, reference: &str) -> Option<Self> {
         if reference.contains("://") {
             return Self::parse(reference);
         }
         let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let path = if reference.starts_with('/') { reference.to_owned() } else { format!("{folder}/{reference}") };
+        let path = if reference.starts_with('/') {
+            reference.to_owned()
+        } else {
+            format!("{folder}/{reference}")
+        };
         Some(Self { path, ..self.clone() })
     }
 }
@@ -89,7 +97,10 @@ mod tests {
     #[test]
     fn a_url_is_an_address_a_port_and_a_path() {
         let url = Url::parse("http://127.0.0.1:8080/boot.ipxe").unwrap();
-        assert_eq!((url.server.to_string().as_str(), url.path.as_str()), ("127.0.0.1:8080", "/boot.ipxe"));
+        assert_eq!(
+            (url.server.to_string().as_str(), url.path.as_str()),
+            ("127.0.0.1:8080", "/boot.ipxe")
+        );
         assert_eq!(Url::parse("tftp://10.0.0.1").unwrap().to_string(), "tftp://10.0.0.1/");
         assert_eq!(
             (url.authority().as_str(), url.to_string().as_str()),
@@ -116,9 +127,18 @@ mod tests {
                 (server.parse().unwrap(), authority, "/x")
             );
         }
-        for wrong in ["http://[::1", "http://[::1]80/", "http://::1/", "http://[127.0.0.1]/", "http://127.0.0.1:/"] {
+        for wrong in [
+            "http://[::1",
+            "http://[::1]80/",
+            "http://::1/",
+            "http://[127.0.0.1]/",
+            "http://127.0.0.1:/",
+        ] {
             assert!(Url::parse(wrong).is_none(), "{wrong}");
         }
-        assert_eq!(script.join("http://127.0.0.2/x").unwrap().server.ip(), IpAddr::from([127, 0, 0, 2]));
+        assert_eq!(
+            script.join("http://127.0.0.2/x").unwrap().server.ip(),
+            IpAddr::from([127, 0, 0, 2])
+        );
     }
 }

@@ -21,7 +21,8 @@ pub(in crate::fleet) struct Line {
     waiting: AtomicU32,
     /// Receives that brought something.
     heard: AtomicU64,
-    /// Somebody listens: a connection was accepted, perhaps by the kernel of a server that stands still.
+    /// Somebody listens: a connection was accepted, perhaps by the kernel of a server that stands
+    /// still.
     met: AtomicBool,
     /// Milliseconds for which nothing has come by now, although something was waited for.
     silent_ms: AtomicU64,
@@ -85,7 +86,8 @@ impl Line {
     }
 
     pub(super) fn set_silent(&self, lasted: Duration) {
-        self.silent_ms.store(u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.silent_ms
+            .store(u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// The network has said that nobody listens there; its first word is kept.
@@ -95,7 +97,10 @@ impl Line {
 
     /// Where nobody is, as far as is known: not where anything was ever heard or met.
     pub(in crate::fleet) fn nobody(&self) -> Option<Nobody> {
-        self.nobody.get().copied().filter(|_| self.heard() == 0 && !self.met.load(Ordering::Relaxed))
+        self.nobody
+            .get()
+            .copied()
+            .filter(|_| self.heard() == 0 && !self.met.load(Ordering::Relaxed))
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a run has seen of limits, its own and the server's, and what the server's signs say in words.
+//! What a run has seen of limits, its own and the server's, and what the server's signs say in
+//! words.
 
 use std::time::Duration;
 
@@ -26,9 +27,11 @@ pub struct Pressure {
     pub(in crate::fleet) heard: [u64; Protocol::ALL.len()],
     /// Where the network said that nobody is there, in the same order.
     pub(in crate::fleet) nobody: [Option<Nobody>; Protocol::ALL.len()],
-    /// The generator's thread did nothing for so long at most, although it was to: its program was stopped.
+    /// The generator's thread did nothing for so long at most, although it was to: its program was
+    /// stopped.
     pub away_max: Duration,
-    /// Requests that were due at moments of their own and were never made, for lack of a free machine.
+    /// Requests that were due at moments of their own and were never made, for lack of a free
+    /// machine.
     pub never_begun: u64,
     /// Such requests that found no machine free when they were due.
     pub waited: u64,
@@ -63,16 +66,19 @@ impl Pressure {
         for protocol in Protocol::ALL {
             let (name, place) = (protocol.name(), protocol as usize);
             let Silence { lasted, at, waiting } = self.silences[place];
-            let is_told =
-                lasted >= SILENCE_TOLD && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines);
+            let is_told = lasted >= SILENCE_TOLD
+                && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines);
             if let Some(nobody) = self.nobody[place] {
                 sentences.push(format!("{name}: {nobody}"));
             } else if is_told && self.heard[place] == 0 {
-                sentences
-                    .push(format!("{name}: no answer at all in {:.2} s, to {waiting} requests", lasted.as_secs_f64()));
+                sentences.push(format!(
+                    "{name}: no answer at all in {:.2} s, to {waiting} requests",
+                    lasted.as_secs_f64()
+                ));
             } else if is_told {
                 sentences.push(format!(
-                    "{name}: no answer to anybody for {:.2} s, from {:.2} s on, while {waiting} requests waited{hides}",
+                    "{name}: no answer to anybody for {:.2} s, from {:.2} s on, while {waiting} \
+                     requests waited{hides}",
                     lasted.as_secs_f64(),
                     at.as_secs_f64()
                 ));
@@ -88,27 +94,31 @@ impl Pressure {
         let whose = if shared {
             let addresses = if self.sources == 1 { "address" } else { "addresses" };
             format!(
-                "a limit of the server was the limit: {machines} machines spoke from {} source {addresses}, and a server that \
-                 limits by source address sees only that many clients",
+                "a limit of the server was the limit: {machines} machines spoke from {} source \
+                 {addresses}, and a server that limits by source address sees only that many \
+                 clients",
                 self.sources
             )
         } else {
-            "a limit of the server was the limit, and not one for each source address: every machine had its own"
+            "a limit of the server was the limit, and not one for each source address: every \
+             machine had its own"
                 .to_owned()
         };
         for (refusal, count) in Refusal::ALL.into_iter().zip(self.refusals) {
             // Where nobody listens there is no limit.
-            let is_nobody = refusal == Refusal::NoConnection && self.nobody[Protocol::Http as usize].is_some();
+            let is_nobody =
+                refusal == Refusal::NoConnection && self.nobody[Protocol::Http as usize].is_some();
             if count * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) && count > 1 && !is_nobody {
                 sentences.push(format!("{count} {}: {whose}", refusal.words()));
             }
         }
         let TftpQueue { transfers, at_once_max, begun_at_max, waiting_at_max } = self.tftp;
-        let many = transfers >= at_once_max.saturating_mul(TURNS_MIN) && waiting_at_max >= at_once_max;
+        let many =
+            transfers >= at_once_max.saturating_mul(TURNS_MIN) && waiting_at_max >= at_once_max;
         if at_once_max > 0 && many && begun_at_max >= transfers / 2 {
             sentences.push(format!(
-                "never more than {at_once_max} TFTP transfers at once while up to {waiting_at_max} requests waited, each answered \
-                 only after another ended: {whose}"
+                "never more than {at_once_max} TFTP transfers at once while up to {waiting_at_max} \
+                 requests waited, each answered only after another ended: {whose}"
             ));
         }
         sentences
@@ -131,15 +141,27 @@ mod tests {
         let silent = |waiting| Silence { lasted: 2 * SECOND, at: SECOND, waiting };
         let mut pressure = Pressure { sources: 500, heard: [9; 3], ..Pressure::default() };
         pressure.silences[1] = silent(49);
-        assert_eq!(pressure.of_silence(500, ""), Vec::<String>::new(), "a straggler that waits for its timer");
+        assert_eq!(
+            pressure.of_silence(500, ""),
+            Vec::<String>::new(),
+            "a straggler that waits for its timer"
+        );
         pressure.silences[1] = silent(50);
-        let said = "TFTP: no answer to anybody for 2.00 s, from 1.00 s on, while 50 requests waited.";
+        let said =
+            "TFTP: no answer to anybody for 2.00 s, from 1.00 s on, while 50 requests waited.";
         assert_eq!(pressure.of_silence(500, "."), [said]);
         pressure.heard[1] = 0;
-        assert_eq!(pressure.of_silence(500, "."), ["TFTP: no answer at all in 2.00 s, to 50 requests"]);
+        assert_eq!(
+            pressure.of_silence(500, "."),
+            ["TFTP: no answer at all in 2.00 s, to 50 requests"]
+        );
         let at = "127.0.0.1:80".parse().unwrap();
-        (pressure.nobody[2], pressure.refusals) = (Some(Nobody { at, why: "connection refused" }), [0, 0, 93]);
-        assert_eq!(pressure.of_silence(500, "")[1], "HTTP: nothing answers at 127.0.0.1:80 (connection refused)");
+        (pressure.nobody[2], pressure.refusals) =
+            (Some(Nobody { at, why: "connection refused" }), [0, 0, 93]);
+        assert_eq!(
+            pressure.of_silence(500, "")[1],
+            "HTTP: nothing answers at 127.0.0.1:80 (connection refused)"
+        );
         assert_eq!(pressure.of_the_server(500), Vec::<String>::new());
     }
 
@@ -156,11 +178,16 @@ mod tests {
 
     #[test]
     fn transfers_that_begin_only_when_others_end_are_called_a_limit() {
-        let limited = TftpQueue { transfers: 500, at_once_max: 20, begun_at_max: 481, waiting_at_max: 480 };
+        let limited =
+            TftpQueue { transfers: 500, at_once_max: 20, begun_at_max: 481, waiting_at_max: 480 };
         let said = pressure(1, [0; 3], limited);
-        assert!(said.len() == 1 && said[0].starts_with("never more than 20 TFTP transfers at once"), "{said:?}");
+        assert!(
+            said.len() == 1 && said[0].starts_with("never more than 20 TFTP transfers at once"),
+            "{said:?}"
+        );
         // All were let in; then the fleet had no more to ask.
-        let open = TftpQueue { transfers: 2000, at_once_max: 498, begun_at_max: 1, waiting_at_max: 2 };
+        let open =
+            TftpQueue { transfers: 2000, at_once_max: 498, begun_at_max: 1, waiting_at_max: 2 };
         assert_eq!(pressure(1, [0; 3], open), Vec::<String>::new());
     }
 }

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use super::line::{Asked, Line, Nobody, Protocol};
 use crate::fleet::limits::SILENCE_TOLD;
 
-/// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of octets.
+/// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of
+/// octets.
 #[derive(Debug, Default)]
 pub struct Progress {
     octets: AtomicU64,
@@ -50,14 +51,16 @@ pub enum Oddity {
     WholeForRest,
 }
 
-/// TFTP requests that wait for their first block, and transfers that have begun: does the server let in only so many at once?
+/// TFTP requests that wait for their first block, and transfers that have begun: does the server
+/// let in only so many at once?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TftpQueue {
     /// Transfers that took more than one answer.
     pub transfers: u32,
     /// The most that were under way at once.
     pub at_once_max: u32,
-    /// How many of them began as the last one of that many: with a limit nearly all do, one for each that ends.
+    /// How many of them began as the last one of that many: with a limit nearly all do, one for
+    /// each that ends.
     pub begun_at_max: u32,
     /// The most requests that waited while so many were under way.
     pub waiting_at_max: u32,
@@ -114,7 +117,8 @@ impl Progress {
         self.queue.read()
     }
 
-    /// What is wrong with a server at this moment, in words: nobody listens, or nothing has come for a while. Empty where all is well.
+    /// What is wrong with a server at this moment, in words: nobody listens, or nothing has come
+    /// for a while. Empty where all is well.
     pub fn troubles(&self) -> Vec<String> {
         Protocol::ALL.into_iter().filter_map(|protocol| self.trouble(protocol)).collect()
     }
@@ -126,7 +130,10 @@ impl Progress {
             (Some(nobody), name) => Some(format!("{name}: {nobody}")),
             (_, name) if silent >= SILENCE_TOLD => {
                 let waiting = line.waiting();
-                Some(format!("{name}: no answer for {:.0} s, {waiting} requests wait", silent.as_secs_f64()))
+                Some(format!(
+                    "{name}: no answer for {:.0} s, {waiting} requests wait",
+                    silent.as_secs_f64()
+                ))
             }
             _ => None,
         }
@@ -194,7 +201,8 @@ impl Refusal {
 }
 
 impl Oddity {
-    pub const ALL: [Self; 5] = [Self::BlockAgain, Self::BlockOutOfOrder, Self::Stray, Self::CutOff, Self::WholeForRest];
+    pub const ALL: [Self; 5] =
+        [Self::BlockAgain, Self::BlockOutOfOrder, Self::Stray, Self::CutOff, Self::WholeForRest];
 
     /// Several of them, in the words of the report.
     pub fn words(self) -> &'static str {
@@ -203,7 +211,9 @@ impl Oddity {
             Self::BlockOutOfOrder => "TFTP blocks out of order",
             Self::Stray => "TFTP packets that belong to no transfer of their receiver",
             Self::CutOff => "HTTP connections that broke in the middle of a file",
-            Self::WholeForRest => "HTTP answers 200 where 206 was due: the whole file for the rest of it",
+            Self::WholeForRest => {
+                "HTTP answers 200 where 206 was due: the whole file for the rest of it"
+            }
         }
     }
 }
@@ -223,7 +233,8 @@ impl TftpRequest {
         }
     }
 
-    /// For the whole fleet, at once; for the step of its machine, a transfer's retries are counted when it ends.
+    /// For the whole fleet, at once; for the step of its machine, a transfer's retries are counted
+    /// when it ends.
     pub(in crate::fleet) fn add_retries(&self, retries: u64) {
         self.progress.retries.fetch_add(retries, Ordering::Relaxed);
     }

@@ -1,11 +1,13 @@
-//! What a fleet did over time: octets, boots and failures in buckets, few enough for any length of run.
+//! What a fleet did over time: octets, boots and failures in buckets, few enough for any length of
+//! run.
 
 use std::time::Duration;
 
 use super::progress::Progress;
 use crate::fleet::limits::{SERIES_BUCKETS_MAX, SERIES_WIDTH};
 
-/// Counts over time. When all buckets are in use, neighbours are joined: half as many, each twice as wide.
+/// Counts over time. When all buckets are in use, neighbours are joined: half as many, each twice
+/// as wide.
 #[derive(Clone, Debug)]
 pub struct Series {
     buckets: Vec<Bucket>,
@@ -38,14 +40,22 @@ impl Series {
         &self.buckets
     }
 
-    /// The width that a bucket has now; the last one may be shorter, and all a little longer on a busy machine.
+    /// The width that a bucket has now; the last one may be shorter, and all a little longer on a
+    /// busy machine.
     pub fn width(&self) -> Duration {
         self.width
     }
 
-    /// Adds what has happened up to `end`; `busy` is the thread's processor time since the run began.
+    /// Adds what has happened up to `end`; `busy` is the thread's processor time since the run
+    /// began.
     pub(in crate::fleet) fn add(&mut self, end: Duration, progress: &Progress, busy: Duration) {
-        let now = Bucket { end, octets: progress.octets(), booted: progress.booted(), failed: progress.failed(), busy };
+        let now = Bucket {
+            end,
+            octets: progress.octets(),
+            booted: progress.booted(),
+            failed: progress.failed(),
+            busy,
+        };
         self.buckets.push(Bucket {
             end,
             octets: now.octets.saturating_sub(self.seen.octets),
@@ -60,7 +70,11 @@ impl Series {
     }
 
     fn halve(&mut self) {
-        self.buckets = self.buckets.chunks(2).filter_map(|pair| pair.iter().copied().reduce(Bucket::joined)).collect();
+        self.buckets = self
+            .buckets
+            .chunks(2)
+            .filter_map(|pair| pair.iter().copied().reduce(Bucket::joined))
+            .collect();
         self.width *= 2;
     }
 }
@@ -94,7 +108,10 @@ mod tests {
         assert!(series.buckets().len() < SERIES_BUCKETS_MAX);
         assert!(series.width() >= SERIES_WIDTH * 8, "{:?}", series.width());
         let sums = series.buckets().iter().copied().reduce(Bucket::joined).unwrap_or_default();
-        assert_eq!((sums.octets, sums.booted, sums.failed), (7 * u64::from(ticks), ticks - ticks / 10, ticks / 10));
+        assert_eq!(
+            (sums.octets, sums.booted, sums.failed),
+            (7 * u64::from(ticks), ticks - ticks / 10, ticks / 10)
+        );
         assert_eq!((sums.end, sums.busy), (SERIES_WIDTH * ticks, SERIES_WIDTH * ticks / 2));
         assert!(series.buckets().is_sorted_by_key(|bucket| bucket.end));
     }

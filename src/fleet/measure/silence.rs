@@ -1,4 +1,5 @@
-//! How long a server said nothing at all while it was asked: a stop that closed load hides, because nobody asks meanwhile.
+//! How long a server said nothing at all while it was asked: a stop that closed load hides, because
+//! nobody asks meanwhile.
 
 use std::time::Duration;
 
@@ -24,8 +25,9 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// One look at `now` since the run began. A listener that was away for so long longer than it meant to be (its whole program
-    /// was stopped) does not know what would have come: that time is nobody's silence.
+    /// One look at `now` since the run began. A listener that was away for so long longer than it
+    /// meant to be (its whole program was stopped) does not know what would have come: that time is
+    /// nobody's silence.
     pub(in crate::fleet) fn look(&mut self, now: Duration, away: Duration, line: &Line) {
         let (heard, waiting) = (line.heard(), line.waiting());
         if heard != self.heard || waiting == 0 {
@@ -50,7 +52,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// What a listener has heard that looks at these moments: milliseconds, how much longer it was away, answers, requests that wait.
+    /// What a listener has heard that looks at these moments: milliseconds, how much longer it was
+    /// away, answers, requests that wait.
     fn listen(looks: &[(u32, u32, u64, u32)]) -> Silence {
         let (mut listener, line) = (Listener::default(), Line::default());
         for &(at, away, answers, waiting) in looks {
@@ -65,7 +68,10 @@ mod tests {
     #[test]
     fn the_longest_silence_is_that_in_which_somebody_waited() {
         let silence = |lasted, at, waiting| Silence { lasted: MS * lasted, at: MS * at, waiting };
-        assert_eq!(listen(&[(100, 0, 5, 3), (200, 0, 0, 3), (2100, 0, 0, 7), (2200, 0, 1, 7)]), silence(2000, 100, 7));
+        assert_eq!(
+            listen(&[(100, 0, 5, 3), (200, 0, 0, 3), (2100, 0, 0, 7), (2200, 0, 1, 7)]),
+            silence(2000, 100, 7)
+        );
         assert_eq!(listen(&[(100, 0, 5, 0), (2100, 0, 0, 0), (2200, 0, 1, 2)]), Silence::default());
         // A dead server: from the first request on.
         assert_eq!(listen(&[(25, 0, 0, 5), (50, 0, 0, 5)]), silence(50, 0, 5));

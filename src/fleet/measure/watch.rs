@@ -1,4 +1,5 @@
-//! Looks at a running fleet from inside, a few times a second: throughput over time, and how busy its thread is.
+//! Looks at a running fleet from inside, a few times a second: throughput over time, and how busy
+//! its thread is.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -55,7 +56,8 @@ impl Watch {
             listeners: RefCell::default(),
             away_max: Cell::default(),
         });
-        let looking = [spawn_local(Rc::clone(&sight).look_on()), spawn_local(Rc::clone(&sight).listen())];
+        let looking =
+            [spawn_local(Rc::clone(&sight).look_on()), spawn_local(Rc::clone(&sight).listen())];
         Self { looking, sight }
     }
 
@@ -129,10 +131,12 @@ pub(in crate::fleet) struct ThreadTime {
 }
 
 impl ThreadTime {
-    /// The first two fields of this thread's schedstat, nanoseconds. Zero where the kernel does not tell.
+    /// The first two fields of this thread's schedstat, nanoseconds. Zero where the kernel does not
+    /// tell.
     fn now() -> Self {
         let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-        let mut fields = text.split_whitespace().map(|field| Duration::from_nanos(field.parse().unwrap_or(0)));
+        let mut fields =
+            text.split_whitespace().map(|field| Duration::from_nanos(field.parse().unwrap_or(0)));
         Self { busy: fields.next().unwrap_or_default(), waiting: fields.next().unwrap_or_default() }
     }
 }

@@ -50,7 +50,11 @@ impl<'a> Boot<'a> {
 }
 
 pub(super) fn tftp_url(context: &Context, name: &str) -> Url {
-    Url { scheme: Scheme::Tftp, server: context.tftp, path: format!("/{}", name.trim_start_matches('/')) }
+    Url {
+        scheme: Scheme::Tftp,
+        server: context.tftp,
+        path: format!("/{}", name.trim_start_matches('/')),
+    }
 }
 
 /// `$grub_cpu` and `$grub_platform`.

@@ -16,7 +16,8 @@ use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 
 impl<'a> Boot<'a> {
-    /// OVMF's size probe and fetch, shim's misses and its fetch of GRUB, GRUB's lists and its search for a configuration.
+    /// OVMF's size probe and fetch, shim's misses and its fetch of GRUB, GRUB's lists and its
+    /// search for a configuration.
     pub(in crate::fleet) async fn shim_and_grub(
         &self,
         address: Ipv4Addr,
@@ -60,8 +61,13 @@ impl<'a> Boot<'a> {
         Ok(Loaded { tftp, http, behaviour: grub, language, name, text })
     }
 
-    /// The same over HTTP, beside the loader at this URL: a connection for each file, and what is not there is a miss.
-    pub(in crate::fleet) async fn grub_by_http(&self, address: Ipv4Addr, loader: &Url) -> Result<Loaded<'a>, Failure> {
+    /// The same over HTTP, beside the loader at this URL: a connection for each file, and what is
+    /// not there is a miss.
+    pub(in crate::fleet) async fn grub_by_http(
+        &self,
+        address: Ipv4Addr,
+        loader: &Url,
+    ) -> Result<Loaded<'a>, Failure> {
         let mut http = Http::new(self.context, Agent::Grub, address);
         let beside = |name: &str| loader.join(name).ok_or_else(|| Failure::BadUrl(name.to_owned()));
         let (cpu, platform) = grub_platform(self.arch);
@@ -73,10 +79,18 @@ impl<'a> Boot<'a> {
         let known = known(format!("http,{}", loader.authority()), loader.authority(), self.arch);
         let language = Language::Grub { known };
         let (name, text) = (name.to_string(), String::from_utf8_lossy(&text).into_owned());
-        Ok(Loaded { tftp: self.tftp(address), http, behaviour: Behaviour::grub(), language, name, text })
+        Ok(Loaded {
+            tftp: self.tftp(address),
+            http,
+            behaviour: Behaviour::grub(),
+            language,
+            name,
+            text,
+        })
     }
 
-    /// The same with GRUB's names, in the loader's folder first (Red Hat), then in `grub/` (Debian) (B-7, B-8).
+    /// The same with GRUB's names, in the loader's folder first (Red Hat), then in `grub/` (Debian)
+    /// (B-7, B-8).
     fn grub_names(&self, folder: &str, address: Ipv4Addr) -> Vec<String> {
         let Port { mac, uuid, .. } = self.port;
         let mut names = vec![format!("grub.cfg-{uuid}"), format!("grub.cfg-01-{}", mac.dashed())];

@@ -14,7 +14,11 @@ use crate::tftp::client::Behaviour;
 
 impl<'a> Boot<'a> {
     /// The script that DHCP named.
-    pub(in crate::fleet) async fn ipxe(&self, address: Ipv4Addr, script: &str) -> Result<Loaded<'a>, Failure> {
+    pub(in crate::fleet) async fn ipxe(
+        &self,
+        address: Ipv4Addr,
+        script: &str,
+    ) -> Result<Loaded<'a>, Failure> {
         let tftp = self.tftp(address);
         let Port { mac, uuid, .. } = self.port;
         let (buildarch, _) = grub_platform(self.arch);

@@ -1,4 +1,5 @@
-//! A loader that runs and has its menu: what it makes of an entry, and where it finds the names in it.
+//! A loader that runs and has its menu: what it makes of an entry, and where it finds the names in
+//! it.
 
 use super::menu;
 use super::menu::{Choice, Ipxe};
@@ -46,7 +47,8 @@ pub(super) enum Language {
 }
 
 impl Loaded<'_> {
-    /// What a person could pick, the default first. A script without a menu has one nameless entry: itself.
+    /// What a person could pick, the default first. A script without a menu has one nameless entry:
+    /// itself.
     pub(in crate::fleet) fn labels(&self) -> Vec<String> {
         let labels = match &self.language {
             Language::Pxelinux { .. } => menu::pxelinux_labels(&self.text),
@@ -79,7 +81,9 @@ impl Loaded<'_> {
         let none = || Failure::NoEntry(label.to_owned());
         match &self.language {
             Language::Pxelinux { .. } => menu::pxelinux(&self.text, label).choice.ok_or_else(none),
-            Language::Grub { known } => menu::grub(&self.text, label, &borrowed(known)).ok_or_else(none),
+            Language::Grub { known } => {
+                menu::grub(&self.text, label, &borrowed(known)).ok_or_else(none)
+            }
             Language::Ipxe { .. } => self.run_script(label).await,
         }
     }
@@ -102,7 +106,11 @@ impl Loaded<'_> {
     }
 
     /// The kernel and every initial disk, from where the menu says they are.
-    pub(super) async fn images(&mut self, choice: Choice, steps: &mut Steps) -> Result<(), Failure> {
+    pub(super) async fn images(
+        &mut self,
+        choice: Choice,
+        steps: &mut Steps,
+    ) -> Result<(), Failure> {
         let initrds = choice.initrds.into_iter().map(|name| (name, Stage::Initrd));
         for (name, stage) in std::iter::once((choice.kernel, Stage::Kernel)).chain(initrds) {
             steps.enter(stage);
@@ -120,7 +128,9 @@ impl Loaded<'_> {
         };
         match place.ok_or_else(|| Failure::BadUrl(name.to_owned()))? {
             Place::Tftp(path) => must(&self.tftp, &self.behaviour, &path).await,
-            Place::Url(url) => fetch(&self.tftp, &self.behaviour, &mut self.http, &url, false).await.map(drop),
+            Place::Url(url) => {
+                fetch(&self.tftp, &self.behaviour, &mut self.http, &url, false).await.map(drop)
+            }
         }
     }
 }
@@ -139,12 +149,18 @@ pub(super) enum Place {
 impl Place {
     /// PXELINUX: a URL, or a path beside the loader.
     pub(super) fn of(name: &str, folder: &str) -> Option<Self> {
-        if name.contains("://") { Url::parse(name).map(Self::Url) } else { Some(Self::Tftp(under(folder, name))) }
+        if name.contains("://") {
+            Url::parse(name).map(Self::Url)
+        } else {
+            Some(Self::Tftp(under(folder, name)))
+        }
     }
 
-    /// GRUB: `(http,address:port)/path`, `(tftp,address)/path`, or a path on the TFTP server that GRUB came from.
+    /// GRUB: `(http,address:port)/path`, `(tftp,address)/path`, or a path on the TFTP server that
+    /// GRUB came from.
     fn of_grub(name: &str) -> Option<Self> {
-        let Some((device, path)) = name.strip_prefix('(').and_then(|rest| rest.split_once(')')) else {
+        let Some((device, path)) = name.strip_prefix('(').and_then(|rest| rest.split_once(')'))
+        else {
             return Some(Self::Tftp(name.to_owned()));
         };
         match device.split_once(',') {

@@ -1,10 +1,12 @@
-//! What a loader makes of the menu it was given: the kernel and initial disks of the entry that is chosen.
+//! What a loader makes of the menu it was given: the kernel and initial disks of the entry that is
+//! chosen.
 //!
 //! Only what a boot menu uses is understood; it is not a shell.
 
 use std::collections::HashMap;
 
-/// What an entry boots. Names are as written in the menu: a path, an `http://` URL, or GRUB's `(http,address)/path`.
+/// What an entry boots. Names are as written in the menu: a path, an `http://` URL, or GRUB's
+/// `(http,address)/path`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::fleet) struct Choice {
     pub(in crate::fleet) kernel: String,
@@ -30,7 +32,9 @@ pub(super) fn pxelinux_labels(text: &str) -> Vec<String> {
         let (word, rest) = split_word(line);
         match word.to_ascii_lowercase().as_str() {
             "label" => labels.push(rest.to_owned()),
-            "default" if !rest.contains(".c32") => default = default.or_else(|| Some(rest.to_owned())),
+            "default" if !rest.contains(".c32") => {
+                default = default.or_else(|| Some(rest.to_owned()))
+            }
             "menu" if rest.eq_ignore_ascii_case("default") => default = labels.last().cloned(),
             _ => {}
         }
@@ -46,10 +50,16 @@ pub(super) fn grub_labels(text: &str) -> Vec<String> {
         match word {
             "menuentry" => {
                 let words = unquoted(rest);
-                let id = words.iter().position(|word| word == "--id").and_then(|at| words.get(at + 1));
+                let id =
+                    words.iter().position(|word| word == "--id").and_then(|at| words.get(at + 1));
                 labels.extend(id.or(words.first()).cloned());
             }
-            "set" => default = rest.strip_prefix("default=").map(|value| value.trim_matches(['"', '\''])).or(default),
+            "set" => {
+                default = rest
+                    .strip_prefix("default=")
+                    .map(|value| value.trim_matches(['"', '\'']))
+                    .or(default)
+            }
             _ => {}
         }
     }
@@ -66,7 +76,9 @@ pub(super) fn ipxe_labels(text: &str) -> Vec<String> {
             "item" => {
                 let read = IpxeWords::read(rest, ITEM_VALUES);
                 let is_gap = read.options.iter().any(|(name, _)| matches!(*name, "--gap" | "-g"));
-                labels.extend(read.operands.first().filter(|_| !is_gap).map(|label| (*label).to_owned()));
+                labels.extend(
+                    read.operands.first().filter(|_| !is_gap).map(|label| (*label).to_owned()),
+                );
             }
             "choose" => {
                 let read = IpxeWords::read(rest, CHOOSE_VALUES);
@@ -106,7 +118,9 @@ pub(in crate::fleet) fn pxelinux(text: &str, label: &str) -> Pxelinux {
     for (number, line) in (1..).zip(text.lines()) {
         let (word, rest) = split_word(line);
         match word.to_ascii_lowercase().as_str() {
-            "ui" | "default" if rest.contains(".c32") => read.program = Some(split_word(rest).0.to_owned()),
+            "ui" | "default" if rest.contains(".c32") => {
+                read.program = Some(split_word(rest).0.to_owned())
+            }
             "label" => inside = rest == label,
             "kernel" | "linux" if inside => {
                 let (kernel, arguments) = split_word(rest);
@@ -120,11 +134,14 @@ pub(in crate::fleet) fn pxelinux(text: &str, label: &str) -> Pxelinux {
             }
             "append" if inside => {
                 add_arguments(&mut choice, number, rest);
-                let given = rest.split_whitespace().find_map(|argument| argument.strip_prefix("initrd="));
+                let given =
+                    rest.split_whitespace().find_map(|argument| argument.strip_prefix("initrd="));
                 if given.is_some() {
                     choice.lines.initrd = number;
                 }
-                choice.initrds.extend(given.into_iter().flat_map(|names| names.split(',')).map(str::to_owned));
+                choice.initrds.extend(
+                    given.into_iter().flat_map(|names| names.split(',')).map(str::to_owned),
+                );
             }
             _ => {}
         }
@@ -144,18 +161,27 @@ pub(in crate::fleet) fn grub(text: &str, label: &str, known: &[(&str, &str)]) ->
             "set" => variables.assign(rest.split_once('=')),
             "menuentry" => {
                 let words = unquoted(rest);
-                let id = words.iter().position(|word| word == "--id").and_then(|at| words.get(at + 1));
-                inside = id.map_or_else(|| words.first().is_some_and(|title| title.contains(label)), |id| id == label);
+                let id =
+                    words.iter().position(|word| word == "--id").and_then(|at| words.get(at + 1));
+                inside = id.map_or_else(
+                    || words.first().is_some_and(|title| title.contains(label)),
+                    |id| id == label,
+                );
             }
             "linux" | "linuxefi" | "linux16" if inside => {
                 let (kernel, arguments) = split_word(rest);
                 choice.kernel = variables.put_in(kernel);
-                add_arguments(&mut choice, number, &variables.put_in(&unquoted(arguments).join(" ")));
+                add_arguments(
+                    &mut choice,
+                    number,
+                    &variables.put_in(&unquoted(arguments).join(" ")),
+                );
                 choice.lines.kernel = number;
             }
             "initrd" | "initrdefi" | "initrd16" if inside => {
                 choice.lines.initrd = number;
-                choice.initrds = rest.split_whitespace().map(|name| variables.put_in(name)).collect();
+                choice.initrds =
+                    rest.split_whitespace().map(|name| variables.put_in(name)).collect();
             }
             "}" => inside = false,
             _ => {}
@@ -172,7 +198,8 @@ pub(in crate::fleet) enum Ipxe {
     Chain(String),
 }
 
-/// Reads an iPXE script as it runs for a person who picks this label in the menu: with the label, from it on.
+/// Reads an iPXE script as it runs for a person who picks this label in the menu: with the label,
+/// from it on.
 pub(in crate::fleet) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ipxe> {
     if !text.starts_with("#!ipxe\n") {
         return None;
@@ -224,7 +251,8 @@ fn add_arguments(choice: &mut Choice, line: usize, arguments: &str) {
     }
 }
 
-/// Options of iPXE's commands that take a value (its source: src/hci/commands/menu_cmd.c, image_cmd.c).
+/// Options of iPXE's commands that take a value (its source: src/hci/commands/menu_cmd.c,
+/// image_cmd.c).
 const ITEM_VALUES: &[&str] = &["--menu", "-m", "--key", "-k"];
 const CHOOSE_VALUES: &[&str] = &["--menu", "-m", "--default", "-d", "--timeout", "-t"];
 const IMAGE_VALUES: &[&str] = &["--name", "-n", "--timeout", "-t"];
@@ -238,7 +266,8 @@ struct IpxeWords<'a> {
 }
 
 impl<'a> IpxeWords<'a> {
-    /// Options end where the first word stands that is none; `valued` are those whose value is the next word, unless it is behind a `=`.
+    /// Options end where the first word stands that is none; `valued` are those whose value is the
+    /// next word, unless it is behind a `=`.
     fn read(rest: &'a str, valued: &[&str]) -> Self {
         let mut read = Self::default();
         let mut words = rest.split_whitespace();
@@ -246,8 +275,12 @@ impl<'a> IpxeWords<'a> {
             if !word.starts_with('-') || !read.operands.is_empty() {
                 read.operands.push(word);
             } else if word != "--" {
-                let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
-                read.options.push((name, value.or_else(|| valued.contains(&name).then(|| words.next()).flatten())));
+                let (name, value) =
+                    word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+                read.options.push((
+                    name,
+                    value.or_else(|| valued.contains(&name).then(|| words.next()).flatten()),
+                ));
             }
         }
         read
@@ -302,9 +335,14 @@ impl Variables {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('$') {
             out.push_str(before);
-            let (name, tail) = match after.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+            let (name, tail) = match after
+                .strip_prefix('{')
+                .and_then(|braced| braced.split_once('}'))
+            {
                 Some(split) => split,
-                None => after.split_at(after.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(after.len())),
+                None => after.split_at(
+                    after.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(after.len()),
+                ),
             };
             out.push_str(self.0.get(name).map_or("", String::as_str));
             rest = tail;
@@ -331,25 +369,41 @@ mod tests {
 
     #[test]
     fn b4_pxelinux_entries_by_label_with_initrd_in_either_place() {
-        let text = "DEFAULT vesamenu.c32\nLABEL local\n  LOCALBOOT 0\nLABEL a\n  KERNEL /linux\n  APPEND initrd=/i1,/i2 quiet\n\
-                    label b\n  menu label ^B\n  linux http://127.0.0.1/k\n  initrd http://127.0.0.1/i\n";
+        let text = "DEFAULT vesamenu.c32\nLABEL local\n  LOCALBOOT 0\nLABEL a\n  KERNEL /linux\n  \
+                    APPEND initrd=/i1,/i2 quiet\n\
+                    label b\n  menu label ^B\n  linux http://127.0.0.1/k\n  initrd \
+                    http://127.0.0.1/i\n";
         let read = pxelinux(text, "a");
         assert_eq!(read.program.as_deref(), Some("vesamenu.c32"));
-        assert_eq!(read.choice.as_ref().map(|choice| choice.arguments.as_str()), Some("initrd=/i1,/i2 quiet"));
-        assert_eq!(read.choice.as_ref().unwrap().lines, Lines { kernel: 5, initrd: 6, arguments: 6 });
+        assert_eq!(
+            read.choice.as_ref().map(|choice| choice.arguments.as_str()),
+            Some("initrd=/i1,/i2 quiet")
+        );
+        assert_eq!(
+            read.choice.as_ref().unwrap().lines,
+            Lines { kernel: 5, initrd: 6, arguments: 6 }
+        );
         assert_eq!(pxelinux_labels(text), ["local", "a", "b"]);
         assert_eq!(plain(read.choice), Some(choice("/linux", &["/i1", "/i2"])));
-        assert_eq!(plain(pxelinux(text, "b").choice), Some(choice("http://127.0.0.1/k", &["http://127.0.0.1/i"])));
+        assert_eq!(
+            plain(pxelinux(text, "b").choice),
+            Some(choice("http://127.0.0.1/k", &["http://127.0.0.1/i"]))
+        );
         assert_eq!(pxelinux(text, "local").choice, None);
     }
 
     #[test]
     fn b9_grub_entries_by_id_or_title_with_variables() {
-        let text = "set timeout=5\nset http='(http,127.0.0.1:8080)'\nmenuentry 'Local disk' --id local {\n exit\n}\n\
-                    menuentry \"Demo system\" --id demo {\n  linux ${http}/k quiet\n  initrd $http/i /j\n}\n\
+        let text = "set timeout=5\nset http='(http,127.0.0.1:8080)'\nmenuentry 'Local disk' --id \
+                    local {\n exit\n}\n\
+                    menuentry \"Demo system\" --id demo {\n  linux ${http}/k quiet\n  initrd \
+                    $http/i /j\n}\n\
                     menuentry 'Other' {\n linux /o\n}\n";
         let http = "(http,127.0.0.1:8080)";
-        assert_eq!(plain(grub(text, "demo", &[])), Some(choice(&format!("{http}/k"), &[&format!("{http}/i"), "/j"])));
+        assert_eq!(
+            plain(grub(text, "demo", &[])),
+            Some(choice(&format!("{http}/k"), &[&format!("{http}/i"), "/j"]))
+        );
         assert_eq!(plain(grub(text, "Other", &[])), Some(choice("/o", &[])));
         assert_eq!(grub(text, "local", &[]), None);
         assert_eq!(grub_labels(&format!("set default=1\n{text}")), ["demo", "local", "Other"]);
@@ -357,8 +411,10 @@ mod tests {
 
     #[test]
     fn b11_ipxe_scripts_start_at_octet_0_and_run_from_the_label() {
-        let text = "#!ipxe\nset base http://127.0.0.1\nmenu Boot\nitem demo Demo\nchoose target && goto ${target}\n\
-                    :other\nkernel /no\nboot\n:demo\nimgfree\nkernel --name k ${base}/k quiet || goto failed\n\
+        let text = "#!ipxe\nset base http://127.0.0.1\nmenu Boot\nitem demo Demo\nchoose target && \
+                    goto ${target}\n\
+                    :other\nkernel /no\nboot\n:demo\nimgfree\nkernel --name k ${base}/k quiet || \
+                    goto failed\n\
                     initrd ${base}/i || goto failed\nboot || goto failed\n:failed\nshell\n";
         let wanted = choice("http://127.0.0.1/k", &["http://127.0.0.1/i"]);
         let Some(Ipxe::Boot(booted)) = ipxe(text, "demo", &[]) else { panic!("an entry") };
@@ -367,13 +423,19 @@ mod tests {
         assert_eq!(ipxe(&format!(" {text}"), "demo", &[]), None);
         assert_eq!(ipxe(text, "nosuch", &[]), None, "nobody can pick it");
         let chain = "#!ipxe\nchain --replace menu.ipxe?mac=${mac}\n";
-        assert_eq!(ipxe(chain, "demo", &[("mac", "1-2")]), Some(Ipxe::Chain("menu.ipxe?mac=1-2".to_owned())));
+        assert_eq!(
+            ipxe(chain, "demo", &[("mac", "1-2")]),
+            Some(Ipxe::Chain("menu.ipxe?mac=1-2".to_owned()))
+        );
     }
 
     #[test]
     fn b11_the_label_of_an_ipxe_item_is_what_stands_behind_its_options() {
-        let labels =
-            |lines: &str| ipxe_labels(&format!("#!ipxe\nmenu x\n{lines}\nchoose --timeout 9 --default b target\n"));
+        let labels = |lines: &str| {
+            ipxe_labels(&format!(
+                "#!ipxe\nmenu x\n{lines}\nchoose --timeout 9 --default b target\n"
+            ))
+        };
         for (lines, wanted) in [
             ("item a Title", &["a"][..]),
             ("item --key r rescue Rescue", &["rescue"]),
@@ -384,9 +446,13 @@ mod tests {
             assert_eq!(labels(lines), wanted, "{lines}");
         }
         assert_eq!(ipxe_labels("#!ipxe\nitem a\nitem b\nchoose --default=b target\n"), ["b", "a"]);
-        let text = "#!ipxe\nitem --key i install Install\nitem --key r rescue Rescue\nchoose target && goto ${target}\n\
-                    :install\nkernel -n k /k1\nboot\n:rescue\nkernel --timeout=9 /k2 -q\ninitrd --name i /i2\nboot\n";
-        for (label, wanted) in [("install", choice("/k1", &[])), ("rescue", choice("/k2", &["/i2"]))] {
+        let text = "#!ipxe\nitem --key i install Install\nitem --key r rescue Rescue\nchoose \
+                    target && goto ${target}\n\
+                    :install\nkernel -n k /k1\nboot\n:rescue\nkernel --timeout=9 /k2 -q\ninitrd \
+                    --name i /i2\nboot\n";
+        for (label, wanted) in
+            [("install", choice("/k1", &[])), ("rescue", choice("/k2", &["/i2"]))]
+        {
             let Some(Ipxe::Boot(booted)) = ipxe(text, label, &[]) else { panic!("{label}") };
             assert_eq!(plain(Some(booted)), Some(wanted));
         }

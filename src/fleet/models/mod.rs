@@ -29,7 +29,8 @@ pub(super) use loaded::Loaded;
 pub(super) use loader::{Loader, folder};
 pub use model::Model;
 
-/// From power-on to the last octet of the initial disk. A loader that is an iPXE asks DHCP once more.
+/// From power-on to the last octet of the initial disk. A loader that is an iPXE asks DHCP once
+/// more.
 pub(super) async fn boot(
     station: &mut Station,
     model: Model,
@@ -38,7 +39,8 @@ pub(super) async fn boot(
     lease: &mut Option<Lease>,
 ) -> Result<(), Failure> {
     let context = Rc::clone(&station.context);
-    let mut boot = Boot { context: &context, port: station.port, rom: model.rom(), arch: model.arch() };
+    let mut boot =
+        Boot { context: &context, port: station.port, rom: model.rom(), arch: model.arch() };
     let mut speaker = model.speaker();
     let mut file = String::new();
     for _ in 0..CHAINED_LOADERS_MAX {

@@ -61,7 +61,8 @@ impl Model {
         }
     }
 
-    /// The card's address: this one, but with the maker's prefix where a server knows the machine by that.
+    /// The card's address: this one, but with the maker's prefix where a server knows the machine
+    /// by that.
     pub(in crate::fleet) fn mac(self, Mac([a, b, c, d, e, f]): Mac) -> Mac {
         match self {
             // Of the Pi 4 (IEEE registry: Raspberry Pi Trading).

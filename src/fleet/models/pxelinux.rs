@@ -16,7 +16,8 @@ use crate::observe::events::Stage;
 use crate::tftp::client::Behaviour;
 
 impl<'a> Boot<'a> {
-    /// ROM, lpxelinux, its modules, its search for a configuration with all the misses that belong to it (B-1).
+    /// ROM, lpxelinux, its modules, its search for a configuration with all the misses that belong
+    /// to it (B-1).
     pub(in crate::fleet) async fn pxelinux(
         &self,
         address: Ipv4Addr,
@@ -30,7 +31,8 @@ impl<'a> Boot<'a> {
         let core = if self.arch == Arch::Bios { "ldlinux.c32" } else { "ldlinux.e64" };
         must(&tftp, &pxelinux, &format!("{folder}{core}")).await?;
         steps.enter(Stage::Menu);
-        let (name, text) = self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
+        let (name, text) =
+            self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         if let Some(program) = menu::pxelinux(&text, "").program {
             // The menu program, its libraries, and the configuration once more.
             for name in [program.as_str(), "libcom32.c32", "libutil.c32"] {
@@ -40,10 +42,18 @@ impl<'a> Boot<'a> {
         }
         let Port { mac, uuid, .. } = self.port;
         let http = Http::new(self.context, Agent::Syslinux { mac, uuid }, address);
-        Ok(Loaded { tftp, http, behaviour: pxelinux, language: Language::Pxelinux { folder }, name, text })
+        Ok(Loaded {
+            tftp,
+            http,
+            behaviour: pxelinux,
+            language: Language::Pxelinux { folder },
+            name,
+            text,
+        })
     }
 
-    /// UUID, hardware address, the address in hexadecimal shortened digit by digit, `default` (B-1).
+    /// UUID, hardware address, the address in hexadecimal shortened digit by digit, `default`
+    /// (B-1).
     fn pxelinux_names(&self, folder: &str, address: Ipv4Addr) -> Vec<String> {
         let Port { mac, uuid, .. } = self.port;
         let mut names = vec![uuid.to_string(), format!("01-{}", mac.dashed())];

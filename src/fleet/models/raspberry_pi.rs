@@ -1,6 +1,8 @@
-//! The EEPROM of a Raspberry Pi 4, by TFTP: its own directory first, then the root, with what it usually does not find.
+//! The EEPROM of a Raspberry Pi 4, by TFTP: its own directory first, then the root, with what it
+//! usually does not find.
 //!
-//! No Pi was at hand: names and order are those of the maker's documentation (B-14) and of published server logs.
+//! No Pi was at hand: names and order are those of the maker's documentation (B-14) and of
+//! published server logs.
 
 use std::net::Ipv4Addr;
 
@@ -19,7 +21,11 @@ struct Config {
 }
 
 impl Boot<'_> {
-    pub(super) async fn raspberry_pi(&self, address: Ipv4Addr, steps: &mut Steps) -> Result<(), Failure> {
+    pub(super) async fn raspberry_pi(
+        &self,
+        address: Ipv4Addr,
+        steps: &mut Steps,
+    ) -> Result<(), Failure> {
         steps.enter(Stage::Loader);
         let tftp = self.tftp(address);
         let folder = self.raspberry_pi_folder(address).await?;
@@ -37,7 +43,12 @@ impl Boot<'_> {
         };
         self.miss(address, &folder, &["dt-blob.bin", "bootcfg.txt"]).await?;
         must(&tftp, &self.rom, &in_folder("bcm2711-rpi-4-b.dtb")).await?;
-        self.miss(address, &folder, &["overlays/overlay_map.dtb", "cmdline.txt", "armstub8-gic.bin"]).await?;
+        self.miss(
+            address,
+            &folder,
+            &["overlays/overlay_map.dtb", "cmdline.txt", "armstub8-gic.bin"],
+        )
+        .await?;
         steps.enter(Stage::Kernel);
         must(&tftp, &self.rom, &in_folder(&config.kernel)).await?;
         if let Some(initramfs) = &config.initramfs {
@@ -52,7 +63,9 @@ impl Boot<'_> {
         let [.., a, b, c, d] = self.port.uuid.0;
         let folder = format!("{a:02x}{b:02x}{c:02x}{d:02x}/");
         for name in ["start4.elf", "start.elf"] {
-            if self.tftp(address).fetch(&self.rom, &format!("{folder}{name}"), false).await? != Fetched::Missing {
+            if self.tftp(address).fetch(&self.rom, &format!("{folder}{name}"), false).await?
+                != Fetched::Missing
+            {
                 return Ok(folder);
             }
         }
@@ -70,10 +83,13 @@ impl Boot<'_> {
 
 impl Config {
     fn parse(text: &str) -> Self {
-        let kernel = text.lines().find_map(|line| line.trim().strip_prefix("kernel=")).map(str::trim);
+        let kernel =
+            text.lines().find_map(|line| line.trim().strip_prefix("kernel=")).map(str::trim);
         // `initramfs NAME followkernel`: the only line without an equals sign.
-        let initramfs = text.lines().find_map(|line| line.trim().strip_prefix("initramfs ")).map(str::trim);
-        let initramfs = initramfs.and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+        let initramfs =
+            text.lines().find_map(|line| line.trim().strip_prefix("initramfs ")).map(str::trim);
+        let initramfs =
+            initramfs.and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
         // As a 64-bit kernel is called where nothing is said.
         Self { kernel: kernel.unwrap_or("kernel8.img").to_owned(), initramfs }
     }
@@ -85,7 +101,9 @@ mod tests {
 
     #[test]
     fn b14_config_txt_names_kernel_and_initramfs() {
-        let config = Config::parse("arm_64bit=1\nkernel=demo/vmlinuz\ninitramfs demo/initrd.img followkernel\n");
+        let config = Config::parse(
+            "arm_64bit=1\nkernel=demo/vmlinuz\ninitramfs demo/initrd.img followkernel\n",
+        );
         let initramfs = Some("demo/initrd.img".to_owned());
         assert_eq!(config, Config { kernel: "demo/vmlinuz".to_owned(), initramfs });
         assert_eq!(Config::parse(""), Config { kernel: "kernel8.img".to_owned(), initramfs: None });

@@ -1,4 +1,5 @@
-//! U-Boot 2023.01 on arm64: `dhcp`, `pxe get` and `pxe boot`, all by TFTP (captures `uboot-arm64`, `uboot-x86`).
+//! U-Boot 2023.01 on arm64: `dhcp`, `pxe get` and `pxe boot`, all by TFTP (captures `uboot-arm64`,
+//! `uboot-x86`).
 
 use std::net::Ipv4Addr;
 
@@ -12,8 +13,14 @@ use crate::fleet::report::steps::Steps;
 use crate::observe::events::Stage;
 
 impl Boot<'_> {
-    /// The menu, then the entry that was picked (of several of this name the first that begins so): initial disk before kernel.
-    pub(super) async fn u_boot(&self, address: Ipv4Addr, pick: &str, steps: &mut Steps) -> Result<(), Failure> {
+    /// The menu, then the entry that was picked (of several of this name the first that begins so):
+    /// initial disk before kernel.
+    pub(super) async fn u_boot(
+        &self,
+        address: Ipv4Addr,
+        pick: &str,
+        steps: &mut Steps,
+    ) -> Result<(), Failure> {
         steps.enter(Stage::Menu);
         let tftp = self.tftp(address);
         let (name, text) = self.search(&tftp, &self.rom, self.u_boot_names(address)).await?;
@@ -21,7 +28,8 @@ impl Boot<'_> {
         let language = Language::Pxelinux { folder: String::new() };
         let mut loaded = Loaded { tftp, http, behaviour: self.rom.clone(), language, name, text };
         let labels = menu::pxelinux_labels(&loaded.text);
-        let label = labels.iter().find(|label| label.starts_with(pick)).map_or(pick, String::as_str);
+        let label =
+            labels.iter().find(|label| label.starts_with(pick)).map_or(pick, String::as_str);
         let choice = loaded.pick(label).await?;
         let initrds = choice.initrds.iter().map(|name| (name, Stage::Initrd));
         for (name, stage) in initrds.chain([(&choice.kernel, Stage::Kernel)]) {
@@ -35,7 +43,8 @@ impl Boot<'_> {
         Ok(())
     }
 
-    /// No UUID: only with `pxeuuid` set. Boards put their own names before `default` (B-3); QEMU's is `default-arm`.
+    /// No UUID: only with `pxeuuid` set. Boards put their own names before `default` (B-3); QEMU's
+    /// is `default-arm`.
     fn u_boot_names(&self, address: Ipv4Addr) -> Vec<String> {
         let mut names = vec![format!("01-{}", self.port.mac.dashed())];
         names.extend(shortened(address));

@@ -10,7 +10,8 @@ use crate::fleet::clients::url::Url;
 use crate::fleet::failure::Failure;
 
 impl Boot<'_> {
-    /// Fetches the file of a URL; gives where it was. A server that does not tell the size ends the attempt.
+    /// Fetches the file of a URL; gives where it was. A server that does not tell the size ends the
+    /// attempt.
     pub(super) async fn uefi_http(&self, address: Ipv4Addr, file: &str) -> Result<Url, Failure> {
         let url = Url::parse(file).ok_or_else(|| Failure::BadUrl(file.to_owned()))?;
         let mut http = Http::new(self.context, Agent::Edk2, address);
@@ -19,8 +20,8 @@ impl Boot<'_> {
         Ok(url)
     }
 
-    /// Debian 12's shim over HTTP Boot fetches GRUB, which then stops at its prompt without a request: no boot (captures
-    /// `uefi-http-shim`, `arm64-http-shim`).
+    /// Debian 12's shim over HTTP Boot fetches GRUB, which then stops at its prompt without a
+    /// request: no boot (captures `uefi-http-shim`, `arm64-http-shim`).
     pub(super) async fn shim_by_http(&self, address: Ipv4Addr, shim: &Url) -> Result<(), Failure> {
         let mut http = Http::new(self.context, Agent::Edk2, address);
         let (_, grub) = shim_names(&folder(&shim.path), self.arch);

@@ -80,7 +80,9 @@ impl Checker {
 
     /// Whether anybody looks at the octets, or only counts them.
     pub(in crate::fleet) fn reads(&self) -> bool {
-        self.walks || self.keep.is_some() || (self.verify == Verify::Full && self.expected.is_some())
+        self.walks
+            || self.keep.is_some()
+            || (self.verify == Verify::Full && self.expected.is_some())
     }
 
     /// The next octets of the file. A piece that is not what the file has there fails the machine.

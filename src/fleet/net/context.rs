@@ -1,4 +1,5 @@
-//! What all machines of one fleet share: the servers, the expected contents, the clock's pace, one receive buffer.
+//! What all machines of one fleet share: the servers, the expected contents, the clock's pace, one
+//! receive buffer.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,7 +30,12 @@ pub(in crate::fleet) struct Context {
 }
 
 impl Context {
-    pub(in crate::fleet) fn new(tftp: SocketAddr, contents: Contents, pace: Pace, progress: Arc<Progress>) -> Self {
+    pub(in crate::fleet) fn new(
+        tftp: SocketAddr,
+        contents: Contents,
+        pace: Pace,
+        progress: Arc<Progress>,
+    ) -> Self {
         let scratch = RefCell::new(vec![0; READ_OCTETS].into_boxed_slice());
         let wire = Wire::default();
         let hub = Rc::new(Hub::new(tftp, &wire, 0));
@@ -42,23 +48,32 @@ impl Context {
     }
 
     /// The same for a walk from this address.
-    pub(in crate::fleet) fn walking(tftp: SocketAddr, pace: Pace, source: Ipv4Addr, ours: Vec<Ipv4Addr>) -> Self {
+    pub(in crate::fleet) fn walking(
+        tftp: SocketAddr,
+        pace: Pace,
+        source: Ipv4Addr,
+        ours: Vec<Ipv4Addr>,
+    ) -> Self {
         let walking = Some(Walking { source, ours, asked: RefCell::default() });
         Self { walking, ..Self::new(tftp, Contents::default(), pace, Arc::default()) }
     }
 
-    /// Where a machine speaks from to this server: the address it was given where this host has it, so that the server knows who
-    /// asks; else any (unspecified), as always with a server of IPv6. A walk comes from its own address to servers on this host.
+    /// Where a machine speaks from to this server: the address it was given where this host has it,
+    /// so that the server knows who asks; else any (unspecified), as always with a server of IPv6.
+    /// A walk comes from its own address to servers on this host.
     pub(in crate::fleet) fn speaks_from(&self, given: Ipv4Addr, server: IpAddr) -> Ipv4Addr {
         let IpAddr::V4(server) = server else { return Ipv4Addr::UNSPECIFIED };
         match &self.walking {
-            Some(walking) if server.is_loopback() || walking.ours.contains(&server) => walking.source,
+            Some(walking) if server.is_loopback() || walking.ours.contains(&server) => {
+                walking.source
+            }
             None if self.wire.owns(given) => given,
             _ => Ipv4Addr::UNSPECIFIED,
         }
     }
 
-    /// Lends the one receive buffer for a single read and what is done with it: never across an await.
+    /// Lends the one receive buffer for a single read and what is done with it: never across an
+    /// await.
     pub(in crate::fleet) fn with_scratch<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
         work(&mut self.scratch.borrow_mut())
     }
@@ -69,7 +84,8 @@ impl Context {
 
     /// What checks a file of this name, and keeps it where the machine wants to read it itself.
     pub(in crate::fleet) fn checker(&self, name: &str, keep: bool) -> Checker {
-        let checker = Checker::new(&self.progress, self.wire.verify, name, self.expected(name).cloned());
+        let checker =
+            Checker::new(&self.progress, self.wire.verify, name, self.expected(name).cloned());
         checker.walking(self.walking.is_some()).keeping(keep)
     }
 }

@@ -1,4 +1,5 @@
-//! The client's and relay agent's side of DHCP as bytes: what firmware asks, how a relay passes it on, what comes back.
+//! The client's and relay agent's side of DHCP as bytes: what firmware asks, how a relay passes it
+//! on, what comes back.
 
 use std::net::Ipv4Addr;
 
@@ -58,7 +59,8 @@ pub(in crate::fleet) struct Through {
     pub(in crate::fleet) relay: Ipv4Addr,
     /// Sub-option 1: the switch port.
     pub(in crate::fleet) circuit: u32,
-    /// Sub-option 19 (RFC 8357, D-74): answer this agent at the port it sent from. Off where it listens on port 67.
+    /// Sub-option 19 (RFC 8357, D-74): answer this agent at the port it sent from. Off where it
+    /// listens on port 67.
     pub(in crate::fleet) own_port: bool,
 }
 
@@ -92,19 +94,26 @@ const HEADER_OCTETS: usize = 236;
 const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 const BROADCAST: u16 = 0x8000;
 
-/// Builds the message; through a relay agent with hops 1, giaddr, option 82 last before END (D-49). A RELEASE has the address in
-/// ciaddr, names server and client, and nothing else (capture `clients-dhcp`).
+/// Builds the message; through a relay agent with hops 1, giaddr, option 82 last before END (D-49).
+/// A RELEASE has the address in ciaddr, names server and client, and nothing else (capture
+/// `clients-dhcp`).
 pub(in crate::fleet) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
     let mut packet = Vec::with_capacity(DHCP_ROOM);
     packet.extend_from_slice(&[1, 1, 6, u8::from(through.is_some())]);
     packet.extend_from_slice(&ask.xid.to_be_bytes());
     let given_back = ask.address.filter(|_| ask.kind == Kind::Release);
-    let (secs, flags) = if given_back.is_some() { (0, 0) } else { (ask.speaker.secs(ask.nth), ask.speaker.flags()) };
+    let (secs, flags) = if given_back.is_some() {
+        (0, 0)
+    } else {
+        (ask.speaker.secs(ask.nth), ask.speaker.flags())
+    };
     packet.extend_from_slice(&secs.to_be_bytes());
     packet.extend_from_slice(&flags.to_be_bytes());
     packet.extend_from_slice(&given_back.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
     packet.extend_from_slice(&[0; 8]);
-    packet.extend_from_slice(&through.map_or(Ipv4Addr::UNSPECIFIED, |through| through.relay).octets());
+    packet.extend_from_slice(
+        &through.map_or(Ipv4Addr::UNSPECIFIED, |through| through.relay).octets(),
+    );
     packet.extend_from_slice(&ask.mac.0);
     packet.resize(HEADER_OCTETS, 0);
     packet.extend_from_slice(&COOKIE);
@@ -148,7 +157,10 @@ pub(in crate::fleet) fn decode(packet: &[u8]) -> Option<Answer> {
             53 => kind = Kind::from_octet(*value.first()?),
             54 => answer.server = value.first_chunk::<4>().map(|a| Ipv4Addr::from(*a)),
             51 => answer.lease_s = value.first_chunk::<4>().map(|s| u32::from_be_bytes(*s)),
-            43 => answer.is_for_raspberry_pi = value.windows(PI_MENU.len()).any(|part| part == PI_MENU),
+            43 => {
+                answer.is_for_raspberry_pi =
+                    value.windows(PI_MENU.len()).any(|part| part == PI_MENU)
+            }
             60 => answer.is_http_client = value.starts_with(b"HTTPClient"),
             67 => answer.boot_file = text(value).or(answer.boot_file),
             175 => answer.no_proxy_dhcp = (Options { rest: value }).any(|one| one == NO_PROXY_DHCP),
@@ -160,7 +172,8 @@ pub(in crate::fleet) fn decode(packet: &[u8]) -> Option<Answer> {
     Some(answer)
 }
 
-/// The value of option 82: a circuit id, and sub-option 19 with no content (RFC 8357) where the agent has its own port.
+/// The value of option 82: a circuit id, and sub-option 19 with no content (RFC 8357) where the
+/// agent has its own port.
 pub(super) fn relay_information(through: &Through) -> Vec<u8> {
     let mut value = Vec::new();
     put(&mut value, 1, &through.circuit.to_be_bytes());
@@ -189,7 +202,8 @@ impl Kind {
 }
 
 impl Speaker {
-    /// What stands in `secs` (D-8), as recorded: 4, 10, 18, ... from iPXE, whatever the time; seconds since long ago from GRUB.
+    /// What stands in `secs` (D-8), as recorded: 4, 10, 18, ... from iPXE, whatever the time;
+    /// seconds since long ago from GRUB.
     fn secs(self, nth: u16) -> u16 {
         /// The first that was recorded (capture `uefi-http`).
         const GRUB_SECS: u16 = 51_301;
@@ -233,7 +247,8 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
     guid.extend_from_slice(&ask.uuid.0);
     match ask.speaker {
         Speaker::BiosRom => {
-            // As udhcpc imitates it (no plain ROM was at hand), with the UUID and interface version of PXE 2.1.
+            // As udhcpc imitates it (no plain ROM was at hand), with the UUID and interface version
+            // of PXE 2.1.
             options.extend(address);
             options.extend(server);
             options.push((57, vec![0x02, 0x40]));
@@ -247,7 +262,11 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             let http = matches!(ask.speaker, Speaker::UefiHttp(_));
             options.extend(server);
             options.extend(address);
-            let room = if http || ask.kind == Kind::Discover { vec![0x05, 0xc0] } else { vec![0xff, 0x00] };
+            let room = if http || ask.kind == Kind::Discover {
+                vec![0x05, 0xc0]
+            } else {
+                vec![0xff, 0x00]
+            };
             options.push((57, room));
             options.push((55, if http { UEFI_HTTP_LIST.to_vec() } else { UEFI_LIST.to_vec() }));
             options.push((97, guid));
@@ -257,14 +276,18 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             options.push((60, format!("{class}:Arch:{arch:05}:UNDI:003000").into_bytes()));
         }
         Speaker::Ipxe(arch) => {
-            let (undi, version) = if arch == 0 { (vec![1, 2, 1], "002001") } else { (vec![1, 3, 10], "003010") };
+            let (undi, version) =
+                if arch == 0 { (vec![1, 2, 1], "002001") } else { (vec![1, 3, 10], "003010") };
             options.push((57, vec![0x05, 0xc0]));
             options.push((93, arch.to_be_bytes().to_vec()));
             options.push((94, undi));
             options.push((60, format!("PXEClient:Arch:{arch:05}:UNDI:{version}").into_bytes()));
             options.push((77, b"iPXE".to_vec()));
             options.push((55, IPXE_LIST.to_vec()));
-            options.push((175, if arch == 0 { IPXE_FEATURES.to_vec() } else { IPXE_EFI_FEATURES.to_vec() }));
+            options.push((
+                175,
+                if arch == 0 { IPXE_FEATURES.to_vec() } else { IPXE_EFI_FEATURES.to_vec() },
+            ));
             options.push(client());
             options.push((97, guid));
             options.extend(server);
@@ -303,29 +326,36 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
 const BIOS_LIST: [u8; 10] = [1, 3, 6, 12, 15, 28, 42, 43, 66, 67];
 /// Option 55 of OVMF (capture `uefi-pxe`).
 const UEFI_LIST: [u8; 35] = [
-    1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97, 128, 129,
-    130, 131, 132, 133, 134, 135,
+    1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66,
+    67, 97, 128, 129, 130, 131, 132, 133, 134, 135,
 ];
-/// Option 55 of OVMF's HTTP Boot (capture `uefi-http`). 235 is an octet that EDK2 never sets: 0 on arm64.
-const UEFI_HTTP_LIST: [u8; 27] =
-    [1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 235, 67, 97];
+/// Option 55 of OVMF's HTTP Boot (capture `uefi-http`). 235 is an octet that EDK2 never sets: 0 on
+/// arm64.
+const UEFI_HTTP_LIST: [u8; 27] = [
+    1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 235,
+    67, 97,
+];
 /// Option 55 of GRUB's REQUEST (capture `uefi-http`).
 const GRUB_LIST: [u8; 8] = [1, 3, 6, 15, 12, 17, 18, 60];
 /// Option 93 of U-Boot on arm64 (IANA "Processor Architecture Types").
 const UBOOT_ARM64: u16 = 22;
 /// Option 55 of the iPXE ROM (capture `bios-ipxe`).
-const IPXE_LIST: [u8; 23] =
-    [1, 3, 6, 7, 12, 15, 17, 26, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175, 203];
-/// Option 175 of the iPXE ROM (capture `bios-ipxe`): PCI id, version, one octet for each feature it has.
+const IPXE_LIST: [u8; 23] = [
+    1, 3, 6, 7, 12, 15, 17, 26, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175,
+    203,
+];
+/// Option 175 of the iPXE ROM (capture `bios-ipxe`): PCI id, version, one octet for each feature it
+/// has.
 const IPXE_FEATURES: [u8; 48] = [
-    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x22, 1, 1, 0x13, 1, 1, 0x11, 1, 1, 0x27, 1, 1,
-    0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x18, 1, 1, 0x12, 1, 1,
+    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x22, 1, 1, 0x13, 1, 1, 0x11, 1,
+    1, 0x27, 1, 1, 0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x18, 1, 1, 0x12, 1,
+    1,
 ];
 
 /// Option 175 of iPXE as an EFI driver (capture `uefi-iperom-pxe`).
 const IPXE_EFI_FEATURES: [u8; 36] = [
-    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x24, 1, 1, 0x13, 1, 1, 0x11, 1, 1, 0x27, 1, 1,
-    0x29, 1, 1, 0x15, 1, 1, 0x12, 1, 1,
+    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x24, 1, 1, 0x13, 1, 1, 0x11, 1,
+    1, 0x27, 1, 1, 0x29, 1, 1, 0x15, 1, 1, 0x12, 1, 1,
 ];
 
 fn put(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
@@ -372,7 +402,10 @@ mod tests {
 
     /// Every DHCP message of a client in a recorded capture: BOOTP header to the last octet.
     fn recorded(name: &str) -> Vec<Vec<u8>> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name).with_extension("pcap");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/recorded")
+            .join(name)
+            .with_extension("pcap");
         let file = std::fs::read(file).unwrap();
         let mut rest = &file[24..];
         let mut messages = Vec::new();
@@ -381,7 +414,11 @@ mod tests {
             let (frame, after) = rest[16..].split_at(length);
             rest = after;
             // IPv4 over Ethernet without IP options, UDP to port 67.
-            if frame[12..14] == [8, 0] && frame[14] == 0x45 && frame[23] == 17 && frame[36..38] == [0, 67] {
+            if frame[12..14] == [8, 0]
+                && frame[14] == 0x45
+                && frame[23] == 17
+                && frame[36..38] == [0, 67]
+            {
                 messages.push(frame[42..].to_vec());
             }
         }
@@ -390,9 +427,13 @@ mod tests {
 
     /// The message that a model sends where this one was recorded.
     fn played(speaker: Speaker, message: &[u8], nth: u16) -> Vec<u8> {
-        let option =
-            |code| (Options { rest: &message[240..] }).find(|(found, _)| *found == code).map(|(_, value)| value);
-        let address = |code| option(code).map(|value| Ipv4Addr::from(*value.first_chunk::<4>().unwrap()));
+        let option = |code| {
+            (Options { rest: &message[240..] })
+                .find(|(found, _)| *found == code)
+                .map(|(_, value)| value)
+        };
+        let address =
+            |code| option(code).map(|value| Ipv4Addr::from(*value.first_chunk::<4>().unwrap()));
         let uuid = option(97).map_or([0; 16], |value| value[1..17].try_into().unwrap());
         let ask = Ask {
             speaker,
@@ -420,11 +461,13 @@ mod tests {
         ] {
             let messages = recorded(name);
             let xid = &messages.first().unwrap()[4..8];
-            for (nth, message) in (0..).zip(messages.iter().filter(|message| message[4..8] == *xid)) {
+            for (nth, message) in (0..).zip(messages.iter().filter(|message| message[4..8] == *xid))
+            {
                 assert_said(&played(speaker, message, nth), message, name);
             }
         }
-        let grub: Vec<_> = recorded("uefi-http").into_iter().filter(|message| message[8] == 0xc8).collect();
+        let grub: Vec<_> =
+            recorded("uefi-http").into_iter().filter(|message| message[8] == 0xc8).collect();
         for (nth, message) in (0..).zip(&grub) {
             assert_said(&played(Speaker::Grub, message, nth), message, "GRUB");
         }
@@ -439,10 +482,20 @@ mod tests {
     }
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
-    const THROUGH: Through = Through { relay: Ipv4Addr::new(127, 77, 0, 2), circuit: 5, own_port: true };
+    const THROUGH: Through =
+        Through { relay: Ipv4Addr::new(127, 77, 0, 2), circuit: 5, own_port: true };
 
     fn ask(speaker: Speaker, kind: Kind) -> Ask {
-        Ask { speaker, mac: MAC, uuid: Uuid([3; 16]), xid: 0x0102_0304, nth: 0, server: None, address: None, kind }
+        Ask {
+            speaker,
+            mac: MAC,
+            uuid: Uuid([3; 16]),
+            xid: 0x0102_0304,
+            nth: 0,
+            server: None,
+            address: None,
+            kind,
+        }
     }
 
     fn codes(packet: &[u8]) -> Vec<u8> {
@@ -460,7 +513,10 @@ mod tests {
         let mut request = ask(Speaker::Ipxe(0), Kind::Request);
         request.server = Some(Ipv4Addr::LOCALHOST);
         request.address = Some(Ipv4Addr::new(127, 77, 1, 1));
-        assert_eq!(codes(&encode(&request, Some(&THROUGH))), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 54, 50, 82]);
+        assert_eq!(
+            codes(&encode(&request, Some(&THROUGH))),
+            [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 54, 50, 82]
+        );
     }
 
     #[test]
@@ -470,10 +526,14 @@ mod tests {
         assert_eq!(packet[24..28], [127, 77, 0, 2]);
         assert!(packet.ends_with(&[82, 8, 1, 4, 0, 0, 0, 5, 19, 0, 255]));
         let direct = encode(&ask(Speaker::BiosRom, Kind::Discover), None);
-        assert_eq!((direct[3], &direct[24..28], codes(&direct).contains(&82)), (0, &[0; 4][..], false));
+        assert_eq!(
+            (direct[3], &direct[24..28], codes(&direct).contains(&82)),
+            (0, &[0; 4][..], false)
+        );
         let plain = Through { own_port: false, ..THROUGH };
         assert!(
-            encode(&ask(Speaker::BiosRom, Kind::Discover), Some(&plain)).ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255])
+            encode(&ask(Speaker::BiosRom, Kind::Discover), Some(&plain))
+                .ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255])
         );
     }
 
@@ -485,11 +545,17 @@ mod tests {
             Ask { server, address: Some(address), ..ask(speaker, Kind::Release) }
         };
         let packet = encode(&release(Speaker::UefiPxe(7)), None);
-        assert_eq!((packet.len(), &packet[8..12], &packet[12..16]), (300, &[0u8; 4][..], &address.octets()[..]));
+        assert_eq!(
+            (packet.len(), &packet[8..12], &packet[12..16]),
+            (300, &[0u8; 4][..], &address.octets()[..])
+        );
         assert_eq!(packet[16..28], [0; 12], "neither yiaddr nor siaddr nor giaddr");
         assert_eq!(packet[240..250], [53, 1, 7, 54, 4, 192, 168, 4, 150, 255]);
         let packet = encode(&release(Speaker::Ipxe(0)), Some(&THROUGH));
-        assert_eq!((codes(&packet), &packet[24..28]), (vec![53, 54, 61, 82], &THROUGH.relay.octets()[..]));
+        assert_eq!(
+            (codes(&packet), &packet[24..28]),
+            (vec![53, 54, 61, 82], &THROUGH.relay.octets()[..])
+        );
     }
 
     #[test]

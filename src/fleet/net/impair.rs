@@ -1,4 +1,5 @@
-//! A bad network, made up on the client's side: datagrams that are lost, doubled, overtaken or late, the same for one seed.
+//! A bad network, made up on the client's side: datagrams that are lost, doubled, overtaken or
+//! late, the same for one seed.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -26,7 +27,8 @@ impl Impairment {
     }
 }
 
-/// Datagrams on such a network. Everything sent is taken out again with [`Self::due`], at once or later.
+/// Datagrams on such a network. Everything sent is taken out again with [`Self::due`], at once or
+/// later.
 #[derive(Debug)]
 pub(super) struct Impaired<T> {
     impairment: Impairment,
@@ -50,8 +52,10 @@ impl<T: Clone> Impaired<T> {
 
     pub(in crate::fleet) fn send(&mut self, now: Tick, datagram: T) {
         let Impairment { loss, duplicate, reorder, delay } = self.impairment;
-        // Three dice for each datagram, whatever they show: one share changed leaves the others' choices as they were.
-        let [lost, doubled, overtaken] = [loss, duplicate, reorder].map(|share| self.happens(share));
+        // Three dice for each datagram, whatever they show: one share changed leaves the others'
+        // choices as they were.
+        let [lost, doubled, overtaken] =
+            [loss, duplicate, reorder].map(|share| self.happens(share));
         if lost {
             return;
         }
@@ -156,7 +160,9 @@ mod tests {
 
     #[test]
     fn what_is_held_back_is_overtaken_and_what_is_delayed_keeps_its_order() {
-        let numbers = |impairment| arrivals(impairment, 1).into_iter().map(|(_, number)| number).collect::<Vec<_>>();
+        let numbers = |impairment| {
+            arrivals(impairment, 1).into_iter().map(|(_, number)| number).collect::<Vec<_>>()
+        };
         let reordered = numbers(Impairment { reorder: 0.01, ..Impairment::default() });
         assert!(!reordered.is_sorted());
         assert_eq!(reordered.len(), MANY as usize);

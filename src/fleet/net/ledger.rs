@@ -1,4 +1,5 @@
-//! Which machine holds which address, as servers have said: an address given twice, or one of another network, is noticed.
+//! Which machine holds which address, as servers have said: an address given twice, or one of
+//! another network, is noticed.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -41,7 +42,8 @@ impl Ledger {
         Self { networks, book: RefCell::default() }
     }
 
-    /// A server has acknowledged this address. What the machine had before it gives up; a lease whose time is over is nobody's.
+    /// A server has acknowledged this address. What the machine had before it gives up; a lease
+    /// whose time is over is nobody's.
     pub(in crate::fleet) fn given(
         &self,
         machine: u32,
@@ -58,14 +60,18 @@ impl Ledger {
         }
         let until = lease_s.filter(|s| *s != u32::MAX).map(|s| now + Duration::from_secs(s.into()));
         let holder = book.holders.insert(address, Holder { machine, until });
-        if let Some(other) =
-            holder.filter(|holder| holder.machine != machine && holder.until.is_none_or(|until| now < until))
-        {
+        if let Some(other) = holder.filter(|holder| {
+            holder.machine != machine && holder.until.is_none_or(|until| now < until)
+        }) {
             book.doubled.extend([machine, other.machine]);
             return Err(Failure::AddressDoubled);
         }
         let inside = |network: &Network| network.contains(address);
-        if self.networks.is_empty() || self.networks.iter().any(inside) { Ok(()) } else { Err(Failure::AddressOutside) }
+        if self.networks.is_empty() || self.networks.iter().any(inside) {
+            Ok(())
+        } else {
+            Err(Failure::AddressOutside)
+        }
     }
 
     /// The machine has given this address back.
@@ -84,7 +90,8 @@ impl Ledger {
         if span > 0.0 { f64::from(book.acknowledged) / span } else { 0.0 }
     }
 
-    /// Machines whose address another one was given while they had it: perhaps long after they were told.
+    /// Machines whose address another one was given while they had it: perhaps long after they were
+    /// told.
     pub(in crate::fleet) fn doubled(&self) -> Vec<u32> {
         self.book.borrow().doubled.iter().copied().collect()
     }
@@ -143,9 +150,13 @@ mod tests {
     #[test]
     fn an_address_of_another_network_is_seen_where_networks_are_known() {
         let now = Instant::now();
-        let ledger = Ledger::new(vec!["10.0.0.0/24".parse().unwrap(), "10.0.9.0/24".parse().unwrap()]);
+        let ledger =
+            Ledger::new(vec!["10.0.0.0/24".parse().unwrap(), "10.0.9.0/24".parse().unwrap()]);
         assert_eq!(ledger.given(A, Ipv4Addr::new(10, 0, 9, 1), None, now), Ok(()));
-        assert_eq!(ledger.given(B, Ipv4Addr::new(10, 0, 1, 1), None, now), Err(Failure::AddressOutside));
+        assert_eq!(
+            ledger.given(B, Ipv4Addr::new(10, 0, 1, 1), None, now),
+            Err(Failure::AddressOutside)
+        );
         assert_eq!(Ledger::default().given(B, Ipv4Addr::new(10, 0, 1, 1), None, now), Ok(()));
     }
 }

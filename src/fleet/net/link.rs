@@ -1,4 +1,5 @@
-//! A segment on the wire: machines speak as stations with hardware addresses of their own, through a packet socket.
+//! A segment on the wire: machines speak as stations with hardware addresses of their own, through
+//! a packet socket.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -39,19 +40,26 @@ impl Link {
             return Err(io::Error::other(format!("there is no interface {interface}")));
         }
         let stations = Stations::open(index).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot speak for other stations on {interface}: {error}"))
+            io::Error::new(
+                error.kind(),
+                format!("cannot speak for other stations on {interface}: {error}"),
+            )
         })?;
         Ok(Self { stations: stations.watched()?, neighbours: RefCell::default() })
     }
 
-    /// The message in its frame: to everybody from 0.0.0.0; a RELEASE from the machine's address to its server.
+    /// The message in its frame: to everybody from 0.0.0.0; a RELEASE from the machine's address to
+    /// its server.
     pub(in crate::fleet) fn frame(&self, ask: &Ask) -> Option<Vec<u8>> {
         let message = dhcp::encode(ask, None);
         let (station, from, server) = match (ask.kind, ask.address, ask.server) {
-            (Kind::Release, Some(address), Some(server)) => (*self.neighbours.borrow().get(&server)?, address, server),
+            (Kind::Release, Some(address), Some(server)) => {
+                (*self.neighbours.borrow().get(&server)?, address, server)
+            }
             _ => (EVERYBODY, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST),
         };
-        let (from, to) = (SocketAddrV4::new(from, CLIENT_PORT), SocketAddrV4::new(server, SERVER_PORT));
+        let (from, to) =
+            (SocketAddrV4::new(from, CLIENT_PORT), SocketAddrV4::new(server, SERVER_PORT));
         frame::ethernet(ask.mac, station, from, to, &message)
     }
 

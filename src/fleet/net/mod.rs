@@ -1,4 +1,5 @@
-//! The network of a fleet: sockets, relay agents and links, what the machines share of them, and what is wrong with it.
+//! The network of a fleet: sockets, relay agents and links, what the machines share of them, and
+//! what is wrong with it.
 
 pub(super) mod checker;
 pub(super) mod context;

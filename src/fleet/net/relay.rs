@@ -42,7 +42,11 @@ pub(in crate::fleet) fn room() -> Room {
 
 impl Relay {
     /// A port other than 67 means that answers are asked for there (RFC 8357); 0 is any.
-    pub(in crate::fleet) fn open(at: SocketAddrV4, server: SocketAddrV4, inbox: Room) -> io::Result<Self> {
+    pub(in crate::fleet) fn open(
+        at: SocketAddrV4,
+        server: SocketAddrV4,
+        inbox: Room,
+    ) -> io::Result<Self> {
         let binding = Binding { address: SocketAddr::V4(at), interface: None, shared: false };
         let socket = std::net::UdpSocket::from(net::udp(&binding)?);
         keep_unreachable(&socket)?;
@@ -66,7 +70,9 @@ impl Relay {
     /// Leaves with the next batch.
     pub(in crate::fleet) fn send(&self, message: &[u8]) {
         let mut outbox = self.outbox.borrow_mut();
-        outbox.push(SocketAddr::V4(self.server), None, None, |bytes| bytes.extend_from_slice(message));
+        outbox.push(SocketAddr::V4(self.server), None, None, |bytes| {
+            bytes.extend_from_slice(message)
+        });
         self.queued.notify_one();
     }
 
@@ -82,17 +88,23 @@ impl Relay {
         while self.outbox.borrow_mut().flush(&self.socket).is_err() {
             // No room in the socket. What the network has refused is lost and gone.
             let _ = self.socket.writable().await;
-            let _ = self.socket.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            let _ = self
+                .socket
+                .try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
         }
     }
 
     /// Reads answers, and the network's word that nobody is there to give any; never ends.
     pub(in crate::fleet) async fn listen(&self, deliver: impl Fn(Answer), hear: impl Fn(Nobody)) {
         loop {
-            let Ok(ready) = self.socket.ready(Interest::READABLE | Interest::ERROR).await else { return };
+            let Ok(ready) = self.socket.ready(Interest::READABLE | Interest::ERROR).await else {
+                return;
+            };
             if ready.is_error() {
                 let _ = self.socket.try_io(Interest::ERROR, || {
-                    take_unreachable(&self.socket, |word| hear(Nobody { at: self.server.into(), why: word.why }));
+                    take_unreachable(&self.socket, |word| {
+                        hear(Nobody { at: self.server.into(), why: word.why })
+                    });
                     Err::<(), _>(io::ErrorKind::WouldBlock.into())
                 });
             }
@@ -102,8 +114,13 @@ impl Relay {
                 let mut inbox = self.inbox.borrow_mut();
                 let datagrams = inbox.receive(&self.socket)?;
                 answers.extend(inbox.arrivals().filter_map(|arrival| dhcp::decode(arrival.bytes)));
-                // Fewer than there was room for: the socket is empty, and will say so when it is not.
-                if datagrams < inbox.capacity() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                // Fewer than there was room for: the socket is empty, and will say so when it is
+                // not.
+                if datagrams < inbox.capacity() {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(())
+                }
             });
             answers.into_iter().for_each(&deliver);
             yield_now().await;

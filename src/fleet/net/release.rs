@@ -1,4 +1,5 @@
-//! Giving addresses back at the end of a run: one RELEASE for each, no faster than the server takes them.
+//! Giving addresses back at the end of a run: one RELEASE for each, no faster than the server takes
+//! them.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,11 +9,13 @@ use tokio::time::{sleep, timeout};
 use super::segment::Segment;
 use crate::fleet::limits::{RELEASE_PAUSE, RELEASE_TIME_MAX, RELEASES_PER_SECOND_MIN};
 
-/// Sends a RELEASE for every lease, within [`RELEASE_TIME_MAX`] and a little; says how many. The server has acknowledged so many
-/// leases a second.
+/// Sends a RELEASE for every lease, within [`RELEASE_TIME_MAX`] and a little; says how many. The
+/// server has acknowledged so many leases a second.
 pub(in crate::fleet) async fn give_back(segments: &[Rc<Segment>], acknowledged_per_s: f64) -> u32 {
-    let held: Vec<_> =
-        segments.iter().flat_map(|segment| segment.take_held().into_iter().map(move |held| (segment, held))).collect();
+    let held: Vec<_> = segments
+        .iter()
+        .flat_map(|segment| segment.take_held().into_iter().map(move |held| (segment, held)))
+        .collect();
     let (few, pause) = rhythm(held.len(), acknowledged_per_s);
     let mut sent = 0;
     let all = async {

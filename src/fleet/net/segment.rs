@@ -1,4 +1,5 @@
-//! The DHCP of the machines of one segment: answers find their machine, silence is met by repetition, leases are given back.
+//! The DHCP of the machines of one segment: answers find their machine, silence is met by
+//! repetition, leases are given back.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -42,15 +43,16 @@ pub(in crate::fleet) enum Road {
     Link(Link),
 }
 
-/// Machines that share one road. Answers find theirs by hardware address and xid together: two machines were seen with one
-/// xid, and one machine uses several.
+/// Machines that share one road. Answers find theirs by hardware address and xid together: two
+/// machines were seen with one xid, and one machine uses several.
 #[derive(Debug)]
 pub(in crate::fleet) struct Segment {
     pub(in crate::fleet) context: Rc<Context>,
     pub(in crate::fleet) road: Road,
     ledger: Rc<Ledger>,
     pub(in crate::fleet) waiting: RefCell<HashMap<(Mac, u32), Rc<Mailbox>>>,
-    /// What there is to give back: with every lease, what was asked for and perhaps granted unheard.
+    /// What there is to give back: with every lease, what was asked for and perhaps granted
+    /// unheard.
     held: RefCell<BTreeMap<(Mac, Ipv4Addr), Held>>,
     trouble: Option<Trouble>,
 }
@@ -87,7 +89,12 @@ enum Letter {
 
 impl Segment {
     /// `seed` is that of the made-up troubles.
-    pub(in crate::fleet) fn open(context: Rc<Context>, road: Road, ledger: Rc<Ledger>, seed: u64) -> Rc<Self> {
+    pub(in crate::fleet) fn open(
+        context: Rc<Context>,
+        road: Road,
+        ledger: Rc<Ledger>,
+        seed: u64,
+    ) -> Rc<Self> {
         let impairment = context.wire.impairment;
         let segment = Rc::new(Self {
             context,
@@ -105,7 +112,8 @@ impl Segment {
         segment
     }
 
-    /// Leases to give back. What was asked for counts as one, too: perhaps it was granted and the answer lost.
+    /// Leases to give back. What was asked for counts as one, too: perhaps it was granted and the
+    /// answer lost.
     pub(super) fn take_held(&self) -> Vec<Held> {
         self.held.take().into_values().collect()
     }
@@ -115,7 +123,16 @@ impl Segment {
         let Held { port: Port { mac, uuid, circuit }, speaker, address, server } = held;
         self.ledger.returned(circuit, address);
         let xid = u32::from(address);
-        let ask = Ask { speaker, mac, uuid, xid, nth: 0, server, address: Some(address), kind: Kind::Release };
+        let ask = Ask {
+            speaker,
+            mac,
+            uuid,
+            xid,
+            nth: 0,
+            server,
+            address: Some(address),
+            kind: Kind::Release,
+        };
         let letter = self.road.letter(&ask, circuit);
         letter.inspect(|bytes| self.road.send(bytes)).is_some()
     }
@@ -144,7 +161,12 @@ impl Segment {
         answer: Answer,
     ) -> Result<Answer, Failure> {
         self.hold(Held { port, speaker, address: answer.address, server: answer.server });
-        self.ledger.given(port.circuit, answer.address, answer.lease_s, Instant::now().into_std())?;
+        self.ledger.given(
+            port.circuit,
+            answer.address,
+            answer.lease_s,
+            Instant::now().into_std(),
+        )?;
         Ok(answer)
     }
 
@@ -170,7 +192,10 @@ impl Segment {
         let line = self.context.progress.line(Protocol::Dhcp);
         match &self.road {
             Road::Relay(relay) => {
-                tokio::join!(relay.listen(take_in, |nobody| line.comes_to(nobody)), relay.send_on());
+                tokio::join!(
+                    relay.listen(take_in, |nobody| line.comes_to(nobody)),
+                    relay.send_on()
+                );
             }
             Road::Link(link) => link.listen(take_in).await,
         }
@@ -218,7 +243,8 @@ impl Road {
         }
     }
 
-    /// One that the network or the kernel refuses (server down, buffer full) is lost like any other.
+    /// One that the network or the kernel refuses (server down, buffer full) is lost like any
+    /// other.
     fn send(&self, bytes: &[u8]) {
         match self {
             Self::Relay(relay) => relay.send(bytes),
@@ -230,7 +256,8 @@ impl Road {
     pub(in crate::fleet) fn is_untouched(&self, answer: &Answer, circuit: u32) -> bool {
         match self {
             Self::Relay(relay) => {
-                answer.relay_information.as_deref() == Some(&dhcp::relay_information(&relay.through(circuit)))
+                answer.relay_information.as_deref()
+                    == Some(&dhcp::relay_information(&relay.through(circuit)))
             }
             Self::Link(_) => true,
         }
@@ -333,8 +360,14 @@ mod tests {
         impairment: Impairment,
         work: impl AsyncFnOnce(&Segment, Port) -> T,
     ) -> (T, u64) {
-        let pace = Pace { haste: 20, idle_waits: false, gives_up: false, patience: Duration::from_secs(10) };
-        let context = Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default());
+        let pace = Pace {
+            haste: 20,
+            idle_waits: false,
+            gives_up: false,
+            patience: Duration::from_secs(10),
+        };
+        let context =
+            Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default());
         let context = Rc::new(context.with_wire(Wire { impairment, ..Wire::default() }, 1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
@@ -356,7 +389,9 @@ mod tests {
     #[test]
     fn d71_a_lost_message_is_repeated_and_a_nak_leads_back_to_discover() {
         let server = server(vec![None, OFFER, None, NAK, OFFER, ACK]);
-        let acquire = async |segment: &Segment, port| segment.acquire(port, Speaker::Ipxe(0), &mut Xids(1)).await;
+        let acquire = async |segment: &Segment, port| {
+            segment.acquire(port, Speaker::Ipxe(0), &mut Xids(1)).await
+        };
         let (answer, retries) = with_segment(server, Impairment::default(), acquire);
         assert_eq!(answer.unwrap().address, ADDRESS);
         assert_eq!(retries, 3);
@@ -364,8 +399,9 @@ mod tests {
 
     #[test]
     fn d24_a_refused_address_is_no_longer_ours() {
-        let confirm =
-            async |segment: &Segment, port| segment.confirm(port, Speaker::UefiPxe(7), &mut Xids(1), ADDRESS).await;
+        let confirm = async |segment: &Segment, port| {
+            segment.confirm(port, Speaker::UefiPxe(7), &mut Xids(1), ADDRESS).await
+        };
         let asked = |answer| with_segment(server(vec![answer]), Impairment::default(), confirm).0;
         assert_eq!(asked(ACK), Some(ADDRESS));
         assert_eq!(asked(NAK), None);
@@ -374,7 +410,9 @@ mod tests {
     #[test]
     fn an_address_that_two_machines_are_given_fails_the_second_and_marks_the_first() {
         let work = async |segment: &Segment, _| {
-            let acquire = async |last| segment.acquire(port(last), Speaker::BiosRom, &mut Xids(last.into())).await;
+            let acquire = async |last| {
+                segment.acquire(port(last), Speaker::BiosRom, &mut Xids(last.into())).await
+            };
             let (first, second) = (acquire(1).await, acquire(2).await);
             assert_eq!(first.unwrap().address, ADDRESS);
             assert_eq!(second.unwrap_err(), Failure::AddressDoubled);
@@ -437,11 +475,16 @@ mod tests {
 
     #[test]
     fn on_a_bad_network_messages_are_late_both_ways() {
-        let acquire = async |segment: &Segment, port| segment.acquire(port, Speaker::Ipxe(0), &mut Xids(1)).await;
+        let acquire = async |segment: &Segment, port| {
+            segment.acquire(port, Speaker::Ipxe(0), &mut Xids(1)).await
+        };
         let delay = Duration::from_millis(5);
         let begun = Instant::now();
-        let (answer, _) =
-            with_segment(server(vec![OFFER, ACK]), Impairment { delay, ..Impairment::default() }, acquire);
+        let (answer, _) = with_segment(
+            server(vec![OFFER, ACK]),
+            Impairment { delay, ..Impairment::default() },
+            acquire,
+        );
         assert_eq!(answer.unwrap().address, ADDRESS);
         assert!(begun.elapsed() >= delay * 4, "two messages and two answers");
     }

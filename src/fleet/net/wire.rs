@@ -1,4 +1,5 @@
-//! How a fleet meets the network: what it proves of the octets it gets, from which addresses it speaks, and how bad the way is.
+//! How a fleet meets the network: what it proves of the octets it gets, from which addresses it
+//! speaks, and how bad the way is.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -25,13 +26,15 @@ pub struct Wire {
     pub gro: bool,
     /// Of datagrams, both ways.
     pub impairment: Impairment,
-    /// Addresses that belong to this host: machines speak from them. All of 127.0.0.0/8 does anyway.
+    /// Addresses that belong to this host: machines speak from them. All of 127.0.0.0/8 does
+    /// anyway.
     pub sources: Option<Network>,
 }
 
 impl Wire {
-    /// Where machine `number` speaks from that was given no address. One of its own where there are enough of them, so that a
-    /// server's limits per address see machines and not one giant; unspecified where this host has but its one.
+    /// Where machine `number` speaks from that was given no address. One of its own where there are
+    /// enough of them, so that a server's limits per address see machines and not one giant;
+    /// unspecified where this host has but its one.
     pub(in crate::fleet) fn unleased(&self, number: u32, server: IpAddr) -> Ipv4Addr {
         const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 78, 0, 0);
         match self.sources {
@@ -42,15 +45,18 @@ impl Wire {
                 let first = u32::from(network.address) & u32::from(network.mask());
                 Ipv4Addr::from(first.saturating_add(1 + number % usable))
             }
-            None if server.is_loopback() => Ipv4Addr::from(u32::from(LOOPBACK).saturating_add(1 + number)),
+            None if server.is_loopback() => {
+                Ipv4Addr::from(u32::from(LOOPBACK).saturating_add(1 + number))
+            }
             None => Ipv4Addr::UNSPECIFIED,
         }
     }
 
     /// Whether this host may speak from an address that a machine was given.
     pub(super) fn owns(&self, address: Ipv4Addr) -> bool {
-        let inside =
-            |network: Network| u32::from(network.mask()) & (u32::from(network.address) ^ u32::from(address)) == 0;
+        let inside = |network: Network| {
+            u32::from(network.mask()) & (u32::from(network.address) ^ u32::from(address)) == 0
+        };
         address.is_loopback() || self.sources.is_some_and(inside)
     }
 }

@@ -1,4 +1,5 @@
-//! What a run came to: machines, times of each step, failures by cause; and the few lines that say so.
+//! What a run came to: machines, times of each step, failures by cause; and the few lines that say
+//! so.
 
 pub(super) mod outcome;
 pub(super) mod steps;
@@ -37,11 +38,13 @@ pub struct Report {
     pub firmware: bool,
     /// Some machines fetch files.
     pub fetches: bool,
-    /// Some requests are due at moments of their own, whether or not those before have their answers.
+    /// Some requests are due at moments of their own, whether or not those before have their
+    /// answers.
     pub is_open: bool,
     /// Microseconds by which power-ons were late: nobody's fault but the generator's.
     pub late_power_ons: Histogram<u64>,
-    /// The same of requests that are due at moments of their own, and for which a machine was free in time.
+    /// The same of requests that are due at moments of their own, and for which a machine was free
+    /// in time.
     pub late_requests: Histogram<u64>,
     /// Octets of files received.
     pub octets: u64,
@@ -116,7 +119,8 @@ pub struct Failed {
 pub struct StageTimes {
     /// Microseconds, of machines that finished it.
     pub times: Histogram<u64>,
-    /// Messages repeated, transfers resumed or begun again, by machines that finished it or gave up in it.
+    /// Messages repeated, transfers resumed or begun again, by machines that finished it or gave up
+    /// in it.
     pub retries: u64,
 }
 
@@ -131,7 +135,8 @@ pub struct Record {
     pub stopped_in: Option<Stage>,
     /// The name of its firmware.
     pub model: &'static str,
-    /// Microseconds of each finished step in the order of [`Stage::ALL`], all of one stage together.
+    /// Microseconds of each finished step in the order of [`Stage::ALL`], all of one stage
+    /// together.
     pub stages_us: [u32; Stage::ALL.len()],
 }
 
@@ -140,7 +145,8 @@ const MEGABYTE: f64 = 1e6;
 
 /// The longest step that a histogram tells apart: an hour, in microseconds.
 const STEP_US_MAX: u64 = 3_600_000_000;
-/// Significant decimal digits of a histogram: 3 keep a figure within 0.1 % (1 ms of a second) at 190 KiB a stage.
+/// Significant decimal digits of a histogram: 3 keep a figure within 0.1 % (1 ms of a second) at
+/// 190 KiB a stage.
 const STEP_DIGITS: u8 = 3;
 
 impl Report {
@@ -215,7 +221,8 @@ impl Report {
         seen.retries += retries;
     }
 
-    /// Adds the end of one boot in a run that began at `run_begun`. Its finished steps have been added before.
+    /// Adds the end of one boot in a run that began at `run_begun`. Its finished steps have been
+    /// added before.
     pub(in crate::fleet) fn add(&mut self, run_begun: Instant, outcome: Outcome) {
         let us = |moment: Instant| microseconds(moment.saturating_duration_since(run_begun));
         let record = Record {
@@ -223,7 +230,9 @@ impl Report {
             end_us: us(outcome.ended),
             stopped_in: outcome.end.as_ref().err().map(|stopped| stopped.stage),
             model: outcome.model,
-            stages_us: outcome.stages.map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX)),
+            stages_us: outcome
+                .stages
+                .map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX)),
         };
         if outcome.is_warm_up && outcome.end.is_ok() {
             return;
@@ -234,7 +243,8 @@ impl Report {
         match outcome.end {
             Ok(()) => {
                 self.booted += 1;
-                self.good.insert(outcome.machine, Good { mac: outcome.mac, place: self.records.len() });
+                self.good
+                    .insert(outcome.machine, Good { mac: outcome.mac, place: self.records.len() });
                 self.boots.saturating_record(record.end_us - record.start_us);
             }
             Err(Stopped { stage, retries, failure }) => {
@@ -249,7 +259,8 @@ impl Report {
         }
     }
 
-    /// The last boot of this machine was none, as it turns out: something was wrong with its address.
+    /// The last boot of this machine was none, as it turns out: something was wrong with its
+    /// address.
     pub(in crate::fleet) fn blame(&mut self, machine: u32, failure: &Failure) {
         let Some(Good { mac, place }) = self.good.remove(&machine) else { return };
         self.booted -= 1;
@@ -267,7 +278,8 @@ impl Report {
 
     /// The run ends before its time: machines that are under way have neither booted nor failed.
     pub(in crate::fleet) fn leave_out_unfinished(&mut self) {
-        self.machines = self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
+        self.machines =
+            self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
     }
 
     fn count(&mut self, machine: u32, mac: Mac, failure: &Failure, stage: Stage) {
@@ -335,7 +347,8 @@ impl fmt::Display for Report {
         writeln!(f, "  {:<10}{:>10}{:>12}{:>12}{:>12}", "step", "count", "p50", "p99", "max")?;
         for (name, times) in self.steps() {
             let [p50, p99, max] =
-                [times.value_at_quantile(0.5), times.value_at_quantile(0.99), times.max()].map(Pretty);
+                [times.value_at_quantile(0.5), times.value_at_quantile(0.99), times.max()]
+                    .map(Pretty);
             writeln!(f, "  {name:<10}{:>10}{p50:>12}{p99:>12}{max:>12}", times.len())?;
         }
         write!(
@@ -390,7 +403,8 @@ fn step_name(stage: Stage) -> &'static str {
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(STEP_US_MAX, STEP_DIGITS).expect("a bound of at least 2 and at most 5 digits")
+    Histogram::new_with_max(STEP_US_MAX, STEP_DIGITS)
+        .expect("a bound of at least 2 and at most 5 digits")
 }
 
 fn microseconds(time: Duration) -> u64 {
@@ -452,7 +466,11 @@ mod tests {
         assert_eq!(report.booted, 1, "another machine");
         (0..2).for_each(|_| report.blame(7, &Failure::AddressDoubled));
         assert_eq!(
-            (report.booted, report.failed(), report.failures.values().map(|failed| failed.machines).sum::<u32>()),
+            (
+                report.booted,
+                report.failed(),
+                report.failures.values().map(|failed| failed.machines).sum::<u32>()
+            ),
             (0, 1, 1)
         );
         assert_eq!(report.records[0].stopped_in, Some(Stage::Dhcp));
@@ -481,13 +499,20 @@ mod tests {
             report.power_on(is_warm_up);
             let begun = begun + MS * after;
             report.add_step(Stage::Dhcp, begun, 3 * MS, 0);
-            let end = failure.map_or(Ok(()), |failure| Err(Stopped { stage: Stage::Menu, retries: 0, failure }));
+            let end = failure
+                .map_or(Ok(()), |failure| Err(Stopped { stage: Stage::Menu, retries: 0, failure }));
             report.add(begun, Outcome { is_warm_up, ..outcome(begun, &[(Stage::Dhcp, 3)], end) });
         }
         assert_eq!((report.machines, report.booted, report.failed()), (2, 1, 1));
-        assert_eq!((report.boots.len(), report.kernels.len(), report.stages[&Stage::Dhcp].times.len()), (1, 1, 1));
+        assert_eq!(
+            (report.boots.len(), report.kernels.len(), report.stages[&Stage::Dhcp].times.len()),
+            (1, 1, 1)
+        );
         let failed = &report.failed_machines[0];
-        assert_eq!((failed.mac.to_string().as_str(), failed.cause.as_str()), ("02:00:00:00:00:07", "no menu found"));
+        assert_eq!(
+            (failed.mac.to_string().as_str(), failed.cause.as_str()),
+            ("02:00:00:00:00:07", "no menu found")
+        );
     }
 
     #[test]
@@ -498,17 +523,23 @@ mod tests {
         let steps = [(Stage::Dhcp, 10), (Stage::Kernel, 200), (Stage::Initrd, 3)];
         report.add(begun, outcome(begun + 7 * MS, &steps, Ok(())));
         let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];
-        let record = Record { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };
+        let record =
+            Record { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };
         assert_eq!(report.records, [record]);
         assert!(size_of::<Record>() <= 64, "{}", size_of::<Record>());
         // Time to kernel is counted from power-on.
-        assert!(report.kernels.equivalent(report.kernels.max(), 210_000), "{}", report.kernels.max());
+        assert!(
+            report.kernels.equivalent(report.kernels.max(), 210_000),
+            "{}",
+            report.kernels.max()
+        );
         assert_eq!(report.slowest_to_median(), Some(1.0));
     }
 
     #[test]
     fn times_are_written_in_the_unit_a_person_would_choose() {
-        let written: Vec<_> = [70, 9_999, 12_345, 2_340_000].into_iter().map(|us| Pretty(us).to_string()).collect();
+        let written: Vec<_> =
+            [70, 9_999, 12_345, 2_340_000].into_iter().map(|us| Pretty(us).to_string()).collect();
         assert_eq!(written, ["0.07 ms", "10.00 ms", "12 ms", "2.34 s"]);
     }
 }

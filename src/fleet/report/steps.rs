@@ -9,7 +9,8 @@ use crate::fleet::report::Report;
 use crate::fleet::schedule::Turn;
 use crate::observe::events::Stage;
 
-/// The steps of a boot as they begin and end: no time lies between them, unless each has a moment at which it is due.
+/// The steps of a boot as they begin and end: no time lies between them, unless each has a moment
+/// at which it is due.
 pub(in crate::fleet) struct Steps {
     pub(in crate::fleet) now: Stage,
     power_on: Instant,
@@ -28,7 +29,16 @@ impl Steps {
     pub(in crate::fleet) fn new(first: Stage, begun: Instant, report: Rc<RefCell<Report>>) -> Self {
         let (is_open, is_warm_up) = (true, false);
         let stages = Default::default();
-        Self { now: first, power_on: begun, begun, is_open, is_warm_up, to_kernel: None, stages, report }
+        Self {
+            now: first,
+            power_on: begun,
+            begun,
+            is_open,
+            is_warm_up,
+            to_kernel: None,
+            stages,
+            report,
+        }
     }
 
     /// Nothing is under way yet: the first step is due later.

@@ -1,4 +1,5 @@
-//! What was the limit of a run, in words: the generator's own thread, or a server that lets in only so many.
+//! What was the limit of a run, in words: the generator's own thread, or a server that lets in only
+//! so many.
 
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use crate::fleet::report::{Pretty, Report};
 
 /// A thread busy for more than this share of the time is what the run had to wait for.
 const BUSY_SHARE_MAX: f64 = 0.9;
-/// A thread that waited for its processor for more than this share of the time measured its own machine as well.
+/// A thread that waited for its processor for more than this share of the time measured its own
+/// machine as well.
 const WAITING_SHARE_MAX: f64 = 0.2;
-/// The share of the octets by which the load is over: what follows are a few machines that wait for a timer.
+/// The share of the octets by which the load is over: what follows are a few machines that wait for
+/// a timer.
 const LOADED_SHARE: f64 = 0.9;
 
 /// Late by this is what nobody would call noise.
@@ -21,24 +24,29 @@ const LATE_US_MAX: u64 = 250_000;
 const LATE_US_NOTED: u64 = 1000;
 const LATE_SHARE_MAX: f64 = 0.25;
 
-/// Requests that wait for a free machine are what this load is about, unless they are more than this share.
+/// Requests that wait for a free machine are what this load is about, unless they are more than
+/// this share.
 const WAITED_SHARE_MAX: f64 = 0.1;
 
 impl Report {
-    /// Share of the time that the generator's thread was busy: of the whole run, or while it was loaded, whichever is more.
+    /// Share of the time that the generator's thread was busy: of the whole run, or while it was
+    /// loaded, whichever is more.
     pub fn generator_busy(&self) -> f64 {
         let whole = share(self.pressure.busy, self.wall);
         // The thread's clock and the wall's are read one after the other.
-        loaded(self.series.buckets()).map_or(whole, |(busy, wall)| share(busy, wall).max(whole)).min(1.0)
+        loaded(self.series.buckets())
+            .map_or(whole, |(busy, wall)| share(busy, wall).max(whole))
+            .min(1.0)
     }
 
-    /// Share of the time that the generator's thread was ready and another program had its processor.
+    /// Share of the time that the generator's thread was ready and another program had its
+    /// processor.
     pub fn generator_waiting(&self) -> f64 {
         share(self.pressure.waiting, self.wall).min(1.0)
     }
 
-    /// True where the machines had to wait for the generator, so that the server may be faster than the figures say: its thread
-    /// was busy, or ready without a processor, nearly all the time.
+    /// True where the machines had to wait for the generator, so that the server may be faster than
+    /// the figures say: its thread was busy, or ready without a processor, nearly all the time.
     pub fn generator_was_limit(&self) -> bool {
         self.generator_busy() + self.generator_waiting() > BUSY_SHARE_MAX
     }
@@ -51,15 +59,18 @@ impl Report {
         let waited = self.generator_waiting() > WAITING_SHARE_MAX;
         if self.generator_was_limit() && waited {
             sentences.push(format!(
-                "the load generator was the limit, or the processor that it shared: it was busy {busy:.0} % of the time, and waited \
-                 {waiting:.0} % for a processor that other programs used"
+                "the load generator was the limit, or the processor that it shared: it was busy \
+                 {busy:.0} % of the time, and waited {waiting:.0} % for a processor that other \
+                 programs used"
             ));
         } else if self.generator_was_limit() {
-            sentences.push(format!("the load generator was the limit (its core was busy {busy:.0} % of the time)"));
+            sentences.push(format!(
+                "the load generator was the limit (its core was busy {busy:.0} % of the time)"
+            ));
         } else if waited {
             sentences.push(format!(
-                "the load generator waited for a processor {waiting:.0} % of the time, because other programs used it: times are \
-                 longer than the server made them"
+                "the load generator waited for a processor {waiting:.0} % of the time, because \
+                 other programs used it: times are longer than the server made them"
             ));
         }
         sentences.extend(self.lateness());
@@ -81,9 +92,12 @@ impl Report {
         let power_ons = (&self.late_power_ons, median(&self.boots), "power-ons");
         for (times, took, what) in [power_ons, (&self.late_requests, answers, "requests")] {
             let (p50, max) = (median(times), times.max());
-            if max >= LATE_US_MAX || (p50 >= LATE_US_NOTED && p50 as f64 > took as f64 * LATE_SHARE_MAX) {
+            if max >= LATE_US_MAX
+                || (p50 >= LATE_US_NOTED && p50 as f64 > took as f64 * LATE_SHARE_MAX)
+            {
                 sentences.push(format!(
-                    "the load generator was late: {what} up to {} after their moment, half of them {} or more; that is in their times",
+                    "the load generator was late: {what} up to {} after their moment, half of them \
+                     {} or more; that is in their times",
                     Pretty(max),
                     Pretty(p50)
                 ));
@@ -93,14 +107,15 @@ impl Report {
         let made: u64 = self.stages.values().map(|seen| seen.times.len()).sum();
         if waited as f64 > made as f64 * WAITED_SHARE_MAX {
             sentences.push(format!(
-                "{waited} of {made} requests found no machine free when they were due: their wait is in their times. Either the server was \
-                 slower than the rate asked for, or --clients are too few"
+                "{waited} of {made} requests found no machine free when they were due: their wait \
+                 is in their times. Either the server was slower than the rate asked for, or \
+                 --clients are too few"
             ));
         }
         if never_begun > 0 {
             sentences.push(format!(
-                "{never_begun} requests that were due were never made, for lack of a free machine: no figure has them. Use more --clients, \
-                 or a lower rate"
+                "{never_begun} requests that were due were never made, for lack of a free machine: \
+                 no figure has them. Use more --clients, or a lower rate"
             ));
         }
         sentences
@@ -139,30 +154,41 @@ mod tests {
     #[test]
     fn a_busy_generator_is_called_the_limit_and_an_idle_one_is_not() {
         let mut report = Report::new(500, Instant::now());
-        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        (report.wall, report.pressure) =
+            (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
         report.pressure.busy = 9 * SECOND;
         assert_eq!(report.limits(), Vec::<String>::new());
         report.pressure.busy = Duration::from_millis(9700);
-        assert_eq!(report.limits(), ["the load generator was the limit (its core was busy 97 % of the time)"]);
+        assert_eq!(
+            report.limits(),
+            ["the load generator was the limit (its core was busy 97 % of the time)"]
+        );
     }
 
     #[test]
     fn a_generator_without_a_processor_says_so() {
         let mut report = Report::new(500, Instant::now());
-        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        (report.wall, report.pressure) =
+            (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
         report.pressure.waiting = 4 * SECOND;
         let said = report.limits();
-        assert!(said.len() == 1 && said[0].starts_with("the load generator waited for a processor 40 %"), "{said:?}");
+        assert!(
+            said.len() == 1
+                && said[0].starts_with("the load generator waited for a processor 40 %"),
+            "{said:?}"
+        );
     }
 
     #[test]
     fn a_generator_that_was_never_idle_was_the_limit_whoever_had_its_processor() {
         let mut report = Report::new(500, Instant::now());
-        (report.wall, report.pressure) = (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+        (report.wall, report.pressure) =
+            (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
         (report.pressure.busy, report.pressure.waiting) = (5 * SECOND, Duration::from_millis(4800));
         let said = report.limits();
         assert!(
-            said.len() == 1 && said[0].starts_with("the load generator was the limit, or the processor"),
+            said.len() == 1
+                && said[0].starts_with("the load generator was the limit, or the processor"),
             "{said:?}"
         );
         assert!(report.generator_was_limit());
@@ -177,7 +203,10 @@ mod tests {
         report.series.add(SECOND, &progress, Duration::from_millis(950));
         progress.add_octets(1);
         report.series.add(10 * SECOND, &progress, SECOND);
-        assert_eq!(report.limits(), ["the load generator was the limit (its core was busy 95 % of the time)"]);
+        assert_eq!(
+            report.limits(),
+            ["the load generator was the limit (its core was busy 95 % of the time)"]
+        );
     }
 
     #[test]
@@ -198,7 +227,8 @@ mod tests {
         let said = report.lateness();
         let begins = [
             "the load generator was late: power-ons up to 2.00 s after their moment",
-            "the load generator was late: requests up to 6.00 ms after their moment, half of them 6.00 ms or more",
+            "the load generator was late: requests up to 6.00 ms after their moment, half of them \
+             6.00 ms or more",
             "11 of 100 requests found no machine free when they were due",
             "7 requests that were due were never made",
         ];

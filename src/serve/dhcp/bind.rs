@@ -1,4 +1,5 @@
-//! The sockets of DHCP: one for each interface that is there, one for relays and loopback, one for frames.
+//! The sockets of DHCP: one for each interface that is there, one for relays and loopback, one for
+//! frames.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -14,16 +15,19 @@ use crate::serve::failure::Failure;
 #[derive(Debug)]
 pub struct DhcpSockets {
     pub(super) sockets: Vec<(SocketAddr, Option<String>, OwnedFd)>,
-    /// Interfaces that a socket is wanted on, with the index of the one that has it; the others are waited for.
+    /// Interfaces that a socket is wanted on, with the index of the one that has it; the others are
+    /// waited for.
     pub(super) interfaces: Vec<(String, Option<u32>)>,
-    /// For frames to clients that answer no ARP (D-15); without the privilege such replies are broadcast.
+    /// For frames to clients that answer no ARP (D-15); without the privilege such replies are
+    /// broadcast.
     pub(super) link: Option<OwnedFd>,
 }
 
 impl DhcpSockets {
     /// For the READY line: interfaces and addresses.
     pub fn names(&self) -> String {
-        let name = |(address, interface, _): &(SocketAddr, Option<String>, OwnedFd)| match interface {
+        let name = |(address, interface, _): &(SocketAddr, Option<String>, OwnedFd)| match interface
+        {
             Some(interface) => format!("{interface}:{}", address.port()),
             None => address.to_string(),
         };
@@ -32,26 +36,34 @@ impl DhcpSockets {
 
     /// Those that are bound to no interface, and so stay for the life of the process.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter(|(_, interface, _)| interface.is_none()).map(|(address, ..)| *address).collect()
+        self.sockets
+            .iter()
+            .filter(|(_, interface, _)| interface.is_none())
+            .map(|(address, ..)| *address)
+            .collect()
     }
 }
 
 /// Binds every DHCP socket of the plan.
 pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
-    let present = net::interfaces().map_err(|error| Failure::System { what: "reading the interfaces", error })?;
+    let present = net::interfaces()
+        .map_err(|error| Failure::System { what: "reading the interfaces", error })?;
     let index = |name: &String| {
-        let usable = |one: &&Interface| one.name == *name && other_servers::ipv4(one).next().is_some();
+        let usable =
+            |one: &&Interface| one.name == *name && other_servers::ipv4(one).next().is_some();
         present.iter().find(usable).map(|interface| interface.index)
     };
     let wanted = &plan.published.get().snapshot.dhcp_interfaces;
-    let interfaces: Vec<(String, Option<u32>)> = wanted.iter().map(|name| (name.clone(), index(name))).collect();
+    let interfaces: Vec<(String, Option<u32>)> =
+        wanted.iter().map(|name| (name.clone(), index(name))).collect();
     let mut sockets = Vec::new();
     let there = interfaces.iter().filter(|(_, index)| index.is_some());
     let on_interfaces = there.map(|(name, _)| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
     for (address, interface) in on_interfaces.chain(plan.address.map(|address| (address, None))) {
         let address = SocketAddr::from((address, plan.port));
         let bound = once_released(Protocol::Udp, plan.port, || {
-            net::udp(&Binding { address, interface, shared: false }).and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+            net::udp(&Binding { address, interface, shared: false })
+                .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
         });
         let (address, fd) = bound.map_err(refused("DHCP", Protocol::Udp, address))?;
         sockets.push((address, interface.map(ToOwned::to_owned), fd));
@@ -59,7 +71,8 @@ pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
     let link = net::link_sender();
     if let Err(error) = &link {
         tracing::warn!(
-            "replies to clients without an address are broadcast: no packet socket ({error}); CAP_NET_RAW gives one"
+            "replies to clients without an address are broadcast: no packet socket ({error}); \
+             CAP_NET_RAW gives one"
         );
     }
     Ok(DhcpSockets { sockets, interfaces, link: link.ok() })

@@ -16,7 +16,8 @@ use crate::snapshot::Generation;
 
 /// How long control waits for an answer of the core.
 const ANSWERED_MAX: Duration = Duration::from_secs(5);
-/// How long control waits for a new generation to be taken; then it withdraws it. Less than what a command waits for the answer.
+/// How long control waits for a new generation to be taken; then it withdraws it. Less than what a
+/// command waits for the answer.
 const RECONFIGURED_MAX: Duration = Duration::from_secs(20);
 /// Addresses that are freed in one turn of the core.
 pub(super) const FREED_AT_ONCE: usize = 256;
@@ -39,15 +40,16 @@ impl DhcpControl {
         Self(core)
     }
 
-    /// A dry run of a client's message, as if it had come in on that subnet. None: the core did not answer.
+    /// A dry run of a client's message, as if it had come in on that subnet. None: the core did not
+    /// answer.
     pub fn try_out(&self, packet: Vec<u8>, network: Network) -> Option<Tried> {
         let (done, is_done) = sync_channel(1);
         self.0.send(Letter::Tried { packet, network, done });
         is_done.recv_timeout(ANSWERED_MAX).ok()
     }
 
-    /// The addresses that the filter takes, and who is limited: piece by piece, so that nobody waits meanwhile. None: the core did not
-    /// answer.
+    /// The addresses that the filter takes, and who is limited: piece by piece, so that nobody
+    /// waits meanwhile. None: the core did not answer.
     pub fn list(&self, filter: Filter) -> Option<Listing> {
         let mut listing = Listing::default();
         let mut from = Some(0);
@@ -61,8 +63,9 @@ impl DhcpControl {
         Some(listing)
     }
 
-    /// Forgets what is known of these addresses, durably; those of machines that have them now with `force` alone. How many were freed; None:
-    /// the store could not keep it, or the core did not answer.
+    /// Forgets what is known of these addresses, durably; those of machines that have them now with
+    /// `force` alone. How many were freed; None: the store could not keep it, or the core did not
+    /// answer.
     pub fn free(&self, addresses: &[Ipv4Addr], force: bool) -> Option<usize> {
         let mut freed = 0;
         for some in addresses.chunks(FREED_AT_ONCE) {
@@ -78,21 +81,32 @@ impl DhcpControl {
         self.0.send(Letter::Pardoned { mac });
     }
 
-    /// Hands the next generation over and waits until the core has published it. On an error the core never will.
+    /// Hands the next generation over and waits until the core has published it. On an error the
+    /// core never will.
     pub fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
         self.reconfigure_within(next, RECONFIGURED_MAX)
     }
 
-    pub(super) fn reconfigure_within(&self, next: Arc<Generation>, limit: Duration) -> Result<(), String> {
+    pub(super) fn reconfigure_within(
+        &self,
+        next: Arc<Generation>,
+        limit: Duration,
+    ) -> Result<(), String> {
         let (done, is_done) = sync_channel(1);
         let fate = Arc::new(Fate::default());
         let layout = Layout::new(&next.snapshot.dhcp.subnets);
-        self.0.send(Letter::Reconfigured(Box::new(Proposal { next, layout, fate: Arc::clone(&fate), done })));
+        self.0.send(Letter::Reconfigured(Box::new(Proposal {
+            next,
+            layout,
+            fate: Arc::clone(&fate),
+            done,
+        })));
         let taken = match is_done.recv_timeout(limit) {
             Err(RecvTimeoutError::Timeout) if fate.settle(WITHDRAWN) => {
                 let waited = limit.as_secs();
                 return Err(format!(
-                    "the DHCP core did not take the new configuration within {waited} s: it is withdrawn"
+                    "the DHCP core did not take the new configuration within {waited} s: it is \
+                     withdrawn"
                 ));
             }
             // The core was first, and publishes it now.

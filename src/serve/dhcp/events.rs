@@ -11,7 +11,13 @@ use crate::observe::events::{Event, Kind, Stage, Why};
 pub(super) fn dhcp_event(decision: &Decision) -> Option<Event> {
     let event = decision.event.as_ref()?;
     let kind = kind_of(&event.told, decision);
-    Some(Event::new(Some(event.mac), event.address.map(IpAddr::V4), Stage::Dhcp, kind, event.text.clone()))
+    Some(Event::new(
+        Some(event.mac),
+        event.address.map(IpAddr::V4),
+        Stage::Dhcp,
+        kind,
+        event.text.clone(),
+    ))
 }
 
 /// The decision in the terms of the timeline.
@@ -47,7 +53,11 @@ fn silent(silence: &Silence, decision: &Decision) -> Kind {
             let (why, other) = held_back(*held);
             (why, network.to_string(), other)
         }
-        silence => (unanswered(silence), decision.network.map(|network| network.to_string()).unwrap_or_default(), None),
+        silence => (
+            unanswered(silence),
+            decision.network.map(|network| network.to_string()).unwrap_or_default(),
+            None,
+        ),
     };
     Kind::Unanswered { why, about, other }
 }

@@ -1,4 +1,5 @@
-//! What the threads of DHCP tell each other: letters to the core, and the signs and standings of other servers.
+//! What the threads of DHCP tell each other: letters to the core, and the signs and standings of
+//! other servers.
 
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -22,8 +23,8 @@ use crate::snapshot::Generation;
 pub(super) enum Letter {
     /// The writer: these tickets are durable, or are not.
     Committed { tickets: Vec<u64>, durable: bool },
-    /// The writer: what of a piece of the table should be in the store, and where does the next piece begin? What changes meanwhile is
-    /// queued behind it.
+    /// The writer: what of a piece of the table should be in the store, and where does the next
+    /// piece begin? What changes meanwhile is queued behind it.
     Recalled { from: usize, done: SyncSender<(Vec<Lease>, Option<usize>)> },
     /// The writer: which machines booted?
     Booted { done: SyncSender<BootTimes> },
@@ -43,7 +44,8 @@ pub(super) enum Letter {
     Reconfigured(Box<Proposal>),
     /// Control: a piece of the table, from this row on.
     Listed { from: usize, filter: Filter, done: SyncSender<Piece> },
-    /// Control: forget what is known of these addresses where that is allowed, durably, and say of how many.
+    /// Control: forget what is known of these addresses where that is allowed, durably, and say of
+    /// how many.
     Freed { addresses: Vec<Ipv4Addr>, force: bool, done: SyncSender<Option<usize>> },
     /// Control: what this machine declined, or anybody, counts no more.
     Pardoned { mac: Option<Mac> },
@@ -62,7 +64,8 @@ pub(super) struct Proposal {
     pub(super) done: SyncSender<Option<Layout>>,
 }
 
-/// What becomes of a proposal: the core takes it, or control withdraws it, whoever is first. So an answer of "no" stays true.
+/// What becomes of a proposal: the core takes it, or control withdraws it, whoever is first. So an
+/// answer of "no" stays true.
 #[derive(Debug, Default)]
 pub(super) struct Fate(AtomicU8);
 
@@ -91,8 +94,8 @@ pub(super) struct Piece {
     pub(super) next: Option<usize>,
 }
 
-/// The word on a watched subnet, for the core. It holds for the subnet as it was then: on another interface, or where other servers
-/// count otherwise, it says nothing.
+/// The word on a watched subnet, for the core. It holds for the subnet as it was then: on another
+/// interface, or where other servers count otherwise, it says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) network: Network,
@@ -104,7 +107,8 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) fn is_of(&self, subnet: &Subnet, interface: &str) -> bool {
-        (self.network, self.beside) == (subnet.network, subnet.allow_other_servers) && self.interface == interface
+        (self.network, self.beside) == (subnet.network, subnet.allow_other_servers)
+            && self.interface == interface
     }
 }
 
@@ -117,7 +121,8 @@ pub(super) enum Sign {
     ClientAsks { interface: u32, since_s: u16 },
     /// Another ringboot looks for DHCP servers.
     Looked { interface: u32, rival: Rival },
-    /// An address is about to be offered for the first time: has anybody got it? Behind a relay there is no interface.
+    /// An address is about to be offered for the first time: has anybody got it? Behind a relay
+    /// there is no interface.
     Offers { address: Ipv4Addr, interface: Option<u32> },
 }
 

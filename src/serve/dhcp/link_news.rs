@@ -1,4 +1,5 @@
-//! When the log says that a link is lost or has come back: a loss at once, a link that flaps every ten seconds.
+//! When the log says that a link is lost or has come back: a loss at once, a link that flaps every
+//! ten seconds.
 
 use crate::dhcp::neighbours::Millis;
 use crate::engine::net::Link;
@@ -19,12 +20,14 @@ impl LinkNews {
     /// A link that is up is nothing to speak of at first.
     pub(super) const NONE: Self = Self { said: Link::Up, said_ms: 0, seen: Link::Up, unsaid: 0 };
 
-    /// Some: say how the link is now; so many changes were not said before this one. A lost link is told of at once, one that
-    /// flaps every ten seconds: also where it is again as it was said to be.
+    /// Some: say how the link is now; so many changes were not said before this one. A lost link is
+    /// told of at once, one that flaps every ten seconds: also where it is again as it was said to
+    /// be.
     pub(super) fn follow(&mut self, link: Link, now: Millis) -> Option<u32> {
         self.unsaid += u32::from(link != self.seen);
         self.seen = link;
-        let is_early = self.said != Link::Up && now.saturating_sub(self.said_ms) < LINK_SAID_EVERY_MS;
+        let is_early =
+            self.said != Link::Up && now.saturating_sub(self.said_ms) < LINK_SAID_EVERY_MS;
         if self.unsaid == 0 || is_early {
             return None;
         }
@@ -48,14 +51,29 @@ mod tests {
     #[test]
     fn a_loss_is_said_at_once_and_a_return_when_it_has_lasted() {
         assert_eq!(said(&[(Up, 0), (Up, 50)]), []);
-        let states = [(Up, 0), (Down, 50), (Down, 60), (Up, 900), (Up, 10_049), (Up, 10_050), (Down, 10_060)];
+        let states = [
+            (Up, 0),
+            (Down, 50),
+            (Down, 60),
+            (Up, 900),
+            (Up, 10_049),
+            (Up, 10_050),
+            (Down, 10_060),
+        ];
         assert_eq!(said(&states), [(Down, 50, 0), (Up, 10_050, 0), (Down, 10_060, 0)]);
     }
 
-    /// An administrator raised the interface, its wire was not there yet, it came, and was pulled out again.
+    /// An administrator raised the interface, its wire was not there yet, it came, and was pulled
+    /// out again.
     #[test]
     fn a_link_that_is_as_it_was_said_to_be_is_said_again_when_it_was_otherwise_meanwhile() {
-        let states = [(NoCarrier, 50), (Up, 100), (NoCarrier, 200), (NoCarrier, 10_050), (NoCarrier, 60_000)];
+        let states = [
+            (NoCarrier, 50),
+            (Up, 100),
+            (NoCarrier, 200),
+            (NoCarrier, 10_050),
+            (NoCarrier, 60_000),
+        ];
         assert_eq!(said(&states), [(NoCarrier, 50, 0), (NoCarrier, 10_050, 1)]);
         let raised = [(Down, 50), (NoCarrier, 60), (Up, 70), (NoCarrier, 80), (NoCarrier, 10_050)];
         assert_eq!(said(&raised), [(Down, 50, 0), (NoCarrier, 10_050, 2)]);
@@ -63,8 +81,9 @@ mod tests {
 
     #[test]
     fn a_link_that_flaps_for_a_minute_is_said_seldom_and_every_change_is_counted() {
-        let states: Vec<_> =
-            (0..600).map(|i: u32| (if i.is_multiple_of(2) { Down } else { Up }, Millis::from(i) * 100)).collect();
+        let states: Vec<_> = (0..600)
+            .map(|i: u32| (if i.is_multiple_of(2) { Down } else { Up }, Millis::from(i) * 100))
+            .collect();
         let lines = said(&states);
         assert!((6..=12).contains(&lines.len()), "{lines:?}");
         let counted: u32 = lines.iter().map(|(.., unsaid)| unsaid + 1).sum();

@@ -1,4 +1,5 @@
-//! The DHCP core's sockets while it runs: interfaces that come and go, and iPXE's question for an IPv6 router.
+//! The DHCP core's sockets while it runs: interfaces that come and go, and iPXE's question for an
+//! IPv6 router.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -23,22 +24,27 @@ impl Running {
         }
     }
 
-    /// Without IPv6 on the interface or without the privilege, iPXE waits for its router as it always did.
+    /// Without IPv6 on the interface or without the privilege, iPXE waits for its router as it
+    /// always did.
     pub(super) fn hear_solicitations(&mut self, interface: &str) {
         let index = net::interface_index(interface);
         match net::router_solicitations(interface, index) {
             Ok(socket) => {
-                let id = usize::from(self.driver.add(socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED), true).0);
+                let id =
+                    usize::from(self.driver.add(socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED), true).0);
                 self.sockets.resize(self.sockets.len().max(id + 1), None);
                 if let Some(place) = self.sockets.get_mut(id) {
                     *place = Some(interface.to_owned());
                 }
             }
-            Err(error) => tracing::debug!("no router solicitations are heard on {interface}: {error}"),
+            Err(error) => {
+                tracing::debug!("no router solicitations are heard on {interface}: {error}")
+            }
         }
     }
 
-    /// An iPXE that holds a lease of ours, and nobody else, is told that there is no IPv6 router: it need not wait for one.
+    /// An iPXE that holds a lease of ours, and nobody else, is told that there is no IPv6 router:
+    /// it need not wait for one.
     pub(super) fn answer_solicitation(&mut self, solicitation: &Solicitation) {
         let now = clock::now_s();
         let is_booting = |lease: &Lease| {
@@ -46,14 +52,21 @@ impl Running {
             is_ipxe && lease.state == State::Bound && lease.end_s > now
         };
         let boots = solicitation.from.is_some_and(|mac| self.leases.of(mac).any(is_booting));
-        let interface = self.sockets.get(usize::from(solicitation.socket.0)).and_then(Option::as_deref);
+        let interface =
+            self.sockets.get(usize::from(solicitation.socket.0)).and_then(Option::as_deref);
         let own = interface.filter(|_| boots).and_then(|name| self.interface_named(name));
         let Some(own) = own else { return };
         let mut to = solicitation.source;
         to.set_port(0);
         let message = solicitation::no_router_here(Mac(own.mac));
         // Lost where the ring is full: iPXE solicits again.
-        let _ = self.driver.send(solicitation.socket, Target::Ip(SocketAddr::V6(to)), None, &message, 0);
+        let _ = self.driver.send(
+            solicitation.socket,
+            Target::Ip(SocketAddr::V6(to)),
+            None,
+            &message,
+            0,
+        );
     }
 
     pub(super) fn forget(&mut self, interface: &str) {

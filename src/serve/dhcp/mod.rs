@@ -1,4 +1,5 @@
-//! DHCP on its own core: the thread that answers, the thread that looks for other servers, and what they tell each other.
+//! DHCP on its own core: the thread that answers, the thread that looks for other servers, and what
+//! they tell each other.
 
 mod bind;
 mod control;

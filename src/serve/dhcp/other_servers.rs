@@ -1,4 +1,5 @@
-//! The thread that keeps DHCP polite: it waits for interfaces, looks for other DHCP servers, and tells the DHCP core when to be silent.
+//! The thread that keeps DHCP polite: it waits for interfaces, looks for other DHCP servers, and
+//! tells the DHCP core when to be silent.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
@@ -39,7 +40,8 @@ const TURN_MAX: usize = 64;
 /// Keeps what a look found for the next start.
 pub type KeepLook = Box<dyn FnMut(&Look) + Send>;
 
-/// What is known of the segments of served subnets: written by this thread, read by control. Never on a packet's path.
+/// What is known of the segments of served subnets: written by this thread, read by control. Never
+/// on a packet's path.
 #[derive(Debug, Default)]
 pub struct Findings {
     known: Mutex<Known>,
@@ -64,40 +66,57 @@ pub struct Finding {
     pub interface: String,
     /// Why nothing leaves now; None = served.
     pub held: Option<Held>,
-    /// The interface is there, but not in the subnet: in words, with the place of the subnet in the configuration.
+    /// The interface is there, but not in the subnet: in words, with the place of the subnet in the
+    /// configuration.
     pub misplaced: Option<String>,
     /// Who has answered the last look, served beside or not.
     pub others: Vec<OtherServer>,
     /// Served beside other servers (`allow-other-servers`).
     beside: bool,
-    /// When another server last answered, when the last look began, and when the next one does; None for the last: now.
+    /// When another server last answered, when the last look began, and when the next one does;
+    /// None for the last: now.
     pub answered: Option<Instant>,
     pub looked: Option<Instant>,
     pub next_look: Option<Instant>,
 }
 
 impl Finding {
-    /// What is known, in the same words for the log, for `ringboot look` and for the admin socket. `since` is how old it is, as a clause: it
-    /// is empty for what has just been found.
+    /// What is known, in the same words for the log, for `ringboot look` and for the admin socket.
+    /// `since` is how old it is, as a clause: it is empty for what has just been found.
     pub fn sentence(&self, since: &str) -> String {
         let Self { network, interface, .. } = self;
         match (self.held, self.others.first()) {
             (Some(Held::NoInterface), _) => {
-                let waiting = || format!("{interface} is not there, or has no address in {network}: it is waited for");
+                let waiting = || {
+                    format!(
+                        "{interface} is not there, or has no address in {network}: it is waited for"
+                    )
+                };
                 self.misplaced.clone().unwrap_or_else(waiting)
             }
             (Some(Held::Looking), _) => {
-                format!("other DHCP servers are looked for on {interface}: {network} offers no address yet")
+                format!(
+                    "other DHCP servers are looked for on {interface}: {network} offers no address \
+                     yet"
+                )
             }
             (Some(Held::OtherServer(server)), _) => format!(
-                "{server} answered on {interface}{since}: ringboot is silent on {network}, but for those who have their lease from it. \
-                 Stop that server (`ringboot look --again` then asks at once), or serve beside it with `allow-other-servers = true`"
+                "{server} answered on {interface}{since}: ringboot is silent on {network}, but for \
+                 those who have their lease from it. Stop that server (`ringboot look --again` \
+                 then asks at once), or serve beside it with `allow-other-servers = true`"
             ),
             (None, Some(server)) if self.beside => {
-                format!("{server} answered on {interface}{since}; {network} is served beside it (allow-other-servers)")
+                format!(
+                    "{server} answered on {interface}{since}; {network} is served beside it \
+                     (allow-other-servers)"
+                )
             }
-            (None, Some(server)) => format!("{server} has answered on {interface}{since}, where {network} is served"),
-            (None, None) => format!("no other DHCP server answers on {interface}{since}: {network} is served"),
+            (None, Some(server)) => {
+                format!("{server} has answered on {interface}{since}, where {network} is served")
+            }
+            (None, None) => {
+                format!("no other DHCP server answers on {interface}{since}: {network} is served")
+            }
         }
     }
 }
@@ -117,7 +136,8 @@ impl Findings {
         self.again.load(Ordering::Acquire)
     }
 
-    /// Subnets that are silent beside another server are looked at within a second as at the first start, the others while they are served.
+    /// Subnets that are silent beside another server are looked at within a second as at the first
+    /// start, the others while they are served.
     pub fn look_now(&self) {
         self.now.store(true, Ordering::Relaxed);
     }
@@ -149,7 +169,8 @@ pub(crate) struct Neighbours {
     echo: Option<EchoProbe>,
     /// Addresses that were asked about, in order of time: what else answers is of no interest.
     asked: VecDeque<(Millis, Ipv4Addr)>,
-    /// Word of interfaces and addresses that come and go; without it they are looked at every second.
+    /// Word of interfaces and addresses that come and go; without it they are looked at every
+    /// second.
     changes: Option<Changes>,
     /// As they were told to the core.
     interfaces: Arc<Vec<Interface>>,
@@ -212,18 +233,24 @@ struct Here {
     mac: Mac,
 }
 
-/// Subnets that are watched: served here by broadcast on the real port. A trial on another port disturbs nobody.
+/// Subnets that are watched: served here by broadcast on the real port. A trial on another port
+/// disturbs nobody.
 pub(super) fn watched(subnets: &[Subnet], port: u16) -> impl Iterator<Item = (&Subnet, &String)> {
-    let served = subnets.iter().filter(move |subnet| subnet.mode == Mode::Server && port == neighbours::PORT);
+    let served = subnets
+        .iter()
+        .filter(move |subnet| subnet.mode == Mode::Server && port == neighbours::PORT);
     served.filter_map(|subnet| Some((subnet, subnet.interface.as_ref()?)))
 }
 
 impl Neighbours {
-    /// Says what is waited for, and holds back what must be, before the DHCP core reads its first packet.
+    /// Says what is waited for, and holds back what must be, before the DHCP core reads its first
+    /// packet.
     pub(super) fn new(parts: Parts<'_>) -> io::Result<(Self, Letters<Sign>, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
-        let before = |network| parts.before.iter().find(|(known, _)| *known == network).map(|(_, before)| *before);
+        let before = |network| {
+            parts.before.iter().find(|(known, _)| *known == network).map(|(_, before)| *before)
+        };
         let generation = parts.published.get();
         let segments: Vec<Segment> = watched(&generation.snapshot.dhcp.subnets, parts.port)
             .map(|(subnet, name)| {
@@ -239,7 +266,11 @@ impl Neighbours {
             changes: changes(),
             interfaces: Arc::default(),
             started: Instant::now(),
-            sockets: parts.wanted.into_iter().map(|(interface, index)| Wanted::new(interface, index)).collect(),
+            sockets: parts
+                .wanted
+                .into_iter()
+                .map(|(interface, index)| Wanted::new(interface, index))
+                .collect(),
             segments,
             generation: generation.number,
             published: parts.published,
@@ -295,14 +326,21 @@ impl Neighbours {
                 self.findings.again.store(false, Ordering::Release);
             }
             let changes = self.changes.as_ref().map(AsFd::as_fd);
-            let probes = self.arp.as_ref().map(AsFd::as_fd).into_iter().chain(self.echo.as_ref().map(AsFd::as_fd));
+            let probes = self
+                .arp
+                .as_ref()
+                .map(AsFd::as_fd)
+                .into_iter()
+                .chain(self.echo.as_ref().map(AsFd::as_fd));
             let listener = self.listener.as_ref().map(AsFd::as_fd);
-            let sources: Vec<BorrowedFd<'_>> = changes.into_iter().chain(listener).chain(probes).collect();
+            let sources: Vec<BorrowedFd<'_>> =
+                changes.into_iter().chain(listener).chain(probes).collect();
             let looks = self.segments.iter().filter(|_| self.listener.is_some());
             let wakes = looks.filter_map(|segment| segment.watch.wakes_at()).min();
             let until = wakes.map_or(self.next_interfaces_ms, |at| at.min(self.next_interfaces_ms));
             // Letters that were left for this turn do not ring again.
-            let sleep = Duration::from_millis(if self.is_behind { 0 } else { until.saturating_sub(now) });
+            let sleep =
+                Duration::from_millis(if self.is_behind { 0 } else { until.saturating_sub(now) });
             link::wait(&self.mailbox, &sources, sleep);
             if self.changes.as_ref().is_some_and(Changes::take) {
                 self.next_interfaces_ms = 0;
@@ -316,8 +354,9 @@ impl Neighbours {
         millis_since(self.started)
     }
 
-    /// After a reload: subnets that stay keep what is known of them, new ones are looked at first. Interfaces that no subnet names
-    /// any more are let go, new ones are bound as those that come late.
+    /// After a reload: subnets that stay keep what is known of them, new ones are looked at first.
+    /// Interfaces that no subnet names any more are let go, new ones are bound as those that come
+    /// late.
     fn follow_configuration(&mut self) {
         let generation = self.published.get();
         let mut before = std::mem::take(&mut self.segments);
@@ -330,7 +369,8 @@ impl Neighbours {
             let Segment { relay, beside, place, .. } = next;
             Segment { relay, beside, place, ..kept }
         };
-        self.segments = watched(&generation.snapshot.dhcp.subnets, self.port).map(segment).collect();
+        self.segments =
+            watched(&generation.snapshot.dhcp.subnets, self.port).map(segment).collect();
         self.follow_listeners(&generation.snapshot.dhcp_interfaces);
         self.generation = generation.number;
         if self.listener.is_none() && !self.segments.is_empty() {
@@ -340,7 +380,10 @@ impl Neighbours {
 
     fn follow_listeners(&mut self, interfaces: &[String]) {
         for gone in self.sockets.extract_if(.., |one| !interfaces.contains(&one.interface)) {
-            tracing::info!("no subnet names the interface {} any more: DHCP listens there no longer", gone.interface);
+            tracing::info!(
+                "no subnet names the interface {} any more: DHCP listens there no longer",
+                gone.interface
+            );
             self.core.send(Letter::Gone(gone.interface));
         }
         for interface in interfaces {
@@ -350,7 +393,8 @@ impl Neighbours {
         }
     }
 
-    /// Interfaces come, go, and come again under another index; a socket that is bound to one hears nothing of the next.
+    /// Interfaces come, go, and come again under another index; a socket that is bound to one hears
+    /// nothing of the next.
     fn follow_interfaces(&mut self, now: Millis) {
         self.next_interfaces_ms = now.saturating_add(INTERFACES_EVERY_MS);
         let Ok(interfaces) = net::interfaces() else { return };
@@ -384,21 +428,32 @@ impl Neighbours {
             if let Some(verdict) = segment.watch.tick(now) {
                 segment.conclude(verdict, &mut self.keep);
             }
-            let Some(Here { index, address, mac }) = segment.here.filter(|_| segment.watch.is_due(now)) else {
+            let Some(Here { index, address, mac }) =
+                segment.here.filter(|_| segment.watch.is_due(now))
+            else {
                 continue;
             };
             let xid = u32::try_from(random() >> 32).unwrap_or(0);
-            // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for three seconds.
+            // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
+            // three seconds.
             let mark = Mark { address, serves: segment.watch.held().is_none() };
-            let packets = neighbours::inform(mac, xid, mark).zip(neighbours::discover(mac, xid, mark));
+            let packets =
+                neighbours::inform(mac, xid, mark).zip(neighbours::discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
-            match listener.broadcast(index, &inform).and_then(|()| listener.broadcast(index, &discover)) {
-                // Whoever answers has its time from when the DISCOVER has left, not from when this turn began.
+            match listener
+                .broadcast(index, &inform)
+                .and_then(|()| listener.broadcast(index, &discover))
+            {
+                // Whoever answers has its time from when the DISCOVER has left, not from when this
+                // turn began.
                 Ok(()) => segment.watch.looked(xid, millis_since(started).saturating_add(1)),
                 Err(error) => {
                     segment.watch.unsent(now);
                     if !std::mem::replace(&mut segment.unsent_said, true) {
-                        tracing::warn!("cannot look for other DHCP servers on {} yet: {error}", segment.interface);
+                        tracing::warn!(
+                            "cannot look for other DHCP servers on {} yet: {error}",
+                            segment.interface
+                        );
                     }
                 }
             }
@@ -423,7 +478,9 @@ impl Neighbours {
             };
             for segment in self.segments.iter_mut().filter(|segment| segment.is_at(index)) {
                 match sign {
-                    Sign::Looked { rival, .. } => segment.meet(&rival, now, self.listener.as_ref(), &mut self.keep),
+                    Sign::Looked { rival, .. } => {
+                        segment.meet(&rival, now, self.listener.as_ref(), &mut self.keep)
+                    }
                     Sign::OtherServer(_) => segment.watch.suspects(now),
                     // Its seconds are whole ones: it may have begun almost one earlier.
                     Sign::ClientAsks { since_s, .. } if since_s > 0 => {
@@ -438,8 +495,12 @@ impl Neighbours {
         let mut buffer = [0; PACKET_BYTES_MAX];
         for _ in 0..TURN_MAX {
             let Some((origin, packet)) = listener.receive(&mut buffer) else { break };
-            let Some(word) = neighbours::word(packet, Mac(origin.mac), &self.ours) else { continue };
-            for segment in self.segments.iter_mut().filter(|segment| segment.is_at(origin.interface)) {
+            let Some(word) = neighbours::word(packet, Mac(origin.mac), &self.ours) else {
+                continue;
+            };
+            for segment in
+                self.segments.iter_mut().filter(|segment| segment.is_at(origin.interface))
+            {
                 let Some(here) = segment.here else { continue };
                 let is_answer = segment.watch.asked_for(&word);
                 if let Some(verdict) = segment.watch.heard(&word, here.address, now) {
@@ -456,7 +517,8 @@ impl Neighbours {
     fn ask_for(&mut self, address: Ipv4Addr, interface: Option<u32>, now: Millis) {
         let asked = match interface {
             Some(index) => {
-                let found = self.interfaces.iter().find(|one| one.index == index && one.mac != [0; 6]);
+                let found =
+                    self.interfaces.iter().find(|one| one.index == index && one.mac != [0; 6]);
                 found.zip(self.arp.as_ref()).map(|(found, arp)| arp.ask(index, found.mac, address))
             }
             None => self.echo.as_ref().map(|echo| echo.ask(address)),
@@ -471,9 +533,12 @@ impl Neighbours {
         while self.asked.front().is_some_and(|(at, _)| now.saturating_sub(*at) > PROBE_WAIT_MS) {
             self.asked.pop_front();
         }
-        let by_arp =
-            (0..TURN_MAX).map_while(|_| self.arp.as_ref()?.answer()).map(|(mac, address)| (Some(Mac(mac)), address));
-        let by_echo = (0..TURN_MAX).map_while(|_| self.echo.as_ref()?.answer()).map(|address| (None, address));
+        let by_arp = (0..TURN_MAX)
+            .map_while(|_| self.arp.as_ref()?.answer())
+            .map(|(mac, address)| (Some(Mac(mac)), address));
+        let by_echo = (0..TURN_MAX)
+            .map_while(|_| self.echo.as_ref()?.answer())
+            .map(|address| (None, address));
         for (host, address) in by_arp.chain(by_echo) {
             if self.asked.iter().any(|(_, asked)| *asked == address) {
                 self.core.send(Letter::InUse { address, host });
@@ -533,7 +598,10 @@ impl Wanted {
                 (self.index, self.refusal_said) = (Some(addressed.index), false);
             }
             Err(error) if !std::mem::replace(&mut self.refusal_said, true) => {
-                tracing::warn!("interface {} is there, but DHCP cannot listen on it yet: {error}", self.interface);
+                tracing::warn!(
+                    "interface {} is there, but DHCP cannot listen on it yet: {error}",
+                    self.interface
+                );
             }
             Err(_) => {}
         }
@@ -553,12 +621,14 @@ impl Wanted {
             Link::Up => tracing::info!("interface {name} is up, and has a carrier{unsaid}"),
             Link::Down => {
                 tracing::warn!(
-                    "interface {name} is down: no machine is reached by it. `ip link set {name} up`{unsaid}"
+                    "interface {name} is down: no machine is reached by it. `ip link set {name} \
+                     up`{unsaid}"
                 );
             }
             Link::NoCarrier => {
                 tracing::warn!(
-                    "interface {name} has no carrier: no machine is reached by it. Look at its cable and switch port{unsaid}"
+                    "interface {name} has no carrier: no machine is reached by it. Look at its \
+                     cable and switch port{unsaid}"
                 );
             }
         }
@@ -609,16 +679,20 @@ impl Segment {
             && ipv4(interface).next().is_none()
         {
             tracing::warn!(
-                "interface {} has lost its address {}: nothing is answered on {} until it has it again",
+                "interface {} has lost its address {}: nothing is answered on {} until it has it \
+                 again",
                 self.interface,
                 before.address,
                 self.subnet
             );
         }
         self.here = here;
-        let elsewhere = found.filter(|interface| here.is_none() && ipv4(interface).next().is_some());
+        let elsewhere =
+            found.filter(|interface| here.is_none() && ipv4(interface).next().is_some());
         let misplaced = elsewhere.map(|interface| self.misplaced_words(interface));
-        if let Some(words) = misplaced.as_ref().filter(|words| self.misplaced.as_ref() != Some(*words)) {
+        if let Some(words) =
+            misplaced.as_ref().filter(|words| self.misplaced.as_ref() != Some(*words))
+        {
             tracing::warn!("{words}; nothing is answered there");
         }
         self.misplaced = misplaced;
@@ -629,8 +703,8 @@ impl Segment {
         let place = self.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
         let addresses: Vec<String> = ipv4(interface).map(|address| address.to_string()).collect();
         format!(
-            "{place}subnet {} is not on interface {}, which has {}: correct one of them, or write `relay = true` where relay \
-             agents alone bring its requests",
+            "{place}subnet {} is not on interface {}, which has {}: correct one of them, or write \
+             `relay = true` where relay agents alone bring its requests",
             self.subnet,
             interface.name,
             addresses.join(", ")
@@ -644,7 +718,13 @@ impl Segment {
     }
 
     /// Another ringboot looks for servers on this segment.
-    fn meet(&mut self, rival: &Rival, now: Millis, listener: Option<&Listener>, keep: &mut KeepLook) {
+    fn meet(
+        &mut self,
+        rival: &Rival,
+        now: Millis,
+        listener: Option<&Listener>,
+        keep: &mut KeepLook,
+    ) {
         let Some(here) = self.here else { return };
         match self.watch.met(rival, here.address, now) {
             Met::Silence => {}
@@ -652,7 +732,9 @@ impl Segment {
                 let mark = Mark { address: here.address, serves: self.watch.held().is_none() };
                 let answer = neighbours::acknowledge(rival, mark);
                 // Lost where the link has no room: it looks again.
-                let _ = listener.zip(answer).map(|(listener, answer)| listener.broadcast(here.index, &answer));
+                let _ = listener
+                    .zip(answer)
+                    .map(|(listener, answer)| listener.broadcast(here.index, &answer));
             }
             Met::Yield(verdict) => self.conclude(verdict, keep),
         }
@@ -698,14 +780,16 @@ impl Segment {
     }
 }
 
-/// The address that a subnet's clients are answered from: one in the subnet, or any where relays come to the interface.
+/// The address that a subnet's clients are answered from: one in the subnet, or any where relays
+/// come to the interface.
 fn address_in(interface: &Interface, subnet: Network, relay: bool) -> Option<Ipv4Addr> {
     let inside = ipv4(interface).find(|address| subnet.contains(*address));
     inside.or_else(|| ipv4(interface).next().filter(|_| relay))
 }
 
 pub(super) fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> {
-    let v4 = |address: &IpAddr| if let IpAddr::V4(address) = address { Some(*address) } else { None };
+    let v4 =
+        |address: &IpAddr| if let IpAddr::V4(address) = address { Some(*address) } else { None };
     interface.addresses.iter().filter_map(v4)
 }
 
@@ -718,13 +802,14 @@ fn bind(interface: &str, port: u16) -> io::Result<OwnedFd> {
     net::udp(&Binding { address, interface: Some(interface), shared: false })
 }
 
-/// Without the privilege nobody can be looked for, and so nobody is served who is not to be served in any case.
+/// Without the privilege nobody can be looked for, and so nobody is served who is not to be served
+/// in any case.
 fn listen() -> Option<Listener> {
     let listener = Listener::open();
     if let Err(error) = &listener {
         tracing::warn!(
-            "cannot look for other DHCP servers ({error}; CAP_NET_RAW allows it): only subnets with `allow-other-servers = true` \
-             are served"
+            "cannot look for other DHCP servers ({error}; CAP_NET_RAW allows it): only subnets \
+             with `allow-other-servers = true` are served"
         );
     }
     listener.ok()
@@ -732,14 +817,19 @@ fn listen() -> Option<Listener> {
 
 /// Without the privilege addresses are offered without a question.
 fn probe<T>(opened: io::Result<T>) -> Option<T> {
-    opened.inspect_err(|error| tracing::debug!("nobody is asked whether an address is in use: {error}")).ok()
+    opened
+        .inspect_err(|error| {
+            tracing::debug!("nobody is asked whether an address is in use: {error}")
+        })
+        .ok()
 }
 
 fn changes() -> Option<Changes> {
     let changes = Changes::open();
     if let Err(error) = &changes {
         tracing::debug!(
-            "interfaces are looked at every second, because the kernel does not tell when they change: {error}"
+            "interfaces are looked at every second, because the kernel does not tell when they \
+             change: {error}"
         );
     }
     changes.ok()

@@ -64,7 +64,8 @@ pub struct DhcpCounters {
     pub failed: Count,
     /// Messages without an answer because no address was free.
     pub exhausted: Count,
-    /// Messages that were dropped because too many waited, and requests because the store was behind.
+    /// Messages that were dropped because too many waited, and requests because the store was
+    /// behind.
     pub dropped: Count,
     pub dropped_commits: Count,
     /// Leases and offers in memory, and how many of them stand in each state.

@@ -1,4 +1,5 @@
-//! The DHCP core as the thread of the lease store sees it: who is told of commits, and who knows the leases in memory.
+//! The DHCP core as the thread of the lease store sees it: who is told of commits, and who knows
+//! the leases in memory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,13 +19,14 @@ const BROKEN_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long the store's writer waits for the core.
 const RECALLED_MAX: Duration = Duration::from_secs(5);
 
-/// The writer's way to the leases in memory, for a store that lost them, and for one that found them late.
+/// The writer's way to the leases in memory, for a store that lost them, and for one that found
+/// them late.
 #[derive(Debug)]
 struct CoreMemory(Letters<Letter>);
 
 impl CoreMemory {
-    /// Every lease that the store should have, and the machines that booted from the network. A few thousand at
-    /// a time, so that the core goes on in between. None: the core does not answer.
+    /// Every lease that the store should have, and the machines that booted from the network. A few
+    /// thousand at a time, so that the core goes on in between. None: the core does not answer.
     fn recall(&self) -> Option<(Vec<Lease>, BootTimes)> {
         let (mut leases, mut from) = (Vec::new(), Some(0));
         while let Some(at) = from {
@@ -71,10 +73,13 @@ impl StoreOwner {
         if is_news || self.told.is_none_or(|told| told.elapsed() >= BROKEN_TOLD_EVERY) {
             self.told = Some(Instant::now());
             match trust {
-                Trust::Unread => tracing::error!("NO DHCP IS ANSWERED, files are: {what}; {way_out}"),
+                Trust::Unread => {
+                    tracing::error!("NO DHCP IS ANSWERED, files are: {what}; {way_out}")
+                }
                 _ => tracing::error!(
-                    "THE LEASE STORE IS BROKEN: {what}. No lease is given and none is offered until it is mended; files are \
-                     served. It is tried again every second, and nothing of what memory knows is lost"
+                    "THE LEASE STORE IS BROKEN: {what}. No lease is given and none is offered \
+                     until it is mended; files are served. It is tried again every second, and \
+                     nothing of what memory knows is lost"
                 ),
             }
         }
@@ -91,7 +96,8 @@ impl Owner for StoreOwner {
                 self.broken(error);
             }
         }
-        self.core.send(Letter::Committed { tickets: outcome.tickets, durable: outcome.result.is_ok() });
+        self.core
+            .send(Letter::Committed { tickets: outcome.tickets, durable: outcome.result.is_ok() });
     }
 
     fn looked(&mut self, found: Result<Option<Rows>, StoreError>) {

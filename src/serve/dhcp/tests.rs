@@ -34,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(150);
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x10];
 
-/// A store whose commit ends when the test says so, and as it says. It hands over what it was given.
+/// A store whose commit ends when the test says so, and as it says. It hands over what it was
+/// given.
 struct HeldBack {
     batches: Sender<Vec<Change>>,
     verdicts: Receiver<bool>,
@@ -48,7 +49,11 @@ impl Store for HeldBack {
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         // Both ends are gone when a test has seen enough.
         let _ = self.batches.send(changes.to_vec());
-        if self.verdicts.recv().unwrap_or(false) { Ok(()) } else { Err(StoreError::Other("disk full".into())) }
+        if self.verdicts.recv().unwrap_or(false) {
+            Ok(())
+        } else {
+            Err(StoreError::Other("disk full".into()))
+        }
     }
 }
 
@@ -96,7 +101,8 @@ fn plan(store: Box<dyn Store>) -> DhcpPlan {
         pxelinux_config: None,
         pxelinux_prefix: None,
     };
-    let policy = DhcpPolicy { subnets: vec![subnet].into(), http_port: 80, ..DhcpPolicy::default() };
+    let policy =
+        DhcpPolicy { subnets: vec![subnet].into(), http_port: 80, ..DhcpPolicy::default() };
     let snapshot = Snapshot { dhcp: policy, ..Snapshot::default() };
     let leases = Leases::new(&snapshot.dhcp.subnets);
     let published = Published::new(snapshot);
@@ -129,7 +135,17 @@ impl World {
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
         is_ready.recv_timeout(PATIENCE).unwrap();
         let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
-        Self { relay, server, batches, verdicts, health, published, drain, bell, thread: Some(thread) }
+        Self {
+            relay,
+            server,
+            batches,
+            verdicts,
+            health,
+            published,
+            drain,
+            bell,
+            thread: Some(thread),
+        }
     }
 
     fn say(&self, kind: u8, address: Option<Ipv4Addr>) {
@@ -154,7 +170,11 @@ impl World {
     fn wait_queued(&self, changes: u64) {
         let began = Instant::now();
         while self.health.report().queued < changes {
-            assert!(began.elapsed() < PATIENCE, "{} of {changes} are queued", self.health.report().queued);
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{} of {changes} are queued",
+                self.health.report().queued
+            );
             std::thread::yield_now();
         }
     }
@@ -170,7 +190,8 @@ impl Drop for World {
     }
 }
 
-/// A relayed message with option 82 sub-option 19: the answer comes to the port it was sent from (D-74).
+/// A relayed message with option 82 sub-option 19: the answer comes to the port it was sent from
+/// (D-74).
 fn message(kind: u8, address: Option<Ipv4Addr>) -> Vec<u8> {
     let mut bytes = vec![0; 236];
     bytes[..4].copy_from_slice(&[1, 1, 6, 1]);
@@ -198,7 +219,8 @@ fn no_ack_leaves_before_its_lease_is_durable_and_a_repeated_request_gets_one_ack
         assert_eq!(offer, 2);
         world.say(3, Some(address));
         let changes = world.batches.recv_timeout(PATIENCE).unwrap();
-        assert!(matches!(&changes[..], [Change::Bind(lease)] if lease.address == address && lease.mac == Mac(MAC)));
+        let [Change::Bind(lease)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((lease.address, lease.mac), (address, Mac(MAC)));
         world.say(3, Some(address));
         world.say(3, Some(address));
         assert_eq!(world.hear(SILENCE), None, "nothing leaves while the sync is held back");
@@ -215,7 +237,8 @@ fn no_ack_leaves_before_its_lease_is_durable_and_a_repeated_request_gets_one_ack
     }
 }
 
-/// A storm's commits share a sync, so their ACKs are due in one turn: more than the core has send slots.
+/// A storm's commits share a sync, so their ACKs are due in one turn: more than the core has send
+/// slots.
 #[test]
 fn every_ack_of_a_large_commit_leaves() {
     for datapath in Datapath::ALL {
@@ -223,13 +246,16 @@ fn every_ack_of_a_large_commit_leaves() {
         // As many replies as fit a relay's default receive buffer.
         const REQUESTS: usize = 80;
         let world = World::new(datapath);
-        let relays: Vec<UdpSocket> = (0..RELAYS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let relays: Vec<UdpSocket> =
+            (0..RELAYS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         world.say(1, None);
         let (_, address) = world.hear(PATIENCE).unwrap();
         for (number, relay) in relays.iter().enumerate() {
             for xid in 0..REQUESTS {
                 let mut request = message(3, Some(address));
-                request[4..8].copy_from_slice(&u32::try_from(number * REQUESTS + xid).unwrap().to_be_bytes());
+                request[4..8].copy_from_slice(
+                    &u32::try_from(number * REQUESTS + xid).unwrap().to_be_bytes(),
+                );
                 relay.send_to(&request, world.server).unwrap();
                 // One after the other: a burst would overflow the server's receive buffer.
                 world.wait_queued((number * REQUESTS + xid + 1) as u64);
@@ -240,7 +266,10 @@ fn every_ack_of_a_large_commit_leaves() {
         for (number, relay) in relays.iter().enumerate() {
             relay.set_read_timeout(Some(PATIENCE)).unwrap();
             for xid in 0..REQUESTS {
-                assert!(relay.recv(&mut [0; 1500]).is_ok(), "no ACK for request {xid} of relay {number}");
+                assert!(
+                    relay.recv(&mut [0; 1500]).is_ok(),
+                    "no ACK for request {xid} of relay {number}"
+                );
             }
         }
     }
@@ -289,7 +318,8 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
             published.prepare(snapshot)
         };
         for port in [81, 82] {
-            let refused = control.reconfigure_within(on_port(port), Duration::from_millis(1)).unwrap_err();
+            let refused =
+                control.reconfigure_within(on_port(port), Duration::from_millis(1)).unwrap_err();
             assert!(refused.contains("it is withdrawn"), "{refused}");
         }
         (0..3).for_each(|_| running.turn(Wait::No).unwrap());
@@ -325,16 +355,22 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let (done, is_done) = sync_channel(1);
     let layout = Layout::new(&next.snapshot.dhcp.subnets);
     running.leases.begin_move(layout);
-    let told = |leases: &Leases, address| assert!(next.bindings.write(address, leases.binding(address)));
+    let told =
+        |leases: &Leases, address| assert!(next.bindings.write(address, leases.binding(address)));
     assert!(!running.leases.move_on(5, told));
-    let proposal = Proposal { next: Arc::clone(&next), layout: Layout::default(), fate: Arc::default(), done };
+    let proposal =
+        Proposal { next: Arc::clone(&next), layout: Layout::default(), fate: Arc::default(), done };
     running.moving = Some(Box::new(proposal));
     (3..15).for_each(|last| bind(&mut running, last, u64::from(last)));
     running.move_on();
     assert!(is_done.try_recv().is_ok() && running.moving.is_none());
     for last in 1..20 {
         let address = Ipv4Addr::new(127, 77, 1, last);
-        assert_eq!(published.load().bindings.read(address), running.leases.binding(address), "{address}");
+        assert_eq!(
+            published.load().bindings.read(address),
+            running.leases.binding(address),
+            "{address}"
+        );
     }
     assert_eq!(published.load().number, next.number);
 }

@@ -1,4 +1,5 @@
-//! The DHCP thread: drives the pure `decide` with sockets, and lets no ACK leave before its lease is durable.
+//! The DHCP thread: drives the pure `decide` with sockets, and lets no ACK leave before its lease
+//! is durable.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -45,8 +46,8 @@ use crate::store::{NotQueued, Writer};
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.
 const COMMITS_PENDING_MAX: usize = 16_384;
-/// Datagrams that are answered in one turn, before letters, signs of life and the order to stop are looked at again: a millisecond
-/// or two.
+/// Datagrams that are answered in one turn, before letters, signs of life and the order to stop are
+/// looked at again: a millisecond or two.
 const TURN_DATAGRAMS_MAX: usize = 256;
 /// Letters that are read in one turn.
 const TURN_LETTERS_MAX: usize = 256;
@@ -55,7 +56,8 @@ const TURN_OFFERS_MAX: usize = 256;
 /// Router solicitations that are answered in one turn, and those that may wait.
 const TURN_SOLICITATIONS_MAX: usize = 64;
 const SOLICITATIONS_MAX: usize = 1024;
-/// Lines of one kind and subnet in a second: of trouble that anybody can cause, and of steps of boots.
+/// Lines of one kind and subnet in a second: of trouble that anybody can cause, and of steps of
+/// boots.
 const LINES_OF_TROUBLE: u32 = 1;
 const LINES_OF_BOOTS: u32 = 200;
 /// Sockets and local addresses whose subnet's own address is remembered.
@@ -66,7 +68,8 @@ const PACKET_OCTETS_ANYWHERE: usize = 576;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How much of a turn goes into what a new configuration makes of the leases.
 const MOVE_IN_A_TURN: Duration = Duration::from_millis(1);
-/// What is left to others on the same processor between two such turns: the thread of the store may be one.
+/// What is left to others on the same processor between two such turns: the thread of the store may
+/// be one.
 const MOVE_PAUSE: Duration = Duration::from_millis(1);
 /// Rows that are taken over between two looks at the clock.
 const MOVE_ROWS: usize = 256;
@@ -76,7 +79,8 @@ const RECALLED_AT_ONCE: usize = 8192;
 const LISTED_AT_ONCE: usize = 4096;
 /// Where a client says in its message for how long it has been asking (RFC 2131 section 2).
 const SECS: std::ops::Range<usize> = 8..10;
-/// Between signs of one kind to the thread that looks for other servers: whoever sends packets must not fill its mailbox.
+/// Between signs of one kind to the thread that looks for other servers: whoever sends packets must
+/// not fill its mailbox.
 const SIGNS_APART: Duration = Duration::from_millis(2);
 /// How long the last commits may take when told to stop.
 const LAST_COMMITS_MAX: Duration = Duration::from_secs(5);
@@ -111,10 +115,25 @@ impl Core {
         let bell = mailbox.bell();
         let (events, drain) = (events.clone(), drain.clone());
         let (pulse, counters) = (Pulse::default(), Arc::default());
-        Ok((Self { datapath, plan, sockets, events, drain, letters, mailbox, signs: None, counters, pulse }, bell))
+        Ok((
+            Self {
+                datapath,
+                plan,
+                sockets,
+                events,
+                drain,
+                letters,
+                mailbox,
+                signs: None,
+                counters,
+                pulse,
+            },
+            bell,
+        ))
     }
 
-    /// The thread that looks after interfaces and other servers; what must be silent is so before the core runs.
+    /// The thread that looks after interfaces and other servers; what must be silent is so before
+    /// the core runs.
     pub(crate) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
@@ -123,7 +142,8 @@ impl Core {
             None if plan.leases.is_leased(look.network, now) => Before::Alone,
             None => Before::Nothing,
         };
-        let before: Vec<(Network, Before)> = plan.looks.iter().map(|look| (look.network, before(look))).collect();
+        let before: Vec<(Network, Before)> =
+            plan.looks.iter().map(|look| (look.network, before(look))).collect();
         let (neighbours, signs, bell) = Neighbours::new(Parts {
             published: Arc::clone(&plan.published),
             before: &before,
@@ -202,8 +222,8 @@ pub(super) struct Running {
     mtu: usize,
     /// Every address of this host (D-20), in order.
     ours: Vec<Ipv4Addr>,
-    /// [`Self::address_on`] and the place of the interface by socket and local address, as long as interfaces and subnets are what
-    /// they were.
+    /// [`Self::address_on`] and the place of the interface by socket and local address, as long as
+    /// interfaces and subnets are what they were.
     pub(super) own_on: HashMap<(SocketId, Ipv4Addr), (Ipv4Addr, Option<usize>)>,
     /// The last word of the thread that looks for other servers.
     watched: Vec<Standing>,
@@ -269,7 +289,18 @@ const INFORM: u8 = 8;
 
 impl Running {
     pub(super) fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { datapath, plan, sockets, events, drain, letters, mailbox, signs, counters, pulse } = core;
+        let Core {
+            datapath,
+            plan,
+            sockets,
+            events,
+            drain,
+            letters,
+            mailbox,
+            signs,
+            counters,
+            pulse,
+        } = core;
         let mut driver = Driver::new(datapath)?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -333,9 +364,14 @@ impl Running {
     fn serve(&mut self) -> Result<(), String> {
         let (mut last_commits_until, mut has_more_due) = (None, false);
         loop {
-            let due = self.probes.wakes_at().map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+            let due = self
+                .probes
+                .wakes_at()
+                .map(|at| Duration::from_millis(at.saturating_sub(self.now())));
             let pause = if self.moving.is_some() { MOVE_PAUSE } else { SWEEP };
-            let sleep = Wait::AtMost(self.pulse.every().unwrap_or(SWEEP).min(pause).min(due.unwrap_or(SWEEP)));
+            let sleep = Wait::AtMost(
+                self.pulse.every().unwrap_or(SWEEP).min(pause).min(due.unwrap_or(SWEEP)),
+            );
             self.turn(if has_more_due || self.is_behind { Wait::No } else { sleep })?;
             self.pulse.beat();
             // What one call leaves over is due in the next turn.
@@ -344,15 +380,19 @@ impl Running {
             self.watch_pools(now);
             self.say_steps();
             if self.drain.is_ordered() {
-                let until = *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);
-                if self.pending.is_empty() && self.driver.in_flight() == 0 || Instant::now() >= until {
+                let until =
+                    *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);
+                if self.pending.is_empty() && self.driver.in_flight() == 0
+                    || Instant::now() >= until
+                {
                     return Ok(());
                 }
             }
         }
     }
 
-    /// One bounded turn, whatever comes: letters first, for they hold answers that are due and the word on who may be answered.
+    /// One bounded turn, whatever comes: letters first, for they hold answers that are due and the
+    /// word on who may be answered.
     pub(super) fn turn(&mut self, wait: Wait) -> Result<(), String> {
         self.collect(Some(wait))?;
         self.is_behind = true;
@@ -370,7 +410,8 @@ impl Running {
                 }
                 Letter::Recalled { from, done } => {
                     let (leases, next) = self.leases.piece(from, RECALLED_AT_ONCE);
-                    let kept = leases.filter(|lease| lease.state != State::Offered).cloned().collect();
+                    let kept =
+                        leases.filter(|lease| lease.state != State::Offered).cloned().collect();
                     let _ = done.send((kept, next));
                 }
                 Letter::Booted { done } => {
@@ -439,15 +480,28 @@ impl Running {
         if std::mem::replace(&mut self.pools_watched_s, now) == now {
             return;
         }
-        let served = self.generation.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+        let served = self
+            .generation
+            .snapshot
+            .dhcp
+            .subnets
+            .iter()
+            .filter(|subnet| subnet.mode == Mode::Server);
         let pools = served.map(|subnet| (subnet.network, self.leases.used(subnet.network)));
         let (reports, said) = self.pool_watch.look(pools, now);
         if **self.counters.pools.load() != reports {
             self.counters.pools.store(Arc::new(reports));
         }
         for (network, used, crossing) in said {
-            let kind = if crossing == Crossing::RoomAgain { Kind::PoolHasRoom } else { Kind::PoolFills };
-            self.events.push(Event::new(None, None, Stage::Dhcp, kind, crossing.sentence(network, &used)));
+            let kind =
+                if crossing == Crossing::RoomAgain { Kind::PoolHasRoom } else { Kind::PoolFills };
+            self.events.push(Event::new(
+                None,
+                None,
+                Stage::Dhcp,
+                kind,
+                crossing.sentence(network, &used),
+            ));
         }
     }
 
@@ -461,9 +515,15 @@ impl Running {
     }
 
     /// As a decision of nobody, which has changes and no answer.
-    fn free(&mut self, addresses: Vec<Ipv4Addr>, force: bool, done: SyncSender<Option<usize>>) -> Result<(), String> {
+    fn free(
+        &mut self,
+        addresses: Vec<Ipv4Addr>,
+        force: bool,
+        done: SyncSender<Option<usize>>,
+    ) -> Result<(), String> {
         let now = clock::now_s();
-        let may_be = addresses.into_iter().filter(|address| self.leases.may_be_freed(*address, force, now));
+        let may_be =
+            addresses.into_iter().filter(|address| self.leases.may_be_freed(*address, force, now));
         let changes: Vec<Change> = may_be.map(|address| Change::Free { address }).collect();
         let way = Way { socket: SocketId(0), interface: 0, asked: None };
         self.freeing.insert(self.next_ticket, done);
@@ -479,18 +539,22 @@ impl Running {
 
     /// A subnet that nobody has looked at yet, at the start or after a reload, is silent.
     fn hold(&mut self) {
-        let words: HashMap<Network, &Standing> = self.watched.iter().map(|word| (word.network, word)).collect();
+        let words: HashMap<Network, &Standing> =
+            self.watched.iter().map(|word| (word.network, word)).collect();
         let held = |(subnet, interface): (&Subnet, &String)| {
-            let word = words.get(&subnet.network).filter(|standing| standing.is_of(subnet, interface));
+            let word =
+                words.get(&subnet.network).filter(|standing| standing.is_of(subnet, interface));
             Some((subnet.network, word.map_or(Some(Held::Looking), |standing| standing.held)?))
         };
-        self.held =
-            other_servers::watched(&self.generation.snapshot.dhcp.subnets, self.port).filter_map(held).collect();
+        self.held = other_servers::watched(&self.generation.snapshot.dhcp.subnets, self.port)
+            .filter_map(held)
+            .collect();
         self.held.sort_unstable_by_key(|(network, _)| *network);
     }
 
-    /// Goes on with a new configuration, a piece in each turn, however many leases there are: leases into its pools and slots,
-    /// then the generation itself. Boot cores never see an empty slot of an address that is held.
+    /// Goes on with a new configuration, a piece in each turn, however many leases there are:
+    /// leases into its pools and slots, then the generation itself. Boot cores never see an empty
+    /// slot of an address that is held.
     pub(super) fn move_on(&mut self) {
         let Some(proposal) = self.moving.take() else { return };
         if proposal.fate.is_withdrawn() {
@@ -529,7 +593,8 @@ impl Running {
         }
     }
 
-    /// `decide` changes nothing: its changes, its answer and its event are dropped with the decision.
+    /// `decide` changes nothing: its changes, its answer and its event are dropped with the
+    /// decision.
     fn try_out(&mut self, packet: &[u8], network: Network) -> Tried {
         let now = clock::now_s();
         self.leases.advance(now);
@@ -540,17 +605,26 @@ impl Running {
             destination: Some(Ipv4Addr::BROADCAST),
             interface: interface.as_deref(),
             interface_address: own_address,
-            here: interface.as_ref().and_then(|name| self.interface_named(name)).map_or(&[], |one| &one.prefixes),
+            here: interface
+                .as_ref()
+                .and_then(|name| self.interface_named(name))
+                .map_or(&[], |one| &one.prefixes),
             ours: &self.ours,
             held: &self.held,
         };
-        let decision = decide(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
-        let own = decision.mac.into_iter().flat_map(|mac| self.leases.of(mac)).filter(|lease| lease.firmware.is_some());
+        let decision =
+            decide(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
+        let own = decision
+            .mac
+            .into_iter()
+            .flat_map(|mac| self.leases.of(mac))
+            .filter(|lease| lease.firmware.is_some());
         let last_firmware = own.max_by_key(|lease| lease.end_s).and_then(|lease| lease.firmware);
         Tried { decision, last_firmware }
     }
 
-    /// The interface on which messages of this subnet come in, and our address there; for relays any of ours.
+    /// The interface on which messages of this subnet come in, and our address there; for relays
+    /// any of ours.
     fn way_in(&self, network: Network) -> (Option<String>, Ipv4Addr) {
         if let Some(address) = self.address {
             return (None, address);
@@ -559,7 +633,8 @@ impl Running {
         let named = subnets.named(network).and_then(|one| one.interface.clone());
         let interface = named.or_else(|| self.sockets.iter().flatten().next().cloned());
         let own = interface.as_ref().and_then(|name| self.interface_named(name));
-        let first = own.and_then(|own| other_servers::ipv4(own).next()).unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let first =
+            own.and_then(|own| other_servers::ipv4(own).next()).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let address = self.address_on(interface.as_deref(), first);
         (interface, address)
     }
@@ -570,20 +645,23 @@ impl Running {
         }
     }
 
-    /// A batch of commits or of datagrams may hold more replies than there are send slots: those queued so far leave first, or are
-    /// lost where their way is full. Nothing is waited for.
+    /// A batch of commits or of datagrams may hold more replies than there are send slots: those
+    /// queued so far leave first, or are lost where their way is full. Nothing is waited for.
     fn make_room(&mut self) -> Result<(), String> {
         if self.driver.has_room() { Ok(()) } else { self.collect(None) }
     }
 
     /// A whole turn of the driver, or (None) just the sends that are queued.
     fn collect(&mut self, wait: Option<Wait>) -> Result<(), String> {
-        let (drain, waiting, solicitations) = (&self.drain, &mut self.waiting, &mut self.solicitations);
+        let (drain, waiting, solicitations) =
+            (&self.drain, &mut self.waiting, &mut self.solicitations);
         let counters = &self.counters;
         let on = |completion: Completion<'_>| {
             let datagram = match completion {
                 Completion::Datagram(datagram) => datagram,
-                Completion::Sent { result, .. } => return counters.failed.add(u64::from(result.is_err())),
+                Completion::Sent { result, .. } => {
+                    return counters.failed.add(u64::from(result.is_err()));
+                }
                 Completion::Room(_) | Completion::Woken => return,
             };
             if let SocketAddr::V6(source) = datagram.from {
@@ -632,7 +710,8 @@ impl Running {
                 return Ok(());
             }
         }
-        let interface = self.sockets.get(usize::from(datagram.way.socket.0)).and_then(Option::as_deref);
+        let interface =
+            self.sockets.get(usize::from(datagram.way.socket.0)).and_then(Option::as_deref);
         let asked = (datagram.way.socket, datagram.local);
         let (own_address, place) = match self.own_on.get(&asked) {
             Some(known) => *known,
@@ -655,18 +734,22 @@ impl Running {
         }
         let now = clock::now_s();
         self.leases.advance(now);
-        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        self.seed =
+            self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let arrival = Arrival {
             bytes: &datagram.bytes,
             source: datagram.source,
             destination: Some(datagram.destination),
             interface,
             interface_address: own_address,
-            here: place.and_then(|place| self.interfaces.get(place)).map_or(&[], |one| &one.prefixes),
+            here: place
+                .and_then(|place| self.interfaces.get(place))
+                .map_or(&[], |one| &one.prefixes),
             ours: &self.ours,
             held: &self.held,
         };
-        let decision = decide(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
+        let decision =
+            decide(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
         if let Some(sign) = sign(&decision, datagram) {
             self.sign(sign);
         }
@@ -696,16 +779,20 @@ impl Running {
     /// No lease could follow: another server may have what we have not.
     fn withhold(&mut self, decision: &Decision) {
         self.health.note_withheld();
-        let text = "no offer: the lease store is broken, and no lease could follow (`ringboot status` says why)";
-        self.say(decision.network, Event::new(decision.mac, None, Stage::Dhcp, Kind::Failed, text.to_owned()));
+        let text = "no offer: the lease store is broken, and no lease could follow (`ringboot \
+                    status` says why)";
+        self.say(
+            decision.network,
+            Event::new(decision.mac, None, Stage::Dhcp, Kind::Failed, text.to_owned()),
+        );
     }
 
     fn now(&self) -> Millis {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
-    /// D-36: an OFFER of an address of which nothing is known waits a moment for whoever has the address; all else comes back, and leaves
-    /// at once. A trial on another port asks nobody.
+    /// D-36: an OFFER of an address of which nothing is known waits a moment for whoever has the
+    /// address; all else comes back, and leaves at once. A trial on another port asks nobody.
     fn ask_before(&mut self, pending: Pending, datagram: &Received) -> Option<Pending> {
         let offered = pending.decision.changes.iter().find_map(|change| match change {
             Change::Offer { address, .. } => Some(*address),
@@ -715,10 +802,12 @@ impl Running {
             Route::Relay { .. } => None,
             _ => Some(pending.way.interface),
         });
-        let (Some(address), Some(interface), Some(client)) = (offered, way, pending.decision.mac) else {
+        let (Some(address), Some(interface), Some(client)) = (offered, way, pending.decision.mac)
+        else {
             return Some(pending);
         };
-        let is_unproven = pending.decision.unproven.is_some() && !self.probes.is_proven(address, self.now());
+        let is_unproven =
+            pending.decision.unproven.is_some() && !self.probes.is_proven(address, self.now());
         let is_asked = is_unproven && self.port == look::PORT && interface != Some(0);
         let back = match self.signs.as_ref().filter(|_| is_asked) {
             Some(signs) => {
@@ -729,7 +818,9 @@ impl Running {
                 }
                 begun
             }
-            None if self.probes.is_asked(address) => self.probes.replace(address, client, (pending, datagram.clone())),
+            None if self.probes.is_asked(address) => {
+                self.probes.replace(address, client, (pending, datagram.clone()))
+            }
             None => return Some(pending),
         };
         back.err().map(|(pending, _)| pending)
@@ -745,8 +836,8 @@ impl Running {
                 if is_first {
                     // Once an hour: no line of an address before it takes its place.
                     let text = format!(
-                        "{whom} answers for {address}, as for more addresses than a host has: it is not believed for an hour, and \
-                         they are offered"
+                        "{whom} answers for {address}, as for more addresses than a host has: it \
+                         is not believed for an hour, and they are offered"
                     );
                     self.events.push(Event::new(None, None, Stage::Dhcp, Kind::Conflict, text));
                 }
@@ -760,7 +851,8 @@ impl Running {
                 self.say_conflict(
                     address,
                     format!(
-                        "{address} is in use by {whom}, to whom nobody has leased it: it is not offered for {} minutes",
+                        "{address} is in use by {whom}, to whom nobody has leased it: it is not \
+                         offered for {} minutes",
                         CONFLICT_HOLD_S / 60
                     ),
                 );
@@ -771,17 +863,26 @@ impl Running {
     }
 
     fn say_conflict(&mut self, address: Ipv4Addr, text: String) {
-        self.say(None, Event::new(None, Some(IpAddr::V4(address)), Stage::Dhcp, Kind::Conflict, text));
+        self.say(
+            None,
+            Event::new(None, Some(IpAddr::V4(address)), Stage::Dhcp, Kind::Conflict, text),
+        );
     }
 
-    /// An answer would name 0.0.0.0 as its server. Said once: every client on that segment asks again and again.
+    /// An answer would name 0.0.0.0 as its server. Said once: every client on that segment asks
+    /// again and again.
     fn say_no_address(&mut self, way: Way) {
         if std::mem::replace(&mut self.said_no_address, true) {
             return;
         }
-        let name =
-            self.sockets.get(usize::from(way.socket.0)).and_then(Option::as_deref).unwrap_or("a listening address");
-        let text = format!("{name} has no IPv4 address: what comes in there is not answered until it has one");
+        let name = self
+            .sockets
+            .get(usize::from(way.socket.0))
+            .and_then(Option::as_deref)
+            .unwrap_or("a listening address");
+        let text = format!(
+            "{name} has no IPv4 address: what comes in there is not answered until it has one"
+        );
         self.events.push(Event::new(None, None, Stage::Dhcp, Kind::Failed, text));
     }
 
@@ -815,10 +916,14 @@ impl Running {
         }
         self.wall_ahead_s = ahead_s;
         let how = if by_s < 0 { "back" } else { "forward" };
-        tracing::warn!("the clock was set {how} by {} s: leases last as long as they were given", by_s.unsigned_abs());
+        tracing::warn!(
+            "the clock was set {how} by {} s: leases last as long as they were given",
+            by_s.unsigned_abs()
+        );
     }
 
-    /// The store has spoken: the lease is durable and its ACK may leave, or it is not and nobody gets one.
+    /// The store has spoken: the lease is durable and its ACK may leave, or it is not and nobody
+    /// gets one.
     fn finish(&mut self, ticket: u64, durable: bool) {
         let Some(pending) = self.pending.remove(&ticket) else { return };
         let now = clock::now_s();
@@ -830,7 +935,8 @@ impl Running {
             return;
         }
         if !durable {
-            let text = "the store could not keep the lease: no answer, the client asks again".to_owned();
+            let text =
+                "the store could not keep the lease: no answer, the client asks again".to_owned();
             let (mac, network) = (pending.decision.mac, pending.decision.network);
             self.say(network, Event::new(mac, None, Stage::Dhcp, Kind::Failed, text));
             return;
@@ -838,10 +944,12 @@ impl Running {
         self.conclude(pending);
     }
 
-    /// Who holds an address is known to boot cores before the answer leaves: the machine's next packet may be a file request.
-    /// An OFFER counts for a Raspberry Pi alone: a Pi 3 never sends a REQUEST (Q-14).
+    /// Who holds an address is known to boot cores before the answer leaves: the machine's next
+    /// packet may be a file request. An OFFER counts for a Raspberry Pi alone: a Pi 3 never sends a
+    /// REQUEST (Q-14).
     fn conclude(&mut self, pending: Pending) {
-        let pi = pending.decision.firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
+        let pi =
+            pending.decision.firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
         for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
             self.tell_of(change.address());
         }
@@ -854,8 +962,8 @@ impl Running {
         }
     }
 
-    /// Anybody can send messages without end: what they cause is in the machine's own timeline, and in the log as a few lines with a
-    /// count.
+    /// Anybody can send messages without end: what they cause is in the machine's own timeline, and
+    /// in the log as a few lines with a count.
     fn say(&mut self, network: Option<Network>, mut event: Event) {
         if event.weight != Weight::Detail {
             let place = network.map(|network| IpAddr::V4(network.address));
@@ -898,31 +1006,52 @@ impl Running {
         let from = Source { address: IpAddr::V4(answer.source), interface: way.interface };
         let to = |address: Ipv4Addr| Target::Ip(SocketAddr::from((address, CLIENT_PORT)));
         let sent = match answer.route {
-            Route::Relay { address, port } => self.send_routed(SocketAddrV4::new(address, port), answer, way),
-            Route::Unicast(address) => self.send_routed(SocketAddrV4::new(address, CLIENT_PORT), answer, way),
+            Route::Relay { address, port } => {
+                self.send_routed(SocketAddrV4::new(address, port), answer, way)
+            }
+            Route::Unicast(address) => {
+                self.send_routed(SocketAddrV4::new(address, CLIENT_PORT), answer, way)
+            }
             Route::Neighbour { mac, address } | Route::LinkLayer { mac, address } => {
                 match self.ways.link(&mut self.driver, way.interface) {
                     Some(link) => self.send_frame(link, mac, address, answer, way),
                     None if matches!(answer.route, Route::Neighbour { .. }) => {
                         self.driver.send(way.socket, to(address), Some(from), &answer.bytes, 0)
                     }
-                    None => self.driver.send(way.socket, to(Ipv4Addr::BROADCAST), Some(from), &answer.bytes, 0),
+                    None => self.driver.send(
+                        way.socket,
+                        to(Ipv4Addr::BROADCAST),
+                        Some(from),
+                        &answer.bytes,
+                        0,
+                    ),
                 }
             }
-            Route::Broadcast => self.driver.send(way.socket, to(Ipv4Addr::BROADCAST), Some(from), &answer.bytes, 0),
+            Route::Broadcast => {
+                self.driver.send(way.socket, to(Ipv4Addr::BROADCAST), Some(from), &answer.bytes, 0)
+            }
         };
         self.counters.unsent.add(u64::from(sent.is_err()));
     }
 
-    fn send_frame(&mut self, link: SocketId, mac: Mac, to: Ipv4Addr, answer: &Answer, way: Way) -> Result<(), Full> {
+    fn send_frame(
+        &mut self,
+        link: SocketId,
+        mac: Mac,
+        to: Ipv4Addr,
+        answer: &Answer,
+        way: Way,
+    ) -> Result<(), Full> {
         let from = SocketAddrV4::new(answer.source, self.port);
-        let packet = frame::datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes).ok_or(Full)?;
+        let packet =
+            frame::datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes).ok_or(Full)?;
         let target = Target::Link { interface: way.interface, mac: mac.0 };
         self.driver.send(link, target, None, &packet, 0)
     }
 
-    /// From the address that was asked, by whatever interface leads to the destination now. Where no packets can be written, or one is
-    /// too long for some link, by the socket that the request came in by.
+    /// From the address that was asked, by whatever interface leads to the destination now. Where
+    /// no packets can be written, or one is too long for some link, by the socket that the request
+    /// came in by.
     fn send_routed(&mut self, to: SocketAddrV4, answer: &Answer, way: Way) -> Result<(), Full> {
         let asked = way.asked.unwrap_or(answer.source);
         let from = Source { address: IpAddr::V4(asked), interface: 0 };
@@ -941,7 +1070,12 @@ impl Running {
         self.ours.dedup();
         self.leases.keep_own(&self.ours);
         self.ways.keep(&mut self.driver, &interfaces);
-        self.by_name = interfaces.iter().enumerate().rev().map(|(place, one)| (one.name.clone(), place)).collect();
+        self.by_name = interfaces
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(place, one)| (one.name.clone(), place))
+            .collect();
         self.macs = interfaces.iter().map(|one| Mac(one.mac)).collect();
         let smallest = interfaces.iter().map(|one| one.mtu as usize).min();
         self.mtu = smallest.map_or(usize::MAX, |mtu| mtu.max(PACKET_OCTETS_ANYWHERE));
@@ -967,8 +1101,8 @@ impl Running {
         }
     }
 
-    /// Our address on a client's segment: of an interface with several, the one inside the subnet that is served there. The kernel
-    /// names the interface's first for every broadcast.
+    /// Our address on a client's segment: of an interface with several, the one inside the subnet
+    /// that is served there. The kernel names the interface's first for every broadcast.
     fn address_on(&self, interface: Option<&str>, local: Ipv4Addr) -> Ipv4Addr {
         let served = |address: &Ipv4Addr| {
             let subnet = self.generation.snapshot.dhcp.subnets.of(*address);

@@ -1,13 +1,16 @@
-//! Datagrams that wait for the DHCP core: where it is behind, those that end an exchange go before those that begin one.
+//! Datagrams that wait for the DHCP core: where it is behind, those that end an exchange go before
+//! those that begin one.
 
 use std::collections::VecDeque;
 
-/// Datagrams that may wait of each kind; one more is dropped and counted, and its client asks again.
+/// Datagrams that may wait of each kind; one more is dropped and counted, and its client asks
+/// again.
 pub(super) const WAITING_MAX: usize = 8192;
 /// One in so many is of those that begin an exchange, however many wait to end theirs.
 const FIRST_IN: u32 = 4;
 
-/// Two queues: a client whose REQUEST is answered asks no more, and a DISCOVER that waits for long has been sent again.
+/// Two queues: a client whose REQUEST is answered asks no more, and a DISCOVER that waits for long
+/// has been sent again.
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
     ending: VecDeque<T>,
@@ -59,7 +62,8 @@ mod tests {
         let requests = taken.iter().take(40).filter(|(kind, _)| *kind == "request").count();
         assert_eq!((taken.len(), requests), (130, 30));
         for kind in ["discover", "request"] {
-            let numbers: Vec<_> = taken.iter().filter(|one| one.0 == kind).map(|one| one.1).collect();
+            let numbers: Vec<_> =
+                taken.iter().filter(|one| one.0 == kind).map(|one| one.1).collect();
             assert!(numbers.is_sorted(), "{kind}: each in its order");
         }
         assert!(waiting.is_empty());

@@ -1,4 +1,5 @@
-//! The ways by which DHCP answers leave beside the sockets that requests came in by: no way can be filled up by what leaves by another.
+//! The ways by which DHCP answers leave beside the sockets that requests came in by: no way can be
+//! filled up by what leaves by another.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,12 +11,13 @@ use crate::engine::udp::{Driver, SocketId};
 
 /// Interfaces that get a packet socket of their own; what leaves by others shares one.
 const LINKS_MAX: usize = 1024;
-/// Relay agents and clients behind routers that have a socket of their own; one more takes that of the one that was answered least
-/// recently.
+/// Relay agents and clients behind routers that have a socket of their own; one more takes that of
+/// the one that was answered least recently.
 const ROUTED_MAX: usize = 256;
 
-/// What the kernel keeps for a neighbour that does not answer, or for a link that takes nothing, counts against the socket that sent
-/// it. So there is a socket for each interface, and for each destination that is routed to.
+/// What the kernel keeps for a neighbour that does not answer, or for a link that takes nothing,
+/// counts against the socket that sent it. So there is a socket for each interface, and for each
+/// destination that is routed to.
 pub(super) struct Ways {
     /// For frames on any interface: made before root was given away. None: not allowed.
     shared_link: Option<SocketId>,
@@ -39,7 +41,9 @@ impl Ways {
 
     /// Only these interfaces are there now.
     pub(super) fn keep(&mut self, driver: &mut Driver, interfaces: &[Interface]) {
-        for (_, link) in self.links.extract_if(|index, _| !interfaces.iter().any(|one| one.index == *index)) {
+        for (_, link) in
+            self.links.extract_if(|index, _| !interfaces.iter().any(|one| one.index == *index))
+        {
             if Some(link) != self.shared_link {
                 driver.remove(link);
             }
@@ -101,7 +105,11 @@ mod tests {
             for n in 0..4 * u32::try_from(ROUTED_MAX).unwrap() {
                 let other = ways.routed(&mut driver, Ipv4Addr::from(0x7f00_0000 + n)).unwrap();
                 assert_ne!(other, socket);
-                assert_eq!(ways.routed(&mut driver, relay).unwrap(), socket, "it is answered all the time");
+                assert_eq!(
+                    ways.routed(&mut driver, relay).unwrap(),
+                    socket,
+                    "it is answered all the time"
+                );
                 driver.turn(Wait::No, |_| {}).unwrap();
             }
             assert_eq!(ways.routed.len(), ROUTED_MAX);

@@ -1,11 +1,12 @@
-//! When connections are worth a look (H-33): one alarm of each place, that is put right when it rings, not each time that
-//! something moves.
+//! When connections are worth a look (H-33): one alarm of each place, that is put right when it
+//! rings, not each time that something moves.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-/// One alarm of each place of a connection. A connection whose time comes later than the alarm of its place says is looked at in
-/// vain once, and then set anew; so one that is closed takes nothing out, and its place inherits the alarm.
+/// One alarm of each place of a connection. A connection whose time comes later than the alarm of
+/// its place says is looked at in vain once, and then set anew; so one that is closed takes nothing
+/// out, and its place inherits the alarm.
 #[derive(Debug, Default)]
 pub(super) struct Alarms {
     by_time: BTreeSet<(Instant, usize)>,
@@ -59,7 +60,10 @@ mod tests {
         assert_eq!(alarms.by_time.len(), 1);
         alarms.set(at(12), 0);
         assert_eq!((alarms.next(), alarms.ring(at(9))), (Some(at(10)), None));
-        assert_eq!([alarms.ring(at(20)), alarms.ring(at(20)), alarms.ring(at(20))], [Some(3), Some(0), None]);
+        assert_eq!(
+            [alarms.ring(at(20)), alarms.ring(at(20)), alarms.ring(at(20))],
+            [Some(3), Some(0), None]
+        );
         alarms.set(at(25), 3);
         assert_eq!(alarms.ring(at(25)), Some(3));
     }

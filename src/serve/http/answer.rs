@@ -53,7 +53,11 @@ pub(super) enum Answered {
 
 impl Running {
     /// Answers a request, or has a worker asked. What goes wrong is an answer too.
-    pub(super) fn answer(&mut self, connection: &mut Connection, request: &Request<'_>) -> Answered {
+    pub(super) fn answer(
+        &mut self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+    ) -> Answered {
         self.counters.requests.add(1);
         if let Some(plan) = respond::forbid(request) {
             let what = if request.method == Method::Other {
@@ -65,14 +69,19 @@ impl Running {
             return self.refuse(connection, request, plan);
         }
         if let Some(named) = self.recent.find(request.target) {
-            let answer = Answer { content: named.content, origin: Origin::File, reasons: Vec::new() };
+            let answer =
+                Answer { content: named.content, origin: Origin::File, reasons: Vec::new() };
             return self.file(connection, request, named.path, named.media, answer, self.now);
         }
         let path = match target::path(request.target) {
             Ok(path) => path,
             Err(bad) => {
                 self.say_bad(connection.peer, || format!("{bad}: {}", shown(request)));
-                return self.refuse(connection, request, respond::bad_request(request, &bad.to_string()));
+                return self.refuse(
+                    connection,
+                    request,
+                    respond::bad_request(request, &bad.to_string()),
+                );
             }
         };
         match clean(&path) {
@@ -105,7 +114,9 @@ impl Running {
                         }
                         self.replied(&mut connection, &request, asking, reply)
                     }
-                    Some(Letter::Listed(_, listed)) => self.listed(&mut connection, &request, listed),
+                    Some(Letter::Listed(_, listed)) => {
+                        self.listed(&mut connection, &request, listed)
+                    }
                     Some(Letter::Resident(..) | Letter::Asked(_)) => Answered::Later,
                 };
                 connection.input = input;
@@ -134,9 +145,14 @@ impl Running {
         true
     }
 
-    /// Asks the shelf, or the directory. What finds every worker or mapping in use is tried again for a while: clients are queued,
-    /// not refused (H-14).
-    fn ask(&mut self, connection: &mut Connection, request: &Request<'_>, asking: Asking) -> Answered {
+    /// Asks the shelf, or the directory. What finds every worker or mapping in use is tried again
+    /// for a while: clients are queued, not refused (H-14).
+    fn ask(
+        &mut self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+        asking: Asking,
+    ) -> Answered {
         let path = match &asking.subject {
             Subject::Name(path) | Subject::Index { index: path, .. } => path,
             Subject::List(directory) => {
@@ -155,7 +171,8 @@ impl Running {
         let letters = self.letters.clone();
         match self.shelf.ask(ask, move |reply| letters.send(Letter::Named(question, reply))) {
             Some(reply) => {
-                // What was looked up right now; a worker may have looked before another request of this turn was sent.
+                // What was looked up right now; a worker may have looked before another request of
+                // this turn was sent.
                 if let (Subject::Name(path), Reply::Content(answer)) = (&asking.subject, &reply)
                     && answer.origin == Origin::File
                 {
@@ -167,7 +184,12 @@ impl Running {
         }
     }
 
-    fn wait(&mut self, connection: &mut Connection, asking: Asking, question: Question) -> Answered {
+    fn wait(
+        &mut self,
+        connection: &mut Connection,
+        asking: Asking,
+        question: Question,
+    ) -> Answered {
         connection.clock.begin_window(self.now);
         connection.stage = Stage::Asking(Asking { number: question.number, ..asking });
         Answered::Later
@@ -193,7 +215,11 @@ impl Running {
                 self.file(connection, request, Rc::new(path), media, answer, began)
             }
             (Subject::Name(directory), Reply::Directory) => match self.index_file(&directory) {
-                Some(index) => self.ask(connection, request, Asking::new(Subject::Index { directory, index }, began)),
+                Some(index) => self.ask(
+                    connection,
+                    request,
+                    Asking::new(Subject::Index { directory, index }, began),
+                ),
                 None => self.list(connection, request, began, directory),
             },
             (Subject::Index { directory, .. } | Subject::List(directory), _) => {
@@ -217,11 +243,22 @@ impl Running {
     ) -> Answered {
         let Answer { content, origin, reasons } = answer;
         let ContentMeta { len, etag, mtime, last_modified } = content.meta();
-        let plan = respond::file(request, Meta { len: *len, etag, mtime: *mtime, last_modified, media }, self.today);
+        let plan = respond::file(
+            request,
+            Meta { len: *len, etag, mtime: *mtime, last_modified, media },
+            self.today,
+        );
         let delivery = match &plan.payload {
             Payload::File(range) => {
                 let completes = range.end == *len;
-                Some(Delivery { path, origin, reasons, bytes: plan.payload.len(), began, completes })
+                Some(Delivery {
+                    path,
+                    origin,
+                    reasons,
+                    bytes: plan.payload.len(),
+                    began,
+                    completes,
+                })
             }
             _ => None,
         };
@@ -230,7 +267,12 @@ impl Running {
     }
 
     /// An answer that has nothing to do with a file.
-    fn refuse(&mut self, connection: &mut Connection, request: &Request<'_>, plan: Plan<'_>) -> Answered {
+    fn refuse(
+        &mut self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+        plan: Plan<'_>,
+    ) -> Answered {
         self.begin(connection, request, plan, None, None);
         Answered::Yes
     }
@@ -241,7 +283,8 @@ impl Running {
         clean(&[directory.as_bytes(), name.as_bytes()].join(&b'/')).ok()
     }
 
-    /// Has a worker make the page of a directory's names, where listing is switched on for it (H-28).
+    /// Has a worker make the page of a directory's names, where listing is switched on for it
+    /// (H-28).
     fn list(
         &mut self,
         connection: &mut Connection,
@@ -279,7 +322,8 @@ impl Running {
             Ok(page) => return self.refuse(connection, request, respond::listing(request, page)),
             Err(refusal) => refusal,
         };
-        let told = || (shown(request), format!("{}: a directory that is not listed", shown(request)));
+        let told =
+            || (shown(request), format!("{}: a directory that is not listed", shown(request)));
         self.say_refused(connection.peer, refusal, told);
         self.refuse(connection, request, refused(request, refusal))
     }
@@ -294,11 +338,15 @@ fn shown(request: &Request<'_>) -> String {
 fn refused(request: &Request<'_>, refusal: Refusal) -> Plan<'static> {
     match refusal {
         Refusal::NotFound | Refusal::Hidden | Refusal::Private => respond::not_found(request),
-        Refusal::DotDot | Refusal::ControlCharacter => respond::bad_request(request, &refusal.to_string()),
+        Refusal::DotDot | Refusal::ControlCharacter => {
+            respond::bad_request(request, &refusal.to_string())
+        }
         Refusal::OutsideRoot | Refusal::NotRegular | Refusal::Unreadable | Refusal::TooLarge => {
             respond::forbidden(request, &refusal.to_string())
         }
-        Refusal::ReadFailed | Refusal::TemplateFailed => respond::failed(request, &refusal.to_string()),
+        Refusal::ReadFailed | Refusal::TemplateFailed => {
+            respond::failed(request, &refusal.to_string())
+        }
         Refusal::TooMany | Refusal::Busy => respond::overloaded(request),
     }
 }

@@ -1,4 +1,5 @@
-//! The body of an answer on its way out: texts, and pieces of a content that are resident before they are sent (H-12).
+//! The body of an answer on its way out: texts, and pieces of a content that are resident before
+//! they are sent (H-12).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -25,16 +26,19 @@ pub(super) struct Body {
     pub(super) delivery: Option<Delivery>,
     /// Whether the connection goes on after it.
     pub(super) keeps: bool,
-    /// The client has asked for the end of the connection with it, so nothing more is expected of it.
+    /// The client has asked for the end of the connection with it, so nothing more is expected of
+    /// it.
     pub(super) ends: bool,
     pub(super) waits: Waits,
-    /// The number of the question by which a worker makes a piece resident: it stays in line while a trickle is sent.
+    /// The number of the question by which a worker makes a piece resident: it stays in line while
+    /// a trickle is sent.
     pub(super) reading: Option<u64>,
     /// The number of the question by which a worker copies a trickle meanwhile.
     pub(super) aside: Option<u64>,
     /// It has a place in the order of a storm.
     pub(super) is_ordered: bool,
-    /// Pages of the file have been given to the kernel by reference, and the client may not have them yet.
+    /// Pages of the file have been given to the kernel by reference, and the client may not have
+    /// them yet.
     is_referenced: bool,
     /// Bytes that were copied to the kernel after the last of them.
     copied: u64,
@@ -83,16 +87,23 @@ pub(super) enum Next {
     Send { part: Part, more: bool },
     /// Nothing can be sent before this range is resident.
     Missing(Range<u64>),
-    /// Nothing can be sent before the client has acknowledged all but so many bytes; then [`Body::is_delivered`].
+    /// Nothing can be sent before the client has acknowledged all but so many bytes; then
+    /// [`Body::is_delivered`].
     Unsure(u64),
-    /// The file is no longer what it was when the answer began: the connection ends short of the promised length.
+    /// The file is no longer what it was when the answer began: the connection ends short of the
+    /// promised length.
     Changed,
     /// All has been given to the driver.
     Nothing,
 }
 
 impl Body {
-    pub(super) fn new(payload: Payload, content: Option<&Content>, delivery: Option<Delivery>, keeps: bool) -> Self {
+    pub(super) fn new(
+        payload: Payload,
+        content: Option<&Content>,
+        delivery: Option<Delivery>,
+        keeps: bool,
+    ) -> Self {
         let (left, content) = match payload {
             Payload::None => (Left::Nothing, None),
             Payload::Text(text) => (Left::Text(text), None),
@@ -121,14 +132,15 @@ impl Body {
         }
     }
 
-    /// Whether what comes next may be a copy that a worker makes: not the last bytes, which are read when the client has all
-    /// that was given by reference.
+    /// Whether what comes next may be a copy that a worker makes: not the last bytes, which are
+    /// read when the client has all that was given by reference.
     pub(super) fn may_be_copied(&self) -> bool {
         !self.is_referenced || self.file_bytes() > 2 * TAIL_BYTES
     }
 
-    /// Whether all that is left is so little of something large that a worker rather copies it than makes a piece resident: whoever
-    /// reads single bytes all over a large file pushes nobody's pieces out of the memory.
+    /// Whether all that is left is so little of something large that a worker rather copies it than
+    /// makes a piece resident: whoever reads single bytes all over a large file pushes nobody's
+    /// pieces out of the memory.
     pub(super) fn is_small_part(&self) -> bool {
         let left = self.file_bytes();
         matches!(self.left, Left::File(_))
@@ -148,7 +160,8 @@ impl Body {
             Left::Nothing | Left::Text(_) => return None,
         };
         let spared = if self.is_referenced { 2 * TAIL_BYTES } else { 0 };
-        let bytes = bytes.min(range.end - range.start).min(self.file_bytes().saturating_sub(spared));
+        let bytes =
+            bytes.min(range.end - range.start).min(self.file_bytes().saturating_sub(spared));
         (bytes > 0).then(|| range.start..range.start + bytes)
     }
 
@@ -196,7 +209,8 @@ impl Body {
         self.is_referenced = false;
     }
 
-    /// What to send next: texts go to the head's buffer, at most `chunk_bytes` of a file follow them.
+    /// What to send next: texts go to the head's buffer, at most `chunk_bytes` of a file follow
+    /// them.
     pub(super) fn next(&mut self, head: &mut Vec<u8>, chunk_bytes: u64) -> Next {
         match &mut self.left {
             Left::Nothing => Next::Nothing,
@@ -219,7 +233,8 @@ impl Body {
                 match self.cut(range.clone(), chunk_bytes, true) {
                     Cut::Part { part, end, is_awaited } => {
                         let is_whole = end == range.end;
-                        self.left = if is_whole { Left::Nothing } else { Left::File(end..range.end) };
+                        self.left =
+                            if is_whole { Left::Nothing } else { Left::File(end..range.end) };
                         Next::Send { part, more: !is_whole && !is_awaited }
                     }
                     Cut::Missing(range) => Next::Missing(range),
@@ -244,7 +259,8 @@ impl Body {
                     Cut::Part { part, end, is_awaited } => {
                         if let Left::Parts(segments) = &mut self.left {
                             segments.pop();
-                            segments.extend((end < range.end).then_some(Segment::File(end..range.end)));
+                            segments
+                                .extend((end < range.end).then_some(Segment::File(end..range.end)));
                         }
                         Next::Send { part, more: !is_awaited }
                     }
@@ -256,11 +272,13 @@ impl Body {
         }
     }
 
-    /// The beginning of a range, as much as may be sent at once. `is_last`: what ends with it completes the answer.
+    /// The beginning of a range, as much as may be sent at once. `is_last`: what ends with it
+    /// completes the answer.
     ///
-    /// Whoever has got a whole answer must have got one version of the file (H-12). sendfile gives the kernel pages, not copies:
-    /// until the client has them, a change of the file in place changes them too. So the last bytes are copies, and the very last
-    /// are made when the client has acknowledged every page, and the file is seen unchanged after they were read. The copies
+    /// Whoever has got a whole answer must have got one version of the file (H-12). sendfile gives
+    /// the kernel pages, not copies: until the client has them, a change of the file in place
+    /// changes them too. So the last bytes are copies, and the very last are made when the client
+    /// has acknowledged every page, and the file is seen unchanged after they were read. The copies
     /// before them keep the client's TCP from holding back the acknowledgement that is waited for.
     fn cut(&mut self, range: Range<u64>, chunk_bytes: u64, is_last: bool) -> Cut {
         let Some(content) = &self.content else { return Cut::Changed };
@@ -273,7 +291,9 @@ impl Body {
         if let Some(Copied { range, bytes }) = ready {
             self.copied += range.end - range.start;
             return match bytes {
-                Some(bytes) => Cut::Part { part: Part::Bytes(bytes), end: range.end, is_awaited: false },
+                Some(bytes) => {
+                    Cut::Part { part: Part::Bytes(bytes), end: range.end, is_awaited: false }
+                }
                 None => Cut::Changed,
             };
         }
@@ -312,8 +332,14 @@ enum Cut {
     Changed,
 }
 
-/// The bytes to hand over next, and whether as a copy. `is_referenced`: pages were given to the kernel before them.
-fn next_chunk(range: &Range<u64>, chunk_bytes: u64, is_last: bool, is_referenced: bool) -> (Range<u64>, bool) {
+/// The bytes to hand over next, and whether as a copy. `is_referenced`: pages were given to the
+/// kernel before them.
+fn next_chunk(
+    range: &Range<u64>,
+    chunk_bytes: u64,
+    is_last: bool,
+    is_referenced: bool,
+) -> (Range<u64>, bool) {
     let left = range.end - range.start;
     let (len, is_copied) = match is_last {
         _ if left > 2 * TAIL_BYTES => (if is_last { left - 2 * TAIL_BYTES } else { left }, false),

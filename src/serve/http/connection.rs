@@ -1,4 +1,5 @@
-//! One connection as its core keeps it: what has come, what it waits for, and the clock that watches it (H-33).
+//! One connection as its core keeps it: what has come, what it waits for, and the clock that
+//! watches it (H-33).
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
@@ -10,7 +11,8 @@ use super::body::{Body, Waits};
 use crate::engine::stream::{ConnectionId, SendError};
 use crate::http::input::Input;
 use crate::http::limits::{
-    ACKNOWLEDGE_PAUSE, ACKNOWLEDGE_PAUSE_MAX, CROWD_SHARE, STILL_MIN, STILL_SENDING_MIN, WAITING_TIMEOUT,
+    ACKNOWLEDGE_PAUSE, ACKNOWLEDGE_PAUSE_MAX, CROWD_SHARE, STILL_MIN, STILL_SENDING_MIN,
+    WAITING_TIMEOUT,
 };
 
 /// What a connection is about.
@@ -30,8 +32,8 @@ pub(super) enum Stage {
     Inviting,
     /// An answer is on its way.
     Sending(Body),
-    /// Nothing follows. Input is read and thrown away for a while: a client that is still sending would otherwise see a reset in
-    /// place of the answer.
+    /// Nothing follows. Input is read and thrown away for a while: a client that is still sending
+    /// would otherwise see a reset in place of the answer.
     Leaving {
         until: Instant,
         /// It still takes what the kernel holds for it.
@@ -74,7 +76,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, peer: SocketAddr, timeouts: Timeouts, now: Instant) -> Self {
+    pub(super) fn new(
+        id: ConnectionId,
+        peer: SocketAddr,
+        timeouts: Timeouts,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             peer,
@@ -139,20 +146,24 @@ impl Connection {
             Stage::Leaving { until, .. } => State::Leaving(*until),
             Stage::Reading => self.first_byte.map_or(State::Idle, State::Head),
             Stage::Inviting | Stage::Sending(_) if self.is_sending => State::Sending,
-            Stage::Sending(Body { waits: Waits::Client(awaited), .. }) => State::Delivering(awaited.next),
+            Stage::Sending(Body { waits: Waits::Client(awaited), .. }) => {
+                State::Delivering(awaited.next)
+            }
             Stage::Asking(_) => State::Asking,
             Stage::Inviting | Stage::Sending(_) => State::Preparing,
         })
     }
 
-    /// Where the client has stood still for a while, or is one of a source that has many (`share`): whether it takes an answer, and
-    /// since when it has stood still.
+    /// Where the client has stood still for a while, or is one of a source that has many (`share`):
+    /// whether it takes an answer, and since when it has stood still.
     pub(super) fn stands_still(&self, now: Instant, share: usize) -> Option<(bool, Instant)> {
         let (is_answered, since, least) = match (&self.stage, self.state()?) {
             (Stage::Reading, State::Head(first_byte)) => (false, first_byte, STILL_MIN),
             (Stage::Reading | Stage::Leaving { .. }, _) => (false, self.clock.moved, STILL_MIN),
             (_, State::Sending) => (true, self.clock.moved, STILL_SENDING_MIN),
-            (Stage::Sending(Body { waits: Waits::Client(awaited), .. }), _) => (true, awaited.moved, STILL_SENDING_MIN),
+            (Stage::Sending(Body { waits: Waits::Client(awaited), .. }), _) => {
+                (true, awaited.moved, STILL_SENDING_MIN)
+            }
             _ => return None,
         };
         let is_one_of_many = !is_answered && share >= CROWD_SHARE;
@@ -166,9 +177,10 @@ impl Connection {
     /// Whether the client has let its time pass. `held`: bytes that the kernel holds for it.
     pub(super) fn is_overdue(&mut self, now: Instant, held: impl FnOnce() -> u64) -> bool {
         match (self.state(), &mut self.stage) {
-            (Some(State::Delivering(_)), Stage::Sending(Body { waits: Waits::Client(awaited), .. })) => {
-                awaited.is_overdue(now, &self.clock.timeouts)
-            }
+            (
+                Some(State::Delivering(_)),
+                Stage::Sending(Body { waits: Waits::Client(awaited), .. }),
+            ) => awaited.is_overdue(now, &self.clock.timeouts),
             (Some(state), _) => self.clock.is_overdue(now, state, held),
             (None, _) => false,
         }
@@ -244,12 +256,14 @@ enum State {
     Leaving(Instant),
 }
 
-/// A client that has still to acknowledge what it has got: how it gets on, and when there is the next look at it.
+/// A client that has still to acknowledge what it has got: how it gets on, and when there is the
+/// next look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Awaited {
     next: Instant,
     pause: Duration,
-    /// Bytes that it had not acknowledged at the last look, and when that was last seen to become less.
+    /// Bytes that it had not acknowledged at the last look, and when that was last seen to become
+    /// less.
     held: u64,
     moved: Instant,
     /// Begin of the window of the drain rate, and what it had not acknowledged then.
@@ -263,7 +277,8 @@ impl Awaited {
         Self { next: now + pause, pause, held, moved: now, window: now, window_held: held }
     }
 
-    /// What another look has shown. The pause to the next one is doubled as long as the client does not get on.
+    /// What another look has shown. The pause to the next one is doubled as long as the client does
+    /// not get on.
     pub(super) fn look(self, now: Instant, held: u64) -> Self {
         let (pause, moved) = if held < self.held {
             (Self::first_pause(held), now)
@@ -279,7 +294,8 @@ impl Awaited {
         (ACKNOWLEDGE_PAUSE + Duration::from_nanos(held)).min(ACKNOWLEDGE_PAUSE_MAX)
     }
 
-    /// Whether it has taken less than it must. What it had last said counts, so the looks before bound what is missed.
+    /// Whether it has taken less than it must. What it had last said counts, so the looks before
+    /// bound what is missed.
     pub(super) fn is_overdue(&mut self, now: Instant, timeouts: &Timeouts) -> bool {
         if now < self.window + timeouts.stall {
             return false;
@@ -294,23 +310,34 @@ impl Awaited {
 #[derive(Debug)]
 pub(super) struct Clock {
     timeouts: Timeouts,
-    /// Bytes that the kernel has taken since the connection began, and when a send last began or got on.
+    /// Bytes that the kernel has taken since the connection began, and when a send last began or
+    /// got on.
     pub(super) written: u64,
     moved: Instant,
     /// Begin of the current window of the drain rate, and what had been written then.
     window: Instant,
     window_written: u64,
-    /// Where a client that nothing is sent to still takes what the kernel holds for it: since when, and how much it held.
+    /// Where a client that nothing is sent to still takes what the kernel holds for it: since when,
+    /// and how much it held.
     idle_since: Option<Instant>,
     idle_held: u64,
 }
 
 impl Clock {
     fn new(timeouts: Timeouts, now: Instant) -> Self {
-        Self { timeouts, written: 0, moved: now, window: now, window_written: 0, idle_since: None, idle_held: u64::MAX }
+        Self {
+            timeouts,
+            written: 0,
+            moved: now,
+            window: now,
+            window_written: 0,
+            idle_since: None,
+            idle_held: u64::MAX,
+        }
     }
 
-    /// An answer begins, or goes on after time that passed on our side: the drain rate counts from here.
+    /// An answer begins, or goes on after time that passed on our side: the drain rate counts from
+    /// here.
     pub(super) fn begin_window(&mut self, now: Instant) {
         self.window = now;
         self.window_written = self.written;
@@ -357,12 +384,14 @@ impl Clock {
         }
     }
 
-    /// Since when nothing is sent, or the client was last seen to get on with what the kernel holds for it.
+    /// Since when nothing is sent, or the client was last seen to get on with what the kernel holds
+    /// for it.
     fn idle_since(&self) -> Instant {
         self.idle_since.map_or(self.moved, |since| since.max(self.moved))
     }
 
-    /// An idle client that has not yet been handed all that the kernel holds for it is not idle, as long as it gets on.
+    /// An idle client that has not yet been handed all that the kernel holds for it is not idle, as
+    /// long as it gets on.
     fn still_drains(&mut self, now: Instant, held: u64) -> bool {
         let gets_on = held > 0 && held < self.idle_held;
         self.idle_held = held;

@@ -1,4 +1,5 @@
-//! What the log is told of HTTP: files that were delivered whole, names that were refused, transfers that were cut.
+//! What the log is told of HTTP: files that were delivered whole, names that were refused,
+//! transfers that were cut.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -12,8 +13,8 @@ use crate::serve::shelf::Origin;
 use crate::serve::stage::{self, stage_of};
 use crate::snapshot::Published;
 
-/// Events of one core in a second. What is beyond is not said: a person can not read it, and formatting it would cost more
-/// than serving a small file.
+/// Events of one core in a second. What is beyond is not said: a person can not read it, and
+/// formatting it would cost more than serving a small file.
 pub(super) const EVENTS_PER_SECOND_MAX: u32 = 2_000;
 /// Lines of trouble of one kind in a second.
 pub(super) const TROUBLE_PER_SECOND_MAX: u32 = 10;
@@ -27,7 +28,8 @@ pub(super) struct Delivery {
     /// Of this answer's body.
     pub(super) bytes: u64,
     pub(super) began: Instant,
-    /// It carries the file's last byte: pieces of an ISO that is booted in place do not, and are not told of.
+    /// It carries the file's last byte: pieces of an ISO that is booted in place do not, and are
+    /// not told of.
     pub(super) completes: bool,
 }
 
@@ -39,9 +41,11 @@ impl Running {
         }
         let Delivery { path, reasons, bytes, began, .. } = delivery;
         let kind = Kind::Sent { name: path.display().into_owned(), bytes: *bytes };
-        let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
+        let reasons =
+            if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
         let seconds = self.now.duration_since(*began).as_secs_f64();
-        let text = format!("{} sent by HTTP, {bytes} bytes in {seconds:.3} s{reasons}", path.display());
+        let text =
+            format!("{} sent by HTTP, {bytes} bytes in {seconds:.3} s{reasons}", path.display());
         self.say(peer, self.stage_of(delivery), kind, text);
     }
 
@@ -51,7 +55,9 @@ impl Running {
             return;
         }
         let name = delivery.path.display().into_owned();
-        let text = format!("{name}: the file was changed in place while it was being sent: connection cut");
+        let text = format!(
+            "{name}: the file was changed in place while it was being sent: connection cut"
+        );
         self.say(peer, self.stage_of(delivery), Kind::Changed { name }, text);
     }
 
@@ -64,9 +70,15 @@ impl Running {
     }
 
     /// `told` gives the name that was refused, and why.
-    pub(super) fn say_refused(&mut self, peer: SocketAddr, refusal: Refusal, told: impl FnOnce() -> (String, String)) {
+    pub(super) fn say_refused(
+        &mut self,
+        peer: SocketAddr,
+        refusal: Refusal,
+        told: impl FnOnce() -> (String, String),
+    ) {
         if self.may_say() {
-            let refused = stage::refused(&self.published().load().snapshot, told(), refusal, "HTTP");
+            let refused =
+                stage::refused(&self.published().load().snapshot, told(), refusal, "HTTP");
             self.say(peer, refused.stage, refused.kind, refused.text);
         }
     }
@@ -74,7 +86,12 @@ impl Running {
     /// What is no request, or of a kind that is not served: `why` is a clause.
     pub(super) fn say_bad(&mut self, peer: SocketAddr, why: impl FnOnce() -> String) {
         if self.may_say() {
-            self.say(peer, Stage::File, Kind::BadRequest, format!("HTTP refused a request: {}", why()));
+            self.say(
+                peer,
+                Stage::File,
+                Kind::BadRequest,
+                format!("HTTP refused a request: {}", why()),
+            );
         }
     }
 
@@ -83,23 +100,28 @@ impl Running {
         let Some(unsaid) = self.faults.admit(fault, self.now) else { return };
         let text = match fault {
             Fault::Full => format!(
-                "all {} HTTP connections of a core are taken: clients that stand still are disconnected for clients that have \
-                 fewer connections. Raise `[http] connections` if this is no attack",
+                "all {} HTTP connections of a core are taken: clients that stand still are \
+                 disconnected for clients that have fewer connections. Raise `[http] connections` \
+                 if this is no attack",
                 self.connections_max
             ),
             Fault::Accept(libc::EMFILE) => {
-                "no descriptor is free for an HTTP connection (EMFILE): raise LimitNOFILE= of the unit, \
-                 or `ulimit -n`"
+                "no descriptor is free for an HTTP connection (EMFILE): raise LimitNOFILE= of the \
+                 unit, or `ulimit -n`"
                     .to_owned()
             }
             Fault::Accept(error) => {
-                format!("the kernel gives no HTTP connection: {}", std::io::Error::from_raw_os_error(error))
+                format!(
+                    "the kernel gives no HTTP connection: {}",
+                    std::io::Error::from_raw_os_error(error)
+                )
             }
         };
         tracing::warn!("{}", with_count(text, unsaid));
     }
 
-    /// Whether one more event may be said in this second; one that may not is not even put into words.
+    /// Whether one more event may be said in this second; one that may not is not even put into
+    /// words.
     fn may_say(&mut self) -> bool {
         let may = self.pace.admit((), self.now).is_some();
         if !may {

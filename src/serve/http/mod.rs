@@ -1,4 +1,5 @@
-//! One HTTP core: a thread with connections of its own; it reads requests, answers them from the shelf, and watches the clock.
+//! One HTTP core: a thread with connections of its own; it reads requests, answers them from the
+//! shelf, and watches the clock.
 
 mod alarms;
 mod answer;
@@ -31,14 +32,16 @@ use super::pulse::Pulse;
 use super::shelf::{Names, Reply, Shelf};
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
-use crate::engine::stream::{CONNECTIONS_PER_DRIVER_MAX, ConnectionId, Driver, Event, Part, SendError, Wait};
+use crate::engine::stream::{
+    CONNECTIONS_PER_DRIVER_MAX, ConnectionId, Driver, Event, Part, SendError, Wait,
+};
 use crate::http::admission::{Admission, Arrival};
 use crate::http::head::Date;
 use crate::http::input::Step;
 use crate::http::limits::{
     AWAY_PER_TURN_MAX, BUSY_PAUSE, CHUNK_BYTES, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX,
-    DRAIN_BYTES_PER_SECOND_MIN, GIVE_UP_MAX, GIVE_UP_PAUSE, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, REFUSALS_MAX,
-    STALL_TIMEOUT, WAITING_MAX,
+    DRAIN_BYTES_PER_SECOND_MIN, GIVE_UP_MAX, GIVE_UP_PAUSE, HEAD_TIMEOUT, IDLE_TIMEOUT,
+    LINGER_TIMEOUT, REFUSALS_MAX, STALL_TIMEOUT, WAITING_MAX,
 };
 use crate::http::request::{BadHead, Request, Version};
 use crate::http::respond::{self, Plan};
@@ -52,7 +55,8 @@ use crate::observe::flight::Way;
 /// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Connections whose time has come that one turn looks at: a core that looks at ten thousand of them serves nobody meanwhile.
+/// Connections whose time has come that one turn looks at: a core that looks at ten thousand of
+/// them serves nobody meanwhile.
 const ALARMS_PER_TURN_MAX: usize = 512;
 
 /// One fault is said so often at most.
@@ -73,7 +77,8 @@ enum Fault {
 #[derive(Clone, Debug)]
 pub struct HttpPlan {
     pub listen: Vec<SocketAddr>,
-    /// Directories that are listed, everything below them included; the root path covers the whole tree (H-28).
+    /// Directories that are listed, everything below them included; the root path covers the whole
+    /// tree (H-28).
     pub index: Vec<CleanPath>,
     /// The file that answers for its directory.
     pub index_file: Option<String>,
@@ -145,7 +150,9 @@ impl HttpPlan {
         let directory = directory.as_bytes();
         self.index.iter().any(|listed| {
             let rest = directory.strip_prefix(listed.as_bytes());
-            rest.is_some_and(|rest| listed.as_bytes().is_empty() || rest.is_empty() || rest.starts_with(b"/"))
+            rest.is_some_and(|rest| {
+                listed.as_bytes().is_empty() || rest.is_empty() || rest.starts_with(b"/")
+            })
         })
     }
 }
@@ -166,11 +173,13 @@ pub struct HttpCounters {
     /// Connections that had to wait for room, and those that found no room to wait (H-34).
     pub queued: Count,
     pub turned_away: Count,
-    /// Times that the kernel gave no connection although one waited, for want of descriptors or memory.
+    /// Times that the kernel gave no connection although one waited, for want of descriptors or
+    /// memory.
     pub accept_failed: Count,
     /// Connections that stood still and were given up for one of a source that had less.
     pub given_up: Count,
-    /// Large bodies that are sent at full speed now, and those that wait for their turn (`http::schedule`).
+    /// Large bodies that are sent at full speed now, and those that wait for their turn
+    /// (`http::schedule`).
     pub at_full_speed: Count,
     pub in_line: Count,
     /// Events that were not said because there were too many.
@@ -205,8 +214,8 @@ enum Letter {
     Asked(Report),
 }
 
-/// Something that a connection has asked of workers. The number is never used again: an answer that comes when the connection
-/// is about something else meets nobody.
+/// Something that a connection has asked of workers. The number is never used again: an answer that
+/// comes when the connection is about something else meets nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Question {
     of: ConnectionId,
@@ -214,8 +223,8 @@ struct Question {
 }
 
 impl Core {
-    /// `busy` counts the answers that are being sent, for the TFTP core on the same processor. The bell is to be rung when the
-    /// drain has been ordered.
+    /// `busy` counts the answers that are being sent, for the TFTP core on the same processor. The
+    /// bell is to be rung when the drain has been ordered.
     pub fn new(
         listeners: Vec<TcpListener>,
         plan: &HttpPlan,
@@ -283,7 +292,8 @@ impl Core {
             driver,
             connections: Connections::default(),
             connections_max: connections,
-            admission: Admission::new(self.plan.per_source, connections).with_waiting(self.plan.waiting),
+            admission: Admission::new(self.plan.per_source, connections)
+                .with_waiting(self.plan.waiting),
             plan: self.plan,
             shelf: self.shelf,
             events: self.events,
@@ -390,8 +400,8 @@ impl Running {
         }
     }
 
-    /// Collects what has come, then looks at each connection that it concerns. Names are looked up only after all is collected:
-    /// that is why the requests of a turn may share what is found.
+    /// Collects what has come, then looks at each connection that it concerns. Names are looked up
+    /// only after all is collected: that is why the requests of a turn may share what is found.
     fn turn(&mut self, wait: Wait) -> io::Result<()> {
         let Self { driver, connections, schedule, touched, now, plan, .. } = self;
         let (timeouts, mut sent, mut accept_failed) = (plan.timeouts, 0, None);
@@ -488,7 +498,9 @@ impl Running {
     fn read_letters(&mut self) {
         while let Some(letter) = self.mailbox.take() {
             match letter {
-                Letter::Named(question, _) | Letter::Listed(question, _) => self.go_on_asking(question, Some(letter)),
+                Letter::Named(question, _) | Letter::Listed(question, _) => {
+                    self.go_on_asking(question, Some(letter))
+                }
                 Letter::Resident(question, copied) => self.go_on_sending(question, copied),
                 Letter::Asked(report) => drop(report.try_send(self.under_way())),
             }
@@ -639,7 +651,8 @@ impl Running {
         }
     }
 
-    /// The kernel gives no connection: who waits is sent away with the descriptor that is kept back, so that nobody hangs.
+    /// The kernel gives no connection: who waits is sent away with the descriptor that is kept
+    /// back, so that nobody hangs.
     fn cannot_accept(&mut self, error: i32) {
         self.counters.accept_failed.add(1);
         self.say_fault(Fault::Accept(error));
@@ -651,13 +664,15 @@ impl Running {
         }
     }
 
-    /// Whether somebody waits although its source has less than it may, because all connections are taken.
+    /// Whether somebody waits although its source has less than it may, because all connections are
+    /// taken.
     fn is_crowded(&self) -> bool {
         self.admission.waiting() > 0 && self.admission.running() >= self.connections_max
     }
 
-    /// Where all connections are taken, those of sources that have more than one that waits are given up: first those to which
-    /// nothing is sent, of the sources that have most, and of these the ones that have stood still longest.
+    /// Where all connections are taken, those of sources that have more than one that waits are
+    /// given up: first those to which nothing is sent, of the sources that have most, and of these
+    /// the ones that have stood still longest.
     fn make_room(&mut self) {
         if !self.is_crowded() || self.now < self.give_up_at {
             return;
@@ -700,7 +715,8 @@ impl Running {
                         return false;
                     }
                 }
-                // No boot client ends its side before its answer: whoever does so in the queue has gone, as far as anybody can tell.
+                // No boot client ends its side before its answer: whoever does so in the queue has
+                // gone, as far as anybody can tell.
                 Stage::Waiting => return !connection.has_ended,
                 Stage::Asking(_) => return true,
                 Stage::Refused => return self.turn_away(connection),
@@ -708,7 +724,8 @@ impl Running {
                 Stage::Inviting if connection.is_sending => return true,
                 Stage::Inviting => connection.stage = Stage::Reading,
                 Stage::Sending(body)
-                    if connection.is_sending || matches!(body.waits, Waits::Worker(_) | Waits::Turn) =>
+                    if connection.is_sending
+                        || matches!(body.waits, Waits::Worker(_) | Waits::Turn) =>
                 {
                     return true;
                 }
@@ -776,7 +793,8 @@ impl Running {
         true
     }
 
-    /// Looks at what a client without a place asks, and tells it to come again if it is one that does (H-14).
+    /// Looks at what a client without a place asks, and tells it to come again if it is one that
+    /// does (H-14).
     fn turn_away(&mut self, connection: &mut Connection) -> bool {
         let asked = connection.input.unanswered();
         if asked.is_empty() {
@@ -805,24 +823,31 @@ impl Running {
         false
     }
 
-    /// Tells the client that nothing follows, and waits for its end. A connection that is closed while bytes of its client lie
-    /// unread, or come later, is reset, and the reset takes away what the client has not got yet (RFC 9112 §9.6): so it goes
-    /// on until the client has everything, and a while longer.
+    /// Tells the client that nothing follows, and waits for its end. A connection that is closed
+    /// while bytes of its client lie unread, or come later, is reset, and the reset takes away what
+    /// the client has not got yet (RFC 9112 §9.6): so it goes on until the client has everything,
+    /// and a while longer.
     fn leave(&mut self, connection: &mut Connection) -> bool {
         let has_all = !self.is_held(connection);
         if has_all && connection.has_ended {
             return false;
         }
-        // Whoever asked for the end, has sent nothing since and has got everything sends nothing more.
+        // Whoever asked for the end, has sent nothing since and has got everything sends nothing
+        // more.
         let is_last = std::mem::take(&mut connection.is_last);
-        if is_last && has_all && connection.input.is_empty() && !self.driver.has_unread(connection.id) {
+        if is_last
+            && has_all
+            && connection.input.is_empty()
+            && !self.driver.has_unread(connection.id)
+        {
             return false;
         }
         connection.input.close();
         if is_last || std::mem::take(&mut connection.is_paused) {
             self.driver.resume_reading(connection.id);
         }
-        connection.stage = Stage::Leaving { until: self.now + self.plan.timeouts.linger, awaited: None };
+        connection.stage =
+            Stage::Leaving { until: self.now + self.plan.timeouts.linger, awaited: None };
         self.driver.shutdown_write(connection.id);
         true
     }
@@ -832,12 +857,14 @@ impl Running {
         self.driver.unacknowledged(connection.id).is_some_and(|held| held > 1)
     }
 
-    /// The time of a connection that leaves is over. Says whether its client still takes what the kernel holds for it.
+    /// The time of a connection that leaves is over. Says whether its client still takes what the
+    /// kernel holds for it.
     fn still_leaves(&mut self, connection: &mut Connection) -> bool {
         let Stage::Leaving { until, awaited } = &mut connection.stage else { return false };
         let Some(held @ 2..) = self.driver.unacknowledged(connection.id) else { return false };
         let timeouts = self.plan.timeouts;
-        let mut next = awaited.map_or(Awaited::new(self.now, held), |before| before.look(self.now, held));
+        let mut next =
+            awaited.map_or(Awaited::new(self.now, held), |before| before.look(self.now, held));
         connection.is_cut = next.is_overdue(self.now, &timeouts);
         (*until, *awaited) = (self.now + timeouts.linger, Some(next));
         // What the kernel holds at the end of the process it sends by itself.
@@ -872,7 +899,9 @@ impl Running {
         connection.input = input;
         let is_idle = connection.input.is_empty();
         match read {
-            Read::Nothing if connection.has_ended || (self.drained_at.is_some() && is_idle) => Read::End,
+            Read::Nothing if connection.has_ended || (self.drained_at.is_some() && is_idle) => {
+                Read::End
+            }
             Read::Nothing if !is_idle => {
                 connection.first_byte.get_or_insert(self.now);
                 Read::Nothing
@@ -897,7 +926,14 @@ impl Running {
         content: Option<&Content>,
         delivery: Option<Delivery>,
     ) {
-        self.begin_answer(connection, request.version, request.keeps_alive, plan, content, delivery);
+        self.begin_answer(
+            connection,
+            request.version,
+            request.keeps_alive,
+            plan,
+            content,
+            delivery,
+        );
     }
 
     fn begin_answer(
@@ -930,8 +966,8 @@ impl Running {
         self.send_next(connection);
     }
 
-    /// Sends what has been written to `head`, and the next part of the answer. This is where a connection with something large to
-    /// send takes its turn.
+    /// Sends what has been written to `head`, and the next part of the answer. This is where a
+    /// connection with something large to send takes its turn.
     fn send_next(&mut self, connection: &mut Connection) -> Progress {
         let tick = self.tick();
         let Stage::Sending(body) = &mut connection.stage else { return Progress::Underway };
@@ -945,7 +981,9 @@ impl Running {
         let chunk_bytes = self.plan.chunk_bytes.min(leave);
         let mut next = body.next(&mut self.head, chunk_bytes);
         if let Next::Unsure(most) = next {
-            let Some(held) = self.driver.unacknowledged(connection.id) else { return Progress::Gone };
+            let Some(held) = self.driver.unacknowledged(connection.id) else {
+                return Progress::Gone;
+            };
             if held <= most {
                 body.is_delivered();
                 next = body.next(&mut self.head, chunk_bytes);
@@ -956,7 +994,8 @@ impl Running {
                 });
             }
         }
-        // The end of the connection leaves with the answer's last bytes: one packet and one wake-up of the client for both.
+        // The end of the connection leaves with the answer's last bytes: one packet and one wake-up
+        // of the client for both.
         let ends = body.ends && body.is_given();
         let (part, more) = match next {
             Next::Send { part, more } => (part, more),
@@ -979,9 +1018,15 @@ impl Running {
             && range.end - range.start > TRICKLE_BYTES
             && let Some(piece) = content.claim_next_missing(range)
         {
-            // Only a help: where the workers are busy, the piece is asked for again when it is needed.
+            // Only a help: where the workers are busy, the piece is asked for again when it is
+            // needed.
             let content = content.clone();
-            let _ = self.shelf.names().images.workers().read(Urgency::InTurn, move || content.populate(piece));
+            let _ = self
+                .shelf
+                .names()
+                .images
+                .workers()
+                .read(Urgency::InTurn, move || content.populate(piece));
         }
         let head = std::mem::take(&mut self.head);
         self.send(connection, &head, part, more || ends);
@@ -1012,7 +1057,8 @@ impl Running {
         Progress::Done { keeps: body.keeps }
     }
 
-    /// Holds a large body to the rate of its machine: `[http] rate`, or what its firmware has been found to bear.
+    /// Holds a large body to the rate of its machine: `[http] rate`, or what its firmware has been
+    /// found to bear.
     fn keep_pace(&self, connection: &mut Connection) {
         let rate = self.shelf.names().pace_for(connection.peer.ip());
         if std::mem::replace(&mut connection.rate, rate) != rate {
@@ -1028,8 +1074,8 @@ impl Running {
         }
     }
 
-    /// Has a worker make a range of what is sent resident, or copy it where it is small or a trickle: whoever stands in line pushes
-    /// out nothing that others are sending.
+    /// Has a worker make a range of what is sent resident, or copy it where it is small or a
+    /// trickle: whoever stands in line pushes out nothing that others are sending.
     fn populate(&mut self, connection: &mut Connection, range: Range<u64>, is_trickle: bool) {
         let Stage::Sending(body) = &mut connection.stage else { return };
         let Some(content) = body.content().cloned() else { return };
@@ -1064,11 +1110,19 @@ impl Running {
         }
     }
 
-    /// Has a worker copy the next few bytes for a body that waits for its piece, so that its client hears something meanwhile.
+    /// Has a worker copy the next few bytes for a body that waits for its piece, so that its client
+    /// hears something meanwhile.
     fn trickle_aside(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.is_sending) else { return };
+        let Some(connection) =
+            self.connections.get_mut(id).filter(|connection| !connection.is_sending)
+        else {
+            return;
+        };
         let Stage::Sending(body) = &mut connection.stage else { return };
-        let Some((content, range)) = body.content().cloned().zip(body.next_trickle(TRICKLE_BYTES)) else { return };
+        let Some((content, range)) = body.content().cloned().zip(body.next_trickle(TRICKLE_BYTES))
+        else {
+            return;
+        };
         self.questions += 1;
         let question = Question { of: id, number: self.questions };
         body.aside = Some(question.number);
@@ -1083,7 +1137,8 @@ impl Running {
         }
     }
 
-    /// A body whose turn has come in a storm. One that waits for a worker goes on when that has answered, and sends a trickle until then.
+    /// A body whose turn has come in a storm. One that waits for a worker goes on when that has
+    /// answered, and sends a trickle until then.
     fn take_turn(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Stage::Sending(body) = &mut connection.stage else { return };
@@ -1093,7 +1148,9 @@ impl Running {
                 connection.clock.begin_window(self.now);
                 self.touch(id);
             }
-            Waits::Worker(number) if body.reading == Some(number) && body.aside.is_none() => self.trickle_aside(id),
+            Waits::Worker(number) if body.reading == Some(number) && body.aside.is_none() => {
+                self.trickle_aside(id)
+            }
             _ => {}
         }
     }
@@ -1108,7 +1165,9 @@ impl Running {
             self.schedule.has_read(tick, question.of);
         }
         let waits_for_more = body.reading.is_some_and(|number| body.waits == Waits::Worker(number));
-        if body.waits == Waits::Worker(question.number) || (is_aside && waits_for_more && copied.is_some()) {
+        if body.waits == Waits::Worker(question.number)
+            || (is_aside && waits_for_more && copied.is_some())
+        {
             body.waits = Waits::Nothing;
             copied.into_iter().for_each(|copied| body.is_ready(copied));
             // Time that went by on our side does not count against the client.
@@ -1133,7 +1192,11 @@ impl Running {
 
     /// The address of ours that the client asked.
     fn local(&self, connection: &mut Connection) -> IpAddr {
-        let ask = || self.driver.local(connection.id).map_or(IpAddr::from([0; 4]), |local| local.ip().to_canonical());
+        let ask = || {
+            self.driver
+                .local(connection.id)
+                .map_or(IpAddr::from([0; 4]), |local| local.ip().to_canonical())
+        };
         *connection.local.get_or_insert_with(ask)
     }
 }

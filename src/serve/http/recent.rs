@@ -1,4 +1,5 @@
-//! Names that were looked up in this turn: requests that had all arrived before share one look at the disk.
+//! Names that were looked up in this turn: requests that had all arrived before share one look at
+//! the disk.
 
 use std::rc::Rc;
 
@@ -8,11 +9,12 @@ use crate::images::{CleanPath, Content};
 /// Names that are remembered at a time; a turn that asks for more looks the others up each time.
 const NAMES_MAX: usize = 32;
 
-/// Forgotten at the end of each turn. A request that arrives later looks for itself, so that what has been changed before it was
-/// sent is seen.
+/// Forgotten at the end of each turn. A request that arrives later looks for itself, so that what
+/// has been changed before it was sent is seen.
 ///
-/// *Why not longer, with one `fstatat` in place of openat2, fstat and close?* It follows links out of the root where openat2 with
-/// RESOLVE_BENEATH refuses them, and it waits for the disk where RESOLVE_CACHED says EAGAIN: the core would wait with it.
+/// *Why not longer, with one `fstatat` in place of openat2, fstat and close?* It follows links out
+/// of the root where openat2 with RESOLVE_BENEATH refuses them, and it waits for the disk where
+/// RESOLVE_CACHED says EAGAIN: the core would wait with it.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     names: Vec<(Vec<u8>, Named)>,

@@ -1,4 +1,5 @@
-//! What no client can bring about at will: answers of workers that come when their connection is about something else.
+//! What no client can bring about at will: answers of workers that come when their connection is
+//! about something else.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
@@ -44,7 +45,9 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let (events, _) = observe::events::queue();
         let (plan, drain) = (HttpPlan::default(), Drain::default());
-        let (core, _) = Core::new(vec![listener], &plan, &names, &events, &drain, &Arc::default(), datapath).unwrap();
+        let (core, _) =
+            Core::new(vec![listener], &plan, &names, &events, &drain, &Arc::default(), datapath)
+                .unwrap();
         Self { running: core.start().unwrap(), address, gate, _root: root }
     }
 
@@ -99,7 +102,8 @@ fn an_answer_to_another_question_of_the_same_connection_is_dropped() {
         let numbers = 0..rig.running.questions;
         for number in numbers.chain([rig.running.questions + 1]) {
             let stale = Question { of: id, number };
-            let answer = Answer { content: other.clone(), origin: Origin::File, reasons: Vec::new() };
+            let answer =
+                Answer { content: other.clone(), origin: Origin::File, reasons: Vec::new() };
             rig.running.letters.send(Letter::Named(stale, Reply::Content(answer)));
             rig.running.letters.send(Letter::Listed(stale, Ok("a page".into())));
             rig.running.letters.send(Letter::Resident(stale, None));
@@ -115,7 +119,10 @@ fn an_answer_to_another_question_of_the_same_connection_is_dropped() {
         let mut answer = [0; 4096];
         let len = client.read(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer[..len]);
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\ncontent of slow"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\ncontent of slow"),
+            "{answer}"
+        );
     }
 }
 

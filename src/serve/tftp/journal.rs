@@ -1,4 +1,5 @@
-//! What the log is told of TFTP: files that were sent, names that were refused, transfers that failed; all of it paced.
+//! What the log is told of TFTP: files that were sent, names that were refused, transfers that
+//! failed; all of it paced.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use crate::serve::stage::{self, stage_of};
 use crate::tftp::packet::{ErrorCode, Refusal};
 use crate::tftp::table::{Counts, Failure, Outcome};
 
-/// Events of one core in a second: a person can not read more, and formatting one costs more than a small file.
+/// Events of one core in a second: a person can not read more, and formatting one costs more than a
+/// small file.
 const EVENTS_PER_SECOND_MAX: u32 = 2_000;
 /// Lines of trouble of one kind in a second: a single datagram with a forged address can cause one.
 const TROUBLE_PER_SECOND_MAX: u32 = 10;
@@ -62,8 +64,10 @@ impl Journal {
         self.push(now, left_out, || {
             let machine = names.machine_at(end.peer.ip());
             let mac = machine.map(|machine| machine.mac);
-            let name =
-                held.map_or_else(|| name.escape_ascii().to_string(), |held| held.asked.ask.path.display().into_owned());
+            let name = held.map_or_else(
+                || name.escape_ascii().to_string(),
+                |held| held.asked.ask.path.display().into_owned(),
+            );
             let origin = held.map_or(Origin::File, |held| held.origin);
             let (kind, what) = ending(end, name.clone())?;
             let stage = stage_of(&names.published.load().snapshot, &name, origin);
@@ -71,9 +75,12 @@ impl Journal {
                 0 => String::new(),
                 n => format!(", {n} retransmissions"),
             };
-            let reasons = held.map(|held| held.reasons.join("; ")).filter(|reasons| !reasons.is_empty());
+            let reasons =
+                held.map(|held| held.reasons.join("; ")).filter(|reasons| !reasons.is_empty());
             let reasons = reasons.map_or_else(String::new, |reasons| format!(" ({reasons})"));
-            let attempt = machine.and_then(|machine| quirks::attempt(machine.firmware, &name, end)).map(Box::new);
+            let attempt = machine
+                .and_then(|machine| quirks::attempt(machine.firmware, &name, end))
+                .map(Box::new);
             let text = format!("{what}{retransmits}{reasons}");
             Some(Event { attempt, ..Event::new(mac, Some(end.peer.ip()), stage, kind, text) })
         });
@@ -109,9 +116,10 @@ impl Journal {
         self.push(now, left_out, || {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
             let (kind, text) = match refusal.code {
-                ErrorCode::AccessViolation => {
-                    (Kind::WriteRefused, "TFTP refused to take a file: nothing is written here".to_owned())
-                }
+                ErrorCode::AccessViolation => (
+                    Kind::WriteRefused,
+                    "TFTP refused to take a file: nothing is written here".to_owned(),
+                ),
                 _ => (Kind::BadRequest, format!("TFTP refused a request: {}", refusal.text)),
             };
             Some(Event::new(mac, Some(peer.ip()), Stage::File, kind, text))
@@ -125,24 +133,29 @@ impl Journal {
             return;
         }
         let text = format!(
-            "all {most} places for TFTP transfers of a core are taken: a new request gets the place of the transfer that has stood \
-             still longest, or no answer until there is one ({} requests so far, {} transfers displaced)",
+            "all {most} places for TFTP transfers of a core are taken: a new request gets the \
+             place of the transfer that has stood still longest, or no answer until there is one \
+             ({} requests so far, {} transfers displaced)",
             counts.full, counts.displaced
         );
         self.events.push(Event::new(None, None, Stage::File, Kind::Short, text));
     }
 
-    /// Says once in a while that requests are not answered because something is short. `times`: how often so far.
+    /// Says once in a while that requests are not answered because something is short. `times`: how
+    /// often so far.
     pub(super) fn busy(&mut self, now: Instant, why: &str, times: u64) {
         if self.busy.admit((), now).is_none() {
             return;
         }
-        let text =
-            format!("TFTP leaves requests without an answer for now ({why}; {times} times so far): clients ask again");
+        let text = format!(
+            "TFTP leaves requests without an answer for now ({why}; {times} times so far): clients \
+             ask again"
+        );
         self.events.push(Event::new(None, None, Stage::File, Kind::Short, text));
     }
 
-    /// Hands over what `made` makes, for the timeline alone where the log has had enough of its like.
+    /// Hands over what `made` makes, for the timeline alone where the log has had enough of its
+    /// like.
     fn push(&mut self, now: Instant, left_out: &Count, made: impl FnOnce() -> Option<Event>) {
         if self.all.admit((), now).is_none() {
             return left_out.add(1);
@@ -179,28 +192,41 @@ fn ending(end: &End, name: String) -> Option<(Kind, String)> {
         Outcome::SizeProbe => (Kind::SizeProbe, format!("{name}: size probe")),
         Outcome::Replaced => (Kind::Other, format!("{name}: the client began anew")),
         Outcome::Aborted { code } => {
-            let text = format!("{name}: the client ended the transfer with ERROR {code} after {bytes} bytes");
+            let text = format!(
+                "{name}: the client ended the transfer with ERROR {code} after {bytes} bytes"
+            );
             (Kind::ClientAborted { name, code }, text)
         }
         Outcome::GaveUp => {
-            let text =
-                format!("{name}: the client fell silent at block {block} after {bytes} bytes and {seconds:.0} s");
+            let text = format!(
+                "{name}: the client fell silent at block {block} after {bytes} bytes and \
+                 {seconds:.0} s"
+            );
             (Kind::Stalled { name, block }, text)
         }
-        Outcome::Failed(Failure::Unreadable) => {
-            (Kind::Failed, format!("{name}: the disk or file server gives no more of the file: transfer ended"))
+        Outcome::Failed(Failure::Unreadable) => (
+            Kind::Failed,
+            format!("{name}: the disk or file server gives no more of the file: transfer ended"),
+        ),
+        Outcome::NeverBegun => {
+            (Kind::Other, format!("{name}: not answered, since others go first"))
         }
-        Outcome::NeverBegun => (Kind::Other, format!("{name}: not answered, since others go first")),
         Outcome::Displaced => {
-            let text = format!("{name}: made room for others after {bytes} bytes; its client had stopped asking");
+            let text = format!(
+                "{name}: made room for others after {bytes} bytes; its client had stopped asking"
+            );
             (Kind::Stalled { name, block }, text)
         }
         Outcome::Guessed => {
-            let text = format!("{name}: ended, since somebody who does not know its port sends ACKs for it: forged");
+            let text = format!(
+                "{name}: ended, since somebody who does not know its port sends ACKs for it: forged"
+            );
             (Kind::Forged { name }, text)
         }
         Outcome::Failed(Failure::ContentLost) => {
-            let text = format!("{name}: the file was changed in place while it was being sent: transfer ended");
+            let text = format!(
+                "{name}: the file was changed in place while it was being sent: transfer ended"
+            );
             (Kind::Changed { name }, text)
         }
         outcome => (Kind::Failed, format!("{name}: {outcome:?} after {bytes} bytes")),
@@ -235,21 +261,31 @@ mod tests {
             ignore_case: false,
         };
         let (events, printed) = events::queue();
-        let (mut journal, left_out, start) = (Journal::new(events), Count::default(), Instant::now());
+        let (mut journal, left_out, start) =
+            (Journal::new(events), Count::default(), Instant::now());
         for host in 0..1000 {
             journal.ended(start, &names, &end(host, Outcome::Displaced), b"f", None, &left_out);
             let denied = (String::from("f"), String::from("f: a directory"));
             let peer = end(host, Outcome::Displaced).peer;
             journal.refused(start, &names, peer, denied, images::Refusal::NotRegular, &left_out);
         }
-        let said = || printed.try_iter().filter(|event| event.weight != Weight::Detail).map(|event| event.text);
+        let said = || {
+            printed
+                .try_iter()
+                .filter(|event| event.weight != Weight::Detail)
+                .map(|event| event.text)
+        };
         let most = 2 * TROUBLE_PER_SECOND_MAX;
         assert_eq!((said().count(), left_out.read()), (most as usize, 2000 - u64::from(most)));
         let next = start + SECOND;
         journal.ended(next, &names, &end(2000, Outcome::Displaced), b"f", None, &left_out);
         let unsaid = 1000 - TROUBLE_PER_SECOND_MAX;
-        assert!(said().all(|text| text.ends_with(&format!("({unsaid} more like it were not said)"))));
-        (0..500).for_each(|host| journal.ended(next, &names, &end(host, Outcome::Complete), b"f", None, &left_out));
+        assert!(
+            said().all(|text| text.ends_with(&format!("({unsaid} more like it were not said)")))
+        );
+        (0..500).for_each(|host| {
+            journal.ended(next, &names, &end(host, Outcome::Complete), b"f", None, &left_out)
+        });
         assert_eq!(said().count(), 500);
     }
 

@@ -1,4 +1,5 @@
-//! From a name to what a transfer carries: next to nothing before its client has answered, all of its content after that.
+//! From a name to what a transfer carries: next to nothing before its client has answered, all of
+//! its content after that.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +16,12 @@ use crate::tftp::options::negotiate;
 use crate::tftp::packet::{Mode, Refusal, Request};
 use crate::tftp::table::{Failure, Local, TransferId};
 
-/// How long a transfer waits that is to hold its content and finds too little memory for it, before it asks again.
+/// How long a transfer waits that is to hold its content and finds too little memory for it, before
+/// it asks again.
 const SECURE_PAUSE: Tick = 200_000_000;
 
-/// Octets that the transfer of a copy carries before its client has answered: a block without options.
+/// Octets that the transfer of a copy carries before its client has answered: a block without
+/// options.
 const START_OCTETS: usize = BLOCK_SIZE_DEFAULT as usize;
 
 /// A name's answer on its way to the table.
@@ -77,7 +80,13 @@ impl Held {
 }
 
 impl Running {
-    pub(super) fn open(&mut self, id: TransferId, peer: SocketAddr, local: Local, request: &Request) {
+    pub(super) fn open(
+        &mut self,
+        id: TransferId,
+        peer: SocketAddr,
+        local: Local,
+        request: &Request,
+    ) {
         let name = request.name();
         let path = match images::clean_tftp(name) {
             Ok(path) => path,
@@ -89,28 +98,37 @@ impl Running {
         };
         let machine = self.shelf.names().machine_at(peer.ip());
         let mtu = mtu_of(&mut self.mtus, local.interface);
-        let mut options = (self.plan.options_for)(self.shelf.names().address_of(peer.ip()), machine.as_ref());
+        let mut options =
+            (self.plan.options_for)(self.shelf.names().address_of(peer.ip()), machine.as_ref());
         let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
         if let Some(machine) = &machine {
             options = quirks::restricted(options, self.shelf.names().published.allowance(machine));
         }
         options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
         self.table.restrict(id, options);
-        let repaired = images::without_trailing_garbage(name).and_then(|name| images::clean_tftp(name).ok());
+        let repaired =
+            images::without_trailing_garbage(name).and_then(|name| images::clean_tftp(name).ok());
         let ask = Ask { path, repaired, peer: peer.ip(), local: local.address, over_http: false };
         let mode = request.mode();
-        let is_plain = !negotiate(request.options(), &options, mode, 0, &mut Vec::new()).acknowledged;
+        let is_plain =
+            !negotiate(request.options(), &options, mode, 0, &mut Vec::new()).acknowledged;
         self.look(id, Arc::new(Asked { ask, mode, is_plain }), prepare);
     }
 
-    /// Looks a name up, for a transfer that is to be opened or for one that is to hold all of it from now on.
+    /// Looks a name up, for a transfer that is to be opened or for one that is to hold all of it
+    /// from now on.
     pub(super) fn look(&mut self, id: TransferId, asked: Arc<Asked>, prepare: Prepare) {
-        let (letters, names, later) = (self.letters.clone(), Arc::clone(self.shelf.names()), Arc::clone(&asked));
-        let reply = self.shelf.ask(asked.ask.clone(), move |reply| letters.send(prepare(&names, id, later, reply)));
+        let (letters, names, later) =
+            (self.letters.clone(), Arc::clone(self.shelf.names()), Arc::clone(&asked));
+        let reply = self
+            .shelf
+            .ask(asked.ask.clone(), move |reply| letters.send(prepare(&names, id, later, reply)));
         let Some(reply) = reply else { return };
-        let (names, workers) = (Arc::clone(self.shelf.names()), self.shelf.names().images.workers().clone());
+        let (names, workers) =
+            (Arc::clone(self.shelf.names()), self.shelf.names().images.workers().clone());
         // A file that is known already: to be translated, or read at its start.
-        let needs_disk = matches!(&reply, Reply::Content(answer) if asked.needs_disk(&answer.content));
+        let needs_disk =
+            matches!(&reply, Reply::Content(answer) if asked.needs_disk(&answer.content));
         if !needs_disk {
             return self.read(prepare(&names, id, asked, reply));
         }
@@ -118,7 +136,8 @@ impl Running {
         let owed = Owed::new(
             move |reply| letters.send(prepare(&names, id, later, reply)),
             |panicked| {
-                let refusal = if panicked { images::Refusal::ReadFailed } else { images::Refusal::Busy };
+                let refusal =
+                    if panicked { images::Refusal::ReadFailed } else { images::Refusal::Busy };
                 Reply::Refused(refusal, "every worker is busy and the queue is full".into())
             },
         );
@@ -149,7 +168,8 @@ impl Running {
         }
     }
 
-    /// A transfer whose client is there holds its content from now on, if that is still what it was offered.
+    /// A transfer whose client is there holds its content from now on, if that is still what it was
+    /// offered.
     pub(super) fn secured(&mut self, id: TransferId, reply: Reply) {
         let now = self.now();
         let Some(held) = self.table.content_mut(id) else { return };
@@ -164,12 +184,20 @@ impl Running {
                 self.counters.busy.add(1);
                 self.postponed.push((id, now + SECURE_PAUSE));
             }
-            Reply::Refused(images::Refusal::ReadFailed, _) => self.table.failed(now, id, Failure::Unreadable),
+            Reply::Refused(images::Refusal::ReadFailed, _) => {
+                self.table.failed(now, id, Failure::Unreadable)
+            }
             _ => self.table.failed(now, id, Failure::ContentLost),
         }
     }
 
-    fn refuse_open(&mut self, id: TransferId, path: &CleanPath, refusal: images::Refusal, why: String) {
+    fn refuse_open(
+        &mut self,
+        id: TransferId,
+        path: &CleanPath,
+        refusal: images::Refusal,
+        why: String,
+    ) {
         if matches!(refusal, images::Refusal::Busy | images::Refusal::TooMany) {
             self.counters.busy.add(1);
             self.journal.busy(Instant::now(), &why, self.counters.busy.read());
@@ -183,18 +211,34 @@ impl Running {
         }
     }
 
-    fn refuse(&mut self, id: TransferId, peer: SocketAddr, name: String, refusal: images::Refusal, why: String) {
+    fn refuse(
+        &mut self,
+        id: TransferId,
+        peer: SocketAddr,
+        name: String,
+        refusal: images::Refusal,
+        why: String,
+    ) {
         let left_out = &self.counters.events_left_out;
-        self.journal.refused(Instant::now(), self.shelf.names(), peer, (name, why), refusal, left_out);
+        self.journal.refused(
+            Instant::now(),
+            self.shelf.names(),
+            peer,
+            (name, why),
+            refusal,
+            left_out,
+        );
         drop(self.table.opened(self.now(), id, Err(wire_refusal(refusal))));
     }
 }
 
-/// What a lookup's reply becomes on its way to the table. May wait for the disk where a file is to be translated.
+/// What a lookup's reply becomes on its way to the table. May wait for the disk where a file is to
+/// be translated.
 type Prepare = fn(&Names, TransferId, Arc<Asked>, Reply) -> Letter;
 
-/// Before its client has answered, a transfer carries no more than the first octets of what would cost memory or a disk: whoever
-/// forges requests has nothing large made, read or kept (T-64). What it is to be found again by is its version.
+/// Before its client has answered, a transfer carries no more than the first octets of what would
+/// cost memory or a disk: whoever forges requests has nothing large made, read or kept (T-64). What
+/// it is to be found again by is its version.
 fn prepare(_: &Names, id: TransferId, asked: Arc<Asked>, reply: Reply) -> Letter {
     let opened = |asked, reply, of| Letter::Opened(id, Opened { asked, reply, of });
     let Reply::Content(answer) = reply else { return opened(asked, reply, None) };
@@ -231,7 +275,12 @@ fn prepare(_: &Names, id: TransferId, asked: Arc<Asked>, reply: Reply) -> Letter
 }
 
 /// The whole content, for a client that is there.
-pub(super) fn prepare_whole(names: &Names, id: TransferId, asked: Arc<Asked>, reply: Reply) -> Letter {
+pub(super) fn prepare_whole(
+    names: &Names,
+    id: TransferId,
+    asked: Arc<Asked>,
+    reply: Reply,
+) -> Letter {
     match reply {
         Reply::Content(answer) if asked.mode == Mode::Netascii => {
             Letter::Secured(id, translated(names, &asked, answer))
@@ -242,7 +291,8 @@ pub(super) fn prepare_whole(names: &Names, id: TransferId, asked: Arc<Asked>, re
 
 /// T-8: the whole file with CR LF line ends, in memory, one copy for all who ask for it.
 fn translated(names: &Names, asked: &Asked, answer: Answer) -> Reply {
-    let translate = |bytes: &[u8]| netascii::translate(bytes).map_err(|_| images::Refusal::TooLarge);
+    let translate =
+        |bytes: &[u8]| netascii::translate(bytes).map_err(|_| images::Refusal::TooLarge);
     match names.images.translated(&answer.content, asked.ask.peer, translate) {
         Ok(content) => Reply::Content(Answer { content, ..answer }),
         Err(refusal) => Reply::Refused(refusal, format!("as netascii: {refusal}")),
@@ -254,9 +304,13 @@ fn wire_refusal(refusal: images::Refusal) -> Refusal {
     use images::Refusal as R;
     match refusal {
         R::NotFound => Refusal::NOT_FOUND,
-        R::DotDot | R::ControlCharacter | R::Hidden | R::OutsideRoot | R::NotRegular | R::Unreadable | R::Private => {
-            Refusal::ACCESS_VIOLATION
-        }
+        R::DotDot
+        | R::ControlCharacter
+        | R::Hidden
+        | R::OutsideRoot
+        | R::NotRegular
+        | R::Unreadable
+        | R::Private => Refusal::ACCESS_VIOLATION,
         R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => Refusal::INTERNAL,
     }
 }

@@ -23,7 +23,9 @@ use super::spin::Spin;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net;
-use crate::engine::udp::{Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send};
+use crate::engine::udp::{
+    Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send,
+};
 use crate::images::{self, Content, Owed, Urgency};
 use crate::model::machine::Machine;
 use crate::model::network::Network;
@@ -43,7 +45,8 @@ pub type OptionsFor = dyn Fn(IpAddr, Option<&Machine>) -> OptionPolicy + Send + 
 #[derive(Clone)]
 pub struct TftpPlan {
     pub listen: Vec<SocketAddr>,
-    /// Sockets per core and address family that transfers answer from (T-46); 0 = from the listening port (T-47).
+    /// Sockets per core and address family that transfers answer from (T-46); 0 = from the
+    /// listening port (T-47).
     pub tids: u16,
     /// Their ports, both ends included; None = the system's ephemeral ports.
     pub port_range: Option<(u16, u16)>,
@@ -51,7 +54,8 @@ pub struct TftpPlan {
     pub options_for: Arc<OptionsFor>,
     /// How long a core polls while transfers are in flight before it sleeps.
     pub spin: Duration,
-    /// Blocks that leave in one send at most; one send holds no more than [`blocks_per_send`] anyway.
+    /// Blocks that leave in one send at most; one send holds no more than [`blocks_per_send`]
+    /// anyway.
     pub segments_max: u32,
     /// Buffers that the ring receives into: a power of two.
     pub receive_buffers: u16,
@@ -59,7 +63,10 @@ pub struct TftpPlan {
 
 impl std::fmt::Debug for TftpPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TftpPlan").field("listen", &self.listen).field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("TftpPlan")
+            .field("listen", &self.listen)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +83,8 @@ const BUSY_PAUSE: Tick = 10_000_000;
 /// Transfers that stand still which make room when files find no place.
 const DISPLACED_AT_ONCE: usize = 16;
 
-/// Clients that are remembered for not taking segmented sends; beyond it all are forgotten, and found out again.
+/// Clients that are remembered for not taking segmented sends; beyond it all are forgotten, and
+/// found out again.
 const UNSEGMENTED_MAX: usize = 4096;
 
 /// How many HTTP responses are being sent on the same processor: polling would take time from them.
@@ -187,14 +195,16 @@ struct Running {
     mtus: Vec<(u32, u16)>,
     /// Transfers that found no send slot: polled again after the next turn.
     starved: Vec<TransferId>,
-    /// Transfers whose socket is blocked: polled again when it has room. A link that takes nothing holds up its own alone.
+    /// Transfers whose socket is blocked: polled again when it has room. A link that takes nothing
+    /// holds up its own alone.
     blocked: HashMap<TransferId, SocketId>,
     /// Sockets that have room again.
     unblocked: Vec<SocketId>,
     /// Transfers whose next blocks found no worker to make them resident, and when they ask again.
     postponed: Vec<(TransferId, Tick)>,
     failed: Vec<(TransferId, SendError)>,
-    /// Clients on whose way the kernel cuts no sends: their route has a smaller MTU, or their device cannot.
+    /// Clients on whose way the kernel cuts no sends: their route has a smaller MTU, or their
+    /// device cannot.
     unsegmented: HashSet<IpAddr>,
     started: Instant,
     last_busy: Tick,
@@ -223,7 +233,8 @@ pub struct TftpCounters {
     pub displaced: Count,
     /// Transfers ended because somebody guessed at their port.
     pub guessed: Count,
-    /// Times that a request or a transfer was put off because workers, files, descriptors or memory were short.
+    /// Times that a request or a transfer was put off because workers, files, descriptors or memory
+    /// were short.
     pub busy: Count,
     /// Events beyond what is said in a second.
     pub events_left_out: Count,
@@ -237,7 +248,19 @@ enum SocketRole {
 
 impl Running {
     fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core { datapath, sockets, plan, shelf, events, drain, http_busy, letters, mailbox, counters, pulse } = core;
+        let Core {
+            datapath,
+            sockets,
+            plan,
+            shelf,
+            events,
+            drain,
+            http_busy,
+            letters,
+            mailbox,
+            counters,
+            pulse,
+        } = core;
         let spin = Spin::new(plan.spin);
         let mut driver = Driver::with_buffers(datapath, plan.receive_buffers)?;
         driver.listen_to(&mailbox);
@@ -247,7 +270,8 @@ impl Running {
             roles.push(SocketRole::Listening);
         }
         let listening = u16::try_from(roles.len())?;
-        let v4 = u16::try_from(sockets.tids.iter().filter(|(address, _)| address.is_ipv4()).count())?;
+        let v4 =
+            u16::try_from(sockets.tids.iter().filter(|(address, _)| address.is_ipv4()).count())?;
         for (number, (address, fd)) in sockets.tids.into_iter().enumerate() {
             driver.add(fd, address.ip(), true);
             let number = u16::try_from(number)?;
@@ -304,42 +328,50 @@ impl Running {
         }
     }
 
-    /// How long the next turn may sleep: not at all while there is work or the core may poll, else until the next timer.
+    /// How long the next turn may sleep: not at all while there is work or the core may poll, else
+    /// until the next timer.
     fn wait(&mut self) -> Wait {
         if !self.starved.is_empty() {
             return Wait::No;
         }
         let now = self.now();
         let patience = if self.drain.is_ordered() { Some(Duration::from_millis(50)) } else { None };
-        let timer = self.table.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(now)));
-        let again = self.postponed.iter().map(|(_, at)| Duration::from_nanos(at.saturating_sub(now))).min();
+        let timer =
+            self.table.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        let again =
+            self.postponed.iter().map(|(_, at)| Duration::from_nanos(at.saturating_sub(now))).min();
         let longest = [timer, patience, again, self.pulse.every()].into_iter().flatten().min();
         // What HTTP sends on the same processor goes ahead.
-        let transfers = if self.http_busy.load(Ordering::Relaxed) == 0 { self.table.transfers() } else { 0 };
+        let transfers =
+            if self.http_busy.load(Ordering::Relaxed) == 0 { self.table.transfers() } else { 0 };
         let since = Duration::from_nanos(now.saturating_sub(self.last_busy));
         let poll = self.spin.before_wait(transfers, since);
         match (longest, poll) {
             (Some(Duration::ZERO), _) => Wait::No,
-            (longest, Some(poll)) => {
-                Wait::Poll { poll: longest.map_or(poll, |longest| poll.min(longest)), then: longest }
-            }
+            (longest, Some(poll)) => Wait::Poll {
+                poll: longest.map_or(poll, |longest| poll.min(longest)),
+                then: longest,
+            },
             (Some(time), None) => Wait::AtMost(time),
             (None, None) => Wait::Forever,
         }
     }
 
-    /// One batch: collect what has arrived, advance every transfer, queue all sends; the next turn submits them.
+    /// One batch: collect what has arrived, advance every transfer, queue all sends; the next turn
+    /// submits them.
     fn turn(&mut self, wait: Wait) -> Result<(), String> {
         let started = self.started;
         // Looked at when a datagram is there: the order may come while the turn sleeps.
         let drain = &self.drain;
         let (table, roles, failed) = (&mut self.table, &self.roles, &mut self.failed);
-        let (last_busy, spin, unblocked) = (&mut self.last_busy, &mut self.spin, &mut self.unblocked);
+        let (last_busy, spin, unblocked) =
+            (&mut self.last_busy, &mut self.spin, &mut self.unblocked);
         let mut batch_now = None;
         let turned = self.driver.turn(wait, |completion| {
             // One look at the clock for all that this turn brings.
-            let now =
-                *batch_now.get_or_insert_with(|| Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX));
+            let now = *batch_now.get_or_insert_with(|| {
+                Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX)
+            });
             match completion {
                 Completion::Datagram(datagram) => {
                     if *last_busy != now {
@@ -350,7 +382,13 @@ impl Running {
                     match roles.get(usize::from(datagram.socket.0)) {
                         Some(SocketRole::Listening) if !drain.is_ordered() => {
                             let broadcast = datagram.destination != datagram.local;
-                            table.handle_listen(now, datagram.from, local, broadcast, datagram.bytes);
+                            table.handle_listen(
+                                now,
+                                datagram.from,
+                                local,
+                                broadcast,
+                                datagram.bytes,
+                            );
                         }
                         Some(SocketRole::Tid(tid)) => {
                             table.handle_tid(now, *tid, datagram.from, local, datagram.bytes);
@@ -390,7 +428,8 @@ impl Running {
         }
     }
 
-    /// A transfer of a blocked socket waits. Those that have ended meanwhile are forgotten before they are many.
+    /// A transfer of a blocked socket waits. Those that have ended meanwhile are forgotten before
+    /// they are many.
     fn wait_for_room(&mut self, id: TransferId, socket: SocketId) {
         if self.blocked.len() > 2 * self.table.transfers() {
             self.blocked.retain(|id, _| self.table.peer(*id).is_some());
@@ -398,7 +437,8 @@ impl Running {
         self.blocked.insert(id, socket);
     }
 
-    /// Takes the networks of a new generation over, with the addresses of walks, and shows the counts.
+    /// Takes the networks of a new generation over, with the addresses of walks, and shows the
+    /// counts.
     fn follow_control(&mut self) {
         let published = &self.shelf.names().published;
         let (generation, walks) = (published.load(), published.walks.load());
@@ -407,7 +447,9 @@ impl Running {
             self.mtus.clear();
             let mut networks = generation.snapshot.networks();
             if !networks.is_empty() {
-                networks.extend(walks.all.iter().map(|walk| Network { address: walk.source, prefix: 32 }));
+                networks.extend(
+                    walks.all.iter().map(|walk| Network { address: walk.source, prefix: 32 }),
+                );
             }
             self.table.serve_only(networks.into_iter().collect());
         }
@@ -426,7 +468,8 @@ impl Running {
         }
     }
 
-    /// Transfers that stand still let go of their files when somebody, by TFTP or HTTP, finds no place for another one.
+    /// Transfers that stand still let go of their files when somebody, by TFTP or HTTP, finds no
+    /// place for another one.
     fn make_room_for_files(&mut self) {
         let short = self.shelf.names().images.short_of_places();
         if short == std::mem::replace(&mut self.short_of_places, short) {
@@ -516,25 +559,49 @@ impl Running {
                     self.open(id, peer, local, &request);
                 }
                 Action::Datagram { peer, local, tid, bytes, turned_away } => {
-                    let (socket, from) = self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
+                    let (socket, from) =
+                        self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
                     // Lost where the ring is full: a timer brings it again.
                     let _ = self.driver.send(socket, Target::Ip(peer), from, bytes, NOBODY);
-                    if let Some(refusal) = turned_away.filter(|refusal| refusal.code != ErrorCode::UnknownTid) {
+                    if let Some(refusal) =
+                        turned_away.filter(|refusal| refusal.code != ErrorCode::UnknownTid)
+                    {
                         let left_out = &self.counters.events_left_out;
-                        self.journal.turned_away(Instant::now(), self.shelf.names(), peer, refusal, left_out);
+                        self.journal.turned_away(
+                            Instant::now(),
+                            self.shelf.names(),
+                            peer,
+                            refusal,
+                            left_out,
+                        );
                     }
                 }
-                Action::Blocks { id, peer, local, tid, content: held, first, block_size, bytes, blocks, last } => {
-                    let (socket, from) = self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
+                Action::Blocks {
+                    id,
+                    peer,
+                    local,
+                    tid,
+                    content: held,
+                    first,
+                    block_size,
+                    bytes,
+                    blocks,
+                    last,
+                } => {
+                    let (socket, from) =
+                        self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
                     let run = Run { id, peer, from, socket, first, block_size };
                     let mtu = mtu_of(&mut self.mtus, local.interface);
-                    let segments = fits(mtu, peer, block_size) && !self.unsegmented.contains(&peer.ip());
+                    let segments =
+                        fits(mtu, peer, block_size) && !self.unsegmented.contains(&peer.ip());
                     let most = blocks_per_send(block_size).min(self.plan.segments_max);
                     let per_send = if segments { most } else { 1 };
                     let mut known = None;
                     let content = match &held.carried {
                         Carried::Whole(content) => Some(content),
-                        Carried::Start(start) => Some(start).filter(|start| bytes.end <= start.len()),
+                        Carried::Start(start) => {
+                            Some(start).filter(|start| bytes.end <= start.len())
+                        }
                         Carried::Known(weak) => {
                             known = weak.upgrade();
                             known.as_ref()
@@ -544,7 +611,11 @@ impl Running {
                         if let Some(piece) = content.missing(&bytes) {
                             let (content, letters) = (content.clone(), self.letters.clone());
                             let then = move || letters.send(Letter::Resident(id));
-                            if populate(&self.shelf, content, piece, then) { Sent::Later } else { Sent::Postponed }
+                            if populate(&self.shelf, content, piece, then) {
+                                Sent::Later
+                            } else {
+                                Sent::Postponed
+                            }
                         } else if last && !content.is_unchanged() {
                             Sent::Gone
                         } else {
@@ -583,7 +654,17 @@ impl Running {
                         Sent::Gone => self.table.failed(now, id, Failure::ContentLost),
                     }
                 }
-                Action::Ended { peer, outcome, name, size_asked, terms, started, tally, content: held, .. } => {
+                Action::Ended {
+                    peer,
+                    outcome,
+                    name,
+                    size_asked,
+                    terms,
+                    started,
+                    tally,
+                    content: held,
+                    ..
+                } => {
                     let time = now.saturating_sub(started);
                     let end = End { peer, outcome, terms, size_asked, tally, time };
                     let at = self.started + Duration::from_nanos(now);
@@ -638,7 +719,8 @@ fn send_run(
         let end = (start + u64::from(now) * u64::from(run.block_size)).min(bytes.end);
         // Block numbers wrap from 65535 to 0 (T-24).
         let first = run.first.wrapping_add(u16::try_from(done & 0xffff).unwrap_or(0));
-        let blocks = Blocks { content, first, block_size: run.block_size, bytes: start..end, count: now };
+        let blocks =
+            Blocks { content, first, block_size: run.block_size, bytes: start..end, count: now };
         if driver.send_blocks(run.socket, run.peer, run.from, &blocks, run.id.token()).is_err() {
             return Sent::Some(done);
         }
@@ -647,14 +729,20 @@ fn send_run(
     Sent::All
 }
 
-/// Whether a block of this size leaves as one frame: only then may the kernel cut a send into such blocks.
+/// Whether a block of this size leaves as one frame: only then may the kernel cut a send into such
+/// blocks.
 fn fits(mtu: u16, peer: SocketAddr, block_size: u16) -> bool {
     let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
     block_size <= mtu.saturating_sub(overhead)
 }
 
 /// Has a worker make a piece resident. False: every worker is busy and the queue is full.
-fn populate(shelf: &Shelf, content: Content, piece: images::Piece, then: impl FnOnce() + Send + 'static) -> bool {
+fn populate(
+    shelf: &Shelf,
+    content: Content,
+    piece: images::Piece,
+    then: impl FnOnce() + Send + 'static,
+) -> bool {
     let job = move || {
         // Told whatever becomes of it. What is not there then is asked for again.
         let _owed = Owed::new(|()| then(), |_| ());
@@ -663,7 +751,8 @@ fn populate(shelf: &Shelf, content: Content, piece: images::Piece, then: impl Fn
     shelf.names().images.workers().read(Urgency::Soon, job).is_ok()
 }
 
-/// The MTU of an interface, asked of the system once in a generation. Unknown interfaces count as Ethernet.
+/// The MTU of an interface, asked of the system once in a generation. Unknown interfaces count as
+/// Ethernet.
 fn mtu_of(mtus: &mut Vec<(u32, u16)>, interface: u32) -> u16 {
     const ETHERNET: u16 = crate::tftp::limits::MTU_DEFAULT;
     if let Some((_, mtu)) = mtus.iter().find(|(known, _)| *known == interface) {
@@ -678,7 +767,8 @@ fn mtu_of(mtus: &mut Vec<(u32, u16)>, interface: u32) -> u16 {
     mtu
 }
 
-/// Link-local peers are reached through the interface that they asked on; everything else as routed.
+/// Link-local peers are reached through the interface that they asked on; everything else as
+/// routed.
 fn interface_for(peer: &SocketAddr, local: Local) -> u32 {
     match peer {
         SocketAddr::V6(peer) if peer.ip().is_unicast_link_local() => local.interface,
@@ -686,7 +776,8 @@ fn interface_for(peer: &SocketAddr, local: Local) -> u32 {
     }
 }
 
-/// The driver's socket for a TID of the peer's family; without one, the listening socket answers (T-47).
+/// The driver's socket for a TID of the peer's family; without one, the listening socket answers
+/// (T-47).
 fn socket_for(first: (u16, u16), peer: SocketAddr, tid: Option<u16>) -> SocketId {
     match (tid, peer) {
         (Some(tid), SocketAddr::V4(_)) => SocketId(first.0 + tid),
@@ -695,8 +786,8 @@ fn socket_for(first: (u16, u16), peer: SocketAddr, tid: Option<u16>) -> SocketId
     }
 }
 
-/// Sockets that only send, one for each TID and each IPv4 address of ours that clients ask: what leaves by them needs no control
-/// message, and the kernel numbers it more cheaply.
+/// Sockets that only send, one for each TID and each IPv4 address of ours that clients ask: what
+/// leaves by them needs no control message, and the kernel numbers it more cheaply.
 struct Senders {
     /// TIDs of IPv4.
     tids: u16,
@@ -733,10 +824,12 @@ impl Senders {
         if self.of.len() >= SENDER_ADDRESSES_MAX {
             return None;
         }
-        let sockets: io::Result<Vec<OwnedFd>> =
-            (0..self.tids).map(|tid| driver.sender_beside(SocketId(first_tid + tid), address)).collect();
+        let sockets: io::Result<Vec<OwnedFd>> = (0..self.tids)
+            .map(|tid| driver.sender_beside(SocketId(first_tid + tid), address))
+            .collect();
         let added = sockets.ok().map(|sockets| {
-            let ids: Vec<SocketId> = sockets.into_iter().map(|fd| driver.add(fd, address.into(), false)).collect();
+            let ids: Vec<SocketId> =
+                sockets.into_iter().map(|fd| driver.add(fd, address.into(), false)).collect();
             // Nothing is ever removed from this driver, so that they follow one another.
             ids.first().map_or(0, |first| first.0)
         });
@@ -776,7 +869,12 @@ mod tests {
     }
 
     /// A core with one listening and one transfer socket on loopback.
-    fn core(datapath: Datapath, root: &std::path::Path, workers: Workers, drain: &Drain) -> (Core, SocketAddr, Bell) {
+    fn core(
+        datapath: Datapath,
+        root: &std::path::Path,
+        workers: Workers,
+        drain: &Drain,
+    ) -> (Core, SocketAddr, Bell) {
         let names = Arc::new(Names {
             images: Images::open(root, workers).unwrap(),
             published: Published::new(Snapshot::default()),
@@ -796,8 +894,16 @@ mod tests {
             segments_max: 64,
             receive_buffers: 1024,
         };
-        let (core, bell) =
-            Core::new(datapath, sockets, &plan, &names, &events::queue().0, drain, &HttpBusy::default()).unwrap();
+        let (core, bell) = Core::new(
+            datapath,
+            sockets,
+            &plan,
+            &names,
+            &events::queue().0,
+            drain,
+            &HttpBusy::default(),
+        )
+        .unwrap();
         (core, server, bell)
     }
 
@@ -815,7 +921,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("image"), [7; 8 * 512]).unwrap();
         let drain = Drain::default();
-        let (mut core, server, bell) = core(Datapath::IoUring, directory.path(), Workers::start().unwrap(), &drain);
+        let (mut core, server, bell) =
+            core(Datapath::IoUring, directory.path(), Workers::start().unwrap(), &drain);
         core.plan.segments_max = 4;
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
@@ -840,12 +947,15 @@ mod tests {
     fn a_route_that_takes_no_segmented_sends_concerns_its_client_alone() {
         for datapath in Datapath::ALL {
             let directory = tempfile::tempdir().unwrap();
-            let (core, server, _) = core(datapath, directory.path(), Workers::start().unwrap(), &Drain::default());
+            let (core, server, _) =
+                core(datapath, directory.path(), Workers::start().unwrap(), &Drain::default());
             let mut running = Running::new(core).unwrap();
             let client = SocketAddr::from(([127, 0, 0, 2], 4000));
             let local = Local { address: server.ip(), interface: 1 };
             running.table.handle_listen(0, client, local, false, b"\0\x01image\0octet\0");
-            let Some(Action::Open { id, .. }) = running.table.poll(0) else { panic!("a request is opened") };
+            let Some(Action::Open { id, .. }) = running.table.poll(0) else {
+                panic!("a request is opened")
+            };
             running.failed.push((id, SendError::NoSegments));
             running.settle_failures();
             assert_eq!(running.unsegmented, HashSet::from([client.ip()]));
@@ -856,7 +966,10 @@ mod tests {
     fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
         for datapath in Datapath::ALL {
             let directory = tempfile::tempdir().unwrap();
-            std::fs::File::create(directory.path().join("image")).unwrap().set_len(2 * PIECE_BYTES + 100_000).unwrap();
+            std::fs::File::create(directory.path().join("image"))
+                .unwrap()
+                .set_len(2 * PIECE_BYTES + 100_000)
+                .unwrap();
             let workers = Workers::start().unwrap();
             let drain = Drain::default();
             let (core, server, bell) = core(datapath, directory.path(), workers.clone(), &drain);
@@ -864,8 +977,8 @@ mod tests {
             let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
             is_ready.recv_timeout(PATIENCE).unwrap();
 
-            // The core knows the file from a first request, so that the second needs no worker to open it. With the first block,
-            // its piece and the next one are asked for.
+            // The core knows the file from a first request, so that the second needs no worker to
+            // open it. With the first block, its piece and the next one are asked for.
             let first = UdpSocket::bind("127.0.0.1:0").unwrap();
             let tid = request(&first, server);
             let mut bytes = vec![0; BLOCK_BYTES + 4];

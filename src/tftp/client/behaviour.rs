@@ -1,4 +1,5 @@
-//! The manners of each firmware as numbers: what it asks, how it answers trouble, how long it waits.
+//! The manners of each firmware as numbers: what it asks, how it answers trouble, how long it
+//! waits.
 
 use super::super::Tick;
 use super::super::limits::{MILLISECOND, SECOND};
@@ -11,12 +12,14 @@ pub struct Behaviour {
     pub name: &'static str,
     /// Options of a request, in the order sent.
     pub asks: Vec<Ask>,
-    /// A first request only learns the size and is ended with this code (T-52); the second has no `tsize`.
+    /// A first request only learns the size and is ended with this code (T-52); the second has no
+    /// `tsize`.
     pub probe: Option<ErrorCode>,
     /// DATA without an OACK is ignored (T-22).
     pub needs_oack: bool,
     pub unexpected: Unexpected,
-    /// A datagram from a foreign port is answered with an ERROR (RFC 1350 section 4); no firmware does so.
+    /// A datagram from a foreign port is answered with an ERROR (RFC 1350 section 4); no firmware
+    /// does so.
     pub refuses_strays: bool,
     /// The timer repeats the last ACK, not only the request (T-43).
     pub repeats_acks: bool,
@@ -81,7 +84,12 @@ impl Behaviour {
         Self {
             name: "ipxe",
             asks: vec![Ask::Blksize(1432), Ask::Tsize],
-            patience: Patience { first: 250 * MILLISECOND, growth_percent: 200, most: 10 * SECOND, tries: 7 },
+            patience: Patience {
+                first: 250 * MILLISECOND,
+                growth_percent: 200,
+                most: 10 * SECOND,
+                tries: 7,
+            },
             ..Self::plain()
         }
     }
@@ -94,7 +102,12 @@ impl Behaviour {
             needs_oack: true,
             unexpected: Unexpected::AckOldOnly,
             repeats_acks: false,
-            patience: Patience { first: 400 * MILLISECOND, growth_percent: 104, most: 2 * SECOND, tries: 40 },
+            patience: Patience {
+                first: 400 * MILLISECOND,
+                growth_percent: 104,
+                most: 2 * SECOND,
+                tries: 40,
+            },
             ..Self::plain()
         }
     }
@@ -104,7 +117,12 @@ impl Behaviour {
         Self {
             name: "pxelinux",
             asks: vec![Ask::Tsize, Ask::Blksize(1408)],
-            patience: Patience { first: 110 * MILLISECOND, growth_percent: 120, most: 26 * SECOND, tries: 30 },
+            patience: Patience {
+                first: 110 * MILLISECOND,
+                growth_percent: 120,
+                most: 26 * SECOND,
+                tries: 30,
+            },
             ..Self::plain()
         }
     }
@@ -119,12 +137,18 @@ impl Behaviour {
             name: "uboot",
             asks,
             unexpected: Unexpected::AckGapOnce,
-            patience: Patience { first: 5 * SECOND, growth_percent: 100, most: 5 * SECOND, tries: 10 },
+            patience: Patience {
+                first: 5 * SECOND,
+                growth_percent: 100,
+                most: 5 * SECOND,
+                tries: 10,
+            },
             ..Self::plain()
         }
     }
 
-    /// Boot ROM of a Raspberry Pi 3: no options at all. Only its 30 s per file are known; the waits are a guess.
+    /// Boot ROM of a Raspberry Pi 3: no options at all. Only its 30 s per file are known; the waits
+    /// are a guess.
     pub fn pi3() -> Self {
         Self {
             name: "pi3",
@@ -158,7 +182,12 @@ impl Behaviour {
             unexpected: Unexpected::AckLast,
             refuses_strays: false,
             repeats_acks: true,
-            patience: Patience { first: 4 * SECOND, growth_percent: 100, most: 4 * SECOND, tries: 6 },
+            patience: Patience {
+                first: 4 * SECOND,
+                growth_percent: 100,
+                most: 4 * SECOND,
+                tries: 6,
+            },
         }
     }
 }
@@ -199,21 +228,34 @@ impl Patience {
 mod tests {
     use super::*;
 
-    /// What each firmware was seen to do (T-22, T-39, T-43, T-52): a load test is worth as much as these lines.
+    /// What each firmware was seen to do (T-22, T-39, T-43, T-52): a load test is worth as much as
+    /// these lines.
     #[test]
     fn t43_each_firmware_asks_and_waits_as_it_was_seen() {
         let manners = |behaviour: Behaviour| {
-            let asks: Vec<String> =
-                behaviour.asks.iter().map(|ask| format!("{} {}", ask.name(), ask.value())).collect();
-            let Behaviour { name, probe, needs_oack, unexpected, refuses_strays, repeats_acks, patience, .. } =
-                behaviour;
+            let asks: Vec<String> = behaviour
+                .asks
+                .iter()
+                .map(|ask| format!("{} {}", ask.name(), ask.value()))
+                .collect();
+            let Behaviour {
+                name,
+                probe,
+                needs_oack,
+                unexpected,
+                refuses_strays,
+                repeats_acks,
+                patience,
+                ..
+            } = behaviour;
             let marks = [
                 (probe.is_some(), "probe"),
                 (needs_oack, "needs-oack"),
                 (refuses_strays, "refuses-strays"),
                 (!repeats_acks, "silent"),
             ];
-            let marks: Vec<&str> = marks.into_iter().filter_map(|(is_so, word)| is_so.then_some(word)).collect();
+            let marks: Vec<&str> =
+                marks.into_iter().filter_map(|(is_so, word)| is_so.then_some(word)).collect();
             let ms = |wait: Tick| wait / MILLISECOND;
             let waits = (ms(patience.first), ms(patience.interval(1)), ms(patience.whole()));
             format!("{name}: {} | {unexpected:?} {} | {waits:?}", asks.join(", "), marks.join(" "))
@@ -238,7 +280,8 @@ mod tests {
             "grub: blksize 1024, tsize 0 | AckOldOnly needs-oack silent | (400, 416, 38010)",
             "pxelinux: tsize 0, blksize 1408 | AckLast  | (110, 132, 130006)",
             "uboot: timeout 5, tsize 0, blksize 1468 | AckGapOnce  | (5000, 5000, 50000)",
-            "uboot: timeout 5, tsize 0, blksize 1468, windowsize 2 | AckGapOnce  | (5000, 5000, 50000)",
+            "uboot: timeout 5, tsize 0, blksize 1468, windowsize 2 | AckGapOnce  | (5000, 5000, \
+             50000)",
             "pi3:  | AckLast  | (1000, 1000, 30000)",
             "pi4: blksize 1024 | AckLast  | (1000, 1000, 30000)",
             "generic: blksize 1468, windowsize 64 | AckLast refuses-strays | (4000, 4000, 24000)",

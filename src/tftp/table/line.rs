@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::super::id::TransferId;
 
-/// Sessions in the order in which they entered a state. Those that have left it are skipped when they come up.
+/// Sessions in the order in which they entered a state. Those that have left it are skipped when
+/// they come up.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) entered: VecDeque<TransferId>,
@@ -13,8 +14,8 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Enters `id`. Those at the head that are not `still` in the state go, so that the line is no longer than what
-    /// came in while its oldest lived.
+    /// Enters `id`. Those at the head that are not `still` in the state go, so that the line is no
+    /// longer than what came in while its oldest lived.
     pub(super) fn enter(&mut self, id: TransferId, still: impl Fn(TransferId) -> bool) {
         while self.entered.front().is_some_and(|id| !still(*id)) {
             self.entered.pop_front();

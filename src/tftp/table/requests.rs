@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::Tick;
 use super::super::id::TransferId;
-use super::super::limits::{OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, REQUEST_COPY_GRACE, WAITING_MAX};
+use super::super::limits::{
+    OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, REQUEST_COPY_GRACE, WAITING_MAX,
+};
 use super::super::local::{Local, is_unicast};
 use super::super::options::OptionPolicy;
 use super::super::outcome::Outcome;
@@ -14,7 +16,13 @@ use super::session::{Session, Stage};
 use super::{Key, Reply, Slot, Table, peek};
 
 impl<C> Table<C> {
-    pub(super) fn handle_request(&mut self, now: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
+    pub(super) fn handle_request(
+        &mut self,
+        now: Tick,
+        peer: SocketAddr,
+        local: Local,
+        asked: &Asked<'_>,
+    ) {
         self.counts.requests += 1;
         if let Some(id) = self.keys.get(&Key::endpoint(peer)).copied() {
             if self.is_repeat(now, id, asked) {
@@ -37,8 +45,8 @@ impl<C> Table<C> {
         }
     }
 
-    /// Whether one more transfer finds a place. In a full table the confirmed one goes that has stood still longest, if that is
-    /// longer than one packet's loss explains (T-65).
+    /// Whether one more transfer finds a place. In a full table the confirmed one goes that has
+    /// stood still longest, if that is longer than one packet's loss explains (T-65).
     fn make_room(&mut self, now: Tick) -> bool {
         if self.transfers < self.policy.limits.transfers_max {
             return true;
@@ -49,7 +57,10 @@ impl<C> Table<C> {
 
     /// Is `asked` what session `id` is already about (T-49)? Then it is dealt with here.
     fn is_repeat(&mut self, now: Tick, id: TransferId, asked: &Asked<'_>) -> bool {
-        let Some(session) = self.session_mut(id).filter(|session| session.request.same(asked)) else { return false };
+        let Some(session) = self.session_mut(id).filter(|session| session.request.same(asked))
+        else {
+            return false;
+        };
         let address = session.peer.ip().to_canonical();
         match &mut session.stage {
             // The client still wants it, so it keeps its place.
@@ -59,7 +70,9 @@ impl<C> Table<C> {
                 true
             }
             Stage::Opening => true,
-            Stage::Running(transfer) if transfer.confirmed() => now < session.moved_at + REQUEST_COPY_GRACE,
+            Stage::Running(transfer) if transfer.confirmed() => {
+                now < session.moved_at + REQUEST_COPY_GRACE
+            }
             Stage::Running(transfer) => {
                 if transfer.handle_repeated_request() {
                     self.settle(id);
@@ -72,13 +85,27 @@ impl<C> Table<C> {
 
     /// The endpoint of session `id` asks for something else, so it has dropped what it had (T-50).
     fn replace(&mut self, now: Tick, id: TransferId) {
-        let Some(session) = self.session_mut(id).filter(|session| session.is_live()) else { return };
+        let Some(session) = self.session_mut(id).filter(|session| session.is_live()) else {
+            return;
+        };
         let whole = matches!(&session.stage, Stage::Running(transfer) if transfer.sent_whole());
-        self.end(now, id, if whole { Outcome::CompleteWithoutLastAck } else { Outcome::Replaced }, None);
+        self.end(
+            now,
+            id,
+            if whole { Outcome::CompleteWithoutLastAck } else { Outcome::Replaced },
+            None,
+        );
     }
 
     /// A request from an address with limits: it begins, waits, or is dropped (T-65).
-    fn admit(&mut self, now: Tick, address: IpAddr, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
+    fn admit(
+        &mut self,
+        now: Tick,
+        address: IpAddr,
+        peer: SocketAddr,
+        local: Local,
+        asked: &Asked<'_>,
+    ) {
         if !self.sources.has_room(address, &self.policy.limits) {
             return self.enqueue(now, now + WAITING_MAX, peer, local, asked);
         }
@@ -95,7 +122,14 @@ impl<C> Table<C> {
         }
     }
 
-    fn enqueue(&mut self, now: Tick, wake_at: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) {
+    fn enqueue(
+        &mut self,
+        now: Tick,
+        wake_at: Tick,
+        peer: SocketAddr,
+        local: Local,
+        asked: &Asked<'_>,
+    ) {
         if self.waiting >= self.policy.limits.waiting_max {
             self.counts.dropped += 1;
             return;
@@ -112,7 +146,8 @@ impl<C> Table<C> {
         let limits = self.policy.limits;
         loop {
             let slots = &self.slots;
-            let waits = |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Waiting));
+            let waits =
+                |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Waiting));
             let Some(id) = self.sources.next_waiting(address, &limits, waits) else { return };
             if self.transfers >= limits.transfers_max {
                 return;
@@ -125,7 +160,13 @@ impl<C> Table<C> {
         }
     }
 
-    fn insert(&mut self, now: Tick, peer: SocketAddr, local: Local, asked: &Asked<'_>) -> TransferId {
+    fn insert(
+        &mut self,
+        now: Tick,
+        peer: SocketAddr,
+        local: Local,
+        asked: &Asked<'_>,
+    ) -> TransferId {
         let options = self.fit(self.policy.options, peer);
         let session = Session::new(peer, local, Request::from(asked), options, now);
         let index = self.free.pop().unwrap_or_else(|| {
@@ -166,10 +207,13 @@ impl<C> Table<C> {
     fn displace_unconfirmed(&mut self) {
         while self.unconfirmed.count >= self.policy.limits.unconfirmed_max.max(1) {
             let slots = &self.slots;
-            let oldest = self.unconfirmed.oldest(|id| peek(slots, id).is_some_and(|session| session.unconfirmed));
+            let oldest = self
+                .unconfirmed
+                .oldest(|id| peek(slots, id).is_some_and(|session| session.unconfirmed));
             let Some(oldest) = oldest else { return };
             self.counts.displaced += 1;
-            // What waits of its address is not begun here, or one would displace the next without end.
+            // What waits of its address is not begun here, or one would displace the next without
+            // end.
             self.finish(oldest, Outcome::Displaced, None);
         }
     }
@@ -184,9 +228,12 @@ impl<C> Table<C> {
         let last = self.last_tids[place];
         let start = u16::try_from(self.random.below(u64::from(tids))).unwrap_or(0);
         let in_turn = (0..tids).map(|step| (u32::from(start) + u32::from(step)) % u32::from(tids));
-        let mut others = in_turn.filter_map(|tid| u16::try_from(tid).ok()).filter(|tid| *tid != last);
+        let mut others =
+            in_turn.filter_map(|tid| u16::try_from(tid).ok()).filter(|tid| *tid != last);
         let first = others.clone().next().unwrap_or(start);
-        let tid = others.find(|tid| !self.keys.contains_key(&Key { peer, tid: Some(*tid) })).unwrap_or(first);
+        let tid = others
+            .find(|tid| !self.keys.contains_key(&Key { peer, tid: Some(*tid) }))
+            .unwrap_or(first);
         self.last_tids[place] = tid;
         Some(tid)
     }
@@ -194,11 +241,23 @@ impl<C> Table<C> {
     /// Options for `peer`: a block and its headers fit the MTU of the way to it (T-17).
     pub(super) fn fit(&self, options: OptionPolicy, peer: SocketAddr) -> OptionPolicy {
         let overhead = if peer.ip().to_canonical().is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
-        OptionPolicy { block_size_max: options.block_size_max.min(self.policy.mtu.saturating_sub(overhead)), ..options }
+        OptionPolicy {
+            block_size_max: options.block_size_max.min(self.policy.mtu.saturating_sub(overhead)),
+            ..options
+        }
     }
 
-    pub(super) fn turn_away(&mut self, now: Tick, peer: SocketAddr, local: Local, refusal: Refusal) {
-        if self.limited_address(peer).is_some_and(|address| self.request_rates.take(now, address).is_err()) {
+    pub(super) fn turn_away(
+        &mut self,
+        now: Tick,
+        peer: SocketAddr,
+        local: Local,
+        refusal: Refusal,
+    ) {
+        if self
+            .limited_address(peer)
+            .is_some_and(|address| self.request_rates.take(now, address).is_err())
+        {
             self.counts.dropped += 1;
             return;
         }
@@ -222,7 +281,8 @@ impl<C> Table<C> {
         match address {
             _ if self.policy.serve.is_empty() || address.is_loopback() => true,
             IpAddr::V4(v4) => self.policy.serve.contains(v4),
-            // Subnets are configured for IPv4; of IPv6 those are served who are on a network of ours.
+            // Subnets are configured for IPv4; of IPv6 those are served who are on a network of
+            // ours.
             IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unique_local(),
         }
     }

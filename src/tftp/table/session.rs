@@ -1,4 +1,5 @@
-//! One client's session from its request to its last late ACK: what it asked, what it holds, where it stands.
+//! One client's session from its request to its last late ACK: what it asked, what it holds, where
+//! it stands.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -56,7 +57,13 @@ pub(super) enum Stage {
 }
 
 impl<C> Session<C> {
-    pub(super) fn new(peer: SocketAddr, local: Local, request: Request, options: OptionPolicy, now: Tick) -> Self {
+    pub(super) fn new(
+        peer: SocketAddr,
+        local: Local,
+        request: Request,
+        options: OptionPolicy,
+        now: Tick,
+    ) -> Self {
         Self {
             peer,
             local,

@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::model::network::Network;
 use crate::tftp::limits::{
-    DISTRUST, MILLISECOND, NETWORK_RATE, OFFERS_MAX, OPENING_MAX, REQUEST_COPY_GRACE, SECOND, STILL_MIN, WAITING_MAX,
+    DISTRUST, MILLISECOND, NETWORK_RATE, OFFERS_MAX, OPENING_MAX, REQUEST_COPY_GRACE, SECOND,
+    STILL_MIN, WAITING_MAX,
 };
 
 const OPTIONS: &[u8] = b"tsize\x000\0blksize\x001468\0";
@@ -106,7 +107,9 @@ impl Bench {
                 assert_eq!(local, here());
                 Did::Sent { to: peer, tid, bytes: bytes.to_vec() }
             }
-            Action::Ended { outcome, name, content, .. } => Did::Ended { name: name.to_vec(), outcome, content },
+            Action::Ended { outcome, name, content, .. } => {
+                Did::Ended { name: name.to_vec(), outcome, content }
+            }
         })
     }
 }
@@ -153,14 +156,22 @@ fn runs(did: &[Did]) -> Vec<(u16, u32)> {
 fn t65_refusals_are_limited_like_requests_and_each_is_counted() {
     let mut bench = bench(Policy::default());
     let asked = 1000;
-    let errors: usize = (0..asked).map(|_| errors(&bench.listen(machine(10, 2000), b"\0\x02up\0octet\0")).len()).sum();
+    let errors: usize = (0..asked)
+        .map(|_| errors(&bench.listen(machine(10, 2000), b"\0\x02up\0octet\0")).len())
+        .sum();
     let counts = bench.table.counts();
     assert_eq!((counts.turned_away, counts.dropped), (errors as u64, asked - errors as u64));
     assert!(errors > 0 && counts.dropped > 0, "{counts:?}");
     // More at a time than wait for the engine: the rest is dropped as well.
     let mut bench = self::bench(Policy { per_address_limits: false, ..Policy::default() });
     for port in 1..=REPLIES_QUEUED_MAX as u16 + 7 {
-        bench.table.handle_listen(bench.now, machine(10, port), here(), false, b"\0\x02up\0octet\0");
+        bench.table.handle_listen(
+            bench.now,
+            machine(10, port),
+            here(),
+            false,
+            b"\0\x02up\0octet\0",
+        );
     }
     assert_eq!((bench.drain().len(), bench.table.counts().dropped), (REPLIES_QUEUED_MAX, 7));
 }
@@ -188,14 +199,24 @@ fn t1_a_request_brings_its_file_from_first_block_to_last_ack() {
     let peer = machine(1, 2070);
     let did = bench.ask(peer, "pxelinux.0", OPTIONS);
     let tid = from(&did);
-    assert_eq!(did[1], Did::Sent { to: peer, tid, bytes: b"\0\x06tsize\x0010000\0blksize\x001468\0".to_vec() });
+    assert_eq!(
+        did[1],
+        Did::Sent { to: peer, tid, bytes: b"\0\x06tsize\x0010000\0blksize\x001468\0".to_vec() }
+    );
     for block in 0..7 {
         let did = bench.tid(tid, peer, &ack(block));
         assert_eq!(did, [Did::Blocks { to: peer, tid, first: block + 1, blocks: 1, size: 1468 }]);
     }
     let Did::Open(id) = did[0] else { panic!("{did:?}") };
-    assert_eq!((bench.table.peer(id), bench.table.content_mut(id)), (Some(peer), Some(&mut 10_000)));
-    let ended = Did::Ended { name: b"pxelinux.0".to_vec(), outcome: Outcome::Complete, content: Some(10_000) };
+    assert_eq!(
+        (bench.table.peer(id), bench.table.content_mut(id)),
+        (Some(peer), Some(&mut 10_000))
+    );
+    let ended = Did::Ended {
+        name: b"pxelinux.0".to_vec(),
+        outcome: Outcome::Complete,
+        content: Some(10_000),
+    };
     assert_eq!(bench.tid(tid, peer, &ack(7)), [ended]);
     assert_eq!((bench.table.counts().requests, bench.table.content_mut(id)), (1, None));
     assert_eq!(bench.table.transfers(), 0);
@@ -270,7 +291,10 @@ fn t23_one_client_may_be_restricted() {
     let mut bench = bench(Policy::default());
     bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &rrq("f", WINDOW));
     let Some(Did::Open(id)) = bench.poll() else { panic!() };
-    bench.table.restrict(id, OptionPolicy { window_max: 2, block_size_max: 9000, ..OptionPolicy::default() });
+    bench.table.restrict(
+        id,
+        OptionPolicy { window_max: 2, block_size_max: 9000, ..OptionPolicy::default() },
+    );
     assert_eq!(bench.table.opened(bench.now, id, Ok((1, 10_000))), None);
     let did = bench.drain();
     assert_eq!(
@@ -348,7 +372,8 @@ fn t46_each_transfer_of_an_endpoint_gets_another_random_tid() {
     }
     assert_eq!(used, (0..16).map(Some).collect(), "every socket that there is, and no other");
     // One that asks again and again: no port that late packets may still come to.
-    let tids: Vec<_> = (0..16).map(|n| from(&bench.ask(machine(2, 2000), &n.to_string(), b""))).collect();
+    let tids: Vec<_> =
+        (0..16).map(|n| from(&bench.ask(machine(2, 2000), &n.to_string(), b""))).collect();
     assert_eq!(tids.iter().collect::<std::collections::BTreeSet<_>>().len(), 16, "{tids:?}");
 }
 
@@ -398,14 +423,20 @@ fn keys_that_differ_in_anything_differ_in_one_of_four_words() {
         words.0
     });
     assert!(words.iter().all(|words| words.len() == 4));
-    assert_eq!(words.iter().collect::<std::collections::BTreeSet<_>>().len(), keys.len(), "{words:x?}");
+    assert_eq!(
+        words.iter().collect::<std::collections::BTreeSet<_>>().len(),
+        keys.len(),
+        "{words:x?}"
+    );
 }
 
 #[test]
 fn a_transfer_is_known_by_its_number_and_no_two_have_one() {
     let mut tokens = std::collections::BTreeSet::new();
     let numbers = [0, 1, 2, 7, u32::MAX - 1, u32::MAX];
-    for (index, generation) in numbers.iter().flat_map(|index| numbers.map(|generation| (*index, generation))) {
+    for (index, generation) in
+        numbers.iter().flat_map(|index| numbers.map(|generation| (*index, generation)))
+    {
         let id = TransferId { index, generation };
         assert_eq!(TransferId::from_token(id.token()), id);
         assert!(tokens.insert(id.token()), "{id:?}");
@@ -438,7 +469,11 @@ fn t48_a_stranger_at_a_tid_gets_error_5_once_a_second() {
     for _ in 0..50 {
         assert_eq!(bench.tid(tid, machine(2, 999), &ack(1)), [], "the same address from any port");
     }
-    assert_eq!(errors(&bench.tid(tid, machine(3, 2000), b"\0\x03\0\x01x")), [5], "others have a second of their own");
+    assert_eq!(
+        errors(&bench.tid(tid, machine(3, 2000), b"\0\x03\0\x01x")),
+        [5],
+        "others have a second of their own"
+    );
     assert_eq!(runs(&bench.tid(tid, peer, &ack(1))), [(2, 1)], "the session is untouched");
     bench.now += SECOND;
     assert_eq!(errors(&bench.tid(tid, stranger, &ack(1))), [5]);
@@ -494,7 +529,8 @@ fn t49_a_repeated_request_in_mid_transfer_begins_anew_after_a_moment_and_never_r
     // Offered once, the answer is repeated; offered as often as a forger is worth, it is not.
     let Some(Did::Open(id)) = begun.last() else { panic!("{begun:?}") };
     assert_eq!(bench.table.opened(bench.now, *id, Ok((7, 10_000))), None);
-    let offers = (0..20).map(|_| bench.drain().len() + bench.ask(peer, "g", OPTIONS).len()).sum::<usize>();
+    let offers =
+        (0..20).map(|_| bench.drain().len() + bench.ask(peer, "g", OPTIONS).len()).sum::<usize>();
     assert_eq!(offers, usize::from(OFFERS_MAX));
 }
 
@@ -534,7 +570,10 @@ fn t51_an_error_ends_the_session_at_once_and_unanswered() {
         let tid = from(&bench.ask(peer, "f", OPTIONS));
         bench.tid(tid, peer, &ack(0));
         let did = bench.tid(tid, peer, &error(code));
-        assert_eq!((outcomes(&did), errors(&did)), (vec![Outcome::Aborted { code: code.into() }], vec![]));
+        assert_eq!(
+            (outcomes(&did), errors(&did)),
+            (vec![Outcome::Aborted { code: code.into() }], vec![])
+        );
         assert_eq!(Outcome::Aborted { code: code.into() }.is_failure(), code != 8);
         assert_eq!(bench.pass(60 * SECOND), []);
     }
@@ -557,10 +596,15 @@ fn t52_a_size_probe_is_no_failure_and_does_not_delay_the_second_request() {
 #[test]
 fn t53_a_refusal_has_the_code_it_was_given() {
     let mut bench = bench(Policy::default());
-    for (refusal, code) in [(Refusal::INTERNAL, 0), (Refusal::NOT_FOUND, 1), (Refusal::ACCESS_VIOLATION, 2)] {
+    for (refusal, code) in
+        [(Refusal::INTERNAL, 0), (Refusal::NOT_FOUND, 1), (Refusal::ACCESS_VIOLATION, 2)]
+    {
         bench.file = Err(refusal);
         let did = bench.ask(machine(1, 2000), "../../etc/passwd", OPTIONS);
-        assert_eq!((errors(&did), outcomes(&did)), (vec![code], vec![Outcome::Refused { code: refusal.code }]));
+        assert_eq!(
+            (errors(&did), outcomes(&did)),
+            (vec![code], vec![Outcome::Refused { code: refusal.code }])
+        );
     }
     assert_eq!(errors(&bench.listen(machine(1, 2000), b"\0\x01f\0mail\0")), [4]);
 }
@@ -595,7 +639,8 @@ fn t64_a_forged_request_is_worth_five_packets() {
         let mut bench = bench(Policy::default());
         let mut did = bench.ask(machine(1, 2000), "f", options);
         did.extend(bench.pass(300 * SECOND));
-        let sent = did.iter().filter(|one| matches!(one, Did::Blocks { .. } | Did::Sent { .. })).count();
+        let sent =
+            did.iter().filter(|one| matches!(one, Did::Blocks { .. } | Did::Sent { .. })).count();
         assert_eq!(sent, 5, "{options:?}");
         assert!(runs(&did).iter().all(|run| *run == (1, 1)));
         assert_eq!((outcomes(&did), bench.table.sessions()), (vec![Outcome::GaveUp], 0));
@@ -615,7 +660,10 @@ fn t64_who_guesses_at_ports_loses_the_request_and_gets_no_windows() {
     // The next answer grants no window, and what was granted before is not sent.
     let second = machine(1, 2001);
     let did = bench.ask(second, "f", WINDOW);
-    assert!(matches!(&did[1], Did::Sent { bytes, .. } if bytes.ends_with(b"windowsize\x001\0")), "{did:?}");
+    assert!(
+        matches!(&did[1], Did::Sent { bytes, .. } if bytes.ends_with(b"windowsize\x001\0")),
+        "{did:?}"
+    );
     assert_eq!(runs(&bench.tid(from(&did), second, &ack(0))), [(1, 1)]);
     assert_eq!(bench.table.counts().guessed, 1);
     // Others are not concerned, nor is the address when nobody has guessed for a while.
@@ -703,7 +751,11 @@ fn t65_in_a_full_table_the_transfer_that_has_stood_still_longest_makes_room() {
     }
     let counts = bench.table.counts();
     assert_eq!((counts.full, counts.displaced, counts.dropped), (3, 2, 1));
-    assert_eq!(runs(&bench.tid(tids[0], machine(1, 2000), &ack(2))), [(3, 1)], "who moves on is safe");
+    assert_eq!(
+        runs(&bench.tid(tids[0], machine(1, 2000), &ack(2))),
+        [(3, 1)],
+        "who moves on is safe"
+    );
     for (host, is_there) in [(2, false), (3, false), (4, true)] {
         let did = bench.tid(tids[host - 1], machine(host as u8, 2000), &ack(1));
         assert_eq!(!runs(&did).is_empty(), is_there, "{host}");
@@ -714,7 +766,8 @@ fn t65_in_a_full_table_the_transfer_that_has_stood_still_longest_makes_room() {
 fn t65_a_full_table_of_transfers_that_all_move_on_displaces_none() {
     let limits = Limits { transfers_max: 200, ..Limits::default() };
     let mut bench = bench(Policy { limits, ..Policy::default() });
-    let tids: Vec<_> = (1..=200).map(|host| from(&bench.ask(machine(host, 2000), "f", b""))).collect();
+    let tids: Vec<_> =
+        (1..=200).map(|host| from(&bench.ask(machine(host, 2000), "f", b""))).collect();
     for block in 1..=5 {
         for (host, tid) in (1..=200).zip(&tids) {
             assert_eq!(runs(&bench.tid(*tid, machine(host, 2000), &ack(block))), [(block + 1, 1)]);
@@ -727,11 +780,16 @@ fn t65_a_full_table_of_transfers_that_all_move_on_displaces_none() {
 
 #[test]
 fn t65_no_source_has_the_whole_table_with_limits_or_without() {
-    let limits =
-        Limits { transfers_max: 100, unconfirmed_max: 1000, transfers_per_address_max: 8, ..Limits::default() };
+    let limits = Limits {
+        transfers_max: 100,
+        unconfirmed_max: 1000,
+        transfers_per_address_max: 8,
+        ..Limits::default()
+    };
     // Without a configuration one address could have it all.
     let mut bench = bench(Policy { limits, per_address_limits: false, ..Policy::default() });
-    let begun: usize = (0..200).map(|port| opens(&bench.ask(machine(1, 2000 + port), "f", b""))).sum();
+    let begun: usize =
+        (0..200).map(|port| opens(&bench.ask(machine(1, 2000 + port), "f", b""))).sum();
     assert_eq!((begun, bench.table.counts().dropped), (75, 125));
     assert_eq!(opens(&bench.ask(machine(2, 2000), "f", b"")), 1);
     // A host owns all addresses of its IPv6 network.
@@ -762,7 +820,8 @@ fn t65_who_has_stood_still_is_known_at_a_cost_that_does_not_grow() {
             let peer = machine(1, 2000 + round * 10 + port);
             let tid = from(&bench.ask(peer, "f", b""));
             assert_eq!(
-                outcomes(&bench.tid(tid, peer, &ack(1))).len() + outcomes(&bench.tid(tid, peer, &ack(2))).len(),
+                outcomes(&bench.tid(tid, peer, &ack(1))).len()
+                    + outcomes(&bench.tid(tid, peer, &ack(2))).len(),
                 1
             );
         }
@@ -776,7 +835,10 @@ fn t65_more_transfers_than_an_address_may_have_wait_their_turn() {
     let mut bench = bench(Policy::default());
     let all: Vec<_> = (0..10).map(|port| bench.ask(machine(1, 2000 + port), "f", b"")).collect();
     assert_eq!(all.iter().map(|did| opens(did)).sum::<usize>(), 8);
-    assert_eq!((bench.table.transfers(), bench.table.sessions(), bench.table.counts().waited), (8, 10, 2));
+    assert_eq!(
+        (bench.table.transfers(), bench.table.sessions(), bench.table.counts().waited),
+        (8, 10, 2)
+    );
     assert_eq!(opens(&bench.ask(machine(2, 2000), "f", b"")), 1, "others don't wait");
     let did = bench.tid(from(&all[0]), machine(1, 2000), &error(0));
     assert_eq!(opens(&did), 1, "the one that has waited longest begins");
@@ -807,7 +869,8 @@ fn t65_requests_faster_than_the_rate_wait_and_come_in_order() {
     let limits = Limits { requests_per_second_max: 10, requests_burst_max: 5, ..Limits::default() };
     let mut bench = bench(Policy { limits, ..Policy::default() });
     bench.file = Err(Refusal::NOT_FOUND);
-    let at_once: usize = (0..12).map(|port| opens(&bench.ask(machine(1, 2000 + port), "f", b""))).sum();
+    let at_once: usize =
+        (0..12).map(|port| opens(&bench.ask(machine(1, 2000 + port), "f", b""))).sum();
     assert_eq!(at_once, 5);
     let did = bench.pass(350 * MILLISECOND);
     assert_eq!(errors(&did), [1, 1, 1]);
@@ -839,9 +902,14 @@ fn t65_who_begins_or_is_forgotten_leaves_its_place_in_the_queue() {
 fn t65_an_ipv6_network_asks_16_times_as_often_as_an_address_and_no_more() {
     let limits = Limits { requests_per_second_max: 1, requests_burst_max: 1, ..Limits::default() };
     let mut bench = bench(Policy { limits, ..Policy::default() });
-    let host = |n: u16| SocketAddr::new(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n).into(), 2000);
+    let host = |n: u16| {
+        SocketAddr::new(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n).into(), 2000)
+    };
     let begun: usize = (1..=40).map(|n| opens(&bench.ask(host(n), "f", b""))).sum();
-    assert_eq!((begun as u32, bench.table.counts().dropped), (NETWORK_RATE, 40 - u64::from(NETWORK_RATE)));
+    assert_eq!(
+        (begun as u32, bench.table.counts().dropped),
+        (NETWORK_RATE, 40 - u64::from(NETWORK_RATE))
+    );
 }
 
 #[test]
@@ -878,11 +946,19 @@ fn t65_too_many_unconfirmed_sessions_displace_the_oldest() {
         assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::Displaced], 1));
         assert_eq!(bench.table.counts().displaced, 1);
         if let Some(tid) = confirmed {
-            assert_eq!(bench.tid(tid, machine(1, 2000), &ack(2)).len(), 1, "a confirmed one is safe");
+            assert_eq!(
+                bench.tid(tid, machine(1, 2000), &ack(2)).len(),
+                1,
+                "a confirmed one is safe"
+            );
         }
         for (host, tid) in tids {
             let did = bench.tid(tid, machine(host, 2000), &ack(1));
-            assert_eq!(runs(&did).len(), usize::from(host != 2), "{host}, with a confirmed one: {has_confirmed}");
+            assert_eq!(
+                runs(&did).len(),
+                usize::from(host != 2),
+                "{host}, with a confirmed one: {has_confirmed}"
+            );
         }
     }
 }
@@ -892,7 +968,9 @@ fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
     let network = Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 };
     let mut bench = bench(Policy { serve: Networks::from_iter([network]), ..Policy::default() });
     assert_eq!(opens(&bench.ask(machine(1, 2000), "f", b"")), 1);
-    for outsider in ["192.168.5.1:2000", "[2001:db8::1]:2000", "0.0.0.0:5", "192.168.4.1:0", "224.0.0.1:5"] {
+    for outsider in
+        ["192.168.5.1:2000", "[2001:db8::1]:2000", "0.0.0.0:5", "192.168.4.1:0", "224.0.0.1:5"]
+    {
         let peer = outsider.parse().unwrap();
         assert_eq!(bench.ask(peer, "f", b""), [], "{outsider}");
         assert_eq!(bench.listen(peer, b"\0\x02f\0octet\0"), []);
@@ -900,7 +978,10 @@ fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
     }
     // A network that is configured anew, while transfers run; none at all is everybody's.
     let tid = from(&bench.ask(machine(2, 2000), "f", b""));
-    bench.table.serve_only(Networks::from_iter([Network { address: Ipv4Addr::new(192, 168, 5, 0), prefix: 24 }]));
+    bench.table.serve_only(Networks::from_iter([Network {
+        address: Ipv4Addr::new(192, 168, 5, 0),
+        prefix: 24,
+    }]));
     assert_eq!(bench.ask(machine(3, 2000), "f", b""), []);
     assert_eq!(opens(&bench.ask("192.168.5.1:2000".parse().unwrap(), "f", b"")), 1);
     assert_eq!(runs(&bench.tid(tid, machine(2, 2000), &ack(1))), [(2, 1)]);
@@ -913,9 +994,12 @@ fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
 
 #[test]
 fn t65_of_ipv6_those_on_a_network_of_ours_are_served() {
-    let serve = Networks::from_iter([Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 }]);
+    let serve =
+        Networks::from_iter([Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 }]);
     let mut bench = bench(Policy { serve, ..Policy::default() });
-    for (address, served) in [("fe80::1", true), ("fd00:4::7", true), ("2001:db8::1", false), ("ff02::1", false)] {
+    for (address, served) in
+        [("fe80::1", true), ("fd00:4::7", true), ("2001:db8::1", false), ("ff02::1", false)]
+    {
         let peer = SocketAddr::new(address.parse().unwrap(), 2070);
         assert_eq!(!bench.ask(peer, "a", b"").is_empty(), served, "{address}");
     }
@@ -929,7 +1013,10 @@ fn a_request_that_could_not_be_looked_up_is_forgotten_without_a_word_and_may_com
         let Some(Action::Open { id, .. }) = table.poll(SECOND) else { panic!("not opened") };
         table.forget(SECOND, id);
         while let Some(action) = table.poll(SECOND) {
-            assert!(matches!(action, Action::Ended { outcome: Outcome::NeverBegun, .. }), "{action:?}");
+            assert!(
+                matches!(action, Action::Ended { outcome: Outcome::NeverBegun, .. }),
+                "{action:?}"
+            );
         }
     }
 }
@@ -942,7 +1029,11 @@ fn t65_a_client_that_never_sends_last_acks_goes_on_to_its_next_files() {
         let did = bench.ask(machine(1, 2000 + port), "f", b"");
         assert_eq!(runs(&bench.tid(from(&did), machine(1, 2000 + port), &ack(1))), [(2, 1)]);
     }
-    assert!(outcomes(&bench.pass(60 * SECOND)).iter().all(|end| *end == Outcome::CompleteWithoutLastAck));
+    assert!(
+        outcomes(&bench.pass(60 * SECOND))
+            .iter()
+            .all(|end| *end == Outcome::CompleteWithoutLastAck)
+    );
 }
 
 #[test]
@@ -960,8 +1051,15 @@ fn a_transfer_whose_file_never_comes_ends() {
     bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &rrq("f", b""));
     let Some(Did::Open(id)) = bench.poll() else { panic!() };
     let did = bench.pass(OPENING_MAX);
-    assert_eq!((errors(&did), outcomes(&did)), (vec![0], vec![Outcome::Failed(Failure::NotOpened)]));
-    assert_eq!(bench.table.opened(bench.now, id, Ok((9, 9))), Some(9), "too late: the content comes back");
+    assert_eq!(
+        (errors(&did), outcomes(&did)),
+        (vec![0], vec![Outcome::Failed(Failure::NotOpened)])
+    );
+    assert_eq!(
+        bench.table.opened(bench.now, id, Ok((9, 9))),
+        Some(9),
+        "too late: the content comes back"
+    );
 }
 
 #[test]
@@ -977,7 +1075,10 @@ fn unsent_blocks_leave_after_resume_and_not_before() {
     assert_eq!(runs(&bench.drain()), [(2, 3)]);
     bench.table.unsent(bench.now, id, 0);
     let did = bench.pass(31 * SECOND);
-    assert_eq!((errors(&did), outcomes(&did)), (vec![0], vec![Outcome::Failed(Failure::OutOfReach)]));
+    assert_eq!(
+        (errors(&did), outcomes(&did)),
+        (vec![0], vec![Outcome::Failed(Failure::OutOfReach)])
+    );
 }
 
 #[test]
@@ -987,7 +1088,9 @@ fn ten_thousand_transfers_cost_a_few_timer_entries_each() {
         per_address_limits: false,
         ..Policy::default()
     });
-    let tids: Vec<_> = (0..10_000).map(|port| from(&bench.ask(machine(1, 1 + port), "f", b"blksize\x008\0"))).collect();
+    let tids: Vec<_> = (0..10_000)
+        .map(|port| from(&bench.ask(machine(1, 1 + port), "f", b"blksize\x008\0")))
+        .collect();
     for block in 0..100 {
         for (port, tid) in (1..).zip(&tids) {
             assert_eq!(runs(&bench.tid(*tid, machine(1, port), &ack(block))), [(block + 1, 1)]);

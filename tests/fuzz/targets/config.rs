@@ -1,4 +1,5 @@
-//! A configuration file, however damaged: it is taken, or every complaint names a place that is in the file.
+//! A configuration file, however damaged: it is taken, or every complaint names a place that is in
+//! the file.
 
 use ringboot::config::Config;
 
@@ -15,7 +16,10 @@ pub(crate) fn file(bytes: &[u8]) {
     // An empty last line is a place as well.
     let lines = text.matches('\n').count() + 1;
     for problem in &problems.0 {
-        assert!((1..=lines).contains(&problem.line) && problem.column >= 1, "{problem} of {lines} lines");
+        assert!(
+            (1..=lines).contains(&problem.line) && problem.column >= 1,
+            "{problem} of {lines} lines"
+        );
         assert!(!problem.what.is_empty() && !problem.what.contains('\n'), "{problem}");
     }
 }

@@ -1,4 +1,5 @@
-//! DHCP: any datagram through the decision, and any order of messages, commits, failures, restarts and reloads over the leases.
+//! DHCP: any datagram through the decision, and any order of messages, commits, failures, restarts
+//! and reloads over the leases.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -25,32 +26,42 @@ const START_S: u64 = 1_000_000;
 const DECLINE: u8 = 4;
 const RELEASE: u8 = 7;
 
-/// Two subnets on eth1, two behind relays on one wire, a pool with an address of ours and one with a relay's; and the same
-/// without one of its reservations and with another pool.
+/// Two subnets on eth1, two behind relays on one wire, a pool with an address of ours and one with
+/// a relay's; and the same without one of its reservations and with another pool.
 fn policies() -> &'static [DhcpPolicy; 2] {
     static POLICIES: OnceLock<[DhcpPolicy; 2]> = OnceLock::new();
     POLICIES.get_or_init(|| {
-        let host = "[[dhcp.subnet.host]]\nmac = \"02:00:00:00:00:01\"\naddress = \"192.168.4.12\"\n";
+        let host = "[[dhcp.subnet.host]]\nmac = \"02:00:00:00:00:01\"\naddress = \
+                    \"192.168.4.12\"\n";
         let text = |pool: &str, host: &str| {
             let relayed = |third: u8| {
                 format!(
-                    "[[dhcp.subnet]]\nsubnet = \"10.{third}.0.0/24\"\nmode = \"server\"\nrelay = true\nclients = \"any\"\n\
+                    "[[dhcp.subnet]]\nsubnet = \"10.{third}.0.0/24\"\nmode = \"server\"\nrelay = \
+                     true\nclients = \"any\"\n\
                      shared-network = \"far\"\npools = [\"10.{third}.0.1-10.{third}.0.3\"]\n"
                 )
             };
             format!(
                 "root = \"/r\"\n[server]\ninterfaces = [\"eth1\"]\n\
-                 [[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\ninterface = \"eth1\"\nmode = \"server\"\nclients = \"any\"\n\
+                 [[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\ninterface = \"eth1\"\nmode = \
+                 \"server\"\nclients = \"any\"\n\
                  authoritative = true\npools = [\"{pool}\"]\n{host}\
-                 [[dhcp.subnet]]\nsubnet = \"192.168.5.0/24\"\ninterface = \"eth1\"\nmode = \"server\"\n\
-                 pools = [\"192.168.5.10-192.168.5.12\"]\n{}{}[boot]\nbios = \"pxelinux.0\"\nuefi-x64 = \"shimx64.efi\"\n\
+                 [[dhcp.subnet]]\nsubnet = \"192.168.5.0/24\"\ninterface = \"eth1\"\nmode = \
+                 \"server\"\n\
+                 pools = [\"192.168.5.10-192.168.5.12\"]\n{}{}[boot]\nbios = \
+                 \"pxelinux.0\"\nuefi-x64 = \"shimx64.efi\"\n\
                  uefi-http = \"efi/bootx64.efi\"\n",
                 relayed(7),
                 relayed(8)
             )
         };
-        let read = |text: &str| Config::parse("fuzz.toml", text).unwrap_or_else(|why| panic!("{why}")).snapshot.dhcp;
-        [read(&text("192.168.4.10-192.168.4.13", host)), read(&text("192.168.4.11-192.168.4.14", ""))]
+        let read = |text: &str| {
+            Config::parse("fuzz.toml", text).unwrap_or_else(|why| panic!("{why}")).snapshot.dhcp
+        };
+        [
+            read(&text("192.168.4.10-192.168.4.13", host)),
+            read(&text("192.168.4.11-192.168.4.14", "")),
+        ]
     })
 }
 
@@ -67,7 +78,8 @@ fn arrival(bytes: &[u8], source: Ipv4Addr, is_unicast: bool) -> Arrival<'_> {
     }
 }
 
-/// A datagram, after an octet that says how it came. A second reader understands the answer, and it is one that may leave.
+/// A datagram, after an octet that says how it came. A second reader understands the answer, and it
+/// is one that may leave.
 pub(crate) fn message(bytes: &[u8]) {
     let Some((how, datagram)) = bytes.split_first() else { return };
     let policy = &policies()[0];
@@ -77,7 +89,11 @@ pub(crate) fn message(bytes: &[u8]) {
     for _ in 0..2 {
         let decision = decide(&arrival, &leases, policy, START_S, 7);
         let again = decide(&arrival, &leases, policy, START_S, 7);
-        assert_eq!((&decision.answer, &decision.changes), (&again.answer, &again.changes), "a function of its input");
+        assert_eq!(
+            (&decision.answer, &decision.changes),
+            (&again.answer, &again.changes),
+            "a function of its input"
+        );
         sound(&decision, datagram);
         leases.begin_commit(&decision.changes, decision.xid, START_S);
         leases.finish_commit(&decision.changes, decision.xid, true, START_S);
@@ -86,13 +102,21 @@ pub(crate) fn message(bytes: &[u8]) {
 
 /// What holds for every decision.
 fn sound(decision: &Decision, asked: &[u8]) {
-    assert_ne!(decision.answer.is_some(), decision.silence.is_some(), "an answer, or why there is none");
+    assert_ne!(
+        decision.answer.is_some(),
+        decision.silence.is_some(),
+        "an answer, or why there is none"
+    );
     let Some(answer) = &decision.answer else { return };
     let bytes = &answer.bytes;
     assert!((REPLY_OCTETS_MIN..=REPLY_OCTETS_MAX).contains(&bytes.len()), "{} octets", bytes.len());
-    let reply = Message::decode(&mut Decoder::new(bytes)).expect("an answer that another reader understands");
+    let reply = Message::decode(&mut Decoder::new(bytes))
+        .expect("an answer that another reader understands");
     assert_eq!((reply.opcode(), reply.hops()), (Opcode::BootReply, 0));
-    assert_eq!((&bytes[1..3], &bytes[4..8], &bytes[24..44]), (&asked[1..3], &asked[4..8], &asked[24..44]));
+    assert_eq!(
+        (&bytes[1..3], &bytes[4..8], &bytes[24..44]),
+        (&asked[1..3], &asked[4..8], &asked[24..44])
+    );
     let yiaddr = reply.yiaddr();
     assert!(!OURS.contains(&yiaddr), "{yiaddr} is ours");
     assert!(reply.giaddr() != yiaddr || yiaddr.is_unspecified(), "{yiaddr} is the relay's");
@@ -102,9 +126,15 @@ fn sound(decision: &Decision, asked: &[u8]) {
     assert_eq!(is_dhcp, answer.kind != AnswerKind::Bootp);
     assert_eq!(
         is_dhcp,
-        matches!(reply.opts().get(OptionCode::ServerIdentifier), Some(DhcpOption::ServerIdentifier(_)))
+        matches!(
+            reply.opts().get(OptionCode::ServerIdentifier),
+            Some(DhcpOption::ServerIdentifier(_))
+        )
     );
-    let binds = decision.changes.iter().any(|change| matches!(change, Change::Bind(lease) if lease.address == yiaddr));
+    let binds = decision
+        .changes
+        .iter()
+        .any(|change| matches!(change, Change::Bind(lease) if lease.address == yiaddr));
     assert_eq!(
         binds,
         matches!(answer.kind, AnswerKind::Ack | AnswerKind::Bootp),
@@ -112,7 +142,8 @@ fn sound(decision: &Decision, asked: &[u8]) {
     );
 }
 
-/// Who may use an address, by what has left the server. None: what boots the machine; it hands on to any system.
+/// Who may use an address, by what has left the server. None: what boots the machine; it hands on
+/// to any system.
 #[derive(Debug, PartialEq)]
 struct Holder {
     mac: Mac,
@@ -131,8 +162,8 @@ struct World {
     holders: BTreeMap<Ipv4Addr, Holder>,
 }
 
-/// Messages of four machines with up to three systems each, commits that come late, or fail, time, reloads and restarts: no
-/// address has two holders at a time.
+/// Messages of four machines with up to three systems each, commits that come late, or fail, time,
+/// reloads and restarts: no address has two holders at a time.
 pub(crate) fn leases(bytes: &[u8]) {
     let mut input = Unstructured::new(bytes);
     let policy = &policies()[0];
@@ -178,7 +209,8 @@ impl World {
             2 => input.choose(&OURS).ok().copied(),
             _ => input.choose(&told).ok().copied(),
         };
-        let (is_renewing, is_local) = (kind == RELEASE || below(input, 4) == 0, below(input, 4) > 0);
+        let (is_renewing, is_local) =
+            (kind == RELEASE || below(input, 4) == 0, below(input, 4) > 0);
         let mut options: Vec<(u8, Vec<u8>)> = Vec::new();
         options.extend((kind > 0).then(|| (53, vec![kind])));
         if let Some(named) = named.filter(|_| !is_renewing) {
@@ -187,13 +219,18 @@ impl World {
         if kind > 1 && !is_renewing && below(input, 2) == 0 {
             options.push((
                 54,
-                input.choose(&[SERVER, SECOND, Ipv4Addr::new(192, 168, 4, 2)]).unwrap_or(&SERVER).octets().to_vec(),
+                input
+                    .choose(&[SERVER, SECOND, Ipv4Addr::new(192, 168, 4, 2)])
+                    .unwrap_or(&SERVER)
+                    .octets()
+                    .to_vec(),
             ));
         }
         // Which of the machine's programs speaks.
         let system = match below(input, 5) {
             0 => {
-                options.extend([(60, b"PXEClient:Arch:00007:UNDI:003000".to_vec()), (93, vec![0, 7])]);
+                options
+                    .extend([(60, b"PXEClient:Arch:00007:UNDI:003000".to_vec()), (93, vec![0, 7])]);
                 None
             }
             1 => None,
@@ -206,7 +243,8 @@ impl World {
                 Some(vec![0, n as u8])
             }
         };
-        let giaddr = if is_local { Ipv4Addr::UNSPECIFIED } else { RELAYS[below(input, 2) as usize] };
+        let giaddr =
+            if is_local { Ipv4Addr::UNSPECIFIED } else { RELAYS[below(input, 2) as usize] };
         let ciaddr = named.filter(|_| is_renewing).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let datagram = datagram(mac, below(input, 3) as u8, ciaddr, giaddr, &options);
         while self.leases.advance(self.now) {}
@@ -239,8 +277,12 @@ impl World {
         for change in &decision.changes {
             self.keep(change);
             let Change::Bind(lease) = change else { continue };
-            if let Some(before) = self.holders.get(&lease.address).filter(|before| before.end_s > self.now) {
-                let is_handed_on = before.system.is_none() || holder.system.is_none() || before.system == holder.system;
+            if let Some(before) =
+                self.holders.get(&lease.address).filter(|before| before.end_s > self.now)
+            {
+                let is_handed_on = before.system.is_none()
+                    || holder.system.is_none()
+                    || before.system == holder.system;
                 assert!(
                     before.mac == holder.mac && (is_handed_on || self.is_by_machine(lease.address)),
                     "{} belongs to {before:?}, and {holder:?} is told the same at {}",
@@ -283,7 +325,8 @@ impl World {
         self.end_unreserved();
     }
 
-    /// The process is killed and started again: what was not durable is gone, and nobody was told of it.
+    /// The process is killed and started again: what was not durable is gone, and nobody was told
+    /// of it.
     fn restart(&mut self) {
         self.pending.clear();
         self.leases = Leases::new(&self.policy.subnets);
@@ -297,11 +340,18 @@ impl World {
             let mut all = self.policy.subnets.iter().flat_map(|subnet| &subnet.reservations);
             all.any(|reservation| reservation.address == *address && reservation.mac == mac)
         };
-        self.holders.retain(|address, holder| holder.end_s < FOREVER_S || reserved(address, holder.mac));
+        self.holders
+            .retain(|address, holder| holder.end_s < FOREVER_S || reserved(address, holder.mac));
     }
 }
 
-fn datagram(mac: Mac, xid: u8, ciaddr: Ipv4Addr, giaddr: Ipv4Addr, options: &[(u8, Vec<u8>)]) -> Vec<u8> {
+fn datagram(
+    mac: Mac,
+    xid: u8,
+    ciaddr: Ipv4Addr,
+    giaddr: Ipv4Addr,
+    options: &[(u8, Vec<u8>)],
+) -> Vec<u8> {
     let mut bytes = vec![1, 1, 6, 0, 0, 0, 0, xid, 0, 0, 0, 0];
     bytes.extend(ciaddr.octets());
     bytes.extend([0; 8]);

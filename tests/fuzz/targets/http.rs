@@ -1,4 +1,5 @@
-//! HTTP: heads, ranges, and whole connections, whose meaning must not depend on the pieces in which the bytes came.
+//! HTTP: heads, ranges, and whole connections, whose meaning must not depend on the pieces in which
+//! the bytes came.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +15,11 @@ const LENGTH: u64 = 100_000;
 pub(crate) fn request(bytes: &[u8]) {
     let Parsed::Whole(asked, length) = request::parse(bytes) else { return };
     assert!(length <= bytes.len() && bytes[..length].ends_with(b"\n"));
-    assert_eq!(request::parse(&bytes[..length]), Parsed::Whole(asked, length), "what follows changes a head");
+    assert_eq!(
+        request::parse(&bytes[..length]),
+        Parsed::Whole(asked, length),
+        "what follows changes a head"
+    );
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let mtime = now - Duration::from_secs(3600);
     let meta = Meta {
@@ -30,7 +35,9 @@ pub(crate) fn request(bytes: &[u8]) {
         Payload::Multipart(parts, _) => {
             assert!(
                 parts.len() >= 2
-                    && parts.iter().all(|part| part.range.start < part.range.end && part.range.end <= LENGTH)
+                    && parts
+                        .iter()
+                        .all(|part| part.range.start < part.range.end && part.range.end <= LENGTH)
             );
         }
         Payload::None | Payload::Text(_) => {}
@@ -45,9 +52,12 @@ pub(crate) fn request(bytes: &[u8]) {
 fn assert_head(head: &[u8], payload: &Payload, method: Method) {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
-    let read = response.parse(head).unwrap_or_else(|error| panic!("{error}: {}", head.escape_ascii()));
+    let read =
+        response.parse(head).unwrap_or_else(|error| panic!("{error}: {}", head.escape_ascii()));
     assert_eq!(read, httparse::Status::Complete(head.len()), "{}", head.escape_ascii());
-    let of = |name: &'static str| response.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+    let of = |name: &'static str| {
+        response.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name))
+    };
     assert_eq!(of("date").count(), 1, "{}", head.escape_ascii());
     let lengths: Vec<&[u8]> = of("content-length").map(|header| header.value).collect();
     if let ([length], false) = (&lengths[..], method == Method::Head) {

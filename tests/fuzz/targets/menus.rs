@@ -1,4 +1,5 @@
-//! Files of the tree that are read for a warning: menus written by hand, and the heads of boot programs.
+//! Files of the tree that are read for a warning: menus written by hand, and the heads of boot
+//! programs.
 
 use ringboot::boot::names::Loader;
 use ringboot::boot::pe::Program;

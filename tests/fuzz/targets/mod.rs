@@ -1,4 +1,5 @@
-//! What the fuzzers run and `tests/corpus.rs` replays: for each target a function of bytes that panics where a promise is broken.
+//! What the fuzzers run and `tests/corpus.rs` replays: for each target a function of bytes that
+//! panics where a promise is broken.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod config;

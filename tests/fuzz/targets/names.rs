@@ -1,4 +1,5 @@
-//! Names that clients send: whatever the bytes, a cleaned name stays below the root, and cleaning it again changes nothing.
+//! Names that clients send: whatever the bytes, a cleaned name stays below the root, and cleaning
+//! it again changes nothing.
 
 use ringboot::boot::names::menu_name;
 use ringboot::http::target;
@@ -7,7 +8,11 @@ use ringboot::images::{clean as clean_name, clean_tftp, without_prefix, without_
 pub(crate) fn clean(bytes: &[u8]) {
     for cleaned in [clean_name(bytes), clean_tftp(bytes)].into_iter().flatten() {
         assert_inside(cleaned.as_bytes());
-        assert_eq!(clean_name(cleaned.as_bytes()).as_ref(), Ok(&cleaned), "cleaning twice is cleaning once");
+        assert_eq!(
+            clean_name(cleaned.as_bytes()).as_ref(),
+            Ok(&cleaned),
+            "cleaning twice is cleaning once"
+        );
         if let Some(inner) = without_prefix(&cleaned, &[clean_name(b"tftpboot").unwrap()]) {
             assert_inside(inner.as_bytes());
         }
@@ -17,7 +22,10 @@ pub(crate) fn clean(bytes: &[u8]) {
     }
     if let Ok(path) = target::path(bytes) {
         assert!(!path.contains(&0), "a NUL gets through");
-        assert!(path.split(|&byte| byte == b'/').all(|component| component != b".."), "a climbing name gets through");
+        assert!(
+            path.split(|&byte| byte == b'/').all(|component| component != b".."),
+            "a climbing name gets through"
+        );
         assert!(!path.contains(&b'\\'), "a backslash is not taken as a slash");
     }
 }
@@ -29,7 +37,11 @@ fn assert_inside(path: &[u8]) {
         path.escape_ascii()
     );
     let is_plain = |component: &[u8]| !component.is_empty() && !component.starts_with(b".");
-    assert!(path.is_empty() || path.split(|&byte| byte == b'/').all(is_plain), "{}", path.escape_ascii());
+    assert!(
+        path.is_empty() || path.split(|&byte| byte == b'/').all(is_plain),
+        "{}",
+        path.escape_ascii()
+    );
 }
 
 pub(crate) fn menu(bytes: &[u8]) {

@@ -1,4 +1,5 @@
-//! Frames and packets of the segment: IPv4 and UDP headers, words of other DHCP servers, IPv6 router solicitations.
+//! Frames and packets of the segment: IPv4 and UDP headers, words of other DHCP servers, IPv6
+//! router solicitations.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
@@ -10,7 +11,8 @@ pub(crate) fn frame(bytes: &[u8]) {
     if let Some((source, payload)) = frame::read_datagram(bytes) {
         assert!(payload.len() + 28 <= bytes.len(), "a payload longer than its packet");
         // What is built from it is read as the same.
-        let built = frame::datagram(source, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68), payload).unwrap();
+        let built =
+            frame::datagram(source, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68), payload).unwrap();
         assert_eq!(frame::read_datagram(&built), Some((source, payload)));
     }
     let ours = [Ipv4Addr::new(192, 168, 4, 150)];

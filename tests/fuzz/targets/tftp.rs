@@ -1,4 +1,5 @@
-//! TFTP: packets, any order of events against the table of transfers, and any server against the simulated clients.
+//! TFTP: packets, any order of events against the table of transfers, and any server against the
+//! simulated clients.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -61,7 +62,9 @@ pub(crate) fn packet(bytes: &[u8]) {
             let request = Request::from(&asked);
             assert_eq!(request.name(), asked.name);
             assert!(request.options().eq(asked.options) && request.same(&asked));
-            for (mode, length) in [(Mode::Octet, 0), (Mode::Octet, 1 << 40), (Mode::Netascii, 100_000)] {
+            for (mode, length) in
+                [(Mode::Octet, 0), (Mode::Octet, 1 << 40), (Mode::Netascii, 100_000)]
+            {
                 negotiated(&request, mode, length);
             }
         }
@@ -76,7 +79,10 @@ fn negotiated(request: &Request, mode: Mode, length: u64) {
     let mut oack = Vec::new();
     let terms = negotiate(request.options(), &policy, mode, length, &mut oack);
     assert!((8..=65_464).contains(&terms.block_size) && terms.window >= 1, "{terms:?}");
-    assert!(terms.block_size <= policy.block_size_max.max(512) && terms.window <= policy.window_max, "{terms:?}");
+    assert!(
+        terms.block_size <= policy.block_size_max.max(512) && terms.window <= policy.window_max,
+        "{terms:?}"
+    );
     if oack.is_empty() {
         return;
     }
@@ -138,7 +144,10 @@ impl Watched {
                 }
                 Action::Datagram { bytes, tid, .. } => {
                     assert!(tid.is_none_or(|tid| tid < self.tids));
-                    assert!(matches!(parse(bytes), Some(Packet::OptionAck(_) | Packet::Error { .. })));
+                    assert!(matches!(
+                        parse(bytes),
+                        Some(Packet::OptionAck(_) | Packet::Error { .. })
+                    ));
                 }
                 Action::Ended { id, content, .. } => {
                     self.live.remove(&id);
@@ -147,7 +156,9 @@ impl Watched {
             }
         }
         assert!(self.table.transfers() <= LIMITS.transfers_max);
-        assert!(self.table.sessions() <= LIMITS.transfers_max + LIMITS.waiting_max + LIMITS.quiet_max);
+        assert!(
+            self.table.sessions() <= LIMITS.transfers_max + LIMITS.waiting_max + LIMITS.quiet_max
+        );
     }
 
     fn step(&mut self, input: &mut Unstructured<'_>) {
@@ -169,7 +180,8 @@ impl Watched {
             (6..=7, _, Some(id)) | (8, Some(id), _) => {
                 let len = below(input, 20_000);
                 self.contents += 1;
-                let answer = if below(input, 5) == 1 { Err(Refusal::NOT_FOUND) } else { Ok((len, len)) };
+                let answer =
+                    if below(input, 5) == 1 { Err(Refusal::NOT_FOUND) } else { Ok((len, len)) };
                 let refused = answer.is_err();
                 let back = self.table.opened(now, id, answer).is_some();
                 self.contents -= i64::from(refused || back);
@@ -179,7 +191,11 @@ impl Watched {
                 1 => self.table.resume(id),
                 2 => self.table.failed(now, id, Failure::ContentLost),
                 _ => {
-                    let without = OptionPolicy { blksize: false, windowsize: false, ..OptionPolicy::default() };
+                    let without = OptionPolicy {
+                        blksize: false,
+                        windowsize: false,
+                        ..OptionPolicy::default()
+                    };
                     self.table.restrict(id, without);
                 }
             },
@@ -197,7 +213,8 @@ pub(crate) fn table(bytes: &[u8]) {
     let tids = below(input, 4) as u16;
     let policy = Policy { tids, limits: LIMITS, ..Policy::default() };
     let table = Table::new(policy, below(input, u64::MAX));
-    let mut watched = Watched { table, now: 0, tids, live: BTreeSet::new(), known: Vec::new(), contents: 0 };
+    let mut watched =
+        Watched { table, now: 0, tids, live: BTreeSet::new(), known: Vec::new(), contents: 0 };
     while !input.is_empty() {
         watched.step(input);
     }
@@ -214,7 +231,13 @@ pub(crate) fn table(bytes: &[u8]) {
 
 pub(crate) fn client(bytes: &[u8]) {
     let input = &mut Unstructured::new(bytes);
-    let firmware = [Behaviour::edk2(), Behaviour::grub(), Behaviour::uboot(8), Behaviour::pi3(), Behaviour::ipxe()];
+    let firmware = [
+        Behaviour::edk2(),
+        Behaviour::grub(),
+        Behaviour::uboot(8),
+        Behaviour::pi3(),
+        Behaviour::ipxe(),
+    ];
     let behaviour = firmware[below(input, firmware.len() as u64) as usize].clone();
     let (mut client, mut received, mut now) = (Client::new(behaviour, b"f", 1), 0, 0);
     while !input.is_empty() {
@@ -222,7 +245,9 @@ pub(crate) fn client(bytes: &[u8]) {
         let mut bytes = sent(input);
         if below(input, 2) == 0 {
             let block = below(input, 6) as u8;
-            bytes = [&[0, 3, 0, block][..], &vec![block; [512, 1024, 1468][usize::from(block) % 3]]].concat();
+            bytes =
+                [&[0, 3, 0, block][..], &vec![block; [512, 1024, 1468][usize::from(block) % 3]]]
+                    .concat();
         }
         if let Some(piece) = client.handle(now, 4000 + below(input, 2) as u16, &bytes) {
             assert_eq!(piece.offset, received);

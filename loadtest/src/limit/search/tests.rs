@@ -1,10 +1,17 @@
-//! Searches over servers that are made up: what they find, in how many runs, and what they say when the time is over.
+//! Searches over servers that are made up: what they find, in how many runs, and what they say when
+//! the time is over.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 use super::*;
 
-const QUESTION: Question =
-    Question { least: 10, most: 2000, first: 10, repeat: 3, precision: 0.05, budget: Duration::from_secs(3600) };
+const QUESTION: Question = Question {
+    least: 10,
+    most: 2000,
+    first: 10,
+    repeat: 3,
+    precision: 0.05,
+    budget: Duration::from_secs(3600),
+};
 
 /// Runs a search to its end; each machine costs a run 10 ms.
 fn searched(question: Question, mut holds: impl FnMut(u32) -> bool) -> (Search, End, Vec<u32>) {
@@ -31,7 +38,10 @@ fn the_limit_of_a_server_that_never_wavers_lies_between_the_two_ends() {
         let (held, missed) = (search.held().unwrap(), search.missed().unwrap());
         assert!(held <= limit && limit < missed, "{limit}: {held} to {missed}");
         assert!(missed - held <= (held / 20).max(1), "{limit}: {held} to {missed}");
-        assert_eq!((end, search.level(held)), (End::Narrow, Level { held: 3, missed: 0, ..search.level(held) }));
+        assert_eq!(
+            (end, search.level(held)),
+            (End::Narrow, Level { held: 3, missed: 0, ..search.level(held) })
+        );
         assert_eq!(search.level(missed).missed, 3, "{limit}");
         assert!(runs.len() <= 22, "{limit}: {runs:?}");
     }
@@ -59,7 +69,8 @@ fn a_server_that_misses_the_least_has_no_answer() {
 
 #[test]
 fn a_search_that_begins_too_high_goes_down() {
-    let (search, end, runs) = searched(Question { first: 500, ..QUESTION }, |machines| machines <= 33);
+    let (search, end, runs) =
+        searched(Question { first: 500, ..QUESTION }, |machines| machines <= 33);
     assert_eq!(runs[..5], [500, 250, 125, 62, 31], "{runs:?}");
     assert_eq!((end, search.held(), search.missed()), (End::Narrow, Some(33), Some(34)));
 }
@@ -86,7 +97,10 @@ fn the_time_is_kept_and_what_was_found_is_confirmed_within_it() {
         // A run is as long as was to be expected here.
         assert!(u64::from(took) <= budget * 100, "{budget} s: {runs:?}");
         assert_eq!(end, End::TimeIsOver, "{budget} s");
-        assert!(search.held().is_some_and(|held| search.level(held).held >= 3), "{budget} s: {runs:?}");
+        assert!(
+            search.held().is_some_and(|held| search.level(held).held >= 3),
+            "{budget} s: {runs:?}"
+        );
     }
     let (search, end, runs) = searched(Question { budget: Duration::ZERO, ..QUESTION }, |_| true);
     assert_eq!((end, search.held(), runs), (End::TimeIsOver, None, vec![10]));
@@ -102,7 +116,13 @@ fn few_runs_prove_little_and_the_bound_says_how_little() {
         [36.8, 74.1, 95.0]
     );
     // Tables of Clopper and Pearson, one-sided: 2 of 3 and 9 of 10.
-    assert_eq!([level(2, 1), level(9, 1)].map(|level| percent(level.holds_at_least())), [13.5, 60.6]);
-    assert_eq!([level(0, 3), level(2, 1)].map(|level| percent(level.misses_at_least())), [36.8, 1.7]);
+    assert_eq!(
+        [level(2, 1), level(9, 1)].map(|level| percent(level.holds_at_least())),
+        [13.5, 60.6]
+    );
+    assert_eq!(
+        [level(0, 3), level(2, 1)].map(|level| percent(level.misses_at_least())),
+        [36.8, 1.7]
+    );
     assert_eq!(level(0, 5).holds_at_least(), 0.0);
 }

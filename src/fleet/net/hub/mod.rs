@@ -1,7 +1,9 @@
-//! All TFTP transfers of a fleet on a few sockets: machines with addresses of their own share them, hundreds to one.
+//! All TFTP transfers of a fleet on a few sockets: machines with addresses of their own share them,
+//! hundreds to one.
 //!
-//! Datagrams are read and answers sent in batches (`engine/mmsg`). A transfer is known by its socket and its local address; what it
-//! does with a datagram, the pure [`Client`] says. Machines that share one address of the host have a socket for each request.
+//! Datagrams are read and answers sent in batches (`engine/mmsg`). A transfer is known by its
+//! socket and its local address; what it does with a datagram, the pure [`Client`] says. Machines
+//! that share one address of the host have a socket for each request.
 
 mod sockets;
 mod state;
@@ -97,8 +99,12 @@ impl Hub {
         }
     }
 
-    /// Plays a client to its end. Dropped before, the transfer is forgotten, and the server hears no more of it.
-    pub(in crate::fleet) async fn play(self: &Rc<Self>, transfer: Transfer) -> Result<Ended, Failure> {
+    /// Plays a client to its end. Dropped before, the transfer is forgotten, and the server hears
+    /// no more of it.
+    pub(in crate::fleet) async fn play(
+        self: &Rc<Self>,
+        transfer: Transfer,
+    ) -> Result<Ended, Failure> {
         if self.rings.get().is_none() {
             self.rings.set(Some(NEVER));
             spawn_local(Rc::clone(self).keep_time());
@@ -130,10 +136,12 @@ impl Hub {
         stay.leave().ok_or_else(|| io::Error::other("a transfer without an end").into())
     }
 
-    /// A place for one request: at a socket that others share, of the generation after the one that this address used last; or
-    /// at a socket of its own, where the address is not the machine's alone.
+    /// A place for one request: at a socket that others share, of the generation after the one that
+    /// this address used last; or at a socket of its own, where the address is not the machine's
+    /// alone.
     fn seat(self: &Rc<Self>, address: Ipv4Addr, burst: usize) -> io::Result<Seat> {
-        let turn = if address.is_unspecified() { None } else { self.state.borrow_mut().turn(address) };
+        let turn =
+            if address.is_unspecified() { None } else { self.state.borrow_mut().turn(address) };
         let Some(generation) = turn else {
             let (socket, fd) = self.open(address, true)?;
             let reader = Some(spawn_local(Rc::clone(self).read(socket, fd)));
@@ -154,10 +162,18 @@ impl Hub {
     }
 
     fn open(&self, address: Ipv4Addr, single: bool) -> io::Result<(SocketId, Rc<UdpSocket>)> {
-        let address =
-            if self.state.borrow().sockets.server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { address.into() };
-        let fd = net::udp(&Binding { address: SocketAddr::new(address, 0), interface: None, shared: false })?;
-        // Requests and ACKs fit every path; choosing numbers for fragments stood first in a profile (__ip_select_ident).
+        let address = if self.state.borrow().sockets.server.is_ipv6() {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            address.into()
+        };
+        let fd = net::udp(&Binding {
+            address: SocketAddr::new(address, 0),
+            interface: None,
+            shared: false,
+        })?;
+        // Requests and ACKs fit every path; choosing numbers for fragments stood first in a profile
+        // (__ip_select_ident).
         net::forbid_fragments(&fd)?;
         keep_unreachable(&fd)?;
         if self.gro {
@@ -168,7 +184,8 @@ impl Hub {
         // Half of it stays free: how much memory a datagram takes is only nearly known.
         let room = SockRef::from(&fd).recv_buffer_size()? / 2;
         let fd = Rc::new(UdpSocket::from_std(fd)?);
-        let socket = Socket { fd: Rc::clone(&fd), outbox: Outbox::default(), single, room, load: 0 };
+        let socket =
+            Socket { fd: Rc::clone(&fd), outbox: Outbox::default(), single, room, load: 0 };
         Ok((self.state.borrow_mut().sockets.add(socket), fd))
     }
 
@@ -180,12 +197,18 @@ impl Hub {
                 self.hear_of_nobody(socket, &fd);
             }
             let mut datagrams = 0;
-            // An error of one receive is the network's (ICMP) word of a datagram that was sent; the timers decide what it means.
+            // An error of one receive is the network's (ICMP) word of a datagram that was sent; the
+            // timers decide what it means.
             let _ = fd.try_io(Interest::READABLE, || {
                 let mut inbox = self.inbox.borrow_mut();
                 datagrams = inbox.receive(&fd)?;
-                // Fewer than there was room for: the socket is empty, and will say so when it is not.
-                if datagrams < inbox.capacity() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                // Fewer than there was room for: the socket is empty, and will say so when it is
+                // not.
+                if datagrams < inbox.capacity() {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(())
+                }
             });
             if datagrams > 0 {
                 let inbox = self.inbox.borrow();
@@ -204,8 +227,9 @@ impl Hub {
         });
     }
 
-    /// For those who keep this thread busy with other things: takes in what has come to the sockets that are shared, where the
-    /// last look was a while ago. Blocks that wait here for their turn would look like a slow server.
+    /// For those who keep this thread busy with other things: takes in what has come to the sockets
+    /// that are shared, where the last look was a while ago. Blocks that wait here for their turn
+    /// would look like a slow server.
     pub(in crate::fleet) fn glance(self: &Rc<Self>) {
         let now = self.now();
         if self.rings.get().is_some() && now.saturating_sub(self.glanced.get()) >= GLANCE_PAUSE {
@@ -279,7 +303,8 @@ struct Stay<'a> {
 
 impl Stay<'_> {
     fn leave(&self) -> Option<Ended> {
-        let Guest { client, checker, outcome, nobody, .. } = self.hub.state.borrow_mut().dismiss(self.id?)?;
+        let Guest { client, checker, outcome, nobody, .. } =
+            self.hub.state.borrow_mut().dismiss(self.id?)?;
         Some(Ended { client, checker, outcome: outcome?, nobody })
     }
 }

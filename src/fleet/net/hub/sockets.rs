@@ -20,7 +20,8 @@ pub(super) struct Socket {
     pub(super) outbox: Outbox,
     /// It has one machine only: whatever comes to it is that machine's.
     pub(super) single: bool,
-    /// What may be on its way to it at once, and what is at most: the kernel drops what finds no room. Octets of its memory.
+    /// What may be on its way to it at once, and what is at most: the kernel drops what finds no
+    /// room. Octets of its memory.
     pub(super) room: usize,
     pub(super) load: usize,
 }
@@ -77,7 +78,8 @@ impl Sockets {
         outbox.push(to, from, None, |bytes| bytes.extend_from_slice(octets));
     }
 
-    /// Sends what is queued. A socket that has no room for all of it is given back, and its rest stays queued.
+    /// Sends what is queued. A socket that has no room for all of it is given back, and its rest
+    /// stays queued.
     pub(super) fn flush(&mut self) -> Option<Rc<UdpSocket>> {
         let Self { open, to_flush, .. } = self;
         let mut full = None;

@@ -1,4 +1,5 @@
-//! The transfers of a hub: whose datagram one is, what its client makes of it, and when a client is to be woken.
+//! The transfers of a hub: whose datagram one is, what its client makes of it, and when a client is
+//! to be woken.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,7 +27,8 @@ const ENOUGH: &[u8] = b"\0\x05\0\0User aborted the transfer\0";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GuestId(usize);
 
-/// A request's place at a socket: datagrams to this address belong to it (unspecified: all of the socket's do).
+/// A request's place at a socket: datagrams to this address belong to it (unspecified: all of the
+/// socket's do).
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) socket: SocketId,
@@ -36,8 +38,8 @@ pub(super) struct Seat {
     pub(super) reader: Option<JoinHandle<()>>,
 }
 
-/// A client at work. Its timers are firmware's own, whatever the fleet's haste: hurried, PXELINUX's 110 ms would take a busy
-/// server for a lost packet.
+/// A client at work. Its timers are firmware's own, whatever the fleet's haste: hurried, PXELINUX's
+/// 110 ms would take a busy server for a lost packet.
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) client: Client,
@@ -65,7 +67,8 @@ pub(super) enum Parcel {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) sockets: Sockets,
-    /// Sockets that are shared. The next request of a machine comes from the next generation, and so from another port.
+    /// Sockets that are shared. The next request of a machine comes from the next generation, and
+    /// so from another port.
     pub(super) generations: [Vec<SocketId>; TFTP_GENERATIONS],
     /// Which generation an address used last.
     pub(super) used_last: HashMap<Ipv4Addr, usize>,
@@ -98,14 +101,18 @@ impl State {
             let sockets = generations.get(*turn).into_iter().flatten();
             sockets.into_iter().all(|socket| !seats.contains_key(&(*socket, address)))
         };
-        *last = (1..TFTP_GENERATIONS).map(|step| (*last + step) % TFTP_GENERATIONS).find(is_free)?;
+        *last =
+            (1..TFTP_GENERATIONS).map(|step| (*last + step) % TFTP_GENERATIONS).find(is_free)?;
         Some(*last)
     }
 
     /// A socket of this generation that has room for one more.
     pub(super) fn roomy(&self, generation: usize, burst: usize) -> Option<SocketId> {
         let has_room = |id: &&SocketId| {
-            self.sockets.open.get(id).is_some_and(|socket| socket.load == 0 || socket.load + burst <= socket.room)
+            self.sockets
+                .open
+                .get(id)
+                .is_some_and(|socket| socket.load == 0 || socket.load + burst <= socket.room)
         };
         self.generations.get(generation)?.iter().find(has_room).copied()
     }
@@ -128,7 +135,9 @@ impl State {
 
     /// Hands a batch to the clients, one datagram after the other.
     pub(super) fn take_in(&mut self, socket: SocketId, inbox: &Inbox, now: Tick) {
-        let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else { return };
+        let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else {
+            return;
+        };
         let server = self.sockets.server.ip();
         for arrival in inbox.arrivals() {
             let from = arrival.from;
@@ -143,7 +152,10 @@ impl State {
             }
             if let Some(trouble) = &mut self.trouble {
                 for octets in arrival.datagrams() {
-                    trouble.send(now, Parcel::In { socket, local, from: from.port(), octets: octets.into() });
+                    trouble.send(
+                        now,
+                        Parcel::In { socket, local, from: from.port(), octets: octets.into() },
+                    );
                 }
             } else if let Some(&id) = self.seats.get(&(socket, local)) {
                 for datagram in arrival.datagrams() {
@@ -160,7 +172,9 @@ impl State {
         if word.to != self.sockets.server {
             return;
         }
-        let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else { return };
+        let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else {
+            return;
+        };
         let local = match word.local {
             Some(IpAddr::V4(local)) if !single => local,
             _ => Ipv4Addr::UNSPECIFIED,
@@ -201,12 +215,17 @@ impl State {
     /// Takes out of a client what it has to say, and looks whether it has come to its end.
     pub(super) fn settle(&mut self, id: GuestId, now: Tick) {
         let Some(guest) = self.guests.get_mut(id.0).and_then(Option::as_mut) else { return };
-        while let Some(transmit) = guest.client.poll_transmit(now).filter(|_| guest.outcome.is_none()) {
+        while let Some(transmit) =
+            guest.client.poll_transmit(now).filter(|_| guest.outcome.is_none())
+        {
             let Some(&socket) = guest.seats.get(usize::from(transmit.socket)) else { continue };
             let (local, to) = (guest.address, transmit.to.unwrap_or(self.sockets.server.port()));
             match &mut self.trouble {
                 Some(trouble) => {
-                    trouble.send(now, Parcel::Out { socket, local, to, octets: transmit.bytes.into() });
+                    trouble.send(
+                        now,
+                        Parcel::Out { socket, local, to, octets: transmit.bytes.into() },
+                    );
                 }
                 None => self.sockets.post(socket, local, to, transmit.bytes),
             }
@@ -224,7 +243,9 @@ impl State {
 
     pub(super) fn pass_time(&mut self, now: Tick) {
         while let Some(entry) = self.timers.pop(now) {
-            let Some(guest) = self.guests.get_mut(entry.1.0).and_then(Option::as_mut) else { continue };
+            let Some(guest) = self.guests.get_mut(entry.1.0).and_then(Option::as_mut) else {
+                continue;
+            };
             if !self.timers.due(entry, &mut guest.alarm, now) || guest.outcome.is_some() {
                 continue;
             }
@@ -243,7 +264,9 @@ impl State {
     pub(super) fn deliver(&mut self, now: Tick) {
         while let Some(parcel) = self.trouble.as_mut().and_then(|trouble| trouble.due(now)) {
             match parcel {
-                Parcel::Out { socket, local, to, octets } => self.sockets.post(socket, local, to, &octets),
+                Parcel::Out { socket, local, to, octets } => {
+                    self.sockets.post(socket, local, to, &octets)
+                }
                 Parcel::In { socket, local, from, octets } => {
                     if let Some(&id) = self.seats.get(&(socket, local)) {
                         self.hand_over(id, socket, from, &octets, now);

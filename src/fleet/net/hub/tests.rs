@@ -18,8 +18,8 @@ use crate::tftp::client::Behaviour;
 const CONTENT: Content = Content::Generated { seed: 5, octets: 30_000 };
 const WINDOW: u16 = 16;
 
-/// A server with one file, no memory and one port; it sends a whole window for each ACK, and ends when nobody has asked for
-/// a second. Gives who asked.
+/// A server with one file, no memory and one port; it sends a whole window for each ACK, and ends
+/// when nobody has asked for a second. Gives who asked.
 fn server(window: u16) -> (SocketAddr, Thread<Vec<SocketAddr>>) {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -49,7 +49,9 @@ fn server(window: u16) -> (SocketAddr, Thread<Vec<SocketAddr>>) {
                     for block in first..first + blocks {
                         bytes.extend_from_slice(&[0, 3, (block >> 8) as u8, block as u8]);
                         bytes.extend_from_slice(
-                            file[(block - 1) * 512..].get(..512).unwrap_or(&file[(block - 1) * 512..]),
+                            file[(block - 1) * 512..]
+                                .get(..512)
+                                .unwrap_or(&file[(block - 1) * 512..]),
                         );
                     }
                 });
@@ -64,13 +66,18 @@ fn server(window: u16) -> (SocketAddr, Thread<Vec<SocketAddr>>) {
 fn with_context<T>(server: SocketAddr, wire: Wire, work: impl AsyncFnOnce(Rc<Context>) -> T) -> T {
     let mut contents = Contents::default();
     contents.insert("file", CONTENT);
-    let pace = Pace { haste: 1, idle_waits: false, gives_up: false, patience: Duration::from_secs(30) };
+    let pace =
+        Pace { haste: 1, idle_waits: false, gives_up: false, patience: Duration::from_secs(30) };
     let context = Rc::new(Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, work(context))
 }
 
-async fn play(context: &Context, behaviour: Behaviour, address: Ipv4Addr) -> Result<Outcome, Failure> {
+async fn play(
+    context: &Context,
+    behaviour: Behaviour,
+    address: Ipv4Addr,
+) -> Result<Outcome, Failure> {
     play_burst(context, behaviour, address, 1000).await
 }
 
@@ -123,7 +130,9 @@ fn a_transfer_goes_on_while_other_machines_keep_the_thread_busy() {
             yield_now().await;
         }
         let begun = Instant::now();
-        while context.progress.octets() < CONTENT.octets() && begun.elapsed() < Duration::from_secs(20) {
+        while context.progress.octets() < CONTENT.octets()
+            && begun.elapsed() < Duration::from_secs(20)
+        {
             context.hub.glance();
         }
         assert_eq!(context.progress.octets(), CONTENT.octets());
@@ -172,7 +181,8 @@ fn what_may_be_on_its_way_to_a_socket_fits_its_buffer() {
     let (server, _asked) = server(1);
     with_context(server, Wire::default(), async |context| {
         let most = 1 << 40;
-        let fetches = [1, 2].map(|number| Box::pin(play_burst(&context, Behaviour::pi3(), address(number), most)));
+        let fetches = [1, 2]
+            .map(|number| Box::pin(play_burst(&context, Behaviour::pi3(), address(number), most)));
         let [one, two] = fetches;
         assert_eq!(tokio::join!(one, two), (WHOLE, WHOLE));
         assert_eq!(sockets(&context), 2);
@@ -187,7 +197,8 @@ fn machines_of_one_address_have_a_socket_each_for_as_long_as_they_need_it() {
     let (server, asked) = server(1);
     with_context(server, Wire::default(), async |context| {
         let anybody = Ipv4Addr::UNSPECIFIED;
-        let fetches = [play(&context, Behaviour::pi3(), anybody), play(&context, Behaviour::pi3(), anybody)];
+        let fetches =
+            [play(&context, Behaviour::pi3(), anybody), play(&context, Behaviour::pi3(), anybody)];
         let [one, two] = fetches.map(Box::pin);
         let (one, two) = tokio::join!(one, async { (sockets(&context), two.await) });
         assert_eq!((one, two), (WHOLE, (1, WHOLE)));
@@ -236,7 +247,8 @@ fn t37_windows_are_taken_joined_or_single() {
 
 #[test]
 fn a_bad_network_costs_time_but_no_octet() {
-    let impairment = Impairment { loss: 0.02, duplicate: 0.05, reorder: 0.05, delay: Duration::from_millis(1) };
+    let impairment =
+        Impairment { loss: 0.02, duplicate: 0.05, reorder: 0.05, delay: Duration::from_millis(1) };
     let mut behaviour = Behaviour::generic(512, WINDOW);
     behaviour.patience.first = 20_000_000;
     behaviour.patience.most = 20_000_000;
