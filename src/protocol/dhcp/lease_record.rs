@@ -32,6 +32,21 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// A lease that is bound, of a machine of which nothing but its hardware address is known.
+    pub fn of_address(address: Ipv4Addr, mac: Mac, end_s: Time) -> Self {
+        Self {
+            address,
+            mac,
+            client_id: None,
+            uuid: None,
+            firmware: None,
+            host_name: None,
+            state: State::Bound,
+            start_s: 0,
+            end_s,
+        }
+    }
+
     /// True where the row is of a machine that boots from the network: the store remembers the
     /// machine for longer.
     pub fn is_of_booting_machine(&self) -> bool {

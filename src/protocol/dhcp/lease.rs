@@ -947,8 +947,8 @@ mod tests {
     use crate::dhcp::lease_record::Via;
     use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX, OFFERS_PER_CIRCUIT_MAX};
     use crate::dhcp::subnet::{Pool, Reservation};
-    use crate::dhcp::testing::{self, subnet};
-    use crate::engine::clock::{Mark, Reading};
+    use crate::dhcp::testing::subnet;
+    use crate::model::lease_clock::{ClockMark, ClockReading};
     use crate::model::machine::Arch;
     use crate::model::random::Random;
 
@@ -984,7 +984,7 @@ mod tests {
     }
 
     fn bind(address: Ipv4Addr, n: u8, end_s: Time) -> Change {
-        Change::Bind(Box::new(testing::lease(address, mac(n), end_s)))
+        Change::Bind(Box::new(Lease::of_address(address, mac(n), end_s)))
     }
 
     fn small_pool(last: u8) -> Subnet {
@@ -1189,7 +1189,7 @@ mod tests {
     fn d27_what_a_machine_declined_counts_after_a_restart_while_the_address_is_kept_back() {
         const NOW: Time = 1_000_000;
         let row =
-            |last: u8, state, end_s| Lease { state, ..testing::lease(at(last), mac(1), end_s) };
+            |last: u8, state, end_s| Lease { state, ..Lease::of_address(at(last), mac(1), end_s) };
         for (state, left_s, counts) in [
             (State::Declined, 1, true),
             (State::Declined, DECLINE_HOLD_S, true),
@@ -1225,7 +1225,7 @@ mod tests {
             );
             assert_eq!(leases.booted().next(), None, "{role:?} offered");
             let lease =
-                Lease { firmware: of(role), start_s: 7, ..testing::lease(address, mac(1), 600) };
+                Lease { firmware: of(role), start_s: 7, ..Lease::of_address(address, mac(1), 600) };
             assert_eq!(lease.is_of_booting_machine(), boots, "{role:?}");
             leases.apply(&Change::Bind(Box::new(lease)), 7);
             assert_eq!(leases.booted().next(), boots.then_some((mac(1), 7)), "{role:?}");
@@ -1623,7 +1623,7 @@ mod tests {
         for (last, id, end_s) in
             [(10, Some(b"a".to_vec()), 100), (11, None, 200), (12, Some(b"b".to_vec()), 300)]
         {
-            let lease = Lease { client_id: id, ..testing::lease(at(last), mac(1), end_s) };
+            let lease = Lease { client_id: id, ..Lease::of_address(at(last), mac(1), end_s) };
             leases.apply(&Change::Bind(Box::new(lease)), 0);
         }
         let own = |system: Option<&[u8]>| {
@@ -1715,11 +1715,11 @@ mod tests {
         /// For how long a server has run in all.
         ran_s: u64,
         /// What the kernel says, whoever sets its wall clock.
-        reading: Reading,
+        reading: ClockReading,
         boots: u64,
         /// The store.
         rows: HashMap<Ipv4Addr, Lease>,
-        mark: Option<Mark>,
+        mark: Option<ClockMark>,
         /// The server's process, which has kept the clock.
         leases: Leases,
         has_marked: bool,
@@ -1737,7 +1737,11 @@ mod tests {
                 subnet,
                 truth_s: 5_000_000,
                 ran_s: 0,
-                reading: Reading { boot: Some("0".to_owned()), since_boot_s: 40, wall_s: WALL_S },
+                reading: ClockReading {
+                    boot: Some("0".to_owned()),
+                    since_boot_s: 40,
+                    wall_s: WALL_S,
+                },
                 boots: 0,
                 rows: HashMap::new(),
                 mark: None,
@@ -1775,9 +1779,13 @@ mod tests {
                 return;
             }
             self.has_marked = true;
-            let Reading { boot, wall_s, .. } = self.reading.clone();
-            let mark =
-                Mark { boot: boot.unwrap(), ahead_s: self.ahead_s, seen_s: self.now(), wall_s };
+            let ClockReading { boot, wall_s, .. } = self.reading.clone();
+            let mark = ClockMark {
+                boot: boot.unwrap(),
+                ahead_s: self.ahead_s,
+                seen_s: self.now(),
+                wall_s,
+            };
             self.mark = Some(mark);
         }
 
@@ -1794,7 +1802,7 @@ mod tests {
             self.pass(off_s);
             self.boots += 1;
             let boot = Some(self.boots.to_string());
-            self.reading = Reading { boot, since_boot_s: (self.boots % 90) as i64, wall_s };
+            self.reading = ClockReading { boot, since_boot_s: (self.boots % 90) as i64, wall_s };
             self.start();
         }
 

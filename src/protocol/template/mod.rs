@@ -8,20 +8,17 @@ use std::io;
 use std::net::IpAddr;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, Template, UndefinedBehavior, Value};
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, Serialize};
 
 use crate::dhcp::subnet::Subnet;
 use crate::model::machine::{Arch, Machine, Role};
 use crate::model::spelling::nearest_word;
 
 mod chains;
-mod helper;
 mod names;
 mod vocabulary;
 
-pub use helper::{COMMAND, Renderer, serve};
 pub use vocabulary::VARIABLES;
 
 /// What a template's file name has more than the name under which it is served.
@@ -51,8 +48,8 @@ pub struct Context<'a> {
 }
 
 /// The variables of a template for one client, and for each fact that nobody has about it the
-/// reason and a way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// reason and a way out. They cross to the process that renders as they are serialized.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     known: Value,
     unknown: BTreeMap<String, (String, String)>,
@@ -69,23 +66,10 @@ impl Facts {
         let unknown = reasons.collect();
         Self { known: map(known), unknown }
     }
-
-    fn to_json(&self) -> Json {
-        json!({ "known": self.known, "unknown": self.unknown })
-    }
-
-    fn of_json(json: &Json) -> Option<Self> {
-        let reason = |(name, reason): (&String, &Json)| {
-            let text = |at: usize| Some(reason.get(at)?.as_str()?.to_owned());
-            Some((name.clone(), (text(0)?, text(1)?)))
-        };
-        let unknown = json.get("unknown")?.as_object()?.iter().filter_map(reason).collect();
-        Some(Self { known: Value::from(Serde(json.get("known")?.as_object()?)), unknown })
-    }
 }
 
 /// Why a template gave no file: `ks.cfg.j2:12:8: what`, and a hint below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateError {
     pub template: String,
     /// From 1; None where the template as a whole is at fault.
@@ -99,23 +83,15 @@ pub struct TemplateError {
 }
 
 impl TemplateError {
-    fn to_json(&self) -> Json {
-        json!({
-            "template": self.template, "line": self.line, "column": self.column,
-            "what": self.what, "hint": self.hint, "refused": self.refused,
-        })
-    }
-
-    fn of_json(json: &Json) -> Self {
-        let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
-        let number = |key: &str| json[key].as_u64().and_then(|number| usize::try_from(number).ok());
+    /// A complaint about the template as a whole, about no line in particular.
+    pub fn of_whole(name: &str, what: impl Into<String>, hint: &str) -> Self {
         Self {
-            template: text("template"),
-            line: number("line"),
-            column: number("column"),
-            what: text("what"),
-            hint: text("hint"),
-            refused: json["refused"] == true,
+            template: name.to_owned(),
+            line: None,
+            column: None,
+            what: what.into(),
+            hint: hint.to_owned(),
+            refused: false,
         }
     }
 }
@@ -138,7 +114,7 @@ impl std::error::Error for TemplateError {}
 /// asks for it, and printing it is a refusal that says which fact is missing and why. So a template
 /// without such facts is rendered for anybody.
 ///
-/// Whatever the template does, the output and the steps are bounded. The stack is not: [`Renderer`]
+/// Whatever the template does, the output and the steps are bounded. The stack is not: the server
 /// does this in a process of its own.
 pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, TemplateError> {
     admit(name, source)?;
@@ -150,11 +126,12 @@ pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, Templat
     let mut output = Output::default();
     let rendered = template.render_captured_to(facts.known.clone(), &mut output);
     match rendered {
-        Ok(_) => String::from_utf8(output.bytes)
-            .map_err(|_| whole(name, "the result is no text", "check the filters")),
+        Ok(_) => String::from_utf8(output.bytes).map_err(|_| {
+            TemplateError::of_whole(name, "the result is no text", "check the filters")
+        }),
         Err(_) if output.overflowed => {
             let what = format!("the result would have more than {OUTPUT_MAX_BYTES} bytes");
-            Err(whole(name, what, "look for a loop that prints too much"))
+            Err(TemplateError::of_whole(name, what, "look for a loop that prints too much"))
         }
         Err(error) => Err(explain(name, source, &error, facts)),
     }
@@ -196,7 +173,11 @@ fn only_known_names(
     };
     let (line, column) = place(template.source(), offset);
     let (what, hint) = no_variable(&variable);
-    Err(TemplateError { line: Some(line), column: Some(column), ..whole(name, what, &hint) })
+    Err(TemplateError {
+        line: Some(line),
+        column: Some(column),
+        ..TemplateError::of_whole(name, what, &hint)
+    })
 }
 
 fn no_variable(variable: &str) -> (String, String) {
@@ -210,7 +191,7 @@ fn no_variable(variable: &str) -> (String, String) {
 
 /// What is refused before the engine sees it.
 fn admit(name: &str, source: &str) -> Result<(), TemplateError> {
-    fits(name, source)?;
+    ensure_fits(name, source)?;
     let Some(chains::TooLong { offset, kind }) = chains::too_long(source, syntax()) else {
         return Ok(());
     };
@@ -226,15 +207,20 @@ fn admit(name: &str, source: &str) -> Result<(), TemplateError> {
         ),
     };
     let (line, column) = place(source, offset);
-    Err(TemplateError { line: Some(line), column: Some(column), ..whole(name, what, hint) })
+    Err(TemplateError {
+        line: Some(line),
+        column: Some(column),
+        ..TemplateError::of_whole(name, what, hint)
+    })
 }
 
-fn fits(name: &str, source: &str) -> Result<(), TemplateError> {
+/// Refuses a source that is longer than [`SOURCE_MAX_BYTES`].
+pub fn ensure_fits(name: &str, source: &str) -> Result<(), TemplateError> {
     if source.len() <= SOURCE_MAX_BYTES {
         return Ok(());
     }
     let what = format!("the template has {} bytes, more than {SOURCE_MAX_BYTES}", source.len());
-    Err(whole(name, what, "serve large files as they are, without a template"))
+    Err(TemplateError::of_whole(name, what, "serve large files as they are, without a template"))
 }
 
 /// Line and column, in characters, of a byte of the source; both from 1.
@@ -263,18 +249,6 @@ fn syntax() -> SyntaxConfig {
         .keep_trailing_newline(true)
         .build()
         .unwrap_or_default()
-}
-
-/// A complaint about no line in particular.
-fn whole(name: &str, what: impl Into<String>, hint: &str) -> TemplateError {
-    TemplateError {
-        template: name.to_owned(),
-        line: None,
-        column: None,
-        what: what.into(),
-        hint: hint.to_owned(),
-        refused: false,
-    }
 }
 
 fn explain(name: &str, source: &str, error: &minijinja::Error, facts: &Facts) -> TemplateError {
@@ -682,10 +656,12 @@ mod tests {
         let subnet = subnet();
         for context in [stranger(), Context { subnet: Some(&subnet), ..known() }] {
             let facts = Facts::of(&context);
-            assert_eq!(Facts::of_json(&facts.to_json()), Some(facts));
+            let json = serde_json::to_string(&facts).unwrap();
+            assert_eq!(serde_json::from_str::<Facts>(&json).unwrap(), facts);
         }
         let error = render("a.j2", "{{ mac }}", &stranger()).unwrap_err();
-        assert_eq!(TemplateError::of_json(&error.to_json()), error);
+        let json = serde_json::to_string(&error).unwrap();
+        assert_eq!(serde_json::from_str::<TemplateError>(&json).unwrap(), error);
         assert_eq!(
             compile("a.j2", "{{ mac }}"),
             Ok(()),

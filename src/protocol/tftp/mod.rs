@@ -24,10 +24,10 @@ pub mod client;
 mod local;
 mod outcome;
 mod sources;
-pub(crate) mod timers;
+pub mod timers;
 
 /// Nanoseconds on a monotonic clock of the caller's choice.
 pub type Tick = u64;
 
 /// A moment that never comes: no timer is set.
-pub(crate) const NEVER: Tick = Tick::MAX;
+pub const NEVER: Tick = Tick::MAX;

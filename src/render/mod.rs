@@ -15,10 +15,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value as Json, json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::{Facts, SOURCE_MAX_BYTES, TemplateError, compile, render, whole};
 use crate::engine::confine::confine;
+use crate::template::{self, Facts, OUTPUT_MAX_BYTES, SOURCE_MAX_BYTES, TemplateError};
 
 /// The command of this program that makes it a helper.
 pub const COMMAND: &str = "render-templates";
@@ -34,8 +35,20 @@ const ALLOCATOR: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "65536");
 const STACK_BYTES: usize = 256 << 20;
 /// A helper that took longer or made more is ended after its answer: its memory goes with it.
 const KEPT_AFTER: (Duration, usize) = (Duration::from_millis(200), 1 << 20);
-/// One message, either way: 16 MiB of text, at most six octets for a character in JSON.
+/// One message, either way: 16 MiB of text, at most six bytes for a character in JSON.
 const MESSAGE_MAX_BYTES: usize = 100 << 20;
+
+/// What a helper is asked.
+#[derive(Serialize, Deserialize)]
+struct RenderRequest {
+    name: String,
+    source: String,
+    /// None: the template is only compiled, and the text is empty.
+    facts: Option<Facts>,
+}
+
+/// The rendered text, or why there is none.
+type Rendered = Result<String, TemplateError>;
 
 /// Renders templates in helpers, one for each request that is under way.
 #[derive(Default)]
@@ -59,12 +72,12 @@ impl Renderer {
         Self { pretends: Some(Box::new(render)), ..Self::default() }
     }
 
-    /// As [`render`], in a helper. Waits for it.
+    /// As [`template::render`], in a helper. Waits for it.
     pub fn render(&self, name: &str, source: &str, facts: &Facts) -> Result<String, TemplateError> {
         self.ask(name, source, Some(facts))
     }
 
-    /// As [`compile`], in a helper. Waits for it.
+    /// As [`template::compile`], in a helper. Waits for it.
     pub fn compile(&self, name: &str, source: &str) -> Result<(), TemplateError> {
         self.ask(name, source, None).map(drop)
     }
@@ -75,26 +88,23 @@ impl Renderer {
         source: &str,
         facts: Option<&Facts>,
     ) -> Result<String, TemplateError> {
-        super::fits(name, source)?;
+        template::ensure_fits(name, source)?;
         #[cfg(test)]
         if let Some(render) = &self.pretends {
             return Ok(render());
         }
         let mut helper = self.helper().map_err(|error| {
-            whole(
+            TemplateError::of_whole(
                 name,
                 format!("the process that renders templates did not start: {error}"),
                 "see docs/templates.md",
             )
         })?;
-        let request = json!({ "name": name, "source": source, "facts": facts.map(Facts::to_json) });
+        let (name_sent, source) = (name.to_owned(), source.to_owned());
+        let request = RenderRequest { name: name_sent, source, facts: facts.cloned() };
         let asked = Instant::now();
         let answer = send(&mut helper.wire, &request).and_then(|()| receive(&mut helper.wire));
-        let answer = answer.map_err(|error| helper.broke_off(name, &error))?;
-        let text = match answer.get("text") {
-            Some(Json::String(text)) => Ok(text.clone()),
-            _ => Err(TemplateError::of_json(&answer["error"])),
-        };
+        let text: Rendered = answer.map_err(|error| helper.broke_off(name, &error))?;
         let made = text.as_ref().map_or(0, String::len);
         if asked.elapsed() <= KEPT_AFTER.0 && made <= KEPT_AFTER.1 {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(helper);
@@ -147,12 +157,12 @@ impl Helper {
     fn broke_off(&mut self, name: &str, error: &io::Error) -> TemplateError {
         if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
             let what = format!("rendering it was stopped after {} seconds", TIME_MAX.as_secs());
-            return whole(name, what, "look for lists that grow in a loop");
+            return TemplateError::of_whole(name, what, "look for lists that grow in a loop");
         }
         let ended =
             self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let what = format!("it ended the process that renders templates ({ended})");
-        whole(
+        TemplateError::of_whole(
             name,
             what,
             "look for a namespace or list that contains itself, or for text that grows without end",
@@ -182,31 +192,26 @@ pub fn serve() -> io::Result<()> {
 fn answer_requests() -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     while let Ok(request) = receive(&mut input) {
-        let text = |key: &str| request[key].as_str().unwrap_or_default();
-        let (name, source) = (text("name"), text("source"));
-        let answer = match Facts::of_json(&request["facts"]) {
-            Some(facts) => render(name, source, &facts),
-            None => compile(name, source).map(|()| String::new()),
-        };
-        let answer = match answer {
-            Ok(text) => json!({ "text": text }),
-            Err(error) => json!({ "error": error.to_json() }),
+        let RenderRequest { name, source, facts } = request;
+        let answer: Rendered = match facts {
+            Some(facts) => template::render(&name, &source, &facts),
+            None => template::compile(&name, &source).map(|()| String::new()),
         };
         send(&mut output, &answer)?;
     }
     Ok(())
 }
 
-/// A message is its length in four octets and its JSON.
-fn send(to: &mut impl Write, message: &Json) -> io::Result<()> {
-    let text = message.to_string();
+/// A message is its length in four bytes and its JSON.
+fn send(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string(message)?;
     let length = u32::try_from(text.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     to.write_all(&length.to_le_bytes())?;
     to.write_all(text.as_bytes())?;
     to.flush()
 }
 
-fn receive(from: &mut impl Read) -> io::Result<Json> {
+fn receive<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length) as usize;
@@ -219,7 +224,7 @@ fn receive(from: &mut impl Read) -> io::Result<Json> {
 }
 
 const _: () = assert!(
-    6 * super::OUTPUT_MAX_BYTES < MESSAGE_MAX_BYTES + (1 << 20)
+    6 * OUTPUT_MAX_BYTES < MESSAGE_MAX_BYTES + (1 << 20)
         && 6 * SOURCE_MAX_BYTES < MESSAGE_MAX_BYTES
 );
 
@@ -231,11 +236,12 @@ mod tests {
     #[test]
     fn a_message_comes_as_it_was_sent_and_a_torn_one_is_an_error() {
         let mut wire = Vec::new();
-        send(&mut wire, &json!({ "text": "a\u{1}ü" })).unwrap();
-        assert_eq!(receive(&mut wire.as_slice()).unwrap()["text"], "a\u{1}ü");
-        assert!(receive(&mut &wire[..wire.len() - 1]).is_err());
+        let text = "a\u{1}ü".to_owned();
+        send(&mut wire, &text).unwrap();
+        assert_eq!(receive::<String>(&mut wire.as_slice()).unwrap(), text);
+        assert!(receive::<String>(&mut &wire[..wire.len() - 1]).is_err());
         assert!(
-            receive(&mut [255, 255, 255, 255, 0].as_slice()).is_err(),
+            receive::<String>(&mut [255, 255, 255, 255, 0].as_slice()).is_err(),
             "longer than any message"
         );
     }

@@ -32,7 +32,7 @@ mod strikes;
 pub mod subnet;
 pub mod subnets;
 #[cfg(test)]
-pub(crate) mod testing;
+mod testing;
 #[cfg(test)]
 mod tests;
 mod times;

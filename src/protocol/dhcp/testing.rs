@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::decide::{Arrival, Decision, decide};
-use super::lease::{Lease, Leases, State, Time};
+use super::lease::{Leases, Time};
 use super::packet::{COOKIE, Packet};
 use super::subnet::{Clients, Mode, Pool, Subnet};
 use crate::boot::plan::BootConfig;
@@ -15,21 +15,6 @@ use crate::model::machine::Mac;
 use crate::model::network::Network;
 
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
-
-/// A lease of a machine of which nothing but its hardware address is known.
-pub(crate) fn lease(address: Ipv4Addr, mac: Mac, end_s: Time) -> Lease {
-    Lease {
-        address,
-        mac,
-        client_id: None,
-        uuid: None,
-        firmware: None,
-        host_name: None,
-        state: State::Bound,
-        start_s: 0,
-        end_s,
-    }
-}
 
 /// 192.168.4.0/24 with the pool of the classic set-up.
 pub(super) fn subnet() -> Subnet {

@@ -10,7 +10,7 @@ fn found(loader: Loader, text: &str) -> Vec<String> {
 
 #[test]
 fn the_classic_menu_that_wipes_every_disk_is_found() {
-    let text = include_str!("../../../tests/classic/pxelinux.cfg-default");
+    let text = include_str!("../../../../tests/classic/pxelinux.cfg-default");
     assert_eq!(found(Loader::Pxelinux, text), ["11 linux ks=http://192.168.4.150/ks.cfg"]);
     let harmless = text
         .replace("  menu default\n", "")

@@ -24,7 +24,7 @@ use super::limits::{DEMAND_ROUNDS, PIECE_AWAITED, PIECE_BYTES, PIECE_HELD, UNLOC
 use super::lock::Made;
 use super::mapped::Mapped;
 use super::residency::Residency;
-use crate::observe::threads;
+use ringboot_observe::threads;
 
 /// How often a worker that waits for a place looks whether one has become free: cores do not tell
 /// when they use a piece.

@@ -13,7 +13,7 @@ use super::limits::{
 use super::packet::COOKIE;
 use super::route::Route;
 use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Reservations, Subnet};
-use super::testing::{self, Message, SERVER, Server, policy, relayed_subnet, subnet, unicast};
+use super::testing::{Message, SERVER, Server, policy, relayed_subnet, subnet, unicast};
 use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::model::machine::{Arch, Firmware, Mac, Role};
@@ -460,8 +460,11 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         for (state, end_s) in
             [(State::Bound, server.now + 500), (State::Bound, 500), (State::Released, 500)]
         {
-            let lease =
-                Lease { state, start_s: 400, ..testing::lease(taken, Message::from(1).mac, end_s) };
+            let lease = Lease {
+                state,
+                start_s: 400,
+                ..Lease::of_address(taken, Message::from(1).mac, end_s)
+            };
             server.leases = Leases::new(&server.policy.subnets);
             server.leases.load([lease], server.now);
             refused(&mut server, Message::from(1).discover(), None);

@@ -16,7 +16,7 @@ use super::limits::{
     DEAD_WAIT, JOBS_OF_ONE_MAX, LOOK_STUCK, MAKE_STUCK, MAKERS_NICE, QUESTIONS_QUEUED_MAX,
     STUCK_IN_ONE_PLACE, THREADS_MAX, WORKERS,
 };
-use crate::observe::threads::{self, Watched};
+use ringboot_observe::threads::{self, Watched};
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -2,6 +2,7 @@
 //! above nothing.
 
 pub mod binding;
+pub mod lease_clock;
 pub mod machine;
 pub mod network;
 pub mod random;

@@ -34,12 +34,12 @@ use std::time::Instant;
 
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
-use crate::engine::open_files::raise_open_files;
-use crate::engine::timer::Timer;
 use measure::progress::counting_retries;
 use measure::watch::Watch;
 use net::context::Context;
 use net::release;
+use ringboot_io::engine::open_files::raise_open_files;
+use ringboot_io::engine::timer::Timer;
 use run::Run;
 use schedule::Schedule;
 use site::Site;
@@ -284,7 +284,7 @@ mod tests {
         let [((cause, stage), failed)] = &causes[..] else { panic!("{causes:?}") };
         assert_eq!(
             (cause, *stage),
-            (&Failure::AddressDoubled.to_string(), crate::observe::events::Stage::Dhcp)
+            (&Failure::AddressDoubled.to_string(), ringboot_observe::events::Stage::Dhcp)
         );
         assert_eq!(failed.machines, 2);
         assert_eq!(served.join().unwrap(), 2);

@@ -140,7 +140,6 @@ mod tests {
     use super::*;
     use crate::dhcp::lease::{Change, Circuit, Leases};
     use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX, FOREVER_S, OFFER_HOLD_S};
-    use crate::dhcp::testing;
     use crate::model::machine::Machine;
 
     fn at(last: u8) -> Ipv4Addr {
@@ -152,7 +151,7 @@ mod tests {
     }
 
     fn lease(last: u8, end_s: Time) -> Lease {
-        testing::lease(at(last), mac(last), end_s)
+        Lease::of_address(at(last), mac(last), end_s)
     }
 
     #[test]

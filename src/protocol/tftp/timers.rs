@@ -12,7 +12,7 @@ use super::{NEVER, Tick};
 /// is, and is put right when it comes up. So a packet costs a comparison, and a transfer costs the
 /// heap about one entry a second.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Alarm {
+pub struct Alarm {
     deadline: Tick,
     /// The entry in the heap that counts; any other of this session is stale.
     entry: Tick,
@@ -26,7 +26,7 @@ impl Default for Alarm {
 
 /// The deadlines of all sessions; `I` names one of them.
 #[derive(Debug)]
-pub(crate) struct Timers<I> {
+pub struct Timers<I> {
     heap: BinaryHeap<Reverse<(Tick, I)>>,
 }
 
@@ -38,7 +38,7 @@ impl<I: Ord> Default for Timers<I> {
 
 impl<I: Copy + Ord> Timers<I> {
     /// Sets the deadline of session `id`.
-    pub(crate) fn set(&mut self, id: I, alarm: &mut Alarm, deadline: Tick) {
+    pub fn set(&mut self, id: I, alarm: &mut Alarm, deadline: Tick) {
         alarm.deadline = deadline;
         if deadline < alarm.entry {
             alarm.entry = deadline;
@@ -47,7 +47,7 @@ impl<I: Copy + Ord> Timers<I> {
     }
 
     /// The next entry that has come up; hand it to [`Self::due`] if its session still lives.
-    pub(crate) fn pop(&mut self, now: Tick) -> Option<(Tick, I)> {
+    pub fn pop(&mut self, now: Tick) -> Option<(Tick, I)> {
         let Reverse(first) = self.heap.peek()?;
         if first.0 > now {
             return None;
@@ -56,7 +56,7 @@ impl<I: Copy + Ord> Timers<I> {
     }
 
     /// Is session `id` due, or was the entry stale? Puts it back if its deadline has moved away.
-    pub(crate) fn due(&mut self, entry: (Tick, I), alarm: &mut Alarm, now: Tick) -> bool {
+    pub fn due(&mut self, entry: (Tick, I), alarm: &mut Alarm, now: Tick) -> bool {
         let (tick, id) = entry;
         if alarm.entry != tick {
             return false;
@@ -71,13 +71,13 @@ impl<I: Copy + Ord> Timers<I> {
     }
 
     /// A moment no later than the next deadline.
-    pub(crate) fn next(&self) -> Option<Tick> {
+    pub fn next(&self) -> Option<Tick> {
         self.heap.peek().map(|Reverse((tick, _))| *tick)
     }
 
     /// Entries, stale ones included.
     #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.heap.len()
     }
 }
