@@ -75,11 +75,6 @@ const CIRCLES: &[(&[&str], &str)] = &[
         "The resolved configuration stands in the file that calls its making.",
     ),
     (
-        &["src/images/mapped.rs", "src/images/memory.rs"],
-        "A mapping gives its memory back when it is dropped, and the memory knows mappings that it \
-         may evict: a pair.",
-    ),
-    (
         &[
             "src/serve/http/answer.rs",
             "src/serve/http/body.rs",

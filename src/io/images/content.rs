@@ -70,14 +70,14 @@ pub(super) struct Body {
 #[derive(Debug)]
 enum Kind {
     Inline(Bytes),
-    Mapped(Arc<Mapped>),
+    Mapped(Arc<Mapped>, Arc<ImageMemory>),
 }
 
 impl Drop for Body {
     /// Whoever lets go of it last may be a core, which never unmaps gigabytes: a worker does.
     fn drop(&mut self) {
-        if let Kind::Mapped(mapped) = &self.kind {
-            mapped.memory.lay_out(mapped);
+        if let Kind::Mapped(mapped, memory) = &self.kind {
+            memory.lay_out(mapped);
         }
     }
 }
@@ -166,14 +166,14 @@ impl Content {
         identity: Identity,
         memory: &Arc<ImageMemory>,
     ) -> std::io::Result<Self> {
-        let mapped = Mapped::new(file, identity.len, memory)?;
+        let mapped = Mapped::new(file, identity.len)?;
         // As it is now that it is watched: what came before has been seen by nobody. One that was
         // cut short is not what was promised.
         let now =
             mapped.stat().map(|stat| Identity::of(&stat)).filter(|now| now.len == identity.len);
         let identity = now.unwrap_or(identity);
         let meta = ContentMeta::new(identity.len, identity.etag(), identity.mtime());
-        let kind = Kind::Mapped(mapped);
+        let kind = Kind::Mapped(mapped, Arc::clone(memory));
         Ok(Self(Arc::new(Body {
             meta,
             kind,
@@ -188,7 +188,7 @@ impl Content {
     pub(super) fn is_unlinked(&self) -> bool {
         match &self.0.kind {
             Kind::Inline(_) => false,
-            Kind::Mapped(mapped) => mapped.stat().is_none_or(|stat| stat.st_nlink == 0),
+            Kind::Mapped(mapped, _) => mapped.stat().is_none_or(|stat| stat.st_nlink == 0),
         }
     }
 
@@ -205,7 +205,7 @@ impl Content {
     pub fn read_start(&self, most: usize) -> Result<Bytes, Refusal> {
         match &self.0.kind {
             Kind::Inline(bytes) => Ok(bytes.slice(..bytes.len().min(most))),
-            Kind::Mapped(mapped) => {
+            Kind::Mapped(mapped, _) => {
                 let mut bytes =
                     vec![0; usize::try_from(self.len()).unwrap_or(usize::MAX).min(most)];
                 mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
@@ -242,7 +242,7 @@ impl Content {
     pub fn inline_bytes(&self) -> Option<&Bytes> {
         match &self.0.kind {
             Kind::Inline(bytes) => Some(bytes),
-            Kind::Mapped(_) => None,
+            Kind::Mapped(..) => None,
         }
     }
 
@@ -252,7 +252,7 @@ impl Content {
     pub fn address(&self) -> (*const u8, usize) {
         match &self.0.kind {
             Kind::Inline(bytes) => (bytes.as_ptr(), bytes.len()),
-            Kind::Mapped(mapped) => (mapped.map.as_ptr(), mapped.map.len()),
+            Kind::Mapped(mapped, _) => (mapped.map.as_ptr(), mapped.map.len()),
         }
     }
 
@@ -261,7 +261,7 @@ impl Content {
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.0.kind {
             Kind::Inline(_) => None,
-            Kind::Mapped(mapped) => Some(mapped.file.as_fd()),
+            Kind::Mapped(mapped, _) => Some(mapped.file.as_fd()),
         }
     }
 
@@ -269,7 +269,7 @@ impl Content {
     /// None: the file is no longer what it was when it was mapped. They must be resident, or the
     /// core waits for the disk.
     pub fn copy(&self, range: &Range<u64>) -> Option<Bytes> {
-        let Kind::Mapped(mapped) = &self.0.kind else { return None };
+        let Kind::Mapped(mapped, _) = &self.0.kind else { return None };
         let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
         mapped.file.read_exact_at(&mut bytes, range.start).ok()?;
         // Asked after they were read: what is unchanged now was unchanged then.
@@ -281,8 +281,8 @@ impl Content {
     pub fn read_whole(&self) -> Result<Bytes, Refusal> {
         match &self.0.kind {
             Kind::Inline(bytes) => Ok(bytes.clone()),
-            Kind::Mapped(_) if self.len() > WHOLE_BYTES_MAX => Err(Refusal::TooLarge),
-            Kind::Mapped(mapped) => {
+            Kind::Mapped(..) if self.len() > WHOLE_BYTES_MAX => Err(Refusal::TooLarge),
+            Kind::Mapped(mapped, _) => {
                 let mut bytes =
                     vec![0; usize::try_from(self.len()).map_err(|_| Refusal::TooLarge)?];
                 mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
@@ -294,9 +294,9 @@ impl Content {
     /// What a worker must make resident before this range is sent; None = send away, now. Known
     /// resident is what counts as used.
     pub fn missing(&self, range: &Range<u64>) -> Option<Piece> {
-        let Kind::Mapped(mapped) = &self.0.kind else { return None };
+        let Kind::Mapped(mapped, memory) = &self.0.kind else { return None };
         let pieces = mapped.pieces(range);
-        let tick = mapped.memory.tick();
+        let tick = memory.tick();
         let is_there = pieces.clone().all(|piece| mapped.residency.use_at(piece, tick));
         (!is_there).then_some(Piece { first: pieces.start, end: pieces.end })
     }
@@ -304,17 +304,16 @@ impl Content {
     /// The piece after this range's last, where it exists and is not resident: worth asking for
     /// ahead of need. None where the memory is so small that it would push out what is needed now.
     pub fn next_missing(&self, range: &Range<u64>) -> Option<Piece> {
-        let Kind::Mapped(mapped) = &self.0.kind else { return None };
+        let Kind::Mapped(mapped, memory) = &self.0.kind else { return None };
         let first = range.end.saturating_sub(1) / PIECE_BYTES + 1;
-        let is_worth_it =
-            mapped.memory.budget() >= AHEAD_BUDGET_MIN && !mapped.residency.has(first);
+        let is_worth_it = memory.budget() >= AHEAD_BUDGET_MIN && !mapped.residency.has(first);
         is_worth_it.then_some(Piece { first, end: first + 1 })
     }
 
     /// As [`Self::next_missing`], and each piece once: who looks ahead at every packet would fill
     /// the workers' queue.
     pub fn claim_next_missing(&self, range: &Range<u64>) -> Option<Piece> {
-        let Kind::Mapped(mapped) = &self.0.kind else { return None };
+        let Kind::Mapped(mapped, _) = &self.0.kind else { return None };
         self.next_missing(range).filter(|piece| mapped.residency.claim(piece.first))
     }
 
@@ -324,8 +323,8 @@ impl Content {
     /// A failure (the file was cut short, memory is short) is left for the send to report: it gets
     /// EFAULT or waits.
     pub fn populate(&self, piece: Piece) {
-        if let Kind::Mapped(mapped) = &self.0.kind {
-            mapped.memory.make(mapped, &(piece.first..piece.end));
+        if let Kind::Mapped(mapped, memory) = &self.0.kind {
+            memory.make(mapped, &(piece.first..piece.end));
         }
     }
 
@@ -333,7 +332,7 @@ impl Content {
     /// bytes of a transfer leave, so that nobody is ever told that a mix of two versions is
     /// complete. Rename and removal do not count: the version lives on.
     pub fn is_unchanged(&self) -> bool {
-        let Kind::Mapped(mapped) = &self.0.kind else { return true };
+        let Kind::Mapped(mapped, _) = &self.0.kind else { return true };
         let (Ok(stat), Some(then)) = (known_stat(&mapped.file), self.0.identity) else {
             return false;
         };

@@ -10,11 +10,10 @@ use memmap2::{Mmap, MmapOptions};
 
 use super::limits::PIECE_BYTES;
 use super::lock::{self, Made};
-use super::memory::ImageMemory;
 use super::residency::Residency;
 use super::watch::Seen;
 
-/// A mapping of a whole file, read-only and shared. Dropped, it gives its share of the memory back.
+/// A mapping of a whole file, read-only and shared.
 #[derive(Debug)]
 pub(super) struct Mapped {
     /// Tells this mapping from every other one of the process, earlier ones too.
@@ -22,17 +21,12 @@ pub(super) struct Mapped {
     pub(super) map: Mmap,
     pub(super) file: File,
     pub(super) residency: Arc<Residency>,
-    pub(super) memory: Arc<ImageMemory>,
     /// None: it is judged by its times alone.
     pub(super) seen: Option<Arc<Seen>>,
 }
 
 impl Mapped {
-    pub(super) fn new(
-        file: File,
-        len: u64,
-        memory: &Arc<ImageMemory>,
-    ) -> std::io::Result<Arc<Self>> {
+    pub(super) fn new(file: File, len: u64) -> std::io::Result<Arc<Self>> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let bytes = usize::try_from(len).map_err(|_| std::io::ErrorKind::FileTooLarge)?;
         // SAFETY: the mapping is read-only and shared, and no code in this process reads its bytes:
@@ -41,9 +35,9 @@ impl Mapped {
         // may have been cut short after it was looked at.
         let map = unsafe { MmapOptions::new().len(bytes).map(&file)? };
         let id = MADE.fetch_add(1, Ordering::Relaxed);
-        let (residency, memory) = (Arc::new(Residency::none_of(len)), Arc::clone(memory));
+        let residency = Arc::new(Residency::none_of(len));
         let seen = Seen::of(&file);
-        Ok(Arc::new(Self { id, map, file, residency, memory, seen }))
+        Ok(Arc::new(Self { id, map, file, residency, seen }))
     }
 
     /// The pieces that a range of bytes touches.
@@ -91,11 +85,5 @@ impl Mapped {
         let answer = unsafe { libc::fstat(self.file.as_raw_fd(), stat.as_mut_ptr()) };
         // SAFETY: fstat returned 0, so it filled the whole struct.
         (answer == 0).then(|| unsafe { stat.assume_init() })
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        self.memory.forget(self.id);
     }
 }

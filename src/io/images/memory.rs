@@ -207,15 +207,18 @@ impl ImageMemory {
         let _ = self.dead.0.send(Arc::clone(mapped)); // the other end is here
     }
 
-    /// Unmaps what nobody uses any more. For workers.
+    /// Gives back the memory of the mappings that nobody uses any more, and unmaps them. For
+    /// workers.
     pub(super) fn bury(&self) {
         let dead: Vec<_> =
             self.dead.1.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect();
-        drop(dead);
+        for mapped in dead {
+            self.forget(mapped.id);
+        }
     }
 
-    /// A mapping is gone, and its locks with it.
-    pub(super) fn forget(&self, id: u64) {
+    /// Counts a mapping's pieces as held no longer: unmapping ends their locks.
+    fn forget(&self, id: u64) {
         let mut ledger = self.ledger();
         let gone: Vec<Key> = ledger.held.keys().filter(|key| key.0 == id).copied().collect();
         for key in gone {
