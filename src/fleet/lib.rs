@@ -5,6 +5,7 @@
 //! TFTP sockets, and nothing else. Machines reach the DHCP server as behind relay agents (giaddr,
 //! option 82), which needs no privilege where the answers come to the agent's own port (RFC 8357),
 //! or as stations on the wire. On loopback each then speaks from the address it was given.
+#![forbid(unsafe_code)]
 
 mod arrival;
 mod audit;

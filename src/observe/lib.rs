@@ -1,5 +1,6 @@
 //! What operators see: events of machines, counters of cores, log lines. Cores only ever push here;
 //! nothing waits.
+#![forbid(unsafe_code)]
 
 /// An enum whose variants are known by a word each: what is kept or sent by its word is read back
 /// by it.

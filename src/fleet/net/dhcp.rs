@@ -403,7 +403,7 @@ mod tests {
     /// Every DHCP message of a client in a recorded capture: BOOTP header to the last octet.
     fn recorded(name: &str) -> Vec<Vec<u8>> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/recorded")
+            .join("../../tests/recorded")
             .join(name)
             .with_extension("pcap");
         let file = std::fs::read(file).unwrap();
